@@ -1,0 +1,218 @@
+//! What the controller and a session's runner process say to each other: JSON, one message a line,
+//! over a Unix stream socket that the runner inherits as a file descriptor; media datagrams go
+//! beside it over a Unix datagram socket pair.
+//!
+//! The runner parses what a hostile guest says, so the controller reads its lines with a bound
+//! ([`MAX_LINE`]) and a strict schema too.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anteroom_guest_protocol::ScreenSize;
+use anteroom_provider::{InjectedFile, Provider};
+use anteroom_session::{Observation, SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The longest line either side takes, in bytes: an injected file of 1 MiB in base64, and room.
+pub const MAX_LINE: usize = 24 * 1024 * 1024;
+
+/// The longest line the controller takes from a runner, in bytes: a screenshot in base64.
+pub const MAX_RUNNER_LINE: usize = 16 * 1024 * 1024;
+
+/// Environment variable: number of the inherited control socket (Unix stream).
+pub const CONTROL_FD_ENV: &str = "ANTEROOM_CONTROL_FD";
+/// Environment variable: number of the inherited media datagram socket (Unix datagram pair).
+pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
+/// Environment variable: number of the inherited front-door UDP socket, used for sending only.
+pub const UDP_FD_ENV: &str = "ANTEROOM_UDP_FD";
+/// Environment variable that marks each process of a session; what looks for leftovers reads it.
+pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
+
+/// First line from the controller; everything the runner has to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunnerConfig {
+    /// The session.
+    pub session: SessionId,
+    /// How the VM is made.
+    pub driver: DriverConfig,
+    /// The CLI, its credential and its egress.
+    pub provider: Provider,
+    /// Files of the start call, after the provider's own.
+    pub files: Vec<InjectedFile>,
+    /// The age recipient the guest seals to.
+    pub recipient: String,
+    /// Desktop size.
+    pub screen: ScreenSize,
+    /// Address of the guest's dummy interface.
+    pub browser_ip: std::net::Ipv4Addr,
+    /// Folder for the session's logs (exists, bounded files, kept after the end).
+    pub log_dir: PathBuf,
+    /// Addresses of the front door that viewers can reach.
+    pub candidates: Vec<SocketAddr>,
+}
+
+/// How the VM is made.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "driver", rename_all = "snake_case", deny_unknown_fields)]
+pub enum DriverConfig {
+    /// A QEMU microVM.
+    Qemu {
+        /// Folder of the golden image (one digest).
+        image_dir: PathBuf,
+        /// Where verification stamps are kept.
+        cache_dir: PathBuf,
+        /// Which accelerator.
+        accelerator: AcceleratorChoice,
+        /// Guest memory in MiB.
+        memory_mib: u32,
+        /// Guest processors.
+        vcpus: u8,
+    },
+    /// The agent on this machine, no isolation.
+    Host {
+        /// The agent binary to run.
+        agent: PathBuf,
+        /// Folder for this session's files, made and removed by the runner.
+        runtime_dir: PathBuf,
+    },
+}
+
+/// Which accelerator QEMU uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AcceleratorChoice {
+    /// KVM if a probe shows that it works, else emulation.
+    #[default]
+    Auto,
+    /// KVM or failure.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// Controller → runner, after the config line.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RunnerCommand {
+    /// A viewer's WebRTC offer; answered by [`RunnerMessage::OfferAnswered`].
+    Offer {
+        /// Chosen by the controller.
+        request: u64,
+        /// At most 64 KiB.
+        sdp: String,
+    },
+    /// Wanted: a picture of the desktop; answered by [`RunnerMessage::Screenshot`].
+    Screenshot {
+        /// Chosen by the controller.
+        request: u64,
+    },
+    /// Make the guest's browser show the sign-in URL again.
+    OpenSignInUrl {},
+    /// Close the viewer's media now: its right was revoked.
+    CloseViewers {},
+    /// The sealed credential is durable: the guest may forget it and power off.
+    CredentialStored {},
+    /// End: kill the VM, remove what was made, exit. The end of the control socket means the same.
+    Shutdown {},
+}
+
+/// Runner → controller.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum RunnerMessage {
+    /// Something happened.
+    Observed {
+        /// When the runner saw it (host clock).
+        at: Timestamp,
+        /// What.
+        observation: Observation,
+    },
+    /// Answer to an offer.
+    OfferAnswered {
+        /// Of the command.
+        request: u64,
+        /// SDP and the ICE user fragment that the front door routes by, or a sentence.
+        result: Result<OfferAnswer, String>,
+    },
+    /// Answer to a screenshot request.
+    Screenshot {
+        /// Of the command.
+        request: u64,
+        /// PNG in base64, or a sentence.
+        result: Result<String, String>,
+    },
+}
+
+/// What a viewer gets back.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfferAnswer {
+    /// The SDP answer.
+    pub sdp: String,
+    /// The ICE user fragment of our side.
+    pub ice_ufrag: String,
+}
+
+/// A media datagram between front door and runner: 1 byte family (4 or 6), 16 bytes address
+/// (IPv4 in the first four), 2 bytes port big-endian, then the datagram as it came.
+pub mod datagram {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+    /// Bytes before the payload.
+    pub const HEADER_LEN: usize = 19;
+    /// The longest datagram carried, header included, in bytes.
+    pub const MAX_LEN: usize = HEADER_LEN + 2048;
+
+    /// Header and payload of a datagram that came from `from`.
+    #[must_use]
+    pub fn encode(from: SocketAddr, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
+        match from.ip() {
+            IpAddr::V4(v4) => {
+                bytes.push(4);
+                bytes.extend(v4.octets());
+                bytes.extend([0; 12]);
+            }
+            IpAddr::V6(v6) => {
+                bytes.push(6);
+                bytes.extend(v6.octets());
+            }
+        }
+        bytes.extend(from.port().to_be_bytes());
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// The sender and payload; `None` when the bytes are too short or of no known family.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
+        let (header, payload) = bytes.split_at_checked(HEADER_LEN)?;
+        let port = u16::from_be_bytes([header[17], header[18]]);
+        let ip = match header[0] {
+            4 => IpAddr::V4(Ipv4Addr::new(header[1], header[2], header[3], header[4])),
+            6 => {
+                let mut octets = [0; 16];
+                octets.copy_from_slice(&header[1..17]);
+                IpAddr::V6(Ipv6Addr::from(octets))
+            }
+            _ => return None,
+        };
+        Some((SocketAddr::new(ip, port), payload))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn addresses_survive() {
+            for from in ["127.0.0.1:5004", "[2001:db8::1]:9"] {
+                let from: SocketAddr = from.parse().unwrap();
+                assert_eq!(decode(&encode(from, b"abc")), Some((from, &b"abc"[..])));
+            }
+            assert_eq!(decode(&[4; 18]), None);
+            assert_eq!(decode(&[9; 30]), None);
+        }
+    }
+}

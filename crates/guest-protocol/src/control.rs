@@ -1,0 +1,296 @@
+//! Control messages and stream headers.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use serde::{Deserialize, Serialize};
+
+/// The first byte of each multiplexed stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Opened by the host once: [`HostMessage`] one way, [`GuestMessage`] the other.
+    Control,
+    /// Opened by the host once: see [`crate::frames`].
+    Frames,
+    /// Opened by the host once: [`crate::input::InputEvent`] to the guest, nothing back.
+    Input,
+    /// Opened by the host once a file: [`FileHeader`] message, the bytes, then [`FileOutcome`] back.
+    File,
+    /// Opened by the guest once a connection to its HTTP proxy: the proxy protocol as it came.
+    Egress,
+}
+
+/// A stream that starts with a byte of no known kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a stream of unknown kind {0} was opened")]
+pub struct UnknownStreamKind(pub u8);
+
+impl From<StreamKind> for u8 {
+    fn from(kind: StreamKind) -> Self {
+        match kind {
+            StreamKind::Control => 1,
+            StreamKind::Frames => 2,
+            StreamKind::Input => 3,
+            StreamKind::File => 4,
+            StreamKind::Egress => 5,
+        }
+    }
+}
+
+impl TryFrom<u8> for StreamKind {
+    type Error = UnknownStreamKind;
+
+    fn try_from(byte: u8) -> Result<Self, UnknownStreamKind> {
+        Ok(match byte {
+            1 => Self::Control,
+            2 => Self::Frames,
+            3 => Self::Input,
+            4 => Self::File,
+            5 => Self::Egress,
+            other => return Err(UnknownStreamKind(other)),
+        })
+    }
+}
+
+/// Host → guest on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum HostMessage {
+    /// First, and once. The files follow on their own streams.
+    Configure(Box<Configure>),
+    /// All files are confirmed: start the services.
+    StartServices {},
+    /// Show the sign-in URL in the browser (again).
+    OpenSignInUrl {},
+    /// The sealed credential is durable on the host: forget it and power off.
+    CredentialStored {},
+    /// Power off now.
+    Shutdown {},
+}
+
+/// All that the guest has to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Configure {
+    /// The session's id, for the guest's logs.
+    pub session_id: String,
+    /// The host's clock, in milliseconds since the Unix epoch: a guest's own may be wrong.
+    pub now_unix_ms: u64,
+    /// 32 random bytes, base64, credited to the guest's entropy pool.
+    pub entropy_base64: String,
+    /// Address of the guest's dummy interface: with only `lo`, `navigator.onLine` is false.
+    pub browser_ip: Ipv4Addr,
+    /// Desktop size.
+    pub screen: ScreenSize,
+    /// The CLI to sign in to.
+    pub cli: CliSpec,
+    /// Where its credential will be, and when it is complete.
+    pub credential: CredentialSpec,
+    /// The age recipient to seal to (`age1…`).
+    pub recipient: String,
+    /// PEM of extra certificate authorities for Chromium and the CLI; empty for none.
+    pub extra_ca_pem: String,
+}
+
+/// Desktop size in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScreenSize {
+    /// 320 to 3840, even.
+    pub width: u16,
+    /// 240 to 2160, even.
+    pub height: u16,
+}
+
+/// How the guest runs the CLI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CliSpec {
+    /// Program and arguments; the program is looked up in the guest's PATH.
+    pub command: Vec<String>,
+    /// Extra environment variables.
+    pub env: BTreeMap<String, String>,
+    /// How long it may take to give its sign-in URL, in milliseconds after its start.
+    pub url_timeout_ms: u64,
+}
+
+/// Where the credential will be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialSpec {
+    /// Path in the guest; a leading `~/` is the guest user's home.
+    pub path: String,
+    /// JSON pointers (RFC 6901) to non-empty strings that a complete file has.
+    pub required: Vec<String>,
+    /// The largest file taken, in bytes.
+    pub max_bytes: u64,
+}
+
+/// Guest → host on the control stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum GuestMessage {
+    /// First, before [`HostMessage::Configure`] is read.
+    Hello {
+        /// The agent's version.
+        agent_version: String,
+        /// `uname -r` of the guest.
+        kernel: String,
+        /// `/proc/sys/kernel/random/boot_id`: differs in every VM.
+        boot_id: String,
+    },
+    /// The guest is set up as [`HostMessage::Configure`] says; files may come.
+    Configured {},
+    /// Sent every [`crate::HEARTBEAT_INTERVAL_MS`].
+    Heartbeat {},
+    /// A supervised service changed.
+    Service {
+        /// `x`, `window-manager`, `browser`, `cli`.
+        name: String,
+        /// How.
+        event: ServiceEvent,
+    },
+    /// A line that a service printed.
+    Log {
+        /// The service, or `agent`.
+        service: String,
+        /// Which stream.
+        stream: LogStream,
+        /// The line without its end, terminal escapes removed, at most 4 KiB.
+        line: String,
+    },
+    /// The CLI wants this URL opened.
+    SignInUrl {
+        /// The URL.
+        url: String,
+    },
+    /// The CLI gave no URL within `url_timeout_ms`.
+    NoSignInUrl {
+        /// How long was waited, in milliseconds of the guest's clock.
+        waited_ms: u64,
+        /// The CLI's last lines.
+        last_lines: Vec<String>,
+    },
+    /// The browser was told to show the sign-in URL and fetched the redirect to it.
+    SignInPageOpened {},
+    /// The pointer's shape changed.
+    Cursor(CursorImage),
+    /// The credential file is complete and stable; the CLI is frozen.
+    CredentialFound {},
+    /// The credential, sealed to the recipient.
+    CredentialSealed {
+        /// The age file, base64.
+        ciphertext_base64: String,
+    },
+    /// There is a credential file and it cannot be taken.
+    CredentialRefused {
+        /// Why, one sentence.
+        cause: String,
+    },
+    /// The guest cannot go on.
+    Fatal {
+        /// Why, one sentence.
+        cause: String,
+    },
+}
+
+/// What happened to a supervised service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ServiceEvent {
+    /// Its process runs; it is not ready yet.
+    Started {
+        /// Process id in the guest.
+        pid: u32,
+    },
+    /// Its readiness check succeeded.
+    Ready {},
+    /// Its process ended.
+    Exited {
+        /// How.
+        exit: ProcessExit,
+        /// How long it lived, in milliseconds of the guest's clock.
+        lived_ms: u64,
+        /// Its last lines of output.
+        last_lines: Vec<String>,
+    },
+    /// It was given up: it could not be started, did not become ready, or kept dying.
+    Failed {
+        /// Why, one sentence.
+        cause: String,
+        /// Its last lines of output.
+        last_lines: Vec<String>,
+    },
+}
+
+/// A wait status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ProcessExit {
+    /// By itself.
+    Exited {
+        /// Exit code.
+        code: i32,
+    },
+    /// By a signal.
+    Signalled {
+        /// Signal number.
+        signal: i32,
+    },
+}
+
+/// Where a line came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogStream {
+    /// Standard output, or the terminal of the CLI.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// The pointer's shape.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CursorImage {
+    /// Pixels, 0 (hidden) to 128.
+    pub width: u16,
+    /// Pixels, 0 (hidden) to 128.
+    pub height: u16,
+    /// The point that clicks, in pixels from the left.
+    pub hot_x: u16,
+    /// The point that clicks, in pixels from the top.
+    pub hot_y: u16,
+    /// `width × height` RGBA pixels, not premultiplied, base64.
+    pub rgba_base64: String,
+}
+
+/// First message of a file stream; `size` bytes follow, then the guest answers [`FileOutcome`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileHeader {
+    /// Absolute path, or `~/…` for the guest user's home.
+    pub path: String,
+    /// `root` or the guest user's name.
+    pub owner: String,
+    /// Permission bits, at most `0o777`.
+    pub mode: u32,
+    /// Bytes, at most [`crate::MAX_INJECTED_FILE`].
+    pub size: u64,
+}
+
+/// What became of an injected file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case", deny_unknown_fields)]
+pub enum FileOutcome {
+    /// In place; the hash is of what the guest read back from the file.
+    Written {
+        /// Lower-case hexadecimal SHA-256.
+        sha256: String,
+    },
+    /// Not in place.
+    Refused {
+        /// Why, one sentence.
+        cause: String,
+    },
+}

@@ -1,0 +1,54 @@
+//! What host and guest say to each other, and how it is framed. Pure: no I/O, no clock.
+//!
+//! The link is one reliable byte stream (virtio-serial, vsock or a Unix socket):
+//!
+//! 1. the host writes a [`Preamble`] with a fresh nonce, the guest answers with the same nonce;
+//!    whatever either side finds before that is left over from an earlier life of the VM;
+//! 2. a yamux session follows, the host as client. Each stream starts with one [`StreamKind`] byte:
+//!    the host opens control, frames, input and one stream a file; the guest opens one stream an
+//!    outgoing connection;
+//! 3. on control and input streams: [`message`] frames, a `u32` big-endian length and that many
+//!    bytes of JSON. On the frame stream: [`frames`].
+//!
+//! Everything a guest says is hostile: each length is checked before memory is taken for it.
+#![forbid(unsafe_code)]
+
+mod control;
+pub mod frames;
+pub mod input;
+mod keys;
+pub mod message;
+mod preamble;
+
+pub use control::{
+    CliSpec, Configure, CredentialSpec, CursorImage, FileHeader, FileOutcome, GuestMessage,
+    HostMessage, LogStream, ProcessExit, ScreenSize, ServiceEvent, StreamKind, UnknownStreamKind,
+};
+pub use keys::PhysicalKey;
+pub use preamble::{Preamble, PreambleError, PREAMBLE_LEN};
+
+/// Raised by one with every change of the messages. Host and agent come from one build, so the
+/// numbers differ only when something is badly wrong; then the session ends and says so.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// The longest control message, in bytes of JSON.
+pub const MAX_CONTROL_MESSAGE: usize = 256 * 1024;
+
+/// The longest input message, in bytes of JSON: a paste of 4 KiB, escaped.
+pub const MAX_INPUT_MESSAGE: usize = 32 * 1024;
+
+/// The largest file that may be injected, in bytes.
+pub const MAX_INJECTED_FILE: u64 = 1024 * 1024;
+
+/// The largest text that may be pasted, in bytes of UTF-8.
+pub const MAX_PASTE: usize = 4 * 1024;
+
+/// The guest says something at least this often, in milliseconds of its own clock.
+pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;
+
+/// After this much silence the host gives the guest up, in milliseconds. Generous: under emulation
+/// with both host cores busy a guest can be away for several seconds.
+pub const HEARTBEAT_DEADLINE_MS: u64 = 30_000;
+
+/// The name of the virtio-serial port, as in `/sys/class/virtio-ports/*/name`.
+pub const VIRTIO_PORT_NAME: &str = "org.anteroom.link";

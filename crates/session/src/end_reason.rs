@@ -1,0 +1,282 @@
+//! Why a session ended, in a form a program can branch on and a person can act on.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Who asked for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Actor {
+    /// The API's caller.
+    Caller,
+    /// The person in the viewer.
+    Person,
+    /// The operator, by stopping the controller.
+    Operator,
+}
+
+/// How a process ended, from its wait status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "how", rename_all = "snake_case")]
+pub enum ProcessExit {
+    /// Returned from main or called `exit`.
+    Exited {
+        /// Exit code.
+        code: i32,
+    },
+    /// Killed by a signal.
+    Signalled {
+        /// Signal number.
+        signal: i32,
+    },
+    /// Gone, and its parent could not wait for it (it was adopted).
+    Unknown,
+}
+
+impl fmt::Display for ProcessExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exited with code {code}"),
+            Self::Signalled { signal } => match signal_name(*signal) {
+                Some(name) => write!(f, "was killed by signal {signal} ({name})"),
+                None => write!(f, "was killed by signal {signal}"),
+            },
+            Self::Unknown => f.write_str("is gone, its exit status unknown"),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> Option<&'static str> {
+    // The numbers that x86-64 and arm64 Linux share (signal(7)).
+    Some(match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        _ => return None,
+    })
+}
+
+/// Why a session ended. `Display` is the sentence the person and the caller read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "code", rename_all = "snake_case")]
+pub enum EndReason {
+    /// The credential is sealed and stored, the VM destroyed.
+    Completed,
+    /// Someone asked for it.
+    Cancelled {
+        /// Who.
+        by: Actor,
+    },
+    /// The time to live is over.
+    TimedOut {
+        /// The state it was in then, by its wire name.
+        during: String,
+        /// The time to live, in seconds.
+        ttl_seconds: u64,
+    },
+    /// The golden image cannot be used.
+    ImageRefused {
+        /// Why.
+        cause: String,
+    },
+    /// The virtual machine could not be started.
+    VmNotStarted {
+        /// Why.
+        cause: String,
+    },
+    /// The virtual machine ended by itself.
+    VmExited {
+        /// How its process ended.
+        exit: ProcessExit,
+        /// Last lines of the serial console.
+        console_tail: Vec<String>,
+    },
+    /// The agent did not say hello in time.
+    AgentSilent {
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+        /// Last lines of the serial console.
+        console_tail: Vec<String>,
+    },
+    /// The guest broke the protocol, or stopped speaking.
+    GuestLinkFailed {
+        /// What exactly.
+        cause: String,
+    },
+    /// A file could not be injected.
+    FileNotInjected {
+        /// Its path in the guest.
+        path: String,
+        /// Why.
+        cause: String,
+    },
+    /// A service the session cannot do without did not become ready, or keeps dying.
+    ServiceFailed {
+        /// Its name.
+        service: String,
+        /// What was seen.
+        cause: String,
+        /// Its last lines of output.
+        last_lines: Vec<String>,
+    },
+    /// The CLI ended before it wrote a credential.
+    CliExited {
+        /// How.
+        exit: ProcessExit,
+        /// Its last lines of output.
+        last_lines: Vec<String>,
+    },
+    /// The CLI never gave a sign-in URL.
+    NoSignInUrl {
+        /// How long was waited, in milliseconds.
+        waited_ms: u64,
+        /// Its last lines of output.
+        last_lines: Vec<String>,
+    },
+    /// The credential file is not what the provider file says it should be.
+    CredentialRefused {
+        /// Why.
+        cause: String,
+    },
+    /// The sealed credential could not be stored.
+    CredentialNotStored {
+        /// Why.
+        cause: String,
+    },
+    /// The session's runner process died.
+    RunnerDied {
+        /// How.
+        exit: ProcessExit,
+    },
+    /// The controller was stopped or died while the session was running.
+    ControllerStopped,
+}
+
+impl EndReason {
+    /// The stable code, as in the JSON form.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Cancelled { .. } => "cancelled",
+            Self::TimedOut { .. } => "timed_out",
+            Self::ImageRefused { .. } => "image_refused",
+            Self::VmNotStarted { .. } => "vm_not_started",
+            Self::VmExited { .. } => "vm_exited",
+            Self::AgentSilent { .. } => "agent_silent",
+            Self::GuestLinkFailed { .. } => "guest_link_failed",
+            Self::FileNotInjected { .. } => "file_not_injected",
+            Self::ServiceFailed { .. } => "service_failed",
+            Self::CliExited { .. } => "cli_exited",
+            Self::NoSignInUrl { .. } => "no_sign_in_url",
+            Self::CredentialRefused { .. } => "credential_refused",
+            Self::CredentialNotStored { .. } => "credential_not_stored",
+            Self::RunnerDied { .. } => "runner_died",
+            Self::ControllerStopped => "controller_stopped",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Completed => f.write_str("signed in; the credential is sealed and stored"),
+            Self::Cancelled { by: Actor::Caller } => f.write_str("cancelled through the API"),
+            Self::Cancelled { by: Actor::Person } => f.write_str("cancelled by the person in the viewer"),
+            Self::Cancelled { by: Actor::Operator } => f.write_str("cancelled: the controller was stopped"),
+            Self::TimedOut { during, ttl_seconds } => write!(
+                f,
+                "the session's {ttl_seconds} s were over while {}; start again, or ask for more with ttlSeconds",
+                during.replace('_', " ")
+            ),
+            Self::ImageRefused { cause } => write!(f, "the golden image cannot be used: {cause}"),
+            Self::VmNotStarted { cause } => write!(f, "the virtual machine could not be started: {cause}"),
+            Self::VmExited { exit, console_tail } => {
+                write!(f, "the virtual machine ended by itself: its process {exit}")?;
+                last_line(f, "the console's last line", console_tail)
+            }
+            Self::AgentSilent { waited_ms, console_tail } => {
+                write!(f, "the agent in the virtual machine did not answer within {} s", waited_ms / 1000)?;
+                last_line(f, "the console's last line", console_tail)
+            }
+            Self::GuestLinkFailed { cause } => write!(f, "the link to the virtual machine failed: {cause}"),
+            Self::FileNotInjected { path, cause } => {
+                write!(f, "the file {path} could not be put into the virtual machine: {cause}")
+            }
+            Self::ServiceFailed { service, cause, last_lines } => {
+                write!(f, "{service} in the virtual machine failed: {cause}")?;
+                last_line(f, "its last line", last_lines)
+            }
+            Self::CliExited { exit, last_lines } => {
+                write!(f, "the command-line tool {exit} before it had a credential")?;
+                last_line(f, "its last line", last_lines)
+            }
+            Self::NoSignInUrl { waited_ms, last_lines } => {
+                write!(f, "the command-line tool gave no sign-in address within {} s", waited_ms / 1000)?;
+                last_line(f, "its last line", last_lines)
+            }
+            Self::CredentialRefused { cause } => write!(f, "the credential was refused: {cause}"),
+            Self::CredentialNotStored { cause } => {
+                write!(f, "the sealed credential could not be stored: {cause}; nothing was kept, sign in again")
+            }
+            Self::RunnerDied { exit } => {
+                write!(f, "the session's runner process {exit}; the virtual machine was destroyed with it")
+            }
+            Self::ControllerStopped => {
+                f.write_str("the controller stopped while the session was running; start again")
+            }
+        }
+    }
+}
+
+fn last_line(f: &mut fmt::Formatter<'_>, label: &str, lines: &[String]) -> fmt::Result {
+    match lines.iter().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => write!(f, "; {label}: {}", line.trim()),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_the_tag_of_the_json_form() {
+        let reasons = [
+            EndReason::Completed,
+            EndReason::Cancelled { by: Actor::Person },
+            EndReason::VmExited { exit: ProcessExit::Signalled { signal: 9 }, console_tail: vec![] },
+            EndReason::ControllerStopped,
+        ];
+        for reason in reasons {
+            let json = serde_json::to_value(&reason).unwrap();
+            assert_eq!(json["code"], reason.code());
+            assert_eq!(serde_json::from_value::<EndReason>(json).unwrap(), reason);
+        }
+    }
+
+    #[test]
+    fn a_sentence_names_signal_and_last_line() {
+        let reason = EndReason::VmExited {
+            exit: ProcessExit::Signalled { signal: 9 },
+            console_tail: vec!["[ 2.1] Kernel panic".into(), " ".into()],
+        };
+        assert_eq!(
+            reason.to_string(),
+            "the virtual machine ended by itself: its process was killed by signal 9 (SIGKILL); \
+             the console's last line: [ 2.1] Kernel panic"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! What a session can be told.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Actor, EndReason, Leftover, ProcessExit};
+
+/// Everything that moves a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The session's runner process was started.
+    RunnerStarted {
+        /// Its process id on the host.
+        pid: u32,
+    },
+    /// The runner reports what it saw.
+    Observed(Observation),
+    /// The runner process is gone.
+    RunnerExited(ProcessExit),
+    /// Someone asks for the end.
+    EndRequested(Actor),
+    /// The sealed credential is durable in the store.
+    CredentialStored,
+    /// The store could not keep the sealed credential.
+    CredentialNotStored {
+        /// Why, one sentence.
+        cause: String,
+    },
+    /// Time passed; the deadline may be over.
+    Tick,
+    /// A controller found this session unfinished at its start.
+    FoundByReconciliation,
+    /// Teardown ran; `leftovers` is what looking at the machine still found.
+    Demolished {
+        /// Empty when the machine is as it was.
+        leftovers: Vec<Leftover>,
+    },
+}
+
+/// What a session runner tells its controller. Also the wire form between the two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Observation {
+    /// The VMM process runs.
+    VmStarted {
+        /// `qemu` or `host`.
+        driver: String,
+        /// What executes guest code.
+        accelerator: Accelerator,
+        /// The VMM's process id on the host.
+        pid: u32,
+    },
+    /// The agent in the guest said hello.
+    AgentConnected {
+        /// The agent's version.
+        agent_version: String,
+        /// The guest's kernel release.
+        kernel: String,
+    },
+    /// The guest confirmed the SHA-256 of each injected file.
+    FilesInjected {
+        /// How many.
+        count: usize,
+    },
+    /// A supervised service is ready, as its readiness check observed it.
+    ServiceReady {
+        /// `x`, `window-manager`, `browser`, `cli`.
+        service: String,
+    },
+    /// A supervised service ended; the supervisor may start it again.
+    ServiceExited {
+        /// Its name.
+        service: String,
+        /// How.
+        exit: ProcessExit,
+        /// Its last lines of output, terminal escapes removed.
+        last_lines: Vec<String>,
+    },
+    /// The CLI gave its sign-in URL.
+    SignInUrl {
+        /// As the CLI gave it. Holds a state and a challenge, no token.
+        url: String,
+    },
+    /// The guest's browser shows the sign-in page (its navigation started).
+    SignInPageOpened,
+    /// The first video frame of the desktop was sent to a viewer.
+    FirstFrameSent,
+    /// A viewer's media connection is up.
+    ViewerJoined,
+    /// It is gone.
+    ViewerLeft,
+    /// The CLI's credential file is complete and stable.
+    CredentialFound,
+    /// The guest sealed the credential.
+    CredentialSealed {
+        /// The age file, base64.
+        ciphertext_base64: String,
+    },
+    /// An outgoing connection of the guest ended, or was refused.
+    HostContacted {
+        /// Host name the guest asked for.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// What the gate decided.
+        verdict: EgressVerdict,
+        /// Bytes guest → host name.
+        bytes_up: u64,
+        /// Bytes host name → guest.
+        bytes_down: u64,
+    },
+    /// The session cannot go on.
+    Failed(EndReason),
+    /// The guest was told that the credential is stored, and has powered off.
+    GuestPoweredOff,
+}
+
+/// What executes guest code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Accelerator {
+    /// Hardware virtualisation.
+    Kvm,
+    /// QEMU's emulation: slow, and no isolation boundary by QEMU's own documentation.
+    Tcg,
+    /// No VM: the agent runs on the host itself. No isolation.
+    None,
+}
+
+/// What the egress gate decided on a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EgressVerdict {
+    /// Connected.
+    Allowed,
+    /// The host name is not on the provider's list.
+    RefusedByPolicy,
+    /// The name resolved to an address no guest may reach (private, loopback, metadata, …).
+    RefusedAddress,
+    /// Allowed, but the connection failed.
+    Failed,
+}

@@ -1,0 +1,24 @@
+//! One sign-in, as a pure state machine.
+//!
+//! Nothing here reads a clock, opens a file or starts a task: the controller feeds [`Event`]s in,
+//! stores the new [`State`] and carries out the [`Effect`]s that come back.
+//!
+//! ```text
+//! Requested → Booting → Preparing → AwaitingUser → Capturing → Sealed → Ended{reason}
+//!     └──────────┴──────────┴────────────┴─────────────┴──────────────────↗
+//! ```
+#![forbid(unsafe_code)]
+
+mod end_reason;
+mod event;
+mod ids;
+mod machine;
+mod state;
+mod timeline;
+
+pub use end_reason::{Actor, EndReason, ProcessExit};
+pub use event::{Accelerator, EgressVerdict, Event, Observation};
+pub use ids::{InvalidId, ProviderId, SessionId, UserId};
+pub use machine::{Effect, Session, Terms};
+pub use state::{AwaitedSignIn, Leftover, Room, State, StateName};
+pub use timeline::{Timestamp, TimelineEntry};

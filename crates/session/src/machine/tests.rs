@@ -1,0 +1,180 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{Accelerator, Actor, Leftover, StateName};
+
+fn terms() -> Terms {
+    Terms {
+        id: SessionId::generate(),
+        provider: "demo".parse().unwrap(),
+        user: None,
+        created_at: Timestamp(1_000),
+        ttl_seconds: 600,
+    }
+}
+
+fn run(events: impl IntoIterator<Item = Event>) -> (Session, Vec<Effect>) {
+    let (mut session, mut effects) = Session::request(terms());
+    for event in events {
+        let (next, more) = session.handle(event, Timestamp(2_000));
+        session = next;
+        effects.extend(more);
+    }
+    (session, effects)
+}
+
+fn sign_in_url() -> Event {
+    Event::Observed(Observation::SignInUrl { url: "https://x.test/a".into() })
+}
+
+fn agent_connected() -> Event {
+    Event::Observed(Observation::AgentConnected { agent_version: "0.1.0".into(), kernel: "6.1".into() })
+}
+
+fn sealed() -> Event {
+    Event::Observed(Observation::CredentialSealed { ciphertext_base64: "YWdl".into() })
+}
+
+fn happy_path() -> Vec<Event> {
+    vec![
+        Event::RunnerStarted { pid: 7 },
+        Event::Observed(Observation::VmStarted {
+            driver: "qemu".into(),
+            accelerator: Accelerator::Tcg,
+            pid: 8,
+        }),
+        agent_connected(),
+        sign_in_url(),
+        Event::Observed(Observation::CredentialFound),
+        sealed(),
+        Event::CredentialStored,
+        Event::Observed(Observation::GuestPoweredOff),
+        Event::Demolished { leftovers: vec![] },
+    ]
+}
+
+#[test]
+fn a_sign_in_passes_every_state_and_does_each_thing_once() {
+    let mut names = vec![StateName::Requested];
+    let (mut session, mut effects) = Session::request(terms());
+    for event in happy_path() {
+        let (next, more) = session.handle(event, Timestamp(2_000));
+        session = next;
+        effects.extend(more);
+        if names.last() != Some(&session.state.name()) {
+            names.push(session.state.name());
+        }
+    }
+    use StateName::*;
+    assert_eq!(names, [Requested, Booting, Preparing, AwaitingUser, Capturing, Sealed, Ended]);
+    assert_eq!(
+        effects,
+        [
+            Effect::StartRunner,
+            Effect::StoreCredential { ciphertext_base64: "YWdl".into() },
+            Effect::AcknowledgeCredential,
+            Effect::Demolish,
+        ]
+    );
+    assert!(matches!(
+        session.state,
+        State::Ended { reason: EndReason::Completed, room: Room::Demolished { .. }, .. }
+    ));
+}
+
+#[test]
+fn a_credential_out_of_order_is_not_stored() {
+    let (session, effects) = run([Event::RunnerStarted { pid: 7 }, agent_connected(), sealed()]);
+    assert_eq!(session.state.name(), StateName::Preparing);
+    assert_eq!(effects, [Effect::StartRunner]);
+}
+
+#[test]
+fn the_runner_dying_before_the_credential_is_stored_is_told() {
+    let exit = ProcessExit::Signalled { signal: 9 };
+    let (session, effects) =
+        run([Event::RunnerStarted { pid: 7 }, agent_connected(), Event::RunnerExited(exit)]);
+    assert!(matches!(
+        session.state,
+        State::Ended { reason: EndReason::RunnerDied { exit: e }, .. } if e == exit
+    ));
+    assert_eq!(effects.last(), Some(&Effect::Demolish));
+}
+
+#[test]
+fn whatever_comes_after_sealed_the_session_is_completed() {
+    let stored = 7;
+    let last_words = [
+        Event::RunnerExited(ProcessExit::Signalled { signal: 9 }),
+        Event::EndRequested(Actor::Caller),
+        Event::FoundByReconciliation,
+        Event::Observed(Observation::Failed(EndReason::ControllerStopped)),
+    ];
+    for event in last_words {
+        let (session, _) = run(happy_path().into_iter().take(stored).chain([event]));
+        assert!(matches!(session.state, State::Ended { reason: EndReason::Completed, .. }));
+    }
+}
+
+#[test]
+fn the_deadline_ends_with_the_state_it_struck_in() {
+    let (session, _) = run([Event::RunnerStarted { pid: 7 }]);
+    let before = session.clone().handle(Event::Tick, Timestamp(600_999)).0;
+    assert_eq!(before.state.name(), StateName::Booting);
+    let (after, _) = session.handle(Event::Tick, Timestamp(601_000));
+    assert!(matches!(
+        after.state,
+        State::Ended { reason: EndReason::TimedOut { ref during, ttl_seconds: 600 }, .. } if during == "booting"
+    ));
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    let exit = prop_oneof![
+        Just(ProcessExit::Exited { code: 1 }),
+        Just(ProcessExit::Signalled { signal: 11 }),
+        Just(ProcessExit::Unknown),
+    ];
+    prop_oneof![
+        4 => prop::sample::select(happy_path()),
+        1 => exit.prop_map(Event::RunnerExited),
+        1 => Just(Event::EndRequested(Actor::Caller)),
+        1 => Just(Event::CredentialNotStored { cause: "disk full".into() }),
+        1 => Just(Event::Tick),
+        1 => Just(Event::FoundByReconciliation),
+        1 => Just(Event::Demolished { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
+        1 => Just(Event::Observed(Observation::Failed(EndReason::GuestLinkFailed { cause: "x".into() }))),
+        2 => Just(sealed()),
+        2 => Just(Event::CredentialStored),
+    ]
+}
+
+proptest! {
+    /// In whatever order a hostile or broken world speaks: one runner, one demolition, an
+    /// acknowledgement only after the store said durable, and an end that is never rewritten.
+    #[test]
+    fn any_order_of_events_keeps_the_promises(
+        events in prop::collection::vec((any_event(), 0u64..1_000_000), 0..60)
+    ) {
+        let (mut session, mut effects) = Session::request(terms());
+        let mut reason_given: Option<EndReason> = None;
+        for (event, at) in events {
+            let stored = event == Event::CredentialStored;
+            let (next, more) = session.handle(event, Timestamp(at));
+            if more.contains(&Effect::AcknowledgeCredential) {
+                prop_assert!(stored);
+            }
+            session = next;
+            effects.extend(more);
+            if let State::Ended { reason, .. } = &session.state {
+                match &reason_given {
+                    Some(first) => prop_assert_eq!(first, reason),
+                    None => reason_given = Some(reason.clone()),
+                }
+            }
+        }
+        let count = |wanted: &Effect| effects.iter().filter(|e| *e == wanted).count();
+        prop_assert_eq!(count(&Effect::StartRunner), 1);
+        prop_assert_eq!(count(&Effect::Demolish), usize::from(reason_given.is_some()));
+        prop_assert!(count(&Effect::AcknowledgeCredential) <= 1);
+    }
+}

@@ -1,0 +1,153 @@
+//! Where a session stands; each variant holds exactly what exists then.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{EndReason, Timestamp};
+
+/// Where a session stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "snake_case")]
+pub enum State {
+    /// Accepted and recorded; nothing runs yet.
+    Requested,
+    /// The runner runs, the VM boots, the agent has not spoken.
+    Booting {
+        /// The runner's process id.
+        runner_pid: u32,
+    },
+    /// The agent puts files in place and starts the services.
+    Preparing {
+        /// The runner's process id.
+        runner_pid: u32,
+    },
+    /// The person's turn.
+    AwaitingUser {
+        /// The runner's process id.
+        runner_pid: u32,
+        /// What they have to do.
+        sign_in: AwaitedSignIn,
+    },
+    /// The credential exists in the guest; it is being sealed and stored.
+    Capturing {
+        /// The runner's process id.
+        runner_pid: u32,
+    },
+    /// The sealed credential is durable; the guest is told and powers off.
+    Sealed {
+        /// The runner's process id.
+        runner_pid: u32,
+    },
+    /// Over.
+    Ended {
+        /// Why.
+        reason: EndReason,
+        /// When.
+        at: Timestamp,
+        /// What became of the VM.
+        room: Room,
+    },
+}
+
+/// What the person has to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedSignIn {
+    /// The CLI's sign-in URL.
+    pub url: String,
+}
+
+/// What became of the VM after the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Room {
+    /// Teardown runs.
+    Demolishing,
+    /// Teardown ran and the machine was looked at.
+    Demolished {
+        /// When.
+        at: Timestamp,
+        /// What was still found; empty is the promise.
+        leftovers: Vec<Leftover>,
+    },
+}
+
+/// Something of a session that should be gone and was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leftover {
+    /// `process`, `socket`, `file`, `mount`, `cgroup`.
+    pub kind: String,
+    /// Which: a pid and command line, a path.
+    pub what: String,
+}
+
+/// The wire name of a state, as the API spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StateName {
+    /// See [`State::Requested`].
+    Requested,
+    /// See [`State::Booting`].
+    Booting,
+    /// See [`State::Preparing`].
+    Preparing,
+    /// See [`State::AwaitingUser`].
+    AwaitingUser,
+    /// See [`State::Capturing`].
+    Capturing,
+    /// See [`State::Sealed`].
+    Sealed,
+    /// See [`State::Ended`].
+    Ended,
+}
+
+impl State {
+    /// Its wire name.
+    #[must_use]
+    pub fn name(&self) -> StateName {
+        match self {
+            Self::Requested => StateName::Requested,
+            Self::Booting { .. } => StateName::Booting,
+            Self::Preparing { .. } => StateName::Preparing,
+            Self::AwaitingUser { .. } => StateName::AwaitingUser,
+            Self::Capturing { .. } => StateName::Capturing,
+            Self::Sealed { .. } => StateName::Sealed,
+            Self::Ended { .. } => StateName::Ended,
+        }
+    }
+
+    /// The runner's process id, while there should be a runner.
+    #[must_use]
+    pub fn runner_pid(&self) -> Option<u32> {
+        match self {
+            Self::Booting { runner_pid }
+            | Self::Preparing { runner_pid }
+            | Self::AwaitingUser { runner_pid, .. }
+            | Self::Capturing { runner_pid }
+            | Self::Sealed { runner_pid } => Some(*runner_pid),
+            Self::Requested | Self::Ended { .. } => None,
+        }
+    }
+}
+
+impl StateName {
+    /// As in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Requested => "requested",
+            Self::Booting => "booting",
+            Self::Preparing => "preparing",
+            Self::AwaitingUser => "awaiting_user",
+            Self::Capturing => "capturing",
+            Self::Sealed => "sealed",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

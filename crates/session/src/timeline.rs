@@ -1,0 +1,35 @@
+//! When things happened, in words.
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the Unix epoch, stamped on the host (a guest's clock may run slow).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// `self` moved `seconds` later.
+    #[must_use]
+    pub fn plus_seconds(self, seconds: u64) -> Self {
+        Self(self.0.saturating_add(seconds.saturating_mul(1000)))
+    }
+
+    /// Milliseconds from `earlier` to `self`; 0 if the clock was stepped back in between.
+    #[must_use]
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// One line of a session's history.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimelineEntry {
+    /// When the host saw it.
+    pub at: Timestamp,
+    /// Stable machine name, such as `vm_started` or `ended`.
+    pub kind: String,
+    /// One sentence for a person.
+    pub message: String,
+}
