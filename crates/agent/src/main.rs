@@ -1,1 +1,90 @@
-fn main() {}
+//! The agent: PID 1 of the guest (or, under the `host` driver, a process on the host).
+//!
+//! 1. As PID 1: mount, load modules, move into the image with an overlay in memory ([`pid1`]).
+//! 2. Answer the host's handshake, say hello, take the configuration ([`session`]).
+//! 3. Take injected files, confirm each by its hash ([`files`]).
+//! 4. Start X, window manager, browser and CLI, each supervised on its own ([`supervise`]).
+//! 5. Send damaged pixels ([`display`]), take input ([`input`]), carry the guest's connections to
+//!    the host ([`egress`]), and watch for the credential, which is sealed here ([`login`]).
+//!
+//! Started under the name of a browser opener (`xdg-open` and the like) the same binary hands the
+//! URL to the running agent and exits ([`login::opener`]).
+
+mod browser;
+mod display;
+mod egress;
+mod files;
+mod input;
+mod login;
+mod pid1;
+mod report;
+mod room;
+mod session;
+mod supervise;
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::room::Room;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let program = arguments.next().unwrap_or_default();
+    if login::opener::is_opener(&program) {
+        return login::opener::hand_over(arguments);
+    }
+    let as_init = std::process::id() == 1;
+    let outcome = if as_init { run_as_init() } else { run_on_host(arguments) };
+    if let Err(error) = &outcome {
+        // The console (guest) or the driver's log (host) is the last place that can be told.
+        eprintln!("anteroom-agent: {error:#}");
+    }
+    if as_init {
+        pid1::power_off();
+    }
+    if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_as_init() -> Result<()> {
+    pid1::enter_image().context("entering the golden image failed")?;
+    let room = Room::guest()?;
+    let runtime = current_thread_runtime()?;
+    let port = {
+        let _in_runtime = runtime.enter();
+        pid1::open_link_port().context("opening the virtio port of the guest link failed")?
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(port, room))
+}
+
+/// `anteroom-agent --host-driver --link-fd N`: the agent without a VM, for tests and benchmarks.
+fn run_on_host(arguments: impl Iterator<Item = String>) -> Result<()> {
+    let arguments: Vec<String> = arguments.collect();
+    let link_fd = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["--host-driver", "--link-fd", number] => {
+            number.parse::<RawFd>().context("--link-fd takes the number of an open socket")?
+        }
+        _ => bail!("this program is PID 1 of an Anteroom guest; it is started by `anteroom`, not by hand"),
+    };
+    nix::sys::prctl::set_child_subreaper(true).context("becoming the subreaper failed")?;
+    let room = Room::host()?;
+    let runtime = current_thread_runtime()?;
+    let link = {
+        let _in_runtime = runtime.enter();
+        // SAFETY: the driver passes this descriptor to us alone; nothing else in this process has it.
+        #[expect(unsafe_code, reason = "an inherited descriptor has no safe constructor")]
+        let fd = unsafe { OwnedFd::from_raw_fd(link_fd) };
+        let stream = std::os::unix::net::UnixStream::from(fd);
+        stream.set_nonblocking(true)?;
+        tokio::net::UnixStream::from_std(stream)?
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(link, room))
+}
+
+fn current_thread_runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the agent's event loop failed")
+}

@@ -1,0 +1,144 @@
+//! Xvnc: a private X server, reachable with a cookie only. It is ready when it has written its
+//! display number and takes connections.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+
+use anteroom_guest_protocol::ScreenSize;
+use anyhow::{Context, Result, bail};
+use nix::fcntl::OFlag;
+use tokio::io::AsyncReadExt;
+use x11rb::rust_connection::{DefaultStream, RustConnection};
+
+use crate::room::Room;
+
+const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
+
+/// How to reach the X server. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DisplayAddress {
+    /// The number after the colon.
+    pub number: u32,
+    cookie: [u8; 16],
+}
+
+/// The server's command, the cookie that opens it, and where it will write its display number.
+pub struct ServerStart {
+    pub command: Command,
+    cookie: [u8; 16],
+    number: OwnedFd,
+    /// Kept open until the server is started, which inherits it.
+    _number_writer: OwnedFd,
+}
+
+impl ServerStart {
+    /// Writes the access cookie and makes the command.
+    pub fn prepare(room: &Room, screen: ScreenSize) -> Result<Self> {
+        let cookie: [u8; 16] = rand::random();
+        write_xauthority(room, &cookie)?;
+        // Without CLOEXEC: the server inherits the writing end. It is started right after.
+        let (number, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).context("making a pipe failed")?;
+        nix::fcntl::fcntl(&number, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+        let mut command = room.command("Xvnc");
+        command
+            .arg("-displayfd")
+            .arg(writer.as_raw_fd().to_string())
+            .arg("-geometry")
+            .arg(format!("{}x{}", screen.width, screen.height))
+            .arg("-auth")
+            .arg(room.xauthority())
+            .args(["-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1"])
+            .arg("-rfbunixpath")
+            .arg(room.home.join(".vnc.sock"))
+            .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
+            // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
+            .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
+        Ok(Self { command, cookie, number, _number_writer: writer })
+    }
+}
+
+/// What remains of a [`ServerStart`] once the server is started.
+pub struct ServerStarting {
+    cookie: [u8; 16],
+    number: tokio::net::unix::pipe::Receiver,
+}
+
+impl ServerStart {
+    /// Separates the command, to be started, from what waits for it.
+    pub fn split(self) -> Result<(Command, ServerStarting, impl Drop)> {
+        let Self { command, cookie, number, _number_writer } = self;
+        let number = tokio::net::unix::pipe::Receiver::from_owned_fd(number)?;
+        Ok((command, ServerStarting { cookie, number }, KeepOpen(Some(_number_writer))))
+    }
+}
+
+/// Holds a descriptor until dropped.
+struct KeepOpen(Option<OwnedFd>);
+
+impl Drop for KeepOpen {
+    fn drop(&mut self) {
+        self.0.take();
+    }
+}
+
+impl ServerStarting {
+    /// Waits until the server has written its number and answers.
+    pub async fn ready(mut self) -> Result<DisplayAddress> {
+        let mut text = String::new();
+        let mut byte = [0; 1];
+        while self.number.read(&mut byte).await.context("reading the display number failed")? == 1 {
+            if byte[0] == b'\n' {
+                let number = text.trim().parse().context("the X server wrote no display number")?;
+                let address = DisplayAddress { number, cookie: self.cookie };
+                address.connect()?;
+                return Ok(address);
+            }
+            text.push(char::from(byte[0]));
+            if text.len() > 16 {
+                break;
+            }
+        }
+        bail!("the X server wrote no display number")
+    }
+}
+
+impl DisplayAddress {
+    /// As in `DISPLAY`.
+    pub fn name(&self) -> String {
+        format!(":{}", self.number)
+    }
+
+    /// A connection and the number of its screen.
+    pub fn connect(&self) -> Result<RustConnection> {
+        let path = format!("/tmp/.X11-unix/X{}", self.number);
+        let socket = UnixStream::connect(&path).with_context(|| format!("connecting to {path} failed"))?;
+        let (stream, _) = DefaultStream::from_unix_stream(socket).context("preparing the X connection failed")?;
+        RustConnection::connect_to_stream_with_auth_info(stream, 0, COOKIE_NAME.to_vec(), self.cookie.to_vec())
+            .context("the X server refused the connection")
+    }
+}
+
+/// One entry for any address and display (format: Xau's `.Xauthority`, lengths as big-endian u16).
+fn write_xauthority(room: &Room, cookie: &[u8]) -> Result<()> {
+    const FAMILY_WILD: u16 = 0xffff;
+    let mut entry = FAMILY_WILD.to_be_bytes().to_vec();
+    for field in [&b""[..], b"", COOKIE_NAME, cookie] {
+        let length = u16::try_from(field.len()).context("an authority field is too long")?;
+        entry.extend(length.to_be_bytes());
+        entry.extend(field);
+    }
+    let path = room.xauthority();
+    let mut file: File = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .context("creating the X authority file failed")?;
+    file.write_all(&entry).context("writing the X authority file failed")?;
+    room.give_to_person(&path).context("giving the X authority file to the person failed")
+}

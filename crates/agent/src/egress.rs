@@ -1,0 +1,46 @@
+//! The guest's way out: an HTTP proxy on loopback whose connections are carried to the host, which
+//! parses, decides and records. Nothing is decided here: a guest cannot be trusted to.
+
+use std::net::SocketAddr;
+
+use anteroom_guest_link::Opener;
+use anteroom_guest_protocol::{LogStream, StreamKind};
+use anyhow::{Context, Result};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::report::Reporter;
+
+/// Starts the proxy; connections to the returned address leave through the host's egress gate.
+pub async fn start(opener: Opener, reporter: Reporter) -> Result<SocketAddr> {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("opening the proxy's port failed")?;
+    let address = listener.local_addr()?;
+    tokio::task::spawn_local(async move {
+        loop {
+            match listener.accept().await {
+                Ok((connection, _)) => {
+                    tokio::task::spawn_local(carry(connection, opener.clone(), reporter.clone()));
+                }
+                Err(error) => {
+                    // Out of descriptors: wait for some to be closed rather than spin.
+                    reporter.log("agent", LogStream::Stderr, &format!("the proxy could not accept: {error}"));
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(address)
+}
+
+async fn carry(mut connection: TcpStream, opener: Opener, reporter: Reporter) {
+    // Small writes (TLS handshakes, HTTP/2 frames) must not wait for each other.
+    let _ = connection.set_nodelay(true);
+    let mut stream = match opener.open(StreamKind::Egress).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            reporter.log("agent", LogStream::Stderr, &format!("a connection could not leave: {error}"));
+            return;
+        }
+    };
+    // An error here is the peer's reset: the host has recorded what there was.
+    let _ = tokio::io::copy_bidirectional(&mut connection, &mut stream).await;
+}

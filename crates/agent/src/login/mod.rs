@@ -1,0 +1,5 @@
+//! The sign-in: the CLI in its terminal, the URL it wants opened, the credential it writes.
+
+pub mod cli;
+pub mod credential;
+pub mod opener;

@@ -1,0 +1,53 @@
+//! What the agent tells the host, in order, through one queue.
+
+use anteroom_guest_protocol::{GuestMessage, LogStream, ServiceEvent};
+use tokio::sync::mpsc;
+
+/// Messages that may wait for the link. Log lines are dropped beyond it, the rest waits.
+const QUEUE: usize = 512;
+
+/// The longest log line, in bytes.
+const MAX_LINE: usize = 4096;
+
+/// Queues messages for the control stream. Cheap to clone.
+#[derive(Clone)]
+pub struct Reporter(mpsc::Sender<GuestMessage>);
+
+/// A reporter, and the queue that the control stream's writer drains.
+pub fn channel() -> (Reporter, mpsc::Receiver<GuestMessage>) {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    (Reporter(sender), receiver)
+}
+
+impl Reporter {
+    /// Tells the host; waits while the queue is full. When the link is gone nobody can be told.
+    pub async fn tell(&self, message: GuestMessage) {
+        let _ = self.0.send(message).await;
+    }
+
+    /// From a thread of its own. Drops the message when the queue is full.
+    pub fn offer(&self, message: GuestMessage) {
+        let _ = self.0.try_send(message);
+    }
+
+    /// A change of a service.
+    pub async fn service(&self, name: &str, event: ServiceEvent) {
+        self.tell(GuestMessage::Service { name: name.to_owned(), event }).await;
+    }
+
+    /// A line of output. A service that prints faster than the link carries loses lines, never
+    /// slows the rest.
+    pub fn log(&self, service: &str, stream: LogStream, line: &str) {
+        let mut line = line.to_owned();
+        if line.len() > MAX_LINE {
+            let cut = (0..=MAX_LINE).rev().find(|&i| line.is_char_boundary(i)).unwrap_or(0);
+            line.truncate(cut);
+        }
+        self.offer(GuestMessage::Log { service: service.to_owned(), stream, line });
+    }
+
+    /// A line of the agent itself.
+    pub fn note(&self, line: &str) {
+        self.log("agent", LogStream::Stdout, line);
+    }
+}

@@ -1,0 +1,137 @@
+//! Where the agent works: in a guest of its own, or on the host.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+/// The guest user of every image: the recipe's `person`.
+pub const GUEST_UID: u32 = 1000;
+
+/// Guest or host, and what differs between them.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// Which of the two.
+    pub kind: RoomKind,
+    /// The home of the person who signs in.
+    pub home: PathBuf,
+    /// The agent's own folder: sockets, X authority, openers. Gone with the room.
+    pub runtime: PathBuf,
+}
+
+/// Guest or host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomKind {
+    /// A VM of our own: services run as the guest user, the agent as root.
+    Guest,
+    /// The host itself, no isolation: everything runs as whoever started the agent.
+    Host,
+}
+
+impl Room {
+    /// The room inside a guest; its folders exist since [`crate::pid1::enter_image`].
+    pub fn guest() -> Result<Self> {
+        let room = Self {
+            kind: RoomKind::Guest,
+            home: PathBuf::from("/home/person"),
+            runtime: PathBuf::from("/run/anteroom"),
+        };
+        room.place_openers()?;
+        Ok(room)
+    }
+
+    /// The room on the host, in the folder that the driver made and will remove.
+    pub fn host() -> Result<Self> {
+        let folder = PathBuf::from(
+            std::env::var_os("ANTEROOM_RUNTIME_DIR").context("ANTEROOM_RUNTIME_DIR is not set")?,
+        );
+        let room = Self { kind: RoomKind::Host, home: folder.join("home"), runtime: folder.join("run") };
+        for path in [&room.home, &room.runtime] {
+            std::fs::create_dir_all(path).with_context(|| format!("creating {} failed", path.display()))?;
+        }
+        let agent = std::env::current_exe().context("finding the agent's own path failed")?;
+        std::fs::copy(&agent, room.agent()).context("copying the agent into its room failed")?;
+        room.place_openers()?;
+        Ok(room)
+    }
+
+    /// The agent's own binary inside the room.
+    pub fn agent(&self) -> PathBuf {
+        self.runtime.join("agent")
+    }
+
+    /// Folder of the programs that stand in for browser openers; first in the CLI's PATH.
+    pub fn openers(&self) -> PathBuf {
+        self.runtime.join("openers")
+    }
+
+    /// The file with the X server's access cookie.
+    pub fn xauthority(&self) -> PathBuf {
+        self.runtime.join("Xauthority")
+    }
+
+    /// `path` of a provider file or an injected file; `~/` is the person's home.
+    pub fn resolve(&self, path: &str) -> PathBuf {
+        match path.strip_prefix("~/") {
+            Some(rest) => self.home.join(rest),
+            None => PathBuf::from(path),
+        }
+    }
+
+    /// A command that runs as the person, with a clean environment and the room's PATH.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("HOME", &self.home)
+            .env("USER", "person")
+            .env("PATH", self.path_variable())
+            .env("LANG", "C.UTF-8")
+            .env("XDG_RUNTIME_DIR", self.home.join(".run"))
+            .env("XAUTHORITY", self.xauthority())
+            // Chromium looks for a bus every 2 s when none is named.
+            .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
+            .env("DBUS_SYSTEM_BUS_ADDRESS", "disabled:")
+            .current_dir(&self.home);
+        for name in ["ANTEROOM_SESSION"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if self.kind == RoomKind::Guest {
+            use std::os::unix::process::CommandExt;
+            command.uid(GUEST_UID).gid(GUEST_UID);
+        }
+        command
+    }
+
+    fn path_variable(&self) -> OsString {
+        let mut path = self.openers().into_os_string();
+        path.push(":");
+        match (self.kind, std::env::var_os("PATH")) {
+            (RoomKind::Host, Some(host_path)) => path.push(host_path),
+            _ => path.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        }
+        path
+    }
+
+    fn place_openers(&self) -> Result<()> {
+        let folder = self.openers();
+        std::fs::create_dir_all(&folder).with_context(|| format!("creating {} failed", folder.display()))?;
+        for name in crate::login::opener::NAMES {
+            let link = folder.join(name);
+            std::os::unix::fs::symlink(self.agent(), &link)
+                .with_context(|| format!("placing {} failed", link.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Gives `path` to the person.
+    pub fn give_to_person(&self, path: &Path) -> std::io::Result<()> {
+        match self.kind {
+            RoomKind::Guest => std::os::unix::fs::lchown(path, Some(GUEST_UID), Some(GUEST_UID)),
+            RoomKind::Host => Ok(()),
+        }
+    }
+}

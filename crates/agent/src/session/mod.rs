@@ -1,0 +1,160 @@
+//! The agent's life after the handshake.
+//!
+//! [`control`] speaks with the host; [`services`] starts what the sign-in needs once the host says
+//! so. What a service's death means is decided here: X, a browser or a CLI that cannot run end the
+//! session, a window manager or browser that merely died is started again.
+
+mod control;
+mod services;
+mod setup;
+
+use std::rc::Rc;
+
+use anteroom_guest_link::{Incoming, LinkStream, Opener, Side, answer_handshake, connect, read_kind};
+use anteroom_guest_protocol::{Configure, GuestMessage, HostMessage, StreamKind};
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+
+use crate::display::{Pixels, serve_frames};
+use crate::files;
+use crate::input::{Input, serve_input};
+use crate::report::Reporter;
+use crate::room::{Room, RoomKind};
+use crate::supervise::Reaper;
+
+/// The desktop's two sides, once X is up.
+#[derive(Clone)]
+struct Desktop {
+    pixels: Pixels,
+    input: Input,
+}
+
+/// What the tasks of a session share.
+#[derive(Clone)]
+struct Shared {
+    room: Room,
+    reporter: Reporter,
+    reaper: Reaper,
+    opener: Opener,
+    desktop: watch::Sender<Option<Desktop>>,
+}
+
+/// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
+/// is gone.
+pub async fn run<S>(mut link: S, room: Room) -> Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let reaper = Reaper::start()?;
+    answer_handshake(&mut link).await.context("the handshake with the host failed")?;
+    let (opener, mut incoming, drive) = connect(link, Side::Guest);
+    let link_ended = tokio::task::spawn_local(drive);
+    let control = control_stream(&mut incoming).await?;
+    let (reporter, messages) = crate::report::channel();
+    let (mut control, from_host) = control::start(control, messages);
+    let shared = Shared {
+        room: room.clone(),
+        reporter: reporter.clone(),
+        reaper: reaper.clone(),
+        opener,
+        desktop: watch::channel(None).0,
+    };
+    tokio::task::spawn_local(take_streams(incoming, shared.clone()));
+
+    let ended = tokio::select! {
+        served = serve(&shared, from_host) => served,
+        _ = link_ended => Ok(()),
+    };
+    if let Err(error) = &ended {
+        reporter.tell(GuestMessage::Fatal { cause: format!("{error:#}") }).await;
+    }
+    // The host must read why before the room is gone.
+    drop(shared);
+    drop(reporter);
+    control.flush().await;
+    if room.kind == RoomKind::Host {
+        services::end_all(&reaper).await;
+    }
+    ended
+}
+
+/// The first stream the host opens.
+async fn control_stream(incoming: &mut Incoming) -> Result<LinkStream> {
+    let mut stream = incoming.next().await.context("the host closed the link")?;
+    match read_kind(&mut stream).await? {
+        StreamKind::Control => Ok(stream),
+        other => bail!("the host opened a {other:?} stream before the control stream"),
+    }
+}
+
+/// Says hello, configures, starts the services on the host's word, and obeys until the end.
+async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> Result<()> {
+    shared.reporter.tell(setup::hello()?).await;
+    let configuration = match from_host.recv().await {
+        Some(HostMessage::Configure(configuration)) => Rc::new(*configuration),
+        Some(other) => bail!("the host sent {other:?} before the configuration"),
+        None => return Ok(()),
+    };
+    let trust = setup::apply(&configuration, &shared.room)?;
+    shared.reporter.tell(GuestMessage::Configured {}).await;
+    let mut services: Option<services::Services> = None;
+    loop {
+        let message = tokio::select! {
+            message = from_host.recv() => message,
+            failure = services::failure(&mut services) => return Err(failure),
+        };
+        match message {
+            Some(HostMessage::StartServices {}) if services.is_none() => {
+                services = Some(services::start(shared, &configuration, trust.clone()).await?);
+            }
+            Some(HostMessage::OpenSignInUrl {}) => {
+                if let Some(services) = &services {
+                    services.open_sign_in_url_again();
+                }
+            }
+            Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => return Ok(()),
+            Some(other @ (HostMessage::Configure(_) | HostMessage::StartServices {})) => {
+                bail!("the host sent {other:?} twice")
+            }
+        }
+    }
+}
+
+async fn take_streams(mut incoming: Incoming, shared: Shared) {
+    while let Some(stream) = incoming.next().await {
+        let shared = shared.clone();
+        tokio::task::spawn_local(async move {
+            let reporter = shared.reporter.clone();
+            if let Err(error) = take_stream(stream, shared).await {
+                reporter.note(&format!("a stream of the host failed: {error:#}"));
+            }
+        });
+    }
+}
+
+async fn take_stream(mut stream: LinkStream, shared: Shared) -> Result<()> {
+    match read_kind(&mut stream).await? {
+        StreamKind::File => files::receive(&mut stream, &shared.room).await?,
+        StreamKind::Frames => {
+            let desktop = desktop(&shared).await?;
+            serve_frames(stream, desktop.pixels).await?;
+        }
+        StreamKind::Input => {
+            let desktop = desktop(&shared).await?;
+            serve_input(stream, desktop.input).await?;
+        }
+        other @ (StreamKind::Control | StreamKind::Egress) => bail!("a second {other:?} stream was opened"),
+    }
+    Ok(())
+}
+
+/// The desktop, as soon as X is up.
+async fn desktop(shared: &Shared) -> Result<Desktop> {
+    let mut watched = shared.desktop.subscribe();
+    let desktop = watched.wait_for(Option::is_some).await?.clone();
+    desktop.context("the desktop is gone")
+}
+
+/// The configuration as the services see it.
+type Configuration = Rc<Configure>;

@@ -1,0 +1,385 @@
+//! X, window manager, browser and CLI: started in the order that readiness allows, each watched on
+//! its own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anteroom_guest_protocol::{GuestMessage, ProcessExit, ScreenSize, ServiceEvent};
+use anyhow::{Error, Result, anyhow};
+use base64::Engine;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::mpsc;
+use x11rb::connection::Connection;
+use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
+
+use super::{Configuration, Desktop, Shared};
+use crate::browser::{self, Trust, WaitingPage};
+use crate::display::Pixels;
+use crate::display::server::{DisplayAddress, ServerStart};
+use crate::input::Input;
+use crate::login::cli::{self, Surroundings};
+use crate::login::credential::{Look, Watched, seal};
+use crate::login::opener;
+use crate::supervise::{self, Process, Reaper};
+use crate::{egress, room::RoomKind};
+
+/// How long X, the window manager and the browser may take; under emulation with a busy host a cold
+/// Chromium takes most of a minute.
+const X_READY: Duration = Duration::from_secs(60);
+const WINDOW_MANAGER_READY: Duration = Duration::from_secs(60);
+const BROWSER_READY: Duration = Duration::from_secs(240);
+
+/// How often a service that died is started again before it is given up.
+const RESTARTS: u32 = 3;
+
+/// How often the person may close the browser's window.
+const BROWSER_RESTARTS: u32 = 20;
+
+/// The running services.
+pub struct Services {
+    failures: mpsc::Receiver<Error>,
+    shared: Shared,
+    browser: BrowserStart,
+}
+
+#[derive(Clone)]
+struct BrowserStart {
+    display: String,
+    screen: ScreenSize,
+    proxy: SocketAddr,
+    page: WaitingPage,
+}
+
+/// Starts X, then everything that draws on it; the CLI at once, it needs no window.
+pub async fn start(shared: &Shared, configuration: &Configuration, trust: Trust) -> Result<Services> {
+    let (failed, failures) = mpsc::channel(8);
+    let proxy = egress::start(shared.opener.clone(), shared.reporter.clone()).await?;
+    let page = WaitingPage::serve().await?;
+    let screen = configuration.screen;
+    let display = start_x(shared, screen, failed.clone()).await?;
+    shared.desktop.send_replace(Some(Desktop {
+        pixels: Pixels::capture(&display, shared.reporter.clone())?,
+        input: Input::start(&display, shared.reporter.clone())?,
+    }));
+    let browser = BrowserStart { display: display.name(), screen, proxy, page: page.clone() };
+    tokio::task::spawn_local(keep_desktop(shared.clone(), display.clone(), browser.clone(), failed.clone()));
+    let sign_in = sign_in(shared.clone(), configuration.clone(), browser.clone(), trust);
+    tokio::task::spawn_local(async move {
+        if let Err(error) = sign_in.await {
+            let _ = failed.send(error).await;
+        }
+    });
+    Ok(Services { failures, shared: shared.clone(), browser })
+}
+
+/// The first thing that went wrong for good; never returns while there are no services.
+pub async fn failure(services: &mut Option<Services>) -> Error {
+    match services {
+        Some(services) => match services.failures.recv().await {
+            Some(error) => error,
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+impl Services {
+    /// Has the running browser show the sign-in page once more: a second start hands the address
+    /// to the first and exits.
+    pub fn open_sign_in_url_again(&self) {
+        let BrowserStart { display, screen, proxy, page } = &self.browser;
+        let command = browser::command(&self.shared.room, display, *screen, *proxy, &page.address());
+        if let Err(error) = supervise::start("browser", command, &self.shared.reaper, &self.shared.reporter) {
+            self.shared.reporter.note(&format!("showing the sign-in page again failed: {error:#}"));
+        }
+    }
+}
+
+/// Ends every process of the room: asks, waits, kills. For the host driver; a guest just ends.
+pub async fn end_all(reaper: &Reaper) {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for _ in 0..40 {
+            for pid in children() {
+                let _ = kill(pid, signal);
+            }
+            if !reaper.reap_all() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// Our children, adopted orphans among them (the agent is a subreaper). Their own children come to
+/// us when they are gone.
+fn children() -> Vec<Pid> {
+    let path = format!("/proc/self/task/{}/children", std::process::id());
+    let list = std::fs::read_to_string(path).unwrap_or_default();
+    list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
+}
+
+async fn start_x(shared: &Shared, screen: ScreenSize, failed: mpsc::Sender<Error>) -> Result<DisplayAddress> {
+    let start = ServerStart::prepare(&shared.room, screen)?;
+    let (command, starting, inherited) = start.split()?;
+    let mut process = supervise::start("x", command, &shared.reaper, &shared.reporter)?;
+    drop(inherited);
+    started(shared, "x", &process).await;
+    match process.until_ready(X_READY, starting.ready()).await {
+        Ok(address) => {
+            shared.reporter.service("x", ServiceEvent::Ready {}).await;
+            let shared = shared.clone();
+            tokio::task::spawn_local(async move {
+                let exit = process.exited().await;
+                shared.reporter.service("x", process.exit_event(exit)).await;
+                // Everything drawn is lost with it: there is nothing to restart for.
+                let _ = failed.send(anyhow!("the X server {}", supervise::describe(exit))).await;
+            });
+            Ok(address)
+        }
+        Err(cause) => {
+            give_up(shared, "x", &cause, process.last_lines()).await;
+            Err(anyhow!("the X server did not start: {cause}"))
+        }
+    }
+}
+
+/// The window manager first (it decides the size of the browser's window), then the browser; each
+/// is started again when it dies, up to its bound.
+async fn keep_desktop(shared: Shared, display: DisplayAddress, start: BrowserStart, failed: mpsc::Sender<Error>) {
+    let ready_display = display.clone();
+    let (first_ready, window_manager_ready) = tokio::sync::oneshot::channel();
+    let kept = {
+        let shared = shared.clone();
+        async move {
+            let mut first_ready = Some(first_ready);
+            for _ in 0..=RESTARTS {
+                let mut command = shared.room.command("openbox");
+                command.env("DISPLAY", ready_display.name());
+                let life = run_service(
+                    &shared,
+                    "window-manager",
+                    command,
+                    WINDOW_MANAGER_READY,
+                    window_manager_runs(&ready_display),
+                    &mut first_ready,
+                )
+                .await;
+                if let Life::NeverReady(cause) = life {
+                    return anyhow!("the window manager did not start: {cause}");
+                }
+            }
+            anyhow!("the window manager kept dying")
+        }
+    };
+    let browsed = keep_browser(&shared, &start, window_manager_ready);
+    let error = tokio::select! { error = kept => error, error = browsed => error };
+    let _ = failed.send(error).await;
+}
+
+async fn keep_browser(
+    shared: &Shared,
+    start: &BrowserStart,
+    window_manager_ready: tokio::sync::oneshot::Receiver<()>,
+) -> Error {
+    let _ = window_manager_ready.await;
+    let BrowserStart { display, screen, proxy, page } = start;
+    let mut crashes = 0;
+    for _ in 0..BROWSER_RESTARTS {
+        let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
+        let ready = async {
+            page.asked().await;
+            Ok(())
+        };
+        match run_service(shared, "browser", command, BROWSER_READY, ready, &mut None).await {
+            Life::NeverReady(cause) => return anyhow!("the browser did not start: {cause}"),
+            // The person closing its window is no fault; anything else is counted.
+            Life::Ended(ProcessExit::Exited { code: 0 }) => {}
+            Life::Ended(exit) if crashes == RESTARTS => {
+                return anyhow!("the browser kept dying: it {}", supervise::describe(exit));
+            }
+            Life::Ended(_) => crashes += 1,
+        }
+    }
+    anyhow!("the browser was closed {BROWSER_RESTARTS} times")
+}
+
+/// How a service lived.
+enum Life {
+    /// It did not start or did not become ready.
+    NeverReady(String),
+    /// It was ready, and ended later.
+    Ended(ProcessExit),
+}
+
+/// One life of a service, reported.
+async fn run_service(
+    shared: &Shared,
+    name: &str,
+    command: std::process::Command,
+    deadline: Duration,
+    ready: impl Future<Output = Result<()>>,
+    first_ready: &mut Option<tokio::sync::oneshot::Sender<()>>,
+) -> Life {
+    let mut process = match supervise::start(name, command, &shared.reaper, &shared.reporter) {
+        Ok(process) => process,
+        Err(error) => {
+            let cause = format!("{error:#}");
+            give_up(shared, name, &cause, Vec::new()).await;
+            return Life::NeverReady(cause);
+        }
+    };
+    started(shared, name, &process).await;
+    match process.until_ready(deadline, ready).await {
+        Ok(()) => shared.reporter.service(name, ServiceEvent::Ready {}).await,
+        Err(cause) => {
+            process.signal(Signal::SIGKILL);
+            give_up(shared, name, &cause, process.last_lines()).await;
+            return Life::NeverReady(cause);
+        }
+    }
+    if let Some(first_ready) = first_ready.take() {
+        let _ = first_ready.send(());
+    }
+    let exit = process.exited().await;
+    shared.reporter.service(name, process.exit_event(exit)).await;
+    Life::Ended(exit)
+}
+
+async fn started(shared: &Shared, name: &str, process: &Process) {
+    let pid = process.pid.as_raw().unsigned_abs();
+    shared.reporter.service(name, ServiceEvent::Started { pid }).await;
+}
+
+async fn give_up(shared: &Shared, name: &str, cause: &str, last_lines: Vec<String>) {
+    let event = ServiceEvent::Failed { cause: cause.to_owned(), last_lines };
+    shared.reporter.service(name, event).await;
+}
+
+/// A window manager says that it manages by a property of the root window (EWMH,
+/// `_NET_SUPPORTING_WM_CHECK`). There is no event to wait for that all of them send, so look.
+async fn window_manager_runs(display: &DisplayAddress) -> Result<()> {
+    let connection = display.connect()?;
+    let root = connection.setup().roots[0].root;
+    let check = connection.intern_atom(false, b"_NET_SUPPORTING_WM_CHECK")?.reply()?.atom;
+    loop {
+        let property = connection.get_property(false, root, check, AtomEnum::WINDOW, 0, 1)?.reply()?;
+        if property.value_len == 1 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The CLI from its start to a sealed credential.
+async fn sign_in(shared: Shared, configuration: Configuration, start: BrowserStart, trust: Trust) -> Result<()> {
+    let (opener_socket, urls) = opener::listen(&shared.room)?;
+    let proxy = format!("http://{}", start.proxy);
+    let around = Surroundings {
+        proxy: &proxy,
+        opener_socket: &opener_socket,
+        ca_bundle: trust.bundle(),
+        display: &start.display,
+    };
+    let mut process = match cli::start(&configuration.cli, &around, &shared.room, &shared.reaper, &shared.reporter) {
+        Ok(process) => process,
+        Err(error) => {
+            give_up(&shared, "cli", &format!("{error:#}"), Vec::new()).await;
+            return Err(error);
+        }
+    };
+    started(&shared, "cli", &process).await;
+    let watched = Watched::new(&configuration.credential, &shared.room);
+    let timeout = Duration::from_millis(configuration.cli.url_timeout_ms);
+    let tail = process.tail.clone();
+    let lead = lead_browser(&shared, urls, &start.page, timeout, move || tail.borrow().lines());
+    tokio::select! {
+        never = lead => match never {},
+        found = watched.until_stable() => capture(&shared, &configuration, &process, &watched, found).await,
+        exit = process.exited() => cli_ended(&shared, &configuration, &process, &watched, exit).await,
+    }
+}
+
+/// Sends each URL the CLI wants opened to the browser, and tells the host; also when none comes.
+async fn lead_browser(
+    shared: &Shared,
+    mut urls: mpsc::Receiver<String>,
+    page: &WaitingPage,
+    timeout: Duration,
+    last_lines: impl Fn() -> Vec<String>,
+) -> std::convert::Infallible {
+    match tokio::time::timeout(timeout, urls.recv()).await {
+        Ok(Some(url)) => show(shared, page, url).await,
+        Ok(None) => {}
+        Err(_) => {
+            let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+            shared.reporter.tell(GuestMessage::NoSignInUrl { waited_ms, last_lines: last_lines() }).await;
+        }
+    }
+    while let Some(url) = urls.recv().await {
+        show(shared, page, url).await;
+    }
+    std::future::pending().await
+}
+
+async fn show(shared: &Shared, page: &WaitingPage, url: String) {
+    page.lead_to(&url);
+    shared.reporter.service("cli", ServiceEvent::Ready {}).await;
+    shared.reporter.tell(GuestMessage::SignInUrl { url }).await;
+    let (page, reporter) = (page.clone(), shared.reporter.clone());
+    tokio::task::spawn_local(async move {
+        page.led_on().await;
+        reporter.tell(GuestMessage::SignInPageOpened {}).await;
+    });
+}
+
+/// The CLI is gone; what it left decides what that means.
+async fn cli_ended(
+    shared: &Shared,
+    configuration: &Configuration,
+    process: &Process,
+    watched: &Watched,
+    exit: ProcessExit,
+) -> Result<()> {
+    match watched.look() {
+        Look::Complete(_) => capture(shared, configuration, process, watched, Ok(())).await,
+        Look::Refused(cause) => capture(shared, configuration, process, watched, Err(cause)).await,
+        Look::Incomplete => {
+            shared.reporter.service("cli", process.exit_event(exit)).await;
+            Ok(())
+        }
+    }
+}
+
+/// Freezes the CLI, reads the file once more, seals it, tells the host. The CLI is frozen because a
+/// refresh token is used once: what it would write after our read would make ours worthless.
+async fn capture(
+    shared: &Shared,
+    configuration: &Configuration,
+    process: &Process,
+    watched: &Watched,
+    found: Result<(), String>,
+) -> Result<()> {
+    process.signal(Signal::SIGSTOP);
+    let content = match (found, watched.look()) {
+        (Ok(()), Look::Complete(content)) => content,
+        (Err(cause), _) | (_, Look::Refused(cause)) => {
+            shared.reporter.tell(GuestMessage::CredentialRefused { cause }).await;
+            return Ok(());
+        }
+        (Ok(()), Look::Incomplete) => {
+            let cause = format!("{} changed while it was taken", watched.path().display());
+            shared.reporter.tell(GuestMessage::CredentialRefused { cause }).await;
+            return Ok(());
+        }
+    };
+    shared.reporter.tell(GuestMessage::CredentialFound {}).await;
+    let sealed = seal(&content, &configuration.recipient)?;
+    let ciphertext_base64 = base64::engine::general_purpose::STANDARD.encode(sealed);
+    shared.reporter.tell(GuestMessage::CredentialSealed { ciphertext_base64 }).await;
+    if shared.room.kind == RoomKind::Host {
+        // A frozen process does not answer the SIGTERM that will end it.
+        process.signal(Signal::SIGCONT);
+    }
+    Ok(())
+}

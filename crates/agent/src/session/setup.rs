@@ -1,0 +1,74 @@
+//! From the configuration to a guest that is ready for services.
+
+use std::time::Duration;
+
+use anteroom_guest_protocol::{Configure, GuestMessage};
+use anyhow::{Context, Result};
+use base64::Engine;
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_settime};
+
+use crate::browser::{Trust, trust_extra_authorities};
+use crate::pid1;
+use crate::room::{Room, RoomKind};
+
+/// Who this agent is.
+pub fn hello() -> Result<GuestMessage> {
+    let uname = nix::sys::utsname::uname().context("asking the kernel for its name failed")?;
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Ok(GuestMessage::Hello {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: uname.release().to_string_lossy().into_owned(),
+        boot_id: boot_id.trim().to_owned(),
+    })
+}
+
+/// Sets clock, entropy, network (in a guest) and trust.
+pub fn apply(configuration: &Configure, room: &Room) -> Result<Trust> {
+    if room.kind == RoomKind::Guest {
+        let since_epoch = Duration::from_millis(configuration.now_unix_ms);
+        clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from(since_epoch)).context("setting the clock failed")?;
+        credit_entropy(&configuration.entropy_base64)?;
+        pid1::bring_up_network(configuration.browser_ip)?;
+    }
+    let user_runtime = room.home.join(".run");
+    std::fs::create_dir_all(&user_runtime).context("creating the person's runtime folder failed")?;
+    room.give_to_person(&user_runtime)?;
+    trust_extra_authorities(&configuration.extra_ca_pem, room)
+}
+
+/// Mixes the host's random bytes in and credits them: writing to /dev/urandom alone credits none.
+fn credit_entropy(base64: &str) -> Result<()> {
+    use std::os::fd::AsRawFd;
+
+    /// `struct rand_pool_info` of linux/random.h with room for 32 bytes.
+    #[repr(C)]
+    struct RandPoolInfo {
+        entropy_bits: libc::c_int,
+        buffer_bytes: libc::c_int,
+        buffer: [u8; 32],
+    }
+    /// `_IOW('R', 0x03, int[2])` and `_IO('R', 0x07)` of linux/random.h.
+    const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+    const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
+
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(base64)
+        .ok()
+        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+        .context("the host's entropy is not 32 bytes in base64")?;
+    let random = std::fs::File::open("/dev/random").context("opening /dev/random failed")?;
+    let pool = RandPoolInfo { entropy_bits: 256, buffer_bytes: 32, buffer: bytes };
+    // SAFETY: the first request reads a rand_pool_info with buffer_bytes bytes after it, which
+    // `pool` is; the second takes no argument.
+    #[expect(unsafe_code, reason = "these ioctls have no safe wrapper")]
+    let done = unsafe {
+        libc::ioctl(random.as_raw_fd(), RNDADDENTROPY, std::ptr::from_ref(&pool)) == 0
+            && libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG) == 0
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error()).context("seeding the guest's random numbers failed")
+    }
+}

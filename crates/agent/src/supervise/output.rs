@@ -1,0 +1,118 @@
+//! Output of services: bounded, line by line, harmless to a terminal.
+
+use std::collections::VecDeque;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// Lines kept for a record of death.
+const TAIL_LINES: usize = 20;
+
+/// Bytes of a line that are kept; the rest of it is dropped.
+const MAX_LINE: usize = 4096;
+
+/// The last lines of a service.
+#[derive(Clone, Debug, Default)]
+pub struct Tail(VecDeque<String>);
+
+impl Tail {
+    /// Adds a line, dropping the oldest beyond the bound.
+    pub fn push(&mut self, line: &str) {
+        if self.0.len() == TAIL_LINES {
+            self.0.pop_front();
+        }
+        self.0.push_back(line.to_owned());
+    }
+
+    /// The lines, oldest first.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.iter().cloned().collect()
+    }
+}
+
+/// Calls `on_line` for each line until the end of `reader`. Empty lines are passed over.
+pub async fn watch_lines(mut reader: impl AsyncRead + Unpin, mut on_line: impl FnMut(&str)) {
+    let mut buffer = [0; 4096];
+    let mut line = Vec::new();
+    // An error is an end too: a terminal answers EIO when its last program is gone.
+    while let Ok(count @ 1..) = reader.read(&mut buffer).await {
+        for &byte in &buffer[..count] {
+            if byte == b'\n' || byte == b'\r' {
+                flush(&mut line, &mut on_line);
+            } else if line.len() < MAX_LINE {
+                line.push(byte);
+            }
+        }
+    }
+    flush(&mut line, &mut on_line);
+}
+
+fn flush(line: &mut Vec<u8>, on_line: &mut impl FnMut(&str)) {
+    let text = clean_line(line);
+    line.clear();
+    if !text.is_empty() {
+        on_line(&text);
+    }
+}
+
+/// A line without terminal escapes and control characters, whatever its bytes.
+pub fn clean_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut clean = String::with_capacity(text.len());
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        if character == '\u{1b}' {
+            skip_escape(&mut characters);
+        } else if character == '\t' {
+            clean.push(' ');
+        } else if !character.is_control() {
+            clean.push(character);
+        }
+    }
+    clean.trim_end().to_owned()
+}
+
+/// Skips the rest of an escape sequence (ECMA-48: CSI, OSC and two-character forms).
+fn skip_escape(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match characters.next() {
+        Some('[') => {
+            characters.by_ref().find(|c| ('\u{40}'..='\u{7e}').contains(c));
+        }
+        Some(']') => {
+            // Ended by BEL or by ESC \.
+            while let Some(c) = characters.next() {
+                if c == '\u{7}' {
+                    return;
+                }
+                if c == '\u{1b}' {
+                    characters.next_if_eq(&'\\');
+                    return;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_and_controls_are_gone() {
+        let line = b"\x1b[1;31mred\x1b[0m \x1b]0;title\x07plain\x1b]8;;x\x1b\\\x08\ttab \xff ";
+        assert_eq!(clean_line(line), "red plain tab \u{fffd}");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_bounded_and_the_tail_keeps_the_last() {
+        let endless = vec![b'a'; 3 * MAX_LINE];
+        let mut lines = Vec::new();
+        watch_lines(&endless[..], |line| lines.push(line.to_owned())).await;
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].len(), MAX_LINE);
+        let mut tail = Tail::default();
+        (0..50).for_each(|n| tail.push(&n.to_string()));
+        assert_eq!(tail.lines().len(), TAIL_LINES);
+        assert_eq!(tail.lines().last().map(String::as_str), Some("49"));
+    }
+}

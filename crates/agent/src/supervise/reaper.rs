@@ -1,0 +1,59 @@
+//! One place that waits for children: PID 1 inherits every orphan of the guest.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use anteroom_guest_protocol::ProcessExit;
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+/// Hands each wait status to whoever expects it, and drops those of orphans. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Reaper(Rc<RefCell<HashMap<Pid, oneshot::Sender<ProcessExit>>>>);
+
+impl Reaper {
+    /// Starts reaping.
+    pub fn start() -> Result<Self> {
+        let reaper = Self::default();
+        let mut children = signal(SignalKind::child()).context("watching for the end of children failed")?;
+        let in_task = reaper.clone();
+        tokio::task::spawn_local(async move {
+            while children.recv().await.is_some() {
+                in_task.reap_all();
+            }
+        });
+        Ok(reaper)
+    }
+
+    /// The status of `pid` when it ends. To be called before the event loop runs again after the
+    /// spawn; then no status can be missed.
+    pub fn expect(&self, pid: Pid) -> oneshot::Receiver<ProcessExit> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.borrow_mut().insert(pid, sender);
+        receiver
+    }
+
+    /// Takes every status there is; says whether any child is left.
+    pub fn reap_all(&self) -> bool {
+        loop {
+            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, ProcessExit::Exited { code }),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => {
+                    (pid, ProcessExit::Signalled { signal: signal as i32 })
+                }
+                Ok(WaitStatus::StillAlive) => return true,
+                // Stops and continues are not ends.
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(_) => return false,
+            };
+            if let Some(waiting) = self.0.borrow_mut().remove(&pid) {
+                let _ = waiting.send(exit);
+            }
+        }
+    }
+}
