@@ -1,1 +1,51 @@
-fn main() {}
+//! The project's own commands. `cargo xtask demo` and `cargo xtask test` are the two that the
+//! README promises: on a fresh machine each does everything, set-up included.
+
+mod bench;
+mod build;
+mod demo;
+mod interrupt;
+mod machine;
+mod shell;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Anteroom's development commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One sign-in from start to end: builds everything, boots a VM, prints the viewer's link.
+    Demo(demo::Options),
+    /// All tests, as CI runs them.
+    Test(test::Options),
+    /// Builds the guest agent, the viewer and the host binary.
+    Build,
+    /// Measures; prints one JSON object as its last line.
+    Bench(bench::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Test(options) => test::run(&options),
+        Command::Build => build::everything().map(|_| ()),
+        Command::Bench(options) => bench::run(&options),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

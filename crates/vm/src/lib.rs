@@ -1,1 +1,94 @@
-//! (being written)
+//! VM drivers: how a session's room is made, watched and destroyed.
+//!
+//! [`Driver::boot`] gives a [`RunningVm`]: a process, and a byte stream to the agent in it. `qemu`
+//! makes a microVM, `host` runs the agent on this machine with no isolation. Neither leaves a path in
+//! the file system: sockets, console and initramfs are inherited descriptors.
+
+mod console;
+mod host;
+mod kvm_probe;
+mod leftovers;
+mod process;
+mod qemu;
+
+use std::path::PathBuf;
+
+use anteroom_session::{ProcessExit, SessionId};
+
+pub use console::ConsoleLog;
+pub use host::{Host, HostSpec};
+pub use kvm_probe::{KvmProbe, probe_kvm};
+pub use leftovers::{leftovers, reap};
+pub use process::RunningVm;
+pub use qemu::{AcceleratorChoice, Qemu, VmSpec};
+
+/// The byte stream to the agent.
+pub type LinkStream = tokio::net::UnixStream;
+
+/// Environment variable that marks every process of a session; [`leftovers`] looks for it.
+pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
+
+/// A room could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The program is not installed.
+    #[error("{program} is not installed; install it with `apt-get install {package}`")]
+    ProgramMissing {
+        /// What was looked for.
+        program: &'static str,
+        /// Debian's package.
+        package: &'static str,
+    },
+    /// A file of the image or the agent cannot be opened.
+    #[error("opening {} failed", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// KVM was demanded.
+    #[error("KVM was asked for and cannot be used: {why}; start with --accelerator auto or tcg to emulate")]
+    NoKvm {
+        /// What the probe saw.
+        why: String,
+    },
+    /// Something of the operating system failed.
+    #[error("{operation} failed")]
+    System {
+        /// What was tried.
+        operation: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl BootError {
+    pub(crate) fn system<E: Into<std::io::Error>>(operation: &'static str) -> impl FnOnce(E) -> Self {
+        move |source| Self::System { operation, source: source.into() }
+    }
+}
+
+pub(crate) fn exit_of(status: std::process::ExitStatus) -> ProcessExit {
+    use std::os::unix::process::ExitStatusExt;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ProcessExit::Exited { code },
+        (None, Some(signal)) => ProcessExit::Signalled { signal },
+        (None, None) => ProcessExit::Unknown,
+    }
+}
+
+/// A way to make rooms.
+pub trait Driver {
+    /// What it needs to know.
+    type Spec;
+
+    /// Starts a room for `session`.
+    ///
+    /// # Errors
+    /// When it cannot be started; nothing is left of the attempt.
+    fn boot(&self, session: SessionId, spec: Self::Spec) -> Result<RunningVm, BootError>;
+}
+

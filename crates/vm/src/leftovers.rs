@@ -1,0 +1,115 @@
+//! What is left of a session, by looking: no record is asked, so none can be wrong.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anteroom_session::{Leftover, SessionId};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::SESSION_ENV;
+
+/// How long killed processes may take to be gone.
+const GONE: Duration = Duration::from_secs(5);
+
+/// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id.
+#[must_use]
+pub fn leftovers(session: SessionId, folders: &[PathBuf]) -> Vec<Leftover> {
+    let id = session.to_string();
+    let mut found: Vec<Leftover> = processes(session)
+        .into_iter()
+        .map(|(pid, command)| leftover("process", format!("{pid}: {command}")))
+        .collect();
+    for (path, kind) in [("/proc/net/unix", "socket"), ("/proc/self/mountinfo", "mount")] {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        found.extend(text.lines().filter(|line| line.contains(&id)).map(|line| leftover(kind, line.to_owned())));
+    }
+    entries_named(Path::new("/sys/fs/cgroup"), &id, 4, "cgroup", &mut found);
+    for folder in folders {
+        entries_named(folder, &id, 2, "file", &mut found);
+    }
+    found
+}
+
+/// Kills every process of the session and waits until they are gone.
+pub fn reap(session: SessionId) {
+    let started = Instant::now();
+    loop {
+        let left = processes(session);
+        if left.is_empty() || started.elapsed() > GONE {
+            return;
+        }
+        for (pid, _) in left {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        // A process that is no child of ours cannot be waited for; looking again is the wait.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Process id and command of every process of the session, this one apart. Zombies have neither
+/// command nor environment left and are their parent's to collect.
+fn processes(session: SessionId) -> Vec<(i32, String)> {
+    let marker = format!("{SESSION_ENV}={session}");
+    let own = std::process::id().to_string();
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
+            let pid: i32 = name.parse().ok()?;
+            let environment = fs::read(entry.path().join("environ")).ok()?;
+            let carries = environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes());
+            carries.then(|| {
+                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+                (pid, String::from_utf8_lossy(&command).replace('\0', " ").chars().take(200).collect())
+            })
+        })
+        .collect()
+}
+
+fn entries_named(folder: &Path, id: &str, depth: u32, kind: &str, found: &mut Vec<Leftover>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().contains(id) {
+            found.push(leftover(kind, entry.path().display().to_string()));
+        } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            entries_named(&entry.path(), id, depth - 1, kind, found);
+        }
+    }
+}
+
+fn leftover(kind: &str, what: String) -> Leftover {
+    Leftover { kind: kind.to_owned(), what }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_of_the_session_is_found_and_reaped() {
+        let session = SessionId::generate();
+        let mut child =
+            Command::new("sleep").arg("1000").env(SESSION_ENV, session.to_string()).spawn().unwrap();
+        let found = leftovers(session, &[]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].what.ends_with(": sleep 1000 "), "{found:?}");
+        let waited = std::thread::spawn(move || child.wait().unwrap());
+        reap(session);
+        waited.join().unwrap();
+        assert_eq!(leftovers(session, &[]), []);
+    }
+
+    #[test]
+    fn a_folder_of_the_session_is_found() {
+        let session = SessionId::generate();
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(session.to_string())).unwrap();
+        let found = leftovers(session, &[folder.path().to_path_buf()]);
+        assert_eq!(found.iter().map(|l| l.kind.as_str()).collect::<Vec<_>>(), ["file"]);
+    }
+}

@@ -1,0 +1,132 @@
+//! A running room's process.
+
+use std::cell::RefCell;
+use std::os::fd::OwnedFd;
+use std::process::Command;
+use std::rc::Rc;
+
+use anteroom_session::{Accelerator, ProcessExit};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::process::Child;
+
+use crate::console::{ConsoleFile, ConsoleLog};
+use crate::{BootError, LinkStream, exit_of};
+
+/// A room that runs. Dropping it kills the process.
+pub struct RunningVm {
+    /// The process id on this host; also of its process group.
+    pub pid: u32,
+    /// What executes guest code.
+    pub accelerator: Accelerator,
+    link: Option<LinkStream>,
+    child: Child,
+    exit: Option<ProcessExit>,
+    console: Rc<RefCell<ConsoleLog>>,
+}
+
+/// Who a room's process runs as when the runner is root: Debian's `nobody`.
+const UNPRIVILEGED: u32 = 65534;
+
+impl RunningVm {
+    /// Starts `command` in a process group of its own, ended with this thread. `console` is what its
+    /// console or output arrives on.
+    pub(crate) fn start(
+        mut command: Command,
+        accelerator: Accelerator,
+        link: OwnedFd,
+        console: OwnedFd,
+        console_file: &ConsoleFile,
+    ) -> Result<Self, BootError> {
+        let open_console = |source| BootError::File { path: console_file.path.clone(), source };
+        let log = ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
+        let console_log = Rc::new(RefCell::new(log));
+        end_with_this_thread(&mut command);
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true);
+        let child = command.spawn().map_err(BootError::system("starting the virtual machine's process"))?;
+        // The command holds the child's ends of the sockets: closed here, their end is the child's.
+        drop(command);
+        let pid = child.id().ok_or(std::io::ErrorKind::NotFound.into());
+        let pid = pid.map_err(BootError::system::<std::io::Error>("asking for the process id"))?;
+        let console = stream(console).map_err(BootError::system("watching the console"))?;
+        tokio::task::spawn_local(ConsoleLog::follow(console_log.clone(), console));
+        let link = stream(link).map_err(BootError::system("opening the guest link"))?;
+        Ok(Self { pid, accelerator, link: Some(link), child, exit: None, console: console_log })
+    }
+
+    /// The byte stream to the agent; to be taken once.
+    ///
+    /// # Panics
+    /// When it is taken twice.
+    pub fn take_link(&mut self) -> LinkStream {
+        self.link.take().expect("the link is taken once, by the session that booted the room")
+    }
+
+    /// Waits for the process' end; may be dropped and called again.
+    pub async fn wait(&mut self) -> ProcessExit {
+        if let Some(exit) = self.exit {
+            return exit;
+        }
+        let exit = self.child.wait().await.map_or(ProcessExit::Unknown, exit_of);
+        self.exit = Some(exit);
+        exit
+    }
+
+    /// Kills the process and its group and waits until it is gone. May be called again.
+    pub async fn kill(&mut self) {
+        if self.exit.is_none() {
+            if let Ok(pid) = i32::try_from(self.pid) {
+                let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            let _ = self.child.start_kill();
+            self.wait().await;
+        }
+    }
+
+    /// Asks the process to end by SIGTERM; [`Self::wait`] tells when it has.
+    pub fn terminate(&self) {
+        if self.exit.is_none()
+            && let Ok(pid) = i32::try_from(self.pid)
+        {
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+    }
+
+    /// The console's last lines, harmless to a terminal.
+    #[must_use]
+    pub fn console_tail(&self, lines: usize) -> Vec<String> {
+        self.console.borrow().tail(lines)
+    }
+}
+
+fn stream(fd: OwnedFd) -> std::io::Result<LinkStream> {
+    let stream = std::os::unix::net::UnixStream::from(fd);
+    stream.set_nonblocking(true)?;
+    LinkStream::from_std(stream)
+}
+
+/// Who the room's process runs as; `None` keeps the runner's own user.
+pub(crate) fn unprivileged_user() -> Option<u32> {
+    nix::unistd::geteuid().is_root().then_some(UNPRIVILEGED)
+}
+
+/// Drops root, leads a process group, and has the kernel kill the process when the thread that
+/// started it ends: the runner has only one, so that is the runner's death, `kill -9` included.
+fn end_with_this_thread(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    command.process_group(0);
+    if let Some(user) = unprivileged_user() {
+        command.uid(user).gid(user);
+    }
+    // SAFETY: both calls are async-signal-safe. std changes the user before it runs this, which
+    // matters: the change would clear the parent-death signal.
+    #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
+    unsafe {
+        command.pre_exec(|| {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,258 @@
+//! QEMU microVMs.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anteroom_guest_protocol::VIRTIO_PORT_NAME;
+use anteroom_session::{Accelerator, SessionId};
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::console::ConsoleFile;
+use crate::kvm_probe::{KvmProbe, probe_kvm};
+use crate::process::RunningVm;
+use crate::{BootError, Driver, SESSION_ENV};
+
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Memory for translated code under emulation, in MiB. A browser's hot code fits; more only makes
+/// the process grow.
+const TRANSLATION_BUFFER_MIB: u32 = 512;
+
+/// Descriptors as QEMU sees them.
+const LINK: RawFd = 10;
+const CONSOLE: RawFd = 11;
+const INITRAMFS: RawFd = 12;
+const KERNEL: RawFd = 13;
+const ROOT_IMAGE: RawFd = 14;
+
+/// A microVM.
+#[derive(Clone, Debug)]
+pub struct VmSpec {
+    /// Uncompressed kernel (ELF).
+    pub kernel: PathBuf,
+    /// Complete: kernel modules and agent.
+    pub initramfs: Vec<u8>,
+    /// Root file system, shared by all VMs, never written.
+    pub root_image: PathBuf,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Guest processors.
+    pub vcpus: u8,
+    /// Where the serial console goes.
+    pub console_log: PathBuf,
+    /// Largest size of that file in bytes.
+    pub console_log_limit: u64,
+    /// What executes guest code.
+    pub accelerator: AcceleratorChoice,
+}
+
+/// What may execute guest code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceleratorChoice {
+    /// KVM if a probe shows that it works, else emulation.
+    Auto,
+    /// KVM or failure.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// The driver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Qemu;
+
+impl Driver for Qemu {
+    type Spec = VmSpec;
+
+    fn boot(&self, session: SessionId, spec: VmSpec) -> Result<RunningVm, BootError> {
+        let accelerator = choose(spec.accelerator)?;
+        let open = |path: &Path| {
+            File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
+        };
+        let (kernel, root_image) = (open(&spec.kernel)?, open(&spec.root_image)?);
+        let initramfs = in_memory(&spec.initramfs).map_err(BootError::system("keeping the initramfs in memory"))?;
+        let (link, guest_link) = UnixStream::pair().map_err(BootError::system("making the guest link"))?;
+        let (console, guest_console) = UnixStream::pair().map_err(BootError::system("making the console"))?;
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(arguments(session, &spec, accelerator))
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env(SESSION_ENV, session.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            // QEMU's own complaints explain an early death: they go where the console goes.
+            .stderr(Stdio::from(OwnedFd::from(
+                guest_console.try_clone().map_err(BootError::system("making the console"))?,
+            )));
+        let mappings = [
+            (OwnedFd::from(guest_link), LINK),
+            (guest_console.into(), CONSOLE),
+            (initramfs, INITRAMFS),
+            (kernel.into(), KERNEL),
+            (root_image.into(), ROOT_IMAGE),
+        ];
+        command
+            .fd_mappings(
+                mappings.into_iter().map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect(),
+            )
+            .map_err(|_| std::io::Error::other("two descriptors have one number"))
+            .map_err(BootError::system("passing descriptors to QEMU"))?;
+        let file = ConsoleFile { path: spec.console_log.clone(), limit: spec.console_log_limit };
+        RunningVm::start(command, accelerator, link.into(), console.into(), &file).map_err(|error| match error {
+            BootError::System { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                BootError::ProgramMissing { program: PROGRAM, package: "qemu-system-x86" }
+            }
+            other => other,
+        })
+    }
+}
+
+fn choose(choice: AcceleratorChoice) -> Result<Accelerator, BootError> {
+    match choice {
+        AcceleratorChoice::Tcg => Ok(Accelerator::Tcg),
+        AcceleratorChoice::Auto => match probe_kvm() {
+            KvmProbe::Usable { .. } => Ok(Accelerator::Kvm),
+            KvmProbe::Unusable { .. } => Ok(Accelerator::Tcg),
+        },
+        AcceleratorChoice::Kvm => match probe_kvm() {
+            KvmProbe::Usable { .. } => Ok(Accelerator::Kvm),
+            KvmProbe::Unusable { why } => Err(BootError::NoKvm { why }),
+        },
+    }
+}
+
+fn arguments(session: SessionId, spec: &VmSpec, accelerator: Accelerator) -> Vec<String> {
+    let (acceleration, cpu) = match accelerator {
+        Accelerator::Kvm => ("kvm".to_owned(), "host"),
+        // The named model has AVX2 and no TSX. `max` and EPYC hang at TSC calibration under TCG.
+        Accelerator::Tcg | Accelerator::None => {
+            (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), "Haswell-noTSX")
+        }
+    };
+    let words = [
+        "-name",
+        &format!("anteroom-{session}"),
+        "-machine",
+        "microvm,acpi=on,pit=on,pic=on,rtc=on",
+        "-accel",
+        &acceleration,
+        "-cpu",
+        cpu,
+        "-smp",
+        &spec.vcpus.to_string(),
+        "-m",
+        &format!("{}M", spec.memory_mib),
+        "-nodefaults",
+        "-no-user-config",
+        "-display",
+        "none",
+        "-no-reboot",
+        // After start QEMU makes no process and changes no user.
+        "-sandbox",
+        "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-kernel",
+        &format!("/proc/self/fd/{KERNEL}"),
+        "-initrd",
+        &format!("/proc/self/fd/{INITRAMFS}"),
+        "-append",
+        &kernel_line(accelerator),
+        "-add-fd",
+        &format!("fd={ROOT_IMAGE},set=1"),
+        "-drive",
+        "if=none,id=root,file=/dev/fdset/1,format=raw,readonly=on,file.locking=off",
+        "-device",
+        "virtio-blk-device,drive=root",
+        "-device",
+        "virtio-rng-device",
+        "-chardev",
+        &format!("socket,id=console,fd={CONSOLE}"),
+        "-serial",
+        "chardev:console",
+        "-chardev",
+        &format!("socket,id=link,fd={LINK}"),
+        "-device",
+        "virtio-serial-device",
+        "-device",
+        &format!("virtserialport,chardev=link,name={VIRTIO_PORT_NAME}"),
+    ];
+    words.map(str::to_owned).to_vec()
+}
+
+/// Emulated guests hang while they calibrate the TSC on a busy host (3 boots of 5): they are told
+/// the frequency instead.
+fn kernel_line(accelerator: Accelerator) -> String {
+    let common = "console=ttyS0 panic=-1 reboot=t quiet";
+    match (accelerator, host_khz()) {
+        (Accelerator::Tcg, Some(khz)) => {
+            // Mitigations guard against the guest's own programs; under emulation they only cost.
+            format!("{common} mitigations=off tsc_early_khz={khz} tsc=reliable no_timer_check")
+        }
+        (Accelerator::Tcg, None) => format!("{common} mitigations=off no_timer_check"),
+        (Accelerator::Kvm | Accelerator::None, _) => common.to_owned(),
+    }
+}
+
+/// The host's clock rate in kHz, as /proc/cpuinfo has it.
+fn host_khz() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
+    let (whole, fraction) = line.split_once(':')?.1.trim().split_once('.')?;
+    let thousandths: String = fraction.chars().chain("000".chars()).take(3).collect();
+    Some(whole.parse::<u64>().ok()? * 1000 + thousandths.parse::<u64>().ok()?)
+}
+
+/// A file that exists only as a descriptor.
+fn in_memory(content: &[u8]) -> std::io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(c"anteroom-initramfs", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content)?;
+    file.seek(SeekFrom::Start(0))?;
+    // QEMU opens it anew, as another user.
+    nix::sys::stat::fchmod(&file, nix::sys::stat::Mode::from_bits_truncate(0o444))?;
+    debug_assert!(file.as_raw_fd() >= 0);
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_has_no_network_card_and_a_read_only_disk() {
+        let spec = VmSpec {
+            kernel: "/k".into(),
+            initramfs: vec![],
+            root_image: "/r".into(),
+            memory_mib: 2048,
+            vcpus: 2,
+            console_log: "/c".into(),
+            console_log_limit: 1,
+            accelerator: AcceleratorChoice::Tcg,
+        };
+        let line = arguments(SessionId::generate(), &spec, Accelerator::Tcg).join(" ");
+        assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
+        assert!(!line.contains("net") || line.matches("net").count() == 0, "{line}");
+        assert!(line.contains("spawn=deny"));
+    }
+
+    #[test]
+    fn a_missing_kernel_is_named() {
+        let spec = VmSpec {
+            kernel: "/nowhere/vmlinux".into(),
+            initramfs: vec![],
+            root_image: "/nowhere/root".into(),
+            memory_mib: 128,
+            vcpus: 1,
+            console_log: "/nowhere/console".into(),
+            console_log_limit: 1,
+            accelerator: AcceleratorChoice::Tcg,
+        };
+        let error = Qemu.boot(SessionId::generate(), spec).err().expect("there is no such kernel");
+        assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");
+    }
+}

@@ -1,0 +1,27 @@
+//! `cargo xtask bench`: figures, each printed as one JSON object in the last line.
+
+use anyhow::Result;
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Runs the demo several times and prints medians.
+    Demo {
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+}
+
+/// Measures.
+pub fn run(options: &Options) -> Result<()> {
+    match options.what {
+        What::Demo { runs } => crate::demo::bench(runs),
+    }
+}

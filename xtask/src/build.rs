@@ -1,0 +1,91 @@
+//! Agent, viewer, host binary: in this order, since the last carries the others.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+use crate::shell;
+
+/// The machine the guest's binary is for: the oldest x86-64.
+const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds all three; returns the path of the host binary.
+pub fn everything() -> Result<PathBuf> {
+    agent()?;
+    viewer()?;
+    host()
+}
+
+/// The guest agent: static, in a target folder of its own, since other flags in the shared one would
+/// rebuild everything each time.
+fn agent() -> Result<()> {
+    eprintln!("Building the guest agent …");
+    shell::run(
+        cargo()
+            .env("RUSTFLAGS", "-C target-feature=+crt-static")
+            .args(["build", "--quiet", "--locked", "--profile", "guest", "--package", "anteroom-agent"])
+            .args(["--target", GUEST_TARGET, "--target-dir", "target/guest"]),
+    )
+}
+
+fn viewer() -> Result<()> {
+    let folder = shell::root().join("viewer");
+    let sources = digest_of_tracked(&folder)?;
+    let stamp = folder.join("dist/.built-from");
+    if fs::read_to_string(&stamp).is_ok_and(|built| built == sources) {
+        return Ok(());
+    }
+    eprintln!("Building the viewer …");
+    install_node_packages(&folder)?;
+    shell::run(npm(&folder).args(["run", "--silent", "build"]))?;
+    fs::write(&stamp, sources).context("marking the viewer as built failed")
+}
+
+fn host() -> Result<PathBuf> {
+    eprintln!("Building the host binary …");
+    shell::run(cargo().args(["build", "--quiet", "--locked", "--package", "anteroom"]))?;
+    Ok(shell::root().join("target/debug/anteroom"))
+}
+
+/// `npm ci`, once for each lock file.
+pub fn install_node_packages(folder: &Path) -> Result<()> {
+    let lock = fs::read(folder.join("package-lock.json")).context("reading package-lock.json failed")?;
+    let digest = hex::encode(Sha256::digest(lock));
+    let stamp = folder.join("node_modules/.installed-from");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == digest) {
+        return Ok(());
+    }
+    shell::run(npm(folder).args(["ci", "--silent", "--no-audit", "--no-fund"]))?;
+    fs::write(&stamp, digest).context("marking the packages as installed failed")
+}
+
+/// `npm` in a folder.
+pub fn npm(folder: &Path) -> Command {
+    let mut command = Command::new("npm");
+    command.current_dir(folder);
+    command
+}
+
+/// `cargo` in the workspace, as this process was started by.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(shell::root());
+    command
+}
+
+/// One hash over the files that git knows in a folder, as they are now.
+fn digest_of_tracked(folder: &Path) -> Result<String> {
+    let list = shell::output(
+        Command::new("git").current_dir(folder).args(["ls-files", "--cached", "--others", "--exclude-standard"]),
+    )?;
+    let mut hash = Sha256::new();
+    for name in list.lines() {
+        hash.update(name.as_bytes());
+        // A file deleted and not committed yet is part of the state too.
+        hash.update(fs::read(folder.join(name)).unwrap_or_default());
+    }
+    Ok(hex::encode(hash.finalize()))
+}

@@ -1,0 +1,61 @@
+//! What is left of a session, by looking at the machine: nothing here asks Anteroom.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+/// Processes, sockets, files, mounts and cgroups that carry the session's id; its bounded logs and
+/// the store are meant to stay and are not counted.
+pub fn of_session(id: &str, demo_folder: &Path) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    processes(id, &mut found)?;
+    lines_with(id, "/proc/net/unix", "socket", &mut found);
+    lines_with(id, "/proc/self/mountinfo", "mount", &mut found);
+    for (place, kind) in
+        [("/sys/fs/cgroup", "cgroup"), ("/run", "file"), ("/tmp", "file"), ("/dev/shm", "file"), ("/var/lib", "file")]
+    {
+        files(Path::new(place), id, kind, demo_folder, 6, &mut found);
+    }
+    Ok(found)
+}
+
+fn processes(id: &str, found: &mut Vec<String>) -> Result<()> {
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.bytes().all(|b| b.is_ascii_digit()) || name == std::process::id().to_string() {
+            continue;
+        }
+        // A process may end while it is looked at; then there is nothing to read, and nothing left.
+        let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
+        let (command, environment) = (read("cmdline"), read("environ"));
+        if contains(&command, id) || contains(&environment, id) {
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            found.push(format!("process {name}: {}", command.trim()));
+        }
+    }
+    Ok(())
+}
+
+fn lines_with(id: &str, path: &str, kind: &str, found: &mut Vec<String>) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    found.extend(text.lines().filter(|line| line.contains(id)).map(|line| format!("{kind}: {line}")));
+}
+
+fn files(folder: &Path, id: &str, kind: &str, demo_folder: &Path, depth: u32, found: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_log = path.starts_with(demo_folder) && path.components().any(|part| part.as_os_str() == "logs");
+        if path.to_string_lossy().contains(id) && !is_log {
+            found.push(format!("{kind}: {}", path.display()));
+        } else if depth > 0 && entry.file_type().is_ok_and(|t| t.is_dir()) {
+            files(&path, id, kind, demo_folder, depth - 1, found);
+        }
+    }
+}
+
+fn contains(haystack: &[u8], needle: &str) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+}

@@ -1,0 +1,174 @@
+//! `cargo xtask demo`: one sign-in from start to end, on embedded defaults.
+
+mod leftovers;
+mod person;
+mod provider;
+mod report;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{build, interrupt, machine, shell};
+use provider::OpenIdProvider;
+use server::Server;
+
+/// One sign-in, in a real VM, from nothing to a sealed credential.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// Plays the person with headless Chromium.
+    #[arg(long)]
+    auto: bool,
+    /// Prints one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// `qemu` (a VM) or `host` (no isolation: the agent on this machine).
+    #[arg(long, default_value = "qemu")]
+    driver: String,
+    /// Where the person's screenshots go (with --auto).
+    #[arg(long)]
+    screenshots: Option<PathBuf>,
+    /// The person types a wrong password first (with --auto).
+    #[arg(long)]
+    wrong_password_first: bool,
+}
+
+/// How long a session may live in the demo, in seconds.
+const TTL_SECONDS: u64 = 900;
+
+/// Prepares the machine, builds, and runs one sign-in.
+pub fn run(options: &Options) -> Result<()> {
+    interrupt::take_over()?;
+    machine::prepare()?;
+    let anteroom = build::everything()?;
+    interrupt::check()?;
+    let image_build_ms = build_image(&anteroom, true)?;
+    build::install_node_packages(&shell::root().join("demo"))?;
+    interrupt::check()?;
+    let outcome = sign_in(options, &anteroom, image_build_ms)?;
+    if options.json {
+        println!("{}", outcome.json());
+    }
+    if !outcome.ok() {
+        bail!("the demo did not end as it should: {}", outcome.problem());
+    }
+    Ok(())
+}
+
+/// The demo several times in a row; medians in the last line.
+pub fn bench(runs: usize) -> Result<()> {
+    interrupt::take_over()?;
+    machine::prepare()?;
+    let anteroom = build::everything()?;
+    build_image(&anteroom, true)?;
+    build::install_node_packages(&shell::root().join("demo"))?;
+    let options = Options {
+        auto: true,
+        json: true,
+        driver: "qemu".into(),
+        screenshots: None,
+        wrong_password_first: false,
+    };
+    let mut results = Vec::new();
+    for _ in 0..runs {
+        interrupt::check()?;
+        let outcome = sign_in(&options, &anteroom, 0)?;
+        println!("{}", outcome.json());
+        results.push(outcome.json());
+    }
+    println!("{}", report::medians(&results));
+    Ok(())
+}
+
+/// Builds the golden image unless it is there; milliseconds it took (0 when cached).
+pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<u64> {
+    let started = Instant::now();
+    let mut command = Command::new(anteroom);
+    command.current_dir(shell::root()).args(["image", "build", "images/demo.toml", "--json"]);
+    let output = if show_progress { command.stderr(std::process::Stdio::inherit()) } else { &mut command }
+        .output()
+        .context("starting `anteroom image build` failed")?;
+    if !output.status.success() {
+        bail!("the golden image was not built: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let built: Value = serde_json::from_slice(&output.stdout).context("reading what was built failed")?;
+    let cached = built["cached"].as_bool().unwrap_or(false);
+    Ok(if cached { 0 } else { u64::try_from(started.elapsed().as_millis())? })
+}
+
+fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<report::Outcome> {
+    let folder = tempfile::Builder::new().prefix("anteroom-demo-").tempdir().context("making a folder failed")?;
+    let keep = shell::root().join("target/demo");
+    std::fs::create_dir_all(&keep)?;
+    let identity = new_identity(&keep)?;
+    let mut provider = OpenIdProvider::start(folder.path())?;
+    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver)?;
+    let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
+    let seen = attend(options, &server, &session);
+    let end = server.wait_until_demolished(&session.id, Duration::from_secs(60));
+    let credential = end.as_ref().ok().and_then(|_| server.credential(&session.id).ok());
+    let opened = credential.map(|sealed| identity.open(&keep, &sealed)).transpose()?;
+    let status = server.status(&session.id)?;
+    server.stop()?;
+    let issued = provider.stop()?;
+    let found = leftovers::of_session(&session.id, folder.path())?;
+    let outcome = report::Outcome {
+        status,
+        seen: seen?,
+        image_build_ms,
+        credential: opened,
+        issued,
+        leftovers: found,
+        identity_file: identity.file.clone(),
+    };
+    end?;
+    if !options.json || !options.auto {
+        eprint!("{}", outcome.for_a_person());
+    }
+    Ok(outcome)
+}
+
+/// Lets the person, real or played, sign in; what was seen on the way.
+fn attend(options: &Options, server: &Server, session: &server::Started) -> Result<person::Seen> {
+    if options.auto {
+        return person::play(options, session);
+    }
+    eprintln!(
+        "\nOpen this address in a browser on this machine:\n\n    {}\n\n\
+         Sign in there as {} with the password {}\n\
+         (Ctrl-C ends the session and leaves nothing behind.)\n",
+        session.viewer_url,
+        provider::USER,
+        provider::PASSWORD
+    );
+    server.wait_until_ended(&session.id, Duration::from_secs(TTL_SECONDS + 60))?;
+    Ok(person::Seen::default())
+}
+
+/// An age identity of this demo's own: the caller's key, which the host never has.
+struct Identity {
+    file: PathBuf,
+    recipient: String,
+}
+
+fn new_identity(keep: &Path) -> Result<Identity> {
+    let file = keep.join("identity.txt");
+    let _ = std::fs::remove_file(&file);
+    shell::output(Command::new("age-keygen").arg("-o").arg(&file))?;
+    let recipient = shell::output(Command::new("age-keygen").arg("-y").arg(&file))?.trim().to_owned();
+    Ok(Identity { file, recipient })
+}
+
+impl Identity {
+    /// Keeps the sealed credential and opens it with the `age` program; the path and the content.
+    fn open(&self, keep: &Path, sealed: &[u8]) -> Result<(PathBuf, Value)> {
+        let path = keep.join("credential.age");
+        std::fs::write(&path, sealed).context("keeping the sealed credential failed")?;
+        let text = shell::output(Command::new("age").arg("-d").arg("-i").arg(&self.file).arg(&path))?;
+        Ok((path, serde_json::from_str(&text).context("the opened credential is no JSON")?))
+    }
+}

@@ -1,0 +1,102 @@
+//! The local OpenID provider: npm's `oidc-provider` with a certificate of this run's own authority.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use serde_json::Value;
+
+use crate::shell;
+
+/// The name that the guest knows the provider by.
+pub const HOST: &str = "accounts.anteroom.test";
+/// The one account.
+pub const USER: &str = "ada@example.com";
+/// Its password.
+pub const PASSWORD: &str = "correct horse";
+
+/// The running provider.
+pub struct OpenIdProvider {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    /// TCP port on 127.0.0.1.
+    pub port: u16,
+    /// PEM of the authority that signed its certificate.
+    pub authority_pem: String,
+}
+
+impl OpenIdProvider {
+    /// Makes an authority and a certificate in `folder` and starts the provider.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let authority_pem = make_certificates(folder).context("making the provider's certificates failed")?;
+        let mut child = Command::new("node")
+            .arg(shell::root().join("demo/oidc-provider/server.mjs"))
+            .args(["--host", "127.0.0.1", "--port", "0", "--issuer", &format!("https://{HOST}")])
+            .arg("--cert")
+            .arg(folder.join("provider.pem"))
+            .arg("--key")
+            .arg(folder.join("provider.key"))
+            .args(["--user", USER, "--password", PASSWORD])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting the OpenID provider failed")?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().context("the provider has no output")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Ok(value) = serde_json::from_str(&line)
+                    && sender.send(value).is_err()
+                {
+                    return;
+                }
+            }
+        });
+        let mut provider = Self { child, stdin, lines, port: 0, authority_pem };
+        let first = provider.lines.recv_timeout(Duration::from_secs(30));
+        let first = first.context("the OpenID provider did not start within 30 s")?;
+        match first["port"].as_u64().and_then(|port| u16::try_from(port).ok()) {
+            Some(port) => provider.port = port,
+            None => bail!("the OpenID provider said {first} instead of its port"),
+        }
+        Ok(provider)
+    }
+
+    /// Ends it; the hashes of the tokens it issued.
+    pub fn stop(&mut self) -> Result<Vec<Value>> {
+        self.stdin.take();
+        self.child.wait().context("waiting for the provider's end failed")?;
+        Ok(self.lines.iter().filter_map(|line| line.get("issued").cloned()).collect())
+    }
+}
+
+impl Drop for OpenIdProvider {
+    fn drop(&mut self) {
+        self.stdin.take();
+        let _ = self.child.wait();
+    }
+}
+
+fn make_certificates(folder: &Path) -> Result<String> {
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    authority.distinguished_name.push(DnType::CommonName, "Anteroom demo authority");
+    let authority_key = KeyPair::generate()?;
+    let authority_pem = authority.self_signed(&authority_key)?.pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let mut leaf = CertificateParams::new(vec![HOST.to_owned()])?;
+    leaf.distinguished_name.push(DnType::CommonName, HOST);
+    leaf.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate()?;
+    let certificate = leaf.signed_by(&key, &issuer)?;
+    std::fs::write(folder.join("provider.pem"), certificate.pem())?;
+    std::fs::write(folder.join("provider.key"), key.serialize_pem())?;
+    Ok(authority_pem)
+}

@@ -1,0 +1,184 @@
+//! The controller of the demo, and its API as a caller sees it.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::provider::{HOST, OpenIdProvider};
+use crate::{interrupt, shell};
+
+/// A running `anteroom serve`.
+pub struct Server {
+    child: Child,
+    url: String,
+    key: String,
+    agent: ureq::Agent,
+}
+
+/// A session that was started.
+pub struct Started {
+    /// Its id.
+    pub id: String,
+    /// The one-use link for the person.
+    pub viewer_url: String,
+}
+
+/// How long the controller may take to be ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// How often the API is asked while waiting. Events would be nicer; this client has none.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+
+impl Server {
+    /// Starts it on free ports, its state in `folder`, with a provider file that maps the issuer's
+    /// name to `provider`.
+    pub fn start(anteroom: &Path, folder: &Path, provider: &OpenIdProvider, driver: &str) -> Result<Self> {
+        let providers = folder.join("providers");
+        std::fs::create_dir(&providers)?;
+        std::fs::write(providers.join("demo.toml"), provider_file(provider)?)?;
+        let ready_file = folder.join("ready.json");
+        let log = std::fs::File::create(folder.join("serve.log"))?;
+        let child = Command::new(anteroom)
+            .args(["serve", "--listen", "127.0.0.1:0", "--driver", driver])
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .arg("--providers")
+            .arg(&providers)
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .args(["--operator-name", "the demo on this machine"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("starting the controller failed")?;
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(30)))
+            .build()
+            .into();
+        let mut server = Self { child, url: String::new(), key: String::new(), agent };
+        let ready = server.wait_for_ready(&ready_file, folder)?;
+        server.url = text(&ready, "url")?;
+        server.key = text(&ready, "apiKey")?;
+        Ok(server)
+    }
+
+    fn wait_for_ready(&mut self, file: &Path, folder: &Path) -> Result<Value> {
+        let started = Instant::now();
+        loop {
+            // Written in one piece (rename), so it is whole when it is there.
+            if let Ok(content) = std::fs::read(file) {
+                return serde_json::from_slice(&content).context("reading the controller's ready file failed");
+            }
+            if let Some(status) = self.child.try_wait()? {
+                let log = std::fs::read_to_string(folder.join("serve.log")).unwrap_or_default();
+                bail!("the controller ended at once ({status}): {}", log.trim());
+            }
+            if started.elapsed() > READY {
+                bail!("the controller was not ready within {} s", READY.as_secs());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Starts a session of the demo provider.
+    pub fn start_session(&self, recipient: &str, ttl_seconds: u64) -> Result<Started> {
+        let body = json!({ "provider": "demo", "recipient": recipient, "ttlSeconds": ttl_seconds });
+        let answer = self
+            .agent
+            .post(format!("{}/api/auth/start", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_json(&body)
+            .context("starting a session failed")?
+            .body_mut()
+            .read_json::<Value>()?;
+        let id = text(&answer, "sessionId").with_context(|| format!("the controller answered {answer}"))?;
+        Ok(Started { id, viewer_url: text(&answer, "viewerUrl")? })
+    }
+
+    /// The session as the API shows it.
+    pub fn status(&self, id: &str) -> Result<Value> {
+        let mut answer = self
+            .agent
+            .get(format!("{}/api/auth/session/{id}", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .call()
+            .context("asking for the session failed")?;
+        answer.body_mut().read_json().context("reading the session failed")
+    }
+
+    /// The sealed credential.
+    pub fn credential(&self, id: &str) -> Result<Vec<u8>> {
+        let mut answer = self
+            .agent
+            .get(format!("{}/api/auth/session/{id}/credentials", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .call()
+            .context("fetching the credential failed")?;
+        if answer.status() != 200 {
+            bail!("there is no credential: {}", answer.body_mut().read_to_string().unwrap_or_default());
+        }
+        answer.body_mut().read_to_vec().context("reading the credential failed")
+    }
+
+    /// Waits until the session has ended, however it did.
+    pub fn wait_until_ended(&self, id: &str, at_most: Duration) -> Result<Value> {
+        self.wait(id, at_most, "ended", |status| status["state"] == "ended")
+    }
+
+    /// Waits until its VM is destroyed and the machine was looked at.
+    pub fn wait_until_demolished(&self, id: &str, at_most: Duration) -> Result<Value> {
+        self.wait(id, at_most, "been demolished", |status| status["room"] == "demolished")
+    }
+
+    fn wait(&self, id: &str, at_most: Duration, what: &str, done: impl Fn(&Value) -> bool) -> Result<Value> {
+        let started = Instant::now();
+        loop {
+            let status = self.status(id)?;
+            if done(&status) {
+                return Ok(status);
+            }
+            interrupt::check()?;
+            if started.elapsed() > at_most {
+                bail!("the session has not {what} within {} s; it is {}", at_most.as_secs(), status["state"]);
+            }
+            std::thread::sleep(ASK_EVERY);
+        }
+    }
+
+    /// Ends it in order: it ends its sessions first.
+    pub fn stop(&mut self) -> Result<()> {
+        let pid = self.child.id().to_string();
+        shell::output(Command::new("kill").args(["-TERM", &pid]))?;
+        self.child.wait().context("waiting for the controller's end failed")?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Ctrl-C reached it too; whatever happened here, it must be gone before its folder is.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.stop();
+        }
+    }
+}
+
+/// The shipped provider file, and where its host name leads.
+fn provider_file(provider: &OpenIdProvider) -> Result<String> {
+    let shipped = std::fs::read_to_string(shell::root().join("providers/demo.toml"))?;
+    let port = provider.port;
+    let authority = &provider.authority_pem;
+    Ok(format!(
+        "{shipped}extra_ca_pem = '''\n{authority}'''\n\n\
+         [[egress.map]]\nhost = \"{HOST}\"\nport = 443\nto = \"127.0.0.1:{port}\"\n"
+    ))
+}
+
+fn text(value: &Value, field: &str) -> Result<String> {
+    value[field].as_str().map(str::to_owned).with_context(|| format!("{field} is missing"))
+}

@@ -1,0 +1,21 @@
+//! Ctrl-C: the first asks for an orderly end, and everything that waits looks here.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result, bail};
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From here on Ctrl-C and SIGTERM are noted instead of killing this process. Children in the
+/// terminal's process group get Ctrl-C too, and end by themselves.
+pub fn take_over() -> Result<()> {
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst)).context("taking over Ctrl-C failed")
+}
+
+/// Fails once Ctrl-C was pressed.
+pub fn check() -> Result<()> {
+    if INTERRUPTED.load(Ordering::SeqCst) {
+        bail!("interrupted");
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! What this machine must have, and how it gets it.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::shell;
+
+/// What a package is recognised by, and its name on Debian.
+struct Needed {
+    sign: Sign,
+    package: &'static str,
+}
+
+enum Sign {
+    Program(&'static str),
+    PkgConfig(&'static str),
+}
+
+/// Debian 12 and 13 name these alike.
+const NEEDED: [Needed; 13] = [
+    Needed { sign: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
+    Needed { sign: Sign::Program("mmdebstrap"), package: "mmdebstrap" },
+    Needed { sign: Sign::Program("mkfs.erofs"), package: "erofs-utils" },
+    Needed { sign: Sign::Program("mke2fs"), package: "e2fsprogs" },
+    Needed { sign: Sign::Program("pkg-config"), package: "pkg-config" },
+    Needed { sign: Sign::PkgConfig("vpx"), package: "libvpx-dev" },
+    Needed { sign: Sign::Program("gcc"), package: "gcc" },
+    Needed { sign: Sign::Program("age"), package: "age" },
+    // The host driver, for tests and benchmarks at native speed.
+    Needed { sign: Sign::Program("Xvnc"), package: "tigervnc-standalone-server" },
+    Needed { sign: Sign::Program("openbox"), package: "openbox" },
+    Needed { sign: Sign::Program("chromium"), package: "chromium" },
+    Needed { sign: Sign::Program("certutil"), package: "libnss3-tools" },
+    Needed { sign: Sign::Program("python3"), package: "python3" },
+];
+
+/// Installs what is missing as root; otherwise fails with the command that does.
+pub fn prepare() -> Result<()> {
+    check_node()?;
+    let mut missing: Vec<&str> =
+        NEEDED.iter().filter(|needed| !needed.sign.is_there()).map(|needed| needed.package).collect();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = missing.join(" ");
+    if !is_root()? {
+        bail!(
+            "this machine lacks: {packages}. Install it and run this again:\n\
+             \x20   sudo apt-get install --no-install-recommends {packages}"
+        );
+    }
+    eprintln!("Installing {packages} …");
+    let apt = || {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+        command
+    };
+    shell::run(apt().arg("update"))?;
+    shell::run(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))
+}
+
+impl Sign {
+    fn is_there(&self) -> bool {
+        match self {
+            Self::Program(name) => shell::has(name),
+            Self::PkgConfig(name) => {
+                Command::new("pkg-config").args(["--exists", name]).status().is_ok_and(|s| s.success())
+            }
+        }
+    }
+}
+
+/// Node is not taken from Debian: its 12 has Node 18.
+fn check_node() -> Result<()> {
+    let version = shell::output(Command::new("node").arg("--version"))
+        .context("Node.js is missing; install version 20 or newer from https://nodejs.org")?;
+    let major: u32 = version.trim().trim_start_matches('v').split('.').next().unwrap_or("").parse().unwrap_or(0);
+    if major < 20 {
+        bail!("Node.js is {}, at least v20 is needed: https://nodejs.org", version.trim());
+    }
+    Ok(())
+}
+
+fn is_root() -> Result<bool> {
+    Ok(shell::output(Command::new("id").arg("-u"))?.trim() == "0")
+}
