@@ -1,1 +1,24 @@
-//! (being written)
+//! Golden images: a recipe becomes a root file system, a kernel and an initramfs, each recorded by
+//! its digest and checked before every use.
+//!
+//! ```text
+//! <images>/<name>/<recipe digest>/root.erofs     read-only root, shared by all VMs
+//!                                 vmlinux        kernel, unpacked
+//!                                 modules.cpio   initramfs: kernel modules and their order
+//!                                 manifest.json  digests, packages, kernel, times
+//! ```
+#![forbid(unsafe_code)]
+
+mod build;
+mod cpio;
+mod kernel;
+mod manifest;
+mod recipe;
+mod store;
+
+pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools};
+pub use cpio::initramfs_with_agent;
+pub use kernel::KernelError;
+pub use manifest::{FileRecord, Manifest, PackageRecord};
+pub use recipe::{CopiedFile, Recipe, RecipeError};
+pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};

@@ -1,0 +1,235 @@
+//! Connections: checked, carried, recorded.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anteroom_session::EgressVerdict;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::address::address_allowed;
+use crate::policy::{Decision, Policy};
+use crate::request::{Form, MAX_HEAD, ProxyRequest, head_end, parse};
+
+const HEAD: Duration = Duration::from_secs(30);
+const RESOLVE: Duration = Duration::from_secs(10);
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// Connections of one session at a time.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Finds the addresses of a host name.
+pub trait Resolve {
+    /// All addresses, in the order to try.
+    fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
+}
+
+/// The host's own resolver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+}
+
+/// What became of one connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionRecord {
+    /// The host the guest asked for; empty when it asked for none that could be read.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What was decided.
+    pub verdict: EgressVerdict,
+    /// Where it went.
+    pub address: Option<SocketAddr>,
+    /// Bytes guest → host.
+    pub bytes_up: u64,
+    /// Bytes host → guest.
+    pub bytes_down: u64,
+    /// Milliseconds since the Unix epoch.
+    pub started_ms: u64,
+    /// Milliseconds since the Unix epoch.
+    pub ended_ms: u64,
+    /// Why it was refused or failed.
+    pub detail: Option<String>,
+}
+
+/// The gate of one session.
+#[derive(Debug)]
+pub struct Gate<R> {
+    policy: Policy,
+    resolver: R,
+    places: Semaphore,
+}
+
+/// A connection that was not made, and how to say so.
+struct Refusal {
+    verdict: EgressVerdict,
+    status: &'static str,
+    detail: String,
+}
+
+impl<R: Resolve> Gate<R> {
+    /// A gate with this policy.
+    pub fn new(policy: Policy, resolver: R) -> Self {
+        Self { policy, resolver, places: Semaphore::new(MAX_CONNECTIONS) }
+    }
+
+    /// Serves one connection of the guest to its end.
+    pub async fn serve<S>(&self, mut guest: S) -> ConnectionRecord
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut record = ConnectionRecord {
+            host: String::new(),
+            port: 0,
+            verdict: EgressVerdict::Failed,
+            address: None,
+            bytes_up: 0,
+            bytes_down: 0,
+            started_ms: unix_ms(),
+            ended_ms: 0,
+            detail: None,
+        };
+        if let Err(refusal) = self.carry(&mut guest, &mut record).await {
+            answer(&mut guest, &refusal).await;
+            record.verdict = refusal.verdict;
+            record.detail = Some(refusal.detail);
+        }
+        record.ended_ms = unix_ms();
+        record
+    }
+
+    async fn carry<S>(&self, guest: &mut S, record: &mut ConnectionRecord) -> Result<(), Refusal>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let (request, rest) = read_request(guest).await?;
+        record.host.clone_from(&request.host);
+        record.port = request.port;
+        let _place = self.places.try_acquire().map_err(|_| Refusal {
+            verdict: EgressVerdict::Failed,
+            status: "503 Service Unavailable",
+            detail: format!("the session has {MAX_CONNECTIONS} connections already"),
+        })?;
+        let mut server = self.connect(&request).await?;
+        record.address = server.peer_addr().ok();
+        record.verdict = EgressVerdict::Allowed;
+        let opened = match request.form {
+            Form::Tunnel => guest.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await,
+            Form::Plain { head } => server.write_all(&head).await,
+        };
+        if opened.is_err() || server.write_all(&rest).await.is_err() {
+            return Ok(());
+        }
+        record.bytes_up = rest.len() as u64;
+        // A reset in the middle loses the count of that connection, not the fact of it.
+        if let Ok((up, down)) = tokio::io::copy_bidirectional(guest, &mut server).await {
+            record.bytes_up += up;
+            record.bytes_down = down;
+        }
+        Ok(())
+    }
+
+    async fn connect(&self, request: &ProxyRequest) -> Result<TcpStream, Refusal> {
+        let ProxyRequest { host, port, .. } = request;
+        let failed = |detail: String| Refusal { verdict: EgressVerdict::Failed, status: "502 Bad Gateway", detail };
+        let addresses = match self.policy.decide(host, *port) {
+            Decision::Refused => {
+                return Err(Refusal {
+                    verdict: EgressVerdict::RefusedByPolicy,
+                    status: "403 Forbidden",
+                    detail: format!("{host}:{port} is not among the hosts of this sign-in"),
+                });
+            }
+            Decision::Mapped(to) => vec![to],
+            Decision::Resolve => {
+                let found = timeout(RESOLVE, self.resolver.resolve(host, *port)).await;
+                let found = found.map_err(|_| failed(format!("resolving {host} took too long")))?;
+                let found = found.map_err(|error| failed(format!("resolving {host} failed: {error}")))?;
+                check_all(&found)?;
+                found
+            }
+        };
+        let mut last = format!("{host} has no address");
+        for address in addresses {
+            // To the checked address itself: a second resolution could give another.
+            match timeout(CONNECT, TcpStream::connect(address)).await {
+                Ok(Ok(server)) => {
+                    let _ = server.set_nodelay(true);
+                    return Ok(server);
+                }
+                Ok(Err(error)) => last = format!("connecting to {host}:{port} failed: {error}"),
+                Err(_) => last = format!("connecting to {host}:{port} took too long"),
+            }
+        }
+        Err(failed(last))
+    }
+}
+
+/// One refused address among several is reason enough: a name that leads inside at all is not to be
+/// trusted with the choice.
+fn check_all(addresses: &[SocketAddr]) -> Result<(), Refusal> {
+    for address in addresses {
+        address_allowed(address.ip()).map_err(|refused| Refusal {
+            verdict: EgressVerdict::RefusedAddress,
+            status: "403 Forbidden",
+            detail: refused.to_string(),
+        })?;
+    }
+    Ok(())
+}
+
+/// The request, and what came behind its head.
+async fn read_request<S: AsyncRead + Unpin>(guest: &mut S) -> Result<(ProxyRequest, Vec<u8>), Refusal> {
+    let bad = |status, detail: String| Refusal { verdict: EgressVerdict::RefusedByPolicy, status, detail };
+    let mut bytes = Vec::with_capacity(1024);
+    let head = async {
+        loop {
+            if let Some(end) = head_end(&bytes) {
+                return Ok(end);
+            }
+            if bytes.len() >= MAX_HEAD {
+                return Err(bad("431 Request Header Fields Too Large", "the request's head is too long".to_owned()));
+            }
+            let room = MAX_HEAD - bytes.len();
+            let read = (&mut *guest).take(room as u64).read_buf(&mut bytes).await;
+            if !matches!(read, Ok(1..)) {
+                return Err(bad("400 Bad Request", "the connection ended within the request's head".to_owned()));
+            }
+        }
+    };
+    let end = timeout(HEAD, head)
+        .await
+        .map_err(|_| bad("408 Request Timeout", "the request's head did not come within 30 s".to_owned()))??;
+    let rest = bytes.split_off(end);
+    let request = parse(&bytes).map_err(|detail| bad("400 Bad Request", detail))?;
+    Ok((request, rest))
+}
+
+async fn answer<S: AsyncWrite + Unpin>(guest: &mut S, refusal: &Refusal) {
+    let body = format!("Anteroom did not make this connection: {}.\n", refusal.detail);
+    let response = format!(
+        "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        refusal.status,
+        body.len()
+    );
+    // A guest that does not wait for the answer needs none.
+    let _ = guest.write_all(response.as_bytes()).await;
+    let _ = guest.shutdown().await;
+}
+
+fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,189 @@
+//! Which hosts a session may reach, by name. Pure.
+
+use std::net::SocketAddr;
+
+/// Ports that an entry without one allows.
+const USUAL_PORTS: [u16; 2] = [80, 443];
+
+/// What a session may reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    allow: Vec<HostPattern>,
+    map: Vec<Mapping>,
+}
+
+/// An entry of the allow-list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostPattern {
+    host: String,
+    subdomains_only: bool,
+    port: Option<u16>,
+}
+
+/// A name that leads to a fixed address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Host name, exact.
+    pub host: String,
+    /// Port as the guest sees it.
+    pub port: u16,
+    /// Where the connection goes.
+    pub to: SocketAddr,
+}
+
+/// What is decided on a host and port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Resolve the name, check each address, connect.
+    Resolve,
+    /// Connect to this address, whatever DNS says.
+    Mapped(SocketAddr),
+    /// Not on the list.
+    Refused,
+}
+
+/// A text that is no entry of an allow-list.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no host name; write example.com, *.example.com or example.com:8443")]
+pub struct InvalidPattern(pub String);
+
+impl Policy {
+    /// A policy from an allow-list and mappings, as a provider file has them.
+    ///
+    /// # Errors
+    /// When a name is none.
+    pub fn new(allow: &[String], map: &[Mapping]) -> Result<Self, InvalidPattern> {
+        let allow = allow.iter().map(|text| HostPattern::parse(text)).collect::<Result<_, _>>()?;
+        let map = map
+            .iter()
+            .map(|mapping| {
+                let host = normalise_host(&mapping.host).ok_or_else(|| InvalidPattern(mapping.host.clone()))?;
+                Ok(Mapping { host, ..*mapping })
+            })
+            .collect::<Result<_, InvalidPattern>>()?;
+        Ok(Self { allow, map })
+    }
+
+    /// Decides on a host (normalised, see [`normalise_host`]) and port.
+    #[must_use]
+    pub fn decide(&self, host: &str, port: u16) -> Decision {
+        if !self.allow.iter().any(|pattern| pattern.matches(host, port)) {
+            return Decision::Refused;
+        }
+        let mapped = self.map.iter().find(|mapping| mapping.host == host && mapping.port == port);
+        mapped.map_or(Decision::Resolve, |mapping| Decision::Mapped(mapping.to))
+    }
+}
+
+impl HostPattern {
+    /// Reads `example.com`, `*.example.com` (subdomains, not itself) or `example.com:8443`.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
+        let invalid = || InvalidPattern(text.to_owned());
+        let (name, port) = match text.rsplit_once(':') {
+            Some((name, port)) => (name, Some(port.parse().map_err(|_| invalid())?)),
+            None => (text, None),
+        };
+        let (name, subdomains_only) = match name.strip_prefix("*.") {
+            Some(rest) => (rest, true),
+            None => (name, false),
+        };
+        let host = normalise_host(name).ok_or_else(invalid)?;
+        Ok(Self { host, subdomains_only, port })
+    }
+
+    fn matches(&self, host: &str, port: u16) -> bool {
+        let port_fits = match self.port {
+            Some(only) => only == port,
+            None => USUAL_PORTS.contains(&port),
+        };
+        let name_fits = match host.strip_suffix(self.host.as_str()) {
+            Some("") => !self.subdomains_only,
+            Some(rest) => self.subdomains_only && rest.ends_with('.') && rest.len() > 1,
+            None => false,
+        };
+        port_fits && name_fits
+    }
+}
+
+/// A host name in its one spelling: lower case, IDNA as punycode, no trailing dot; an IP address in
+/// its usual form. `None` when it is none of these.
+#[must_use]
+pub fn normalise_host(text: &str) -> Option<String> {
+    let text = text.strip_suffix('.').unwrap_or(text);
+    if text.is_empty() || text.len() > 253 {
+        return None;
+    }
+    match url::Host::parse(text).ok()? {
+        url::Host::Domain(name) if !name.contains('*') => Some(name),
+        url::Host::Domain(_) => None,
+        url::Host::Ipv4(v4) => Some(v4.to_string()),
+        url::Host::Ipv6(v6) => Some(format!("[{v6}]")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn policy(allow: &[&str]) -> Policy {
+        Policy::new(&allow.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>(), &[]).unwrap()
+    }
+
+    #[test]
+    fn names_match_whole_labels_only() {
+        let policy = policy(&["example.com", "*.cdn.test", "odd.test:8443"]);
+        let allowed = |host: &str, port| policy.decide(host, port) == Decision::Resolve;
+        assert!(allowed("example.com", 443) && allowed("example.com", 80));
+        assert!(allowed("a.cdn.test", 443) && allowed("a.b.cdn.test", 443));
+        assert!(allowed("odd.test", 8443));
+        for (host, port) in [
+            ("www.example.com", 443),
+            ("notexample.com", 443),
+            ("example.com.evil.test", 443),
+            ("cdn.test", 443),
+            ("xcdn.test", 443),
+            (".cdn.test", 443),
+            ("example.com", 22),
+            ("odd.test", 443),
+            ("127.0.0.1", 443),
+        ] {
+            assert!(!allowed(host, port), "{host}:{port}");
+        }
+    }
+
+    #[test]
+    fn a_mapping_leads_only_where_the_list_allows() {
+        let mapping = Mapping { host: "A.test".into(), port: 443, to: "127.0.0.1:9".parse().unwrap() };
+        let with = Policy::new(&["a.test".into()], std::slice::from_ref(&mapping)).unwrap();
+        assert_eq!(with.decide("a.test", 443), Decision::Mapped(mapping.to));
+        assert_eq!(with.decide("a.test", 80), Decision::Resolve);
+        let without = Policy::new(&[], &[mapping]).unwrap();
+        assert_eq!(without.decide("a.test", 443), Decision::Refused);
+    }
+
+    #[test]
+    fn hosts_have_one_spelling() {
+        assert_eq!(normalise_host("Example.COM.").as_deref(), Some("example.com"));
+        assert_eq!(normalise_host("bücher.test").as_deref(), Some("xn--bcher-kva.test"));
+        assert_eq!(normalise_host("0x7f.1").as_deref(), Some("127.0.0.1"));
+        for bad in ["", ".", "a b", "a/b", "*", &"a".repeat(254)] {
+            assert_eq!(normalise_host(bad), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in ".{0,300}", port: u16) {
+            let _ = HostPattern::parse(&text);
+            if let Some(host) = normalise_host(&text) {
+                prop_assert_eq!(policy(&["example.com"]).decide(&host, port) == Decision::Resolve,
+                    host == "example.com" && (port == 80 || port == 443));
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The Debian part: mmdebstrap, and what is done to its tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{BuildError, BuildStep, Job, system};
+
+/// The kernel's package, as fetched beside the tree.
+pub(super) const KERNEL_PACKAGE: &str = "kernel.deb";
+/// dpkg's record of what is installed.
+pub(super) const STATUS: &str = "dpkg-status";
+
+const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+
+/// Left out of every package: nobody reads manuals in a room that lives for minutes.
+const EXCLUDED: [&str; 5] = [
+    "/usr/share/man/*",
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/lintian/*",
+];
+
+/// The installed system: a folder as root, otherwise an archive, since its files have many owners.
+pub(super) enum Tree {
+    Folder(PathBuf),
+    Archive(PathBuf),
+}
+
+/// The recipe's mirror, or the one that this machine's apt uses, or Debian's.
+pub(super) fn mirror(of_recipe: Option<&str>) -> String {
+    of_recipe.map(str::to_owned).or_else(mirror_of_this_machine).unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
+}
+
+fn mirror_of_this_machine() -> Option<String> {
+    let mut texts: Vec<String> = fs::read_to_string("/etc/apt/sources.list").into_iter().collect();
+    for entry in fs::read_dir("/etc/apt/sources.list.d").ok()?.flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        if name.ends_with(".list") || name.ends_with(".sources") {
+            texts.extend(fs::read_to_string(entry.path()));
+        }
+    }
+    texts
+        .iter()
+        .flat_map(|text| text.lines())
+        .filter(|line| !line.trim_start().starts_with('#'))
+        .flat_map(str::split_whitespace)
+        .find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"))
+        .map(|word| word.trim_end_matches('/').to_owned())
+}
+
+/// Installs the recipe's packages and files, and fetches the kernel's package beside them.
+pub(super) fn install(job: &Job<'_>, work: &Path, mirror: &str) -> Result<Tree, BuildError> {
+    let root = nix::unistd::geteuid().is_root();
+    let tree = if root { Tree::Folder(work.join("root")) } else { Tree::Archive(work.join("root.tar")) };
+    let mut command = Command::new("mmdebstrap");
+    command
+        .arg(if root { "--mode=root" } else { "--mode=unshare" })
+        .args(["--variant=minbase", "--aptopt=Apt::Install-Recommends \"false\""])
+        .args(["--aptopt=Acquire::Retries \"3\"", "--aptopt=Acquire::Languages \"none\""])
+        .arg(format!("--include={}", job.recipe.packages.join(",")));
+    for path in EXCLUDED {
+        command.arg(format!("--dpkgopt=path-exclude={path}"));
+    }
+    for hook in hooks(job, work) {
+        command.arg(format!("--customize-hook={hook}"));
+    }
+    command.arg(&job.recipe.suite).arg(tree.path()).arg(mirror);
+    let expected = expected_packages(job);
+    job.run_program(command, |log| {
+        let (part, detail) = progress_of(log, expected);
+        job.progress.at(BuildStep::Packages, part * 0.75, detail);
+    })?;
+    Ok(tree)
+}
+
+/// Shell lines and built-in commands of mmdebstrap, run when the packages are installed. All texts of
+/// the recipe in them were checked to hold no special character.
+fn hooks(job: &Job<'_>, work: &Path) -> Vec<String> {
+    let mut hooks = vec![
+        "chroot \"$1\" useradd --uid 1000 --create-home --shell /bin/bash person".to_owned(),
+        // Its dependency is the newest kernel; installing it would pull in an initramfs builder.
+        "chroot \"$1\" sh -c 'cd /var/tmp && apt-get download $(apt-cache depends linux-image-cloud-amd64 \
+         | awk \"/Depends: linux-image/{print \\$2; exit}\") && mv linux-image-*.deb kernel.deb'"
+            .to_owned(),
+        format!("download /var/tmp/kernel.deb {}", quoted(&work.join(KERNEL_PACKAGE))),
+        format!("download /var/lib/dpkg/status {}", quoted(&work.join(STATUS))),
+        // An identity shared by all guests is none; the agent makes what a session needs.
+        "rm -f \"$1\"/var/tmp/kernel.deb \"$1\"/etc/machine-id \"$1\"/var/lib/dbus/machine-id \
+         \"$1\"/etc/hostname \"$1\"/etc/resolv.conf; : > \"$1\"/etc/machine-id; \
+         printf '127.0.0.1 localhost anteroom\\n' > \"$1\"/etc/hosts"
+            .to_owned(),
+    ];
+    for file in &job.recipe.files {
+        let source = job.recipe.source_of(file);
+        let source = fs::canonicalize(&source).unwrap_or(source);
+        hooks.push(format!("mkdir -p \"$1\"$(dirname {})", file.path));
+        hooks.push(format!("upload {} {}", quoted(&source), file.path));
+        hooks.push(format!("chmod {:o} \"$1\"{}", file.mode, file.path));
+    }
+    hooks
+}
+
+/// mmdebstrap splits its built-in commands like a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+/// Packages that will be unpacked, roughly: a browser pulls in a few hundred.
+fn expected_packages(job: &Job<'_>) -> usize {
+    150 + 12 * job.recipe.packages.len()
+}
+
+/// How far mmdebstrap is, by what it printed.
+fn progress_of(log: &str, expected: usize) -> (f32, &'static str) {
+    #[expect(clippy::cast_precision_loss, reason = "hundreds of packages")]
+    let share = |marker: &str| (log.matches(marker).count() as f32 / expected as f32).min(1.0);
+    if log.contains("I: cleaning package lists") {
+        (0.98, "cleaning")
+    } else if log.contains("I: installing remaining packages") {
+        (0.4 + 0.55 * (share("Setting up ") * 0.5 + share("Unpacking ") * 0.5), "installing")
+    } else if log.contains("I: downloading packages") {
+        (0.1 + 0.3 * share("Get:"), "downloading")
+    } else {
+        (0.02, "reading the package lists")
+    }
+}
+
+impl Tree {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Folder(path) | Self::Archive(path) => path,
+        }
+    }
+
+    /// Packs it into a read-only file system.
+    pub(super) fn pack(&self, job: &Job<'_>, image: &Path) -> Result<(), BuildError> {
+        let command = match self {
+            Self::Folder(folder) => {
+                let mut command = Command::new("mkfs.erofs");
+                command.args(["-zlz4", "-T0"]).arg(image).arg(folder);
+                command
+            }
+            // In a user namespace with a range of ids the archive's owners can be kept.
+            Self::Archive(archive) => {
+                let mut command = Command::new("unshare");
+                command
+                    .args(["--map-root-user", "--map-auto", "--mount", "sh", "-ec"])
+                    .arg(
+                        "mkdir \"$1.d\"; tar -x --numeric-owner -f \"$1\" -C \"$1.d\"; \
+                         mkfs.erofs -zlz4 -T0 \"$2\" \"$1.d\"; rm -rf \"$1.d\"",
+                    )
+                    .arg("sh")
+                    .arg(archive)
+                    .arg(image);
+                command
+            }
+        };
+        job.run_program(command, |_| ())
+    }
+
+    /// Removes it: a folder of a gigabyte, or an archive.
+    pub(super) fn remove(&self, _: &Job<'_>) -> Result<(), BuildError> {
+        let removed = match self {
+            Self::Folder(path) => fs::remove_dir_all(path),
+            Self::Archive(path) => fs::remove_file(path),
+        };
+        removed.map_err(system(format!("removing {}", self.path().display())))
+    }
+}
+
+/// Unpacks a Debian package.
+pub(super) fn unpack(job: &Job<'_>, package: &Path, into: &Path) -> Result<(), BuildError> {
+    let mut command = Command::new("dpkg-deb");
+    command.arg("-x").arg(package).arg(into);
+    job.run_program(command, |_| ())
+}

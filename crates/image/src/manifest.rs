@@ -1,0 +1,83 @@
+//! What an image is made of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// `manifest.json` of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Of this file.
+    pub format: u32,
+    /// The recipe's name.
+    pub name: String,
+    /// The recipe's digest.
+    pub recipe_digest: String,
+    /// Debian's suite.
+    pub suite: String,
+    /// The archive it was built from.
+    pub mirror: String,
+    /// Kernel release, `uname -r`.
+    pub kernel: String,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Milliseconds of each build step.
+    pub build_ms: BTreeMap<String, u64>,
+    /// File name → what it must be.
+    pub files: BTreeMap<String, FileRecord>,
+    /// Every installed package.
+    pub packages: Vec<PackageRecord>,
+}
+
+/// What a file must be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRecord {
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// Length.
+    pub bytes: u64,
+}
+
+/// An installed package.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PackageRecord {
+    /// Debian's name.
+    pub name: String,
+    /// Debian's version.
+    pub version: String,
+}
+
+impl PackageRecord {
+    /// The installed packages of dpkg's status file.
+    #[must_use]
+    pub fn from_dpkg_status(status: &str) -> Vec<Self> {
+        status
+            .split("\n\n")
+            .filter_map(|stanza| {
+                let field = |name: &str| {
+                    stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+                };
+                let installed = field("Status")?.ends_with(" installed");
+                installed.then_some(Self { name: field("Package")?, version: field("Version")? })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn installed_packages_are_listed() {
+        let status = "Package: a\nStatus: install ok installed\nVersion: 1:2-3\n\n\
+                      Package: b\nStatus: deinstall ok config-files\nVersion: 1\n";
+        assert_eq!(
+            PackageRecord::from_dpkg_status(status),
+            [PackageRecord { name: "a".into(), version: "1:2-3".into() }]
+        );
+    }
+}

@@ -1,0 +1,182 @@
+//! Recipes: what goes into an image.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Raised when a build of the same recipe gives something else than before.
+const FORMAT: u32 = 1;
+
+/// One recipe file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The image's name: 1 to 64 of `a-z 0-9 -`.
+    pub name: String,
+    /// Debian's suite.
+    pub suite: String,
+    /// The archive; without it the one that this machine's apt uses.
+    pub mirror: Option<String>,
+    /// Packages beside the smallest system.
+    pub packages: Vec<String>,
+    /// Files copied in.
+    #[serde(default)]
+    pub files: Vec<CopiedFile>,
+    /// Folder of the recipe, for relative sources.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// A file copied into the image, owned by root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CopiedFile {
+    /// On the host, relative to the recipe.
+    pub source: PathBuf,
+    /// In the image, absolute.
+    pub path: String,
+    /// Permission bits.
+    #[serde(default = "default_mode")]
+    pub mode: u32,
+}
+
+fn default_mode() -> u32 {
+    0o644
+}
+
+/// A recipe that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// It, or a file it names, cannot be read.
+    #[error("reading {} failed", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML of this form.
+    #[error("the recipe {} cannot be read", path.display())]
+    Syntax {
+        /// Which.
+        path: PathBuf,
+        /// Where and what.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A value that cannot be.
+    #[error("the recipe {}: {problem}", path.display())]
+    Value {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Recipe {
+    /// Reads a recipe file.
+    ///
+    /// # Errors
+    /// When it cannot be read or holds what cannot be.
+    pub fn read(path: &Path) -> Result<Self, RecipeError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| RecipeError::Read { path: path.to_path_buf(), source })?;
+        let mut recipe: Self = toml::from_str(&text)
+            .map_err(|source| RecipeError::Syntax { path: path.to_path_buf(), source: Box::new(source) })?;
+        recipe.folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+        let value = |problem: String| RecipeError::Value { path: path.to_path_buf(), problem };
+        if !is_name(&recipe.name) {
+            return Err(value(format!("the name {:?} is not 1 to 64 of a-z, 0-9 and -", recipe.name)));
+        }
+        // These become arguments of mmdebstrap and lines of shell hooks.
+        let plain = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._/:~".contains(&b)) && !text.starts_with('-')
+        };
+        let texts = recipe.packages.iter().chain(recipe.files.iter().map(|f| &f.path));
+        if let Some(bad) = texts.chain([&recipe.suite]).chain(&recipe.mirror).find(|text| !plain(text)) {
+            return Err(value(format!("{bad:?} holds characters that are not taken")));
+        }
+        if let Some(bad) = recipe.files.iter().find(|f| !f.path.starts_with('/') || f.path.contains("..")) {
+            return Err(value(format!("the path {:?} is not absolute", bad.path)));
+        }
+        Ok(recipe)
+    }
+
+    /// Where a copied file's source is.
+    #[must_use]
+    pub fn source_of(&self, file: &CopiedFile) -> PathBuf {
+        self.folder.join(&file.source)
+    }
+
+    /// 16 hexadecimal digits over the recipe, the content of its files and the format: what is built
+    /// from the same digest is the same recipe (packages may be newer).
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn digest(&self) -> Result<String, RecipeError> {
+        let mut hash = Sha256::new();
+        hash.update(FORMAT.to_be_bytes());
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        hash.update((json.len() as u64).to_be_bytes());
+        hash.update(json);
+        for file in &self.files {
+            let path = self.source_of(file);
+            let content = std::fs::read(&path).map_err(|source| RecipeError::Read { path, source })?;
+            hash.update((content.len() as u64).to_be_bytes());
+            hash.update(content);
+        }
+        Ok(hex::encode(hash.finalize())[..16].to_owned())
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        && !name.starts_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, text: &str) -> PathBuf {
+        let path = folder.join("r.toml");
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_shipped_recipe_is_read() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/demo.toml");
+        let recipe = Recipe::read(&path).unwrap();
+        assert_eq!(recipe.name, "demo");
+        assert_eq!(recipe.digest().unwrap().len(), 16);
+    }
+
+    #[test]
+    fn the_digest_follows_content_and_not_comments() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("f"), "1").unwrap();
+        let text = "name='a'\nsuite='bookworm'\npackages=['x']\n[[files]]\nsource='f'\npath='/f'\n";
+        let digest = |text: &str| Recipe::read(&write(folder.path(), text)).unwrap().digest().unwrap();
+        let first = digest(text);
+        assert_eq!(first, digest(&format!("# a comment\n{text}")));
+        assert_ne!(first, digest(&text.replace("'x'", "'y'")));
+        std::fs::write(folder.path().join("f"), "2").unwrap();
+        assert_ne!(first, digest(text));
+    }
+
+    #[test]
+    fn what_could_break_out_of_an_argument_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, suite, package) in
+            [("../x", "bookworm", "x"), ("a", "book worm", "x"), ("a", "bookworm", "x;rm"), ("a", "bookworm", "-x")]
+        {
+            let text = format!("name='{name}'\nsuite='{suite}'\npackages=['{package}']\n");
+            assert!(Recipe::read(&write(folder.path(), &text)).is_err(), "{text}");
+        }
+    }
+}

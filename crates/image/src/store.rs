@@ -1,0 +1,332 @@
+//! Images on disk: found, checked, held while in use, removed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::manifest::{FileRecord, Manifest};
+
+pub(crate) const ROOT: &str = "root.erofs";
+pub(crate) const KERNEL: &str = "vmlinux";
+pub(crate) const MODULES: &str = "modules.cpio";
+pub(crate) const MANIFEST: &str = "manifest.json";
+
+/// A checked image.
+#[derive(Clone, Debug)]
+pub struct Image {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// What it is made of.
+    pub manifest: Manifest,
+}
+
+/// Keeps an image from being removed, until dropped.
+#[derive(Debug)]
+pub struct ImageHold(#[expect(dead_code, reason = "the lock is what counts")] Flock<File>);
+
+/// A line of `anteroom image list`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSummary {
+    /// The recipe's name.
+    pub name: String,
+    /// The recipe's digest.
+    pub digest: String,
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Kernel release.
+    pub kernel: String,
+    /// Seconds since the Unix epoch.
+    pub created_at: u64,
+    /// Of all files together.
+    pub bytes: u64,
+}
+
+/// An image that cannot be used or removed.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// There is none of that name.
+    #[error("there is no image {name} in {}; build it with `anteroom image build images/{name}.toml`", dir.display())]
+    NoSuchImage {
+        /// Asked for.
+        name: String,
+        /// Where was looked.
+        dir: PathBuf,
+    },
+    /// A file is missing or unreadable.
+    #[error("the image's file {} cannot be read; build the image anew", path.display())]
+    FileUnreadable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not what the manifest says.
+    #[error("the image's file {} was changed: it has {found}, the manifest says {expected}; build the image anew", path.display())]
+    FileChanged {
+        /// Which.
+        path: PathBuf,
+        /// As the manifest has it.
+        expected: String,
+        /// As it is.
+        found: String,
+    },
+    /// The manifest is no manifest.
+    #[error("the image's manifest {} cannot be read", path.display())]
+    BadManifest {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A session uses it.
+    #[error("the image in {} is in use by a session; end the session first", dir.display())]
+    InUse {
+        /// Its folder.
+        dir: PathBuf,
+    },
+}
+
+/// What is remembered of a file that was hashed: while all of it stays, so do the bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    inode: u64,
+    bytes: u64,
+    modified_ns: i128,
+    changed_ns: i128,
+    sha256: String,
+}
+
+impl Image {
+    /// Checks each file against the manifest. A full hash takes seconds, so it is remembered in
+    /// `cache_dir`, bound to the file's inode, size and times, which any change of a byte changes.
+    ///
+    /// # Errors
+    /// When a file is missing or changed; it is named.
+    pub fn open(dir: &Path, cache_dir: &Path) -> Result<Self, ImageError> {
+        let manifest = read_manifest(dir)?;
+        let stamps_path = cache_dir.join(format!("verified-{}-{}.json", manifest.name, manifest.recipe_digest));
+        let mut stamps: BTreeMap<String, Stamp> =
+            fs::read(&stamps_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let mut hashed = false;
+        for (name, record) in &manifest.files {
+            hashed |= check(&dir.join(name), record, name, &mut stamps)?;
+        }
+        if hashed {
+            // Only a cache: without it the next start hashes again.
+            let _ = fs::create_dir_all(cache_dir);
+            let _ = fs::write(&stamps_path, serde_json::to_vec(&stamps).unwrap_or_default());
+        }
+        Ok(Self { dir: dir.to_path_buf(), manifest })
+    }
+
+    /// The root file system.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.dir.join(ROOT)
+    }
+
+    /// The unpacked kernel.
+    #[must_use]
+    pub fn kernel(&self) -> PathBuf {
+        self.dir.join(KERNEL)
+    }
+
+    /// The initramfs of kernel modules.
+    #[must_use]
+    pub fn modules(&self) -> PathBuf {
+        self.dir.join(MODULES)
+    }
+
+    /// Marks it as in use.
+    ///
+    /// # Errors
+    /// When its manifest is gone.
+    pub fn hold(&self) -> Result<ImageHold, ImageError> {
+        let path = self.dir.join(MANIFEST);
+        let unreadable = |source| ImageError::FileUnreadable { path: path.clone(), source };
+        let file = File::open(&path).map_err(unreadable)?;
+        let lock = Flock::lock(file, FlockArg::LockSharedNonblock);
+        lock.map(ImageHold).map_err(|(_, errno)| unreadable(errno.into()))
+    }
+}
+
+/// Whether the file had to be hashed.
+fn check(
+    path: &Path,
+    record: &FileRecord,
+    name: &str,
+    stamps: &mut BTreeMap<String, Stamp>,
+) -> Result<bool, ImageError> {
+    let unreadable = |source| ImageError::FileUnreadable { path: path.to_path_buf(), source };
+    let changed = |found: String, expected: String| ImageError::FileChanged { path: path.to_path_buf(), expected, found };
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if metadata.len() != record.bytes {
+        return Err(changed(format!("{} bytes", metadata.len()), format!("{} bytes", record.bytes)));
+    }
+    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let stamp = Stamp {
+        inode: metadata.ino(),
+        bytes: metadata.len(),
+        modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        sha256: record.sha256.clone(),
+    };
+    if stamps.get(name) == Some(&stamp) {
+        return Ok(false);
+    }
+    let found = sha256_of(path).map_err(unreadable)?;
+    if found != record.sha256 {
+        return Err(changed(format!("SHA-256 {found}"), record.sha256.clone()));
+    }
+    stamps.insert(name.to_owned(), stamp);
+    Ok(true)
+}
+
+/// Lower-case hexadecimal SHA-256 of a file.
+pub(crate) fn sha256_of(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1024 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            count => hash.update(&buffer[..count]),
+        }
+    }
+}
+
+fn read_manifest(dir: &Path) -> Result<Manifest, ImageError> {
+    let path = dir.join(MANIFEST);
+    let bytes =
+        fs::read(&path).map_err(|source| ImageError::FileUnreadable { path: path.clone(), source })?;
+    serde_json::from_slice(&bytes).map_err(|source| ImageError::BadManifest { path, source })
+}
+
+/// All images, oldest first. Folders without a manifest are no images.
+#[must_use]
+pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
+    let folders = |dir: &Path| {
+        let entries = fs::read_dir(dir).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+        entries.into_iter().map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    let mut images: Vec<ImageSummary> = folders(images_dir)
+        .iter()
+        .flat_map(|name| folders(name))
+        .filter_map(|dir| {
+            let manifest = read_manifest(&dir).ok()?;
+            let bytes = manifest.files.values().map(|file| file.bytes).sum();
+            Some(ImageSummary {
+                name: manifest.name,
+                digest: manifest.recipe_digest,
+                dir,
+                kernel: manifest.kernel,
+                created_at: manifest.created_at,
+                bytes,
+            })
+        })
+        .collect();
+    images.sort_by_key(|image| image.created_at);
+    images
+}
+
+/// The newest image of a name.
+///
+/// # Errors
+/// When there is none.
+pub fn find(images_dir: &Path, name: &str) -> Result<ImageSummary, ImageError> {
+    let newest = list(images_dir).into_iter().rfind(|image| image.name == name);
+    newest.ok_or_else(|| ImageError::NoSuchImage { name: name.to_owned(), dir: images_dir.to_path_buf() })
+}
+
+/// Removes every image of that name, or the one of that digest; says what was removed.
+///
+/// # Errors
+/// When there is none, or one is in use (those before it are gone then).
+pub fn remove(images_dir: &Path, name_or_digest: &str) -> Result<Vec<ImageSummary>, ImageError> {
+    let wanted: Vec<ImageSummary> = list(images_dir)
+        .into_iter()
+        .filter(|image| image.name == name_or_digest || image.digest == name_or_digest)
+        .collect();
+    if wanted.is_empty() {
+        let name = name_or_digest.to_owned();
+        return Err(ImageError::NoSuchImage { name, dir: images_dir.to_path_buf() });
+    }
+    for image in &wanted {
+        let path = image.dir.join(MANIFEST);
+        let unreadable = |source| ImageError::FileUnreadable { path: path.clone(), source };
+        let file = File::open(&path).map_err(unreadable)?;
+        let _lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+            .map_err(|_| ImageError::InUse { dir: image.dir.clone() })?;
+        // The manifest first: what is half removed must not look like an image.
+        fs::remove_file(&path).map_err(unreadable)?;
+        fs::remove_dir_all(&image.dir).map_err(unreadable)?;
+    }
+    Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image_in(images_dir: &Path) -> PathBuf {
+        let dir = images_dir.join("demo/0123456789abcdef");
+        fs::create_dir_all(&dir).unwrap();
+        let mut files = BTreeMap::new();
+        for (name, content) in [(ROOT, "root"), (KERNEL, "kernel"), (MODULES, "modules")] {
+            fs::write(dir.join(name), content).unwrap();
+            let sha256 = sha256_of(&dir.join(name)).unwrap();
+            files.insert(name.to_owned(), FileRecord { sha256, bytes: content.len() as u64 });
+        }
+        let manifest = Manifest {
+            format: 1,
+            name: "demo".into(),
+            recipe_digest: "0123456789abcdef".into(),
+            suite: "bookworm".into(),
+            mirror: "x".into(),
+            kernel: "6.1".into(),
+            created_at: 1,
+            build_ms: BTreeMap::new(),
+            files,
+            packages: vec![],
+        };
+        fs::write(dir.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_changed_or_missing_file_is_refused_by_name_even_after_it_was_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = image_in(folder.path());
+        let cache = folder.path().join("cache");
+        Image::open(&dir, &cache).unwrap();
+        Image::open(&dir, &cache).unwrap();
+        fs::write(dir.join(KERNEL), "kernex").unwrap();
+        let error = Image::open(&dir, &cache).unwrap_err().to_string();
+        assert!(error.contains("vmlinux was changed: it has SHA-256"), "{error}");
+        fs::remove_file(dir.join(KERNEL)).unwrap();
+        let error = Image::open(&dir, &cache).unwrap_err().to_string();
+        assert!(error.contains("vmlinux cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn an_image_in_use_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = image_in(folder.path());
+        let image = Image::open(&dir, folder.path()).unwrap();
+        let hold = image.hold().unwrap();
+        let _second = image.hold().unwrap();
+        assert!(matches!(remove(folder.path(), "demo"), Err(ImageError::InUse { .. })));
+        drop((hold, _second));
+        assert_eq!(find(folder.path(), "demo").unwrap().dir, dir);
+        assert_eq!(remove(folder.path(), "0123456789abcdef").unwrap().len(), 1);
+        assert!(matches!(find(folder.path(), "demo"), Err(ImageError::NoSuchImage { .. })));
+    }
+}

@@ -1,0 +1,209 @@
+#!/usr/bin/env node
+// Plays the person of the demonstration: opens a viewer link in headless Chromium, watches the
+// decoded video, signs in through the picture with mouse and keyboard, waits for the end. It knows
+// of the room only what a person sees: pixels. What happens is told on stdout, as JSON lines.
+
+import { mkdirSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+
+import { chromium } from 'playwright-core';
+
+import { layout } from '../oidc-provider/sign-in-page.mjs';
+import { chromiumArguments } from './chromium.mjs';
+import { watchPicture } from './watch.mjs';
+
+const { values: options } = parseArgs({
+  options: {
+    'viewer-url': { type: 'string' },
+    email: { type: 'string', default: 'ada@example.com' },
+    password: { type: 'string', default: 'correct horse' },
+    'wrong-password-first': { type: 'boolean', default: false },
+    executable: { type: 'string', default: '/usr/bin/chromium' },
+    screenshots: { type: 'string' },
+    // How long to wait for the sign-in page, in seconds: an emulated machine boots meanwhile.
+    timeout: { type: 'string', default: '300' },
+  },
+});
+if (!options['viewer-url']) {
+  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
+  process.exit(2);
+}
+
+const KEY_DELAY_MS = 120;
+const LOOK_EVERY_MS = 200;
+const PAGE_SECONDS = Number(options.timeout);
+/** How long an answer of the room may take. */
+const ANSWER_SECONDS = 60;
+/** Dark pixels of the thinnest text: what shows that a character is there. */
+const INK_PER_CHARACTER = 8;
+const WRONG_PASSWORD = 'not this one';
+
+const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, at_ms: Date.now(), ...more })}\n`);
+
+class Failure extends Error {}
+
+const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
+// The bar takes 48 pixels and its line one: the picture is shown pixel by pixel.
+const page = await browser.newPage({ viewport: { width: 1280, height: 769 } });
+page.on('pageerror', (error) => process.stderr.write(`viewer: ${error.stack}\n`));
+page.on('console', (message) => message.type() === 'error' && process.stderr.write(`viewer: ${message.text()}\n`));
+
+const saw = new Set();
+await page.exposeFunction('personSaw', (name, at) => {
+  say(name, { at_ms: at });
+  saw.add(name);
+});
+await page.addInitScript(watchPicture, { band: layout.band.colour, tolerance: 24 });
+
+let code = 0;
+try {
+  await enter();
+  await signIn();
+  await waitForEnd();
+} catch (error) {
+  code = 1;
+  const why = String(error.message).split('\n')[0];
+  say('failed', { why, screenshot: await picture('failed') });
+} finally {
+  await browser.close();
+}
+process.exit(code);
+
+async function enter() {
+  await page.goto(options['viewer-url']);
+  await until('the introduction', () => page.locator('[data-action=continue], .problem').first().isVisible());
+  await picture('intro');
+  await page.locator('[data-action=continue]').click({ timeout: 10_000 });
+  say('continued');
+}
+
+async function signIn() {
+  await until('the sign-in page', () => saw.has('ready'), PAGE_SECONDS);
+  const page1 = await fields();
+  await picture('ready');
+  await click(page1.email);
+  await type(page1.email, options.email, 'the e-mail');
+  if (options['wrong-password-first']) {
+    await page.keyboard.press('Tab', { delay: KEY_DELAY_MS });
+    await type(page1.password, WRONG_PASSWORD, 'the wrong password');
+    await page.keyboard.press('Enter', { delay: KEY_DELAY_MS });
+    await until('the error of the page', () => share(page1.problem, layout.problem.colour).then((part) => part > 0.5));
+    say('refused');
+    await picture('refused');
+    await click((await fields()).password);
+  } else {
+    await page.keyboard.press('Tab', { delay: KEY_DELAY_MS });
+  }
+  await type(page1.password, options.password, 'the password');
+  await picture('typed');
+  await page.keyboard.press('Enter', { delay: KEY_DELAY_MS });
+  say('typed');
+}
+
+/** Waits until the form is drawn; gives its boxes in guest pixels. */
+async function fields() {
+  let boxes;
+  await until('the form', async () => {
+    const band = await page.evaluate(() => window.personWatch.findBand());
+    if (!band) return false;
+    const box = ({ top, width, height }) => ({
+      left: Math.round(band.width / 2 - width / 2), top: band.bottom + top, width, height,
+    });
+    boxes = Object.fromEntries(['problem', 'email', 'password', 'submit'].map((name) => [name, box(layout[name])]));
+    return await share(boxes.submit, layout.band.colour) > 0.5;
+  });
+  return boxes;
+}
+
+/** Types as a hand does, and waits until the characters are seen. */
+async function type(box, text, what) {
+  const inside = inner(box);
+  const before = await ink(inside);
+  await page.keyboard.type(text, { delay: KEY_DELAY_MS });
+  const enough = before + INK_PER_CHARACTER * [...text.replaceAll(' ', '')].length;
+  await until(`${what} to be seen in its field`, async () => await ink(inside) >= enough);
+}
+
+async function click(box) {
+  const centre = { x: box.left + box.width / 2, y: box.top + box.height / 2 };
+  const { x, y } = await page.evaluate((point) => window.personWatch.toClient(point), centre);
+  await page.mouse.move(x - 30, y - 5);
+  await page.mouse.move(x, y);
+  await page.mouse.down();
+  await page.mouse.up();
+}
+
+async function waitForEnd() {
+  await until('the sign-in page to go', async () =>
+    await ended() || !(await page.evaluate(() => window.personWatch.bandVisible)));
+  say('left_page');
+  const end = await untilEnded();
+  await picture('ended');
+  if (!end.ok) throw new Failure(`the session ended without a credential: ${end.title}: ${end.text}`);
+  say('ended', end);
+}
+
+async function untilEnded() {
+  const limit = Date.now() + PAGE_SECONDS * 1000;
+  while (Date.now() < limit) {
+    const end = await ended();
+    if (end) return end;
+    await pause();
+  }
+  throw new Failure(`the end of the session did not come within ${PAGE_SECONDS} s`);
+}
+
+/** What the last screen says, once it is there. */
+function ended() {
+  return page.evaluate(() => {
+    const card = document.querySelector('.ended, .problem');
+    if (!card) return undefined;
+    const text = (selector) => card.querySelector(selector)?.textContent ?? '';
+    return { ok: card.querySelector('.seal.good') !== null, title: text('h1'), text: text('.lead') };
+  });
+}
+
+/** Looks until `check` holds; a session that ends meanwhile is a failure, with its reason. */
+async function until(what, check, seconds = ANSWER_SECONDS) {
+  const limit = Date.now() + seconds * 1000;
+  while (!(await check())) {
+    const end = await ended();
+    if (end) throw new Failure(`waiting for ${what}, the session ended: ${end.title}: ${end.text}`);
+    if (Date.now() > limit) throw new Failure(`${what} did not come within ${seconds} s`);
+    await pause();
+  }
+}
+
+function pause() {
+  return new Promise((resolve) => { setTimeout(resolve, LOOK_EVERY_MS); });
+}
+
+function share(box, colour) {
+  return page.evaluate(([part, wanted]) => window.personWatch.share(part, wanted), [box, colour]);
+}
+
+function ink(box) {
+  return page.evaluate((part) => window.personWatch.ink(part), box);
+}
+
+/** Without the border, which changes with the focus. */
+function inner({ left, top, width, height }) {
+  return { left: left + 5, top: top + 5, width: width - 10, height: height - 10 };
+}
+
+/** Saves a picture where asked; a failure's always. */
+async function picture(name) {
+  const folder = options.screenshots ?? (name === 'failed' ? tmpdir() : undefined);
+  if (!folder) return undefined;
+  const path = join(folder, `person-${name}.png`);
+  try {
+    mkdirSync(folder, { recursive: true });
+    await page.screenshot({ path, timeout: 10_000 });
+    return path;
+  } catch (error) {
+    process.stderr.write(`no screenshot ${path}: ${error.message}\n`);
+    return undefined;
+  }
+}

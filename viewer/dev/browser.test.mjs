@@ -1,0 +1,181 @@
+// The viewer in headless Chromium, with a fake server and a fake room behind it.
+// Needs dist/: "npm run test:browser" builds it first.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { chromium } from 'playwright-core';
+
+import { chromiumArguments } from '../../demo/person/chromium.mjs';
+import { fakeSession, startFakeServer } from './fake-server.mjs';
+import { startFakeRoom } from './fake-room.mjs';
+
+/** A viewer at its introduction; `complaints` collects what the browser holds against the page. */
+async function openViewer(t, session = {}) {
+  let room;
+  const server = await startFakeServer({
+    session: fakeSession({ state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test', ...session }),
+    answer: (sdp) => room.answer(sdp),
+  });
+  t.after(() => server.close());
+  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: chromiumArguments() });
+  t.after(() => browser.close());
+  room = await startFakeRoom(await browser.newContext(), server.origin);
+  await room.show('sign-in');
+  const context = await browser.newContext({ viewport: { width: 1280, height: 769 } });
+  const page = await context.newPage();
+  const complaints = [];
+  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  await page.goto(server.link);
+  await page.locator('[data-action=continue]').waitFor();
+  return { server, room, page, context, complaints };
+}
+
+async function enter(page) {
+  await page.locator('[data-action=continue]').click();
+  await connected(page);
+}
+
+async function connected(page) {
+  await page.locator('.waiting').waitFor({ state: 'detached' });
+  await page.getByText(/Connected · \d+ ms/).waitFor();
+}
+
+/** The room's messages since `from`, once `count` of them are there. */
+async function received(room, from, count) {
+  await room.page.waitForFunction((wanted) => window.fakeRoom.messages.length >= wanted, from + count);
+  return (await room.messages()).slice(from);
+}
+
+const key = (code, pressed) => ({ type: 'key', code, pressed });
+
+test('the picture is there before Continue, but input is not', async (t) => {
+  const { room, page, complaints } = await openViewer(t);
+  assert.equal(new URL(page.url()).hash, '', 'the secret is gone from the address');
+  await page.waitForFunction(() => document.querySelector('anteroom-player').hasPicture);
+  await page.mouse.click(640, 400);
+  await page.keyboard.type('early');
+  assert.deepEqual((await room.messages()).filter(({ type }) => type !== 'release_all'), []);
+  await enter(page);
+  const from = (await room.messages()).length;
+  await page.keyboard.type('a');
+  assert.deepEqual(await received(room, from, 2), [key('KeyA', true), key('KeyA', false)]);
+  assert.deepEqual(complaints, [], 'the strict policy blocks nothing, and nothing warns');
+});
+
+test('input arrives exactly as the guest reads it', async (t) => {
+  const { room, page } = await openViewer(t);
+  await enter(page);
+  const expect = async (act, messages) => {
+    const from = (await room.messages()).length;
+    await act();
+    assert.deepEqual(await received(room, from, messages.length), messages);
+  };
+  // The picture lies below the bar of 48 pixels and its line, pixel by pixel.
+  await expect(() => page.mouse.click(740, 349, { button: 'right' }), [
+    { type: 'pointer_move', x: 740, y: 300 },
+    { type: 'pointer_button', button: 'right', pressed: true },
+    { type: 'pointer_move', x: 740, y: 300 },
+    { type: 'pointer_button', button: 'right', pressed: false },
+  ]);
+  await expect(() => page.mouse.wheel(0, -300), [{ type: 'scroll', dx: 0, dy: -3 }]);
+  await expect(() => page.keyboard.press('Shift+A'), [
+    key('ShiftLeft', true), key('KeyA', true), key('KeyA', false), key('ShiftLeft', false),
+  ]);
+  await expect(() => page.keyboard.press('Tab'), [key('Tab', true), key('Tab', false)]);
+  await expect(() => page.keyboard.insertText('日本'), [{ type: 'text', text: '日本' }]);
+  await expect(async () => {
+    await page.getByRole('button', { name: 'Paste text…' }).click();
+    await page.locator('#paste-text').fill('pä\nste');
+    await page.locator('dialog[open]').getByRole('button', { name: 'Paste' }).click();
+  }, [{ type: 'release_all' }, { type: 'paste', text: 'pä\nste' }]);
+  await expect(() => page.keyboard.press('Enter'), [key('Enter', true), key('Enter', false)]);
+});
+
+test('too long a paste is not sent, and says why', async (t) => {
+  const { page } = await openViewer(t);
+  await enter(page);
+  await page.getByRole('button', { name: 'Paste text…' }).click();
+  await page.locator('#paste-text').fill('é'.repeat(2049));
+  await page.getByText('4098 bytes: too long by 2.').waitFor();
+  assert.ok(await page.locator('dialog[open] .primary').isDisabled());
+});
+
+test('keys are let go when the keyboard leaves, and Ctrl+Alt+M leaves', async (t) => {
+  const { room, page } = await openViewer(t);
+  await enter(page);
+  const from = (await room.messages()).length;
+  await page.keyboard.down('KeyX');
+  await page.keyboard.press('Control+Alt+KeyM');
+  const messages = await received(room, from, 4);
+  assert.deepEqual(messages[0], key('KeyX', true));
+  assert.ok(messages.some(({ type }) => type === 'release_all'));
+  assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'Paste text…');
+});
+
+test('the guest’s cursor is shown', async (t) => {
+  const { room, page } = await openViewer(t);
+  await enter(page);
+  const cursor = () => page.evaluate(() => document.querySelector('anteroom-player').shadowRoot.querySelector('video').style.cursor);
+  const waitFor = (text) => page.waitForFunction((wanted) => document.querySelector('anteroom-player').shadowRoot.querySelector('video').style.cursor.includes(wanted), text);
+  await room.sendCursor({ type: 'cursor', width: 1, height: 1, hotX: 0, hotY: 0, pngBase64: 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==' });
+  await waitFor('data:image/png');
+  assert.match(await cursor(), /^url\("data:image\/png;base64,.+"\) 0 0, default$/);
+  await room.sendCursor({ type: 'cursor_hidden' });
+  await waitFor('none');
+});
+
+test('a broken connection comes back by itself', async (t) => {
+  const { server, room, page } = await openViewer(t);
+  await enter(page);
+  const before = server.offers.length;
+  await room.drop();
+  await page.getByText('Reconnecting').waitFor();
+  await connected(page);
+  assert.ok(server.offers.length > before);
+  const from = (await room.messages()).length;
+  await page.locator('anteroom-player').click();
+  assert.ok((await received(room, from, 2)).some(({ type }) => type === 'pointer_button'));
+});
+
+test('a reload goes on where it was; another browser with the same link may not', async (t) => {
+  const { server, page, context } = await openViewer(t);
+  await enter(page);
+  await page.reload();
+  await connected(page);
+  const again = await context.newPage();
+  await again.goto(server.link);
+  await again.locator('[data-action=continue]').waitFor();
+  assert.equal(new URL(again.url()).hash, '');
+  const stranger = await context.browser().newPage();
+  await stranger.goto(server.link);
+  await stranger.getByRole('heading', { name: 'This link is used up' }).waitFor();
+});
+
+test('changes of the session are followed, also after the server was away', async (t) => {
+  const { server, page } = await openViewer(t);
+  await enter(page);
+  server.cut();
+  server.set({ state: 'capturing' });
+  await page.getByText('Saving your sign-in…').waitFor();
+  server.set({ state: 'ended', reason: { code: 'completed', message: 'signed in' }, room: 'demolishing' });
+  await page.getByText('The room is being destroyed…').waitFor();
+  server.set({ room: 'demolished', leftovers: [] });
+  await page.getByText('nothing of it is left').waitFor();
+});
+
+test('cancelling asks first', async (t) => {
+  const { server, page } = await openViewer(t);
+  await enter(page);
+  await page.getByRole('button', { name: 'Cancel sign-in' }).click();
+  await page.getByRole('button', { name: 'Go on signing in' }).click();
+  assert.equal(server.cancelled(), 0);
+  await page.getByRole('button', { name: 'Cancel sign-in' }).click();
+  const cancel = page.waitForResponse((response) => response.url().endsWith('/cancel'));
+  await page.getByRole('button', { name: 'Cancel the sign-in' }).click();
+  await cancel;
+  assert.equal(server.cancelled(), 1);
+  server.set({ state: 'ended', reason: { code: 'cancelled', message: 'cancelled by the person in the viewer' }, room: 'demolished', leftovers: [] });
+  await page.getByRole('heading', { name: 'The sign-in was cancelled' }).waitFor();
+});

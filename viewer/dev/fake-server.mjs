@@ -1,0 +1,133 @@
+// A FAKE Anteroom server, for the viewer's own tests and screenshots only. It speaks the viewer's
+// API and serves dist/ under the real content security policy; there is no room behind it.
+
+import { existsSync, readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { extname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const dist = fileURLToPath(new URL('../dist', import.meta.url));
+
+const POLICY = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'; frame-ancestors 'none'";
+const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.html': 'text/html' };
+
+/** A session as the real server would show it, at its start. */
+export function fakeSession(more = {}) {
+  const now = Date.now();
+  return {
+    sessionId: 'fake-session-01',
+    provider: { id: 'demo', name: 'Anteroom demo CLI' },
+    operator: { name: 'Example Ltd' },
+    state: 'booting',
+    timeline: [{ at: now, kind: 'requested', message: 'the session was requested' }],
+    createdAt: now,
+    deadline: now + 10 * 60_000,
+    emulated: true,
+    isolation: 'vm',
+    credential: { openableBy: 'operator' },
+    viewer: { first: true },
+    ...more,
+  };
+}
+
+/**
+ * Starts it on a port of its own.
+ * @param {{session?: object, answer?: (sdp: string) => Promise<string>}} options
+ *   `answer` stands in for the room; without it every offer gets 503.
+ */
+export async function startFakeServer({ session = fakeSession(), answer } = {}) {
+  if (!existsSync(join(dist, 'index.html'))) throw new Error('viewer/dist is missing: run "npm run build" in viewer/ first');
+  const streams = new Set();
+  let current = session;
+  let secret = 'fake-secret';
+  let cancelled = 0;
+  const offers = [];
+  const view = () => ({ ...current, serverNow: Date.now() });
+  const event = () => `event: session\ndata: ${JSON.stringify(view())}\n\n`;
+  const signedIn = (request) => (request.headers.cookie ?? '').includes('fake-viewer=1');
+
+  async function api(request, response, path) {
+    const json = (status, body, headers = {}) => {
+      response.writeHead(status, { 'Content-Type': 'application/json', ...headers });
+      response.end(body === undefined ? undefined : JSON.stringify(body));
+    };
+    const problem = (status, title, detail, code) => {
+      response.writeHead(status, { 'Content-Type': 'application/problem+json' });
+      response.end(JSON.stringify({ type: 'about:blank', title, status, detail, code }));
+    };
+    if (path === '/api/viewer/exchange') {
+      const body = await readJson(request);
+      if (body.secret !== secret) return problem(410, 'Gone', 'the link was used', 'link_used');
+      secret = undefined;
+      return json(204, undefined, { 'Set-Cookie': 'fake-viewer=1; HttpOnly; SameSite=Strict; Path=/' });
+    }
+    if (!signedIn(request)) return problem(401, 'Unauthorized', 'no viewer cookie', 'no_cookie');
+    switch (path.replace(current.sessionId, '{id}')) {
+      case '/api/viewer/session/{id}':
+        return json(200, view());
+      case '/api/viewer/session/{id}/events':
+        response.writeHead(200, { 'Content-Type': 'text/event-stream', 'Cache-Control': 'no-store' });
+        response.write(event());
+        streams.add(response);
+        response.on('close', () => streams.delete(response));
+        return undefined;
+      case '/api/viewer/session/{id}/cancel':
+        cancelled += 1;
+        return json(204);
+      case '/api/webrtc/session/{id}/offer': {
+        const { sdp } = await readJson(request);
+        offers.push(sdp);
+        if (!answer) return problem(503, 'Not yet', 'the room has no screen yet', 'not_ready');
+        return json(200, { type: 'answer', sdp: await answer(sdp) });
+      }
+      default:
+        return problem(404, 'Not found', `there is no session at ${path}`, 'unknown_session');
+    }
+  }
+
+  const server = createServer((request, response) => {
+    const path = new URL(request.url, 'http://fake').pathname;
+    if (path.startsWith('/api/')) {
+      api(request, response, path).catch((error) => response.writeHead(500).end(String(error)));
+    } else if (path === '/fake-room') {
+      response.writeHead(200, { 'Content-Type': 'text/html' });
+      response.end('<!doctype html><title>fake room</title>');
+    } else {
+      const file = join(dist, path.startsWith('/assets/') ? path : 'index.html');
+      if (!file.startsWith(dist) || !existsSync(file)) return void response.writeHead(404).end();
+      response.writeHead(200, { 'Content-Type': TYPES[extname(file)], 'Content-Security-Policy': POLICY });
+      response.end(readFileSync(file));
+    }
+  });
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const origin = `http://127.0.0.1:${server.address().port}`;
+  return {
+    origin,
+    /** The viewer's link; each `renew` makes its secret good again. */
+    link: `${origin}/v/${session.sessionId}#fake-secret`,
+    renew: () => { secret = 'fake-secret'; },
+    offers,
+    cancelled: () => cancelled,
+    session: () => current,
+    /** Changes the session and tells every viewer. */
+    set(more) {
+      current = { ...current, ...more };
+      for (const stream of streams) stream.write(event());
+    },
+    /** Cuts the event streams, as a restart would. */
+    cut() {
+      for (const stream of streams) stream.destroy();
+    },
+    close() {
+      for (const stream of streams) stream.destroy();
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+async function readJson(request) {
+  let text = '';
+  for await (const chunk of request) text += chunk;
+  return JSON.parse(text);
+}

@@ -1,0 +1,184 @@
+// From the link to the end: which screen is shown, and what is connected behind it.
+
+import { Problem, ViewerApi } from './api';
+import { SessionFeed } from './feed';
+import { element, mark } from './dom';
+import { endedScreen, type EndedScreen } from './screens/ended';
+import { introScreen, type IntroScreen } from './screens/intro';
+import { problemScreen, problemWords } from './screens/problem';
+import { RoomScreen } from './screens/room';
+import type { SessionView } from './session';
+
+/** What is on screen. */
+type Screen =
+  | { name: 'opening' }
+  /** The room is there behind the introduction, and may connect already. */
+  | { name: 'intro'; intro: IntroScreen; room: RoomScreen }
+  | { name: 'room'; room: RoomScreen }
+  | { name: 'ended'; ended: EndedScreen }
+  | { name: 'problem' };
+
+export class App {
+  readonly #root: HTMLElement;
+  readonly #api: ViewerApi;
+  readonly #feed: SessionFeed;
+  #screen: Screen = { name: 'opening' };
+  #session: SessionView | undefined;
+  /** The server's clock minus ours, in milliseconds. */
+  #clockOffset = 0;
+
+  constructor(root: HTMLElement, sessionId: string) {
+    this.#root = root;
+    this.#api = new ViewerApi(sessionId);
+    this.#feed = new SessionFeed(this.#api, {
+      onSession: (session) => this.#update(session),
+      onOnline: (online) => this.#room()?.showOnline(online),
+      onRefused: (problem) => this.#showProblem(problem),
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#root.replaceChildren(element('main', { class: 'opening', role: 'status' }, mark(), 'Opening the room…'));
+    const secret = location.hash.slice(1);
+    if (secret !== '') {
+      try {
+        await this.#api.exchange(secret);
+      } catch (error) {
+        // A link opened again in its own browser: the cookie from the first time still counts.
+        if (!(error instanceof Problem && error.status === 410 && await this.#mayEnter())) {
+          this.#showProblem(error instanceof Problem ? error : undefined);
+          return;
+        }
+      }
+      // The secret must not stay in the history, nor be copied on with the address.
+      history.replaceState(null, '', location.pathname);
+    }
+    setInterval(() => this.#showTime(), 500);
+    await this.#feed.start();
+  }
+
+  async #mayEnter(): Promise<boolean> {
+    try {
+      await this.#api.session();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  #room(): RoomScreen | undefined {
+    return this.#screen.name === 'intro' || this.#screen.name === 'room' ? this.#screen.room : undefined;
+  }
+
+  #update(session: SessionView): void {
+    const changed = session.state !== this.#session?.state;
+    this.#session = session;
+    this.#clockOffset = session.serverNow - Date.now();
+    document.title = `${session.provider.name} · Anteroom`;
+    if (session.state === 'ended') this.#showEnded(session);
+    else this.#showLive(session, changed);
+    if (changed) window.dispatchEvent(new CustomEvent('anteroom:state', { detail: { state: session.state } }));
+    this.#showTime();
+  }
+
+  #showLive(session: SessionView, changed: boolean): void {
+    if (this.#screen.name === 'opening') this.#enter(session);
+    if (this.#screen.name === 'intro') this.#screen.intro.update(session);
+    const room = this.#room();
+    if (!room) return;
+    room.update(session);
+    // Before there is a room, there is nobody who could answer an offer.
+    if (session.state !== 'requested') room.player.live = true;
+    if (changed) room.player.retryNow();
+    room.player.inputEnabled = this.#screen.name === 'room' && takesInput(session);
+  }
+
+  #enter(session: SessionView): void {
+    const room = new RoomScreen(session, { onCancel: () => void this.#cancel() });
+    room.player.signal = (sdp, abort) => this.#api.offer(sdp, abort);
+    room.player.addEventListener('firstframe', ({ detail }) => {
+      window.dispatchEvent(new CustomEvent('anteroom:firstframe', { detail }));
+    });
+    if (accepted.has(session.sessionId)) {
+      this.#root.replaceChildren(room.root);
+      this.#screen = { name: 'room', room };
+      return;
+    }
+    const intro = introScreen(session, () => this.#accept(room));
+    room.root.inert = true;
+    // Over the room, not instead of it: a hidden video decodes no frames.
+    this.#root.replaceChildren(room.root, element('div', { class: 'cover' }, intro.root));
+    this.#screen = { name: 'intro', intro, room };
+    // Where the window is small, the text above the button is what must be seen first.
+    intro.root.querySelector('button')?.focus({ preventScroll: true });
+  }
+
+  #accept(room: RoomScreen): void {
+    const session = this.#session;
+    if (!session || this.#screen.name !== 'intro') return;
+    accepted.add(session.sessionId);
+    this.#root.querySelector('.cover')?.remove();
+    room.root.inert = false;
+    this.#screen = { name: 'room', room };
+    room.player.inputEnabled = takesInput(session);
+    room.player.focus();
+  }
+
+  #showEnded(session: SessionView): void {
+    if (this.#screen.name === 'ended') {
+      this.#screen.ended.update(session);
+    } else {
+      this.#leaveRoom();
+      const ended = endedScreen(session);
+      this.#screen = { name: 'ended', ended };
+      this.#showCard(ended.root);
+    }
+    // Nothing changes any more.
+    if (session.room === 'demolished') this.#feed.stop();
+  }
+
+  #showProblem(problem: Problem | undefined): void {
+    this.#leaveRoom();
+    this.#screen = { name: 'problem' };
+    this.#showCard(problemScreen(problemWords(problem)));
+  }
+
+  #leaveRoom(): void {
+    const room = this.#room();
+    if (room) {
+      room.player.inputEnabled = false;
+      room.player.live = false;
+    }
+    if (document.fullscreenElement) void document.exitFullscreen();
+  }
+
+  #showCard(card: HTMLElement): void {
+    this.#root.replaceChildren(element('div', { class: 'cover' }, card));
+    card.querySelector<HTMLElement>('[tabindex], button')?.focus({ preventScroll: true });
+  }
+
+  async #cancel(): Promise<void> {
+    try {
+      await this.#api.cancel();
+    } catch (error) {
+      // Ended in the meantime, or unreachable: the feed tells which.
+      console.warn('the sign-in could not be cancelled:', error);
+    }
+  }
+
+  #showTime(): void {
+    if (!this.#session) return;
+    this.#room()?.showTimeLeft(this.#session.deadline - (Date.now() + this.#clockOffset));
+  }
+}
+
+/** Once the credential is found there is nothing left to type. */
+function takesInput(session: SessionView): boolean {
+  return session.state !== 'capturing' && session.state !== 'sealed' && session.state !== 'ended';
+}
+
+/** That the introduction was read, kept for a reload of this tab. */
+const accepted = {
+  has: (sessionId: string): boolean => sessionStorage.getItem('anteroom:accepted') === sessionId,
+  add: (sessionId: string): void => sessionStorage.setItem('anteroom:accepted', sessionId),
+};

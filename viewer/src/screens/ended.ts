@@ -1,0 +1,37 @@
+// After the end: what happened, what became of the room, what to do now.
+
+import { element, icon, mark, setText } from '../dom';
+import type { SessionView } from '../session';
+import { endWords, roomWords, sentence, timeLeft } from '../words';
+
+export interface EndedScreen {
+  root: HTMLElement;
+  update: (session: SessionView) => void;
+}
+
+export function endedScreen(session: SessionView): EndedScreen {
+  const words = endWords(session);
+  const room = element('dd', { role: 'status' });
+  const history = element('ol', { class: 'timeline' });
+  const root = element('main', { class: 'card ended', 'aria-labelledby': 'ended-title' },
+    element('div', { class: 'brand' }, mark(), 'Anteroom'),
+    element('div', { class: `seal ${words.success ? 'good' : 'bad'}` }, icon(words.success ? 'check' : 'cross')),
+    element('h1', { id: 'ended-title', tabIndex: -1 }, words.title),
+    element('p', { class: 'lead' }, words.text),
+    element('dl', { class: 'facts' },
+      element('dt', {}, icon('flame'), 'The room'), room,
+      element('dt', {}, icon('person'), 'What to do now'), element('dd', {}, words.todo)),
+    element('details', {},
+      element('summary', {}, 'What happened, step by step'),
+      history),
+    element('p', { class: 'number' }, 'Session number ', element('code', {}, session.sessionId)),
+  );
+  const update = (now: SessionView) => {
+    setText(room, roomWords(now));
+    room.classList.toggle('left-behind', (now.leftovers ?? []).length > 0);
+    history.replaceChildren(...now.timeline.map(({ at, message }) => element('li', {},
+      element('time', {}, timeLeft(at - now.createdAt)), sentence(message))));
+  };
+  update(session);
+  return { root, update };
+}

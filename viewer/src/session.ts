@@ -1,0 +1,46 @@
+// A session as the server shows it to its viewer.
+
+export type StateName =
+  | 'requested'
+  | 'booting'
+  | 'preparing'
+  | 'awaiting_user'
+  | 'capturing'
+  | 'sealed'
+  | 'ended';
+
+export interface TimelineEntry {
+  /** Milliseconds since the Unix epoch, by the server's clock, as are all times here. */
+  at: number;
+  kind: string;
+  message: string;
+}
+
+export interface Leftover {
+  kind: string;
+  what: string;
+}
+
+export interface SessionView {
+  sessionId: string;
+  provider: { id: string; name: string };
+  operator: { name: string };
+  state: StateName;
+  /** Why it ended; only when it ended. */
+  reason?: { code: string; message: string };
+  timeline: TimelineEntry[];
+  createdAt: number;
+  deadline: number;
+  serverNow: number;
+  emulated: boolean;
+  isolation: 'vm' | 'none';
+  /** Who can open the sealed credential; `recipient` is the caller's age recipient. */
+  credential: { openableBy: 'caller' | 'operator'; recipient?: string };
+  /** The host of the sign-in page, once the tool named it. */
+  signInUrlHost?: string;
+  /** `first` is false when this browser has been here before. */
+  viewer: { first: boolean };
+  /** What became of the room, once the session ended. */
+  room?: 'demolishing' | 'demolished';
+  leftovers?: Leftover[];
+}

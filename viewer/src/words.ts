@@ -1,0 +1,156 @@
+// What the person reads, for each state and each end. Pure.
+
+import type { SessionView, StateName } from './session';
+
+export function stateWords(state: StateName): string {
+  switch (state) {
+    case 'requested':
+    case 'booting':
+      return 'Starting the room…';
+    case 'preparing':
+      return 'Preparing the browser…';
+    case 'awaiting_user':
+      return 'Your turn: sign in';
+    case 'capturing':
+    case 'sealed':
+      return 'Saving your sign-in…';
+    case 'ended':
+      return 'Done';
+  }
+}
+
+/** The way through a session, as the person sees it. */
+export const STEPS = ['Start the room', 'Prepare the browser', 'You sign in', 'Save and clean up'] as const;
+
+/** Which of STEPS a state belongs to; STEPS.length once it is over. */
+export function stepIndex(state: StateName): number {
+  switch (state) {
+    case 'requested':
+    case 'booting':
+      return 0;
+    case 'preparing':
+      return 1;
+    case 'awaiting_user':
+      return 2;
+    case 'capturing':
+    case 'sealed':
+      return 3;
+    case 'ended':
+      return STEPS.length;
+  }
+}
+
+/** Minutes and seconds, never below zero. */
+export function timeLeft(milliseconds: number): string {
+  const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
+  const two = (value: number) => String(value).padStart(2, '0');
+  const hours = Math.floor(seconds / 3600);
+  const minutes = Math.floor(seconds / 60) % 60;
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
+}
+
+/** The hour and minute of a time on the server's clock, as the person's own clock shows it. */
+export function clockTime(at: number, session: SessionView, now: number): string {
+  const local = new Date(at - session.serverNow + now);
+  return local.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+}
+
+/** Who can open the sealed credential, to follow "The credential can be opened by". */
+export function credentialOwner(session: SessionView): string {
+  const { openableBy, recipient } = session.credential;
+  if (openableBy === 'operator') return `${session.operator.name}, who runs this Anteroom`;
+  return recipient
+    ? `whoever holds the key for ${shortRecipient(recipient)}, and nobody else`
+    : 'whoever asked for this sign-in, and nobody else';
+}
+
+/** Enough of an age recipient to recognise it. */
+export function shortRecipient(recipient: string): string {
+  return recipient.length <= 24 ? recipient : `${recipient.slice(0, 12)}…${recipient.slice(-8)}`;
+}
+
+export interface EndWords {
+  success: boolean;
+  title: string;
+  /** What happened, one or two sentences. */
+  text: string;
+  /** What the person can do now. */
+  todo: string;
+}
+
+export function endWords(session: SessionView): EndWords {
+  const code = session.reason?.code ?? '';
+  if (code === 'completed') {
+    return {
+      success: true,
+      title: 'You are signed in',
+      text: `${session.provider.name} has its credential. It is sealed and stored; it can be opened by ${credentialOwner(session)}.`,
+      todo: 'Nothing is left to do here. You can close this page.',
+    };
+  }
+  const known = ENDS[code];
+  const operator = session.operator.name;
+  return {
+    success: false,
+    title: known?.title ?? 'The sign-in did not work',
+    text: sentence(session.reason?.message || 'The server gave no reason'),
+    todo: (known?.todo ?? TRY_AGAIN).replaceAll('{operator}', operator),
+  };
+}
+
+const TRY_AGAIN =
+  'Ask for a new link and try again. If it happens again, send {operator} the session number below.';
+const FOR_THE_OPERATOR = 'This is for {operator} to mend: send them the session number below.';
+
+const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
+  cancelled: {
+    title: 'The sign-in was cancelled',
+    todo: 'No credential was kept. To sign in after all, ask for a new link.',
+  },
+  timed_out: {
+    title: 'The time is over',
+    todo: 'No credential was kept. Ask for a new link, and for more time if you need it.',
+  },
+  image_refused: { title: 'The room could not be built', todo: FOR_THE_OPERATOR },
+  vm_not_started: { title: 'The room could not be started', todo: FOR_THE_OPERATOR },
+  vm_exited: { title: 'The room stopped by itself', todo: TRY_AGAIN },
+  agent_silent: { title: 'The room did not wake up', todo: TRY_AGAIN },
+  guest_link_failed: { title: 'The line to the room broke', todo: TRY_AGAIN },
+  file_not_injected: { title: 'A file could not be put into the room', todo: FOR_THE_OPERATOR },
+  service_failed: { title: 'Something in the room failed', todo: TRY_AGAIN },
+  cli_exited: {
+    title: 'The tool ended before you were signed in',
+    todo: 'If you did not allow it on the page, that is why. To sign in after all, ask for a new link.',
+  },
+  no_sign_in_url: { title: 'The tool never asked you to sign in', todo: FOR_THE_OPERATOR },
+  credential_refused: { title: 'The credential was not what it should be', todo: TRY_AGAIN },
+  credential_not_stored: {
+    title: 'The credential could not be stored',
+    todo: 'Nothing was kept. Tell {operator}, then ask for a new link and sign in again.',
+  },
+  runner_died: { title: 'The room was lost', todo: TRY_AGAIN },
+  controller_stopped: {
+    title: 'Anteroom was stopped',
+    todo: 'No credential was kept. When {operator} has started it again, ask for a new link.',
+  },
+};
+
+/** What became of the room, one sentence. */
+export function roomWords(session: SessionView): string {
+  if (session.isolation === 'none') {
+    return session.room === 'demolished' ? 'The desktop was closed.' : 'The desktop is being closed…';
+  }
+  if (session.room !== 'demolished') return 'The room is being destroyed…';
+  const left = session.leftovers ?? [];
+  return left.length === 0
+    ? 'The room is destroyed, and nothing of it is left.'
+    : `The room is destroyed, but something is left: ${left.map(({ kind, what }) => `${kind} ${what}`).join('; ')}.`;
+}
+
+/** A sentence of the server's, for display: a capital first, a full stop last. */
+export function sentence(text: string): string {
+  const trimmed = text.trim();
+  if (trimmed === '') return '';
+  const [first = '', ...rest] = trimmed;
+  return first.toUpperCase() + rest.join('') + (/[.!?…]$/.test(trimmed) ? '' : '.');
+}

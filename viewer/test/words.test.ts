@@ -1,0 +1,89 @@
+import { describe, expect, it } from 'vitest';
+
+import endReasons from '../../crates/session/src/end_reason.rs?raw';
+import { Problem } from '../src/api';
+import { problemWords } from '../src/screens/problem';
+import type { SessionView, StateName } from '../src/session';
+import { clockTime, credentialOwner, endWords, roomWords, sentence, stateWords, stepIndex, timeLeft } from '../src/words';
+
+const session: SessionView = {
+  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' },
+  state: 'ended', timeline: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
+  credential: { openableBy: 'operator' }, viewer: { first: true }, room: 'demolished', leftovers: [],
+};
+
+const STATES: StateName[] = ['requested', 'booting', 'preparing', 'awaiting_user', 'capturing', 'sealed', 'ended'];
+
+describe('states', () => {
+  it('are told in words a person understands', () => {
+    expect(STATES.map(stateWords)).toEqual([
+      'Starting the room…', 'Starting the room…', 'Preparing the browser…', 'Your turn: sign in',
+      'Saving your sign-in…', 'Saving your sign-in…', 'Done',
+    ]);
+  });
+
+  it('only go forward', () => {
+    const steps = STATES.map(stepIndex);
+    expect(steps).toEqual([...steps].sort((a, b) => a - b));
+  });
+});
+
+describe('times', () => {
+  it('count down and stop at zero', () => {
+    expect([600_000, 59_001, 59_000, 1, 0, -5].map(timeLeft)).toEqual(['10:00', '1:00', '0:59', '0:01', '0:00', '0:00']);
+    expect(timeLeft(3_725_000)).toBe('1:02:05');
+  });
+
+  it('are shown on the person’s clock even where the server’s is wrong', () => {
+    const now = new Date(2026, 0, 5, 14, 2).getTime();
+    const skewed = { ...session, serverNow: now - 7_200_000 };
+    const shown = clockTime(skewed.serverNow + 30 * 60_000, skewed, now);
+    expect(shown).toBe(new Date(2026, 0, 5, 14, 32).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' }));
+  });
+});
+
+describe('the end', () => {
+  const ended = (code: string, message: string) => endWords({ ...session, reason: { code, message } });
+
+  it('names who can open the credential', () => {
+    expect(credentialOwner(session)).toBe('Example Ltd, who runs this Anteroom');
+    const recipient = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p';
+    expect(credentialOwner({ ...session, credential: { openableBy: 'caller', recipient } })).toContain('age1ql3z7hjy…aqmcac8p');
+    expect(ended('completed', '').success).toBe(true);
+  });
+
+  it('gives the reason in the server’s words, and something to do', () => {
+    const words = ended('cli_exited', 'the command-line tool exited with code 1 before it had a credential');
+    expect(words.text).toBe('The command-line tool exited with code 1 before it had a credential.');
+    expect(words.success).toBe(false);
+    expect(words.todo).not.toBe('');
+  });
+
+  it('has a title of its own for every reason that the server knows', () => {
+    const codes = [...endReasons.matchAll(/Self::\w+(?: \{ \.\. \})? => "(\w+)"/g)].map((match) => match[1] ?? '');
+    expect(codes).toContain('timed_out');
+    expect(codes.filter((code) => ended(code, 'x').title === ended('unheard_of', 'x').title)).toEqual([]);
+  });
+
+  it('stays readable for a reason that it does not know', () => {
+    expect(ended('unheard_of', '').todo).toContain('Example Ltd');
+    expect(ended('unheard_of', '').text).toBe('The server gave no reason.');
+  });
+
+  it('says what is left of the room', () => {
+    expect(roomWords(session)).toContain('nothing of it is left');
+    expect(roomWords({ ...session, room: 'demolishing' })).toContain('being destroyed');
+    expect(roomWords({ ...session, leftovers: [{ kind: 'file', what: '/run/x' }] })).toContain('file /run/x');
+  });
+});
+
+it('a sentence has a capital and one full stop', () => {
+  expect(sentence('the VM ended ')).toBe('The VM ended.');
+  expect(sentence('Done.')).toBe('Done.');
+  expect(sentence('')).toBe('');
+});
+
+it('a refused link says what to do', () => {
+  expect(problemWords(new Problem(410, 'Gone', '', 'link_used')).title).toBe('This link is used up');
+  expect(problemWords(undefined).retry).toBe(true);
+});
