@@ -1,1 +1,19 @@
-fn main() {}
+//! Anteroom: disposable computers for signing in to command-line tools.
+
+mod cli;
+mod controller;
+mod embedded;
+mod runner;
+mod runner_protocol;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

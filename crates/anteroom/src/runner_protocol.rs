@@ -109,8 +109,6 @@ pub enum RunnerCommand {
     },
     /// Make the guest's browser show the sign-in URL again.
     OpenSignInUrl {},
-    /// Close the viewer's media now: its right was revoked.
-    CloseViewers {},
     /// The sealed credential is durable: the guest may forget it and power off.
     CredentialStored {},
     /// End: kill the VM, remove what was made, exit. The end of the control socket means the same.

@@ -1,1 +1,16 @@
-//! (being written)
+//! The HTTP API: wire types, routes, OpenAPI. What a route means is in the [`Backend`], which the
+//! binary implements; this crate only reads requests, checks who asks, and writes answers.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod guard;
+mod json;
+mod problem;
+mod routes;
+mod wire;
+
+pub use backend::{Backend, ViewerAccess};
+pub use guard::{AllowedHosts, VIEWER_COOKIE};
+pub use problem::Problem;
+pub use routes::{openapi, router};
+pub use wire::*;

@@ -1,1 +1,138 @@
-//! (being written)
+//! Who a credential is sealed to: the caller's key, or the vault's own.
+//!
+//! Sealing itself happens in the guest (`anteroom-agent`); the host only ever holds age files. The
+//! vault's identity is for callers that give no key, and for the operator who opens theirs.
+#![forbid(unsafe_code)]
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use age::secrecy::ExposeSecret;
+use age::x25519::{Identity, Recipient};
+
+/// The first line of every age file (age-encryption.org/v1).
+const AGE_HEADER: &[u8] = b"age-encryption.org/v1\n";
+
+/// The largest sealed credential taken, in bytes.
+pub const MAX_SEALED: usize = 2 * 1024 * 1024;
+
+/// The vault's public half.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vault {
+    recipient: String,
+}
+
+/// The vault cannot be used, or a key or sealed file is none.
+#[derive(Debug, thiserror::Error)]
+pub enum VaultError {
+    /// The identity file cannot be read or written.
+    #[error("opening the vault's identity {} failed", path.display())]
+    Identity {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file holds no identity.
+    #[error("{} holds no age identity; restore it from your backup", .0.display())]
+    NotAnIdentity(PathBuf),
+    /// There are credentials and no key to open them. A new one would only hide that.
+    #[error("the vault's identity {} is missing, and credentials sealed to it exist; restore it from your backup", .0.display())]
+    Sealed(PathBuf),
+    /// A caller's key is none.
+    #[error("the recipient is no age X25519 key: {0}; make one with `age-keygen` and send the line that starts with age1")]
+    NotARecipient(&'static str),
+    /// A guest sent something else than an age file.
+    #[error("what the guest sealed is no age file of at most {MAX_SEALED} bytes")]
+    NotSealed,
+}
+
+impl Vault {
+    /// Opens the vault's identity, or makes it when `holds_credentials` is false.
+    ///
+    /// # Errors
+    /// When the file cannot be used, or is missing while credentials exist.
+    pub fn open(path: &Path, holds_credentials: bool) -> Result<Self, VaultError> {
+        let failed = |source| VaultError::Identity { path: path.to_path_buf(), source };
+        let identity = match std::fs::read_to_string(path) {
+            Ok(text) => parse_identity(&text).ok_or_else(|| VaultError::NotAnIdentity(path.to_path_buf()))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && holds_credentials => {
+                return Err(VaultError::Sealed(path.to_path_buf()));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path).map_err(failed)?,
+            Err(error) => return Err(failed(error)),
+        };
+        Ok(Self { recipient: identity.to_public().to_string() })
+    }
+
+    /// The key that credentials are sealed to when the caller gives none.
+    #[must_use]
+    pub fn recipient(&self) -> &str {
+        &self.recipient
+    }
+}
+
+/// The form that age-keygen writes: comments, and one line with the secret key.
+fn parse_identity(text: &str) -> Option<Identity> {
+    text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?.parse().ok()
+}
+
+fn create(path: &Path) -> std::io::Result<Identity> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let identity = Identity::generate();
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
+    let secret = identity.to_string();
+    writeln!(file, "# public key: {}\n{}", identity.to_public(), secret.expose_secret())?;
+    file.sync_all()?;
+    Ok(identity)
+}
+
+/// Checks a caller's key.
+///
+/// # Errors
+/// When it is no X25519 recipient.
+pub fn check_recipient(text: &str) -> Result<(), VaultError> {
+    text.parse::<Recipient>().map(|_| ()).map_err(VaultError::NotARecipient)
+}
+
+/// Checks that bytes are an age file by their header; nobody here could open it.
+///
+/// # Errors
+/// When they are not, or are too many.
+pub fn check_sealed(bytes: &[u8]) -> Result<(), VaultError> {
+    if bytes.starts_with(AGE_HEADER) && bytes.len() <= MAX_SEALED { Ok(()) } else { Err(VaultError::NotSealed) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_identity_is_made_once_and_never_silently_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vault/identity.txt");
+        let first = Vault::open(&path, false).unwrap();
+        assert_eq!(Vault::open(&path, true).unwrap(), first);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o400);
+        std::fs::remove_file(&path).unwrap();
+        assert!(matches!(Vault::open(&path, true), Err(VaultError::Sealed(_))));
+        std::fs::write(&path, "nonsense").unwrap();
+        assert!(matches!(Vault::open(&path, false), Err(VaultError::NotAnIdentity(_))));
+    }
+
+    #[test]
+    fn keys_and_sealed_files_are_told_from_others() {
+        let key = Identity::generate().to_public();
+        check_recipient(&key.to_string()).unwrap();
+        assert!(check_recipient("age1x").is_err() && check_recipient("ssh-ed25519 AAAA").is_err());
+        check_sealed(&age::encrypt(&key, b"secret").unwrap()).unwrap();
+        assert!(check_sealed(b"{\"access_token\":1}").is_err());
+    }
+}

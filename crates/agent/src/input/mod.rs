@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use x11rb::connection::Connection;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
-    BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, Window,
+    AutoRepeatMode, ChangeKeyboardControlAux, ConnectionExt as _, BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, Window,
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
@@ -74,6 +74,9 @@ impl Injector {
         let connection = address.connect()?;
         let root = connection.setup().roots[0].root;
         connection.xtest_get_version(2, 2)?.reply().context("the X server has no XTEST")?;
+        // The viewer sends its own repeats; two sources would double letters on a slow guest.
+        let repeat_off = ChangeKeyboardControlAux::new().auto_repeat_mode(AutoRepeatMode::OFF);
+        connection.change_keyboard_control(&repeat_off)?;
         let keyboard = keyboard::Keyboard::read(&connection)?;
         let clipboard = clipboard::Clipboard::new(&connection, root)?;
         let (held_keys, held_buttons) = (BTreeSet::new(), BTreeSet::new());
@@ -129,7 +132,10 @@ impl Injector {
 
     fn key(&mut self, keycode: u8, pressed: bool) -> Result<()> {
         if pressed {
-            self.held_keys.insert(keycode);
+            if !self.held_keys.insert(keycode) {
+                // A repeat of the viewer's keyboard.
+                self.connection.xtest_fake_input(KEY_RELEASE_EVENT, keycode, 0, self.root, 0, 0, 0)?;
+            }
         } else {
             self.held_keys.remove(&keycode);
         }

@@ -1,0 +1,99 @@
+//! The API, as the command line calls it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::serve::state_dir;
+
+/// How commands find the controller.
+#[derive(clap::Args)]
+pub struct Connection {
+    /// The controller's address; without it the one on this machine.
+    #[arg(long, env = "ANTEROOM_URL")]
+    url: Option<String>,
+    /// An API key; without it the one of this machine's controller.
+    #[arg(long, env = "ANTEROOM_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A connection to the controller.
+pub struct Client {
+    url: String,
+    key: String,
+    agent: ureq::Agent,
+}
+
+impl Connection {
+    /// Finds the controller.
+    pub fn open(&self) -> Result<Client> {
+        let local = || -> Result<Value> {
+            let dir = std::env::var_os("ANTEROOM_STATE_DIR").map_or_else(state_dir, Into::into);
+            let path = dir.join("cli.json");
+            let text = std::fs::read_to_string(&path).with_context(|| {
+                format!("no controller has run here ({} is missing); start one with `anteroom serve`, or name one with --url and --api-key", path.display())
+            })?;
+            Ok(serde_json::from_str(&text)?)
+        };
+        let (url, key) = match (&self.url, &self.api_key) {
+            (Some(url), Some(key)) => (url.clone(), key.clone()),
+            (url, key) => {
+                let local = local()?;
+                let field = |name: &str| local[name].as_str().unwrap_or_default().to_owned();
+                (url.clone().unwrap_or_else(|| field("url")), key.clone().unwrap_or_else(|| field("apiKey")))
+            }
+        };
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .into();
+        Ok(Client { url: url.trim_end_matches('/').to_owned(), key, agent })
+    }
+}
+
+impl Client {
+    /// The body of a GET.
+    pub fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        self.body(request.call())
+    }
+
+    /// The same as JSON.
+    pub fn get_json(&self, path: &str) -> Result<Value> {
+        serde_json::from_slice(&self.get(path)?).context("the controller's answer is no JSON")
+    }
+
+    /// Posts JSON; the answer as JSON, or null when it is empty.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        let request = self.agent.post(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        let bytes = self.body(request.send_json(body))?;
+        if bytes.is_empty() {
+            return Ok(Value::Null);
+        }
+        serde_json::from_slice(&bytes).context("the controller's answer is no JSON")
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    fn body(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Vec<u8>> {
+        let mut answer = answer
+            .with_context(|| format!("calling the controller at {} failed; is `anteroom serve` running?", self.url))?;
+        let status = answer.status();
+        let body = answer.body_mut().with_config().limit(64 * 1024 * 1024).read_to_vec()?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match problem["detail"].as_str() {
+            Some(detail) => bail!("{detail} ({})", problem["code"].as_str().unwrap_or_default()),
+            None => bail!("the controller answered {status}"),
+        }
+    }
+}

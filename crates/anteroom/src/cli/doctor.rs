@@ -1,0 +1,151 @@
+//! `anteroom doctor`: what this machine can do.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anteroom_vm::{KvmProbe, probe_kvm};
+use anyhow::{Result, bail};
+use serde_json::json;
+
+use super::serve::{images_dir, state_dir};
+use super::sessions::show;
+use crate::embedded;
+
+/// What `doctor` takes.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+    /// Golden images.
+    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    images_dir: Option<PathBuf>,
+}
+
+/// One finding.
+struct Finding {
+    verdict: Verdict,
+    what: String,
+    fix: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Warning,
+    Failure,
+}
+
+/// Looks, and fails when something needed is missing.
+pub fn run(options: &Options) -> Result<()> {
+    let images = options.images_dir.clone().unwrap_or_else(images_dir);
+    let findings = [qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state_dir())];
+    let value = json!(
+        findings
+            .iter()
+            .map(|finding| json!({ "verdict": word(finding.verdict), "what": finding.what, "fix": finding.fix }))
+            .collect::<Vec<_>>()
+    );
+    show(options.json, &value, |_| {
+        findings
+            .iter()
+            .map(|finding| {
+                let fix = finding.fix.as_ref().map(|fix| format!("      FIX: {fix}\n")).unwrap_or_default();
+                format!("{:<5} {}\n{fix}", word(finding.verdict), finding.what)
+            })
+            .collect()
+    })?;
+    if findings.iter().any(|finding| finding.verdict == Verdict::Failure) {
+        bail!("this machine cannot run sessions yet; the FIX lines say what to do");
+    }
+    Ok(())
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "OK",
+        Verdict::Warning => "WARN",
+        Verdict::Failure => "FAIL",
+    }
+}
+
+fn ok(what: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Ok, what: what.into(), fix: None }
+}
+
+fn warning(what: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Warning, what: what.into(), fix: Some(fix.into()) }
+}
+
+fn failure(what: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { verdict: Verdict::Failure, what: what.into(), fix: Some(fix.into()) }
+}
+
+fn qemu() -> Finding {
+    match Command::new("qemu-system-x86_64").arg("--version").output() {
+        Ok(output) => ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("QEMU").to_owned()),
+        Err(_) => failure("QEMU is not installed", "apt-get install --no-install-recommends qemu-system-x86"),
+    }
+}
+
+fn kvm() -> Finding {
+    match probe_kvm() {
+        KvmProbe::Usable { mips } => ok(format!("KVM works: {mips} million guest instructions a second")),
+        KvmProbe::Unusable { why } => warning(
+            format!("KVM cannot be used: {why}; sessions are emulated, slow and weakly isolated"),
+            "use a machine with hardware virtualisation, and let this user open /dev/kvm (group kvm)",
+        ),
+    }
+}
+
+fn image_tools() -> Finding {
+    let missing = anteroom_image::missing_tools();
+    if missing.is_empty() {
+        return ok("the tools to build golden images are installed");
+    }
+    let packages = missing.join(" ");
+    warning(format!("golden images cannot be built: {packages} missing"), format!("apt-get install {packages}"))
+}
+
+fn image(dir: &std::path::Path) -> Finding {
+    match anteroom_image::list(dir).len() {
+        0 => failure(
+            format!("there is no golden image in {}", dir.display()),
+            "anteroom image build images/demo.toml",
+        ),
+        count => ok(format!("{count} golden image(s) in {}", dir.display())),
+    }
+}
+
+fn agent() -> Finding {
+    match embedded::agent() {
+        Ok(agent) => ok(format!("this build carries the guest agent ({} KiB)", agent.len() / 1024)),
+        Err(error) => failure(error.to_string(), "cargo xtask build"),
+    }
+}
+
+fn memory() -> Finding {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .unwrap_or(0)
+        / 1024;
+    let sessions = available / 2560;
+    if sessions == 0 {
+        return failure(format!("{available} MiB of memory are free, a session needs 2560"), "free some memory");
+    }
+    ok(format!("{available} MiB of memory are free: room for {sessions} session(s)"))
+}
+
+fn disk(dir: &std::path::Path) -> Finding {
+    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
+    match nix::sys::statvfs::statvfs(existing) {
+        Ok(stats) => {
+            let free = stats.blocks_available() * stats.fragment_size() / 1024 / 1024;
+            let what = format!("{free} MiB are free for state in {}", dir.display());
+            if free < 2048 { warning(what, "free some disk: an image build needs 2 GiB") } else { ok(what) }
+        }
+        Err(error) => warning(format!("asking for the free disk of {} failed: {error}", existing.display()), "check the disk"),
+    }
+}

@@ -1,0 +1,129 @@
+//! `anteroom image …`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anteroom_image::{BuildOptions, BuildStep, Progress, Recipe};
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::serve::images_dir;
+use super::sessions::show;
+
+/// Golden images.
+#[derive(clap::Subcommand)]
+pub enum Image {
+    /// Builds the image of a recipe, unless it is there.
+    Build {
+        /// The recipe (TOML).
+        recipe: PathBuf,
+        /// Builds even if the image is there.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Lists the images.
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Removes an image by name or digest.
+    Rm {
+        /// Name (all of it) or digest (one).
+        image: String,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+/// Where images are, and how to print.
+#[derive(clap::Args)]
+pub struct Place {
+    /// Golden images.
+    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    images_dir: Option<PathBuf>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Place {
+    fn dir(&self) -> PathBuf {
+        self.images_dir.clone().unwrap_or_else(images_dir)
+    }
+}
+
+/// Does what was asked.
+pub fn run(command: &Image) -> Result<()> {
+    match command {
+        Image::Build { recipe, force, place } => build(recipe, *force, place),
+        Image::List { place } => {
+            let images = anteroom_image::list(&place.dir());
+            show(place.json, &json!(images), |_| {
+                let mut table = format!("{:<20}{:<18}{:<26}{:>8}\n", "IMAGE", "DIGEST", "KERNEL", "MiB");
+                for image in &images {
+                    let size = image.bytes / 1024 / 1024;
+                    table.push_str(&format!("{:<20}{:<18}{:<26}{size:>8}\n", image.name, image.digest, image.kernel));
+                }
+                table
+            })
+        }
+        Image::Rm { image, place } => {
+            let removed = anteroom_image::remove(&place.dir(), image)?;
+            show(place.json, &json!({ "removed": removed }), |_| {
+                removed.iter().map(|image| format!("removed {} {}\n", image.name, image.digest)).collect()
+            })
+        }
+    }
+}
+
+fn build(recipe: &std::path::Path, force: bool, place: &Place) -> Result<()> {
+    let recipe = Recipe::read(recipe)?;
+    let cancel = Arc::new(AtomicBool::new(false));
+    let on_interrupt = cancel.clone();
+    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst)).context("taking over Ctrl-C failed")?;
+    let bar = Bar::new(&recipe.name);
+    let images_dir = place.dir();
+    let built = anteroom_image::build(&recipe, BuildOptions { images_dir: &images_dir, force }, &bar, &cancel);
+    bar.0.finish_and_clear();
+    let built = built?;
+    let result = json!({
+        "name": built.manifest.name,
+        "digest": built.manifest.recipe_digest,
+        "dir": built.dir,
+        "cached": built.cached,
+        "kernel": built.manifest.kernel,
+        "buildMs": built.manifest.build_ms,
+        "packages": built.manifest.packages.len(),
+    });
+    show(place.json, &result, |_| {
+        let what = if built.cached { "is there" } else { "built" };
+        format!("image {} {what}: {}\n", built.manifest.name, built.dir.display())
+    })
+}
+
+/// A bar on a terminal; where there is none indicatif draws nothing.
+struct Bar(ProgressBar);
+
+impl Bar {
+    fn new(name: &str) -> Self {
+        let bar = ProgressBar::new(1000);
+        let template = "Building image {prefix} [{bar:30}] {percent:>3}% {msg} ({elapsed})";
+        bar.set_style(ProgressStyle::with_template(template).expect("the template is fixed").progress_chars("=> "));
+        bar.set_prefix(name.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self(bar)
+    }
+}
+
+impl Progress for Bar {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part is 0 to 1")]
+    fn at(&self, step: BuildStep, part: f32, detail: &str) {
+        self.0.set_position((part.clamp(0.0, 1.0) * 1000.0) as u64);
+        self.0.set_message(format!("{}: {detail}", step.name()));
+    }
+}

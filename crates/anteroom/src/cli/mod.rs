@@ -1,0 +1,58 @@
+//! The command line.
+
+mod client;
+mod doctor;
+mod image;
+mod serve;
+mod sessions;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Disposable computers for signing in to command-line tools.
+#[derive(Parser)]
+#[command(version, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the controller: API, viewer, sessions.
+    Serve(Box<serve::Options>),
+    /// Starts sign-ins.
+    #[command(subcommand)]
+    Auth(sessions::Auth),
+    /// Lists sessions.
+    Sessions(sessions::List),
+    /// Shows a session's console and services, also after its VM is gone.
+    Logs(sessions::Logs),
+    /// Takes a picture of a session's desktop.
+    Screenshot(sessions::Screenshot),
+    /// Ends a session and destroys its VM.
+    Cancel(sessions::Cancel),
+    /// Builds, lists and removes golden images.
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Says what this machine can do, and how to mend what it cannot.
+    Doctor(doctor::Options),
+    /// One session's runner; started by `serve`.
+    #[command(hide = true)]
+    Session,
+}
+
+/// Reads the arguments and does what they say.
+pub fn run() -> Result<()> {
+    match Arguments::parse().command {
+        Command::Serve(options) => serve::run(*options),
+        Command::Auth(command) => sessions::auth(&command),
+        Command::Sessions(options) => sessions::list(&options),
+        Command::Logs(options) => sessions::logs(&options),
+        Command::Screenshot(options) => sessions::screenshot(&options),
+        Command::Cancel(options) => sessions::cancel(&options),
+        Command::Image(command) => image::run(&command),
+        Command::Doctor(options) => doctor::run(&options),
+        Command::Session => crate::runner::run(),
+    }
+}

@@ -1,0 +1,272 @@
+//! `anteroom serve`.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anteroom_api::{AllowedHosts, router};
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::controller::{Controller, DriverChoice, Settings, default_dir, load_providers};
+use crate::embedded;
+use crate::runner_protocol::AcceleratorChoice;
+
+/// What `serve` takes.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Where the API and the viewer listen.
+    #[arg(long, default_value = "127.0.0.1:7070")]
+    listen: SocketAddr,
+    /// Where the viewers' media comes in (UDP).
+    #[arg(long, default_value = "127.0.0.1:0")]
+    media_listen: SocketAddr,
+    /// Address and port of the media port that viewers can reach; may be repeated.
+    #[arg(long = "advertise-address")]
+    advertise: Vec<SocketAddr>,
+    /// Database, vault and logs.
+    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Golden images.
+    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    images_dir: Option<PathBuf>,
+    /// Folder of provider files; they win over the shipped ones.
+    #[arg(long)]
+    providers: Option<PathBuf>,
+    /// How rooms are made.
+    #[arg(long, value_enum, default_value = "qemu")]
+    driver: Driver,
+    /// What executes guest code.
+    #[arg(long, value_enum, default_value = "auto")]
+    accelerator: Accelerator,
+    /// Guest memory in MiB.
+    #[arg(long, default_value_t = 2048)]
+    memory: u32,
+    /// Guest processors.
+    #[arg(long, default_value_t = 2)]
+    vcpus: u8,
+    /// Who runs this, as the person who signs in is told.
+    #[arg(long, default_value = "the operator of this machine")]
+    operator_name: String,
+    /// How browsers reach this, if not by the listening address: `https://signin.example.com`.
+    #[arg(long)]
+    public_url: Option<String>,
+    /// Allows real providers where there is no hardware isolation.
+    #[arg(long)]
+    allow_weak_isolation: bool,
+    /// With the `host` driver: another agent than the embedded one.
+    #[arg(long, hide = true)]
+    agent: Option<PathBuf>,
+    /// The shortest time to live that may be asked for.
+    #[arg(long, hide = true, default_value_t = 60)]
+    min_ttl_seconds: u64,
+    /// Writes address and a key as JSON to this file when ready.
+    #[arg(long)]
+    ready_file: Option<PathBuf>,
+    /// `text` or `json`.
+    #[arg(long, default_value = "text")]
+    log_format: String,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Driver {
+    /// A microVM a session.
+    Qemu,
+    /// The agent on this machine: no isolation, for tests.
+    Host,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Accelerator {
+    /// KVM if it works, else emulation.
+    Auto,
+    /// KVM or failure.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+/// Runs until Ctrl-C or SIGTERM.
+pub fn run(options: Options) -> Result<()> {
+    start_logging(&options.log_format);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting failed")?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> Result<()> {
+    let ready_file = options.ready_file.clone();
+    let settings = settings(options)?;
+    let _only = lock_state(&settings.state_dir)?;
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("listening on {} failed; choose another with --listen", settings.listen))?;
+    let bound = listener.local_addr()?;
+    let state_dir = settings.state_dir.clone();
+    let controller = Controller::open(settings, bound).await?;
+    let origin = controller.origin().to_owned();
+    let mut hosts = AllowedHosts::default().with_origin(&origin).with_origin(&format!("http://{bound}"));
+    if bound.ip().is_loopback() {
+        hosts = hosts.with_origin(&format!("http://localhost:{}", bound.port()));
+    }
+    let app = router(controller.clone(), hosts);
+    show_first_key(&controller).await?;
+    write_client_file(&controller, &state_dir.join("cli.json"), &format!("http://{bound}")).await?;
+    if let Some(path) = ready_file {
+        write_client_file_as(&controller, "ready-file", &path, &format!("http://{bound}")).await?;
+    }
+    tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address()?);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(async move {
+        axum::serve(listener, app).with_graceful_shutdown(async { stopped.await.unwrap_or_default() }).await
+    });
+    asked_to_stop().await?;
+    tracing::info!("ending all sessions; again to leave at once");
+    tokio::select! {
+        () = controller.end_all() => {}
+        again = asked_to_stop() => again?,
+    }
+    let _ = stop.send(());
+    // Event streams would keep the server for ever; what matters is done.
+    serving.abort();
+    Ok(())
+}
+
+async fn asked_to_stop() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    Ok(())
+}
+
+fn settings(options: Options) -> Result<Settings> {
+    let state_dir = options.state_dir.unwrap_or_else(state_dir);
+    make_private(&state_dir)?;
+    let cache_dir = default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom");
+    let accelerator = match options.accelerator {
+        Accelerator::Auto => AcceleratorChoice::Auto,
+        Accelerator::Kvm => AcceleratorChoice::Kvm,
+        Accelerator::Tcg => AcceleratorChoice::Tcg,
+    };
+    let driver = match options.driver {
+        Driver::Qemu => DriverChoice::Qemu(accelerator),
+        Driver::Host => DriverChoice::Host {
+            agent: match options.agent {
+                Some(agent) => agent,
+                None => unpack_agent(&cache_dir)?,
+            },
+        },
+    };
+    Ok(Settings {
+        listen: options.listen,
+        media_listen: options.media_listen,
+        advertise: options.advertise,
+        images_dir: options.images_dir.unwrap_or_else(images_dir),
+        cache_dir,
+        driver,
+        memory_mib: options.memory,
+        vcpus: options.vcpus,
+        operator_name: options.operator_name,
+        public_url: options.public_url,
+        allow_weak_isolation: options.allow_weak_isolation,
+        min_ttl_seconds: options.min_ttl_seconds,
+        providers: load_providers(options.providers.as_deref())?,
+        state_dir,
+    })
+}
+
+/// Where state is unless said otherwise.
+pub fn state_dir() -> PathBuf {
+    default_dir("XDG_STATE_HOME", ".local/state", "/var/lib/anteroom")
+}
+
+/// Where images are unless said otherwise.
+pub fn images_dir() -> PathBuf {
+    default_dir("XDG_DATA_HOME", ".local/share", "/var/lib/anteroom").join("images")
+}
+
+/// The host driver runs the agent as a program: it needs a file.
+fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
+    use sha2::Digest;
+    let agent = embedded::agent()?;
+    let digest = hex::encode(sha2::Sha256::digest(agent));
+    // Not in the private state folder: when root, the agent runs as an unprivileged user.
+    let path = cache_dir.join(format!("agent-{}", &digest[..16]));
+    if !path.exists() {
+        std::fs::create_dir_all(cache_dir).with_context(|| format!("creating {} failed", cache_dir.display()))?;
+        let temporary = cache_dir.join(format!(".agent-{}", std::process::id()));
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .mode(0o755)
+            .open(&temporary)
+            .with_context(|| format!("creating {} failed", temporary.display()))?;
+        file.write_all(agent).context("unpacking the agent failed")?;
+        drop(file);
+        std::fs::rename(&temporary, &path).context("unpacking the agent failed")?;
+    }
+    Ok(path)
+}
+
+fn make_private(dir: &Path) -> Result<()> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("creating the state folder {} failed", dir.display()))
+}
+
+/// Two controllers on one state folder would end each other's sessions.
+fn lock_state(dir: &Path) -> Result<Flock<File>> {
+    let path = dir.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path)
+        .with_context(|| format!("opening {} failed", path.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err(_) => bail!("another controller uses {}; stop it, or choose another with --state-dir", dir.display()),
+    }
+}
+
+async fn show_first_key(controller: &Controller) -> Result<()> {
+    if !controller.has_api_key_named("first").await? {
+        let key = controller.new_api_key("first").await?;
+        anstream::println!("API key (shown this once): {key}");
+    }
+    Ok(())
+}
+
+/// How this machine's command line finds the controller; a new key at each start.
+async fn write_client_file(controller: &Controller, path: &Path, url: &str) -> Result<()> {
+    write_client_file_as(controller, "cli", path, url).await
+}
+
+async fn write_client_file_as(controller: &Controller, name: &str, path: &Path, url: &str) -> Result<()> {
+    let key = controller.new_api_key(name).await?;
+    let json = json!({ "url": url, "apiKey": key, "media": controller.media_address()?.to_string() });
+    let temporary = path.with_extension("new");
+    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(json.to_string().as_bytes())?;
+    std::fs::rename(&temporary, path).with_context(|| format!("writing {} failed", path.display()))
+}
+
+fn start_logging(format: &str) {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("ANTEROOM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    if format == "json" {
+        builder.json().init();
+    } else {
+        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    }
+}

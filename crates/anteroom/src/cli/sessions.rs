@@ -1,0 +1,179 @@
+//! Commands on sessions.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::client::{Client, Connection};
+
+/// Sign-ins.
+#[derive(clap::Subcommand)]
+pub enum Auth {
+    /// Starts one and prints the person's link.
+    Start(Start),
+}
+
+/// What `auth start` takes.
+#[derive(clap::Args)]
+pub struct Start {
+    /// Which tool: the id of a provider file.
+    provider: String,
+    /// Waits for the end, showing what happens.
+    #[arg(long)]
+    wait: bool,
+    /// The age key to seal to (`age1…`).
+    #[arg(long)]
+    recipient: Option<String>,
+    /// Whose credential it will be, in your words.
+    #[arg(long)]
+    user: Option<String>,
+    /// How long the session may live, in seconds.
+    #[arg(long)]
+    ttl: Option<u64>,
+    /// With --wait: where the sealed credential goes.
+    #[arg(long, short, requires = "wait")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `sessions` takes.
+#[derive(clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `logs` takes.
+#[derive(clap::Args)]
+pub struct Logs {
+    /// The session.
+    id: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `screenshot` takes.
+#[derive(clap::Args)]
+pub struct Screenshot {
+    /// The session.
+    id: String,
+    /// Where the PNG goes.
+    #[arg(long, short, default_value = "screenshot.png")]
+    output: PathBuf,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `cancel` takes.
+#[derive(clap::Args)]
+pub struct Cancel {
+    /// The session.
+    id: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `anteroom auth …`.
+pub fn auth(command: &Auth) -> Result<()> {
+    let Auth::Start(options) = command;
+    let client = options.connection.open()?;
+    let mut body = json!({ "provider": options.provider });
+    for (name, value) in [("recipient", &options.recipient), ("userId", &options.user)] {
+        if let Some(value) = value {
+            body[name] = json!(value);
+        }
+    }
+    if let Some(ttl) = options.ttl {
+        body["ttlSeconds"] = json!(ttl);
+    }
+    let started = client.post("/api/auth/start", &body)?;
+    if !options.wait {
+        return show(options.connection.json, &started, |started| {
+            format!("session {}\nopen    {}\n", text(started, "sessionId"), text(started, "viewerUrl"))
+        });
+    }
+    if !options.connection.json {
+        anstream::println!("Open {}", text(&started, "viewerUrl"));
+    }
+    let ended = follow(&client, text(&started, "sessionId"), options.connection.json)?;
+    if ended["reason"]["code"] != "completed" {
+        bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
+    }
+    if let Some(path) = &options.output {
+        let sealed = client.get(&format!("/api/auth/session/{}/credentials", text(&started, "sessionId")))?;
+        std::fs::write(path, sealed).with_context(|| format!("writing {} failed", path.display()))?;
+    }
+    show(options.connection.json, &ended, |_| String::new())
+}
+
+/// Prints each new timeline entry until the session's VM is gone.
+fn follow(client: &Client, id: &str, quiet: bool) -> Result<Value> {
+    let mut shown = 0;
+    loop {
+        let session = client.get_json(&format!("/api/auth/session/{id}"))?;
+        let created = session["createdAt"].as_u64().unwrap_or_default();
+        let timeline = session["timeline"].as_array().cloned().unwrap_or_default();
+        for entry in timeline.iter().skip(shown).filter(|_| !quiet) {
+            let at = entry["at"].as_u64().unwrap_or(created).saturating_sub(created);
+            anstream::println!("{:>6}.{} s  {}", at / 1000, at % 1000 / 100, text(entry, "message"));
+        }
+        shown = timeline.len();
+        if session["room"] == "demolished" {
+            return Ok(session);
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// `anteroom sessions`.
+pub fn list(options: &List) -> Result<()> {
+    let sessions = options.connection.open()?.get_json("/api/sessions")?;
+    show(options.connection.json, &sessions, |sessions| {
+        let mut table = format!("{:<38}{:<16}{:<16}{}\n", "SESSION", "PROVIDER", "STATE", "REASON");
+        for session in sessions.as_array().into_iter().flatten() {
+            table.push_str(&format!(
+                "{:<38}{:<16}{:<16}{}\n",
+                text(session, "sessionId"),
+                text(session, "provider"),
+                text(session, "state"),
+                text(session, "reason")
+            ));
+        }
+        table
+    })
+}
+
+/// `anteroom logs`.
+pub fn logs(options: &Logs) -> Result<()> {
+    let logs = options.connection.open()?.get(&format!("/api/auth/session/{}/logs", options.id))?;
+    let logs = String::from_utf8_lossy(&logs).into_owned();
+    show(options.connection.json, &json!({ "logs": logs }), |_| logs.clone())
+}
+
+/// `anteroom screenshot`.
+pub fn screenshot(options: &Screenshot) -> Result<()> {
+    let png = options.connection.open()?.get(&format!("/api/auth/session/{}/screenshot", options.id))?;
+    std::fs::write(&options.output, &png).with_context(|| format!("writing {} failed", options.output.display()))?;
+    let written = json!({ "path": options.output, "bytes": png.len() });
+    show(options.connection.json, &written, |_| format!("{}\n", options.output.display()))
+}
+
+/// `anteroom cancel`.
+pub fn cancel(options: &Cancel) -> Result<()> {
+    options.connection.open()?.post(&format!("/api/auth/session/{}/cancel", options.id), &Value::Null)?;
+    show(options.connection.json, &json!({ "ended": options.id }), |_| String::new())
+}
+
+/// JSON as asked for, or the form for people.
+pub fn show(as_json: bool, value: &Value, for_people: impl Fn(&Value) -> String) -> Result<()> {
+    let text = if as_json { format!("{value}\n") } else { for_people(value) };
+    anstream::stdout().write_all(text.as_bytes()).context("printing failed")
+}
+
+fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+    value[field].as_str().unwrap_or_default()
+}

@@ -1,0 +1,492 @@
+//! The controller: sessions, their store, and the way in.
+//!
+//! ```text
+//! HTTP (crate api) → Controller → session_actor (one task a session) → runner_process
+//!                                       │ store before effects            ↑ events
+//! UDP → front_door ───────────────────────────────────────────────────────┘
+//! ```
+
+mod front_door;
+mod record;
+mod runner_process;
+mod session_actor;
+mod settings;
+mod store;
+mod words;
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anteroom_api::{Backend, Health, Named, Problem, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerAccess, ViewerView};
+use anteroom_guest_protocol::ScreenSize;
+use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
+use anteroom_session::{Actor, Event, Session, SessionId, State, Terms};
+use anteroom_vault::Vault;
+use anyhow::{Context, Result};
+use axum::http::StatusCode;
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use tokio::sync::watch;
+
+pub use settings::{DriverChoice, Settings, default_dir, load_providers};
+
+use crate::embedded;
+use crate::runner_protocol::{DriverConfig, RunnerCommand, RunnerConfig};
+use front_door::FrontDoor;
+use record::{OpenableBy, Record};
+use session_actor::{SessionHandle, StartPlan, Surroundings, now};
+use store::Store;
+
+const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
+const DEFAULT_TTL_SECONDS: u64 = 900;
+const MAX_TTL_SECONDS: u64 = 3600;
+
+/// Injected files of one session, together.
+const MAX_FILES: usize = 32;
+
+/// The controller.
+pub struct Controller {
+    settings: Settings,
+    origin: String,
+    store: Store,
+    vault: Vault,
+    around: Arc<Surroundings>,
+    live: Mutex<HashMap<SessionId, SessionHandle>>,
+}
+
+impl Controller {
+    /// Opens store, vault and front door, and finishes what an earlier controller left.
+    pub async fn open(settings: Settings, bound: SocketAddr) -> Result<Arc<Self>> {
+        let store = Store::open(&settings.state_dir.join("anteroom.db")).await?;
+        let vault = Vault::open(&settings.state_dir.join("vault/identity.txt"), store.has_credentials_of_vault().await?)?;
+        let door = FrontDoor::open(settings.media_listen)?;
+        let origin = settings.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
+        let folders = vec![settings.state_dir.join("rooms"), PathBuf::from("/tmp"), PathBuf::from("/run")];
+        let around = Arc::new(Surroundings { store: store.clone(), door, folders });
+        let controller = Arc::new(Self {
+            settings,
+            origin: origin.trim_end_matches('/').to_owned(),
+            store,
+            vault,
+            around,
+            live: Mutex::default(),
+        });
+        controller.reconcile().await?;
+        Ok(controller)
+    }
+
+    /// Where browsers reach this.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Where media comes in.
+    pub fn media_address(&self) -> Result<SocketAddr> {
+        self.around.door.address()
+    }
+
+    /// Makes a key under a name, instead of one it may have had.
+    pub async fn new_api_key(&self, name: &str) -> Result<String> {
+        let key = format!("ak_{}", secret());
+        self.store.put_api_key(name, &key, now().0).await?;
+        Ok(key)
+    }
+
+    /// Whether a key of that name was made before.
+    pub async fn has_api_key_named(&self, name: &str) -> Result<bool> {
+        self.store.has_api_key_named(name).await
+    }
+
+    /// Ends every session and waits until all of them are gone.
+    pub async fn end_all(&self) {
+        let handles: Vec<SessionHandle> = self.with_live(|live| live.values().cloned().collect());
+        for handle in &handles {
+            handle.tell(Event::EndRequested(Actor::Operator)).await;
+        }
+        for handle in &handles {
+            handle.demolished().await;
+        }
+    }
+
+    /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished
+    /// and their state says so.
+    async fn reconcile(&self) -> Result<()> {
+        for found in self.store.unfinished().await? {
+            let id = found.id();
+            let Some(record) = self.store.load(id).await? else { continue };
+            tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session");
+            let handle = match &record.session.state {
+                // Its end is known, its demolition was not reported.
+                State::Ended { .. } => {
+                    session_actor::start(record, vec![anteroom_session::Effect::Demolish], None, self.around.clone())
+                }
+                _ => {
+                    let handle = session_actor::start(record, Vec::new(), None, self.around.clone());
+                    handle.tell(Event::FoundByReconciliation).await;
+                    handle
+                }
+            };
+            self.with_live(|live| live.insert(id, handle));
+        }
+        Ok(())
+    }
+
+    fn with_live<T>(&self, with: impl FnOnce(&mut HashMap<SessionId, SessionHandle>) -> T) -> T {
+        with(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn handle(&self, id: SessionId) -> Option<SessionHandle> {
+        self.with_live(|live| live.get(&id).cloned())
+    }
+
+    fn driver_config(&self, id: SessionId, provider: &Provider) -> Result<DriverConfig, Problem> {
+        match &self.settings.driver {
+            DriverChoice::Qemu(accelerator) => {
+                let image = anteroom_image::find(&self.settings.images_dir, &provider.image).map_err(|error| {
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_image", error.to_string())
+                })?;
+                Ok(DriverConfig::Qemu {
+                    image_dir: image.dir,
+                    cache_dir: self.settings.cache_dir.clone(),
+                    accelerator: *accelerator,
+                    memory_mib: self.settings.memory_mib,
+                    vcpus: self.settings.vcpus,
+                })
+            }
+            DriverChoice::Host { agent } => {
+                let runtime_dir = PathBuf::from("/tmp").join(format!("anteroom-{id}"));
+                Ok(DriverConfig::Host { agent: agent.clone(), runtime_dir })
+            }
+        }
+    }
+
+    /// Sign-ins with consequences need a boundary that holds.
+    fn check_isolation(&self, provider: &Provider) -> Result<(), Problem> {
+        let weak = match &self.settings.driver {
+            DriverChoice::Host { .. } => true,
+            DriverChoice::Qemu(_) => {
+                matches!(anteroom_vm::probe_kvm(), anteroom_vm::KvmProbe::Unusable { .. })
+            }
+        };
+        if provider.kind == ProviderKind::Real && weak && !self.settings.allow_weak_isolation {
+            let detail = "this machine offers no hardware isolation, and this provider's sign-ins are real; \
+                          start with --allow-weak-isolation if you accept that";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "isolation_too_weak", detail));
+        }
+        Ok(())
+    }
+
+    async fn begin(&self, request: StartRequest) -> Result<StartAnswer, Problem> {
+        let invalid =
+            |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail);
+        let no_provider = || Problem::new(StatusCode::NOT_FOUND, "unknown_provider", "there is no such provider");
+        let provider_id = request.provider.parse().map_err(|_| no_provider())?;
+        let provider = self.settings.providers.get(&provider_id).ok_or_else(no_provider)?.clone();
+        let user = request.user_id.as_deref().map(str::parse).transpose();
+        let user = user.map_err(|error: anteroom_session::InvalidId| invalid(error.to_string()))?;
+        let (recipient, openable_by) = match &request.recipient {
+            Some(recipient) => {
+                anteroom_vault::check_recipient(recipient).map_err(|error| invalid(error.to_string()))?;
+                (recipient.clone(), OpenableBy::Caller)
+            }
+            None => (self.vault.recipient().to_owned(), OpenableBy::Operator),
+        };
+        let ttl_seconds = request.ttl_seconds.unwrap_or(DEFAULT_TTL_SECONDS);
+        let least = self.settings.min_ttl_seconds;
+        if !(least..=MAX_TTL_SECONDS).contains(&ttl_seconds) {
+            return Err(invalid(format!("ttlSeconds must be {least} to {MAX_TTL_SECONDS}")));
+        }
+        let files = injected(request.files).map_err(invalid)?;
+        self.check_isolation(&provider)?;
+        let id = SessionId::generate();
+        let driver = self.driver_config(id, &provider)?;
+        let browser_ip = browser_ip(id);
+        let terms = Terms { id, provider: provider_id, user, created_at: now(), ttl_seconds };
+        let (session, effects) = Session::request(terms);
+        let record = Record {
+            session,
+            provider_name: provider.name.clone(),
+            instructions: provider.login.instructions.clone(),
+            driver: match driver {
+                DriverConfig::Qemu { .. } => "qemu",
+                DriverConfig::Host { .. } => "host",
+            }
+            .to_owned(),
+            accelerator: None,
+            recipient: recipient.clone(),
+            openable_by,
+            browser_ip,
+            sign_in_url: None,
+            credential_stored_at: None,
+            egress: Vec::new(),
+            timeline: Vec::new(),
+        };
+        let log_dir = self.make_log_dir(id).map_err(internal)?;
+        self.store.save(&record).await.map_err(internal)?;
+        let viewer_url = self.new_link(&record).await.map_err(internal)?;
+        let candidates = self.candidates().map_err(internal)?;
+        let config =
+            RunnerConfig { session: id, driver, provider, files, recipient, screen: SCREEN, browser_ip, log_dir, candidates };
+        let answer = StartAnswer {
+            success: true,
+            session_id: id.to_string(),
+            provider: request.provider,
+            browser_ip: browser_ip.to_string(),
+            viewer_url,
+            state: record.session.state.name().as_str().to_owned(),
+        };
+        tracing::info!(session = %id, provider = %answer.provider, "session requested");
+        let handle = session_actor::start(record, effects, Some(StartPlan { config }), self.around.clone());
+        self.with_live(|live| live.insert(id, handle));
+        Ok(answer)
+    }
+
+    fn candidates(&self) -> Result<Vec<SocketAddr>> {
+        match self.settings.advertise.as_slice() {
+            [] => Ok(vec![self.around.door.address()?]),
+            advertised => Ok(advertised.to_vec()),
+        }
+    }
+
+    fn log_dir(&self, id: SessionId) -> PathBuf {
+        self.settings.state_dir.join("logs").join(id.to_string())
+    }
+
+    fn make_log_dir(&self, id: SessionId) -> Result<PathBuf> {
+        use std::os::unix::fs::DirBuilderExt;
+        let dir = self.log_dir(id);
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&dir)
+            .with_context(|| format!("creating {} failed", dir.display()))?;
+        Ok(dir)
+    }
+
+    async fn new_link(&self, record: &Record) -> Result<String> {
+        let secret = secret();
+        let terms = &record.session.terms;
+        self.store.put_link(terms.id, &secret, terms.deadline().0).await?;
+        Ok(format!("{}/v/{}#{secret}", self.origin, terms.id))
+    }
+
+    async fn record(&self, id: SessionId) -> Result<Record, Problem> {
+        self.store.load(id).await.map_err(internal)?.ok_or_else(Problem::no_such_session)
+    }
+
+    async fn running(&self, id: SessionId) -> Result<runner_process::Runner, Problem> {
+        match self.handle(id).and_then(|handle| handle.runner()) {
+            Some(runner) => Ok(runner),
+            None => {
+                let view = self.session(id).await?;
+                Err(Problem::wrong_state(format!("the session is {} and has no desktop", view.state)))
+            }
+        }
+    }
+}
+
+impl Backend for Controller {
+    async fn is_api_key(&self, key: &str) -> bool {
+        self.store.is_api_key(key).await.unwrap_or(false)
+    }
+
+    async fn is_viewer(&self, session: SessionId, secret: &str) -> bool {
+        self.store.is_viewer(session, secret, now().0).await.unwrap_or(false)
+    }
+
+    async fn start(&self, request: StartRequest) -> Result<StartAnswer, Problem> {
+        self.begin(request).await
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionSummary>, Problem> {
+        let records = self.store.all().await.map_err(internal)?;
+        let summary = |record: Record| {
+            let view = record.view();
+            SessionSummary {
+                session_id: view.session_id,
+                provider: view.provider,
+                state: view.state,
+                reason: view.reason.map(|reason| reason.code),
+                created_at: view.created_at,
+            }
+        };
+        Ok(records.into_iter().map(summary).collect())
+    }
+
+    async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
+        match self.handle(id) {
+            Some(handle) => Ok(handle.view.borrow().clone()),
+            None => Ok(self.record(id).await?.view()),
+        }
+    }
+
+    async fn watch(&self, id: SessionId) -> Result<watch::Receiver<SessionView>, Problem> {
+        match self.handle(id) {
+            Some(handle) => Ok(handle.view),
+            // One that is over does not change: the receiver gives it once.
+            None => Ok(watch::channel(self.record(id).await?.view()).1),
+        }
+    }
+
+    fn viewer_view(&self, session: &SessionView) -> ViewerView {
+        let session = session.clone();
+        ViewerView {
+            session_id: session.session_id,
+            provider: Named { id: session.provider, name: session.provider_name },
+            operator: Named { id: String::new(), name: self.settings.operator_name.clone() },
+            state: session.state,
+            reason: session.reason,
+            timeline: session.timeline,
+            created_at: session.created_at,
+            deadline: session.deadline,
+            server_now: now().0,
+            emulated: session.emulated,
+            isolation: session.isolation,
+            credential: session.credential,
+            sign_in_url_host: session.sign_in_url.map(|url| words::host_of(&url)),
+            instructions: session.instructions,
+            room: session.room,
+            leftovers: session.leftovers,
+        }
+    }
+
+    async fn end(&self, id: SessionId, by: Actor) -> Result<(), Problem> {
+        match self.handle(id) {
+            Some(handle) => handle.tell(Event::EndRequested(by)).await,
+            None => {
+                self.record(id).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
+        let runner = self.running(id).await?;
+        let view = self.session(id).await?;
+        if view.state != "awaiting_user" {
+            return Err(Problem::wrong_state(format!("the session is {}, not awaiting_user", view.state)));
+        }
+        runner.tell(RunnerCommand::OpenSignInUrl {}).await;
+        Ok(())
+    }
+
+    async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
+        let view = self.session(id).await?;
+        let sealed = self.store.credential(id).await.map_err(internal)?;
+        sealed.ok_or_else(|| Problem::wrong_state(format!("the session is {} and has no credential", view.state)))
+    }
+
+    async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
+        let runner = self.running(id).await?;
+        let png = runner.screenshot().await.map_err(|error| Problem::wrong_state(format!("{error:#}")))?;
+        STANDARD.decode(png).map_err(|_| Problem::internal("the runner's picture is no base64"))
+    }
+
+    async fn logs(&self, id: SessionId) -> Result<String, Problem> {
+        self.session(id).await?;
+        let dir = self.log_dir(id);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            for name in ["runner.log", "console.log", "services.log.old", "services.log"] {
+                if let Ok(bytes) = std::fs::read(dir.join(name)) {
+                    let lines = String::from_utf8_lossy(&bytes);
+                    let clean: String =
+                        lines.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
+                    text.push_str(&format!("==> {name}\n{clean}\n"));
+                }
+            }
+            text
+        });
+        read.await.map_err(|_| Problem::internal("reading the logs failed"))
+    }
+
+    async fn offer(&self, id: SessionId, sdp: String) -> Result<String, Problem> {
+        let runner = self.running(id).await?;
+        let refused =
+            |error: anyhow::Error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_refused", format!("{error:#}"));
+        let answer = runner.offer(sdp).await.map_err(refused)?;
+        self.around.door.add_fragment(&answer.ice_ufrag, id);
+        Ok(answer.sdp)
+    }
+
+    async fn viewer_link(&self, id: SessionId) -> Result<String, Problem> {
+        let record = self.record(id).await?;
+        if let State::Ended { .. } = record.session.state {
+            return Err(Problem::wrong_state("the session has ended"));
+        }
+        self.new_link(&record).await.map_err(internal)
+    }
+
+    async fn exchange(&self, id: SessionId, link_secret: &str) -> Result<ViewerAccess, Problem> {
+        let viewer = secret();
+        let at = now().0;
+        if !self.store.exchange(id, link_secret, &viewer, at).await.map_err(internal)? {
+            let detail = "this link was used, is expired or unknown; ask for a new one";
+            return Err(Problem::new(StatusCode::GONE, "link_used", detail));
+        }
+        let deadline = self.session(id).await?.deadline;
+        Ok(ViewerAccess { secret: viewer, max_age_seconds: deadline.saturating_sub(at).div_ceil(1000) })
+    }
+
+    async fn health(&self) -> Health {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.store.check().await {
+            reasons.push(format!("{error:#}"));
+        }
+        if let DriverChoice::Qemu(_) = self.settings.driver
+            && anteroom_image::list(&self.settings.images_dir).is_empty()
+        {
+            let dir = self.settings.images_dir.display();
+            reasons.push(format!("there is no golden image in {dir}; build one with `anteroom image build`"));
+        }
+        Health { live: true, ready: reasons.is_empty(), reasons }
+    }
+
+    fn viewer_file(&self, path: &str) -> Option<(Vec<u8>, &'static str)> {
+        embedded::viewer_file(path)
+    }
+}
+
+fn injected(files: Vec<anteroom_api::StartFile>) -> Result<Vec<InjectedFile>, String> {
+    if files.len() > MAX_FILES {
+        return Err(format!("at most {MAX_FILES} files can be injected"));
+    }
+    files
+        .into_iter()
+        .map(|file| {
+            let owner = file.owner.unwrap_or_else(|| "person".to_owned());
+            let mode = file.mode.unwrap_or(0o600);
+            if !is_guest_path(&file.path) {
+                return Err(format!("{:?} is no path in the guest; it must be absolute or start with ~/", file.path));
+            }
+            if !["person", "root"].contains(&owner.as_str()) {
+                return Err(format!("the owner of {} must be person or root", file.path));
+            }
+            if mode > 0o777 || file.content.len() > 1024 * 1024 {
+                return Err(format!("{} must be at most 1 MiB, with a mode of at most 511", file.path));
+            }
+            Ok(InjectedFile { path: file.path, owner, mode, content: file.content })
+        })
+        .collect()
+}
+
+/// 256 random bits, for links, cookies and keys.
+fn secret() -> String {
+    let bytes: [u8; 32] = rand::random();
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// An address of 10.213.0.0/16 for the guest's dummy interface. It exists in the guest alone, so two
+/// sessions could have the same; the id's random part makes that rare all the same.
+fn browser_ip(id: SessionId) -> Ipv4Addr {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(id.to_string());
+    Ipv4Addr::new(10, 213, hash[0], hash[1].clamp(2, 254))
+}
+
+fn internal(error: anyhow::Error) -> Problem {
+    tracing::error!("{error:#}");
+    Problem::internal(format!("{error:#}"))
+}

@@ -1,0 +1,121 @@
+//! A session as the controller knows it: its state, its history, and what it was started with.
+
+use std::net::Ipv4Addr;
+
+use anteroom_api::{CredentialView, EgressEntry, Reason, SessionView};
+use anteroom_session::{Accelerator, Room, Session, SessionId, State, TimelineEntry, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::store;
+
+/// Everything about one session.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// State machine and terms.
+    pub session: Session,
+    /// The CLI's name for people.
+    pub provider_name: String,
+    /// What the person has to do.
+    pub instructions: String,
+    /// `qemu` or `host`.
+    pub driver: String,
+    /// Known once the VM runs.
+    pub accelerator: Option<Accelerator>,
+    /// Who the credential is sealed to.
+    pub recipient: String,
+    /// Whose key that is.
+    pub openable_by: OpenableBy,
+    /// Address of the guest's own interface.
+    pub browser_ip: Ipv4Addr,
+    /// The last sign-in URL of the CLI.
+    pub sign_in_url: Option<String>,
+    /// Whether the sealed credential is in the store.
+    pub credential_stored_at: Option<Timestamp>,
+    /// Hosts the guest asked for.
+    pub egress: Vec<EgressEntry>,
+    /// Kept in a table of its own.
+    #[serde(skip)]
+    pub timeline: Vec<TimelineEntry>,
+}
+
+/// Whose key opens the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenableBy {
+    /// The caller's own: nobody on this host can open it.
+    Caller,
+    /// The vault's.
+    Operator,
+}
+
+impl Record {
+    /// Its id.
+    pub fn id(&self) -> SessionId {
+        self.session.terms.id
+    }
+
+    /// Whether nothing remains to be done.
+    pub fn is_finished(&self) -> bool {
+        store::is_finished(&self.session.state)
+    }
+
+    /// As callers see it.
+    pub fn view(&self) -> SessionView {
+        let Session { terms, state } = &self.session;
+        let (reason, room, leftovers) = match state {
+            State::Ended { reason, room, .. } => {
+                let (room, leftovers) = match room {
+                    Room::Demolishing => ("demolishing", Vec::new()),
+                    Room::Demolished { leftovers, .. } => ("demolished", leftovers.clone()),
+                };
+                let reason = Reason {
+                    code: reason.code().to_owned(),
+                    message: reason.to_string(),
+                    detail: serde_json::to_value(reason).unwrap_or_default(),
+                };
+                (Some(reason), Some(room.to_owned()), leftovers)
+            }
+            _ => (None, None, Vec::new()),
+        };
+        let accelerator = self.accelerator.map(accelerator_name);
+        SessionView {
+            session_id: terms.id.to_string(),
+            provider: terms.provider.to_string(),
+            provider_name: self.provider_name.clone(),
+            user_id: terms.user.as_ref().map(ToString::to_string),
+            state: state.name().as_str().to_owned(),
+            reason,
+            created_at: terms.created_at.0,
+            deadline: terms.deadline().0,
+            driver: self.driver.clone(),
+            accelerator: accelerator.map(str::to_owned),
+            isolation: if self.driver == "host" { "none" } else { "vm" }.to_owned(),
+            emulated: accelerator == Some("tcg"),
+            browser_ip: self.browser_ip.to_string(),
+            sign_in_url: self.sign_in_url.clone(),
+            instructions: self.instructions.clone(),
+            credential: CredentialView {
+                status: if self.credential_stored_at.is_some() { "sealed" } else { "none" }.to_owned(),
+                openable_by: match self.openable_by {
+                    OpenableBy::Caller => "caller",
+                    OpenableBy::Operator => "operator",
+                }
+                .to_owned(),
+                recipient: self.recipient.clone(),
+            },
+            egress: self.egress.clone(),
+            room,
+            leftovers,
+            timeline: self.timeline.clone(),
+        }
+    }
+}
+
+/// As the API names it.
+pub fn accelerator_name(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "kvm",
+        Accelerator::Tcg => "tcg",
+        Accelerator::None => "none",
+    }
+}

@@ -1,0 +1,224 @@
+//! A session's runner process, from the controller's side.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixDatagram, UnixStream as StdUnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anteroom_session::{EndReason, Event, Observation, ProcessExit};
+use anyhow::{Context, Result, anyhow, bail};
+use command_fds::{CommandFdExt, FdMapping};
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::front_door::FrontDoor;
+use crate::runner::{read_line, write_line};
+use crate::runner_protocol::{
+    CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, OfferAnswer, RunnerCommand, RunnerConfig, RunnerMessage, SESSION_ENV,
+    UDP_FD_ENV,
+};
+
+/// Descriptors as the runner sees them.
+const CONTROL: RawFd = 10;
+const MEDIA: RawFd = 11;
+const UDP: RawFd = 12;
+
+/// How long the runner may take to answer a request, and to end once told.
+const ANSWER: Duration = Duration::from_secs(20);
+const END: Duration = Duration::from_secs(10);
+
+/// A runner. Cheap to clone.
+#[derive(Clone)]
+pub struct Runner {
+    /// Its process id.
+    pub pid: u32,
+    commands: mpsc::Sender<RunnerCommand>,
+    waiting: Arc<Waiting>,
+    exited: watch::Receiver<Option<ProcessExit>>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    next: AtomicU64,
+    offers: Mutex<HashMap<u64, oneshot::Sender<Result<OfferAnswer, String>>>>,
+    screenshots: Mutex<HashMap<u64, oneshot::Sender<Result<String, String>>>>,
+}
+
+/// Starts a runner; what it reports arrives on `events`, its end last.
+pub fn start(config: RunnerConfig, door: &FrontDoor, events: mpsc::Sender<Event>) -> Result<Runner> {
+    let (control, runner_control) = StdUnixStream::pair().context("making the control socket failed")?;
+    let (media, runner_media) = UnixDatagram::pair().context("making the media socket failed")?;
+    media.set_nonblocking(true)?;
+    control.set_nonblocking(true)?;
+    let log_path = config.log_dir.join("runner.log");
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(&log_path)
+        .with_context(|| format!("creating {} failed", log_path.display()))?;
+    let program = std::env::current_exe().context("finding this program failed")?;
+    let mut command = Command::new(program);
+    command
+        .arg("session")
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env(SESSION_ENV, config.session.to_string())
+        .env(CONTROL_FD_ENV, CONTROL.to_string())
+        .env(MEDIA_FD_ENV, MEDIA.to_string())
+        .env(UDP_FD_ENV, UDP.to_string())
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    let mappings = [
+        (OwnedFd::from(runner_control), CONTROL),
+        (OwnedFd::from(runner_media), MEDIA),
+        (OwnedFd::from(door.duplicate()?), UDP),
+    ];
+    command
+        .fd_mappings(mappings.into_iter().map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect())
+        .map_err(|error| anyhow!("passing sockets to the runner failed: {error}"))?;
+    {
+        use std::os::unix::process::CommandExt;
+        // Ctrl-C in the operator's terminal is the controller's to handle.
+        command.process_group(0);
+    }
+    let mut command = tokio::process::Command::from(command);
+    let child = command.spawn().context("starting the session's runner failed")?;
+    drop(command);
+    let pid = child.id().context("the runner ended at once")?;
+    door.add_session(config.session, media);
+    let (reader, writer) = UnixStream::from_std(control)?.into_split();
+    let (commands, queue) = mpsc::channel(32);
+    let waiting = Arc::<Waiting>::default();
+    tokio::spawn(write(config, queue, writer));
+    let reading = tokio::spawn(read(BufReader::new(reader), events.clone(), waiting.clone()));
+    let (exited, watch_exit) = watch::channel(None);
+    tokio::spawn(wait(child, reading, events, exited));
+    Ok(Runner { pid, commands, waiting, exited: watch_exit })
+}
+
+async fn write(
+    config: RunnerConfig,
+    mut commands: mpsc::Receiver<RunnerCommand>,
+    mut writer: tokio::net::unix::OwnedWriteHalf,
+) {
+    // A runner that is gone is noticed, with its status, by who waits for it.
+    if write_line(&mut writer, &config).await.is_err() {
+        return;
+    }
+    while let Some(command) = commands.recv().await {
+        if write_line(&mut writer, &command).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn read(mut reader: BufReader<OwnedReadHalf>, events: mpsc::Sender<Event>, waiting: Arc<Waiting>) {
+    loop {
+        match read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE).await {
+            Ok(Some(RunnerMessage::Observed { at: _, observation })) => {
+                if events.send(Event::Observed(observation)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(Some(RunnerMessage::OfferAnswered { request, result })) => {
+                answer(&waiting.offers, request, result);
+            }
+            Ok(Some(RunnerMessage::Screenshot { request, result })) => {
+                answer(&waiting.screenshots, request, result);
+            }
+            Ok(None) => return,
+            Err(error) => {
+                let cause = format!("the runner's report cannot be read: {error}");
+                let failed = Observation::Failed(EndReason::GuestLinkFailed { cause });
+                let _ = events.send(Event::Observed(failed)).await;
+                return;
+            }
+        }
+    }
+}
+
+fn answer<T>(waiting: &Mutex<HashMap<u64, oneshot::Sender<T>>>, request: u64, result: T) {
+    let asker = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+    if let Some(asker) = asker {
+        let _ = asker.send(result);
+    }
+}
+
+/// Tells of the end after everything the runner said before it.
+async fn wait(
+    mut child: Child,
+    reading: tokio::task::JoinHandle<()>,
+    events: mpsc::Sender<Event>,
+    exited: watch::Sender<Option<ProcessExit>>,
+) {
+    let exit = match child.wait().await {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => ProcessExit::Exited { code },
+            (None, Some(signal)) => ProcessExit::Signalled { signal },
+            (None, None) => ProcessExit::Unknown,
+        },
+        Err(_) => ProcessExit::Unknown,
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
+    exited.send_replace(Some(exit));
+    let _ = events.send(Event::RunnerExited(exit)).await;
+}
+
+impl Runner {
+    /// Sends a command that needs no answer.
+    pub async fn tell(&self, command: RunnerCommand) {
+        let _ = self.commands.send(command).await;
+    }
+
+    /// Has a viewer's offer answered.
+    pub async fn offer(&self, sdp: String) -> Result<OfferAnswer> {
+        self.ask(&self.waiting.offers, |request| RunnerCommand::Offer { request, sdp }).await
+    }
+
+    /// A picture of the desktop: PNG in base64.
+    pub async fn screenshot(&self) -> Result<String> {
+        self.ask(&self.waiting.screenshots, |request| RunnerCommand::Screenshot { request }).await
+    }
+
+    async fn ask<T>(
+        &self,
+        waiting: &Mutex<HashMap<u64, oneshot::Sender<Result<T, String>>>>,
+        command: impl FnOnce(u64) -> RunnerCommand,
+    ) -> Result<T> {
+        let request = self.waiting.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, result) = oneshot::channel();
+        waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, sender);
+        self.tell(command(request)).await;
+        let answer = tokio::time::timeout(ANSWER, result).await;
+        waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
+        match answer {
+            Ok(Ok(Ok(value))) => Ok(value),
+            Ok(Ok(Err(cause))) => bail!("{cause}"),
+            Ok(Err(_)) => bail!("the session's runner is gone"),
+            Err(_) => bail!("the session's runner did not answer within {} s; it may still be booting", ANSWER.as_secs()),
+        }
+    }
+
+    /// Tells it to end and waits; kills it when it does not. Whatever it started is looked for later.
+    pub async fn end(&self) {
+        // When the queue is full the runner is stuck, and is killed.
+        let _ = self.commands.try_send(RunnerCommand::Shutdown {});
+        let mut exited = self.exited.clone();
+        let gone = tokio::time::timeout(END, exited.wait_for(Option::is_some)).await.is_ok();
+        if !gone && let Ok(pid) = i32::try_from(self.pid) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = tokio::time::timeout(END, exited.wait_for(Option::is_some)).await;
+        }
+    }
+}

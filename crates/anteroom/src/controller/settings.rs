@@ -1,0 +1,90 @@
+//! What the operator chose.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anteroom_provider::Provider;
+use anteroom_session::ProviderId;
+use anyhow::{Context, Result};
+
+use crate::embedded;
+use crate::runner_protocol::AcceleratorChoice;
+
+/// What `anteroom serve` was started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where media comes in.
+    pub media_listen: SocketAddr,
+    /// Addresses of the media port that viewers can reach; empty: the bound one.
+    pub advertise: Vec<SocketAddr>,
+    /// Database, vault, logs.
+    pub state_dir: PathBuf,
+    /// Golden images.
+    pub images_dir: PathBuf,
+    /// What may be recomputed.
+    pub cache_dir: PathBuf,
+    /// How rooms are made.
+    pub driver: DriverChoice,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Guest processors.
+    pub vcpus: u8,
+    /// As the person is told.
+    pub operator_name: String,
+    /// How browsers reach this, if not by the listening address.
+    pub public_url: Option<String>,
+    /// Whether sign-ins with consequences may run without hardware isolation.
+    pub allow_weak_isolation: bool,
+    /// The shortest time to live that may be asked for, in seconds.
+    pub min_ttl_seconds: u64,
+    /// By id.
+    pub providers: BTreeMap<ProviderId, Provider>,
+}
+
+/// How rooms are made.
+#[derive(Clone, Debug)]
+pub enum DriverChoice {
+    /// QEMU microVMs.
+    Qemu(AcceleratorChoice),
+    /// The agent on this host.
+    Host {
+        /// The agent binary.
+        agent: PathBuf,
+    },
+}
+
+/// The shipped providers, and those in the operator's folder, which win.
+pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Provider>> {
+    let mut texts = embedded::providers();
+    if let Some(folder) = folder {
+        let entries = std::fs::read_dir(folder).with_context(|| format!("reading {} failed", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let text = std::fs::read_to_string(&path).with_context(|| format!("reading {} failed", path.display()))?;
+                texts.push((path.display().to_string(), text));
+            }
+        }
+    }
+    texts
+        .iter()
+        .map(|(name, text)| {
+            let provider = Provider::parse(name, text)?;
+            Ok((provider.id.clone(), provider))
+        })
+        .collect()
+}
+
+/// The folder under the XDG base directory of `kind`, or root's usual one.
+pub fn default_dir(variable: &str, home_part: &str, for_root: &str) -> PathBuf {
+    if let Some(base) = std::env::var_os(variable).filter(|base| !base.is_empty()) {
+        return PathBuf::from(base).join("anteroom");
+    }
+    match std::env::var_os("HOME") {
+        Some(home) if !nix::unistd::geteuid().is_root() => PathBuf::from(home).join(home_part).join("anteroom"),
+        _ => PathBuf::from(for_root),
+    }
+}

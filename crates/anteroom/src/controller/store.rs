@@ -1,0 +1,283 @@
+//! The store: SQLite, written before effects are carried out.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anteroom_api::EgressEntry;
+use anteroom_session::{SessionId, State, TimelineEntry};
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+use super::record::Record;
+
+/// The tables. Rows hold a session as JSON of the session crate's types, and beside it what is
+/// searched for.
+const SCHEMA: &str = "
+    CREATE TABLE IF NOT EXISTS sessions (
+        id TEXT PRIMARY KEY, state TEXT NOT NULL, finished INTEGER NOT NULL, created_at INTEGER NOT NULL,
+        record TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS timeline (
+        session TEXT NOT NULL REFERENCES sessions(id), at INTEGER NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX IF NOT EXISTS timeline_by_session ON timeline(session);
+    CREATE TABLE IF NOT EXISTS credentials (
+        session TEXT PRIMARY KEY REFERENCES sessions(id), sealed BLOB NOT NULL, recipient TEXT NOT NULL,
+        stored_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS viewer_links (
+        secret_hash BLOB PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions(id), expires_at INTEGER NOT NULL,
+        used_at INTEGER
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS viewers (
+        secret_hash BLOB PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions(id), expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS api_keys (
+        key_hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL
+    ) STRICT;
+";
+
+/// The open store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store(SqlitePool);
+
+/// Secrets are kept as hashes: 256 random bits need no slow hash.
+fn hash(secret: &str) -> Vec<u8> {
+    Sha256::digest(secret.as_bytes()).to_vec()
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "SQLite's integers are signed; times fit for 292 million years")]
+fn signed(millis: u64) -> i64 {
+    millis as i64
+}
+
+impl Store {
+    /// Opens or creates the database.
+    pub async fn open(path: &Path) -> Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A credential that was acknowledged must survive a power cut.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_with(options)
+            .await
+            .with_context(|| format!("opening the database {} failed", path.display()))?;
+        sqlx::raw_sql(SCHEMA).execute(&pool).await.context("creating the database's tables failed")?;
+        Ok(Self(pool))
+    }
+
+    /// Writes a session's state.
+    pub async fn save(&self, record: &Record) -> Result<()> {
+        let terms = &record.session.terms;
+        let json = serde_json::to_string(record).context("writing a session as JSON failed")?;
+        sqlx::query(
+            "INSERT INTO sessions (id, state, finished, created_at, record) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET state = excluded.state, finished = excluded.finished, record = excluded.record",
+        )
+        .bind(terms.id.to_string())
+        .bind(record.session.state.name().as_str())
+        .bind(i64::from(record.is_finished()))
+        .bind(signed(terms.created_at.0))
+        .bind(json)
+        .execute(&self.0)
+        .await
+        .context("storing a session's state failed")?;
+        Ok(())
+    }
+
+    /// Appends to a session's history.
+    pub async fn append(&self, session: SessionId, entry: &TimelineEntry) -> Result<()> {
+        sqlx::query("INSERT INTO timeline (session, at, kind, message) VALUES (?, ?, ?, ?)")
+            .bind(session.to_string())
+            .bind(signed(entry.at.0))
+            .bind(&entry.kind)
+            .bind(&entry.message)
+            .execute(&self.0)
+            .await
+            .context("storing a timeline entry failed")?;
+        Ok(())
+    }
+
+    /// A session with its history.
+    pub async fn load(&self, id: SessionId) -> Result<Option<Record>> {
+        let row = sqlx::query("SELECT record FROM sessions WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.0)
+            .await
+            .context("reading a session failed")?;
+        let Some(row) = row else { return Ok(None) };
+        let mut record: Record = serde_json::from_str(row.get("record")).context("a stored session cannot be read")?;
+        let rows = sqlx::query("SELECT at, kind, message FROM timeline WHERE session = ? ORDER BY rowid")
+            .bind(id.to_string())
+            .fetch_all(&self.0)
+            .await
+            .context("reading a session's timeline failed")?;
+        record.timeline = rows
+            .iter()
+            .map(|row| TimelineEntry {
+                at: anteroom_session::Timestamp(row.get::<i64, _>("at").unsigned_abs()),
+                kind: row.get("kind"),
+                message: row.get("message"),
+            })
+            .collect();
+        Ok(Some(record))
+    }
+
+    /// The last thousand sessions, newest first, without their history.
+    pub async fn all(&self) -> Result<Vec<Record>> {
+        self.records("SELECT record FROM sessions ORDER BY created_at DESC LIMIT 1000").await
+    }
+
+    /// Sessions that an earlier controller left unfinished.
+    pub async fn unfinished(&self) -> Result<Vec<Record>> {
+        self.records("SELECT record FROM sessions WHERE finished = 0").await
+    }
+
+    async fn records(&self, query: &'static str) -> Result<Vec<Record>> {
+        let rows = sqlx::query(query).fetch_all(&self.0).await.context("reading the sessions failed")?;
+        rows.iter()
+            .map(|row| serde_json::from_str(row.get("record")).context("a stored session cannot be read"))
+            .collect()
+    }
+
+    /// Makes a sealed credential durable.
+    pub async fn put_credential(&self, session: SessionId, sealed: &[u8], recipient: &str, now: u64) -> Result<()> {
+        sqlx::query("INSERT INTO credentials (session, sealed, recipient, stored_at) VALUES (?, ?, ?, ?)")
+            .bind(session.to_string())
+            .bind(sealed)
+            .bind(recipient)
+            .bind(signed(now))
+            .execute(&self.0)
+            .await
+            .context("storing the sealed credential failed")?;
+        Ok(())
+    }
+
+    /// The sealed credential.
+    pub async fn credential(&self, session: SessionId) -> Result<Option<Vec<u8>>> {
+        let row = sqlx::query("SELECT sealed FROM credentials WHERE session = ?")
+            .bind(session.to_string())
+            .fetch_optional(&self.0)
+            .await
+            .context("reading the sealed credential failed")?;
+        Ok(row.map(|row| row.get("sealed")))
+    }
+
+    /// Whether credentials sealed to this key are stored.
+    pub async fn has_credentials_of_vault(&self) -> Result<bool> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM credentials").fetch_one(&self.0).await?;
+        Ok(row.get::<i64, _>("n") > 0)
+    }
+
+    /// Keeps a one-use link.
+    pub async fn put_link(&self, session: SessionId, secret: &str, expires_at: u64) -> Result<()> {
+        sqlx::query("INSERT INTO viewer_links (secret_hash, session, expires_at) VALUES (?, ?, ?)")
+            .bind(hash(secret))
+            .bind(session.to_string())
+            .bind(signed(expires_at))
+            .execute(&self.0)
+            .await
+            .context("storing a viewer link failed")?;
+        Ok(())
+    }
+
+    /// Uses up a link and admits its viewer, in one transaction; `false` when it was used, is
+    /// expired or unknown.
+    pub async fn exchange(&self, session: SessionId, secret: &str, viewer: &str, now: u64) -> Result<bool> {
+        let mut transaction = self.0.begin().await.context("exchanging a viewer link failed")?;
+        let used = sqlx::query(
+            "UPDATE viewer_links SET used_at = ? WHERE secret_hash = ? AND session = ? AND used_at IS NULL AND expires_at > ?
+             RETURNING expires_at",
+        )
+        .bind(signed(now))
+        .bind(hash(secret))
+        .bind(session.to_string())
+        .bind(signed(now))
+        .fetch_optional(&mut *transaction)
+        .await
+        .context("exchanging a viewer link failed")?;
+        let Some(row) = used else { return Ok(false) };
+        sqlx::query("INSERT INTO viewers (secret_hash, session, expires_at) VALUES (?, ?, ?)")
+            .bind(hash(viewer))
+            .bind(session.to_string())
+            .bind(row.get::<i64, _>("expires_at"))
+            .execute(&mut *transaction)
+            .await
+            .context("admitting a viewer failed")?;
+        transaction.commit().await.context("exchanging a viewer link failed")?;
+        Ok(true)
+    }
+
+    /// Whether a viewer's secret is of this session and still holds.
+    pub async fn is_viewer(&self, session: SessionId, secret: &str, now: u64) -> Result<bool> {
+        let row = sqlx::query("SELECT 1 FROM viewers WHERE secret_hash = ? AND session = ? AND expires_at > ?")
+            .bind(hash(secret))
+            .bind(session.to_string())
+            .bind(signed(now))
+            .fetch_optional(&self.0)
+            .await
+            .context("looking for a viewer failed")?;
+        Ok(row.is_some())
+    }
+
+    /// Whether this is an API key. The look-up is by hash, so its time says nothing about the key.
+    pub async fn is_api_key(&self, key: &str) -> Result<bool> {
+        let row = sqlx::query("SELECT 1 FROM api_keys WHERE key_hash = ?").bind(hash(key)).fetch_optional(&self.0).await?;
+        Ok(row.is_some())
+    }
+
+    /// Whether there is a key of that name.
+    pub async fn has_api_key_named(&self, name: &str) -> Result<bool> {
+        let row = sqlx::query("SELECT 1 FROM api_keys WHERE name = ?").bind(name).fetch_optional(&self.0).await?;
+        Ok(row.is_some())
+    }
+
+    /// Keeps a key under a name, instead of one it may have had.
+    pub async fn put_api_key(&self, name: &str, key: &str, now: u64) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO api_keys (key_hash, name, created_at) VALUES (?, ?, ?)
+             ON CONFLICT (name) DO UPDATE SET key_hash = excluded.key_hash, created_at = excluded.created_at",
+        )
+        .bind(hash(key))
+        .bind(name)
+        .bind(signed(now))
+        .execute(&self.0)
+        .await
+        .context("storing an API key failed")?;
+        Ok(())
+    }
+
+    /// Whether it can be written to.
+    pub async fn check(&self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&self.0).await.context("asking the database failed")?;
+        Ok(())
+    }
+}
+
+/// Adds a connection to a session's list of hosts.
+pub fn count_connection(egress: &mut Vec<EgressEntry>, connection: EgressEntry) {
+    const MAX_HOSTS: usize = 500;
+    let same = |entry: &EgressEntry| {
+        entry.host == connection.host && entry.port == connection.port && entry.verdict == connection.verdict
+    };
+    if let Some(entry) = egress.iter_mut().find(|entry| same(entry)) {
+        entry.connections += 1;
+        entry.bytes_up = entry.bytes_up.saturating_add(connection.bytes_up);
+        entry.bytes_down = entry.bytes_down.saturating_add(connection.bytes_down);
+    } else if egress.len() < MAX_HOSTS {
+        // A guest that asks for endless names gets a list that ends.
+        egress.push(connection);
+    }
+}
+
+/// Whether nothing remains to be done for a session in this state.
+pub fn is_finished(state: &State) -> bool {
+    matches!(state, State::Ended { room: anteroom_session::Room::Demolished { .. }, .. })
+}

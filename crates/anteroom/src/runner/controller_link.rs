@@ -1,0 +1,87 @@
+//! The runner's side of the control socket.
+
+use std::os::unix::net::UnixStream as StdUnixStream;
+
+use anteroom_session::{EndReason, Observation, Timestamp};
+use anyhow::{Context, Result};
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+use tokio::net::unix::OwnedReadHalf;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::lines;
+use crate::runner_protocol::{MAX_LINE, RunnerCommand, RunnerConfig, RunnerMessage};
+
+/// Messages that may wait for the controller. Beyond it the guest waits too.
+const QUEUE: usize = 256;
+
+/// Tells the controller. Cheap to clone.
+#[derive(Clone)]
+pub struct Voice(mpsc::Sender<RunnerMessage>);
+
+/// The task that writes; ends when every [`Voice`] is gone.
+pub struct Writing(JoinHandle<()>);
+
+/// Reads the configuration, then starts reading commands and writing messages. The end of the
+/// socket arrives as [`RunnerCommand::Shutdown`].
+pub async fn open(socket: StdUnixStream) -> Result<(RunnerConfig, mpsc::Receiver<RunnerCommand>, Voice, Writing)> {
+    socket.set_nonblocking(true)?;
+    let (reader, mut writer) = UnixStream::from_std(socket)?.into_split();
+    let mut reader = BufReader::new(reader);
+    let config = lines::read(&mut reader, MAX_LINE)
+        .await
+        .context("reading the session's configuration failed")?
+        .context("the controller closed the socket before the configuration")?;
+    let (sender, mut messages) = mpsc::channel::<RunnerMessage>(QUEUE);
+    let writing = tokio::task::spawn_local(async move {
+        while let Some(message) = messages.recv().await {
+            // Nobody left to tell; the reader sees the end too and ends the session.
+            if lines::write(&mut writer, &message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (commands_in, commands) = mpsc::channel(16);
+    tokio::task::spawn_local(read_commands(reader, commands_in));
+    Ok((config, commands, Voice(sender), Writing(writing)))
+}
+
+async fn read_commands(mut reader: BufReader<OwnedReadHalf>, commands: mpsc::Sender<RunnerCommand>) {
+    while let Ok(Some(command)) = lines::read(&mut reader, MAX_LINE).await {
+        if commands.send(command).await.is_err() {
+            return;
+        }
+    }
+    let _ = commands.send(RunnerCommand::Shutdown {}).await;
+}
+
+impl Voice {
+    /// Something happened, now.
+    pub async fn observed(&self, observation: Observation) {
+        self.say(RunnerMessage::Observed { at: now(), observation }).await;
+    }
+
+    /// The session cannot go on.
+    pub async fn failed(&self, reason: EndReason) {
+        self.observed(Observation::Failed(reason)).await;
+    }
+
+    /// An answer.
+    pub async fn say(&self, message: RunnerMessage) {
+        let _ = self.0.send(message).await;
+    }
+}
+
+impl Writing {
+    /// Waits until all is written.
+    pub async fn finished(self) {
+        let _ = self.0.await;
+    }
+}
+
+/// The host's clock.
+pub fn now() -> Timestamp {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
+}

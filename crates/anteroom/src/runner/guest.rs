@@ -1,0 +1,118 @@
+//! The guest from the runner's side: hello, configuration, injected files, its messages.
+//!
+//! All that comes is hostile. What breaks the protocol, or stops coming, is an [`EndReason`].
+
+use std::time::Duration;
+
+use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
+use anteroom_guest_protocol::{
+    FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HostMessage, MAX_CONTROL_MESSAGE,
+    StreamKind,
+};
+use anteroom_provider::InjectedFile;
+use anteroom_session::EndReason;
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long the guest may take to set itself up or to write a file, in seconds.
+const STEP_SECONDS: u64 = 60;
+
+/// What the guest says, in order. The first failure is the last thing that comes.
+pub struct GuestMessages(mpsc::Receiver<Result<GuestMessage, EndReason>>);
+
+/// Speaks to the guest.
+pub struct GuestVoice(WriteHalf<LinkStream>);
+
+/// Opens the control stream.
+pub async fn open_control(opener: &Opener) -> Result<(GuestMessages, GuestVoice), EndReason> {
+    let stream = opener.open(StreamKind::Control).await.map_err(link_failed)?;
+    let (reader, writer) = tokio::io::split(stream);
+    let (sender, messages) = mpsc::channel(64);
+    // A task of its own: half a message must survive that its reader is interrupted.
+    tokio::task::spawn_local(read(reader, sender));
+    Ok((GuestMessages(messages), GuestVoice(writer)))
+}
+
+async fn read(mut reader: ReadHalf<LinkStream>, sender: mpsc::Sender<Result<GuestMessage, EndReason>>) {
+    let deadline = Duration::from_millis(HEARTBEAT_DEADLINE_MS);
+    loop {
+        let message = match timeout(deadline, read_message(&mut reader, MAX_CONTROL_MESSAGE)).await {
+            Ok(Ok(Some(message))) => Ok(message),
+            Ok(Ok(None)) => Err(broken("the agent closed the link")),
+            Ok(Err(error)) => Err(link_failed(error)),
+            Err(_) => Err(broken(&format!("the guest said nothing for {} s", deadline.as_secs()))),
+        };
+        let last = message.is_err();
+        if sender.send(message).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+impl GuestMessages {
+    /// The next message; may be dropped and called again.
+    pub async fn next(&mut self) -> Result<GuestMessage, EndReason> {
+        self.0.recv().await.unwrap_or_else(|| Err(broken("the guest link is closed")))
+    }
+}
+
+impl GuestVoice {
+    /// Sends one message.
+    pub async fn say(&mut self, message: &HostMessage) -> Result<(), EndReason> {
+        write_message(&mut self.0, message, MAX_CONTROL_MESSAGE).await.map_err(link_failed)
+    }
+}
+
+/// Puts a file into the guest and checks the hash of what the guest read back.
+pub async fn inject(opener: &Opener, file: &InjectedFile) -> Result<(), EndReason> {
+    let refused = |cause: String| EndReason::FileNotInjected { path: file.path.clone(), cause };
+    let late = |_| refused(format!("the guest did not confirm it within {STEP_SECONDS} s"));
+    let outcome = timeout(Duration::from_secs(STEP_SECONDS), send_file(opener, file))
+        .await
+        .map_err(late)?
+        .map_err(|error| refused(chain(&error)))?;
+    let expected = hex::encode(Sha256::digest(file.content.as_bytes()));
+    match outcome {
+        FileOutcome::Written { sha256 } if sha256 == expected => Ok(()),
+        FileOutcome::Written { sha256 } => {
+            Err(refused(format!("the guest has other bytes: SHA-256 {}, not {expected}", printable(&sha256))))
+        }
+        FileOutcome::Refused { cause } => Err(refused(printable(&cause))),
+    }
+}
+
+async fn send_file(opener: &Opener, file: &InjectedFile) -> Result<FileOutcome, LinkError> {
+    let mut stream = opener.open(StreamKind::File).await?;
+    let header = FileHeader {
+        path: file.path.clone(),
+        owner: file.owner.clone(),
+        mode: file.mode,
+        size: file.content.len() as u64,
+    };
+    write_message(&mut stream, &header, MAX_CONTROL_MESSAGE).await?;
+    stream.write_all(file.content.as_bytes()).await?;
+    stream.flush().await?;
+    read_message(&mut stream, MAX_CONTROL_MESSAGE).await?.ok_or(LinkError::Closed)
+}
+
+/// A failure of the link as a reason.
+pub fn link_failed(error: LinkError) -> EndReason {
+    EndReason::GuestLinkFailed { cause: chain(&error) }
+}
+
+/// A failure of the link in words.
+pub fn broken(cause: &str) -> EndReason {
+    EndReason::GuestLinkFailed { cause: cause.to_owned() }
+}
+
+/// A guest's text without control characters, at most 500 characters.
+pub fn printable(text: &str) -> String {
+    text.chars().take(500).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// A guest's lines, each [`printable`], at most 20.
+pub fn printable_lines(lines: &[String]) -> Vec<String> {
+    lines.iter().take(20).map(|line| printable(line)).collect()
+}

@@ -1,0 +1,63 @@
+//! The viewers' media: from the guest link to the front door and back.
+
+use anteroom_guest_link::{LinkStream, Opener, write_message};
+use anteroom_guest_protocol::input::InputEvent;
+use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, StreamKind};
+use anteroom_media::frame_source::LinkFrameSource;
+use anteroom_media::service::{MediaConfig, MediaEvent, MediaHandle, spawn};
+use anteroom_session::EndReason;
+use tokio::net::UnixDatagram;
+use tokio::sync::mpsc;
+
+use super::guest::link_failed;
+use crate::runner_protocol::{RunnerConfig, datagram};
+
+/// Bits a second of video: where congestion control starts, and its bound.
+const START_BITRATE: u64 = 2_500_000;
+const MAX_BITRATE: u64 = 12_000_000;
+
+/// Opens the frame and input streams and starts serving viewers.
+pub async fn start(
+    config: &RunnerConfig,
+    opener: &Opener,
+    from_front_door: std::os::unix::net::UnixDatagram,
+    udp: std::net::UdpSocket,
+) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
+    let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
+    let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
+    let failed = |cause: String| EndReason::VmNotStarted { cause: format!("starting the stream failed: {cause}") };
+    let media_config = MediaConfig {
+        candidates: config.candidates.clone(),
+        udp,
+        max_bitrate_bps: MAX_BITRATE,
+        start_bitrate_bps: START_BITRATE,
+    };
+    let media = spawn(media_config, LinkFrameSource::new(frames))
+        .map_err(|error| failed(anteroom_guest_link::chain(&error)))?;
+    from_front_door.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+    let from_front_door = UnixDatagram::from_std(from_front_door).map_err(|error| failed(error.to_string()))?;
+    tokio::task::spawn_local(take_datagrams(from_front_door, media.handle.clone()));
+    tokio::task::spawn_local(send_input(media.input, input));
+    Ok((media.handle, media.events))
+}
+
+async fn take_datagrams(socket: UnixDatagram, media: MediaHandle) {
+    let mut buffer = vec![0; datagram::MAX_LEN];
+    while let Ok(length) = socket.recv(&mut buffer).await {
+        if length == 0 {
+            return;
+        }
+        if let Some((from, payload)) = datagram::decode(&buffer[..length]) {
+            media.datagram(from, payload.to_vec());
+        }
+    }
+}
+
+async fn send_input(mut input: mpsc::Receiver<InputEvent>, mut stream: LinkStream) {
+    while let Some(event) = input.recv().await {
+        // The link's end is noticed, and told, by who reads the guest's messages.
+        if write_message(&mut stream, &event, MAX_INPUT_MESSAGE).await.is_err() {
+            return;
+        }
+    }
+}

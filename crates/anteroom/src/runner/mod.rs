@@ -1,0 +1,67 @@
+//! `anteroom session`: one process a session, between the controller and a hostile guest.
+//!
+//! It owns the VM, the guest link, the egress gate and the viewer's media; it holds no key and no
+//! credential in clear. It ends when the guest is done, when something fails, when the controller
+//! says so or is gone; whatever the way, the VM ends with it.
+
+mod controller_link;
+mod guest;
+mod lines;
+mod media;
+mod room;
+mod service_log;
+mod session;
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+
+use anyhow::{Context, Result};
+
+use crate::runner_protocol::{CONTROL_FD_ENV, MEDIA_FD_ENV, UDP_FD_ENV};
+
+pub use lines::{read as read_line, write as write_line};
+
+/// Runs a session with the sockets that the controller left open for this process.
+///
+/// # Errors
+/// When the sockets are not there or the controller cannot be told any more. Whatever happens to
+/// the session itself is told to the controller, and is no error here.
+pub fn run() -> Result<()> {
+    let sockets = Sockets {
+        control: inherited(CONTROL_FD_ENV)?.into(),
+        media: inherited(MEDIA_FD_ENV)?.into(),
+        udp: inherited(UDP_FD_ENV)?.into(),
+    };
+    // One thread: the VMM's parent-death signal is tied to the thread that starts it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runner's event loop failed")?;
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(sockets))
+}
+
+/// What the controller passed.
+struct Sockets {
+    control: std::os::unix::net::UnixStream,
+    media: std::os::unix::net::UnixDatagram,
+    udp: std::net::UdpSocket,
+}
+
+fn inherited(variable: &str) -> Result<OwnedFd> {
+    let number: RawFd = std::env::var(variable)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .with_context(|| format!("{variable} names no socket; `anteroom session` is started by `anteroom serve`"))?;
+    nix::fcntl::fcntl(
+        // SAFETY: only asks whether the descriptor is open.
+        #[expect(unsafe_code, reason = "the number comes from the environment")]
+        unsafe {
+            std::os::fd::BorrowedFd::borrow_raw(number)
+        },
+        nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
+    )
+    .with_context(|| format!("{variable} names a descriptor that is not open"))?;
+    // SAFETY: the controller passed this descriptor to this process for this use; nothing else here
+    // takes it.
+    #[expect(unsafe_code, reason = "an inherited descriptor has no safe constructor")]
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}

@@ -1,0 +1,97 @@
+//! The session's room, by whichever driver was chosen.
+
+use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
+use anteroom_image::{Image, initramfs_with_agent};
+use anteroom_session::EndReason;
+use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmSpec};
+
+use crate::embedded;
+use crate::runner_protocol::{AcceleratorChoice, DriverConfig, RunnerConfig};
+
+/// The byte stream to the agent.
+pub type Link = anteroom_vm::LinkStream;
+
+/// The gate of a session.
+pub type SessionGate = Gate<SystemResolver>;
+
+/// Bytes of console that are kept.
+const CONSOLE_LIMIT: u64 = 1024 * 1024;
+
+/// A room and what keeps its image from being removed.
+pub struct Room {
+    /// The running VM.
+    pub vm: RunningVm,
+    _hold: Option<anteroom_image::ImageHold>,
+}
+
+/// As the API names it.
+pub fn driver_name(config: &RunnerConfig) -> &'static str {
+    match config.driver {
+        DriverConfig::Qemu { .. } => "qemu",
+        DriverConfig::Host { .. } => "host",
+    }
+}
+
+/// Checks the image and boots the room.
+pub fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
+    let console_log = config.log_dir.join("console.log");
+    let not_started = |cause: String| EndReason::VmNotStarted { cause };
+    let boot_failed = |error: anteroom_vm::BootError| not_started(anteroom_guest_link::chain(&error));
+    match &config.driver {
+        DriverConfig::Qemu { image_dir, cache_dir, accelerator, memory_mib, vcpus } => {
+            let refused =
+                |error: anteroom_image::ImageError| EndReason::ImageRefused { cause: anteroom_guest_link::chain(&error) };
+            let image = Image::open(image_dir, cache_dir).map_err(refused)?;
+            let hold = image.hold().map_err(refused)?;
+            let modules = std::fs::read(image.modules())
+                .map_err(|error| not_started(format!("reading {} failed: {error}", image.modules().display())))?;
+            let agent = embedded::agent().map_err(|error| not_started(error.to_string()))?;
+            let spec = VmSpec {
+                kernel: image.kernel(),
+                initramfs: initramfs_with_agent(&modules, agent),
+                root_image: image.root(),
+                memory_mib: *memory_mib,
+                vcpus: *vcpus,
+                console_log,
+                console_log_limit: CONSOLE_LIMIT,
+                accelerator: match accelerator {
+                    AcceleratorChoice::Auto => anteroom_vm::AcceleratorChoice::Auto,
+                    AcceleratorChoice::Kvm => anteroom_vm::AcceleratorChoice::Kvm,
+                    AcceleratorChoice::Tcg => anteroom_vm::AcceleratorChoice::Tcg,
+                },
+            };
+            let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
+            Ok(Room { vm, _hold: Some(hold) })
+        }
+        DriverConfig::Host { agent, runtime_dir } => {
+            let spec = HostSpec {
+                agent: agent.clone(),
+                runtime_dir: runtime_dir.clone(),
+                console_log,
+                console_log_limit: CONSOLE_LIMIT,
+            };
+            let vm = Host.boot(config.session, spec).map_err(boot_failed)?;
+            Ok(Room { vm, _hold: None })
+        }
+    }
+}
+
+/// Removes what the driver made in the file system; nothing for a VM.
+pub fn remove(config: &RunnerConfig) {
+    if let DriverConfig::Host { runtime_dir, .. } = &config.driver {
+        // The controller looks afterwards, and names what is left.
+        let _ = std::fs::remove_dir_all(runtime_dir);
+    }
+}
+
+/// The egress gate that the provider file describes.
+pub fn gate(config: &RunnerConfig) -> Result<SessionGate, String> {
+    let egress = &config.provider.egress;
+    let map: Vec<Mapping> = egress
+        .map
+        .iter()
+        .map(|mapping| Mapping { host: mapping.host.clone(), port: mapping.port, to: mapping.to })
+        .collect();
+    let policy = Policy::new(&egress.allow, &map).map_err(|error| error.to_string())?;
+    Ok(Gate::new(policy, SystemResolver))
+}

@@ -1,0 +1,70 @@
+//! What the guest's services printed: a bounded file that outlives the VM.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anteroom_guest_protocol::LogStream;
+use anteroom_session::Timestamp;
+
+/// Bytes of one file; there is at most one older file beside it.
+const LIMIT: u64 = 2 * 1024 * 1024;
+
+/// The file, and how much is in it.
+pub struct ServiceLog {
+    path: PathBuf,
+    file: File,
+    written: u64,
+}
+
+impl ServiceLog {
+    /// Creates `services.log` in `folder`.
+    pub fn create(folder: &Path) -> io::Result<Self> {
+        let path = folder.join("services.log");
+        Ok(Self { file: open(&path)?, path, written: 0 })
+    }
+
+    /// Appends a line; past the limit the present file becomes the older one.
+    pub fn line(&mut self, at: Timestamp, service: &str, stream: LogStream, line: &str) -> io::Result<()> {
+        if self.written > LIMIT {
+            std::fs::rename(&self.path, self.path.with_extension("log.old"))?;
+            self.file = open(&self.path)?;
+            self.written = 0;
+        }
+        let mark = match stream {
+            LogStream::Stdout => ' ',
+            LogStream::Stderr => '!',
+        };
+        // The guest is hostile: its lines and names reach a person's terminal through this file.
+        let clean = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+        let text = format!("{} {:<14}{mark} {}\n", at.0, clean(service), clean(line));
+        self.written += text.len() as u64;
+        self.file.write_all(text.as_bytes())
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spam_is_bounded_and_escapes_are_harmless() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = ServiceLog::create(folder.path()).unwrap();
+        let line = "x".repeat(4000);
+        for n in 0..3000 {
+            log.line(Timestamp(n), "cli", LogStream::Stdout, &line).unwrap();
+        }
+        log.line(Timestamp(0), "cli", LogStream::Stderr, "\u{1b}[2Jgone").unwrap();
+        let total: u64 =
+            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        assert!(total < 2 * LIMIT + 10_000, "{total}");
+        let text = std::fs::read_to_string(folder.path().join("services.log")).unwrap();
+        assert!(text.ends_with("0 cli           ! \u{fffd}[2Jgone\n"), "{:?}", &text[text.len() - 40..]);
+    }
+}

@@ -1,0 +1,443 @@
+//! The runner's life: boot, prepare, serve, end.
+
+use std::time::Duration;
+
+use anteroom_egress::ConnectionRecord;
+use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
+use anteroom_guest_protocol::{
+    CliSpec, Configure, CredentialSpec, GuestMessage, HostMessage, LogStream, ProcessExit as GuestExit, ServiceEvent, StreamKind,
+};
+use anteroom_media::service::{MediaEvent, MediaHandle};
+use anteroom_session::{EndReason, Observation, ProcessExit};
+use anteroom_vm::RunningVm;
+use anyhow::Result;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::mpsc;
+
+use super::controller_link::{self, Voice, now};
+use super::guest::{self, GuestMessages, GuestVoice, broken, printable, printable_lines};
+use super::room;
+use super::service_log::ServiceLog;
+use super::{Sockets, media};
+use crate::runner_protocol::{OfferAnswer, RunnerCommand, RunnerConfig, RunnerMessage};
+
+/// How long a guest may take from power-on to the agent's first byte. Emulation on a busy machine
+/// has been seen to take 20 s.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// How long the guest may take to power off once told, before it is killed.
+const POWER_OFF: Duration = Duration::from_secs(5);
+
+/// Console lines in an explanation.
+const CONSOLE_TAIL: usize = 12;
+
+/// Runs the session that the controller describes; returns when nothing of it is left.
+pub async fn run(sockets: Sockets) -> Result<()> {
+    let Sockets { control, media, udp } = sockets;
+    let (config, mut commands, voice, writing) = controller_link::open(control).await?;
+    match room::boot(&config) {
+        Ok(mut room) => {
+            let ended = serve(&config, &mut room.vm, Viewers { media, udp }, &mut commands, &voice).await;
+            end_room(&config, &mut room.vm).await;
+            match ended {
+                Ended::Failed(reason) => voice.failed(reason).await,
+                Ended::Done => voice.observed(Observation::GuestPoweredOff).await,
+                Ended::Told => {}
+            }
+        }
+        Err(reason) => voice.failed(reason).await,
+    }
+    room::remove(&config);
+    drop(voice);
+    writing.finished().await;
+    Ok(())
+}
+
+/// A VM is killed; an agent on the host first gets the time to end what it started there.
+async fn end_room(config: &RunnerConfig, vm: &mut RunningVm) {
+    if room::driver_name(config) == "host" {
+        vm.terminate();
+        let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
+    }
+    vm.kill().await;
+}
+
+/// How a session ended, from the runner's side.
+enum Ended {
+    /// By a failure.
+    Failed(EndReason),
+    /// The credential is stored, the guest has been told.
+    Done,
+    /// The controller said so, or is gone.
+    Told,
+}
+
+/// Sockets of the viewers' media.
+struct Viewers {
+    media: std::os::unix::net::UnixDatagram,
+    udp: std::net::UdpSocket,
+}
+
+async fn serve(
+    config: &RunnerConfig,
+    vm: &mut RunningVm,
+    viewers: Viewers,
+    commands: &mut mpsc::Receiver<RunnerCommand>,
+    voice: &Voice,
+) -> Ended {
+    let driver = room::driver_name(config).to_owned();
+    voice.observed(Observation::VmStarted { driver, accelerator: vm.accelerator, pid: vm.pid }).await;
+    let link = vm.take_link();
+    let log = match ServiceLog::create(&config.log_dir) {
+        Ok(log) => log,
+        Err(error) => {
+            let cause = format!("creating {}/services.log failed: {error}", config.log_dir.display());
+            return Ended::Failed(EndReason::VmNotStarted { cause });
+        }
+    };
+    let mut session = Session { config, voice, log };
+    // The VM's own end is the most telling of all ends, so it is looked at first.
+    tokio::select! {
+        biased;
+        exit = vm.wait() => Ended::Failed(EndReason::VmExited { exit, console_tail: vm.console_tail(CONSOLE_TAIL) }),
+        ended = session.run(link, viewers, commands) => match ended {
+            // What the link says last may only be the echo of a VM that is gone.
+            Ended::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
+                match tokio::time::timeout(Duration::from_millis(500), vm.wait()).await {
+                    Ok(exit) => Ended::Failed(EndReason::VmExited { exit, console_tail: vm.console_tail(CONSOLE_TAIL) }),
+                    Err(_) => Ended::Failed(reason),
+                }
+            }
+            Ended::Failed(EndReason::AgentSilent { waited_ms, .. }) => {
+                Ended::Failed(EndReason::AgentSilent { waited_ms, console_tail: vm.console_tail(CONSOLE_TAIL) })
+            }
+            Ended::Done => {
+                let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
+                Ended::Done
+            }
+            other => other,
+        },
+    }
+}
+
+/// What the session's steps share.
+struct Session<'a> {
+    config: &'a RunnerConfig,
+    voice: &'a Voice,
+    log: ServiceLog,
+}
+
+impl Session<'_> {
+    async fn run(
+        &mut self,
+        link: room::Link,
+        viewers: Viewers,
+        commands: &mut mpsc::Receiver<RunnerCommand>,
+    ) -> Ended {
+        let prepared = tokio::select! {
+            prepared = self.prepare(link) => prepared,
+            () = shutdown(commands) => return Ended::Told,
+        };
+        match prepared {
+            Ok(prepared) => self.attend(prepared, viewers, commands).await,
+            Err(reason) => Ended::Failed(reason),
+        }
+    }
+
+    /// From the first byte of the link to services that are starting.
+    async fn prepare(&mut self, mut link: room::Link) -> Result<Prepared, EndReason> {
+        start_handshake(&mut link, rand::random(), BOOT).await.map_err(|error| match error {
+            LinkError::Silent { what: "a boot", .. } => {
+                EndReason::AgentSilent { waited_ms: millis(BOOT), console_tail: Vec::new() }
+            }
+            error => guest::link_failed(error),
+        })?;
+        let (opener, incoming, drive) = connect(link, Side::Host);
+        tokio::task::spawn_local(drive);
+        let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
+        match messages.next().await? {
+            GuestMessage::Hello { agent_version, kernel, boot_id: _ } => {
+                let (agent_version, kernel) = (printable(&agent_version), printable(&kernel));
+                self.voice.observed(Observation::AgentConnected { agent_version, kernel }).await;
+            }
+            GuestMessage::Fatal { cause } => return Err(broken(&printable(&cause))),
+            other => return Err(broken(&format!("the guest sent {} before its hello", kind(&other)))),
+        }
+        voice_to_guest.say(&HostMessage::Configure(Box::new(self.configuration()))).await?;
+        self.configured(&mut messages).await?;
+        self.inject_files(&opener).await?;
+        voice_to_guest.say(&HostMessage::StartServices {}).await?;
+        Ok(Prepared { opener, incoming, messages, guest: voice_to_guest })
+    }
+
+    async fn configured(&mut self, messages: &mut GuestMessages) -> Result<(), EndReason> {
+        loop {
+            match messages.next().await? {
+                GuestMessage::Configured {} => return Ok(()),
+                GuestMessage::Log { service, stream, line } => self.write_log(&service, stream, &line),
+                GuestMessage::Heartbeat {} => {}
+                GuestMessage::Fatal { cause } => return Err(broken(&printable(&cause))),
+                other => return Err(broken(&format!("the guest sent {} before it was configured", kind(&other)))),
+            }
+        }
+    }
+
+    async fn inject_files(&self, opener: &Opener) -> Result<(), EndReason> {
+        let files = || self.config.provider.files.iter().chain(&self.config.files);
+        for file in files() {
+            guest::inject(opener, file).await?;
+        }
+        self.voice.observed(Observation::FilesInjected { count: files().count() }).await;
+        Ok(())
+    }
+
+    fn configuration(&self) -> Configure {
+        let provider = &self.config.provider;
+        let entropy: [u8; 32] = rand::random();
+        Configure {
+            session_id: self.config.session.to_string(),
+            now_unix_ms: now().0,
+            entropy_base64: STANDARD.encode(entropy),
+            browser_ip: self.config.browser_ip,
+            screen: self.config.screen,
+            cli: CliSpec {
+                command: provider.login.command.clone(),
+                env: provider.login.env.clone(),
+                url_timeout_ms: provider.login.url_timeout_seconds * 1000,
+            },
+            credential: CredentialSpec {
+                path: provider.credential.path.clone(),
+                required: provider.credential.required.clone(),
+                max_bytes: provider.credential.max_bytes,
+            },
+            recipient: self.config.recipient.clone(),
+            extra_ca_pem: provider.egress.extra_ca_pem.clone(),
+        }
+    }
+
+    /// Carries messages between guest, viewers, egress gate and controller until something ends.
+    async fn attend(
+        &mut self,
+        prepared: Prepared,
+        viewers: Viewers,
+        commands: &mut mpsc::Receiver<RunnerCommand>,
+    ) -> Ended {
+        let Prepared { opener, incoming, mut messages, guest: mut to_guest } = prepared;
+        let (records, mut connections) = mpsc::channel(64);
+        let gate = match room::gate(self.config) {
+            Ok(gate) => gate,
+            Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
+        };
+        tokio::task::spawn_local(carry_egress(incoming, gate, records));
+        let (media, mut media_events) = match media::start(self.config, &opener, viewers.media, viewers.udp).await {
+            Ok(started) => started,
+            Err(reason) => return Ended::Failed(reason),
+        };
+        loop {
+            let step = tokio::select! {
+                message = messages.next() => match message {
+                    Ok(message) => self.heard(message, &media).await,
+                    Err(reason) => Err(reason),
+                },
+                command = commands.recv() => match self.obey(command, &media, &mut to_guest).await {
+                    Obeyed::GoOn => Ok(()),
+                    Obeyed::End(ended) => return ended,
+                },
+                Some(record) = connections.recv() => { self.contacted(record).await; Ok(()) }
+                Some(event) = media_events.recv() => self.viewers_changed(event).await,
+            };
+            if let Err(reason) = step {
+                return Ended::Failed(reason);
+            }
+        }
+    }
+
+    async fn heard(&mut self, message: GuestMessage, media: &MediaHandle) -> Result<(), EndReason> {
+        let observation = match message {
+            GuestMessage::Heartbeat {} => return Ok(()),
+            GuestMessage::Log { service, stream, line } => {
+                self.write_log(&service, stream, &line);
+                return Ok(());
+            }
+            GuestMessage::Cursor(image) => {
+                media.cursor(image).await;
+                return Ok(());
+            }
+            GuestMessage::Service { name, event } => return self.service_changed(&printable(&name), event).await,
+            GuestMessage::SignInUrl { url } if is_web_address(&url) => Observation::SignInUrl { url },
+            GuestMessage::SignInUrl { .. } => return Err(broken("the guest sent a sign-in address that is none")),
+            GuestMessage::NoSignInUrl { waited_ms, last_lines } => {
+                return Err(EndReason::NoSignInUrl { waited_ms, last_lines: printable_lines(&last_lines) });
+            }
+            GuestMessage::SignInPageOpened {} => Observation::SignInPageOpened,
+            GuestMessage::CredentialFound {} => Observation::CredentialFound,
+            GuestMessage::CredentialSealed { ciphertext_base64 } => {
+                Observation::CredentialSealed { ciphertext_base64 }
+            }
+            GuestMessage::CredentialRefused { cause } => {
+                return Err(EndReason::CredentialRefused { cause: printable(&cause) });
+            }
+            GuestMessage::Fatal { cause } => {
+                return Err(EndReason::ServiceFailed {
+                    service: "the agent".to_owned(),
+                    cause: printable(&cause),
+                    last_lines: Vec::new(),
+                });
+            }
+            other @ (GuestMessage::Hello { .. } | GuestMessage::Configured {}) => {
+                return Err(broken(&format!("the guest sent {} twice", kind(&other))));
+            }
+        };
+        self.voice.observed(observation).await;
+        Ok(())
+    }
+
+    /// X and the CLI cannot be done without; the agent starts the others again by itself.
+    async fn service_changed(&mut self, name: &str, event: ServiceEvent) -> Result<(), EndReason> {
+        let service = name.to_owned();
+        match event {
+            ServiceEvent::Started { .. } => {}
+            ServiceEvent::Ready {} => self.voice.observed(Observation::ServiceReady { service }).await,
+            ServiceEvent::Exited { exit, lived_ms: _, last_lines } => {
+                let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
+                match name {
+                    "cli" => return Err(EndReason::CliExited { exit, last_lines }),
+                    "x" => {
+                        let cause = format!("it {exit}");
+                        return Err(EndReason::ServiceFailed { service, cause, last_lines });
+                    }
+                    _ => self.voice.observed(Observation::ServiceExited { service, exit, last_lines }).await,
+                }
+            }
+            ServiceEvent::Failed { cause, last_lines } => {
+                let (cause, last_lines) = (printable(&cause), printable_lines(&last_lines));
+                return Err(EndReason::ServiceFailed { service, cause, last_lines });
+            }
+        }
+        Ok(())
+    }
+
+    async fn obey(
+        &mut self,
+        command: Option<RunnerCommand>,
+        media: &MediaHandle,
+        to_guest: &mut GuestVoice,
+    ) -> Obeyed {
+        match command {
+            Some(RunnerCommand::Offer { request, sdp }) => {
+                let answered = media.offer(sdp).await;
+                let result = answered
+                    .map(|accepted| OfferAnswer { sdp: accepted.answer_sdp, ice_ufrag: accepted.ufrag })
+                    .map_err(|error| anteroom_guest_link::chain(&error));
+                self.voice.say(RunnerMessage::OfferAnswered { request, result }).await;
+            }
+            Some(RunnerCommand::Screenshot { request }) => {
+                let (media, voice) = (media.clone(), self.voice.clone());
+                tokio::task::spawn_local(async move {
+                    let png = media.screenshot().await.map_err(|error| anteroom_guest_link::chain(&error));
+                    let result = png.map(|bytes| STANDARD.encode(bytes));
+                    voice.say(RunnerMessage::Screenshot { request, result }).await;
+                });
+            }
+            Some(RunnerCommand::OpenSignInUrl {}) => {
+                if let Err(reason) = to_guest.say(&HostMessage::OpenSignInUrl {}).await {
+                    return Obeyed::End(Ended::Failed(reason));
+                }
+            }
+            Some(RunnerCommand::CredentialStored {}) => {
+                // If it does not arrive the guest is killed a moment later all the same.
+                let _ = to_guest.say(&HostMessage::CredentialStored {}).await;
+                return Obeyed::End(Ended::Done);
+            }
+            Some(RunnerCommand::Shutdown {}) | None => return Obeyed::End(Ended::Told),
+        }
+        Obeyed::GoOn
+    }
+
+    async fn viewers_changed(&mut self, event: MediaEvent) -> Result<(), EndReason> {
+        let observation = match event {
+            MediaEvent::ViewerJoined => Observation::ViewerJoined,
+            MediaEvent::ViewerLeft => Observation::ViewerLeft,
+            MediaEvent::FirstFrameSent => Observation::FirstFrameSent,
+            MediaEvent::FrameSourceFailed(error) => return Err(broken(&anteroom_guest_link::chain(&error))),
+            MediaEvent::EncoderFailed(error) => {
+                self.write_log("runner", LogStream::Stderr, &anteroom_guest_link::chain(&error));
+                return Ok(());
+            }
+        };
+        self.voice.observed(observation).await;
+        Ok(())
+    }
+
+    async fn contacted(&self, record: ConnectionRecord) {
+        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, .. } = record;
+        let host = printable(&host);
+        self.voice.observed(Observation::HostContacted { host, port, verdict, bytes_up, bytes_down }).await;
+    }
+
+    fn write_log(&mut self, service: &str, stream: LogStream, line: &str) {
+        // A full disk must not end a sign-in; the log is evidence, not a part of it.
+        let _ = self.log.line(now(), service, stream, line);
+    }
+}
+
+/// A guest whose services are starting.
+struct Prepared {
+    opener: Opener,
+    incoming: Incoming,
+    messages: GuestMessages,
+    guest: GuestVoice,
+}
+
+enum Obeyed {
+    GoOn,
+    End(Ended),
+}
+
+/// Serves each stream the guest opens: all of them are its programs' connections.
+async fn carry_egress(mut incoming: Incoming, gate: room::SessionGate, records: mpsc::Sender<ConnectionRecord>) {
+    let gate = std::rc::Rc::new(gate);
+    while let Some(mut stream) = incoming.next().await {
+        let (gate, records) = (gate.clone(), records.clone());
+        tokio::task::spawn_local(async move {
+            // Any other kind is no guest's to open; dropping the stream resets it.
+            if let Ok(StreamKind::Egress) = read_kind(&mut stream).await {
+                let record = gate.serve(stream).await;
+                let _ = records.send(record).await;
+            }
+        });
+    }
+}
+
+/// Waits for the end of the session by the controller's word; other commands have nothing to act on
+/// yet and are dropped, which their senders see as a deadline.
+async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>) {
+    loop {
+        match commands.recv().await {
+            Some(RunnerCommand::Shutdown {}) | None => return,
+            Some(_) => {}
+        }
+    }
+}
+
+fn is_web_address(url: &str) -> bool {
+    url.len() <= 8 * 1024
+        && url::Url::parse(url).is_ok_and(|parsed| matches!(parsed.scheme(), "http" | "https"))
+}
+
+fn process_exit(exit: GuestExit) -> ProcessExit {
+    match exit {
+        GuestExit::Exited { code } => ProcessExit::Exited { code },
+        GuestExit::Signalled { signal } => ProcessExit::Signalled { signal },
+    }
+}
+
+fn kind(message: &GuestMessage) -> String {
+    let json = serde_json::to_value(message).unwrap_or_default();
+    json["type"].as_str().unwrap_or("something").to_owned()
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,56 @@
+//! What the API needs someone to do.
+
+use std::future::Future;
+
+use anteroom_session::{Actor, SessionId};
+use tokio::sync::watch;
+
+use crate::problem::Problem;
+use crate::wire::{Health, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerView};
+
+/// A viewer that exchanged its link: the cookie's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewerAccess {
+    /// Goes into the HttpOnly cookie, nowhere else.
+    pub secret: String,
+    /// How long the cookie is kept, in seconds.
+    pub max_age_seconds: u64,
+}
+
+/// The controller, as the API sees it. A session that does not exist is `Problem::no_such_session`.
+pub trait Backend: Send + Sync + 'static {
+    /// Whether this is an API key.
+    fn is_api_key(&self, key: &str) -> impl Future<Output = bool> + Send;
+    /// Whether this cookie was given for this session.
+    fn is_viewer(&self, session: SessionId, secret: &str) -> impl Future<Output = bool> + Send;
+    /// Starts a sign-in.
+    fn start(&self, request: StartRequest) -> impl Future<Output = Result<StartAnswer, Problem>> + Send;
+    /// Every session, newest first.
+    fn sessions(&self) -> impl Future<Output = Result<Vec<SessionSummary>, Problem>> + Send;
+    /// One session.
+    fn session(&self, id: SessionId) -> impl Future<Output = Result<SessionView, Problem>> + Send;
+    /// One session now and on each change.
+    fn watch(&self, id: SessionId) -> impl Future<Output = Result<watch::Receiver<SessionView>, Problem>> + Send;
+    /// The session as its viewer may see it.
+    fn viewer_view(&self, session: &SessionView) -> ViewerView;
+    /// Ends a session; one that has ended is fine.
+    fn end(&self, id: SessionId, by: Actor) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// Shows the sign-in page again in the guest's browser.
+    fn open_sign_in_url(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// The sealed credential.
+    fn credential(&self, id: SessionId) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
+    /// A PNG of the desktop.
+    fn screenshot(&self, id: SessionId) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
+    /// Console and service logs, as text.
+    fn logs(&self, id: SessionId) -> impl Future<Output = Result<String, Problem>> + Send;
+    /// Answers a viewer's WebRTC offer.
+    fn offer(&self, id: SessionId, sdp: String) -> impl Future<Output = Result<String, Problem>> + Send;
+    /// A new one-use viewer link.
+    fn viewer_link(&self, id: SessionId) -> impl Future<Output = Result<String, Problem>> + Send;
+    /// Exchanges a one-use secret for a viewer's access.
+    fn exchange(&self, id: SessionId, secret: &str) -> impl Future<Output = Result<ViewerAccess, Problem>> + Send;
+    /// Whether the controller can work.
+    fn health(&self) -> impl Future<Output = Health> + Send;
+    /// A file of the viewer by its path (`index.html`, `assets/…`), and its media type.
+    fn viewer_file(&self, path: &str) -> Option<(Vec<u8>, &'static str)>;
+}

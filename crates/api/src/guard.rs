@@ -1,0 +1,134 @@
+//! Who asks: API keys, viewer cookies, and pages that have no business here.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anteroom_session::SessionId;
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use crate::backend::Backend;
+use crate::problem::Problem;
+
+/// The viewer's cookie; its value belongs to one session.
+pub const VIEWER_COOKIE: &str = "anteroom_viewer";
+
+/// Authorities (`host:port`) that requests may name, and origins that browsers may come from.
+#[derive(Clone, Debug, Default)]
+pub struct AllowedHosts {
+    authorities: BTreeSet<String>,
+    origins: BTreeSet<String>,
+}
+
+impl AllowedHosts {
+    /// Allows an origin such as `http://127.0.0.1:7070`.
+    #[must_use]
+    pub fn with_origin(mut self, origin: &str) -> Self {
+        let origin = origin.trim_end_matches('/').to_ascii_lowercase();
+        if let Some((_, authority)) = origin.split_once("://") {
+            self.authorities.insert(authority.to_owned());
+        }
+        self.origins.insert(origin);
+        self
+    }
+
+    fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
+        let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+        let host = text(header::HOST).unwrap_or_default().to_ascii_lowercase();
+        // A page under another name that resolves to us (DNS rebinding) is a foreign page.
+        if !self.authorities.contains(&host) {
+            let detail = "this Anteroom is not known under that name; start it with --public-url";
+            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail));
+        }
+        let changes = !matches!(*method, Method::GET | Method::HEAD);
+        match text(header::ORIGIN) {
+            Some(origin) if !self.origins.contains(&origin.to_ascii_lowercase()) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", "pages of other origins may not call this"))
+            }
+            // A browser always sends it when it changes something; whoever has only a cookie is one.
+            None if changes && headers.contains_key(header::COOKIE) && !headers.contains_key(header::AUTHORIZATION) => {
+                Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", "a request by cookie needs an Origin header"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Refuses foreign hosts and origins before anything else is looked at.
+pub(crate) async fn refuse_foreign_pages(hosts: Arc<AllowedHosts>, request: Request, next: Next) -> Response {
+    match hosts.check(request.method(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// Passes callers with an API key.
+pub(crate) async fn caller<B: Backend>(backend: &B, headers: &HeaderMap) -> Result<(), Problem> {
+    match bearer(headers) {
+        Some(key) if backend.is_api_key(key).await => Ok(()),
+        _ => Err(Problem::unauthorized()),
+    }
+}
+
+/// Passes the session's viewer, and callers.
+pub(crate) async fn viewer_or_caller<B: Backend>(
+    backend: &B,
+    headers: &HeaderMap,
+    session: SessionId,
+) -> Result<(), Problem> {
+    if let Some(secret) = cookie(headers)
+        && backend.is_viewer(session, secret).await
+    {
+        return Ok(());
+    }
+    caller(backend, headers).await
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+fn cookie(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(';'))
+        .find_map(|pair| pair.trim().strip_prefix(VIEWER_COOKIE)?.strip_prefix('='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+    }
+
+    #[test]
+    fn foreign_pages_are_told_apart() {
+        let hosts = AllowedHosts::default().with_origin("http://127.0.0.1:7070");
+        let check = |method: Method, pairs: &[(&'static str, &'static str)]| {
+            hosts.check(&method, &headers(pairs)).map_err(|problem| problem.code)
+        };
+        let host = ("host", "127.0.0.1:7070");
+        assert_eq!(check(Method::GET, &[host]), Ok(()));
+        assert_eq!(check(Method::POST, &[host, ("origin", "http://127.0.0.1:7070")]), Ok(()));
+        assert_eq!(check(Method::POST, &[host, ("authorization", "Bearer x")]), Ok(()));
+        assert_eq!(check(Method::POST, &[host, ("origin", "https://evil.test")]), Err("foreign_origin"));
+        assert_eq!(check(Method::POST, &[host, ("origin", "null")]), Err("foreign_origin"));
+        assert_eq!(check(Method::POST, &[host, ("cookie", "a=b")]), Err("foreign_origin"));
+        assert_eq!(check(Method::GET, &[("host", "evil.test")]), Err("unknown_host"));
+        assert_eq!(check(Method::GET, &[]), Err("unknown_host"));
+    }
+
+    #[test]
+    fn the_cookie_is_found_by_its_whole_name() {
+        let found = |value: &'static str| cookie(&headers(&[("cookie", value)])).map(str::to_owned);
+        assert_eq!(found("a=1; anteroom_viewer=xyz").as_deref(), Some("xyz"));
+        assert_eq!(found("not_anteroom_viewer=xyz"), None);
+        assert_eq!(found("anteroom_viewer2=xyz"), None);
+    }
+}

@@ -1,0 +1,247 @@
+//! Routes of API callers, by Bearer key.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anteroom_session::{Actor, SessionId};
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Json, Response};
+use futures::{Stream, StreamExt};
+use tokio_stream::wrappers::WatchStream;
+
+use crate::backend::Backend;
+use crate::guard::caller;
+use crate::json::{START_LIMIT, read};
+use crate::problem::Problem;
+use crate::wire::{CredentialStatus, OAuthUrl, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerLink};
+
+/// The session of a path: one spelling, or there is none.
+pub(super) fn session_id(text: &str) -> Result<SessionId, Problem> {
+    text.parse().map_err(|error: anteroom_session::InvalidId| Problem::bad_request(error.to_string()))
+}
+
+/// Starts a sign-in: boots a disposable VM and returns a one-use link for the person.
+#[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, security(("apiKey" = [])), responses(
+    (status = 201, body = StartAnswer, description = "The VM is being started"),
+    (status = 400, body = Problem, description = "Malformed"),
+    (status = 401, body = Problem, description = "No or a wrong key"),
+    (status = 404, body = Problem, description = "No such provider"),
+    (status = 413, body = Problem, description = "Too large"),
+    (status = 422, body = Problem, description = "A value that cannot be"),
+    (status = 503, body = Problem, description = "No image, or no room")
+))]
+pub(super) async fn start<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<StartAnswer>), Problem> {
+    caller(&*backend, &headers).await?;
+    let request: StartRequest = read(body, START_LIMIT).await?;
+    Ok((StatusCode::CREATED, Json(backend.start(request).await?)))
+}
+
+/// Every session, newest first.
+#[utoipa::path(get, path = "/api/sessions", security(("apiKey" = [])), responses(
+    (status = 200, body = Vec<SessionSummary>), (status = 401, body = Problem)
+))]
+pub(super) async fn sessions<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<SessionSummary>>, Problem> {
+    caller(&*backend, &headers).await?;
+    Ok(Json(backend.sessions().await?))
+}
+
+/// One session: state, timeline, reason.
+#[utoipa::path(get, path = "/api/auth/session/{id}", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, body = SessionView), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem)
+))]
+pub(super) async fn session<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<SessionView>, Problem> {
+    caller(&*backend, &headers).await?;
+    Ok(Json(backend.session(session_id(&id)?).await?))
+}
+
+/// Ends a session and destroys its VM. Repeating it is fine.
+#[utoipa::path(delete, path = "/api/auth/session/{id}", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 204, description = "It ends, or has ended"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem)
+))]
+pub(super) async fn delete<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller(&*backend, &headers).await?;
+    backend.end(session_id(&id)?, Actor::Caller).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The same as DELETE, for callers that cannot send it.
+#[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 204, description = "It ends, or has ended"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem)
+))]
+pub(super) async fn cancel<B: Backend>(
+    state: State<Arc<B>>,
+    headers: HeaderMap,
+    id: Path<String>,
+) -> Result<StatusCode, Problem> {
+    delete(state, headers, id).await
+}
+
+/// The CLI's sign-in URL, once it gave one.
+#[utoipa::path(get, path = "/api/auth/session/{id}/oauth-url", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, body = OAuthUrl), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not in this state")
+))]
+pub(super) async fn oauth_url<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<OAuthUrl>, Problem> {
+    caller(&*backend, &headers).await?;
+    let view = backend.session(session_id(&id)?).await?;
+    match view.sign_in_url {
+        Some(url) => Ok(Json(OAuthUrl { url })),
+        None => Err(Problem::wrong_state(format!("the session is {} and has no sign-in URL", view.state))),
+    }
+}
+
+/// Has the guest's browser show the sign-in page again.
+#[utoipa::path(post, path = "/api/auth/session/{id}/open-url", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 202, description = "The guest was told"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not in this state")
+))]
+pub(super) async fn open_url<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    caller(&*backend, &headers).await?;
+    backend.open_sign_in_url(session_id(&id)?).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Says that the caller is still there. Answers with the session's state.
+#[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, body = SessionView), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem)
+))]
+pub(super) async fn heartbeat<B: Backend>(
+    state: State<Arc<B>>,
+    headers: HeaderMap,
+    id: Path<String>,
+) -> Result<Json<SessionView>, Problem> {
+    session(state, headers, id).await
+}
+
+/// Whether there is a sealed credential.
+#[utoipa::path(get, path = "/api/auth/session/{id}/credentials/status", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, body = CredentialStatus), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem)
+))]
+pub(super) async fn credential_status<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<CredentialStatus>, Problem> {
+    caller(&*backend, &headers).await?;
+    let view = backend.session(session_id(&id)?).await?;
+    Ok(Json(CredentialStatus { state: view.state, credential: view.credential }))
+}
+
+/// The sealed credential: an age file.
+#[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "None yet")
+))]
+pub(super) async fn credential<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller(&*backend, &headers).await?;
+    let id = session_id(&id)?;
+    let sealed = backend.credential(id).await?;
+    let disposition = format!("attachment; filename=\"{id}.age\"");
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, disposition)], sealed)
+        .into_response())
+}
+
+/// A picture of the guest's desktop, now.
+#[utoipa::path(get, path = "/api/auth/session/{id}/screenshot", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, content_type = "image/png", body = Vec<u8>), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "No desktop")
+))]
+pub(super) async fn screenshot<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller(&*backend, &headers).await?;
+    let png = backend.screenshot(session_id(&id)?).await?;
+    Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
+}
+
+/// Console, services and runner; also after the VM is gone.
+#[utoipa::path(get, path = "/api/auth/session/{id}/logs", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, content_type = "text/plain", body = String), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem)
+))]
+pub(super) async fn logs<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<String, Problem> {
+    caller(&*backend, &headers).await?;
+    backend.logs(session_id(&id)?).await
+}
+
+/// A new one-use link for the person.
+#[utoipa::path(post, path = "/api/auth/session/{id}/viewer-link", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 201, body = ViewerLink), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "The session has ended")
+))]
+pub(super) async fn viewer_link<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<ViewerLink>), Problem> {
+    caller(&*backend, &headers).await?;
+    let viewer_url = backend.viewer_link(session_id(&id)?).await?;
+    Ok((StatusCode::CREATED, Json(ViewerLink { viewer_url })))
+}
+
+/// The session now and on each change, as server-sent events named `session`.
+#[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, content_type = "text/event-stream", body = SessionView), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem)
+))]
+pub(super) async fn events<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    caller(&*backend, &headers).await?;
+    let changes = backend.watch(session_id(&id)?).await?;
+    Ok(stream(WatchStream::new(changes)))
+}
+
+/// Each item as an event named `session`.
+pub(super) fn stream<T: serde::Serialize>(
+    changes: impl Stream<Item = T> + Send + 'static,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>> + Send + 'static> {
+    let events = changes.map(|view| {
+        let json = serde_json::to_string(&view).unwrap_or_default();
+        Ok(Event::default().event("session").data(json))
+    });
+    Sse::new(events).keep_alive(KeepAlive::default())
+}

@@ -1,0 +1,142 @@
+//! The routes, and the OpenAPI document that describes them.
+
+mod calls;
+mod viewer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware;
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{get, post};
+use tower_http::set_header::SetResponseHeaderLayer;
+use utoipa::OpenApi;
+
+use crate::backend::Backend;
+use crate::guard::{AllowedHosts, refuse_foreign_pages};
+use crate::problem::Problem;
+use crate::wire::Health;
+
+/// What a page of ours may load; nothing may frame it.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
+     media-src 'self' blob:; style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; \
+     form-action 'none'";
+
+/// How long a request may take, event streams apart.
+const REQUEST: Duration = Duration::from_secs(60);
+
+/// All routes.
+pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
+    let hosts = Arc::new(hosts);
+    let session = "/api/auth/session/{id}";
+    let at = |suffix: &str| format!("{session}{suffix}");
+    let timed = Router::new()
+        .route("/api/auth/start", post(calls::start::<B>))
+        .route("/api/sessions", get(calls::sessions::<B>))
+        .route(session, get(calls::session::<B>).delete(calls::delete::<B>))
+        .route(&at("/oauth-url"), get(calls::oauth_url::<B>))
+        .route(&at("/open-url"), post(calls::open_url::<B>))
+        .route(&at("/heartbeat"), post(calls::heartbeat::<B>))
+        .route(&at("/credentials/status"), get(calls::credential_status::<B>))
+        .route(&at("/credentials"), get(calls::credential::<B>))
+        .route(&at("/cancel"), post(calls::cancel::<B>))
+        .route(&at("/screenshot"), get(calls::screenshot::<B>))
+        .route(&at("/logs"), get(calls::logs::<B>))
+        .route(&at("/viewer-link"), post(calls::viewer_link::<B>))
+        .route("/api/webrtc/session/{id}/offer", post(viewer::offer::<B>))
+        .route("/api/viewer/exchange", post(viewer::exchange::<B>))
+        .route("/api/viewer/session/{id}", get(viewer::session::<B>))
+        .route("/api/viewer/session/{id}/cancel", post(viewer::cancel::<B>))
+        .route("/health", get(health::<B>))
+        .route("/openapi.json", get(openapi_json))
+        .route("/v/{id}", get(viewer::page::<B>))
+        .route("/assets/{*path}", get(viewer::asset::<B>))
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST));
+    let fixed = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+    timed
+        .route(&at("/events"), get(calls::events::<B>))
+        .route("/api/viewer/session/{id}/events", get(viewer::events::<B>))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(fixed(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))
+        .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
+        .layer(fixed(header::CACHE_CONTROL, "no-store"))
+        .layer(middleware::from_fn(move |request, next| refuse_foreign_pages(hosts.clone(), request, next)))
+        .with_state(backend)
+}
+
+/// The OpenAPI document.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "Anteroom", description = "Disposable computers for signing in to command-line tools"),
+    paths(
+        calls::start,
+        calls::sessions,
+        calls::session,
+        calls::delete,
+        calls::oauth_url,
+        calls::open_url,
+        calls::heartbeat,
+        calls::credential_status,
+        calls::credential,
+        calls::cancel,
+        calls::screenshot,
+        calls::logs,
+        calls::viewer_link,
+        calls::events,
+        viewer::offer,
+        viewer::exchange,
+        viewer::session,
+        viewer::cancel,
+        viewer::events,
+        health
+    ),
+    modifiers(&ApiKey)
+)]
+struct Document;
+
+struct ApiKey;
+
+impl utoipa::Modify for ApiKey {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        components.add_security_scheme("apiKey", SecurityScheme::Http(bearer));
+        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(crate::VIEWER_COOKIE)));
+        components.add_security_scheme("viewerCookie", cookie);
+    }
+}
+
+/// Whether the controller answers, and can work.
+#[utoipa::path(get, path = "/health", responses(
+    (status = 200, body = Health, description = "It can start sessions"),
+    (status = 503, body = Health, description = "It answers and cannot start sessions")
+))]
+async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
+    let health = backend.health().await;
+    let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(health)).into_response()
+}
+
+async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi())
+}
+
+async fn no_such_route() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route; see /openapi.json")
+}
+
+async fn wrong_method() -> Problem {
+    let detail = "this route does not take that method; see /openapi.json";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", detail)
+}

@@ -1,0 +1,137 @@
+//! Routes of the person's viewer, by cookie.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anteroom_session::Actor;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::sse::{Event, Sse};
+use axum::response::{IntoResponse, Json, Response};
+use futures::{Stream, StreamExt};
+use tokio_stream::wrappers::WatchStream;
+
+use super::calls::{session_id, stream};
+use crate::backend::Backend;
+use crate::guard::{VIEWER_COOKIE, viewer_or_caller};
+use crate::json::{USUAL_LIMIT, read};
+use crate::problem::Problem;
+use crate::wire::{Exchange, SessionDescription, ViewerView};
+
+/// The longest offer taken, in bytes of SDP.
+const MAX_OFFER: usize = 64 * 1024;
+
+/// Exchanges a one-use link for the viewer's cookie.
+#[utoipa::path(post, path = "/api/viewer/exchange", request_body = Exchange, responses(
+    (status = 204, description = "The cookie is set"), (status = 400, body = Problem),
+    (status = 410, body = Problem, description = "Used, expired or unknown")
+))]
+pub(super) async fn exchange<B: Backend>(State(backend): State<Arc<B>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let request: Exchange = read(body, USUAL_LIMIT).await?;
+    let access = backend.exchange(session_id(&request.session_id)?, &request.secret).await?;
+    // Behind a TLS proxy the page's origin is https, and the cookie must not leave it.
+    let origin = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let secure = if origin.starts_with("https://") { "; Secure" } else { "" };
+    let cookie = format!(
+        "{VIEWER_COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
+        access.secret, access.max_age_seconds
+    );
+    let cookie = HeaderValue::from_str(&cookie).map_err(|_| Problem::internal("making the cookie failed"))?;
+    Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
+}
+
+/// The session as its viewer may see it.
+#[utoipa::path(get, path = "/api/viewer/session/{id}", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 200, body = ViewerView), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem)
+))]
+pub(super) async fn session<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<ViewerView>, Problem> {
+    let id = session_id(&id)?;
+    viewer_or_caller(&*backend, &headers, id).await?;
+    let view = backend.session(id).await?;
+    Ok(Json(backend.viewer_view(&view)))
+}
+
+/// The same now and on each change, as server-sent events named `session`.
+#[utoipa::path(get, path = "/api/viewer/session/{id}/events", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 200, content_type = "text/event-stream", body = ViewerView), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem)
+))]
+pub(super) async fn events<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let id = session_id(&id)?;
+    viewer_or_caller(&*backend, &headers, id).await?;
+    let changes = WatchStream::new(backend.watch(id).await?);
+    Ok(stream(changes.map(move |view| backend.viewer_view(&view))))
+}
+
+/// The person gives up.
+#[utoipa::path(post, path = "/api/viewer/session/{id}/cancel", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 204, description = "It ends, or has ended"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)
+))]
+pub(super) async fn cancel<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let id = session_id(&id)?;
+    viewer_or_caller(&*backend, &headers, id).await?;
+    backend.end(id, Actor::Person).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Takes a WebRTC offer (one video to receive, data channels `input` and `cursor`); the answer comes
+/// back at once, with every candidate in it.
+#[utoipa::path(post, path = "/api/webrtc/session/{id}/offer", params(("id" = String, Path)), request_body = SessionDescription,
+    security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 200, body = SessionDescription), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "No desktop to show"), (status = 413, body = Problem),
+    (status = 422, body = Problem, description = "The offer cannot be answered")
+))]
+pub(super) async fn offer<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<Json<SessionDescription>, Problem> {
+    let id = session_id(&id)?;
+    viewer_or_caller(&*backend, &headers, id).await?;
+    let offer: SessionDescription = read(body, USUAL_LIMIT).await?;
+    if offer.kind != "offer" {
+        return Err(Problem::bad_request("the type must be offer"));
+    }
+    if offer.sdp.len() > MAX_OFFER {
+        let detail = format!("the offer is over {MAX_OFFER} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+    }
+    let sdp = backend.offer(id, offer.sdp).await?;
+    Ok(Json(SessionDescription { kind: "answer".to_owned(), sdp }))
+}
+
+/// The viewer's page. It holds nothing of the session, so it needs no right.
+pub(super) async fn page<B: Backend>(State(backend): State<Arc<B>>, Path(id): Path<String>) -> Result<Response, Problem> {
+    session_id(&id)?;
+    file(&*backend, "index.html", "no-store")
+}
+
+/// A file of the viewer's page; its name holds its hash.
+pub(super) async fn asset<B: Backend>(State(backend): State<Arc<B>>, Path(path): Path<String>) -> Result<Response, Problem> {
+    file(&*backend, &format!("assets/{path}"), "public, max-age=31536000, immutable")
+}
+
+fn file<B: Backend>(backend: &B, path: &str, cache: &'static str) -> Result<Response, Problem> {
+    let (content, kind) = backend
+        .viewer_file(path)
+        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no_such_route", "the viewer has no such file"))?;
+    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache)], content).into_response())
+}

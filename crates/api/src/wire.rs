@@ -1,0 +1,271 @@
+//! What travels. Names are camelCase on the wire; states and codes are the session crate's.
+
+use anteroom_session::{Leftover, TimelineEntry};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// `POST /api/auth/start`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StartRequest {
+    /// Which CLI: the id of a provider file.
+    pub provider: String,
+    /// Whose credential it will be, in the caller's words.
+    pub user_id: Option<String>,
+    /// The age X25519 key (`age1…`) to seal to. Without it the vault's own is used, which the
+    /// operator can open.
+    pub recipient: Option<String>,
+    /// How long the session may live.
+    pub ttl_seconds: Option<u64>,
+    /// Files to put into the guest before anything starts there.
+    #[serde(default)]
+    pub files: Vec<StartFile>,
+}
+
+/// A file to put into the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StartFile {
+    /// Absolute, or `~/…` for the guest user's home.
+    pub path: String,
+    /// `person` (default) or `root`.
+    pub owner: Option<String>,
+    /// Permission bits as a number; 384 (0o600) when left out.
+    pub mode: Option<u32>,
+    /// The text, at most 1 MiB.
+    pub content: String,
+}
+
+/// Answer of `POST /api/auth/start`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StartAnswer {
+    /// Always true: a failure is a problem document.
+    pub success: bool,
+    /// The new session.
+    pub session_id: String,
+    /// As asked for.
+    pub provider: String,
+    /// Address of the guest's own interface. Nothing outside the guest can reach it.
+    #[serde(rename = "browserIP")]
+    pub browser_ip: String,
+    /// One-use link for the person; the secret is in its fragment.
+    pub viewer_url: String,
+    /// The state's wire name.
+    pub state: String,
+}
+
+/// A session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionView {
+    /// Its id.
+    pub session_id: String,
+    /// Which CLI.
+    pub provider: String,
+    /// The CLI's name for people.
+    pub provider_name: String,
+    /// As the caller gave it.
+    pub user_id: Option<String>,
+    /// `requested`, `booting`, `preparing`, `awaiting_user`, `capturing`, `sealed`, `ended`.
+    pub state: String,
+    /// Why it ended.
+    pub reason: Option<Reason>,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// When its time to live is over, in milliseconds since the Unix epoch.
+    pub deadline: u64,
+    /// `qemu` or `host`.
+    pub driver: String,
+    /// `kvm`, `tcg` (emulation) or `none`; not known before the VM runs.
+    pub accelerator: Option<String>,
+    /// `vm` or `none`.
+    pub isolation: String,
+    /// Whether the guest is emulated, and so slow and weakly isolated.
+    pub emulated: bool,
+    /// Address of the guest's own interface.
+    #[serde(rename = "browserIP")]
+    pub browser_ip: String,
+    /// The CLI's sign-in URL, while it waits for the person.
+    pub sign_in_url: Option<String>,
+    /// What the person has to do.
+    pub instructions: String,
+    /// The credential.
+    pub credential: CredentialView,
+    /// What the guest reached and was refused.
+    pub egress: Vec<EgressEntry>,
+    /// `demolishing` or `demolished`, once ended.
+    pub room: Option<String>,
+    /// What looking at the machine still found after the demolition.
+    #[schema(value_type = Vec<Object>)]
+    pub leftovers: Vec<Leftover>,
+    /// What happened, oldest first.
+    #[schema(value_type = Vec<Object>)]
+    pub timeline: Vec<TimelineEntry>,
+}
+
+/// Why a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Reason {
+    /// Stable machine name.
+    pub code: String,
+    /// One sentence for a person.
+    pub message: String,
+    /// The values behind it.
+    #[schema(value_type = Object)]
+    pub detail: serde_json::Value,
+}
+
+/// A session's credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialView {
+    /// `none` or `sealed`.
+    pub status: String,
+    /// `caller` (a recipient was given) or `operator` (the vault's).
+    pub openable_by: String,
+    /// The age recipient it is or will be sealed to.
+    pub recipient: String,
+}
+
+/// A host the guest asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EgressEntry {
+    /// Host name.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// `allowed`, `refused_by_policy`, `refused_address`, `failed`.
+    pub verdict: String,
+    /// Connections of this kind.
+    pub connections: u64,
+    /// Bytes from the guest.
+    pub bytes_up: u64,
+    /// Bytes to the guest.
+    pub bytes_down: u64,
+}
+
+/// A line of `GET /api/sessions`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionSummary {
+    /// Its id.
+    pub session_id: String,
+    /// Which CLI.
+    pub provider: String,
+    /// The state's wire name.
+    pub state: String,
+    /// The reason's code, once ended.
+    pub reason: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: u64,
+}
+
+/// The CLI's sign-in URL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OAuthUrl {
+    /// The URL.
+    pub url: String,
+}
+
+/// Answer of `/credentials/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// The session's state.
+    pub state: String,
+    /// The credential.
+    pub credential: CredentialView,
+}
+
+/// A new viewer link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ViewerLink {
+    /// One-use link; the secret is in its fragment.
+    pub viewer_url: String,
+}
+
+/// A WebRTC offer or answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SessionDescription {
+    /// `offer` or `answer`.
+    #[serde(rename = "type")]
+    #[schema(rename = "type")]
+    pub kind: String,
+    /// SDP.
+    pub sdp: String,
+}
+
+/// `POST /api/viewer/exchange`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Exchange {
+    /// The session.
+    pub session_id: String,
+    /// The link's fragment.
+    pub secret: String,
+}
+
+/// A session as its viewer may see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ViewerView {
+    /// Its id.
+    pub session_id: String,
+    /// Which tool.
+    pub provider: Named,
+    /// Who runs this Anteroom.
+    pub operator: Named,
+    /// The state's wire name.
+    pub state: String,
+    /// Why it ended.
+    pub reason: Option<Reason>,
+    /// What happened, oldest first.
+    #[schema(value_type = Vec<Object>)]
+    pub timeline: Vec<TimelineEntry>,
+    /// Milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// Milliseconds since the Unix epoch.
+    pub deadline: u64,
+    /// The host's clock, in milliseconds since the Unix epoch: the viewer's may be wrong.
+    pub server_now: u64,
+    /// Whether the guest is emulated.
+    pub emulated: bool,
+    /// `vm` or `none`.
+    pub isolation: String,
+    /// Who can open the credential.
+    pub credential: CredentialView,
+    /// Host name of the sign-in page.
+    pub sign_in_url_host: Option<String>,
+    /// What the person has to do.
+    pub instructions: String,
+    /// `demolishing` or `demolished`, once ended.
+    pub room: Option<String>,
+    /// What was still found after the demolition.
+    #[schema(value_type = Vec<Object>)]
+    pub leftovers: Vec<Leftover>,
+}
+
+/// Something with a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Named {
+    /// Machine name; empty where there is none.
+    pub id: String,
+    /// For people.
+    pub name: String,
+}
+
+/// `GET /health`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Health {
+    /// The process answers.
+    pub live: bool,
+    /// It can start sessions.
+    pub ready: bool,
+    /// Why not, one sentence each.
+    pub reasons: Vec<String>,
+}

@@ -1,0 +1,74 @@
+//! A viewer's offer, checked before anything parses it.
+
+use std::net::SocketAddr;
+
+use str0m::RtcError;
+use str0m::change::SdpOffer;
+use str0m::error::{IceError, SdpError};
+
+/// The longest offer that is read, in bytes.
+pub const MAX_OFFER: usize = 64 * 1024;
+/// The most candidates in an offer.
+pub const MAX_CANDIDATES: usize = 64;
+
+/// An offer that cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum OfferError {
+    /// Longer than [`MAX_OFFER`].
+    #[error("an offer of {bytes} bytes came, at most {MAX_OFFER} are taken")]
+    TooLong {
+        /// Bytes that came.
+        bytes: usize,
+    },
+    /// More candidates than [`MAX_CANDIDATES`].
+    #[error("an offer with {count} candidates came, at most {MAX_CANDIDATES} are taken")]
+    TooManyCandidates {
+        /// Candidates that came.
+        count: usize,
+    },
+    /// Not SDP.
+    #[error("reading an offer of {bytes} bytes as SDP failed")]
+    Unreadable {
+        /// Bytes that came.
+        bytes: usize,
+        /// What is wrong.
+        source: SdpError,
+    },
+    /// SDP that cannot be agreed to.
+    #[error("answering the offer failed")]
+    Unanswerable {
+        /// Why.
+        source: RtcError,
+    },
+    /// It does not ask for video that we have.
+    #[error(
+        "the offer asks for no VP9 or VP8 video; the viewer has to offer to receive one of them"
+    )]
+    NoVideo,
+    /// An address of this server cannot be offered to viewers.
+    #[error(
+        "offering the address {address} to the viewer failed; give an address that viewers reach"
+    )]
+    Candidate {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: IceError,
+    },
+    /// The session is over.
+    #[error("the session's media service has ended")]
+    Ended,
+}
+
+/// Reads an offer, if it is not too large.
+pub(super) fn parse(sdp: &str) -> Result<SdpOffer, OfferError> {
+    let bytes = sdp.len();
+    if bytes > MAX_OFFER {
+        return Err(OfferError::TooLong { bytes });
+    }
+    let count = sdp.lines().filter(|line| line.trim_start().starts_with("a=candidate")).count();
+    if count > MAX_CANDIDATES {
+        return Err(OfferError::TooManyCandidates { count });
+    }
+    SdpOffer::from_sdp_string(sdp).map_err(|source| OfferError::Unreadable { bytes, source })
+}

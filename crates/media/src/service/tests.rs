@@ -1,0 +1,213 @@
+use std::time::Duration;
+
+use anteroom_guest_protocol::frames::{Rect, Request};
+use tokio::net::UdpSocket as TokioUdp;
+use tokio::time::timeout;
+
+use super::*;
+use crate::frame_source::Frame;
+use crate::testing::TestViewer;
+
+const WIDTH: u16 = 320;
+const HEIGHT: u16 = 240;
+/// Long enough for a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A guest that shows what the test says, when it says so.
+struct Guest {
+    changes: mpsc::UnboundedReceiver<(Rect, u8)>,
+    asked: mpsc::UnboundedSender<Request>,
+}
+
+impl FrameSource for Guest {
+    async fn next(&mut self, request: Request, frame: &mut Frame) -> Result<(), FrameSourceError> {
+        let _ = self.asked.send(request);
+        frame.clear(WIDTH, HEIGHT);
+        let (rect, grey) = match request {
+            Request::Everything => (Rect { x: 0, y: 0, width: WIDTH, height: HEIGHT }, 60),
+            Request::Changes => self.changes.recv().await.ok_or_else(|| FrameSourceError::Io {
+                operation: "waiting for a frame",
+                source: std::io::ErrorKind::UnexpectedEof.into(),
+            })?,
+        };
+        frame.push(rect, &vec![grey; rect.area() * 4]);
+        Ok(())
+    }
+}
+
+struct Room {
+    media: Media,
+    change: Option<mpsc::UnboundedSender<(Rect, u8)>>,
+    asked: mpsc::UnboundedReceiver<Request>,
+    address: SocketAddr,
+}
+
+impl Room {
+    /// A service behind a front door on the loopback.
+    async fn new() -> Self {
+        let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
+        let address = door.local_addr().unwrap();
+        let door = door.into_std().unwrap();
+        let config = MediaConfig {
+            candidates: vec![address],
+            udp: door.try_clone().unwrap(),
+            max_bitrate_bps: 20_000_000,
+            start_bitrate_bps: 8_000_000,
+        };
+        let (change, changes) = mpsc::unbounded_channel();
+        let (asked_sender, asked) = mpsc::unbounded_channel();
+        let media = spawn(config, Guest { changes, asked: asked_sender }).unwrap();
+        let handle = media.handle.clone();
+        let door = TokioUdp::from_std(door).unwrap();
+        tokio::spawn(async move {
+            let mut buffer = [0; 2048];
+            while let Ok((length, from)) = door.recv_from(&mut buffer).await {
+                handle.datagram(from, buffer[..length].to_vec());
+            }
+        });
+        Self { media, change: Some(change), asked, address }
+    }
+
+    async fn event(&mut self) -> MediaEvent {
+        timeout(PATIENCE, self.media.events.recv()).await.unwrap().unwrap()
+    }
+
+    async fn viewer(&mut self) -> Client {
+        let socket = TokioUdp::bind("127.0.0.1:0").await.unwrap();
+        let (mut viewer, offer) =
+            TestViewer::new(std::time::Instant::now(), socket.local_addr().unwrap());
+        let accepted = self.media.handle.offer(offer).await.unwrap();
+        assert!(accepted.answer_sdp.contains(&accepted.ufrag));
+        viewer.accept(&accepted.answer_sdp);
+        Client { viewer, socket, door: self.address }
+    }
+}
+
+struct Client {
+    viewer: TestViewer,
+    socket: TokioUdp,
+    door: SocketAddr,
+}
+
+impl Client {
+    async fn until(&mut self, mut done: impl FnMut(&TestViewer) -> bool) {
+        let mut buffer = [0; 2048];
+        let run = async {
+            loop {
+                for (to, bytes) in self.viewer.drain() {
+                    self.socket.send_to(&bytes, to).await.unwrap();
+                }
+                if done(&self.viewer) {
+                    return;
+                }
+                tokio::select! {
+                    got = self.socket.recv_from(&mut buffer) => {
+                        let (length, _) = got.unwrap();
+                        self.viewer.datagram(self.door, &buffer[..length], std::time::Instant::now());
+                    }
+                    () = tokio::time::sleep_until(self.viewer.next.into()) => {
+                        self.viewer.timeout(std::time::Instant::now());
+                    }
+                }
+            }
+        };
+        timeout(PATIENCE, run).await.expect("the viewer waited in vain");
+    }
+
+    async fn watching(&mut self) {
+        self.until(|viewer| !viewer.frames.is_empty() && viewer.channels.len() == 2).await;
+    }
+}
+
+#[tokio::test]
+async fn a_screenshot_needs_no_viewer_and_nothing_else_is_pulled() {
+    let mut room = Room::new().await;
+    let png = timeout(PATIENCE, room.media.handle.screenshot()).await.unwrap().unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+    assert_eq!(room.asked.recv().await, Some(Request::Everything));
+    timeout(PATIENCE, room.media.handle.screenshot()).await.unwrap().unwrap();
+    assert_eq!(room.asked.recv().await, Some(Request::Everything));
+    assert!(room.asked.try_recv().is_err(), "changes were pulled for no one");
+    assert_eq!(room.media.handle.stats().frames, 0);
+}
+
+#[tokio::test]
+async fn a_viewer_sees_changes_sends_input_and_is_replaced() {
+    let mut room = Room::new().await;
+    let pointer =
+        CursorImage { width: 0, height: 0, hot_x: 0, hot_y: 0, rgba_base64: String::new() };
+    room.media.handle.cursor(pointer).await;
+    let mut first = room.viewer().await;
+    first.watching().await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined));
+    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    first.until(|viewer| !viewer.cursors.is_empty()).await;
+
+    // A change is seen; so is the answer to a lost picture.
+    let sent = room.media.handle.stats().frames;
+    let change = room.change.clone().unwrap();
+    change.send((Rect { x: 8, y: 8, width: 40, height: 40 }, 200)).unwrap();
+    let handle = room.media.handle.clone();
+    first.until(|_| handle.stats().frames > sent).await;
+    first.viewer.ask_for_key_frame();
+    first.until(|_| handle.stats().key_frames == 2).await;
+
+    first.viewer.send_input(r#"{"type":"pointer_move","x":1,"y":2}"#);
+    let wanted = InputEvent::PointerMove { x: 1, y: 2 };
+    first.until(|_| room.media.input.try_recv().is_ok_and(|event| event == wanted)).await;
+
+    // The last viewer wins; the one before lets go of all keys.
+    let mut second = room.viewer().await;
+    assert_eq!(room.media.input.recv().await, Some(InputEvent::ReleaseAll {}));
+    assert!(matches!(room.event().await, MediaEvent::ViewerLeft));
+    second.watching().await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined));
+    let png = timeout(PATIENCE, room.media.handle.screenshot()).await.unwrap().unwrap();
+    assert!(png.starts_with(b"\x89PNG"));
+}
+
+#[tokio::test]
+async fn a_bad_offer_leaves_the_viewer_there_alone() {
+    let mut room = Room::new().await;
+    let mut viewer = room.viewer().await;
+    viewer.watching().await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined));
+    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    assert!(room.media.handle.offer("nonsense".into()).await.is_err());
+    viewer.viewer.ask_for_key_frame();
+    let handle = room.media.handle.clone();
+    viewer.until(|_| handle.stats().key_frames == 2).await;
+    assert!(room.media.events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn the_end_of_the_guest_is_told_and_the_service_ends_with_its_handles() {
+    let mut room = Room::new().await;
+    let mut viewer = room.viewer().await;
+    viewer.watching().await;
+    room.change = None;
+    loop {
+        if let MediaEvent::FrameSourceFailed(error) = room.event().await {
+            assert!(matches!(error, FrameSourceError::Io { .. }));
+            break;
+        }
+    }
+    let error = room.media.handle.screenshot().await.unwrap_err();
+    assert!(matches!(error, ScreenshotError::NoFrames));
+}
+
+#[tokio::test]
+async fn the_service_ends_with_its_last_handle() {
+    let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
+    let config = MediaConfig {
+        candidates: vec![door.local_addr().unwrap()],
+        udp: door.into_std().unwrap(),
+        max_bitrate_bps: 20_000_000,
+        start_bitrate_bps: 8_000_000,
+    };
+    let (_change, changes) = mpsc::unbounded_channel();
+    let (asked, _) = mpsc::unbounded_channel();
+    let Media { handle, task, .. } = spawn(config, Guest { changes, asked }).unwrap();
+    drop(handle);
+    timeout(PATIENCE, task).await.unwrap().unwrap();
+}
