@@ -25,7 +25,6 @@ export function fakeSession(more = {}) {
     emulated: true,
     isolation: 'vm',
     credential: { openableBy: 'operator' },
-    viewer: { first: true },
     ...more,
   };
 }

@@ -38,8 +38,6 @@ export interface SessionView {
   credential: { openableBy: 'caller' | 'operator'; recipient?: string };
   /** The host of the sign-in page, once the tool named it. */
   signInUrlHost?: string;
-  /** `first` is false when this browser has been here before. */
-  viewer: { first: boolean };
   /** What became of the room, once the session ended. */
   room?: 'demolishing' | 'demolished';
   leftovers?: Leftover[];

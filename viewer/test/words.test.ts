@@ -9,7 +9,7 @@ import { clockTime, credentialOwner, endWords, roomWords, sentence, stateWords, 
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' },
   state: 'ended', timeline: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
-  credential: { openableBy: 'operator' }, viewer: { first: true }, room: 'demolished', leftovers: [],
+  credential: { openableBy: 'operator' }, room: 'demolished', leftovers: [],
 };
 
 const STATES: StateName[] = ['requested', 'booting', 'preparing', 'awaiting_user', 'capturing', 'sealed', 'ended'];

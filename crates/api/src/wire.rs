@@ -223,6 +223,7 @@ pub struct ViewerView {
     /// The state's wire name.
     pub state: String,
     /// Why it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// What happened, oldest first.
     #[schema(value_type = Vec<Object>)]
@@ -240,10 +241,12 @@ pub struct ViewerView {
     /// Who can open the credential.
     pub credential: CredentialView,
     /// Host name of the sign-in page.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_url_host: Option<String>,
     /// What the person has to do.
     pub instructions: String,
     /// `demolishing` or `demolished`, once ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,
     /// What was still found after the demolition.
     #[schema(value_type = Vec<Object>)]

@@ -70,6 +70,7 @@ pub struct Peer {
     started: Instant,
     probing: Probing,
     guard: EstimateGuard,
+    estimate_bps: u64,
 }
 
 /// Whether the network is tried for more than it carries now.
@@ -110,6 +111,7 @@ struct Video {
     mid: Mid,
     pt: Pt,
     codec: Codec,
+    start_bitrate_bps: u64,
     max_bitrate_bps: u64,
 }
 
@@ -142,7 +144,8 @@ impl Peer {
             .into_iter()
             .find_map(|mid| video_of(&mut rtc, mid))
             .ok_or(OfferError::NoVideo)?;
-        let video = Video { mid, pt, codec, max_bitrate_bps: config.max_bitrate_bps };
+        let PeerConfig { start_bitrate_bps, max_bitrate_bps, .. } = *config;
+        let video = Video { mid, pt, codec, start_bitrate_bps, max_bitrate_bps };
         let mut peer = Self {
             rtc,
             ufrag,
@@ -158,6 +161,7 @@ impl Peer {
             started: now,
             probing: Probing::On,
             guard: EstimateGuard::new(now, config.start_bitrate_bps),
+            estimate_bps: config.start_bitrate_bps,
         };
         peer.timeout(now);
         Ok((peer, answer_sdp))
@@ -239,7 +243,13 @@ impl Peer {
     pub fn resume(&mut self) {
         if self.probing == Probing::Off {
             self.probing = Probing::On;
-            self.rtc.bwe().set_desired_bitrate(self.video.max_bitrate_bps.into());
+            // Sparse padding leaves the estimator with stale delays, which it takes for congestion:
+            // it starts again from what it knew. Probes would be a burst of padding before the
+            // first frame, so they stay off where the estimate is enough for a desktop.
+            self.rtc.bwe().reset(self.estimate_bps.into());
+            if self.estimate_bps < self.video.start_bitrate_bps / 2 {
+                self.rtc.bwe().set_desired_bitrate(self.video.max_bitrate_bps.into());
+            }
         }
     }
 
@@ -312,6 +322,7 @@ impl Peer {
                 BweKind::Twcc { estimate, .. } | BweKind::Remb { estimate, .. },
             ) => {
                 let bps = estimate.as_u64().min(self.video.max_bitrate_bps);
+                self.estimate_bps = bps;
                 if let Some(restart_bps) = self.guard.estimated(now, bps) {
                     self.rtc.bwe().reset(restart_bps.into());
                 }

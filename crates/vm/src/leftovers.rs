@@ -13,9 +13,10 @@ use crate::SESSION_ENV;
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
-/// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id.
+/// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id; `kept` is
+/// what is meant to outlive it, its logs.
 #[must_use]
-pub fn leftovers(session: SessionId, folders: &[PathBuf]) -> Vec<Leftover> {
+pub fn leftovers(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let id = session.to_string();
     let mut found: Vec<Leftover> = processes(session)
         .into_iter()
@@ -29,6 +30,8 @@ pub fn leftovers(session: SessionId, folders: &[PathBuf]) -> Vec<Leftover> {
     for folder in folders {
         entries_named(folder, &id, 2, "file", &mut found);
     }
+    let kept = kept.display().to_string();
+    found.retain(|leftover| leftover.what != kept);
     found
 }
 
@@ -95,13 +98,13 @@ mod tests {
         let session = SessionId::generate();
         let mut child =
             Command::new("sleep").arg("1000").env(SESSION_ENV, session.to_string()).spawn().unwrap();
-        let found = leftovers(session, &[]);
+        let found = leftovers(session, &[], Path::new("/nowhere"));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].what.ends_with(": sleep 1000 "), "{found:?}");
         let waited = std::thread::spawn(move || child.wait().unwrap());
         reap(session);
         waited.join().unwrap();
-        assert_eq!(leftovers(session, &[]), []);
+        assert_eq!(leftovers(session, &[], Path::new("/nowhere")), []);
     }
 
     #[test]
@@ -109,7 +112,9 @@ mod tests {
         let session = SessionId::generate();
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(session.to_string())).unwrap();
-        let found = leftovers(session, &[folder.path().to_path_buf()]);
+        let found = leftovers(session, &[folder.path().to_path_buf()], Path::new("/nowhere"));
         assert_eq!(found.iter().map(|l| l.kind.as_str()).collect::<Vec<_>>(), ["file"]);
+        let kept = folder.path().join(session.to_string());
+        assert_eq!(leftovers(session, &[folder.path().to_path_buf()], &kept), []);
     }
 }

@@ -17,9 +17,8 @@ export function introScreen(session: SessionView, onContinue: () => void): Intro
   const root = element('main', { class: 'card intro', 'aria-labelledby': 'intro-title' },
     element('div', { class: 'brand' }, mark(), 'Anteroom'),
     element('h1', { id: 'intro-title' }, `Sign in to ${session.provider.name}`),
-    element('p', { class: 'lead' }, session.viewer.first
-      ? 'You sign in on a disposable computer that was made for this one sign-in. Before you type anything:'
-      : 'Welcome back. Your disposable computer is still here. Before you go on typing:'),
+    element('p', { class: 'lead' },
+      'You sign in on a disposable computer that was made for this one sign-in. Before you type anything:'),
     ...warnings(session),
     element('dl', { class: 'facts' }, ...facts(session).flatMap(([name, term, text]) => [
       element('dt', {}, icon(name), term),

@@ -63,8 +63,9 @@ impl Controller {
         let vault = Vault::open(&settings.state_dir.join("vault/identity.txt"), store.has_credentials_of_vault().await?)?;
         let door = FrontDoor::open(settings.media_listen)?;
         let origin = settings.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
-        let folders = vec![settings.state_dir.join("rooms"), PathBuf::from("/tmp"), PathBuf::from("/run")];
-        let around = Arc::new(Surroundings { store: store.clone(), door, folders });
+        let folders = vec![settings.state_dir.clone(), PathBuf::from("/tmp"), PathBuf::from("/run")];
+        let logs = settings.state_dir.join("logs");
+        let around = Arc::new(Surroundings { store: store.clone(), door, folders, logs });
         let controller = Arc::new(Self {
             settings,
             origin: origin.trim_end_matches('/').to_owned(),

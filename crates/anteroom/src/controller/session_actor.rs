@@ -28,6 +28,8 @@ pub struct Surroundings {
     pub door: FrontDoor,
     /// Folders that a session's files may be in, to look for leftovers.
     pub folders: Vec<PathBuf>,
+    /// Folder of the sessions' logs, which stay.
+    pub logs: PathBuf,
 }
 
 /// What is needed to start the runner; a session found by reconciliation has none.
@@ -198,7 +200,7 @@ impl Actor {
                         self.record.id(),
                         self.current_runner(),
                         self.plan.as_ref().map(|plan| plan.config.driver.clone()),
-                        self.around.folders.clone(),
+                        self.around.clone(),
                     );
                     let events = self.events.clone();
                     tokio::spawn(async move {
@@ -243,7 +245,7 @@ async fn demolish(
     session: SessionId,
     runner: Option<Runner>,
     driver: Option<DriverConfig>,
-    folders: Vec<PathBuf>,
+    around: Arc<Surroundings>,
 ) -> Vec<anteroom_session::Leftover> {
     if let Some(runner) = runner {
         runner.end().await;
@@ -253,10 +255,7 @@ async fn demolish(
         if let Some(DriverConfig::Host { runtime_dir, .. }) = driver {
             let _ = std::fs::remove_dir_all(runtime_dir);
         }
-        for folder in &folders {
-            let _ = std::fs::remove_dir_all(folder.join(session.to_string()));
-        }
-        anteroom_vm::leftovers(session, &folders)
+        anteroom_vm::leftovers(session, &around.folders, &around.logs.join(session.to_string()))
     });
     looked.await.unwrap_or_default()
 }

@@ -13,7 +13,7 @@ use super::guest::link_failed;
 use crate::runner_protocol::{RunnerConfig, datagram};
 
 /// Bits a second of video: where congestion control starts, and its bound.
-const START_BITRATE: u64 = 2_500_000;
+const START_BITRATE: u64 = 8_000_000;
 const MAX_BITRATE: u64 = 12_000_000;
 
 /// Opens the frame and input streams and starts serving viewers.
