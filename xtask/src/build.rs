@@ -26,7 +26,15 @@ fn agent() -> Result<()> {
     shell::run(
         cargo()
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .args(["build", "--quiet", "--locked", "--profile", "guest", "--package", "anteroom-agent"])
+            .args([
+                "build",
+                "--quiet",
+                "--locked",
+                "--profile",
+                "guest",
+                "--package",
+                "anteroom-agent",
+            ])
             .args(["--target", GUEST_TARGET, "--target-dir", "target/guest"]),
     )
 }
@@ -52,7 +60,8 @@ fn host() -> Result<PathBuf> {
 
 /// `npm ci`, once for each lock file.
 pub fn install_node_packages(folder: &Path) -> Result<()> {
-    let lock = fs::read(folder.join("package-lock.json")).context("reading package-lock.json failed")?;
+    let lock =
+        fs::read(folder.join("package-lock.json")).context("reading package-lock.json failed")?;
     let digest = hex::encode(Sha256::digest(lock));
     let stamp = folder.join("node_modules/.installed-from");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == digest) {
@@ -78,9 +87,12 @@ pub fn cargo() -> Command {
 
 /// One hash over the files that git knows in a folder, as they are now.
 fn digest_of_tracked(folder: &Path) -> Result<String> {
-    let list = shell::output(
-        Command::new("git").current_dir(folder).args(["ls-files", "--cached", "--others", "--exclude-standard"]),
-    )?;
+    let list = shell::output(Command::new("git").current_dir(folder).args([
+        "ls-files",
+        "--cached",
+        "--others",
+        "--exclude-standard",
+    ]))?;
     let mut hash = Sha256::new();
     for name in list.lines() {
         hash.update(name.as_bytes());

@@ -38,8 +38,11 @@ const NEEDED: [Needed; 13] = [
 /// Installs what is missing as root; otherwise fails with the command that does.
 pub fn prepare() -> Result<()> {
     check_node()?;
-    let mut missing: Vec<&str> =
-        NEEDED.iter().filter(|needed| !needed.sign.is_there()).map(|needed| needed.package).collect();
+    let mut missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|needed| !needed.sign.is_there())
+        .map(|needed| needed.package)
+        .collect();
     missing.dedup();
     if missing.is_empty() {
         return Ok(());
@@ -65,9 +68,10 @@ impl Sign {
     fn is_there(&self) -> bool {
         match self {
             Self::Program(name) => shell::has(name),
-            Self::PkgConfig(name) => {
-                Command::new("pkg-config").args(["--exists", name]).status().is_ok_and(|s| s.success())
-            }
+            Self::PkgConfig(name) => Command::new("pkg-config")
+                .args(["--exists", name])
+                .status()
+                .is_ok_and(|s| s.success()),
         }
     }
 }
@@ -76,7 +80,8 @@ impl Sign {
 fn check_node() -> Result<()> {
     let version = shell::output(Command::new("node").arg("--version"))
         .context("Node.js is missing; install version 20 or newer from https://nodejs.org")?;
-    let major: u32 = version.trim().trim_start_matches('v').split('.').next().unwrap_or("").parse().unwrap_or(0);
+    let major: u32 =
+        version.trim().trim_start_matches('v').split('.').next().unwrap_or("").parse().unwrap_or(0);
     if major < 20 {
         bail!("Node.js is {}, at least v20 is needed: https://nodejs.org", version.trim());
     }

@@ -24,10 +24,16 @@ pub fn run(command: &mut Command) -> Result<()> {
 /// Runs to the end and returns its standard output; its standard error is part of a failure.
 pub fn output(command: &mut Command) -> Result<String> {
     let shown = show(command);
-    let output =
-        command.stdin(Stdio::null()).output().with_context(|| format!("starting `{shown}` failed"))?;
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting `{shown}` failed"))?;
     if !output.status.success() {
-        bail!("`{shown}` failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "`{shown}` failed ({}): {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -28,16 +28,25 @@ pub fn run(options: &Options) -> Result<()> {
     }
     shell::run(build::npm(&root.join("viewer")).args(["run", "--silent", "lint"]))?;
     shell::run(build::cargo().args(["fmt", "--all", "--check"]))?;
-    shell::run(
-        build::cargo()
-            .args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    )?;
+    shell::run(build::cargo().args([
+        "clippy",
+        "--quiet",
+        "--locked",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
     shell::run(nextest()?.args(&options.nextest))
 }
 
 /// nextest, installed when it is missing.
 fn nextest() -> Result<Command> {
-    let there = Command::new("cargo").args(["nextest", "--version"]).output().is_ok_and(|o| o.status.success());
+    let there = Command::new("cargo")
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|o| o.status.success());
     if !there {
         eprintln!("Installing cargo-nextest (once, some minutes) …");
         shell::run(build::cargo().args(["install", "--quiet", "--locked", "cargo-nextest"]))?;

@@ -12,7 +12,8 @@ use crate::report::Reporter;
 
 /// Starts the proxy; connections to the returned address leave through the host's egress gate.
 pub async fn start(opener: Opener, reporter: Reporter) -> Result<SocketAddr> {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("opening the proxy's port failed")?;
+    let listener =
+        TcpListener::bind(("127.0.0.1", 0)).await.context("opening the proxy's port failed")?;
     let address = listener.local_addr()?;
     tokio::task::spawn_local(async move {
         loop {
@@ -22,7 +23,11 @@ pub async fn start(opener: Opener, reporter: Reporter) -> Result<SocketAddr> {
                 }
                 Err(error) => {
                     // Out of descriptors: wait for some to be closed rather than spin.
-                    reporter.log("agent", LogStream::Stderr, &format!("the proxy could not accept: {error}"));
+                    reporter.log(
+                        "agent",
+                        LogStream::Stderr,
+                        &format!("the proxy could not accept: {error}"),
+                    );
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                 }
             }
@@ -37,7 +42,11 @@ async fn carry(mut connection: TcpStream, opener: Opener, reporter: Reporter) {
     let mut stream = match opener.open(StreamKind::Egress).await {
         Ok(stream) => stream,
         Err(error) => {
-            reporter.log("agent", LogStream::Stderr, &format!("a connection could not leave: {error}"));
+            reporter.log(
+                "agent",
+                LogStream::Stderr,
+                &format!("a connection could not leave: {error}"),
+            );
             return;
         }
     };

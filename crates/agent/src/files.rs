@@ -25,7 +25,11 @@ pub async fn receive(stream: &mut LinkStream, room: &Room) -> Result<(), LinkErr
 }
 
 async fn take(stream: &mut LinkStream, header: &FileHeader, room: &Room) -> Result<String> {
-    ensure!(header.size <= MAX_INJECTED_FILE, "it has {} bytes, at most {MAX_INJECTED_FILE} are taken", header.size);
+    ensure!(
+        header.size <= MAX_INJECTED_FILE,
+        "it has {} bytes, at most {MAX_INJECTED_FILE} are taken",
+        header.size
+    );
     ensure!(header.mode <= 0o777, "its mode is {:o}, at most 777 is taken", header.mode);
     let mut content = vec![0; usize::try_from(header.size)?];
     stream.read_exact(&mut content).await.context("its bytes did not come")?;

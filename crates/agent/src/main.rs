@@ -65,7 +65,9 @@ fn run_on_host(arguments: impl Iterator<Item = String>) -> Result<()> {
         ["--host-driver", "--link-fd", number] => {
             number.parse::<RawFd>().context("--link-fd takes the number of an open socket")?
         }
-        _ => bail!("this program is PID 1 of an Anteroom guest; it is started by `anteroom`, not by hand"),
+        _ => bail!(
+            "this program is PID 1 of an Anteroom guest; it is started by `anteroom`, not by hand"
+        ),
     };
     nix::sys::prctl::set_child_subreaper(true).context("becoming the subreaper failed")?;
     let room = Room::host()?;

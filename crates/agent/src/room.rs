@@ -46,9 +46,11 @@ impl Room {
         let folder = PathBuf::from(
             std::env::var_os("ANTEROOM_RUNTIME_DIR").context("ANTEROOM_RUNTIME_DIR is not set")?,
         );
-        let room = Self { kind: RoomKind::Host, home: folder.join("home"), runtime: folder.join("run") };
+        let room =
+            Self { kind: RoomKind::Host, home: folder.join("home"), runtime: folder.join("run") };
         for path in [&room.home, &room.runtime] {
-            std::fs::create_dir_all(path).with_context(|| format!("creating {} failed", path.display()))?;
+            std::fs::create_dir_all(path)
+                .with_context(|| format!("creating {} failed", path.display()))?;
         }
         let agent = std::env::current_exe().context("finding the agent's own path failed")?;
         std::fs::copy(&agent, room.agent()).context("copying the agent into its room failed")?;
@@ -118,7 +120,8 @@ impl Room {
 
     fn place_openers(&self) -> Result<()> {
         let folder = self.openers();
-        std::fs::create_dir_all(&folder).with_context(|| format!("creating {} failed", folder.display()))?;
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("creating {} failed", folder.display()))?;
         for name in crate::login::opener::NAMES {
             let link = folder.join(name);
             std::os::unix::fs::symlink(self.agent(), &link)

@@ -17,7 +17,10 @@ struct Providers;
 /// # Errors
 /// When the build had none.
 pub fn agent() -> anyhow::Result<&'static [u8]> {
-    anyhow::ensure!(!AGENT.is_empty(), "this build carries no guest agent; build with `cargo xtask build`");
+    anyhow::ensure!(
+        !AGENT.is_empty(),
+        "this build carries no guest agent; build with `cargo xtask build`"
+    );
     Ok(AGENT)
 }
 

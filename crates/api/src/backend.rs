@@ -24,13 +24,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether this cookie was given for this session.
     fn is_viewer(&self, session: SessionId, secret: &str) -> impl Future<Output = bool> + Send;
     /// Starts a sign-in.
-    fn start(&self, request: StartRequest) -> impl Future<Output = Result<StartAnswer, Problem>> + Send;
+    fn start(
+        &self,
+        request: StartRequest,
+    ) -> impl Future<Output = Result<StartAnswer, Problem>> + Send;
     /// Every session, newest first.
     fn sessions(&self) -> impl Future<Output = Result<Vec<SessionSummary>, Problem>> + Send;
     /// One session.
     fn session(&self, id: SessionId) -> impl Future<Output = Result<SessionView, Problem>> + Send;
     /// One session now and on each change.
-    fn watch(&self, id: SessionId) -> impl Future<Output = Result<watch::Receiver<SessionView>, Problem>> + Send;
+    fn watch(
+        &self,
+        id: SessionId,
+    ) -> impl Future<Output = Result<watch::Receiver<SessionView>, Problem>> + Send;
     /// The session as its viewer may see it.
     fn viewer_view(&self, session: &SessionView) -> ViewerView;
     /// Ends a session; one that has ended is fine.
@@ -44,11 +50,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Console and service logs, as text.
     fn logs(&self, id: SessionId) -> impl Future<Output = Result<String, Problem>> + Send;
     /// Answers a viewer's WebRTC offer.
-    fn offer(&self, id: SessionId, sdp: String) -> impl Future<Output = Result<String, Problem>> + Send;
+    fn offer(
+        &self,
+        id: SessionId,
+        sdp: String,
+    ) -> impl Future<Output = Result<String, Problem>> + Send;
     /// A new one-use viewer link.
     fn viewer_link(&self, id: SessionId) -> impl Future<Output = Result<String, Problem>> + Send;
     /// Exchanges a one-use secret for a viewer's access.
-    fn exchange(&self, id: SessionId, secret: &str) -> impl Future<Output = Result<ViewerAccess, Problem>> + Send;
+    fn exchange(
+        &self,
+        id: SessionId,
+        secret: &str,
+    ) -> impl Future<Output = Result<ViewerAccess, Problem>> + Send;
     /// Whether the controller can work.
     fn health(&self) -> impl Future<Output = Health> + Send;
     /// A file of the viewer by its path (`index.html`, `assets/…`), and its media type.

@@ -35,7 +35,8 @@ impl AllowedHosts {
     }
 
     fn check(&self, method: &Method, headers: &HeaderMap) -> Result<(), Problem> {
-        let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+        let text =
+            |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
         let host = text(header::HOST).unwrap_or_default().to_ascii_lowercase();
         // A page under another name that resolves to us (DNS rebinding) is a foreign page.
         if !self.authorities.contains(&host) {
@@ -45,11 +46,22 @@ impl AllowedHosts {
         let changes = !matches!(*method, Method::GET | Method::HEAD);
         match text(header::ORIGIN) {
             Some(origin) if !self.origins.contains(&origin.to_ascii_lowercase()) => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", "pages of other origins may not call this"))
+                Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "foreign_origin",
+                    "pages of other origins may not call this",
+                ))
             }
             // A browser always sends it when it changes something; whoever has only a cookie is one.
-            None if changes && headers.contains_key(header::COOKIE) && !headers.contains_key(header::AUTHORIZATION) => {
-                Err(Problem::new(StatusCode::FORBIDDEN, "foreign_origin", "a request by cookie needs an Origin header"))
+            None if changes
+                && headers.contains_key(header::COOKIE)
+                && !headers.contains_key(header::AUTHORIZATION) =>
+            {
+                Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "foreign_origin",
+                    "a request by cookie needs an Origin header",
+                ))
             }
             _ => Ok(()),
         }
@@ -57,7 +69,11 @@ impl AllowedHosts {
 }
 
 /// Refuses foreign hosts and origins before anything else is looked at.
-pub(crate) async fn refuse_foreign_pages(hosts: Arc<AllowedHosts>, request: Request, next: Next) -> Response {
+pub(crate) async fn refuse_foreign_pages(
+    hosts: Arc<AllowedHosts>,
+    request: Request,
+    next: Next,
+) -> Response {
     match hosts.check(request.method(), request.headers()) {
         Ok(()) => next.run(request).await,
         Err(problem) => problem.into_response(),
@@ -104,7 +120,10 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<HeaderMap>()
     }
 
     #[test]
@@ -117,7 +136,10 @@ mod tests {
         assert_eq!(check(Method::GET, &[host]), Ok(()));
         assert_eq!(check(Method::POST, &[host, ("origin", "http://127.0.0.1:7070")]), Ok(()));
         assert_eq!(check(Method::POST, &[host, ("authorization", "Bearer x")]), Ok(()));
-        assert_eq!(check(Method::POST, &[host, ("origin", "https://evil.test")]), Err("foreign_origin"));
+        assert_eq!(
+            check(Method::POST, &[host, ("origin", "https://evil.test")]),
+            Err("foreign_origin")
+        );
         assert_eq!(check(Method::POST, &[host, ("origin", "null")]), Err("foreign_origin"));
         assert_eq!(check(Method::POST, &[host, ("cookie", "a=b")]), Err("foreign_origin"));
         assert_eq!(check(Method::GET, &[("host", "evil.test")]), Err("unknown_host"));

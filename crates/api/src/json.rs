@@ -25,6 +25,7 @@ pub(crate) async fn read<T: DeserializeOwned>(body: Body, limit: usize) -> Resul
             Problem::bad_request("the request's body did not arrive whole")
         }
     })?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Problem::bad_request(format!("the request's body is not what this route takes: {error}")))
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Problem::bad_request(format!("the request's body is not what this route takes: {error}"))
+    })
 }

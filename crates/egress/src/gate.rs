@@ -140,7 +140,11 @@ impl<R: Resolve> Gate<R> {
 
     async fn connect(&self, request: &ProxyRequest) -> Result<TcpStream, Refusal> {
         let ProxyRequest { host, port, .. } = request;
-        let failed = |detail: String| Refusal { verdict: EgressVerdict::Failed, status: "502 Bad Gateway", detail };
+        let failed = |detail: String| Refusal {
+            verdict: EgressVerdict::Failed,
+            status: "502 Bad Gateway",
+            detail,
+        };
         let addresses = match self.policy.decide(host, *port) {
             Decision::Refused => {
                 return Err(Refusal {
@@ -153,7 +157,8 @@ impl<R: Resolve> Gate<R> {
             Decision::Resolve => {
                 let found = timeout(RESOLVE, self.resolver.resolve(host, *port)).await;
                 let found = found.map_err(|_| failed(format!("resolving {host} took too long")))?;
-                let found = found.map_err(|error| failed(format!("resolving {host} failed: {error}")))?;
+                let found =
+                    found.map_err(|error| failed(format!("resolving {host} failed: {error}")))?;
                 check_all(&found)?;
                 found
             }
@@ -188,8 +193,14 @@ fn check_all(addresses: &[SocketAddr]) -> Result<(), Refusal> {
 }
 
 /// The request, and what came behind its head.
-async fn read_request<S: AsyncRead + Unpin>(guest: &mut S) -> Result<(ProxyRequest, Vec<u8>), Refusal> {
-    let bad = |status, detail: String| Refusal { verdict: EgressVerdict::RefusedByPolicy, status, detail };
+async fn read_request<S: AsyncRead + Unpin>(
+    guest: &mut S,
+) -> Result<(ProxyRequest, Vec<u8>), Refusal> {
+    let bad = |status, detail: String| Refusal {
+        verdict: EgressVerdict::RefusedByPolicy,
+        status,
+        detail,
+    };
     let mut bytes = Vec::with_capacity(1024);
     let head = async {
         loop {
@@ -197,18 +208,24 @@ async fn read_request<S: AsyncRead + Unpin>(guest: &mut S) -> Result<(ProxyReque
                 return Ok(end);
             }
             if bytes.len() >= MAX_HEAD {
-                return Err(bad("431 Request Header Fields Too Large", "the request's head is too long".to_owned()));
+                return Err(bad(
+                    "431 Request Header Fields Too Large",
+                    "the request's head is too long".to_owned(),
+                ));
             }
             let room = MAX_HEAD - bytes.len();
             let read = (&mut *guest).take(room as u64).read_buf(&mut bytes).await;
             if !matches!(read, Ok(1..)) {
-                return Err(bad("400 Bad Request", "the connection ended within the request's head".to_owned()));
+                return Err(bad(
+                    "400 Bad Request",
+                    "the connection ended within the request's head".to_owned(),
+                ));
             }
         }
     };
-    let end = timeout(HEAD, head)
-        .await
-        .map_err(|_| bad("408 Request Timeout", "the request's head did not come within 30 s".to_owned()))??;
+    let end = timeout(HEAD, head).await.map_err(|_| {
+        bad("408 Request Timeout", "the request's head did not come within 30 s".to_owned())
+    })??;
     let rest = bytes.split_off(end);
     let request = parse(&bytes).map_err(|detail| bad("400 Bad Request", detail))?;
     Ok((request, rest))

@@ -57,7 +57,8 @@ impl Policy {
         let map = map
             .iter()
             .map(|mapping| {
-                let host = normalise_host(&mapping.host).ok_or_else(|| InvalidPattern(mapping.host.clone()))?;
+                let host = normalise_host(&mapping.host)
+                    .ok_or_else(|| InvalidPattern(mapping.host.clone()))?;
                 Ok(Mapping { host, ..*mapping })
             })
             .collect::<Result<_, InvalidPattern>>()?;
@@ -158,7 +159,8 @@ mod tests {
 
     #[test]
     fn a_mapping_leads_only_where_the_list_allows() {
-        let mapping = Mapping { host: "A.test".into(), port: 443, to: "127.0.0.1:9".parse().unwrap() };
+        let mapping =
+            Mapping { host: "A.test".into(), port: 443, to: "127.0.0.1:9".parse().unwrap() };
         let with = Policy::new(&["a.test".into()], std::slice::from_ref(&mapping)).unwrap();
         assert_eq!(with.decide("a.test", 443), Decision::Mapped(mapping.to));
         assert_eq!(with.decide("a.test", 80), Decision::Resolve);

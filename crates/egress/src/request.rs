@@ -46,7 +46,9 @@ pub(crate) fn parse(head: &[u8]) -> Result<ProxyRequest, String> {
     let mut request = httparse::Request::new(&mut headers);
     match request.parse(head) {
         Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) => return Err("the request's head is not complete".to_owned()),
+        Ok(httparse::Status::Partial) => {
+            return Err("the request's head is not complete".to_owned());
+        }
         Err(error) => return Err(format!("the request is no HTTP: {error}")),
     }
     let method = request.method.unwrap_or_default();
@@ -71,10 +73,20 @@ pub(crate) fn parse(head: &[u8]) -> Result<ProxyRequest, String> {
 fn rewritten(method: &str, url: &Url, headers: &[httparse::Header<'_>]) -> Vec<u8> {
     let target = &url[url::Position::BeforePath..url::Position::AfterQuery];
     let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
-    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n").into_bytes();
+    let mut head =
+        format!("{method} {target} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n")
+            .into_bytes();
     for header in headers {
         // Those of one hop (RFC 9110, 7.6.1), and what was just written.
-        let dropped = ["host", "connection", "proxy-connection", "proxy-authorization", "keep-alive", "upgrade", "te"];
+        let dropped = [
+            "host",
+            "connection",
+            "proxy-connection",
+            "proxy-authorization",
+            "keep-alive",
+            "upgrade",
+            "te",
+        ];
         if !dropped.iter().any(|name| header.name.eq_ignore_ascii_case(name)) {
             head.extend_from_slice(header.name.as_bytes());
             head.extend_from_slice(b": ");
@@ -94,8 +106,12 @@ mod tests {
 
     #[test]
     fn a_tunnel_names_host_and_port() {
-        let request = parse(b"CONNECT Example.com:443 HTTP/1.1\r\nHost: other.test\r\n\r\n").unwrap();
-        assert_eq!((request.host.as_str(), request.port, request.form), ("example.com", 443, Form::Tunnel));
+        let request =
+            parse(b"CONNECT Example.com:443 HTTP/1.1\r\nHost: other.test\r\n\r\n").unwrap();
+        assert_eq!(
+            (request.host.as_str(), request.port, request.form),
+            ("example.com", 443, Form::Tunnel)
+        );
         assert!(parse(b"CONNECT example.com HTTP/1.1\r\n\r\n").is_err());
     }
 

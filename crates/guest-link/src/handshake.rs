@@ -19,7 +19,11 @@ const PREAMBLE_SECONDS: u64 = 30;
 ///
 /// # Errors
 /// When the stream fails, the guest speaks another version, or nothing comes in time.
-pub async fn start_handshake<S>(stream: &mut S, nonce: [u8; 16], deadline: Duration) -> Result<(), LinkError>
+pub async fn start_handshake<S>(
+    stream: &mut S,
+    nonce: [u8; 16],
+    deadline: Duration,
+) -> Result<(), LinkError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

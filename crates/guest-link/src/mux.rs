@@ -51,7 +51,10 @@ pub struct Incoming(mpsc::Receiver<LinkStream>);
 
 /// Starts the multiplexer on a stream whose handshake is done. The future moves the bytes and ends
 /// with the link; it must be polled for anything to happen.
-pub fn connect<S>(stream: S, side: Side) -> (Opener, Incoming, impl Future<Output = Result<(), LinkError>>)
+pub fn connect<S>(
+    stream: S,
+    side: Side,
+) -> (Opener, Incoming, impl Future<Output = Result<(), LinkError>>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -98,7 +101,8 @@ impl Incoming {
 /// When the stream fails, the kind is unknown or does not come within 30 s.
 pub async fn read_kind(stream: &mut LinkStream) -> Result<StreamKind, LinkError> {
     let silent = |_| LinkError::Silent { what: "a stream", seconds: KIND_SECONDS };
-    let byte = timeout(Duration::from_secs(KIND_SECONDS), stream.read_u8()).await.map_err(silent)??;
+    let byte =
+        timeout(Duration::from_secs(KIND_SECONDS), stream.read_u8()).await.map_err(silent)??;
     Ok(StreamKind::try_from(byte)?)
 }
 

@@ -81,7 +81,9 @@ pub enum FrameError {
     #[error("frame request {0} is not known")]
     UnknownRequest(u8),
     /// The screen is empty or too large.
-    #[error("a frame of a screen of {width}x{height} pixels was announced, at most {MAX_EDGE}x{MAX_EDGE} are taken")]
+    #[error(
+        "a frame of a screen of {width}x{height} pixels was announced, at most {MAX_EDGE}x{MAX_EDGE} are taken"
+    )]
     Screen {
         /// Announced width.
         width: u16,

@@ -134,7 +134,10 @@ mod tests {
             serde_json::from_str(r#"{"type":"key","code":"KeyA","pressed":true}"#).unwrap();
         let InputEvent::Key { code, pressed: true } = event else { panic!("{event:?}") };
         assert_eq!(code.evdev(), 30);
-        assert!(serde_json::from_str::<InputEvent>(r#"{"type":"key","code":"Nope","pressed":true}"#).is_err());
+        assert!(
+            serde_json::from_str::<InputEvent>(r#"{"type":"key","code":"Nope","pressed":true}"#)
+                .is_err()
+        );
         assert_eq!(
             serde_json::from_str::<InputEvent>(r#"{"type":"release_all"}"#).unwrap(),
             InputEvent::ReleaseAll {}

@@ -25,7 +25,7 @@ pub use control::{
     HostMessage, LogStream, ProcessExit, ScreenSize, ServiceEvent, StreamKind, UnknownStreamKind,
 };
 pub use keys::PhysicalKey;
-pub use preamble::{Preamble, PreambleError, PREAMBLE_LEN};
+pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.

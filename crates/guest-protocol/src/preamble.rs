@@ -23,7 +23,9 @@ pub enum PreambleError {
     #[error("the other side does not speak Anteroom's guest protocol")]
     NotAnteroom,
     /// Another version.
-    #[error("the other side speaks version {theirs} of the guest protocol, this side {PROTOCOL_VERSION}; rebuild with `cargo xtask build`, which builds both from one tree")]
+    #[error(
+        "the other side speaks version {theirs} of the guest protocol, this side {PROTOCOL_VERSION}; rebuild with `cargo xtask build`, which builds both from one tree"
+    )]
     Version {
         /// The other side's version.
         theirs: u16,

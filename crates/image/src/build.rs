@@ -160,9 +160,11 @@ pub fn build(
         .tempdir_in(&parent)
         .map_err(system(format!("creating a folder in {}", parent.display())))?;
     let log = parent.join(format!("{digest}.build.log"));
-    let job = Job { recipe, digest: &digest, folder: temporary.path(), log: &log, progress, cancel };
+    let job =
+        Job { recipe, digest: &digest, folder: temporary.path(), log: &log, progress, cancel };
     let manifest = job.run()?;
-    publish(temporary.path(), &dir).map_err(system(format!("moving the image to {}", dir.display())))?;
+    publish(temporary.path(), &dir)
+        .map_err(system(format!("moving the image to {}", dir.display())))?;
     Ok(Built { dir, manifest, cached: false })
 }
 
@@ -173,7 +175,8 @@ fn existing(dir: &Path) -> Option<Manifest> {
 fn lock(parent: &Path, name: &str) -> Result<Flock<File>, BuildError> {
     let path = parent.join(".lock");
     let file = File::create(&path).map_err(system(format!("creating {}", path.display())))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| BuildError::Busy { name: name.to_owned() })
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|_| BuildError::Busy { name: name.to_owned() })
 }
 
 /// Removes what a killed build left. The lock is held, so none of it is in use.
@@ -217,7 +220,10 @@ impl Job<'_> {
     fn run(&self) -> Result<Manifest, BuildError> {
         let mut build_ms = BTreeMap::new();
         let mut timed = |step: BuildStep, started: Instant| {
-            build_ms.insert(step.name().to_owned(), u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX));
+            build_ms.insert(
+                step.name().to_owned(),
+                u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            );
         };
         // On the same disk, since the tree is large; removed before the image appears.
         let work = tempfile::Builder::new()
@@ -240,7 +246,8 @@ impl Job<'_> {
         let release = self.make_kernel(work.path())?;
         timed(BuildStep::Kernel, started);
 
-        let status = fs::read_to_string(work.path().join(debian::STATUS)).map_err(system("reading the package list"))?;
+        let status = fs::read_to_string(work.path().join(debian::STATUS))
+            .map_err(system("reading the package list"))?;
         tree.remove(self)?;
         work.close().map_err(system("removing the working folder"))?;
 
@@ -260,7 +267,9 @@ impl Job<'_> {
             files,
             packages: PackageRecord::from_dpkg_status(&status),
         };
-        let json = serde_json::to_vec_pretty(&manifest).map_err(io::Error::from).map_err(system("writing the manifest"))?;
+        let json = serde_json::to_vec_pretty(&manifest)
+            .map_err(io::Error::from)
+            .map_err(system("writing the manifest"))?;
         fs::write(self.folder.join(MANIFEST), json).map_err(system("writing the manifest"))?;
         self.progress.at(BuildStep::Manifest, 1.0, "done");
         Ok(manifest)
@@ -291,7 +300,8 @@ impl Job<'_> {
             .unwrap_or_else(|| package.join("lib/modules").join(&release));
         let initramfs = kernel::initramfs(&modules)?;
         for (name, content) in [(KERNEL, vmlinux), (MODULES, initramfs)] {
-            fs::write(self.folder.join(name), content).map_err(system(format!("writing {name}")))?;
+            fs::write(self.folder.join(name), content)
+                .map_err(system(format!("writing {name}")))?;
         }
         Ok(release)
     }

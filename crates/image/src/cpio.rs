@@ -37,7 +37,8 @@ impl Archive {
         let (links, major, minor) = (1, device.0, device.1);
         // inode, mode, uid, gid, nlink, mtime, filesize, devmajor, devminor, rdevmajor, rdevminor,
         // namesize, check
-        let fields = [self.entries, mode, 0, 0, links, 0, length, 0, 0, major, minor, name_length, 0];
+        let fields =
+            [self.entries, mode, 0, 0, links, 0, length, 0, 0, major, minor, name_length, 0];
         self.bytes.extend_from_slice(b"070701");
         for field in fields {
             self.bytes.extend_from_slice(format!("{field:08x}").as_bytes());
@@ -85,9 +86,15 @@ mod tests {
         archive.directory("lib");
         archive.file("lib/a.ko", 0o644, b"12345");
         let bytes = initramfs_with_agent(&[], b"agent");
-        for (bytes, names) in [(archive.finish(), "lib\nlib/a.ko\n"), (bytes, "dev\nproc\nsys\nnewroot\ndev/console\ninit\n")] {
-            let Ok(mut child) =
-                Command::new("cpio").args(["-it", "--quiet"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()
+        for (bytes, names) in [
+            (archive.finish(), "lib\nlib/a.ko\n"),
+            (bytes, "dev\nproc\nsys\nnewroot\ndev/console\ninit\n"),
+        ] {
+            let Ok(mut child) = Command::new("cpio")
+                .args(["-it", "--quiet"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
             else {
                 // Not on every machine; the real boot in the end-to-end tests reads it too.
                 return;

@@ -12,8 +12,16 @@ const MAX_KERNEL: u64 = 512 * 1024 * 1024;
 
 /// What a guest drives; names as in module files with `_` for `-`. Those built in are not found and
 /// passed over, but for the last check: the root's file system and the link must be there.
-const WANTED: [&str; 8] =
-    ["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "erofs", "overlay", "dummy"];
+const WANTED: [&str; 8] = [
+    "virtio_mmio",
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_console",
+    "virtio_rng",
+    "erofs",
+    "overlay",
+    "dummy",
+];
 
 /// A kernel package that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -60,7 +68,8 @@ pub(crate) fn vmlinux(bz_image: &[u8]) -> Result<Vec<u8>, KernelError> {
         None => return Err(KernelError::NotBzImage),
     };
     let start = (setup_sectors + 1) * 512 + u32_at(0x248)?;
-    let payload = bz_image.get(start..start.saturating_add(u32_at(0x24c)?)).ok_or(KernelError::NotBzImage)?;
+    let payload =
+        bz_image.get(start..start.saturating_add(u32_at(0x24c)?)).ok_or(KernelError::NotBzImage)?;
     let kernel = unpack(payload)?;
     if kernel.starts_with(b"\x7fELF") { Ok(kernel) } else { Err(KernelError::NotElf) }
 }
@@ -74,9 +83,13 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>, KernelError> {
         [0x28, 0xb5, 0x2f, 0xfd, ..] => ruzstd::decoding::StreamingDecoder::new(payload)
             .map_err(std::io::Error::other)
             .and_then(|decoder| decoder.take(MAX_KERNEL).read_to_end(&mut kernel)),
-        [0x1f, 0x8b, ..] => flate2::read::GzDecoder::new(payload).take(MAX_KERNEL).read_to_end(&mut kernel),
+        [0x1f, 0x8b, ..] => {
+            flate2::read::GzDecoder::new(payload).take(MAX_KERNEL).read_to_end(&mut kernel)
+        }
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            lzma_rs::xz_decompress(&mut &payload[..], &mut kernel).map_err(|e| std::io::Error::other(format!("{e:?}"))).map(|()| 0)
+            lzma_rs::xz_decompress(&mut &payload[..], &mut kernel)
+                .map_err(|e| std::io::Error::other(format!("{e:?}")))
+                .map(|()| 0)
         }
         other => {
             let mut start = [0; 6];
@@ -152,7 +165,9 @@ fn add(
 /// same, but a kernel package has none until depmod ran.
 fn dependencies(module: &[u8]) -> Vec<String> {
     const KEY: &[u8] = b"\0depends=";
-    let Some(start) = module.windows(KEY.len()).position(|window| window == KEY) else { return Vec::new() };
+    let Some(start) = module.windows(KEY.len()).position(|window| window == KEY) else {
+        return Vec::new();
+    };
     let list = module[start + KEY.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
     let list = String::from_utf8_lossy(list);
     list.split(',').filter(|name| !name.is_empty()).map(|name| name.replace('-', "_")).collect()
@@ -163,8 +178,8 @@ fn module_files(modules: &Path) -> Result<BTreeMap<String, PathBuf>, KernelError
     let mut files = BTreeMap::new();
     let mut folders = vec![modules.to_path_buf()];
     while let Some(folder) = folders.pop() {
-        let entries =
-            fs::read_dir(&folder).map_err(|source| KernelError::Read { path: folder.clone(), source })?;
+        let entries = fs::read_dir(&folder)
+            .map_err(|source| KernelError::Read { path: folder.clone(), source })?;
         for entry in entries.flatten() {
             let path = entry.path();
             let name = entry.file_name().to_string_lossy().into_owned();
@@ -180,7 +195,8 @@ fn module_files(modules: &Path) -> Result<BTreeMap<String, PathBuf>, KernelError
 
 /// Debian 13 compresses modules with xz; the guest's agent loads plain ones.
 fn read_module(path: &Path) -> Result<Vec<u8>, KernelError> {
-    let content = fs::read(path).map_err(|source| KernelError::Read { path: path.to_path_buf(), source })?;
+    let content =
+        fs::read(path).map_err(|source| KernelError::Read { path: path.to_path_buf(), source })?;
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("ko") => Ok(content),
         _ => unpack(&content),
@@ -216,7 +232,10 @@ mod tests {
         lz4.extend((kernel.len() as u32).to_le_bytes());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&kernel).unwrap();
-        let zstd = ruzstd::encoding::compress_to_vec(&kernel[..], ruzstd::encoding::CompressionLevel::Fastest);
+        let zstd = ruzstd::encoding::compress_to_vec(
+            &kernel[..],
+            ruzstd::encoding::CompressionLevel::Fastest,
+        );
         let mut xz = Vec::new();
         lzma_rs::xz_compress(&mut &kernel[..], &mut xz).unwrap();
         for payload in [lz4, gzip.finish().unwrap(), zstd, xz] {

@@ -58,7 +58,10 @@ impl PackageRecord {
             .split("\n\n")
             .filter_map(|stanza| {
                 let field = |name: &str| {
-                    stanza.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+                    stanza
+                        .lines()
+                        .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+                        .map(str::to_owned)
                 };
                 let installed = field("Status")?.ends_with(" installed");
                 installed.then_some(Self { name: field("Package")?, version: field("Version")? })

@@ -84,22 +84,32 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| RecipeError::Read { path: path.to_path_buf(), source })?;
-        let mut recipe: Self = toml::from_str(&text)
-            .map_err(|source| RecipeError::Syntax { path: path.to_path_buf(), source: Box::new(source) })?;
+        let mut recipe: Self = toml::from_str(&text).map_err(|source| RecipeError::Syntax {
+            path: path.to_path_buf(),
+            source: Box::new(source),
+        })?;
         recipe.folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
         let value = |problem: String| RecipeError::Value { path: path.to_path_buf(), problem };
         if !is_name(&recipe.name) {
-            return Err(value(format!("the name {:?} is not 1 to 64 of a-z, 0-9 and -", recipe.name)));
+            return Err(value(format!(
+                "the name {:?} is not 1 to 64 of a-z, 0-9 and -",
+                recipe.name
+            )));
         }
         // These become arguments of mmdebstrap and lines of shell hooks.
         let plain = |text: &str| {
-            text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._/:~".contains(&b)) && !text.starts_with('-')
+            text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._/:~".contains(&b))
+                && !text.starts_with('-')
         };
         let texts = recipe.packages.iter().chain(recipe.files.iter().map(|f| &f.path));
-        if let Some(bad) = texts.chain([&recipe.suite]).chain(&recipe.mirror).find(|text| !plain(text)) {
+        if let Some(bad) =
+            texts.chain([&recipe.suite]).chain(&recipe.mirror).find(|text| !plain(text))
+        {
             return Err(value(format!("{bad:?} holds characters that are not taken")));
         }
-        if let Some(bad) = recipe.files.iter().find(|f| !f.path.starts_with('/') || f.path.contains("..")) {
+        if let Some(bad) =
+            recipe.files.iter().find(|f| !f.path.starts_with('/') || f.path.contains(".."))
+        {
             return Err(value(format!("the path {:?} is not absolute", bad.path)));
         }
         Ok(recipe)
@@ -124,7 +134,8 @@ impl Recipe {
         hash.update(json);
         for file in &self.files {
             let path = self.source_of(file);
-            let content = std::fs::read(&path).map_err(|source| RecipeError::Read { path, source })?;
+            let content =
+                std::fs::read(&path).map_err(|source| RecipeError::Read { path, source })?;
             hash.update((content.len() as u64).to_be_bytes());
             hash.update(content);
         }
@@ -161,7 +172,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("f"), "1").unwrap();
         let text = "name='a'\nsuite='bookworm'\npackages=['x']\n[[files]]\nsource='f'\npath='/f'\n";
-        let digest = |text: &str| Recipe::read(&write(folder.path(), text)).unwrap().digest().unwrap();
+        let digest =
+            |text: &str| Recipe::read(&write(folder.path(), text)).unwrap().digest().unwrap();
         let first = digest(text);
         assert_eq!(first, digest(&format!("# a comment\n{text}")));
         assert_ne!(first, digest(&text.replace("'x'", "'y'")));
@@ -172,9 +184,12 @@ mod tests {
     #[test]
     fn what_could_break_out_of_an_argument_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, suite, package) in
-            [("../x", "bookworm", "x"), ("a", "book worm", "x"), ("a", "bookworm", "x;rm"), ("a", "bookworm", "-x")]
-        {
+        for (name, suite, package) in [
+            ("../x", "bookworm", "x"),
+            ("a", "book worm", "x"),
+            ("a", "bookworm", "x;rm"),
+            ("a", "bookworm", "-x"),
+        ] {
             let text = format!("name='{name}'\nsuite='{suite}'\npackages=['{package}']\n");
             assert!(Recipe::read(&write(folder.path(), &text)).is_err(), "{text}");
         }

@@ -112,9 +112,12 @@ impl Image {
     /// When a file is missing or changed; it is named.
     pub fn open(dir: &Path, cache_dir: &Path) -> Result<Self, ImageError> {
         let manifest = read_manifest(dir)?;
-        let stamps_path = cache_dir.join(format!("verified-{}-{}.json", manifest.name, manifest.recipe_digest));
-        let mut stamps: BTreeMap<String, Stamp> =
-            fs::read(&stamps_path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let stamps_path =
+            cache_dir.join(format!("verified-{}-{}.json", manifest.name, manifest.recipe_digest));
+        let mut stamps: BTreeMap<String, Stamp> = fs::read(&stamps_path)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         let mut hashed = false;
         for (name, record) in &manifest.files {
             hashed |= check(&dir.join(name), record, name, &mut stamps)?;
@@ -166,12 +169,20 @@ fn check(
     stamps: &mut BTreeMap<String, Stamp>,
 ) -> Result<bool, ImageError> {
     let unreadable = |source| ImageError::FileUnreadable { path: path.to_path_buf(), source };
-    let changed = |found: String, expected: String| ImageError::FileChanged { path: path.to_path_buf(), expected, found };
+    let changed = |found: String, expected: String| ImageError::FileChanged {
+        path: path.to_path_buf(),
+        expected,
+        found,
+    };
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if metadata.len() != record.bytes {
-        return Err(changed(format!("{} bytes", metadata.len()), format!("{} bytes", record.bytes)));
+        return Err(changed(
+            format!("{} bytes", metadata.len()),
+            format!("{} bytes", record.bytes),
+        ));
     }
-    let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+    let nanoseconds =
+        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
     let stamp = Stamp {
         inode: metadata.ino(),
         bytes: metadata.len(),
@@ -205,8 +216,8 @@ pub(crate) fn sha256_of(path: &Path) -> io::Result<String> {
 
 fn read_manifest(dir: &Path) -> Result<Manifest, ImageError> {
     let path = dir.join(MANIFEST);
-    let bytes =
-        fs::read(&path).map_err(|source| ImageError::FileUnreadable { path: path.clone(), source })?;
+    let bytes = fs::read(&path)
+        .map_err(|source| ImageError::FileUnreadable { path: path.clone(), source })?;
     serde_json::from_slice(&bytes).map_err(|source| ImageError::BadManifest { path, source })
 }
 
@@ -214,7 +225,9 @@ fn read_manifest(dir: &Path) -> Result<Manifest, ImageError> {
 #[must_use]
 pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
     let folders = |dir: &Path| {
-        let entries = fs::read_dir(dir).map(|entries| entries.flatten().collect::<Vec<_>>()).unwrap_or_default();
+        let entries = fs::read_dir(dir)
+            .map(|entries| entries.flatten().collect::<Vec<_>>())
+            .unwrap_or_default();
         entries.into_iter().map(|entry| entry.path()).collect::<Vec<_>>()
     };
     let mut images: Vec<ImageSummary> = folders(images_dir)
@@ -243,7 +256,10 @@ pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
 /// When there is none.
 pub fn find(images_dir: &Path, name: &str) -> Result<ImageSummary, ImageError> {
     let newest = list(images_dir).into_iter().rfind(|image| image.name == name);
-    newest.ok_or_else(|| ImageError::NoSuchImage { name: name.to_owned(), dir: images_dir.to_path_buf() })
+    newest.ok_or_else(|| ImageError::NoSuchImage {
+        name: name.to_owned(),
+        dir: images_dir.to_path_buf(),
+    })
 }
 
 /// Removes every image of that name, or the one of that digest; says what was removed.

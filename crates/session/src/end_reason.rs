@@ -194,24 +194,36 @@ impl fmt::Display for EndReason {
         match self {
             Self::Completed => f.write_str("signed in; the credential is sealed and stored"),
             Self::Cancelled { by: Actor::Caller } => f.write_str("cancelled through the API"),
-            Self::Cancelled { by: Actor::Person } => f.write_str("cancelled by the person in the viewer"),
-            Self::Cancelled { by: Actor::Operator } => f.write_str("cancelled: the controller was stopped"),
+            Self::Cancelled { by: Actor::Person } => {
+                f.write_str("cancelled by the person in the viewer")
+            }
+            Self::Cancelled { by: Actor::Operator } => {
+                f.write_str("cancelled: the controller was stopped")
+            }
             Self::TimedOut { during, ttl_seconds } => write!(
                 f,
                 "the session's {ttl_seconds} s were over while {}; start again, or ask for more with ttlSeconds",
                 during.replace('_', " ")
             ),
             Self::ImageRefused { cause } => write!(f, "the golden image cannot be used: {cause}"),
-            Self::VmNotStarted { cause } => write!(f, "the virtual machine could not be started: {cause}"),
+            Self::VmNotStarted { cause } => {
+                write!(f, "the virtual machine could not be started: {cause}")
+            }
             Self::VmExited { exit, console_tail } => {
                 write!(f, "the virtual machine ended by itself: its process {exit}")?;
                 last_line(f, "the console's last line", console_tail)
             }
             Self::AgentSilent { waited_ms, console_tail } => {
-                write!(f, "the agent in the virtual machine did not answer within {} s", waited_ms / 1000)?;
+                write!(
+                    f,
+                    "the agent in the virtual machine did not answer within {} s",
+                    waited_ms / 1000
+                )?;
                 last_line(f, "the console's last line", console_tail)
             }
-            Self::GuestLinkFailed { cause } => write!(f, "the link to the virtual machine failed: {cause}"),
+            Self::GuestLinkFailed { cause } => {
+                write!(f, "the link to the virtual machine failed: {cause}")
+            }
             Self::FileNotInjected { path, cause } => {
                 write!(f, "the file {path} could not be put into the virtual machine: {cause}")
             }
@@ -224,15 +236,25 @@ impl fmt::Display for EndReason {
                 last_line(f, "its last line", last_lines)
             }
             Self::NoSignInUrl { waited_ms, last_lines } => {
-                write!(f, "the command-line tool gave no sign-in address within {} s", waited_ms / 1000)?;
+                write!(
+                    f,
+                    "the command-line tool gave no sign-in address within {} s",
+                    waited_ms / 1000
+                )?;
                 last_line(f, "its last line", last_lines)
             }
             Self::CredentialRefused { cause } => write!(f, "the credential was refused: {cause}"),
             Self::CredentialNotStored { cause } => {
-                write!(f, "the sealed credential could not be stored: {cause}; nothing was kept, sign in again")
+                write!(
+                    f,
+                    "the sealed credential could not be stored: {cause}; nothing was kept, sign in again"
+                )
             }
             Self::RunnerDied { exit } => {
-                write!(f, "the session's runner process {exit}; the virtual machine was destroyed with it")
+                write!(
+                    f,
+                    "the session's runner process {exit}; the virtual machine was destroyed with it"
+                )
             }
             Self::ControllerStopped => {
                 f.write_str("the controller stopped while the session was running; start again")
@@ -257,7 +279,10 @@ mod tests {
         let reasons = [
             EndReason::Completed,
             EndReason::Cancelled { by: Actor::Person },
-            EndReason::VmExited { exit: ProcessExit::Signalled { signal: 9 }, console_tail: vec![] },
+            EndReason::VmExited {
+                exit: ProcessExit::Signalled { signal: 9 },
+                console_tail: vec![],
+            },
             EndReason::ControllerStopped,
         ];
         for reason in reasons {

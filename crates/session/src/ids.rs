@@ -150,7 +150,9 @@ pub enum InvalidId {
     #[error("a session id is a UUID in lower case, as POST /api/auth/start returned it")]
     Session,
     /// Not a provider id.
-    #[error("a provider id is 1 to 64 characters of a-z, 0-9, '_' and '-', starting with a letter or digit")]
+    #[error(
+        "a provider id is 1 to 64 characters of a-z, 0-9, '_' and '-', starting with a letter or digit"
+    )]
     Provider,
     /// Not a user id.
     #[error("a user id is 1 to 128 printable ASCII characters without space or '/'")]

@@ -21,4 +21,4 @@ pub use event::{Accelerator, EgressVerdict, Event, Observation};
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use machine::{Effect, Session, Terms};
 pub use state::{AwaitedSignIn, Leftover, Room, State, StateName};
-pub use timeline::{Timestamp, TimelineEntry};
+pub use timeline::{TimelineEntry, Timestamp};

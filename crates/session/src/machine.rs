@@ -73,7 +73,9 @@ impl Session {
 
 fn step(terms: &Terms, state: State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
     let state = match state {
-        State::Ended { reason, at, room } => return (after_end(reason, at, room, event, now), vec![]),
+        State::Ended { reason, at, room } => {
+            return (after_end(reason, at, room, event, now), vec![]);
+        }
         live => live,
     };
     match event {
@@ -162,7 +164,9 @@ fn end(reason: EndReason, at: Timestamp) -> (State, Vec<Effect>) {
 /// clean-up); only the report of the demolition is taken.
 fn after_end(reason: EndReason, at: Timestamp, room: Room, event: Event, now: Timestamp) -> State {
     let room = match (room, event) {
-        (Room::Demolishing, Event::Demolished { leftovers }) => Room::Demolished { at: now, leftovers },
+        (Room::Demolishing, Event::Demolished { leftovers }) => {
+            Room::Demolished { at: now, leftovers }
+        }
         (room, _) => room,
     };
     State::Ended { reason, at, room }

@@ -43,7 +43,9 @@ pub enum VaultError {
     #[error("the vault's identity {} is missing, and credentials sealed to it exist; restore it from your backup", .0.display())]
     Sealed(PathBuf),
     /// A caller's key is none.
-    #[error("the recipient is no age X25519 key: {0}; make one with `age-keygen` and send the line that starts with age1")]
+    #[error(
+        "the recipient is no age X25519 key: {0}; make one with `age-keygen` and send the line that starts with age1"
+    )]
     NotARecipient(&'static str),
     /// A guest sent something else than an age file.
     #[error("what the guest sealed is no age file of at most {MAX_SEALED} bytes")]
@@ -58,11 +60,14 @@ impl Vault {
     pub fn open(path: &Path, holds_credentials: bool) -> Result<Self, VaultError> {
         let failed = |source| VaultError::Identity { path: path.to_path_buf(), source };
         let identity = match std::fs::read_to_string(path) {
-            Ok(text) => parse_identity(&text).ok_or_else(|| VaultError::NotAnIdentity(path.to_path_buf()))?,
+            Ok(text) => parse_identity(&text)
+                .ok_or_else(|| VaultError::NotAnIdentity(path.to_path_buf()))?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && holds_credentials => {
                 return Err(VaultError::Sealed(path.to_path_buf()));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path).map_err(failed)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                create(path).map_err(failed)?
+            }
             Err(error) => return Err(failed(error)),
         };
         Ok(Self { recipient: identity.to_public().to_string() })
@@ -77,7 +82,11 @@ impl Vault {
 
 /// The form that age-keygen writes: comments, and one line with the secret key.
 fn parse_identity(text: &str) -> Option<Identity> {
-    text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?.parse().ok()
+    text.lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with('#'))?
+        .parse()
+        .ok()
 }
 
 fn create(path: &Path) -> std::io::Result<Identity> {
@@ -105,7 +114,11 @@ pub fn check_recipient(text: &str) -> Result<(), VaultError> {
 /// # Errors
 /// When they are not, or are too many.
 pub fn check_sealed(bytes: &[u8]) -> Result<(), VaultError> {
-    if bytes.starts_with(AGE_HEADER) && bytes.len() <= MAX_SEALED { Ok(()) } else { Err(VaultError::NotSealed) }
+    if bytes.starts_with(AGE_HEADER) && bytes.len() <= MAX_SEALED {
+        Ok(())
+    } else {
+        Err(VaultError::NotSealed)
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,8 @@ impl ConsoleLog {
     /// # Errors
     /// When it cannot be created.
     pub fn create(path: &Path, limit: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
+        let file =
+            OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)?;
         Ok(Self { file, left: limit, tail: Vec::new() })
     }
 
@@ -62,7 +63,10 @@ impl ConsoleLog {
     }
 
     /// Reads until the end of `source`.
-    pub(crate) async fn follow(log: std::rc::Rc<std::cell::RefCell<Self>>, mut source: impl AsyncRead + Unpin) {
+    pub(crate) async fn follow(
+        log: std::rc::Rc<std::cell::RefCell<Self>>,
+        mut source: impl AsyncRead + Unpin,
+    ) {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(count @ 1..) = source.read(&mut buffer).await {
             // A full disk costs evidence, not the session.

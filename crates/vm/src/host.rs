@@ -37,8 +37,10 @@ impl Driver for Host {
 
     fn boot(&self, session: SessionId, spec: HostSpec) -> Result<RunningVm, BootError> {
         make_runtime_dir(&spec)?;
-        let (link, agent_link) = UnixStream::pair().map_err(BootError::system("making the guest link"))?;
-        let (console, agent_console) = UnixStream::pair().map_err(BootError::system("making the console"))?;
+        let (link, agent_link) =
+            UnixStream::pair().map_err(BootError::system("making the guest link"))?;
+        let (console, agent_console) =
+            UnixStream::pair().map_err(BootError::system("making the console"))?;
         let second = agent_console.try_clone().map_err(BootError::system("making the console"))?;
         let mut command = Command::new(&spec.agent);
         command
@@ -64,7 +66,11 @@ impl Driver for Host {
 fn make_runtime_dir(spec: &HostSpec) -> Result<(), BootError> {
     use std::os::unix::fs::DirBuilderExt;
     let failed = |source| BootError::File { path: spec.runtime_dir.clone(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&spec.runtime_dir).map_err(failed)?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&spec.runtime_dir)
+        .map_err(failed)?;
     if let Some(user) = unprivileged_user() {
         std::os::unix::fs::chown(&spec.runtime_dir, Some(user), Some(user)).map_err(failed)?;
     }

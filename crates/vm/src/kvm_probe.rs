@@ -45,7 +45,9 @@ pub fn probe_kvm() -> KvmProbe {
             if mips >= LEAST_MIPS {
                 KvmProbe::Usable { mips }
             } else {
-                let why = format!("/dev/kvm runs guest code at {mips} million instructions a second, as an emulator does");
+                let why = format!(
+                    "/dev/kvm runs guest code at {mips} million instructions a second, as an emulator does"
+                );
                 KvmProbe::Unusable { why }
             }
         }
@@ -54,14 +56,16 @@ pub fn probe_kvm() -> KvmProbe {
 }
 
 fn run_loop() -> Result<Duration, String> {
-    let failed = |what: &'static str| move |error: kvm_ioctls::Error| format!("{what} failed: {error}");
+    let failed =
+        |what: &'static str| move |error: kvm_ioctls::Error| format!("{what} failed: {error}");
     let kvm = Kvm::new().map_err(failed("opening /dev/kvm"))?;
     let vm = kvm.create_vm().map_err(failed("creating a VM with /dev/kvm"))?;
     // mov ecx, TURNS; dec ecx; jnz back; hlt — 16-bit code with operand-size prefixes.
     let mut code = vec![0x66, 0xb9];
     code.extend(TURNS.to_le_bytes());
     code.extend([0x66, 0x49, 0x75, 0xfc, 0xf4]);
-    let mut memory = memmap2::MmapMut::map_anon(MEMORY).map_err(|e| format!("taking memory failed: {e}"))?;
+    let mut memory =
+        memmap2::MmapMut::map_anon(MEMORY).map_err(|e| format!("taking memory failed: {e}"))?;
     memory[..code.len()].copy_from_slice(&code);
     let region = kvm_userspace_memory_region {
         slot: 0,
@@ -85,7 +89,9 @@ fn run_loop() -> Result<Duration, String> {
     let started = Instant::now();
     let outcome = match vcpu.run() {
         Ok(VcpuExit::Hlt) => Ok(started.elapsed()),
-        Ok(other) => Err(format!("the probe's VM stopped with {other:?} instead of running its loop")),
+        Ok(other) => {
+            Err(format!("the probe's VM stopped with {other:?} instead of running its loop"))
+        }
         Err(error) => Err(format!("running the probe's VM failed: {error}")),
     };
     drop(vcpu);

@@ -24,7 +24,11 @@ pub fn leftovers(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Le
         .collect();
     for (path, kind) in [("/proc/net/unix", "socket"), ("/proc/self/mountinfo", "mount")] {
         let text = fs::read_to_string(path).unwrap_or_default();
-        found.extend(text.lines().filter(|line| line.contains(&id)).map(|line| leftover(kind, line.to_owned())));
+        found.extend(
+            text.lines()
+                .filter(|line| line.contains(&id))
+                .map(|line| leftover(kind, line.to_owned())),
+        );
     }
     entries_named(Path::new("/sys/fs/cgroup"), &id, 4, "cgroup", &mut found);
     for folder in folders {
@@ -63,10 +67,18 @@ fn processes(session: SessionId) -> Vec<(i32, String)> {
             let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
             let pid: i32 = name.parse().ok()?;
             let environment = fs::read(entry.path().join("environ")).ok()?;
-            let carries = environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes());
+            let carries =
+                environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes());
             carries.then(|| {
                 let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                (pid, String::from_utf8_lossy(&command).replace('\0', " ").chars().take(200).collect())
+                (
+                    pid,
+                    String::from_utf8_lossy(&command)
+                        .replace('\0', " ")
+                        .chars()
+                        .take(200)
+                        .collect(),
+                )
             })
         })
         .collect()
@@ -96,8 +108,11 @@ mod tests {
     #[test]
     fn a_process_of_the_session_is_found_and_reaped() {
         let session = SessionId::generate();
-        let mut child =
-            Command::new("sleep").arg("1000").env(SESSION_ENV, session.to_string()).spawn().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .env(SESSION_ENV, session.to_string())
+            .spawn()
+            .unwrap();
         let found = leftovers(session, &[], Path::new("/nowhere"));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].what.ends_with(": sleep 1000 "), "{found:?}");

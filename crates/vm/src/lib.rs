@@ -49,7 +49,9 @@ pub enum BootError {
         source: std::io::Error,
     },
     /// KVM was demanded.
-    #[error("KVM was asked for and cannot be used: {why}; start with --accelerator auto or tcg to emulate")]
+    #[error(
+        "KVM was asked for and cannot be used: {why}; start with --accelerator auto or tcg to emulate"
+    )]
     NoKvm {
         /// What the probe saw.
         why: String,
@@ -66,7 +68,9 @@ pub enum BootError {
 }
 
 impl BootError {
-    pub(crate) fn system<E: Into<std::io::Error>>(operation: &'static str) -> impl FnOnce(E) -> Self {
+    pub(crate) fn system<E: Into<std::io::Error>>(
+        operation: &'static str,
+    ) -> impl FnOnce(E) -> Self {
         move |source| Self::System { operation, source: source.into() }
     }
 }
@@ -91,4 +95,3 @@ pub trait Driver {
     /// When it cannot be started; nothing is left of the attempt.
     fn boot(&self, session: SessionId, spec: Self::Spec) -> Result<RunningVm, BootError>;
 }
-

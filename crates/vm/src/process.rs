@@ -39,12 +39,14 @@ impl RunningVm {
         console_file: &ConsoleFile,
     ) -> Result<Self, BootError> {
         let open_console = |source| BootError::File { path: console_file.path.clone(), source };
-        let log = ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
+        let log =
+            ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
         end_with_this_thread(&mut command);
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
-        let child = command.spawn().map_err(BootError::system("starting the virtual machine's process"))?;
+        let child =
+            command.spawn().map_err(BootError::system("starting the virtual machine's process"))?;
         // The command holds the child's ends of the sockets: closed here, their end is the child's.
         drop(command);
         let pid = child.id().ok_or(std::io::ErrorKind::NotFound.into());

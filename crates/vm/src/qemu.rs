@@ -75,9 +75,12 @@ impl Driver for Qemu {
             File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
         };
         let (kernel, root_image) = (open(&spec.kernel)?, open(&spec.root_image)?);
-        let initramfs = in_memory(&spec.initramfs).map_err(BootError::system("keeping the initramfs in memory"))?;
-        let (link, guest_link) = UnixStream::pair().map_err(BootError::system("making the guest link"))?;
-        let (console, guest_console) = UnixStream::pair().map_err(BootError::system("making the console"))?;
+        let initramfs = in_memory(&spec.initramfs)
+            .map_err(BootError::system("keeping the initramfs in memory"))?;
+        let (link, guest_link) =
+            UnixStream::pair().map_err(BootError::system("making the guest link"))?;
+        let (console, guest_console) =
+            UnixStream::pair().map_err(BootError::system("making the console"))?;
         let mut command = Command::new(PROGRAM);
         command
             .args(arguments(session, &spec, accelerator))
@@ -99,17 +102,24 @@ impl Driver for Qemu {
         ];
         command
             .fd_mappings(
-                mappings.into_iter().map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect(),
+                mappings
+                    .into_iter()
+                    .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd })
+                    .collect(),
             )
             .map_err(|_| std::io::Error::other("two descriptors have one number"))
             .map_err(BootError::system("passing descriptors to QEMU"))?;
         let file = ConsoleFile { path: spec.console_log.clone(), limit: spec.console_log_limit };
-        RunningVm::start(command, accelerator, link.into(), console.into(), &file).map_err(|error| match error {
-            BootError::System { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                BootError::ProgramMissing { program: PROGRAM, package: "qemu-system-x86" }
-            }
-            other => other,
-        })
+        RunningVm::start(command, accelerator, link.into(), console.into(), &file).map_err(
+            |error| match error {
+                BootError::System { source, .. }
+                    if source.kind() == std::io::ErrorKind::NotFound =>
+                {
+                    BootError::ProgramMissing { program: PROGRAM, package: "qemu-system-x86" }
+                }
+                other => other,
+            },
+        )
     }
 }
 

@@ -12,9 +12,13 @@ pub fn of_session(id: &str, demo_folder: &Path) -> Result<Vec<String>> {
     processes(id, &mut found)?;
     lines_with(id, "/proc/net/unix", "socket", &mut found);
     lines_with(id, "/proc/self/mountinfo", "mount", &mut found);
-    for (place, kind) in
-        [("/sys/fs/cgroup", "cgroup"), ("/run", "file"), ("/tmp", "file"), ("/dev/shm", "file"), ("/var/lib", "file")]
-    {
+    for (place, kind) in [
+        ("/sys/fs/cgroup", "cgroup"),
+        ("/run", "file"),
+        ("/tmp", "file"),
+        ("/dev/shm", "file"),
+        ("/var/lib", "file"),
+    ] {
         files(Path::new(place), id, kind, demo_folder, 6, &mut found);
     }
     Ok(found)
@@ -40,14 +44,24 @@ fn processes(id: &str, found: &mut Vec<String>) -> Result<()> {
 
 fn lines_with(id: &str, path: &str, kind: &str, found: &mut Vec<String>) {
     let text = fs::read_to_string(path).unwrap_or_default();
-    found.extend(text.lines().filter(|line| line.contains(id)).map(|line| format!("{kind}: {line}")));
+    found.extend(
+        text.lines().filter(|line| line.contains(id)).map(|line| format!("{kind}: {line}")),
+    );
 }
 
-fn files(folder: &Path, id: &str, kind: &str, demo_folder: &Path, depth: u32, found: &mut Vec<String>) {
+fn files(
+    folder: &Path,
+    id: &str,
+    kind: &str,
+    demo_folder: &Path,
+    depth: u32,
+    found: &mut Vec<String>,
+) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let path = entry.path();
-        let is_log = path.starts_with(demo_folder) && path.components().any(|part| part.as_os_str() == "logs");
+        let is_log = path.starts_with(demo_folder)
+            && path.components().any(|part| part.as_os_str() == "logs");
         if path.to_string_lossy().contains(id) && !is_log {
             found.push(format!("{kind}: {}", path.display()));
         } else if depth > 0 && entry.file_type().is_ok_and(|t| t.is_dir()) {

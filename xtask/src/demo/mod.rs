@@ -89,19 +89,24 @@ pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<u64> {
     let started = Instant::now();
     let mut command = Command::new(anteroom);
     command.current_dir(shell::root()).args(["image", "build", "images/demo.toml", "--json"]);
-    let output = if show_progress { command.stderr(std::process::Stdio::inherit()) } else { &mut command }
-        .output()
-        .context("starting `anteroom image build` failed")?;
+    let output =
+        if show_progress { command.stderr(std::process::Stdio::inherit()) } else { &mut command }
+            .output()
+            .context("starting `anteroom image build` failed")?;
     if !output.status.success() {
         bail!("the golden image was not built: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    let built: Value = serde_json::from_slice(&output.stdout).context("reading what was built failed")?;
+    let built: Value =
+        serde_json::from_slice(&output.stdout).context("reading what was built failed")?;
     let cached = built["cached"].as_bool().unwrap_or(false);
     Ok(if cached { 0 } else { u64::try_from(started.elapsed().as_millis())? })
 }
 
 fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<report::Outcome> {
-    let folder = tempfile::Builder::new().prefix("anteroom-demo-").tempdir().context("making a folder failed")?;
+    let folder = tempfile::Builder::new()
+        .prefix("anteroom-demo-")
+        .tempdir()
+        .context("making a folder failed")?;
     let keep = shell::root().join("target/demo");
     std::fs::create_dir_all(&keep)?;
     let identity = new_identity(&keep)?;
@@ -159,7 +164,8 @@ fn new_identity(keep: &Path) -> Result<Identity> {
     let file = keep.join("identity.txt");
     let _ = std::fs::remove_file(&file);
     shell::output(Command::new("age-keygen").arg("-o").arg(&file))?;
-    let recipient = shell::output(Command::new("age-keygen").arg("-y").arg(&file))?.trim().to_owned();
+    let recipient =
+        shell::output(Command::new("age-keygen").arg("-y").arg(&file))?.trim().to_owned();
     Ok(Identity { file, recipient })
 }
 
@@ -168,7 +174,8 @@ impl Identity {
     fn open(&self, keep: &Path, sealed: &[u8]) -> Result<(PathBuf, Value)> {
         let path = keep.join("credential.age");
         std::fs::write(&path, sealed).context("keeping the sealed credential failed")?;
-        let text = shell::output(Command::new("age").arg("-d").arg("-i").arg(&self.file).arg(&path))?;
+        let text =
+            shell::output(Command::new("age").arg("-d").arg("-i").arg(&self.file).arg(&path))?;
         Ok((path, serde_json::from_str(&text).context("the opened credential is no JSON")?))
     }
 }

@@ -33,7 +33,8 @@ pub struct OpenIdProvider {
 impl OpenIdProvider {
     /// Makes an authority and a certificate in `folder` and starts the provider.
     pub fn start(folder: &Path) -> Result<Self> {
-        let authority_pem = make_certificates(folder).context("making the provider's certificates failed")?;
+        let authority_pem =
+            make_certificates(folder).context("making the provider's certificates failed")?;
         let mut child = Command::new("node")
             .arg(shell::root().join("demo/oidc-provider/server.mjs"))
             .args(["--host", "127.0.0.1", "--port", "0", "--issuer", &format!("https://{HOST}")])

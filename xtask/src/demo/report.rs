@@ -29,7 +29,9 @@ pub struct Outcome {
 impl Outcome {
     /// Whether all is as it should be.
     pub fn ok(&self) -> bool {
-        self.status["reason"]["code"] == "completed" && self.credential_matches() && self.leftovers.is_empty()
+        self.status["reason"]["code"] == "completed"
+            && self.credential_matches()
+            && self.leftovers.is_empty()
     }
 
     /// Why not.
@@ -45,18 +47,21 @@ impl Outcome {
 
     /// Whether the opened credential holds the very tokens that the provider issued last.
     fn credential_matches(&self) -> bool {
-        let (Some((_, credential)), Some(issued)) = (&self.credential, self.issued.last()) else { return false };
+        let (Some((_, credential)), Some(issued)) = (&self.credential, self.issued.last()) else {
+            return false;
+        };
         ["access_token", "refresh_token"].iter().all(|token| {
-            credential[token]
-                .as_str()
-                .is_some_and(|value| issued[format!("{token}_sha256")] == hex::encode(Sha256::digest(value)))
+            credential[token].as_str().is_some_and(|value| {
+                issued[format!("{token}_sha256")] == hex::encode(Sha256::digest(value))
+            })
         })
     }
 
     /// The object that `--json` prints.
     pub fn json(&self) -> Value {
         let created = self.status["createdAt"].as_u64();
-        let since = |at: Option<u64>| at.zip(created).map(|(at, created)| at.saturating_sub(created));
+        let since =
+            |at: Option<u64>| at.zip(created).map(|(at, created)| at.saturating_sub(created));
         json!({
             "ok": self.ok(),
             "driver": self.status["driver"],
@@ -76,7 +81,8 @@ impl Outcome {
 
     /// The host's time of the first timeline entry of a kind.
     fn when(&self, kind: &str) -> Option<u64> {
-        self.status["timeline"].as_array()?.iter().find(|entry| entry["kind"] == kind)?["at"].as_u64()
+        self.status["timeline"].as_array()?.iter().find(|entry| entry["kind"] == kind)?["at"]
+            .as_u64()
     }
 
     fn hosts(&self, verdict: &str) -> Vec<String> {
@@ -103,7 +109,10 @@ impl Outcome {
         let _ = writeln!(text, "\nHosts reached: {}", self.hosts("allowed").join(", "));
         if let Some((path, _)) = &self.credential {
             let (path, key) = (path.display(), self.identity_file.display());
-            let _ = writeln!(text, "\nThe sealed credential: {path}\nOpen it with:          age -d -i {key} {path}");
+            let _ = writeln!(
+                text,
+                "\nThe sealed credential: {path}\nOpen it with:          age -d -i {key} {path}"
+            );
         }
         if self.leftovers.is_empty() {
             text.push_str("\nThe VM, its runner, its sockets and files are gone; looking found nothing left.\n");

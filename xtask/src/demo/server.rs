@@ -35,7 +35,12 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 impl Server {
     /// Starts it on free ports, its state in `folder`, with a provider file that maps the issuer's
     /// name to `provider`.
-    pub fn start(anteroom: &Path, folder: &Path, provider: &OpenIdProvider, driver: &str) -> Result<Self> {
+    pub fn start(
+        anteroom: &Path,
+        folder: &Path,
+        provider: &OpenIdProvider,
+        driver: &str,
+    ) -> Result<Self> {
         let providers = folder.join("providers");
         std::fs::create_dir(&providers)?;
         std::fs::write(providers.join("demo.toml"), provider_file(provider)?)?;
@@ -72,7 +77,8 @@ impl Server {
         loop {
             // Written in one piece (rename), so it is whole when it is there.
             if let Ok(content) = std::fs::read(file) {
-                return serde_json::from_slice(&content).context("reading the controller's ready file failed");
+                return serde_json::from_slice(&content)
+                    .context("reading the controller's ready file failed");
             }
             if let Some(status) = self.child.try_wait()? {
                 let log = std::fs::read_to_string(folder.join("serve.log")).unwrap_or_default();
@@ -96,7 +102,8 @@ impl Server {
             .context("starting a session failed")?
             .body_mut()
             .read_json::<Value>()?;
-        let id = text(&answer, "sessionId").with_context(|| format!("the controller answered {answer}"))?;
+        let id = text(&answer, "sessionId")
+            .with_context(|| format!("the controller answered {answer}"))?;
         Ok(Started { id, viewer_url: text(&answer, "viewerUrl")? })
     }
 
@@ -120,7 +127,10 @@ impl Server {
             .call()
             .context("fetching the credential failed")?;
         if answer.status() != 200 {
-            bail!("there is no credential: {}", answer.body_mut().read_to_string().unwrap_or_default());
+            bail!(
+                "there is no credential: {}",
+                answer.body_mut().read_to_string().unwrap_or_default()
+            );
         }
         answer.body_mut().read_to_vec().context("reading the credential failed")
     }
@@ -135,7 +145,13 @@ impl Server {
         self.wait(id, at_most, "been demolished", |status| status["room"] == "demolished")
     }
 
-    fn wait(&self, id: &str, at_most: Duration, what: &str, done: impl Fn(&Value) -> bool) -> Result<Value> {
+    fn wait(
+        &self,
+        id: &str,
+        at_most: Duration,
+        what: &str,
+        done: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
         let started = Instant::now();
         loop {
             let status = self.status(id)?;
@@ -144,7 +160,11 @@ impl Server {
             }
             interrupt::check()?;
             if started.elapsed() > at_most {
-                bail!("the session has not {what} within {} s; it is {}", at_most.as_secs(), status["state"]);
+                bail!(
+                    "the session has not {what} within {} s; it is {}",
+                    at_most.as_secs(),
+                    status["state"]
+                );
             }
             std::thread::sleep(ASK_EVERY);
         }

@@ -19,7 +19,13 @@ use crate::room::{Room, RoomKind};
 
 /// Chromium on the waiting page. Its own address bar stays in the picture: the person sees whose
 /// page they type into, and no page can draw over it.
-pub fn command(room: &Room, display: &str, screen: ScreenSize, proxy: SocketAddr, page: &str) -> Command {
+pub fn command(
+    room: &Room,
+    display: &str,
+    screen: ScreenSize,
+    proxy: SocketAddr,
+    page: &str,
+) -> Command {
     let mut command = room.command("chromium");
     command.env("DISPLAY", display);
     command.arg(format!("--user-data-dir={}", room.home.join(".chromium").display()));
@@ -36,7 +42,11 @@ pub fn command(room: &Room, display: &str, screen: ScreenSize, proxy: SocketAddr
 
 /// What keeps Chromium from talking to anyone but the pages it is sent to, beside the managed
 /// policies of the image, and from drawing what nobody asked for.
-const QUIET: [&str; 22] = [
+const QUIET: [&str; 24] = [
+    // Its own account and messaging services have no policy that silences them: they are sent to a
+    // closed port of the guest itself.
+    "--gaia-url=http://127.0.0.1:9",
+    "--gcm-checkin-url=http://127.0.0.1:9/checkin",
     "--window-position=0,0",
     "--no-first-run",
     "--no-default-browser-check",

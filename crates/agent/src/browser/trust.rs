@@ -42,7 +42,8 @@ pub fn trust_extra_authorities(pem: &str, room: &Room) -> Result<Trust> {
     }
     let bundle = room.runtime.join("ca-bundle.pem");
     let system = fs::read_to_string(SYSTEM_BUNDLE).unwrap_or_default();
-    fs::write(&bundle, format!("{system}\n{pem}\n")).context("writing the bundle of authorities failed")?;
+    fs::write(&bundle, format!("{system}\n{pem}\n"))
+        .context("writing the bundle of authorities failed")?;
     Ok(Trust::Extended(bundle))
 }
 
@@ -63,7 +64,8 @@ fn certificates(pem: &str) -> Result<Vec<String>> {
 /// In a guest the machine is Chromium's alone: a managed policy.
 fn write_policy(certificates: &[String]) -> Result<()> {
     let policy = serde_json::json!({ "CACertificates": certificates });
-    fs::create_dir_all(POLICY_FOLDER).with_context(|| format!("creating {POLICY_FOLDER} failed"))?;
+    fs::create_dir_all(POLICY_FOLDER)
+        .with_context(|| format!("creating {POLICY_FOLDER} failed"))?;
     fs::write(format!("{POLICY_FOLDER}/anteroom-session.json"), policy.to_string())
         .context("writing Chromium's policy failed")
 }

@@ -33,8 +33,9 @@ pub struct WaitingPage {
 impl WaitingPage {
     /// Starts serving.
     pub async fn serve() -> Result<Self> {
-        let listener =
-            TcpListener::bind(("127.0.0.1", 0)).await.context("opening the waiting page's port failed")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .context("opening the waiting page's port failed")?;
         let page = Self {
             address: listener.local_addr()?,
             url: watch::channel(None).0,
@@ -89,10 +90,12 @@ impl WaitingPage {
             ),
             ("/sign-in", None) => {
                 let mut changes = self.url.subscribe();
-                let url = changes.wait_for(Option::is_some).await.map_err(std::io::Error::other)?.clone();
+                let url =
+                    changes.wait_for(Option::is_some).await.map_err(std::io::Error::other)?.clone();
                 self.redirect(&url.unwrap_or_default())
             }
-            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned(),
+            _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                .to_owned(),
         };
         connection.write_all(response.as_bytes()).await?;
         connection.shutdown().await
@@ -122,7 +125,10 @@ mod tests {
 
     async fn get(page: &WaitingPage, path: &str) -> String {
         let mut connection = TcpStream::connect(page.address).await.unwrap();
-        connection.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        connection
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
         let mut answer = String::new();
         connection.read_to_string(&mut answer).await.unwrap();
         answer

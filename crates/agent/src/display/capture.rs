@@ -11,10 +11,15 @@ use x11rb::protocol::Event;
 use x11rb::protocol::damage::{self, ConnectionExt as _, ReportLevel};
 use x11rb::protocol::shm::{self, ConnectionExt as _};
 use x11rb::protocol::xfixes::{self, ConnectionExt as _, CursorNotifyMask};
-use x11rb::protocol::xproto::{ImageFormat, Rectangle, Window};
+use x11rb::protocol::xproto::{
+    ChangeWindowAttributesAux, ConnectionExt as _, ImageFormat, Rectangle, Window,
+};
 use x11rb::rust_connection::RustConnection;
 
 use super::server::DisplayAddress;
+
+/// The colour of the desktop before a window is on it: a calm grey-blue, 0xRRGGBB.
+const EMPTY_DESKTOP: u32 = 0x0037_4350;
 
 /// A view of the whole desktop.
 pub struct Capture {
@@ -67,6 +72,10 @@ impl Capture {
         let region = connection.generate_id()?;
         connection.xfixes_create_region(region, &[])?;
         connection.xfixes_select_cursor_input(root, CursorNotifyMask::DISPLAY_CURSOR)?;
+        // A desktop that is there and empty must not look like a stream that is not.
+        let background = ChangeWindowAttributesAux::new().background_pixel(EMPTY_DESKTOP);
+        connection.change_window_attributes(root, &background)?;
+        connection.clear_area(false, root, 0, 0, 0, 0)?;
         connection.flush()?;
         Ok(Self { connection, root, damage, region, segment, pixels, width, height, sequence: 0 })
     }
@@ -151,8 +160,11 @@ impl Capture {
 
     /// X rectangles cut to the screen; one around all when there are too many.
     fn to_rects(&self, rectangles: &[Rectangle], extents: Rectangle) -> Vec<Rect> {
-        let rectangles =
-            if rectangles.len() > usize::from(MAX_RECTS) { std::slice::from_ref(&extents) } else { rectangles };
+        let rectangles = if rectangles.len() > usize::from(MAX_RECTS) {
+            std::slice::from_ref(&extents)
+        } else {
+            rectangles
+        };
         rectangles.iter().filter_map(|r| cut(*r, self.width, self.height)).collect()
     }
 }
@@ -162,7 +174,8 @@ fn cut(rectangle: Rectangle, width: u16, height: u16) -> Option<Rect> {
     let span = |start: i16, length: u16, edge: u16| {
         let first = i32::from(start).clamp(0, i32::from(edge));
         let last = (i32::from(start) + i32::from(length)).clamp(0, i32::from(edge));
-        Some((u16::try_from(first).ok()?, u16::try_from(last - first).ok()?)).filter(|(_, n)| *n > 0)
+        Some((u16::try_from(first).ok()?, u16::try_from(last - first).ok()?))
+            .filter(|(_, n)| *n > 0)
     };
     let (x, width) = span(rectangle.x, rectangle.width, width)?;
     let (y, height) = span(rectangle.y, rectangle.height, height)?;

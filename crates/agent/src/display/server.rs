@@ -41,7 +41,8 @@ impl ServerStart {
         let cookie: [u8; 16] = rand::random();
         write_xauthority(room, &cookie)?;
         // Without CLOEXEC: the server inherits the writing end. It is started right after.
-        let (number, writer) = nix::unistd::pipe2(OFlag::O_NONBLOCK).context("making a pipe failed")?;
+        let (number, writer) =
+            nix::unistd::pipe2(OFlag::O_NONBLOCK).context("making a pipe failed")?;
         nix::fcntl::fcntl(&number, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
         let mut command = room.command("Xvnc");
         command
@@ -115,10 +116,17 @@ impl DisplayAddress {
     /// A connection and the number of its screen.
     pub fn connect(&self) -> Result<RustConnection> {
         let path = format!("/tmp/.X11-unix/X{}", self.number);
-        let socket = UnixStream::connect(&path).with_context(|| format!("connecting to {path} failed"))?;
-        let (stream, _) = DefaultStream::from_unix_stream(socket).context("preparing the X connection failed")?;
-        RustConnection::connect_to_stream_with_auth_info(stream, 0, COOKIE_NAME.to_vec(), self.cookie.to_vec())
-            .context("the X server refused the connection")
+        let socket =
+            UnixStream::connect(&path).with_context(|| format!("connecting to {path} failed"))?;
+        let (stream, _) =
+            DefaultStream::from_unix_stream(socket).context("preparing the X connection failed")?;
+        RustConnection::connect_to_stream_with_auth_info(
+            stream,
+            0,
+            COOKIE_NAME.to_vec(),
+            self.cookie.to_vec(),
+        )
+        .context("the X server refused the connection")
     }
 }
 

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
-    Atom, AtomEnum, ConnectionExt as _, CreateWindowAux, EventMask, PropMode, SELECTION_NOTIFY_EVENT,
-    SelectionNotifyEvent, SelectionRequestEvent, Window, WindowClass,
+    Atom, AtomEnum, ConnectionExt as _, CreateWindowAux, EventMask, PropMode,
+    SELECTION_NOTIFY_EVENT, SelectionNotifyEvent, SelectionRequestEvent, Window, WindowClass,
 };
 use x11rb::rust_connection::RustConnection;
 use x11rb::wrapper::ConnectionExt as _;
@@ -60,9 +60,14 @@ impl Clipboard {
     }
 
     /// Gives the text to a program that asks.
-    pub fn answer(&self, connection: &RustConnection, request: &SelectionRequestEvent) -> Result<()> {
+    pub fn answer(
+        &self,
+        connection: &RustConnection,
+        request: &SelectionRequestEvent,
+    ) -> Result<()> {
         // Old clients leave the property out and mean the target (ICCCM 2.2).
-        let property = if request.property == x11rb::NONE { request.target } else { request.property };
+        let property =
+            if request.property == x11rb::NONE { request.target } else { request.property };
         let given = self.give(connection, request, property)?;
         let notify = SelectionNotifyEvent {
             response_type: SELECTION_NOTIFY_EVENT,
@@ -78,7 +83,12 @@ impl Clipboard {
         Ok(())
     }
 
-    fn give(&self, connection: &RustConnection, request: &SelectionRequestEvent, property: Atom) -> Result<bool> {
+    fn give(
+        &self,
+        connection: &RustConnection,
+        request: &SelectionRequestEvent,
+        property: Atom,
+    ) -> Result<bool> {
         let texts = [self.atoms.UTF8_STRING, self.atoms.TEXT_PLAIN, AtomEnum::STRING.into()];
         if request.target == self.atoms.TARGETS {
             let targets = [self.atoms.TARGETS, texts[0], texts[1], texts[2]];

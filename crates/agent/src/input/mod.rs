@@ -13,7 +13,8 @@ use anyhow::{Context, Result};
 use x11rb::connection::Connection;
 use x11rb::protocol::Event;
 use x11rb::protocol::xproto::{
-    AutoRepeatMode, ChangeKeyboardControlAux, ConnectionExt as _, BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, Window,
+    AutoRepeatMode, BUTTON_PRESS_EVENT, BUTTON_RELEASE_EVENT, ChangeKeyboardControlAux,
+    ConnectionExt as _, KEY_PRESS_EVENT, KEY_RELEASE_EVENT, MOTION_NOTIFY_EVENT, Window,
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
@@ -85,9 +86,13 @@ impl Injector {
 
     fn run(mut self, post: &Post<InputEvent>) -> Result<()> {
         loop {
-            while let Some(event) = self.connection.poll_for_event().context("the X server is gone")? {
+            while let Some(event) =
+                self.connection.poll_for_event().context("the X server is gone")?
+            {
                 match event {
-                    Event::SelectionRequest(request) => self.clipboard.answer(&self.connection, &request)?,
+                    Event::SelectionRequest(request) => {
+                        self.clipboard.answer(&self.connection, &request)?
+                    }
                     Event::SelectionClear(_) => self.clipboard.forget(),
                     _ => {}
                 }
@@ -134,7 +139,15 @@ impl Injector {
         if pressed {
             if !self.held_keys.insert(keycode) {
                 // A repeat of the viewer's keyboard.
-                self.connection.xtest_fake_input(KEY_RELEASE_EVENT, keycode, 0, self.root, 0, 0, 0)?;
+                self.connection.xtest_fake_input(
+                    KEY_RELEASE_EVENT,
+                    keycode,
+                    0,
+                    self.root,
+                    0,
+                    0,
+                    0,
+                )?;
             }
         } else {
             self.held_keys.remove(&keycode);

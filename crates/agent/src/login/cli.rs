@@ -39,7 +39,9 @@ pub fn start(
     reaper: &Reaper,
     reporter: &Reporter,
 ) -> Result<Process> {
-    let [program, arguments @ ..] = spec.command.as_slice() else { bail!("the provider names no program") };
+    let [program, arguments @ ..] = spec.command.as_slice() else {
+        bail!("the provider names no program")
+    };
     let pty = openpty(&TERMINAL, None).context("opening a terminal failed")?;
     let mut command = room.command(program);
     command.args(arguments);
@@ -67,7 +69,9 @@ fn set_environment(command: &mut Command, spec: &CliSpec, around: &Surroundings<
         command.env(name, "localhost,127.0.0.1,::1");
     }
     if let Some(bundle) = around.ca_bundle {
-        for name in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CODEX_CA_CERTIFICATE"] {
+        for name in
+            ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CODEX_CA_CERTIFICATE"]
+        {
             command.env(name, bundle);
         }
     }

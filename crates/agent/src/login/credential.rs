@@ -84,7 +84,11 @@ impl Watched {
             return Look::Refused(format!("{} is not a regular file", self.path.display()));
         }
         if self.owner.is_some_and(|owner| owner != metadata.uid()) {
-            return Look::Refused(format!("{} belongs to user {}", self.path.display(), metadata.uid()));
+            return Look::Refused(format!(
+                "{} belongs to user {}",
+                self.path.display(),
+                metadata.uid()
+            ));
         }
         if metadata.len() > self.max_bytes {
             return Look::Refused(format!(
@@ -104,9 +108,9 @@ impl Watched {
     /// Half-written JSON does not parse, so a parse with every required field is completeness.
     fn is_complete(&self, content: &[u8]) -> bool {
         let Ok(json) = serde_json::from_slice::<serde_json::Value>(content) else { return false };
-        self.required
-            .iter()
-            .all(|pointer| json.pointer(pointer).and_then(|v| v.as_str()).is_some_and(|s| !s.is_empty()))
+        self.required.iter().all(|pointer| {
+            json.pointer(pointer).and_then(|v| v.as_str()).is_some_and(|s| !s.is_empty())
+        })
     }
 
     /// Where it is.

@@ -33,7 +33,8 @@ pub fn is_opener(program: &str) -> bool {
 /// The opener's whole life: write the first argument to the agent's socket.
 pub fn hand_over(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     let sent = arguments.next().context("no URL was given").and_then(|url| {
-        let socket = std::env::var_os(SOCKET_ENV).with_context(|| format!("{SOCKET_ENV} is not set"))?;
+        let socket =
+            std::env::var_os(SOCKET_ENV).with_context(|| format!("{SOCKET_ENV} is not set"))?;
         let mut agent = UnixStream::connect(socket).context("the agent does not listen")?;
         agent.write_all(url.as_bytes())?;
         agent.shutdown(std::net::Shutdown::Write)?;
@@ -53,7 +54,8 @@ pub fn hand_over(mut arguments: impl Iterator<Item = String>) -> ExitCode {
 /// Listens for URLs; each well-formed http or https URL arrives on the channel.
 pub fn listen(room: &Room) -> Result<(PathBuf, mpsc::Receiver<String>)> {
     let path = room.runtime.join("open-url.sock");
-    let listener = UnixListener::bind(&path).with_context(|| format!("listening on {} failed", path.display()))?;
+    let listener = UnixListener::bind(&path)
+        .with_context(|| format!("listening on {} failed", path.display()))?;
     // The CLI runs as the person; the folder above is readable, nothing else listens there.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
     let (sender, receiver) = mpsc::channel(8);

@@ -94,7 +94,8 @@ fn move_into_new_root() -> Result<()> {
             .with_context(|| format!("moving {from} failed"))?;
     }
     nix::unistd::chdir(NEW_ROOT)?;
-    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>).context("moving the root failed")?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .context("moving the root failed")?;
     nix::unistd::chroot(".").context("changing the root failed")?;
     nix::unistd::chdir("/").context("entering the root failed")
 }
@@ -126,7 +127,8 @@ fn settle() -> Result<()> {
     fs::set_permissions("/tmp/.X11-unix", fs::Permissions::from_mode(0o1777))?;
     nix::unistd::sethostname("anteroom").context("naming the guest failed")?;
     // A core holds what the program held: secrets.
-    fs::write("/proc/sys/kernel/core_pattern", "|/bin/false").context("turning core files off failed")
+    fs::write("/proc/sys/kernel/core_pattern", "|/bin/false")
+        .context("turning core files off failed")
 }
 
 fn mount_new(source: &str, target: &str, kind: &str, flags: MsFlags, options: &str) -> Result<()> {

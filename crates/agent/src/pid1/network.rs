@@ -32,7 +32,8 @@ fn set_address(socket: &OwnedFd, interface: &str, address: Ipv4Addr, mask: Ipv4A
         // sockaddr_in for this family.
         #[expect(unsafe_code, reason = "ifreq is a C union")]
         unsafe {
-            ifreq.ifr_ifru.ifru_addr = std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address);
+            ifreq.ifr_ifru.ifru_addr =
+                std::mem::transmute::<libc::sockaddr_in, libc::sockaddr>(address);
         }
         call(socket, request, &mut ifreq)
             .with_context(|| format!("setting address {value} of interface {interface} failed"))?;

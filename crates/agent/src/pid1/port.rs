@@ -33,7 +33,8 @@ pub fn open_link_port() -> Result<LinkPort> {
 }
 
 fn find_port() -> Result<PathBuf> {
-    let ports = fs::read_dir("/sys/class/virtio-ports").context("the kernel knows no virtio ports")?;
+    let ports =
+        fs::read_dir("/sys/class/virtio-ports").context("the kernel knows no virtio ports")?;
     for port in ports {
         let port = port?;
         let name = fs::read_to_string(port.path().join("name")).unwrap_or_default();
@@ -68,7 +69,11 @@ impl AsyncRead for LinkPort {
 }
 
 impl AsyncWrite for LinkPort {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             let mut ready = ready!(self.0.poll_write_ready(cx))?;
             match ready.try_io(|file| file.get_ref().write(bytes)) {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use anteroom_guest_link::{LinkStream, read_message, write_message};
-use anteroom_guest_protocol::{GuestMessage, HEARTBEAT_INTERVAL_MS, HostMessage, MAX_CONTROL_MESSAGE};
+use anteroom_guest_protocol::{
+    GuestMessage, HEARTBEAT_INTERVAL_MS, HostMessage, MAX_CONTROL_MESSAGE,
+};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

@@ -10,7 +10,9 @@ mod setup;
 
 use std::rc::Rc;
 
-use anteroom_guest_link::{Incoming, LinkStream, Opener, Side, answer_handshake, connect, read_kind};
+use anteroom_guest_link::{
+    Incoming, LinkStream, Opener, Side, answer_handshake, connect, read_kind,
+};
 use anteroom_guest_protocol::{Configure, GuestMessage, HostMessage, StreamKind};
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -113,7 +115,9 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
                     services.open_sign_in_url_again();
                 }
             }
-            Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => return Ok(()),
+            Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => {
+                return Ok(());
+            }
             Some(other @ (HostMessage::Configure(_) | HostMessage::StartServices {})) => {
                 bail!("the host sent {other:?} twice")
             }
@@ -144,7 +148,9 @@ async fn take_stream(mut stream: LinkStream, shared: Shared) -> Result<()> {
             let desktop = desktop(&shared).await?;
             serve_input(stream, desktop.input).await?;
         }
-        other @ (StreamKind::Control | StreamKind::Egress) => bail!("a second {other:?} stream was opened"),
+        other @ (StreamKind::Control | StreamKind::Egress) => {
+            bail!("a second {other:?} stream was opened")
+        }
     }
     Ok(())
 }

@@ -52,7 +52,11 @@ struct BrowserStart {
 }
 
 /// Starts X, then everything that draws on it; the CLI at once, it needs no window.
-pub async fn start(shared: &Shared, configuration: &Configuration, trust: Trust) -> Result<Services> {
+pub async fn start(
+    shared: &Shared,
+    configuration: &Configuration,
+    trust: Trust,
+) -> Result<Services> {
     let (failed, failures) = mpsc::channel(8);
     let proxy = egress::start(shared.opener.clone(), shared.reporter.clone()).await?;
     let page = WaitingPage::serve().await?;
@@ -63,7 +67,12 @@ pub async fn start(shared: &Shared, configuration: &Configuration, trust: Trust)
         input: Input::start(&display, shared.reporter.clone())?,
     }));
     let browser = BrowserStart { display: display.name(), screen, proxy, page: page.clone() };
-    tokio::task::spawn_local(keep_desktop(shared.clone(), display.clone(), browser.clone(), failed.clone()));
+    tokio::task::spawn_local(keep_desktop(
+        shared.clone(),
+        display.clone(),
+        browser.clone(),
+        failed.clone(),
+    ));
     let sign_in = sign_in(shared.clone(), configuration.clone(), browser.clone(), trust);
     tokio::task::spawn_local(async move {
         if let Err(error) = sign_in.await {
@@ -89,8 +98,11 @@ impl Services {
     /// to the first and exits.
     pub fn open_sign_in_url_again(&self) {
         let BrowserStart { display, screen, proxy, page } = &self.browser;
-        let command = browser::command(&self.shared.room, display, *screen, *proxy, &page.address());
-        if let Err(error) = supervise::start("browser", command, &self.shared.reaper, &self.shared.reporter) {
+        let command =
+            browser::command(&self.shared.room, display, *screen, *proxy, &page.address());
+        if let Err(error) =
+            supervise::start("browser", command, &self.shared.reaper, &self.shared.reporter)
+        {
             self.shared.reporter.note(&format!("showing the sign-in page again failed: {error:#}"));
         }
     }
@@ -119,7 +131,11 @@ fn children() -> Vec<Pid> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
-async fn start_x(shared: &Shared, screen: ScreenSize, failed: mpsc::Sender<Error>) -> Result<DisplayAddress> {
+async fn start_x(
+    shared: &Shared,
+    screen: ScreenSize,
+    failed: mpsc::Sender<Error>,
+) -> Result<DisplayAddress> {
     let start = ServerStart::prepare(&shared.room, screen)?;
     let (command, starting, inherited) = start.split()?;
     let mut process = supervise::start("x", command, &shared.reaper, &shared.reporter)?;
@@ -146,7 +162,12 @@ async fn start_x(shared: &Shared, screen: ScreenSize, failed: mpsc::Sender<Error
 
 /// The window manager first (it decides the size of the browser's window), then the browser; each
 /// is started again when it dies, up to its bound.
-async fn keep_desktop(shared: Shared, display: DisplayAddress, start: BrowserStart, failed: mpsc::Sender<Error>) {
+async fn keep_desktop(
+    shared: Shared,
+    display: DisplayAddress,
+    start: BrowserStart,
+    failed: mpsc::Sender<Error>,
+) {
     let ready_display = display.clone();
     let (first_ready, window_manager_ready) = tokio::sync::oneshot::channel();
     let kept = {
@@ -263,7 +284,8 @@ async fn window_manager_runs(display: &DisplayAddress) -> Result<()> {
     let root = connection.setup().roots[0].root;
     let check = connection.intern_atom(false, b"_NET_SUPPORTING_WM_CHECK")?.reply()?.atom;
     loop {
-        let property = connection.get_property(false, root, check, AtomEnum::WINDOW, 0, 1)?.reply()?;
+        let property =
+            connection.get_property(false, root, check, AtomEnum::WINDOW, 0, 1)?.reply()?;
         if property.value_len == 1 {
             return Ok(());
         }
@@ -272,7 +294,12 @@ async fn window_manager_runs(display: &DisplayAddress) -> Result<()> {
 }
 
 /// The CLI from its start to a sealed credential.
-async fn sign_in(shared: Shared, configuration: Configuration, start: BrowserStart, trust: Trust) -> Result<()> {
+async fn sign_in(
+    shared: Shared,
+    configuration: Configuration,
+    start: BrowserStart,
+    trust: Trust,
+) -> Result<()> {
     let (opener_socket, urls) = opener::listen(&shared.room)?;
     let proxy = format!("http://{}", start.proxy);
     let around = Surroundings {
@@ -281,7 +308,13 @@ async fn sign_in(shared: Shared, configuration: Configuration, start: BrowserSta
         ca_bundle: trust.bundle(),
         display: &start.display,
     };
-    let mut process = match cli::start(&configuration.cli, &around, &shared.room, &shared.reaper, &shared.reporter) {
+    let mut process = match cli::start(
+        &configuration.cli,
+        &around,
+        &shared.room,
+        &shared.reaper,
+        &shared.reporter,
+    ) {
         Ok(process) => process,
         Err(error) => {
             give_up(&shared, "cli", &format!("{error:#}"), Vec::new()).await;
@@ -313,7 +346,10 @@ async fn lead_browser(
         Ok(None) => {}
         Err(_) => {
             let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            shared.reporter.tell(GuestMessage::NoSignInUrl { waited_ms, last_lines: last_lines() }).await;
+            shared
+                .reporter
+                .tell(GuestMessage::NoSignInUrl { waited_ms, last_lines: last_lines() })
+                .await;
         }
     }
     while let Some(url) = urls.recv().await {

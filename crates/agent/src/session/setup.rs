@@ -27,12 +27,14 @@ pub fn hello() -> Result<GuestMessage> {
 pub fn apply(configuration: &Configure, room: &Room) -> Result<Trust> {
     if room.kind == RoomKind::Guest {
         let since_epoch = Duration::from_millis(configuration.now_unix_ms);
-        clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from(since_epoch)).context("setting the clock failed")?;
+        clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from(since_epoch))
+            .context("setting the clock failed")?;
         credit_entropy(&configuration.entropy_base64)?;
         pid1::bring_up_network(configuration.browser_ip)?;
     }
     let user_runtime = room.home.join(".run");
-    std::fs::create_dir_all(&user_runtime).context("creating the person's runtime folder failed")?;
+    std::fs::create_dir_all(&user_runtime)
+        .context("creating the person's runtime folder failed")?;
     room.give_to_person(&user_runtime)?;
     trust_extra_authorities(&configuration.extra_ca_pem, room)
 }

@@ -35,7 +35,12 @@ pub struct Process {
 }
 
 /// Starts a process whose output is logged line by line.
-pub fn start(name: &str, mut command: Command, reaper: &Reaper, reporter: &Reporter) -> Result<Process> {
+pub fn start(
+    name: &str,
+    mut command: Command,
+    reaper: &Reaper,
+    reporter: &Reporter,
+) -> Result<Process> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     end_with_agent(&mut command);
     let program = command.get_program().to_string_lossy().into_owned();

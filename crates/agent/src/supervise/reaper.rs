@@ -20,7 +20,8 @@ impl Reaper {
     /// Starts reaping.
     pub fn start() -> Result<Self> {
         let reaper = Self::default();
-        let mut children = signal(SignalKind::child()).context("watching for the end of children failed")?;
+        let mut children =
+            signal(SignalKind::child()).context("watching for the end of children failed")?;
         let in_task = reaper.clone();
         tokio::task::spawn_local(async move {
             while children.recv().await.is_some() {

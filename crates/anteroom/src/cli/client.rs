@@ -44,7 +44,10 @@ impl Connection {
             (url, key) => {
                 let local = local()?;
                 let field = |name: &str| local[name].as_str().unwrap_or_default().to_owned();
-                (url.clone().unwrap_or_else(|| field("url")), key.clone().unwrap_or_else(|| field("apiKey")))
+                (
+                    url.clone().unwrap_or_else(|| field("url")),
+                    key.clone().unwrap_or_else(|| field("apiKey")),
+                )
             }
         };
         let agent = ureq::Agent::config_builder()
@@ -59,7 +62,8 @@ impl Connection {
 impl Client {
     /// The body of a GET.
     pub fn get(&self, path: &str) -> Result<Vec<u8>> {
-        let request = self.agent.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        let request =
+            self.agent.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
         self.body(request.call())
     }
 
@@ -70,7 +74,8 @@ impl Client {
 
     /// Posts JSON; the answer as JSON, or null when it is empty.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        let request = self.agent.post(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        let request =
+            self.agent.post(format!("{}{path}", self.url)).header("Authorization", self.bearer());
         let bytes = self.body(request.send_json(body))?;
         if bytes.is_empty() {
             return Ok(Value::Null);
@@ -82,9 +87,13 @@ impl Client {
         format!("Bearer {}", self.key)
     }
 
-    fn body(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Vec<u8>> {
-        let mut answer = answer
-            .with_context(|| format!("calling the controller at {} failed; is `anteroom serve` running?", self.url))?;
+    fn body(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Vec<u8>> {
+        let mut answer = answer.with_context(|| {
+            format!("calling the controller at {} failed; is `anteroom serve` running?", self.url)
+        })?;
         let status = answer.status();
         let body = answer.body_mut().with_config().limit(64 * 1024 * 1024).read_to_vec()?;
         if status.is_success() {

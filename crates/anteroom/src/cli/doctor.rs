@@ -39,7 +39,8 @@ enum Verdict {
 /// Looks, and fails when something needed is missing.
 pub fn run(options: &Options) -> Result<()> {
     let images = options.images_dir.clone().unwrap_or_else(images_dir);
-    let findings = [qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state_dir())];
+    let findings =
+        [qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state_dir())];
     let value = json!(
         findings
             .iter()
@@ -50,7 +51,11 @@ pub fn run(options: &Options) -> Result<()> {
         findings
             .iter()
             .map(|finding| {
-                let fix = finding.fix.as_ref().map(|fix| format!("      FIX: {fix}\n")).unwrap_or_default();
+                let fix = finding
+                    .fix
+                    .as_ref()
+                    .map(|fix| format!("      FIX: {fix}\n"))
+                    .unwrap_or_default();
                 format!("{:<5} {}\n{fix}", word(finding.verdict), finding.what)
             })
             .collect()
@@ -83,14 +88,21 @@ fn failure(what: impl Into<String>, fix: impl Into<String>) -> Finding {
 
 fn qemu() -> Finding {
     match Command::new("qemu-system-x86_64").arg("--version").output() {
-        Ok(output) => ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("QEMU").to_owned()),
-        Err(_) => failure("QEMU is not installed", "apt-get install --no-install-recommends qemu-system-x86"),
+        Ok(output) => {
+            ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("QEMU").to_owned())
+        }
+        Err(_) => failure(
+            "QEMU is not installed",
+            "apt-get install --no-install-recommends qemu-system-x86",
+        ),
     }
 }
 
 fn kvm() -> Finding {
     match probe_kvm() {
-        KvmProbe::Usable { mips } => ok(format!("KVM works: {mips} million guest instructions a second")),
+        KvmProbe::Usable { mips } => {
+            ok(format!("KVM works: {mips} million guest instructions a second"))
+        }
         KvmProbe::Unusable { why } => warning(
             format!("KVM cannot be used: {why}; sessions are emulated, slow and weakly isolated"),
             "use a machine with hardware virtualisation, and let this user open /dev/kvm (group kvm)",
@@ -104,7 +116,10 @@ fn image_tools() -> Finding {
         return ok("the tools to build golden images are installed");
     }
     let packages = missing.join(" ");
-    warning(format!("golden images cannot be built: {packages} missing"), format!("apt-get install {packages}"))
+    warning(
+        format!("golden images cannot be built: {packages} missing"),
+        format!("apt-get install {packages}"),
+    )
 }
 
 fn image(dir: &std::path::Path) -> Finding {
@@ -128,12 +143,22 @@ fn memory() -> Finding {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let available = text
         .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemAvailable:")?
+                .trim()
+                .strip_suffix("kB")?
+                .trim()
+                .parse::<u64>()
+                .ok()
+        })
         .unwrap_or(0)
         / 1024;
     let sessions = available / 2560;
     if sessions == 0 {
-        return failure(format!("{available} MiB of memory are free, a session needs 2560"), "free some memory");
+        return failure(
+            format!("{available} MiB of memory are free, a session needs 2560"),
+            "free some memory",
+        );
     }
     ok(format!("{available} MiB of memory are free: room for {sessions} session(s)"))
 }
@@ -144,8 +169,15 @@ fn disk(dir: &std::path::Path) -> Finding {
         Ok(stats) => {
             let free = stats.blocks_available() * stats.fragment_size() / 1024 / 1024;
             let what = format!("{free} MiB are free for state in {}", dir.display());
-            if free < 2048 { warning(what, "free some disk: an image build needs 2 GiB") } else { ok(what) }
+            if free < 2048 {
+                warning(what, "free some disk: an image build needs 2 GiB")
+            } else {
+                ok(what)
+            }
         }
-        Err(error) => warning(format!("asking for the free disk of {} failed: {error}", existing.display()), "check the disk"),
+        Err(error) => warning(
+            format!("asking for the free disk of {} failed: {error}", existing.display()),
+            "check the disk",
+        ),
     }
 }

@@ -64,10 +64,14 @@ pub fn run(command: &Image) -> Result<()> {
         Image::List { place } => {
             let images = anteroom_image::list(&place.dir());
             show(place.json, &json!(images), |_| {
-                let mut table = format!("{:<20}{:<18}{:<26}{:>8}\n", "IMAGE", "DIGEST", "KERNEL", "MiB");
+                let mut table =
+                    format!("{:<20}{:<18}{:<26}{:>8}\n", "IMAGE", "DIGEST", "KERNEL", "MiB");
                 for image in &images {
                     let size = image.bytes / 1024 / 1024;
-                    table.push_str(&format!("{:<20}{:<18}{:<26}{size:>8}\n", image.name, image.digest, image.kernel));
+                    table.push_str(&format!(
+                        "{:<20}{:<18}{:<26}{size:>8}\n",
+                        image.name, image.digest, image.kernel
+                    ));
                 }
                 table
             })
@@ -75,7 +79,10 @@ pub fn run(command: &Image) -> Result<()> {
         Image::Rm { image, place } => {
             let removed = anteroom_image::remove(&place.dir(), image)?;
             show(place.json, &json!({ "removed": removed }), |_| {
-                removed.iter().map(|image| format!("removed {} {}\n", image.name, image.digest)).collect()
+                removed
+                    .iter()
+                    .map(|image| format!("removed {} {}\n", image.name, image.digest))
+                    .collect()
             })
         }
     }
@@ -85,10 +92,16 @@ fn build(recipe: &std::path::Path, force: bool, place: &Place) -> Result<()> {
     let recipe = Recipe::read(recipe)?;
     let cancel = Arc::new(AtomicBool::new(false));
     let on_interrupt = cancel.clone();
-    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst)).context("taking over Ctrl-C failed")?;
+    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
+        .context("taking over Ctrl-C failed")?;
     let bar = Bar::new(&recipe.name);
     let images_dir = place.dir();
-    let built = anteroom_image::build(&recipe, BuildOptions { images_dir: &images_dir, force }, &bar, &cancel);
+    let built = anteroom_image::build(
+        &recipe,
+        BuildOptions { images_dir: &images_dir, force },
+        &bar,
+        &cancel,
+    );
     bar.0.finish_and_clear();
     let built = built?;
     let result = json!({
@@ -113,7 +126,11 @@ impl Bar {
     fn new(name: &str) -> Self {
         let bar = ProgressBar::new(1000);
         let template = "Building image {prefix} [{bar:30}] {percent:>3}% {msg} ({elapsed})";
-        bar.set_style(ProgressStyle::with_template(template).expect("the template is fixed").progress_chars("=> "));
+        bar.set_style(
+            ProgressStyle::with_template(template)
+                .expect("the template is fixed")
+                .progress_chars("=> "),
+        );
         bar.set_prefix(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
         Self(bar)

@@ -94,8 +94,11 @@ enum Accelerator {
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(options: Options) -> Result<()> {
     start_logging(&options.log_format);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("starting failed")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting failed")?;
     runtime.block_on(serve(options))
 }
 
@@ -103,14 +106,15 @@ async fn serve(options: Options) -> Result<()> {
     let ready_file = options.ready_file.clone();
     let settings = settings(options)?;
     let _only = lock_state(&settings.state_dir)?;
-    let listener = TcpListener::bind(settings.listen)
-        .await
-        .with_context(|| format!("listening on {} failed; choose another with --listen", settings.listen))?;
+    let listener = TcpListener::bind(settings.listen).await.with_context(|| {
+        format!("listening on {} failed; choose another with --listen", settings.listen)
+    })?;
     let bound = listener.local_addr()?;
     let state_dir = settings.state_dir.clone();
     let controller = Controller::open(settings, bound).await?;
     let origin = controller.origin().to_owned();
-    let mut hosts = AllowedHosts::default().with_origin(&origin).with_origin(&format!("http://{bound}"));
+    let mut hosts =
+        AllowedHosts::default().with_origin(&origin).with_origin(&format!("http://{bound}"));
     if bound.ip().is_loopback() {
         hosts = hosts.with_origin(&format!("http://localhost:{}", bound.port()));
     }
@@ -123,7 +127,9 @@ async fn serve(options: Options) -> Result<()> {
     tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address()?);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(async move {
-        axum::serve(listener, app).with_graceful_shutdown(async { stopped.await.unwrap_or_default() }).await
+        axum::serve(listener, app)
+            .with_graceful_shutdown(async { stopped.await.unwrap_or_default() })
+            .await
     });
     asked_to_stop().await?;
     tracing::info!("ending all sessions; again to leave at once");
@@ -198,7 +204,8 @@ fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
     // Not in the private state folder: when root, the agent runs as an unprivileged user.
     let path = cache_dir.join(format!("agent-{}", &digest[..16]));
     if !path.exists() {
-        std::fs::create_dir_all(cache_dir).with_context(|| format!("creating {} failed", cache_dir.display()))?;
+        std::fs::create_dir_all(cache_dir)
+            .with_context(|| format!("creating {} failed", cache_dir.display()))?;
         let temporary = cache_dir.join(format!(".agent-{}", std::process::id()));
         let mut file = OpenOptions::new()
             .create(true)
@@ -234,7 +241,10 @@ fn lock_state(dir: &Path) -> Result<Flock<File>> {
         .with_context(|| format!("opening {} failed", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err(_) => bail!("another controller uses {}; stop it, or choose another with --state-dir", dir.display()),
+        Err(_) => bail!(
+            "another controller uses {}; stop it, or choose another with --state-dir",
+            dir.display()
+        ),
     }
 }
 
@@ -251,11 +261,18 @@ async fn write_client_file(controller: &Controller, path: &Path, url: &str) -> R
     write_client_file_as(controller, "cli", path, url).await
 }
 
-async fn write_client_file_as(controller: &Controller, name: &str, path: &Path, url: &str) -> Result<()> {
+async fn write_client_file_as(
+    controller: &Controller,
+    name: &str,
+    path: &Path,
+    url: &str,
+) -> Result<()> {
     let key = controller.new_api_key(name).await?;
-    let json = json!({ "url": url, "apiKey": key, "media": controller.media_address()?.to_string() });
+    let json =
+        json!({ "url": url, "apiKey": key, "media": controller.media_address()?.to_string() });
     let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
+    let mut file =
+        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(json.to_string().as_bytes())?;
     std::fs::rename(&temporary, path).with_context(|| format!("writing {} failed", path.display()))
 }
@@ -263,7 +280,10 @@ async fn write_client_file_as(controller: &Controller, name: &str, path: &Path, 
 fn start_logging(format: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ANTEROOM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false);
     if format == "json" {
         builder.json().init();
     } else {

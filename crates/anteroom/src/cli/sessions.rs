@@ -93,7 +93,11 @@ pub fn auth(command: &Auth) -> Result<()> {
     let started = client.post("/api/auth/start", &body)?;
     if !options.wait {
         return show(options.connection.json, &started, |started| {
-            format!("session {}\nopen    {}\n", text(started, "sessionId"), text(started, "viewerUrl"))
+            format!(
+                "session {}\nopen    {}\n",
+                text(started, "sessionId"),
+                text(started, "viewerUrl")
+            )
         });
     }
     if !options.connection.json {
@@ -104,8 +108,10 @@ pub fn auth(command: &Auth) -> Result<()> {
         bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
     }
     if let Some(path) = &options.output {
-        let sealed = client.get(&format!("/api/auth/session/{}/credentials", text(&started, "sessionId")))?;
-        std::fs::write(path, sealed).with_context(|| format!("writing {} failed", path.display()))?;
+        let sealed = client
+            .get(&format!("/api/auth/session/{}/credentials", text(&started, "sessionId")))?;
+        std::fs::write(path, sealed)
+            .with_context(|| format!("writing {} failed", path.display()))?;
     }
     show(options.connection.json, &ended, |_| String::new())
 }
@@ -119,7 +125,12 @@ fn follow(client: &Client, id: &str, quiet: bool) -> Result<Value> {
         let timeline = session["timeline"].as_array().cloned().unwrap_or_default();
         for entry in timeline.iter().skip(shown).filter(|_| !quiet) {
             let at = entry["at"].as_u64().unwrap_or(created).saturating_sub(created);
-            anstream::println!("{:>6}.{} s  {}", at / 1000, at % 1000 / 100, text(entry, "message"));
+            anstream::println!(
+                "{:>6}.{} s  {}",
+                at / 1000,
+                at % 1000 / 100,
+                text(entry, "message")
+            );
         }
         shown = timeline.len();
         if session["room"] == "demolished" {
@@ -156,15 +167,20 @@ pub fn logs(options: &Logs) -> Result<()> {
 
 /// `anteroom screenshot`.
 pub fn screenshot(options: &Screenshot) -> Result<()> {
-    let png = options.connection.open()?.get(&format!("/api/auth/session/{}/screenshot", options.id))?;
-    std::fs::write(&options.output, &png).with_context(|| format!("writing {} failed", options.output.display()))?;
+    let png =
+        options.connection.open()?.get(&format!("/api/auth/session/{}/screenshot", options.id))?;
+    std::fs::write(&options.output, &png)
+        .with_context(|| format!("writing {} failed", options.output.display()))?;
     let written = json!({ "path": options.output, "bytes": png.len() });
     show(options.connection.json, &written, |_| format!("{}\n", options.output.display()))
 }
 
 /// `anteroom cancel`.
 pub fn cancel(options: &Cancel) -> Result<()> {
-    options.connection.open()?.post(&format!("/api/auth/session/{}/cancel", options.id), &Value::Null)?;
+    options
+        .connection
+        .open()?
+        .post(&format!("/api/auth/session/{}/cancel", options.id), &Value::Null)?;
     show(options.connection.json, &json!({ "ended": options.id }), |_| String::new())
 }
 

@@ -34,7 +34,8 @@ struct Routes {
 impl FrontDoor {
     /// Binds the port and starts to receive.
     pub fn open(address: SocketAddr) -> Result<Self> {
-        let socket = StdUdpSocket::bind(address).with_context(|| format!("binding UDP {address} for media failed"))?;
+        let socket = StdUdpSocket::bind(address)
+            .with_context(|| format!("binding UDP {address} for media failed"))?;
         socket.set_nonblocking(true)?;
         let receiving = UdpSocket::from_std(socket.try_clone()?)?;
         let door = Self { socket: Arc::new(socket), routes: Arc::default() };
@@ -92,7 +93,8 @@ async fn receive(socket: UdpSocket, routes: Arc<Mutex<Routes>>) {
 
 impl Routes {
     fn route(&mut self, packet: &[u8], from: SocketAddr) -> Option<Arc<UnixDatagram>> {
-        let by_fragment = stun_fragment(packet).and_then(|fragment| self.fragments.get(fragment)).copied();
+        let by_fragment =
+            stun_fragment(packet).and_then(|fragment| self.fragments.get(fragment)).copied();
         let session = match by_fragment {
             Some(session) => {
                 if self.addresses.len() >= MAX_ADDRESSES {

@@ -19,7 +19,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anteroom_api::{Backend, Health, Named, Problem, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerAccess, ViewerView};
+use anteroom_api::{
+    Backend, Health, Named, Problem, SessionSummary, SessionView, StartAnswer, StartRequest,
+    ViewerAccess, ViewerView,
+};
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
 use anteroom_session::{Actor, Event, Session, SessionId, State, Terms};
@@ -60,10 +63,14 @@ impl Controller {
     /// Opens store, vault and front door, and finishes what an earlier controller left.
     pub async fn open(settings: Settings, bound: SocketAddr) -> Result<Arc<Self>> {
         let store = Store::open(&settings.state_dir.join("anteroom.db")).await?;
-        let vault = Vault::open(&settings.state_dir.join("vault/identity.txt"), store.has_credentials_of_vault().await?)?;
+        let vault = Vault::open(
+            &settings.state_dir.join("vault/identity.txt"),
+            store.has_credentials_of_vault().await?,
+        )?;
         let door = FrontDoor::open(settings.media_listen)?;
         let origin = settings.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
-        let folders = vec![settings.state_dir.clone(), PathBuf::from("/tmp"), PathBuf::from("/run")];
+        let folders =
+            vec![settings.state_dir.clone(), PathBuf::from("/tmp"), PathBuf::from("/run")];
         let logs = settings.state_dir.join("logs");
         let around = Arc::new(Surroundings { store: store.clone(), door, folders, logs });
         let controller = Arc::new(Self {
@@ -120,11 +127,15 @@ impl Controller {
             tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session");
             let handle = match &record.session.state {
                 // Its end is known, its demolition was not reported.
-                State::Ended { .. } => {
-                    session_actor::start(record, vec![anteroom_session::Effect::Demolish], None, self.around.clone())
-                }
+                State::Ended { .. } => session_actor::start(
+                    record,
+                    vec![anteroom_session::Effect::Demolish],
+                    None,
+                    self.around.clone(),
+                ),
                 _ => {
-                    let handle = session_actor::start(record, Vec::new(), None, self.around.clone());
+                    let handle =
+                        session_actor::start(record, Vec::new(), None, self.around.clone());
                     handle.tell(Event::FoundByReconciliation).await;
                     handle
                 }
@@ -145,9 +156,10 @@ impl Controller {
     fn driver_config(&self, id: SessionId, provider: &Provider) -> Result<DriverConfig, Problem> {
         match &self.settings.driver {
             DriverChoice::Qemu(accelerator) => {
-                let image = anteroom_image::find(&self.settings.images_dir, &provider.image).map_err(|error| {
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_image", error.to_string())
-                })?;
+                let image = anteroom_image::find(&self.settings.images_dir, &provider.image)
+                    .map_err(|error| {
+                        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_image", error.to_string())
+                    })?;
                 Ok(DriverConfig::Qemu {
                     image_dir: image.dir,
                     cache_dir: self.settings.cache_dir.clone(),
@@ -174,22 +186,29 @@ impl Controller {
         if provider.kind == ProviderKind::Real && weak && !self.settings.allow_weak_isolation {
             let detail = "this machine offers no hardware isolation, and this provider's sign-ins are real; \
                           start with --allow-weak-isolation if you accept that";
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "isolation_too_weak", detail));
+            return Err(Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "isolation_too_weak",
+                detail,
+            ));
         }
         Ok(())
     }
 
     async fn begin(&self, request: StartRequest) -> Result<StartAnswer, Problem> {
-        let invalid =
-            |detail: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail);
-        let no_provider = || Problem::new(StatusCode::NOT_FOUND, "unknown_provider", "there is no such provider");
+        let invalid = |detail: String| {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail)
+        };
+        let no_provider =
+            || Problem::new(StatusCode::NOT_FOUND, "unknown_provider", "there is no such provider");
         let provider_id = request.provider.parse().map_err(|_| no_provider())?;
         let provider = self.settings.providers.get(&provider_id).ok_or_else(no_provider)?.clone();
         let user = request.user_id.as_deref().map(str::parse).transpose();
         let user = user.map_err(|error: anteroom_session::InvalidId| invalid(error.to_string()))?;
         let (recipient, openable_by) = match &request.recipient {
             Some(recipient) => {
-                anteroom_vault::check_recipient(recipient).map_err(|error| invalid(error.to_string()))?;
+                anteroom_vault::check_recipient(recipient)
+                    .map_err(|error| invalid(error.to_string()))?;
                 (recipient.clone(), OpenableBy::Caller)
             }
             None => (self.vault.recipient().to_owned(), OpenableBy::Operator),
@@ -228,8 +247,17 @@ impl Controller {
         self.store.save(&record).await.map_err(internal)?;
         let viewer_url = self.new_link(&record).await.map_err(internal)?;
         let candidates = self.candidates().map_err(internal)?;
-        let config =
-            RunnerConfig { session: id, driver, provider, files, recipient, screen: SCREEN, browser_ip, log_dir, candidates };
+        let config = RunnerConfig {
+            session: id,
+            driver,
+            provider,
+            files,
+            recipient,
+            screen: SCREEN,
+            browser_ip,
+            log_dir,
+            candidates,
+        };
         let answer = StartAnswer {
             success: true,
             session_id: id.to_string(),
@@ -239,7 +267,8 @@ impl Controller {
             state: record.session.state.name().as_str().to_owned(),
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
-        let handle = session_actor::start(record, effects, Some(StartPlan { config }), self.around.clone());
+        let handle =
+            session_actor::start(record, effects, Some(StartPlan { config }), self.around.clone());
         self.with_live(|live| live.insert(id, handle));
         Ok(answer)
     }
@@ -282,7 +311,10 @@ impl Controller {
             Some(runner) => Ok(runner),
             None => {
                 let view = self.session(id).await?;
-                Err(Problem::wrong_state(format!("the session is {} and has no desktop", view.state)))
+                Err(Problem::wrong_state(format!(
+                    "the session is {} and has no desktop",
+                    view.state
+                )))
             }
         }
     }
@@ -367,7 +399,10 @@ impl Backend for Controller {
         let runner = self.running(id).await?;
         let view = self.session(id).await?;
         if view.state != "awaiting_user" {
-            return Err(Problem::wrong_state(format!("the session is {}, not awaiting_user", view.state)));
+            return Err(Problem::wrong_state(format!(
+                "the session is {}, not awaiting_user",
+                view.state
+            )));
         }
         runner.tell(RunnerCommand::OpenSignInUrl {}).await;
         Ok(())
@@ -376,12 +411,17 @@ impl Backend for Controller {
     async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
         let view = self.session(id).await?;
         let sealed = self.store.credential(id).await.map_err(internal)?;
-        sealed.ok_or_else(|| Problem::wrong_state(format!("the session is {} and has no credential", view.state)))
+        sealed.ok_or_else(|| {
+            Problem::wrong_state(format!("the session is {} and has no credential", view.state))
+        })
     }
 
     async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
         let runner = self.running(id).await?;
-        let png = runner.screenshot().await.map_err(|error| Problem::wrong_state(format!("{error:#}")))?;
+        let png = runner
+            .screenshot()
+            .await
+            .map_err(|error| Problem::wrong_state(format!("{error:#}")))?;
         STANDARD.decode(png).map_err(|_| Problem::internal("the runner's picture is no base64"))
     }
 
@@ -393,8 +433,10 @@ impl Backend for Controller {
             for name in ["runner.log", "console.log", "services.log.old", "services.log"] {
                 if let Ok(bytes) = std::fs::read(dir.join(name)) {
                     let lines = String::from_utf8_lossy(&bytes);
-                    let clean: String =
-                        lines.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect();
+                    let clean: String = lines
+                        .chars()
+                        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
+                        .collect();
                     text.push_str(&format!("==> {name}\n{clean}\n"));
                 }
             }
@@ -405,8 +447,9 @@ impl Backend for Controller {
 
     async fn offer(&self, id: SessionId, sdp: String) -> Result<String, Problem> {
         let runner = self.running(id).await?;
-        let refused =
-            |error: anyhow::Error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_refused", format!("{error:#}"));
+        let refused = |error: anyhow::Error| {
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_refused", format!("{error:#}"))
+        };
         let answer = runner.offer(sdp).await.map_err(refused)?;
         self.around.door.add_fragment(&answer.ice_ufrag, id);
         Ok(answer.sdp)
@@ -428,7 +471,10 @@ impl Backend for Controller {
             return Err(Problem::new(StatusCode::GONE, "link_used", detail));
         }
         let deadline = self.session(id).await?.deadline;
-        Ok(ViewerAccess { secret: viewer, max_age_seconds: deadline.saturating_sub(at).div_ceil(1000) })
+        Ok(ViewerAccess {
+            secret: viewer,
+            max_age_seconds: deadline.saturating_sub(at).div_ceil(1000),
+        })
     }
 
     async fn health(&self) -> Health {
@@ -440,7 +486,9 @@ impl Backend for Controller {
             && anteroom_image::list(&self.settings.images_dir).is_empty()
         {
             let dir = self.settings.images_dir.display();
-            reasons.push(format!("there is no golden image in {dir}; build one with `anteroom image build`"));
+            reasons.push(format!(
+                "there is no golden image in {dir}; build one with `anteroom image build`"
+            ));
         }
         Health { live: true, ready: reasons.is_empty(), reasons }
     }
@@ -460,13 +508,19 @@ fn injected(files: Vec<anteroom_api::StartFile>) -> Result<Vec<InjectedFile>, St
             let owner = file.owner.unwrap_or_else(|| "person".to_owned());
             let mode = file.mode.unwrap_or(0o600);
             if !is_guest_path(&file.path) {
-                return Err(format!("{:?} is no path in the guest; it must be absolute or start with ~/", file.path));
+                return Err(format!(
+                    "{:?} is no path in the guest; it must be absolute or start with ~/",
+                    file.path
+                ));
             }
             if !["person", "root"].contains(&owner.as_str()) {
                 return Err(format!("the owner of {} must be person or root", file.path));
             }
             if mode > 0o777 || file.content.len() > 1024 * 1024 {
-                return Err(format!("{} must be at most 1 MiB, with a mode of at most 511", file.path));
+                return Err(format!(
+                    "{} must be at most 1 MiB, with a mode of at most 511",
+                    file.path
+                ));
             }
             Ok(InjectedFile { path: file.path, owner, mode, content: file.content })
         })

@@ -95,7 +95,8 @@ impl Record {
             sign_in_url: self.sign_in_url.clone(),
             instructions: self.instructions.clone(),
             credential: CredentialView {
-                status: if self.credential_stored_at.is_some() { "sealed" } else { "none" }.to_owned(),
+                status: if self.credential_stored_at.is_some() { "sealed" } else { "none" }
+                    .to_owned(),
                 openable_by: match self.openable_by {
                     OpenableBy::Caller => "caller",
                     OpenableBy::Operator => "operator",

@@ -23,8 +23,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::front_door::FrontDoor;
 use crate::runner::{read_line, write_line};
 use crate::runner_protocol::{
-    CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, OfferAnswer, RunnerCommand, RunnerConfig, RunnerMessage, SESSION_ENV,
-    UDP_FD_ENV,
+    CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, OfferAnswer, RunnerCommand, RunnerConfig,
+    RunnerMessage, SESSION_ENV, UDP_FD_ENV,
 };
 
 /// Descriptors as the runner sees them.
@@ -54,8 +54,13 @@ struct Waiting {
 }
 
 /// Starts a runner; what it reports arrives on `events`, its end last.
-pub fn start(config: RunnerConfig, door: &FrontDoor, events: mpsc::Sender<Event>) -> Result<Runner> {
-    let (control, runner_control) = StdUnixStream::pair().context("making the control socket failed")?;
+pub fn start(
+    config: RunnerConfig,
+    door: &FrontDoor,
+    events: mpsc::Sender<Event>,
+) -> Result<Runner> {
+    let (control, runner_control) =
+        StdUnixStream::pair().context("making the control socket failed")?;
     let (media, runner_media) = UnixDatagram::pair().context("making the media socket failed")?;
     media.set_nonblocking(true)?;
     control.set_nonblocking(true)?;
@@ -85,7 +90,12 @@ pub fn start(config: RunnerConfig, door: &FrontDoor, events: mpsc::Sender<Event>
         (OwnedFd::from(door.duplicate()?), UDP),
     ];
     command
-        .fd_mappings(mappings.into_iter().map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect())
+        .fd_mappings(
+            mappings
+                .into_iter()
+                .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd })
+                .collect(),
+        )
         .map_err(|error| anyhow!("passing sockets to the runner failed: {error}"))?;
     {
         use std::os::unix::process::CommandExt;
@@ -123,7 +133,11 @@ async fn write(
     }
 }
 
-async fn read(mut reader: BufReader<OwnedReadHalf>, events: mpsc::Sender<Event>, waiting: Arc<Waiting>) {
+async fn read(
+    mut reader: BufReader<OwnedReadHalf>,
+    events: mpsc::Sender<Event>,
+    waiting: Arc<Waiting>,
+) {
     loop {
         match read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE).await {
             Ok(Some(RunnerMessage::Observed { at: _, observation })) => {
@@ -206,7 +220,10 @@ impl Runner {
             Ok(Ok(Ok(value))) => Ok(value),
             Ok(Ok(Err(cause))) => bail!("{cause}"),
             Ok(Err(_)) => bail!("the session's runner is gone"),
-            Err(_) => bail!("the session's runner did not answer within {} s; it may still be booting", ANSWER.as_secs()),
+            Err(_) => bail!(
+                "the session's runner did not answer within {} s; it may still be booting",
+                ANSWER.as_secs()
+            ),
         }
     }
 
@@ -217,7 +234,10 @@ impl Runner {
         let mut exited = self.exited.clone();
         let gone = tokio::time::timeout(END, exited.wait_for(Option::is_some)).await.is_ok();
         if !gone && let Ok(pid) = i32::try_from(self.pid) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
             let _ = tokio::time::timeout(END, exited.wait_for(Option::is_some)).await;
         }
     }

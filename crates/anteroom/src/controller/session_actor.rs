@@ -141,7 +141,9 @@ impl Actor {
     fn note(&mut self, event: &Event) {
         let Event::Observed(observation) = event else { return };
         match observation {
-            Observation::VmStarted { accelerator, .. } => self.record.accelerator = Some(*accelerator),
+            Observation::VmStarted { accelerator, .. } => {
+                self.record.accelerator = Some(*accelerator)
+            }
             Observation::SignInUrl { url } => self.record.sign_in_url = Some(url.clone()),
             Observation::HostContacted { host, port, verdict, bytes_up, bytes_down } => {
                 let verdict = serde_json::to_value(verdict).unwrap_or_default();
@@ -225,7 +227,8 @@ impl Actor {
                 Box::pin(self.apply(Event::RunnerStarted { pid })).await;
             }
             Err(error) => {
-                let reason = anteroom_session::EndReason::VmNotStarted { cause: format!("{error:#}") };
+                let reason =
+                    anteroom_session::EndReason::VmNotStarted { cause: format!("{error:#}") };
                 Box::pin(self.apply(Event::Observed(Observation::Failed(reason)))).await;
             }
         }
@@ -236,7 +239,10 @@ impl Actor {
             .decode(ciphertext_base64)
             .context("what the guest sealed is no base64")?;
         anteroom_vault::check_sealed(&sealed)?;
-        self.around.store.put_credential(self.record.id(), &sealed, &self.record.recipient, now().0).await
+        self.around
+            .store
+            .put_credential(self.record.id(), &sealed, &self.record.recipient, now().0)
+            .await
     }
 }
 
@@ -262,7 +268,7 @@ async fn demolish(
 
 /// The host's clock.
 pub fn now() -> Timestamp {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }
-

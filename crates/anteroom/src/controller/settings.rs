@@ -60,11 +60,13 @@ pub enum DriverChoice {
 pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Provider>> {
     let mut texts = embedded::providers();
     if let Some(folder) = folder {
-        let entries = std::fs::read_dir(folder).with_context(|| format!("reading {} failed", folder.display()))?;
+        let entries = std::fs::read_dir(folder)
+            .with_context(|| format!("reading {} failed", folder.display()))?;
         for entry in entries {
             let path = entry?.path();
             if path.extension().is_some_and(|extension| extension == "toml") {
-                let text = std::fs::read_to_string(&path).with_context(|| format!("reading {} failed", path.display()))?;
+                let text = std::fs::read_to_string(&path)
+                    .with_context(|| format!("reading {} failed", path.display()))?;
                 texts.push((path.display().to_string(), text));
             }
         }
@@ -84,7 +86,9 @@ pub fn default_dir(variable: &str, home_part: &str, for_root: &str) -> PathBuf {
         return PathBuf::from(base).join("anteroom");
     }
     match std::env::var_os("HOME") {
-        Some(home) if !nix::unistd::geteuid().is_root() => PathBuf::from(home).join(home_part).join("anteroom"),
+        Some(home) if !nix::unistd::geteuid().is_root() => {
+            PathBuf::from(home).join(home_part).join("anteroom")
+        }
         _ => PathBuf::from(for_root),
     }
 }

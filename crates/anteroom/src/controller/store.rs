@@ -8,7 +8,9 @@ use anteroom_session::{SessionId, State, TimelineEntry};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use sqlx::Row;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
 
 use super::record::Record;
 
@@ -48,7 +50,10 @@ fn hash(secret: &str) -> Vec<u8> {
     Sha256::digest(secret.as_bytes()).to_vec()
 }
 
-#[expect(clippy::cast_possible_wrap, reason = "SQLite's integers are signed; times fit for 292 million years")]
+#[expect(
+    clippy::cast_possible_wrap,
+    reason = "SQLite's integers are signed; times fit for 292 million years"
+)]
 fn signed(millis: u64) -> i64 {
     millis as i64
 }
@@ -69,7 +74,10 @@ impl Store {
             .connect_with(options)
             .await
             .with_context(|| format!("opening the database {} failed", path.display()))?;
-        sqlx::raw_sql(SCHEMA).execute(&pool).await.context("creating the database's tables failed")?;
+        sqlx::raw_sql(SCHEMA)
+            .execute(&pool)
+            .await
+            .context("creating the database's tables failed")?;
         Ok(Self(pool))
     }
 
@@ -113,12 +121,14 @@ impl Store {
             .await
             .context("reading a session failed")?;
         let Some(row) = row else { return Ok(None) };
-        let mut record: Record = serde_json::from_str(row.get("record")).context("a stored session cannot be read")?;
-        let rows = sqlx::query("SELECT at, kind, message FROM timeline WHERE session = ? ORDER BY rowid")
-            .bind(id.to_string())
-            .fetch_all(&self.0)
-            .await
-            .context("reading a session's timeline failed")?;
+        let mut record: Record =
+            serde_json::from_str(row.get("record")).context("a stored session cannot be read")?;
+        let rows =
+            sqlx::query("SELECT at, kind, message FROM timeline WHERE session = ? ORDER BY rowid")
+                .bind(id.to_string())
+                .fetch_all(&self.0)
+                .await
+                .context("reading a session's timeline failed")?;
         record.timeline = rows
             .iter()
             .map(|row| TimelineEntry {
@@ -141,22 +151,33 @@ impl Store {
     }
 
     async fn records(&self, query: &'static str) -> Result<Vec<Record>> {
-        let rows = sqlx::query(query).fetch_all(&self.0).await.context("reading the sessions failed")?;
+        let rows =
+            sqlx::query(query).fetch_all(&self.0).await.context("reading the sessions failed")?;
         rows.iter()
-            .map(|row| serde_json::from_str(row.get("record")).context("a stored session cannot be read"))
+            .map(|row| {
+                serde_json::from_str(row.get("record")).context("a stored session cannot be read")
+            })
             .collect()
     }
 
     /// Makes a sealed credential durable.
-    pub async fn put_credential(&self, session: SessionId, sealed: &[u8], recipient: &str, now: u64) -> Result<()> {
-        sqlx::query("INSERT INTO credentials (session, sealed, recipient, stored_at) VALUES (?, ?, ?, ?)")
-            .bind(session.to_string())
-            .bind(sealed)
-            .bind(recipient)
-            .bind(signed(now))
-            .execute(&self.0)
-            .await
-            .context("storing the sealed credential failed")?;
+    pub async fn put_credential(
+        &self,
+        session: SessionId,
+        sealed: &[u8],
+        recipient: &str,
+        now: u64,
+    ) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO credentials (session, sealed, recipient, stored_at) VALUES (?, ?, ?, ?)",
+        )
+        .bind(session.to_string())
+        .bind(sealed)
+        .bind(recipient)
+        .bind(signed(now))
+        .execute(&self.0)
+        .await
+        .context("storing the sealed credential failed")?;
         Ok(())
     }
 
@@ -190,7 +211,13 @@ impl Store {
 
     /// Uses up a link and admits its viewer, in one transaction; `false` when it was used, is
     /// expired or unknown.
-    pub async fn exchange(&self, session: SessionId, secret: &str, viewer: &str, now: u64) -> Result<bool> {
+    pub async fn exchange(
+        &self,
+        session: SessionId,
+        secret: &str,
+        viewer: &str,
+        now: u64,
+    ) -> Result<bool> {
         let mut transaction = self.0.begin().await.context("exchanging a viewer link failed")?;
         let used = sqlx::query(
             "UPDATE viewer_links SET used_at = ? WHERE secret_hash = ? AND session = ? AND used_at IS NULL AND expires_at > ?
@@ -217,25 +244,33 @@ impl Store {
 
     /// Whether a viewer's secret is of this session and still holds.
     pub async fn is_viewer(&self, session: SessionId, secret: &str, now: u64) -> Result<bool> {
-        let row = sqlx::query("SELECT 1 FROM viewers WHERE secret_hash = ? AND session = ? AND expires_at > ?")
-            .bind(hash(secret))
-            .bind(session.to_string())
-            .bind(signed(now))
-            .fetch_optional(&self.0)
-            .await
-            .context("looking for a viewer failed")?;
+        let row = sqlx::query(
+            "SELECT 1 FROM viewers WHERE secret_hash = ? AND session = ? AND expires_at > ?",
+        )
+        .bind(hash(secret))
+        .bind(session.to_string())
+        .bind(signed(now))
+        .fetch_optional(&self.0)
+        .await
+        .context("looking for a viewer failed")?;
         Ok(row.is_some())
     }
 
     /// Whether this is an API key. The look-up is by hash, so its time says nothing about the key.
     pub async fn is_api_key(&self, key: &str) -> Result<bool> {
-        let row = sqlx::query("SELECT 1 FROM api_keys WHERE key_hash = ?").bind(hash(key)).fetch_optional(&self.0).await?;
+        let row = sqlx::query("SELECT 1 FROM api_keys WHERE key_hash = ?")
+            .bind(hash(key))
+            .fetch_optional(&self.0)
+            .await?;
         Ok(row.is_some())
     }
 
     /// Whether there is a key of that name.
     pub async fn has_api_key_named(&self, name: &str) -> Result<bool> {
-        let row = sqlx::query("SELECT 1 FROM api_keys WHERE name = ?").bind(name).fetch_optional(&self.0).await?;
+        let row = sqlx::query("SELECT 1 FROM api_keys WHERE name = ?")
+            .bind(name)
+            .fetch_optional(&self.0)
+            .await?;
         Ok(row.is_some())
     }
 
@@ -265,7 +300,9 @@ impl Store {
 pub fn count_connection(egress: &mut Vec<EgressEntry>, connection: EgressEntry) {
     const MAX_HOSTS: usize = 500;
     let same = |entry: &EgressEntry| {
-        entry.host == connection.host && entry.port == connection.port && entry.verdict == connection.verdict
+        entry.host == connection.host
+            && entry.port == connection.port
+            && entry.verdict == connection.verdict
     };
     if let Some(entry) = egress.iter_mut().find(|entry| same(entry)) {
         entry.connections += 1;

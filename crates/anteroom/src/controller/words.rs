@@ -5,15 +5,21 @@ use anteroom_session::{Accelerator, EgressVerdict, Event, Observation};
 /// Kind and sentence of an event, if it belongs in the timeline.
 pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
     match event {
-        Event::RunnerStarted { .. } => Some(("runner_started", "the session's runner started".to_owned())),
+        Event::RunnerStarted { .. } => {
+            Some(("runner_started", "the session's runner started".to_owned()))
+        }
         Event::Observed(observation) => of_observation(observation),
-        Event::CredentialStored => Some(("credential_stored", "the sealed credential was stored".to_owned())),
-        Event::CredentialNotStored { cause } => {
-            Some(("credential_not_stored", format!("the sealed credential could not be stored: {cause}")))
+        Event::CredentialStored => {
+            Some(("credential_stored", "the sealed credential was stored".to_owned()))
         }
-        Event::Demolished { leftovers } if leftovers.is_empty() => {
-            Some(("demolished", "everything of the session is gone; looking found nothing left".to_owned()))
-        }
+        Event::CredentialNotStored { cause } => Some((
+            "credential_not_stored",
+            format!("the sealed credential could not be stored: {cause}"),
+        )),
+        Event::Demolished { leftovers } if leftovers.is_empty() => Some((
+            "demolished",
+            "everything of the session is gone; looking found nothing left".to_owned(),
+        )),
         Event::Demolished { leftovers } => {
             Some(("demolished", format!("teardown left {} things behind", leftovers.len())))
         }
@@ -39,25 +45,43 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             ("agent_connected", format!("the agent {agent_version} answered from Linux {kernel}"))
         }
         Observation::FilesInjected { count: 0 } => return None,
-        Observation::FilesInjected { count } => ("files_injected", format!("{count} files were put in place and confirmed")),
+        Observation::FilesInjected { count } => {
+            ("files_injected", format!("{count} files were put in place and confirmed"))
+        }
         Observation::ServiceReady { service } => ("service_ready", format!("{service} is ready")),
         Observation::ServiceExited { service, exit, .. } => {
             ("service_exited", format!("{service} {exit}; it is started again"))
         }
-        Observation::SignInUrl { url } => ("sign_in_url", format!("the tool asks to sign in at {}", host_of(url))),
-        Observation::SignInPageOpened => ("sign_in_page_opened", "the browser opened the sign-in page".to_owned()),
-        Observation::FirstFrameSent => ("first_frame_sent", "the first picture was sent to the viewer".to_owned()),
+        Observation::SignInUrl { url } => {
+            ("sign_in_url", format!("the tool asks to sign in at {}", host_of(url)))
+        }
+        Observation::SignInPageOpened => {
+            ("sign_in_page_opened", "the browser opened the sign-in page".to_owned())
+        }
+        Observation::FirstFrameSent => {
+            ("first_frame_sent", "the first picture was sent to the viewer".to_owned())
+        }
         Observation::ViewerJoined => ("viewer_joined", "a viewer joined".to_owned()),
         Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
-        Observation::CredentialFound => ("credential_found", "the tool has its credential".to_owned()),
-        Observation::CredentialSealed { .. } => ("credential_sealed", "the credential was sealed in the guest".to_owned()),
+        Observation::CredentialFound => {
+            ("credential_found", "the tool has its credential".to_owned())
+        }
+        Observation::CredentialSealed { .. } => {
+            ("credential_sealed", "the credential was sealed in the guest".to_owned())
+        }
         Observation::HostContacted { host, port, verdict, .. } => match verdict {
             EgressVerdict::Allowed => return None,
-            EgressVerdict::RefusedByPolicy => ("host_refused", format!("{host}:{port} was refused: not on the list")),
-            EgressVerdict::RefusedAddress => ("host_refused", format!("{host}:{port} was refused: it leads inside")),
+            EgressVerdict::RefusedByPolicy => {
+                ("host_refused", format!("{host}:{port} was refused: not on the list"))
+            }
+            EgressVerdict::RefusedAddress => {
+                ("host_refused", format!("{host}:{port} was refused: it leads inside"))
+            }
             EgressVerdict::Failed => ("host_failed", format!("{host}:{port} could not be reached")),
         },
-        Observation::GuestPoweredOff => ("guest_powered_off", "the guest was told and powered off".to_owned()),
+        Observation::GuestPoweredOff => {
+            ("guest_powered_off", "the guest was told and powered off".to_owned())
+        }
         Observation::Failed(_) => return None,
     })
 }

@@ -25,7 +25,9 @@ pub struct Writing(JoinHandle<()>);
 
 /// Reads the configuration, then starts reading commands and writing messages. The end of the
 /// socket arrives as [`RunnerCommand::Shutdown`].
-pub async fn open(socket: StdUnixStream) -> Result<(RunnerConfig, mpsc::Receiver<RunnerCommand>, Voice, Writing)> {
+pub async fn open(
+    socket: StdUnixStream,
+) -> Result<(RunnerConfig, mpsc::Receiver<RunnerCommand>, Voice, Writing)> {
     socket.set_nonblocking(true)?;
     let (reader, mut writer) = UnixStream::from_std(socket)?.into_split();
     let mut reader = BufReader::new(reader);
@@ -47,7 +49,10 @@ pub async fn open(socket: StdUnixStream) -> Result<(RunnerConfig, mpsc::Receiver
     Ok((config, commands, Voice(sender), Writing(writing)))
 }
 
-async fn read_commands(mut reader: BufReader<OwnedReadHalf>, commands: mpsc::Sender<RunnerCommand>) {
+async fn read_commands(
+    mut reader: BufReader<OwnedReadHalf>,
+    commands: mpsc::Sender<RunnerCommand>,
+) {
     while let Ok(Some(command)) = lines::read(&mut reader, MAX_LINE).await {
         if commands.send(command).await.is_err() {
             return;
@@ -82,6 +87,7 @@ impl Writing {
 
 /// The host's clock.
 pub fn now() -> Timestamp {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since_epoch =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }

@@ -35,10 +35,14 @@ pub async fn open_control(opener: &Opener) -> Result<(GuestMessages, GuestVoice)
     Ok((GuestMessages(messages), GuestVoice(writer)))
 }
 
-async fn read(mut reader: ReadHalf<LinkStream>, sender: mpsc::Sender<Result<GuestMessage, EndReason>>) {
+async fn read(
+    mut reader: ReadHalf<LinkStream>,
+    sender: mpsc::Sender<Result<GuestMessage, EndReason>>,
+) {
     let deadline = Duration::from_millis(HEARTBEAT_DEADLINE_MS);
     loop {
-        let message = match timeout(deadline, read_message(&mut reader, MAX_CONTROL_MESSAGE)).await {
+        let message = match timeout(deadline, read_message(&mut reader, MAX_CONTROL_MESSAGE)).await
+        {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) => Err(broken("the agent closed the link")),
             Ok(Err(error)) => Err(link_failed(error)),
@@ -76,9 +80,10 @@ pub async fn inject(opener: &Opener, file: &InjectedFile) -> Result<(), EndReaso
     let expected = hex::encode(Sha256::digest(file.content.as_bytes()));
     match outcome {
         FileOutcome::Written { sha256 } if sha256 == expected => Ok(()),
-        FileOutcome::Written { sha256 } => {
-            Err(refused(format!("the guest has other bytes: SHA-256 {}, not {expected}", printable(&sha256))))
-        }
+        FileOutcome::Written { sha256 } => Err(refused(format!(
+            "the guest has other bytes: SHA-256 {}, not {expected}",
+            printable(&sha256)
+        ))),
         FileOutcome::Refused { cause } => Err(refused(printable(&cause))),
     }
 }

@@ -24,7 +24,9 @@ where
             format!("a line is longer than {limit} bytes, or was cut off"),
         ));
     }
-    serde_json::from_slice(&line).map(Some).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+    serde_json::from_slice(&line)
+        .map(Some)
+        .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }
 
 /// Writes one message and its line end.

@@ -25,7 +25,9 @@ pub async fn start(
 ) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
     let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
     let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
-    let failed = |cause: String| EndReason::VmNotStarted { cause: format!("starting the stream failed: {cause}") };
+    let failed = |cause: String| EndReason::VmNotStarted {
+        cause: format!("starting the stream failed: {cause}"),
+    };
     let media_config = MediaConfig {
         candidates: config.candidates.clone(),
         udp,
@@ -35,7 +37,8 @@ pub async fn start(
     let media = spawn(media_config, LinkFrameSource::new(frames))
         .map_err(|error| failed(anteroom_guest_link::chain(&error)))?;
     from_front_door.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-    let from_front_door = UnixDatagram::from_std(from_front_door).map_err(|error| failed(error.to_string()))?;
+    let from_front_door =
+        UnixDatagram::from_std(from_front_door).map_err(|error| failed(error.to_string()))?;
     tokio::task::spawn_local(take_datagrams(from_front_door, media.handle.clone()));
     tokio::task::spawn_local(send_input(media.input, input));
     Ok((media.handle, media.events))

@@ -47,10 +47,10 @@ struct Sockets {
 }
 
 fn inherited(variable: &str) -> Result<OwnedFd> {
-    let number: RawFd = std::env::var(variable)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .with_context(|| format!("{variable} names no socket; `anteroom session` is started by `anteroom serve`"))?;
+    let number: RawFd =
+        std::env::var(variable).ok().and_then(|text| text.parse().ok()).with_context(|| {
+            format!("{variable} names no socket; `anteroom session` is started by `anteroom serve`")
+        })?;
     nix::fcntl::fcntl(
         // SAFETY: only asks whether the descriptor is open.
         #[expect(unsafe_code, reason = "the number comes from the environment")]

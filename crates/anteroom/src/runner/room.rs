@@ -36,15 +36,18 @@ pub fn driver_name(config: &RunnerConfig) -> &'static str {
 pub fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
     let console_log = config.log_dir.join("console.log");
     let not_started = |cause: String| EndReason::VmNotStarted { cause };
-    let boot_failed = |error: anteroom_vm::BootError| not_started(anteroom_guest_link::chain(&error));
+    let boot_failed =
+        |error: anteroom_vm::BootError| not_started(anteroom_guest_link::chain(&error));
     match &config.driver {
         DriverConfig::Qemu { image_dir, cache_dir, accelerator, memory_mib, vcpus } => {
-            let refused =
-                |error: anteroom_image::ImageError| EndReason::ImageRefused { cause: anteroom_guest_link::chain(&error) };
+            let refused = |error: anteroom_image::ImageError| EndReason::ImageRefused {
+                cause: anteroom_guest_link::chain(&error),
+            };
             let image = Image::open(image_dir, cache_dir).map_err(refused)?;
             let hold = image.hold().map_err(refused)?;
-            let modules = std::fs::read(image.modules())
-                .map_err(|error| not_started(format!("reading {} failed: {error}", image.modules().display())))?;
+            let modules = std::fs::read(image.modules()).map_err(|error| {
+                not_started(format!("reading {} failed: {error}", image.modules().display()))
+            })?;
             let agent = embedded::agent().map_err(|error| not_started(error.to_string()))?;
             let spec = VmSpec {
                 kernel: image.kernel(),

@@ -26,7 +26,13 @@ impl ServiceLog {
     }
 
     /// Appends a line; past the limit the present file becomes the older one.
-    pub fn line(&mut self, at: Timestamp, service: &str, stream: LogStream, line: &str) -> io::Result<()> {
+    pub fn line(
+        &mut self,
+        at: Timestamp,
+        service: &str,
+        stream: LogStream,
+        line: &str,
+    ) -> io::Result<()> {
         if self.written > LIMIT {
             std::fs::rename(&self.path, self.path.with_extension("log.old"))?;
             self.file = open(&self.path)?;
@@ -37,7 +43,9 @@ impl ServiceLog {
             LogStream::Stderr => '!',
         };
         // The guest is hostile: its lines and names reach a person's terminal through this file.
-        let clean = |text: &str| text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+        let clean = |text: &str| {
+            text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>()
+        };
         let text = format!("{} {:<14}{mark} {}\n", at.0, clean(service), clean(line));
         self.written += text.len() as u64;
         self.file.write_all(text.as_bytes())
@@ -61,10 +69,16 @@ mod tests {
             log.line(Timestamp(n), "cli", LogStream::Stdout, &line).unwrap();
         }
         log.line(Timestamp(0), "cli", LogStream::Stderr, "\u{1b}[2Jgone").unwrap();
-        let total: u64 =
-            std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        let total: u64 = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().metadata().unwrap().len())
+            .sum();
         assert!(total < 2 * LIMIT + 10_000, "{total}");
         let text = std::fs::read_to_string(folder.path().join("services.log")).unwrap();
-        assert!(text.ends_with("0 cli           ! \u{fffd}[2Jgone\n"), "{:?}", &text[text.len() - 40..]);
+        assert!(
+            text.ends_with("0 cli           ! \u{fffd}[2Jgone\n"),
+            "{:?}",
+            &text[text.len() - 40..]
+        );
     }
 }

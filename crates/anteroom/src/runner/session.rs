@@ -5,7 +5,8 @@ use std::time::Duration;
 use anteroom_egress::ConnectionRecord;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
 use anteroom_guest_protocol::{
-    CliSpec, Configure, CredentialSpec, GuestMessage, HostMessage, LogStream, ProcessExit as GuestExit, ServiceEvent, StreamKind,
+    CliSpec, Configure, CredentialSpec, GuestMessage, HostMessage, LogStream,
+    ProcessExit as GuestExit, ServiceEvent, StreamKind,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation, ProcessExit};
@@ -38,7 +39,8 @@ pub async fn run(sockets: Sockets) -> Result<()> {
     let (config, mut commands, voice, writing) = controller_link::open(control).await?;
     match room::boot(&config) {
         Ok(mut room) => {
-            let ended = serve(&config, &mut room.vm, Viewers { media, udp }, &mut commands, &voice).await;
+            let ended =
+                serve(&config, &mut room.vm, Viewers { media, udp }, &mut commands, &voice).await;
             end_room(&config, &mut room.vm).await;
             match ended {
                 Ended::Failed(reason) => voice.failed(reason).await,
@@ -87,12 +89,15 @@ async fn serve(
     voice: &Voice,
 ) -> Ended {
     let driver = room::driver_name(config).to_owned();
-    voice.observed(Observation::VmStarted { driver, accelerator: vm.accelerator, pid: vm.pid }).await;
+    voice
+        .observed(Observation::VmStarted { driver, accelerator: vm.accelerator, pid: vm.pid })
+        .await;
     let link = vm.take_link();
     let log = match ServiceLog::create(&config.log_dir) {
         Ok(log) => log,
         Err(error) => {
-            let cause = format!("creating {}/services.log failed: {error}", config.log_dir.display());
+            let cause =
+                format!("creating {}/services.log failed: {error}", config.log_dir.display());
             return Ended::Failed(EndReason::VmNotStarted { cause });
         }
     };
@@ -162,7 +167,9 @@ impl Session<'_> {
                 self.voice.observed(Observation::AgentConnected { agent_version, kernel }).await;
             }
             GuestMessage::Fatal { cause } => return Err(broken(&printable(&cause))),
-            other => return Err(broken(&format!("the guest sent {} before its hello", kind(&other)))),
+            other => {
+                return Err(broken(&format!("the guest sent {} before its hello", kind(&other))));
+            }
         }
         voice_to_guest.say(&HostMessage::Configure(Box::new(self.configuration()))).await?;
         self.configured(&mut messages).await?;
@@ -175,10 +182,17 @@ impl Session<'_> {
         loop {
             match messages.next().await? {
                 GuestMessage::Configured {} => return Ok(()),
-                GuestMessage::Log { service, stream, line } => self.write_log(&service, stream, &line),
+                GuestMessage::Log { service, stream, line } => {
+                    self.write_log(&service, stream, &line)
+                }
                 GuestMessage::Heartbeat {} => {}
                 GuestMessage::Fatal { cause } => return Err(broken(&printable(&cause))),
-                other => return Err(broken(&format!("the guest sent {} before it was configured", kind(&other)))),
+                other => {
+                    return Err(broken(&format!(
+                        "the guest sent {} before it was configured",
+                        kind(&other)
+                    )));
+                }
             }
         }
     }
@@ -230,10 +244,11 @@ impl Session<'_> {
             Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
         };
         tokio::task::spawn_local(carry_egress(incoming, gate, records));
-        let (media, mut media_events) = match media::start(self.config, &opener, viewers.media, viewers.udp).await {
-            Ok(started) => started,
-            Err(reason) => return Ended::Failed(reason),
-        };
+        let (media, mut media_events) =
+            match media::start(self.config, &opener, viewers.media, viewers.udp).await {
+                Ok(started) => started,
+                Err(reason) => return Ended::Failed(reason),
+            };
         loop {
             let step = tokio::select! {
                 message = messages.next() => match message {
@@ -264,11 +279,20 @@ impl Session<'_> {
                 media.cursor(image).await;
                 return Ok(());
             }
-            GuestMessage::Service { name, event } => return self.service_changed(&printable(&name), event).await,
-            GuestMessage::SignInUrl { url } if is_web_address(&url) => Observation::SignInUrl { url },
-            GuestMessage::SignInUrl { .. } => return Err(broken("the guest sent a sign-in address that is none")),
+            GuestMessage::Service { name, event } => {
+                return self.service_changed(&printable(&name), event).await;
+            }
+            GuestMessage::SignInUrl { url } if is_web_address(&url) => {
+                Observation::SignInUrl { url }
+            }
+            GuestMessage::SignInUrl { .. } => {
+                return Err(broken("the guest sent a sign-in address that is none"));
+            }
             GuestMessage::NoSignInUrl { waited_ms, last_lines } => {
-                return Err(EndReason::NoSignInUrl { waited_ms, last_lines: printable_lines(&last_lines) });
+                return Err(EndReason::NoSignInUrl {
+                    waited_ms,
+                    last_lines: printable_lines(&last_lines),
+                });
             }
             GuestMessage::SignInPageOpened {} => Observation::SignInPageOpened,
             GuestMessage::CredentialFound {} => Observation::CredentialFound,
@@ -298,7 +322,9 @@ impl Session<'_> {
         let service = name.to_owned();
         match event {
             ServiceEvent::Started { .. } => {}
-            ServiceEvent::Ready {} => self.voice.observed(Observation::ServiceReady { service }).await,
+            ServiceEvent::Ready {} => {
+                self.voice.observed(Observation::ServiceReady { service }).await
+            }
             ServiceEvent::Exited { exit, lived_ms: _, last_lines } => {
                 let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                 match name {
@@ -307,7 +333,11 @@ impl Session<'_> {
                         let cause = format!("it {exit}");
                         return Err(EndReason::ServiceFailed { service, cause, last_lines });
                     }
-                    _ => self.voice.observed(Observation::ServiceExited { service, exit, last_lines }).await,
+                    _ => {
+                        self.voice
+                            .observed(Observation::ServiceExited { service, exit, last_lines })
+                            .await
+                    }
                 }
             }
             ServiceEvent::Failed { cause, last_lines } => {
@@ -328,14 +358,20 @@ impl Session<'_> {
             Some(RunnerCommand::Offer { request, sdp }) => {
                 let answered = media.offer(sdp).await;
                 let result = answered
-                    .map(|accepted| OfferAnswer { sdp: accepted.answer_sdp, ice_ufrag: accepted.ufrag })
+                    .map(|accepted| OfferAnswer {
+                        sdp: accepted.answer_sdp,
+                        ice_ufrag: accepted.ufrag,
+                    })
                     .map_err(|error| anteroom_guest_link::chain(&error));
                 self.voice.say(RunnerMessage::OfferAnswered { request, result }).await;
             }
             Some(RunnerCommand::Screenshot { request }) => {
                 let (media, voice) = (media.clone(), self.voice.clone());
                 tokio::task::spawn_local(async move {
-                    let png = media.screenshot().await.map_err(|error| anteroom_guest_link::chain(&error));
+                    let png = media
+                        .screenshot()
+                        .await
+                        .map_err(|error| anteroom_guest_link::chain(&error));
                     let result = png.map(|bytes| STANDARD.encode(bytes));
                     voice.say(RunnerMessage::Screenshot { request, result }).await;
                 });
@@ -360,7 +396,9 @@ impl Session<'_> {
             MediaEvent::ViewerJoined => Observation::ViewerJoined,
             MediaEvent::ViewerLeft => Observation::ViewerLeft,
             MediaEvent::FirstFrameSent => Observation::FirstFrameSent,
-            MediaEvent::FrameSourceFailed(error) => return Err(broken(&anteroom_guest_link::chain(&error))),
+            MediaEvent::FrameSourceFailed(error) => {
+                return Err(broken(&anteroom_guest_link::chain(&error)));
+            }
             MediaEvent::EncoderFailed(error) => {
                 self.write_log("runner", LogStream::Stderr, &anteroom_guest_link::chain(&error));
                 return Ok(());
@@ -373,7 +411,9 @@ impl Session<'_> {
     async fn contacted(&self, record: ConnectionRecord) {
         let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, .. } = record;
         let host = printable(&host);
-        self.voice.observed(Observation::HostContacted { host, port, verdict, bytes_up, bytes_down }).await;
+        self.voice
+            .observed(Observation::HostContacted { host, port, verdict, bytes_up, bytes_down })
+            .await;
     }
 
     fn write_log(&mut self, service: &str, stream: LogStream, line: &str) {
@@ -396,7 +436,11 @@ enum Obeyed {
 }
 
 /// Serves each stream the guest opens: all of them are its programs' connections.
-async fn carry_egress(mut incoming: Incoming, gate: room::SessionGate, records: mpsc::Sender<ConnectionRecord>) {
+async fn carry_egress(
+    mut incoming: Incoming,
+    gate: room::SessionGate,
+    records: mpsc::Sender<ConnectionRecord>,
+) {
     let gate = std::rc::Rc::new(gate);
     while let Some(mut stream) = incoming.next().await {
         let (gate, records) = (gate.clone(), records.clone());

@@ -16,11 +16,14 @@ use crate::backend::Backend;
 use crate::guard::caller;
 use crate::json::{START_LIMIT, read};
 use crate::problem::Problem;
-use crate::wire::{CredentialStatus, OAuthUrl, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerLink};
+use crate::wire::{
+    CredentialStatus, OAuthUrl, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerLink,
+};
 
 /// The session of a path: one spelling, or there is none.
 pub(super) fn session_id(text: &str) -> Result<SessionId, Problem> {
-    text.parse().map_err(|error: anteroom_session::InvalidId| Problem::bad_request(error.to_string()))
+    text.parse()
+        .map_err(|error: anteroom_session::InvalidId| Problem::bad_request(error.to_string()))
 }
 
 /// Starts a sign-in: boots a disposable VM and returns a one-use link for the person.
@@ -111,7 +114,10 @@ pub(super) async fn oauth_url<B: Backend>(
     let view = backend.session(session_id(&id)?).await?;
     match view.sign_in_url {
         Some(url) => Ok(Json(OAuthUrl { url })),
-        None => Err(Problem::wrong_state(format!("the session is {} and has no sign-in URL", view.state))),
+        None => Err(Problem::wrong_state(format!(
+            "the session is {} and has no sign-in URL",
+            view.state
+        ))),
     }
 }
 
@@ -172,7 +178,13 @@ pub(super) async fn credential<B: Backend>(
     let id = session_id(&id)?;
     let sealed = backend.credential(id).await?;
     let disposition = format!("attachment; filename=\"{id}.age\"");
-    Ok(([(header::CONTENT_TYPE, "application/octet-stream".to_owned()), (header::CONTENT_DISPOSITION, disposition)], sealed)
+    Ok((
+        [
+            (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
+            (header::CONTENT_DISPOSITION, disposition),
+        ],
+        sealed,
+    )
         .into_response())
 }
 

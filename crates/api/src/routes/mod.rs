@@ -54,8 +54,12 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route("/openapi.json", get(openapi_json))
         .route("/v/{id}", get(viewer::page::<B>))
         .route("/assets/{*path}", get(viewer::asset::<B>))
-        .layer(tower_http::timeout::TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST));
-    let fixed = |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
+        .layer(tower_http::timeout::TimeoutLayer::with_status_code(
+            StatusCode::GATEWAY_TIMEOUT,
+            REQUEST,
+        ));
+    let fixed =
+        |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     timed
         .route(&at("/events"), get(calls::events::<B>))
         .route("/api/viewer/session/{id}/events", get(viewer::events::<B>))
@@ -65,7 +69,9 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .layer(fixed(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(fixed(header::REFERRER_POLICY, "no-referrer"))
         .layer(fixed(header::CACHE_CONTROL, "no-store"))
-        .layer(middleware::from_fn(move |request, next| refuse_foreign_pages(hosts.clone(), request, next)))
+        .layer(middleware::from_fn(move |request, next| {
+            refuse_foreign_pages(hosts.clone(), request, next)
+        }))
         .with_state(backend)
 }
 
@@ -108,7 +114,9 @@ struct ApiKey;
 
 impl utoipa::Modify for ApiKey {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+        use utoipa::openapi::security::{
+            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
+        };
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("apiKey", SecurityScheme::Http(bearer));
@@ -133,7 +141,11 @@ async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
 }
 
 async fn no_such_route() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no_such_route", "there is no such route; see /openapi.json")
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "no_such_route",
+        "there is no such route; see /openapi.json",
+    )
 }
 
 async fn wrong_method() -> Problem {

@@ -27,17 +27,23 @@ const MAX_OFFER: usize = 64 * 1024;
     (status = 204, description = "The cookie is set"), (status = 400, body = Problem),
     (status = 410, body = Problem, description = "Used, expired or unknown")
 ))]
-pub(super) async fn exchange<B: Backend>(State(backend): State<Arc<B>>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+pub(super) async fn exchange<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
     let request: Exchange = read(body, USUAL_LIMIT).await?;
     let access = backend.exchange(session_id(&request.session_id)?, &request.secret).await?;
     // Behind a TLS proxy the page's origin is https, and the cookie must not leave it.
-    let origin = headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let origin =
+        headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let secure = if origin.starts_with("https://") { "; Secure" } else { "" };
     let cookie = format!(
         "{VIEWER_COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
         access.secret, access.max_age_seconds
     );
-    let cookie = HeaderValue::from_str(&cookie).map_err(|_| Problem::internal("making the cookie failed"))?;
+    let cookie = HeaderValue::from_str(&cookie)
+        .map_err(|_| Problem::internal("making the cookie failed"))?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
@@ -119,19 +125,25 @@ pub(super) async fn offer<B: Backend>(
 }
 
 /// The viewer's page. It holds nothing of the session, so it needs no right.
-pub(super) async fn page<B: Backend>(State(backend): State<Arc<B>>, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn page<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
     session_id(&id)?;
     file(&*backend, "index.html", "no-store")
 }
 
 /// A file of the viewer's page; its name holds its hash.
-pub(super) async fn asset<B: Backend>(State(backend): State<Arc<B>>, Path(path): Path<String>) -> Result<Response, Problem> {
+pub(super) async fn asset<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
     file(&*backend, &format!("assets/{path}"), "public, max-age=31536000, immutable")
 }
 
 fn file<B: Backend>(backend: &B, path: &str, cache: &'static str) -> Result<Response, Problem> {
-    let (content, kind) = backend
-        .viewer_file(path)
-        .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no_such_route", "the viewer has no such file"))?;
+    let (content, kind) = backend.viewer_file(path).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "no_such_route", "the viewer has no such file")
+    })?;
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache)], content).into_response())
 }

@@ -42,14 +42,19 @@ async fn a_host_not_on_the_list_is_refused_and_said_so() {
     let gate = gate(&["a.test"], &[], resolving_to(&["1.1.1.1:443"]));
     let (record, answer) = exchange(&gate, b"CONNECT b.test:443 HTTP/1.1\r\n\r\n").await;
     assert_eq!((record.host.as_str(), record.verdict), ("b.test", EgressVerdict::RefusedByPolicy));
-    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("b.test:443 is not among"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 403") && answer.contains("b.test:443 is not among"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
 async fn a_name_that_leads_inside_reaches_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let inside = listener.local_addr().unwrap().to_string();
-    for addresses in [vec![inside.as_str()], vec!["1.1.1.1:443", inside.as_str()], vec!["[::ffff:127.0.0.1]:80"]] {
+    for addresses in
+        [vec![inside.as_str()], vec!["1.1.1.1:443", inside.as_str()], vec!["[::ffff:127.0.0.1]:80"]]
+    {
         let gate = gate(&["a.test"], &[], resolving_to(&addresses));
         let (record, answer) = exchange(&gate, b"CONNECT a.test:443 HTTP/1.1\r\n\r\n").await;
         assert_eq!(record.verdict, EgressVerdict::RefusedAddress);
@@ -84,9 +89,15 @@ async fn a_mapped_name_reaches_its_address_by_tunnel_and_plainly() {
     };
     let (heard, ((record, tunnel), (_, plain))) = tokio::join!(server, client);
     assert_eq!(heard[0], "ping");
-    assert!(heard[1].starts_with("GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close"), "{heard:?}");
+    assert!(
+        heard[1].starts_with("GET /x HTTP/1.1\r\nHost: a.test\r\nConnection: close"),
+        "{heard:?}"
+    );
     assert!(tunnel.ends_with("established\r\n\r\npong") && plain == "pong");
-    assert_eq!((record.verdict, record.bytes_up, record.bytes_down), (EgressVerdict::Allowed, 4, 4));
+    assert_eq!(
+        (record.verdict, record.bytes_up, record.bytes_down),
+        (EgressVerdict::Allowed, 4, 4)
+    );
 }
 
 #[tokio::test(start_paused = true)]

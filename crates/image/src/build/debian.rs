@@ -30,7 +30,10 @@ pub(super) enum Tree {
 
 /// The recipe's mirror, or the one that this machine's apt uses, or Debian's.
 pub(super) fn mirror(of_recipe: Option<&str>) -> String {
-    of_recipe.map(str::to_owned).or_else(mirror_of_this_machine).unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
+    of_recipe
+        .map(str::to_owned)
+        .or_else(mirror_of_this_machine)
+        .unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
 }
 
 fn mirror_of_this_machine() -> Option<String> {
@@ -53,7 +56,8 @@ fn mirror_of_this_machine() -> Option<String> {
 /// Installs the recipe's packages and files, and fetches the kernel's package beside them.
 pub(super) fn install(job: &Job<'_>, work: &Path, mirror: &str) -> Result<Tree, BuildError> {
     let root = nix::unistd::geteuid().is_root();
-    let tree = if root { Tree::Folder(work.join("root")) } else { Tree::Archive(work.join("root.tar")) };
+    let tree =
+        if root { Tree::Folder(work.join("root")) } else { Tree::Archive(work.join("root.tar")) };
     let mut command = Command::new("mmdebstrap");
     command
         .arg(if root { "--mode=root" } else { "--mode=unshare" })

@@ -19,16 +19,23 @@ const NEEDED: [(&str, &str); 3] =
 #[must_use]
 pub fn missing_tools() -> Vec<&'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let found =
+        |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     NEEDED.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect()
 }
 
 impl Job<'_> {
     /// Runs a program to its end, its output to the build's log; `on_output` is called now and then
     /// with the log so far. A cancelled build ends the program's whole group.
-    pub(super) fn run_program(&self, mut command: Command, on_output: impl Fn(&str)) -> Result<(), BuildError> {
+    pub(super) fn run_program(
+        &self,
+        mut command: Command,
+        on_output: impl Fn(&str),
+    ) -> Result<(), BuildError> {
         let program = command.get_program().to_string_lossy().into_owned();
-        let log = || -> std::io::Result<File> { OpenOptions::new().create(true).append(true).open(self.log) };
+        let log = || -> std::io::Result<File> {
+            OpenOptions::new().create(true).append(true).open(self.log)
+        };
         let opening = || system(format!("opening {}", self.log.display()));
         command
             .stdin(Stdio::null())
@@ -38,7 +45,9 @@ impl Job<'_> {
         let mut child = command.spawn().map_err(system(format!("starting {program}")))?;
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
         loop {
-            if let Some(status) = child.try_wait().map_err(system(format!("waiting for {program}")))? {
+            if let Some(status) =
+                child.try_wait().map_err(system(format!("waiting for {program}")))?
+            {
                 if status.success() {
                     return Ok(());
                 }
@@ -46,7 +55,12 @@ impl Job<'_> {
                 let lines: Vec<&str> = text.lines().collect();
                 let last_lines = lines[lines.len().saturating_sub(12)..].join("\n");
                 let log = self.log.to_path_buf();
-                return Err(BuildError::Program { program, status: status.to_string(), log, last_lines });
+                return Err(BuildError::Program {
+                    program,
+                    status: status.to_string(),
+                    log,
+                    last_lines,
+                });
             }
             if self.cancel.load(Ordering::SeqCst) {
                 // SIGTERM first: mmdebstrap removes its mounts and folders on it.

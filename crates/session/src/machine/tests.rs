@@ -28,7 +28,10 @@ fn sign_in_url() -> Event {
 }
 
 fn agent_connected() -> Event {
-    Event::Observed(Observation::AgentConnected { agent_version: "0.1.0".into(), kernel: "6.1".into() })
+    Event::Observed(Observation::AgentConnected {
+        agent_version: "0.1.0".into(),
+        kernel: "6.1".into(),
+    })
 }
 
 fn sealed() -> Event {

@@ -1,0 +1,136 @@
+//! Bad input to the API of a real controller: a clear problem, and no room.
+
+mod support;
+
+use serde_json::Value;
+use support::{Answer, Server};
+
+/// A guest that boots for ever.
+const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+
+fn assert_problem(answer: &Answer, status: u16, code: &str) {
+    assert_eq!((answer.status, answer.body["code"].as_str()), (status, Some(code)), "{}", answer.body);
+    assert_eq!(answer.headers["content-type"], "application/problem+json");
+    assert!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
+}
+
+#[test]
+fn malformed_starts_are_refused_and_make_nothing() {
+    let server = Server::with_fake_guest(SILENT);
+    let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
+    let large = format!(r#"{{"provider":"demo","userId":"{}"}}"#, "x".repeat(10_000_000));
+    let cases: [(&str, u16, &str); 14] = [
+        ("", 400, "bad_request"),
+        ("{", 400, "bad_request"),
+        ("[]", 400, "bad_request"),
+        (&deep, 400, "bad_request"),
+        (&large, 413, "body_too_large"),
+        (r#"{"provider":"demo","provider":"demo"}"#, 400, "bad_request"),
+        (r#"{"provider":"demo","surprise":1}"#, 400, "bad_request"),
+        (r#"{"provider":"nobody"}"#, 404, "unknown_provider"),
+        (r#"{"provider":"../../etc/passwd"}"#, 404, "unknown_provider"),
+        (r#"{"provider":"demo","ttlSeconds":0}"#, 422, "invalid_value"),
+        (r#"{"provider":"demo","recipient":"age1nonsense"}"#, 422, "invalid_value"),
+        (r#"{"provider":"demo","userId":"a b"}"#, 422, "invalid_value"),
+        (r#"{"provider":"demo","files":[{"path":"../x","content":""}]}"#, 422, "invalid_value"),
+        (r#"{"provider":"demo","files":[{"path":"/x","content":"","mode":4095}]}"#, 422, "invalid_value"),
+    ];
+    for (body, status, code) in cases {
+        assert_problem(&server.post("/api/auth/start", body), status, code);
+    }
+    assert_eq!(server.get("/api/sessions").body, Value::Array(vec![]));
+    assert!(!server.state_dir().join("logs").exists());
+}
+
+#[test]
+fn nothing_is_told_without_the_key() {
+    let server = Server::with_fake_guest(SILENT);
+    let id = "01890000-0000-7000-8000-000000000000";
+    for headers in [&[][..], &[("authorization", "Bearer ak_wrong")], &[("authorization", "Basic eDp5")]] {
+        assert_problem(&server.post_with("/api/auth/start", r#"{"provider":"demo"}"#, headers), 401, "unauthorized");
+        assert_problem(&server.post_with(&format!("/api/auth/session/{id}/cancel"), "", headers), 401, "unauthorized");
+    }
+    assert_problem(&server.get(&format!("/api/auth/session/{id}")), 404, "no_such_session");
+    assert_problem(&server.get("/api/nothing"), 404, "no_such_route");
+    assert_problem(&server.post("/api/sessions", ""), 405, "wrong_method");
+}
+
+#[test]
+fn session_ids_have_one_spelling() {
+    let server = Server::with_fake_guest(SILENT);
+    for id in ["..%2f..%2fetc", "a%00b", &"a".repeat(65), "01890000-0000-7000-8000-00000000000G"] {
+        assert_problem(&server.get(&format!("/api/auth/session/{id}")), 400, "bad_request");
+    }
+}
+
+#[test]
+fn foreign_pages_are_refused() {
+    let server = Server::with_fake_guest(SILENT);
+    let key = format!("Bearer {}", server.key);
+    let start = |headers: &[(&str, &str)]| server.post_with("/api/auth/start", r#"{"provider":"demo"}"#, headers);
+    let foreign = start(&[("authorization", &key), ("origin", "https://evil.test")]);
+    assert_problem(&foreign, 403, "foreign_origin");
+    let rebound = start(&[("authorization", &key), ("host", "evil.test")]);
+    assert_problem(&rebound, 421, "unknown_host");
+    assert_eq!(server.get("/api/sessions").body, Value::Array(vec![]));
+}
+
+#[test]
+fn a_viewer_link_works_once_and_for_its_session_only() {
+    let server = Server::with_fake_guest(SILENT);
+    let session = server.start_session();
+    let id = session["sessionId"].as_str().unwrap();
+    let secret = session["viewerUrl"].as_str().unwrap().split_once('#').unwrap().1;
+    let origin = server.url.clone();
+    let exchange = |secret: &str, origin: &str| {
+        let body = serde_json::json!({ "sessionId": id, "secret": secret }).to_string();
+        server.post_with("/api/viewer/exchange", &body, &[("origin", origin)])
+    };
+    assert_problem(&exchange(secret, "https://evil.test"), 403, "foreign_origin");
+    assert_problem(&exchange("wrong", &origin), 410, "link_used");
+    let first = exchange(secret, &origin);
+    assert_eq!(first.status, 204);
+    let cookie = first.headers["set-cookie"].to_str().unwrap().to_owned();
+    assert!(cookie.contains("HttpOnly; SameSite=Strict"), "{cookie}");
+    assert_problem(&exchange(secret, &origin), 410, "link_used");
+
+    let cookie = cookie.split(';').next().unwrap();
+    let cancel = |id: &str, origin: Option<&str>| {
+        let mut headers = vec![("cookie", cookie)];
+        headers.extend(origin.map(|origin| ("origin", origin)));
+        server.post_with(&format!("/api/viewer/session/{id}/cancel"), "", &headers)
+    };
+    let other = server.start_session();
+    assert_problem(&cancel(other["sessionId"].as_str().unwrap(), Some(&origin)), 401, "unauthorized");
+    assert_problem(&cancel(id, None), 403, "foreign_origin");
+    assert_eq!(cancel(id, Some(&origin)).status, 204);
+    assert_eq!(server.demolished(id)["reason"]["code"], "cancelled");
+}
+
+#[test]
+fn deleting_twice_and_while_it_starts_succeeds_and_leaves_nothing() {
+    let server = Server::with_fake_guest(SILENT);
+    let session = server.start_session();
+    let path = format!("/api/auth/session/{}", session["sessionId"].as_str().unwrap());
+    assert_eq!(server.delete(&path).status, 204);
+    assert_eq!(server.delete(&path).status, 204);
+    let ended = server.demolished(session["sessionId"].as_str().unwrap());
+    assert_eq!(ended["reason"]["message"], "cancelled through the API");
+    assert_eq!(server.delete(&path).status, 204);
+    assert_problem(&server.get(&format!("{path}/credentials")), 409, "wrong_state");
+    assert_problem(&server.get(&format!("{path}/screenshot")), 409, "wrong_state");
+    assert_problem(&server.post(&format!("{path}/viewer-link"), ""), 409, "wrong_state");
+}
+
+#[test]
+fn a_second_controller_on_the_same_state_is_refused() {
+    let server = Server::with_fake_guest(SILENT);
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_anteroom"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
+        .arg(server.state_dir())
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(message.contains("another controller uses"), "{message}");
+}

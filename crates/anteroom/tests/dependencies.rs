@@ -1,0 +1,63 @@
+//! Which crate may depend on which: ARCHITECTURE.md says so, this holds it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+/// Crate → what it may depend on of ours (all kinds of dependencies count).
+const ALLOWED: [(&str, &[&str]); 13] = [
+    ("anteroom-session", &[]),
+    ("anteroom-guest-protocol", &[]),
+    ("anteroom-image", &[]),
+    ("anteroom-vault", &[]),
+    ("anteroom-provider", &["anteroom-session"]),
+    ("anteroom-guest-link", &["anteroom-guest-protocol"]),
+    ("anteroom-agent", &["anteroom-guest-link", "anteroom-guest-protocol"]),
+    ("anteroom-vm", &["anteroom-guest-protocol", "anteroom-session"]),
+    ("anteroom-egress", &["anteroom-session"]),
+    ("anteroom-media", &["anteroom-guest-protocol"]),
+    ("anteroom-api", &["anteroom-provider", "anteroom-session"]),
+    (
+        "anteroom",
+        &[
+            "anteroom-api",
+            "anteroom-egress",
+            "anteroom-guest-link",
+            "anteroom-guest-protocol",
+            "anteroom-image",
+            "anteroom-media",
+            "anteroom-provider",
+            "anteroom-session",
+            "anteroom-vault",
+            "anteroom-vm",
+        ],
+    ),
+    ("xtask", &[]),
+];
+
+/// Pure crates take no runtime, clock or file system of others.
+const PURE: [&str; 3] = ["anteroom-session", "anteroom-guest-protocol", "anteroom-provider"];
+
+#[test]
+fn crates_depend_only_on_what_the_architecture_allows() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let allowed: BTreeMap<&str, BTreeSet<&str>> =
+        ALLOWED.iter().map(|(name, others)| (*name, others.iter().copied().collect())).collect();
+    let packages = metadata["packages"].as_array().unwrap();
+    assert_eq!(packages.len(), allowed.len(), "a crate is missing in this test's table");
+    for package in packages {
+        let name = package["name"].as_str().unwrap();
+        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in this test's table"));
+        for dependency in package["dependencies"].as_array().unwrap() {
+            let other = dependency["name"].as_str().unwrap();
+            let ours = other.starts_with("anteroom");
+            assert!(!ours || may.contains(other), "{name} must not depend on {other}");
+            let impure = ["tokio", "nix", "libc", "axum", "sqlx"].contains(&other);
+            assert!(!(impure && PURE.contains(&name)), "{name} is pure and must not depend on {other}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Every way a room can die tells why, and leaves nothing.
+
+mod support;
+
+use std::process::Command;
+
+use serde_json::Value;
+use support::{Server, processes_of};
+
+const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+
+/// Answers the handshake on descriptor 10, sends `bytes` (Python), then says nothing.
+fn fake_guest(bytes: &str) -> String {
+    format!(
+        "#!/usr/bin/env python3\nimport os, time\nhello = b''\nwhile len(hello) < 26: hello += os.read(10, 26 - len(hello))\n\
+         os.write(10, hello)\nos.write(10, {bytes})\ntime.sleep(1000)\n"
+    )
+}
+
+fn kill(pid: i32) {
+    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+}
+
+/// The session's runner and its room's process, once both run.
+fn runner_and_room(server: &Server, id: &str) -> (i32, i32) {
+    server.session_when(id, "the room runs", |s| {
+        s["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "vm_started")
+    });
+    let command = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let pids = processes_of(id);
+    let runner = *pids.iter().find(|pid| command(pid).ends_with("session\0")).unwrap();
+    let room = *pids.iter().find(|pid| **pid != runner).unwrap();
+    (runner, room)
+}
+
+fn started(server: &Server) -> String {
+    server.start_session()["sessionId"].as_str().unwrap().to_owned()
+}
+
+fn message(session: &Value) -> &str {
+    session["reason"]["message"].as_str().unwrap()
+}
+
+#[test]
+fn a_room_that_ends_at_once_says_how_and_what_it_printed() {
+    let server = Server::with_fake_guest("#!/bin/sh\necho cannot find my shoes\nexit 3\n");
+    let id = started(&server);
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "vm_exited");
+    assert_eq!(
+        message(&ended),
+        "the virtual machine ended by itself: its process exited with code 3; the console's last line: cannot find my shoes"
+    );
+    let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
+    assert!(logs.as_str().unwrap().contains("cannot find my shoes"), "{logs}");
+}
+
+#[test]
+fn a_killed_room_is_told_from_a_killed_runner() {
+    let server = Server::with_fake_guest(SILENT);
+    let id = started(&server);
+    let (_, room) = runner_and_room(&server, &id);
+    kill(room);
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "vm_exited");
+    assert!(message(&ended).contains("was killed by signal 9 (SIGKILL)"), "{ended}");
+
+    let id = started(&server);
+    let (runner, _) = runner_and_room(&server, &id);
+    kill(runner);
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "runner_died");
+    assert!(message(&ended).contains("was killed by signal 9 (SIGKILL)"), "{ended}");
+}
+
+#[test]
+fn what_a_killed_controller_left_is_ended_by_the_next() {
+    let mut server = Server::with_fake_guest(SILENT);
+    let id = started(&server);
+    runner_and_room(&server, &id);
+    server.kill_and_restart();
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "controller_stopped");
+}
+
+#[test]
+fn a_guest_that_breaks_the_protocol_ends_its_session_with_the_reason() {
+    let cases = [
+        // A yamux frame of 4 GiB (version 0, data, SYN, stream 2).
+        (r"b'\0\0\0\1\0\0\0\2\xff\xff\xff\xff'", "the multiplexer of the guest link failed"),
+        // No yamux at all.
+        (r"b'GET / HTTP/1.1\r\n\r\n'", "the multiplexer of the guest link failed"),
+    ];
+    for (bytes, cause) in cases {
+        let server = Server::with_fake_guest(&fake_guest(bytes));
+        let ended = server.demolished(&started(&server));
+        assert_eq!(ended["reason"]["code"], "guest_link_failed", "{ended}");
+        assert!(message(&ended).contains(cause), "{ended}");
+    }
+}
+
+#[test]
+fn a_guest_that_falls_silent_after_the_handshake_is_given_up() {
+    let server = Server::with_fake_guest(&fake_guest("b''"));
+    let ended = server.demolished(&started(&server));
+    assert_eq!(ended["reason"]["code"], "guest_link_failed", "{ended}");
+    assert!(message(&ended).contains("the guest said nothing for 30 s"), "{ended}");
+}
+
+#[test]
+fn the_time_to_live_ends_a_session_and_says_in_which_state() {
+    let server = Server::with_fake_guest(SILENT);
+    let answer = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":2}"#);
+    let ended = server.demolished(answer.body["sessionId"].as_str().unwrap());
+    assert_eq!(ended["reason"]["code"], "timed_out");
+    assert!(message(&ended).starts_with("the session's 2 s were over while booting"), "{ended}");
+}

@@ -1,0 +1,187 @@
+//! A real `anteroom serve` on free ports, with its state in a folder that goes with it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything here may take; a machine that compiles beside it is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A controller of one test.
+pub struct Server {
+    child: Child,
+    folder: tempfile::TempDir,
+    agent: PathBuf,
+    /// `http://127.0.0.1:port`.
+    pub url: String,
+    /// An API key.
+    pub key: String,
+    http: ureq::Agent,
+}
+
+/// Status and body.
+pub struct Answer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub body: Value,
+}
+
+impl Server {
+    /// Starts one whose rooms are the program `agent_script` on this host: a fake guest, for what can
+    /// be seen from outside.
+    pub fn with_fake_guest(agent_script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // The guest runs as another user when the tests run as root.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let agent = folder.path().join("fake-guest");
+        std::fs::write(&agent, agent_script).unwrap();
+        std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let http = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(PATIENCE))
+            .build()
+            .into();
+        let child = start(folder.path(), &agent);
+        let mut server = Self { child, folder, agent, url: String::new(), key: String::new(), http };
+        server.wait_until_ready();
+        server
+    }
+
+    /// Kills the controller without a word and starts another on the same state.
+    pub fn kill_and_restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        std::fs::remove_file(self.folder.path().join("ready.json")).unwrap();
+        self.child = start(self.folder.path(), &self.agent);
+        self.wait_until_ready();
+    }
+
+    /// Where its state is.
+    pub fn state_dir(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    fn wait_until_ready(&mut self) {
+        let path = self.folder.path().join("ready.json");
+        let ready: Value = eventually("the controller is ready", || {
+            assert!(self.child.try_wait().unwrap().is_none(), "the controller ended");
+            serde_json::from_slice(&std::fs::read(&path).ok()?).ok()
+        });
+        self.url = ready["url"].as_str().unwrap().to_owned();
+        self.key = ready["apiKey"].as_str().unwrap().to_owned();
+    }
+
+    /// A GET with the API key.
+    pub fn get(&self, path: &str) -> Answer {
+        let request = self.http.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        answer(request.call())
+    }
+
+    /// A POST with the API key and a body as it is.
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        self.post_with(path, body, &[("authorization", &self.bearer())])
+    }
+
+    /// A POST with these headers only.
+    pub fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.http.post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send(body))
+    }
+
+    /// A DELETE with the API key.
+    pub fn delete(&self, path: &str) -> Answer {
+        let request = self.http.delete(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        answer(request.call())
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    /// Starts a session of the demo provider.
+    pub fn start_session(&self) -> Value {
+        let answer = self.post("/api/auth/start", r#"{"provider":"demo"}"#);
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        answer.body
+    }
+
+    /// The session once `done` holds for it.
+    pub fn session_when(&self, id: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        eventually(what, || {
+            let session = self.get(&format!("/api/auth/session/{id}")).body;
+            done(&session).then_some(session)
+        })
+    }
+
+    /// The session once its room is gone; nothing may be left of it.
+    pub fn demolished(&self, id: &str) -> Value {
+        let session = self.session_when(id, "the room is demolished", |s| s["room"] == "demolished");
+        assert_eq!(session["leftovers"], Value::Array(vec![]), "{session}");
+        assert_eq!(processes_of(id), Vec::<i32>::new());
+        session
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGTERM, so that it ends its sessions.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn start(folder: &Path, agent: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("serve.log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_anteroom"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--driver", "host", "--min-ttl-seconds", "1"])
+        .arg("--state-dir")
+        .arg(folder.join("state"))
+        .arg("--ready-file")
+        .arg(folder.join("ready.json"))
+        .arg("--agent")
+        .arg(agent)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
+    let mut response = result.unwrap();
+    let text = response.body_mut().read_to_string().unwrap_or_default();
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+}
+
+/// Asks again and again until there is something; fails with `what` when there never is.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Processes that carry a session's id in their environment.
+pub fn processes_of(id: &str) -> Vec<i32> {
+    let marker = format!("ANTEROOM_SESSION={id}");
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_string_lossy().parse().ok()?;
+            let environment = std::fs::read(entry.path().join("environ")).ok()?;
+            environment.split(|b| *b == 0).any(|variable| variable == marker.as_bytes()).then_some(pid)
+        })
+        .collect()
+}
