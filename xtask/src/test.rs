@@ -27,6 +27,10 @@ pub fn run(options: &Options) -> Result<()> {
         shell::run(build::npm(&folder).args(["test", "--silent"]))?;
     }
     shell::run(build::npm(&root.join("viewer")).args(["run", "--silent", "lint"]))?;
+    // One whole sign-in by each driver, with a real browser on both ends.
+    for driver in ["host", "qemu"] {
+        demo::check(&anteroom, driver)?;
+    }
     shell::run(build::cargo().args(["fmt", "--all", "--check"]))?;
     shell::run(build::cargo().args([
         "clippy",

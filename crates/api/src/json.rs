@@ -1,7 +1,8 @@
 //! Request bodies: bounded, strict, and refused in our own words.
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::StatusCode;
+use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
 use crate::problem::Problem;
@@ -12,20 +13,37 @@ pub(crate) const START_LIMIT: usize = 4 * 1024 * 1024;
 /// The longest body of everything else: a WebRTC offer.
 pub(crate) const USUAL_LIMIT: usize = 128 * 1024;
 
+/// How much of a body that is too long is read and thrown away, in bytes.
+const DISCARDED: usize = 32 * 1024 * 1024;
+
 /// Reads a JSON body of at most `limit` bytes. Unknown and duplicate fields are refused (by the
 /// types), deep nesting by `serde_json`.
 pub(crate) async fn read<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
-    let bytes = to_bytes(body, limit).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error)
-            .is_some_and(|source| source.to_string().contains("length limit exceeded"));
-        if too_large {
-            let detail = format!("the request's body is over {limit} bytes");
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-        } else {
-            Problem::bad_request("the request's body did not arrive whole")
-        }
-    })?;
+    let bytes = collect(body, limit).await?;
     serde_json::from_slice(&bytes).map_err(|error| {
         Problem::bad_request(format!("the request's body is not what this route takes: {error}"))
     })
+}
+
+/// The body's bytes. One that is too long is read on for a while and thrown away: a client that is
+/// still sending sees the answer only then.
+async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+    let mut chunks = body.into_data_stream();
+    let mut bytes = Vec::new();
+    let mut length = 0_usize;
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|_| Problem::bad_request("the request's body did not arrive whole"))?;
+        length = length.saturating_add(chunk.len());
+        if length <= limit {
+            bytes.extend_from_slice(&chunk);
+        } else if length > limit.saturating_add(DISCARDED) {
+            break;
+        }
+    }
+    if length > limit {
+        let detail = format!("the request's body is over {limit} bytes");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+    }
+    Ok(bytes)
 }

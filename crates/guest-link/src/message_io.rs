@@ -81,7 +81,7 @@ mod tests {
     #[tokio::test]
     async fn an_unknown_message_is_refused() {
         let body = br#"{"type":"format_disk"}"#;
-        let mut bytes = (body.len() as u32).to_be_bytes().to_vec();
+        let mut bytes = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
         bytes.extend(body);
         assert!(matches!(received(&bytes).await.unwrap_err(), LinkError::Message(_)));
     }

@@ -216,7 +216,7 @@ mod tests {
         image[0x1f1] = 1;
         image[0x202..0x206].copy_from_slice(b"HdrS");
         image[0x248..0x24c].copy_from_slice(&16_u32.to_le_bytes());
-        image[0x24c..0x250].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+        image[0x24c..0x250].copy_from_slice(&u32::try_from(payload.len()).unwrap().to_le_bytes());
         image.extend([0; 16]);
         image.extend(payload);
         image
@@ -227,9 +227,9 @@ mod tests {
         let kernel = b"\x7fELF and the rest of a kernel".repeat(100);
         let mut lz4 = vec![0x02, 0x21, 0x4c, 0x18];
         let block = lz4_flex::block::compress(&kernel);
-        lz4.extend((block.len() as u32).to_le_bytes());
+        lz4.extend(u32::try_from(block.len()).unwrap().to_le_bytes());
         lz4.extend(block);
-        lz4.extend((kernel.len() as u32).to_le_bytes());
+        lz4.extend(u32::try_from(kernel.len()).unwrap().to_le_bytes());
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&kernel).unwrap();
         let zstd = ruzstd::encoding::compress_to_vec(

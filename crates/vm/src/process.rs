@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anteroom_session::{Accelerator, ProcessExit};
 use nix::sys::signal::{Signal, killpg};
@@ -23,7 +24,11 @@ pub struct RunningVm {
     child: Child,
     exit: Option<ProcessExit>,
     console: Rc<RefCell<ConsoleLog>>,
+    following: Option<tokio::task::JoinHandle<()>>,
 }
+
+/// How long the console may take to arrive after the process' end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Who a room's process runs as when the runner is root: Debian's `nobody`.
 const UNPRIVILEGED: u32 = 65534;
@@ -52,9 +57,18 @@ impl RunningVm {
         let pid = child.id().ok_or(std::io::ErrorKind::NotFound.into());
         let pid = pid.map_err(BootError::system::<std::io::Error>("asking for the process id"))?;
         let console = stream(console).map_err(BootError::system("watching the console"))?;
-        tokio::task::spawn_local(ConsoleLog::follow(console_log.clone(), console));
+        let following =
+            Some(tokio::task::spawn_local(ConsoleLog::follow(console_log.clone(), console)));
         let link = stream(link).map_err(BootError::system("opening the guest link"))?;
-        Ok(Self { pid, accelerator, link: Some(link), child, exit: None, console: console_log })
+        Ok(Self {
+            pid,
+            accelerator,
+            link: Some(link),
+            child,
+            exit: None,
+            console: console_log,
+            following,
+        })
     }
 
     /// The byte stream to the agent; to be taken once.
@@ -72,6 +86,10 @@ impl RunningVm {
         }
         let exit = self.child.wait().await.map_or(ProcessExit::Unknown, exit_of);
         self.exit = Some(exit);
+        // Its last words may still be on the way; a child of its own may keep the console open.
+        if let Some(following) = self.following.take() {
+            let _ = tokio::time::timeout(LAST_WORDS, following).await;
+        }
         exit
     }
 

@@ -59,6 +59,27 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// One sign-in with the person played, a wrong password first; fails unless all is as it should be.
+pub fn check(anteroom: &Path, driver: &str) -> Result<()> {
+    eprintln!("One sign-in with the {driver} driver …");
+    let options = Options {
+        auto: true,
+        json: true,
+        driver: driver.into(),
+        screenshots: None,
+        wrong_password_first: true,
+    };
+    let outcome = sign_in(&options, anteroom, 0)?;
+    println!("{}", outcome.json());
+    if !outcome.ok() {
+        bail!(
+            "the sign-in with the {driver} driver did not end as it should: {}",
+            outcome.problem()
+        );
+    }
+    Ok(())
+}
+
 /// The demo several times in a row; medians in the last line.
 pub fn bench(runs: usize) -> Result<()> {
     interrupt::take_over()?;

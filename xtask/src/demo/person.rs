@@ -41,7 +41,7 @@ pub fn play(options: &Options, session: &Started) -> Result<Seen> {
         let line = line.context("listening to the person failed")?;
         eprintln!("  person: {line}");
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
-        let at = event["at_ms"].as_f64().map(|ms| ms as u64);
+        let at = event["at_ms"].as_u64();
         match event["event"].as_str() {
             Some("first_frame") => seen.first_frame = seen.first_frame.or(at),
             Some("ready") => seen.ready = seen.ready.or(at),

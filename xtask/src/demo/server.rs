@@ -16,6 +16,7 @@ pub struct Server {
     url: String,
     key: String,
     agent: ureq::Agent,
+    _programs: Option<tempfile::TempDir>,
 }
 
 /// A session that was started.
@@ -46,7 +47,13 @@ impl Server {
         std::fs::write(providers.join("demo.toml"), provider_file(provider)?)?;
         let ready_file = folder.join("ready.json");
         let log = std::fs::File::create(folder.join("serve.log"))?;
-        let child = Command::new(anteroom)
+        let programs = programs_for_host_driver(driver)?;
+        let mut command = Command::new(anteroom);
+        if let Some(programs) = &programs {
+            let usual = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{usual}", programs.path().display()));
+        }
+        let child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--driver", driver])
             .arg("--state-dir")
             .arg(folder.join("state"))
@@ -65,7 +72,8 @@ impl Server {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .into();
-        let mut server = Self { child, url: String::new(), key: String::new(), agent };
+        let mut server =
+            Self { child, url: String::new(), key: String::new(), agent, _programs: programs };
         let ready = server.wait_for_ready(&ready_file, folder)?;
         server.url = text(&ready, "url")?;
         server.key = text(&ready, "apiKey")?;
@@ -186,6 +194,22 @@ impl Drop for Server {
             let _ = self.stop();
         }
     }
+}
+
+/// A guest has the demo CLI from its image; the host driver finds it in a folder of the PATH, readable
+/// by the unprivileged user that its rooms run as.
+fn programs_for_host_driver(driver: &str) -> Result<Option<tempfile::TempDir>> {
+    use std::os::unix::fs::PermissionsExt;
+    if driver != "host" {
+        return Ok(None);
+    }
+    let folder = tempfile::Builder::new().prefix("anteroom-programs-").tempdir()?;
+    let everyone = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), everyone.clone())?;
+    let program = folder.path().join("demo-login");
+    std::fs::copy(shell::root().join("demo/cli/demo-login"), &program)?;
+    std::fs::set_permissions(&program, everyone)?;
+    Ok(Some(folder))
 }
 
 /// The shipped provider file, and where its host name leads.

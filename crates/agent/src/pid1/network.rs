@@ -9,6 +9,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use anyhow::{Context, Result};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+/// Constants of the kernel's interface, in the width of the fields they go into.
+const AF_INET: libc::sa_family_t = 2;
+const IFF_UP: libc::c_short = 0x1;
+const IFF_RUNNING: libc::c_short = 0x40;
+
 /// Brings up `lo` and `dummy0`, the latter with `address`/16.
 pub fn bring_up(address: Ipv4Addr) -> Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
@@ -23,7 +28,7 @@ fn set_address(socket: &OwnedFd, interface: &str, address: Ipv4Addr, mask: Ipv4A
     for (request, value) in [(libc::SIOCSIFADDR, address), (libc::SIOCSIFNETMASK, mask)] {
         let mut ifreq = request_for(interface);
         let address = libc::sockaddr_in {
-            sin_family: libc::AF_INET as libc::sa_family_t,
+            sin_family: AF_INET,
             sin_port: 0,
             sin_addr: libc::in_addr { s_addr: u32::from(value).to_be() },
             sin_zero: [0; 8],
@@ -43,7 +48,7 @@ fn set_address(socket: &OwnedFd, interface: &str, address: Ipv4Addr, mask: Ipv4A
 
 fn set_up(socket: &OwnedFd, interface: &str) -> Result<()> {
     let mut ifreq = request_for(interface);
-    ifreq.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    ifreq.ifr_ifru.ifru_flags = IFF_UP | IFF_RUNNING;
     call(socket, libc::SIOCSIFFLAGS, &mut ifreq)
         .with_context(|| format!("bringing interface {interface} up failed"))
 }

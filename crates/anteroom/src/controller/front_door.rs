@@ -140,7 +140,7 @@ mod tests {
         packet.extend([0; 12]);
         packet.extend([0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
         packet.extend([0, 6]);
-        packet.extend((user.len() as u16).to_be_bytes());
+        packet.extend(u16::try_from(user.len()).unwrap().to_be_bytes());
         packet.extend(user.as_bytes());
         packet
     }

@@ -15,6 +15,7 @@ use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::controller_link::{self, Voice, now};
 use super::guest::{self, GuestMessages, GuestVoice, broken, printable, printable_lines};
@@ -101,7 +102,7 @@ async fn serve(
             return Ended::Failed(EndReason::VmNotStarted { cause });
         }
     };
-    let mut session = Session { config, voice, log };
+    let mut session = Session { config, voice, log, link: None };
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
         biased;
@@ -131,6 +132,8 @@ struct Session<'a> {
     config: &'a RunnerConfig,
     voice: &'a Voice,
     log: ServiceLog,
+    /// The multiplexer: its error says more than the ends of its streams.
+    link: Option<JoinHandle<Result<(), LinkError>>>,
 }
 
 impl Session<'_> {
@@ -144,9 +147,27 @@ impl Session<'_> {
             prepared = self.prepare(link) => prepared,
             () = shutdown(commands) => return Ended::Told,
         };
-        match prepared {
+        let ended = match prepared {
             Ok(prepared) => self.attend(prepared, viewers, commands).await,
             Err(reason) => Ended::Failed(reason),
+        };
+        match ended {
+            Ended::Failed(EndReason::GuestLinkFailed { cause }) => {
+                Ended::Failed(self.link_failure(cause).await)
+            }
+            other => other,
+        }
+    }
+
+    /// Why the link failed: the multiplexer's own error if it has one, else what was seen.
+    async fn link_failure(&mut self, seen: String) -> EndReason {
+        let finished = self.link.take().filter(JoinHandle::is_finished);
+        match finished {
+            Some(link) => match link.await {
+                Ok(Err(error @ LinkError::Mux(_))) => guest::link_failed(error),
+                _ => EndReason::GuestLinkFailed { cause: seen },
+            },
+            None => EndReason::GuestLinkFailed { cause: seen },
         }
     }
 
@@ -159,7 +180,7 @@ impl Session<'_> {
             error => guest::link_failed(error),
         })?;
         let (opener, incoming, drive) = connect(link, Side::Host);
-        tokio::task::spawn_local(drive);
+        self.link = Some(tokio::task::spawn_local(drive));
         let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
         match messages.next().await? {
             GuestMessage::Hello { agent_version, kernel, boot_id: _ } => {

@@ -1,11 +1,9 @@
 //! Every way a room can die tells why, and leaves nothing.
 
-mod support;
-
 use std::process::Command;
 
+use crate::support::{Server, processes_of};
 use serde_json::Value;
-use support::{Server, processes_of};
 
 const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
 
@@ -26,7 +24,8 @@ fn runner_and_room(server: &Server, id: &str) -> (i32, i32) {
     server.session_when(id, "the room runs", |s| {
         s["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "vm_started")
     });
-    let command = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command =
+        |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let pids = processes_of(id);
     let runner = *pids.iter().find(|pid| command(pid).ends_with("session\0")).unwrap();
     let room = *pids.iter().find(|pid| **pid != runner).unwrap();

@@ -1,15 +1,18 @@
 //! Bad input to the API of a real controller: a clear problem, and no room.
 
-mod support;
-
+use crate::support::{Answer, Server};
 use serde_json::Value;
-use support::{Answer, Server};
 
 /// A guest that boots for ever.
 const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
 
 fn assert_problem(answer: &Answer, status: u16, code: &str) {
-    assert_eq!((answer.status, answer.body["code"].as_str()), (status, Some(code)), "{}", answer.body);
+    assert_eq!(
+        (answer.status, answer.body["code"].as_str()),
+        (status, Some(code)),
+        "{}",
+        answer.body
+    );
     assert_eq!(answer.headers["content-type"], "application/problem+json");
     assert!(answer.body["detail"].as_str().is_some_and(|detail| !detail.is_empty()));
 }
@@ -33,7 +36,11 @@ fn malformed_starts_are_refused_and_make_nothing() {
         (r#"{"provider":"demo","recipient":"age1nonsense"}"#, 422, "invalid_value"),
         (r#"{"provider":"demo","userId":"a b"}"#, 422, "invalid_value"),
         (r#"{"provider":"demo","files":[{"path":"../x","content":""}]}"#, 422, "invalid_value"),
-        (r#"{"provider":"demo","files":[{"path":"/x","content":"","mode":4095}]}"#, 422, "invalid_value"),
+        (
+            r#"{"provider":"demo","files":[{"path":"/x","content":"","mode":4095}]}"#,
+            422,
+            "invalid_value",
+        ),
     ];
     for (body, status, code) in cases {
         assert_problem(&server.post("/api/auth/start", body), status, code);
@@ -46,9 +53,19 @@ fn malformed_starts_are_refused_and_make_nothing() {
 fn nothing_is_told_without_the_key() {
     let server = Server::with_fake_guest(SILENT);
     let id = "01890000-0000-7000-8000-000000000000";
-    for headers in [&[][..], &[("authorization", "Bearer ak_wrong")], &[("authorization", "Basic eDp5")]] {
-        assert_problem(&server.post_with("/api/auth/start", r#"{"provider":"demo"}"#, headers), 401, "unauthorized");
-        assert_problem(&server.post_with(&format!("/api/auth/session/{id}/cancel"), "", headers), 401, "unauthorized");
+    for headers in
+        [&[][..], &[("authorization", "Bearer ak_wrong")], &[("authorization", "Basic eDp5")]]
+    {
+        assert_problem(
+            &server.post_with("/api/auth/start", r#"{"provider":"demo"}"#, headers),
+            401,
+            "unauthorized",
+        );
+        assert_problem(
+            &server.post_with(&format!("/api/auth/session/{id}/cancel"), "", headers),
+            401,
+            "unauthorized",
+        );
     }
     assert_problem(&server.get(&format!("/api/auth/session/{id}")), 404, "no_such_session");
     assert_problem(&server.get("/api/nothing"), 404, "no_such_route");
@@ -67,7 +84,9 @@ fn session_ids_have_one_spelling() {
 fn foreign_pages_are_refused() {
     let server = Server::with_fake_guest(SILENT);
     let key = format!("Bearer {}", server.key);
-    let start = |headers: &[(&str, &str)]| server.post_with("/api/auth/start", r#"{"provider":"demo"}"#, headers);
+    let start = |headers: &[(&str, &str)]| {
+        server.post_with("/api/auth/start", r#"{"provider":"demo"}"#, headers)
+    };
     let foreign = start(&[("authorization", &key), ("origin", "https://evil.test")]);
     assert_problem(&foreign, 403, "foreign_origin");
     let rebound = start(&[("authorization", &key), ("host", "evil.test")]);
@@ -101,7 +120,11 @@ fn a_viewer_link_works_once_and_for_its_session_only() {
         server.post_with(&format!("/api/viewer/session/{id}/cancel"), "", &headers)
     };
     let other = server.start_session();
-    assert_problem(&cancel(other["sessionId"].as_str().unwrap(), Some(&origin)), 401, "unauthorized");
+    assert_problem(
+        &cancel(other["sessionId"].as_str().unwrap(), Some(&origin)),
+        401,
+        "unauthorized",
+    );
     assert_problem(&cancel(id, None), 403, "foreign_origin");
     assert_eq!(cancel(id, Some(&origin)).status, 204);
     assert_eq!(server.demolished(id)["reason"]["code"], "cancelled");

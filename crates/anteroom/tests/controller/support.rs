@@ -45,7 +45,8 @@ impl Server {
             .build()
             .into();
         let child = start(folder.path(), &agent);
-        let mut server = Self { child, folder, agent, url: String::new(), key: String::new(), http };
+        let mut server =
+            Self { child, folder, agent, url: String::new(), key: String::new(), http };
         server.wait_until_ready();
         server
     }
@@ -76,7 +77,8 @@ impl Server {
 
     /// A GET with the API key.
     pub fn get(&self, path: &str) -> Answer {
-        let request = self.http.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        let request =
+            self.http.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
         answer(request.call())
     }
 
@@ -96,7 +98,8 @@ impl Server {
 
     /// A DELETE with the API key.
     pub fn delete(&self, path: &str) -> Answer {
-        let request = self.http.delete(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        let request =
+            self.http.delete(format!("{}{path}", self.url)).header("Authorization", self.bearer());
         answer(request.call())
     }
 
@@ -121,7 +124,8 @@ impl Server {
 
     /// The session once its room is gone; nothing may be left of it.
     pub fn demolished(&self, id: &str) -> Value {
-        let session = self.session_when(id, "the room is demolished", |s| s["room"] == "demolished");
+        let session =
+            self.session_when(id, "the room is demolished", |s| s["room"] == "demolished");
         assert_eq!(session["leftovers"], Value::Array(vec![]), "{session}");
         assert_eq!(processes_of(id), Vec::<i32>::new());
         session
@@ -137,7 +141,11 @@ impl Drop for Server {
 }
 
 fn start(folder: &Path, agent: &Path) -> Child {
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("serve.log")).unwrap();
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("serve.log"))
+        .unwrap();
     Command::new(env!("CARGO_BIN_EXE_anteroom"))
         .args(["serve", "--listen", "127.0.0.1:0", "--driver", "host", "--min-ttl-seconds", "1"])
         .arg("--state-dir")
@@ -181,7 +189,10 @@ pub fn processes_of(id: &str) -> Vec<i32> {
         .filter_map(|entry| {
             let pid = entry.file_name().to_string_lossy().parse().ok()?;
             let environment = std::fs::read(entry.path().join("environ")).ok()?;
-            environment.split(|b| *b == 0).any(|variable| variable == marker.as_bytes()).then_some(pid)
+            environment
+                .split(|b| *b == 0)
+                .any(|variable| variable == marker.as_bytes())
+                .then_some(pid)
         })
         .collect()
 }

@@ -1,0 +1,6 @@
+//! A real controller, seen through its API. One binary, so that its support is compiled once.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod api;
+mod ends;
+mod support;
