@@ -17,11 +17,19 @@ enum What {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
+    /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
+    /// counts as a hang.
+    Boots {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        boots: usize,
+    },
 }
 
 /// Measures.
 pub fn run(options: &Options) -> Result<()> {
     match options.what {
         What::Demo { runs } => crate::demo::bench(runs),
+        What::Boots { boots } => crate::demo::bench_boots(boots),
     }
 }

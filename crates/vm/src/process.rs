@@ -81,14 +81,15 @@ impl RunningVm {
 
     /// Waits for the process' end; may be dropped and called again.
     pub async fn wait(&mut self) -> ProcessExit {
-        if let Some(exit) = self.exit {
-            return exit;
-        }
-        let exit = self.child.wait().await.map_or(ProcessExit::Unknown, exit_of);
+        let exit = match self.exit {
+            Some(exit) => exit,
+            None => self.child.wait().await.map_or(ProcessExit::Unknown, exit_of),
+        };
         self.exit = Some(exit);
         // Its last words may still be on the way; a child of its own may keep the console open.
-        if let Some(following) = self.following.take() {
+        if let Some(following) = &mut self.following {
             let _ = tokio::time::timeout(LAST_WORDS, following).await;
+            self.following = None;
         }
         exit
     }

@@ -105,6 +105,73 @@ pub fn bench(runs: usize) -> Result<()> {
     Ok(())
 }
 
+/// Boots with every core busy; the last line says how many hung and how long the others took.
+pub fn bench_boots(boots: usize) -> Result<()> {
+    interrupt::take_over()?;
+    machine::prepare()?;
+    let anteroom = build::everything()?;
+    build_image(&anteroom, true)?;
+    build::install_node_packages(&shell::root().join("demo"))?;
+    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let provider = OpenIdProvider::start(folder.path())?;
+    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu")?;
+    let identity = new_identity(folder.path())?;
+    let busy = BusyCores::start();
+    let mut took = Vec::new();
+    for boot in 1..=boots {
+        interrupt::check()?;
+        let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
+        let reached = server.wait_until_agent(&session.id, Duration::from_secs(120));
+        match &reached {
+            Ok(millis) => eprintln!("boot {boot}: agent after {millis} ms"),
+            Err(error) => eprintln!("boot {boot}: {error:#}"),
+        }
+        took.extend(reached);
+        server.cancel(&session.id)?;
+        server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    }
+    drop(busy);
+    server.stop()?;
+    took.sort_unstable();
+    let at = |index: usize| took.get(index).copied();
+    println!(
+        "{}",
+        serde_json::json!({
+            "boots": boots, "hangs": boots - took.len(), "busy_cores": BusyCores::count(),
+            "agent_ms": { "median": at(took.len() / 2), "min": at(0), "max": took.last() },
+        })
+    );
+    Ok(())
+}
+
+/// A thread a core that does nothing but turn, until dropped.
+struct BusyCores(std::sync::Arc<std::sync::atomic::AtomicBool>);
+
+impl BusyCores {
+    fn count() -> usize {
+        std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+    }
+
+    fn start() -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        for _ in 0..Self::count() {
+            let stop = stop.clone();
+            std::thread::spawn(move || {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        Self(stop)
+    }
+}
+
+impl Drop for BusyCores {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
 /// Builds the golden image unless it is there; milliseconds it took (0 when cached).
 pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<u64> {
     let started = Instant::now();

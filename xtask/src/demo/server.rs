@@ -143,6 +143,30 @@ impl Server {
         answer.body_mut().read_to_vec().context("reading the credential failed")
     }
 
+    /// Milliseconds from the start call to the agent's first words.
+    pub fn wait_until_agent(&self, id: &str, at_most: Duration) -> Result<u64> {
+        let connected = |status: &Value| {
+            let timeline = status["timeline"].as_array()?;
+            timeline.iter().find(|entry| entry["kind"] == "agent_connected")?["at"].as_u64()
+        };
+        let done = |status: &Value| connected(status).is_some() || status["state"] == "ended";
+        let status = self.wait(id, at_most, "reached its agent", done)?;
+        match (connected(&status), status["createdAt"].as_u64()) {
+            (Some(at), Some(created)) => Ok(at.saturating_sub(created)),
+            _ => bail!("the session ended before: {}", status["reason"]["message"]),
+        }
+    }
+
+    /// Ends a session.
+    pub fn cancel(&self, id: &str) -> Result<()> {
+        self.agent
+            .post(format!("{}/api/auth/session/{id}/cancel", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_empty()
+            .context("cancelling a session failed")?;
+        Ok(())
+    }
+
     /// Waits until the session has ended, however it did.
     pub fn wait_until_ended(&self, id: &str, at_most: Duration) -> Result<Value> {
         self.wait(id, at_most, "ended", |status| status["state"] == "ended")

@@ -431,6 +431,10 @@ impl Session<'_> {
 
     async fn contacted(&self, record: ConnectionRecord) {
         let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, .. } = record;
+        // A browser opens connections ahead of need and drops them unused: no host was asked for.
+        if host.is_empty() {
+            return;
+        }
         let host = printable(&host);
         self.voice
             .observed(Observation::HostContacted { host, port, verdict, bytes_up, bytes_down })

@@ -14,7 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     folder: tempfile::TempDir,
-    agent: PathBuf,
+    /// A fake guest, or none for the agent that the binary carries.
+    agent: Option<PathBuf>,
     /// `http://127.0.0.1:port`.
     pub url: String,
     /// An API key.
@@ -39,12 +40,35 @@ impl Server {
         let agent = folder.path().join("fake-guest");
         std::fs::write(&agent, agent_script).unwrap();
         std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self::start_in(folder, Some(agent))
+    }
+
+    /// Starts one whose rooms are the real agent on this host, with the demo provider running
+    /// `command` (a shell line) as its CLI.
+    pub fn with_cli(command: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let providers = folder.path().join("providers");
+        std::fs::create_dir(&providers).unwrap();
+        let demo = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../providers/demo.toml"
+        ))
+        .unwrap();
+        let command = serde_json::json!(["sh", "-c", command]).to_string();
+        let demo = demo
+            .replace(r#"["demo-login", "login"]"#, &command)
+            .replace("url_timeout_seconds = 120", "url_timeout_seconds = 3");
+        std::fs::write(providers.join("demo.toml"), demo).unwrap();
+        Self::start_in(folder, None)
+    }
+
+    fn start_in(folder: tempfile::TempDir, agent: Option<PathBuf>) -> Self {
         let http = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build()
             .into();
-        let child = start(folder.path(), &agent);
+        let child = start(folder.path(), agent.as_deref());
         let mut server =
             Self { child, folder, agent, url: String::new(), key: String::new(), http };
         server.wait_until_ready();
@@ -56,7 +80,7 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::fs::remove_file(self.folder.path().join("ready.json")).unwrap();
-        self.child = start(self.folder.path(), &self.agent);
+        self.child = start(self.folder.path(), self.agent.as_deref());
         self.wait_until_ready();
     }
 
@@ -140,20 +164,28 @@ impl Drop for Server {
     }
 }
 
-fn start(folder: &Path, agent: &Path) -> Child {
+fn start(folder: &Path, agent: Option<&Path>) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(folder.join("serve.log"))
         .unwrap();
-    Command::new(env!("CARGO_BIN_EXE_anteroom"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--driver", "host", "--min-ttl-seconds", "1"])
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
+    if let Some(agent) = agent {
+        command.arg("serve").arg("--agent").arg(agent);
+    } else {
+        command.arg("serve");
+    }
+    let providers = folder.join("providers");
+    if providers.exists() {
+        command.arg("--providers").arg(providers);
+    }
+    command
+        .args(["--listen", "127.0.0.1:0", "--driver", "host", "--min-ttl-seconds", "1"])
         .arg("--state-dir")
         .arg(folder.join("state"))
         .arg("--ready-file")
         .arg(folder.join("ready.json"))
-        .arg("--agent")
-        .arg(agent)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

@@ -70,13 +70,27 @@ pub(super) fn install(job: &Job<'_>, work: &Path, mirror: &str) -> Result<Tree, 
     for hook in hooks(job, work) {
         command.arg(format!("--customize-hook={hook}"));
     }
-    command.arg(&job.recipe.suite).arg(tree.path()).arg(mirror);
+    command.arg(&job.recipe.suite).arg(tree.path()).args(sources(&job.recipe.suite, mirror));
     let expected = expected_packages(job);
     job.run_program(command, |log| {
         let (part, detail) = progress_of(log, expected);
         job.progress.at(BuildStep::Packages, part * 0.75, detail);
     })?;
     Ok(tree)
+}
+
+/// Lines of apt's sources: the suite, and its security and other updates where the archive is laid out
+/// as Debian's own. A browser without its security updates would make the room a trap.
+fn sources(suite: &str, mirror: &str) -> Vec<String> {
+    let base = mirror.trim_end_matches('/');
+    let mut lines = vec![format!("deb {base} {suite} main")];
+    if let Some(host) = base.strip_suffix("/debian")
+        && !["sid", "unstable"].contains(&suite)
+    {
+        lines.push(format!("deb {base} {suite}-updates main"));
+        lines.push(format!("deb {host}/debian-security {suite}-security main"));
+    }
+    lines
 }
 
 /// Shell lines and built-in commands of mmdebstrap, run when the packages are installed. All texts of
@@ -179,4 +193,23 @@ pub(super) fn unpack(job: &Job<'_>, package: &Path, into: &Path) -> Result<(), B
     let mut command = Command::new("dpkg-deb");
     command.arg("-x").arg(package).arg(into);
     job.run_program(command, |_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debian_suites_come_with_their_security_updates() {
+        assert_eq!(
+            sources("bookworm", "http://deb.debian.org/debian/"),
+            [
+                "deb http://deb.debian.org/debian bookworm main",
+                "deb http://deb.debian.org/debian bookworm-updates main",
+                "deb http://deb.debian.org/debian-security bookworm-security main",
+            ]
+        );
+        assert_eq!(sources("sid", "http://deb.debian.org/debian").len(), 1);
+        assert_eq!(sources("bookworm", "http://mirror.test/snapshot").len(), 1);
+    }
 }

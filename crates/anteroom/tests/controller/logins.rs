@@ -1,0 +1,84 @@
+//! Sign-ins by the real agent on this host: X, window manager, Chromium and a CLI of the test.
+
+use serde_json::{Value, json};
+
+use crate::support::Server;
+
+fn reason(server: &Server, body: &Value) -> (String, String) {
+    let answer = server.post("/api/auth/start", &body.to_string());
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let ended = server.demolished(answer.body["sessionId"].as_str().unwrap());
+    let text = |name: &str| ended["reason"][name].as_str().unwrap().to_owned();
+    (text("code"), text("message"))
+}
+
+#[test]
+fn a_cli_that_exits_is_told_with_its_last_line() {
+    let server = Server::with_cli("echo I have no idea; exit 4");
+    let (code, message) = reason(&server, &json!({ "provider": "demo" }));
+    assert_eq!(code, "cli_exited");
+    assert!(
+        message.ends_with(
+            "exited with code 4 before it had a credential; its last line: I have no idea"
+        ),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_cli_that_never_gives_an_address_is_told() {
+    let server = Server::with_cli("echo thinking; exec sleep 1000");
+    let (code, message) = reason(&server, &json!({ "provider": "demo" }));
+    assert_eq!(code, "no_sign_in_url");
+    assert!(
+        message.contains("no sign-in address within 3 s; its last line: thinking"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_placed_ends_the_session_and_is_named() {
+    let server = Server::with_cli("exec sleep 1000");
+    let files = json!([{ "path": "/proc/anteroom/x", "content": "abc" }]);
+    let (code, message) = reason(&server, &json!({ "provider": "demo", "files": files }));
+    assert_eq!(code, "file_not_injected");
+    assert!(message.contains("/proc/anteroom/x"), "{message}");
+}
+
+#[test]
+fn injected_files_are_there_before_the_cli_and_a_written_credential_is_sealed() {
+    // The CLI signs nobody in: it turns the injected file into its credential.
+    let server = Server::with_cli(
+        r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; cp ~/.injected ~/.demo-login/credentials.json; exec sleep 1000"#,
+    );
+    let content = json!({ "access_token": "canary", "refresh_token": "canary" }).to_string();
+    let files = json!([{ "path": "~/.injected", "content": content }]);
+    let answer =
+        server.post("/api/auth/start", &json!({ "provider": "demo", "files": files }).to_string());
+    let id = answer.body["sessionId"].as_str().unwrap();
+    let ended = server.demolished(id);
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+    let kinds: Vec<&str> =
+        ended["timeline"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"files_injected") && kinds.contains(&"credential_stored"), "{kinds:?}");
+    let sealed = server.get(&format!("/api/auth/session/{id}/credentials")).body;
+    assert!(sealed.as_str().is_none_or(|text| !text.contains("canary")));
+    // Sealed in the guest: the token is nowhere in what the controller keeps.
+    for entry in walk(&server.state_dir()) {
+        let bytes = std::fs::read(&entry).unwrap();
+        assert!(
+            !bytes.windows(6).any(|window| window == b"canary"),
+            "{} holds the token",
+            entry.display()
+        );
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}
