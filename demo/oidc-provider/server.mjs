@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 
 import Provider from 'oidc-provider';
 
-import { problemPage, signInPage, STYLE } from './sign-in-page.mjs';
+import { problemPage, SCRIPT, signInPage, STYLE } from './sign-in-page.mjs';
 
 const CLIENT_ID = 'demo-login';
 const MAX_FORM_BYTES = 8 * 1024;
@@ -104,7 +104,7 @@ async function takeSignIn(request, response) {
   const form = await readForm(request);
   const email = (form.get('email') ?? '').trim();
   const ok = isAccount(email, form.get('password') ?? '');
-  say({ login: { email, ok } });
+  say({ login: { email, ok, online: form.get('online') === 'true' } });
   if (!ok) {
     await showSignIn(request, response, { email, problem: 'That password is not right.' });
     return;
@@ -146,7 +146,7 @@ async function readForm(request) {
 }
 
 function sendPage(response, status, html) {
-  const styleHash = sha256(STYLE).toString('base64');
+  const [styleHash, scriptHash] = [STYLE, SCRIPT].map((text) => sha256(text).toString('base64'));
   response.writeHead(status, {
     'Content-Type': 'text/html; charset=utf-8',
     'Cache-Control': 'no-store',
@@ -154,7 +154,7 @@ function sendPage(response, status, html) {
     'X-Content-Type-Options': 'nosniff',
     // form-action also rules the redirect that follows the form: it ends at the tool's callback.
     'Content-Security-Policy':
-      `default-src 'none'; img-src data:; style-src 'sha256-${styleHash}'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' http://127.0.0.1:*`,
+      `default-src 'none'; img-src data:; style-src 'sha256-${styleHash}'; script-src 'sha256-${scriptHash}'; base-uri 'none'; frame-ancestors 'none'; form-action 'self' http://127.0.0.1:*`,
   });
   response.end(html);
 }

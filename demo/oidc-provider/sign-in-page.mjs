@@ -19,7 +19,7 @@ const box = ({ top, height, width }) =>
 
 const above = ({ top, width }, height) => box({ top: top - height, height, width });
 
-// The page is laid out once and never moves: no web fonts, scripts, transitions or images.
+// The page is laid out once and never moves: no web fonts, transitions or images.
 export const STYLE = `
 *{box-sizing:border-box}
 html{background:#f3f5f9;color:#16202e;font:16px/1.4 "DejaVu Sans",system-ui,sans-serif}
@@ -44,6 +44,9 @@ button:focus-visible{outline:3px solid #0b1930;outline-offset:2px}
 .note{${box({ top: 406, height: 24, width: 400 })};margin:0;color:#465468;font-size:13px;text-align:center}
 `;
 
+/** Tells the provider with the form whether the browser takes itself for online, as pages ask. */
+export const SCRIPT = 'document.querySelector("[name=online]").value = navigator.onLine';
+
 /** Escapes text for HTML content and quoted attributes. */
 export function escapeHtml(text) {
   return text.replace(/[&<>"']/g, (character) => `&#${character.charCodeAt(0)};`);
@@ -66,10 +69,12 @@ ${problem ? `<p class="problem" role="alert" id="problem">${escapeHtml(problem)}
 <input id="email" name="email" type="email" autocomplete="username" required maxlength="254" value="${escapeHtml(email)}"${emailFocus}>
 <label for="password">Password</label>
 <input id="password" name="password" type="password" autocomplete="current-password" required maxlength="256"${problem ? ' aria-describedby="problem"' : ''}${passwordFocus}>
+<input name="online" type="hidden">
 <button class="submit" type="submit">Sign in and allow</button>
 </form>
 <form method="post" action="${escapeHtml(cancelAction)}"><button class="cancel" type="submit">Do not allow, go back</button></form>
-<p class="note">A demonstration: no real account is behind it.</p>`,
+<p class="note">A demonstration: no real account is behind it.</p>
+<script>${SCRIPT}</script>`,
   );
 }
 

@@ -61,8 +61,8 @@ test('a wrong password is said, the right one ends in a complete credential', as
   assert.ok(!(await page.content()).includes(credential.access_token));
 
   assert.deepEqual(provider.said('login').map((line) => line.login), [
-    { email: 'ada@example.com', ok: false },
-    { email: 'ada@example.com', ok: true },
+    { email: 'ada@example.com', ok: false, online: true },
+    { email: 'ada@example.com', ok: true, online: true },
   ]);
   assert.deepEqual(provider.said('issued'), [{
     issued: {

@@ -44,6 +44,15 @@ pub fn prepare() -> Result<()> {
         .map(|needed| needed.package)
         .collect();
     missing.dedup();
+    install(&missing)
+}
+
+/// Installs `package` unless `program` is there; for what only a benchmark needs.
+pub fn need(program: &str, package: &str) -> Result<()> {
+    if shell::has(program) { Ok(()) } else { install(&[package]) }
+}
+
+fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -61,7 +70,7 @@ pub fn prepare() -> Result<()> {
         command
     };
     shell::run(apt().arg("update"))?;
-    shell::run(apt().args(["install", "-y", "--no-install-recommends"]).args(&missing))
+    shell::run(apt().args(["install", "-y", "--no-install-recommends"]).args(missing))
 }
 
 impl Sign {

@@ -6,6 +6,7 @@ mod build;
 mod demo;
 mod interrupt;
 mod machine;
+mod raw_vm;
 mod shell;
 mod test;
 

@@ -40,8 +40,13 @@ pub fn output(command: &mut Command) -> Result<String> {
 
 /// Whether a program is in the PATH.
 pub fn has(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// A program's path, as the PATH has it.
+pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
 fn show(command: &Command) -> String {

@@ -48,7 +48,7 @@ impl Room {
         );
         let room =
             Self { kind: RoomKind::Host, home: folder.join("home"), runtime: folder.join("run") };
-        for path in [&room.home, &room.runtime] {
+        for path in [&room.home, &room.runtime, &room.temporary()] {
             std::fs::create_dir_all(path)
                 .with_context(|| format!("creating {} failed", path.display()))?;
         }
@@ -61,6 +61,11 @@ impl Room {
     /// The agent's own binary inside the room.
     pub fn agent(&self) -> PathBuf {
         self.runtime.join("agent")
+    }
+
+    /// Where programs on the host put what is temporary, so that it goes with the room.
+    fn temporary(&self) -> PathBuf {
+        self.runtime.join("tmp")
     }
 
     /// Folder of the programs that stand in for browser openers; first in the CLI's PATH.
@@ -101,9 +106,14 @@ impl Room {
                 command.env(name, value);
             }
         }
-        if self.kind == RoomKind::Guest {
-            use std::os::unix::process::CommandExt;
-            command.uid(GUEST_UID).gid(GUEST_UID);
+        match self.kind {
+            RoomKind::Guest => {
+                use std::os::unix::process::CommandExt;
+                command.uid(GUEST_UID).gid(GUEST_UID);
+            }
+            RoomKind::Host => {
+                command.env("TMPDIR", self.temporary());
+            }
         }
         command
     }

@@ -72,6 +72,15 @@ pub fn initramfs_with_agent(base: &[u8], agent: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// `initramfs` and one more file, executable, at `path`.
+#[must_use]
+pub fn initramfs_with_program(mut initramfs: Vec<u8>, path: &str, content: &[u8]) -> Vec<u8> {
+    let mut archive = Archive::default();
+    archive.file(path, 0o755, content);
+    initramfs.extend(archive.finish());
+    initramfs
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

@@ -17,7 +17,7 @@ mod recipe;
 mod store;
 
 pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools};
-pub use cpio::initramfs_with_agent;
+pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::KernelError;
 pub use manifest::{FileRecord, Manifest, PackageRecord};
 pub use recipe::{CopiedFile, Recipe, RecipeError};

@@ -100,6 +100,10 @@ pub enum EndReason {
     VmExited {
         /// How its process ended.
         exit: ProcessExit,
+        /// Why the guest stopped, in the VMM's word (`guest-reset`, `host-signal`, …); absent when
+        /// the VMM was killed before it could say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shutdown: Option<String>,
         /// Last lines of the serial console.
         console_tail: Vec<String>,
     },
@@ -107,6 +111,9 @@ pub enum EndReason {
     AgentSilent {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
+        /// Whether the guest ran then, in the VMM's word (`running`, `paused`, …).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run_state: Option<String>,
         /// Last lines of the serial console.
         console_tail: Vec<String>,
     },
@@ -209,16 +216,22 @@ impl fmt::Display for EndReason {
             Self::VmNotStarted { cause } => {
                 write!(f, "the virtual machine could not be started: {cause}")
             }
-            Self::VmExited { exit, console_tail } => {
+            Self::VmExited { exit, shutdown, console_tail } => {
                 write!(f, "the virtual machine ended by itself: its process {exit}")?;
+                if let Some(cause) = shutdown {
+                    write!(f, "{}", shutdown_words(cause))?;
+                }
                 last_line(f, "the console's last line", console_tail)
             }
-            Self::AgentSilent { waited_ms, console_tail } => {
+            Self::AgentSilent { waited_ms, run_state, console_tail } => {
                 write!(
                     f,
                     "the agent in the virtual machine did not answer within {} s",
                     waited_ms / 1000
                 )?;
+                if let Some(state) = run_state {
+                    write!(f, "; the machine itself was {state}")?;
+                }
                 last_line(f, "the console's last line", console_tail)
             }
             Self::GuestLinkFailed { cause } => {
@@ -263,6 +276,16 @@ impl fmt::Display for EndReason {
     }
 }
 
+/// QEMU's `ShutdownCause` (qapi/run-state.json) as the end of a sentence.
+fn shutdown_words(cause: &str) -> String {
+    match cause {
+        "guest-reset" => " after the guest restarted itself, as a kernel does that panicked".into(),
+        "guest-shutdown" => " after the guest shut itself down".into(),
+        "host-signal" => " after a signal from the host told it to".into(),
+        other => format!(" after {other}"),
+    }
+}
+
 fn last_line(f: &mut fmt::Formatter<'_>, label: &str, lines: &[String]) -> fmt::Result {
     match lines.iter().rev().find(|line| !line.trim().is_empty()) {
         Some(line) => write!(f, "; {label}: {}", line.trim()),
@@ -281,6 +304,7 @@ mod tests {
             EndReason::Cancelled { by: Actor::Person },
             EndReason::VmExited {
                 exit: ProcessExit::Signalled { signal: 9 },
+                shutdown: None,
                 console_tail: vec![],
             },
             EndReason::ControllerStopped,
@@ -296,12 +320,23 @@ mod tests {
     fn a_sentence_names_signal_and_last_line() {
         let reason = EndReason::VmExited {
             exit: ProcessExit::Signalled { signal: 9 },
+            shutdown: None,
             console_tail: vec!["[ 2.1] Kernel panic".into(), " ".into()],
         };
         assert_eq!(
             reason.to_string(),
             "the virtual machine ended by itself: its process was killed by signal 9 (SIGKILL); \
              the console's last line: [ 2.1] Kernel panic"
+        );
+        let reset = EndReason::VmExited {
+            exit: ProcessExit::Exited { code: 0 },
+            shutdown: Some("guest-reset".into()),
+            console_tail: vec![],
+        };
+        assert_eq!(
+            reset.to_string(),
+            "the virtual machine ended by itself: its process exited with code 0 after the guest \
+             restarted itself, as a kernel does that panicked"
         );
     }
 }

@@ -101,21 +101,27 @@ fn leftover(kind: &str, what: String) -> Leftover {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
 
     use super::*;
 
     #[test]
     fn a_process_of_the_session_is_found_and_reaped() {
         let session = SessionId::generate();
-        let mut child = Command::new("sleep")
-            .arg("1000")
+        let mut child = Command::new("cat")
             .env(SESSION_ENV, session.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        // A process in the middle of `exec` shows no environment for a moment: this one answers.
+        child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let found = leftovers(session, &[], Path::new("/nowhere"));
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].what.ends_with(": sleep 1000 "), "{found:?}");
+        assert!(found[0].what.ends_with(": cat "), "{found:?}");
+        let _open = child.stdin.take();
         let waited = std::thread::spawn(move || child.wait().unwrap());
         reap(session);
         waited.join().unwrap();

@@ -8,6 +8,7 @@ mod console;
 mod host;
 mod kvm_probe;
 mod leftovers;
+mod monitor;
 mod process;
 mod qemu;
 

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use tokio::process::Child;
 
 use crate::console::{ConsoleFile, ConsoleLog};
+use crate::monitor::Monitor;
 use crate::{BootError, LinkStream, exit_of};
 
 /// A room that runs. Dropping it kills the process.
@@ -25,6 +26,7 @@ pub struct RunningVm {
     exit: Option<ProcessExit>,
     console: Rc<RefCell<ConsoleLog>>,
     following: Option<tokio::task::JoinHandle<()>>,
+    monitor: Option<Monitor>,
 }
 
 /// How long the console may take to arrive after the process' end.
@@ -68,7 +70,40 @@ impl RunningVm {
             exit: None,
             console: console_log,
             following,
+            monitor: None,
         })
+    }
+
+    /// Watches the VMM's monitor too.
+    pub(crate) fn with_monitor(mut self, socket: OwnedFd) -> Result<Self, BootError> {
+        let socket = stream(socket).map_err(BootError::system("opening the monitor"))?;
+        self.monitor = Some(Monitor::watch(socket));
+        Ok(self)
+    }
+
+    /// What executes guest code, as the VMM itself says; what was asked for when it does not say.
+    pub async fn confirmed_accelerator(&self) -> Accelerator {
+        let uses_kvm = match &self.monitor {
+            Some(monitor) => monitor.uses_kvm().await,
+            None => None,
+        };
+        match uses_kvm {
+            Some(true) => Accelerator::Kvm,
+            Some(false) => Accelerator::Tcg,
+            None => self.accelerator,
+        }
+    }
+
+    /// Whether the guest runs, in the VMM's word: `running`, `paused`, `internal-error`, ….
+    pub async fn run_state(&self) -> Option<String> {
+        self.monitor.as_ref()?.status().await
+    }
+
+    /// Why the guest stopped, in the VMM's word: `guest-reset`, `host-signal`, …; None while it runs
+    /// and when the VMM was killed before it could say.
+    #[must_use]
+    pub fn shutdown_cause(&self) -> Option<String> {
+        self.monitor.as_ref()?.shutdown()
     }
 
     /// The byte stream to the agent; to be taken once.
@@ -90,6 +125,9 @@ impl RunningVm {
         if let Some(following) = &mut self.following {
             let _ = tokio::time::timeout(LAST_WORDS, following).await;
             self.following = None;
+        }
+        if let Some(monitor) = &mut self.monitor {
+            let _ = tokio::time::timeout(LAST_WORDS, monitor.silent()).await;
         }
         exit
     }

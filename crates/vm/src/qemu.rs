@@ -29,6 +29,7 @@ const CONSOLE: RawFd = 11;
 const INITRAMFS: RawFd = 12;
 const KERNEL: RawFd = 13;
 const ROOT_IMAGE: RawFd = 14;
+const MONITOR: RawFd = 15;
 
 /// A microVM.
 #[derive(Clone, Debug)]
@@ -81,6 +82,8 @@ impl Driver for Qemu {
             UnixStream::pair().map_err(BootError::system("making the guest link"))?;
         let (console, guest_console) =
             UnixStream::pair().map_err(BootError::system("making the console"))?;
+        let (monitor, qemu_monitor) =
+            UnixStream::pair().map_err(BootError::system("making the monitor"))?;
         let mut command = Command::new(PROGRAM);
         command
             .args(arguments(session, &spec, accelerator))
@@ -99,6 +102,7 @@ impl Driver for Qemu {
             (initramfs, INITRAMFS),
             (kernel.into(), KERNEL),
             (root_image.into(), ROOT_IMAGE),
+            (qemu_monitor.into(), MONITOR),
         ];
         command
             .fd_mappings(
@@ -110,16 +114,17 @@ impl Driver for Qemu {
             .map_err(|_| std::io::Error::other("two descriptors have one number"))
             .map_err(BootError::system("passing descriptors to QEMU"))?;
         let file = ConsoleFile { path: spec.console_log.clone(), limit: spec.console_log_limit };
-        RunningVm::start(command, accelerator, link.into(), console.into(), &file).map_err(
-            |error| match error {
-                BootError::System { source, .. }
-                    if source.kind() == std::io::ErrorKind::NotFound =>
-                {
-                    BootError::ProgramMissing { program: PROGRAM, package: "qemu-system-x86" }
-                }
-                other => other,
-            },
-        )
+        let started =
+            RunningVm::start(command, accelerator, link.into(), console.into(), &file);
+        match started {
+            Ok(vm) => vm.with_monitor(monitor.into()),
+            Err(BootError::System { source, .. })
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Err(BootError::ProgramMissing { program: PROGRAM, package: "qemu-system-x86" })
+            }
+            Err(other) => Err(other),
+        }
     }
 }
 
@@ -184,6 +189,10 @@ fn arguments(session: SessionId, spec: &VmSpec, accelerator: Accelerator) -> Vec
         &format!("socket,id=console,fd={CONSOLE}"),
         "-serial",
         "chardev:console",
+        "-chardev",
+        &format!("socket,id=monitor,fd={MONITOR}"),
+        "-mon",
+        "chardev=monitor,mode=control",
         "-chardev",
         &format!("socket,id=link,fd={LINK}"),
         "-device",

@@ -1,14 +1,34 @@
 //! What is left of a session, by looking at the machine: nothing here asks Anteroom.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-/// Processes, sockets, files, mounts and cgroups that carry the session's id; its bounded logs and
-/// the store are meant to stay and are not counted.
-pub fn of_session(id: &str, demo_folder: &Path) -> Result<Vec<String>> {
+/// What programs of a desktop leave in /tmp under names of their own.
+const DESKTOP_NAMES: [&str; 5] = [".X", ".org.chromium", "org.chromium", "anteroom-", "dbus-"];
+
+/// The machine before a session.
+pub struct Before(BTreeSet<PathBuf>);
+
+impl Before {
+    /// Looks.
+    pub fn look() -> Self {
+        Self(desktop_files())
+    }
+}
+
+/// Processes, sockets, files, mounts and cgroups that carry the session's id, and what a desktop
+/// left in /tmp that was not there `before`; the session's bounded logs and the store are meant to
+/// stay and are not counted.
+pub fn of_session(id: &str, demo_folder: &Path, before: &Before) -> Result<Vec<String>> {
     let mut found = Vec::new();
+    let new = desktop_files().into_iter().filter(|path| !before.0.contains(path));
+    found.extend(
+        new.filter(|path| !demo_folder.starts_with(path))
+            .map(|path| format!("file: {}", path.display())),
+    );
     processes(id, &mut found)?;
     lines_with(id, "/proc/net/unix", "socket", &mut found);
     lines_with(id, "/proc/self/mountinfo", "mount", &mut found);
@@ -22,6 +42,18 @@ pub fn of_session(id: &str, demo_folder: &Path) -> Result<Vec<String>> {
         files(Path::new(place), id, kind, demo_folder, 6, &mut found);
     }
     Ok(found)
+}
+
+fn desktop_files() -> BTreeSet<PathBuf> {
+    let in_folder = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
+    in_folder("/tmp")
+        .chain(in_folder("/tmp/.X11-unix"))
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            name.starts_with('X') || DESKTOP_NAMES.iter().any(|known| name.starts_with(known))
+        })
+        .map(|entry| entry.path())
+        .collect()
 }
 
 fn processes(id: &str, found: &mut Vec<String>) -> Result<()> {

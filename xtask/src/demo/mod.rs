@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{build, interrupt, machine, shell};
+use crate::{build, interrupt, machine, raw_vm, shell};
 use provider::OpenIdProvider;
 use server::Server;
 
@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<()> {
     machine::prepare()?;
     let anteroom = build::everything()?;
     interrupt::check()?;
-    let image_build_ms = build_image(&anteroom, true)?;
+    let image_build_ms = build_image(&anteroom, true)?.took_ms;
     build::install_node_packages(&shell::root().join("demo"))?;
     interrupt::check()?;
     let outcome = sign_in(options, &anteroom, image_build_ms)?;
@@ -80,12 +80,12 @@ pub fn check(anteroom: &Path, driver: &str) -> Result<()> {
     Ok(())
 }
 
-/// The demo several times in a row; medians in the last line.
+/// The demo and the raw VM in turns; medians in the last line.
 pub fn bench(runs: usize) -> Result<()> {
     interrupt::take_over()?;
     machine::prepare()?;
     let anteroom = build::everything()?;
-    build_image(&anteroom, true)?;
+    let image = build_image(&anteroom, true)?;
     build::install_node_packages(&shell::root().join("demo"))?;
     let options = Options {
         auto: true,
@@ -97,9 +97,10 @@ pub fn bench(runs: usize) -> Result<()> {
     let mut results = Vec::new();
     for _ in 0..runs {
         interrupt::check()?;
-        let outcome = sign_in(&options, &anteroom, 0)?;
-        println!("{}", outcome.json());
-        results.push(outcome.json());
+        let mut result = sign_in(&options, &anteroom, 0)?.json();
+        result["raw_page_ms"] = raw_vm::time_to_page(&image.dir)?.into();
+        println!("{result}");
+        results.push(result);
     }
     println!("{}", report::medians(&results));
     Ok(())
@@ -172,8 +173,15 @@ impl Drop for BusyCores {
     }
 }
 
-/// Builds the golden image unless it is there; milliseconds it took (0 when cached).
-pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<u64> {
+/// The golden image.
+pub struct GoldenImage {
+    /// Milliseconds its build took; 0 when it was there.
+    took_ms: u64,
+    dir: PathBuf,
+}
+
+/// Builds the golden image unless it is there.
+pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<GoldenImage> {
     let started = Instant::now();
     let mut command = Command::new(anteroom);
     command.current_dir(shell::root()).args(["image", "build", "images/demo.toml", "--json"]);
@@ -187,10 +195,13 @@ pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<u64> {
     let built: Value =
         serde_json::from_slice(&output.stdout).context("reading what was built failed")?;
     let cached = built["cached"].as_bool().unwrap_or(false);
-    Ok(if cached { 0 } else { u64::try_from(started.elapsed().as_millis())? })
+    let took_ms = if cached { 0 } else { u64::try_from(started.elapsed().as_millis())? };
+    let dir = built["dir"].as_str().context("the built image has no folder")?.into();
+    Ok(GoldenImage { took_ms, dir })
 }
 
 fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<report::Outcome> {
+    let before = leftovers::Before::look();
     let folder = tempfile::Builder::new()
         .prefix("anteroom-demo-")
         .tempdir()
@@ -207,14 +218,14 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
     let opened = credential.map(|sealed| identity.open(&keep, &sealed)).transpose()?;
     let status = server.status(&session.id)?;
     server.stop()?;
-    let issued = provider.stop()?;
-    let found = leftovers::of_session(&session.id, folder.path())?;
+    let saw = provider.stop()?;
+    let found = leftovers::of_session(&session.id, folder.path(), &before)?;
     let outcome = report::Outcome {
         status,
         seen: seen?,
         image_build_ms,
         credential: opened,
-        issued,
+        provider: saw,
         leftovers: found,
         identity_file: identity.file.clone(),
     };

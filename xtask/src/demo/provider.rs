@@ -30,6 +30,15 @@ pub struct OpenIdProvider {
     pub authority_pem: String,
 }
 
+/// What the provider saw.
+#[derive(Debug, Default)]
+pub struct Saw {
+    /// Hashes of the tokens that it issued.
+    pub issued: Vec<Value>,
+    /// Whether the guest's browser took itself for online (`navigator.onLine`) at the last sign-in.
+    pub online: Option<bool>,
+}
+
 impl OpenIdProvider {
     /// Makes an authority and a certificate in `folder` and starts the provider.
     pub fn start(folder: &Path) -> Result<Self> {
@@ -69,11 +78,16 @@ impl OpenIdProvider {
         Ok(provider)
     }
 
-    /// Ends it; the hashes of the tokens it issued.
-    pub fn stop(&mut self) -> Result<Vec<Value>> {
+    /// Ends it; what it saw.
+    pub fn stop(&mut self) -> Result<Saw> {
         self.stdin.take();
         self.child.wait().context("waiting for the provider's end failed")?;
-        Ok(self.lines.iter().filter_map(|line| line.get("issued").cloned()).collect())
+        let mut saw = Saw::default();
+        for line in self.lines.iter() {
+            saw.issued.extend(line.get("issued").cloned());
+            saw.online = line["login"]["online"].as_bool().or(saw.online);
+        }
+        Ok(saw)
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::person::Seen;
+use super::provider::Saw;
 
 /// All that is known after one sign-in.
 pub struct Outcome {
@@ -18,8 +19,8 @@ pub struct Outcome {
     pub image_build_ms: u64,
     /// Where the sealed credential is, and its content.
     pub credential: Option<(PathBuf, Value)>,
-    /// Hashes of the tokens that the provider issued.
-    pub issued: Vec<Value>,
+    /// What the provider saw.
+    pub provider: Saw,
     /// What was found on the machine afterwards.
     pub leftovers: Vec<String>,
     /// The key that opens the credential.
@@ -31,6 +32,7 @@ impl Outcome {
     pub fn ok(&self) -> bool {
         self.status["reason"]["code"] == "completed"
             && self.credential_matches()
+            && self.provider.online == Some(true)
             && self.leftovers.is_empty()
     }
 
@@ -42,12 +44,15 @@ impl Outcome {
         if !self.credential_matches() {
             return "the credential is not what the provider issued".to_owned();
         }
+        if self.provider.online != Some(true) {
+            return "the guest's browser takes itself for offline".to_owned();
+        }
         format!("left over: {}", self.leftovers.join("; "))
     }
 
     /// Whether the opened credential holds the very tokens that the provider issued last.
     fn credential_matches(&self) -> bool {
-        let (Some((_, credential)), Some(issued)) = (&self.credential, self.issued.last()) else {
+        let (Some((_, credential)), Some(issued)) = (&self.credential, self.provider.issued.last()) else {
             return false;
         };
         ["access_token", "refresh_token"].iter().all(|token| {
@@ -73,6 +78,7 @@ impl Outcome {
             "start_to_ready_ms": since(self.seen.ready),
             "start_to_sealed_ms": since(self.when("credential_stored")),
             "credential_matches": self.credential_matches(),
+            "navigator_online": self.provider.online,
             "hosts_reached": self.hosts("allowed"),
             "hosts_refused": self.hosts("refused"),
             "leftovers": self.leftovers,
@@ -138,5 +144,18 @@ pub fn medians(results: &[Value]) -> Value {
         "start_to_first_frame_ms": figure("start_to_first_frame_ms"),
         "start_to_ready_ms": figure("start_to_ready_ms"),
         "start_to_sealed_ms": figure("start_to_sealed_ms"),
+        "raw_page_ms": figure("raw_page_ms"),
+        "ready_to_raw": ratio(results),
     })
+}
+
+/// The time to the sign-in page over the raw VM's, of the medians.
+fn ratio(results: &[Value]) -> Option<f64> {
+    let median = |name: &str| {
+        let mut values: Vec<f64> = results.iter().filter_map(|r| r[name].as_f64()).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        values.get(values.len() / 2).copied()
+    };
+    let ratio = median("start_to_ready_ms")? / median("raw_page_ms")?;
+    Some((ratio * 100.0).round() / 100.0)
 }

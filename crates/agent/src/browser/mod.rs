@@ -46,11 +46,13 @@ pub fn command(
 
 /// What keeps Chromium from talking to anyone but the pages it is sent to, beside the managed
 /// policies of the image, and from drawing what nobody asked for.
-const QUIET: [&str; 24] = [
+const QUIET: [&str; 26] = [
     // Its own account and messaging services have no policy that silences them: they are sent to a
     // closed port of the guest itself.
     "--gaia-url=http://127.0.0.1:9",
     "--gcm-checkin-url=http://127.0.0.1:9/checkin",
+    "--component-updater=url-source=http://127.0.0.1:9/",
+    "--apps-gallery-update-url=http://127.0.0.1:9/",
     "--window-position=0,0",
     "--no-first-run",
     "--no-default-browser-check",

@@ -90,9 +90,8 @@ async fn serve(
     voice: &Voice,
 ) -> Ended {
     let driver = room::driver_name(config).to_owned();
-    voice
-        .observed(Observation::VmStarted { driver, accelerator: vm.accelerator, pid: vm.pid })
-        .await;
+    let accelerator = vm.confirmed_accelerator().await;
+    voice.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
     let link = vm.take_link();
     let log = match ServiceLog::create(&config.log_dir) {
         Ok(log) => log,
@@ -106,17 +105,18 @@ async fn serve(
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
         biased;
-        exit = vm.wait() => Ended::Failed(EndReason::VmExited { exit, console_tail: vm.console_tail(CONSOLE_TAIL) }),
+        exit = vm.wait() => vm_exited(vm, exit),
         ended = session.run(link, viewers, commands) => match ended {
             // What the link says last may only be the echo of a VM that is gone.
             Ended::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
                 match tokio::time::timeout(Duration::from_millis(500), vm.wait()).await {
-                    Ok(exit) => Ended::Failed(EndReason::VmExited { exit, console_tail: vm.console_tail(CONSOLE_TAIL) }),
+                    Ok(exit) => vm_exited(vm, exit),
                     Err(_) => Ended::Failed(reason),
                 }
             }
             Ended::Failed(EndReason::AgentSilent { waited_ms, .. }) => {
-                Ended::Failed(EndReason::AgentSilent { waited_ms, console_tail: vm.console_tail(CONSOLE_TAIL) })
+                let (run_state, console_tail) = (vm.run_state().await, vm.console_tail(CONSOLE_TAIL));
+                Ended::Failed(EndReason::AgentSilent { waited_ms, run_state, console_tail })
             }
             Ended::Done => {
                 let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
@@ -125,6 +125,11 @@ async fn serve(
             other => other,
         },
     }
+}
+
+fn vm_exited(vm: &RunningVm, exit: ProcessExit) -> Ended {
+    let (shutdown, console_tail) = (vm.shutdown_cause(), vm.console_tail(CONSOLE_TAIL));
+    Ended::Failed(EndReason::VmExited { exit, shutdown, console_tail })
 }
 
 /// What the session's steps share.
@@ -175,7 +180,8 @@ impl Session<'_> {
     async fn prepare(&mut self, mut link: room::Link) -> Result<Prepared, EndReason> {
         start_handshake(&mut link, rand::random(), BOOT).await.map_err(|error| match error {
             LinkError::Silent { what: "a boot", .. } => {
-                EndReason::AgentSilent { waited_ms: millis(BOOT), console_tail: Vec::new() }
+                let waited_ms = millis(BOOT);
+                EndReason::AgentSilent { waited_ms, run_state: None, console_tail: Vec::new() }
             }
             error => guest::link_failed(error),
         })?;

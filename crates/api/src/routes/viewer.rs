@@ -48,7 +48,7 @@ pub(super) async fn exchange<B: Backend>(
 }
 
 /// The session as its viewer may see it.
-#[utoipa::path(get, path = "/api/viewer/session/{id}", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+#[utoipa::path(get, path = "/api/viewer/session/{id}", operation_id = "viewer_session", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 200, body = ViewerView), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
 ))]
@@ -64,7 +64,7 @@ pub(super) async fn session<B: Backend>(
 }
 
 /// The same now and on each change, as server-sent events named `session`.
-#[utoipa::path(get, path = "/api/viewer/session/{id}/events", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+#[utoipa::path(get, path = "/api/viewer/session/{id}/events", operation_id = "viewer_events", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 200, content_type = "text/event-stream", body = ViewerView), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
 ))]
@@ -80,7 +80,7 @@ pub(super) async fn events<B: Backend>(
 }
 
 /// The person gives up.
-#[utoipa::path(post, path = "/api/viewer/session/{id}/cancel", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+#[utoipa::path(post, path = "/api/viewer/session/{id}/cancel", operation_id = "viewer_cancel", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 204, description = "It ends, or has ended"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)
 ))]

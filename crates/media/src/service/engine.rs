@@ -20,9 +20,12 @@ use crate::peer::{OfferError, Peer, PeerConfig, PeerEvent, cursor_message};
 const CONNECT_DEADLINE: Duration = Duration::from_secs(30);
 /// After this long without a change the connection rests.
 const QUIET_AFTER: Duration = Duration::from_secs(1);
-/// Chromium takes a stream that has packets and no frame for 3 s for broken and asks for a key
-/// frame, a hundred times as large as the empty frame that keeps it content.
-const KEEP_ALIVE: Duration = Duration::from_secs(2);
+/// How long after the last frame a wish for a key frame only says that nothing came: libwebrtc
+/// takes a stream for broken that had packets within 5 s and no frame for 3 s, and asks up to twice
+/// until it counts the stream as paused (`VideoReceiveStream2::HandleFrameBufferTimeout`). What was
+/// lost is asked for sooner: padding follows each change for [`QUIET_AFTER`] and shows the gap.
+const ASKS_OUT_OF_SILENCE: std::ops::Range<Duration> =
+    Duration::from_millis(2500)..Duration::from_millis(8000);
 /// How soon a full input queue of the guest is tried again.
 const RELEASE_RETRY: Duration = Duration::from_millis(50);
 /// No estimate makes the encoder aim lower, in bits a second.
@@ -56,7 +59,6 @@ struct Viewer {
     pacing: Pacing,
     refine_at: Option<Instant>,
     last_frame: Option<Instant>,
-    last_change: Option<Instant>,
     last_served: Instant,
 }
 
@@ -189,7 +191,6 @@ impl Engine {
             pacing: Pacing::default(),
             refine_at: None,
             last_frame: None,
-            last_change: None,
             last_served: now,
         });
         Ok(OfferAccepted { answer_sdp, ufrag })
@@ -251,10 +252,7 @@ impl Engine {
                 viewer.pacing.sent(now, bytes, frame.key, viewer.bitrate_bps);
                 viewer.refine_at = encoded.refine_at;
                 viewer.last_frame = Some(now);
-                if !encoded.keep_alive {
-                    viewer.last_change = Some(now);
-                    viewer.peer.resume();
-                }
+                viewer.peer.resume();
                 let first = frame.key && viewer.state == (ViewerState::NeedsKey { first: true });
                 if frame.key && matches!(viewer.state, ViewerState::NeedsKey { .. }) {
                     viewer.state = ViewerState::Watching;
@@ -266,13 +264,11 @@ impl Engine {
             }
             (Ok(_), Some(viewer)) => {
                 viewer.refine_at = encoded.refine_at;
-                viewer.last_frame = viewer.last_frame.map(|_| now);
             }
             (Ok(_), None) => {}
             (Err(error), viewer) => {
                 if let Some(viewer) = viewer {
                     viewer.refine_at = None;
-                    viewer.last_frame = None;
                     // No viewer needs a key frame of a screen that cannot be encoded: the next
                     // change makes one anyway.
                     viewer.state = ViewerState::Watching;
@@ -304,7 +300,9 @@ impl Engine {
                     viewer.state = ViewerState::NeedsKey { first: true };
                 }
                 PeerEvent::Disconnected => gone = true,
-                PeerEvent::KeyframeRequested if viewer.state == ViewerState::Watching => {
+                PeerEvent::KeyframeRequested
+                    if viewer.state == ViewerState::Watching && viewer.misses_a_frame(now) =>
+                {
                     viewer.state = ViewerState::NeedsKey { first: false };
                 }
                 PeerEvent::KeyframeRequested => {}
@@ -375,10 +373,6 @@ impl Engine {
         let Some(viewer) = &mut self.viewer else { return };
         let force_key =
             viewer.state.needs_key() && viewer.pacing.next_key().is_none_or(|at| at <= now);
-        let keep_alive = self.fresh.is_none()
-            && !force_key
-            && viewer.refine_at.is_none_or(|at| at > now)
-            && viewer.keep_alive_at().is_some_and(|at| at <= now);
         viewer.pacing.begin(now);
         viewer.refine_at = None;
         let job = EncodeJob {
@@ -387,7 +381,6 @@ impl Engine {
             codec: viewer.peer.codec(),
             bitrate_bps: viewer.bitrate_bps,
             force_key,
-            keep_alive,
             now,
         };
         self.encoder = EncoderState::Busy;
@@ -404,7 +397,7 @@ impl Engine {
         let key = (viewer.state.needs_key() && self.is_current())
             .then(|| viewer.pacing.next_key().unwrap_or(viewer.last_served));
         let refine = viewer.refine_at.map(|at| next_frame.map_or(at, |next| at.max(next)));
-        [key, refine, viewer.keep_alive_at()].into_iter().flatten().min()
+        [key, refine].into_iter().flatten().min()
     }
 
     /// Whether the screen shows what the guest shows.
@@ -473,12 +466,15 @@ impl Engine {
 }
 
 impl Viewer {
-    fn keep_alive_at(&self) -> Option<Instant> {
-        self.last_frame.map(|at| at + KEEP_ALIVE)
+    fn is_quiet(&self) -> bool {
+        self.last_frame.is_some_and(|at| at + QUIET_AFTER < self.last_served)
     }
 
-    fn is_quiet(&self) -> bool {
-        self.last_change.is_some_and(|at| at + QUIET_AFTER < self.last_served)
+    /// Whether a wish for a key frame now means that one is missed, see [`ASKS_OUT_OF_SILENCE`].
+    fn misses_a_frame(&self, now: Instant) -> bool {
+        !self.last_frame.is_some_and(|at| {
+            ASKS_OUT_OF_SILENCE.contains(&now.saturating_duration_since(at))
+        })
     }
 }
 

@@ -31,8 +31,6 @@ pub(super) struct EncodeJob {
     pub(super) codec: Codec,
     pub(super) bitrate_bps: u64,
     pub(super) force_key: bool,
-    /// Encode also if nothing changed.
-    pub(super) keep_alive: bool,
     pub(super) now: Instant,
 }
 
@@ -47,7 +45,6 @@ pub(super) struct Encoded {
     /// The frame's memory comes back.
     pub(super) spare: Option<Frame>,
     pub(super) viewer: u64,
-    pub(super) keep_alive: bool,
     /// When the pixels were there.
     pub(super) captured: Instant,
     /// How long it took, in microseconds.
@@ -127,7 +124,6 @@ impl Worker {
         Encoded {
             spare: job.frame,
             viewer: job.viewer,
-            keep_alive: job.keep_alive,
             captured: job.now,
             micros: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             refine_at: self.encoding.as_ref().and_then(|encoding| encoding.refinement.due()),
@@ -162,7 +158,7 @@ impl Worker {
             changed = Blocks::all(self.screen.width(), self.screen.height());
         }
         let plan = encoding.refinement.plan(job.now, changed, job.bitrate_bps);
-        if plan.active.is_empty() && !job.keep_alive {
+        if plan.active.is_empty() {
             return Ok(None);
         }
         let pts = job.now.saturating_duration_since(self.start);
