@@ -87,8 +87,8 @@ export class App {
     const room = this.#room();
     if (!room) return;
     room.update(session);
-    // Before there is a room, there is nobody who could answer an offer.
-    if (session.state !== 'requested') room.player.live = true;
+    // Before the agent speaks there is nobody who could answer an offer.
+    if (session.state !== 'requested' && session.state !== 'booting') room.player.live = true;
     if (changed) room.player.retryNow();
     room.player.inputEnabled = this.#screen.name === 'room' && takesInput(session);
   }

@@ -17,9 +17,6 @@ person Xvnc :1 -geometry 1280x720 -depth 24 -SecurityTypes None -rfbport -1 \
   -nolisten tcp -noreset > /dev/null 2>&1 &
 until [ -S /tmp/.X11-unix/X1 ]; do /run/busybox usleep 20000; done
 person openbox > /dev/null 2>&1 &
-person chromium --user-data-dir=/home/person/.chromium --window-position=0,0 \
-  --window-size=1280,720 --no-first-run --no-default-browser-check --password-store=basic \
-  --disable-background-networking --disable-breakpad --disable-component-update \
-  --disable-component-extensions-with-background-pages --disable-extensions \
-  --disable-field-trial-config --disable-gpu --disable-sync --enable-logging=stderr \
-  http://127.0.0.1:8080/ > /dev/null 2> /dev/console
+# shellcheck disable=SC2046 # no flag holds a space
+person chromium $(grep ^-- /run/flags) --user-data-dir=/home/person/.chromium \
+  --window-size=1280,720 --enable-logging=stderr http://127.0.0.1:8080/ > /dev/null 2> /dev/console

@@ -12,7 +12,7 @@ $b mount -t tmpfs writes /writes
 $b mkdir /writes/upper /writes/work
 $b mount -t overlay -o lowerdir=/lower,upperdir=/writes/upper,workdir=/writes/work root /newroot
 $b mount -t tmpfs run /newroot/run
-$b cp /anteroom/busybox /anteroom/desktop /newroot/run/
+$b cp /anteroom/busybox /anteroom/desktop /anteroom/flags /newroot/run/
 $b mkdir /newroot/run/page
 $b cp /anteroom/page.html /newroot/run/page/index.html
 for folder in dev proc sys; do $b mount --move "/$folder" "/newroot/$folder"; done

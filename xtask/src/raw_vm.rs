@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_image::{Image, initramfs_with_agent, initramfs_with_program};
 use anteroom_session::SessionId;
-use anteroom_vm::{AcceleratorChoice, Driver, Qemu, VmSpec};
+use anteroom_vm::{Driver, Qemu, VmAccelerator, VmSpec};
 use anyhow::{Context, Result, bail};
 
 use crate::{interrupt, machine, shell};
@@ -17,6 +17,8 @@ use crate::{interrupt, machine, shell};
 const DRAWN: &str = "anteroom: the page is drawn";
 const PATIENCE: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The flags that the agent starts Chromium with: the browser is the same too.
+const BROWSER_FLAGS: &str = "crates/agent/src/browser/flags.txt";
 /// As `anteroom serve` has them.
 const MEMORY_MIB: u32 = 2048;
 const VCPUS: u8 = 2;
@@ -35,7 +37,7 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
         vcpus: VCPUS,
         console_log: console.clone(),
         console_log_limit: 1024 * 1024,
-        accelerator: AcceleratorChoice::Tcg,
+        accelerator: VmAccelerator::Tcg,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -72,6 +74,7 @@ fn initramfs(image: &Image) -> Result<Vec<u8>> {
     let mut bytes = initramfs_with_agent(&modules, &std::fs::read(scripts.join("init.sh"))?);
     for (path, content) in [
         ("anteroom/busybox", busybox),
+        ("anteroom/flags", std::fs::read(shell::root().join(BROWSER_FLAGS))?),
         ("anteroom/desktop", std::fs::read(scripts.join("desktop.sh"))?),
         ("anteroom/page.html", sign_in_page()?.into_bytes()),
     ] {
@@ -84,11 +87,11 @@ fn initramfs(image: &Image) -> Result<Vec<u8>> {
 fn sign_in_page() -> Result<String> {
     let program = "import { signInPage } from './demo/oidc-provider/sign-in-page.mjs';\
         process.stdout.write(signInPage({ action: '/', cancelAction: '/', clientName: 'demo-login', email: '' }))";
-    let page = shell::output(
-        Command::new("node")
-            .current_dir(shell::root())
-            .args(["--input-type=module", "-e", program]),
-    )?;
+    let page = shell::output(Command::new("node").current_dir(shell::root()).args([
+        "--input-type=module",
+        "-e",
+        program,
+    ]))?;
     Ok(format!(
         "{page}<script>requestAnimationFrame(() => requestAnimationFrame(() => \
          console.log('{DRAWN}')))</script>"

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider};
 use anteroom_session::{Observation, SessionId, Timestamp};
+use anteroom_vm::VmAccelerator;
 use serde::{Deserialize, Serialize};
 
 /// The longest line either side takes, in bytes: an injected file of 1 MiB in base64, and room.
@@ -62,8 +63,8 @@ pub enum DriverConfig {
         image_dir: PathBuf,
         /// Where verification stamps are kept.
         cache_dir: PathBuf,
-        /// Which accelerator.
-        accelerator: AcceleratorChoice,
+        /// What executes its code.
+        accelerator: VmAccelerator,
         /// Guest memory in MiB.
         memory_mib: u32,
         /// Guest processors.
@@ -76,19 +77,6 @@ pub enum DriverConfig {
         /// Folder for this session's files, made and removed by the runner.
         runtime_dir: PathBuf,
     },
-}
-
-/// Which accelerator QEMU uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AcceleratorChoice {
-    /// KVM if a probe shows that it works, else emulation.
-    #[default]
-    Auto,
-    /// KVM or failure.
-    Kvm,
-    /// Emulation.
-    Tcg,
 }
 
 /// Controller → runner, after the config line.

@@ -9,8 +9,8 @@ use anteroom_guest_protocol::frames::{FrameHeader, Rect, Request};
 use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
     CliSpec, Configure, CredentialSpec, CursorImage, FileHeader, FileOutcome, GuestMessage,
-    HostMessage, LogStream, PROTOCOL_VERSION, Preamble, ProcessExit, ScreenSize,
-    ServiceEvent, StreamKind,
+    HostMessage, LogStream, PROTOCOL_VERSION, Preamble, ProcessExit, ScreenSize, ServiceEvent,
+    StreamKind,
 };
 use serde::Serialize;
 
@@ -114,10 +114,8 @@ fn input_events() {
 #[test]
 fn files_streams_and_frames() {
     let header = FileHeader { path: "~/a".into(), owner: "person".into(), mode: 0o600, size: 3 };
-    let outcomes = [
-        FileOutcome::Written { sha256: "00".into() },
-        FileOutcome::Refused { cause: "c".into() },
-    ];
+    let outcomes =
+        [FileOutcome::Written { sha256: "00".into() }, FileOutcome::Refused { cause: "c".into() }];
     let kinds = [
         StreamKind::Control,
         StreamKind::Frames,

@@ -49,7 +49,7 @@ impl RunningVm {
         let log =
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
-        end_with_this_thread(&mut command);
+        end_with_this_thread(&mut command, accelerator);
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
         let child =
@@ -170,13 +170,20 @@ pub(crate) fn unprivileged_user() -> Option<u32> {
     nix::unistd::geteuid().is_root().then_some(UNPRIVILEGED)
 }
 
+/// The group that may open /dev/kvm, where it is needed.
+fn group_for(accelerator: Accelerator) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt;
+    let device = std::fs::metadata("/dev/kvm").ok();
+    device.filter(|_| accelerator == Accelerator::Kvm).map(|device| device.gid())
+}
+
 /// Drops root, leads a process group, and has the kernel kill the process when the thread that
 /// started it ends: the runner has only one, so that is the runner's death, `kill -9` included.
-fn end_with_this_thread(command: &mut Command) {
+fn end_with_this_thread(command: &mut Command, accelerator: Accelerator) {
     use std::os::unix::process::CommandExt;
     command.process_group(0);
     if let Some(user) = unprivileged_user() {
-        command.uid(user).gid(user);
+        command.uid(user).gid(group_for(accelerator).unwrap_or(user));
     }
     // SAFETY: both calls are async-signal-safe. std changes the user before it runs this, which
     // matters: the change would clear the parent-death signal.

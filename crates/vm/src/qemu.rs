@@ -11,6 +11,7 @@ use anteroom_guest_protocol::VIRTIO_PORT_NAME;
 use anteroom_session::{Accelerator, SessionId};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
 
 use crate::console::ConsoleFile;
 use crate::kvm_probe::{KvmProbe, probe_kvm};
@@ -49,7 +50,17 @@ pub struct VmSpec {
     /// Largest size of that file in bytes.
     pub console_log_limit: u64,
     /// What executes guest code.
-    pub accelerator: AcceleratorChoice,
+    pub accelerator: VmAccelerator,
+}
+
+/// What executes a VM's code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VmAccelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU's emulation.
+    Tcg,
 }
 
 /// What may execute guest code.
@@ -63,6 +74,32 @@ pub enum AcceleratorChoice {
     Tcg,
 }
 
+impl AcceleratorChoice {
+    /// Probes KVM where that matters; takes up to a second.
+    ///
+    /// # Errors
+    /// When KVM was demanded and does not work.
+    pub fn resolve(self) -> Result<VmAccelerator, BootError> {
+        if self == Self::Tcg {
+            return Ok(VmAccelerator::Tcg);
+        }
+        match (probe_kvm(), self) {
+            (KvmProbe::Usable { .. }, _) => Ok(VmAccelerator::Kvm),
+            (KvmProbe::Unusable { why }, Self::Kvm) => Err(BootError::NoKvm { why }),
+            (KvmProbe::Unusable { .. }, _) => Ok(VmAccelerator::Tcg),
+        }
+    }
+}
+
+impl From<VmAccelerator> for Accelerator {
+    fn from(accelerator: VmAccelerator) -> Self {
+        match accelerator {
+            VmAccelerator::Kvm => Self::Kvm,
+            VmAccelerator::Tcg => Self::Tcg,
+        }
+    }
+}
+
 /// The driver.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Qemu;
@@ -71,7 +108,6 @@ impl Driver for Qemu {
     type Spec = VmSpec;
 
     fn boot(&self, session: SessionId, spec: VmSpec) -> Result<RunningVm, BootError> {
-        let accelerator = choose(spec.accelerator)?;
         let open = |path: &Path| {
             File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
         };
@@ -86,7 +122,7 @@ impl Driver for Qemu {
             UnixStream::pair().map_err(BootError::system("making the monitor"))?;
         let mut command = Command::new(PROGRAM);
         command
-            .args(arguments(session, &spec, accelerator))
+            .args(arguments(session, &spec))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env(SESSION_ENV, session.to_string())
@@ -115,7 +151,7 @@ impl Driver for Qemu {
             .map_err(BootError::system("passing descriptors to QEMU"))?;
         let file = ConsoleFile { path: spec.console_log.clone(), limit: spec.console_log_limit };
         let started =
-            RunningVm::start(command, accelerator, link.into(), console.into(), &file);
+            RunningVm::start(command, spec.accelerator.into(), link.into(), console.into(), &file);
         match started {
             Ok(vm) => vm.with_monitor(monitor.into()),
             Err(BootError::System { source, .. })
@@ -128,25 +164,11 @@ impl Driver for Qemu {
     }
 }
 
-fn choose(choice: AcceleratorChoice) -> Result<Accelerator, BootError> {
-    match choice {
-        AcceleratorChoice::Tcg => Ok(Accelerator::Tcg),
-        AcceleratorChoice::Auto => match probe_kvm() {
-            KvmProbe::Usable { .. } => Ok(Accelerator::Kvm),
-            KvmProbe::Unusable { .. } => Ok(Accelerator::Tcg),
-        },
-        AcceleratorChoice::Kvm => match probe_kvm() {
-            KvmProbe::Usable { .. } => Ok(Accelerator::Kvm),
-            KvmProbe::Unusable { why } => Err(BootError::NoKvm { why }),
-        },
-    }
-}
-
-fn arguments(session: SessionId, spec: &VmSpec, accelerator: Accelerator) -> Vec<String> {
-    let (acceleration, cpu) = match accelerator {
-        Accelerator::Kvm => ("kvm".to_owned(), "host"),
+fn arguments(session: SessionId, spec: &VmSpec) -> Vec<String> {
+    let (acceleration, cpu) = match spec.accelerator {
+        VmAccelerator::Kvm => ("kvm".to_owned(), "host"),
         // The named model has AVX2 and no TSX. `max` and EPYC hang at TSC calibration under TCG.
-        Accelerator::Tcg | Accelerator::None => {
+        VmAccelerator::Tcg => {
             (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), "Haswell-noTSX")
         }
     };
@@ -176,7 +198,7 @@ fn arguments(session: SessionId, spec: &VmSpec, accelerator: Accelerator) -> Vec
         "-initrd",
         &format!("/proc/self/fd/{INITRAMFS}"),
         "-append",
-        &kernel_line(accelerator),
+        &kernel_line(spec.accelerator),
         "-add-fd",
         &format!("fd={ROOT_IMAGE},set=1"),
         "-drive",
@@ -205,15 +227,15 @@ fn arguments(session: SessionId, spec: &VmSpec, accelerator: Accelerator) -> Vec
 
 /// Emulated guests hang while they calibrate the TSC on a busy host (3 boots of 5): they are told
 /// the frequency instead.
-fn kernel_line(accelerator: Accelerator) -> String {
+fn kernel_line(accelerator: VmAccelerator) -> String {
     let common = "console=ttyS0 panic=-1 reboot=t quiet";
     match (accelerator, host_khz()) {
-        (Accelerator::Tcg, Some(khz)) => {
+        (VmAccelerator::Tcg, Some(khz)) => {
             // Mitigations guard against the guest's own programs; under emulation they only cost.
             format!("{common} mitigations=off tsc_early_khz={khz} tsc=reliable no_timer_check")
         }
-        (Accelerator::Tcg, None) => format!("{common} mitigations=off no_timer_check"),
-        (Accelerator::Kvm | Accelerator::None, _) => common.to_owned(),
+        (VmAccelerator::Tcg, None) => format!("{common} mitigations=off no_timer_check"),
+        (VmAccelerator::Kvm, _) => common.to_owned(),
     }
 }
 
@@ -251,9 +273,9 @@ mod tests {
             vcpus: 2,
             console_log: "/c".into(),
             console_log_limit: 1,
-            accelerator: AcceleratorChoice::Tcg,
+            accelerator: VmAccelerator::Tcg,
         };
-        let line = arguments(SessionId::generate(), &spec, Accelerator::Tcg).join(" ");
+        let line = arguments(SessionId::generate(), &spec).join(" ");
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
         assert!(!line.contains("net") || line.matches("net").count() == 0, "{line}");
         assert!(line.contains("spawn=deny"));
@@ -269,7 +291,7 @@ mod tests {
             vcpus: 1,
             console_log: "/nowhere/console".into(),
             console_log_limit: 1,
-            accelerator: AcceleratorChoice::Tcg,
+            accelerator: VmAccelerator::Tcg,
         };
         let error = Qemu.boot(SessionId::generate(), spec).err().expect("there is no such kernel");
         assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");

@@ -218,6 +218,7 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
     let opened = credential.map(|sealed| identity.open(&keep, &sealed)).transpose()?;
     let status = server.status(&session.id)?;
     server.stop()?;
+    keep_logs(&folder.path().join("state/logs").join(&session.id), &keep.join("logs"))?;
     let saw = provider.stop()?;
     let found = leftovers::of_session(&session.id, folder.path(), &before)?;
     let outcome = report::Outcome {
@@ -234,6 +235,16 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
         eprint!("{}", outcome.for_a_person());
     }
     Ok(outcome)
+}
+
+/// Keeps the last session's logs: the folder of the demo goes with it.
+fn keep_logs(from: &Path, to: &Path) -> Result<()> {
+    let _ = std::fs::remove_dir_all(to);
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from).into_iter().flatten().flatten() {
+        std::fs::copy(entry.path(), to.join(entry.file_name())).context("keeping a log failed")?;
+    }
+    Ok(())
 }
 
 /// Lets the person, real or played, sign in; what was seen on the way.

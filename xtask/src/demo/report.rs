@@ -52,7 +52,8 @@ impl Outcome {
 
     /// Whether the opened credential holds the very tokens that the provider issued last.
     fn credential_matches(&self) -> bool {
-        let (Some((_, credential)), Some(issued)) = (&self.credential, self.provider.issued.last()) else {
+        let (Some((_, credential)), Some(issued)) = (&self.credential, self.provider.issued.last())
+        else {
             return false;
         };
         ["access_token", "refresh_token"].iter().all(|token| {

@@ -31,7 +31,7 @@ pub fn command(
     command.arg(format!("--user-data-dir={}", room.home.join(".chromium").display()));
     command.arg(format!("--proxy-server=http://{proxy}"));
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
-    command.args(QUIET);
+    command.args(flags());
     if room.kind == RoomKind::Host && !user_namespaces_work() {
         // The host driver promises no isolation; in a guest the sandbox is always on.
         command.arg("--no-sandbox");
@@ -44,40 +44,12 @@ pub fn command(
     command
 }
 
-/// What keeps Chromium from talking to anyone but the pages it is sent to, beside the managed
-/// policies of the image, and from drawing what nobody asked for.
-const QUIET: [&str; 26] = [
-    // Its own account and messaging services have no policy that silences them: they are sent to a
-    // closed port of the guest itself.
-    "--gaia-url=http://127.0.0.1:9",
-    "--gcm-checkin-url=http://127.0.0.1:9/checkin",
-    "--component-updater=url-source=http://127.0.0.1:9/",
-    "--apps-gallery-update-url=http://127.0.0.1:9/",
-    "--window-position=0,0",
-    "--no-first-run",
-    "--no-default-browser-check",
-    "--no-service-autorun",
-    "--no-pings",
-    "--password-store=basic",
-    "--disable-background-networking",
-    "--disable-breakpad",
-    "--disable-client-side-phishing-detection",
-    "--disable-component-extensions-with-background-pages",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-domain-reliability",
-    "--disable-extensions",
-    "--disable-field-trial-config",
-    "--disable-gpu",
-    "--disable-infobars",
-    "--disable-quic",
-    "--disable-search-engine-choice-screen",
-    "--disable-sync",
-    "--hide-crash-restore-bubble",
-    "--disable-features=OptimizationHints,OptimizationGuideModelDownloading,MediaRouter,Translate,\
-     AutofillServerCommunication,CertificateTransparencyComponentUpdater,InterestFeedContentSuggestions,\
-     DialMediaRouteProvider,GlobalMediaControls,NetworkTimeServiceQuerying",
-];
+/// Flags that are the same for every session, each with its reason.
+const FLAGS: &str = include_str!("flags.txt");
+
+fn flags() -> impl Iterator<Item = &'static str> {
+    FLAGS.lines().filter(|line| line.starts_with("--"))
+}
 
 /// Whether an unprivileged process may make the namespaces that Chromium's sandbox is built on.
 fn user_namespaces_work() -> bool {

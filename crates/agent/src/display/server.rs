@@ -1,5 +1,9 @@
 //! Xvnc: a private X server, reachable with a cookie only. It is ready when it has written its
 //! display number and takes connections.
+//!
+//! In a guest the number is ours to choose, and X clients may start as soon as the server's socket
+//! is there: they wait in its queue. Under emulation its start takes seconds, in which the browser
+//! loads.
 
 use std::fs::File;
 use std::io::Write;
@@ -7,6 +11,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::time::Duration;
 
 use anteroom_guest_protocol::ScreenSize;
 use anyhow::{Context, Result, bail};
@@ -14,9 +19,15 @@ use nix::fcntl::OFlag;
 use tokio::io::AsyncReadExt;
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
-use crate::room::Room;
+use crate::room::{Room, RoomKind};
 
 const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
+
+/// The display of a guest.
+const GUEST_DISPLAY: u32 = 1;
+
+/// How often the server's socket is looked for. There is no event to wait for before it exists.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// How to reach the X server. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +41,7 @@ pub struct DisplayAddress {
 pub struct ServerStart {
     pub command: Command,
     cookie: [u8; 16],
+    chosen: Option<u32>,
     number: OwnedFd,
     /// Kept open until the server is started, which inherits it.
     _number_writer: OwnedFd,
@@ -45,6 +57,10 @@ impl ServerStart {
             nix::unistd::pipe2(OFlag::O_NONBLOCK).context("making a pipe failed")?;
         nix::fcntl::fcntl(&number, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
         let mut command = room.command("Xvnc");
+        let chosen = (room.kind == RoomKind::Guest).then_some(GUEST_DISPLAY);
+        if let Some(number) = chosen {
+            command.arg(format!(":{number}"));
+        }
         command
             .arg("-displayfd")
             .arg(writer.as_raw_fd().to_string())
@@ -58,22 +74,23 @@ impl ServerStart {
             .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
             // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
             .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
-        Ok(Self { command, cookie, number, _number_writer: writer })
+        Ok(Self { command, cookie, chosen, number, _number_writer: writer })
     }
 }
 
 /// What remains of a [`ServerStart`] once the server is started.
 pub struct ServerStarting {
     cookie: [u8; 16],
+    chosen: Option<u32>,
     number: tokio::net::unix::pipe::Receiver,
 }
 
 impl ServerStart {
     /// Separates the command, to be started, from what waits for it.
     pub fn split(self) -> Result<(Command, ServerStarting, impl Drop)> {
-        let Self { command, cookie, number, _number_writer } = self;
+        let Self { command, cookie, chosen, number, _number_writer } = self;
         let number = tokio::net::unix::pipe::Receiver::from_owned_fd(number)?;
-        Ok((command, ServerStarting { cookie, number }, KeepOpen(Some(_number_writer))))
+        Ok((command, ServerStarting { cookie, chosen, number }, KeepOpen(Some(_number_writer))))
     }
 }
 
@@ -87,6 +104,16 @@ impl Drop for KeepOpen {
 }
 
 impl ServerStarting {
+    /// Waits until clients can be started, for a number that was chosen; None when the number is
+    /// the server's choice and known only once it is ready.
+    pub async fn takes_clients(&self) -> Option<DisplayAddress> {
+        let address = DisplayAddress { number: self.chosen?, cookie: self.cookie };
+        while UnixStream::connect(address.socket()).is_err() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Some(address)
+    }
+
     /// Waits until the server has written its number and answers.
     pub async fn ready(mut self) -> Result<DisplayAddress> {
         let mut text = String::new();
@@ -113,9 +140,13 @@ impl DisplayAddress {
         format!(":{}", self.number)
     }
 
+    fn socket(&self) -> String {
+        format!("/tmp/.X11-unix/X{}", self.number)
+    }
+
     /// A connection and the number of its screen.
     pub fn connect(&self) -> Result<RustConnection> {
-        let path = format!("/tmp/.X11-unix/X{}", self.number);
+        let path = self.socket();
         let socket =
             UnixStream::connect(&path).with_context(|| format!("connecting to {path} failed"))?;
         let (stream, _) =

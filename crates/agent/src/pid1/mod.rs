@@ -126,6 +126,8 @@ fn settle() -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions("/tmp/.X11-unix", fs::Permissions::from_mode(0o1777))?;
     nix::unistd::sethostname("anteroom").context("naming the guest failed")?;
+    // Else each terminal session would get as much of the processors as all services together.
+    let _ = fs::write("/proc/sys/kernel/sched_autogroup_enabled", "0");
     // A core holds what the program held: secrets.
     fs::write("/proc/sys/kernel/core_pattern", "|/bin/false")
         .context("turning core files off failed")

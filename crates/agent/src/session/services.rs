@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anteroom_guest_protocol::{GuestMessage, ProcessExit, ScreenSize, ServiceEvent};
-use anyhow::{Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use base64::Engine;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -16,7 +16,7 @@ use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
 use super::{Configuration, Desktop, Shared};
 use crate::browser::{self, Trust, WaitingPage};
 use crate::display::Pixels;
-use crate::display::server::{DisplayAddress, ServerStart};
+use crate::display::server::{DisplayAddress, ServerStart, ServerStarting};
 use crate::input::Input;
 use crate::login::cli::{self, Surroundings};
 use crate::login::credential::{Look, Watched, seal};
@@ -51,7 +51,7 @@ struct BrowserStart {
     page: WaitingPage,
 }
 
-/// Starts X, then everything that draws on it; the CLI at once, it needs no window.
+/// Starts X, and as soon as it takes clients everything else: none waits for another's readiness.
 pub async fn start(
     shared: &Shared,
     configuration: &Configuration,
@@ -62,10 +62,6 @@ pub async fn start(
     let page = WaitingPage::serve().await?;
     let screen = configuration.screen;
     let display = start_x(shared, screen, failed.clone()).await?;
-    shared.desktop.send_replace(Some(Desktop {
-        pixels: Pixels::capture(&display, shared.reporter.clone())?,
-        input: Input::start(&display, shared.reporter.clone())?,
-    }));
     let browser = BrowserStart { display: display.name(), screen, proxy, page: page.clone() };
     tokio::task::spawn_local(keep_desktop(
         shared.clone(),
@@ -131,6 +127,8 @@ fn children() -> Vec<Pid> {
     list.split_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
 }
 
+/// Starts X. Gives its address as soon as clients can be started; that it is ready is reported, and
+/// the desktop shared, when it is.
 async fn start_x(
     shared: &Shared,
     screen: ScreenSize,
@@ -138,72 +136,84 @@ async fn start_x(
 ) -> Result<DisplayAddress> {
     let start = ServerStart::prepare(&shared.room, screen)?;
     let (command, starting, inherited) = start.split()?;
-    let mut process = supervise::start("x", command, &shared.reaper, &shared.reporter)?;
+    let process = supervise::start("x", command, &shared.reaper, &shared.reporter)?;
     drop(inherited);
     started(shared, "x", &process).await;
-    match process.until_ready(X_READY, starting.ready()).await {
-        Ok(address) => {
-            shared.reporter.service("x", ServiceEvent::Ready {}).await;
-            let shared = shared.clone();
-            tokio::task::spawn_local(async move {
-                let exit = process.exited().await;
-                shared.reporter.service("x", process.exit_event(exit)).await;
-                // Everything drawn is lost with it: there is nothing to restart for.
-                let _ = failed.send(anyhow!("the X server {}", supervise::describe(exit))).await;
-            });
-            Ok(address)
+    let (known, address) = tokio::sync::oneshot::channel();
+    let shared = shared.clone();
+    tokio::task::spawn_local(async move {
+        if let Err(error) = keep_x(&shared, process, starting, known).await {
+            // Everything drawn is lost with it: there is nothing to restart for.
+            let _ = failed.send(error).await;
         }
-        Err(cause) => {
-            give_up(shared, "x", &cause, process.last_lines()).await;
-            Err(anyhow!("the X server did not start: {cause}"))
-        }
-    }
+    });
+    address.await.context("the X server did not start")
 }
 
-/// The window manager first (it decides the size of the browser's window), then the browser; each
-/// is started again when it dies, up to its bound.
+/// Watches X from its start to its end.
+async fn keep_x(
+    shared: &Shared,
+    mut process: Process,
+    starting: ServerStarting,
+    known: tokio::sync::oneshot::Sender<DisplayAddress>,
+) -> Result<()> {
+    let ready = async {
+        let mut known = Some(known);
+        let mut tell = |address: &DisplayAddress| {
+            if let Some(known) = known.take() {
+                let _ = known.send(address.clone());
+            }
+        };
+        if let Some(address) = starting.takes_clients().await {
+            tell(&address);
+        }
+        let address = starting.ready().await?;
+        shared.desktop.send_replace(Some(Desktop {
+            pixels: Pixels::capture(&address, shared.reporter.clone())?,
+            input: Input::start(&address, shared.reporter.clone())?,
+        }));
+        tell(&address);
+        Ok(())
+    };
+    if let Err(cause) = process.until_ready(X_READY, ready).await {
+        give_up(shared, "x", &cause, process.last_lines()).await;
+        bail!("the X server did not start: {cause}");
+    }
+    shared.reporter.service("x", ServiceEvent::Ready {}).await;
+    let exit = process.exited().await;
+    shared.reporter.service("x", process.exit_event(exit)).await;
+    bail!("the X server {}", supervise::describe(exit))
+}
+
+/// Window manager and browser; each is started again when it dies, up to its bound. A browser that
+/// has its window before there is a window manager is taken over by it.
 async fn keep_desktop(
     shared: Shared,
     display: DisplayAddress,
     start: BrowserStart,
     failed: mpsc::Sender<Error>,
 ) {
-    let ready_display = display.clone();
-    let (first_ready, window_manager_ready) = tokio::sync::oneshot::channel();
-    let kept = {
-        let shared = shared.clone();
-        async move {
-            let mut first_ready = Some(first_ready);
-            for _ in 0..=RESTARTS {
-                let mut command = shared.room.command("openbox");
-                command.env("DISPLAY", ready_display.name());
-                let life = run_service(
-                    &shared,
-                    "window-manager",
-                    command,
-                    WINDOW_MANAGER_READY,
-                    window_manager_runs(&ready_display),
-                    &mut first_ready,
-                )
-                .await;
-                if let Life::NeverReady(cause) = life {
-                    return anyhow!("the window manager did not start: {cause}");
-                }
-            }
-            anyhow!("the window manager kept dying")
-        }
-    };
-    let browsed = keep_browser(&shared, &start, window_manager_ready);
+    let kept = keep_window_manager(&shared, &display);
+    let browsed = keep_browser(&shared, &start);
     let error = tokio::select! { error = kept => error, error = browsed => error };
     let _ = failed.send(error).await;
 }
 
-async fn keep_browser(
-    shared: &Shared,
-    start: &BrowserStart,
-    window_manager_ready: tokio::sync::oneshot::Receiver<()>,
-) -> Error {
-    let _ = window_manager_ready.await;
+async fn keep_window_manager(shared: &Shared, display: &DisplayAddress) -> Error {
+    for _ in 0..=RESTARTS {
+        let mut command = shared.room.command("openbox");
+        command.env("DISPLAY", display.name());
+        let ready = window_manager_runs(shared, display);
+        let life =
+            run_service(shared, "window-manager", command, WINDOW_MANAGER_READY, ready).await;
+        if let Life::NeverReady(cause) = life {
+            return anyhow!("the window manager did not start: {cause}");
+        }
+    }
+    anyhow!("the window manager kept dying")
+}
+
+async fn keep_browser(shared: &Shared, start: &BrowserStart) -> Error {
     let BrowserStart { display, screen, proxy, page } = start;
     let mut crashes = 0;
     for _ in 0..BROWSER_RESTARTS {
@@ -212,7 +222,7 @@ async fn keep_browser(
             page.asked().await;
             Ok(())
         };
-        match run_service(shared, "browser", command, BROWSER_READY, ready, &mut None).await {
+        match run_service(shared, "browser", command, BROWSER_READY, ready).await {
             Life::NeverReady(cause) => return anyhow!("the browser did not start: {cause}"),
             // The person closing its window is no fault; anything else is counted.
             Life::Ended(ProcessExit::Exited { code: 0 }) => {}
@@ -240,7 +250,6 @@ async fn run_service(
     command: std::process::Command,
     deadline: Duration,
     ready: impl Future<Output = Result<()>>,
-    first_ready: &mut Option<tokio::sync::oneshot::Sender<()>>,
 ) -> Life {
     let mut process = match supervise::start(name, command, &shared.reaper, &shared.reporter) {
         Ok(process) => process,
@@ -250,6 +259,9 @@ async fn run_service(
             return Life::NeverReady(cause);
         }
     };
+    if name != "browser" {
+        process.give_way();
+    }
     started(shared, name, &process).await;
     match process.until_ready(deadline, ready).await {
         Ok(()) => shared.reporter.service(name, ServiceEvent::Ready {}).await,
@@ -258,9 +270,6 @@ async fn run_service(
             give_up(shared, name, &cause, process.last_lines()).await;
             return Life::NeverReady(cause);
         }
-    }
-    if let Some(first_ready) = first_ready.take() {
-        let _ = first_ready.send(());
     }
     let exit = process.exited().await;
     shared.reporter.service(name, process.exit_event(exit)).await;
@@ -279,7 +288,9 @@ async fn give_up(shared: &Shared, name: &str, cause: &str, last_lines: Vec<Strin
 
 /// A window manager says that it manages by a property of the root window (EWMH,
 /// `_NET_SUPPORTING_WM_CHECK`). There is no event to wait for that all of them send, so look.
-async fn window_manager_runs(display: &DisplayAddress) -> Result<()> {
+async fn window_manager_runs(shared: &Shared, display: &DisplayAddress) -> Result<()> {
+    // Before X is ready a connection would wait, and this thread with it.
+    super::desktop(shared).await?;
     let connection = display.connect()?;
     let root = connection.setup().roots[0].root;
     let check = connection.intern_atom(false, b"_NET_SUPPORTING_WM_CHECK")?.reply()?.atom;
@@ -321,6 +332,8 @@ async fn sign_in(
             return Err(error);
         }
     };
+    // The browser takes longest: the CLI is done long before it, also with what the browser leaves.
+    process.give_way();
     started(&shared, "cli", &process).await;
     let watched = Watched::new(&configuration.credential, &shared.room);
     let timeout = Duration::from_millis(configuration.cli.url_timeout_ms);

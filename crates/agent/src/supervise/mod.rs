@@ -24,6 +24,9 @@ pub use reaper::Reaper;
 
 use crate::report::Reporter;
 
+/// The niceness of a process that gives way: a tenth of the others' share, and all that is idle.
+const GIVES_WAY: i32 = 10;
+
 /// A running process of the room; leads a process group of its own.
 pub struct Process {
     /// Its id, and that of its group.
@@ -88,6 +91,13 @@ impl Process {
     /// What it printed last.
     pub fn last_lines(&self) -> Vec<String> {
         self.tail.borrow().lines()
+    }
+
+    /// Lets the other services go first where processors are short; one that is gone is fine.
+    pub fn give_way(&self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid.as_raw()) {
+            let _ = rustix::process::setpriority_process(Some(pid), GIVES_WAY);
+        }
     }
 
     /// Sends a signal to its whole group; one that is gone is fine.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anteroom_api::{AllowedHosts, router};
+use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
@@ -15,7 +16,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::controller::{Controller, DriverChoice, Settings, default_dir, load_providers};
 use crate::embedded;
-use crate::runner_protocol::AcceleratorChoice;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
@@ -160,7 +160,7 @@ fn settings(options: Options) -> Result<Settings> {
         Accelerator::Tcg => AcceleratorChoice::Tcg,
     };
     let driver = match options.driver {
-        Driver::Qemu => DriverChoice::Qemu(accelerator),
+        Driver::Qemu => DriverChoice::Qemu(accelerator.resolve()?),
         Driver::Host => DriverChoice::Host {
             agent: match options.agent {
                 Some(agent) => agent,

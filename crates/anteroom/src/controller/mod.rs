@@ -27,6 +27,7 @@ use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
 use anteroom_session::{Actor, Event, Session, SessionId, State, Terms};
 use anteroom_vault::Vault;
+use anteroom_vm::VmAccelerator;
 use anyhow::{Context, Result};
 use axum::http::StatusCode;
 use base64::Engine;
@@ -178,10 +179,8 @@ impl Controller {
     /// Sign-ins with consequences need a boundary that holds.
     fn check_isolation(&self, provider: &Provider) -> Result<(), Problem> {
         let weak = match &self.settings.driver {
-            DriverChoice::Host { .. } => true,
-            DriverChoice::Qemu(_) => {
-                matches!(anteroom_vm::probe_kvm(), anteroom_vm::KvmProbe::Unusable { .. })
-            }
+            DriverChoice::Host { .. } | DriverChoice::Qemu(VmAccelerator::Tcg) => true,
+            DriverChoice::Qemu(VmAccelerator::Kvm) => false,
         };
         if provider.kind == ProviderKind::Real && weak && !self.settings.allow_weak_isolation {
             let detail = "this machine offers no hardware isolation, and this provider's sign-ins are real; \

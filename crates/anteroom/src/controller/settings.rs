@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anteroom_provider::Provider;
 use anteroom_session::ProviderId;
+use anteroom_vm::VmAccelerator;
 use anyhow::{Context, Result};
 
 use crate::embedded;
-use crate::runner_protocol::AcceleratorChoice;
 
 /// What `anteroom serve` was started with.
 #[derive(Clone, Debug)]
@@ -48,7 +48,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub enum DriverChoice {
     /// QEMU microVMs.
-    Qemu(AcceleratorChoice),
+    Qemu(VmAccelerator),
     /// The agent on this host.
     Host {
         /// The agent binary.

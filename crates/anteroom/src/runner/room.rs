@@ -6,7 +6,7 @@ use anteroom_session::EndReason;
 use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmSpec};
 
 use crate::embedded;
-use crate::runner_protocol::{AcceleratorChoice, DriverConfig, RunnerConfig};
+use crate::runner_protocol::{DriverConfig, RunnerConfig};
 
 /// The byte stream to the agent.
 pub type Link = anteroom_vm::LinkStream;
@@ -57,11 +57,7 @@ pub fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
                 vcpus: *vcpus,
                 console_log,
                 console_log_limit: CONSOLE_LIMIT,
-                accelerator: match accelerator {
-                    AcceleratorChoice::Auto => anteroom_vm::AcceleratorChoice::Auto,
-                    AcceleratorChoice::Kvm => anteroom_vm::AcceleratorChoice::Kvm,
-                    AcceleratorChoice::Tcg => anteroom_vm::AcceleratorChoice::Tcg,
-                },
+                accelerator: *accelerator,
             };
             let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
             Ok(Room { vm, _hold: Some(hold) })

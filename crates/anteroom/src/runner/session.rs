@@ -31,6 +31,9 @@ const BOOT: Duration = Duration::from_secs(120);
 /// How long the guest may take to power off once told, before it is killed.
 const POWER_OFF: Duration = Duration::from_secs(5);
 
+/// Commands that may wait for the guest to be prepared.
+const MAX_EARLY: usize = 8;
+
 /// Console lines in an explanation.
 const CONSOLE_TAIL: usize = 12;
 
@@ -148,12 +151,13 @@ impl Session<'_> {
         viewers: Viewers,
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> Ended {
+        let mut early = Vec::new();
         let prepared = tokio::select! {
             prepared = self.prepare(link) => prepared,
-            () = shutdown(commands) => return Ended::Told,
+            () = shutdown(commands, &mut early) => return Ended::Told,
         };
         let ended = match prepared {
-            Ok(prepared) => self.attend(prepared, viewers, commands).await,
+            Ok(prepared) => self.attend(prepared, viewers, early, commands).await,
             Err(reason) => Ended::Failed(reason),
         };
         match ended {
@@ -262,6 +266,7 @@ impl Session<'_> {
         &mut self,
         prepared: Prepared,
         viewers: Viewers,
+        early: Vec<RunnerCommand>,
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> Ended {
         let Prepared { opener, incoming, mut messages, guest: mut to_guest } = prepared;
@@ -276,6 +281,11 @@ impl Session<'_> {
                 Ok(started) => started,
                 Err(reason) => return Ended::Failed(reason),
             };
+        for command in early {
+            if let Obeyed::End(ended) = self.obey(Some(command), &media, &mut to_guest).await {
+                return ended;
+            }
+        }
         loop {
             let step = tokio::select! {
                 message = messages.next() => match message {
@@ -486,11 +496,12 @@ async fn carry_egress(
 }
 
 /// Waits for the end of the session by the controller's word; other commands have nothing to act on
-/// yet and are dropped, which their senders see as a deadline.
-async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>) {
+/// yet and wait in `early`. What is too many is dropped, which its sender sees as a deadline.
+async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>, early: &mut Vec<RunnerCommand>) {
     loop {
         match commands.recv().await {
             Some(RunnerCommand::Shutdown {}) | None => return,
+            Some(command) if early.len() < MAX_EARLY => early.push(command),
             Some(_) => {}
         }
     }

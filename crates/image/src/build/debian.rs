@@ -157,7 +157,7 @@ impl Tree {
         let command = match self {
             Self::Folder(folder) => {
                 let mut command = Command::new("mkfs.erofs");
-                command.args(["-zlz4", "-T0"]).arg(image).arg(folder);
+                command.args(["-zlz4", "--preserve-mtime"]).arg(image).arg(folder);
                 command
             }
             // In a user namespace with a range of ids the archive's owners can be kept.
@@ -167,7 +167,7 @@ impl Tree {
                     .args(["--map-root-user", "--map-auto", "--mount", "sh", "-ec"])
                     .arg(
                         "mkdir \"$1.d\"; tar -x --numeric-owner -f \"$1\" -C \"$1.d\"; \
-                         mkfs.erofs -zlz4 -T0 \"$2\" \"$1.d\"; rm -rf \"$1.d\"",
+                         mkfs.erofs -zlz4 --preserve-mtime \"$2\" \"$1.d\"; rm -rf \"$1.d\"",
                     )
                     .arg("sh")
                     .arg(archive)

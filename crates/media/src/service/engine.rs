@@ -472,9 +472,9 @@ impl Viewer {
 
     /// Whether a wish for a key frame now means that one is missed, see [`ASKS_OUT_OF_SILENCE`].
     fn misses_a_frame(&self, now: Instant) -> bool {
-        !self.last_frame.is_some_and(|at| {
-            ASKS_OUT_OF_SILENCE.contains(&now.saturating_duration_since(at))
-        })
+        !self
+            .last_frame
+            .is_some_and(|at| ASKS_OUT_OF_SILENCE.contains(&now.saturating_duration_since(at)))
     }
 }
 
