@@ -20,6 +20,10 @@ const { values: options } = parseArgs({
     email: { type: 'string', default: 'ada@example.com' },
     password: { type: 'string', default: 'correct horse' },
     'wrong-password-first': { type: 'boolean', default: false },
+    // Closes the tab when the sign-in page is seen, and opens the viewer in a new one.
+    'close-tab-once': { type: 'boolean', default: false },
+    // How long to leave the desktop alone before signing in, in seconds.
+    'idle-seconds': { type: 'string', default: '0' },
     executable: { type: 'string', default: '/usr/bin/chromium' },
     screenshots: { type: 'string' },
     // How long to wait for the sign-in page, in seconds: an emulated machine boots meanwhile.
@@ -27,12 +31,14 @@ const { values: options } = parseArgs({
   },
 });
 if (!options['viewer-url']) {
-  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
+  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--idle-seconds N] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
   process.exit(2);
 }
 
 const KEY_DELAY_MS = 120;
 const LOOK_EVERY_MS = 200;
+/** No frame for so long: the desktop rests. */
+const REST_MS = 2000;
 const PAGE_SECONDS = Number(options.timeout);
 /** How long an answer of the room may take. */
 const ANSWER_SECONDS = 60;
@@ -46,20 +52,23 @@ class Failure extends Error {}
 
 const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
 // The bar takes 48 pixels and its line one: the picture is shown pixel by pixel.
-const page = await browser.newPage({ viewport: { width: 1280, height: 769 }, reducedMotion: 'reduce' });
-page.on('pageerror', (error) => process.stderr.write(`viewer: ${error.stack}\n`));
-page.on('console', (message) => message.type() === 'error' && process.stderr.write(`viewer: ${message.text()}\n`));
+const context = await browser.newContext({ viewport: { width: 1280, height: 769 }, reducedMotion: 'reduce' });
 
 const saw = new Set();
-await page.exposeFunction('personSaw', (name, at) => {
+await context.exposeFunction('personSaw', (name, at) => {
   say(name, { at_ms: at });
   saw.add(name);
 });
-await page.addInitScript(watchPicture, { band: layout.band.colour, tolerance: 24 });
+await context.addInitScript(watchPicture, { band: layout.band.colour, tolerance: 24 });
+
+let page = await newTab();
 
 let code = 0;
 try {
   await enter();
+  await until('the sign-in page', () => saw.has('ready'), PAGE_SECONDS);
+  if (options['close-tab-once']) await closeTabAndComeBack();
+  if (Number(options['idle-seconds']) > 0) await idle(Number(options['idle-seconds']));
   await signIn();
   await waitForEnd();
 } catch (error) {
@@ -71,6 +80,44 @@ try {
 }
 process.exit(code);
 
+async function newTab() {
+  const tab = await context.newPage();
+  tab.on('pageerror', (error) => process.stderr.write(`viewer: ${error.stack}\n`));
+  tab.on('console', (message) => message.type() === 'error' && process.stderr.write(`viewer: ${message.text()}\n`));
+  return tab;
+}
+
+/** The link is used up by then: a browser that has been there comes in by its cookie. */
+async function closeTabAndComeBack() {
+  const address = page.url();
+  await page.close();
+  saw.clear();
+  page = await newTab();
+  await page.goto(address);
+  const button = page.locator('[data-action=continue]');
+  await until('the viewer to come back', async () => saw.has('ready') || button.isVisible());
+  if (await button.isVisible()) await button.click({ timeout: 10_000 });
+  await until('the picture to come back', () => saw.has('ready'));
+  say('came_back');
+}
+
+/** Takes the focus from the page's fields, and counts the frames that come all the same. */
+async function idle(seconds) {
+  const { email } = await fields();
+  await click({ left: 20, top: email.top + 200, width: 40, height: 40 });
+  const count = () => page.evaluate(() => window.personWatch.frames);
+  let frames = -1;
+  await until('the desktop to rest', async () => {
+    const before = frames;
+    frames = await count();
+    await pause(REST_MS);
+    return before === frames && frames === await count();
+  });
+  say('idle_begins');
+  await pause(seconds * 1000);
+  say('idle_ends', { frames: await count() - frames });
+}
+
 async function enter() {
   await page.goto(options['viewer-url']);
   await until('the introduction', () => page.locator('[data-action=continue], .problem').first().isVisible());
@@ -80,10 +127,9 @@ async function enter() {
 }
 
 async function signIn() {
-  await until('the sign-in page', () => saw.has('ready'), PAGE_SECONDS);
   const page1 = await fields();
   await picture('ready');
-  await click(page1.email);
+  await focus(page1.email);
   await type(page1.email, options.email, 'the e-mail');
   if (options['wrong-password-first']) {
     await page.keyboard.press('Tab', { delay: KEY_DELAY_MS });
@@ -92,7 +138,7 @@ async function signIn() {
     await until('the error of the page', () => share(page1.problem, layout.problem.colour).then((part) => part > 0.5));
     say('refused');
     await picture('refused');
-    await click((await fields()).password);
+    await focus((await fields()).password);
   } else {
     await page.keyboard.press('Tab', { delay: KEY_DELAY_MS });
   }
@@ -124,6 +170,13 @@ async function type(box, text, what) {
   await page.keyboard.type(text, { delay: KEY_DELAY_MS });
   const enough = before + INK_PER_CHARACTER * [...text.replaceAll(' ', '')].length;
   await until(`${what} to be seen in its field`, async () => await ink(inside) >= enough);
+}
+
+/** Clicks a field and, as a person does, types only when it shows its focus. */
+async function focus(box) {
+  await click(box);
+  const ring = { left: box.left - 2, top: box.top, width: 2, height: box.height };
+  await until('the field to show its focus', async () => await ink(ring) >= box.height);
 }
 
 async function click(box) {
@@ -180,8 +233,8 @@ async function until(what, check, seconds = ANSWER_SECONDS) {
   }
 }
 
-function pause() {
-  return new Promise((resolve) => { setTimeout(resolve, LOOK_EVERY_MS); });
+function pause(ms = LOOK_EVERY_MS) {
+  return new Promise((resolve) => { setTimeout(resolve, ms); });
 }
 
 function share(box, colour) {

@@ -17,6 +17,13 @@ enum What {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
+    /// One sign-in with a pause: frames and processor time of a desktop that nobody touches, and what
+    /// the session wrote to disk.
+    Idle {
+        /// How long the pause is.
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -30,6 +37,7 @@ enum What {
 pub fn run(options: &Options) -> Result<()> {
     match options.what {
         What::Demo { runs } => crate::demo::bench(runs),
+        What::Idle { seconds } => crate::demo::bench_idle(seconds),
         What::Boots { boots } => crate::demo::bench_boots(boots),
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: one sign-in from start to end, on embedded defaults.
 
+mod idle;
 mod leftovers;
 mod person;
 mod provider;
@@ -35,6 +36,32 @@ pub struct Options {
     /// The person types a wrong password first (with --auto).
     #[arg(long)]
     wrong_password_first: bool,
+    /// The person closes the tab once and comes back (with --auto).
+    #[arg(long)]
+    close_tab_once: bool,
+}
+
+impl Options {
+    /// A played person, and one JSON object as the result.
+    fn auto(driver: &str) -> Self {
+        Self {
+            auto: true,
+            json: true,
+            driver: driver.into(),
+            screenshots: None,
+            wrong_password_first: false,
+            close_tab_once: false,
+        }
+    }
+
+    fn plan(&self) -> person::Plan {
+        person::Plan {
+            wrong_password_first: self.wrong_password_first,
+            close_tab_once: self.close_tab_once,
+            idle_seconds: 0,
+            screenshots: self.screenshots.clone(),
+        }
+    }
 }
 
 /// How long a session may live in the demo, in seconds.
@@ -59,16 +86,12 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One sign-in with the person played, a wrong password first; fails unless all is as it should be.
+/// One sign-in with the person played, who types a wrong password first and closes the tab once;
+/// fails unless all is as it should be.
 pub fn check(anteroom: &Path, driver: &str) -> Result<()> {
     eprintln!("One sign-in with the {driver} driver …");
-    let options = Options {
-        auto: true,
-        json: true,
-        driver: driver.into(),
-        screenshots: None,
-        wrong_password_first: true,
-    };
+    let options =
+        Options { wrong_password_first: true, close_tab_once: true, ..Options::auto(driver) };
     let outcome = sign_in(&options, anteroom, 0)?;
     println!("{}", outcome.json());
     if !outcome.ok() {
@@ -87,13 +110,7 @@ pub fn bench(runs: usize) -> Result<()> {
     let anteroom = build::everything()?;
     let image = build_image(&anteroom, true)?;
     build::install_node_packages(&shell::root().join("demo"))?;
-    let options = Options {
-        auto: true,
-        json: true,
-        driver: "qemu".into(),
-        screenshots: None,
-        wrong_password_first: false,
-    };
+    let options = Options::auto("qemu");
     let mut results = Vec::new();
     for _ in 0..runs {
         interrupt::check()?;
@@ -103,6 +120,46 @@ pub fn bench(runs: usize) -> Result<()> {
         results.push(result);
     }
     println!("{}", report::medians(&results));
+    Ok(())
+}
+
+/// A sign-in with a pause of `seconds` in which nobody touches the desktop.
+pub fn bench_idle(seconds: u64) -> Result<()> {
+    interrupt::take_over()?;
+    machine::prepare()?;
+    let anteroom = build::everything()?;
+    build_image(&anteroom, true)?;
+    build::install_node_packages(&shell::root().join("demo"))?;
+    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let provider = OpenIdProvider::start(folder.path())?;
+    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu")?;
+    let identity = new_identity(folder.path())?;
+    let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
+    let logs = folder.path().join("state/logs").join(&session.id);
+    let (mut begin, mut end, mut written) = (None, None, None);
+    let plan = person::Plan { idle_seconds: seconds, ..person::Plan::default() };
+    let seen = person::play(&plan, &session, |event| {
+        let processes = || idle::Processes::of_session(&session.id);
+        match event {
+            "idle_begins" => begin = Some(processes().and_then(|found| found.read())),
+            "idle_ends" => end = Some(processes().and_then(|found| found.read())),
+            // The last moment at which the processes are there for sure.
+            "typed" => written = Some(processes().and_then(|found| found.written(&logs))),
+            _ => {}
+        }
+    })?;
+    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.stop()?;
+    let (begin, end) = (begin.context("no pause")??, end.context("no pause")??);
+    println!(
+        "{}",
+        serde_json::json!({
+            "idle_seconds": seconds,
+            "frames": seen.idle_frames,
+            "runner_cores": (begin.share_until(&end) * 10_000.0).round() / 10_000.0,
+            "disk_written_bytes": written.context("nobody typed")??,
+        })
+    );
     Ok(())
 }
 
@@ -250,7 +307,7 @@ fn keep_logs(from: &Path, to: &Path) -> Result<()> {
 /// Lets the person, real or played, sign in; what was seen on the way.
 fn attend(options: &Options, server: &Server, session: &server::Started) -> Result<person::Seen> {
     if options.auto {
-        return person::play(options, session);
+        return person::play(&options.plan(), session, |_| ());
     }
     eprintln!(
         "\nOpen this address in a browser on this machine:\n\n    {}\n\n\

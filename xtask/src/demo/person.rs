@@ -1,13 +1,27 @@
 //! The person, played by headless Chromium: `demo/person/person.mjs`.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Options, provider, server::Started};
+use super::{provider, server::Started};
 use crate::shell;
+
+/// What the person does beside signing in.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Types a wrong password first.
+    pub wrong_password_first: bool,
+    /// Closes the tab and comes back.
+    pub close_tab_once: bool,
+    /// Leaves the desktop alone for so many seconds.
+    pub idle_seconds: u64,
+    /// Where screenshots go.
+    pub screenshots: Option<PathBuf>,
+}
 
 /// When the person saw what, in milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,10 +30,12 @@ pub struct Seen {
     pub first_frame: Option<u64>,
     /// The first decoded frame that shows the sign-in page.
     pub ready: Option<u64>,
+    /// Frames that came while the desktop was left alone.
+    pub idle_frames: Option<u64>,
 }
 
-/// Has the person sign in.
-pub fn play(options: &Options, session: &Started) -> Result<Seen> {
+/// Has the person sign in; `on_event` hears each event's name when it happens.
+pub fn play(plan: &Plan, session: &Started, mut on_event: impl FnMut(&str)) -> Result<Seen> {
     let mut command = Command::new("node");
     command
         .arg(shell::root().join("demo/person/person.mjs"))
@@ -27,10 +43,16 @@ pub fn play(options: &Options, session: &Started) -> Result<Seen> {
         .args(["--email", provider::USER, "--password", provider::PASSWORD])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    if options.wrong_password_first {
+    if plan.wrong_password_first {
         command.arg("--wrong-password-first");
     }
-    if let Some(folder) = &options.screenshots {
+    if plan.close_tab_once {
+        command.arg("--close-tab-once");
+    }
+    if plan.idle_seconds > 0 {
+        command.arg("--idle-seconds").arg(plan.idle_seconds.to_string());
+    }
+    if let Some(folder) = &plan.screenshots {
         command.arg("--screenshots").arg(folder);
     }
     let mut child = command.spawn().context("starting the person failed")?;
@@ -42,11 +64,14 @@ pub fn play(options: &Options, session: &Started) -> Result<Seen> {
         eprintln!("  person: {line}");
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         let at = event["at_ms"].as_u64();
-        match event["event"].as_str() {
-            Some("first_frame") => seen.first_frame = seen.first_frame.or(at),
-            Some("ready") => seen.ready = seen.ready.or(at),
+        let name = event["event"].as_str().unwrap_or_default();
+        match name {
+            "first_frame" => seen.first_frame = seen.first_frame.or(at),
+            "ready" => seen.ready = seen.ready.or(at),
+            "idle_ends" => seen.idle_frames = event["frames"].as_u64(),
             _ => {}
         }
+        on_event(name);
         last = line;
     }
     let status = child.wait()?;

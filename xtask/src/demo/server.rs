@@ -16,7 +16,8 @@ pub struct Server {
     url: String,
     key: String,
     agent: ureq::Agent,
-    _programs: Option<tempfile::TempDir>,
+    /// The demo's CLI where the host driver finds it; gone when this is.
+    programs: Option<tempfile::TempDir>,
 }
 
 /// A session that was started.
@@ -73,7 +74,7 @@ impl Server {
             .build()
             .into();
         let mut server =
-            Self { child, url: String::new(), key: String::new(), agent, _programs: programs };
+            Self { child, url: String::new(), key: String::new(), agent, programs };
         let ready = server.wait_for_ready(&ready_file, folder)?;
         server.url = text(&ready, "url")?;
         server.key = text(&ready, "apiKey")?;
@@ -207,6 +208,7 @@ impl Server {
         let pid = self.child.id().to_string();
         shell::output(Command::new("kill").args(["-TERM", &pid]))?;
         self.child.wait().context("waiting for the controller's end failed")?;
+        self.programs.take();
         Ok(())
     }
 }

@@ -1,0 +1,82 @@
+//! What a desktop costs that nobody touches, and what a session writes to disk: read from /proc.
+
+use std::fs;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+/// The session's processes: its runner and its VMM.
+pub struct Processes {
+    runner: String,
+    vmm: String,
+}
+
+/// Processor time of the runner at one moment.
+pub struct Reading {
+    at: Instant,
+    ticks: f64,
+}
+
+/// The clock tick of `/proc/PID/stat`; it is 100 on every Linux that Rust's std runs on.
+const TICKS_A_SECOND: f64 = 100.0;
+
+impl Processes {
+    /// Finds them by the session's mark in their environment.
+    pub fn of_session(id: &str) -> Result<Self> {
+        let mark = format!("ANTEROOM_SESSION={id}");
+        let mut found = Vec::new();
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
+            if read("environ").split(|byte| *byte == 0).any(|part| part == mark.as_bytes()) {
+                let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+                found.push((entry.file_name().to_string_lossy().into_owned(), command));
+            }
+        }
+        let one = |sign: &str| {
+            let process = found.iter().find(|(_, command)| command.contains(sign));
+            process.map(|(pid, _)| pid.clone()).with_context(|| format!("no {sign} is running"))
+        };
+        Ok(Self { runner: one(" session ")?, vmm: one("qemu-system")? })
+    }
+
+    /// The runner's processor time so far.
+    pub fn read(&self) -> Result<Reading> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.runner))?;
+        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        // utime and stime are fields 14 and 15 of all (proc(5)), 12 and 13 after the name.
+        let fields: Vec<f64> =
+            after_name.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
+        Ok(Reading { at: Instant::now(), ticks: fields.iter().sum() })
+    }
+
+    /// Bytes that each has written to disk so far, and the session's logs of them.
+    pub fn written(&self, logs: &Path) -> Result<Value> {
+        let bytes = |pid: &str| -> Result<u64> {
+            let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+            let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+            Ok(line.context("no write_bytes in /proc/PID/io")?.parse()?)
+        };
+        let logged: u64 = fs::read_dir(logs)?
+            .flatten()
+            .filter_map(|entry| entry.metadata().ok())
+            // A file takes whole pages.
+            .map(|file| file.len().div_ceil(4096) * 4096)
+            .sum();
+        let runner = bytes(&self.runner)?;
+        Ok(json!({
+            "vmm": bytes(&self.vmm)?,
+            "runner_besides_logs": runner.saturating_sub(logged),
+            "logs": logged,
+        }))
+    }
+}
+
+impl Reading {
+    /// The share of a core between two readings.
+    pub fn share_until(&self, later: &Self) -> f64 {
+        let seconds = later.at.duration_since(self.at).as_secs_f64();
+        (later.ticks - self.ticks) / TICKS_A_SECOND / seconds
+    }
+}
