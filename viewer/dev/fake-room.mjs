@@ -70,6 +70,8 @@ function drawRoom({ layout, password }) {
     pen.fillRect(640 - box.width / 2, topOf(box), box.width, box.height);
   }
   function field(box, value, focused) {
+    // The page draws its focus as an outline around the field.
+    if (focused) fillBox({ top: box.top - 2, width: box.width + 4, height: box.height + 4 }, rgb(layout.band.colour));
     fillBox(box, focused ? rgb(layout.band.colour) : '#76849a');
     pen.fillStyle = '#fff';
     pen.fillRect(640 - box.width / 2 + 2, topOf(box) + 2, box.width - 4, box.height - 4);

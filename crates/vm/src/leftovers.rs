@@ -13,10 +13,26 @@ use crate::SESSION_ENV;
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
+/// How long what a killed process had open may take to be gone: the kernel closes it after the
+/// process itself is no longer seen.
+const CLOSED: Duration = Duration::from_secs(2);
+
 /// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id; `kept` is
-/// what is meant to outlive it, its logs.
+/// what is meant to outlive it, its logs. Looks again for a moment while there is anything.
 #[must_use]
 pub fn leftovers(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
+    let started = Instant::now();
+    loop {
+        let found = look(session, folders, kept);
+        if found.is_empty() || started.elapsed() > CLOSED {
+            return found;
+        }
+        // Nothing tells when a socket of another process is closed.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn look(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let id = session.to_string();
     let mut found: Vec<Leftover> = processes(session)
         .into_iter()
@@ -55,10 +71,13 @@ pub fn reap(session: SessionId) {
     }
 }
 
-/// Process id and command of every process of the session, this one apart. Zombies have neither
-/// command nor environment left and are their parent's to collect.
+/// Process id and command of every process of the session, this one apart: those that carry its mark
+/// in their environment, and, since Chromium writes over its own, those that were pointed into the
+/// session's folder. Zombies have neither command nor environment left and are their parent's to
+/// collect.
 fn processes(session: SessionId) -> Vec<(i32, String)> {
     let marker = format!("{SESSION_ENV}={session}");
+    let folder = format!("/anteroom-{session}/");
     let own = std::process::id().to_string();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -69,17 +88,10 @@ fn processes(session: SessionId) -> Vec<(i32, String)> {
             let environment = fs::read(entry.path().join("environ")).ok()?;
             let carries =
                 environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes());
-            carries.then(|| {
-                let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-                (
-                    pid,
-                    String::from_utf8_lossy(&command)
-                        .replace('\0', " ")
-                        .chars()
-                        .take(200)
-                        .collect(),
-                )
-            })
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            let is_of_session = carries || command.contains(&folder);
+            is_of_session.then(|| (pid, command.chars().take(200).collect()))
         })
         .collect()
 }

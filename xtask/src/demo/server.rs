@@ -73,8 +73,7 @@ impl Server {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .into();
-        let mut server =
-            Self { child, url: String::new(), key: String::new(), agent, programs };
+        let mut server = Self { child, url: String::new(), key: String::new(), agent, programs };
         let ready = server.wait_for_ready(&ready_file, folder)?;
         server.url = text(&ready, "url")?;
         server.key = text(&ready, "apiKey")?;

@@ -16,6 +16,7 @@ use anteroom_guest_link::{
 use anteroom_guest_protocol::{Configure, GuestMessage, HostMessage, StreamKind};
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::display::{Pixels, serve_frames};
@@ -67,6 +68,7 @@ where
     let ended = tokio::select! {
         served = serve(&shared, from_host) => served,
         _ = link_ended => Ok(()),
+        () = terminated(room.kind) => Ok(()),
     };
     if let Err(error) = &ended {
         reporter.tell(GuestMessage::Fatal { cause: format!("{error:#}") }).await;
@@ -79,6 +81,16 @@ where
         services::end_all(&reaper).await;
     }
     ended
+}
+
+/// The host driver's word that the room ends. Nobody sends PID 1 of a guest signals.
+async fn terminated(kind: RoomKind) {
+    match (kind, signal(SignalKind::terminate())) {
+        (RoomKind::Host, Ok(mut terminate)) => {
+            terminate.recv().await;
+        }
+        _ => std::future::pending().await,
+    }
 }
 
 /// The first stream the host opens.

@@ -15,12 +15,12 @@ fn fake_guest(bytes: &str) -> String {
     )
 }
 
-fn kill(pid: i32) {
+pub fn kill(pid: i32) {
     assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
 }
 
 /// The session's runner and its room's process, once both run.
-fn runner_and_room(server: &Server, id: &str) -> (i32, i32) {
+pub fn runner_and_room(server: &Server, id: &str) -> (i32, i32) {
     server.session_when(id, "the room runs", |s| {
         s["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "vm_started")
     });

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::ends::{kill, runner_and_room};
 use crate::support::Server;
 
 fn reason(server: &Server, body: &Value) -> (String, String) {
@@ -34,6 +35,22 @@ fn a_cli_that_never_gives_an_address_is_told() {
         message.contains("no sign-in address within 3 s; its last line: thinking"),
         "{message}"
     );
+}
+
+#[test]
+fn a_desktop_goes_with_its_runner_and_with_its_agent() {
+    let server = Server::with_patient_cli("exec sleep 1000");
+    for (whom, code) in [("runner", "runner_died"), ("agent", "vm_exited")] {
+        let id = server.start_session()["sessionId"].as_str().unwrap().to_owned();
+        server.session_when(&id, "the browser runs", |session| {
+            let timeline = session["timeline"].as_array().unwrap();
+            timeline.iter().any(|entry| entry["message"] == "browser is ready")
+        });
+        let (runner, agent) = runner_and_room(&server, &id);
+        kill(if whom == "runner" { runner } else { agent });
+        let ended = server.demolished(&id);
+        assert_eq!(ended["reason"]["code"], code, "{ended}");
+    }
 }
 
 #[test]

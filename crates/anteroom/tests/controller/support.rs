@@ -44,8 +44,17 @@ impl Server {
     }
 
     /// Starts one whose rooms are the real agent on this host, with the demo provider running
-    /// `command` (a shell line) as its CLI.
+    /// `command` (a shell line) as its CLI, which has 3 s to give an address.
     pub fn with_cli(command: &str) -> Self {
+        Self::with_cli_for(command, 3)
+    }
+
+    /// The same, and the CLI has all the time.
+    pub fn with_patient_cli(command: &str) -> Self {
+        Self::with_cli_for(command, 600)
+    }
+
+    fn with_cli_for(command: &str, url_timeout_seconds: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let providers = folder.path().join("providers");
         std::fs::create_dir(&providers).unwrap();
@@ -55,9 +64,10 @@ impl Server {
         ))
         .unwrap();
         let command = serde_json::json!(["sh", "-c", command]).to_string();
-        let demo = demo
-            .replace(r#"["demo-login", "login"]"#, &command)
-            .replace("url_timeout_seconds = 120", "url_timeout_seconds = 3");
+        let demo = demo.replace(r#"["demo-login", "login"]"#, &command).replace(
+            "url_timeout_seconds = 120",
+            &format!("url_timeout_seconds = {url_timeout_seconds}"),
+        );
         std::fs::write(providers.join("demo.toml"), demo).unwrap();
         Self::start_in(folder, None)
     }
@@ -212,19 +222,19 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Processes that carry a session's id in their environment.
+/// Processes that carry a session's id in their environment, or were pointed into its folder.
 pub fn processes_of(id: &str) -> Vec<i32> {
     let marker = format!("ANTEROOM_SESSION={id}");
+    let folder = format!("/anteroom-{id}/");
     std::fs::read_dir("/proc")
         .unwrap()
         .flatten()
         .filter_map(|entry| {
             let pid = entry.file_name().to_string_lossy().parse().ok()?;
             let environment = std::fs::read(entry.path().join("environ")).ok()?;
-            environment
-                .split(|b| *b == 0)
-                .any(|variable| variable == marker.as_bytes())
-                .then_some(pid)
+            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let carries = environment.split(|b| *b == 0).any(|part| part == marker.as_bytes());
+            (carries || String::from_utf8_lossy(&command).contains(&folder)).then_some(pid)
         })
         .collect()
 }
