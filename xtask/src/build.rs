@@ -26,15 +26,7 @@ fn agent() -> Result<()> {
     shell::run(
         cargo()
             .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--profile",
-                "guest",
-                "--package",
-                "anteroom-agent",
-            ])
+            .args(["build", "--locked", "--profile", "guest", "--package", "anteroom-agent"])
             .args(["--target", GUEST_TARGET, "--target-dir", "target/guest"]),
     )
 }
@@ -54,7 +46,7 @@ fn viewer() -> Result<()> {
 
 fn host() -> Result<PathBuf> {
     eprintln!("Building the host binary …");
-    shell::run(cargo().args(["build", "--quiet", "--locked", "--package", "anteroom"]))?;
+    shell::run(cargo().args(["build", "--locked", "--package", "anteroom"]))?;
     Ok(shell::root().join("target/debug/anteroom"))
 }
 

@@ -34,7 +34,6 @@ pub fn run(options: &Options) -> Result<()> {
     shell::run(build::cargo().args(["fmt", "--all", "--check"]))?;
     shell::run(build::cargo().args([
         "clippy",
-        "--quiet",
         "--locked",
         "--workspace",
         "--all-targets",
@@ -53,7 +52,7 @@ fn nextest() -> Result<Command> {
         .is_ok_and(|o| o.status.success());
     if !there {
         eprintln!("Installing cargo-nextest (once, some minutes) …");
-        shell::run(build::cargo().args(["install", "--quiet", "--locked", "cargo-nextest"]))?;
+        shell::run(build::cargo().args(["install", "--locked", "cargo-nextest"]))?;
     }
     let mut command = build::cargo();
     command.args(["nextest", "run", "--locked", "--workspace"]);

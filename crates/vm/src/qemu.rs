@@ -107,11 +107,12 @@ pub struct Qemu;
 impl Driver for Qemu {
     type Spec = VmSpec;
 
-    fn boot(&self, session: SessionId, spec: VmSpec) -> Result<RunningVm, BootError> {
+    fn boot(&self, session: SessionId, mut spec: VmSpec) -> Result<RunningVm, BootError> {
         let open = |path: &Path| {
             File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
         };
         let (kernel, root_image) = (open(&spec.kernel)?, open(&spec.root_image)?);
+        keep_clear_of_firmware(&mut spec.initramfs);
         let initramfs = in_memory(&spec.initramfs)
             .map_err(BootError::system("keeping the initramfs in memory"))?;
         let (link, guest_link) =
@@ -248,6 +249,16 @@ fn host_khz() -> Option<u64> {
     Some(whole.parse::<u64>().ok()? * 1000 + thousandths.parse::<u64>().ok()?)
 }
 
+/// QEMU puts the initramfs at the first page that lets it end below the top of memory, where newer
+/// SeaBIOS (Debian 13) keeps the ACPI tables: what is longer than a few hundred bytes in its last
+/// page overwrites them, and the guest hangs without a word. Zeros after an archive mean nothing to
+/// the kernel; with one byte in the last page the rest of it is the tables'.
+fn keep_clear_of_firmware(initramfs: &mut Vec<u8>) {
+    const PAGE: usize = 4096;
+    let pages = initramfs.len().next_multiple_of(PAGE);
+    initramfs.resize(pages + 1, 0);
+}
+
 /// A file that exists only as a descriptor.
 fn in_memory(content: &[u8]) -> std::io::Result<OwnedFd> {
     let mut file = File::from(memfd_create(c"anteroom-initramfs", MFdFlags::MFD_CLOEXEC)?);
@@ -279,6 +290,16 @@ mod tests {
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
         assert!(!line.contains("net") || line.matches("net").count() == 0, "{line}");
         assert!(line.contains("spawn=deny"));
+    }
+
+    #[test]
+    fn the_initramfs_leaves_the_last_page_to_the_firmware() {
+        for length in [0, 1, 2, 4095, 4096, 4097, 10_000] {
+            let mut padded = vec![7; length];
+            keep_clear_of_firmware(&mut padded);
+            assert_eq!(padded.len() % 4096, 1);
+            assert!(padded.len() >= length && padded[length..].iter().all(|byte| *byte == 0));
+        }
     }
 
     #[test]

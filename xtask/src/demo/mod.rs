@@ -247,7 +247,9 @@ pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<GoldenImage> 
             .output()
             .context("starting `anteroom image build` failed")?;
     if !output.status.success() {
-        bail!("the golden image was not built: {}", String::from_utf8_lossy(&output.stderr).trim());
+        // With progress shown, its complaint is on the terminal already.
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("the golden image was not built\n{}", said.trim());
     }
     let built: Value =
         serde_json::from_slice(&output.stdout).context("reading what was built failed")?;

@@ -1,5 +1,6 @@
 //! The local OpenID provider: npm's `oidc-provider` with a certificate of this run's own authority.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -44,6 +45,9 @@ impl OpenIdProvider {
     pub fn start(folder: &Path) -> Result<Self> {
         let authority_pem =
             make_certificates(folder).context("making the provider's certificates failed")?;
+        // It warns of what does not matter here: a store in memory, a Node that is not the newest.
+        let log = folder.join("provider.log");
+        let complaints = File::create(&log).context("making the provider's log failed")?;
         let mut child = Command::new("node")
             .arg(shell::root().join("demo/oidc-provider/server.mjs"))
             .args(["--host", "127.0.0.1", "--port", "0", "--issuer", &format!("https://{HOST}")])
@@ -54,6 +58,7 @@ impl OpenIdProvider {
             .args(["--user", USER, "--password", PASSWORD])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            .stderr(complaints)
             .spawn()
             .context("starting the OpenID provider failed")?;
         let stdin = child.stdin.take();
@@ -70,7 +75,10 @@ impl OpenIdProvider {
         });
         let mut provider = Self { child, stdin, lines, port: 0, authority_pem };
         let first = provider.lines.recv_timeout(Duration::from_secs(30));
-        let first = first.context("the OpenID provider did not start within 30 s")?;
+        let first = first.with_context(|| {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            format!("the OpenID provider did not start within 30 s; it said: {}", said.trim())
+        })?;
         match first["port"].as_u64().and_then(|port| u16::try_from(port).ok()) {
             Some(port) => provider.port = port,
             None => bail!("the OpenID provider said {first} instead of its port"),

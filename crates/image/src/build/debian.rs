@@ -166,8 +166,10 @@ impl Tree {
                 command
                     .args(["--map-root-user", "--map-auto", "--mount", "sh", "-ec"])
                     .arg(
-                        "mkdir \"$1.d\"; tar -x --numeric-owner -f \"$1\" -C \"$1.d\"; \
-                         mkfs.erofs -zlz4 --preserve-mtime \"$2\" \"$1.d\"; rm -rf \"$1.d\"",
+                        // What it unpacks belongs to ids that nobody outside can remove.
+                        "trap 'rm -rf \"$1.d\"' EXIT; trap 'exit 143' TERM; mkdir \"$1.d\"; \
+                         tar -x --numeric-owner -f \"$1\" -C \"$1.d\"; \
+                         mkfs.erofs -zlz4 --preserve-mtime \"$2\" \"$1.d\"",
                     )
                     .arg("sh")
                     .arg(archive)

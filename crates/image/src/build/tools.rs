@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -15,13 +15,26 @@ use super::{BuildError, Job, system};
 const NEEDED: [(&str, &str); 3] =
     [("mmdebstrap", "mmdebstrap"), ("mkfs.erofs", "erofs-utils"), ("dpkg-deb", "dpkg")];
 
+/// What a build without root needs beside them: a range of user ids to unpack into.
+const NEEDED_WITHOUT_ROOT: [(&str, &str); 2] = [("newuidmap", "uidmap"), ("unshare", "util-linux")];
+
+/// How long a program that was told to end may take to clean up.
+const CLEANING_UP: Duration = Duration::from_secs(20);
+
 /// Packages whose programs are not installed.
 #[must_use]
 pub fn missing_tools() -> Vec<&'static str> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found =
         |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    NEEDED.iter().filter(|(program, _)| !found(program)).map(|(_, package)| *package).collect()
+    let without_root: &[_] =
+        if nix::unistd::geteuid().is_root() { &[] } else { &NEEDED_WITHOUT_ROOT };
+    NEEDED
+        .iter()
+        .chain(without_root)
+        .filter(|(program, _)| !found(program))
+        .map(|(_, package)| *package)
+        .collect()
 }
 
 impl Job<'_> {
@@ -65,7 +78,10 @@ impl Job<'_> {
             if self.cancel.load(Ordering::SeqCst) {
                 // SIGTERM first: mmdebstrap removes its mounts and folders on it.
                 let _ = killpg(group, Signal::SIGTERM);
-                std::thread::sleep(Duration::from_millis(1500));
+                let told = Instant::now();
+                while matches!(child.try_wait(), Ok(None)) && told.elapsed() < CLEANING_UP {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
                 let _ = killpg(group, Signal::SIGKILL);
                 let _ = child.wait();
                 return Err(BuildError::Interrupted);
