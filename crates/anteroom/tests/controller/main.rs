@@ -4,4 +4,5 @@
 mod api;
 mod ends;
 mod logins;
+mod machines;
 mod support;

@@ -14,13 +14,22 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     folder: tempfile::TempDir,
-    /// A fake guest, or none for the agent that the binary carries.
-    agent: Option<PathBuf>,
+    rooms: Rooms,
     /// `http://127.0.0.1:port`.
     pub url: String,
     /// An API key.
     pub key: String,
     http: ureq::Agent,
+}
+
+/// What the rooms of a controller are.
+enum Rooms {
+    /// This program on this host.
+    FakeGuest(PathBuf),
+    /// The agent that the binary carries, on this host.
+    Host,
+    /// Virtual machines of the demo's golden image.
+    Qemu,
 }
 
 /// Status and body.
@@ -40,7 +49,7 @@ impl Server {
         let agent = folder.path().join("fake-guest");
         std::fs::write(&agent, agent_script).unwrap();
         std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self::start_in(folder, Some(agent))
+        Self::start_in(folder, Rooms::FakeGuest(agent))
     }
 
     /// Starts one whose rooms are the real agent on this host, with the demo provider running
@@ -69,18 +78,24 @@ impl Server {
             &format!("url_timeout_seconds = {url_timeout_seconds}"),
         );
         std::fs::write(providers.join("demo.toml"), demo).unwrap();
-        Self::start_in(folder, None)
+        Self::start_in(folder, Rooms::Host)
     }
 
-    fn start_in(folder: tempfile::TempDir, agent: Option<PathBuf>) -> Self {
+    /// Starts one whose rooms are virtual machines. The golden image must be there: `cargo xtask test`
+    /// builds it.
+    pub fn with_machines() -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), Rooms::Qemu)
+    }
+
+    fn start_in(folder: tempfile::TempDir, rooms: Rooms) -> Self {
         let http = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build()
             .into();
-        let child = start(folder.path(), agent.as_deref());
+        let child = start(folder.path(), &rooms);
         let mut server =
-            Self { child, folder, agent, url: String::new(), key: String::new(), http };
+            Self { child, folder, rooms, url: String::new(), key: String::new(), http };
         server.wait_until_ready();
         server
     }
@@ -90,7 +105,7 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
         std::fs::remove_file(self.folder.path().join("ready.json")).unwrap();
-        self.child = start(self.folder.path(), self.agent.as_deref());
+        self.child = start(self.folder.path(), &self.rooms);
         self.wait_until_ready();
     }
 
@@ -174,24 +189,25 @@ impl Drop for Server {
     }
 }
 
-fn start(folder: &Path, agent: Option<&Path>) -> Child {
+fn start(folder: &Path, rooms: &Rooms) -> Child {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(folder.join("serve.log"))
         .unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
-    if let Some(agent) = agent {
-        command.arg("serve").arg("--agent").arg(agent);
-    } else {
-        command.arg("serve");
-    }
+    command.arg("serve");
+    match rooms {
+        Rooms::FakeGuest(agent) => command.args(["--driver", "host", "--agent"]).arg(agent),
+        Rooms::Host => command.args(["--driver", "host"]),
+        Rooms::Qemu => command.args(["--driver", "qemu"]),
+    };
     let providers = folder.join("providers");
     if providers.exists() {
         command.arg("--providers").arg(providers);
     }
     command
-        .args(["--listen", "127.0.0.1:0", "--driver", "host", "--min-ttl-seconds", "1"])
+        .args(["--listen", "127.0.0.1:0", "--min-ttl-seconds", "1"])
         .arg("--state-dir")
         .arg(folder.join("state"))
         .arg("--ready-file")

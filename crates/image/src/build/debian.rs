@@ -166,9 +166,10 @@ impl Tree {
                 command
                     .args(["--map-root-user", "--map-auto", "--mount", "sh", "-ec"])
                     .arg(
-                        // What it unpacks belongs to ids that nobody outside can remove.
+                        // What it unpacks belongs to ids that nobody outside can remove. Devices
+                        // cannot be made there; the guest mounts its own.
                         "trap 'rm -rf \"$1.d\"' EXIT; trap 'exit 143' TERM; mkdir \"$1.d\"; \
-                         tar -x --numeric-owner -f \"$1\" -C \"$1.d\"; \
+                         tar -x --numeric-owner --exclude='./dev/*' -f \"$1\" -C \"$1.d\"; \
                          mkfs.erofs -zlz4 --preserve-mtime \"$2\" \"$1.d\"",
                     )
                     .arg("sh")
