@@ -13,9 +13,14 @@ pub fn take_over() -> Result<()> {
         .context("taking over Ctrl-C failed")
 }
 
+/// Whether Ctrl-C was pressed.
+pub fn happened() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
 /// Fails once Ctrl-C was pressed.
 pub fn check() -> Result<()> {
-    if INTERRUPTED.load(Ordering::SeqCst) {
+    if happened() {
         bail!("interrupted");
     }
     Ok(())

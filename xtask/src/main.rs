@@ -14,6 +14,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// What a shell expects of a program that ended by Ctrl-C: 128 and the signal's number.
+const INTERRUPTED: u8 = 130;
+
 /// Anteroom's development commands.
 #[derive(Parser)]
 #[command(name = "cargo xtask", disable_help_subcommand = true)]
@@ -44,6 +47,11 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        // What failed then failed because its other side got Ctrl-C too.
+        Err(_) if interrupt::happened() => {
+            eprintln!("\ninterrupted");
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             eprintln!("\nerror: {error:#}");
             ExitCode::FAILURE

@@ -160,9 +160,14 @@ pub fn build(
         .tempdir_in(&parent)
         .map_err(system(format!("creating a folder in {}", parent.display())))?;
     let log = parent.join(format!("{digest}.build.log"));
+    let _ = fs::remove_file(&log);
     let job =
         Job { recipe, digest: &digest, folder: temporary.path(), log: &log, progress, cancel };
-    let manifest = job.run()?;
+    let manifest = job.run().inspect_err(|error| {
+        if matches!(error, BuildError::Interrupted) {
+            let _ = fs::remove_file(&log);
+        }
+    })?;
     publish(temporary.path(), &dir)
         .map_err(system(format!("moving the image to {}", dir.display())))?;
     Ok(Built { dir, manifest, cached: false })
