@@ -1,0 +1,18 @@
+//! What a guest sends as pixels: each rectangle that is taken lies within its screen.
+#![no_main]
+
+use anteroom_guest_protocol::frames::{FRAME_HEADER_LEN, FrameHeader, RECT_LEN, Rect};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((head, rest)) = bytes.split_first_chunk::<FRAME_HEADER_LEN>() else { return };
+    let Ok(header) = FrameHeader::decode(head) else { return };
+    // The last two bytes are reserved.
+    assert_eq!(header.encode()[..18], head[..18]);
+    for bytes in rest.as_chunks::<RECT_LEN>().0 {
+        let Ok(rect) = Rect::decode(bytes, &header) else { continue };
+        assert_eq!(&rect.encode(), bytes);
+        assert!(rect.area() > 0);
+        assert!(rect.area() <= usize::from(header.width) * usize::from(header.height));
+    }
+});

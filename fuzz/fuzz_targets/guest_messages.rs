@@ -1,0 +1,30 @@
+//! Messages of guest, host and viewer: what is taken, is written and taken again alike.
+#![no_main]
+
+use anteroom_guest_protocol::input::InputEvent;
+use anteroom_guest_protocol::message::{announced_length, decode, encode};
+use anteroom_guest_protocol::{GuestMessage, HostMessage, PREAMBLE_LEN, Preamble};
+use libfuzzer_sys::fuzz_target;
+
+const LIMIT: usize = 1024 * 1024;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(prefix) = bytes.first_chunk::<4>()
+        && let Ok(length) = announced_length(*prefix, LIMIT)
+    {
+        assert!(length <= LIMIT);
+    }
+    if let Some(bytes) = bytes.first_chunk::<PREAMBLE_LEN>()
+        && let Ok(preamble) = Preamble::decode(bytes)
+    {
+        assert_eq!(&preamble.encode(), bytes);
+    }
+    if let Ok(message) = decode::<GuestMessage>(bytes) {
+        let again = encode(&message, LIMIT).expect("what was taken can be written");
+        assert!(decode::<GuestMessage>(&again[4..]).is_ok());
+    }
+    let _ = decode::<HostMessage>(bytes);
+    if let Ok(event) = decode::<InputEvent>(bytes) {
+        let _ = event.checked();
+    }
+});
