@@ -2,6 +2,7 @@
 
 mod client;
 mod doctor;
+mod http_server;
 mod image;
 mod serve;
 mod sessions;

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::http_server;
 use crate::controller::{Controller, DriverChoice, Settings, default_dir, load_providers};
 use crate::embedded;
 
@@ -125,20 +126,14 @@ async fn serve(options: Options) -> Result<()> {
         write_client_file_as(&controller, "ready-file", &path, &format!("http://{bound}")).await?;
     }
     tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address()?);
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = tokio::spawn(async move {
-        axum::serve(listener, app)
-            .with_graceful_shutdown(async { stopped.await.unwrap_or_default() })
-            .await
-    });
+    let serving = tokio::spawn(http_server::serve(listener, app));
     asked_to_stop().await?;
     tracing::info!("ending all sessions; again to leave at once");
     tokio::select! {
         () = controller.end_all() => {}
         again = asked_to_stop() => again?,
     }
-    let _ = stop.send(());
-    // Event streams would keep the server for ever; what matters is done.
+    // Event streams would go on for ever; what matters is done.
     serving.abort();
     Ok(())
 }

@@ -214,12 +214,20 @@ impl Runner {
         let (sender, result) = oneshot::channel();
         waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, sender);
         self.tell(command(request)).await;
-        let answer = tokio::time::timeout(ANSWER, result).await;
+        // One that ends answers nothing any more.
+        let mut exited = self.exited.clone();
+        let answer = tokio::time::timeout(ANSWER, async {
+            tokio::select! {
+                answer = result => answer.ok(),
+                _ = exited.wait_for(Option::is_some) => None,
+            }
+        })
+        .await;
         waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
         match answer {
-            Ok(Ok(Ok(value))) => Ok(value),
-            Ok(Ok(Err(cause))) => bail!("{cause}"),
-            Ok(Err(_)) => bail!("the session's runner is gone"),
+            Ok(Some(Ok(value))) => Ok(value),
+            Ok(Some(Err(cause))) => bail!("{cause}"),
+            Ok(None) => bail!("the session is ending; its runner is gone"),
             Err(_) => bail!(
                 "the session's runner did not answer within {} s; it may still be booting",
                 ANSWER.as_secs()
