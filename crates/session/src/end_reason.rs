@@ -241,7 +241,7 @@ impl fmt::Display for EndReason {
                 write!(f, "the file {path} could not be put into the virtual machine: {cause}")
             }
             Self::ServiceFailed { service, cause, last_lines } => {
-                write!(f, "{service} in the virtual machine failed: {cause}")?;
+                write!(f, "the room's {service} failed: {cause}")?;
                 last_line(f, "its last line", last_lines)
             }
             Self::CliExited { exit, last_lines } => {

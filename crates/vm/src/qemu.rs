@@ -20,6 +20,9 @@ use crate::{BootError, Driver, SESSION_ENV};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
+/// Debian's package with it.
+const PACKAGE: &str = "qemu-system-x86";
+
 /// Memory for translated code under emulation, in MiB. A browser's hot code fits; more only makes
 /// the process grow.
 const TRANSLATION_BUFFER_MIB: u32 = 512;
@@ -104,6 +107,20 @@ impl From<VmAccelerator> for Accelerator {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Qemu;
 
+impl Qemu {
+    /// Whether QEMU is where [`Driver::boot`] will look for it.
+    ///
+    /// # Errors
+    /// [`BootError::ProgramMissing`] when it is not.
+    pub fn installed() -> Result<(), BootError> {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file()) {
+            return Ok(());
+        }
+        Err(BootError::ProgramMissing { program: PROGRAM, package: PACKAGE })
+    }
+}
+
 impl Driver for Qemu {
     type Spec = VmSpec;
 
@@ -158,7 +175,7 @@ impl Driver for Qemu {
             Err(BootError::System { source, .. })
                 if source.kind() == std::io::ErrorKind::NotFound =>
             {
-                Err(BootError::ProgramMissing { program: PROGRAM, package: "qemu-system-x86" })
+                Err(BootError::ProgramMissing { program: PROGRAM, package: PACKAGE })
             }
             Err(other) => Err(other),
         }

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -21,7 +23,8 @@ pub enum Auth {
 pub struct Start {
     /// Which tool: the id of a provider file.
     provider: String,
-    /// Waits for the end, showing what happens.
+    /// Waits for the end, showing what happens; Ctrl-C ends the session. With --json, the first line is
+    /// the session as it was started, with the person's link, the last one as it ended.
     #[arg(long)]
     wait: bool,
     /// The age key to seal to (`age1…`).
@@ -100,26 +103,36 @@ pub fn auth(command: &Auth) -> Result<()> {
             )
         });
     }
-    if !options.connection.json {
-        anstream::println!("Open {}", text(&started, "viewerUrl"));
-    }
+    show(options.connection.json, &started, |started| {
+        format!("Open {}\n", text(started, "viewerUrl"))
+    })?;
     let ended = follow(&client, text(&started, "sessionId"), options.connection.json)?;
-    if ended["reason"]["code"] != "completed" {
-        bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
-    }
-    if let Some(path) = &options.output {
+    let completed = ended["reason"]["code"] == "completed";
+    if completed && let Some(path) = &options.output {
         let sealed = client
             .get(&format!("/api/auth/session/{}/credentials", text(&started, "sessionId")))?;
         std::fs::write(path, sealed)
             .with_context(|| format!("writing {} failed", path.display()))?;
     }
-    show(options.connection.json, &ended, |_| String::new())
+    show(options.connection.json, &ended, |_| String::new())?;
+    if !completed {
+        bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
+    }
+    Ok(())
 }
 
-/// Prints each new timeline entry until the session's VM is gone.
+/// Prints each new timeline entry until the session's VM is gone. Ctrl-C cancels the session once;
+/// its end is still waited for.
 fn follow(client: &Client, id: &str, quiet: bool) -> Result<Value> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let on_interrupt = interrupted.clone();
+    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
+        .context("taking over Ctrl-C failed")?;
     let mut shown = 0;
     loop {
+        if interrupted.swap(false, Ordering::SeqCst) {
+            client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
+        }
         let session = client.get_json(&format!("/api/auth/session/{id}"))?;
         let created = session["createdAt"].as_u64().unwrap_or_default();
         let timeline = session["timeline"].as_array().cloned().unwrap_or_default();

@@ -27,7 +27,7 @@ use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
 use anteroom_session::{Actor, Event, Session, SessionId, State, Terms};
 use anteroom_vault::Vault;
-use anteroom_vm::VmAccelerator;
+use anteroom_vm::{Qemu, VmAccelerator};
 use anyhow::{Context, Result};
 use axum::http::StatusCode;
 use base64::Engine;
@@ -481,13 +481,16 @@ impl Backend for Controller {
         if let Err(error) = self.store.check().await {
             reasons.push(format!("{error:#}"));
         }
-        if let DriverChoice::Qemu(_) = self.settings.driver
-            && anteroom_image::list(&self.settings.images_dir).is_empty()
-        {
-            let dir = self.settings.images_dir.display();
-            reasons.push(format!(
-                "there is no golden image in {dir}; build one with `anteroom image build`"
-            ));
+        if let DriverChoice::Qemu(_) = self.settings.driver {
+            if let Err(error) = Qemu::installed() {
+                reasons.push(error.to_string());
+            }
+            if anteroom_image::list(&self.settings.images_dir).is_empty() {
+                let dir = self.settings.images_dir.display();
+                reasons.push(format!(
+                    "there is no golden image in {dir}; build one with `anteroom image build`"
+                ));
+            }
         }
         Health { live: true, ready: reasons.is_empty(), reasons }
     }
