@@ -39,15 +39,16 @@ impl Connection {
             })?;
             Ok(serde_json::from_str(&text)?)
         };
-        let (url, key) = match (&self.url, &self.api_key) {
-            (Some(url), Some(key)) => (url.clone(), key.clone()),
-            (url, key) => {
+        // An empty variable is as good as none.
+        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let (url, key) = match (given(&self.url), given(&self.api_key)) {
+            (Some(url), Some(key)) => (url, key),
+            // This machine's key is for this machine's controller only.
+            (Some(url), None) => bail!("an API key is needed for {url}: name it with --api-key"),
+            (None, key) => {
                 let local = local()?;
                 let field = |name: &str| local[name].as_str().unwrap_or_default().to_owned();
-                (
-                    url.clone().unwrap_or_else(|| field("url")),
-                    key.clone().unwrap_or_else(|| field("apiKey")),
-                )
+                (field("url"), key.unwrap_or_else(|| field("apiKey")))
             }
         };
         let agent = ureq::Agent::config_builder()
