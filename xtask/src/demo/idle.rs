@@ -1,7 +1,7 @@
 //! What a desktop costs that nobody touches, and what a session writes to disk: read from /proc.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -51,7 +51,9 @@ impl Processes {
         Ok(Reading { at: Instant::now(), ticks: fields.iter().sum() })
     }
 
-    /// Bytes that each has written to disk so far, and the session's logs of them.
+    /// Bytes that each has written to disk so far, the size of the session's logs, and the files
+    /// besides them that one has open for writing. A page of a log counts anew for the runner when
+    /// it is written to after the kernel brought it to the disk, so its bytes may exceed the logs'.
     pub fn written(&self, logs: &Path) -> Result<Value> {
         let bytes = |pid: &str| -> Result<u64> {
             let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
@@ -64,13 +66,36 @@ impl Processes {
             // A file takes whole pages.
             .map(|file| file.len().div_ceil(4096) * 4096)
             .sum();
-        let runner = bytes(&self.runner)?;
+        let mut files = files_open_for_writing(&self.runner)?;
+        files.extend(files_open_for_writing(&self.vmm)?);
+        files.retain(|file| !file.starts_with(logs));
         Ok(json!({
             "vmm": bytes(&self.vmm)?,
-            "runner_besides_logs": runner.saturating_sub(logged),
+            "runner": bytes(&self.runner)?,
             "logs": logged,
+            "files_besides_logs": files,
         }))
     }
+}
+
+/// Files on a disk that a process may write to now; those in memory (memfd) are none.
+fn files_open_for_writing(pid: &str) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let (Ok(target), Ok(file)) = (fs::read_link(entry.path()), fs::metadata(entry.path()))
+        else {
+            continue;
+        };
+        let number = entry.file_name();
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", number.to_string_lossy()))?;
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default();
+        // O_WRONLY is 1, O_RDWR 2 (open(2)); proc(5) writes them in octal.
+        let for_writing = u32::from_str_radix(flags.trim(), 8).is_ok_and(|flags| flags & 3 != 0);
+        if file.is_file() && for_writing && !target.to_string_lossy().starts_with("/memfd:") {
+            files.push(target);
+        }
+    }
+    Ok(files)
 }
 
 impl Reading {
