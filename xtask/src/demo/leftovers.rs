@@ -24,9 +24,11 @@ impl Before {
 /// stay and are not counted.
 pub fn of_session(id: &str, demo_folder: &Path, before: &Before) -> Result<Vec<String>> {
     let mut found = Vec::new();
+    // Names without a session's id cannot be told apart while other sessions run on this machine.
+    let alone = !others_run(id)?;
     let new = desktop_files().into_iter().filter(|path| !before.0.contains(path));
     found.extend(
-        new.filter(|path| !demo_folder.starts_with(path))
+        new.filter(|path| alone && !demo_folder.starts_with(path))
             .map(|path| format!("file: {}", path.display())),
     );
     processes(id, &mut found)?;
@@ -54,6 +56,14 @@ fn desktop_files() -> BTreeSet<PathBuf> {
         })
         .map(|entry| entry.path())
         .collect()
+}
+
+/// Whether a process of another session runs.
+fn others_run(id: &str) -> Result<bool> {
+    Ok(fs::read_dir("/proc")?.flatten().any(|entry| {
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        contains(&environment, "ANTEROOM_SESSION=") && !contains(&environment, id)
+    }))
 }
 
 fn processes(id: &str, found: &mut Vec<String>) -> Result<()> {
