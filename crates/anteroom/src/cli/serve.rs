@@ -103,7 +103,19 @@ pub fn run(options: Options) -> Result<()> {
     runtime.block_on(serve(options))
 }
 
+/// Lets this process open as many files as it may: the usual soft limit is below the number of
+/// connections that are taken, and a controller without descriptors cannot even look for leftovers.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!("raising the limit of open files failed: {error}");
+    }
+}
+
 async fn serve(options: Options) -> Result<()> {
+    raise_file_limit();
     let ready_file = options.ready_file.clone();
     let settings = settings(options)?;
     let _only = lock_state(&settings.state_dir)?;
@@ -278,6 +290,8 @@ fn start_logging(format: &str) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // It would say so on stderr, which is what just failed, and panic.
+        .log_internal_errors(false)
         .with_target(false);
     if format == "json" {
         builder.json().init();

@@ -17,6 +17,7 @@ mod words;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_api::{
@@ -58,6 +59,8 @@ pub struct Controller {
     vault: Vault,
     around: Arc<Surroundings>,
     live: Mutex<HashMap<SessionId, SessionHandle>>,
+    /// No session is started any more.
+    stopping: AtomicBool,
 }
 
 impl Controller {
@@ -81,6 +84,7 @@ impl Controller {
             vault,
             around,
             live: Mutex::default(),
+            stopping: AtomicBool::new(false),
         });
         controller.reconcile().await?;
         Ok(controller)
@@ -108,8 +112,9 @@ impl Controller {
         self.store.has_api_key_named(name).await
     }
 
-    /// Ends every session and waits until all of them are gone.
+    /// Takes no new sessions, ends every one there is and waits until all of them are gone.
     pub async fn end_all(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
         let handles: Vec<SessionHandle> = self.with_live(|live| live.values().cloned().collect());
         for handle in &handles {
             handle.tell(Event::EndRequested(Actor::Operator)).await;
@@ -218,6 +223,10 @@ impl Controller {
             return Err(invalid(format!("ttlSeconds must be {least} to {MAX_TTL_SECONDS}")));
         }
         let files = injected(request.files).map_err(invalid)?;
+        if self.stopping.load(Ordering::SeqCst) {
+            let detail = "this Anteroom is stopping and takes no new sign-ins";
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail));
+        }
         self.check_isolation(&provider)?;
         let id = SessionId::generate();
         let driver = self.driver_config(id, &provider)?;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use str0m::RtcError;
 use str0m::change::SdpOffer;
-use str0m::error::{IceError, SdpError};
+use str0m::error::IceError;
 
 /// The longest offer that is read, in bytes.
 pub const MAX_OFFER: usize = 64 * 1024;
@@ -27,12 +27,11 @@ pub enum OfferError {
         count: usize,
     },
     /// Not SDP.
-    #[error("reading an offer of {bytes} bytes as SDP failed")]
+    #[error("the offer of {bytes} bytes is no SDP")]
+    // str0m's own error names addresses in memory, and this is told to the viewer.
     Unreadable {
         /// Bytes that came.
         bytes: usize,
-        /// What is wrong.
-        source: SdpError,
     },
     /// SDP that cannot be agreed to.
     #[error("answering the offer failed")]
@@ -70,5 +69,5 @@ pub(super) fn parse(sdp: &str) -> Result<SdpOffer, OfferError> {
     if count > MAX_CANDIDATES {
         return Err(OfferError::TooManyCandidates { count });
     }
-    SdpOffer::from_sdp_string(sdp).map_err(|source| OfferError::Unreadable { bytes, source })
+    SdpOffer::from_sdp_string(sdp).map_err(|_| OfferError::Unreadable { bytes })
 }
