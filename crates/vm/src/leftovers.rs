@@ -38,8 +38,14 @@ fn look(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
         .into_iter()
         .map(|(pid, command)| leftover("process", format!("{pid}: {command}")))
         .collect();
+    let mut places = vec![PathBuf::from("/proc")];
+    places.extend_from_slice(folders);
+    found.extend(places.iter().filter_map(|place| unseen(place, fs::read_dir(place).err()?)));
     for (path, kind) in [("/proc/net/unix", "socket"), ("/proc/self/mountinfo", "mount")] {
-        let text = fs::read_to_string(path).unwrap_or_default();
+        let text = fs::read_to_string(path).unwrap_or_else(|error| {
+            found.extend(unseen(Path::new(path), error));
+            String::new()
+        });
         found.extend(
             text.lines()
                 .filter(|line| line.contains(&id))
@@ -53,6 +59,13 @@ fn look(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let kept = kept.display().to_string();
     found.retain(|leftover| leftover.what != kept);
     found
+}
+
+/// Where nothing could be seen, nothing can be said to be gone. A place that is not there holds nothing.
+fn unseen(place: &Path, error: std::io::Error) -> Option<Leftover> {
+    let missing = error.kind() == std::io::ErrorKind::NotFound;
+    let what = format!("{} could not be looked at: {error}", place.display());
+    (!missing).then(|| leftover("unseen", what))
 }
 
 /// Kills every process of the session and waits until they are gone.
@@ -138,6 +151,14 @@ mod tests {
         reap(session);
         waited.join().unwrap();
         assert_eq!(leftovers(session, &[], Path::new("/nowhere")), []);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_looked_at_is_said() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let places = [file.path().to_path_buf(), "/nowhere".into()];
+        let found = leftovers(SessionId::generate(), &places, Path::new("/nowhere"));
+        assert_eq!(found.iter().map(|l| l.kind.as_str()).collect::<Vec<_>>(), ["unseen"]);
     }
 
     #[test]
