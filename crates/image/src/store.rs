@@ -78,7 +78,7 @@ pub enum ImageError {
         found: String,
     },
     /// The manifest is no manifest.
-    #[error("the image's manifest {} cannot be read", path.display())]
+    #[error("the image's manifest {} cannot be read; build the image anew", path.display())]
     BadManifest {
         /// Which.
         path: PathBuf,
@@ -224,12 +224,6 @@ fn read_manifest(dir: &Path) -> Result<Manifest, ImageError> {
 /// All images, oldest first. Folders without a manifest are no images.
 #[must_use]
 pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
-    let folders = |dir: &Path| {
-        let entries = fs::read_dir(dir)
-            .map(|entries| entries.flatten().collect::<Vec<_>>())
-            .unwrap_or_default();
-        entries.into_iter().map(|entry| entry.path()).collect::<Vec<_>>()
-    };
     let mut images: Vec<ImageSummary> = folders(images_dir)
         .iter()
         .flat_map(|name| folders(name))
@@ -253,13 +247,22 @@ pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
 /// The newest image of a name.
 ///
 /// # Errors
-/// When there is none.
+/// When there is none, or only one with a damaged manifest.
 pub fn find(images_dir: &Path, name: &str) -> Result<ImageSummary, ImageError> {
     let newest = list(images_dir).into_iter().rfind(|image| image.name == name);
-    newest.ok_or_else(|| ImageError::NoSuchImage {
-        name: name.to_owned(),
-        dir: images_dir.to_path_buf(),
-    })
+    if let Some(image) = newest {
+        return Ok(image);
+    }
+    for dir in folders(&images_dir.join(name)).iter().filter(|dir| dir.join(MANIFEST).exists()) {
+        read_manifest(dir)?;
+    }
+    Err(ImageError::NoSuchImage { name: name.to_owned(), dir: images_dir.to_path_buf() })
+}
+
+fn folders(dir: &Path) -> Vec<PathBuf> {
+    fs::read_dir(dir)
+        .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+        .unwrap_or_default()
 }
 
 /// Removes every image of that name, or the one of that digest; says what was removed.
@@ -330,6 +333,15 @@ mod tests {
         fs::remove_file(dir.join(KERNEL)).unwrap();
         let error = Image::open(&dir, &cache).unwrap_err().to_string();
         assert!(error.contains("vmlinux cannot be read"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_told_from_a_missing_image() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = image_in(folder.path());
+        fs::write(dir.join(MANIFEST), "{").unwrap();
+        assert!(matches!(find(folder.path(), "demo"), Err(ImageError::BadManifest { .. })));
+        assert!(matches!(find(folder.path(), "other"), Err(ImageError::NoSuchImage { .. })));
     }
 
     #[test]
