@@ -12,8 +12,11 @@ use axum::response::{IntoResponse, Response};
 use crate::backend::Backend;
 use crate::problem::Problem;
 
-/// The viewer's cookie; its value belongs to one session.
-pub const VIEWER_COOKIE: &str = "anteroom_viewer";
+/// The name of a session's viewer cookie: one each, so that a browser can view several sessions.
+#[must_use]
+pub fn viewer_cookie(session: impl std::fmt::Display) -> String {
+    format!("anteroom_viewer_{session}")
+}
 
 /// Authorities (`host:port`) that requests may name, and origins that browsers may come from.
 #[derive(Clone, Debug, Default)]
@@ -94,7 +97,7 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
     headers: &HeaderMap,
     session: SessionId,
 ) -> Result<(), Problem> {
-    if let Some(secret) = cookie(headers)
+    if let Some(secret) = cookie(headers, &viewer_cookie(session))
         && backend.is_viewer(session, secret).await
     {
         return Ok(());
@@ -106,13 +109,13 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers
         .get_all(header::COOKIE)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
-        .find_map(|pair| pair.trim().strip_prefix(VIEWER_COOKIE)?.strip_prefix('='))
+        .find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }
 
 #[cfg(test)]
@@ -148,9 +151,11 @@ mod tests {
 
     #[test]
     fn the_cookie_is_found_by_its_whole_name() {
-        let found = |value: &'static str| cookie(&headers(&[("cookie", value)])).map(str::to_owned);
-        assert_eq!(found("a=1; anteroom_viewer=xyz").as_deref(), Some("xyz"));
-        assert_eq!(found("not_anteroom_viewer=xyz"), None);
-        assert_eq!(found("anteroom_viewer2=xyz"), None);
+        let name = viewer_cookie("1");
+        let found =
+            |value: &'static str| cookie(&headers(&[("cookie", value)]), &name).map(str::to_owned);
+        assert_eq!(found("anteroom_viewer_2=a; anteroom_viewer_1=xyz").as_deref(), Some("xyz"));
+        assert_eq!(found("not_anteroom_viewer_1=xyz"), None);
+        assert_eq!(found("anteroom_viewer_12=xyz"), None);
     }
 }

@@ -7,10 +7,11 @@ mod guard;
 mod json;
 mod problem;
 mod routes;
+mod session_path;
 mod wire;
 
 pub use backend::{Backend, ViewerAccess};
-pub use guard::{AllowedHosts, VIEWER_COOKIE};
+pub use guard::{AllowedHosts, viewer_cookie};
 pub use problem::Problem;
 pub use routes::{openapi, router};
 pub use wire::*;

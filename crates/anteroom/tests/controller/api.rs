@@ -75,7 +75,9 @@ fn nothing_is_told_without_the_key() {
 #[test]
 fn session_ids_have_one_spelling() {
     let server = Server::with_fake_guest(SILENT);
-    for id in ["..%2f..%2fetc", "a%00b", &"a".repeat(65), "01890000-0000-7000-8000-00000000000G"] {
+    for id in
+        ["..%2f..%2fetc", "a%00b", "%ff", &"a".repeat(65), "01890000-0000-7000-8000-00000000000G"]
+    {
         assert_problem(&server.get(&format!("/api/auth/session/{id}")), 400, "bad_request");
     }
 }
@@ -128,6 +130,32 @@ fn a_viewer_link_works_once_and_for_its_session_only() {
     assert_problem(&cancel(id, None), 403, "foreign_origin");
     assert_eq!(cancel(id, Some(&origin)).status, 204);
     assert_eq!(server.demolished(id)["reason"]["code"], "cancelled");
+}
+
+#[test]
+fn one_browser_may_view_two_sessions() {
+    let server = Server::with_fake_guest(SILENT);
+    let enter = || {
+        let session = server.start_session();
+        let id = session["sessionId"].as_str().unwrap().to_owned();
+        let secret = session["viewerUrl"].as_str().unwrap().split_once('#').unwrap().1;
+        let body = serde_json::json!({ "sessionId": id, "secret": secret }).to_string();
+        let answer =
+            server.post_with("/api/viewer/exchange", &body, &[("origin", server.url.as_str())]);
+        let cookie = answer.headers["set-cookie"].to_str().unwrap();
+        (id, cookie.split(';').next().unwrap().to_owned())
+    };
+    let (first, second) = (enter(), enter());
+    // A browser keeps the last cookie of each name.
+    let name = |cookie: &str| cookie.split('=').next().unwrap().to_owned();
+    assert_ne!(name(&first.1), name(&second.1));
+    let cookies = format!("{}; {}", first.1, second.1);
+    for (id, _) in [first, second] {
+        let headers = [("cookie", cookies.as_str()), ("origin", server.url.as_str())];
+        let path = format!("/api/viewer/session/{id}/cancel");
+        assert_eq!(server.post_with(&path, "", &headers).status, 204);
+        server.demolished(&id);
+    }
 }
 
 #[test]

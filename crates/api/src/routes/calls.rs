@@ -3,9 +3,9 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use anteroom_session::{Actor, SessionId};
+use anteroom_session::Actor;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
@@ -16,15 +16,10 @@ use crate::backend::Backend;
 use crate::guard::caller;
 use crate::json::{START_LIMIT, read};
 use crate::problem::Problem;
+use crate::session_path::SessionPath;
 use crate::wire::{
     CredentialStatus, OAuthUrl, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerLink,
 };
-
-/// The session of a path: one spelling, or there is none.
-pub(super) fn session_id(text: &str) -> Result<SessionId, Problem> {
-    text.parse()
-        .map_err(|error: anteroom_session::InvalidId| Problem::bad_request(error.to_string()))
-}
 
 /// Starts a sign-in: boots a disposable VM and returns a one-use link for the person.
 #[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, security(("apiKey" = [])), responses(
@@ -66,10 +61,10 @@ pub(super) async fn sessions<B: Backend>(
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
     caller(&*backend, &headers).await?;
-    Ok(Json(backend.session(session_id(&id)?).await?))
+    Ok(Json(backend.session(id).await?))
 }
 
 /// Ends a session and destroys its VM. Repeating it is fine.
@@ -80,10 +75,10 @@ pub(super) async fn session<B: Backend>(
 pub(super) async fn delete<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
     caller(&*backend, &headers).await?;
-    backend.end(session_id(&id)?, Actor::Caller).await?;
+    backend.end(id, Actor::Caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -95,7 +90,7 @@ pub(super) async fn delete<B: Backend>(
 pub(super) async fn cancel<B: Backend>(
     state: State<Arc<B>>,
     headers: HeaderMap,
-    id: Path<String>,
+    id: SessionPath,
 ) -> Result<StatusCode, Problem> {
     delete(state, headers, id).await
 }
@@ -108,10 +103,10 @@ pub(super) async fn cancel<B: Backend>(
 pub(super) async fn oauth_url<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Json<OAuthUrl>, Problem> {
     caller(&*backend, &headers).await?;
-    let view = backend.session(session_id(&id)?).await?;
+    let view = backend.session(id).await?;
     match view.sign_in_url {
         Some(url) => Ok(Json(OAuthUrl { url })),
         None => Err(Problem::wrong_state(format!(
@@ -129,10 +124,10 @@ pub(super) async fn oauth_url<B: Backend>(
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
     caller(&*backend, &headers).await?;
-    backend.open_sign_in_url(session_id(&id)?).await?;
+    backend.open_sign_in_url(id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -144,7 +139,7 @@ pub(super) async fn open_url<B: Backend>(
 pub(super) async fn heartbeat<B: Backend>(
     state: State<Arc<B>>,
     headers: HeaderMap,
-    id: Path<String>,
+    id: SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
     session(state, headers, id).await
 }
@@ -157,10 +152,10 @@ pub(super) async fn heartbeat<B: Backend>(
 pub(super) async fn credential_status<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Json<CredentialStatus>, Problem> {
     caller(&*backend, &headers).await?;
-    let view = backend.session(session_id(&id)?).await?;
+    let view = backend.session(id).await?;
     Ok(Json(CredentialStatus { state: view.state, credential: view.credential }))
 }
 
@@ -172,10 +167,9 @@ pub(super) async fn credential_status<B: Backend>(
 pub(super) async fn credential<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Response, Problem> {
     caller(&*backend, &headers).await?;
-    let id = session_id(&id)?;
     let sealed = backend.credential(id).await?;
     let disposition = format!("attachment; filename=\"{id}.age\"");
     Ok((
@@ -196,10 +190,10 @@ pub(super) async fn credential<B: Backend>(
 pub(super) async fn screenshot<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Response, Problem> {
     caller(&*backend, &headers).await?;
-    let png = backend.screenshot(session_id(&id)?).await?;
+    let png = backend.screenshot(id).await?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
 }
 
@@ -211,10 +205,10 @@ pub(super) async fn screenshot<B: Backend>(
 pub(super) async fn logs<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<String, Problem> {
     caller(&*backend, &headers).await?;
-    backend.logs(session_id(&id)?).await
+    backend.logs(id).await
 }
 
 /// A new one-use link for the person.
@@ -225,10 +219,10 @@ pub(super) async fn logs<B: Backend>(
 pub(super) async fn viewer_link<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<(StatusCode, Json<ViewerLink>), Problem> {
     caller(&*backend, &headers).await?;
-    let viewer_url = backend.viewer_link(session_id(&id)?).await?;
+    let viewer_url = backend.viewer_link(id).await?;
     Ok((StatusCode::CREATED, Json(ViewerLink { viewer_url })))
 }
 
@@ -240,10 +234,10 @@ pub(super) async fn viewer_link<B: Backend>(
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     caller(&*backend, &headers).await?;
-    let changes = backend.watch(session_id(&id)?).await?;
+    let changes = backend.watch(id).await?;
     Ok(stream(WatchStream::new(changes)))
 }
 

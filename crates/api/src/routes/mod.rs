@@ -120,7 +120,10 @@ impl utoipa::Modify for ApiKey {
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         components.add_security_scheme("apiKey", SecurityScheme::Http(bearer));
-        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(crate::VIEWER_COOKIE)));
+        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+            crate::viewer_cookie("{id}"),
+            "Set by the exchange of a viewer link; {id} is the session's.".to_owned(),
+        )));
         components.add_security_scheme("viewerCookie", cookie);
     }
 }

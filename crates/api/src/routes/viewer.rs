@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anteroom_session::Actor;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, Sse};
@@ -12,11 +13,12 @@ use axum::response::{IntoResponse, Json, Response};
 use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::WatchStream;
 
-use super::calls::{session_id, stream};
+use super::calls::stream;
 use crate::backend::Backend;
-use crate::guard::{VIEWER_COOKIE, viewer_or_caller};
+use crate::guard::{viewer_cookie, viewer_or_caller};
 use crate::json::{USUAL_LIMIT, read};
 use crate::problem::Problem;
+use crate::session_path::{SessionPath, session_id};
 use crate::wire::{Exchange, SessionDescription, ViewerView};
 
 /// The longest offer taken, in bytes of SDP.
@@ -33,14 +35,17 @@ pub(super) async fn exchange<B: Backend>(
     body: Body,
 ) -> Result<Response, Problem> {
     let request: Exchange = read(body, USUAL_LIMIT).await?;
-    let access = backend.exchange(session_id(&request.session_id)?, &request.secret).await?;
+    let id = session_id(&request.session_id)?;
+    let access = backend.exchange(id, &request.secret).await?;
     // Behind a TLS proxy the page's origin is https, and the cookie must not leave it.
     let origin =
         headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let secure = if origin.starts_with("https://") { "; Secure" } else { "" };
     let cookie = format!(
-        "{VIEWER_COOKIE}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
-        access.secret, access.max_age_seconds
+        "{}={}; HttpOnly; SameSite=Strict; Path=/; Max-Age={}{secure}",
+        viewer_cookie(id),
+        access.secret,
+        access.max_age_seconds
     );
     let cookie = HeaderValue::from_str(&cookie)
         .map_err(|_| Problem::internal("making the cookie failed"))?;
@@ -55,9 +60,8 @@ pub(super) async fn exchange<B: Backend>(
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Json<ViewerView>, Problem> {
-    let id = session_id(&id)?;
     viewer_or_caller(&*backend, &headers, id).await?;
     let view = backend.session(id).await?;
     Ok(Json(backend.viewer_view(&view)))
@@ -71,9 +75,8 @@ pub(super) async fn session<B: Backend>(
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let id = session_id(&id)?;
     viewer_or_caller(&*backend, &headers, id).await?;
     let changes = WatchStream::new(backend.watch(id).await?);
     Ok(stream(changes.map(move |view| backend.viewer_view(&view))))
@@ -87,9 +90,8 @@ pub(super) async fn events<B: Backend>(
 pub(super) async fn cancel<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    let id = session_id(&id)?;
     viewer_or_caller(&*backend, &headers, id).await?;
     backend.end(id, Actor::Person).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -107,10 +109,9 @@ pub(super) async fn cancel<B: Backend>(
 pub(super) async fn offer<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    SessionPath(id): SessionPath,
     body: Body,
 ) -> Result<Json<SessionDescription>, Problem> {
-    let id = session_id(&id)?;
     viewer_or_caller(&*backend, &headers, id).await?;
     let offer: SessionDescription = read(body, USUAL_LIMIT).await?;
     if offer.kind != "offer" {
@@ -127,17 +128,17 @@ pub(super) async fn offer<B: Backend>(
 /// The viewer's page. It holds nothing of the session, so it needs no right.
 pub(super) async fn page<B: Backend>(
     State(backend): State<Arc<B>>,
-    Path(id): Path<String>,
+    SessionPath(_): SessionPath,
 ) -> Result<Response, Problem> {
-    session_id(&id)?;
     file(&*backend, "index.html", "no-store")
 }
 
 /// A file of the viewer's page; its name holds its hash.
 pub(super) async fn asset<B: Backend>(
     State(backend): State<Arc<B>>,
-    Path(path): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    let Path(path) = path.map_err(|error| Problem::bad_request(error.to_string()))?;
     file(&*backend, &format!("assets/{path}"), "public, max-age=31536000, immutable")
 }
 
