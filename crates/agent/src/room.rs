@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anteroom_guest_protocol::HOST_DISPLAY_FILE;
 use anyhow::{Context, Result};
 
 /// The guest user of every image: the recipe's `person`.
@@ -76,6 +77,11 @@ impl Room {
     /// The file with the X server's access cookie.
     pub fn xauthority(&self) -> PathBuf {
         self.runtime.join("Xauthority")
+    }
+
+    /// Where the number of the X server is written down on a host.
+    pub fn display_file(&self) -> PathBuf {
+        self.runtime.with_file_name(HOST_DISPLAY_FILE)
     }
 
     /// `path` of a provider file or an injected file; `~/` is the person's home.

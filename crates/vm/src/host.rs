@@ -1,10 +1,12 @@
 //! The agent on this machine: no VM, no isolation. For tests and benchmarks at native speed.
 
+use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anteroom_guest_protocol::HOST_DISPLAY_FILE;
 use anteroom_session::{Accelerator, SessionId};
 use command_fds::{CommandFdExt, FdMapping};
 
@@ -62,6 +64,49 @@ impl Driver for Host {
     }
 }
 
+/// What is left of a room on this host could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error("removing {} failed", path.display())]
+pub struct RemoveError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Removes a room's folder, and the socket and lock of an X server that was killed before it could
+/// do so itself. One that is gone is fine.
+///
+/// # Errors
+/// When something of it cannot be removed.
+pub fn remove_runtime_dir(dir: &Path) -> Result<(), RemoveError> {
+    let display = std::fs::read_to_string(dir.join(HOST_DISPLAY_FILE)).ok();
+    if let Some(display) = display.and_then(|text| text.trim().parse::<u32>().ok()) {
+        remove_display(Path::new("/tmp"), display)?;
+    }
+    gone(dir, std::fs::remove_dir_all(dir))
+}
+
+/// A socket that somebody listens on belongs to another server, which took the number since.
+fn remove_display(folder: &Path, number: u32) -> Result<(), RemoveError> {
+    let socket = folder.join(format!(".X11-unix/X{number}"));
+    if UnixStream::connect(&socket).is_ok() {
+        return Ok(());
+    }
+    gone(&socket, std::fs::remove_file(&socket))?;
+    // With a number of its own choice Xvnc makes no lock; other versions may.
+    let lock = folder.join(format!(".X{number}-lock"));
+    gone(&lock, std::fs::remove_file(&lock))
+}
+
+fn gone(path: &Path, removed: io::Result<()>) -> Result<(), RemoveError> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RemoveError { path: path.to_path_buf(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Private to whoever the agent will run as.
 fn make_runtime_dir(spec: &HostSpec) -> Result<(), BootError> {
     use std::os::unix::fs::DirBuilderExt;
@@ -75,4 +120,31 @@ fn make_runtime_dir(spec: &HostSpec) -> Result<(), BootError> {
         std::os::unix::fs::chown(&spec.runtime_dir, Some(user), Some(user)).map_err(failed)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_of_a_killed_x_server_goes_and_a_living_one_s_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(".X11-unix")).unwrap();
+        let socket = folder.path().join(".X11-unix/X7");
+        let server = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        remove_display(folder.path(), 7).unwrap();
+        assert!(socket.exists());
+        drop(server);
+        remove_display(folder.path(), 7).unwrap();
+        assert!(!socket.exists());
+        remove_display(folder.path(), 7).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_gone_is_fine_and_one_that_stays_is_named() {
+        assert!(remove_runtime_dir(Path::new("/nowhere/anteroom")).is_ok());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = remove_runtime_dir(file.path()).unwrap_err();
+        assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
+    }
 }

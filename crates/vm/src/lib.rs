@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use anteroom_session::{ProcessExit, SessionId};
 
 pub use console::ConsoleLog;
-pub use host::{Host, HostSpec};
+pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{leftovers, reap};
 pub use process::RunningVm;

@@ -1,7 +1,7 @@
 //! QEMU's monitor: what runs the guest's code, whether it runs, and why it stopped.
 //!
 //! The protocol is QMP (QEMU, docs/interop/qmp-spec.rst): a greeting, then one JSON object a line.
-//! Three commands and a few events are needed, from a process that a guest may have taken over, so
+//! Four commands and a few events are needed, from a process that a guest may have taken over, so
 //! lines are bounded here; the `qapi` crate would read any length and bring types for all of QEMU.
 
 use std::cell::RefCell;
@@ -34,6 +34,7 @@ enum Question {
     Capabilities,
     Kvm,
     Status,
+    Registers,
 }
 
 /// The parts of QEMU's answers that matter here.
@@ -45,6 +46,26 @@ struct Answer {
     /// `query-status`: `running`, `paused`, `internal-error`, ….
     #[serde(default)]
     status: Option<String>,
+    /// Of the monitor for people.
+    #[serde(skip)]
+    text: Option<String>,
+}
+
+impl From<Return> for Answer {
+    fn from(answer: Return) -> Self {
+        match answer {
+            Return::Text(text) => Self { text: Some(text), ..Self::default() },
+            Return::Fields(fields) => fields,
+        }
+    }
+}
+
+/// Most answers are objects; those of the monitor for people are text.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Return {
+    Text(String),
+    Fields(Answer),
 }
 
 /// One line of the monitor.
@@ -53,7 +74,7 @@ struct Answer {
 enum Line {
     Answer {
         #[serde(rename = "return")]
-        answer: Answer,
+        answer: Return,
     },
     Refusal {
         error: Refusal,
@@ -88,6 +109,8 @@ impl Question {
             Self::Capabilities => b"{\"execute\":\"qmp_capabilities\"}\n",
             Self::Kvm => b"{\"execute\":\"query-kvm\"}\n",
             Self::Status => b"{\"execute\":\"query-status\"}\n",
+            // QMP itself has no command for it.
+            Self::Registers => b"{\"execute\":\"human-monitor-command\",\"arguments\":{\"command-line\":\"info registers -a\"}}\n",
         }
     }
 }
@@ -111,6 +134,11 @@ impl Monitor {
     /// Whether the guest runs, in QEMU's word (`RunState`). None when QEMU does not say.
     pub(crate) async fn status(&self) -> Option<String> {
         self.ask(Question::Status).await?.status
+    }
+
+    /// Where each of the guest's processors stands, as QEMU prints it. None when QEMU does not say.
+    pub(crate) async fn registers(&self) -> Option<String> {
+        self.ask(Question::Registers).await?.text
     }
 
     /// Why the guest stopped, in QEMU's word (`ShutdownCause`), once it has.
@@ -150,7 +178,7 @@ async fn follow(
                 None => return,
                 Some(Line::Answer { answer }) => {
                     if let Some(reply) = waiting.take() {
-                        let _ = reply.send(answer);
+                        let _ = reply.send(answer.into());
                     }
                 }
                 Some(Line::Refusal { error: Refusal { desc } }) => {
@@ -234,6 +262,7 @@ mod tests {
                         "{\"return\": {}}\r\n",
                         "{\"timestamp\": {}, \"event\": \"RESUME\"}\r\n{\"return\": {\"enabled\": false, \"present\": true}}\r\n",
                         "{\"return\": {\"status\": \"running\", \"singlestep\": false, \"running\": true}}\r\n",
+                        "{\"return\": \"\\r\\nCPU#0\\r\\nRAX=0000000000000000\\r\\n\"}\r\n",
                     ] {
                         asked.next_line().await.unwrap().unwrap();
                         writer.write_all(answer.as_bytes()).await.unwrap();
@@ -242,6 +271,7 @@ mod tests {
                 });
                 assert_eq!(monitor.uses_kvm().await, Some(false));
                 assert_eq!(monitor.status().await.as_deref(), Some("running"));
+                assert!(monitor.registers().await.unwrap().contains("CPU#0"));
                 qemu.await.unwrap();
                 monitor.silent().await;
                 assert_eq!(monitor.shutdown().as_deref(), Some("guest-reset"));

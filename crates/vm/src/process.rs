@@ -99,6 +99,16 @@ impl RunningVm {
         self.monitor.as_ref()?.status().await
     }
 
+    /// Where each of the guest's processors stands, line by line as the VMM prints it: the evidence
+    /// of a hang. Empty when the VMM does not say.
+    pub async fn registers(&self) -> Vec<String> {
+        let text = match &self.monitor {
+            Some(monitor) => monitor.registers().await,
+            None => None,
+        };
+        text.unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
     /// Why the guest stopped, in the VMM's word: `guest-reset`, `host-signal`, …; None while it runs
     /// and when the VMM was killed before it could say.
     #[must_use]

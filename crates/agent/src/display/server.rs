@@ -10,6 +10,7 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,6 +43,7 @@ pub struct ServerStart {
     pub command: Command,
     cookie: [u8; 16],
     chosen: Option<u32>,
+    record: Option<PathBuf>,
     number: OwnedFd,
     /// Kept open until the server is started, which inherits it.
     _number_writer: OwnedFd,
@@ -74,7 +76,8 @@ impl ServerStart {
             .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
             // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
             .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
-        Ok(Self { command, cookie, chosen, number, _number_writer: writer })
+        let record = (room.kind == RoomKind::Host).then(|| room.display_file());
+        Ok(Self { command, cookie, chosen, record, number, _number_writer: writer })
     }
 }
 
@@ -82,15 +85,18 @@ impl ServerStart {
 pub struct ServerStarting {
     cookie: [u8; 16],
     chosen: Option<u32>,
+    /// Where the number is written down on a host: a server that is killed leaves its socket.
+    record: Option<PathBuf>,
     number: tokio::net::unix::pipe::Receiver,
 }
 
 impl ServerStart {
     /// Separates the command, to be started, from what waits for it.
     pub fn split(self) -> Result<(Command, ServerStarting, impl Drop)> {
-        let Self { command, cookie, chosen, number, _number_writer } = self;
+        let Self { command, cookie, chosen, record, number, _number_writer } = self;
         let number = tokio::net::unix::pipe::Receiver::from_owned_fd(number)?;
-        Ok((command, ServerStarting { cookie, chosen, number }, KeepOpen(Some(_number_writer))))
+        let starting = ServerStarting { cookie, chosen, record, number };
+        Ok((command, starting, KeepOpen(Some(_number_writer))))
     }
 }
 
@@ -122,6 +128,10 @@ impl ServerStarting {
             if byte[0] == b'\n' {
                 let number = text.trim().parse().context("the X server wrote no display number")?;
                 let address = DisplayAddress { number, cookie: self.cookie };
+                if let Some(path) = &self.record {
+                    std::fs::write(path, address.name().trim_start_matches(':'))
+                        .with_context(|| format!("writing {} failed", path.display()))?;
+                }
                 address.connect()?;
                 return Ok(address);
             }
