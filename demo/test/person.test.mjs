@@ -59,11 +59,11 @@ test('a session that ends before the sign-in is a failure with its reason', asyn
   const person = startPerson(t, server);
   await person.until(named('continued'));
   server.set({
-    state: 'ended', reason: { code: 'vm_exited', message: 'the virtual machine ended by itself' }, room: 'demolished',
+    state: 'ended', reason: { code: 'vm_exited', message: 'the virtual machine ended unasked' }, room: 'demolished',
   });
   assert.equal((await person.exit).code, 1);
   const failed = person.told().at(-1);
   assert.equal(failed.event, 'failed');
-  assert.match(failed.why, /The virtual machine ended by itself/);
+  assert.match(failed.why, /The virtual machine ended unasked/);
   assert.ok(existsSync(failed.screenshot));
 });

@@ -129,6 +129,8 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
     todo: 'Nothing was kept. Tell {operator}, then ask for a new link and sign in again.',
   },
   runner_died: { title: 'The room was lost', todo: TRY_AGAIN },
+  runner_silent: { title: 'The room was lost', todo: TRY_AGAIN },
+  state_not_stored: { title: 'The sign-in could not be recorded', todo: FOR_THE_OPERATOR },
   controller_stopped: {
     title: 'Anteroom was stopped',
     todo: 'No credential was kept. When {operator} has started it again, ask for a new link.',

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.command {
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
-        Command::Build => build::everything().map(|_| ()),
+        Command::Build => machine::prepare().and_then(|()| build::everything()).map(|_| ()),
         Command::Bench(options) => bench::run(&options),
     };
     match outcome {

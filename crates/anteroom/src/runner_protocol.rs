@@ -103,10 +103,15 @@ pub enum RunnerCommand {
     Shutdown {},
 }
 
+/// How often a runner says that it is alive.
+pub const ALIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Runner → controller.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RunnerMessage {
+    /// Nothing happened, every [`ALIVE_EVERY`]: a runner that is stopped or stuck is told by its silence.
+    Alive {},
     /// Something happened.
     Observed {
         /// When the runner saw it (host clock).

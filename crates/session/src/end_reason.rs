@@ -96,7 +96,7 @@ pub enum EndReason {
         /// Why.
         cause: String,
     },
-    /// The virtual machine ended by itself.
+    /// The virtual machine's process ended unasked.
     VmExited {
         /// How its process ended.
         exit: ProcessExit,
@@ -167,6 +167,16 @@ pub enum EndReason {
         /// How.
         exit: ProcessExit,
     },
+    /// The session's runner process was there and said nothing any more.
+    RunnerSilent {
+        /// How long nothing was heard, in milliseconds.
+        silent_ms: u64,
+    },
+    /// The session's state could not be stored, so it could not go on.
+    StateNotStored {
+        /// Why.
+        cause: String,
+    },
     /// The controller was stopped or died while the session was running.
     ControllerStopped,
 }
@@ -191,6 +201,8 @@ impl EndReason {
             Self::CredentialRefused { .. } => "credential_refused",
             Self::CredentialNotStored { .. } => "credential_not_stored",
             Self::RunnerDied { .. } => "runner_died",
+            Self::RunnerSilent { .. } => "runner_silent",
+            Self::StateNotStored { .. } => "state_not_stored",
             Self::ControllerStopped => "controller_stopped",
         }
     }
@@ -217,7 +229,7 @@ impl fmt::Display for EndReason {
                 write!(f, "the virtual machine could not be started: {cause}")
             }
             Self::VmExited { exit, shutdown, console_tail } => {
-                write!(f, "the virtual machine ended by itself: its process {exit}")?;
+                write!(f, "the virtual machine ended unasked: its process {exit}")?;
                 if let Some(cause) = shutdown {
                     write!(f, "{}", shutdown_words(cause))?;
                 }
@@ -268,6 +280,14 @@ impl fmt::Display for EndReason {
                     f,
                     "the session's runner process {exit}; the virtual machine was destroyed with it"
                 )
+            }
+            Self::RunnerSilent { silent_ms } => write!(
+                f,
+                "the session's runner process was there but said nothing for {} s, as one does that is stopped or stuck; the virtual machine was destroyed",
+                silent_ms / 1000
+            ),
+            Self::StateNotStored { cause } => {
+                write!(f, "the session's state could not be stored: {cause}")
             }
             Self::ControllerStopped => {
                 f.write_str("the controller stopped while the session was running; start again")
@@ -325,7 +345,7 @@ mod tests {
         };
         assert_eq!(
             reason.to_string(),
-            "the virtual machine ended by itself: its process was killed by signal 9 (SIGKILL); \
+            "the virtual machine ended unasked: its process was killed by signal 9 (SIGKILL); \
              the console's last line: [ 2.1] Kernel panic"
         );
         let reset = EndReason::VmExited {
@@ -335,7 +355,7 @@ mod tests {
         };
         assert_eq!(
             reset.to_string(),
-            "the virtual machine ended by itself: its process exited with code 0 after the guest \
+            "the virtual machine ended unasked: its process exited with code 0 after the guest \
              restarted itself, as a kernel does that panicked"
         );
     }

@@ -16,6 +16,16 @@ pub enum Event {
     Observed(Observation),
     /// The runner process is gone.
     RunnerExited(ProcessExit),
+    /// The runner process is there and says nothing any more: stopped, or stuck.
+    RunnerSilent {
+        /// How long nothing was heard, in milliseconds.
+        silent_ms: u64,
+    },
+    /// The session's state could not be made durable; nothing may be done because of it.
+    StateNotStored {
+        /// Why, one sentence.
+        cause: String,
+    },
     /// Someone asks for the end.
     EndRequested(Actor),
     /// The sealed credential is durable in the store.

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AwaitedSignIn, EndReason, Event, Observation, ProcessExit, ProviderId, Room, SessionId, State,
-    Timestamp, UserId,
+    AwaitedSignIn, EndReason, Event, Observation, ProviderId, Room, SessionId, State, Timestamp,
+    UserId,
 };
 
 /// What was agreed when the session was requested; never changes.
@@ -84,7 +84,15 @@ fn step(terms: &Terms, state: State, event: Event, now: Timestamp) -> (State, Ve
             other => (other, vec![]),
         },
         Event::Observed(observation) => observed(state, observation, now),
-        Event::RunnerExited(exit) => runner_exited(&state, exit, now),
+        Event::RunnerExited(exit) => runner_lost(&state, EndReason::RunnerDied { exit }, now),
+        Event::RunnerSilent { silent_ms } => {
+            runner_lost(&state, EndReason::RunnerSilent { silent_ms }, now)
+        }
+        Event::StateNotStored { cause } => match state {
+            // Its credential is durable, which is what the state would have said.
+            State::Sealed { .. } => end(EndReason::Completed, now),
+            _ => end(EndReason::StateNotStored { cause }, now),
+        },
         Event::EndRequested(by) => match state {
             // The credential is already safe: the person asked for an end and gets it, completed.
             State::Sealed { .. } => end(EndReason::Completed, now),
@@ -149,10 +157,10 @@ fn observed(state: State, observation: Observation, now: Timestamp) -> (State, V
     }
 }
 
-fn runner_exited(state: &State, exit: ProcessExit, now: Timestamp) -> (State, Vec<Effect>) {
+fn runner_lost(state: &State, reason: EndReason, now: Timestamp) -> (State, Vec<Effect>) {
     match state {
         State::Sealed { .. } => end(EndReason::Completed, now),
-        _ => end(EndReason::RunnerDied { exit }, now),
+        _ => end(reason, now),
     }
 }
 

@@ -179,14 +179,19 @@ pub fn bench_boots(boots: usize) -> Result<()> {
     for boot in 1..=boots {
         interrupt::check()?;
         let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
-        let reached = server.wait_until_agent(&session.id, Duration::from_secs(120));
-        match &reached {
-            Ok(millis) => eprintln!("boot {boot}: agent after {millis} ms"),
-            Err(error) => eprintln!("boot {boot}: {error:#}"),
-        }
-        took.extend(reached);
+        // Longer than the runner waits: it has more to say about a hang.
+        let reached = server.wait_until_agent(&session.id, Duration::from_secs(180));
         server.cancel(&session.id)?;
         server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+        match &reached {
+            Ok(millis) => eprintln!("boot {boot}: agent after {millis} ms"),
+            Err(error) => {
+                let kept = shell::root().join(format!("target/demo/hang-{boot}"));
+                keep_logs(&folder.path().join("state/logs").join(&session.id), &kept)?;
+                eprintln!("boot {boot}: {error:#}; its logs are in {}", kept.display());
+            }
+        }
+        took.extend(reached);
     }
     drop(busy);
     server.stop()?;

@@ -46,10 +46,10 @@ pub struct Options {
     #[arg(long, value_enum, default_value = "auto")]
     accelerator: Accelerator,
     /// Guest memory in MiB.
-    #[arg(long, default_value_t = 2048)]
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=65_536))]
     memory: u32,
     /// Guest processors.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     vcpus: u8,
     /// Who runs this, as the person who signs in is told.
     #[arg(long, default_value = "the operator of this machine")]
@@ -69,9 +69,9 @@ pub struct Options {
     /// Writes address and a key as JSON to this file when ready.
     #[arg(long)]
     ready_file: Option<PathBuf>,
-    /// `text` or `json`.
-    #[arg(long, default_value = "text")]
-    log_format: String,
+    /// How the log is written.
+    #[arg(long, value_enum, default_value = "text")]
+    log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -92,9 +92,17 @@ enum Accelerator {
     Tcg,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(options: Options) -> Result<()> {
-    start_logging(&options.log_format);
+    start_logging(options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -284,7 +292,7 @@ async fn write_client_file_as(
     std::fs::rename(&temporary, path).with_context(|| format!("writing {} failed", path.display()))
 }
 
-fn start_logging(format: &str) {
+fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("ANTEROOM_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
@@ -293,9 +301,10 @@ fn start_logging(format: &str) {
         // It would say so on stderr, which is what just failed, and panic.
         .log_internal_errors(false)
         .with_target(false);
-    if format == "json" {
-        builder.json().init();
-    } else {
-        builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+    match format {
+        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => {
+            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        }
     }
 }

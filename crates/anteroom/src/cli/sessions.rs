@@ -1,7 +1,7 @@
 //! Commands on sessions.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -83,6 +83,9 @@ pub struct Cancel {
 /// `anteroom auth …`.
 pub fn auth(command: &Auth) -> Result<()> {
     let Auth::Start(options) = command;
+    if let Some(path) = &options.output {
+        check_output(path)?;
+    }
     let client = options.connection.open()?;
     let mut body = json!({ "provider": options.provider });
     for (name, value) in [("recipient", &options.recipient), ("userId", &options.user)] {
@@ -117,6 +120,19 @@ pub fn auth(command: &Auth) -> Result<()> {
     show(options.connection.json, &ended, |_| String::new())?;
     if !completed {
         bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
+    }
+    Ok(())
+}
+
+/// A credential that has nowhere to go is noticed before anybody signs in.
+fn check_output(path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        bail!("there is no folder {}; make it, or choose another file with -o", folder.display());
+    }
+    if path.is_dir() {
+        bail!("{} is a folder; name a file with -o", path.display());
     }
     Ok(())
 }

@@ -14,11 +14,11 @@ mod settings;
 mod store;
 mod words;
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anteroom_api::{
     Backend, Health, Named, Problem, SessionSummary, SessionView, StartAnswer, StartRequest,
@@ -26,7 +26,7 @@ use anteroom_api::{
 };
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
-use anteroom_session::{Actor, Event, Session, SessionId, State, Terms};
+use anteroom_session::{Actor, Effect, Event, Session, SessionId, State, Terms};
 use anteroom_vault::Vault;
 use anteroom_vm::{Qemu, VmAccelerator};
 use anyhow::{Context, Result};
@@ -40,13 +40,16 @@ pub use settings::{DriverChoice, Settings, default_dir, load_providers};
 use crate::embedded;
 use crate::runner_protocol::{DriverConfig, RunnerCommand, RunnerConfig};
 use front_door::FrontDoor;
-use record::{OpenableBy, Record};
-use session_actor::{SessionHandle, StartPlan, Surroundings, now};
+use record::{OpenableBy, Record, runtime_dir};
+use session_actor::{Live, SessionHandle, StartPlan, Surroundings, now};
 use store::Store;
 
 const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
 const DEFAULT_TTL_SECONDS: u64 = 900;
 const MAX_TTL_SECONDS: u64 = 3600;
+
+/// How old a check of the store may be.
+const CHECK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Injected files of one session, together.
 const MAX_FILES: usize = 32;
@@ -58,7 +61,8 @@ pub struct Controller {
     store: Store,
     vault: Vault,
     around: Arc<Surroundings>,
-    live: Mutex<HashMap<SessionId, SessionHandle>>,
+    /// When the store was last written to as a check, and how that went.
+    store_check: Mutex<Option<(Instant, Result<(), String>)>>,
     /// No session is started any more.
     stopping: AtomicBool,
 }
@@ -76,14 +80,20 @@ impl Controller {
         let folders =
             vec![settings.state_dir.clone(), PathBuf::from("/tmp"), PathBuf::from("/run")];
         let logs = settings.state_dir.join("logs");
-        let around = Arc::new(Surroundings { store: store.clone(), door, folders, logs });
+        let around = Arc::new(Surroundings {
+            live: Live::default(),
+            store: store.clone(),
+            door,
+            folders,
+            logs,
+        });
         let controller = Arc::new(Self {
             settings,
             origin: origin.trim_end_matches('/').to_owned(),
             store,
             vault,
             around,
-            live: Mutex::default(),
+            store_check: Mutex::default(),
             stopping: AtomicBool::new(false),
         });
         controller.reconcile().await?;
@@ -115,7 +125,7 @@ impl Controller {
     /// Takes no new sessions, ends every one there is and waits until all of them are gone.
     pub async fn end_all(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        let handles: Vec<SessionHandle> = self.with_live(|live| live.values().cloned().collect());
+        let handles = self.around.live.all();
         for handle in &handles {
             handle.tell(Event::EndRequested(Actor::Operator)).await;
         }
@@ -127,36 +137,44 @@ impl Controller {
     /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished
     /// and their state says so.
     async fn reconcile(&self) -> Result<()> {
-        for found in self.store.unfinished().await? {
-            let id = found.id();
-            let Some(record) = self.store.load(id).await? else { continue };
-            tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session");
-            let handle = match &record.session.state {
-                // Its end is known, its demolition was not reported.
-                State::Ended { .. } => session_actor::start(
-                    record,
-                    vec![anteroom_session::Effect::Demolish],
-                    None,
-                    self.around.clone(),
-                ),
-                _ => {
-                    let handle =
-                        session_actor::start(record, Vec::new(), None, self.around.clone());
-                    handle.tell(Event::FoundByReconciliation).await;
-                    handle
+        for id in self.store.unfinished().await? {
+            match self.store.load(id).await {
+                Ok(Some(record)) => {
+                    tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session");
+                    self.end_abandoned(record).await?;
                 }
-            };
-            self.with_live(|live| live.insert(id, handle));
+                Ok(None) => {}
+                // One row must not keep all the others from being served.
+                Err(error) => {
+                    tracing::error!(session = %id, "{error:#}; what still runs of it is killed");
+                    tokio::task::spawn_blocking(move || anteroom_vm::reap(id)).await?;
+                }
+            }
         }
         Ok(())
     }
 
-    fn with_live<T>(&self, with: impl FnOnce(&mut HashMap<SessionId, SessionHandle>) -> T) -> T {
-        with(&mut self.live.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Ends an unfinished session that has no task.
+    async fn end_abandoned(&self, record: Record) -> Result<()> {
+        let id = record.id();
+        let state = record.session.state.clone();
+        let effects = match state {
+            // Its end is known, its demolition was not reported.
+            State::Ended { .. } => vec![Effect::Demolish],
+            _ => Vec::new(),
+        };
+        let handle = session_actor::start(record, effects, None, self.around.clone());
+        if matches!(state, State::Capturing { .. }) && self.store.credential(id).await?.is_some() {
+            handle.tell(Event::CredentialStored).await;
+        }
+        if !matches!(state, State::Ended { .. }) {
+            handle.tell(Event::FoundByReconciliation).await;
+        }
+        Ok(())
     }
 
     fn handle(&self, id: SessionId) -> Option<SessionHandle> {
-        self.with_live(|live| live.get(&id).cloned())
+        self.around.live.get(id)
     }
 
     fn driver_config(&self, id: SessionId, provider: &Provider) -> Result<DriverConfig, Problem> {
@@ -175,8 +193,7 @@ impl Controller {
                 })
             }
             DriverChoice::Host { agent } => {
-                let runtime_dir = PathBuf::from("/tmp").join(format!("anteroom-{id}"));
-                Ok(DriverConfig::Host { agent: agent.clone(), runtime_dir })
+                Ok(DriverConfig::Host { agent: agent.clone(), runtime_dir: runtime_dir(id) })
             }
         }
     }
@@ -251,10 +268,13 @@ impl Controller {
             egress: Vec::new(),
             timeline: Vec::new(),
         };
-        let log_dir = self.make_log_dir(id).map_err(internal)?;
-        self.store.save(&record).await.map_err(internal)?;
-        let viewer_url = self.new_link(&record).await.map_err(internal)?;
         let candidates = self.candidates().map_err(internal)?;
+        let log_dir = self.make_log_dir(id).map_err(not_stored)?;
+        let link_secret = secret();
+        if let Err(error) = self.store.create(&record, &link_secret).await {
+            let _ = std::fs::remove_dir(&log_dir);
+            return Err(not_stored(error));
+        }
         let config = RunnerConfig {
             session: id,
             driver,
@@ -271,13 +291,11 @@ impl Controller {
             session_id: id.to_string(),
             provider: request.provider,
             browser_ip: browser_ip.to_string(),
-            viewer_url,
+            viewer_url: self.viewer_url(id, &link_secret),
             state: record.session.state.name().as_str().to_owned(),
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
-        let handle =
-            session_actor::start(record, effects, Some(StartPlan { config }), self.around.clone());
-        self.with_live(|live| live.insert(id, handle));
+        session_actor::start(record, effects, Some(StartPlan { config }), self.around.clone());
         Ok(answer)
     }
 
@@ -307,7 +325,25 @@ impl Controller {
         let secret = secret();
         let terms = &record.session.terms;
         self.store.put_link(terms.id, &secret, terms.deadline().0).await?;
-        Ok(format!("{}/v/{}#{secret}", self.origin, terms.id))
+        Ok(self.viewer_url(terms.id, &secret))
+    }
+
+    fn viewer_url(&self, id: SessionId, link_secret: &str) -> String {
+        format!("{}/v/{id}#{link_secret}", self.origin)
+    }
+
+    /// Whether the store takes writes. Asked at most every [`CHECK_AGAIN`], since each is a write.
+    async fn check_store(&self) -> Result<(), String> {
+        let last = self.store_check.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, result)) = last
+            && at.elapsed() < CHECK_AGAIN
+        {
+            return result;
+        }
+        let result = self.store.check(now().0).await.map_err(|error| format!("{error:#}"));
+        *self.store_check.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), result.clone()));
+        result
     }
 
     async fn record(&self, id: SessionId) -> Result<Record, Problem> {
@@ -394,11 +430,14 @@ impl Backend for Controller {
     }
 
     async fn end(&self, id: SessionId, by: Actor) -> Result<(), Problem> {
-        match self.handle(id) {
-            Some(handle) => handle.tell(Event::EndRequested(by)).await,
-            None => {
-                self.record(id).await?;
-            }
+        if let Some(handle) = self.handle(id)
+            && handle.tell(Event::EndRequested(by)).await
+        {
+            return Ok(());
+        }
+        let record = self.record(id).await?;
+        if !record.is_finished() {
+            self.end_abandoned(record).await.map_err(internal)?;
         }
         Ok(())
     }
@@ -455,8 +494,10 @@ impl Backend for Controller {
 
     async fn offer(&self, id: SessionId, sdp: String) -> Result<String, Problem> {
         let runner = self.running(id).await?;
+        let state = self.session(id).await?.state;
         let refused = |error: anyhow::Error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_refused", format!("{error:#}"))
+            let detail = format!("{error:#} (the session is {state})");
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_refused", detail)
         };
         let answer = runner.offer(sdp).await.map_err(refused)?;
         self.around.door.add_fragment(&answer.ice_ufrag, id);
@@ -468,7 +509,7 @@ impl Backend for Controller {
         if let State::Ended { .. } = record.session.state {
             return Err(Problem::wrong_state("the session has ended"));
         }
-        self.new_link(&record).await.map_err(internal)
+        self.new_link(&record).await.map_err(not_stored)
     }
 
     async fn exchange(&self, id: SessionId, link_secret: &str) -> Result<ViewerAccess, Problem> {
@@ -487,8 +528,8 @@ impl Backend for Controller {
 
     async fn health(&self) -> Health {
         let mut reasons = Vec::new();
-        if let Err(error) = self.store.check().await {
-            reasons.push(format!("{error:#}"));
+        if let Err(error) = self.check_store().await {
+            reasons.push(error);
         }
         if let DriverChoice::Qemu(_) = self.settings.driver {
             if let Err(error) = Qemu::installed() {
@@ -550,6 +591,13 @@ fn browser_ip(id: SessionId) -> Ipv4Addr {
     use sha2::Digest;
     let hash = sha2::Sha256::digest(id.to_string());
     Ipv4Addr::new(10, 213, hash[0], hash[1].clamp(2, 254))
+}
+
+/// The operator's disk, most likely: nothing was begun.
+fn not_stored(error: anyhow::Error) -> Problem {
+    tracing::error!("{error:#}");
+    let detail = format!("the sign-in could not be recorded, so it was not begun: {error:#}");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", detail)
 }
 
 fn internal(error: anyhow::Error) -> Problem {

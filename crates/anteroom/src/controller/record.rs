@@ -1,6 +1,7 @@
 //! A session as the controller knows it: its state, its history, and what it was started with.
 
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 
 use anteroom_api::{CredentialView, EgressEntry, Reason, SessionView};
 use anteroom_session::{Accelerator, Room, Session, SessionId, State, TimelineEntry, Timestamp};
@@ -59,6 +60,12 @@ impl Record {
         store::is_finished(&self.session.state)
     }
 
+    /// Folder of the session's files, where its driver makes one. It follows from the session alone,
+    /// so that a later controller finds what an earlier one left.
+    pub fn runtime_dir(&self) -> Option<PathBuf> {
+        (self.driver == "host").then(|| runtime_dir(self.id()))
+    }
+
     /// As callers see it.
     pub fn view(&self) -> SessionView {
         let Session { terms, state } = &self.session;
@@ -110,6 +117,11 @@ impl Record {
             timeline: self.timeline.clone(),
         }
     }
+}
+
+/// Folder of a session's files with the `host` driver.
+pub fn runtime_dir(id: SessionId) -> PathBuf {
+    PathBuf::from("/tmp").join(format!("anteroom-{id}"))
 }
 
 /// As the API names it.

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream as StdUnixStream};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +35,9 @@ const UDP: RawFd = 12;
 /// How long the runner may take to answer a request, and to end once told.
 const ANSWER: Duration = Duration::from_secs(20);
 const END: Duration = Duration::from_secs(10);
+
+/// How long a runner may say nothing; it says that it is alive more often ([`ALIVE_EVERY`]).
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// A runner. Cheap to clone.
 #[derive(Clone)]
@@ -71,9 +74,10 @@ pub fn start(
         .mode(0o600)
         .open(&log_path)
         .with_context(|| format!("creating {} failed", log_path.display()))?;
-    let program = std::env::current_exe().context("finding this program failed")?;
-    let mut command = Command::new(program);
+    // This very program, also when its file was replaced since: both ends speak one version.
+    let mut command = Command::new("/proc/self/exe");
     command
+        .arg0("anteroom")
         .arg("session")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -97,11 +101,8 @@ pub fn start(
                 .collect(),
         )
         .map_err(|error| anyhow!("passing sockets to the runner failed: {error}"))?;
-    {
-        use std::os::unix::process::CommandExt;
-        // Ctrl-C in the operator's terminal is the controller's to handle.
-        command.process_group(0);
-    }
+    // Ctrl-C in the operator's terminal is the controller's to handle.
+    command.process_group(0);
     let mut command = tokio::process::Command::from(command);
     let child = command.spawn().context("starting the session's runner failed")?;
     drop(command);
@@ -139,7 +140,14 @@ async fn read(
     waiting: Arc<Waiting>,
 ) {
     loop {
-        match read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE).await {
+        let line = read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE);
+        let Ok(message) = tokio::time::timeout(SILENCE, line).await else {
+            let silent_ms = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
+            let _ = events.send(Event::RunnerSilent { silent_ms }).await;
+            return;
+        };
+        match message {
+            Ok(Some(RunnerMessage::Alive {})) => {}
             Ok(Some(RunnerMessage::Observed { at: _, observation })) => {
                 if events.send(Event::Observed(observation)).await.is_err() {
                     return;
@@ -228,10 +236,7 @@ impl Runner {
             Ok(Some(Ok(value))) => Ok(value),
             Ok(Some(Err(cause))) => bail!("{cause}"),
             Ok(None) => bail!("the session is ending; its runner is gone"),
-            Err(_) => bail!(
-                "the session's runner did not answer within {} s; it may still be booting",
-                ANSWER.as_secs()
-            ),
+            Err(_) => bail!("the session's runner did not answer within {} s", ANSWER.as_secs()),
         }
     }
 

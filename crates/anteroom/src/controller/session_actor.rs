@@ -1,11 +1,15 @@
 //! One task a session: events in, state stored, effects carried out.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_api::{EgressEntry, SessionView};
-use anteroom_session::{Effect, Event, Observation, SessionId, State, TimelineEntry, Timestamp};
+use anteroom_session::{
+    Effect, Event, Leftover, Observation, SessionId, State, TimelineEntry, Timestamp,
+};
 use anyhow::{Context, Result};
 use base64::Engine;
 use tokio::sync::{mpsc, watch};
@@ -15,13 +19,42 @@ use super::record::Record;
 use super::runner_process::{self, Runner};
 use super::store::{Store, count_connection};
 use super::words;
-use crate::runner_protocol::{DriverConfig, RunnerCommand, RunnerConfig};
+use crate::runner_protocol::{RunnerCommand, RunnerConfig};
 
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
 const MAX_TIMELINE: usize = 1000;
 
+/// How long to wait before an end that could not be stored is stored again.
+const STORE_AGAIN: Duration = Duration::from_secs(2);
+
+/// The sessions that have a task.
+#[derive(Default)]
+pub struct Live(Mutex<HashMap<SessionId, SessionHandle>>);
+
+impl Live {
+    /// The session, while it has a task.
+    pub fn get(&self, id: SessionId) -> Option<SessionHandle> {
+        self.with(|sessions| sessions.get(&id).cloned())
+    }
+
+    /// Each of them.
+    pub fn all(&self) -> Vec<SessionHandle> {
+        self.with(|sessions| sessions.values().cloned().collect())
+    }
+
+    fn remove(&self, id: SessionId) {
+        self.with(|sessions| sessions.remove(&id));
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut HashMap<SessionId, SessionHandle>) -> T) -> T {
+        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// What a session needs from the controller.
 pub struct Surroundings {
+    /// Where it is found while it has a task.
+    pub live: Live,
     /// Where state goes.
     pub store: Store,
     /// Where media comes in.
@@ -48,10 +81,9 @@ pub struct SessionHandle {
 }
 
 impl SessionHandle {
-    /// Tells the session.
-    pub async fn tell(&self, event: Event) {
-        // A session whose task is gone has ended and been demolished.
-        let _ = self.events.send(event).await;
+    /// Tells the session; `false` when its task is gone.
+    pub async fn tell(&self, event: Event) -> bool {
+        self.events.send(event).await.is_ok()
     }
 
     /// The runner, while there is one.
@@ -68,6 +100,10 @@ impl SessionHandle {
 
 struct Actor {
     record: Record,
+    /// How much of the timeline is in the store.
+    stored_entries: usize,
+    /// Whether the store has the record as it is.
+    is_stored: bool,
     plan: Option<StartPlan>,
     runner: watch::Sender<Option<Runner>>,
     view: watch::Sender<SessionView>,
@@ -75,7 +111,8 @@ struct Actor {
     around: Arc<Surroundings>,
 }
 
-/// Starts a session's task and carries out `effects` first.
+/// Starts the task of a session that is stored as it is given here, and carries out `effects` first.
+/// A session that has a task already keeps it.
 pub fn start(
     record: Record,
     effects: Vec<Effect>,
@@ -85,23 +122,41 @@ pub fn start(
     let (events, queue) = mpsc::channel(256);
     let (view, watch_view) = watch::channel(record.view());
     let (runner, watch_runner) = watch::channel(None);
-    let actor = Actor { record, plan, runner, view, events: events.clone(), around };
+    let handle = SessionHandle { events: events.clone(), view: watch_view, runner: watch_runner };
+    let other = around.live.with(|sessions| match sessions.entry(record.id()) {
+        Entry::Occupied(other) => Some(other.get().clone()),
+        Entry::Vacant(place) => {
+            place.insert(handle.clone());
+            None
+        }
+    });
+    if let Some(other) = other {
+        return other;
+    }
+    let stored_entries = record.timeline.len();
+    let actor =
+        Actor { record, stored_entries, is_stored: true, plan, runner, view, events, around };
     tokio::spawn(actor.run(effects, queue));
-    SessionHandle { events, view: watch_view, runner: watch_runner }
+    handle
 }
 
 impl Actor {
     async fn run(mut self, effects: Vec<Effect>, mut queue: mpsc::Receiver<Event>) {
+        // Whatever happens to this task, the session must not be thought to have one.
+        let _place = Place { id: self.record.id(), around: self.around.clone() };
         self.carry_out(effects).await;
-        while !self.record.is_finished() {
+        while !(self.record.is_finished() && self.is_stored) {
             let event = tokio::select! {
                 event = queue.recv() => event,
                 () = tokio::time::sleep(self.until_deadline()) => Some(Event::Tick),
+                () = tokio::time::sleep(STORE_AGAIN), if !self.is_stored => {
+                    let _ = self.store().await;
+                    continue;
+                }
             };
             let Some(event) = event else { return };
             self.apply(event).await;
         }
-        self.around.door.remove_session(self.record.id());
         self.runner.send_replace(None);
     }
 
@@ -112,10 +167,25 @@ impl Actor {
         }
     }
 
+    /// Stores the state before anything is done because of it, then shows it. Without the store a
+    /// session ends; the end itself is carried out all the same, and stored when that works again.
     async fn apply(&mut self, event: Event) {
+        let mut effects = self.step(event);
+        if let Err(error) = self.store().await
+            && !self.has_ended()
+        {
+            effects = self.step(Event::StateNotStored { cause: format!("{error:#}") });
+            let _ = self.store().await;
+        }
+        self.view.send_replace(self.record.view());
+        self.carry_out(effects).await;
+    }
+
+    /// The transition and its words.
+    fn step(&mut self, event: Event) -> Vec<Effect> {
         let at = now();
         self.note(&event);
-        let had_ended = matches!(self.record.session.state, State::Ended { .. });
+        let had_ended = self.has_ended();
         let entry = words::of_event(&event);
         let stored = matches!(event, Event::CredentialStored);
         let (session, effects) = self.record.session.clone().handle(event, at);
@@ -124,17 +194,20 @@ impl Actor {
             self.record.credential_stored_at = Some(at);
         }
         if let Some((kind, message)) = entry {
-            self.add_entry(at, kind, message).await;
+            self.add_entry(at, kind, message);
         }
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
             let message = reason.to_string();
             tracing::info!(session = %self.record.id(), reason = reason.code(), "session ended: {message}");
-            self.add_entry(at, "ended", message).await;
+            self.add_entry(at, "ended", message);
         }
-        self.publish().await;
-        self.carry_out(effects).await;
+        effects
+    }
+
+    fn has_ended(&self) -> bool {
+        matches!(self.record.session.state, State::Ended { .. })
     }
 
     /// What the record keeps beside the state.
@@ -161,23 +234,26 @@ impl Actor {
         }
     }
 
-    async fn add_entry(&mut self, at: Timestamp, kind: &str, message: String) {
+    fn add_entry(&mut self, at: Timestamp, kind: &str, message: String) {
         if self.record.timeline.len() >= MAX_TIMELINE && kind != "ended" && kind != "demolished" {
             return;
         }
-        let entry = TimelineEntry { at, kind: kind.to_owned(), message };
-        if let Err(error) = self.around.store.append(self.record.id(), &entry).await {
-            tracing::error!(session = %self.record.id(), "{error:#}");
-        }
-        self.record.timeline.push(entry);
+        self.record.timeline.push(TimelineEntry { at, kind: kind.to_owned(), message });
     }
 
-    /// Stores the state before anything is done because of it, then shows it.
-    async fn publish(&mut self) {
-        if let Err(error) = self.around.store.save(&self.record).await {
-            tracing::error!(session = %self.record.id(), "{error:#}");
+    async fn store(&mut self) -> Result<()> {
+        let new_entries = &self.record.timeline[self.stored_entries..];
+        let stored = self.around.store.save(&self.record, new_entries).await;
+        match &stored {
+            Ok(()) => self.stored_entries = self.record.timeline.len(),
+            // Once, not at each try.
+            Err(error) if self.is_stored => {
+                tracing::error!(session = %self.record.id(), "{error:#}");
+            }
+            Err(_) => {}
         }
-        self.view.send_replace(self.record.view());
+        self.is_stored = stored.is_ok();
+        stored
     }
 
     async fn carry_out(&mut self, effects: Vec<Effect>) {
@@ -201,7 +277,7 @@ impl Actor {
                     let demolition = demolish(
                         self.record.id(),
                         self.current_runner(),
-                        self.plan.as_ref().map(|plan| plan.config.driver.clone()),
+                        self.record.runtime_dir(),
                         self.around.clone(),
                     );
                     let events = self.events.clone();
@@ -246,24 +322,44 @@ impl Actor {
     }
 }
 
+/// Keeps a session among the live ones, and its way in open, until dropped.
+struct Place {
+    id: SessionId,
+    around: Arc<Surroundings>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.around.door.remove_session(self.id);
+        self.around.live.remove(self.id);
+    }
+}
+
 /// Ends the runner, kills what still runs, removes what still lies, and looks.
 async fn demolish(
     session: SessionId,
     runner: Option<Runner>,
-    driver: Option<DriverConfig>,
+    runtime_dir: Option<PathBuf>,
     around: Arc<Surroundings>,
-) -> Vec<anteroom_session::Leftover> {
+) -> Vec<Leftover> {
     if let Some(runner) = runner {
         runner.end().await;
     }
     let looked = tokio::task::spawn_blocking(move || {
         anteroom_vm::reap(session);
-        if let Some(DriverConfig::Host { runtime_dir, .. }) = driver {
-            let _ = std::fs::remove_dir_all(runtime_dir);
+        let removed = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(&dir));
+        if let Some(Err(error)) = removed {
+            let error = anteroom_guest_link::chain(&error);
+            tracing::error!(session = %session, "{error}");
         }
         anteroom_vm::leftovers(session, &around.folders, &around.logs.join(session.to_string()))
     });
-    looked.await.unwrap_or_default()
+    // Nothing seen is not nothing there.
+    let unseen = |_| {
+        let what = "the look for leftovers itself failed; see the controller's log".to_owned();
+        vec![Leftover { kind: "unseen".to_owned(), what }]
+    };
+    looked.await.unwrap_or_else(unseen)
 }
 
 /// The host's clock.

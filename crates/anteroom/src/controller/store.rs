@@ -7,10 +7,11 @@ use anteroom_api::EgressEntry;
 use anteroom_session::{SessionId, State, TimelineEntry};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
-use sqlx::Row;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
+use sqlx::{Connection, Row};
 
 use super::record::Record;
 
@@ -38,6 +39,9 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE TABLE IF NOT EXISTS api_keys (
         key_hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE IF NOT EXISTS health (
+        id INTEGER PRIMARY KEY CHECK (id = 0), checked_at INTEGER NOT NULL
     ) STRICT;
 ";
 
@@ -81,36 +85,47 @@ impl Store {
         Ok(Self(pool))
     }
 
-    /// Writes a session's state.
-    pub async fn save(&self, record: &Record) -> Result<()> {
-        let terms = &record.session.terms;
-        let json = serde_json::to_string(record).context("writing a session as JSON failed")?;
-        sqlx::query(
-            "INSERT INTO sessions (id, state, finished, created_at, record) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (id) DO UPDATE SET state = excluded.state, finished = excluded.finished, record = excluded.record",
-        )
-        .bind(terms.id.to_string())
-        .bind(record.session.state.name().as_str())
-        .bind(i64::from(record.is_finished()))
-        .bind(signed(terms.created_at.0))
-        .bind(json)
-        .execute(&self.0)
-        .await
-        .context("storing a session's state failed")?;
-        Ok(())
+    /// Carries out `work` whole or not at all.
+    async fn in_transaction<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
+    ) -> Result<T> {
+        let mut connection = self.0.acquire().await.context("reaching the database failed")?;
+        let done = async {
+            let mut transaction = connection.begin().await?;
+            let value = work(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(value)
+        };
+        let result = done.await;
+        if result.is_err() {
+            // On a full disk SQLite rolls back by itself; sqlx (0.9) then counts one transaction too
+            // many on this connection, and never commits another, and holds the lock.
+            connection.close_on_drop();
+        }
+        result
     }
 
-    /// Appends to a session's history.
-    pub async fn append(&self, session: SessionId, entry: &TimelineEntry) -> Result<()> {
-        sqlx::query("INSERT INTO timeline (session, at, kind, message) VALUES (?, ?, ?, ?)")
-            .bind(session.to_string())
-            .bind(signed(entry.at.0))
-            .bind(&entry.kind)
-            .bind(&entry.message)
-            .execute(&self.0)
-            .await
-            .context("storing a timeline entry failed")?;
-        Ok(())
+    /// Writes a new session and its first one-use link, or neither.
+    pub async fn create(&self, record: &Record, link_secret: &str) -> Result<()> {
+        let terms = &record.session.terms;
+        let work = async |connection: &mut SqliteConnection| {
+            write_record(connection, record).await?;
+            write_link(connection, terms.id, link_secret, terms.deadline().0).await
+        };
+        self.in_transaction(work).await.context("storing a new session failed")
+    }
+
+    /// Writes a session's state, and the entries that its history has got since, or neither.
+    pub async fn save(&self, record: &Record, entries: &[TimelineEntry]) -> Result<()> {
+        let work = async |connection: &mut SqliteConnection| {
+            write_record(connection, record).await?;
+            for entry in entries {
+                write_entry(connection, record.id(), entry).await?;
+            }
+            Ok(())
+        };
+        self.in_transaction(work).await.context("storing a session's state failed")
     }
 
     /// A session with its history.
@@ -140,23 +155,33 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// The last thousand sessions, newest first, without their history.
+    /// The last thousand sessions, newest first, without their history. One that cannot be read is
+    /// logged and left out: it must not hide the others.
     pub async fn all(&self) -> Result<Vec<Record>> {
-        self.records("SELECT record FROM sessions ORDER BY created_at DESC LIMIT 1000").await
+        let rows =
+            sqlx::query("SELECT id, record FROM sessions ORDER BY created_at DESC LIMIT 1000")
+                .fetch_all(&self.0)
+                .await
+                .context("reading the sessions failed")?;
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            serde_json::from_str(row.get("record"))
+                .inspect_err(|error| {
+                    let id: &str = row.get("id");
+                    tracing::error!(session = id, "a stored session cannot be read: {error}");
+                })
+                .ok()
+        };
+        Ok(rows.iter().filter_map(read).collect())
     }
 
     /// Sessions that an earlier controller left unfinished.
-    pub async fn unfinished(&self) -> Result<Vec<Record>> {
-        self.records("SELECT record FROM sessions WHERE finished = 0").await
-    }
-
-    async fn records(&self, query: &'static str) -> Result<Vec<Record>> {
-        let rows =
-            sqlx::query(query).fetch_all(&self.0).await.context("reading the sessions failed")?;
+    pub async fn unfinished(&self) -> Result<Vec<SessionId>> {
+        let rows = sqlx::query("SELECT id FROM sessions WHERE finished = 0")
+            .fetch_all(&self.0)
+            .await
+            .context("reading the unfinished sessions failed")?;
         rows.iter()
-            .map(|row| {
-                serde_json::from_str(row.get("record")).context("a stored session cannot be read")
-            })
+            .map(|row| row.get::<&str, _>("id").parse().context("a stored session has no id"))
             .collect()
     }
 
@@ -199,14 +224,10 @@ impl Store {
 
     /// Keeps a one-use link.
     pub async fn put_link(&self, session: SessionId, secret: &str, expires_at: u64) -> Result<()> {
-        sqlx::query("INSERT INTO viewer_links (secret_hash, session, expires_at) VALUES (?, ?, ?)")
-            .bind(hash(secret))
-            .bind(session.to_string())
-            .bind(signed(expires_at))
-            .execute(&self.0)
-            .await
-            .context("storing a viewer link failed")?;
-        Ok(())
+        let work = async |connection: &mut SqliteConnection| {
+            write_link(connection, session, secret, expires_at).await
+        };
+        self.in_transaction(work).await.context("storing a viewer link failed")
     }
 
     /// Uses up a link and admits its viewer, in one transaction; `false` when it was used, is
@@ -218,28 +239,27 @@ impl Store {
         viewer: &str,
         now: u64,
     ) -> Result<bool> {
-        let mut transaction = self.0.begin().await.context("exchanging a viewer link failed")?;
-        let used = sqlx::query(
-            "UPDATE viewer_links SET used_at = ? WHERE secret_hash = ? AND session = ? AND used_at IS NULL AND expires_at > ?
-             RETURNING expires_at",
-        )
-        .bind(signed(now))
-        .bind(hash(secret))
-        .bind(session.to_string())
-        .bind(signed(now))
-        .fetch_optional(&mut *transaction)
-        .await
-        .context("exchanging a viewer link failed")?;
-        let Some(row) = used else { return Ok(false) };
-        sqlx::query("INSERT INTO viewers (secret_hash, session, expires_at) VALUES (?, ?, ?)")
-            .bind(hash(viewer))
+        let work = async |connection: &mut SqliteConnection| {
+            let used = sqlx::query(
+                "UPDATE viewer_links SET used_at = ? WHERE secret_hash = ? AND session = ? AND used_at IS NULL AND expires_at > ?
+                 RETURNING expires_at",
+            )
+            .bind(signed(now))
+            .bind(hash(secret))
             .bind(session.to_string())
-            .bind(row.get::<i64, _>("expires_at"))
-            .execute(&mut *transaction)
-            .await
-            .context("admitting a viewer failed")?;
-        transaction.commit().await.context("exchanging a viewer link failed")?;
-        Ok(true)
+            .bind(signed(now))
+            .fetch_optional(&mut *connection)
+            .await?;
+            let Some(row) = used else { return Ok(false) };
+            sqlx::query("INSERT INTO viewers (secret_hash, session, expires_at) VALUES (?, ?, ?)")
+                .bind(hash(viewer))
+                .bind(session.to_string())
+                .bind(row.get::<i64, _>("expires_at"))
+                .execute(connection)
+                .await?;
+            Ok(true)
+        };
+        self.in_transaction(work).await.context("exchanging a viewer link failed")
     }
 
     /// Whether a viewer's secret is of this session and still holds.
@@ -289,11 +309,65 @@ impl Store {
         Ok(())
     }
 
-    /// Whether it can be written to.
-    pub async fn check(&self) -> Result<()> {
-        sqlx::query("SELECT 1").execute(&self.0).await.context("asking the database failed")?;
+    /// Writes, durably: a full disk and a read-only folder answer reads as if nothing were wrong.
+    pub async fn check(&self, now: u64) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO health (id, checked_at) VALUES (0, ?)
+             ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at",
+        )
+        .bind(signed(now))
+        .execute(&self.0)
+        .await
+        .context("writing to the database failed")?;
         Ok(())
     }
+}
+
+async fn write_record(connection: &mut SqliteConnection, record: &Record) -> Result<()> {
+    let terms = &record.session.terms;
+    let json = serde_json::to_string(record).context("writing a session as JSON failed")?;
+    sqlx::query(
+        "INSERT INTO sessions (id, state, finished, created_at, record) VALUES (?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET state = excluded.state, finished = excluded.finished, record = excluded.record",
+    )
+    .bind(terms.id.to_string())
+    .bind(record.session.state.name().as_str())
+    .bind(i64::from(record.is_finished()))
+    .bind(signed(terms.created_at.0))
+    .bind(json)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn write_entry(
+    connection: &mut SqliteConnection,
+    session: SessionId,
+    entry: &TimelineEntry,
+) -> Result<()> {
+    sqlx::query("INSERT INTO timeline (session, at, kind, message) VALUES (?, ?, ?, ?)")
+        .bind(session.to_string())
+        .bind(signed(entry.at.0))
+        .bind(&entry.kind)
+        .bind(&entry.message)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn write_link(
+    connection: &mut SqliteConnection,
+    session: SessionId,
+    secret: &str,
+    expires_at: u64,
+) -> Result<()> {
+    sqlx::query("INSERT INTO viewer_links (secret_hash, session, expires_at) VALUES (?, ?, ?)")
+        .bind(hash(secret))
+        .bind(session.to_string())
+        .bind(signed(expires_at))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Adds a connection to a session's list of hosts.

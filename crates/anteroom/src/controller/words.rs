@@ -27,7 +27,11 @@ pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
             Some(("found_unfinished", "a new controller found the session unfinished".to_owned()))
         }
         // These end the session or mean nothing; the end has an entry of its own.
-        Event::RunnerExited(_) | Event::EndRequested(_) | Event::Tick => None,
+        Event::RunnerExited(_)
+        | Event::RunnerSilent { .. }
+        | Event::StateNotStored { .. }
+        | Event::EndRequested(_)
+        | Event::Tick => None,
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::lines;
-use crate::runner_protocol::{MAX_LINE, RunnerCommand, RunnerConfig, RunnerMessage};
+use crate::runner_protocol::{ALIVE_EVERY, MAX_LINE, RunnerCommand, RunnerConfig, RunnerMessage};
 
 /// Messages that may wait for the controller. Beyond it the guest waits too.
 const QUEUE: usize = 256;
@@ -46,7 +46,17 @@ pub async fn open(
     });
     let (commands_in, commands) = mpsc::channel(16);
     tokio::task::spawn_local(read_commands(reader, commands_in));
+    tokio::task::spawn_local(stay_alive(sender.downgrade()));
     Ok((config, commands, Voice(sender), Writing(writing)))
+}
+
+/// Says so until nobody else has anything to say.
+async fn stay_alive(messages: mpsc::WeakSender<RunnerMessage>) {
+    loop {
+        tokio::time::sleep(ALIVE_EVERY).await;
+        let Some(messages) = messages.upgrade() else { return };
+        let _ = messages.send(RunnerMessage::Alive {}).await;
+    }
 }
 
 async fn read_commands(

@@ -76,7 +76,10 @@ pub async fn inject(opener: &Opener, file: &InjectedFile) -> Result<(), EndReaso
     let outcome = timeout(Duration::from_secs(STEP_SECONDS), send_file(opener, file))
         .await
         .map_err(late)?
-        .map_err(|error| refused(chain(&error)))?;
+        // The link's failure, not the file's: a guest that crashes now is told as one that crashed.
+        .map_err(|error| {
+            broken(&format!("while {} was put in place: {}", file.path, chain(&error)))
+        })?;
     let expected = hex::encode(Sha256::digest(file.content.as_bytes()));
     match outcome {
         FileOutcome::Written { sha256 } if sha256 == expected => Ok(()),
@@ -120,4 +123,32 @@ pub fn printable(text: &str) -> String {
 /// A guest's lines, each [`printable`], at most 20.
 pub fn printable_lines(lines: &[String]) -> Vec<String> {
     lines.iter().take(20).map(|line| printable(line)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_guest_link::{Side, connect};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_guest_that_is_gone_while_a_file_is_put_in_place_failed_as_a_guest() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let (host, guest) = tokio::net::UnixStream::pair().unwrap();
+                let (opener, _, drive) = connect(host, Side::Host);
+                tokio::task::spawn_local(drive);
+                drop(guest);
+                let file = InjectedFile {
+                    path: "~/.netrc".into(),
+                    owner: "person".into(),
+                    mode: 0o600,
+                    content: "x".into(),
+                };
+                let reason = inject(&opener, &file).await.unwrap_err();
+                assert_eq!(reason.code(), "guest_link_failed");
+                assert!(reason.to_string().contains("~/.netrc"), "{reason}");
+            })
+            .await;
+    }
 }

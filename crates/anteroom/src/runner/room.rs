@@ -33,7 +33,7 @@ pub fn driver_name(config: &RunnerConfig) -> &'static str {
 }
 
 /// Checks the image and boots the room.
-pub fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
+pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
     let console_log = config.log_dir.join("console.log");
     let not_started = |cause: String| EndReason::VmNotStarted { cause };
     let boot_failed =
@@ -43,7 +43,12 @@ pub fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
             let refused = |error: anteroom_image::ImageError| EndReason::ImageRefused {
                 cause: anteroom_guest_link::chain(&error),
             };
-            let image = Image::open(image_dir, cache_dir).map_err(refused)?;
+            let (dir, cache) = (image_dir.clone(), cache_dir.clone());
+            // A first look hashes for seconds, in which this process must still say that it lives.
+            let image = tokio::task::spawn_blocking(move || Image::open(&dir, &cache))
+                .await
+                .map_err(|error| not_started(format!("checking the image failed: {error}")))?
+                .map_err(refused)?;
             let hold = image.hold().map_err(refused)?;
             let modules = std::fs::read(image.modules()).map_err(|error| {
                 not_started(format!("reading {} failed: {error}", image.modules().display()))
@@ -78,8 +83,8 @@ pub fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
 /// Removes what the driver made in the file system; nothing for a VM.
 pub fn remove(config: &RunnerConfig) {
     if let DriverConfig::Host { runtime_dir, .. } = &config.driver {
-        // The controller looks afterwards, and names what is left.
-        let _ = std::fs::remove_dir_all(runtime_dir);
+        // The controller tries again, looks afterwards, and names what is left.
+        let _ = anteroom_vm::remove_runtime_dir(runtime_dir);
     }
 }
 

@@ -41,7 +41,7 @@ const CONSOLE_TAIL: usize = 12;
 pub async fn run(sockets: Sockets) -> Result<()> {
     let Sockets { control, media, udp } = sockets;
     let (config, mut commands, voice, writing) = controller_link::open(control).await?;
-    match room::boot(&config) {
+    match room::boot(&config).await {
         Ok(mut room) => {
             let ended =
                 serve(&config, &mut room.vm, Viewers { media, udp }, &mut commands, &voice).await;
@@ -114,11 +114,15 @@ async fn serve(
             Ended::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
                 match tokio::time::timeout(Duration::from_millis(500), vm.wait()).await {
                     Ok(exit) => vm_exited(vm, exit),
-                    Err(_) => Ended::Failed(reason),
+                    Err(_) => {
+                        session.write_vm_state(vm).await;
+                        Ended::Failed(reason)
+                    }
                 }
             }
             Ended::Failed(EndReason::AgentSilent { waited_ms, .. }) => {
-                let (run_state, console_tail) = (vm.run_state().await, vm.console_tail(CONSOLE_TAIL));
+                let run_state = session.write_vm_state(vm).await;
+                let console_tail = vm.console_tail(CONSOLE_TAIL);
                 Ended::Failed(EndReason::AgentSilent { waited_ms, run_state, console_tail })
             }
             Ended::Done => {
@@ -455,6 +459,16 @@ impl Session<'_> {
         self.voice
             .observed(Observation::HostContacted { host, port, verdict, bytes_up, bytes_down })
             .await;
+    }
+
+    /// Keeps where a machine stands that does not answer; says whether it runs at all.
+    async fn write_vm_state(&mut self, vm: &RunningVm) -> Option<String> {
+        let run_state = vm.run_state().await?;
+        self.write_log("qemu", LogStream::Stdout, &format!("the machine is {run_state}"));
+        for line in vm.registers().await {
+            self.write_log("qemu", LogStream::Stdout, &line);
+        }
+        Some(run_state)
     }
 
     fn write_log(&mut self, service: &str, stream: LogStream, line: &str) {

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Server, processes_of};
+use crate::support::{Server, eventually, processes_of};
 use serde_json::Value;
 
 const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
@@ -26,10 +26,12 @@ pub fn runner_and_room(server: &Server, id: &str) -> (i32, i32) {
     });
     let command =
         |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let pids = processes_of(id);
-    let runner = *pids.iter().find(|pid| command(pid).ends_with("session\0")).unwrap();
-    let room = *pids.iter().find(|pid| **pid != runner).unwrap();
-    (runner, room)
+    // A process in the middle of `exec` shows no environment for a moment.
+    eventually("both processes are seen", || {
+        let pids = processes_of(id);
+        let runner = *pids.iter().find(|pid| command(pid).ends_with("session\0"))?;
+        Some((runner, *pids.iter().find(|pid| **pid != runner)?))
+    })
 }
 
 fn started(server: &Server) -> String {
@@ -48,7 +50,7 @@ fn a_room_that_ends_at_once_says_how_and_what_it_printed() {
     assert_eq!(ended["reason"]["code"], "vm_exited");
     assert_eq!(
         message(&ended),
-        "the virtual machine ended by itself: its process exited with code 3; the console's last line: cannot find my shoes"
+        "the virtual machine ended unasked: its process exited with code 3; the console's last line: cannot find my shoes"
     );
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
     assert!(logs.as_str().unwrap().contains("cannot find my shoes"), "{logs}");
@@ -80,6 +82,31 @@ fn what_a_killed_controller_left_is_ended_by_the_next() {
     server.kill_and_restart();
     let ended = server.demolished(&id);
     assert_eq!(ended["reason"]["code"], "controller_stopped");
+}
+
+#[test]
+fn what_a_controller_and_a_runner_killed_together_left_is_removed_by_the_next() {
+    let mut server = Server::with_fake_guest(SILENT);
+    let id = started(&server);
+    let (runner, _) = runner_and_room(&server, &id);
+    kill(server.pid());
+    kill(runner);
+    let folder = std::path::PathBuf::from(format!("/tmp/anteroom-{id}"));
+    assert!(folder.exists());
+    server.kill_and_restart();
+    server.demolished(&id);
+    assert!(!folder.exists());
+}
+
+#[test]
+fn a_stopped_runner_is_told_by_its_silence() {
+    let server = Server::with_fake_guest(SILENT);
+    let id = started(&server);
+    let (runner, _) = runner_and_room(&server, &id);
+    assert!(Command::new("kill").args(["-STOP", &runner.to_string()]).status().unwrap().success());
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "runner_silent", "{ended}");
+    assert!(message(&ended).contains("said nothing for 30 s"), "{ended}");
 }
 
 #[test]

@@ -5,4 +5,5 @@ mod api;
 mod ends;
 mod logins;
 mod machines;
+mod storage;
 mod support;

@@ -46,10 +46,23 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         // The guest runs as another user when the tests run as root.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        Self::start_in_with_guest(folder, agent_script)
+    }
+
+    fn start_in_with_guest(folder: tempfile::TempDir, agent_script: &str) -> Self {
         let agent = folder.path().join("fake-guest");
         std::fs::write(&agent, agent_script).unwrap();
         std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
         Self::start_in(folder, Rooms::FakeGuest(agent))
+    }
+
+    /// The same with its state on a disk of its own of `mebibytes`, seen by the controller alone.
+    pub fn on_a_small_disk(agent_script: &str, mebibytes: u32) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        std::fs::write(folder.path().join("disk-size"), mebibytes.to_string()).unwrap();
+        Self::start_in_with_guest(folder, agent_script)
     }
 
     /// Starts one whose rooms are the real agent on this host, with the demo provider running
@@ -104,6 +117,10 @@ impl Server {
     pub fn kill_and_restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        self.restart();
+    }
+
+    fn restart(&mut self) {
         std::fs::remove_file(self.folder.path().join("ready.json")).unwrap();
         self.child = start(self.folder.path(), &self.rooms);
         self.wait_until_ready();
@@ -112,6 +129,32 @@ impl Server {
     /// Where its state is.
     pub fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
+    }
+
+    /// The controller's process id.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Where its state is, also when it is on a disk that only the controller sees.
+    pub fn state_dir_inside(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.pid(), self.state_dir().display()))
+    }
+
+    /// Runs a statement on the controller's database.
+    pub fn sql(&self, statement: &str) {
+        sql(&self.state_dir().join("anteroom.db"), statement);
+    }
+
+    /// The first value of a query on the controller's database, wherever that is; empty when there is
+    /// none.
+    pub fn stored(&self, query: &str) -> String {
+        // SQLite goes by the path that the kernel gives a file, which is not ours to open.
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["anteroom.db", "anteroom.db-wal"] {
+            let _ = std::fs::copy(self.state_dir_inside().join(name), copy.path().join(name));
+        }
+        sql(&copy.path().join("anteroom.db"), query)
     }
 
     fn wait_until_ready(&mut self) {
@@ -184,9 +227,24 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // SIGTERM, so that it ends its sessions.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        terminate(&self.child);
         let _ = self.child.wait();
     }
+}
+
+fn sql(database: &Path, statement: &str) -> String {
+    let script = "import sqlite3, sys\n\
+                  with sqlite3.connect(sys.argv[1], timeout=10) as db:\n\
+                  \x20 row = db.execute(sys.argv[2]).fetchone()\n\
+                  \x20 print('' if row is None else row[0])";
+    let mut python = Command::new("python3");
+    let output = python.args(["-c", script]).arg(database).arg(statement).output().unwrap();
+    assert!(output.status.success(), "{statement}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn terminate(child: &Child) {
+    let _ = Command::new("kill").arg(child.id().to_string()).status();
 }
 
 fn start(folder: &Path, rooms: &Rooms) -> Child {
@@ -195,7 +253,21 @@ fn start(folder: &Path, rooms: &Rooms) -> Child {
         .append(true)
         .open(folder.join("serve.log"))
         .unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
+    let anteroom = env!("CARGO_BIN_EXE_anteroom");
+    let mut command = match std::fs::read_to_string(folder.join("disk-size")) {
+        // A mount namespace of its own, which goes with it.
+        Ok(mebibytes) => {
+            let script = r#"mount -t tmpfs -o size="$0"m none "$1" && shift && exec "$@""#;
+            let mut command = Command::new("unshare");
+            if !nix::unistd::geteuid().is_root() {
+                command.args(["--map-current-user", "--keep-caps"]);
+            }
+            command.args(["--mount", "sh", "-c", script, &mebibytes]);
+            command.arg(folder.join("state")).arg(anteroom);
+            command
+        }
+        Err(_) => Command::new(anteroom),
+    };
     command.arg("serve");
     match rooms {
         Rooms::FakeGuest(agent) => command.args(["--driver", "host", "--agent"]).arg(agent),

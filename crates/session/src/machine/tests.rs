@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Accelerator, Actor, Leftover, StateName};
+use crate::{Accelerator, Actor, Leftover, ProcessExit, StateName};
 
 fn terms() -> Terms {
     Terms {
@@ -109,6 +109,8 @@ fn whatever_comes_after_sealed_the_session_is_completed() {
     let stored = 7;
     let last_words = [
         Event::RunnerExited(ProcessExit::Signalled { signal: 9 }),
+        Event::RunnerSilent { silent_ms: 30_000 },
+        Event::StateNotStored { cause: "disk full".into() },
         Event::EndRequested(Actor::Caller),
         Event::FoundByReconciliation,
         Event::Observed(Observation::Failed(EndReason::ControllerStopped)),
@@ -140,6 +142,8 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => prop::sample::select(happy_path()),
         1 => exit.prop_map(Event::RunnerExited),
+        1 => Just(Event::RunnerSilent { silent_ms: 30_000 }),
+        1 => Just(Event::StateNotStored { cause: "disk full".into() }),
         1 => Just(Event::EndRequested(Actor::Caller)),
         1 => Just(Event::CredentialNotStored { cause: "disk full".into() }),
         1 => Just(Event::Tick),

@@ -1,0 +1,102 @@
+//! A store that is full, damaged or slow must not make the API lie.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::ends::{kill, runner_and_room};
+use crate::support::{Server, eventually};
+
+const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+
+fn started(server: &Server) -> String {
+    server.start_session()["sessionId"].as_str().unwrap().to_owned()
+}
+
+/// A file that takes all room on the controller's own disk.
+struct Fill(PathBuf);
+
+impl Fill {
+    fn up(server: &Server) -> Self {
+        let path = server.state_dir_inside().join("fill");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        // The database may have a few pages of its own in reserve.
+        for _ in 0..2000 {
+            if server.get("/health").status == 503 {
+                break;
+            }
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_and_the_reason_of_an_end_outlives_it() {
+    let server = Server::on_a_small_disk(SILENT, 8);
+    let id = started(&server);
+    let (_, room) = runner_and_room(&server, &id);
+    let full = Fill::up(&server);
+    let health = server.get("/health");
+    assert_eq!(health.status, 503, "{}", health.body);
+    assert!(health.body["reasons"][0].as_str().unwrap().contains("full"), "{}", health.body);
+    let refused = server.post("/api/auth/start", r#"{"provider":"demo"}"#);
+    assert_eq!(refused.status, 503, "{}", refused.body);
+    assert_eq!(refused.body["code"], "storage_unavailable");
+    kill(room);
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
+    drop(full);
+    let stored = format!(
+        "SELECT json_extract(record, '$.session.state.reason.code') FROM sessions WHERE id = '{id}' AND finished"
+    );
+    let code = eventually("the end is stored", || {
+        Some(server.stored(&stored)).filter(|code| !code.is_empty())
+    });
+    assert_eq!(code, "vm_exited");
+    assert_eq!(server.get("/health").status, 200);
+}
+
+#[test]
+fn one_unreadable_row_hides_no_other_session_and_stops_no_controller() {
+    let mut server = Server::with_fake_guest(SILENT);
+    let (broken, whole) = (started(&server), started(&server));
+    for id in [&broken, &whole] {
+        assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
+        server.demolished(id);
+    }
+    server.sql(&format!("UPDATE sessions SET record = '{{', finished = 0 WHERE id = '{broken}'"));
+    server.kill_and_restart();
+    let sessions = server.get("/api/sessions");
+    assert_eq!(sessions.status, 200, "{}", sessions.body);
+    let ids: Vec<&str> = sessions
+        .body
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["sessionId"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, [whole]);
+    assert_eq!(server.get(&format!("/api/auth/session/{broken}")).status, 500);
+}
+
+#[test]
+fn an_unfinished_session_that_nobody_tends_is_ended_by_its_deletion() {
+    let server = Server::with_fake_guest(SILENT);
+    let id = started(&server);
+    assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
+    let record = server.demolished(&id);
+    assert_eq!(record["reason"]["code"], "cancelled");
+    // As a controller leaves it that was killed before it began.
+    server.sql(&format!(
+        "UPDATE sessions SET finished = 0, record = json_set(record, '$.session.state', json('{{\"name\":\"requested\"}}')) WHERE id = '{id}'"
+    ));
+    assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "controller_stopped", "{ended}");
+}
