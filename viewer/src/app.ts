@@ -168,7 +168,9 @@ export class App {
 
   #showTime(): void {
     if (!this.#session) return;
-    this.#room()?.showTimeLeft(this.#session.deadline - (Date.now() + this.#clockOffset));
+    const now = Date.now() + this.#clockOffset;
+    const { deadline, idleDeadline } = this.#session;
+    this.#room()?.showTimeLeft(deadline - now, idleDeadline === undefined ? undefined : idleDeadline - now);
   }
 }
 

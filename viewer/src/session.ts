@@ -31,6 +31,8 @@ export interface SessionView {
   timeline: TimelineEntry[];
   createdAt: number;
   deadline: number;
+  /** When it ends unless the person does something; only in their turn and once they came. */
+  idleDeadline?: number;
   serverNow: number;
   emulated: boolean;
   isolation: 'vm' | 'none';

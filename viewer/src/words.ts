@@ -49,6 +49,17 @@ export function timeLeft(milliseconds: number): string {
   return hours > 0 ? `${hours}:${two(minutes)}:${two(seconds % 60)}` : `${minutes}:${two(seconds % 60)}`;
 }
 
+/** From when on the person is warned, in milliseconds. */
+export const WARN_BELOW_MS = 60_000;
+
+/** What the person must know about time, if anything: the nearer of the two ends, in milliseconds from now. */
+export function timeWarning(deadline: number, idle: number | undefined): string | undefined {
+  if (idle !== undefined && idle < WARN_BELOW_MS && idle < deadline) {
+    return 'Are you still there? Without a touch the room closes in less than a minute. Move the mouse in the picture to stay.';
+  }
+  return deadline < WARN_BELOW_MS ? 'Less than a minute is left. Then the room closes.' : undefined;
+}
+
 /** The hour and minute of a time on the server's clock, as the person's own clock shows it. */
 export function clockTime(at: number, session: SessionView, now: number): string {
   const local = new Date(at - session.serverNow + now);
@@ -110,6 +121,14 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
   timed_out: {
     title: 'The time is over',
     todo: 'No credential was kept. Ask for a new link, and for more time if you need it.',
+  },
+  too_long: {
+    title: 'The time is over',
+    todo: 'No credential was kept. Ask for a new link to try again.',
+  },
+  idle: {
+    title: 'The room was left alone',
+    todo: 'No credential was kept. To sign in after all, ask for a new link.',
   },
   image_refused: { title: 'The room could not be built', todo: FOR_THE_OPERATOR },
   vm_not_started: { title: 'The room could not be started', todo: FOR_THE_OPERATOR },

@@ -4,7 +4,7 @@ import endReasons from '../../crates/session/src/end_reason.rs?raw';
 import { Problem } from '../src/api';
 import { problemWords } from '../src/screens/problem';
 import type { SessionView, StateName } from '../src/session';
-import { clockTime, credentialOwner, endWords, roomWords, sentence, stateWords, stepIndex, timeLeft } from '../src/words';
+import { clockTime, credentialOwner, endWords, roomWords, sentence, stateWords, stepIndex, timeLeft, timeWarning } from '../src/words';
 
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' },
@@ -32,6 +32,14 @@ describe('times', () => {
   it('count down and stop at zero', () => {
     expect([600_000, 59_001, 59_000, 1, 0, -5].map(timeLeft)).toEqual(['10:00', '1:00', '0:59', '0:01', '0:00', '0:00']);
     expect(timeLeft(3_725_000)).toBe('1:02:05');
+  });
+
+  it('are warned of before the nearer end', () => {
+    expect(timeWarning(120_000, undefined)).toBeUndefined();
+    expect(timeWarning(120_000, 61_000)).toBeUndefined();
+    expect(timeWarning(59_000, undefined)).toMatch(/^Less than a minute is left/);
+    expect(timeWarning(120_000, 59_000)).toMatch(/^Are you still there/);
+    expect(timeWarning(30_000, 59_000)).toMatch(/^Less than a minute is left/);
   });
 
   it('are shown on the person’s clock even where the server’s is wrong', () => {

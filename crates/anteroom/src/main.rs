@@ -1,6 +1,7 @@
 //! Anteroom: disposable computers for signing in to command-line tools.
 
 mod cli;
+mod clock;
 mod controller;
 mod embedded;
 mod runner;

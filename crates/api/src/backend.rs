@@ -32,6 +32,9 @@ pub trait Backend: Send + Sync + 'static {
     fn sessions(&self) -> impl Future<Output = Result<Vec<SessionSummary>, Problem>> + Send;
     /// One session.
     fn session(&self, id: SessionId) -> impl Future<Output = Result<SessionView, Problem>> + Send;
+    /// Prolongs a session's time to live; one that has ended is fine.
+    fn heartbeat(&self, id: SessionId)
+    -> impl Future<Output = Result<SessionView, Problem>> + Send;
     /// One session now and on each change.
     fn watch(
         &self,

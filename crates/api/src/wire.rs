@@ -15,7 +15,8 @@ pub struct StartRequest {
     /// The age X25519 key (`age1…`) to seal to. Without it the vault's own is used, which the
     /// operator can open.
     pub recipient: Option<String>,
-    /// How long the session may live.
+    /// How long the session may live from its start, or from the last heartbeat; 900 when left out.
+    #[schema(minimum = 60, maximum = 3600)]
     pub ttl_seconds: Option<u64>,
     /// Files to put into the guest before anything starts there.
     #[serde(default)]
@@ -75,6 +76,9 @@ pub struct SessionView {
     pub created_at: u64,
     /// When its time to live is over, in milliseconds since the Unix epoch.
     pub deadline: u64,
+    /// When it ends unless the person does something, in milliseconds since the Unix epoch; only in
+    /// their turn and once they came.
+    pub idle_deadline: Option<u64>,
     /// `qemu` or `host`.
     pub driver: String,
     /// `kvm`, `tcg` (emulation) or `none`; not known before the VM runs.
@@ -230,8 +234,11 @@ pub struct ViewerView {
     pub timeline: Vec<TimelineEntry>,
     /// Milliseconds since the Unix epoch.
     pub created_at: u64,
-    /// Milliseconds since the Unix epoch.
+    /// When its time to live is over, in milliseconds since the Unix epoch.
     pub deadline: u64,
+    /// When it ends unless the person does something, in milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_deadline: Option<u64>,
     /// The host's clock, in milliseconds since the Unix epoch: the viewer's may be wrong.
     pub server_now: u64,
     /// Whether the guest is emulated.

@@ -83,8 +83,20 @@ pub enum EndReason {
     TimedOut {
         /// The state it was in then, by its wire name.
         during: String,
-        /// The time to live, in seconds.
+        /// How long it had, in seconds.
         ttl_seconds: u64,
+    },
+    /// Its caller prolonged it until it had lived as long as a session may.
+    TooLong {
+        /// The state it was in then, by its wire name.
+        during: String,
+        /// How long a session may live at most, in seconds.
+        max_seconds: u64,
+    },
+    /// The person came and then did nothing for too long.
+    Idle {
+        /// How long, in seconds.
+        idle_seconds: u64,
     },
     /// The golden image cannot be used.
     ImageRefused {
@@ -189,6 +201,8 @@ impl EndReason {
             Self::Completed => "completed",
             Self::Cancelled { .. } => "cancelled",
             Self::TimedOut { .. } => "timed_out",
+            Self::TooLong { .. } => "too_long",
+            Self::Idle { .. } => "idle",
             Self::ImageRefused { .. } => "image_refused",
             Self::VmNotStarted { .. } => "vm_not_started",
             Self::VmExited { .. } => "vm_exited",
@@ -223,6 +237,15 @@ impl fmt::Display for EndReason {
                 f,
                 "the session's {ttl_seconds} s were over while {}; start again, or ask for more with ttlSeconds",
                 during.replace('_', " ")
+            ),
+            Self::TooLong { during, max_seconds } => write!(
+                f,
+                "the session lived for {max_seconds} s, as long as one may, and was {} then; start again",
+                during.replace('_', " ")
+            ),
+            Self::Idle { idle_seconds } => write!(
+                f,
+                "nobody touched the desktop for {idle_seconds} s; start again to sign in after all"
             ),
             Self::ImageRefused { cause } => write!(f, "the golden image cannot be used: {cause}"),
             Self::VmNotStarted { cause } => {

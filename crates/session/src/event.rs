@@ -35,7 +35,9 @@ pub enum Event {
         /// Why, one sentence.
         cause: String,
     },
-    /// Time passed; the deadline may be over.
+    /// The caller is still there, and prolongs the session's time to live.
+    Heartbeat,
+    /// Time passed; a deadline may be over.
     Tick,
     /// A controller found this session unfinished at its start.
     FoundByReconciliation,
@@ -94,6 +96,8 @@ pub enum Observation {
     SignInPageOpened,
     /// The first video frame of the desktop was sent to a viewer.
     FirstFrameSent,
+    /// The person moved, typed or pasted. Said at most every few seconds.
+    PersonActive,
     /// A viewer's media connection is up.
     ViewerJoined,
     /// It is gone.

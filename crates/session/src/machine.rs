@@ -18,15 +18,19 @@ pub struct Terms {
     pub user: Option<UserId>,
     /// When the start call was accepted.
     pub created_at: Timestamp,
-    /// How long the session may live, in seconds.
+    /// How long the session may live, in seconds from its start or from its caller's last heartbeat.
     pub ttl_seconds: u64,
+    /// How long it may live at all, in seconds.
+    pub max_seconds: u64,
+    /// How long the person may do nothing once they came, in seconds.
+    pub idle_seconds: u64,
 }
 
 impl Terms {
-    /// When the time to live is over.
+    /// When the session is over at the latest, whatever its caller says.
     #[must_use]
-    pub fn deadline(&self) -> Timestamp {
-        self.created_at.plus_seconds(self.ttl_seconds)
+    pub fn last_moment(&self) -> Timestamp {
+        self.created_at.plus_seconds(self.max_seconds)
     }
 }
 
@@ -46,33 +50,74 @@ pub enum Effect {
     Demolish,
 }
 
-/// A session and its history of one: terms and state.
+/// A session and its history of one: terms, state and what its clocks run from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// What was agreed.
     pub terms: Terms,
     /// Where it stands.
     pub state: State,
+    /// When its time to live is over.
+    pub deadline: Timestamp,
+    /// When the person last did something; absent before they came.
+    pub active_at: Option<Timestamp>,
 }
 
 impl Session {
     /// A session just requested, and the first thing to do for it.
     #[must_use]
     pub fn request(terms: Terms) -> (Self, Vec<Effect>) {
-        (Self { terms, state: State::Requested }, vec![Effect::StartRunner])
+        let deadline = terms.created_at.plus_seconds(terms.ttl_seconds.min(terms.max_seconds));
+        let session = Self { terms, state: State::Requested, deadline, active_at: None };
+        (session, vec![Effect::StartRunner])
+    }
+
+    /// When the session ends because the person does nothing: in their turn, and once they came.
+    #[must_use]
+    pub fn idle_deadline(&self) -> Option<Timestamp> {
+        let their_turn = matches!(self.state, State::AwaitingUser { .. });
+        self.active_at
+            .filter(|_| their_turn)
+            .map(|active_at| active_at.plus_seconds(self.terms.idle_seconds))
+    }
+
+    /// When [`Event::Tick`] next means something; None once the session ended.
+    #[must_use]
+    pub fn next_tick(&self) -> Option<Timestamp> {
+        match self.state {
+            State::Ended { .. } => None,
+            _ => Some(self.idle_deadline().map_or(self.deadline, |idle| idle.min(self.deadline))),
+        }
     }
 
     /// Applies one event. An event that means nothing in the present state changes nothing.
     #[must_use]
-    pub fn handle(self, event: Event, now: Timestamp) -> (Self, Vec<Effect>) {
-        let Self { terms, state } = self;
-        let (state, effects) = step(&terms, state, event, now);
-        (Self { terms, state }, effects)
+    pub fn handle(mut self, event: Event, now: Timestamp) -> (Self, Vec<Effect>) {
+        self.run_clocks(&event, now);
+        let (state, effects) = step(&self, event, now);
+        (Self { state, ..self }, effects)
+    }
+
+    fn run_clocks(&mut self, event: &Event, now: Timestamp) {
+        match event {
+            Event::Heartbeat => {
+                let prolonged = now.plus_seconds(self.terms.ttl_seconds);
+                self.deadline = self.deadline.max(prolonged.min(self.terms.last_moment()));
+            }
+            Event::Observed(Observation::ViewerJoined | Observation::PersonActive) => {
+                self.active_at = Some(now);
+            }
+            // Their turn begins now, however long they watched before.
+            Event::Observed(Observation::SignInUrl { .. }) => {
+                self.active_at = self.active_at.map(|_| now);
+            }
+            _ => {}
+        }
     }
 }
 
-fn step(terms: &Terms, state: State, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
-    let state = match state {
+fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
+    let state = match session.state.clone() {
         State::Ended { reason, at, room } => {
             return (after_end(reason, at, room, event, now), vec![]);
         }
@@ -108,17 +153,12 @@ fn step(terms: &Terms, state: State, event: Event, now: Timestamp) -> (State, Ve
             State::Capturing { .. } => end(EndReason::CredentialNotStored { cause }, now),
             other => (other, vec![]),
         },
-        Event::Tick => match state {
-            State::Sealed { .. } if now >= terms.deadline() => end(EndReason::Completed, now),
-            other if now >= terms.deadline() => end(
-                EndReason::TimedOut {
-                    during: other.name().as_str().to_owned(),
-                    ttl_seconds: terms.ttl_seconds,
-                },
-                now,
-            ),
-            other => (other, vec![]),
+        Event::Tick => match overdue(session, now) {
+            Some(_) if matches!(state, State::Sealed { .. }) => end(EndReason::Completed, now),
+            Some(reason) => end(reason, now),
+            None => (state, vec![]),
         },
+        Event::Heartbeat => (state, vec![]),
         Event::FoundByReconciliation => match state {
             State::Sealed { .. } => end(EndReason::Completed, now),
             _ => end(EndReason::ControllerStopped, now),
@@ -126,6 +166,23 @@ fn step(terms: &Terms, state: State, event: Event, now: Timestamp) -> (State, Ve
         // Nothing was demolished yet: a stray report.
         Event::Demolished { .. } => (state, vec![]),
     }
+}
+
+fn overdue(session: &Session, now: Timestamp) -> Option<EndReason> {
+    let Session { terms, state, deadline, .. } = session;
+    if now >= *deadline {
+        let during = state.name().as_str().to_owned();
+        let lived_seconds = deadline.millis_since(terms.created_at) / 1000;
+        return Some(if *deadline == terms.last_moment() {
+            EndReason::TooLong { during, max_seconds: terms.max_seconds }
+        } else {
+            EndReason::TimedOut { during, ttl_seconds: lived_seconds }
+        });
+    }
+    session
+        .idle_deadline()
+        .filter(|idle| now >= *idle)
+        .map(|_| EndReason::Idle { idle_seconds: terms.idle_seconds })
 }
 
 fn observed(state: State, observation: Observation, now: Timestamp) -> (State, Vec<Effect>) {

@@ -3,10 +3,8 @@
 import { element, icon, mark, setText } from '../dom';
 import type { AnteroomPlayer, ConnectionState, PlayerStats } from '../player/anteroom-player';
 import type { SessionView } from '../session';
-import { sentence, STEPS, stateWords, stepIndex, timeLeft } from '../words';
+import { sentence, STEPS, stateWords, stepIndex, timeLeft, timeWarning, WARN_BELOW_MS } from '../words';
 import { cancelDialog, pasteDialog } from './dialogs';
-
-const WARN_BELOW_MS = 60_000;
 
 export interface RoomActions {
   onCancel: () => void;
@@ -18,7 +16,7 @@ export class RoomScreen {
   readonly #state = element('p', { class: 'state', role: 'status' });
   readonly #host = element('p', { class: 'host', hidden: true });
   readonly #left = element('p', { class: 'left', role: 'timer' });
-  readonly #lastMinute = element('p', { class: 'visually-hidden', 'aria-live': 'assertive' });
+  readonly #notice = element('p', { class: 'notice', role: 'alert', hidden: true });
   readonly #connection = element('p', { class: 'connection' });
   readonly #tools: HTMLElement;
   readonly #menu: HTMLButtonElement;
@@ -49,10 +47,11 @@ export class RoomScreen {
       element('header', { class: 'bar' },
         element('div', { class: 'title' }, mark(), element('h1', {}, session.provider.name)),
         this.#state, this.#host, element('div', { class: 'spacer' }),
-        this.#left, this.#connection, this.#menu, this.#tools, this.#lastMinute,
+        this.#left, this.#connection, this.#menu, this.#tools,
       ),
       ...(session.isolation === 'none' ? [element('p', { class: 'stripe' },
         icon('warning'), 'No isolation: this desktop runs directly on the operator’s computer. Do not use a real account.')] : []),
+      this.#notice,
       element('main', { class: 'stage' }, this.player, this.#waiting),
       this.#paste.dialog, cancel.dialog,
     );
@@ -87,12 +86,14 @@ export class RoomScreen {
     }
   }
 
-  /** Milliseconds until the session's deadline. */
-  showTimeLeft(milliseconds: number): void {
-    const short = milliseconds < WARN_BELOW_MS;
+  /** Milliseconds until the session's deadline, and until it ends because nobody does anything. */
+  showTimeLeft(milliseconds: number, idle?: number): void {
     setText(this.#left, `${timeLeft(milliseconds)} left`);
-    this.#left.classList.toggle('short', short);
-    setText(this.#lastMinute, short ? 'Less than a minute is left.' : '');
+    this.#left.classList.toggle('short', milliseconds < WARN_BELOW_MS);
+    const warning = timeWarning(milliseconds, idle);
+    this.#notice.hidden = warning === undefined;
+    // The same words are not announced again.
+    setText(this.#notice, warning ?? '');
   }
 
   /** Whether the server answers; without it the bar says so. */

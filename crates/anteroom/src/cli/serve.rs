@@ -15,7 +15,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::http_server;
-use crate::controller::{Controller, DriverChoice, Settings, default_dir, load_providers};
+use crate::controller::{
+    Controller, DriverChoice, Limits, Settings, default_dir, load_providers, rooms_by_memory,
+};
 use crate::embedded;
 
 /// What `serve` takes.
@@ -60,6 +62,20 @@ pub struct Options {
     /// Allows real providers where there is no hardware isolation.
     #[arg(long)]
     allow_weak_isolation: bool,
+    /// Sign-ins at a time [default: as many as fit into the free memory].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    max_sessions: Option<u16>,
+    /// Sign-ins that may wait for a free room; further ones are told when to come back.
+    #[arg(long, default_value_t = 0)]
+    max_queued: u16,
+    /// How long a sign-in may take at most, however often its caller prolongs it.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    max_session_seconds: u64,
+    /// How long a person who came may do nothing before their sign-in is ended.
+    #[arg(long, value_name = "SECONDS", default_value_t = 600,
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    idle_seconds: u64,
     /// With the `host` driver: another agent than the embedded one.
     #[arg(long, hide = true)]
     agent: Option<PathBuf>,
@@ -131,7 +147,7 @@ async fn serve(options: Options) -> Result<()> {
         format!("listening on {} failed; choose another with --listen", settings.listen)
     })?;
     let bound = listener.local_addr()?;
-    let state_dir = settings.state_dir.clone();
+    let (state_dir, max_sessions) = (settings.state_dir.clone(), settings.limits.max_sessions);
     let controller = Controller::open(settings, bound).await?;
     let origin = controller.origin().to_owned();
     let mut hosts =
@@ -145,6 +161,7 @@ async fn serve(options: Options) -> Result<()> {
     if let Some(path) = ready_file {
         write_client_file_as(&controller, "ready-file", &path, &format!("http://{bound}")).await?;
     }
+    tracing::info!("at most {max_sessions} sign-ins at a time; --max-sessions changes that");
     tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address()?);
     let serving = tokio::spawn(http_server::serve(listener, app));
     asked_to_stop().await?;
@@ -183,7 +200,13 @@ fn settings(options: Options) -> Result<Settings> {
             },
         },
     };
+    let max_sessions = options
+        .max_sessions
+        .map_or_else(|| rooms_by_memory(room_mib(&driver, options.memory)), usize::from);
     Ok(Settings {
+        limits: Limits { max_sessions, max_queued: options.max_queued.into() },
+        max_session_seconds: options.max_session_seconds,
+        idle_seconds: options.idle_seconds,
         listen: options.listen,
         media_listen: options.media_listen,
         advertise: options.advertise,
@@ -199,6 +222,16 @@ fn settings(options: Options) -> Result<Settings> {
         providers: load_providers(options.providers.as_deref())?,
         state_dir,
     })
+}
+
+/// What a room takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
+fn room_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
+    match driver {
+        // QEMU's translation buffer, runner and encoder.
+        DriverChoice::Qemu(_) => u64::from(guest_mib) + 768,
+        // X, a browser and what a page needs.
+        DriverChoice::Host { .. } => 1024,
+    }
 }
 
 /// Where state is unless said otherwise.

@@ -6,6 +6,7 @@
 //! UDP → front_door ───────────────────────────────────────────────────────┘
 //! ```
 
+mod admission;
 mod front_door;
 mod record;
 mod runner_process;
@@ -35,18 +36,23 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::watch;
 
+pub use admission::{Limits, rooms_by_memory};
 pub use settings::{DriverChoice, Settings, default_dir, load_providers};
 
+use crate::clock::now;
 use crate::embedded;
 use crate::runner_protocol::{DriverConfig, RunnerCommand, RunnerConfig};
+use admission::Admission;
 use front_door::FrontDoor;
 use record::{OpenableBy, Record, runtime_dir};
-use session_actor::{Live, SessionHandle, StartPlan, Surroundings, now};
+use session_actor::{Live, SessionHandle, StartPlan, Surroundings};
 use store::Store;
 
 const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
 const DEFAULT_TTL_SECONDS: u64 = 900;
-const MAX_TTL_SECONDS: u64 = 3600;
+
+/// Longest and shortest wait that a caller is told when every room is taken, in seconds.
+const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
 
 /// How old a check of the store may be.
 const CHECK_AGAIN: Duration = Duration::from_secs(2);
@@ -61,6 +67,7 @@ pub struct Controller {
     store: Store,
     vault: Vault,
     around: Arc<Surroundings>,
+    admission: Admission,
     /// When the store was last written to as a check, and how that went.
     store_check: Mutex<Option<(Instant, Result<(), String>)>>,
     /// No session is started any more.
@@ -88,6 +95,7 @@ impl Controller {
             logs,
         });
         let controller = Arc::new(Self {
+            admission: Admission::new(settings.limits),
             settings,
             origin: origin.trim_end_matches('/').to_owned(),
             store,
@@ -234,10 +242,12 @@ impl Controller {
             }
             None => (self.vault.recipient().to_owned(), OpenableBy::Operator),
         };
-        let ttl_seconds = request.ttl_seconds.unwrap_or(DEFAULT_TTL_SECONDS);
+        let default = DEFAULT_TTL_SECONDS.min(self.settings.max_session_seconds);
+        let ttl_seconds = request.ttl_seconds.unwrap_or(default);
         let least = self.settings.min_ttl_seconds;
-        if !(least..=MAX_TTL_SECONDS).contains(&ttl_seconds) {
-            return Err(invalid(format!("ttlSeconds must be {least} to {MAX_TTL_SECONDS}")));
+        let most = self.settings.max_session_seconds;
+        if !(least..=most).contains(&ttl_seconds) {
+            return Err(invalid(format!("ttlSeconds must be {least} to {most}")));
         }
         let files = injected(request.files).map_err(invalid)?;
         if self.stopping.load(Ordering::SeqCst) {
@@ -245,10 +255,19 @@ impl Controller {
             return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail));
         }
         self.check_isolation(&provider)?;
+        let admitted = self.admission.admit().ok_or_else(|| self.no_room())?;
         let id = SessionId::generate();
         let driver = self.driver_config(id, &provider)?;
         let browser_ip = browser_ip(id);
-        let terms = Terms { id, provider: provider_id, user, created_at: now(), ttl_seconds };
+        let terms = Terms {
+            id,
+            provider: provider_id,
+            user,
+            created_at: now(),
+            ttl_seconds,
+            max_seconds: most,
+            idle_seconds: self.settings.idle_seconds,
+        };
         let (session, effects) = Session::request(terms);
         let record = Record {
             session,
@@ -295,8 +314,30 @@ impl Controller {
             state: record.session.state.name().as_str().to_owned(),
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
-        session_actor::start(record, effects, Some(StartPlan { config }), self.around.clone());
+        session_actor::start(
+            record,
+            effects,
+            Some(StartPlan { config, admitted }),
+            self.around.clone(),
+        );
         Ok(answer)
+    }
+
+    /// Every room is taken: when to come back is when the first of them must be free.
+    fn no_room(&self) -> Problem {
+        let Limits { max_sessions, max_queued } = self.admission.limits();
+        let deadlines =
+            self.around.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
+        let first = deadlines.min().unwrap_or_default().saturating_sub(now().0) / 1000;
+        let seconds = first.clamp(*COME_BACK.start(), *COME_BACK.end());
+        let queue = match max_queued {
+            0 => String::new(),
+            queued => format!(" and {queued} more wait"),
+        };
+        let detail = format!(
+            "all {max_sessions} rooms of this Anteroom are in use{queue}; try again in {seconds} s"
+        );
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", detail).retry_after(seconds)
     }
 
     fn candidates(&self) -> Result<Vec<SocketAddr>> {
@@ -324,7 +365,7 @@ impl Controller {
     async fn new_link(&self, record: &Record) -> Result<String> {
         let secret = secret();
         let terms = &record.session.terms;
-        self.store.put_link(terms.id, &secret, terms.deadline().0).await?;
+        self.store.put_link(terms.id, &secret, terms.last_moment().0).await?;
         Ok(self.viewer_url(terms.id, &secret))
     }
 
@@ -399,6 +440,17 @@ impl Backend for Controller {
         }
     }
 
+    async fn heartbeat(&self, id: SessionId) -> Result<SessionView, Problem> {
+        if let Some(mut handle) = self.handle(id) {
+            handle.view.mark_unchanged();
+            // The answer shows the new deadline, unless the session is busy with something long.
+            if handle.tell(Event::Heartbeat).await {
+                let _ = tokio::time::timeout(Duration::from_secs(2), handle.view.changed()).await;
+            }
+        }
+        self.session(id).await
+    }
+
     async fn watch(&self, id: SessionId) -> Result<watch::Receiver<SessionView>, Problem> {
         match self.handle(id) {
             Some(handle) => Ok(handle.view),
@@ -418,6 +470,7 @@ impl Backend for Controller {
             timeline: session.timeline,
             created_at: session.created_at,
             deadline: session.deadline,
+            idle_deadline: session.idle_deadline,
             server_now: now().0,
             emulated: session.emulated,
             isolation: session.isolation,
@@ -519,10 +572,10 @@ impl Backend for Controller {
             let detail = "this link was used, is expired or unknown; ask for a new one";
             return Err(Problem::new(StatusCode::GONE, "link_used", detail));
         }
-        let deadline = self.session(id).await?.deadline;
+        let last_moment = self.record(id).await?.session.terms.last_moment().0;
         Ok(ViewerAccess {
             secret: viewer,
-            max_age_seconds: deadline.saturating_sub(at).div_ceil(1000),
+            max_age_seconds: last_moment.saturating_sub(at).div_ceil(1000),
         })
     }
 

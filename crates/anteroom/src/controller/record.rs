@@ -68,7 +68,7 @@ impl Record {
 
     /// As callers see it.
     pub fn view(&self) -> SessionView {
-        let Session { terms, state } = &self.session;
+        let Session { terms, state, deadline, .. } = &self.session;
         let (reason, room, leftovers) = match state {
             State::Ended { reason, room, .. } => {
                 let (room, leftovers) = match room {
@@ -93,7 +93,8 @@ impl Record {
             state: state.name().as_str().to_owned(),
             reason,
             created_at: terms.created_at.0,
-            deadline: terms.deadline().0,
+            deadline: deadline.0,
+            idle_deadline: self.session.idle_deadline().map(|at| at.0),
             driver: self.driver.clone(),
             accelerator: accelerator.map(str::to_owned),
             isolation: if self.driver == "host" { "none" } else { "vm" }.to_owned(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,11 +15,13 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use tokio::sync::{mpsc, watch};
 
+use super::admission::{Admitted, TakenRoom};
 use super::front_door::FrontDoor;
 use super::record::Record;
 use super::runner_process::{self, Runner};
 use super::store::{Store, count_connection};
 use super::words;
+use crate::clock::now;
 use crate::runner_protocol::{RunnerCommand, RunnerConfig};
 
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
@@ -69,6 +72,28 @@ pub struct Surroundings {
 pub struct StartPlan {
     /// Everything the runner is told.
     pub config: RunnerConfig,
+    /// The session's right to a room.
+    pub admitted: Admitted,
+}
+
+/// The session's room, as far as [`Admission`](super::admission::Admission) goes.
+enum Claim {
+    /// Not asked for yet, or not any more.
+    None,
+    /// Every room is taken.
+    Waiting(Pin<Box<dyn Future<Output = TakenRoom> + Send + Sync>>),
+    /// It has one, until it is demolished.
+    Taken(#[expect(dead_code, reason = "held, not read")] TakenRoom),
+}
+
+impl Claim {
+    /// The room that was waited for; never comes where none is waited for.
+    async fn room(&mut self) -> TakenRoom {
+        match self {
+            Self::Waiting(room) => room.await,
+            Self::None | Self::Taken(_) => std::future::pending().await,
+        }
+    }
 }
 
 /// How the rest of the controller reaches a session. Cheap to clone.
@@ -105,6 +130,7 @@ struct Actor {
     /// Whether the store has the record as it is.
     is_stored: bool,
     plan: Option<StartPlan>,
+    claim: Claim,
     runner: watch::Sender<Option<Runner>>,
     view: watch::Sender<SessionView>,
     events: mpsc::Sender<Event>,
@@ -134,8 +160,17 @@ pub fn start(
         return other;
     }
     let stored_entries = record.timeline.len();
-    let actor =
-        Actor { record, stored_entries, is_stored: true, plan, runner, view, events, around };
+    let actor = Actor {
+        record,
+        stored_entries,
+        is_stored: true,
+        plan,
+        claim: Claim::None,
+        runner,
+        view,
+        events,
+        around,
+    };
     tokio::spawn(actor.run(effects, queue));
     handle
 }
@@ -148,7 +183,12 @@ impl Actor {
         while !(self.record.is_finished() && self.is_stored) {
             let event = tokio::select! {
                 event = queue.recv() => event,
-                () = tokio::time::sleep(self.until_deadline()) => Some(Event::Tick),
+                () = tokio::time::sleep(self.until_tick()) => Some(Event::Tick),
+                room = self.claim.room() => {
+                    self.claim = Claim::Taken(room);
+                    self.start_runner().await;
+                    continue;
+                }
                 () = tokio::time::sleep(STORE_AGAIN), if !self.is_stored => {
                     let _ = self.store().await;
                     continue;
@@ -160,16 +200,22 @@ impl Actor {
         self.runner.send_replace(None);
     }
 
-    fn until_deadline(&self) -> Duration {
-        match self.record.session.state {
-            State::Ended { .. } => Duration::from_secs(3600),
-            _ => Duration::from_millis(self.record.session.terms.deadline().millis_since(now())),
+    fn until_tick(&self) -> Duration {
+        match self.record.session.next_tick() {
+            None => Duration::from_secs(3600),
+            Some(at) => Duration::from_millis(at.millis_since(now())),
         }
     }
 
     /// Stores the state before anything is done because of it, then shows it. Without the store a
     /// session ends; the end itself is carried out all the same, and stored when that works again.
     async fn apply(&mut self, event: Event) {
+        // Only clocks move, which are worth no write.
+        if matches!(event, Event::Heartbeat | Event::Observed(Observation::PersonActive)) {
+            let _ = self.step(event);
+            self.view.send_replace(self.record.view());
+            return;
+        }
         let mut effects = self.step(event);
         if let Err(error) = self.store().await
             && !self.has_ended()
@@ -259,7 +305,7 @@ impl Actor {
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::StartRunner => self.start_runner().await,
+                Effect::StartRunner => self.claim_room().await,
                 Effect::StoreCredential { ciphertext_base64 } => {
                     let stored = self.store_credential(&ciphertext_base64).await;
                     let event = match stored {
@@ -274,6 +320,9 @@ impl Actor {
                     }
                 }
                 Effect::Demolish => {
+                    if matches!(self.claim, Claim::Waiting(_)) {
+                        self.claim = Claim::None;
+                    }
                     let demolition = demolish(
                         self.record.id(),
                         self.current_runner(),
@@ -292,6 +341,20 @@ impl Actor {
 
     fn current_runner(&self) -> Option<Runner> {
         self.runner.borrow().clone()
+    }
+
+    async fn claim_room(&mut self) {
+        let Some(plan) = &self.plan else { return };
+        if let Some(room) = plan.admitted.try_room() {
+            self.claim = Claim::Taken(room);
+            self.start_runner().await;
+            return;
+        }
+        self.claim = Claim::Waiting(Box::pin(plan.admitted.room()));
+        let message = "all rooms are in use; the sign-in begins when one is free".to_owned();
+        self.add_entry(now(), "waiting_for_room", message);
+        // Stored with the next event; the queue is in memory and does not outlive the controller.
+        self.view.send_replace(self.record.view());
     }
 
     async fn start_runner(&mut self) {
@@ -360,11 +423,4 @@ async fn demolish(
         vec![Leftover { kind: "unseen".to_owned(), what }]
     };
     looked.await.unwrap_or_else(unseen)
-}
-
-/// The host's clock.
-pub fn now() -> Timestamp {
-    let since_epoch =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }

@@ -9,6 +9,7 @@ use anteroom_session::ProviderId;
 use anteroom_vm::VmAccelerator;
 use anyhow::{Context, Result};
 
+use super::admission::Limits;
 use crate::embedded;
 
 /// What `anteroom serve` was started with.
@@ -40,6 +41,12 @@ pub struct Settings {
     pub allow_weak_isolation: bool,
     /// The shortest time to live that may be asked for, in seconds.
     pub min_ttl_seconds: u64,
+    /// How long a session may live at most, in seconds.
+    pub max_session_seconds: u64,
+    /// How long a person who came may do nothing, in seconds.
+    pub idle_seconds: u64,
+    /// How many sessions there may be.
+    pub limits: Limits,
     /// By id.
     pub providers: BTreeMap<ProviderId, Provider>,
 }

@@ -111,7 +111,7 @@ impl Store {
         let terms = &record.session.terms;
         let work = async |connection: &mut SqliteConnection| {
             write_record(connection, record).await?;
-            write_link(connection, terms.id, link_secret, terms.deadline().0).await
+            write_link(connection, terms.id, link_secret, terms.last_moment().0).await
         };
         self.in_transaction(work).await.context("storing a new session failed")
     }

@@ -31,6 +31,7 @@ pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
         | Event::RunnerSilent { .. }
         | Event::StateNotStored { .. }
         | Event::EndRequested(_)
+        | Event::Heartbeat
         | Event::Tick => None,
     }
 }
@@ -86,7 +87,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::GuestPoweredOff => {
             ("guest_powered_off", "the guest was told and powered off".to_owned())
         }
-        Observation::Failed(_) => return None,
+        Observation::PersonActive | Observation::Failed(_) => return None,
     })
 }
 

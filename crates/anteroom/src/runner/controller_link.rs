@@ -2,7 +2,7 @@
 
 use std::os::unix::net::UnixStream as StdUnixStream;
 
-use anteroom_session::{EndReason, Observation, Timestamp};
+use anteroom_session::{EndReason, Observation};
 use anyhow::{Context, Result};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::lines;
+use crate::clock::now;
 use crate::runner_protocol::{ALIVE_EVERY, MAX_LINE, RunnerCommand, RunnerConfig, RunnerMessage};
 
 /// Messages that may wait for the controller. Beyond it the guest waits too.
@@ -93,11 +94,4 @@ impl Writing {
     pub async fn finished(self) {
         let _ = self.0.await;
     }
-}
-
-/// The host's clock.
-pub fn now() -> Timestamp {
-    let since_epoch =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX))
 }

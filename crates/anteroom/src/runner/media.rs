@@ -1,14 +1,17 @@
 //! The viewers' media: from the guest link to the front door and back.
 
+use std::time::{Duration, Instant};
+
 use anteroom_guest_link::{LinkStream, Opener, write_message};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, StreamKind};
 use anteroom_media::frame_source::LinkFrameSource;
 use anteroom_media::service::{MediaConfig, MediaEvent, MediaHandle, spawn};
-use anteroom_session::EndReason;
+use anteroom_session::{EndReason, Observation};
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 
+use super::controller_link::Voice;
 use super::guest::link_failed;
 use crate::runner_protocol::{RunnerConfig, datagram};
 
@@ -16,12 +19,16 @@ use crate::runner_protocol::{RunnerConfig, datagram};
 const START_BITRATE: u64 = 8_000_000;
 const MAX_BITRATE: u64 = 12_000_000;
 
+/// How often the person's input is told of.
+const TELL_ACTIVITY: Duration = Duration::from_secs(5);
+
 /// Opens the frame and input streams and starts serving viewers.
 pub async fn start(
     config: &RunnerConfig,
     opener: &Opener,
     from_front_door: std::os::unix::net::UnixDatagram,
     udp: std::net::UdpSocket,
+    voice: Voice,
 ) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
     let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
     let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
@@ -40,7 +47,7 @@ pub async fn start(
     let from_front_door =
         UnixDatagram::from_std(from_front_door).map_err(|error| failed(error.to_string()))?;
     tokio::task::spawn_local(take_datagrams(from_front_door, media.handle.clone()));
-    tokio::task::spawn_local(send_input(media.input, input));
+    tokio::task::spawn_local(send_input(media.input, input, voice));
     Ok((media.handle, media.events))
 }
 
@@ -56,11 +63,18 @@ async fn take_datagrams(socket: UnixDatagram, media: MediaHandle) {
     }
 }
 
-async fn send_input(mut input: mpsc::Receiver<InputEvent>, mut stream: LinkStream) {
+/// Carries input to the guest, and tells now and then that there is some.
+async fn send_input(mut input: mpsc::Receiver<InputEvent>, mut stream: LinkStream, voice: Voice) {
+    let mut told: Option<Instant> = None;
     while let Some(event) = input.recv().await {
+        let by_person = !matches!(event, InputEvent::ReleaseAll {});
         // The link's end is noticed, and told, by who reads the guest's messages.
         if write_message(&mut stream, &event, MAX_INPUT_MESSAGE).await.is_err() {
             return;
+        }
+        if by_person && told.is_none_or(|told| told.elapsed() >= TELL_ACTIVITY) {
+            told = Some(Instant::now());
+            voice.observed(Observation::PersonActive).await;
         }
     }
 }

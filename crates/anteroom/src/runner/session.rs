@@ -17,11 +17,12 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::controller_link::{self, Voice, now};
+use super::controller_link::{self, Voice};
 use super::guest::{self, GuestMessages, GuestVoice, broken, printable, printable_lines};
 use super::room;
 use super::service_log::ServiceLog;
 use super::{Sockets, media};
+use crate::clock::now;
 use crate::runner_protocol::{OfferAnswer, RunnerCommand, RunnerConfig, RunnerMessage};
 
 /// How long a guest may take from power-on to the agent's first byte. Emulation on a busy machine
@@ -280,11 +281,18 @@ impl Session<'_> {
             Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
         };
         tokio::task::spawn_local(carry_egress(incoming, gate, records));
-        let (media, mut media_events) =
-            match media::start(self.config, &opener, viewers.media, viewers.udp).await {
-                Ok(started) => started,
-                Err(reason) => return Ended::Failed(reason),
-            };
+        let (media, mut media_events) = match media::start(
+            self.config,
+            &opener,
+            viewers.media,
+            viewers.udp,
+            self.voice.clone(),
+        )
+        .await
+        {
+            Ok(started) => started,
+            Err(reason) => return Ended::Failed(reason),
+        };
         for command in early {
             if let Obeyed::End(ended) = self.obey(Some(command), &media, &mut to_guest).await {
                 return ended;

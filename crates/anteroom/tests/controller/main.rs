@@ -3,6 +3,7 @@
 
 mod api;
 mod ends;
+mod limits;
 mod logins;
 mod machines;
 mod storage;

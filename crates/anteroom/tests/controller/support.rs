@@ -56,6 +56,14 @@ impl Server {
         Self::start_in(folder, Rooms::FakeGuest(agent))
     }
 
+    /// The same with further options of `serve`.
+    pub fn with_options(agent_script: &str, options: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("options"), options.join("\n")).unwrap();
+        Self::start_in_with_guest(folder, agent_script)
+    }
+
     /// The same with its state on a disk of its own of `mebibytes`, seen by the controller alone.
     pub fn on_a_small_disk(agent_script: &str, mebibytes: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -277,6 +285,9 @@ fn start(folder: &Path, rooms: &Rooms) -> Child {
     let providers = folder.join("providers");
     if providers.exists() {
         command.arg("--providers").arg(providers);
+    }
+    if let Ok(options) = std::fs::read_to_string(folder.join("options")) {
+        command.args(options.lines());
     }
     command
         .args(["--listen", "127.0.0.1:0", "--min-ttl-seconds", "1"])

@@ -131,17 +131,19 @@ pub(super) async fn open_url<B: Backend>(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Says that the caller is still there. Answers with the session's state.
+/// Says that the caller is still there: the time to live counts from now again, up to the longest
+/// that a session may live. Answers with the session's state.
 #[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, body = SessionView), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
 ))]
 pub(super) async fn heartbeat<B: Backend>(
-    state: State<Arc<B>>,
+    State(backend): State<Arc<B>>,
     headers: HeaderMap,
-    id: SessionPath,
+    SessionPath(id): SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
-    session(state, headers, id).await
+    caller(&*backend, &headers).await?;
+    Ok(Json(backend.heartbeat(id).await?))
 }
 
 /// Whether there is a sealed credential.

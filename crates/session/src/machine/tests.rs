@@ -10,6 +10,8 @@ fn terms() -> Terms {
         user: None,
         created_at: Timestamp(1_000),
         ttl_seconds: 600,
+        max_seconds: 3600,
+        idle_seconds: 120,
     }
 }
 
@@ -133,6 +135,47 @@ fn the_deadline_ends_with_the_state_it_struck_in() {
     ));
 }
 
+#[test]
+fn a_heartbeat_prolongs_a_session_but_not_for_ever() {
+    let (session, _) = run([Event::RunnerStarted { pid: 7 }]);
+    assert_eq!(session.deadline, Timestamp(601_000));
+    let (session, _) = session.handle(Event::Heartbeat, Timestamp(500_000));
+    assert_eq!(session.next_tick(), Some(Timestamp(1_100_000)));
+    let (session, _) = session.handle(Event::Tick, Timestamp(700_000));
+    assert_eq!(session.state.name(), StateName::Booting);
+    let (session, _) = session.handle(Event::Heartbeat, Timestamp(3_500_000));
+    assert_eq!(session.deadline, Timestamp(3_601_000));
+    let (session, _) = session.handle(Event::Tick, Timestamp(3_601_000));
+    assert!(matches!(
+        session.state,
+        State::Ended { reason: EndReason::TooLong { max_seconds: 3600, .. }, .. }
+    ));
+}
+
+#[test]
+fn a_person_who_came_and_does_nothing_is_waited_for_and_then_not() {
+    let to_their_turn = [
+        Event::RunnerStarted { pid: 7 },
+        agent_connected(),
+        Event::Observed(Observation::ViewerJoined),
+        sign_in_url(),
+    ];
+    let (session, _) = run(to_their_turn);
+    assert_eq!(session.idle_deadline(), Some(Timestamp(122_000)));
+    let active = Event::Observed(Observation::PersonActive);
+    let (session, _) = session.handle(active, Timestamp(100_000));
+    let (session, _) = session.handle(Event::Tick, Timestamp(219_999));
+    assert_eq!(session.state.name(), StateName::AwaitingUser);
+    let (session, _) = session.handle(Event::Tick, Timestamp(220_000));
+    assert!(matches!(
+        session.state,
+        State::Ended { reason: EndReason::Idle { idle_seconds: 120 }, .. }
+    ));
+    // Before anybody came, the time to live alone counts.
+    let (session, _) = run([Event::RunnerStarted { pid: 7 }, agent_connected(), sign_in_url()]);
+    assert_eq!(session.idle_deadline(), None);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let exit = prop_oneof![
         Just(ProcessExit::Exited { code: 1 }),
@@ -147,6 +190,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::EndRequested(Actor::Caller)),
         1 => Just(Event::CredentialNotStored { cause: "disk full".into() }),
         1 => Just(Event::Tick),
+        1 => Just(Event::Heartbeat),
+        1 => Just(Event::Observed(Observation::PersonActive)),
         1 => Just(Event::FoundByReconciliation),
         1 => Just(Event::Demolished { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
         1 => Just(Event::Observed(Observation::Failed(EndReason::GuestLinkFailed { cause: "x".into() }))),

@@ -1,0 +1,85 @@
+//! More is asked for than there is, and for longer.
+
+use serde_json::Value;
+
+use crate::support::{Answer, Server, eventually};
+
+const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+
+fn start(server: &Server) -> Answer {
+    server.post("/api/auth/start", r#"{"provider":"demo"}"#)
+}
+
+fn id(answer: &Answer) -> String {
+    answer.body["sessionId"].as_str().unwrap().to_owned()
+}
+
+fn delete(server: &Server, id: &str) {
+    assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
+    server.demolished(id);
+}
+
+#[test]
+fn of_twenty_at_once_with_room_for_four_sixteen_are_told_when_to_come_back() {
+    let server = Server::with_options(SILENT, &["--max-sessions", "4"]);
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..20).map(|_| scope.spawn(|| start(&server))).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let (begun, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status == 201);
+    assert_eq!((begun.len(), refused.len()), (4, 16));
+    for answer in &refused {
+        assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("no_room")));
+        let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((5..=60).contains(&seconds), "{seconds}");
+        assert!(answer.body["detail"].as_str().unwrap().contains("all 4 rooms"));
+    }
+    // None is lost: what runs is what was begun, and each end makes room for one.
+    assert_eq!(server.get("/api/sessions").body.as_array().unwrap().len(), 4);
+    delete(&server, &id(begun[0]));
+    // The place is given back a moment after the end is shown.
+    let next = eventually("there is room again", || {
+        Some(start(&server)).filter(|answer| answer.status == 201)
+    });
+    assert_eq!(start(&server).status, 503);
+    for answer in begun[1..].iter().copied().chain([&next]) {
+        delete(&server, &id(answer));
+    }
+}
+
+#[test]
+fn who_waits_in_the_queue_is_told_so_and_begins_when_there_is_room() {
+    let server = Server::with_options(SILENT, &["--max-sessions", "1", "--max-queued", "1"]);
+    let (first, second) = (start(&server), start(&server));
+    assert_eq!((first.status, second.status, start(&server).status), (201, 201, 503));
+    let waiting = server.session_when(&id(&second), "it waits", |session| {
+        session["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "waiting_for_room")
+    });
+    assert_eq!(waiting["state"], "requested");
+    delete(&server, &id(&first));
+    server.session_when(&id(&second), "it begins", |session| session["state"] == "booting");
+    // One that is cancelled while it waits takes nobody's place.
+    let third = start(&server);
+    assert_eq!(third.status, 201, "{}", third.body);
+    delete(&server, &id(&third));
+    delete(&server, &id(&second));
+}
+
+#[test]
+fn heartbeats_keep_a_session_until_it_has_lived_as_long_as_one_may() {
+    let server = Server::with_options(SILENT, &["--max-session-seconds", "4"]);
+    let answer = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":2}"#);
+    let id = id(&answer);
+    let path = format!("/api/auth/session/{id}/heartbeat");
+    let deadline = |session: &Value| session["deadline"].as_u64().unwrap();
+    let before = deadline(&server.get(&format!("/api/auth/session/{id}")).body);
+    let prolonged = server.post(&path, "");
+    assert_eq!(prolonged.status, 200);
+    assert!(deadline(&prolonged.body) > before);
+    eventually("it has ended all the same", || {
+        (server.post(&path, "").body["state"] == "ended").then_some(())
+    });
+    assert_eq!(server.demolished(&id)["reason"]["code"], "too_long");
+    let longer = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":5}"#);
+    assert_eq!(longer.status, 422, "{}", longer.body);
+}
