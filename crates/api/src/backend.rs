@@ -5,6 +5,7 @@ use std::future::Future;
 use anteroom_session::{Actor, SessionId};
 use tokio::sync::watch;
 
+use crate::idempotency::Idempotency;
 use crate::problem::Problem;
 use crate::wire::{Health, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerView};
 
@@ -17,17 +18,27 @@ pub struct ViewerAccess {
     pub max_age_seconds: u64,
 }
 
+/// A sign-in that begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// Now.
+    Now(StartAnswer),
+    /// By the same call before.
+    Before(StartAnswer),
+}
+
 /// The controller, as the API sees it. A session that does not exist is `Problem::no_such_session`.
 pub trait Backend: Send + Sync + 'static {
     /// Whether this is an API key.
     fn is_api_key(&self, key: &str) -> impl Future<Output = bool> + Send;
     /// Whether this cookie was given for this session.
     fn is_viewer(&self, session: SessionId, secret: &str) -> impl Future<Output = bool> + Send;
-    /// Starts a sign-in.
+    /// Starts a sign-in, or finds the one that the same call started before.
     fn start(
         &self,
         request: StartRequest,
-    ) -> impl Future<Output = Result<StartAnswer, Problem>> + Send;
+        idempotency: Option<Idempotency>,
+    ) -> impl Future<Output = Result<Begun, Problem>> + Send;
     /// Every session, newest first.
     fn sessions(&self) -> impl Future<Output = Result<Vec<SessionSummary>, Problem>> + Send;
     /// One session.

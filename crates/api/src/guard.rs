@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use anteroom_session::SessionId;
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::backend::Backend;
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemCode};
 
 /// The name of a session's viewer cookie: one each, so that a browser can view several sessions.
 #[must_use]
@@ -44,14 +44,13 @@ impl AllowedHosts {
         // A page under another name that resolves to us (DNS rebinding) is a foreign page.
         if !self.authorities.contains(&host) {
             let detail = "this Anteroom is not known under that name; start it with --public-url";
-            return Err(Problem::new(StatusCode::MISDIRECTED_REQUEST, "unknown_host", detail));
+            return Err(Problem::new(ProblemCode::UnknownHost, detail));
         }
         let changes = !matches!(*method, Method::GET | Method::HEAD);
         match text(header::ORIGIN) {
             Some(origin) if !self.origins.contains(&origin.to_ascii_lowercase()) => {
                 Err(Problem::new(
-                    StatusCode::FORBIDDEN,
-                    "foreign_origin",
+                    ProblemCode::ForeignOrigin,
                     "pages of other origins may not call this",
                 ))
             }
@@ -61,8 +60,7 @@ impl AllowedHosts {
                 && !headers.contains_key(header::AUTHORIZATION) =>
             {
                 Err(Problem::new(
-                    StatusCode::FORBIDDEN,
-                    "foreign_origin",
+                    ProblemCode::ForeignOrigin,
                     "a request by cookie needs an Origin header",
                 ))
             }
@@ -141,12 +139,18 @@ mod tests {
         assert_eq!(check(Method::POST, &[host, ("authorization", "Bearer x")]), Ok(()));
         assert_eq!(
             check(Method::POST, &[host, ("origin", "https://evil.test")]),
-            Err("foreign_origin")
+            Err(ProblemCode::ForeignOrigin)
         );
-        assert_eq!(check(Method::POST, &[host, ("origin", "null")]), Err("foreign_origin"));
-        assert_eq!(check(Method::POST, &[host, ("cookie", "a=b")]), Err("foreign_origin"));
-        assert_eq!(check(Method::GET, &[("host", "evil.test")]), Err("unknown_host"));
-        assert_eq!(check(Method::GET, &[]), Err("unknown_host"));
+        assert_eq!(
+            check(Method::POST, &[host, ("origin", "null")]),
+            Err(ProblemCode::ForeignOrigin)
+        );
+        assert_eq!(
+            check(Method::POST, &[host, ("cookie", "a=b")]),
+            Err(ProblemCode::ForeignOrigin)
+        );
+        assert_eq!(check(Method::GET, &[("host", "evil.test")]), Err(ProblemCode::UnknownHost));
+        assert_eq!(check(Method::GET, &[]), Err(ProblemCode::UnknownHost));
     }
 
     #[test]

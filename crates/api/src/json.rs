@@ -1,11 +1,10 @@
 //! Request bodies: bounded, strict, and refused in our own words.
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use futures::StreamExt;
 use serde::de::DeserializeOwned;
 
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemCode};
 
 /// The longest body of `POST /api/auth/start`: injected files.
 pub(crate) const START_LIMIT: usize = 4 * 1024 * 1024;
@@ -19,15 +18,19 @@ const DISCARDED: usize = 32 * 1024 * 1024;
 /// Reads a JSON body of at most `limit` bytes. Unknown and duplicate fields are refused (by the
 /// types), deep nesting by `serde_json`.
 pub(crate) async fn read<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
-    let bytes = collect(body, limit).await?;
-    serde_json::from_slice(&bytes).map_err(|error| {
+    parse(&collect(body, limit).await?)
+}
+
+/// What [`collect`] gave, as JSON.
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
         Problem::bad_request(format!("the request's body is not what this route takes: {error}"))
     })
 }
 
 /// The body's bytes. One that is too long is read on for a while and thrown away: a client that is
 /// still sending sees the answer only then.
-async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+pub(crate) async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     let mut length = 0_usize;
@@ -43,7 +46,7 @@ async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     }
     if length > limit {
         let detail = format!("the request's body is over {limit} bytes");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+        return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
     Ok(bytes)
 }

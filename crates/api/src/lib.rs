@@ -4,14 +4,16 @@
 
 mod backend;
 mod guard;
+mod idempotency;
 mod json;
 mod problem;
 mod routes;
 mod session_path;
 mod wire;
 
-pub use backend::{Backend, ViewerAccess};
+pub use backend::{Backend, Begun, ViewerAccess};
 pub use guard::{AllowedHosts, viewer_cookie};
-pub use problem::Problem;
+pub use idempotency::Idempotency;
+pub use problem::{Problem, ProblemCode};
 pub use routes::{openapi, router};
 pub use wire::*;

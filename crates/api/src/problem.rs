@@ -5,6 +5,87 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// What went wrong, as a program branches on it. Codes are stable; each has one HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(strum::EnumIter))]
+pub enum ProblemCode {
+    /// 400: the request is not what the route takes.
+    BadRequest,
+    /// 401: no or a wrong API key, no or another session's viewer cookie.
+    Unauthorized,
+    /// 403: the page that asks is of another origin.
+    ForeignOrigin,
+    /// 404: there is no such session.
+    NoSuchSession,
+    /// 404: there is no such provider.
+    UnknownProvider,
+    /// 404: there is no such route.
+    NoSuchRoute,
+    /// 405: the route does not take this method.
+    WrongMethod,
+    /// 409: the session's state does not allow this.
+    WrongState,
+    /// 409: a request with the same `Idempotency-Key` is being answered.
+    IdempotencyKeyInUse,
+    /// 410: the viewer link was used, is expired or unknown.
+    LinkUsed,
+    /// 413: the body is too long.
+    BodyTooLarge,
+    /// 421: this Anteroom is not known by the `Host` that was asked.
+    UnknownHost,
+    /// 422: a value that cannot be.
+    InvalidValue,
+    /// 422: the same `Idempotency-Key` came with another body before.
+    IdempotencyKeyReused,
+    /// 422: the WebRTC offer cannot be answered.
+    OfferRefused,
+    /// 500: ours to mend.
+    Internal,
+    /// 503: the provider's golden image is missing or damaged.
+    NoImage,
+    /// 503: the provider's sign-ins are real and this machine has no isolation that holds.
+    IsolationTooWeak,
+    /// 503: every room is taken; `Retry-After` says when to come back.
+    NoRoom,
+    /// 503: the session could not be recorded, most likely for want of disk.
+    StorageUnavailable,
+    /// 503: the controller is being stopped.
+    Stopping,
+    /// 504: the answer took too long.
+    TooSlow,
+}
+
+impl ProblemCode {
+    /// Its HTTP status.
+    #[must_use]
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            Self::NoSuchSession | Self::UnknownProvider | Self::NoSuchRoute => {
+                StatusCode::NOT_FOUND
+            }
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::WrongState | Self::IdempotencyKeyInUse => StatusCode::CONFLICT,
+            Self::LinkUsed => StatusCode::GONE,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::InvalidValue | Self::IdempotencyKeyReused | Self::OfferRefused => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoImage
+            | Self::IsolationTooWeak
+            | Self::NoRoom
+            | Self::StorageUnavailable
+            | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+}
+
 /// An error as a caller sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
@@ -19,7 +100,7 @@ pub struct Problem {
     /// What went wrong and what to do, one sentence.
     pub detail: String,
     /// Stable machine name.
-    pub code: &'static str,
+    pub code: ProblemCode,
     /// When it may go better, in seconds: the header `Retry-After`.
     #[serde(skip)]
     #[schema(ignore)]
@@ -29,7 +110,8 @@ pub struct Problem {
 impl Problem {
     /// A problem.
     #[must_use]
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
+        let status = code.status();
         Self {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error").to_owned(),
@@ -49,32 +131,32 @@ impl Problem {
     /// The request is not what the route takes.
     #[must_use]
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad_request", detail)
+        Self::new(ProblemCode::BadRequest, detail)
     }
 
     /// No or no valid key.
     #[must_use]
     pub fn unauthorized() -> Self {
         let detail = "this needs the API key in the header `Authorization: Bearer …`, or the viewer's cookie";
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+        Self::new(ProblemCode::Unauthorized, detail)
     }
 
     /// A session that does not exist, or is not the asker's.
     #[must_use]
     pub fn no_such_session() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "no_such_session", "there is no such session")
+        Self::new(ProblemCode::NoSuchSession, "there is no such session")
     }
 
     /// The session is not in a state for this.
     #[must_use]
     pub fn wrong_state(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::CONFLICT, "wrong_state", detail)
+        Self::new(ProblemCode::WrongState, detail)
     }
 
     /// Ours to mend; the detail names the operation.
     #[must_use]
     pub fn internal(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        Self::new(ProblemCode::Internal, detail)
     }
 }
 
@@ -89,5 +171,22 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::*;
+
+    #[test]
+    fn every_code_is_in_the_reference_with_its_status() {
+        let reference = include_str!("../../../docs/reference/problems.md");
+        for code in ProblemCode::iter() {
+            let name = serde_json::to_value(code).unwrap();
+            let row = format!("| `{}` | {} |", name.as_str().unwrap(), code.status().as_u16());
+            assert!(reference.contains(&row), "docs/reference/problems.md has no row {row}");
+        }
     }
 }

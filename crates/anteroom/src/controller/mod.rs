@@ -7,6 +7,7 @@
 //! ```
 
 mod admission;
+mod calls;
 mod front_door;
 mod record;
 mod runner_process;
@@ -22,8 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anteroom_api::{
-    Backend, Health, Named, Problem, SessionSummary, SessionView, StartAnswer, StartRequest,
-    ViewerAccess, ViewerView,
+    Backend, Begun, Health, Idempotency, Named, Problem, ProblemCode, SessionSummary, SessionView,
+    StartAnswer, StartRequest, ViewerAccess, ViewerView,
 };
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
@@ -31,7 +32,6 @@ use anteroom_session::{Actor, Effect, Event, Session, SessionId, State, Terms};
 use anteroom_vault::Vault;
 use anteroom_vm::{Qemu, VmAccelerator};
 use anyhow::{Context, Result};
-use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use tokio::sync::watch;
@@ -43,6 +43,7 @@ use crate::clock::now;
 use crate::embedded;
 use crate::runner_protocol::{DriverConfig, RunnerCommand, RunnerConfig};
 use admission::Admission;
+use calls::CallsInAnswer;
 use front_door::FrontDoor;
 use record::{OpenableBy, Record, runtime_dir};
 use session_actor::{Live, SessionHandle, StartPlan, Surroundings};
@@ -68,6 +69,7 @@ pub struct Controller {
     vault: Vault,
     around: Arc<Surroundings>,
     admission: Admission,
+    calls: CallsInAnswer,
     /// When the store was last written to as a check, and how that went.
     store_check: Mutex<Option<(Instant, Result<(), String>)>>,
     /// No session is started any more.
@@ -96,6 +98,7 @@ impl Controller {
         });
         let controller = Arc::new(Self {
             admission: Admission::new(settings.limits),
+            calls: CallsInAnswer::default(),
             settings,
             origin: origin.trim_end_matches('/').to_owned(),
             store,
@@ -189,9 +192,7 @@ impl Controller {
         match &self.settings.driver {
             DriverChoice::Qemu(accelerator) => {
                 let image = anteroom_image::find(&self.settings.images_dir, &provider.image)
-                    .map_err(|error| {
-                        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_image", error.to_string())
-                    })?;
+                    .map_err(|error| Problem::new(ProblemCode::NoImage, error.to_string()))?;
                 Ok(DriverConfig::Qemu {
                     image_dir: image.dir,
                     cache_dir: self.settings.cache_dir.clone(),
@@ -215,21 +216,19 @@ impl Controller {
         if provider.kind == ProviderKind::Real && weak && !self.settings.allow_weak_isolation {
             let detail = "this machine offers no hardware isolation, and this provider's sign-ins are real; \
                           start with --allow-weak-isolation if you accept that";
-            return Err(Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "isolation_too_weak",
-                detail,
-            ));
+            return Err(Problem::new(ProblemCode::IsolationTooWeak, detail));
         }
         Ok(())
     }
 
-    async fn begin(&self, request: StartRequest) -> Result<StartAnswer, Problem> {
-        let invalid = |detail: String| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_value", detail)
-        };
+    async fn begin(
+        &self,
+        request: StartRequest,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<StartAnswer, Problem> {
+        let invalid = |detail: String| Problem::new(ProblemCode::InvalidValue, detail);
         let no_provider =
-            || Problem::new(StatusCode::NOT_FOUND, "unknown_provider", "there is no such provider");
+            || Problem::new(ProblemCode::UnknownProvider, "there is no such provider");
         let provider_id = request.provider.parse().map_err(|_| no_provider())?;
         let provider = self.settings.providers.get(&provider_id).ok_or_else(no_provider)?.clone();
         let user = request.user_id.as_deref().map(str::parse).transpose();
@@ -252,7 +251,7 @@ impl Controller {
         let files = injected(request.files).map_err(invalid)?;
         if self.stopping.load(Ordering::SeqCst) {
             let detail = "this Anteroom is stopping and takes no new sign-ins";
-            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail));
+            return Err(Problem::new(ProblemCode::Stopping, detail));
         }
         self.check_isolation(&provider)?;
         let admitted = self.admission.admit().ok_or_else(|| self.no_room())?;
@@ -290,7 +289,7 @@ impl Controller {
         let candidates = self.candidates().map_err(internal)?;
         let log_dir = self.make_log_dir(id).map_err(not_stored)?;
         let link_secret = secret();
-        if let Err(error) = self.store.create(&record, &link_secret).await {
+        if let Err(error) = self.store.create(&record, &link_secret, idempotency).await {
             let _ = std::fs::remove_dir(&log_dir);
             return Err(not_stored(error));
         }
@@ -337,7 +336,7 @@ impl Controller {
         let detail = format!(
             "all {max_sessions} rooms of this Anteroom are in use{queue}; try again in {seconds} s"
         );
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_room", detail).retry_after(seconds)
+        Problem::new(ProblemCode::NoRoom, detail).retry_after(seconds)
     }
 
     fn candidates(&self) -> Result<Vec<SocketAddr>> {
@@ -367,6 +366,20 @@ impl Controller {
         let terms = &record.session.terms;
         self.store.put_link(terms.id, &secret, terms.last_moment().0).await?;
         Ok(self.viewer_url(terms.id, &secret))
+    }
+
+    /// The answer to a call that began this session before. The link of then is not kept in clear, so
+    /// there is a new one.
+    async fn begun_before(&self, id: SessionId) -> Result<StartAnswer, Problem> {
+        let record = self.record(id).await?;
+        Ok(StartAnswer {
+            success: true,
+            session_id: id.to_string(),
+            provider: record.session.terms.provider.to_string(),
+            browser_ip: record.browser_ip.to_string(),
+            viewer_url: self.new_link(&record).await.map_err(not_stored)?,
+            state: self.session(id).await?.state,
+        })
     }
 
     fn viewer_url(&self, id: SessionId, link_secret: &str) -> String {
@@ -414,8 +427,27 @@ impl Backend for Controller {
         self.store.is_viewer(session, secret, now().0).await.unwrap_or(false)
     }
 
-    async fn start(&self, request: StartRequest) -> Result<StartAnswer, Problem> {
-        self.begin(request).await
+    async fn start(
+        &self,
+        request: StartRequest,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Begun, Problem> {
+        let Some(call) = idempotency else {
+            return Ok(Begun::Now(self.begin(request, None).await?));
+        };
+        let _answering = self.calls.enter(&call).ok_or_else(|| {
+            let detail =
+                "a call with this Idempotency-Key is being answered; try again in a second";
+            Problem::new(ProblemCode::IdempotencyKeyInUse, detail).retry_after(1)
+        })?;
+        match self.store.begun_by(&call, now().0).await.map_err(internal)? {
+            None => Ok(Begun::Now(self.begin(request, Some(&call)).await?)),
+            Some((_, body)) if body != call.body => {
+                let detail = "this Idempotency-Key came with another body before; use a new one";
+                Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail))
+            }
+            Some((session, _)) => Ok(Begun::Before(self.begun_before(session).await?)),
+        }
     }
 
     async fn sessions(&self) -> Result<Vec<SessionSummary>, Problem> {
@@ -550,7 +582,7 @@ impl Backend for Controller {
         let state = self.session(id).await?.state;
         let refused = |error: anyhow::Error| {
             let detail = format!("{error:#} (the session is {state})");
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "offer_refused", detail)
+            Problem::new(ProblemCode::OfferRefused, detail)
         };
         let answer = runner.offer(sdp).await.map_err(refused)?;
         self.around.door.add_fragment(&answer.ice_ufrag, id);
@@ -570,7 +602,7 @@ impl Backend for Controller {
         let at = now().0;
         if !self.store.exchange(id, link_secret, &viewer, at).await.map_err(internal)? {
             let detail = "this link was used, is expired or unknown; ask for a new one";
-            return Err(Problem::new(StatusCode::GONE, "link_used", detail));
+            return Err(Problem::new(ProblemCode::LinkUsed, detail));
         }
         let last_moment = self.record(id).await?.session.terms.last_moment().0;
         Ok(ViewerAccess {
@@ -650,7 +682,7 @@ fn browser_ip(id: SessionId) -> Ipv4Addr {
 fn not_stored(error: anyhow::Error) -> Problem {
     tracing::error!("{error:#}");
     let detail = format!("the sign-in could not be recorded, so it was not begun: {error:#}");
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", detail)
+    Problem::new(ProblemCode::StorageUnavailable, detail)
 }
 
 fn internal(error: anyhow::Error) -> Problem {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anteroom_api::EgressEntry;
+use anteroom_api::{EgressEntry, Idempotency};
 use anteroom_session::{SessionId, State, TimelineEntry};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -40,10 +40,17 @@ const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS api_keys (
         key_hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL
     ) STRICT;
+    CREATE TABLE IF NOT EXISTS idempotency (
+        key_hash BLOB PRIMARY KEY, body_hash BLOB NOT NULL, session TEXT NOT NULL REFERENCES sessions(id),
+        expires_at INTEGER NOT NULL
+    ) STRICT;
     CREATE TABLE IF NOT EXISTS health (
         id INTEGER PRIMARY KEY CHECK (id = 0), checked_at INTEGER NOT NULL
     ) STRICT;
 ";
+
+/// How long the answer to a call with an `Idempotency-Key` is remembered.
+const IDEMPOTENCY_KEPT_SECONDS: u64 = 24 * 3600;
 
 /// The open store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -106,14 +113,54 @@ impl Store {
         result
     }
 
-    /// Writes a new session and its first one-use link, or neither.
-    pub async fn create(&self, record: &Record, link_secret: &str) -> Result<()> {
+    /// Writes a new session, its first one-use link and by which call it began, or nothing.
+    pub async fn create(
+        &self,
+        record: &Record,
+        link_secret: &str,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<()> {
         let terms = &record.session.terms;
         let work = async |connection: &mut SqliteConnection| {
             write_record(connection, record).await?;
-            write_link(connection, terms.id, link_secret, terms.last_moment().0).await
+            write_link(connection, terms.id, link_secret, terms.last_moment().0).await?;
+            if let Some(call) = idempotency {
+                let expires_at = terms.created_at.plus_seconds(IDEMPOTENCY_KEPT_SECONDS);
+                // One that is expired is as good as none.
+                sqlx::query(
+                    "INSERT OR REPLACE INTO idempotency (key_hash, body_hash, session, expires_at) VALUES (?, ?, ?, ?)",
+                )
+                .bind(&call.key[..])
+                .bind(&call.body[..])
+                .bind(terms.id.to_string())
+                .bind(signed(expires_at.0))
+                .execute(connection)
+                .await?;
+            }
+            Ok(())
         };
         self.in_transaction(work).await.context("storing a new session failed")
+    }
+
+    /// The session that a call with this key began, and the hash of that call's body.
+    pub async fn begun_by(
+        &self,
+        call: &Idempotency,
+        now: u64,
+    ) -> Result<Option<(SessionId, Vec<u8>)>> {
+        let row = sqlx::query(
+            "SELECT session, body_hash FROM idempotency WHERE key_hash = ? AND expires_at > ?",
+        )
+        .bind(&call.key[..])
+        .bind(signed(now))
+        .fetch_optional(&self.0)
+        .await
+        .context("looking for an earlier call failed")?;
+        row.map(|row| {
+            let session = row.get::<&str, _>("session").parse();
+            Ok((session.context("a stored session has no id")?, row.get("body_hash")))
+        })
+        .transpose()
     }
 
     /// Writes a session's state, and the entries that its history has got since, or neither.

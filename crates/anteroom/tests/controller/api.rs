@@ -185,3 +185,38 @@ fn a_second_controller_on_the_same_state_is_refused() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert!(message.contains("another controller uses"), "{message}");
 }
+
+#[test]
+fn the_same_call_made_again_begins_nothing_again() {
+    let server = Server::with_fake_guest(SILENT);
+    let bearer = format!("Bearer {}", server.key);
+    let start = |server: &Server, bearer: &str, key: &str, body: &str| {
+        let headers = [("authorization", bearer), ("idempotency-key", key)];
+        server.post_with("/api/auth/start", body, &headers)
+    };
+    let body = r#"{"provider":"demo"}"#;
+    assert_problem(&start(&server, &bearer, "a b", body), 400, "bad_request");
+    // A call that failed began nothing: its key is free.
+    assert_problem(&start(&server, &bearer, "k", r#"{"provider":"x"}"#), 404, "unknown_provider");
+    // Of several at once one begins; the others are told to wait, or get the same.
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let calls: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| start(&server, &bearer, "k", body))).collect();
+        calls.into_iter().map(|call| call.join().unwrap()).collect()
+    });
+    let begun: Vec<&Answer> = answers.iter().filter(|answer| answer.status == 201).collect();
+    let first = begun.iter().filter(|a| !a.headers.contains_key("idempotent-replayed"));
+    assert_eq!(first.count(), 1);
+    for answer in answers.iter().filter(|answer| answer.status != 201) {
+        assert_problem(answer, 409, "idempotency_key_in_use");
+    }
+    let id = begun[0].body["sessionId"].as_str().unwrap();
+    assert!(begun.iter().all(|answer| answer.body["sessionId"] == id));
+    let again = start(&server, &bearer, "k", body);
+    assert_eq!((again.status, &again.body["sessionId"]), (201, &Value::from(id)));
+    assert_eq!(again.headers["idempotent-replayed"], "true");
+    assert_ne!(again.body["viewerUrl"], begun[0].body["viewerUrl"]);
+    let other = start(&server, &bearer, "k", r#"{"provider":"demo","ttlSeconds":99}"#);
+    assert_problem(&other, 422, "idempotency_key_reused");
+    assert_eq!(server.get("/api/sessions").body.as_array().unwrap().len(), 1);
+}

@@ -12,33 +12,48 @@ use axum::response::{IntoResponse, Json, Response};
 use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::WatchStream;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Begun};
 use crate::guard::caller;
-use crate::json::{START_LIMIT, read};
+use crate::idempotency::{self, Idempotency};
+use crate::json::{START_LIMIT, collect, parse};
 use crate::problem::Problem;
 use crate::session_path::SessionPath;
 use crate::wire::{
     CredentialStatus, OAuthUrl, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerLink,
 };
 
-/// Starts a sign-in: boots a disposable VM and returns a one-use link for the person.
-#[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, security(("apiKey" = [])), responses(
-    (status = 201, body = StartAnswer, description = "The VM is being started"),
+/// Starts a sign-in: boots a disposable VM and returns a one-use link for the person. With an
+/// `Idempotency-Key` (kept for a day) the same call made again gives the same session and a new link.
+#[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, security(("apiKey" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+        description = "Any key of the caller's choice, one for each sign-in")),
+    responses(
+    (status = 201, body = StartAnswer, description = "The VM is being started",
+        headers(("Idempotent-Replayed" = Option<String>, description = "`true` when the same call began it before"))),
     (status = 400, body = Problem, description = "Malformed"),
     (status = 401, body = Problem, description = "No or a wrong key"),
     (status = 404, body = Problem, description = "No such provider"),
+    (status = 409, body = Problem, description = "A call with the same Idempotency-Key is being answered"),
     (status = 413, body = Problem, description = "Too large"),
-    (status = 422, body = Problem, description = "A value that cannot be"),
-    (status = 503, body = Problem, description = "No image, or no room")
+    (status = 422, body = Problem, description = "A value that cannot be, or an Idempotency-Key that came with another body"),
+    (status = 503, body = Problem, description = "No room (see Retry-After), no image, no isolation, no disk, or stopping",
+        headers(("Retry-After" = Option<u64>, description = "When to come back, in seconds")))
 ))]
 pub(super) async fn start<B: Backend>(
     State(backend): State<Arc<B>>,
     headers: HeaderMap,
     body: Body,
-) -> Result<(StatusCode, Json<StartAnswer>), Problem> {
+) -> Result<Response, Problem> {
     caller(&*backend, &headers).await?;
-    let request: StartRequest = read(body, START_LIMIT).await?;
-    Ok((StatusCode::CREATED, Json(backend.start(request).await?)))
+    let body = collect(body, START_LIMIT).await?;
+    let idempotency = Idempotency::of(&headers, &body)?;
+    let request: StartRequest = parse(&body)?;
+    Ok(match backend.start(request, idempotency).await? {
+        Begun::Now(answer) => (StatusCode::CREATED, Json(answer)).into_response(),
+        Begun::Before(answer) => {
+            (StatusCode::CREATED, [(idempotency::REPLAYED, "true")], Json(answer)).into_response()
+        }
+    })
 }
 
 /// Every session, newest first.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -17,7 +17,7 @@ use utoipa::OpenApi;
 
 use crate::backend::Backend;
 use crate::guard::{AllowedHosts, refuse_foreign_pages};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemCode};
 use crate::wire::Health;
 
 /// What a page of ours may load; nothing may frame it.
@@ -54,10 +54,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route("/openapi.json", get(openapi_json))
         .route("/v/{id}", get(viewer::page::<B>))
         .route("/assets/{*path}", get(viewer::asset::<B>))
-        .layer(tower_http::timeout::TimeoutLayer::with_status_code(
-            StatusCode::GATEWAY_TIMEOUT,
-            REQUEST,
-        ));
+        .layer(middleware::from_fn(in_time));
     let fixed =
         |name, value| SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value));
     timed
@@ -143,15 +140,19 @@ async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
     Json(openapi())
 }
 
+/// Answers in [`REQUEST`], if only that it could not.
+async fn in_time(request: Request, next: Next) -> Response {
+    tokio::time::timeout(REQUEST, next.run(request)).await.unwrap_or_else(|_| {
+        let detail = format!("there was no answer within {} s", REQUEST.as_secs());
+        Problem::new(ProblemCode::TooSlow, detail).into_response()
+    })
+}
+
 async fn no_such_route() -> Problem {
-    Problem::new(
-        StatusCode::NOT_FOUND,
-        "no_such_route",
-        "there is no such route; see /openapi.json",
-    )
+    Problem::new(ProblemCode::NoSuchRoute, "there is no such route; see /openapi.json")
 }
 
 async fn wrong_method() -> Problem {
     let detail = "this route does not take that method; see /openapi.json";
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", detail)
+    Problem::new(ProblemCode::WrongMethod, detail)
 }

@@ -17,7 +17,7 @@ use super::calls::stream;
 use crate::backend::Backend;
 use crate::guard::{viewer_cookie, viewer_or_caller};
 use crate::json::{USUAL_LIMIT, read};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemCode};
 use crate::session_path::{SessionPath, session_id};
 use crate::wire::{Exchange, SessionDescription, ViewerView};
 
@@ -119,7 +119,7 @@ pub(super) async fn offer<B: Backend>(
     }
     if offer.sdp.len() > MAX_OFFER {
         let detail = format!("the offer is over {MAX_OFFER} bytes");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+        return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
     let sdp = backend.offer(id, offer.sdp).await?;
     Ok(Json(SessionDescription { kind: "answer".to_owned(), sdp }))
@@ -143,8 +143,8 @@ pub(super) async fn asset<B: Backend>(
 }
 
 fn file<B: Backend>(backend: &B, path: &str, cache: &'static str) -> Result<Response, Problem> {
-    let (content, kind) = backend.viewer_file(path).ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "no_such_route", "the viewer has no such file")
-    })?;
+    let (content, kind) = backend
+        .viewer_file(path)
+        .ok_or_else(|| Problem::new(ProblemCode::NoSuchRoute, "the viewer has no such file"))?;
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache)], content).into_response())
 }
