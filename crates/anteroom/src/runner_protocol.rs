@@ -110,8 +110,11 @@ pub const ALIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RunnerMessage {
-    /// Nothing happened, every [`ALIVE_EVERY`]: a runner that is stopped or stuck is told by its silence.
-    Alive {},
+    /// Every [`ALIVE_EVERY`], and at the end: a runner that is stopped or stuck is told by its silence.
+    Alive {
+        /// What its media did so far.
+        media: MediaTotals,
+    },
     /// Something happened.
     Observed {
         /// When the runner saw it (host clock).
@@ -133,6 +136,24 @@ pub enum RunnerMessage {
         /// PNG in base64, or a sentence.
         result: Result<String, String>,
     },
+}
+
+/// What a session's media did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MediaTotals {
+    /// Frames encoded and sent.
+    pub frames: u64,
+    /// Of these, key frames.
+    pub key_frames: u64,
+    /// Bytes of all frames.
+    pub bytes: u64,
+    /// Time of the encoder's thread, in microseconds.
+    pub encode_micros: u64,
+    /// Frames that the guest sent.
+    pub guest_frames: u64,
+    /// Datagrams that could not be sent or taken.
+    pub lost_datagrams: u64,
 }
 
 /// What a viewer gets back.

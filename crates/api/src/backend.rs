@@ -77,6 +77,8 @@ pub trait Backend: Send + Sync + 'static {
         id: SessionId,
         secret: &str,
     ) -> impl Future<Output = Result<ViewerAccess, Problem>> + Send;
+    /// What was counted, as OpenMetrics text.
+    fn metrics(&self) -> String;
     /// Whether the controller can work.
     fn health(&self) -> impl Future<Output = Health> + Send;
     /// A file of the viewer by its path (`index.html`, `assets/…`), and its media type.

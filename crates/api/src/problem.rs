@@ -57,6 +57,35 @@ pub enum ProblemCode {
 }
 
 impl ProblemCode {
+    /// As on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Unauthorized => "unauthorized",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::NoSuchSession => "no_such_session",
+            Self::UnknownProvider => "unknown_provider",
+            Self::NoSuchRoute => "no_such_route",
+            Self::WrongMethod => "wrong_method",
+            Self::WrongState => "wrong_state",
+            Self::IdempotencyKeyInUse => "idempotency_key_in_use",
+            Self::LinkUsed => "link_used",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UnknownHost => "unknown_host",
+            Self::InvalidValue => "invalid_value",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::OfferRefused => "offer_refused",
+            Self::Internal => "internal",
+            Self::NoImage => "no_image",
+            Self::IsolationTooWeak => "isolation_too_weak",
+            Self::NoRoom => "no_room",
+            Self::StorageUnavailable => "storage_unavailable",
+            Self::Stopping => "stopping",
+            Self::TooSlow => "too_slow",
+        }
+    }
+
     /// Its HTTP status.
     #[must_use]
     pub fn status(self) -> StatusCode {
@@ -185,7 +214,8 @@ mod tests {
         let reference = include_str!("../../../docs/reference/problems.md");
         for code in ProblemCode::iter() {
             let name = serde_json::to_value(code).unwrap();
-            let row = format!("| `{}` | {} |", name.as_str().unwrap(), code.status().as_u16());
+            assert_eq!(name, code.as_str());
+            let row = format!("| `{}` | {} |", code.as_str(), code.status().as_u16());
             assert!(reference.contains(&row), "docs/reference/problems.md has no row {row}");
         }
     }

@@ -132,6 +132,17 @@ impl State {
 }
 
 impl StateName {
+    /// Every state, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Requested,
+        Self::Booting,
+        Self::Preparing,
+        Self::AwaitingUser,
+        Self::Capturing,
+        Self::Sealed,
+        Self::Ended,
+    ];
+
     /// As in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

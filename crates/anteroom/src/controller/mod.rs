@@ -9,6 +9,7 @@
 mod admission;
 mod calls;
 mod front_door;
+mod metrics;
 mod record;
 mod runner_process;
 mod session_actor;
@@ -45,6 +46,7 @@ use crate::runner_protocol::{DriverConfig, RunnerCommand, RunnerConfig};
 use admission::Admission;
 use calls::CallsInAnswer;
 use front_door::FrontDoor;
+use metrics::Metrics;
 use record::{OpenableBy, Record, runtime_dir};
 use session_actor::{Live, SessionHandle, StartPlan, Surroundings};
 use store::Store;
@@ -91,6 +93,7 @@ impl Controller {
         let logs = settings.state_dir.join("logs");
         let around = Arc::new(Surroundings {
             live: Live::default(),
+            metrics: Arc::new(Metrics::new(settings.limits.max_sessions)),
             store: store.clone(),
             door,
             folders,
@@ -221,6 +224,30 @@ impl Controller {
         Ok(())
     }
 
+    /// Begins a sign-in, or finds the one that the same call began.
+    async fn begin_once(
+        &self,
+        request: StartRequest,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Begun, Problem> {
+        let Some(call) = idempotency else {
+            return Ok(Begun::Now(self.begin(request, None).await?));
+        };
+        let _answering = self.calls.enter(&call).ok_or_else(|| {
+            let detail =
+                "a call with this Idempotency-Key is being answered; try again in a second";
+            Problem::new(ProblemCode::IdempotencyKeyInUse, detail).retry_after(1)
+        })?;
+        match self.store.begun_by(&call, now().0).await.map_err(internal)? {
+            None => Ok(Begun::Now(self.begin(request, Some(&call)).await?)),
+            Some((_, body)) if body != call.body => {
+                let detail = "this Idempotency-Key came with another body before; use a new one";
+                Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail))
+            }
+            Some((session, _)) => Ok(Begun::Before(self.begun_before(session).await?)),
+        }
+    }
+
     async fn begin(
         &self,
         request: StartRequest,
@@ -313,6 +340,7 @@ impl Controller {
             state: record.session.state.name().as_str().to_owned(),
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
+        self.around.metrics.started(&answer.provider);
         session_actor::start(
             record,
             effects,
@@ -432,22 +460,8 @@ impl Backend for Controller {
         request: StartRequest,
         idempotency: Option<Idempotency>,
     ) -> Result<Begun, Problem> {
-        let Some(call) = idempotency else {
-            return Ok(Begun::Now(self.begin(request, None).await?));
-        };
-        let _answering = self.calls.enter(&call).ok_or_else(|| {
-            let detail =
-                "a call with this Idempotency-Key is being answered; try again in a second";
-            Problem::new(ProblemCode::IdempotencyKeyInUse, detail).retry_after(1)
-        })?;
-        match self.store.begun_by(&call, now().0).await.map_err(internal)? {
-            None => Ok(Begun::Now(self.begin(request, Some(&call)).await?)),
-            Some((_, body)) if body != call.body => {
-                let detail = "this Idempotency-Key came with another body before; use a new one";
-                Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail))
-            }
-            Some((session, _)) => Ok(Begun::Before(self.begun_before(session).await?)),
-        }
+        let begun = self.begin_once(request, idempotency).await;
+        begun.inspect_err(|problem| self.around.metrics.refused(problem.code.as_str()))
     }
 
     async fn sessions(&self) -> Result<Vec<SessionSummary>, Problem> {
@@ -609,6 +623,12 @@ impl Backend for Controller {
             secret: viewer,
             max_age_seconds: last_moment.saturating_sub(at).div_ceil(1000),
         })
+    }
+
+    fn metrics(&self) -> String {
+        let views = self.around.live.all().into_iter().map(|handle| handle.view);
+        let states: Vec<String> = views.map(|view| view.borrow().state.clone()).collect();
+        self.around.metrics.page(&states)
     }
 
     async fn health(&self) -> Health {

@@ -20,11 +20,12 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::front_door::FrontDoor;
+use super::metrics::Metrics;
+use super::session_actor::Surroundings;
 use crate::runner::{read_line, write_line};
 use crate::runner_protocol::{
-    CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, OfferAnswer, RunnerCommand, RunnerConfig,
-    RunnerMessage, SESSION_ENV, UDP_FD_ENV,
+    CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, MediaTotals, OfferAnswer, RunnerCommand,
+    RunnerConfig, RunnerMessage, SESSION_ENV, UDP_FD_ENV,
 };
 
 /// Descriptors as the runner sees them.
@@ -59,9 +60,10 @@ struct Waiting {
 /// Starts a runner; what it reports arrives on `events`, its end last.
 pub fn start(
     config: RunnerConfig,
-    door: &FrontDoor,
+    around: &Surroundings,
     events: mpsc::Sender<Event>,
 ) -> Result<Runner> {
+    let Surroundings { door, metrics, .. } = around;
     let (control, runner_control) =
         StdUnixStream::pair().context("making the control socket failed")?;
     let (media, runner_media) = UnixDatagram::pair().context("making the media socket failed")?;
@@ -112,7 +114,12 @@ pub fn start(
     let (commands, queue) = mpsc::channel(32);
     let waiting = Arc::<Waiting>::default();
     tokio::spawn(write(config, queue, writer));
-    let reading = tokio::spawn(read(BufReader::new(reader), events.clone(), waiting.clone()));
+    let reading = tokio::spawn(read(
+        BufReader::new(reader),
+        events.clone(),
+        waiting.clone(),
+        metrics.clone(),
+    ));
     let (exited, watch_exit) = watch::channel(None);
     tokio::spawn(wait(child, reading, events, exited));
     Ok(Runner { pid, commands, waiting, exited: watch_exit })
@@ -138,7 +145,9 @@ async fn read(
     mut reader: BufReader<OwnedReadHalf>,
     events: mpsc::Sender<Event>,
     waiting: Arc<Waiting>,
+    metrics: Arc<Metrics>,
 ) {
+    let mut counted = MediaTotals::default();
     loop {
         let line = read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE);
         let Ok(message) = tokio::time::timeout(SILENCE, line).await else {
@@ -147,7 +156,10 @@ async fn read(
             return;
         };
         match message {
-            Ok(Some(RunnerMessage::Alive {})) => {}
+            Ok(Some(RunnerMessage::Alive { media })) => {
+                metrics.media(&counted, &media);
+                counted = media;
+            }
             Ok(Some(RunnerMessage::Observed { at: _, observation })) => {
                 if events.send(Event::Observed(observation)).await.is_err() {
                     return;

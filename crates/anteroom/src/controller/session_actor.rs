@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::admission::{Admitted, TakenRoom};
 use super::front_door::FrontDoor;
+use super::metrics::Metrics;
 use super::record::Record;
 use super::runner_process::{self, Runner};
 use super::store::{Store, count_connection};
@@ -58,6 +59,8 @@ impl Live {
 pub struct Surroundings {
     /// Where it is found while it has a task.
     pub live: Live,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
     /// Where state goes.
     pub store: Store,
     /// Where media comes in.
@@ -231,6 +234,7 @@ impl Actor {
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let at = now();
         self.note(&event);
+        self.around.metrics.note(&event);
         let had_ended = self.has_ended();
         let entry = words::of_event(&event);
         let stored = matches!(event, Event::CredentialStored);
@@ -240,11 +244,13 @@ impl Actor {
             self.record.credential_stored_at = Some(at);
         }
         if let Some((kind, message)) = entry {
+            self.around.metrics.reached(kind, &self.record, at);
             self.add_entry(at, kind, message);
         }
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
+            self.around.metrics.ended(reason, &self.record, at);
             let message = reason.to_string();
             tracing::info!(session = %self.record.id(), reason = reason.code(), "session ended: {message}");
             self.add_entry(at, "ended", message);
@@ -359,7 +365,7 @@ impl Actor {
 
     async fn start_runner(&mut self) {
         let Some(plan) = &self.plan else { return };
-        match runner_process::start(plan.config.clone(), &self.around.door, self.events.clone()) {
+        match runner_process::start(plan.config.clone(), &self.around, self.events.clone()) {
             Ok(runner) => {
                 let pid = runner.pid;
                 self.runner.send_replace(Some(runner));

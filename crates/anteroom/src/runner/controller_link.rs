@@ -1,7 +1,10 @@
 //! The runner's side of the control socket.
 
+use std::cell::OnceCell;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::rc::Rc;
 
+use anteroom_media::service::MediaHandle;
 use anteroom_session::{EndReason, Observation};
 use anyhow::{Context, Result};
 use tokio::io::BufReader;
@@ -12,14 +15,19 @@ use tokio::task::JoinHandle;
 
 use super::lines;
 use crate::clock::now;
-use crate::runner_protocol::{ALIVE_EVERY, MAX_LINE, RunnerCommand, RunnerConfig, RunnerMessage};
+use crate::runner_protocol::{
+    ALIVE_EVERY, MAX_LINE, MediaTotals, RunnerCommand, RunnerConfig, RunnerMessage,
+};
 
 /// Messages that may wait for the controller. Beyond it the guest waits too.
 const QUEUE: usize = 256;
 
 /// Tells the controller. Cheap to clone.
 #[derive(Clone)]
-pub struct Voice(mpsc::Sender<RunnerMessage>);
+pub struct Voice {
+    messages: mpsc::Sender<RunnerMessage>,
+    media: Rc<OnceCell<MediaHandle>>,
+}
 
 /// The task that writes; ends when every [`Voice`] is gone.
 pub struct Writing(JoinHandle<()>);
@@ -47,16 +55,31 @@ pub async fn open(
     });
     let (commands_in, commands) = mpsc::channel(16);
     tokio::task::spawn_local(read_commands(reader, commands_in));
-    tokio::task::spawn_local(stay_alive(sender.downgrade()));
-    Ok((config, commands, Voice(sender), Writing(writing)))
+    let media = Rc::new(OnceCell::new());
+    tokio::task::spawn_local(stay_alive(sender.downgrade(), media.clone()));
+    Ok((config, commands, Voice { messages: sender, media }, Writing(writing)))
 }
 
 /// Says so until nobody else has anything to say.
-async fn stay_alive(messages: mpsc::WeakSender<RunnerMessage>) {
+async fn stay_alive(messages: mpsc::WeakSender<RunnerMessage>, media: Rc<OnceCell<MediaHandle>>) {
     loop {
         tokio::time::sleep(ALIVE_EVERY).await;
         let Some(messages) = messages.upgrade() else { return };
-        let _ = messages.send(RunnerMessage::Alive {}).await;
+        let _ = messages.send(alive(&media)).await;
+    }
+}
+
+fn alive(media: &OnceCell<MediaHandle>) -> RunnerMessage {
+    let stats = media.get().map(MediaHandle::stats).unwrap_or_default();
+    RunnerMessage::Alive {
+        media: MediaTotals {
+            frames: stats.frames,
+            key_frames: stats.key_frames,
+            bytes: stats.bytes,
+            encode_micros: stats.encode_micros,
+            guest_frames: stats.guest_frames,
+            lost_datagrams: stats.lost_datagrams,
+        },
     }
 }
 
@@ -85,7 +108,18 @@ impl Voice {
 
     /// An answer.
     pub async fn say(&self, message: RunnerMessage) {
-        let _ = self.0.send(message).await;
+        let _ = self.messages.send(message).await;
+    }
+
+    /// Tells what this media does, from now on.
+    pub fn count(&self, media: MediaHandle) {
+        // There is one a session.
+        let _ = self.media.set(media);
+    }
+
+    /// Tells the last figures.
+    pub async fn last_figures(&self) {
+        self.say(alive(&self.media)).await;
     }
 }
 

@@ -46,6 +46,7 @@ pub async fn start(
     from_front_door.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
     let from_front_door =
         UnixDatagram::from_std(from_front_door).map_err(|error| failed(error.to_string()))?;
+    voice.count(media.handle.clone());
     tokio::task::spawn_local(take_datagrams(from_front_door, media.handle.clone()));
     tokio::task::spawn_local(send_input(media.input, input, voice));
     Ok((media.handle, media.events))

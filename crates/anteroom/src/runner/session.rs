@@ -47,6 +47,7 @@ pub async fn run(sockets: Sockets) -> Result<()> {
             let ended =
                 serve(&config, &mut room.vm, Viewers { media, udp }, &mut commands, &voice).await;
             end_room(&config, &mut room.vm).await;
+            voice.last_figures().await;
             match ended {
                 Ended::Failed(reason) => voice.failed(reason).await,
                 Ended::Done => voice.observed(Observation::GuestPoweredOff).await,

@@ -34,6 +34,11 @@ fn of_twenty_at_once_with_room_for_four_sixteen_are_told_when_to_come_back() {
         assert!((5..=60).contains(&seconds), "{seconds}");
         assert!(answer.body["detail"].as_str().unwrap().contains("all 4 rooms"));
     }
+    let metrics = server.get("/metrics");
+    let page = metrics.body.as_str().unwrap();
+    for line in ["anteroom_rooms 4", r#"anteroom_starts_refused_total{reason="no_room"} 16"#] {
+        assert!(page.lines().any(|found| found == line), "{line} is missing in {page}");
+    }
     // None is lost: what runs is what was begun, and each end makes room for one.
     assert_eq!(server.get("/api/sessions").body.as_array().unwrap().len(), 4);
     delete(&server, &id(begun[0]));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
@@ -16,7 +16,7 @@ use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa::OpenApi;
 
 use crate::backend::Backend;
-use crate::guard::{AllowedHosts, refuse_foreign_pages};
+use crate::guard::{AllowedHosts, caller, refuse_foreign_pages};
 use crate::problem::{Problem, ProblemCode};
 use crate::wire::Health;
 
@@ -51,6 +51,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route("/api/viewer/session/{id}", get(viewer::session::<B>))
         .route("/api/viewer/session/{id}/cancel", post(viewer::cancel::<B>))
         .route("/health", get(health::<B>))
+        .route("/metrics", get(metrics::<B>))
         .route("/openapi.json", get(openapi_json))
         .route("/v/{id}", get(viewer::page::<B>))
         .route("/assets/{*path}", get(viewer::asset::<B>))
@@ -101,6 +102,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         viewer::session,
         viewer::cancel,
         viewer::events,
+        metrics,
         health
     ),
     modifiers(&ApiKey)
@@ -134,6 +136,19 @@ async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
     let health = backend.health().await;
     let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()
+}
+
+/// What was counted: sessions by state and reason, phases, media.
+#[utoipa::path(get, path = "/metrics", security(("apiKey" = [])), responses(
+    (status = 200, content_type = "application/openmetrics-text", body = String), (status = 401, body = Problem)
+))]
+async fn metrics<B: Backend>(
+    State(backend): State<Arc<B>>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    caller(&*backend, &headers).await?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], backend.metrics()).into_response())
 }
 
 async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
