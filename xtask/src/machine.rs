@@ -15,10 +15,11 @@ struct Needed {
 enum Sign {
     Program(&'static str),
     PkgConfig(&'static str),
+    PythonModule(&'static str),
 }
 
 /// Debian 12 and 13 name these alike.
-const NEEDED: [Needed; 12] = [
+const NEEDED: [Needed; 13] = [
     Needed { sign: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
     Needed { sign: Sign::Program("mmdebstrap"), package: "mmdebstrap" },
     Needed { sign: Sign::Program("mkfs.erofs"), package: "erofs-utils" },
@@ -32,6 +33,8 @@ const NEEDED: [Needed; 12] = [
     Needed { sign: Sign::Program("chromium"), package: "chromium" },
     Needed { sign: Sign::Program("certutil"), package: "libnss3-tools" },
     Needed { sign: Sign::Program("python3"), package: "python3" },
+    // For the tests: Debian keeps it apart from its Python.
+    Needed { sign: Sign::PythonModule("ensurepip"), package: "python3-venv" },
 ];
 
 /// Installs what is missing as root; otherwise fails with the command that does.
@@ -83,6 +86,10 @@ impl Sign {
                 .args(["--exists", name])
                 .status()
                 .is_ok_and(|s| s.success()),
+            Self::PythonModule(name) => {
+                shell::output(Command::new("python3").args(["-c", &format!("import {name}")]))
+                    .is_ok()
+            }
         }
     }
 }

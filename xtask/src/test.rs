@@ -5,43 +5,90 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{build, demo, machine, shell};
+use crate::{build, contract, demo, machine, shell};
 
 /// All tests.
 #[derive(clap::Args)]
 pub struct Options {
+    /// What takes minutes is left out: virtual machines, desktops, browsers, the API's contract.
+    #[arg(long, conflicts_with = "only")]
+    fast: bool,
+    /// One part only.
+    #[arg(long, value_enum)]
+    only: Option<Part>,
     /// Arguments for `cargo nextest run`, after `--`.
     #[arg(last = true)]
     nextest: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The viewer's and the demo's own tests, in Node and in Chromium.
+    Web,
+    /// One whole sign-in by each driver.
+    SignIns,
+    /// The API against its OpenAPI document.
+    Contract,
+    /// Formatting and lints.
+    Lint,
+    /// Everything in Rust.
+    Rust,
+}
+
+impl Part {
+    /// The order they run in. Rust's is the last, so that its summary is the last line.
+    const ALL: [Self; 5] = [Self::Web, Self::SignIns, Self::Contract, Self::Lint, Self::Rust];
+    const FAST: [Self; 2] = [Self::Lint, Self::Rust];
 }
 
 /// Prepares the machine, builds, lints and tests everything.
 pub fn run(options: &Options) -> Result<()> {
     machine::prepare()?;
     let anteroom = build::everything()?;
-    demo::build_image(&anteroom, false)?;
-    let root = shell::root();
+    let parts: &[Part] = match (&options.only, options.fast) {
+        (Some(part), _) => std::slice::from_ref(part),
+        (None, true) => &Part::FAST,
+        (None, false) => &Part::ALL,
+    };
+    if !options.fast {
+        demo::build_image(&anteroom, false)?;
+        build::install_node_packages(&shell::root().join("demo"))?;
+    }
+    for part in parts {
+        match part {
+            Part::Web => web()?,
+            Part::SignIns => {
+                for driver in ["host", "qemu"] {
+                    demo::check(&anteroom, driver)?;
+                }
+            }
+            Part::Contract => contract::check(&anteroom)?,
+            Part::Lint => lint()?,
+            Part::Rust => {
+                let mut command = nextest()?;
+                if options.fast {
+                    command.args(["--profile", "fast"]);
+                }
+                shell::run(command.args(&options.nextest))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn web() -> Result<()> {
     for folder in ["viewer", "demo"] {
-        let folder = root.join(folder);
+        let folder = shell::root().join(folder);
         build::install_node_packages(&folder)?;
         shell::run(build::npm(&folder).args(["test", "--silent"]))?;
     }
-    shell::run(build::npm(&root.join("viewer")).args(["run", "--silent", "lint"]))?;
-    // One whole sign-in by each driver, with a real browser on both ends.
-    for driver in ["host", "qemu"] {
-        demo::check(&anteroom, driver)?;
-    }
+    shell::run(build::npm(&shell::root().join("viewer")).args(["run", "--silent", "lint"]))
+}
+
+fn lint() -> Result<()> {
     shell::run(build::cargo().args(["fmt", "--all", "--check"]))?;
-    shell::run(build::cargo().args([
-        "clippy",
-        "--locked",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))?;
-    shell::run(nextest()?.args(&options.nextest))
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    shell::run(build::cargo().args(clippy))
 }
 
 /// nextest, installed when it is missing.

@@ -3,12 +3,12 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod extract;
 mod guard;
 mod idempotency;
 mod json;
 mod problem;
 mod routes;
-mod session_path;
 mod wire;
 
 pub use backend::{Backend, Begun, ViewerAccess};

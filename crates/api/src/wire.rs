@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartRequest {
     /// Which CLI: the id of a provider file.
+    #[schema(example = "demo")]
     pub provider: String,
     /// Whose credential it will be, in the caller's words.
     pub user_id: Option<String>,
@@ -148,6 +149,16 @@ pub struct EgressEntry {
     pub bytes_up: u64,
     /// Bytes to the guest.
     pub bytes_down: u64,
+}
+
+/// An event of the server-sent streams, as their format (`text/event-stream`) has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SessionEvent {
+    /// Always `session`.
+    pub event: String,
+    /// JSON: what a GET of the session gives ([`SessionView`], or [`ViewerView`] to a viewer).
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
 }
 
 /// A line of `GET /api/sessions`.

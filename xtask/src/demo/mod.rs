@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::{build, interrupt, machine, raw_vm, shell};
 use provider::OpenIdProvider;
-use server::Server;
+pub use server::Server;
 
 /// One sign-in, in a real VM, from nothing to a sealed credential.
 #[derive(clap::Args, Clone, Debug)]
@@ -132,7 +132,7 @@ pub fn bench_idle(seconds: u64) -> Result<()> {
     build::install_node_packages(&shell::root().join("demo"))?;
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
-    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu")?;
+    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu", &[])?;
     let identity = new_identity(folder.path())?;
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
     let logs = folder.path().join("state/logs").join(&session.id);
@@ -172,7 +172,7 @@ pub fn bench_boots(boots: usize) -> Result<()> {
     build::install_node_packages(&shell::root().join("demo"))?;
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
-    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu")?;
+    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu", &[])?;
     let identity = new_identity(folder.path())?;
     let busy = BusyCores::start();
     let mut took = Vec::new();
@@ -274,7 +274,7 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
     std::fs::create_dir_all(&keep)?;
     let identity = new_identity(&keep)?;
     let mut provider = OpenIdProvider::start(folder.path())?;
-    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver)?;
+    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver, &[])?;
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
     let seen = attend(options, &server, &session);
     let end = server.wait_until_demolished(&session.id, Duration::from_secs(60));

@@ -36,33 +36,52 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 
 impl Server {
     /// Starts it on free ports, its state in `folder`, with a provider file that maps the issuer's
-    /// name to `provider`.
+    /// name to `provider`; `options` are further ones of `serve`.
     pub fn start(
         anteroom: &Path,
         folder: &Path,
         provider: &OpenIdProvider,
         driver: &str,
+        options: &[&str],
     ) -> Result<Self> {
         let providers = folder.join("providers");
         std::fs::create_dir(&providers)?;
         std::fs::write(providers.join("demo.toml"), provider_file(provider)?)?;
-        let ready_file = folder.join("ready.json");
-        let log = std::fs::File::create(folder.join("serve.log"))?;
         let programs = programs_for_host_driver(driver)?;
         let mut command = Command::new(anteroom);
         if let Some(programs) = &programs {
             let usual = std::env::var("PATH").unwrap_or_default();
             command.env("PATH", format!("{}:{usual}", programs.path().display()));
         }
-        let child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--driver", driver])
-            .arg("--state-dir")
-            .arg(folder.join("state"))
+        command
+            .args(["serve", "--driver", driver])
             .arg("--providers")
             .arg(&providers)
+            .args(["--operator-name", "the demo on this machine"])
+            .args(options);
+        Self::run(command, folder, programs)
+    }
+
+    /// Starts one whose rooms are a fake guest on this host, as many as are asked for.
+    pub fn with_fake_guest(anteroom: &Path, folder: &Path, guest: &Path) -> Result<Self> {
+        let mut command = Command::new(anteroom);
+        command.args(["serve", "--driver", "host", "--max-sessions", "1000", "--agent"]).arg(guest);
+        Self::run(command, folder, None)
+    }
+
+    fn run(
+        mut command: Command,
+        folder: &Path,
+        programs: Option<tempfile::TempDir>,
+    ) -> Result<Self> {
+        let ready_file = folder.join("ready.json");
+        let log = std::fs::File::create(folder.join("serve.log"))?;
+        let child = command
+            .args(["--listen", "127.0.0.1:0"])
+            .arg("--state-dir")
+            .arg(folder.join("state"))
             .arg("--ready-file")
             .arg(&ready_file)
-            .args(["--operator-name", "the demo on this machine"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -78,6 +97,21 @@ impl Server {
         server.url = text(&ready, "url")?;
         server.key = text(&ready, "apiKey")?;
         Ok(server)
+    }
+
+    /// `http://127.0.0.1:port`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// An API key.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The controller's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     fn wait_for_ready(&mut self, file: &Path, folder: &Path) -> Result<Value> {
@@ -102,11 +136,20 @@ impl Server {
     /// Starts a session of the demo provider.
     pub fn start_session(&self, recipient: &str, ttl_seconds: u64) -> Result<Started> {
         let body = json!({ "provider": "demo", "recipient": recipient, "ttlSeconds": ttl_seconds });
+        self.start_with(&body)
+    }
+
+    /// Starts one whose credential is sealed to the vault.
+    pub fn start_session_without_recipient(&self) -> Result<Started> {
+        self.start_with(&json!({ "provider": "demo" }))
+    }
+
+    fn start_with(&self, body: &Value) -> Result<Started> {
         let answer = self
             .agent
             .post(format!("{}/api/auth/start", self.url))
             .header("Authorization", format!("Bearer {}", self.key))
-            .send_json(&body)
+            .send_json(body)
             .context("starting a session failed")?
             .body_mut()
             .read_json::<Value>()?;

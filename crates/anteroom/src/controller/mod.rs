@@ -29,7 +29,7 @@ use anteroom_api::{
 };
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
-use anteroom_session::{Actor, Effect, Event, Session, SessionId, State, Terms};
+use anteroom_session::{Actor, Effect, Event, Session, SessionId, State, StateName, Terms};
 use anteroom_vault::Vault;
 use anteroom_vm::{Qemu, VmAccelerator};
 use anyhow::{Context, Result};
@@ -432,16 +432,13 @@ impl Controller {
         self.store.load(id).await.map_err(internal)?.ok_or_else(Problem::no_such_session)
     }
 
-    async fn running(&self, id: SessionId) -> Result<runner_process::Runner, Problem> {
+    /// The runner of a session whose guest can show a desktop, or soon will.
+    async fn with_desktop(&self, id: SessionId) -> Result<runner_process::Runner, Problem> {
+        let state = self.session(id).await?.state;
+        let awake = ![StateName::Requested, StateName::Booting].iter().any(|s| s.as_str() == state);
         match self.handle(id).and_then(|handle| handle.runner()) {
-            Some(runner) => Ok(runner),
-            None => {
-                let view = self.session(id).await?;
-                Err(Problem::wrong_state(format!(
-                    "the session is {} and has no desktop",
-                    view.state
-                )))
-            }
+            Some(runner) if awake => Ok(runner),
+            _ => Err(Problem::wrong_state(format!("the session is {state} and has no desktop"))),
         }
     }
 }
@@ -542,7 +539,7 @@ impl Backend for Controller {
     }
 
     async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
-        let runner = self.running(id).await?;
+        let runner = self.with_desktop(id).await?;
         let view = self.session(id).await?;
         if view.state != "awaiting_user" {
             return Err(Problem::wrong_state(format!(
@@ -563,7 +560,7 @@ impl Backend for Controller {
     }
 
     async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
-        let runner = self.running(id).await?;
+        let runner = self.with_desktop(id).await?;
         let png = runner
             .screenshot()
             .await
@@ -592,7 +589,7 @@ impl Backend for Controller {
     }
 
     async fn offer(&self, id: SessionId, sdp: String) -> Result<String, Problem> {
-        let runner = self.running(id).await?;
+        let runner = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         let refused = |error: anyhow::Error| {
             let detail = format!("{error:#} (the session is {state})");

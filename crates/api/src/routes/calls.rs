@@ -13,13 +13,13 @@ use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::WatchStream;
 
 use crate::backend::{Backend, Begun};
-use crate::guard::caller;
+use crate::extract::{Caller, SessionPath};
 use crate::idempotency::{self, Idempotency};
 use crate::json::{START_LIMIT, collect, parse};
 use crate::problem::Problem;
-use crate::session_path::SessionPath;
 use crate::wire::{
-    CredentialStatus, OAuthUrl, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerLink,
+    CredentialStatus, OAuthUrl, SessionEvent, SessionSummary, SessionView, StartAnswer,
+    StartRequest, ViewerLink,
 };
 
 /// Starts a sign-in: boots a disposable VM and returns a one-use link for the person. With an
@@ -41,10 +41,10 @@ use crate::wire::{
 ))]
 pub(super) async fn start<B: Backend>(
     State(backend): State<Arc<B>>,
+    _: Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    caller(&*backend, &headers).await?;
     let body = collect(body, START_LIMIT).await?;
     let idempotency = Idempotency::of(&headers, &body)?;
     let request: StartRequest = parse(&body)?;
@@ -62,9 +62,8 @@ pub(super) async fn start<B: Backend>(
 ))]
 pub(super) async fn sessions<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
 ) -> Result<Json<Vec<SessionSummary>>, Problem> {
-    caller(&*backend, &headers).await?;
     Ok(Json(backend.sessions().await?))
 }
 
@@ -75,10 +74,9 @@ pub(super) async fn sessions<B: Backend>(
 ))]
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
-    caller(&*backend, &headers).await?;
     Ok(Json(backend.session(id).await?))
 }
 
@@ -89,10 +87,9 @@ pub(super) async fn session<B: Backend>(
 ))]
 pub(super) async fn delete<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    caller(&*backend, &headers).await?;
     backend.end(id, Actor::Caller).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -104,10 +101,10 @@ pub(super) async fn delete<B: Backend>(
 ))]
 pub(super) async fn cancel<B: Backend>(
     state: State<Arc<B>>,
-    headers: HeaderMap,
+    caller: Caller,
     id: SessionPath,
 ) -> Result<StatusCode, Problem> {
-    delete(state, headers, id).await
+    delete(state, caller, id).await
 }
 
 /// The CLI's sign-in URL, once it gave one.
@@ -117,10 +114,9 @@ pub(super) async fn cancel<B: Backend>(
 ))]
 pub(super) async fn oauth_url<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<OAuthUrl>, Problem> {
-    caller(&*backend, &headers).await?;
     let view = backend.session(id).await?;
     match view.sign_in_url {
         Some(url) => Ok(Json(OAuthUrl { url })),
@@ -138,10 +134,9 @@ pub(super) async fn oauth_url<B: Backend>(
 ))]
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    caller(&*backend, &headers).await?;
     backend.open_sign_in_url(id).await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -154,10 +149,9 @@ pub(super) async fn open_url<B: Backend>(
 ))]
 pub(super) async fn heartbeat<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
-    caller(&*backend, &headers).await?;
     Ok(Json(backend.heartbeat(id).await?))
 }
 
@@ -168,10 +162,9 @@ pub(super) async fn heartbeat<B: Backend>(
 ))]
 pub(super) async fn credential_status<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<CredentialStatus>, Problem> {
-    caller(&*backend, &headers).await?;
     let view = backend.session(id).await?;
     Ok(Json(CredentialStatus { state: view.state, credential: view.credential }))
 }
@@ -183,10 +176,9 @@ pub(super) async fn credential_status<B: Backend>(
 ))]
 pub(super) async fn credential<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Response, Problem> {
-    caller(&*backend, &headers).await?;
     let sealed = backend.credential(id).await?;
     let disposition = format!("attachment; filename=\"{id}.age\"");
     Ok((
@@ -206,10 +198,9 @@ pub(super) async fn credential<B: Backend>(
 ))]
 pub(super) async fn screenshot<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Response, Problem> {
-    caller(&*backend, &headers).await?;
     let png = backend.screenshot(id).await?;
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
 }
@@ -221,10 +212,9 @@ pub(super) async fn screenshot<B: Backend>(
 ))]
 pub(super) async fn logs<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<String, Problem> {
-    caller(&*backend, &headers).await?;
     backend.logs(id).await
 }
 
@@ -235,25 +225,23 @@ pub(super) async fn logs<B: Backend>(
 ))]
 pub(super) async fn viewer_link<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<(StatusCode, Json<ViewerLink>), Problem> {
-    caller(&*backend, &headers).await?;
     let viewer_url = backend.viewer_link(id).await?;
     Ok((StatusCode::CREATED, Json(ViewerLink { viewer_url })))
 }
 
 /// The session now and on each change, as server-sent events named `session`.
 #[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 200, content_type = "text/event-stream", body = SessionView), (status = 400, body = Problem),
+    (status = 200, content_type = "text/event-stream", body = SessionEvent), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    caller(&*backend, &headers).await?;
     let changes = backend.watch(id).await?;
     Ok(stream(WatchStream::new(changes)))
 }

@@ -1,6 +1,7 @@
-//! The routes, and the OpenAPI document that describes them.
+//! The routes.
 
 mod calls;
+mod document;
 mod viewer;
 
 use std::sync::Arc;
@@ -8,17 +9,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
-use utoipa::OpenApi;
 
 use crate::backend::Backend;
-use crate::guard::{AllowedHosts, caller, refuse_foreign_pages};
+use crate::extract::Caller;
+use crate::guard::{AllowedHosts, refuse_foreign_pages};
 use crate::problem::{Problem, ProblemCode};
 use crate::wire::Health;
+pub use document::openapi;
 
 /// What a page of ours may load; nothing may frame it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; \
@@ -73,60 +75,6 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .with_state(backend)
 }
 
-/// The OpenAPI document.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    Document::openapi()
-}
-
-#[derive(OpenApi)]
-#[openapi(
-    info(title = "Anteroom", description = "Disposable computers for signing in to command-line tools"),
-    paths(
-        calls::start,
-        calls::sessions,
-        calls::session,
-        calls::delete,
-        calls::oauth_url,
-        calls::open_url,
-        calls::heartbeat,
-        calls::credential_status,
-        calls::credential,
-        calls::cancel,
-        calls::screenshot,
-        calls::logs,
-        calls::viewer_link,
-        calls::events,
-        viewer::offer,
-        viewer::exchange,
-        viewer::session,
-        viewer::cancel,
-        viewer::events,
-        metrics,
-        health
-    ),
-    modifiers(&ApiKey)
-)]
-struct Document;
-
-struct ApiKey;
-
-impl utoipa::Modify for ApiKey {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{
-            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
-        };
-        let components = document.components.get_or_insert_default();
-        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        components.add_security_scheme("apiKey", SecurityScheme::Http(bearer));
-        let cookie = SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
-            crate::viewer_cookie("{id}"),
-            "Set by the exchange of a viewer link; {id} is the session's.".to_owned(),
-        )));
-        components.add_security_scheme("viewerCookie", cookie);
-    }
-}
-
 /// Whether the controller answers, and can work.
 #[utoipa::path(get, path = "/health", responses(
     (status = 200, body = Health, description = "It can start sessions"),
@@ -144,15 +92,14 @@ async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
 ))]
 async fn metrics<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
+    _: Caller,
 ) -> Result<Response, Problem> {
-    caller(&*backend, &headers).await?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], backend.metrics()).into_response())
 }
 
 async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
-    Json(openapi())
+    Json(document::openapi())
 }
 
 /// Answers in [`REQUEST`], if only that it could not.

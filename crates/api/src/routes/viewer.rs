@@ -15,11 +15,11 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::calls::stream;
 use crate::backend::Backend;
-use crate::guard::{viewer_cookie, viewer_or_caller};
+use crate::extract::{SessionPath, Viewer, session_id};
+use crate::guard::viewer_cookie;
 use crate::json::{USUAL_LIMIT, read};
 use crate::problem::{Problem, ProblemCode};
-use crate::session_path::{SessionPath, session_id};
-use crate::wire::{Exchange, SessionDescription, ViewerView};
+use crate::wire::{Exchange, SessionDescription, SessionEvent, ViewerView};
 
 /// The longest offer taken, in bytes of SDP.
 const MAX_OFFER: usize = 64 * 1024;
@@ -59,25 +59,21 @@ pub(super) async fn exchange<B: Backend>(
 ))]
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
-    SessionPath(id): SessionPath,
+    Viewer(id): Viewer,
 ) -> Result<Json<ViewerView>, Problem> {
-    viewer_or_caller(&*backend, &headers, id).await?;
     let view = backend.session(id).await?;
     Ok(Json(backend.viewer_view(&view)))
 }
 
 /// The same now and on each change, as server-sent events named `session`.
 #[utoipa::path(get, path = "/api/viewer/session/{id}/events", operation_id = "viewer_events", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 200, content_type = "text/event-stream", body = ViewerView), (status = 400, body = Problem),
+    (status = 200, content_type = "text/event-stream", body = SessionEvent), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
-    SessionPath(id): SessionPath,
+    Viewer(id): Viewer,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    viewer_or_caller(&*backend, &headers, id).await?;
     let changes = WatchStream::new(backend.watch(id).await?);
     Ok(stream(changes.map(move |view| backend.viewer_view(&view))))
 }
@@ -89,10 +85,8 @@ pub(super) async fn events<B: Backend>(
 ))]
 pub(super) async fn cancel<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
-    SessionPath(id): SessionPath,
+    Viewer(id): Viewer,
 ) -> Result<StatusCode, Problem> {
-    viewer_or_caller(&*backend, &headers, id).await?;
     backend.end(id, Actor::Person).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -108,11 +102,9 @@ pub(super) async fn cancel<B: Backend>(
 ))]
 pub(super) async fn offer<B: Backend>(
     State(backend): State<Arc<B>>,
-    headers: HeaderMap,
-    SessionPath(id): SessionPath,
+    Viewer(id): Viewer,
     body: Body,
 ) -> Result<Json<SessionDescription>, Problem> {
-    viewer_or_caller(&*backend, &headers, id).await?;
     let offer: SessionDescription = read(body, USUAL_LIMIT).await?;
     if offer.kind != "offer" {
         return Err(Problem::bad_request("the type must be offer"));
