@@ -30,9 +30,13 @@ pub enum Begun {
 /// The controller, as the API sees it. A session that does not exist is `Problem::no_such_session`.
 pub trait Backend: Send + Sync + 'static {
     /// Whether this is an API key.
-    fn is_api_key(&self, key: &str) -> impl Future<Output = bool> + Send;
+    fn is_api_key(&self, key: &str) -> impl Future<Output = Result<bool, Problem>> + Send;
     /// Whether this cookie was given for this session.
-    fn is_viewer(&self, session: SessionId, secret: &str) -> impl Future<Output = bool> + Send;
+    fn is_viewer(
+        &self,
+        session: SessionId,
+        secret: &str,
+    ) -> impl Future<Output = Result<bool, Problem>> + Send;
     /// Starts a sign-in, or finds the one that the same call started before.
     fn start(
         &self,

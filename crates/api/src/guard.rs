@@ -84,7 +84,7 @@ pub(crate) async fn refuse_foreign_pages(
 /// Passes callers with an API key.
 pub(crate) async fn caller<B: Backend>(backend: &B, headers: &HeaderMap) -> Result<(), Problem> {
     match bearer(headers) {
-        Some(key) if backend.is_api_key(key).await => Ok(()),
+        Some(key) if backend.is_api_key(key).await? => Ok(()),
         _ => Err(Problem::unauthorized()),
     }
 }
@@ -96,7 +96,7 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
     session: SessionId,
 ) -> Result<(), Problem> {
     if let Some(secret) = cookie(headers, &viewer_cookie(session))
-        && backend.is_viewer(session, secret).await
+        && backend.is_viewer(session, secret).await?
     {
         return Ok(());
     }
@@ -104,7 +104,9 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    // The scheme's name has no case (RFC 9110, 11.1).
+    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim_start())
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -151,6 +153,14 @@ mod tests {
         );
         assert_eq!(check(Method::GET, &[("host", "evil.test")]), Err(ProblemCode::UnknownHost));
         assert_eq!(check(Method::GET, &[]), Err(ProblemCode::UnknownHost));
+    }
+
+    #[test]
+    fn the_scheme_has_no_case() {
+        for value in ["Bearer abc", "bearer abc", "BEARER  abc"] {
+            assert_eq!(bearer(&headers(&[("authorization", value)])), Some("abc"));
+        }
+        assert_eq!(bearer(&headers(&[("authorization", "Basic abc")])), None);
     }
 
     #[test]

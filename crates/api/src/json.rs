@@ -6,8 +6,8 @@ use serde::de::DeserializeOwned;
 
 use crate::problem::{Problem, ProblemCode};
 
-/// The longest body of `POST /api/auth/start`: injected files.
-pub(crate) const START_LIMIT: usize = 4 * 1024 * 1024;
+/// The longest body of `POST /api/auth/start`: injected files, together and escaped as JSON.
+pub(crate) const START_LIMIT: usize = 12 * 1024 * 1024;
 
 /// The longest body of everything else: a WebRTC offer.
 pub(crate) const USUAL_LIMIT: usize = 128 * 1024;
@@ -23,6 +23,10 @@ pub(crate) async fn read<T: DeserializeOwned>(body: Body, limit: usize) -> Resul
 
 /// What [`collect`] gave, as JSON.
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde takes an array of the fields' values for a struct.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(Problem::bad_request("the request's body must be a JSON object"));
+    }
     serde_json::from_slice(bytes).map_err(|error| {
         Problem::bad_request(format!("the request's body is not what this route takes: {error}"))
     })

@@ -34,7 +34,7 @@ pub struct StartFile {
     pub owner: Option<String>,
     /// Permission bits as a number; 384 (0o600) when left out.
     pub mode: Option<u32>,
-    /// The text, at most 1 MiB.
+    /// The text, at most 1 MiB; all of a request's files fit into its 12 MiB.
     pub content: String,
 }
 

@@ -34,7 +34,9 @@ pub struct SystemResolver;
 
 impl Resolve for SystemResolver {
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+        // An IPv6 address stands in brackets in a URL (RFC 3986, 3.2.2), and nowhere else.
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        Ok(tokio::net::lookup_host((bare, port)).await?.collect())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The agent on this machine: no VM, no isolation. For tests and benchmarks at native speed.
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anteroom_guest_protocol::HOST_DISPLAY_FILE;
 use anteroom_session::{Accelerator, SessionId};
 use command_fds::{CommandFdExt, FdMapping};
+use nix::fcntl::OFlag;
 
 use crate::console::ConsoleFile;
 use crate::process::{RunningVm, unprivileged_user};
@@ -79,11 +80,41 @@ pub struct RemoveError {
 /// # Errors
 /// When something of it cannot be removed.
 pub fn remove_runtime_dir(dir: &Path) -> Result<(), RemoveError> {
-    let display = std::fs::read_to_string(dir.join(HOST_DISPLAY_FILE)).ok();
-    if let Some(display) = display.and_then(|text| text.trim().parse::<u32>().ok()) {
+    if let Some(display) = read_display(&dir.join(HOST_DISPLAY_FILE)) {
         remove_display(Path::new("/tmp"), display)?;
     }
-    gone(dir, std::fs::remove_dir_all(dir))
+    gone(dir, remove_tree(dir))
+}
+
+/// The folder is the room's own: what lies there may be anything, a pipe that nobody writes to or a
+/// link to a device that never ends among it.
+fn read_display(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).ok()?;
+    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let mut text = String::new();
+    file.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// By `rm`, which keeps its place in a list: std's own calls itself for each level, and a tree that
+/// is some ten thousand deep overflows the stack of whoever removes it.
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let rm = Command::new("rm")
+        .args(["-rf", "--one-file-system", "--"])
+        .arg(dir)
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&rm.stderr);
+    if rm.status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(said.lines().next().unwrap_or("rm failed").to_owned()))
+    }
 }
 
 /// A socket that somebody listens on belongs to another server, which took the number since.
@@ -143,8 +174,21 @@ mod tests {
     #[test]
     fn a_folder_that_is_gone_is_fine_and_one_that_stays_is_named() {
         assert!(remove_runtime_dir(Path::new("/nowhere/anteroom")).is_ok());
-        let file = tempfile::NamedTempFile::new().unwrap();
-        let error = remove_runtime_dir(file.path()).unwrap_err();
-        assert!(error.to_string().contains(&file.path().display().to_string()), "{error}");
+        // Nobody can remove this one.
+        let error = remove_runtime_dir(Path::new("/proc/self/task")).unwrap_err();
+        assert_eq!(error.to_string(), "removing /proc/self/task failed");
+    }
+
+    #[test]
+    fn a_tree_deeper_than_the_stack_and_a_pipe_for_a_file_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("room");
+        std::fs::create_dir(&dir).unwrap();
+        let deep = "import os, sys\nos.chdir(sys.argv[1])\nos.mkfifo('display')\n\
+                    for _ in range(20000): os.mkdir('d'); os.chdir('d')";
+        let made = Command::new("python3").args(["-c", deep]).arg(&dir).status().unwrap();
+        assert!(made.success());
+        remove_runtime_dir(&dir).unwrap();
+        assert!(!dir.exists());
     }
 }

@@ -1,16 +1,14 @@
 //! Xvnc: a private X server, reachable with a cookie only. It is ready when it has written its
 //! display number and takes connections.
 //!
-//! In a guest the number is ours to choose, and X clients may start as soon as the server's socket
-//! is there: they wait in its queue. Under emulation its start takes seconds, in which the browser
-//! loads.
+//! The number is ours to choose, so X clients may start as soon as the server's socket is there:
+//! they wait in its queue. Under emulation its start takes seconds, in which the browser loads.
 
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -27,6 +25,10 @@ const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
 /// The display of a guest.
 const GUEST_DISPLAY: u32 = 1;
 
+/// The displays of rooms on a host: far from those of people, and so many that two sessions hardly
+/// ever choose one. X takes numbers up to 59535.
+const HOST_DISPLAYS: std::ops::Range<u32> = 1000..50_000;
+
 /// How often the server's socket is looked for. There is no event to wait for before it exists.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -41,9 +43,7 @@ pub struct DisplayAddress {
 /// The server's command, the cookie that opens it, and where it will write its display number.
 pub struct ServerStart {
     pub command: Command,
-    cookie: [u8; 16],
-    chosen: Option<u32>,
-    record: Option<PathBuf>,
+    address: DisplayAddress,
     number: OwnedFd,
     /// Kept open until the server is started, which inherits it.
     _number_writer: OwnedFd,
@@ -52,18 +52,15 @@ pub struct ServerStart {
 impl ServerStart {
     /// Writes the access cookie and makes the command.
     pub fn prepare(room: &Room, screen: ScreenSize) -> Result<Self> {
-        let cookie: [u8; 16] = rand::random();
-        write_xauthority(room, &cookie)?;
+        let address = DisplayAddress { number: choose_number(room)?, cookie: rand::random() };
+        write_xauthority(room, &address.cookie)?;
         // Without CLOEXEC: the server inherits the writing end. It is started right after.
         let (number, writer) =
             nix::unistd::pipe2(OFlag::O_NONBLOCK).context("making a pipe failed")?;
         nix::fcntl::fcntl(&number, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
         let mut command = room.command("Xvnc");
-        let chosen = (room.kind == RoomKind::Guest).then_some(GUEST_DISPLAY);
-        if let Some(number) = chosen {
-            command.arg(format!(":{number}"));
-        }
         command
+            .arg(address.name())
             .arg("-displayfd")
             .arg(writer.as_raw_fd().to_string())
             .arg("-geometry")
@@ -76,26 +73,22 @@ impl ServerStart {
             .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
             // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
             .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
-        let record = (room.kind == RoomKind::Host).then(|| room.display_file());
-        Ok(Self { command, cookie, chosen, record, number, _number_writer: writer })
+        Ok(Self { command, address, number, _number_writer: writer })
     }
 }
 
 /// What remains of a [`ServerStart`] once the server is started.
 pub struct ServerStarting {
-    cookie: [u8; 16],
-    chosen: Option<u32>,
-    /// Where the number is written down on a host: a server that is killed leaves its socket.
-    record: Option<PathBuf>,
+    address: DisplayAddress,
     number: tokio::net::unix::pipe::Receiver,
 }
 
 impl ServerStart {
     /// Separates the command, to be started, from what waits for it.
     pub fn split(self) -> Result<(Command, ServerStarting, impl Drop)> {
-        let Self { command, cookie, chosen, record, number, _number_writer } = self;
+        let Self { command, address, number, _number_writer } = self;
         let number = tokio::net::unix::pipe::Receiver::from_owned_fd(number)?;
-        let starting = ServerStarting { cookie, chosen, record, number };
+        let starting = ServerStarting { address, number };
         Ok((command, starting, KeepOpen(Some(_number_writer))))
     }
 }
@@ -110,14 +103,12 @@ impl Drop for KeepOpen {
 }
 
 impl ServerStarting {
-    /// Waits until clients can be started, for a number that was chosen; None when the number is
-    /// the server's choice and known only once it is ready.
-    pub async fn takes_clients(&self) -> Option<DisplayAddress> {
-        let address = DisplayAddress { number: self.chosen?, cookie: self.cookie };
-        while UnixStream::connect(address.socket()).is_err() {
+    /// Waits until clients can be started.
+    pub async fn takes_clients(&self) -> DisplayAddress {
+        while UnixStream::connect(self.address.socket()).is_err() {
             tokio::time::sleep(LOOK_EVERY).await;
         }
-        Some(address)
+        self.address.clone()
     }
 
     /// Waits until the server has written its number and answers.
@@ -126,14 +117,8 @@ impl ServerStarting {
         let mut byte = [0; 1];
         while self.number.read(&mut byte).await.context("reading the display number failed")? == 1 {
             if byte[0] == b'\n' {
-                let number = text.trim().parse().context("the X server wrote no display number")?;
-                let address = DisplayAddress { number, cookie: self.cookie };
-                if let Some(path) = &self.record {
-                    std::fs::write(path, address.name().trim_start_matches(':'))
-                        .with_context(|| format!("writing {} failed", path.display()))?;
-                }
-                address.connect()?;
-                return Ok(address);
+                self.address.connect()?;
+                return Ok(self.address);
             }
             text.push(char::from(byte[0]));
             if text.len() > 16 {
@@ -141,6 +126,21 @@ impl ServerStarting {
             }
         }
         bail!("the X server wrote no display number")
+    }
+}
+
+/// On a host it is written down before there is anything of it: a server that is killed leaves its
+/// socket, which the driver then removes.
+fn choose_number(room: &Room) -> Result<u32> {
+    match room.kind {
+        RoomKind::Guest => Ok(GUEST_DISPLAY),
+        RoomKind::Host => {
+            let number = rand::random_range(HOST_DISPLAYS);
+            let path = room.display_file();
+            std::fs::write(&path, number.to_string())
+                .with_context(|| format!("writing {} failed", path.display()))?;
+            Ok(number)
+        }
     }
 }
 

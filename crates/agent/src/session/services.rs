@@ -158,21 +158,13 @@ async fn keep_x(
     known: tokio::sync::oneshot::Sender<DisplayAddress>,
 ) -> Result<()> {
     let ready = async {
-        let mut known = Some(known);
-        let mut tell = |address: &DisplayAddress| {
-            if let Some(known) = known.take() {
-                let _ = known.send(address.clone());
-            }
-        };
-        if let Some(address) = starting.takes_clients().await {
-            tell(&address);
-        }
+        // Whoever waited for it may have given up.
+        let _ = known.send(starting.takes_clients().await);
         let address = starting.ready().await?;
         shared.desktop.send_replace(Some(Desktop {
             pixels: Pixels::capture(&address, shared.reporter.clone())?,
             input: Input::start(&address, shared.reporter.clone())?,
         }));
-        tell(&address);
         Ok(())
     };
     if let Err(cause) = process.until_ready(X_READY, ready).await {

@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anteroom_api::{AllowedHosts, router};
@@ -57,7 +57,7 @@ pub struct Options {
     #[arg(long, default_value = "the operator of this machine")]
     operator_name: String,
     /// How browsers reach this, if not by the listening address: `https://signin.example.com`.
-    #[arg(long)]
+    #[arg(long, value_parser = web_origin)]
     public_url: Option<String>,
     /// Allows real providers where there is no hardware isolation.
     #[arg(long)]
@@ -118,6 +118,8 @@ enum LogFormat {
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(options: Options) -> Result<()> {
+    // The database, keys and logs are nobody else's, also in a folder that was there before.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     start_logging(options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -224,6 +226,19 @@ fn settings(options: Options) -> Result<Settings> {
     })
 }
 
+/// A URL that names an origin and nothing else, as browsers write it.
+fn web_origin(text: &str) -> Result<String, String> {
+    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
+    let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+    let is_anonymous = url.username().is_empty() && url.password().is_none();
+    if !matches!(url.scheme(), "http" | "https") || !is_bare || !is_anonymous {
+        return Err(
+            "it must be http:// or https://, a host and perhaps a port, nothing else".into()
+        );
+    }
+    Ok(url.origin().ascii_serialization())
+}
+
 /// What a room takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
 fn room_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
     match driver {
@@ -254,6 +269,7 @@ fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
     if !path.exists() {
         std::fs::create_dir_all(cache_dir)
             .with_context(|| format!("creating {} failed", cache_dir.display()))?;
+        allow_all_to_enter(cache_dir)?;
         let temporary = cache_dir.join(format!(".agent-{}", std::process::id()));
         let mut file = OpenOptions::new()
             .create(true)
@@ -263,10 +279,18 @@ fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
             .open(&temporary)
             .with_context(|| format!("creating {} failed", temporary.display()))?;
         file.write_all(agent).context("unpacking the agent failed")?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o755))
+            .context("unpacking the agent failed")?;
         drop(file);
         std::fs::rename(&temporary, &path).context("unpacking the agent failed")?;
     }
     Ok(path)
+}
+
+/// The agent in it is run by another user, when this is root.
+fn allow_all_to_enter(dir: &Path) -> Result<()> {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("opening {} to all users failed", dir.display()))
 }
 
 fn make_private(dir: &Path) -> Result<()> {
@@ -338,6 +362,22 @@ fn start_logging(format: LogFormat) {
         LogFormat::Json => builder.json().init(),
         LogFormat::Text => {
             builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_public_url_is_an_origin_as_browsers_write_it() {
+        assert_eq!(web_origin("https://Example.com:443/").unwrap(), "https://example.com");
+        assert_eq!(web_origin("http://[::1]:7070").unwrap(), "http://[::1]:7070");
+        for odd in
+            ["nonsense", "", "http://", "ftp://x", "https://x/path", "https://u@x", "https://x?y"]
+        {
+            assert!(web_origin(odd).is_err(), "{odd}");
         }
     }
 }

@@ -35,7 +35,7 @@ use anteroom_vm::{Qemu, VmAccelerator};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 
 pub use admission::{Limits, rooms_by_memory};
 pub use settings::{DriverChoice, Settings, default_dir, load_providers};
@@ -57,6 +57,9 @@ const DEFAULT_TTL_SECONDS: u64 = 900;
 /// Longest and shortest wait that a caller is told when every room is taken, in seconds.
 const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
 
+/// Files that starting a session opens: sockets, their duplicates, its log; and some to spare.
+const FILES_TO_START: usize = 16;
+
 /// How old a check of the store may be.
 const CHECK_AGAIN: Duration = Duration::from_secs(2);
 
@@ -76,6 +79,8 @@ pub struct Controller {
     store_check: Mutex<Option<(Instant, Result<(), String>)>>,
     /// No session is started any more.
     stopping: AtomicBool,
+    /// Held for reading by each start; [`Self::end_all`] waits for those that have begun.
+    starting: RwLock<()>,
 }
 
 impl Controller {
@@ -109,6 +114,7 @@ impl Controller {
             around,
             store_check: Mutex::default(),
             stopping: AtomicBool::new(false),
+            starting: RwLock::default(),
         });
         controller.reconcile().await?;
         Ok(controller)
@@ -139,6 +145,7 @@ impl Controller {
     /// Takes no new sessions, ends every one there is and waits until all of them are gone.
     pub async fn end_all(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        drop(self.starting.write().await);
         let handles = self.around.live.all();
         for handle in &handles {
             handle.tell(Event::EndRequested(Actor::Operator)).await;
@@ -161,7 +168,11 @@ impl Controller {
                 // One row must not keep all the others from being served.
                 Err(error) => {
                     tracing::error!(session = %id, "{error:#}; what still runs of it is killed");
-                    tokio::task::spawn_blocking(move || anteroom_vm::reap(id)).await?;
+                    let cleaned = tokio::task::spawn_blocking(move || {
+                        anteroom_vm::reap(id);
+                        anteroom_vm::remove_runtime_dir(&runtime_dir(id))
+                    });
+                    cleaned.await?.context("cleaning up after it failed")?;
                 }
             }
         }
@@ -276,6 +287,7 @@ impl Controller {
             return Err(invalid(format!("ttlSeconds must be {least} to {most}")));
         }
         let files = injected(request.files).map_err(invalid)?;
+        let _starting = self.starting.read().await;
         if self.stopping.load(Ordering::SeqCst) {
             let detail = "this Anteroom is stopping and takes no new sign-ins";
             return Err(Problem::new(ProblemCode::Stopping, detail));
@@ -444,12 +456,12 @@ impl Controller {
 }
 
 impl Backend for Controller {
-    async fn is_api_key(&self, key: &str) -> bool {
-        self.store.is_api_key(key).await.unwrap_or(false)
+    async fn is_api_key(&self, key: &str) -> Result<bool, Problem> {
+        self.store.is_api_key(key).await.map_err(unreadable)
     }
 
-    async fn is_viewer(&self, session: SessionId, secret: &str) -> bool {
-        self.store.is_viewer(session, secret, now().0).await.unwrap_or(false)
+    async fn is_viewer(&self, session: SessionId, secret: &str) -> Result<bool, Problem> {
+        self.store.is_viewer(session, secret, now().0).await.map_err(unreadable)
     }
 
     async fn start(
@@ -633,6 +645,9 @@ impl Backend for Controller {
         if let Err(error) = self.check_store().await {
             reasons.push(error);
         }
+        if let Err(error) = can_open_files() {
+            reasons.push(format!("no more files can be opened: {error}; raise `ulimit -n`"));
+        }
         if let DriverChoice::Qemu(_) = self.settings.driver {
             if let Err(error) = Qemu::installed() {
                 reasons.push(error.to_string());
@@ -681,6 +696,13 @@ fn injected(files: Vec<anteroom_api::StartFile>) -> Result<Vec<InjectedFile>, St
         .collect()
 }
 
+/// Whether this process may open as many files as starting a session takes.
+fn can_open_files() -> std::io::Result<()> {
+    let files: std::io::Result<Vec<_>> =
+        (0..FILES_TO_START).map(|_| std::fs::File::open("/dev/null")).collect();
+    files.map(drop)
+}
+
 /// 256 random bits, for links, cookies and keys.
 fn secret() -> String {
     let bytes: [u8; 32] = rand::random();
@@ -699,6 +721,13 @@ fn browser_ip(id: SessionId) -> Ipv4Addr {
 fn not_stored(error: anyhow::Error) -> Problem {
     tracing::error!("{error:#}");
     let detail = format!("the sign-in could not be recorded, so it was not begun: {error:#}");
+    Problem::new(ProblemCode::StorageUnavailable, detail)
+}
+
+/// Who asks cannot be told: that is no "no".
+fn unreadable(error: anyhow::Error) -> Problem {
+    tracing::error!("{error:#}");
+    let detail = format!("keys cannot be checked now: {error:#}");
     Problem::new(ProblemCode::StorageUnavailable, detail)
 }
 

@@ -39,6 +39,7 @@ const END: Duration = Duration::from_secs(10);
 
 /// How long a runner may say nothing; it says that it is alive more often ([`ALIVE_EVERY`]).
 const SILENCE: Duration = Duration::from_secs(30);
+const READ_AGAIN: Duration = Duration::from_secs(2);
 
 /// A runner. Cheap to clone.
 #[derive(Clone)]
@@ -149,8 +150,13 @@ async fn read(
 ) {
     let mut counted = MediaTotals::default();
     loop {
-        let line = read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE);
-        let Ok(message) = tokio::time::timeout(SILENCE, line).await else {
+        let mut line = std::pin::pin!(read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE));
+        let heard = match tokio::time::timeout(SILENCE, &mut line).await {
+            // If this process was stopped meanwhile, what the runner said is there and unread.
+            Err(_) => tokio::time::timeout(READ_AGAIN, &mut line).await,
+            heard => heard,
+        };
+        let Ok(message) = heard else {
             let silent_ms = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
             let _ = events.send(Event::RunnerSilent { silent_ms }).await;
             return;

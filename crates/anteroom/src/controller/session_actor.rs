@@ -14,6 +14,7 @@ use anteroom_session::{
 use anyhow::{Context, Result};
 use base64::Engine;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::admission::{Admitted, TakenRoom};
 use super::front_door::FrontDoor;
@@ -26,9 +27,13 @@ use crate::clock::now;
 use crate::runner_protocol::{RunnerCommand, RunnerConfig};
 
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
-const MAX_TIMELINE: usize = 1000;
+const MAX_TIMELINE: usize = 500;
 
-/// How long to wait before an end that could not be stored is stored again.
+/// Characters of an entry.
+const MAX_MESSAGE: usize = 1000;
+
+/// How long to wait before an end that could not be stored is stored again, and at most before what
+/// changes no state is stored: a guest may say such things without end.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
 
 /// The sessions that have a task.
@@ -130,8 +135,10 @@ struct Actor {
     record: Record,
     /// How much of the timeline is in the store.
     stored_entries: usize,
-    /// Whether the store has the record as it is.
-    is_stored: bool,
+    /// When what the store does not have yet is to be stored.
+    store_at: Option<Instant>,
+    /// Whether the last try to store failed.
+    store_fails: bool,
     plan: Option<StartPlan>,
     claim: Claim,
     runner: watch::Sender<Option<Runner>>,
@@ -166,7 +173,8 @@ pub fn start(
     let actor = Actor {
         record,
         stored_entries,
-        is_stored: true,
+        store_at: None,
+        store_fails: false,
         plan,
         claim: Claim::None,
         runner,
@@ -183,7 +191,7 @@ impl Actor {
         // Whatever happens to this task, the session must not be thought to have one.
         let _place = Place { id: self.record.id(), around: self.around.clone() };
         self.carry_out(effects).await;
-        while !(self.record.is_finished() && self.is_stored) {
+        while !(self.record.is_finished() && self.store_at.is_none()) {
             let event = tokio::select! {
                 event = queue.recv() => event,
                 () = tokio::time::sleep(self.until_tick()) => Some(Event::Tick),
@@ -192,8 +200,10 @@ impl Actor {
                     self.start_runner().await;
                     continue;
                 }
-                () = tokio::time::sleep(STORE_AGAIN), if !self.is_stored => {
-                    let _ = self.store().await;
+                () = until(self.store_at) => {
+                    if let Err(error) = self.store().await && !self.has_ended() {
+                        self.apply(Event::StateNotStored { cause: format!("{error:#}") }).await;
+                    }
                     continue;
                 }
             };
@@ -219,7 +229,14 @@ impl Actor {
             self.view.send_replace(self.record.view());
             return;
         }
+        let before = self.record.session.state.name();
         let mut effects = self.step(event);
+        if effects.is_empty() && self.record.session.state.name() == before && !self.has_ended() {
+            // A detail: stored soon, together with what else comes until then.
+            self.store_at.get_or_insert_with(|| Instant::now() + STORE_AGAIN);
+            self.view.send_replace(self.record.view());
+            return;
+        }
         if let Err(error) = self.store().await
             && !self.has_ended()
         {
@@ -290,6 +307,7 @@ impl Actor {
         if self.record.timeline.len() >= MAX_TIMELINE && kind != "ended" && kind != "demolished" {
             return;
         }
+        let message = message.chars().take(MAX_MESSAGE).collect();
         self.record.timeline.push(TimelineEntry { at, kind: kind.to_owned(), message });
     }
 
@@ -297,14 +315,19 @@ impl Actor {
         let new_entries = &self.record.timeline[self.stored_entries..];
         let stored = self.around.store.save(&self.record, new_entries).await;
         match &stored {
-            Ok(()) => self.stored_entries = self.record.timeline.len(),
-            // Once, not at each try.
-            Err(error) if self.is_stored => {
-                tracing::error!(session = %self.record.id(), "{error:#}");
+            Ok(()) => {
+                self.stored_entries = self.record.timeline.len();
+                self.store_at = None;
             }
-            Err(_) => {}
+            Err(error) => {
+                // Once, not at each try.
+                if !self.store_fails {
+                    tracing::error!(session = %self.record.id(), "{error:#}");
+                }
+                self.store_at = Some(Instant::now() + STORE_AGAIN);
+            }
         }
-        self.is_stored = stored.is_ok();
+        self.store_fails = stored.is_err();
         stored
     }
 
@@ -388,6 +411,13 @@ impl Actor {
             .store
             .put_credential(self.record.id(), &sealed, &self.record.recipient, now().0)
             .await
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::pace::Pace;
 use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::{
     FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HostMessage, MAX_CONTROL_MESSAGE,
@@ -18,6 +19,10 @@ use tokio::time::timeout;
 
 /// How long the guest may take to set itself up or to write a file, in seconds.
 const STEP_SECONDS: u64 = 60;
+
+/// Messages that a guest may send for long, a second, and at once: a browser's log has bursts.
+const MESSAGES_PER_SECOND: u32 = 200;
+const MESSAGE_BURST: u32 = 2000;
 
 /// What the guest says, in order. The first failure is the last thing that comes.
 pub struct GuestMessages(mpsc::Receiver<Result<GuestMessage, EndReason>>);
@@ -40,7 +45,9 @@ async fn read(
     sender: mpsc::Sender<Result<GuestMessage, EndReason>>,
 ) {
     let deadline = Duration::from_millis(HEARTBEAT_DEADLINE_MS);
+    let mut pace = Pace::new(MESSAGES_PER_SECOND, MESSAGE_BURST);
     loop {
+        pace.turn().await;
         let message = match timeout(deadline, read_message(&mut reader, MAX_CONTROL_MESSAGE)).await
         {
             Ok(Ok(Some(message))) => Ok(message),

@@ -8,6 +8,7 @@ mod controller_link;
 mod guest;
 mod lines;
 mod media;
+mod pace;
 mod room;
 mod service_log;
 mod session;

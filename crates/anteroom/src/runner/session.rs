@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 use super::controller_link::{self, Voice};
 use super::guest::{self, GuestMessages, GuestVoice, broken, printable, printable_lines};
+use super::pace::Pace;
 use super::room;
 use super::service_log::ServiceLog;
 use super::{Sockets, media};
@@ -34,6 +35,10 @@ const POWER_OFF: Duration = Duration::from_secs(5);
 
 /// Commands that may wait for the guest to be prepared.
 const MAX_EARLY: usize = 8;
+
+/// Connections that a guest may make for long, a second, and at once: a page of many parts.
+const CONNECTIONS_PER_SECOND: u32 = 20;
+const CONNECTION_BURST: u32 = 300;
 
 /// Console lines in an explanation.
 const CONSOLE_TAIL: usize = 12;
@@ -330,7 +335,7 @@ impl Session<'_> {
                 return Ok(());
             }
             GuestMessage::Service { name, event } => {
-                return self.service_changed(&printable(&name), event).await;
+                return self.service_changed(&service_name(&name), event).await;
             }
             GuestMessage::SignInUrl { url } if is_web_address(&url) => {
                 Observation::SignInUrl { url }
@@ -506,7 +511,9 @@ async fn carry_egress(
     records: mpsc::Sender<ConnectionRecord>,
 ) {
     let gate = std::rc::Rc::new(gate);
+    let mut pace = Pace::new(CONNECTIONS_PER_SECOND, CONNECTION_BURST);
     while let Some(mut stream) = incoming.next().await {
+        pace.turn().await;
         let (gate, records) = (gate.clone(), records.clone());
         tokio::task::spawn_local(async move {
             // Any other kind is no guest's to open; dropping the stream resets it.
@@ -528,6 +535,11 @@ async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>, early: &mut Vec<
             Some(_) => {}
         }
     }
+}
+
+/// A guest's name for a service, which callers read: short.
+fn service_name(name: &str) -> String {
+    printable(name).chars().take(64).collect()
 }
 
 fn is_web_address(url: &str) -> bool {

@@ -21,11 +21,12 @@ fn assert_problem(answer: &Answer, status: u16, code: &str) {
 fn malformed_starts_are_refused_and_make_nothing() {
     let server = Server::with_fake_guest(SILENT);
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
-    let large = format!(r#"{{"provider":"demo","userId":"{}"}}"#, "x".repeat(10_000_000));
-    let cases: [(&str, u16, &str); 14] = [
+    let large = format!(r#"{{"provider":"demo","userId":"{}"}}"#, "x".repeat(13_000_000));
+    let cases: [(&str, u16, &str); 15] = [
         ("", 400, "bad_request"),
         ("{", 400, "bad_request"),
         ("[]", 400, "bad_request"),
+        (r#"["demo",null,null,null,[]]"#, 400, "bad_request"),
         (&deep, 400, "bad_request"),
         (&large, 413, "body_too_large"),
         (r#"{"provider":"demo","provider":"demo"}"#, 400, "bad_request"),

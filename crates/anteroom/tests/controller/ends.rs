@@ -110,6 +110,60 @@ fn a_stopped_runner_is_told_by_its_silence() {
 }
 
 #[test]
+fn a_controller_that_was_stopped_for_a_while_blames_no_runner() {
+    let server = Server::with_fake_guest(SILENT);
+    let id = started(&server);
+    runner_and_room(&server, &id);
+    let signal = |name: &str| {
+        let status = Command::new("kill").args([name, &server.pid().to_string()]).status();
+        assert!(status.unwrap().success());
+    };
+    signal("-STOP");
+    // Longer than a runner may be silent; there is nothing to wait for but time itself.
+    std::thread::sleep(std::time::Duration::from_secs(33));
+    signal("-CONT");
+    let session = server.get(&format!("/api/auth/session/{id}")).body;
+    assert_eq!(session["state"], "booting", "{session}");
+    // And it is still listened to.
+    let heard = server.get("/health");
+    assert!(matches!(heard.status, 200 | 503), "{}", heard.body);
+    server.delete(&format!("/api/auth/session/{id}"));
+    assert_eq!(server.demolished(&id)["reason"]["code"], "cancelled");
+}
+
+#[test]
+fn what_is_accepted_while_the_controller_stops_is_ended_by_it() {
+    let mut server = Server::with_fake_guest(SILENT);
+    let accepted: Vec<String> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(|| {
+                    let start = || server.try_post("/api/auth/start", r#"{"provider":"demo"}"#);
+                    let answers = (0..20).map_while(|_| start());
+                    answers
+                        .filter(|answer| answer.status == 201)
+                        .map(|answer| answer.body["sessionId"].as_str().unwrap().to_owned())
+                        .collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        eventually("some are accepted", || {
+            server
+                .try_get("/api/sessions")
+                .filter(|answer| !answer.body.as_array().is_none_or(Vec::is_empty))
+        });
+        server.terminate();
+        calls.into_iter().flat_map(|call| call.join().unwrap()).collect()
+    });
+    server.wait_until_stopped();
+    assert!(!accepted.is_empty());
+    assert_eq!(server.stored("SELECT count(*) FROM sessions WHERE NOT finished"), "0");
+    for id in accepted {
+        assert_eq!(processes_of(&id), Vec::<i32>::new());
+    }
+}
+
+#[test]
 fn a_guest_that_breaks_the_protocol_ends_its_session_with_the_reason() {
     let cases = [
         // A yamux frame of 4 GiB (version 0, data, SYN, stream 2).

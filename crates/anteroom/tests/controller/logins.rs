@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::ends::{kill, runner_and_room};
-use crate::support::{Server, processes_of};
+use crate::support::{Server, eventually, processes_of};
 
 fn reason(server: &Server, body: &Value) -> (String, String) {
     let answer = server.post("/api/auth/start", &body.to_string());
@@ -56,21 +56,26 @@ fn a_desktop_goes_with_its_runner_and_with_its_agent() {
 #[test]
 fn a_killed_x_server_is_told_and_leaves_no_socket() {
     let server = Server::with_patient_cli("exec sleep 1000");
-    let id = server.start_session()["sessionId"].as_str().unwrap().to_owned();
-    server.session_when(&id, "the display runs", |session| {
-        let timeline = session["timeline"].as_array().unwrap();
-        timeline.iter().any(|entry| entry["message"] == "browser is ready")
-    });
-    let display = std::fs::read_to_string(format!("/tmp/anteroom-{id}/display")).unwrap();
-    let socket = std::path::PathBuf::from(format!("/tmp/.X11-unix/X{display}"));
-    assert!(socket.exists());
     let is_x = |pid: &i32| {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"Xvnc"))
     };
-    kill(*processes_of(&id).iter().find(|pid| is_x(pid)).unwrap());
-    let ended = server.demolished(&id);
-    assert_eq!(ended["reason"]["code"], "service_failed", "{ended}");
-    assert!(!socket.exists());
+    // As soon as it is there, and when all is ready.
+    for moment in ["x", "browser is ready"] {
+        let id = server.start_session()["sessionId"].as_str().unwrap().to_owned();
+        if moment != "x" {
+            server.session_when(&id, "the browser runs", |session| {
+                let timeline = session["timeline"].as_array().unwrap();
+                timeline.iter().any(|entry| entry["message"] == moment)
+            });
+        }
+        let x = eventually("X runs", || processes_of(&id).into_iter().find(is_x));
+        let display = std::fs::read_to_string(format!("/tmp/anteroom-{id}/display")).unwrap();
+        kill(x);
+        let ended = server.demolished(&id);
+        assert_eq!(ended["reason"]["code"], "service_failed", "{ended}");
+        assert!(!std::path::Path::new(&format!("/tmp/.X11-unix/X{display}")).exists());
+        assert!(!std::path::Path::new(&format!("/tmp/.X{display}-lock")).exists());
+    }
 }
 
 #[test]

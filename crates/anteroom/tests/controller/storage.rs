@@ -71,7 +71,10 @@ fn one_unreadable_row_hides_no_other_session_and_stops_no_controller() {
         server.demolished(id);
     }
     server.sql(&format!("UPDATE sessions SET record = '{{', finished = 0 WHERE id = '{broken}'"));
+    let folder = PathBuf::from(format!("/tmp/anteroom-{broken}"));
+    std::fs::create_dir(&folder).unwrap();
     server.kill_and_restart();
+    assert!(!folder.exists());
     let sessions = server.get("/api/sessions");
     assert_eq!(sessions.status, 200, "{}", sessions.body);
     let ids: Vec<&str> = sessions
@@ -99,4 +102,25 @@ fn an_unfinished_session_that_nobody_tends_is_ended_by_its_deletion() {
     assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
     let ended = server.demolished(&id);
     assert_eq!(ended["reason"]["code"], "controller_stopped", "{ended}");
+}
+
+#[test]
+fn a_key_that_cannot_be_checked_is_no_wrong_key() {
+    let server = Server::with_fake_guest(SILENT);
+    server.sql("DROP TABLE api_keys");
+    let answer = server.get("/api/sessions");
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert_eq!(answer.body["code"], "storage_unavailable");
+}
+
+#[test]
+fn what_is_kept_is_nobody_else_s_also_in_an_open_folder() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Server::in_an_open_folder(SILENT);
+    let mode = |path: &str| {
+        std::fs::metadata(server.state_dir().join(path)).unwrap().permissions().mode() & 0o077
+    };
+    for path in ["anteroom.db", "anteroom.db-wal", "vault", "vault/identity.txt", "cli.json"] {
+        assert_eq!(mode(path), 0, "{path}");
+    }
 }

@@ -64,6 +64,17 @@ impl Server {
         Self::start_in_with_guest(folder, agent_script)
     }
 
+    /// The same with a state folder that was there before, open to all.
+    pub fn in_an_open_folder(agent_script: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        for path in [folder.path(), &folder.path().join("state")] {
+            std::fs::set_permissions(path, open.clone()).unwrap();
+        }
+        Self::start_in_with_guest(folder, agent_script)
+    }
+
     /// The same with its state on a disk of its own of `mebibytes`, seen by the controller alone.
     pub fn on_a_small_disk(agent_script: &str, mebibytes: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -134,6 +145,30 @@ impl Server {
         self.wait_until_ready();
     }
 
+    /// Asks the controller to stop.
+    pub fn terminate(&self) {
+        terminate(&self.child);
+    }
+
+    /// Waits until it has stopped.
+    pub fn wait_until_stopped(&mut self) {
+        self.child.wait().unwrap();
+    }
+
+    /// A POST that may find nobody.
+    pub fn try_post(&self, path: &str, body: &str) -> Option<Answer> {
+        let request =
+            self.http.post(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        request.send(body).ok().map(|response| answer(Ok(response)))
+    }
+
+    /// A GET that may find nobody.
+    pub fn try_get(&self, path: &str) -> Option<Answer> {
+        let request =
+            self.http.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        request.call().ok().map(|response| answer(Ok(response)))
+    }
+
     /// Where its state is.
     pub fn state_dir(&self) -> PathBuf {
         self.folder.path().join("state")
@@ -146,7 +181,9 @@ impl Server {
 
     /// Where its state is, also when it is on a disk that only the controller sees.
     pub fn state_dir_inside(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root{}", self.pid(), self.state_dir().display()))
+        let inside = format!("/proc/{}/root{}", self.pid(), self.state_dir().display());
+        // One that has ended sees nothing, and had no disk of its own.
+        Some(PathBuf::from(inside)).filter(|path| path.exists()).unwrap_or(self.state_dir())
     }
 
     /// Runs a statement on the controller's database.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anteroom_session::Actor;
 use axum::body::Body;
@@ -246,6 +247,9 @@ pub(super) async fn events<B: Backend>(
     Ok(stream(WatchStream::new(changes)))
 }
 
+/// How often a stream has an event at most.
+const EVENT_EVERY: Duration = Duration::from_millis(200);
+
 /// Each item as an event named `session`.
 pub(super) fn stream<T: serde::Serialize>(
     changes: impl Stream<Item = T> + Send + 'static,
@@ -254,5 +258,7 @@ pub(super) fn stream<T: serde::Serialize>(
         let json = serde_json::to_string(&view).unwrap_or_default();
         Ok(Event::default().event("session").data(json))
     });
+    // Only the newest is kept for a slow reader, and a busy session has no more to say than this.
+    let events = Box::pin(tokio_stream::StreamExt::throttle(events, EVENT_EVERY));
     Sse::new(events).keep_alive(KeepAlive::default())
 }
