@@ -27,7 +27,7 @@ export interface SessionView {
   operator: { name: string };
   state: StateName;
   /** Why it ended; only when it ended. */
-  reason?: { code: string; message: string };
+  reason?: { code: string; message: string; detail?: { by?: string } };
   timeline: TimelineEntry[];
   createdAt: number;
   deadline: number;

@@ -40,6 +40,12 @@ export function stepIndex(state: StateName): number {
   }
 }
 
+/** What happened last, as far as it is about the room: that a viewer came is no news to the viewer. */
+export function latestWords(session: SessionView): string {
+  const last = session.timeline.filter(({ kind }) => !kind.startsWith('viewer_')).at(-1);
+  return sentence(last?.message ?? '');
+}
+
 /** Minutes and seconds, never below zero. */
 export function timeLeft(milliseconds: number): string {
   const seconds = Math.max(0, Math.ceil(milliseconds / 1000));
@@ -97,6 +103,14 @@ export function endWords(session: SessionView): EndWords {
       title: 'You are signed in',
       text: `${session.provider.name} has its credential. It is sealed and stored; it can be opened by ${credentialOwner(session)}.`,
       todo: 'Nothing is left to do here. You can close this page.',
+    };
+  }
+  if (code === 'cancelled' && session.reason?.detail?.by === 'person') {
+    return {
+      success: false,
+      title: 'You cancelled the sign-in',
+      text: 'No credential was kept.',
+      todo: 'To sign in after all, ask for a new link.',
     };
   }
   const known = ENDS[code];

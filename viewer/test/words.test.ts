@@ -4,7 +4,7 @@ import endReasons from '../../crates/session/src/end_reason.rs?raw';
 import { Problem } from '../src/api';
 import { problemWords } from '../src/screens/problem';
 import type { SessionView, StateName } from '../src/session';
-import { clockTime, credentialOwner, endWords, roomWords, sentence, stateWords, stepIndex, timeLeft, timeWarning } from '../src/words';
+import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, timeLeft, timeWarning } from '../src/words';
 
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' },
@@ -25,6 +25,22 @@ describe('states', () => {
   it('only go forward', () => {
     const steps = STATES.map(stepIndex);
     expect(steps).toEqual([...steps].sort((a, b) => a - b));
+  });
+});
+
+describe('the latest news', () => {
+  it('are about the room, not about who looks', () => {
+    const timeline = [{ at: 1, kind: 'vm_started', message: 'qemu started' }, { at: 2, kind: 'viewer_joined', message: 'a viewer joined' }];
+    expect(latestWords({ ...session, timeline })).toBe('Qemu started.');
+    expect(latestWords(session)).toBe('');
+  });
+});
+
+describe('an end by the person', () => {
+  it('is told to them as theirs', () => {
+    const reason = { code: 'cancelled', message: 'cancelled by the person in the viewer', detail: { by: 'person' } };
+    expect(endWords({ ...session, reason }).title).toBe('You cancelled the sign-in');
+    expect(endWords({ ...session, reason: { ...reason, detail: { by: 'caller' } } }).title).toBe('The sign-in was cancelled');
   });
 });
 

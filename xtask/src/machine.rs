@@ -103,6 +103,11 @@ fn check_node() -> Result<()> {
     if major < 20 {
         bail!("Node.js is {}, at least v20 is needed: https://nodejs.org", version.trim());
     }
+    if !shell::has("npm") {
+        bail!(
+            "npm is missing; it comes with Node.js from https://nodejs.org, or as Debian's package npm"
+        );
+    }
     Ok(())
 }
 

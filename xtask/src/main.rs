@@ -32,6 +32,8 @@ enum Command {
     Demo(demo::Options),
     /// All tests, as CI runs them.
     Test(test::Options),
+    /// Runs the demo's OpenID provider, for a controller started by hand.
+    Provider,
     /// Builds the guest agent, the viewer and the host binary.
     Build,
     /// Measures; prints one JSON object as its last line.
@@ -42,6 +44,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Demo(options) => demo::run(&options),
+        Command::Provider => demo::serve_provider(),
         Command::Test(options) => test::run(&options),
         Command::Build => machine::prepare().and_then(|()| build::everything()).map(|_| ()),
         Command::Bench(options) => bench::run(&options),

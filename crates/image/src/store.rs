@@ -58,6 +58,14 @@ pub enum ImageError {
         /// Where was looked.
         dir: PathBuf,
     },
+    /// There is none of that name or digest to remove.
+    #[error("there is no image {name} in {}; `anteroom image list` shows those that are there", dir.display())]
+    NothingToRemove {
+        /// Asked for.
+        name: String,
+        /// Where was looked.
+        dir: PathBuf,
+    },
     /// A file is missing or unreadable.
     #[error("the image's file {} cannot be read; build the image anew", path.display())]
     FileUnreadable {
@@ -276,7 +284,7 @@ pub fn remove(images_dir: &Path, name_or_digest: &str) -> Result<Vec<ImageSummar
         .collect();
     if wanted.is_empty() {
         let name = name_or_digest.to_owned();
-        return Err(ImageError::NoSuchImage { name, dir: images_dir.to_path_buf() });
+        return Err(ImageError::NothingToRemove { name, dir: images_dir.to_path_buf() });
     }
     for image in &wanted {
         let path = image.dir.join(MANIFEST);

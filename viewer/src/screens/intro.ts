@@ -43,7 +43,7 @@ function facts(session: SessionView): [IconName, string, string][] {
     ? `It is destroyed when you are signed in, when you cancel, or at ${latest} at the latest.`
     : `The desktop is closed when you are signed in, when you cancel, or at ${latest} at the latest.`;
   return [
-    ['person', 'Run by', `${session.operator.name}. What you type goes to a computer of theirs: go on only if you trust them.`],
+    ['person', 'Run by', `${session.operator.name}. What you type goes to a computer they run: go on only if you trust them.`],
     ['tool', 'Sign-in for', `${session.provider.name}. Check the address at the top of the picture before you type a password.`],
     ['key', 'Credential', `It is sealed inside the room. It can be opened by ${credentialOwner(session)}.`],
     ['flame', 'The room', end],

@@ -3,7 +3,7 @@
 import { element, icon, mark, setText } from '../dom';
 import type { AnteroomPlayer, ConnectionState, PlayerStats } from '../player/anteroom-player';
 import type { SessionView } from '../session';
-import { sentence, STEPS, stateWords, stepIndex, timeLeft, timeWarning, WARN_BELOW_MS } from '../words';
+import { latestWords, STEPS, stateWords, stepIndex, timeLeft, timeWarning, WARN_BELOW_MS } from '../words';
 import { cancelDialog, pasteDialog } from './dialogs';
 
 export interface RoomActions {
@@ -16,7 +16,7 @@ export class RoomScreen {
   readonly #state = element('p', { class: 'state', role: 'status' });
   readonly #host = element('p', { class: 'host', hidden: true });
   readonly #left = element('p', { class: 'left', role: 'timer' });
-  readonly #notice = element('p', { class: 'notice', role: 'alert', hidden: true });
+  readonly #notice = element('p', { class: 'time-notice', role: 'alert', hidden: true });
   readonly #connection = element('p', { class: 'connection' });
   readonly #tools: HTMLElement;
   readonly #menu: HTMLButtonElement;
@@ -41,7 +41,7 @@ export class RoomScreen {
       element('h2', {}, 'Your room is being made'),
       element('ol', { class: 'steps' }, ...this.#steps),
       this.#latest,
-      ...(session.emulated ? [element('p', { class: 'hint' }, 'Emulated: expect about a minute.')] : []),
+      ...(session.emulated ? [element('p', { class: 'hint' }, 'This room is an emulated computer, which is slow: expect about a minute.')] : []),
     );
     this.root = element('div', { class: 'room' },
       element('header', { class: 'bar' },
@@ -74,7 +74,7 @@ export class RoomScreen {
       if (index === current) item.setAttribute('aria-current', 'step');
       else item.removeAttribute('aria-current');
     });
-    setText(this.#latest, sentence(session.timeline.at(-1)?.message ?? ''));
+    setText(this.#latest, latestWords(session));
     this.#host.hidden = session.signInUrlHost === undefined;
     if (session.signInUrlHost !== undefined) {
       this.#host.replaceChildren(

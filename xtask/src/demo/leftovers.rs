@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-/// What programs of a desktop leave in /tmp under names of their own.
-const DESKTOP_NAMES: [&str; 5] = [".X", ".org.chromium", "org.chromium", "anteroom-", "dbus-"];
+/// What programs of a desktop on this host leave in /tmp under names of their own. The browser's are
+/// not among them: its temporary files go into its room, and a person's browser has the same names.
+const DESKTOP_NAMES: [&str; 3] = [".X", "anteroom-", "dbus-"];
 
 /// The machine before a session.
 pub struct Before(BTreeSet<PathBuf>);

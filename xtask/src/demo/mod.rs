@@ -86,6 +86,33 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Runs the demo's OpenID provider until Ctrl-C, for a controller that somebody starts by hand.
+pub fn serve_provider() -> Result<()> {
+    interrupt::take_over()?;
+    machine::prepare()?;
+    build::install_node_packages(&shell::root().join("demo"))?;
+    let folder = tempfile::Builder::new().prefix("anteroom-provider-").tempdir()?;
+    let mut provider = OpenIdProvider::start(folder.path())?;
+    let providers = shell::root().join("target/demo/providers");
+    std::fs::create_dir_all(&providers)?;
+    std::fs::write(providers.join("demo.toml"), server::provider_file(&provider)?)?;
+    eprintln!(
+        "\nThe demo's OpenID provider runs as {} on port {}. Start the controller with\n\n    \
+         target/debug/anteroom serve --providers target/demo/providers\n\n\
+         and sign in as {} with the password {}. Ctrl-C ends the provider.",
+        provider::HOST,
+        provider.port,
+        provider::USER,
+        provider::PASSWORD
+    );
+    while interrupt::check().is_ok() {
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    std::fs::remove_dir_all(&providers)?;
+    provider.stop()?;
+    Ok(())
+}
+
 /// One sign-in with the person played, who types a wrong password first and closes the tab once;
 /// fails unless all is as it should be.
 pub fn check(anteroom: &Path, driver: &str) -> Result<()> {
@@ -271,14 +298,16 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
         .tempdir()
         .context("making a folder failed")?;
     let keep = shell::root().join("target/demo");
-    std::fs::create_dir_all(&keep)?;
-    let identity = new_identity(&keep)?;
+    let identity = new_identity(folder.path())?;
     let mut provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver, &[])?;
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
     let seen = attend(options, &server, &session);
     let end = server.wait_until_demolished(&session.id, Duration::from_secs(60));
     let credential = end.as_ref().ok().and_then(|_| server.credential(&session.id).ok());
+    // What is kept is of one session, also when the next one is interrupted.
+    std::fs::create_dir_all(&keep)?;
+    let identity = identity.move_to(&keep)?;
     let opened = credential.map(|sealed| identity.open(&keep, &sealed)).transpose()?;
     let status = server.status(&session.id)?;
     server.stop()?;
@@ -344,6 +373,16 @@ fn new_identity(keep: &Path) -> Result<Identity> {
 }
 
 impl Identity {
+    /// Takes the place of an earlier session's, and of the credential that only that one opens.
+    fn move_to(self, keep: &Path) -> Result<Self> {
+        let file = keep.join("identity.txt");
+        for path in [&file, &keep.join("credential.age")] {
+            let _ = std::fs::remove_file(path);
+        }
+        std::fs::copy(&self.file, &file).context("keeping the demo's key failed")?;
+        Ok(Self { file, ..self })
+    }
+
     /// Keeps the sealed credential and opens it with the `age` program; the path and the content.
     fn open(&self, keep: &Path, sealed: &[u8]) -> Result<(PathBuf, Value)> {
         let path = keep.join("credential.age");

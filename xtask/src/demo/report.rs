@@ -39,7 +39,8 @@ impl Outcome {
     /// Why not.
     pub fn problem(&self) -> String {
         if self.status["reason"]["code"] != "completed" {
-            return format!("the session ended so: {}", self.status["reason"]["message"]);
+            let message = self.status["reason"]["message"].as_str().unwrap_or("without a reason");
+            return format!("the session ended otherwise: {message}");
         }
         if !self.credential_matches() {
             return "the credential is not what the provider issued".to_owned();
@@ -113,7 +114,10 @@ impl Outcome {
             let message = entry["message"].as_str().unwrap_or_default();
             let _ = writeln!(text, "  {:>6}.{:01} s  {message}", at / 1000, at % 1000 / 100);
         }
-        let _ = writeln!(text, "\nHosts reached: {}", self.hosts("allowed").join(", "));
+        let hosts = self.hosts("allowed");
+        if !hosts.is_empty() {
+            let _ = writeln!(text, "\nHosts reached: {}", hosts.join(", "));
+        }
         if let Some((path, _)) = &self.credential {
             let (path, key) = (path.display(), self.identity_file.display());
             let _ = writeln!(

@@ -281,7 +281,8 @@ fn programs_for_host_driver(driver: &str) -> Result<Option<tempfile::TempDir>> {
 }
 
 /// The shipped provider file, and where its host name leads.
-fn provider_file(provider: &OpenIdProvider) -> Result<String> {
+/// The demo's provider file, with the way to `provider` in it.
+pub fn provider_file(provider: &OpenIdProvider) -> Result<String> {
     let shipped = std::fs::read_to_string(shell::root().join("providers/demo.toml"))?;
     let port = provider.port;
     let authority = &provider.authority_pem;

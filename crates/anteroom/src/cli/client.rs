@@ -1,5 +1,6 @@
 //! The API, as the command line calls it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -16,6 +17,9 @@ pub struct Connection {
     /// An API key; without it the one of this machine's controller.
     #[arg(long, env = "ANTEROOM_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// The state folder of this machine's controller, if it was started with another than the usual.
+    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
     /// Prints JSON.
     #[arg(long)]
     pub json: bool,
@@ -32,11 +36,15 @@ impl Connection {
     /// Finds the controller.
     pub fn open(&self) -> Result<Client> {
         let local = || -> Result<Value> {
-            let dir = std::env::var_os("ANTEROOM_STATE_DIR").map_or_else(state_dir, Into::into);
+            let dir = self.state_dir.clone().unwrap_or_else(state_dir);
             let path = dir.join("cli.json");
-            let text = std::fs::read_to_string(&path).with_context(|| {
-                format!("no controller has run here ({} is missing); start one with `anteroom serve`, or name one with --url and --api-key", path.display())
-            })?;
+            let text = match std::fs::read_to_string(&path) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+                    "no controller has run on the state folder {}; start one with `anteroom serve`, name its folder with --state-dir, or another machine's controller with --url and --api-key",
+                    dir.display()
+                ),
+                read => read.with_context(|| format!("reading {} failed", path.display()))?,
+            };
             Ok(serde_json::from_str(&text)?)
         };
         // An empty variable is as good as none.

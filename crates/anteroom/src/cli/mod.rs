@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 /// Disposable computers for signing in to command-line tools.
 #[derive(Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

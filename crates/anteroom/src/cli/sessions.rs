@@ -206,11 +206,17 @@ pub fn screenshot(options: &Screenshot) -> Result<()> {
 
 /// `anteroom cancel`.
 pub fn cancel(options: &Cancel) -> Result<()> {
-    options
-        .connection
-        .open()?
-        .post(&format!("/api/auth/session/{}/cancel", options.id), &Value::Null)?;
-    show(options.connection.json, &json!({ "ended": options.id }), |_| String::new())
+    let client = options.connection.open()?;
+    let before = client.get_json(&format!("/api/auth/session/{}", options.id))?;
+    client.post(&format!("/api/auth/session/{}/cancel", options.id), &Value::Null)?;
+    let had_ended = before["state"] == "ended";
+    show(options.connection.json, &json!({ "ended": options.id, "hadEnded": had_ended }), |_| {
+        if had_ended {
+            format!("it had ended already: {}\n", text(&before["reason"], "message"))
+        } else {
+            String::new()
+        }
+    })
 }
 
 /// JSON as asked for, or the form for people.

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anteroom_guest_protocol::LogStream;
 use anteroom_session::Timestamp;
@@ -46,7 +47,9 @@ impl ServiceLog {
         let clean = |text: &str| {
             text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>()
         };
-        let text = format!("{} {:<14}{mark} {}\n", at.0, clean(service), clean(line));
+        let at = SystemTime::UNIX_EPOCH + Duration::from_millis(at.0);
+        let at = humantime::format_rfc3339_millis(at);
+        let text = format!("{at} {:<14}{mark} {}\n", clean(service), clean(line));
         self.written += text.len() as u64;
         self.file.write_all(text.as_bytes())
     }
@@ -76,7 +79,7 @@ mod tests {
         assert!(total < 2 * LIMIT + 10_000, "{total}");
         let text = std::fs::read_to_string(folder.path().join("services.log")).unwrap();
         assert!(
-            text.ends_with("0 cli           ! \u{fffd}[2Jgone\n"),
+            text.ends_with("1970-01-01T00:00:00.000Z cli           ! \u{fffd}[2Jgone\n"),
             "{:?}",
             &text[text.len() - 40..]
         );
