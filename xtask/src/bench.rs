@@ -24,6 +24,27 @@ enum What {
         #[arg(long, default_value_t = 20)]
         seconds: u64,
     },
+    /// Sign-ins in a row with one controller: what is captured, what is left, what the controller grows.
+    Cycles {
+        /// How many on the host driver.
+        #[arg(long, default_value_t = 100)]
+        host: usize,
+        /// How many in VMs.
+        #[arg(long, default_value_t = 10)]
+        qemu: usize,
+    },
+    /// More start calls at once than there are rooms, and how a session's state is answered meanwhile.
+    Burst {
+        /// `qemu` or `host`.
+        #[arg(long, default_value = "host")]
+        driver: String,
+        /// How many calls.
+        #[arg(long, default_value_t = 20)]
+        calls: usize,
+        /// For how many there is room.
+        #[arg(long, default_value_t = 4)]
+        rooms: usize,
+    },
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -35,9 +56,11 @@ enum What {
 
 /// Measures.
 pub fn run(options: &Options) -> Result<()> {
-    match options.what {
-        What::Demo { runs } => crate::demo::bench(runs),
-        What::Idle { seconds } => crate::demo::bench_idle(seconds),
-        What::Boots { boots } => crate::demo::bench_boots(boots),
+    match &options.what {
+        What::Demo { runs } => crate::demo::bench(*runs),
+        What::Idle { seconds } => crate::demo::bench_idle(*seconds),
+        What::Cycles { host, qemu } => crate::demo::bench_cycles(*host, *qemu),
+        What::Burst { driver, calls, rooms } => crate::demo::bench_burst(driver, *calls, *rooms),
+        What::Boots { boots } => crate::demo::bench_boots(*boots),
     }
 }

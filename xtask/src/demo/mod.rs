@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: one sign-in from start to end, on embedded defaults.
 
+mod cycles;
 mod idle;
 mod leftovers;
 mod person;
@@ -152,11 +153,7 @@ pub fn bench(runs: usize) -> Result<()> {
 
 /// A sign-in with a pause of `seconds` in which nobody touches the desktop.
 pub fn bench_idle(seconds: u64) -> Result<()> {
-    interrupt::take_over()?;
-    machine::prepare()?;
-    let anteroom = build::everything()?;
-    build_image(&anteroom, true)?;
-    build::install_node_packages(&shell::root().join("demo"))?;
+    let anteroom = prepare_bench()?;
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu", &[])?;
@@ -190,13 +187,52 @@ pub fn bench_idle(seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// Boots with every core busy; the last line says how many hung and how long the others took.
-pub fn bench_boots(boots: usize) -> Result<()> {
+/// Sign-ins in a row by each driver; the last line says what became of them.
+pub fn bench_cycles(host: usize, qemu: usize) -> Result<()> {
+    let anteroom = prepare_bench()?;
+    let on_host = cycles::run(&anteroom, "host", host)?;
+    let in_vms = cycles::run(&anteroom, "qemu", qemu)?;
+    for left in on_host.leftovers.iter().chain(&in_vms.leftovers) {
+        eprintln!("left over: {left}");
+    }
+    let median = |values: &[u64]| {
+        let mut values = values.to_vec();
+        values.sort_unstable();
+        values.get(values.len() / 2).copied()
+    };
+    println!(
+        "{}",
+        serde_json::json!({
+            "host": host, "qemu": qemu,
+            "captured": on_host.captured + in_vms.captured,
+            "leftovers": on_host.leftovers.len() + in_vms.leftovers.len(),
+            "rss_drift_mib": on_host.rss_drift_mib,
+            "host_sealed_median_ms": median(&on_host.sealed_ms),
+            "qemu_sealed_median_ms": median(&in_vms.sealed_ms),
+        })
+    );
+    Ok(())
+}
+
+/// Many start calls at once.
+pub fn bench_burst(driver: &str, calls: usize, rooms: usize) -> Result<()> {
+    let anteroom = prepare_bench()?;
+    println!("{}", cycles::burst(&anteroom, driver, calls, rooms)?);
+    Ok(())
+}
+
+fn prepare_bench() -> Result<PathBuf> {
     interrupt::take_over()?;
     machine::prepare()?;
     let anteroom = build::everything()?;
     build_image(&anteroom, true)?;
     build::install_node_packages(&shell::root().join("demo"))?;
+    Ok(anteroom)
+}
+
+/// Boots with every core busy; the last line says how many hung and how long the others took.
+pub fn bench_boots(boots: usize) -> Result<()> {
+    let anteroom = prepare_bench()?;
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu", &[])?;

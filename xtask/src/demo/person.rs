@@ -36,6 +36,18 @@ pub struct Seen {
 
 /// Has the person sign in; `on_event` hears each event's name when it happens.
 pub fn play(plan: &Plan, session: &Started, mut on_event: impl FnMut(&str)) -> Result<Seen> {
+    hear(plan, session, |name, line| {
+        eprintln!("  person: {line}");
+        on_event(name);
+    })
+}
+
+/// The same without a word.
+pub fn play_quietly(plan: &Plan, session: &Started) -> Result<Seen> {
+    hear(plan, session, |_, _| ())
+}
+
+fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> Result<Seen> {
     let mut command = Command::new("node");
     command
         .arg(shell::root().join("demo/person/person.mjs"))
@@ -61,7 +73,6 @@ pub fn play(plan: &Plan, session: &Started, mut on_event: impl FnMut(&str)) -> R
     let mut last = String::new();
     for line in BufReader::new(stdout).lines() {
         let line = line.context("listening to the person failed")?;
-        eprintln!("  person: {line}");
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         let at = event["at_ms"].as_u64();
         let name = event["event"].as_str().unwrap_or_default();
@@ -71,7 +82,7 @@ pub fn play(plan: &Plan, session: &Started, mut on_event: impl FnMut(&str)) -> R
             "idle_ends" => seen.idle_frames = event["frames"].as_u64(),
             _ => {}
         }
-        on_event(name);
+        on_line(name, &line);
         last = line;
     }
     let status = child.wait()?;

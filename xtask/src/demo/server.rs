@@ -139,20 +139,28 @@ impl Server {
         self.start_with(&body)
     }
 
+    /// Tries to start a session of the demo provider: status and body of the answer.
+    pub fn try_start(&self, recipient: &str, ttl_seconds: u64) -> Result<(u16, Value)> {
+        let body = json!({ "provider": "demo", "recipient": recipient, "ttlSeconds": ttl_seconds });
+        let mut answer = self.post_start(&body)?;
+        Ok((answer.status().as_u16(), answer.body_mut().read_json()?))
+    }
+
+    fn post_start(&self, body: &Value) -> Result<ureq::http::Response<ureq::Body>> {
+        self.agent
+            .post(format!("{}/api/auth/start", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_json(body)
+            .context("starting a session failed")
+    }
+
     /// Starts one whose credential is sealed to the vault.
     pub fn start_session_without_recipient(&self) -> Result<Started> {
         self.start_with(&json!({ "provider": "demo" }))
     }
 
     fn start_with(&self, body: &Value) -> Result<Started> {
-        let answer = self
-            .agent
-            .post(format!("{}/api/auth/start", self.url))
-            .header("Authorization", format!("Bearer {}", self.key))
-            .send_json(body)
-            .context("starting a session failed")?
-            .body_mut()
-            .read_json::<Value>()?;
+        let answer = self.post_start(body)?.body_mut().read_json::<Value>()?;
         let id = text(&answer, "sessionId")
             .with_context(|| format!("the controller answered {answer}"))?;
         Ok(Started { id, viewer_url: text(&answer, "viewerUrl")? })

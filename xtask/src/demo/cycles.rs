@@ -1,0 +1,169 @@
+//! Many sign-ins by one controller: what it captures, what is left, what it grows; and many calls at
+//! once.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::provider::OpenIdProvider;
+use super::server::Server;
+use super::{Identity, TTL_SECONDS, leftovers, new_identity, person};
+use crate::interrupt;
+
+/// Sessions after which the controller's memory is first looked at: caches and pools are full then.
+const WARM_AFTER: usize = 20;
+
+/// What some sign-ins in a row came to.
+pub struct Cycles {
+    /// Completed, and the credential holds tokens that the provider issued.
+    pub captured: usize,
+    /// Found on the machine afterwards.
+    pub leftovers: Vec<String>,
+    /// The controller's resident memory at the end, less that after [`WARM_AFTER`], in MiB; absent
+    /// where there were no more sessions than that.
+    pub rss_drift_mib: Option<f64>,
+    /// How long each took from the call to the sealed credential, in milliseconds.
+    pub sealed_ms: Vec<u64>,
+}
+
+/// `count` sign-ins in a row with one controller.
+pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
+    let before = leftovers::Before::look();
+    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let mut provider = OpenIdProvider::start(folder.path())?;
+    let mut server = Server::start(anteroom, folder.path(), &provider, driver, &[])?;
+    let identity = new_identity(folder.path())?;
+    let mut cycles =
+        Cycles { captured: 0, leftovers: Vec::new(), rss_drift_mib: None, sealed_ms: Vec::new() };
+    let (mut tokens, mut ids, mut warm) = (Vec::new(), Vec::new(), None);
+    for number in 1..=count {
+        interrupt::check()?;
+        let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
+        let played = person::play_quietly(&person::Plan::default(), &session);
+        let ended = server.wait_until_demolished(&session.id, Duration::from_secs(90))?;
+        match (played, ended["reason"]["code"].as_str()) {
+            (Ok(_), Some("completed")) => {
+                let sealed = server.credential(&session.id)?;
+                tokens.push(token_hash(&identity, folder.path(), &sealed)?);
+                cycles.sealed_ms.extend(sealed_after(&ended));
+                eprintln!("{driver} {number}: completed");
+            }
+            (played, code) => {
+                let person = played.err().map(|error| format!("; {error:#}")).unwrap_or_default();
+                eprintln!(
+                    "{driver} {number}: {} {}{person}",
+                    code.unwrap_or("?"),
+                    ended["reason"]["message"]
+                );
+            }
+        }
+        if number == WARM_AFTER {
+            warm = Some(resident_mib(server.pid())?);
+        }
+        ids.push(session.id);
+    }
+    if let Some(warm) = warm.filter(|_| count > WARM_AFTER) {
+        let drift = resident_mib(server.pid())? - warm;
+        cycles.rss_drift_mib = Some((drift * 100.0).round() / 100.0);
+    }
+    server.stop()?;
+    let issued = provider.stop()?.issued;
+    let was_issued =
+        |token: &String| issued.iter().any(|tokens| tokens["access_token_sha256"] == **token);
+    cycles.captured = tokens.iter().filter(|token| was_issued(token)).count();
+    for id in &ids {
+        cycles.leftovers.extend(leftovers::of_session(id, folder.path(), &before)?);
+    }
+    Ok(cycles)
+}
+
+fn token_hash(identity: &Identity, folder: &Path, sealed: &[u8]) -> Result<String> {
+    let (_, credential) = identity.open(folder, sealed)?;
+    let token = credential["access_token"].as_str().context("the credential has no token")?;
+    Ok(hex::encode(Sha256::digest(token)))
+}
+
+fn sealed_after(session: &Value) -> Option<u64> {
+    let stored = session["timeline"]
+        .as_array()?
+        .iter()
+        .find(|entry| entry["kind"] == "credential_stored")?["at"]
+        .as_u64()?;
+    Some(stored.saturating_sub(session["createdAt"].as_u64()?))
+}
+
+/// A process' resident memory, from `VmRSS` of /proc/PID/status.
+fn resident_mib(pid: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("no VmRSS")?;
+    Ok(kib.trim().parse::<f64>()? / 1024.0)
+}
+
+/// `calls` starts at once where there is room for `rooms`; how a session's state is answered until
+/// all that were begun have a desktop.
+pub fn burst(anteroom: &Path, driver: &str, calls: usize, rooms: usize) -> Result<Value> {
+    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let provider = OpenIdProvider::start(folder.path())?;
+    let options = ["--max-sessions", &rooms.to_string()];
+    let mut server = Server::start(anteroom, folder.path(), &provider, driver, &options)?;
+    let identity = new_identity(folder.path())?;
+    let server_now = &server;
+    let answers: Vec<(u16, Value)> = std::thread::scope(|scope| {
+        let calls: Vec<_> = (0..calls)
+            .map(|_| scope.spawn(|| server_now.try_start(&identity.recipient, TTL_SECONDS)))
+            .collect();
+        calls.into_iter().map(|call| call.join().map_err(|_| ())).collect::<Vec<_>>()
+    })
+    .into_iter()
+    .map(|joined| joined.unwrap_or_else(|()| bail!("a call panicked")))
+    .collect::<Result<_>>()?;
+    let begun: Vec<String> = answers
+        .iter()
+        .filter(|(status, _)| *status == 201)
+        .filter_map(|(_, body)| body["sessionId"].as_str().map(str::to_owned))
+        .collect();
+    let told =
+        answers.iter().filter(|(status, body)| *status == 503 && body["code"] == "no_room").count();
+    let mut took = Vec::new();
+    let started = Instant::now();
+    loop {
+        interrupt::check()?;
+        let mut waiting = false;
+        for id in &begun {
+            let asked = Instant::now();
+            let session = server.status(id)?;
+            took.push(asked.elapsed());
+            waiting |=
+                matches!(session["state"].as_str(), Some("requested" | "booting" | "preparing"));
+        }
+        if !waiting || started.elapsed() > Duration::from_secs(180) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for id in &begun {
+        server.cancel(id)?;
+        server.wait_until_demolished(id, Duration::from_secs(60))?;
+    }
+    server.stop()?;
+    took.sort_unstable();
+    let at = |part: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "an index"
+        )]
+        let index = (took.len() as f64 * part) as usize;
+        took.get(index.min(took.len().saturating_sub(1))).map(|t| t.as_secs_f64() * 1000.0)
+    };
+    Ok(json!({
+        "driver": driver, "calls": calls, "rooms": rooms, "begun": begun.len(),
+        "told_when_to_come_back": told, "lost": calls - begun.len() - told,
+        "get_session": { "asked": took.len(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0) },
+    }))
+}
