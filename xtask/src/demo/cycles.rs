@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::provider::OpenIdProvider;
 use super::server::Server;
 use super::{Identity, TTL_SECONDS, leftovers, new_identity, person};
-use crate::interrupt;
+use crate::{interrupt, shell};
 
 /// Sessions after which the controller's memory is first looked at: caches and pools are full then.
 const WARM_AFTER: usize = 20;
@@ -42,7 +42,17 @@ pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
     for number in 1..=count {
         interrupt::check()?;
         let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
-        let played = person::play_quietly(&person::Plan::default(), &session);
+        let kept = shell::root().join(format!("target/demo/failed-{driver}-{number}"));
+        let plan = person::Plan {
+            patience_seconds: 30,
+            screenshots: Some(folder.path().join("pictures")),
+            ..person::Plan::default()
+        };
+        let played = person::play_quietly(&plan, &session);
+        if played.is_err() {
+            keep_evidence(&server, &session.id, folder.path(), &kept)?;
+            server.cancel(&session.id)?;
+        }
         let ended = server.wait_until_demolished(&session.id, Duration::from_secs(90))?;
         match (played, ended["reason"]["code"].as_str()) {
             (Ok(_), Some("completed")) => {
@@ -78,6 +88,20 @@ pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
         cycles.leftovers.extend(leftovers::of_session(id, folder.path(), &before)?);
     }
     Ok(cycles)
+}
+
+/// What can be seen of a session whose person gave up: its state, its logs, the pictures of the
+/// person and of the desktop itself.
+fn keep_evidence(server: &Server, id: &str, folder: &Path, kept: &Path) -> Result<()> {
+    super::keep_logs(&folder.join("state/logs").join(id), kept)?;
+    std::fs::write(kept.join("session.json"), server.status(id)?.to_string())?;
+    if let Ok(png) = server.screenshot(id) {
+        std::fs::write(kept.join("desktop.png"), png)?;
+    }
+    for picture in std::fs::read_dir(folder.join("pictures")).into_iter().flatten().flatten() {
+        std::fs::copy(picture.path(), kept.join(picture.file_name()))?;
+    }
+    Ok(())
 }
 
 fn token_hash(identity: &Identity, folder: &Path, sealed: &[u8]) -> Result<String> {

@@ -60,6 +60,7 @@ impl Options {
             wrong_password_first: self.wrong_password_first,
             close_tab_once: self.close_tab_once,
             idle_seconds: 0,
+            patience_seconds: 0,
             screenshots: self.screenshots.clone(),
         }
     }

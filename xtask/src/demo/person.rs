@@ -19,6 +19,8 @@ pub struct Plan {
     pub close_tab_once: bool,
     /// Leaves the desktop alone for so many seconds.
     pub idle_seconds: u64,
+    /// How long to wait for the sign-in page, in seconds; 0 for the person's own patience.
+    pub patience_seconds: u64,
     /// Where screenshots go.
     pub screenshots: Option<PathBuf>,
 }
@@ -63,6 +65,9 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     }
     if plan.idle_seconds > 0 {
         command.arg("--idle-seconds").arg(plan.idle_seconds.to_string());
+    }
+    if plan.patience_seconds > 0 {
+        command.arg("--timeout").arg(plan.patience_seconds.to_string());
     }
     if let Some(folder) = &plan.screenshots {
         command.arg("--screenshots").arg(folder);

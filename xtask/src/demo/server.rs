@@ -179,19 +179,24 @@ impl Server {
 
     /// The sealed credential.
     pub fn credential(&self, id: &str) -> Result<Vec<u8>> {
+        self.bytes(id, "credentials").context("fetching the credential failed")
+    }
+
+    /// A picture of the desktop: PNG.
+    pub fn screenshot(&self, id: &str) -> Result<Vec<u8>> {
+        self.bytes(id, "screenshot").context("taking a picture failed")
+    }
+
+    fn bytes(&self, id: &str, what: &str) -> Result<Vec<u8>> {
         let mut answer = self
             .agent
-            .get(format!("{}/api/auth/session/{id}/credentials", self.url))
+            .get(format!("{}/api/auth/session/{id}/{what}", self.url))
             .header("Authorization", format!("Bearer {}", self.key))
-            .call()
-            .context("fetching the credential failed")?;
+            .call()?;
         if answer.status() != 200 {
-            bail!(
-                "there is no credential: {}",
-                answer.body_mut().read_to_string().unwrap_or_default()
-            );
+            bail!("{}", answer.body_mut().read_to_string().unwrap_or_default());
         }
-        answer.body_mut().read_to_vec().context("reading the credential failed")
+        Ok(answer.body_mut().read_to_vec()?)
     }
 
     /// Milliseconds from the start call to the agent's first words.
