@@ -1,11 +1,12 @@
 //! Chromium: how it is started, and how it is led to the sign-in page.
 //!
 //! It starts on a waiting page of the agent, and each start is observed: the browser is ready when
-//! it has asked for that page. Starting `chromium URL` a second time took 14 s under emulation, so
+//! it has asked for that page and its window is on the screen. Starting `chromium URL` a second time took 14 s under emulation, so
 //! the waiting page leads on by itself once the URL is known.
 
 mod trust;
 mod waiting_page;
+mod window;
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -14,6 +15,7 @@ use anteroom_guest_protocol::ScreenSize;
 
 pub use trust::{Trust, trust_extra_authorities};
 pub use waiting_page::WaitingPage;
+pub use window::shown;
 
 use crate::room::{Room, RoomKind};
 

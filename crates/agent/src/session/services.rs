@@ -186,7 +186,7 @@ async fn keep_desktop(
     failed: mpsc::Sender<Error>,
 ) {
     let kept = keep_window_manager(&shared, &display);
-    let browsed = keep_browser(&shared, &start);
+    let browsed = keep_browser(&shared, &display, &start);
     let error = tokio::select! { error = kept => error, error = browsed => error };
     let _ = failed.send(error).await;
 }
@@ -205,14 +205,15 @@ async fn keep_window_manager(shared: &Shared, display: &DisplayAddress) -> Error
     anyhow!("the window manager kept dying")
 }
 
-async fn keep_browser(shared: &Shared, start: &BrowserStart) -> Error {
+async fn keep_browser(shared: &Shared, address: &DisplayAddress, start: &BrowserStart) -> Error {
     let BrowserStart { display, screen, proxy, page } = start;
     let mut crashes = 0;
     for _ in 0..BROWSER_RESTARTS {
         let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
         let ready = async {
             page.asked().await;
-            Ok(())
+            super::desktop(shared).await?;
+            browser::shown(address).await
         };
         match run_service(shared, "browser", command, BROWSER_READY, ready).await {
             Life::NeverReady(cause) => return anyhow!("the browser did not start: {cause}"),

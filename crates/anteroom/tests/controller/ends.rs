@@ -16,7 +16,11 @@ fn fake_guest(bytes: &str) -> String {
 }
 
 pub fn kill(pid: i32) {
-    assert!(Command::new("kill").args(["-KILL", &pid.to_string()]).status().unwrap().success());
+    signal("-KILL", pid);
+}
+
+fn signal(name: &str, pid: i32) {
+    assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
 /// The session's runner and its room's process, once both run.
@@ -89,6 +93,8 @@ fn what_a_controller_and_a_runner_killed_together_left_is_removed_by_the_next() 
     let mut server = Server::with_fake_guest(SILENT);
     let id = started(&server);
     let (runner, _) = runner_and_room(&server, &id);
+    // Stopped first: a runner whose controller is gone cleans up after itself.
+    signal("-STOP", runner);
     kill(server.pid());
     kill(runner);
     let folder = std::path::PathBuf::from(format!("/tmp/anteroom-{id}"));
@@ -103,7 +109,7 @@ fn a_stopped_runner_is_told_by_its_silence() {
     let server = Server::with_fake_guest(SILENT);
     let id = started(&server);
     let (runner, _) = runner_and_room(&server, &id);
-    assert!(Command::new("kill").args(["-STOP", &runner.to_string()]).status().unwrap().success());
+    signal("-STOP", runner);
     let ended = server.demolished(&id);
     assert_eq!(ended["reason"]["code"], "runner_silent", "{ended}");
     assert!(message(&ended).contains("said nothing for 30 s"), "{ended}");
@@ -114,14 +120,10 @@ fn a_controller_that_was_stopped_for_a_while_blames_no_runner() {
     let server = Server::with_fake_guest(SILENT);
     let id = started(&server);
     runner_and_room(&server, &id);
-    let signal = |name: &str| {
-        let status = Command::new("kill").args([name, &server.pid().to_string()]).status();
-        assert!(status.unwrap().success());
-    };
-    signal("-STOP");
+    signal("-STOP", server.pid());
     // Longer than a runner may be silent; there is nothing to wait for but time itself.
     std::thread::sleep(std::time::Duration::from_secs(33));
-    signal("-CONT");
+    signal("-CONT", server.pid());
     let session = server.get(&format!("/api/auth/session/{id}")).body;
     assert_eq!(session["state"], "booting", "{session}");
     // And it is still listened to.
