@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::http_server;
 use crate::controller::{
-    Controller, DriverChoice, Limits, Settings, default_dir, load_providers, rooms_by_memory,
+    Controller, DriverChoice, Keep, Limits, Settings, default_dir, load_providers, rooms_by_memory,
 };
 use crate::embedded;
 
@@ -76,6 +76,12 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_seconds: u64,
+    /// Days after which a session that is over is forgotten, unless it has a credential.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=36_500))]
+    keep_days: u64,
+    /// Most that all sessions' logs may take, in MiB; the oldest go first.
+    #[arg(long, default_value_t = 1024)]
+    keep_logs_mib: u64,
     /// With the `host` driver: another agent than the embedded one.
     #[arg(long, hide = true)]
     agent: Option<PathBuf>,
@@ -207,6 +213,10 @@ fn settings(options: Options) -> Result<Settings> {
         .map_or_else(|| rooms_by_memory(room_mib(&driver, options.memory)), usize::from);
     Ok(Settings {
         limits: Limits { max_sessions, max_queued: options.max_queued.into() },
+        keep: Keep {
+            days: options.keep_days,
+            log_bytes: options.keep_logs_mib.saturating_mul(1024 * 1024),
+        },
         max_session_seconds: options.max_session_seconds,
         idle_seconds: options.idle_seconds,
         listen: options.listen,

@@ -10,6 +10,7 @@ use anteroom_vm::VmAccelerator;
 use anyhow::{Context, Result};
 
 use super::admission::Limits;
+use super::janitor::Keep;
 use crate::embedded;
 
 /// What `anteroom serve` was started with.
@@ -45,6 +46,8 @@ pub struct Settings {
     pub max_session_seconds: u64,
     /// How long a person who came may do nothing, in seconds.
     pub idle_seconds: u64,
+    /// What of sessions that are over is kept.
+    pub keep: Keep,
     /// How many sessions there may be.
     pub limits: Limits,
     /// By id.

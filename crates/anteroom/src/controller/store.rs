@@ -232,6 +232,36 @@ impl Store {
             .collect()
     }
 
+    /// Removes what is expired at `now`, and finished sessions begun before `before` that have no
+    /// credential; says how many. Both in milliseconds since the Unix epoch.
+    pub async fn forget(&self, before: u64, now: u64) -> Result<u64> {
+        const OLD: &str = "SELECT id FROM sessions WHERE finished = 1 AND created_at < ?
+             AND id NOT IN (SELECT session FROM credentials)";
+        let work = async |connection: &mut SqliteConnection| {
+            for table in ["viewer_links", "viewers", "idempotency"] {
+                let expired = format!("DELETE FROM {table} WHERE expires_at < ?");
+                sqlx::query(sqlx::AssertSqlSafe(expired))
+                    .bind(signed(now))
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            for table in ["viewer_links", "viewers", "idempotency", "timeline"] {
+                let old = format!("DELETE FROM {table} WHERE session IN ({OLD})");
+                sqlx::query(sqlx::AssertSqlSafe(old))
+                    .bind(signed(before))
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            let sessions = format!("DELETE FROM sessions WHERE id IN ({OLD})");
+            let done = sqlx::query(sqlx::AssertSqlSafe(sessions))
+                .bind(signed(before))
+                .execute(connection)
+                .await?;
+            Ok(done.rows_affected())
+        };
+        self.in_transaction(work).await.context("forgetting old sessions failed")
+    }
+
     /// Makes a sealed credential durable.
     pub async fn put_credential(
         &self,

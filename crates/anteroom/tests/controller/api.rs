@@ -1,10 +1,7 @@
 //! Bad input to the API of a real controller: a clear problem, and no room.
 
-use crate::support::{Answer, Server};
+use crate::support::{Answer, SILENT, Server};
 use serde_json::Value;
-
-/// A guest that boots for ever.
-const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
 
 fn assert_problem(answer: &Answer, status: u16, code: &str) {
     assert_eq!(

@@ -2,10 +2,8 @@
 
 use std::process::Command;
 
-use crate::support::{Server, eventually, processes_of};
+use crate::support::{SILENT, Server, eventually, processes_of};
 use serde_json::Value;
-
-const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
 
 /// Answers the handshake on descriptor 10, sends `bytes` (Python), then says nothing.
 fn fake_guest(bytes: &str) -> String {
@@ -38,10 +36,6 @@ pub fn runner_and_room(server: &Server, id: &str) -> (i32, i32) {
     })
 }
 
-fn started(server: &Server) -> String {
-    server.start_session()["sessionId"].as_str().unwrap().to_owned()
-}
-
 fn message(session: &Value) -> &str {
     session["reason"]["message"].as_str().unwrap()
 }
@@ -49,7 +43,7 @@ fn message(session: &Value) -> &str {
 #[test]
 fn a_room_that_ends_at_once_says_how_and_what_it_printed() {
     let server = Server::with_fake_guest("#!/bin/sh\necho cannot find my shoes\nexit 3\n");
-    let id = started(&server);
+    let id = server.started();
     let ended = server.demolished(&id);
     assert_eq!(ended["reason"]["code"], "vm_exited");
     assert_eq!(
@@ -63,14 +57,14 @@ fn a_room_that_ends_at_once_says_how_and_what_it_printed() {
 #[test]
 fn a_killed_room_is_told_from_a_killed_runner() {
     let server = Server::with_fake_guest(SILENT);
-    let id = started(&server);
+    let id = server.started();
     let (_, room) = runner_and_room(&server, &id);
     kill(room);
     let ended = server.demolished(&id);
     assert_eq!(ended["reason"]["code"], "vm_exited");
     assert!(message(&ended).contains("was killed by signal 9 (SIGKILL)"), "{ended}");
 
-    let id = started(&server);
+    let id = server.started();
     let (runner, _) = runner_and_room(&server, &id);
     kill(runner);
     let ended = server.demolished(&id);
@@ -81,7 +75,7 @@ fn a_killed_room_is_told_from_a_killed_runner() {
 #[test]
 fn what_a_killed_controller_left_is_ended_by_the_next() {
     let mut server = Server::with_fake_guest(SILENT);
-    let id = started(&server);
+    let id = server.started();
     runner_and_room(&server, &id);
     server.kill_and_restart();
     let ended = server.demolished(&id);
@@ -91,7 +85,7 @@ fn what_a_killed_controller_left_is_ended_by_the_next() {
 #[test]
 fn what_a_controller_and_a_runner_killed_together_left_is_removed_by_the_next() {
     let mut server = Server::with_fake_guest(SILENT);
-    let id = started(&server);
+    let id = server.started();
     let (runner, _) = runner_and_room(&server, &id);
     // Stopped first: a runner whose controller is gone cleans up after itself.
     signal("-STOP", runner);
@@ -107,7 +101,7 @@ fn what_a_controller_and_a_runner_killed_together_left_is_removed_by_the_next() 
 #[test]
 fn a_stopped_runner_is_told_by_its_silence() {
     let server = Server::with_fake_guest(SILENT);
-    let id = started(&server);
+    let id = server.started();
     let (runner, _) = runner_and_room(&server, &id);
     signal("-STOP", runner);
     let ended = server.demolished(&id);
@@ -118,7 +112,7 @@ fn a_stopped_runner_is_told_by_its_silence() {
 #[test]
 fn a_controller_that_was_stopped_for_a_while_blames_no_runner() {
     let server = Server::with_fake_guest(SILENT);
-    let id = started(&server);
+    let id = server.started();
     runner_and_room(&server, &id);
     signal("-STOP", server.pid());
     // Longer than a runner may be silent; there is nothing to wait for but time itself.
@@ -175,7 +169,7 @@ fn a_guest_that_breaks_the_protocol_ends_its_session_with_the_reason() {
     ];
     for (bytes, cause) in cases {
         let server = Server::with_fake_guest(&fake_guest(bytes));
-        let ended = server.demolished(&started(&server));
+        let ended = server.demolished(&server.started());
         assert_eq!(ended["reason"]["code"], "guest_link_failed", "{ended}");
         assert!(message(&ended).contains(cause), "{ended}");
     }
@@ -184,7 +178,7 @@ fn a_guest_that_breaks_the_protocol_ends_its_session_with_the_reason() {
 #[test]
 fn a_guest_that_falls_silent_after_the_handshake_is_given_up() {
     let server = Server::with_fake_guest(&fake_guest("b''"));
-    let ended = server.demolished(&started(&server));
+    let ended = server.demolished(&server.started());
     assert_eq!(ended["reason"]["code"], "guest_link_failed", "{ended}");
     assert!(message(&ended).contains("the guest said nothing for 30 s"), "{ended}");
 }

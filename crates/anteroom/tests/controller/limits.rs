@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Answer, Server, eventually};
-
-const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+use crate::support::{Answer, SILENT, Server, eventually};
 
 fn start(server: &Server) -> Answer {
     server.post("/api/auth/start", r#"{"provider":"demo"}"#)

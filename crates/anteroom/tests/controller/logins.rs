@@ -41,7 +41,7 @@ fn a_cli_that_never_gives_an_address_is_told() {
 fn a_desktop_goes_with_its_runner_and_with_its_agent() {
     let server = Server::with_patient_cli("exec sleep 1000");
     for (whom, code) in [("runner", "runner_died"), ("agent", "vm_exited")] {
-        let id = server.start_session()["sessionId"].as_str().unwrap().to_owned();
+        let id = server.started();
         server.session_when(&id, "the browser runs", |session| {
             let timeline = session["timeline"].as_array().unwrap();
             timeline.iter().any(|entry| entry["message"] == "browser is ready")
@@ -61,7 +61,7 @@ fn a_killed_x_server_is_told_and_leaves_no_socket() {
     };
     // As soon as it is there, and when all is ready.
     for moment in ["x", "browser is ready"] {
-        let id = server.start_session()["sessionId"].as_str().unwrap().to_owned();
+        let id = server.started();
         if moment != "x" {
             server.session_when(&id, "the browser runs", |session| {
                 let timeline = session["timeline"].as_array().unwrap();

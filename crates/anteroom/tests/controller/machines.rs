@@ -3,10 +3,6 @@
 use crate::ends::{kill, runner_and_room};
 use crate::support::Server;
 
-fn started(server: &Server) -> String {
-    server.start_session()["sessionId"].as_str().unwrap().to_owned()
-}
-
 /// Waits until the session's virtual machine has a running agent in it.
 fn awake(server: &Server, id: &str) {
     server.session_when(id, "the agent answers", |session| {
@@ -19,7 +15,7 @@ fn awake(server: &Server, id: &str) {
 fn whatever_is_killed_of_a_running_machine_the_reason_says_and_nothing_is_left() {
     let mut server = Server::with_machines();
 
-    let id = started(&server);
+    let id = server.started();
     awake(&server, &id);
     let (_, qemu) = runner_and_room(&server, &id);
     kill(qemu);
@@ -30,14 +26,14 @@ fn whatever_is_killed_of_a_running_machine_the_reason_says_and_nothing_is_left()
     let console = logs.as_str().unwrap().split("==> ").find(|log| log.starts_with("console.log"));
     assert!(console.unwrap().lines().count() > 2, "the console outlives the machine: {logs}");
 
-    let id = started(&server);
+    let id = server.started();
     awake(&server, &id);
     let (runner, _) = runner_and_room(&server, &id);
     kill(runner);
     let ended = server.demolished(&id);
     assert_eq!(ended["reason"]["code"], "runner_died", "{ended}");
 
-    let id = started(&server);
+    let id = server.started();
     awake(&server, &id);
     server.kill_and_restart();
     let ended = server.demolished(&id);

@@ -4,13 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::ends::{kill, runner_and_room};
-use crate::support::{Server, eventually};
-
-const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
-
-fn started(server: &Server) -> String {
-    server.start_session()["sessionId"].as_str().unwrap().to_owned()
-}
+use crate::support::{SILENT, Server, eventually};
 
 /// A file that takes all room on the controller's own disk.
 struct Fill(PathBuf);
@@ -39,7 +33,7 @@ impl Drop for Fill {
 #[test]
 fn a_full_disk_is_told_and_the_reason_of_an_end_outlives_it() {
     let server = Server::on_a_small_disk(SILENT, 8);
-    let id = started(&server);
+    let id = server.started();
     let (_, room) = runner_and_room(&server, &id);
     let full = Fill::up(&server);
     let health = server.get("/health");
@@ -65,7 +59,7 @@ fn a_full_disk_is_told_and_the_reason_of_an_end_outlives_it() {
 #[test]
 fn one_unreadable_row_hides_no_other_session_and_stops_no_controller() {
     let mut server = Server::with_fake_guest(SILENT);
-    let (broken, whole) = (started(&server), started(&server));
+    let (broken, whole) = (server.started(), server.started());
     for id in [&broken, &whole] {
         assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
         server.demolished(id);
@@ -91,7 +85,7 @@ fn one_unreadable_row_hides_no_other_session_and_stops_no_controller() {
 #[test]
 fn an_unfinished_session_that_nobody_tends_is_ended_by_its_deletion() {
     let server = Server::with_fake_guest(SILENT);
-    let id = started(&server);
+    let id = server.started();
     assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
     let record = server.demolished(&id);
     assert_eq!(record["reason"]["code"], "cancelled");
@@ -123,4 +117,31 @@ fn what_is_kept_is_nobody_else_s_also_in_an_open_folder() {
     for path in ["anteroom.db", "anteroom.db-wal", "vault", "vault/identity.txt", "cli.json"] {
         assert_eq!(mode(path), 0, "{path}");
     }
+}
+
+#[test]
+fn old_sessions_and_their_logs_are_forgotten_but_not_a_credential() {
+    let mut server = Server::with_fake_guest(SILENT);
+    let (old, sealed, new) = (server.started(), server.started(), server.started());
+    for id in [&old, &sealed, &new] {
+        assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
+        server.demolished(id);
+    }
+    server.sql(&format!("UPDATE sessions SET created_at = 1 WHERE id IN ('{old}', '{sealed}')"));
+    server.sql(&format!("INSERT INTO credentials VALUES ('{sealed}', x'00', 'age1', 1)"));
+    let logs = server.state_dir().join("logs").join(&old);
+    let touched = std::process::Command::new("find")
+        .arg(&logs)
+        .args(["-exec", "touch", "-d", "1 year ago", "{}", "+"])
+        .status();
+    assert!(touched.unwrap().success());
+    server.kill_and_restart();
+    eventually("the old session is forgotten", || {
+        (server.get(&format!("/api/auth/session/{old}")).status == 404).then_some(())
+    });
+    eventually("its logs are gone", || (!logs.exists()).then_some(()));
+    for id in [&sealed, &new] {
+        assert_eq!(server.get(&format!("/api/auth/session/{id}")).status, 200);
+    }
+    assert!(server.state_dir().join("logs").join(&new).exists());
 }

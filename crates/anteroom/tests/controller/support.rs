@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+/// A fake guest that boots for ever.
+pub const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+
 /// How long anything here may take; a machine that compiles beside it is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -249,6 +252,11 @@ impl Server {
         let answer = self.post("/api/auth/start", r#"{"provider":"demo"}"#);
         assert_eq!(answer.status, 201, "{}", answer.body);
         answer.body
+    }
+
+    /// The same; its id.
+    pub fn started(&self) -> String {
+        self.start_session()["sessionId"].as_str().unwrap().to_owned()
     }
 
     /// The session once `done` holds for it.

@@ -1,0 +1,273 @@
+//! What the API asks of the controller.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+use anteroom_api::{
+    Backend, Begun, Health, Idempotency, Named, Problem, ProblemCode, SessionSummary, SessionView,
+    StartRequest, ViewerAccess, ViewerView,
+};
+use anteroom_session::{Actor, Event, SessionId, State, StateName};
+use anteroom_vm::Qemu;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::watch;
+
+use super::record::Record;
+use super::{
+    Controller, DriverChoice, internal, not_stored, runner_process, secret, unreadable, words,
+};
+use crate::clock::now;
+use crate::embedded;
+use crate::runner_protocol::RunnerCommand;
+
+/// Files that starting a session opens: sockets, their duplicates, its log; and some to spare.
+const FILES_TO_START: usize = 16;
+
+/// How old a check of the store may be.
+const CHECK_AGAIN: Duration = Duration::from_secs(2);
+
+impl Backend for Controller {
+    async fn is_api_key(&self, key: &str) -> Result<bool, Problem> {
+        self.store.is_api_key(key).await.map_err(unreadable)
+    }
+
+    async fn is_viewer(&self, session: SessionId, secret: &str) -> Result<bool, Problem> {
+        self.store.is_viewer(session, secret, now().0).await.map_err(unreadable)
+    }
+
+    async fn start(
+        &self,
+        request: StartRequest,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Begun, Problem> {
+        let begun = self.begin_once(request, idempotency).await;
+        begun.inspect_err(|problem| self.around.metrics.refused(problem.code.as_str()))
+    }
+
+    async fn sessions(&self) -> Result<Vec<SessionSummary>, Problem> {
+        let records = self.store.all().await.map_err(internal)?;
+        let summary = |record: Record| {
+            let view = record.view();
+            SessionSummary {
+                session_id: view.session_id,
+                provider: view.provider,
+                state: view.state,
+                reason: view.reason.map(|reason| reason.code),
+                created_at: view.created_at,
+            }
+        };
+        Ok(records.into_iter().map(summary).collect())
+    }
+
+    async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
+        match self.handle(id) {
+            Some(handle) => Ok(handle.view.borrow().clone()),
+            None => Ok(self.record(id).await?.view()),
+        }
+    }
+
+    async fn heartbeat(&self, id: SessionId) -> Result<SessionView, Problem> {
+        if let Some(mut handle) = self.handle(id) {
+            handle.view.mark_unchanged();
+            // The answer shows the new deadline, unless the session is busy with something long.
+            if handle.tell(Event::Heartbeat).await {
+                let _ = tokio::time::timeout(Duration::from_secs(2), handle.view.changed()).await;
+            }
+        }
+        self.session(id).await
+    }
+
+    async fn watch(&self, id: SessionId) -> Result<watch::Receiver<SessionView>, Problem> {
+        match self.handle(id) {
+            Some(handle) => Ok(handle.view),
+            // One that is over does not change: the receiver gives it once.
+            None => Ok(watch::channel(self.record(id).await?.view()).1),
+        }
+    }
+
+    fn viewer_view(&self, session: &SessionView) -> ViewerView {
+        let session = session.clone();
+        ViewerView {
+            session_id: session.session_id,
+            provider: Named { id: session.provider, name: session.provider_name },
+            operator: Named { id: String::new(), name: self.settings.operator_name.clone() },
+            state: session.state,
+            reason: session.reason,
+            timeline: session.timeline,
+            created_at: session.created_at,
+            deadline: session.deadline,
+            idle_deadline: session.idle_deadline,
+            server_now: now().0,
+            emulated: session.emulated,
+            isolation: session.isolation,
+            credential: session.credential,
+            sign_in_url_host: session.sign_in_url.map(|url| words::host_of(&url)),
+            instructions: session.instructions,
+            room: session.room,
+            leftovers: session.leftovers,
+        }
+    }
+
+    async fn end(&self, id: SessionId, by: Actor) -> Result<(), Problem> {
+        if let Some(handle) = self.handle(id)
+            && handle.tell(Event::EndRequested(by)).await
+        {
+            return Ok(());
+        }
+        let record = self.record(id).await?;
+        if !record.is_finished() {
+            self.end_abandoned(record).await.map_err(internal)?;
+        }
+        Ok(())
+    }
+
+    async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
+        let runner = self.with_desktop(id).await?;
+        let view = self.session(id).await?;
+        if view.state != "awaiting_user" {
+            return Err(Problem::wrong_state(format!(
+                "the session is {}, not awaiting_user",
+                view.state
+            )));
+        }
+        runner.tell(RunnerCommand::OpenSignInUrl {}).await;
+        Ok(())
+    }
+
+    async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
+        let view = self.session(id).await?;
+        let sealed = self.store.credential(id).await.map_err(internal)?;
+        sealed.ok_or_else(|| {
+            Problem::wrong_state(format!("the session is {} and has no credential", view.state))
+        })
+    }
+
+    async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
+        let runner = self.with_desktop(id).await?;
+        let png = runner
+            .screenshot()
+            .await
+            .map_err(|error| Problem::wrong_state(format!("{error:#}")))?;
+        STANDARD.decode(png).map_err(|_| Problem::internal("the runner's picture is no base64"))
+    }
+
+    async fn logs(&self, id: SessionId) -> Result<String, Problem> {
+        self.session(id).await?;
+        let dir = self.log_dir(id);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut text = String::new();
+            for name in ["runner.log", "console.log", "services.log.old", "services.log"] {
+                if let Ok(bytes) = std::fs::read(dir.join(name)) {
+                    let lines = String::from_utf8_lossy(&bytes);
+                    let clean: String = lines
+                        .chars()
+                        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
+                        .collect();
+                    text.push_str(&format!("==> {name}\n{clean}\n"));
+                }
+            }
+            text
+        });
+        read.await.map_err(|_| Problem::internal("reading the logs failed"))
+    }
+
+    async fn offer(&self, id: SessionId, sdp: String) -> Result<String, Problem> {
+        let runner = self.with_desktop(id).await?;
+        let state = self.session(id).await?.state;
+        let refused = |error: anyhow::Error| {
+            let detail = format!("{error:#} (the session is {state})");
+            Problem::new(ProblemCode::OfferRefused, detail)
+        };
+        let answer = runner.offer(sdp).await.map_err(refused)?;
+        self.around.door.add_fragment(&answer.ice_ufrag, id);
+        Ok(answer.sdp)
+    }
+
+    async fn viewer_link(&self, id: SessionId) -> Result<String, Problem> {
+        let record = self.record(id).await?;
+        if let State::Ended { .. } = record.session.state {
+            return Err(Problem::wrong_state("the session has ended"));
+        }
+        self.new_link(&record).await.map_err(not_stored)
+    }
+
+    async fn exchange(&self, id: SessionId, link_secret: &str) -> Result<ViewerAccess, Problem> {
+        let viewer = secret();
+        let at = now().0;
+        if !self.store.exchange(id, link_secret, &viewer, at).await.map_err(internal)? {
+            let detail = "this link was used, is expired or unknown; ask for a new one";
+            return Err(Problem::new(ProblemCode::LinkUsed, detail));
+        }
+        let last_moment = self.record(id).await?.session.terms.last_moment().0;
+        Ok(ViewerAccess {
+            secret: viewer,
+            max_age_seconds: last_moment.saturating_sub(at).div_ceil(1000),
+        })
+    }
+
+    fn metrics(&self) -> String {
+        let views = self.around.live.all().into_iter().map(|handle| handle.view);
+        let states: Vec<String> = views.map(|view| view.borrow().state.clone()).collect();
+        self.around.metrics.page(&states)
+    }
+
+    async fn health(&self) -> Health {
+        let mut reasons = Vec::new();
+        if let Err(error) = self.check_store().await {
+            reasons.push(error);
+        }
+        if let Err(error) = can_open_files() {
+            reasons.push(format!("no more files can be opened: {error}; raise `ulimit -n`"));
+        }
+        if let DriverChoice::Qemu(_) = self.settings.driver {
+            if let Err(error) = Qemu::installed() {
+                reasons.push(error.to_string());
+            }
+            if anteroom_image::list(&self.settings.images_dir).is_empty() {
+                let dir = self.settings.images_dir.display();
+                reasons.push(format!(
+                    "there is no golden image in {dir}; build one with `anteroom image build`"
+                ));
+            }
+        }
+        Health { live: true, ready: reasons.is_empty(), reasons }
+    }
+
+    fn viewer_file(&self, path: &str) -> Option<(Vec<u8>, &'static str)> {
+        embedded::viewer_file(path)
+    }
+}
+
+impl Controller {
+    /// Whether the store takes writes. Asked at most every [`CHECK_AGAIN`], since each is a write.
+    async fn check_store(&self) -> Result<(), String> {
+        let last = self.store_check.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((at, result)) = last
+            && at.elapsed() < CHECK_AGAIN
+        {
+            return result;
+        }
+        let result = self.store.check(now().0).await.map_err(|error| format!("{error:#}"));
+        *self.store_check.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some((Instant::now(), result.clone()));
+        result
+    }
+
+    /// The runner of a session whose guest can show a desktop, or soon will.
+    async fn with_desktop(&self, id: SessionId) -> Result<runner_process::Runner, Problem> {
+        let state = self.session(id).await?.state;
+        let awake = ![StateName::Requested, StateName::Booting].iter().any(|s| s.as_str() == state);
+        match self.handle(id).and_then(|handle| handle.runner()) {
+            Some(runner) if awake => Ok(runner),
+            _ => Err(Problem::wrong_state(format!("the session is {state} and has no desktop"))),
+        }
+    }
+}
+
+/// Whether this process may open as many files as starting a session takes.
+fn can_open_files() -> std::io::Result<()> {
+    let files: std::io::Result<Vec<_>> =
+        (0..FILES_TO_START).map(|_| std::fs::File::open("/dev/null")).collect();
+    files.map(drop)
+}

@@ -1,0 +1,264 @@
+//! The beginning of a sign-in: what was asked for is checked, recorded, and given a task.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use anteroom_api::{Backend, Begun, Idempotency, Problem, ProblemCode, StartAnswer, StartRequest};
+use anteroom_guest_protocol::ScreenSize;
+use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
+use anteroom_session::{Session, SessionId, Terms};
+use anteroom_vm::VmAccelerator;
+use anyhow::Result;
+
+use super::admission::Limits;
+use super::record::{OpenableBy, Record, runtime_dir};
+use super::session_actor::{self, StartPlan};
+use super::{Controller, DriverChoice, internal, not_stored, secret};
+use crate::clock::now;
+use crate::runner_protocol::{DriverConfig, RunnerConfig};
+
+const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
+const DEFAULT_TTL_SECONDS: u64 = 900;
+
+/// Longest and shortest wait that a caller is told when every room is taken, in seconds.
+const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
+
+/// Injected files of one session, together.
+const MAX_FILES: usize = 32;
+
+impl Controller {
+    /// Begins a sign-in, or finds the one that the same call began.
+    pub(super) async fn begin_once(
+        &self,
+        request: StartRequest,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Begun, Problem> {
+        let Some(call) = idempotency else {
+            return Ok(Begun::Now(self.begin(request, None).await?));
+        };
+        let _answering = self.calls.enter(&call).ok_or_else(|| {
+            let detail =
+                "a call with this Idempotency-Key is being answered; try again in a second";
+            Problem::new(ProblemCode::IdempotencyKeyInUse, detail).retry_after(1)
+        })?;
+        match self.store.begun_by(&call, now().0).await.map_err(internal)? {
+            None => Ok(Begun::Now(self.begin(request, Some(&call)).await?)),
+            Some((_, body)) if body != call.body => {
+                let detail = "this Idempotency-Key came with another body before; use a new one";
+                Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail))
+            }
+            Some((session, _)) => Ok(Begun::Before(self.begun_before(session).await?)),
+        }
+    }
+
+    async fn begin(
+        &self,
+        request: StartRequest,
+        idempotency: Option<&Idempotency>,
+    ) -> Result<StartAnswer, Problem> {
+        let invalid = |detail: String| Problem::new(ProblemCode::InvalidValue, detail);
+        let no_provider =
+            || Problem::new(ProblemCode::UnknownProvider, "there is no such provider");
+        let provider_id = request.provider.parse().map_err(|_| no_provider())?;
+        let provider = self.settings.providers.get(&provider_id).ok_or_else(no_provider)?.clone();
+        let user = request.user_id.as_deref().map(str::parse).transpose();
+        let user = user.map_err(|error: anteroom_session::InvalidId| invalid(error.to_string()))?;
+        let (recipient, openable_by) = match &request.recipient {
+            Some(recipient) => {
+                anteroom_vault::check_recipient(recipient)
+                    .map_err(|error| invalid(error.to_string()))?;
+                (recipient.clone(), OpenableBy::Caller)
+            }
+            None => (self.vault.recipient().to_owned(), OpenableBy::Operator),
+        };
+        let default = DEFAULT_TTL_SECONDS.min(self.settings.max_session_seconds);
+        let ttl_seconds = request.ttl_seconds.unwrap_or(default);
+        let least = self.settings.min_ttl_seconds;
+        let most = self.settings.max_session_seconds;
+        if !(least..=most).contains(&ttl_seconds) {
+            return Err(invalid(format!("ttlSeconds must be {least} to {most}")));
+        }
+        let files = injected(request.files).map_err(invalid)?;
+        let _starting = self.starting.read().await;
+        if self.stopping.load(Ordering::SeqCst) {
+            let detail = "this Anteroom is stopping and takes no new sign-ins";
+            return Err(Problem::new(ProblemCode::Stopping, detail));
+        }
+        self.check_isolation(&provider)?;
+        let admitted = self.admission.admit().ok_or_else(|| self.no_room())?;
+        let id = SessionId::generate();
+        let driver = self.driver_config(id, &provider)?;
+        let browser_ip = browser_ip(id);
+        let terms = Terms {
+            id,
+            provider: provider_id,
+            user,
+            created_at: now(),
+            ttl_seconds,
+            max_seconds: most,
+            idle_seconds: self.settings.idle_seconds,
+        };
+        let (session, effects) = Session::request(terms);
+        let record = Record {
+            session,
+            provider_name: provider.name.clone(),
+            instructions: provider.login.instructions.clone(),
+            driver: match driver {
+                DriverConfig::Qemu { .. } => "qemu",
+                DriverConfig::Host { .. } => "host",
+            }
+            .to_owned(),
+            accelerator: None,
+            recipient: recipient.clone(),
+            openable_by,
+            browser_ip,
+            sign_in_url: None,
+            credential_stored_at: None,
+            egress: Vec::new(),
+            timeline: Vec::new(),
+        };
+        let candidates = self.candidates().map_err(internal)?;
+        let log_dir = self.make_log_dir(id).map_err(not_stored)?;
+        let link_secret = secret();
+        if let Err(error) = self.store.create(&record, &link_secret, idempotency).await {
+            let _ = std::fs::remove_dir(&log_dir);
+            return Err(not_stored(error));
+        }
+        let config = RunnerConfig {
+            session: id,
+            driver,
+            provider,
+            files,
+            recipient,
+            screen: SCREEN,
+            browser_ip,
+            log_dir,
+            candidates,
+        };
+        let answer = StartAnswer {
+            success: true,
+            session_id: id.to_string(),
+            provider: request.provider,
+            browser_ip: browser_ip.to_string(),
+            viewer_url: self.viewer_url(id, &link_secret),
+            state: record.session.state.name().as_str().to_owned(),
+        };
+        tracing::info!(session = %id, provider = %answer.provider, "session requested");
+        self.around.metrics.started(&answer.provider);
+        session_actor::start(
+            record,
+            effects,
+            Some(StartPlan { config, admitted }),
+            self.around.clone(),
+        );
+        Ok(answer)
+    }
+
+    /// The answer to a call that began this session before. The link of then is not kept in clear, so
+    /// there is a new one.
+    async fn begun_before(&self, id: SessionId) -> Result<StartAnswer, Problem> {
+        let record = self.record(id).await?;
+        Ok(StartAnswer {
+            success: true,
+            session_id: id.to_string(),
+            provider: record.session.terms.provider.to_string(),
+            browser_ip: record.browser_ip.to_string(),
+            viewer_url: self.new_link(&record).await.map_err(not_stored)?,
+            state: self.session(id).await?.state,
+        })
+    }
+
+    fn driver_config(&self, id: SessionId, provider: &Provider) -> Result<DriverConfig, Problem> {
+        match &self.settings.driver {
+            DriverChoice::Qemu(accelerator) => {
+                let image = anteroom_image::find(&self.settings.images_dir, &provider.image)
+                    .map_err(|error| Problem::new(ProblemCode::NoImage, error.to_string()))?;
+                Ok(DriverConfig::Qemu {
+                    image_dir: image.dir,
+                    cache_dir: self.settings.cache_dir.clone(),
+                    accelerator: *accelerator,
+                    memory_mib: self.settings.memory_mib,
+                    vcpus: self.settings.vcpus,
+                })
+            }
+            DriverChoice::Host { agent } => {
+                Ok(DriverConfig::Host { agent: agent.clone(), runtime_dir: runtime_dir(id) })
+            }
+        }
+    }
+
+    /// Sign-ins with consequences need a boundary that holds.
+    fn check_isolation(&self, provider: &Provider) -> Result<(), Problem> {
+        let weak = match &self.settings.driver {
+            DriverChoice::Host { .. } | DriverChoice::Qemu(VmAccelerator::Tcg) => true,
+            DriverChoice::Qemu(VmAccelerator::Kvm) => false,
+        };
+        if provider.kind == ProviderKind::Real && weak && !self.settings.allow_weak_isolation {
+            let detail = "this machine offers no hardware isolation, and this provider's sign-ins are real; \
+                          start with --allow-weak-isolation if you accept that";
+            return Err(Problem::new(ProblemCode::IsolationTooWeak, detail));
+        }
+        Ok(())
+    }
+
+    /// Every room is taken: when to come back is when the first of them must be free.
+    fn no_room(&self) -> Problem {
+        let Limits { max_sessions, max_queued } = self.admission.limits();
+        let deadlines =
+            self.around.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
+        let first = deadlines.min().unwrap_or_default().saturating_sub(now().0) / 1000;
+        let seconds = first.clamp(*COME_BACK.start(), *COME_BACK.end());
+        let queue = match max_queued {
+            0 => String::new(),
+            queued => format!(" and {queued} more wait"),
+        };
+        let detail = format!(
+            "all {max_sessions} rooms of this Anteroom are in use{queue}; try again in {seconds} s"
+        );
+        Problem::new(ProblemCode::NoRoom, detail).retry_after(seconds)
+    }
+
+    fn candidates(&self) -> Result<Vec<SocketAddr>> {
+        match self.settings.advertise.as_slice() {
+            [] => Ok(vec![self.around.door.address()?]),
+            advertised => Ok(advertised.to_vec()),
+        }
+    }
+}
+
+fn injected(files: Vec<anteroom_api::StartFile>) -> Result<Vec<InjectedFile>, String> {
+    if files.len() > MAX_FILES {
+        return Err(format!("at most {MAX_FILES} files can be injected"));
+    }
+    files
+        .into_iter()
+        .map(|file| {
+            let owner = file.owner.unwrap_or_else(|| "person".to_owned());
+            let mode = file.mode.unwrap_or(0o600);
+            if !is_guest_path(&file.path) {
+                return Err(format!(
+                    "{:?} is no path in the guest; it must be absolute or start with ~/",
+                    file.path
+                ));
+            }
+            if !["person", "root"].contains(&owner.as_str()) {
+                return Err(format!("the owner of {} must be person or root", file.path));
+            }
+            if mode > 0o777 || file.content.len() > 1024 * 1024 {
+                return Err(format!(
+                    "{} must be at most 1 MiB, with a mode of at most 511",
+                    file.path
+                ));
+            }
+            Ok(InjectedFile { path: file.path, owner, mode, content: file.content })
+        })
+        .collect()
+}
+
+/// An address of 10.213.0.0/16 for the guest's dummy interface. It exists in the guest alone, so two
+/// sessions could have the same; the id's random part makes that rare all the same.
+fn browser_ip(id: SessionId) -> Ipv4Addr {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(id.to_string());
+    Ipv4Addr::new(10, 213, hash[0], hash[1].clamp(2, 254))
+}
