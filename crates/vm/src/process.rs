@@ -32,6 +32,9 @@ pub struct RunningVm {
 /// How long the console may take to arrive after the process' end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// How far a room's processes stand back behind the controller and the runners (nice(2)).
+const ROOM_NICENESS: i32 = 5;
+
 /// Who a room's process runs as when the runner is root: Debian's `nobody`.
 const UNPRIVILEGED: u32 = 65534;
 
@@ -195,13 +198,16 @@ fn end_with_this_thread(command: &mut Command, accelerator: Accelerator) {
     if let Some(user) = unprivileged_user() {
         command.uid(user).gid(group_for(accelerator).unwrap_or(user));
     }
-    // SAFETY: both calls are async-signal-safe. std changes the user before it runs this, which
+    // SAFETY: the calls are plain system calls, async-signal-safe. std changes the user before it runs this, which
     // matters: the change would clear the parent-death signal.
     #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
     unsafe {
         command.pre_exec(|| {
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
             nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
+            // Rooms that start take every core they get; who watches and streams them comes first.
+            // Refused it changes nothing else.
+            nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, ROOM_NICENESS);
             Ok(())
         });
     }
