@@ -149,6 +149,7 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
   vm_exited: { title: 'The room stopped by itself', todo: TRY_AGAIN },
   agent_silent: { title: 'The room did not wake up', todo: TRY_AGAIN },
   guest_link_failed: { title: 'The line to the room broke', todo: TRY_AGAIN },
+  guest_broke_protocol: { title: 'The room misbehaved and was closed', todo: TRY_AGAIN },
   file_not_injected: { title: 'A file could not be put into the room', todo: FOR_THE_OPERATOR },
   service_failed: { title: 'Something in the room failed', todo: TRY_AGAIN },
   cli_exited: {

@@ -10,6 +10,7 @@ mod runner_protocol;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    let _armed = anteroom_fail_point::arm();
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

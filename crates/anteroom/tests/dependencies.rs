@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Crate → what it may depend on of ours (all kinds of dependencies count).
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     ("anteroom-session", &[]),
     ("anteroom-guest-protocol", &[]),
+    ("anteroom-fail-point", &[]),
     ("anteroom-image", &[]),
     ("anteroom-vault", &[]),
     ("anteroom-provider", &["anteroom-session"]),
     ("anteroom-guest-link", &["anteroom-guest-protocol"]),
     ("anteroom-agent", &["anteroom-guest-link", "anteroom-guest-protocol"]),
-    ("anteroom-vm", &["anteroom-guest-protocol", "anteroom-session"]),
+    ("anteroom-vm", &["anteroom-fail-point", "anteroom-guest-protocol", "anteroom-session"]),
     ("anteroom-egress", &["anteroom-session"]),
     ("anteroom-media", &["anteroom-guest-protocol"]),
     ("anteroom-api", &["anteroom-provider", "anteroom-session"]),
@@ -23,6 +24,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
         &[
             "anteroom-api",
             "anteroom-egress",
+            "anteroom-fail-point",
             "anteroom-guest-link",
             "anteroom-guest-protocol",
             "anteroom-image",

@@ -129,8 +129,13 @@ pub enum EndReason {
         /// Last lines of the serial console.
         console_tail: Vec<String>,
     },
-    /// The guest broke the protocol, or stopped speaking.
+    /// The guest's link closed or failed, or nothing came by it any more.
     GuestLinkFailed {
+        /// What exactly.
+        cause: String,
+    },
+    /// The guest sent what the protocol does not allow.
+    GuestBrokeProtocol {
         /// What exactly.
         cause: String,
     },
@@ -208,6 +213,7 @@ impl EndReason {
             Self::VmExited { .. } => "vm_exited",
             Self::AgentSilent { .. } => "agent_silent",
             Self::GuestLinkFailed { .. } => "guest_link_failed",
+            Self::GuestBrokeProtocol { .. } => "guest_broke_protocol",
             Self::FileNotInjected { .. } => "file_not_injected",
             Self::ServiceFailed { .. } => "service_failed",
             Self::CliExited { .. } => "cli_exited",
@@ -271,6 +277,9 @@ impl fmt::Display for EndReason {
             }
             Self::GuestLinkFailed { cause } => {
                 write!(f, "the link to the virtual machine failed: {cause}")
+            }
+            Self::GuestBrokeProtocol { cause } => {
+                write!(f, "the virtual machine sent what it may not: {cause}")
             }
             Self::FileNotInjected { path, cause } => {
                 write!(f, "the file {path} could not be put into the virtual machine: {cause}")

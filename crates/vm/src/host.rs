@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::HOST_DISPLAY_FILE;
 use anteroom_session::{Accelerator, SessionId};
 use command_fds::{CommandFdExt, FdMapping};
@@ -40,6 +41,7 @@ impl Driver for Host {
 
     fn boot(&self, session: SessionId, spec: HostSpec) -> Result<RunningVm, BootError> {
         make_runtime_dir(&spec)?;
+        fail_point("host.runtime_dir").map_err(BootError::system("making the room's folder"))?;
         let (link, agent_link) =
             UnixStream::pair().map_err(BootError::system("making the guest link"))?;
         let (console, agent_console) =
@@ -80,6 +82,7 @@ pub struct RemoveError {
 /// # Errors
 /// When something of it cannot be removed.
 pub fn remove_runtime_dir(dir: &Path) -> Result<(), RemoveError> {
+    gone(dir, fail_point("teardown.remove"))?;
     if let Some(display) = read_display(&dir.join(HOST_DISPLAY_FILE)) {
         remove_display(Path::new("/tmp"), display)?;
     }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
+use anteroom_fail_point::fail_point;
 use anteroom_session::{Accelerator, ProcessExit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -55,12 +56,15 @@ impl RunningVm {
         end_with_this_thread(&mut command, accelerator);
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
+        fail_point("vm.spawn")
+            .map_err(BootError::system("starting the virtual machine's process"))?;
         let child =
             command.spawn().map_err(BootError::system("starting the virtual machine's process"))?;
         // The command holds the child's ends of the sockets: closed here, their end is the child's.
         drop(command);
         let pid = child.id().ok_or(std::io::ErrorKind::NotFound.into());
         let pid = pid.map_err(BootError::system::<std::io::Error>("asking for the process id"))?;
+        fail_point("vm.spawned").map_err(BootError::system("watching the console"))?;
         let console = stream(console).map_err(BootError::system("watching the console"))?;
         let following =
             Some(tokio::task::spawn_local(ConsoleLog::follow(console_log.clone(), console)));

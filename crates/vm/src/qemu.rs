@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::VIRTIO_PORT_NAME;
 use anteroom_session::{Accelerator, SessionId};
 use command_fds::{CommandFdExt, FdMapping};
@@ -130,7 +131,8 @@ impl Driver for Qemu {
         };
         let (kernel, root_image) = (open(&spec.kernel)?, open(&spec.root_image)?);
         keep_clear_of_firmware(&mut spec.initramfs);
-        let initramfs = in_memory(&spec.initramfs)
+        let initramfs = fail_point("qemu.initramfs")
+            .and_then(|()| in_memory(&spec.initramfs))
             .map_err(BootError::system("keeping the initramfs in memory"))?;
         let (link, guest_link) =
             UnixStream::pair().map_err(BootError::system("making the guest link"))?;

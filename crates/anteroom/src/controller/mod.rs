@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use anteroom_api::{Problem, ProblemCode};
+use anteroom_fail_point::fail_point;
 use anteroom_session::{Actor, Effect, Event, SessionId, State};
 use anteroom_vault::Vault;
 use anyhow::{Context, Result};
@@ -198,6 +199,7 @@ impl Controller {
             .recursive(true)
             .mode(0o700)
             .create(&dir)
+            .and_then(|()| fail_point("start.log_dir"))
             .with_context(|| format!("creating {} failed", dir.display()))?;
         Ok(dir)
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anteroom_fail_point::fail_point;
 use anteroom_session::{EndReason, Event, Observation, ProcessExit};
 use anyhow::{Context, Result, anyhow, bail};
 use command_fds::{CommandFdExt, FdMapping};
@@ -90,7 +91,8 @@ pub fn start(
         .env(UDP_FD_ENV, UDP.to_string())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log);
+        .stderr(log)
+        .envs(anteroom_fail_point::inherited());
     let mappings = [
         (OwnedFd::from(runner_control), CONTROL),
         (OwnedFd::from(runner_media), MEDIA),
@@ -107,9 +109,11 @@ pub fn start(
     // Ctrl-C in the operator's terminal is the controller's to handle.
     command.process_group(0);
     let mut command = tokio::process::Command::from(command);
+    fail_point("runner.spawn").context("starting the session's runner failed")?;
     let child = command.spawn().context("starting the session's runner failed")?;
     drop(command);
     let pid = child.id().context("the runner ended at once")?;
+    fail_point("runner.spawned").context("reaching the runner failed")?;
     door.add_session(config.session, media);
     let (reader, writer) = UnixStream::from_std(control)?.into_split();
     let (commands, queue) = mpsc::channel(32);
@@ -265,6 +269,8 @@ impl Runner {
         let mut exited = self.exited.clone();
         let gone = tokio::time::timeout(END, exited.wait_for(Option::is_some)).await.is_ok();
         if !gone && let Ok(pid) = i32::try_from(self.pid) {
+            let waited = END.as_secs();
+            tracing::warn!(pid, "a session's runner did not end within {waited} s and is killed");
             let _ = nix::sys::signal::kill(
                 nix::unistd::Pid::from_raw(pid),
                 nix::sys::signal::Signal::SIGKILL,

@@ -36,6 +36,9 @@ const MAX_MESSAGE: usize = 1000;
 /// changes no state is stored: a guest may say such things without end.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
 
+/// How often a room is demolished while something of it is left: what fails once may work again.
+const DEMOLITIONS: u32 = 3;
+
 /// The sessions that have a task.
 #[derive(Default)]
 pub struct Live(Mutex<HashMap<SessionId, SessionHandle>>);
@@ -407,10 +410,13 @@ impl Actor {
             .decode(ciphertext_base64)
             .context("what the guest sealed is no base64")?;
         anteroom_vault::check_sealed(&sealed)?;
-        self.around
-            .store
-            .put_credential(self.record.id(), &sealed, &self.record.recipient, now().0)
-            .await
+        let (store, id) = (&self.around.store, self.record.id());
+        let stored = store.put_credential(id, &sealed, &self.record.recipient, now().0).await;
+        match stored {
+            // Whatever went wrong after that: what is durable must not be said to be lost.
+            Err(_) if store.credential(id).await?.is_some() => Ok(()),
+            stored => stored,
+        }
     }
 }
 
@@ -445,13 +451,21 @@ async fn demolish(
         runner.end().await;
     }
     let looked = tokio::task::spawn_blocking(move || {
-        anteroom_vm::reap(session);
-        let removed = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(&dir));
-        if let Some(Err(error)) = removed {
-            let error = anteroom_guest_link::chain(&error);
-            tracing::error!(session = %session, "{error}");
+        let logs = around.logs.join(session.to_string());
+        let mut leftovers = Vec::new();
+        for _ in 0..DEMOLITIONS {
+            anteroom_vm::reap(session);
+            let removed = runtime_dir.as_deref().map(anteroom_vm::remove_runtime_dir);
+            if let Some(Err(error)) = removed {
+                let error = anteroom_guest_link::chain(&error);
+                tracing::error!(session = %session, "{error}");
+            }
+            leftovers = anteroom_vm::leftovers(session, &around.folders, &logs);
+            if leftovers.is_empty() {
+                break;
+            }
         }
-        anteroom_vm::leftovers(session, &around.folders, &around.logs.join(session.to_string()))
+        leftovers
     });
     // Nothing seen is not nothing there.
     let unseen = |_| {

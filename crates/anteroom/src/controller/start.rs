@@ -118,7 +118,10 @@ impl Controller {
             timeline: Vec::new(),
         };
         let candidates = self.candidates().map_err(internal)?;
-        let log_dir = self.make_log_dir(id).map_err(not_stored)?;
+        let log_dir = self.make_log_dir(id).map_err(|error| {
+            let _ = std::fs::remove_dir(self.log_dir(id));
+            not_stored(error)
+        })?;
         let link_secret = secret();
         if let Err(error) = self.store.create(&record, &link_secret, idempotency).await {
             let _ = std::fs::remove_dir(&log_dir);

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anteroom_api::{EgressEntry, Idempotency};
+use anteroom_fail_point::fail_point;
 use anteroom_session::{SessionId, State, TimelineEntry};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -123,6 +124,7 @@ impl Store {
         let terms = &record.session.terms;
         let work = async |connection: &mut SqliteConnection| {
             write_record(connection, record).await?;
+            fail_point("store.create")?;
             write_link(connection, terms.id, link_secret, terms.last_moment().0).await?;
             if let Some(call) = idempotency {
                 let expires_at = terms.created_at.plus_seconds(IDEMPOTENCY_KEPT_SECONDS);
@@ -167,6 +169,7 @@ impl Store {
     pub async fn save(&self, record: &Record, entries: &[TimelineEntry]) -> Result<()> {
         let work = async |connection: &mut SqliteConnection| {
             write_record(connection, record).await?;
+            fail_point("store.save")?;
             for entry in entries {
                 write_entry(connection, record.id(), entry).await?;
             }
@@ -270,6 +273,7 @@ impl Store {
         recipient: &str,
         now: u64,
     ) -> Result<()> {
+        fail_point("store.credential").context("storing the sealed credential failed")?;
         sqlx::query(
             "INSERT INTO credentials (session, sealed, recipient, stored_at) VALUES (?, ?, ?, ?)",
         )
@@ -280,7 +284,7 @@ impl Store {
         .execute(&self.0)
         .await
         .context("storing the sealed credential failed")?;
-        Ok(())
+        Ok(fail_point("store.credential_durable")?)
     }
 
     /// The sealed credential.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::lines;
@@ -29,8 +29,11 @@ pub struct Voice {
     media: Rc<OnceCell<MediaHandle>>,
 }
 
-/// The task that writes; ends when every [`Voice`] is gone.
-pub struct Writing(JoinHandle<()>);
+/// The task that writes, and how it is told that nothing more comes.
+pub struct Writing {
+    task: JoinHandle<()>,
+    last: oneshot::Sender<()>,
+}
 
 /// Reads the configuration, then starts reading commands and writing messages. The end of the
 /// socket arrives as [`RunnerCommand::Shutdown`].
@@ -45,8 +48,19 @@ pub async fn open(
         .context("reading the session's configuration failed")?
         .context("the controller closed the socket before the configuration")?;
     let (sender, mut messages) = mpsc::channel::<RunnerMessage>(QUEUE);
-    let writing = tokio::task::spawn_local(async move {
-        while let Some(message) = messages.recv().await {
+    let (last, mut told_last) = oneshot::channel();
+    let task = tokio::task::spawn_local(async move {
+        loop {
+            let message = tokio::select! {
+                biased;
+                message = messages.recv() => message,
+                // Tasks that hold a voice may outlive the session; what they say now nobody waits for.
+                _ = &mut told_last, if !messages.is_closed() => {
+                    messages.close();
+                    continue;
+                }
+            };
+            let Some(message) = message else { return };
             // Nobody left to tell; the reader sees the end too and ends the session.
             if lines::write(&mut writer, &message).await.is_err() {
                 return;
@@ -57,7 +71,7 @@ pub async fn open(
     tokio::task::spawn_local(read_commands(reader, commands_in));
     let media = Rc::new(OnceCell::new());
     tokio::task::spawn_local(stay_alive(sender.downgrade(), media.clone()));
-    Ok((config, commands, Voice { messages: sender, media }, Writing(writing)))
+    Ok((config, commands, Voice { messages: sender, media }, Writing { task, last }))
 }
 
 /// Says so until nobody else has anything to say.
@@ -124,8 +138,9 @@ impl Voice {
 }
 
 impl Writing {
-    /// Waits until all is written.
+    /// Waits until all that was said so far is written.
     pub async fn finished(self) {
-        let _ = self.0.await;
+        let _ = self.last.send(());
+        let _ = self.task.await;
     }
 }

@@ -112,9 +112,25 @@ async fn send_file(opener: &Opener, file: &InjectedFile) -> Result<FileOutcome, 
     read_message(&mut stream, MAX_CONTROL_MESSAGE).await?.ok_or(LinkError::Closed)
 }
 
-/// A failure of the link as a reason.
+/// A failure of the link as a reason: what the guest did wrong, or that the link is gone, which may
+/// only be the echo of a machine that is.
 pub fn link_failed(error: LinkError) -> EndReason {
-    EndReason::GuestLinkFailed { cause: chain(&error) }
+    use yamux::ConnectionError::{Decode, TooManyStreams};
+    let cause = chain(&error);
+    match error {
+        LinkError::Preamble(_)
+        | LinkError::Message(_)
+        | LinkError::Kind(_)
+        | LinkError::Mux(Decode(_) | TooManyStreams) => EndReason::GuestBrokeProtocol { cause },
+        LinkError::Io(_) | LinkError::Mux(_) | LinkError::Silent { .. } | LinkError::Closed => {
+            EndReason::GuestLinkFailed { cause }
+        }
+    }
+}
+
+/// What the guest did wrong, in words.
+pub fn violation(cause: &str) -> EndReason {
+    EndReason::GuestBrokeProtocol { cause: cause.to_owned() }
 }
 
 /// A failure of the link in words.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anteroom_egress::ConnectionRecord;
+use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
 use anteroom_guest_protocol::{
     CliSpec, Configure, CredentialSpec, GuestMessage, HostMessage, LogStream,
@@ -11,14 +12,16 @@ use anteroom_guest_protocol::{
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation, ProcessExit};
 use anteroom_vm::RunningVm;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::controller_link::{self, Voice};
-use super::guest::{self, GuestMessages, GuestVoice, broken, printable, printable_lines};
+use super::guest::{
+    self, GuestMessages, GuestVoice, broken, printable, printable_lines, violation,
+};
 use super::pace::Pace;
 use super::room;
 use super::service_log::ServiceLog;
@@ -47,6 +50,7 @@ const CONSOLE_TAIL: usize = 12;
 pub async fn run(sockets: Sockets) -> Result<()> {
     let Sockets { control, media, udp } = sockets;
     let (config, mut commands, voice, writing) = controller_link::open(control).await?;
+    fail_point("runner.told").context("reading what the session is to be failed")?;
     match room::boot(&config).await {
         Ok(mut room) => {
             let ended =
@@ -61,6 +65,7 @@ pub async fn run(sockets: Sockets) -> Result<()> {
         }
         Err(reason) => voice.failed(reason).await,
     }
+    fail_point("teardown.room_ended").context("ending the room failed")?;
     room::remove(&config);
     drop(voice);
     writing.finished().await;
@@ -193,6 +198,7 @@ impl Session<'_> {
 
     /// From the first byte of the link to services that are starting.
     async fn prepare(&mut self, mut link: room::Link) -> Result<Prepared, EndReason> {
+        step("boot.handshake")?;
         start_handshake(&mut link, rand::random(), BOOT).await.map_err(|error| match error {
             LinkError::Silent { what: "a boot", .. } => {
                 let waited_ms = millis(BOOT);
@@ -208,15 +214,22 @@ impl Session<'_> {
                 let (agent_version, kernel) = (printable(&agent_version), printable(&kernel));
                 self.voice.observed(Observation::AgentConnected { agent_version, kernel }).await;
             }
-            GuestMessage::Fatal { cause } => return Err(broken(&printable(&cause))),
+            GuestMessage::Fatal { cause } => return Err(agent_failed(&cause)),
             other => {
-                return Err(broken(&format!("the guest sent {} before its hello", kind(&other))));
+                return Err(violation(&format!(
+                    "the guest sent {} before its hello",
+                    kind(&other)
+                )));
             }
         }
+        step("boot.hello")?;
         voice_to_guest.say(&HostMessage::Configure(Box::new(self.configuration()))).await?;
         self.configured(&mut messages).await?;
+        step("boot.configured")?;
         self.inject_files(&opener).await?;
+        step("boot.files_injected")?;
         voice_to_guest.say(&HostMessage::StartServices {}).await?;
+        step("boot.services_started")?;
         Ok(Prepared { opener, incoming, messages, guest: voice_to_guest })
     }
 
@@ -228,9 +241,9 @@ impl Session<'_> {
                     self.write_log(&service, stream, &line)
                 }
                 GuestMessage::Heartbeat {} => {}
-                GuestMessage::Fatal { cause } => return Err(broken(&printable(&cause))),
+                GuestMessage::Fatal { cause } => return Err(agent_failed(&cause)),
                 other => {
-                    return Err(broken(&format!(
+                    return Err(violation(&format!(
                         "the guest sent {} before it was configured",
                         kind(&other)
                     )));
@@ -299,6 +312,9 @@ impl Session<'_> {
             Ok(started) => started,
             Err(reason) => return Ended::Failed(reason),
         };
+        if let Err(reason) = step("boot.media_started") {
+            return Ended::Failed(reason);
+        }
         for command in early {
             if let Obeyed::End(ended) = self.obey(Some(command), &media, &mut to_guest).await {
                 return ended;
@@ -338,10 +354,11 @@ impl Session<'_> {
                 return self.service_changed(&service_name(&name), event).await;
             }
             GuestMessage::SignInUrl { url } if is_web_address(&url) => {
+                step("capture.sign_in_url")?;
                 Observation::SignInUrl { url }
             }
             GuestMessage::SignInUrl { .. } => {
-                return Err(broken("the guest sent a sign-in address that is none"));
+                return Err(violation("the guest sent a sign-in address that is none"));
             }
             GuestMessage::NoSignInUrl { waited_ms, last_lines } => {
                 return Err(EndReason::NoSignInUrl {
@@ -350,22 +367,22 @@ impl Session<'_> {
                 });
             }
             GuestMessage::SignInPageOpened {} => Observation::SignInPageOpened,
-            GuestMessage::CredentialFound {} => Observation::CredentialFound,
+            GuestMessage::CredentialFound {} => {
+                step("capture.found")?;
+                Observation::CredentialFound
+            }
             GuestMessage::CredentialSealed { ciphertext_base64 } => {
+                step("capture.sealed")?;
                 Observation::CredentialSealed { ciphertext_base64 }
             }
             GuestMessage::CredentialRefused { cause } => {
                 return Err(EndReason::CredentialRefused { cause: printable(&cause) });
             }
             GuestMessage::Fatal { cause } => {
-                return Err(EndReason::ServiceFailed {
-                    service: "the agent".to_owned(),
-                    cause: printable(&cause),
-                    last_lines: Vec::new(),
-                });
+                return Err(agent_failed(&cause));
             }
             other @ (GuestMessage::Hello { .. } | GuestMessage::Configured {}) => {
-                return Err(broken(&format!("the guest sent {} twice", kind(&other))));
+                return Err(violation(&format!("the guest sent {} twice", kind(&other))));
             }
         };
         self.voice.observed(observation).await;
@@ -437,6 +454,9 @@ impl Session<'_> {
                 }
             }
             Some(RunnerCommand::CredentialStored {}) => {
+                if let Err(reason) = step("capture.acknowledged") {
+                    return Obeyed::End(Ended::Failed(reason));
+                }
                 // If it does not arrive the guest is killed a moment later all the same.
                 let _ = to_guest.say(&HostMessage::CredentialStored {}).await;
                 return Obeyed::End(Ended::Done);
@@ -534,6 +554,20 @@ async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>, early: &mut Vec<
             Some(command) if early.len() < MAX_EARLY => early.push(command),
             Some(_) => {}
         }
+    }
+}
+
+/// A fail point between two steps.
+fn step(name: &str) -> Result<(), EndReason> {
+    fail_point(name).map_err(|error| violation(&error.to_string()))
+}
+
+/// What the agent itself says it cannot go on for.
+fn agent_failed(cause: &str) -> EndReason {
+    EndReason::ServiceFailed {
+        service: "agent".to_owned(),
+        cause: printable(cause),
+        last_lines: Vec::new(),
     }
 }
 

@@ -170,7 +170,7 @@ fn a_guest_that_breaks_the_protocol_ends_its_session_with_the_reason() {
     for (bytes, cause) in cases {
         let server = Server::with_fake_guest(&fake_guest(bytes));
         let ended = server.demolished(&server.started());
-        assert_eq!(ended["reason"]["code"], "guest_link_failed", "{ended}");
+        assert_eq!(ended["reason"]["code"], "guest_broke_protocol", "{ended}");
         assert!(message(&ended).contains(cause), "{ended}");
     }
 }

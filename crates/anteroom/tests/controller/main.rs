@@ -3,6 +3,8 @@
 
 mod api;
 mod ends;
+#[cfg(feature = "fail-points")]
+mod faults;
 mod limits;
 mod logins;
 mod machines;

@@ -98,8 +98,27 @@ impl Server {
         Self::with_cli_for(command, 600)
     }
 
-    fn with_cli_for(command: &str, url_timeout_seconds: u64) -> Self {
+    /// The same, with `FAILPOINTS` set to `fault` until it is started again.
+    #[cfg(feature = "fail-points")]
+    pub fn with_cli_and_fault(command: &str, fault: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("fault"), fault).unwrap();
+        Self::with_cli_in(folder, command, 600)
+    }
+
+    /// Virtual machines, with `FAILPOINTS` set to `fault` until it is started again.
+    #[cfg(feature = "fail-points")]
+    pub fn with_machines_and_fault(fault: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("fault"), fault).unwrap();
+        Self::start_in(folder, Rooms::Qemu)
+    }
+
+    fn with_cli_for(command: &str, url_timeout_seconds: u64) -> Self {
+        Self::with_cli_in(tempfile::tempdir().unwrap(), command, url_timeout_seconds)
+    }
+
+    fn with_cli_in(folder: tempfile::TempDir, command: &str, url_timeout_seconds: u64) -> Self {
         let providers = folder.path().join("providers");
         std::fs::create_dir(&providers).unwrap();
         let demo = std::fs::read_to_string(concat!(
@@ -143,9 +162,16 @@ impl Server {
     }
 
     fn restart(&mut self) {
+        let _ = std::fs::remove_file(self.folder.path().join("fault"));
         std::fs::remove_file(self.folder.path().join("ready.json")).unwrap();
         self.child = start(self.folder.path(), &self.rooms);
         self.wait_until_ready();
+    }
+
+    /// Whether the controller has ended by itself.
+    #[cfg(feature = "fail-points")]
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Asks the controller to stop.
@@ -170,6 +196,11 @@ impl Server {
         let request =
             self.http.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
         request.call().ok().map(|response| answer(Ok(response)))
+    }
+
+    /// What the controller said on its standard error.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("serve.log")).unwrap()
     }
 
     /// Where its state is.
@@ -321,6 +352,9 @@ fn start(folder: &Path, rooms: &Rooms) -> Child {
         }
         Err(_) => Command::new(anteroom),
     };
+    if let Ok(fault) = std::fs::read_to_string(folder.join("fault")) {
+        command.env("FAILPOINTS", fault);
+    }
     command.arg("serve");
     match rooms {
         Rooms::FakeGuest(agent) => command.args(["--driver", "host", "--agent"]).arg(agent),

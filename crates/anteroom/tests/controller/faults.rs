@@ -1,0 +1,153 @@
+//! At every fail point, from the call to the demolition, a step fails once and its process is killed
+//! once. What the API says is as here, and nothing is left.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::{Server, eventually};
+
+/// A CLI that signs nobody in: it has its credential at once.
+const SIGNS_IN: &str = r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; echo '{"access_token":"a","refresh_token":"b"}' > ~/.demo-login/credentials.json; exec sleep 1000"#;
+
+/// What the API says in the end: the code of the session's reason, of a refused call's problem, or
+/// nothing where no session was begun.
+type Said = &'static str;
+
+struct Case {
+    point: &'static str,
+    fails: Said,
+    killed: Said,
+}
+
+const NO_SESSION: Said = "";
+
+macro_rules! cases {
+    ($($name:ident: $point:literal fails $fails:expr, killed $killed:expr;)*) => {
+        const CASES: &[Case] = &[$(Case { point: $point, fails: $fails, killed: $killed }),*];
+        $(
+            #[test]
+            fn $name() {
+                check($point);
+            }
+        )*
+    };
+}
+
+cases! {
+    start_log_dir: "start.log_dir" fails "storage_unavailable", killed NO_SESSION;
+    store_create: "store.create" fails "storage_unavailable", killed NO_SESSION;
+    store_save: "store.save" fails "state_not_stored", killed "controller_stopped";
+    runner_spawn: "runner.spawn" fails "vm_not_started", killed "controller_stopped";
+    runner_spawned: "runner.spawned" fails "vm_not_started", killed "controller_stopped";
+    runner_told: "runner.told" fails "runner_died", killed "runner_died";
+    host_runtime_dir: "host.runtime_dir" fails "vm_not_started", killed "runner_died";
+    vm_spawn: "vm.spawn" fails "vm_not_started", killed "runner_died";
+    vm_spawned: "vm.spawned" fails "vm_not_started", killed "runner_died";
+    boot_handshake: "boot.handshake" fails "guest_broke_protocol", killed "runner_died";
+    boot_hello: "boot.hello" fails "guest_broke_protocol", killed "runner_died";
+    boot_configured: "boot.configured" fails "guest_broke_protocol", killed "runner_died";
+    boot_files_injected: "boot.files_injected" fails "guest_broke_protocol", killed "runner_died";
+    boot_services_started: "boot.services_started" fails "guest_broke_protocol", killed "runner_died";
+    boot_media_started: "boot.media_started" fails "guest_broke_protocol", killed "runner_died";
+    capture_sign_in_url: "capture.sign_in_url" fails "guest_broke_protocol", killed "runner_died";
+    capture_found: "capture.found" fails "guest_broke_protocol", killed "runner_died";
+    capture_sealed: "capture.sealed" fails "guest_broke_protocol", killed "runner_died";
+    store_credential: "store.credential" fails "credential_not_stored", killed "controller_stopped";
+    // From here on the credential is safe, whatever dies.
+    store_credential_durable: "store.credential_durable" fails "completed", killed "completed";
+    capture_acknowledged: "capture.acknowledged" fails "completed", killed "completed";
+    teardown_room_ended: "teardown.room_ended" fails "completed", killed "completed";
+    teardown_reap: "teardown.reap" fails "completed", killed "completed";
+    teardown_remove: "teardown.remove" fails "completed", killed "completed";
+    teardown_look: "teardown.look" fails "completed", killed "completed";
+}
+
+/// Points on the way of a virtual machine only.
+const OF_MACHINES: [&str; 1] = ["qemu.initramfs"];
+
+fn check(point: &str) {
+    let Case { fails, killed, .. } = CASES.iter().find(|case| case.point == point).unwrap();
+    for (action, said) in [("error", fails), ("kill", killed)] {
+        let fault = format!("{point}=1*return({action})");
+        let mut server = Server::with_cli_and_fault(SIGNS_IN, &fault);
+        assert_eq!(said_in_the_end(&mut server), *said, "{fault}");
+    }
+}
+
+/// Has one sign-in begun and waits for its end; a controller that dies of it is started again.
+fn said_in_the_end(server: &mut Server) -> String {
+    let begun = server.try_post("/api/auth/start", r#"{"provider":"demo"}"#);
+    if let Some(refused) = begun.as_ref().filter(|answer| answer.status != 201) {
+        assert_eq!(server.get("/api/sessions").body, Value::Array(vec![]));
+        return refused.body["code"].as_str().unwrap().to_owned();
+    }
+    let controller_died = eventually("the room is demolished or the controller dead", || {
+        if server.has_ended() {
+            return Some(true);
+        }
+        let id = begun.as_ref()?.body["sessionId"].as_str()?;
+        let session = server.try_get(&format!("/api/auth/session/{id}"))?.body;
+        (session["room"] == "demolished").then_some(false)
+    });
+    if controller_died {
+        server.kill_and_restart();
+    }
+    let said = match server.get("/api/sessions").body[0]["sessionId"].as_str() {
+        None => NO_SESSION.to_owned(),
+        Some(id) => end_of(server, id),
+    };
+    if controller_died {
+        assert_eq!(end_of(server, &server.started()), "completed", "the next one works");
+    }
+    said
+}
+
+/// The session's reason; nothing of it is left, and there is a credential exactly where it says so.
+fn end_of(server: &Server, id: &str) -> String {
+    let session = server.demolished(id);
+    assert!(!Path::new(&format!("/tmp/anteroom-{id}")).exists(), "{session}");
+    let code = session["reason"]["code"].as_str().unwrap();
+    let log = server.log();
+    assert!(!log.contains("did not end within"), "its runner hung: {log}");
+    let credential = server.get(&format!("/api/auth/session/{id}/credentials"));
+    assert_eq!(credential.status == 200, code == "completed", "{session}");
+    code.to_owned()
+}
+
+#[test]
+fn a_virtual_machine_that_cannot_be_made_is_told() {
+    for action in ["error", "kill"] {
+        let mut server =
+            Server::with_machines_and_fault(&format!("qemu.initramfs=1*return({action})"));
+        let said = if action == "kill" { "runner_died" } else { "vm_not_started" };
+        assert_eq!(said_in_the_end(&mut server), said);
+    }
+}
+
+/// A point that no test knows would be a promise that nobody keeps.
+#[test]
+fn every_fail_point_has_its_case() {
+    let mut found = BTreeSet::new();
+    points_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."), &mut found);
+    let cases = CASES.iter().map(|case| case.point).chain(OF_MACHINES).map(str::to_owned);
+    assert_eq!(found, cases.collect());
+    assert!(found.len() >= 20);
+}
+
+fn points_in(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if path.is_dir() && !["tests", "target", "fail-point"].contains(&name.as_str()) {
+            points_in(&path, found);
+        } else if name.ends_with(".rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for call in ["fail_point(\"", "step(\""] {
+                let after = text.split(call).skip(1);
+                found.extend(after.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+            }
+        }
+    }
+}
