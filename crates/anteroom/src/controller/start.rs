@@ -71,13 +71,7 @@ impl Controller {
             }
             None => (self.vault.recipient().to_owned(), OpenableBy::Operator),
         };
-        let default = DEFAULT_TTL_SECONDS.min(self.settings.max_session_seconds);
-        let ttl_seconds = request.ttl_seconds.unwrap_or(default);
-        let least = self.settings.min_ttl_seconds;
-        let most = self.settings.max_session_seconds;
-        if !(least..=most).contains(&ttl_seconds) {
-            return Err(invalid(format!("ttlSeconds must be {least} to {most}")));
-        }
+        let ttl_seconds = self.ttl_seconds(request.ttl_seconds).map_err(invalid)?;
         let files = injected(request.files).map_err(invalid)?;
         let _starting = self.starting.read().await;
         if self.stopping.load(Ordering::SeqCst) {
@@ -95,7 +89,7 @@ impl Controller {
             user,
             created_at: now(),
             ttl_seconds,
-            max_seconds: most,
+            max_seconds: self.settings.max_session_seconds,
             idle_seconds: self.settings.idle_seconds,
         };
         let (session, effects) = Session::request(terms);
@@ -155,6 +149,16 @@ impl Controller {
             self.around.clone(),
         );
         Ok(answer)
+    }
+
+    fn ttl_seconds(&self, asked: Option<u64>) -> Result<u64, String> {
+        let (least, most) = (self.settings.min_ttl_seconds, self.settings.max_session_seconds);
+        let ttl_seconds = asked.unwrap_or(DEFAULT_TTL_SECONDS.min(most));
+        if (least..=most).contains(&ttl_seconds) {
+            Ok(ttl_seconds)
+        } else {
+            Err(format!("ttlSeconds must be {least} to {most}"))
+        }
     }
 
     /// The answer to a call that began this session before. The link of then is not kept in clear, so
