@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 
 import Provider from 'oidc-provider';
 
+import { serveSoak } from '../soak/page.mjs';
 import { problemPage, SCRIPT, signInPage, STYLE } from './sign-in-page.mjs';
 
 const CLIENT_ID = 'demo-login';
@@ -167,7 +168,9 @@ async function handle(request, response) {
   // Cookies and addresses follow the issuer's name, whatever name and port led here.
   request.headers.host = issuerHost;
   const [, root, uid, step = ''] = new URL(request.url, options.issuer).pathname.split('/');
-  const serve = root === 'interaction' && uid ? steps[`${request.method} ${step}`] : undefined;
+  let serve = root === 'interaction' && uid ? steps[`${request.method} ${step}`] : undefined;
+  // No part of a sign-in: the page that the long run watches.
+  if (root === 'soak') serve = () => serveSoak(request, response, say);
   if (!serve) {
     rest(request, response);
     return;

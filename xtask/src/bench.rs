@@ -45,6 +45,8 @@ enum What {
         #[arg(long, default_value_t = 4)]
         rooms: usize,
     },
+    /// One long session, watched in some visits: what dies, how long the picture stands still, what grows.
+    Soak(crate::demo::SoakOptions),
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -61,6 +63,7 @@ pub fn run(options: &Options) -> Result<()> {
         What::Idle { seconds } => crate::demo::bench_idle(*seconds),
         What::Cycles { host, qemu } => crate::demo::bench_cycles(*host, *qemu),
         What::Burst { driver, calls, rooms } => crate::demo::bench_burst(driver, *calls, *rooms),
+        What::Soak(options) => crate::demo::bench_soak(options),
         What::Boots { boots } => crate::demo::bench_boots(*boots),
     }
 }

@@ -1,6 +1,7 @@
 //! Ctrl-C: the first asks for an orderly end, and everything that waits looks here.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -22,6 +23,16 @@ pub fn happened() -> bool {
 pub fn check() -> Result<()> {
     if happened() {
         bail!("interrupted");
+    }
+    Ok(())
+}
+
+/// Waits; fails once Ctrl-C was pressed.
+pub fn sleep(time: Duration) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < time {
+        check()?;
+        std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
 }

@@ -120,7 +120,7 @@ fn sealed_after(session: &Value) -> Option<u64> {
 }
 
 /// A process' resident memory, from `VmRSS` of /proc/PID/status.
-fn resident_mib(pid: u32) -> Result<f64> {
+pub fn resident_mib(pid: u32) -> Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().strip_suffix("kB")).context("no VmRSS")?;

@@ -7,6 +7,7 @@ mod person;
 mod provider;
 mod report;
 mod server;
+mod soak;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,6 +19,7 @@ use serde_json::Value;
 use crate::{build, interrupt, machine, raw_vm, shell};
 use provider::OpenIdProvider;
 pub use server::Server;
+pub use soak::Options as SoakOptions;
 
 /// One sign-in, in a real VM, from nothing to a sealed credential.
 #[derive(clap::Args, Clone, Debug)]
@@ -219,6 +221,13 @@ pub fn bench_cycles(host: usize, qemu: usize) -> Result<()> {
 pub fn bench_burst(driver: &str, calls: usize, rooms: usize) -> Result<()> {
     let anteroom = prepare_bench()?;
     println!("{}", cycles::burst(&anteroom, driver, calls, rooms)?);
+    Ok(())
+}
+
+/// One long session that is watched.
+pub fn bench_soak(options: &SoakOptions) -> Result<()> {
+    let anteroom = prepare_bench()?;
+    println!("{}", soak::run(&anteroom, options)?);
     Ok(())
 }
 

@@ -38,6 +38,8 @@ pub struct Saw {
     pub issued: Vec<Value>,
     /// Whether the guest's browser took itself for online (`navigator.onLine`) at the last sign-in.
     pub online: Option<bool>,
+    /// What the page of the long run reported.
+    pub soak: Vec<Value>,
 }
 
 impl OpenIdProvider {
@@ -93,6 +95,7 @@ impl OpenIdProvider {
         let mut saw = Saw::default();
         for line in self.lines.iter() {
             saw.issued.extend(line.get("issued").cloned());
+            saw.soak.extend(line.get("soak").cloned());
             saw.online = line["login"]["online"].as_bool().or(saw.online);
         }
         Ok(saw)

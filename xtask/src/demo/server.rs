@@ -44,9 +44,20 @@ impl Server {
         driver: &str,
         options: &[&str],
     ) -> Result<Self> {
+        Self::start_with(anteroom, folder, &provider_file(provider)?, driver, options)
+    }
+
+    /// The same with this provider file.
+    pub fn start_with(
+        anteroom: &Path,
+        folder: &Path,
+        provider_file: &str,
+        driver: &str,
+        options: &[&str],
+    ) -> Result<Self> {
         let providers = folder.join("providers");
         std::fs::create_dir(&providers)?;
-        std::fs::write(providers.join("demo.toml"), provider_file(provider)?)?;
+        std::fs::write(providers.join("demo.toml"), provider_file)?;
         let programs = programs_for_host_driver(driver)?;
         let mut command = Command::new(anteroom);
         if let Some(programs) = &programs {
@@ -136,7 +147,7 @@ impl Server {
     /// Starts a session of the demo provider.
     pub fn start_session(&self, recipient: &str, ttl_seconds: u64) -> Result<Started> {
         let body = json!({ "provider": "demo", "recipient": recipient, "ttlSeconds": ttl_seconds });
-        self.start_with(&body)
+        self.begin(&body)
     }
 
     /// Tries to start a session of the demo provider: status and body of the answer.
@@ -156,10 +167,10 @@ impl Server {
 
     /// Starts one whose credential is sealed to the vault.
     pub fn start_session_without_recipient(&self) -> Result<Started> {
-        self.start_with(&json!({ "provider": "demo" }))
+        self.begin(&json!({ "provider": "demo" }))
     }
 
-    fn start_with(&self, body: &Value) -> Result<Started> {
+    fn begin(&self, body: &Value) -> Result<Started> {
         let answer = self.post_start(body)?.body_mut().read_json::<Value>()?;
         let id = text(&answer, "sessionId")
             .with_context(|| format!("the controller answered {answer}"))?;
@@ -206,7 +217,7 @@ impl Server {
             timeline.iter().find(|entry| entry["kind"] == "agent_connected")?["at"].as_u64()
         };
         let done = |status: &Value| connected(status).is_some() || status["state"] == "ended";
-        let status = self.wait(id, at_most, "reached its agent", done)?;
+        let status = self.wait_until(id, at_most, "reached its agent", done)?;
         match (connected(&status), status["createdAt"].as_u64()) {
             (Some(at), Some(created)) => Ok(at.saturating_sub(created)),
             _ => bail!("the session ended before: {}", status["reason"]["message"]),
@@ -225,15 +236,16 @@ impl Server {
 
     /// Waits until the session has ended, however it did.
     pub fn wait_until_ended(&self, id: &str, at_most: Duration) -> Result<Value> {
-        self.wait(id, at_most, "ended", |status| status["state"] == "ended")
+        self.wait_until(id, at_most, "ended", |status| status["state"] == "ended")
     }
 
     /// Waits until its VM is destroyed and the machine was looked at.
     pub fn wait_until_demolished(&self, id: &str, at_most: Duration) -> Result<Value> {
-        self.wait(id, at_most, "been demolished", |status| status["room"] == "demolished")
+        self.wait_until(id, at_most, "been demolished", |status| status["room"] == "demolished")
     }
 
-    fn wait(
+    /// Waits until the session is as wanted.
+    pub fn wait_until(
         &self,
         id: &str,
         at_most: Duration,
@@ -293,7 +305,6 @@ fn programs_for_host_driver(driver: &str) -> Result<Option<tempfile::TempDir>> {
     Ok(Some(folder))
 }
 
-/// The shipped provider file, and where its host name leads.
 /// The demo's provider file, with the way to `provider` in it.
 pub fn provider_file(provider: &OpenIdProvider) -> Result<String> {
     let shipped = std::fs::read_to_string(shell::root().join("providers/demo.toml"))?;
