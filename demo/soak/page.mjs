@@ -33,7 +33,8 @@ function count({ BITS, CELL, CELLS, PREAMBLE }) {
   const box = document.getElementById('box');
   let counter = 0;
   let last = performance.now();
-  let drawnAt = Date.now();
+  /** When some of the pictures were drawn: number, time of day. */
+  let drawn = [];
   let late = [];
   let typed = 0;
   let scrolled = 0;
@@ -43,7 +44,7 @@ function count({ BITS, CELL, CELLS, PREAMBLE }) {
     counter += 1;
     if (now - last > LATE_MS) late.push([counter, Math.round(now - last)]);
     last = now;
-    drawnAt = Date.now();
+    if (counter % 5 === 0) drawn.push([counter, Date.now()]);
     const bits = Array.from({ length: BITS }, (_, at) => (counter >> (BITS - 1 - at)) & 1);
     const ones = bits.reduce((sum, bit) => sum + bit, 0);
     [...PREAMBLE, ...bits, (ones + 1) % 2].forEach((bit, at) => {
@@ -60,8 +61,8 @@ function count({ BITS, CELL, CELLS, PREAMBLE }) {
   }
 
   async function report() {
-    const told = { counter, at: drawnAt, late, typed, scrolled };
-    late = [];
+    const told = { counter, drawn, late, typed, scrolled };
+    [drawn, late] = [[], []];
     try {
       await fetch('/soak/report', { method: 'POST', body: JSON.stringify(told) });
     } catch {

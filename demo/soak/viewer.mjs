@@ -68,7 +68,10 @@ async function watch(visit) {
   while (!await joined()) {
     if (await button.isVisible()) await button.click({ timeout: 10_000 });
     if (await page.locator('.ended, .problem').first().isVisible()) throw new Error('the session ended');
-    if (Date.now() - begun > JOIN_SECONDS * 1000) throw new Error(`no picture within ${JOIN_SECONDS} s of visit ${visit}`);
+    if (Date.now() - begun > JOIN_SECONDS * 1000) {
+      const state = JSON.stringify(await page.evaluate(() => window.soak.take()));
+      throw new Error(`no picture within ${JOIN_SECONDS} s of visit ${visit}: ${state}`);
+    }
     await pause(50);
   }
   const end = Date.now() + visitMs;
@@ -105,6 +108,8 @@ async function watch(visit) {
 function readPictures({ BITS, CELL, CELLS, PREAMBLE }) {
   const GAP_MS = 500;
   const cells = new OffscreenCanvas(CELLS, 1).getContext('2d', { willReadFrequently: true });
+  // The middle of each cell: a mean would have its neighbours in it.
+  cells.imageSmoothingEnabled = false;
   const soak = { pictures: 0 };
   let video;
   let strip;
@@ -162,7 +167,7 @@ function readPictures({ BITS, CELL, CELLS, PREAMBLE }) {
   soak.take = (leaving = false) => {
     const silent = last ? Math.round(performance.now() - last.now) : 0;
     if (leaving && silent > GAP_MS) gaps.push({ ms: silent, after: last.shown, until: last.shown });
-    const seen = { pictures: soak.pictures, unreadable, gaps, shown: last?.shown, silent_ms: silent };
+    const seen = { pictures: soak.pictures, unreadable, strip, gaps, shown: last?.shown, silent_ms: silent };
     gaps = [];
     return seen;
   };

@@ -132,17 +132,19 @@ impl Gap {
 /// The pictures that the page drew late, by its own clock: number, and milliseconds since the one
 /// before.
 fn late_pictures(told: &[Value]) -> BTreeMap<u64, u64> {
-    let entries = told.iter().filter_map(|report| report["late"].as_array()).flatten();
+    numbered(told, "late")
+}
+
+/// What the page says of some of its pictures by their numbers.
+fn numbered(told: &[Value], what: &str) -> BTreeMap<u64, u64> {
+    let entries = told.iter().filter_map(|report| report[what].as_array()).flatten();
     entries.filter_map(|entry| Some((entry[0].as_u64()?, entry[1].as_u64()?))).collect()
 }
 
 /// How far what was shown was behind what the page had drawn: median and most, in milliseconds. Both
 /// clocks are this machine's, or set by it when the guest booted.
 fn lag(shown: &[(u64, u64)], told: &[Value]) -> Value {
-    let drawn: BTreeMap<u64, u64> = told
-        .iter()
-        .filter_map(|report| Some((report["counter"].as_u64()?, report["at"].as_u64()?)))
-        .collect();
+    let drawn = numbered(told, "drawn");
     let mut lags: Vec<u64> = shown
         .iter()
         .filter_map(|(number, at)| {

@@ -55,7 +55,15 @@ const IDEMPOTENCY_KEPT_SECONDS: u64 = 24 * 3600;
 
 /// The open store. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Store(SqlitePool);
+pub struct Store {
+    /// Whoever asks waits for no write: each of them waits for the disk.
+    reads: SqlitePool,
+    /// One connection, since SQLite has one writer at a time: here they queue without polling a lock.
+    writes: SqlitePool,
+}
+
+/// Reads that may go on at once.
+const READERS: u32 = 4;
 
 /// Secrets are kept as hashes: 256 random bits need no slow hash.
 fn hash(secret: &str) -> Vec<u8> {
@@ -81,16 +89,20 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new()
-            .max_connections(4)
-            .connect_with(options)
-            .await
-            .with_context(|| format!("opening the database {} failed", path.display()))?;
+        let open = async |connections, options: SqliteConnectOptions| {
+            SqlitePoolOptions::new()
+                .max_connections(connections)
+                .connect_with(options)
+                .await
+                .with_context(|| format!("opening the database {} failed", path.display()))
+        };
+        let writes = open(1, options.clone()).await?;
         sqlx::raw_sql(SCHEMA)
-            .execute(&pool)
+            .execute(&writes)
             .await
             .context("creating the database's tables failed")?;
-        Ok(Self(pool))
+        let reads = open(READERS, options.read_only(true)).await?;
+        Ok(Self { reads, writes })
     }
 
     /// Carries out `work` whole or not at all.
@@ -98,7 +110,7 @@ impl Store {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
     ) -> Result<T> {
-        let mut connection = self.0.acquire().await.context("reaching the database failed")?;
+        let mut connection = self.writes.acquire().await.context("reaching the database failed")?;
         let done = async {
             let mut transaction = connection.begin().await?;
             let value = work(&mut transaction).await?;
@@ -155,7 +167,7 @@ impl Store {
         )
         .bind(&call.key[..])
         .bind(signed(now))
-        .fetch_optional(&self.0)
+        .fetch_optional(&self.reads)
         .await
         .context("looking for an earlier call failed")?;
         row.map(|row| {
@@ -182,7 +194,7 @@ impl Store {
     pub async fn load(&self, id: SessionId) -> Result<Option<Record>> {
         let row = sqlx::query("SELECT record FROM sessions WHERE id = ?")
             .bind(id.to_string())
-            .fetch_optional(&self.0)
+            .fetch_optional(&self.reads)
             .await
             .context("reading a session failed")?;
         let Some(row) = row else { return Ok(None) };
@@ -191,7 +203,7 @@ impl Store {
         let rows =
             sqlx::query("SELECT at, kind, message FROM timeline WHERE session = ? ORDER BY rowid")
                 .bind(id.to_string())
-                .fetch_all(&self.0)
+                .fetch_all(&self.reads)
                 .await
                 .context("reading a session's timeline failed")?;
         record.timeline = rows
@@ -210,7 +222,7 @@ impl Store {
     pub async fn all(&self) -> Result<Vec<Record>> {
         let rows =
             sqlx::query("SELECT id, record FROM sessions ORDER BY created_at DESC LIMIT 1000")
-                .fetch_all(&self.0)
+                .fetch_all(&self.reads)
                 .await
                 .context("reading the sessions failed")?;
         let read = |row: &sqlx::sqlite::SqliteRow| {
@@ -227,7 +239,7 @@ impl Store {
     /// Sessions that an earlier controller left unfinished.
     pub async fn unfinished(&self) -> Result<Vec<SessionId>> {
         let rows = sqlx::query("SELECT id FROM sessions WHERE finished = 0")
-            .fetch_all(&self.0)
+            .fetch_all(&self.reads)
             .await
             .context("reading the unfinished sessions failed")?;
         rows.iter()
@@ -281,7 +293,7 @@ impl Store {
         .bind(sealed)
         .bind(recipient)
         .bind(signed(now))
-        .execute(&self.0)
+        .execute(&self.writes)
         .await
         .context("storing the sealed credential failed")?;
         Ok(fail_point("store.credential_durable")?)
@@ -291,7 +303,7 @@ impl Store {
     pub async fn credential(&self, session: SessionId) -> Result<Option<Vec<u8>>> {
         let row = sqlx::query("SELECT sealed FROM credentials WHERE session = ?")
             .bind(session.to_string())
-            .fetch_optional(&self.0)
+            .fetch_optional(&self.reads)
             .await
             .context("reading the sealed credential failed")?;
         Ok(row.map(|row| row.get("sealed")))
@@ -299,7 +311,8 @@ impl Store {
 
     /// Whether credentials sealed to this key are stored.
     pub async fn has_credentials_of_vault(&self) -> Result<bool> {
-        let row = sqlx::query("SELECT COUNT(*) AS n FROM credentials").fetch_one(&self.0).await?;
+        let row =
+            sqlx::query("SELECT COUNT(*) AS n FROM credentials").fetch_one(&self.reads).await?;
         Ok(row.get::<i64, _>("n") > 0)
     }
 
@@ -351,7 +364,7 @@ impl Store {
         .bind(hash(secret))
         .bind(session.to_string())
         .bind(signed(now))
-        .fetch_optional(&self.0)
+        .fetch_optional(&self.reads)
         .await
         .context("looking for a viewer failed")?;
         Ok(row.is_some())
@@ -361,7 +374,7 @@ impl Store {
     pub async fn is_api_key(&self, key: &str) -> Result<bool> {
         let row = sqlx::query("SELECT 1 FROM api_keys WHERE key_hash = ?")
             .bind(hash(key))
-            .fetch_optional(&self.0)
+            .fetch_optional(&self.reads)
             .await?;
         Ok(row.is_some())
     }
@@ -370,7 +383,7 @@ impl Store {
     pub async fn has_api_key_named(&self, name: &str) -> Result<bool> {
         let row = sqlx::query("SELECT 1 FROM api_keys WHERE name = ?")
             .bind(name)
-            .fetch_optional(&self.0)
+            .fetch_optional(&self.reads)
             .await?;
         Ok(row.is_some())
     }
@@ -384,7 +397,7 @@ impl Store {
         .bind(hash(key))
         .bind(name)
         .bind(signed(now))
-        .execute(&self.0)
+        .execute(&self.writes)
         .await
         .context("storing an API key failed")?;
         Ok(())
@@ -397,7 +410,7 @@ impl Store {
              ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at",
         )
         .bind(signed(now))
-        .execute(&self.0)
+        .execute(&self.writes)
         .await
         .context("writing to the database failed")?;
         Ok(())

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Server, eventually};
+use crate::support::{Server, Setup, eventually};
 
 /// A CLI that signs nobody in: it has its credential at once.
-const SIGNS_IN: &str = r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; echo '{"access_token":"a","refresh_token":"b"}' > ~/.demo-login/credentials.json; exec sleep 1000"#;
+pub const SIGNS_IN: &str = r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; echo '{"access_token":"a","refresh_token":"b"}' > ~/.demo-login/credentials.json; exec sleep 1000"#;
 
 /// What the API says in the end: the code of the session's reason, of a refused call's problem, or
 /// nothing where no session was begun.
@@ -71,7 +71,7 @@ fn check(point: &str) {
     let Case { fails, killed, .. } = CASES.iter().find(|case| case.point == point).unwrap();
     for (action, said) in [("error", fails), ("kill", killed)] {
         let fault = format!("{point}=1*return({action})");
-        let mut server = Server::with_cli_and_fault(SIGNS_IN, &fault);
+        let mut server = Setup::host().fault(&fault).start_with_cli(SIGNS_IN, 600);
         assert_eq!(said_in_the_end(&mut server), *said, "{fault}");
     }
 }
@@ -120,7 +120,7 @@ fn end_of(server: &Server, id: &str) -> String {
 fn a_virtual_machine_that_cannot_be_made_is_told() {
     for action in ["error", "kill"] {
         let mut server =
-            Server::with_machines_and_fault(&format!("qemu.initramfs=1*return({action})"));
+            Setup::machines().fault(&format!("qemu.initramfs=1*return({action})")).start();
         let said = if action == "kill" { "runner_died" } else { "vm_not_started" };
         assert_eq!(said_in_the_end(&mut server), said);
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::ends::{kill, runner_and_room};
-use crate::support::{SILENT, Server, eventually};
+use crate::support::{SILENT, Server, Setup, eventually};
 
 /// A file that takes all room on the controller's own disk.
 struct Fill(PathBuf);
@@ -32,7 +32,7 @@ impl Drop for Fill {
 
 #[test]
 fn a_full_disk_is_told_and_the_reason_of_an_end_outlives_it() {
-    let server = Server::on_a_small_disk(SILENT, 8);
+    let server = Setup::fake_guest(SILENT).disk(8).start();
     let id = server.started();
     let (_, room) = runner_and_room(&server, &id);
     let full = Fill::up(&server);

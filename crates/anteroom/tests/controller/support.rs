@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A controller of one test.
 pub struct Server {
     child: Child,
+    setup: Setup,
     folder: tempfile::TempDir,
-    rooms: Rooms,
     /// `http://127.0.0.1:port`.
     pub url: String,
     /// An API key.
@@ -25,100 +25,85 @@ pub struct Server {
     http: ureq::Agent,
 }
 
+/// How a controller is started.
+pub struct Setup {
+    rooms: Rooms,
+    options: Vec<String>,
+    environment: Vec<(String, String)>,
+    disk_mebibytes: Option<u32>,
+    open_files: Option<u32>,
+}
+
 /// What the rooms of a controller are.
 enum Rooms {
-    /// This program on this host.
-    FakeGuest(PathBuf),
+    /// A program with this text on this host, for what can be seen from outside.
+    FakeGuest(String),
     /// The agent that the binary carries, on this host.
     Host,
-    /// Virtual machines of the demo's golden image.
+    /// Virtual machines of the demo's golden image, which must be there: `cargo xtask test` builds it.
     Qemu,
 }
 
-/// Status and body.
-pub struct Answer {
-    pub status: u16,
-    pub headers: ureq::http::HeaderMap,
-    pub body: Value,
-}
-
-impl Server {
-    /// Starts one whose rooms are the program `agent_script` on this host: a fake guest, for what can
-    /// be seen from outside.
-    pub fn with_fake_guest(agent_script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // The guest runs as another user when the tests run as root.
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self::start_in_with_guest(folder, agent_script)
+impl Setup {
+    /// Rooms that are a fake guest.
+    pub fn fake_guest(script: &str) -> Self {
+        Self::of(Rooms::FakeGuest(script.to_owned()))
     }
 
-    fn start_in_with_guest(folder: tempfile::TempDir, agent_script: &str) -> Self {
-        let agent = folder.path().join("fake-guest");
-        std::fs::write(&agent, agent_script).unwrap();
-        std::fs::set_permissions(&agent, std::fs::Permissions::from_mode(0o755)).unwrap();
-        Self::start_in(folder, Rooms::FakeGuest(agent))
+    /// Rooms that are the real agent on this host.
+    pub fn host() -> Self {
+        Self::of(Rooms::Host)
     }
 
-    /// The same with further options of `serve`.
-    pub fn with_options(agent_script: &str, options: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::write(folder.path().join("options"), options.join("\n")).unwrap();
-        Self::start_in_with_guest(folder, agent_script)
+    /// Rooms that are virtual machines.
+    pub fn machines() -> Self {
+        Self::of(Rooms::Qemu)
     }
 
-    /// The same with a state folder that was there before, open to all.
-    pub fn in_an_open_folder(agent_script: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let open = std::fs::Permissions::from_mode(0o755);
-        std::fs::create_dir(folder.path().join("state")).unwrap();
-        for path in [folder.path(), &folder.path().join("state")] {
-            std::fs::set_permissions(path, open.clone()).unwrap();
-        }
-        Self::start_in_with_guest(folder, agent_script)
+    fn of(rooms: Rooms) -> Self {
+        let (options, environment) = (Vec::new(), Vec::new());
+        Self { rooms, options, environment, disk_mebibytes: None, open_files: None }
     }
 
-    /// The same with its state on a disk of its own of `mebibytes`, seen by the controller alone.
-    pub fn on_a_small_disk(agent_script: &str, mebibytes: u32) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::create_dir(folder.path().join("state")).unwrap();
-        std::fs::write(folder.path().join("disk-size"), mebibytes.to_string()).unwrap();
-        Self::start_in_with_guest(folder, agent_script)
+    /// With a further option of `serve`.
+    pub fn option(mut self, option: &str) -> Self {
+        self.options.push(option.to_owned());
+        self
     }
 
-    /// Starts one whose rooms are the real agent on this host, with the demo provider running
-    /// `command` (a shell line) as its CLI, which has 3 s to give an address.
-    pub fn with_cli(command: &str) -> Self {
-        Self::with_cli_for(command, 3)
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
-    /// The same, and the CLI has all the time.
-    pub fn with_patient_cli(command: &str) -> Self {
-        Self::with_cli_for(command, 600)
-    }
-
-    /// The same, with `FAILPOINTS` set to `fault` until it is started again.
+    /// With `FAILPOINTS` set to `fault` until it is started again.
     #[cfg(feature = "fail-points")]
-    pub fn with_cli_and_fault(command: &str, fault: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("fault"), fault).unwrap();
-        Self::with_cli_in(folder, command, 600)
+    pub fn fault(self, fault: &str) -> Self {
+        self.env("FAILPOINTS", fault)
     }
 
-    /// Virtual machines, with `FAILPOINTS` set to `fault` until it is started again.
-    #[cfg(feature = "fail-points")]
-    pub fn with_machines_and_fault(fault: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("fault"), fault).unwrap();
-        Self::start_in(folder, Rooms::Qemu)
+    /// With its state on a disk of its own of `mebibytes`, seen by the controller alone.
+    pub fn disk(mut self, mebibytes: u32) -> Self {
+        self.disk_mebibytes = Some(mebibytes);
+        self
     }
 
-    fn with_cli_for(command: &str, url_timeout_seconds: u64) -> Self {
-        Self::with_cli_in(tempfile::tempdir().unwrap(), command, url_timeout_seconds)
+    /// With at most so many open files.
+    pub fn open_files(mut self, most: u32) -> Self {
+        self.open_files = Some(most);
+        self
     }
 
-    fn with_cli_in(folder: tempfile::TempDir, command: &str, url_timeout_seconds: u64) -> Self {
+    /// Starts it.
+    pub fn start(self) -> Server {
+        Server::start_in(new_folder(), self)
+    }
+
+    /// The same with the demo provider running `command` (a shell line) as its CLI, which has
+    /// `url_timeout_seconds` to give an address.
+    pub fn start_with_cli(self, command: &str, url_timeout_seconds: u64) -> Server {
+        let folder = new_folder();
         let providers = folder.path().join("providers");
         std::fs::create_dir(&providers).unwrap();
         let demo = std::fs::read_to_string(concat!(
@@ -132,24 +117,81 @@ impl Server {
             &format!("url_timeout_seconds = {url_timeout_seconds}"),
         );
         std::fs::write(providers.join("demo.toml"), demo).unwrap();
-        Self::start_in(folder, Rooms::Host)
+        Server::start_in(folder, self)
+    }
+}
+
+/// The guest runs as another user when the tests run as root.
+fn new_folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    set_mode(folder.path(), 0o755);
+    folder
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Status and body.
+pub struct Answer {
+    pub status: u16,
+    pub headers: ureq::http::HeaderMap,
+    pub body: Value,
+}
+
+impl Server {
+    /// Starts one whose rooms are the program `script` on this host.
+    pub fn with_fake_guest(script: &str) -> Self {
+        Setup::fake_guest(script).start()
     }
 
-    /// Starts one whose rooms are virtual machines. The golden image must be there: `cargo xtask test`
-    /// builds it.
+    /// The same with further options of `serve`.
+    pub fn with_options(script: &str, options: &[&str]) -> Self {
+        let setup = Setup::fake_guest(script);
+        options.iter().fold(setup, |setup, option| setup.option(option)).start()
+    }
+
+    /// The same with a state folder that was there before, open to all.
+    pub fn in_an_open_folder(script: &str) -> Self {
+        let folder = new_folder();
+        std::fs::create_dir(folder.path().join("state")).unwrap();
+        set_mode(&folder.path().join("state"), 0o755);
+        Self::start_in(folder, Setup::fake_guest(script))
+    }
+
+    /// Starts one whose rooms are the real agent on this host, with the demo provider running
+    /// `command` (a shell line) as its CLI, which has 3 s to give an address.
+    pub fn with_cli(command: &str) -> Self {
+        Setup::host().start_with_cli(command, 3)
+    }
+
+    /// The same, and the CLI has all the time.
+    pub fn with_patient_cli(command: &str) -> Self {
+        Setup::host().start_with_cli(command, 600)
+    }
+
+    /// Starts one whose rooms are virtual machines.
     pub fn with_machines() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), Rooms::Qemu)
+        Setup::machines().start()
     }
 
-    fn start_in(folder: tempfile::TempDir, rooms: Rooms) -> Self {
+    fn start_in(folder: tempfile::TempDir, setup: Setup) -> Self {
+        if let Rooms::FakeGuest(script) = &setup.rooms {
+            let guest = folder.path().join("fake-guest");
+            std::fs::write(&guest, script).unwrap();
+            set_mode(&guest, 0o755);
+        }
+        if setup.disk_mebibytes.is_some() {
+            std::fs::create_dir(folder.path().join("state")).unwrap();
+        }
         let http = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
             .build()
             .into();
-        let child = start(folder.path(), &rooms);
+        let child = setup.spawn(folder.path());
         let mut server =
-            Self { child, folder, rooms, url: String::new(), key: String::new(), http };
+            Self { child, setup, folder, url: String::new(), key: String::new(), http };
         server.wait_until_ready();
         server
     }
@@ -162,9 +204,9 @@ impl Server {
     }
 
     fn restart(&mut self) {
-        let _ = std::fs::remove_file(self.folder.path().join("fault"));
+        self.setup.environment.retain(|(name, _)| name != "FAILPOINTS");
         std::fs::remove_file(self.folder.path().join("ready.json")).unwrap();
-        self.child = start(self.folder.path(), &self.rooms);
+        self.child = self.setup.spawn(self.folder.path());
         self.wait_until_ready();
     }
 
@@ -331,54 +373,61 @@ fn terminate(child: &Child) {
     let _ = Command::new("kill").arg(child.id().to_string()).status();
 }
 
-fn start(folder: &Path, rooms: &Rooms) -> Child {
-    let log = std::fs::OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(folder.join("serve.log"))
-        .unwrap();
-    let anteroom = env!("CARGO_BIN_EXE_anteroom");
-    let mut command = match std::fs::read_to_string(folder.join("disk-size")) {
-        // A mount namespace of its own, which goes with it.
-        Ok(mebibytes) => {
+impl Setup {
+    fn spawn(&self, folder: &Path) -> Child {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(folder.join("serve.log"))
+            .unwrap();
+        let mut command = self.program(folder);
+        command.arg("serve");
+        match &self.rooms {
+            Rooms::FakeGuest(_) => {
+                command.args(["--driver", "host", "--agent"]).arg(folder.join("fake-guest"))
+            }
+            Rooms::Host => command.args(["--driver", "host"]),
+            Rooms::Qemu => command.args(["--driver", "qemu"]),
+        };
+        let providers = folder.join("providers");
+        if providers.exists() {
+            command.arg("--providers").arg(providers);
+        }
+        command
+            .args(&self.options)
+            .args(["--listen", "127.0.0.1:0", "--min-ttl-seconds", "1"])
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .arg("--ready-file")
+            .arg(folder.join("ready.json"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    fn program(&self, folder: &Path) -> Command {
+        let anteroom = env!("CARGO_BIN_EXE_anteroom");
+        if let Some(mebibytes) = self.disk_mebibytes {
+            // A mount namespace of its own, which goes with it.
             let script = r#"mount -t tmpfs -o size="$0"m none "$1" && shift && exec "$@""#;
             let mut command = Command::new("unshare");
             if !nix::unistd::geteuid().is_root() {
                 command.args(["--map-current-user", "--keep-caps"]);
             }
-            command.args(["--mount", "sh", "-c", script, &mebibytes]);
+            command.args(["--mount", "sh", "-c", script, &mebibytes.to_string()]);
             command.arg(folder.join("state")).arg(anteroom);
-            command
+            return command;
         }
-        Err(_) => Command::new(anteroom),
-    };
-    if let Ok(fault) = std::fs::read_to_string(folder.join("fault")) {
-        command.env("FAILPOINTS", fault);
+        if let Some(most) = self.open_files {
+            let mut command = Command::new("sh");
+            command.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &most.to_string(), anteroom]);
+            return command;
+        }
+        Command::new(anteroom)
     }
-    command.arg("serve");
-    match rooms {
-        Rooms::FakeGuest(agent) => command.args(["--driver", "host", "--agent"]).arg(agent),
-        Rooms::Host => command.args(["--driver", "host"]),
-        Rooms::Qemu => command.args(["--driver", "qemu"]),
-    };
-    let providers = folder.join("providers");
-    if providers.exists() {
-        command.arg("--providers").arg(providers);
-    }
-    if let Ok(options) = std::fs::read_to_string(folder.join("options")) {
-        command.args(options.lines());
-    }
-    command
-        .args(["--listen", "127.0.0.1:0", "--min-ttl-seconds", "1"])
-        .arg("--state-dir")
-        .arg(folder.join("state"))
-        .arg("--ready-file")
-        .arg(folder.join("ready.json"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
 }
 
 fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
