@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::pace::Pace;
 use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::{
-    FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HostMessage, MAX_CONTROL_MESSAGE,
-    StreamKind,
+    FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS,
+    HostMessage, MAX_CONTROL_MESSAGE, StreamKind,
 };
 use anteroom_provider::InjectedFile;
 use anteroom_session::EndReason;
@@ -19,6 +19,10 @@ use tokio::time::timeout;
 
 /// How long the guest may take to set itself up or to write a file, in seconds.
 const STEP_SECONDS: u64 = 60;
+
+/// How long a guest that was silent for too long may still take, in case that was not its fault: more
+/// than it lets pass between two heartbeats.
+const AWAKE_AGAIN: Duration = Duration::from_millis(2 * HEARTBEAT_INTERVAL_MS);
 
 /// Messages that a guest may send for long, a second, and at once: a browser's log has bursts.
 const MESSAGES_PER_SECOND: u32 = 200;
@@ -48,8 +52,13 @@ async fn read(
     let mut pace = Pace::new(MESSAGES_PER_SECOND, MESSAGE_BURST);
     loop {
         pace.turn().await;
-        let message = match timeout(deadline, read_message(&mut reader, MAX_CONTROL_MESSAGE)).await
-        {
+        let mut next = std::pin::pin!(read_message(&mut reader, MAX_CONTROL_MESSAGE));
+        let heard = match timeout(deadline, &mut next).await {
+            // A machine that slept meanwhile: the guest did too, and speaks as soon as it can.
+            Err(_) => timeout(AWAKE_AGAIN, &mut next).await,
+            heard => heard,
+        };
+        let message = match heard {
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) => Err(broken("the agent closed the link")),
             Ok(Err(error)) => Err(link_failed(error)),

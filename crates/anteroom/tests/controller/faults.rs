@@ -6,10 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Server, Setup, eventually};
-
-/// A CLI that signs nobody in: it has its credential at once.
-pub const SIGNS_IN: &str = r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; echo '{"access_token":"a","refresh_token":"b"}' > ~/.demo-login/credentials.json; exec sleep 1000"#;
+use crate::support::{SIGNS_IN, Server, Setup, eventually};
 
 /// What the API says in the end: the code of the session's reason, of a refused call's problem, or
 /// nothing where no session was begun.

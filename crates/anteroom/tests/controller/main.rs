@@ -5,6 +5,7 @@ mod api;
 mod ends;
 #[cfg(feature = "fail-points")]
 mod faults;
+mod host;
 mod limits;
 mod logins;
 mod machines;

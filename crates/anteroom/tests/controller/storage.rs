@@ -1,34 +1,9 @@
 //! A store that is full, damaged or slow must not make the API lie.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use crate::ends::{kill, runner_and_room};
-use crate::support::{SILENT, Server, Setup, eventually};
-
-/// A file that takes all room on the controller's own disk.
-struct Fill(PathBuf);
-
-impl Fill {
-    fn up(server: &Server) -> Self {
-        let path = server.state_dir_inside().join("fill");
-        let mut file = std::fs::File::create(&path).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-        // The database may have a few pages of its own in reserve.
-        for _ in 0..2000 {
-            if server.get("/health").status == 503 {
-                break;
-            }
-        }
-        Self(path)
-    }
-}
-
-impl Drop for Fill {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
+use crate::support::{Fill, SILENT, Server, Setup, eventually};
 
 #[test]
 fn a_full_disk_is_told_and_the_reason_of_an_end_outlives_it() {

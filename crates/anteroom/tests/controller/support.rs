@@ -1,5 +1,6 @@
 //! A real `anteroom serve` on free ports, with its state in a folder that goes with it.
 
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +10,9 @@ use serde_json::Value;
 
 /// A fake guest that boots for ever.
 pub const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+
+/// A CLI that signs nobody in: it has its credential at once.
+pub const SIGNS_IN: &str = r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; echo '{"access_token":"a","refresh_token":"b"}' > ~/.demo-login/credentials.json; exec sleep 1000"#;
 
 /// How long anything here may take; a machine that compiles beside it is slow.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -355,6 +359,31 @@ impl Drop for Server {
         // SIGTERM, so that it ends its sessions.
         terminate(&self.child);
         let _ = self.child.wait();
+    }
+}
+
+/// A file that takes all room on the controller's own disk.
+pub struct Fill(PathBuf);
+
+impl Fill {
+    /// Takes it.
+    pub fn up(server: &Server) -> Self {
+        let path = server.state_dir_inside().join("fill");
+        let mut file = std::fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        // The database may have a few pages of its own in reserve.
+        for _ in 0..2000 {
+            if server.get("/health").status == 503 {
+                break;
+            }
+        }
+        Self(path)
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
     }
 }
 
