@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anteroom_session::EgressVerdict;
+use leaky_bucket::RateLimiter;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -15,12 +16,21 @@ use crate::address::address_allowed;
 use crate::policy::{Decision, Policy};
 use crate::request::{Form, MAX_HEAD, ProxyRequest, head_end, parse};
 
+/// What is carried at once, in bytes.
+const CHUNK: usize = 16 * 1024;
+
 const HEAD: Duration = Duration::from_secs(30);
 const RESOLVE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Connections of one session at a time.
 const MAX_CONNECTIONS: usize = 256;
+
+/// Bytes of one session's connections together, both ways, for long, a second, and at once: a page of
+/// many parts comes at full speed, a guest that copies away all it can does not.
+pub const BYTES_PER_SECOND: usize = 8 * 1024 * 1024;
+/// See [`BYTES_PER_SECOND`].
+pub const BYTE_BURST: usize = 8 * BYTES_PER_SECOND;
 
 /// Finds the addresses of a host name.
 pub trait Resolve {
@@ -69,6 +79,7 @@ pub struct Gate<R> {
     policy: Policy,
     resolver: R,
     places: Semaphore,
+    pace: RateLimiter,
 }
 
 /// A connection that was not made, and how to say so.
@@ -81,7 +92,13 @@ struct Refusal {
 impl<R: Resolve> Gate<R> {
     /// A gate with this policy.
     pub fn new(policy: Policy, resolver: R) -> Self {
-        Self { policy, resolver, places: Semaphore::new(MAX_CONNECTIONS) }
+        let pace = RateLimiter::builder()
+            .interval(Duration::from_millis(100))
+            .refill(BYTES_PER_SECOND / 10)
+            .max(BYTE_BURST)
+            .initial(BYTE_BURST)
+            .build();
+        Self { policy, resolver, places: Semaphore::new(MAX_CONNECTIONS), pace }
     }
 
     /// Serves one connection of the guest to its end.
@@ -132,11 +149,13 @@ impl<R: Resolve> Gate<R> {
             return Ok(());
         }
         record.bytes_up = rest.len() as u64;
-        // A reset in the middle loses the count of that connection, not the fact of it.
-        if let Ok((up, down)) = tokio::io::copy_bidirectional(guest, &mut server).await {
-            record.bytes_up += up;
-            record.bytes_down = down;
-        }
+        let (mut from_guest, mut to_guest) = tokio::io::split(guest);
+        let (mut from_server, mut to_server) = server.split();
+        // A reset ends both ways; what was carried until then is counted.
+        let _ = tokio::try_join!(
+            copy(&mut from_guest, &mut to_server, &self.pace, &mut record.bytes_up),
+            copy(&mut from_server, &mut to_guest, &self.pace, &mut record.bytes_down),
+        );
         Ok(())
     }
 
@@ -178,6 +197,30 @@ impl<R: Resolve> Gate<R> {
             }
         }
         Err(failed(last))
+    }
+}
+
+/// Carries one way until its end, at the session's pace.
+async fn copy<R, W>(
+    from: &mut R,
+    to: &mut W,
+    pace: &RateLimiter,
+    carried: &mut u64,
+) -> io::Result<()>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        pace.acquire(length).await;
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
+        *carried += length as u64;
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::pace::Pace;
+use super::pace::pace;
 use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::{
     FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS,
@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_util::io::InspectReader;
 
 /// How long the guest may take to set itself up or to write a file, in seconds.
 const STEP_SECONDS: u64 = 60;
@@ -25,8 +26,12 @@ const STEP_SECONDS: u64 = 60;
 const AWAKE_AGAIN: Duration = Duration::from_millis(2 * HEARTBEAT_INTERVAL_MS);
 
 /// Messages that a guest may send for long, a second, and at once: a browser's log has bursts.
-const MESSAGES_PER_SECOND: u32 = 200;
-const MESSAGE_BURST: u32 = 2000;
+const MESSAGES_PER_SECOND: usize = 200;
+const MESSAGE_BURST: usize = 2000;
+
+/// Their bytes likewise.
+const BYTES_PER_SECOND: usize = 1024 * 1024;
+const BYTE_BURST: usize = 8 * BYTES_PER_SECOND;
 
 /// What the guest says, in order. The first failure is the last thing that comes.
 pub struct GuestMessages(mpsc::Receiver<Result<GuestMessage, EndReason>>);
@@ -44,14 +49,15 @@ pub async fn open_control(opener: &Opener) -> Result<(GuestMessages, GuestVoice)
     Ok((GuestMessages(messages), GuestVoice(writer)))
 }
 
-async fn read(
-    mut reader: ReadHalf<LinkStream>,
-    sender: mpsc::Sender<Result<GuestMessage, EndReason>>,
-) {
+async fn read(reader: ReadHalf<LinkStream>, sender: mpsc::Sender<Result<GuestMessage, EndReason>>) {
     let deadline = Duration::from_millis(HEARTBEAT_DEADLINE_MS);
-    let mut pace = Pace::new(MESSAGES_PER_SECOND, MESSAGE_BURST);
+    let messages = pace(MESSAGES_PER_SECOND, MESSAGE_BURST);
+    let bytes = pace(BYTES_PER_SECOND, BYTE_BURST);
+    let read = std::cell::Cell::new(0);
+    let mut reader = InspectReader::new(reader, |part| read.set(read.get() + part.len()));
     loop {
-        pace.turn().await;
+        messages.acquire_one().await;
+        bytes.acquire(read.take()).await;
         let mut next = std::pin::pin!(read_message(&mut reader, MAX_CONTROL_MESSAGE));
         let heard = match timeout(deadline, &mut next).await {
             // A machine that slept meanwhile: the guest did too, and speaks as soon as it can.

@@ -22,7 +22,7 @@ use super::controller_link::{self, Voice};
 use super::guest::{
     self, GuestMessages, GuestVoice, broken, printable, printable_lines, violation,
 };
-use super::pace::Pace;
+use super::pace::pace;
 use super::room;
 use super::service_log::ServiceLog;
 use super::{Sockets, media};
@@ -40,8 +40,8 @@ const POWER_OFF: Duration = Duration::from_secs(5);
 const MAX_EARLY: usize = 8;
 
 /// Connections that a guest may make for long, a second, and at once: a page of many parts.
-const CONNECTIONS_PER_SECOND: u32 = 20;
-const CONNECTION_BURST: u32 = 300;
+const CONNECTIONS_PER_SECOND: usize = 20;
+const CONNECTION_BURST: usize = 300;
 
 /// Console lines in an explanation.
 const CONSOLE_TAIL: usize = 12;
@@ -531,9 +531,9 @@ async fn carry_egress(
     records: mpsc::Sender<ConnectionRecord>,
 ) {
     let gate = std::rc::Rc::new(gate);
-    let mut pace = Pace::new(CONNECTIONS_PER_SECOND, CONNECTION_BURST);
+    let pace = pace(CONNECTIONS_PER_SECOND, CONNECTION_BURST);
     while let Some(mut stream) = incoming.next().await {
-        pace.turn().await;
+        pace.acquire_one().await;
         let (gate, records) = (gate.clone(), records.clone());
         tokio::task::spawn_local(async move {
             // Any other kind is no guest's to open; dropping the stream resets it.

@@ -116,3 +116,31 @@ async fn a_long_head_is_refused_without_being_kept() {
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     assert_eq!(record.host, "");
 }
+
+#[tokio::test]
+async fn a_guest_that_copies_away_all_it_can_is_slowed_down_and_counted() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let map = [Mapping { host: "a.test".into(), port: 443, to: listener.local_addr().unwrap() }];
+    let gate = gate(&["a.test"], &map, resolving_to(&[]));
+    let server = async {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        // From here on time passes only where all wait for it.
+        tokio::time::pause();
+        tokio::io::copy(&mut connection, &mut tokio::io::sink()).await.unwrap()
+    };
+    let (mut guest, host) = tokio::io::duplex(64 * 1024);
+    let size = BYTE_BURST + 2 * BYTES_PER_SECOND;
+    let flood = async {
+        guest.write_all(b"CONNECT a.test:443 HTTP/1.1\r\n\r\n").await.unwrap();
+        let part = vec![0; 1024 * 1024];
+        for _ in 0..size / part.len() {
+            guest.write_all(&part).await.unwrap();
+        }
+        guest.shutdown().await.unwrap();
+        drop(guest);
+    };
+    let started = tokio::time::Instant::now();
+    let (arrived, record, ()) = tokio::join!(server, gate.serve(host), flood);
+    assert_eq!((arrived, record.bytes_up), (size as u64, size as u64));
+    assert!(started.elapsed() > Duration::from_millis(1500), "{:?}", started.elapsed());
+}
