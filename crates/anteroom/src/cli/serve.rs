@@ -170,8 +170,11 @@ async fn serve(options: Options) -> Result<()> {
     let origin = controller.origin().to_owned();
     let mut hosts =
         AllowedHosts::default().with_origin(&origin).with_origin(&format!("http://{bound}"));
-    if bound.ip().is_loopback() {
-        hosts = hosts.with_origin(&format!("http://localhost:{}", bound.port()));
+    // Who listens on all addresses is at home on this machine too.
+    if bound.ip().is_loopback() || bound.ip().is_unspecified() {
+        for name in ["localhost", "127.0.0.1"] {
+            hosts = hosts.with_origin(&format!("http://{name}:{}", bound.port()));
+        }
     }
     let app = router(controller.clone(), hosts);
     show_first_key(&controller).await?;
