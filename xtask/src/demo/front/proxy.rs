@@ -48,7 +48,10 @@ impl Proxy {
     /// The command that runs it in the foreground, its configuration written.
     pub fn configure(self, place: &Place) -> Result<Command> {
         let folder = place.folder;
-        let mut command = Command::new(self.program()?);
+        // A copy, since the workspace may be where the proxy's user cannot enter.
+        let program = folder.join("program");
+        std::fs::copy(self.program()?, &program).context("copying the proxy failed")?;
+        let mut command = Command::new(program);
         command.current_dir(folder);
         match self {
             Self::Nginx => {
