@@ -24,6 +24,8 @@ const { values: options } = parseArgs({
     'close-tab-once': { type: 'boolean', default: false },
     // How long to leave the desktop alone before signing in, in seconds.
     'idle-seconds': { type: 'string', default: '0' },
+    // A name to take for this machine's, which no resolver knows.
+    'name-of-this-machine': { type: 'string' },
     executable: { type: 'string', default: '/usr/bin/chromium' },
     screenshots: { type: 'string' },
     // How long to wait for the sign-in page, in seconds: an emulated machine boots meanwhile.
@@ -31,7 +33,7 @@ const { values: options } = parseArgs({
   },
 });
 if (!options['viewer-url']) {
-  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--idle-seconds N] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
+  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--idle-seconds N] [--name-of-this-machine NAME] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
   process.exit(2);
 }
 
@@ -50,7 +52,11 @@ const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event
 
 class Failure extends Error {}
 
-const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
+const name = options['name-of-this-machine'];
+const browser = await chromium.launch({
+  executablePath: options.executable,
+  args: [...chromiumArguments(), ...(name ? [`--host-resolver-rules=MAP ${name} 127.0.0.1`] : [])],
+});
 // The bar takes 48 pixels and its line one: the picture is shown pixel by pixel.
 const context = await browser.newContext({ viewport: { width: 1280, height: 769 }, reducedMotion: 'reduce' });
 
@@ -68,6 +74,7 @@ try {
   await enter();
   await until('the sign-in page', () => saw.has('ready'), PAGE_SECONDS);
   if (options['close-tab-once']) await closeTabAndComeBack();
+  await tellTheWay();
   if (Number(options['idle-seconds']) > 0) await idle(Number(options['idle-seconds']));
   await signIn();
   await waitForEnd();
@@ -99,6 +106,14 @@ async function closeTabAndComeBack() {
   if (await button.isVisible()) await button.click({ timeout: 10_000 });
   await until('the picture to come back', () => saw.has('ready'));
   say('came_back');
+}
+
+/** Where the picture comes from, and how the right to see it is kept: what the browser says. */
+async function tellTheWay() {
+  const media = await page.evaluate(() => window.personWatch.mediaFrom());
+  const cookies = await context.cookies(page.url());
+  const { value: _secret, ...cookie } = cookies.find(({ name: its }) => its.startsWith('anteroom_viewer_')) ?? {};
+  say('way', { media, cookie });
 }
 
 /** Takes the focus from the page's fields, and counts the frames that come all the same. */

@@ -101,6 +101,28 @@ export function watchPicture({ band, tolerance }) {
     };
   };
 
+  const connections = [];
+  window.RTCPeerConnection = class extends window.RTCPeerConnection {
+    constructor(...options) {
+      super(...options);
+      connections.push(this);
+    }
+  };
+
+  /** The other end of the connection that is up: the remote candidate of its statistics. */
+  watch.mediaFrom = async () => {
+    for (const connection of connections.filter(({ connectionState }) => connectionState === 'connected')) {
+      const report = await connection.getStats();
+      for (const transport of report.values()) {
+        if (transport.type !== 'transport') continue;
+        const pair = report.get(transport.selectedCandidatePairId);
+        const { address, port, protocol, candidateType } = report.get(pair?.remoteCandidateId) ?? {};
+        if (address) return { address, port, protocol, candidateType };
+      }
+    }
+    return undefined;
+  };
+
   function findVideo() {
     const found = document.querySelector('anteroom-player')?.shadowRoot?.querySelector('video');
     if (!found) return;

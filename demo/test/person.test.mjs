@@ -48,7 +48,7 @@ test('the person signs in through the picture, after a wrong password', async (t
   const { code, errors } = await person.exit;
   assert.equal(code, 0, `${errors}\n${person.lines.join('\n')}`);
   const events = person.told().map(({ event }) => event).filter((event) => event !== 'continued');
-  assert.deepEqual(events, ['first_frame', 'ready', 'refused', 'typed', 'left_page', 'ended']);
+  assert.deepEqual(events, ['first_frame', 'ready', 'way', 'refused', 'typed', 'left_page', 'ended']);
   assert.ok(person.told().find(({ event }) => event === 'ready').at_ms >= first.at_ms);
   assert.equal(person.told().at(-1).ok, true);
   assert.ok(existsSync(join(person.folder, 'person-ended.png')));

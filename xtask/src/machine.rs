@@ -1,5 +1,6 @@
 //! What this machine must have, and how it gets it.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -57,6 +58,53 @@ pub fn need(program: &str, package: &str) -> Result<()> {
     if shell::has(program) { Ok(()) } else { install(&[package]) }
 }
 
+/// A program out of a Debian package that is unpacked beside the build and not installed: of a
+/// server's package that would start the server, on a developer's machine, at each boot.
+pub fn unpacked(package: &str, program: &str) -> Result<PathBuf> {
+    let folder = shell::root().join("target/packages").join(package);
+    let path = folder.join(program);
+    if path.is_file() {
+        return Ok(path);
+    }
+    eprintln!("Unpacking {package} into {} …", folder.display());
+    let downloads = tempfile::tempdir()?;
+    let download =
+        || shell::output(apt().current_dir(downloads.path()).args(["download", package]));
+    // A machine may have no list of packages yet, or an old one.
+    if download().is_err() {
+        if is_root()? {
+            shell::run(apt().arg("update"))?;
+        }
+        download().with_context(|| {
+            format!("Debian's package {package} cannot be had; try `sudo apt-get update`")
+        })?;
+    }
+    for entry in std::fs::read_dir(downloads.path())? {
+        unpack(&entry?.path(), &folder)?;
+    }
+    if !path.is_file() {
+        bail!("Debian's package {package} has no {program}");
+    }
+    Ok(path)
+}
+
+/// In one piece: a folder that is there is whole.
+fn unpack(package: &Path, folder: &Path) -> Result<()> {
+    let parent = folder.parent().unwrap_or(folder);
+    std::fs::create_dir_all(parent)?;
+    let temporary = tempfile::tempdir_in(parent)?;
+    let content = temporary.path().join("content");
+    shell::output(Command::new("dpkg-deb").arg("-x").arg(package).arg(&content))?;
+    let _ = std::fs::remove_dir_all(folder);
+    std::fs::rename(content, folder).context("unpacking a package failed")
+}
+
+fn apt() -> Command {
+    let mut command = Command::new("apt-get");
+    command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
+    command
+}
+
 fn install(missing: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
@@ -69,11 +117,6 @@ fn install(missing: &[&str]) -> Result<()> {
         );
     }
     eprintln!("Installing {packages} …");
-    let apt = || {
-        let mut command = Command::new("apt-get");
-        command.env("DEBIAN_FRONTEND", "noninteractive").arg("-qq");
-        command
-    };
     shell::run(apt().arg("update"))?;
     shell::run(apt().args(["install", "-y", "--no-install-recommends"]).args(missing))
 }
@@ -111,6 +154,7 @@ fn check_node() -> Result<()> {
     Ok(())
 }
 
-fn is_root() -> Result<bool> {
+/// Whether this is root.
+pub fn is_root() -> Result<bool> {
     Ok(shell::output(Command::new("id").arg("-u"))?.trim() == "0")
 }

@@ -28,7 +28,7 @@ pub struct Options {
 enum Part {
     /// The viewer's and the demo's own tests, in Node and in Chromium.
     Web,
-    /// One whole sign-in by each driver.
+    /// One whole sign-in by each driver, and one behind each TLS proxy.
     SignIns,
     /// The API against its OpenAPI document.
     Contract,
@@ -63,6 +63,9 @@ pub fn run(options: &Options) -> Result<()> {
             Part::SignIns => {
                 for driver in ["host", "qemu"] {
                     demo::check(&anteroom, driver)?;
+                }
+                for proxy in demo::Proxy::ALL {
+                    demo::check_behind(&anteroom, proxy)?;
                 }
             }
             Part::Contract => contract::check(&anteroom)?,

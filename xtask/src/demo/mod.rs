@@ -1,6 +1,8 @@
 //! `cargo xtask demo`: one sign-in from start to end, on embedded defaults.
 
+mod certificates;
 mod cycles;
+mod front;
 mod idle;
 mod leftovers;
 mod person;
@@ -17,6 +19,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{build, interrupt, machine, raw_vm, shell};
+use front::Front;
+pub use front::Proxy;
 use provider::OpenIdProvider;
 pub use server::Server;
 pub use soak::Options as SoakOptions;
@@ -42,6 +46,9 @@ pub struct Options {
     /// The person closes the tab once and comes back (with --auto).
     #[arg(long)]
     close_tab_once: bool,
+    /// The person comes by a public name through a TLS proxy (with --auto).
+    #[arg(long, value_enum, hide = true, requires = "auto")]
+    behind: Option<Proxy>,
 }
 
 impl Options {
@@ -54,16 +61,19 @@ impl Options {
             screenshots: None,
             wrong_password_first: false,
             close_tab_once: false,
+            behind: None,
         }
     }
 
-    fn plan(&self) -> person::Plan {
+    fn plan(&self, front: Option<&Front>) -> person::Plan {
         person::Plan {
             wrong_password_first: self.wrong_password_first,
             close_tab_once: self.close_tab_once,
             idle_seconds: 0,
-            patience_seconds: 0,
+            // The desktop already waits when somebody comes through the front.
+            patience_seconds: if front.is_some() { 60 } else { 0 },
             screenshots: self.screenshots.clone(),
+            directions: front.map(Front::directions),
         }
     }
 }
@@ -123,13 +133,23 @@ pub fn check(anteroom: &Path, driver: &str) -> Result<()> {
     eprintln!("One sign-in with the {driver} driver …");
     let options =
         Options { wrong_password_first: true, close_tab_once: true, ..Options::auto(driver) };
-    let outcome = sign_in(&options, anteroom, 0)?;
+    check_sign_in(&options, anteroom)
+        .with_context(|| format!("the sign-in with the {driver} driver did not end as it should"))
+}
+
+/// One sign-in by a person elsewhere, who comes through a TLS proxy.
+pub fn check_behind(anteroom: &Path, proxy: Proxy) -> Result<()> {
+    eprintln!("One sign-in behind {proxy} …");
+    let options = Options { behind: Some(proxy), close_tab_once: true, ..Options::auto("host") };
+    check_sign_in(&options, anteroom)
+        .with_context(|| format!("the sign-in behind {proxy} did not end as it should"))
+}
+
+fn check_sign_in(options: &Options, anteroom: &Path) -> Result<()> {
+    let outcome = sign_in(options, anteroom, 0)?;
     println!("{}", outcome.json());
     if !outcome.ok() {
-        bail!(
-            "the sign-in with the {driver} driver did not end as it should: {}",
-            outcome.problem()
-        );
+        bail!("{}", outcome.problem());
     }
     Ok(())
 }
@@ -346,9 +366,18 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
     let keep = shell::root().join("target/demo");
     let identity = new_identity(folder.path())?;
     let mut provider = OpenIdProvider::start(folder.path())?;
-    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver, &[])?;
+    let mut front = options.behind.map(Front::prepare).transpose()?;
+    let told = front.as_ref().map_or(Ok(Vec::new()), Front::serve_options)?;
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver, &told)?;
+    if let Some(front) = &mut front {
+        front.open(&server)?;
+    }
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
-    let seen = attend(options, &server, &session);
+    if let Some(front) = &front {
+        front.check(anteroom, &server, &session)?;
+    }
+    let seen = attend(options, front.as_ref(), &server, &session);
     let end = server.wait_until_demolished(&session.id, Duration::from_secs(60));
     let credential = end.as_ref().ok().and_then(|_| server.credential(&session.id).ok());
     // What is kept is of one session, also when the next one is interrupted.
@@ -359,10 +388,15 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
     server.stop()?;
     keep_logs(&folder.path().join("state/logs").join(&session.id), &keep.join("logs"))?;
     let saw = provider.stop()?;
+    let seen = seen?;
+    if let Some(front) = front {
+        front.check_way(seen.way.as_ref().context("the person did not tell their way")?)?;
+        front.stop()?;
+    }
     let found = leftovers::of_session(&session.id, folder.path(), &before)?;
     let outcome = report::Outcome {
         status,
-        seen: seen?,
+        seen,
         image_build_ms,
         credential: opened,
         provider: saw,
@@ -387,9 +421,14 @@ fn keep_logs(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Lets the person, real or played, sign in; what was seen on the way.
-fn attend(options: &Options, server: &Server, session: &server::Started) -> Result<person::Seen> {
+fn attend(
+    options: &Options,
+    front: Option<&Front>,
+    server: &Server,
+    session: &server::Started,
+) -> Result<person::Seen> {
     if options.auto {
-        return person::play(&options.plan(), session, |_| ());
+        return person::play(&options.plan(front), session, |_| ());
     }
     eprintln!(
         "\nOpen this address in a browser on this machine:\n\n    {}\n\n\

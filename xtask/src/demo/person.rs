@@ -23,10 +23,21 @@ pub struct Plan {
     pub patience_seconds: u64,
     /// Where screenshots go.
     pub screenshots: Option<PathBuf>,
+    /// How to find what no resolver knows and no authority vouches for.
+    pub directions: Option<Directions>,
+}
+
+/// What the person's browser is told beforehand.
+#[derive(Clone, Debug)]
+pub struct Directions {
+    /// A name that is this machine.
+    pub name: String,
+    /// A home folder whose store of certificates has one more authority.
+    pub home: PathBuf,
 }
 
 /// When the person saw what, in milliseconds since the Unix epoch.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The first decoded frame of the desktop.
     pub first_frame: Option<u64>,
@@ -34,6 +45,17 @@ pub struct Seen {
     pub ready: Option<u64>,
     /// Frames that came while the desktop was left alone.
     pub idle_frames: Option<u64>,
+    /// By which way the browser came to the desktop.
+    pub way: Option<Way>,
+}
+
+/// What the browser says of its connection.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The candidate that the picture comes from, as in its statistics.
+    pub media: Value,
+    /// The cookie, without its value.
+    pub cookie: Value,
 }
 
 /// Has the person sign in; `on_event` hears each event's name when it happens.
@@ -69,6 +91,10 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     if plan.patience_seconds > 0 {
         command.arg("--timeout").arg(plan.patience_seconds.to_string());
     }
+    if let Some(directions) = &plan.directions {
+        command.args(["--name-of-this-machine", &directions.name]);
+        command.env("HOME", &directions.home);
+    }
     if let Some(folder) = &plan.screenshots {
         command.arg("--screenshots").arg(folder);
     }
@@ -84,6 +110,10 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
         match name {
             "first_frame" => seen.first_frame = seen.first_frame.or(at),
             "ready" => seen.ready = seen.ready.or(at),
+            "way" => {
+                let (media, cookie) = (event["media"].clone(), event["cookie"].clone());
+                seen.way = Some(Way { media, cookie });
+            }
             "idle_ends" => seen.idle_frames = event["frames"].as_u64(),
             _ => {}
         }

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::Value;
 
+use super::certificates;
 use crate::shell;
 
 /// The name that the guest knows the provider by.
@@ -45,8 +45,8 @@ pub struct Saw {
 impl OpenIdProvider {
     /// Makes an authority and a certificate in `folder` and starts the provider.
     pub fn start(folder: &Path) -> Result<Self> {
-        let authority_pem =
-            make_certificates(folder).context("making the provider's certificates failed")?;
+        let authority_pem = certificates::make(folder, "provider", &[HOST])
+            .context("making the provider's certificates failed")?;
         // It warns of what does not matter here: a store in memory, a Node that is not the newest.
         let log = folder.join("provider.log");
         let complaints = File::create(&log).context("making the provider's log failed")?;
@@ -107,22 +107,4 @@ impl Drop for OpenIdProvider {
         self.stdin.take();
         let _ = self.child.wait();
     }
-}
-
-fn make_certificates(folder: &Path) -> Result<String> {
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    authority.distinguished_name.push(DnType::CommonName, "Anteroom demo authority");
-    let authority_key = KeyPair::generate()?;
-    let authority_pem = authority.self_signed(&authority_key)?.pem();
-    let issuer = Issuer::new(authority, authority_key);
-    let mut leaf = CertificateParams::new(vec![HOST.to_owned()])?;
-    leaf.distinguished_name.push(DnType::CommonName, HOST);
-    leaf.use_authority_key_identifier_extension = true;
-    let key = KeyPair::generate()?;
-    let certificate = leaf.signed_by(&key, &issuer)?;
-    std::fs::write(folder.join("provider.pem"), certificate.pem())?;
-    std::fs::write(folder.join("provider.key"), key.serialize_pem())?;
-    Ok(authority_pem)
 }

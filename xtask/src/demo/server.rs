@@ -1,5 +1,6 @@
 //! The controller of the demo, and its API as a caller sees it.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ pub struct Server {
     child: Child,
     url: String,
     key: String,
+    media: SocketAddr,
     agent: ureq::Agent,
     /// The demo's CLI where the host driver finds it; gone when this is.
     programs: Option<tempfile::TempDir>,
@@ -103,10 +105,13 @@ impl Server {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .into();
-        let mut server = Self { child, url: String::new(), key: String::new(), agent, programs };
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        let mut server =
+            Self { child, url: String::new(), key: String::new(), media: nowhere, agent, programs };
         let ready = server.wait_for_ready(&ready_file, folder)?;
         server.url = text(&ready, "url")?;
         server.key = text(&ready, "apiKey")?;
+        server.media = text(&ready, "media")?.parse()?;
         Ok(server)
     }
 
@@ -118,6 +123,11 @@ impl Server {
     /// An API key.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Where media comes in.
+    pub fn media(&self) -> SocketAddr {
+        self.media
     }
 
     /// The controller's process id.

@@ -4,6 +4,7 @@ mod client;
 mod doctor;
 mod http_server;
 mod image;
+mod reach;
 mod serve;
 mod sessions;
 

@@ -15,6 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::http_server;
+use super::reach::{Reach, reachable};
 use crate::controller::{
     Controller, DriverChoice, Keep, Limits, Settings, default_dir, load_providers, rooms_by_memory,
 };
@@ -30,7 +31,7 @@ pub struct Options {
     #[arg(long, default_value = "127.0.0.1:0")]
     media_listen: SocketAddr,
     /// Address and port of the media port that viewers can reach; may be repeated.
-    #[arg(long = "advertise-address")]
+    #[arg(long = "advertise-address", value_parser = reachable)]
     advertise: Vec<SocketAddr>,
     /// Database, vault and logs.
     #[arg(long, env = "ANTEROOM_STATE_DIR")]
@@ -149,6 +150,15 @@ fn raise_file_limit() {
 async fn serve(options: Options) -> Result<()> {
     raise_file_limit();
     let ready_file = options.ready_file.clone();
+    let reach = Reach {
+        listen: options.listen,
+        media_listen: options.media_listen,
+        advertise: &options.advertise,
+        public_url: options.public_url.as_deref(),
+    };
+    for warning in reach.check()? {
+        tracing::warn!("{warning}");
+    }
     let settings = settings(options)?;
     let _only = lock_state(&settings.state_dir)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
@@ -160,8 +170,11 @@ async fn serve(options: Options) -> Result<()> {
     let origin = controller.origin().to_owned();
     let mut hosts =
         AllowedHosts::default().with_origin(&origin).with_origin(&format!("http://{bound}"));
-    if bound.ip().is_loopback() {
-        hosts = hosts.with_origin(&format!("http://localhost:{}", bound.port()));
+    // Who listens on all addresses is at home on this machine too.
+    if bound.ip().is_loopback() || bound.ip().is_unspecified() {
+        for name in ["localhost", "127.0.0.1"] {
+            hosts = hosts.with_origin(&format!("http://{name}:{}", bound.port()));
+        }
     }
     let app = router(controller.clone(), hosts);
     show_first_key(&controller).await?;

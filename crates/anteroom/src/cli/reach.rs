@@ -1,0 +1,154 @@
+//! How `serve` is reached: addresses that lead nowhere are refused, those that lead less far or more
+//! openly than is most likely meant are told.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Result, bail};
+use url::{Host, Url};
+
+/// The page that has the whole set-up.
+const PAGE: &str = "docs/operate/tls-proxy.md";
+
+/// The addresses that `serve` was given.
+pub struct Reach<'a> {
+    pub listen: SocketAddr,
+    pub media_listen: SocketAddr,
+    pub advertise: &'a [SocketAddr],
+    pub public_url: Option<&'a str>,
+}
+
+impl Reach<'_> {
+    /// Warnings, or why this cannot work.
+    pub fn check(&self) -> Result<Vec<String>> {
+        if self.public_url.is_none() && self.listen.ip().is_unspecified() {
+            bail!(
+                "links cannot lead to all addresses ({}); say with --public-url how browsers reach this, see {PAGE}",
+                self.listen
+            );
+        }
+        if self.advertise.is_empty() && self.media_listen.ip().is_unspecified() {
+            bail!(
+                "viewers cannot send to all addresses ({}); name the one that they reach with --advertise-address, see {PAGE}",
+                self.media_listen
+            );
+        }
+        Ok([self.in_clear(), self.around_the_proxy(), self.without_a_picture()]
+            .into_iter()
+            .flatten()
+            .collect())
+    }
+
+    fn in_clear(&self) -> Option<String> {
+        let url = self.public_url.map_or_else(|| format!("http://{}", self.listen), str::to_owned);
+        (url.starts_with("http://") && !self.is_local()).then(|| {
+            format!(
+                "API keys and viewer cookies travel unencrypted to {url}; put a TLS proxy before it and start with --public-url https://…, see {PAGE}"
+            )
+        })
+    }
+
+    fn around_the_proxy(&self) -> Option<String> {
+        let has_proxy = self.public_url.is_some_and(|url| url.starts_with("https://"));
+        (has_proxy && !self.listen.ip().is_loopback()).then(|| {
+            format!(
+                "{} takes unencrypted requests too; let nobody but the TLS proxy reach it, or --listen on 127.0.0.1",
+                self.listen
+            )
+        })
+    }
+
+    fn without_a_picture(&self) -> Option<String> {
+        let listen = [self.media_listen];
+        let offered = if self.advertise.is_empty() { &listen[..] } else { self.advertise };
+        (!self.is_local() && offered.iter().all(|address| address.ip().is_loopback())).then(|| {
+            format!(
+                "viewers on other machines will see no picture: media is offered on this machine alone ({}); see --media-listen and --advertise-address in {PAGE}",
+                offered[0].ip()
+            )
+        })
+    }
+
+    /// Whether only browsers on this machine are meant.
+    fn is_local(&self) -> bool {
+        let Some(url) = self.public_url else { return self.listen.ip().is_loopback() };
+        match Url::parse(url).ok().as_ref().and_then(Url::host) {
+            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+            Some(Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            None => false,
+        }
+    }
+}
+
+/// An address that somebody can send to.
+pub fn reachable(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr =
+        text.parse().map_err(|_| "it must be an IP address and a port, as 203.0.113.7:7071")?;
+    if is_nowhere(address.ip()) || address.port() == 0 {
+        return Err("viewers cannot send there; it must be the address and port they reach".into());
+    }
+    Ok(address)
+}
+
+fn is_nowhere(ip: IpAddr) -> bool {
+    ip.is_unspecified() || ip.is_multicast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(
+        listen: &str,
+        media: &str,
+        advertise: &[&str],
+        public_url: Option<&str>,
+    ) -> Result<Vec<String>> {
+        let advertise: Vec<SocketAddr> = advertise.iter().map(|a| a.parse().unwrap()).collect();
+        let (listen, media_listen) = (listen.parse().unwrap(), media.parse().unwrap());
+        Reach { listen, media_listen, advertise: &advertise, public_url }.check()
+    }
+
+    #[test]
+    fn on_one_machine_or_behind_a_proxy_there_is_nothing_to_say() {
+        for (media, advertise, url) in [
+            ("127.0.0.1:0", &[][..], None),
+            ("127.0.0.1:0", &[], Some("http://localhost:7070")),
+            ("0.0.0.0:7071", &["203.0.113.7:7071"], Some("https://signin.example.com")),
+            ("192.0.2.7:7071", &[], Some("https://signin.example.com")),
+        ] {
+            let said = check("127.0.0.1:7070", media, advertise, url).unwrap();
+            assert!(said.is_empty(), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn all_addresses_are_none_to_lead_to() {
+        let error = check("0.0.0.0:7070", "127.0.0.1:0", &[], None).unwrap_err().to_string();
+        assert!(error.contains("--public-url"), "{error}");
+        let error = check("127.0.0.1:7070", "[::]:7071", &[], None).unwrap_err().to_string();
+        assert!(error.contains("--advertise-address"), "{error}");
+    }
+
+    #[test]
+    fn what_is_open_or_leads_not_far_is_told() {
+        let told = |listen, media, url, words: &str| {
+            let said = check(listen, media, &[], url).unwrap();
+            assert!(said.len() == 1 && said[0].contains(words), "{said:?}");
+        };
+        let (here, there) = ("127.0.0.1:7070", "192.0.2.7:7070");
+        let https = Some("https://signin.example.com");
+        told(there, "192.0.2.7:7071", None, "unencrypted to http://192.0.2.7:7070");
+        told(here, "192.0.2.7:7071", Some("http://signin.example.com"), "unencrypted to");
+        told(there, "192.0.2.7:7071", https, "let nobody but the TLS proxy");
+        told(here, "127.0.0.1:0", https, "no picture");
+    }
+
+    #[test]
+    fn an_advertised_address_can_be_sent_to() {
+        assert_eq!(reachable("[2001:db8::7]:7071").unwrap().port(), 7071);
+        for odd in ["203.0.113.7", "signin.example.com:7071", "0.0.0.0:7071", "203.0.113.7:0", ""] {
+            assert!(reachable(odd).is_err(), "{odd}");
+        }
+    }
+}
