@@ -59,7 +59,7 @@ pub fn start(
 fn set_environment(command: &mut Command, spec: &CliSpec, around: &Surroundings<'_>, room: &Room) {
     command
         .env("TERM", "xterm-256color")
-        .env("BROWSER", room.openers().join(super::opener::NAMES[0]))
+        .env("BROWSER", room.openers().join(super::opener::BROWSER))
         .env("DISPLAY", around.display)
         .env(SOCKET_ENV, around.opener_socket);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {

@@ -14,9 +14,14 @@ use tokio::sync::mpsc;
 
 use crate::room::Room;
 
-/// What CLIs call to open a browser; `BROWSER` points at the first.
-pub const NAMES: [&str; 5] =
-    ["xdg-open", "x-www-browser", "www-browser", "gnome-open", "sensible-browser"];
+/// What `BROWSER` points at. No name that anybody knows: of those that it knows, Python's
+/// `webbrowser` takes one that has ended before it looked for one that failed, and starts the next
+/// browser that it finds, which is Chromium itself. Of others it waits for the end.
+pub const BROWSER: &str = "anteroom-open";
+
+/// What CLIs call to open a browser.
+pub const NAMES: [&str; 6] =
+    [BROWSER, "xdg-open", "x-www-browser", "www-browser", "gnome-open", "sensible-browser"];
 
 /// Where the agent listens; the CLI's environment carries it.
 pub const SOCKET_ENV: &str = "ANTEROOM_OPEN_URL_SOCKET";
@@ -96,6 +101,25 @@ mod tests {
             assert_eq!(sign_in_url(bad), None, "{bad}");
         }
         assert_eq!(sign_in_url(&format!("https://x.test/{}", "a".repeat(9000))), None);
+    }
+
+    #[test]
+    fn python_waits_for_what_browser_names() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in NAMES {
+            std::os::unix::fs::symlink("/bin/true", folder.path().join(name)).unwrap();
+        }
+        let kind = |name: &str| {
+            let mut python = std::process::Command::new("python3");
+            python
+                .args(["-c", "import webbrowser; print(type(webbrowser.get()).__name__)"])
+                .env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()))
+                .env("BROWSER", folder.path().join(name))
+                .env("DISPLAY", ":1");
+            String::from_utf8(python.output().unwrap().stdout).unwrap().trim().to_owned()
+        };
+        assert_eq!(kind("xdg-open"), "BackgroundBrowser");
+        assert_eq!(kind(BROWSER), "GenericBrowser");
     }
 
     #[test]
