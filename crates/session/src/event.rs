@@ -49,8 +49,9 @@ pub enum Event {
 }
 
 /// What a session runner tells its controller. Also the wire form between the two.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+#[strum(serialize_all = "snake_case")]
 pub enum Observation {
     /// The VMM process runs.
     VmStarted {

@@ -209,7 +209,9 @@ fn watch(options: &Options, session: &Started, processes: &Processes) -> Result<
                 eprintln!("visit {}: a picture after {} ms", event["visit"], event["took_ms"]);
             }
             Some("left") => {
-                eprintln!("visit {} over: {} pictures", event["visit"], event["pictures"])
+                let (visit, pictures) = (&event["visit"], &event["pictures"]);
+                let resident = processes.resident_mib()?;
+                eprintln!("visit {visit} over: {pictures} pictures; resident {resident:.1?} MiB");
             }
             Some("done") => seen.typed = event["typed"].as_u64().unwrap_or_default(),
             Some("failed") => failure = event["why"].as_str().map(str::to_owned),

@@ -20,6 +20,7 @@ use crate::controller::{
     Controller, DriverChoice, Keep, Limits, Settings, default_dir, load_providers, rooms_by_memory,
 };
 use crate::embedded;
+use crate::logging::{self, LogFormat};
 
 /// What `serve` takes.
 #[derive(clap::Args)]
@@ -115,19 +116,11 @@ enum Accelerator {
     Tcg,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum LogFormat {
-    /// Lines for people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(options: Options) -> Result<()> {
     // The database, keys and logs are nobody else's, also in a folder that was there before.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
-    start_logging(options.log_format);
+    logging::start(options.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -240,6 +233,7 @@ fn settings(options: Options) -> Result<Settings> {
         driver,
         memory_mib: options.memory,
         vcpus: options.vcpus,
+        log_format: options.log_format,
         operator_name: options.operator_name,
         public_url: options.public_url,
         allow_weak_isolation: options.allow_weak_isolation,
@@ -370,23 +364,6 @@ async fn write_client_file_as(
         OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
     file.write_all(json.to_string().as_bytes())?;
     std::fs::rename(&temporary, path).with_context(|| format!("writing {} failed", path.display()))
-}
-
-fn start_logging(format: LogFormat) {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("ANTEROOM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        // It would say so on stderr, which is what just failed, and panic.
-        .log_internal_errors(false)
-        .with_target(false);
-    match format {
-        LogFormat::Json => builder.json().init(),
-        LogFormat::Text => {
-            builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
-        }
-    }
 }
 
 #[cfg(test)]

@@ -85,6 +85,7 @@ impl Controller {
             live: Live::default(),
             metrics: Arc::new(Metrics::new(settings.limits.max_sessions)),
             store: store.clone(),
+            log_format: settings.log_format,
             door,
             folders,
             logs,

@@ -65,7 +65,7 @@ pub fn start(
     around: &Surroundings,
     events: mpsc::Sender<Event>,
 ) -> Result<Runner> {
-    let Surroundings { door, metrics, .. } = around;
+    let Surroundings { door, metrics, log_format, .. } = around;
     let (control, runner_control) =
         StdUnixStream::pair().context("making the control socket failed")?;
     let (media, runner_media) = UnixDatagram::pair().context("making the media socket failed")?;
@@ -92,6 +92,7 @@ pub fn start(
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
+        .envs(crate::logging::for_runner(*log_format))
         .envs(anteroom_fail_point::inherited());
     let mappings = [
         (OwnedFd::from(runner_control), CONTROL),

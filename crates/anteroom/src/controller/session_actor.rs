@@ -24,6 +24,7 @@ use super::runner_process::{self, Runner};
 use super::store::{Store, count_connection};
 use super::words;
 use crate::clock::now;
+use crate::logging::LogFormat;
 use crate::runner_protocol::{RunnerCommand, RunnerConfig};
 
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
@@ -71,6 +72,8 @@ pub struct Surroundings {
     pub metrics: Arc<Metrics>,
     /// Where state goes.
     pub store: Store,
+    /// How runners say what happens.
+    pub log_format: LogFormat,
     /// Where media comes in.
     pub door: FrontDoor,
     /// Folders that a session's files may be in, to look for leftovers.
@@ -271,9 +274,7 @@ impl Actor {
             && !had_ended
         {
             self.around.metrics.ended(reason, &self.record, at);
-            let message = reason.to_string();
-            tracing::info!(session = %self.record.id(), reason = reason.code(), "session ended: {message}");
-            self.add_entry(at, "ended", message);
+            self.add_entry(at, "ended", reason.to_string());
         }
         effects
     }
@@ -310,7 +311,9 @@ impl Actor {
         if self.record.timeline.len() >= MAX_TIMELINE && kind != "ended" && kind != "demolished" {
             return;
         }
-        let message = message.chars().take(MAX_MESSAGE).collect();
+        let message: String = message.chars().take(MAX_MESSAGE).collect();
+        let state = self.record.session.state.name();
+        tracing::info!(session = %self.record.id(), kind, %state, "{message}");
         self.record.timeline.push(TimelineEntry { at, kind: kind.to_owned(), message });
     }
 

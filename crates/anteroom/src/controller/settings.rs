@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use super::admission::Limits;
 use super::janitor::Keep;
 use crate::embedded;
+use crate::logging::LogFormat;
 
 /// What `anteroom serve` was started with.
 #[derive(Clone, Debug)]
@@ -50,6 +51,8 @@ pub struct Settings {
     pub keep: Keep,
     /// How many sessions there may be.
     pub limits: Limits,
+    /// How this says what happens; its runners do likewise.
+    pub log_format: LogFormat,
     /// By id.
     pub providers: BTreeMap<ProviderId, Provider>,
 }

@@ -112,6 +112,8 @@ async fn read_commands(
 impl Voice {
     /// Something happened, now.
     pub async fn observed(&self, observation: Observation) {
+        // Its name only: some carry what is nobody else's.
+        tracing::info!(observed = <&str>::from(&observation));
         self.say(RunnerMessage::Observed { at: now(), observation }).await;
     }
 
@@ -133,7 +135,12 @@ impl Voice {
 
     /// Tells the last figures.
     pub async fn last_figures(&self) {
-        self.say(alive(&self.media)).await;
+        let figures = alive(&self.media);
+        if let RunnerMessage::Alive { media } = &figures {
+            let MediaTotals { frames, key_frames, bytes, lost_datagrams, .. } = media;
+            tracing::info!(frames, key_frames, bytes, lost_datagrams, "the last frame was sent");
+        }
+        self.say(figures).await;
     }
 }
 

@@ -17,7 +17,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result};
 
-use crate::runner_protocol::{CONTROL_FD_ENV, MEDIA_FD_ENV, UDP_FD_ENV};
+use crate::runner_protocol::{CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV, UDP_FD_ENV};
 
 pub use lines::{read as read_line, write as write_line};
 
@@ -27,6 +27,9 @@ pub use lines::{read as read_line, write as write_line};
 /// When the sockets are not there or the controller cannot be told any more. Whatever happens to
 /// the session itself is told to the controller, and is no error here.
 pub fn run() -> Result<()> {
+    crate::logging::start_as_told();
+    let session = std::env::var(SESSION_ENV).unwrap_or_default();
+    let _span = tracing::info_span!("runner", session).entered();
     let sockets = Sockets {
         control: inherited(CONTROL_FD_ENV)?.into(),
         media: inherited(MEDIA_FD_ENV)?.into(),

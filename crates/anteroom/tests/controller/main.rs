@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod api;
+mod canary;
 mod ends;
 #[cfg(feature = "fail-points")]
 mod faults;
