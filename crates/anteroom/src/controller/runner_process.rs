@@ -34,6 +34,9 @@ const CONTROL: RawFd = 10;
 const MEDIA: RawFd = 11;
 const UDP: RawFd = 12;
 
+/// From how many bytes on the runner's memory is mapped by itself (mallopt(3); glibc's first value).
+const LARGE_BUFFER: &str = "131072";
+
 /// How long the runner may take to answer a request, and to end once told.
 const ANSWER: Duration = Duration::from_secs(20);
 const END: Duration = Duration::from_secs(10);
@@ -89,6 +92,9 @@ pub fn start(
         .env(CONTROL_FD_ENV, CONTROL.to_string())
         .env(MEDIA_FD_ENV, MEDIA.to_string())
         .env(UDP_FD_ENV, UDP.to_string())
+        // An encoder's buffers go back to the system with it: left to itself glibc raises this after
+        // the first, keeps those of every later one, and a runner grows with each viewer that comes.
+        .env("MALLOC_MMAP_THRESHOLD_", LARGE_BUFFER)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
