@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
@@ -23,7 +24,8 @@ pub fn keep(target: &Target, programs: &Path, found: &Path) -> Result<usize> {
     make_folder(&corpus)?;
     let mut merge = Command::new(programs.join(target.name));
     merge
-        .args(["-set_cover_merge=1", "-timeout=10", "-rss_limit_mb=1024"])
+        // What is reached counts, not how often: that would be thousands of inputs.
+        .args(["-set_cover_merge=1", "-use_counters=0", "-timeout=10", "-rss_limit_mb=1024"])
         .arg(format!("-max_len={}", target.max_len))
         .arg(merged.path())
         .args([&corpus, found]);
@@ -31,7 +33,7 @@ pub fn keep(target: &Target, programs: &Path, found: &Path) -> Result<usize> {
     for seed in seeded {
         fs::remove_file(&seed).with_context(|| format!("removing {} failed", seed.display()))?;
     }
-    let chosen = smallest(files(merged.path())?);
+    let chosen = best(files(merged.path())?);
     fs::remove_dir_all(&corpus).with_context(|| format!("removing {} failed", corpus.display()))?;
     make_folder(&corpus)?;
     for input in &chosen {
@@ -40,18 +42,25 @@ pub fn keep(target: &Target, programs: &Path, found: &Path) -> Result<usize> {
     Ok(chosen.len())
 }
 
-/// As many as are kept, the smallest first.
-fn smallest(mut inputs: Vec<(u64, PathBuf)>) -> Vec<PathBuf> {
+/// An input: when it was written, its length and where it is.
+type Input = (SystemTime, u64, PathBuf);
+
+/// As many as are kept. libFuzzer writes those first that reach most; of those of one moment (clocks
+/// of file systems are coarse) the small ones come first.
+fn best(mut inputs: Vec<Input>) -> Vec<PathBuf> {
     inputs.sort();
     let mut bytes = 0;
     inputs
         .into_iter()
-        .take(MOST_FILES)
-        .take_while(|(length, _)| {
-            bytes += length;
-            bytes <= MOST_BYTES
+        .filter(|(_, length, _)| {
+            let fits = bytes + length <= MOST_BYTES;
+            if fits {
+                bytes += length;
+            }
+            fits
         })
-        .map(|(_, input)| input)
+        .take(MOST_FILES)
+        .map(|(_, _, input)| input)
         .collect()
 }
 
@@ -59,7 +68,7 @@ fn copy_all(from: &Path, to: &Path) -> Result<Vec<PathBuf>> {
     if !from.is_dir() {
         return Ok(Vec::new());
     }
-    files(from)?.iter().map(|(_, file)| copy(file, to)).collect()
+    files(from)?.iter().map(|(_, _, file)| copy(file, to)).collect()
 }
 
 fn copy(file: &Path, folder: &Path) -> Result<PathBuf> {
@@ -68,14 +77,14 @@ fn copy(file: &Path, folder: &Path) -> Result<PathBuf> {
     Ok(copied)
 }
 
-/// The files of a folder with their lengths.
-fn files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+fn files(folder: &Path) -> Result<Vec<Input>> {
     let failed = || format!("reading {} failed", folder.display());
     fs::read_dir(folder)
         .with_context(failed)?
         .map(|entry| {
             let entry = entry?;
-            Ok((entry.metadata()?.len(), entry.path()))
+            let metadata = entry.metadata()?;
+            Ok((metadata.modified()?, metadata.len(), entry.path()))
         })
         .collect::<std::io::Result<_>>()
         .with_context(failed)
@@ -83,14 +92,25 @@ fn files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
-    fn the_smallest_are_kept_up_to_both_limits() {
-        let input = |length: u64, n: usize| (length, PathBuf::from(format!("{n:03}")));
-        let many: Vec<_> = (0..500).map(|n| input(1, n)).collect();
-        assert_eq!(smallest(many).len(), 200);
-        let large = vec![input(150 * 1024, 1), input(60 * 1024, 2), input(100 * 1024, 3)];
-        assert_eq!(smallest(large), [PathBuf::from("002"), PathBuf::from("003")]);
+    fn the_first_written_are_kept_up_to_both_limits() {
+        let input = |second: u64, length: u64, n: usize| {
+            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+            (at, length, PathBuf::from(format!("{n:03}")))
+        };
+        let many: Vec<_> = (0..500).map(|n| input(1, 1, n)).collect();
+        assert_eq!(best(many).len(), 200);
+        let kib = 1024;
+        let large = vec![
+            input(2, 10 * kib, 1),
+            input(1, 150 * kib, 2),
+            input(2, 60 * kib, 3),
+            input(1, 20 * kib, 4),
+        ];
+        assert_eq!(best(large), ["004", "002", "001"].map(PathBuf::from));
     }
 }
