@@ -4,6 +4,7 @@
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::message::{announced_length, decode, encode};
 use anteroom_guest_protocol::{GuestMessage, HostMessage, PREAMBLE_LEN, Preamble};
+use anteroom_media::peer::cursor_message;
 use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 1024 * 1024;
@@ -22,6 +23,10 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(message) = decode::<GuestMessage>(bytes) {
         let again = encode(&message, LIMIT).expect("what was taken can be written");
         assert!(decode::<GuestMessage>(&again[4..]).is_ok());
+        // A guest's pixels, which become a PNG for the viewer.
+        if let GuestMessage::Cursor(image) = &message {
+            let _ = cursor_message(image);
+        }
     }
     let _ = decode::<HostMessage>(bytes);
     if let Ok(event) = decode::<InputEvent>(bytes) {

@@ -5,6 +5,7 @@ mod bench;
 mod build;
 mod contract;
 mod demo;
+mod fuzz;
 mod interrupt;
 mod machine;
 mod raw_vm;
@@ -32,6 +33,8 @@ enum Command {
     Demo(demo::Options),
     /// All tests, as CI runs them.
     Test(test::Options),
+    /// Fuzzes what reads foreign bytes; an input that breaks it is kept and named.
+    Fuzz(fuzz::Options),
     /// Runs the demo's OpenID provider, for a controller started by hand.
     Provider,
     /// Builds the guest agent, the viewer and the host binary.
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Command::Provider => demo::serve_provider(),
         Command::Test(options) => test::run(&options),
         Command::Build => machine::prepare().and_then(|()| build::everything()).map(|_| ()),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
     };
     match outcome {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::{build, contract, demo, machine, shell};
+use crate::{build, contract, demo, fuzz, machine, shell};
 
 /// With it the host binary has places where tests let it fail or die; no other build has them.
 const FAIL_POINTS: &str = "anteroom/fail-points";
@@ -13,7 +13,8 @@ const FAIL_POINTS: &str = "anteroom/fail-points";
 /// All tests.
 #[derive(clap::Args)]
 pub struct Options {
-    /// What takes minutes is left out: virtual machines, desktops, browsers, the API's contract.
+    /// What takes minutes is left out: virtual machines, desktops, browsers, the API's contract,
+    /// fuzzing.
     #[arg(long, conflicts_with = "only")]
     fast: bool,
     /// One part only.
@@ -32,6 +33,8 @@ enum Part {
     SignIns,
     /// The API against its OpenAPI document.
     Contract,
+    /// Every fuzz target for a moment, from its kept corpus.
+    Fuzz,
     /// Formatting and lints.
     Lint,
     /// Everything in Rust.
@@ -40,7 +43,8 @@ enum Part {
 
 impl Part {
     /// The order they run in. Rust's is the last, so that its summary is the last line.
-    const ALL: [Self; 5] = [Self::Web, Self::SignIns, Self::Contract, Self::Lint, Self::Rust];
+    const ALL: [Self; 6] =
+        [Self::Web, Self::SignIns, Self::Contract, Self::Fuzz, Self::Lint, Self::Rust];
     const FAST: [Self; 2] = [Self::Lint, Self::Rust];
 }
 
@@ -69,6 +73,7 @@ pub fn run(options: &Options) -> Result<()> {
                 }
             }
             Part::Contract => contract::check(&anteroom)?,
+            Part::Fuzz => fuzz::short()?,
             Part::Lint => lint()?,
             Part::Rust => {
                 let mut command = nextest()?;

@@ -84,7 +84,15 @@ impl Recipe {
     pub fn read(path: &Path) -> Result<Self, RecipeError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| RecipeError::Read { path: path.to_path_buf(), source })?;
-        let mut recipe: Self = toml::from_str(&text).map_err(|source| RecipeError::Syntax {
+        Self::parse(path, &text)
+    }
+
+    /// Reads a recipe's text; `path` is where it is from.
+    ///
+    /// # Errors
+    /// When it is not TOML of this form or a value cannot be.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, RecipeError> {
+        let mut recipe: Self = toml::from_str(text).map_err(|source| RecipeError::Syntax {
             path: path.to_path_buf(),
             source: Box::new(source),
         })?;
@@ -99,18 +107,22 @@ impl Recipe {
         // These become arguments of mmdebstrap and lines of shell hooks.
         let plain = |text: &str| {
             text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-._/:~".contains(&b))
+                && !text.is_empty()
                 && !text.starts_with('-')
         };
         let texts = recipe.packages.iter().chain(recipe.files.iter().map(|f| &f.path));
         if let Some(bad) =
             texts.chain([&recipe.suite]).chain(&recipe.mirror).find(|text| !plain(text))
         {
-            return Err(value(format!("{bad:?} holds characters that are not taken")));
+            return Err(value(format!("{bad:?} is empty or holds characters that are not taken")));
         }
         if let Some(bad) =
             recipe.files.iter().find(|f| !f.path.starts_with('/') || f.path.contains(".."))
         {
             return Err(value(format!("the path {:?} is not absolute", bad.path)));
+        }
+        if let Some(bad) = recipe.files.iter().find(|f| f.mode > 0o7777) {
+            return Err(value(format!("the mode of {:?} is over 0o7777", bad.path)));
         }
         Ok(recipe)
     }
@@ -189,9 +201,14 @@ mod tests {
             ("a", "book worm", "x"),
             ("a", "bookworm", "x;rm"),
             ("a", "bookworm", "-x"),
+            ("a", "bookworm", ""),
+            ("a", "", "x"),
         ] {
             let text = format!("name='{name}'\nsuite='{suite}'\npackages=['{package}']\n");
             assert!(Recipe::read(&write(folder.path(), &text)).is_err(), "{text}");
         }
+        let text = "name='a'\nsuite='bookworm'\npackages=[]\n\
+                    [[files]]\nsource='f'\npath='/f'\nmode=0o10000\n";
+        assert!(Recipe::parse(Path::new("r.toml"), text).is_err());
     }
 }

@@ -23,7 +23,7 @@ use str0m::{
 };
 
 pub use cursor::{CursorError, MAX_CURSOR_EDGE, cursor_message};
-pub use input::{BURST, EVENTS_PER_SECOND};
+pub use input::{BURST, EVENTS_PER_SECOND, InputRefused, read_input};
 pub use offer::{MAX_CANDIDATES, MAX_OFFER, OfferError};
 
 use crate::encoder::EncodedFrame;

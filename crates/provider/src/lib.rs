@@ -177,8 +177,18 @@ impl Provider {
         let bad = |field: &'static str, problem: &str| {
             Err(ProviderError::Value { name: name.to_owned(), field, problem: problem.to_owned() })
         };
-        if self.login.command.is_empty() {
+        if self.login.command.first().is_none_or(String::is_empty) {
             return bad("login.command", "is empty; it must name a program");
+        }
+        // No program can be started with these, and a guest would say so much later.
+        if self.login.command.iter().any(|word| word.contains('\0')) {
+            return bad("login.command", "holds a NUL character; no program can be given one");
+        }
+        let is_variable = |(name, value): (&String, &String)| {
+            !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+        };
+        if !self.login.env.iter().all(is_variable) {
+            return bad("login.env", "holds an empty name, a name with = or a NUL character");
         }
         if !(1..=3600).contains(&self.login.url_timeout_seconds) {
             return bad("login.url_timeout_seconds", "must be 1 to 3600");
@@ -197,6 +207,9 @@ impl Provider {
         }
         if self.files.iter().any(|file| !is_guest_path(&file.path)) {
             return bad("files.path", "must be absolute or start with ~/ and have no ..");
+        }
+        if self.files.iter().any(|file| !matches!(file.owner.as_str(), "root" | "person")) {
+            return bad("files.owner", "must be root or person");
         }
         if self.files.iter().any(|file| file.mode > 0o777) {
             return bad("files.mode", "must be at most 0o777");
@@ -248,6 +261,25 @@ mod tests {
     #[test]
     fn unknown_fields_are_refused() {
         assert!(Provider::parse("x", &format!("{DEMO}\n[surprise]\na = 1\n")).is_err());
+    }
+
+    #[test]
+    fn what_a_guest_could_not_start_is_refused() {
+        let command = |toml: &str| DEMO.replace(r#"["demo-login", "login"]"#, toml);
+        let variable = |toml: &str| DEMO.replace("[login.env]", &format!("[login.env]\n{toml}"));
+        let owner = format!("{DEMO}\n[[files]]\npath = '/a'\nowner = 'nobody'\ncontent = ''\n");
+        for (text, field) in [
+            (command("[]"), "login.command"),
+            (command(r#"[""]"#), "login.command"),
+            (command(r#"["a", "\u0000"]"#), "login.command"),
+            (variable(r#""" = "x""#), "login.env"),
+            (variable(r#""A=B" = "x""#), "login.env"),
+            (variable(r#"A = "\u0000""#), "login.env"),
+            (owner, "files.owner"),
+        ] {
+            let error = Provider::parse("x", &text).unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
     }
 
     #[test]

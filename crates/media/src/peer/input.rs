@@ -12,15 +12,44 @@ pub const BURST: u32 = 500;
 
 /// An input message that was dropped.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum InputRefused {
+pub enum InputRefused {
+    /// Longer than [`MAX_INPUT_MESSAGE`].
     #[error("an input message of {bytes} bytes came, at most {MAX_INPUT_MESSAGE} are taken")]
-    TooLong { bytes: usize },
+    TooLong {
+        /// Bytes that came.
+        bytes: usize,
+    },
+    /// More often than [`EVENTS_PER_SECOND`].
     #[error("more than {EVENTS_PER_SECOND} input messages a second came")]
     TooMany,
+    /// Not of the protocol.
     #[error("reading an input message of {bytes} bytes failed")]
-    Unreadable { bytes: usize, source: serde_json::Error },
+    Unreadable {
+        /// Bytes that came.
+        bytes: usize,
+        /// Where and what.
+        source: serde_json::Error,
+    },
+    /// Of the protocol, but too much.
     #[error("an input event is over its limits")]
-    OverLimit { source: InputError },
+    OverLimit {
+        /// Which limit.
+        source: InputError,
+    },
+}
+
+/// Reads one message of the data channel, as the viewer sent it.
+///
+/// # Errors
+/// When it is too long, not of the protocol or over the limits of its event.
+pub fn read_input(message: &[u8]) -> Result<InputEvent, InputRefused> {
+    let bytes = message.len();
+    if bytes > MAX_INPUT_MESSAGE {
+        return Err(InputRefused::TooLong { bytes });
+    }
+    let event: InputEvent = serde_json::from_slice(message)
+        .map_err(|source| InputRefused::Unreadable { bytes, source })?;
+    event.checked().map_err(|source| InputRefused::OverLimit { source })
 }
 
 /// Lets through at most [`EVENTS_PER_SECOND`] events.
@@ -41,16 +70,7 @@ impl InputGate {
         now: Instant,
         message: &[u8],
     ) -> Result<InputEvent, InputRefused> {
-        let bytes = message.len();
-        if !self.has_token(now) {
-            return Err(InputRefused::TooMany);
-        }
-        if bytes > MAX_INPUT_MESSAGE {
-            return Err(InputRefused::TooLong { bytes });
-        }
-        let event: InputEvent = serde_json::from_slice(message)
-            .map_err(|source| InputRefused::Unreadable { bytes, source })?;
-        event.checked().map_err(|source| InputRefused::OverLimit { source })
+        if self.has_token(now) { read_input(message) } else { Err(InputRefused::TooMany) }
     }
 
     fn has_token(&mut self, now: Instant) -> bool {

@@ -1,0 +1,33 @@
+//! A provider file: what is taken can be started in a guest, and says the same when written again.
+#![no_main]
+
+use anteroom_egress::{Mapping, Policy};
+use anteroom_provider::{Provider, is_guest_path};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let Ok(provider) = Provider::parse("fuzz.toml", text) else { return };
+    let login = &provider.login;
+    assert!(login.command.first().is_some_and(|program| !program.is_empty()));
+    // What a program is started with goes through C strings, and `=` ends a variable's name.
+    assert!(!login.command.iter().any(|word| word.contains('\0')));
+    for (name, value) in &login.env {
+        assert!(!name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
+    }
+    let paths = provider.files.iter().map(|file| &file.path).chain([&provider.credential.path]);
+    for path in paths {
+        assert!(is_guest_path(path) && !path.split('/').any(|part| part == ".."));
+    }
+    for file in &provider.files {
+        assert!(file.mode & !0o777 == 0 && ["root", "person"].contains(&file.owner.as_str()));
+    }
+    assert!(provider.credential.required.iter().all(|pointer| pointer.starts_with('/')));
+    // What may be reached is checked by the gate, which has to get that far.
+    let map = provider.egress.map.iter();
+    let map: Vec<Mapping> =
+        map.map(|to| Mapping { host: to.host.clone(), port: to.port, to: to.to }).collect();
+    let _ = Policy::new(&provider.egress.allow, &map);
+
+    let written = toml::to_string(&provider).expect("what was taken can be written");
+    assert_eq!(Provider::parse("fuzz.toml", &written).expect("and read again"), provider);
+});

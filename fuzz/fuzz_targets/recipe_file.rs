@@ -1,0 +1,24 @@
+//! An image's recipe: what is taken cannot break out of an argument or of the line of a shell script
+//! that it becomes part of.
+#![no_main]
+
+use std::path::Path;
+
+use anteroom_image::Recipe;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let Ok(recipe) = Recipe::parse(Path::new("/recipes/fuzz.toml"), text) else { return };
+    assert!(!recipe.name.is_empty() && !recipe.name.contains(['/', '.']));
+    let paths = recipe.files.iter().map(|file| &file.path);
+    for word in recipe.packages.iter().chain(paths).chain([&recipe.suite]).chain(&recipe.mirror) {
+        assert!(!word.is_empty() && !word.starts_with('-'), "{word:?} is no argument");
+        let harmful =
+            |c: char| c.is_whitespace() || c.is_control() || "'\"`$\\;&|<>()*?!#,".contains(c);
+        assert!(!word.contains(harmful), "{word:?} would be more than one word in a shell");
+    }
+    for file in &recipe.files {
+        assert!(file.path.starts_with('/') && !file.path.split('/').any(|part| part == ".."));
+        assert!(file.mode & !0o7777 == 0);
+    }
+});
