@@ -34,7 +34,7 @@ pub struct RunningVm {
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// How far a room's processes stand back behind the controller and the runners (nice(2)).
-const ROOM_NICENESS: i32 = 5;
+const ROOM_NICENESS: i32 = 10;
 
 /// Who a room's process runs as when the runner is root: Debian's `nobody`.
 const UNPRIVILEGED: u32 = 65534;
