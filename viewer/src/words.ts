@@ -66,6 +66,12 @@ export function timeWarning(deadline: number, idle: number | undefined): string 
   return deadline < WARN_BELOW_MS ? 'Less than a minute is left. Then the room closes.' : undefined;
 }
 
+/** What to do when the room is there and its picture does not come through. */
+export function unreachableWords(operator: string): string {
+  return 'The picture does not get through: something on the way, most often a firewall, lets no video (UDP) pass. ' +
+    `Try another network, such as your phone’s. If it does not come there either, tell ${operator}.`;
+}
+
 /** The hour and minute of a time on the server's clock, as the person's own clock shows it. */
 export function clockTime(at: number, session: SessionView, now: number): string {
   const local = new Date(at - session.serverNow + now);

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 
 import {
-  ATTEMPT_MS, delayBefore, MEND_MS, step, type LinkAction, type LinkEvent, type LinkState,
+  ATTEMPT_MS, delayBefore, MEND_MS, shownState, step, type LinkAction, type LinkEvent, type LinkState,
 } from '../src/player/reconnect';
 
 /** Runs events at their times; gives the actions that were asked for, and the last state. */
@@ -58,5 +58,14 @@ describe('the reconnection policy', () => {
       expect(state).toEqual({ name: 'idle' });
       expect(actions.at(-1)).toBe('close');
     }
+  });
+
+  it('says so when the room answers and nothing comes', () => {
+    const connecting: LinkState = { name: 'connecting', attempt: 2, since: 0 };
+    expect([0, 1, 2, 9].map((answered) => shownState(connecting, false, answered)))
+      .toEqual(['connecting', 'connecting', 'unreachable', 'unreachable']);
+    expect(shownState({ name: 'waiting', attempt: 3, until: 9 }, true, 1)).toBe('reconnecting');
+    expect(shownState({ name: 'waiting', attempt: 3, until: 9 }, true, 2)).toBe('unreachable');
+    expect(shownState({ name: 'connected', attempt: 3, since: 0 }, true, 2)).toBe('connected');
   });
 });

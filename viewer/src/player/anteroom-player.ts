@@ -9,15 +9,13 @@
 import { InputCapture } from './input';
 import { cleanPaste, MAX_PASTE_BYTES, parseCursorMessage, utf8Length, type CursorMessage } from './messages';
 import { Peer, type Signal } from './peer';
-import { step, type LinkAction, type LinkEvent, type LinkState } from './reconnect';
+import { shownState, step, type ConnectionState, type LinkAction, type LinkEvent, type LinkState } from './reconnect';
 import type { PlayerStats } from './stats';
 import styles from './anteroom-player.css?inline';
 
 export type { Signal } from './peer';
+export type { ConnectionState } from './reconnect';
 export type { PlayerStats } from './stats';
-
-/** Where the connection stands, for whoever shows it. */
-export type ConnectionState = 'off' | 'connecting' | 'connected' | 'reconnecting';
 
 export interface AnteroomPlayerEventMap {
   connectionchange: CustomEvent<{ state: ConnectionState }>;
@@ -45,6 +43,8 @@ export class AnteroomPlayer extends HTMLElement {
   #timer: ReturnType<typeof setInterval> | undefined;
   #ticks = 0;
   #wasConnected = false;
+  /** Offers that the room has answered since it was last connected. */
+  #answered = 0;
   #shown: ConnectionState = 'off';
   #sawFrame = false;
   #live = false;
@@ -171,7 +171,10 @@ export class AnteroomPlayer extends HTMLElement {
     });
     this.#peer = peer;
     // Why it failed is told by whoever signals; here it only means: later again.
-    peer.open(signal).catch(() => current(() => this.#run({ type: 'failed' })));
+    peer.open(signal).then(
+      () => current(() => { this.#answered += 1; }),
+      () => current(() => this.#run({ type: 'failed' })),
+    );
   }
 
   #show(stream: MediaStream): void {
@@ -212,8 +215,11 @@ export class AnteroomPlayer extends HTMLElement {
   }
 
   #announce(): void {
-    if (this.#link.name === 'connected') this.#wasConnected = true;
-    const shown = connectionState(this.#link, this.#wasConnected);
+    if (this.#link.name === 'connected') {
+      this.#wasConnected = true;
+      this.#answered = 0;
+    }
+    const shown = shownState(this.#link, this.#wasConnected, this.#answered);
     if (shown === this.#shown) return;
     this.#shown = shown;
     this.#emit('connectionchange', { state: shown });
@@ -239,20 +245,6 @@ const KEYBOARD_ATTRIBUTES = {
   autocorrect: 'off',
   spellcheck: 'false',
 } as const;
-
-function connectionState(link: LinkState, wasConnected: boolean): ConnectionState {
-  switch (link.name) {
-    case 'idle':
-      return 'off';
-    case 'connected':
-      return 'connected';
-    case 'faltering':
-      return 'reconnecting';
-    case 'connecting':
-    case 'waiting':
-      return wasConnected ? 'reconnecting' : 'connecting';
-  }
-}
 
 declare global {
   interface HTMLElementTagNameMap {

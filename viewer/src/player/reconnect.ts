@@ -9,6 +9,9 @@ export type LinkState =
   | { name: 'faltering'; since: number }
   | { name: 'waiting'; attempt: number; until: number };
 
+/** Where it stands, for whoever shows it. */
+export type ConnectionState = 'off' | 'connecting' | 'connected' | 'reconnecting' | 'unreachable';
+
 export type LinkEvent =
   | { type: 'start' }
   | { type: 'stop' }
@@ -30,6 +33,25 @@ export const ATTEMPT_MS = 12_000;
 const GOOD_MS = 5_000;
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 4_000;
+
+/** Offers that the room answers and nothing comes of, until that is told: the way for the media is closed. */
+const ANSWERS_IN_VAIN = 2;
+
+/** `answered`: offers that the room has answered since it was last connected. */
+export function shownState(link: LinkState, wasConnected: boolean, answered: number): ConnectionState {
+  switch (link.name) {
+    case 'idle':
+      return 'off';
+    case 'connected':
+      return 'connected';
+    case 'faltering':
+      return 'reconnecting';
+    case 'connecting':
+    case 'waiting':
+      if (answered >= ANSWERS_IN_VAIN) return 'unreachable';
+      return wasConnected ? 'reconnecting' : 'connecting';
+  }
+}
 
 /** The pause before attempt number `attempt` (the first is 1, at once). */
 export function delayBefore(attempt: number): number {

@@ -3,7 +3,9 @@
 import { element, icon, mark, setText } from '../dom';
 import type { AnteroomPlayer, ConnectionState, PlayerStats } from '../player/anteroom-player';
 import type { SessionView } from '../session';
-import { latestWords, STEPS, stateWords, stepIndex, timeLeft, timeWarning, WARN_BELOW_MS } from '../words';
+import {
+  latestWords, STEPS, stateWords, stepIndex, timeLeft, timeWarning, unreachableWords, WARN_BELOW_MS,
+} from '../words';
 import { cancelDialog, pasteDialog } from './dialogs';
 
 export interface RoomActions {
@@ -17,6 +19,7 @@ export class RoomScreen {
   readonly #host = element('p', { class: 'host', hidden: true });
   readonly #left = element('p', { class: 'left', role: 'timer' });
   readonly #notice = element('p', { class: 'time-notice', role: 'alert', hidden: true });
+  readonly #unreachable = element('p', { class: 'time-notice', role: 'alert', hidden: true });
   readonly #connection = element('p', { class: 'connection' });
   readonly #tools: HTMLElement;
   readonly #menu: HTMLButtonElement;
@@ -24,9 +27,11 @@ export class RoomScreen {
   readonly #steps = STEPS.map((name) => element('li', {}, element('span', { class: 'dot' }), name));
   readonly #latest = element('p', { class: 'latest' });
   readonly #paste = pasteDialog((text) => this.player.paste(text), () => this.player.focus());
+  readonly #operator: string;
   #online = true;
 
   constructor(session: SessionView, actions: RoomActions) {
+    this.#operator = session.operator.name;
     const cancel = cancelDialog(session, actions.onCancel, () => this.player.focus());
     this.#tools = element('div', { class: 'tools', id: 'tools' },
       tool('paste', 'Paste text…', () => this.#paste.open()),
@@ -51,7 +56,7 @@ export class RoomScreen {
       ),
       ...(session.isolation === 'none' ? [element('p', { class: 'stripe' },
         icon('warning'), 'No isolation: this desktop runs directly on the operator’s computer. Do not use a real account.')] : []),
-      this.#notice,
+      this.#notice, this.#unreachable,
       element('main', { class: 'stage' }, this.player, this.#waiting),
       this.#paste.dialog, cancel.dialog,
     );
@@ -104,6 +109,9 @@ export class RoomScreen {
 
   #showConnection(): void {
     const { text, level } = connectionWords(this.player.connectionState, this.player.stats, this.#online);
+    const unreachable = this.#online && this.player.connectionState === 'unreachable';
+    this.#unreachable.hidden = !unreachable;
+    setText(this.#unreachable, unreachable ? unreachableWords(this.#operator) : '');
     setText(this.#connection, text);
     this.#connection.dataset['level'] = level;
   }
@@ -144,6 +152,8 @@ function connectionWords(
       return { text: 'Connecting', level: 'busy' };
     case 'reconnecting':
       return { text: 'Reconnecting', level: 'bad' };
+    case 'unreachable':
+      return { text: 'No picture', level: 'bad' };
     case 'connected': {
       const trip = stats?.roundTripMs;
       return { text: trip === undefined ? 'Connected' : `Connected · ${Math.max(1, Math.round(trip))} ms`, level: 'good' };
