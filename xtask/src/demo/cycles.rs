@@ -44,7 +44,8 @@ pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
         let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
         let kept = shell::root().join(format!("target/demo/failed-{driver}-{number}"));
         let plan = person::Plan {
-            patience_seconds: 30,
+            // An emulated machine on a busy host has been seen to take a minute for its page.
+            patience_seconds: if driver == "host" { 30 } else { 180 },
             screenshots: Some(folder.path().join("pictures")),
             ..person::Plan::default()
         };
