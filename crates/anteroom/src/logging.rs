@@ -49,7 +49,9 @@ pub fn for_runner(format: LogFormat) -> Vec<(&'static str, std::ffi::OsString)> 
 }
 
 fn start_to(format: LogFormat, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info"));
+    // The multiplexer complains of each frame of a guest that breaks it; what comes of it is told by us.
+    let filter =
+        EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info,yamux=off"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(writer)

@@ -103,7 +103,8 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
     caller(backend, headers).await
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// The API key of a request, as it was given.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     // The scheme's name has no case (RFC 9110, 11.1).
     let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| key.trim_start())

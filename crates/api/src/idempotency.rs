@@ -4,6 +4,7 @@
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 
+use crate::guard::bearer;
 use crate::problem::Problem;
 
 /// The header.
@@ -27,7 +28,11 @@ pub struct Idempotency {
 impl Idempotency {
     /// From the request; `None` when the caller gave no key.
     pub(crate) fn of(headers: &HeaderMap, body: &[u8]) -> Result<Option<Self>, Problem> {
-        let Some(value) = headers.get(HEADER) else { return Ok(None) };
+        let mut values = headers.get_all(HEADER).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        if values.next().is_some() {
+            return Err(Problem::bad_request("a call has one Idempotency-Key".to_owned()));
+        }
         let key = value.as_bytes();
         if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {
             let detail = format!(
@@ -36,8 +41,8 @@ impl Idempotency {
             return Err(Problem::bad_request(detail));
         }
         // Two callers may choose the same key.
-        let caller = headers.get(axum::http::header::AUTHORIZATION).map(|value| value.as_bytes());
-        let hash = Sha256::new().chain_update(caller.unwrap_or_default()).chain_update([0]);
+        let caller = bearer(headers).unwrap_or_default();
+        let hash = Sha256::new().chain_update(caller).chain_update([0]);
         Ok(Some(Self {
             key: hash.chain_update(key).finalize().into(),
             body: Sha256::digest(body).into(),
@@ -60,6 +65,7 @@ mod tests {
     fn callers_keys_and_bodies_are_told_apart() {
         let first = of("Bearer a", "k", "x").unwrap().unwrap();
         assert_eq!(of("Bearer a", "k", "x").unwrap().unwrap(), first);
+        assert_eq!(of("bearer  a", "k", "x").unwrap().unwrap(), first);
         assert_ne!(of("Bearer b", "k", "x").unwrap().unwrap().key, first.key);
         assert_ne!(of("Bearer a", "l", "x").unwrap().unwrap().key, first.key);
         assert_ne!(of("Bearer a", "k", "y").unwrap().unwrap().body, first.body);

@@ -83,10 +83,12 @@ pub struct RemoveError {
 /// When something of it cannot be removed.
 pub fn remove_runtime_dir(dir: &Path) -> Result<(), RemoveError> {
     gone(dir, fail_point("teardown.remove"))?;
-    if let Some(display) = read_display(&dir.join(HOST_DISPLAY_FILE)) {
-        remove_display(Path::new("/tmp"), display)?;
-    }
-    gone(dir, remove_tree(dir))
+    let display = read_display(&dir.join(HOST_DISPLAY_FILE));
+    let display_removed =
+        display.map_or(Ok(()), |number| remove_display(Path::new("/tmp"), number));
+    // Whatever became of the socket: the folder may hold a credential in clear.
+    let tree_removed = gone(dir, remove_tree(dir));
+    display_removed.and(tree_removed)
 }
 
 /// The folder is the room's own: what lies there may be anything, a pipe that nobody writes to or a

@@ -192,7 +192,9 @@ async fn serve(options: Options) -> Result<()> {
 async fn asked_to_stop() -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+    // The operator's terminal was closed.
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
     Ok(())
 }
 

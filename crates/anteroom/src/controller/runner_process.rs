@@ -189,6 +189,9 @@ async fn read(
                 answer(&waiting.screenshots, request, result);
             }
             Ok(None) => return,
+            // A runner that dies with something unread resets its socket: how it ended is told by who
+            // waits for it.
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
             Err(error) => {
                 let cause = format!("the runner's report cannot be read: {error}");
                 let failed = Observation::Failed(EndReason::GuestLinkFailed { cause });

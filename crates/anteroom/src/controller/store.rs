@@ -1,12 +1,12 @@
 //! The store: SQLite, written before effects are carried out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anteroom_api::{EgressEntry, Idempotency};
 use anteroom_fail_point::fail_point;
 use anteroom_session::{SessionId, State, TimelineEntry};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -60,6 +60,39 @@ pub struct Store {
     reads: SqlitePool,
     /// One connection, since SQLite has one writer at a time: here they queue without polling a lock.
     writes: SqlitePool,
+    file: DatabaseFile,
+}
+
+/// The file that was opened: SQLite goes on with one that was removed or replaced under it, and what
+/// it then keeps is gone with this process.
+#[derive(Clone, Debug)]
+struct DatabaseFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl DatabaseFile {
+    fn of(path: &Path) -> Result<Self> {
+        let identity = identity(path)
+            .with_context(|| format!("looking at the database {} failed", path.display()))?;
+        Ok(Self { path: path.to_owned(), identity })
+    }
+
+    fn check(&self) -> Result<()> {
+        match identity(&self.path) {
+            Ok(now) if now == self.identity => Ok(()),
+            _ => bail!(
+                "the database {} was removed or replaced while it was open; start this Anteroom again",
+                self.path.display()
+            ),
+        }
+    }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// Reads that may go on at once.
@@ -102,7 +135,7 @@ impl Store {
             .await
             .context("creating the database's tables failed")?;
         let reads = open(READERS, options.read_only(true)).await?;
-        Ok(Self { reads, writes })
+        Ok(Self { reads, writes, file: DatabaseFile::of(path)? })
     }
 
     /// Carries out `work` whole or not at all.
@@ -110,6 +143,7 @@ impl Store {
         &self,
         work: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T>,
     ) -> Result<T> {
+        self.file.check()?;
         let mut connection = self.writes.acquire().await.context("reaching the database failed")?;
         let done = async {
             let mut transaction = connection.begin().await?;
@@ -285,6 +319,7 @@ impl Store {
         recipient: &str,
         now: u64,
     ) -> Result<()> {
+        self.file.check()?;
         fail_point("store.credential").context("storing the sealed credential failed")?;
         sqlx::query(
             "INSERT INTO credentials (session, sealed, recipient, stored_at) VALUES (?, ?, ?, ?)",
@@ -405,6 +440,7 @@ impl Store {
 
     /// Writes, durably: a full disk and a read-only folder answer reads as if nothing were wrong.
     pub async fn check(&self, now: u64) -> Result<()> {
+        self.file.check()?;
         sqlx::query(
             "INSERT INTO health (id, checked_at) VALUES (0, ?)
              ON CONFLICT (id) DO UPDATE SET checked_at = excluded.checked_at",

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use tokio_util::io::InspectReader;
 
 /// How long the guest may take to set itself up or to write a file, in seconds.
-const STEP_SECONDS: u64 = 60;
+pub const STEP_SECONDS: u64 = 60;
 
 /// How long a guest that was silent for too long may still take, in case that was not its fault: more
 /// than it lets pass between two heartbeats.

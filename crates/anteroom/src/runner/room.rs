@@ -83,6 +83,8 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
 /// Removes what the driver made in the file system; nothing for a VM.
 pub fn remove(config: &RunnerConfig) {
     if let DriverConfig::Host { runtime_dir, .. } = &config.driver {
+        // What an agent left that was killed: its X server holds a socket that would stay.
+        anteroom_vm::reap(config.session);
         // The controller tries again, looks afterwards, and names what is left.
         let _ = anteroom_vm::remove_runtime_dir(runtime_dir);
     }

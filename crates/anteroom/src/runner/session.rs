@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use super::controller_link::{self, Voice};
 use super::guest::{
-    self, GuestMessages, GuestVoice, broken, printable, printable_lines, violation,
+    self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, printable_lines, violation,
 };
 use super::pace::pace;
 use super::room;
@@ -224,7 +224,9 @@ impl Session<'_> {
         }
         step("boot.hello")?;
         voice_to_guest.say(&HostMessage::Configure(Box::new(self.configuration()))).await?;
-        self.configured(&mut messages).await?;
+        let late = |_| broken(&format!("the guest did not set itself up within {STEP_SECONDS} s"));
+        let step_time = Duration::from_secs(STEP_SECONDS);
+        tokio::time::timeout(step_time, self.configured(&mut messages)).await.map_err(late)??;
         step("boot.configured")?;
         self.inject_files(&opener).await?;
         step("boot.files_injected")?;

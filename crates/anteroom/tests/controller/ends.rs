@@ -191,3 +191,30 @@ fn the_time_to_live_ends_a_session_and_says_in_which_state() {
     assert_eq!(ended["reason"]["code"], "timed_out");
     assert!(message(&ended).starts_with("the session's 2 s were over while booting"), "{ended}");
 }
+
+#[test]
+fn a_runner_that_is_killed_before_it_read_anything_died_and_broke_nothing() {
+    let server = Server::with_fake_guest(SILENT);
+    for _ in 0..10 {
+        let id = server.started();
+        // As soon as it is there: what it was told lies in its socket.
+        let runner = eventually("the runner is there", || processes_of(&id).into_iter().next());
+        let _ = Command::new("kill").args(["-KILL", &runner.to_string()]).status();
+        let ended = server.demolished(&id);
+        let code = ended["reason"]["code"].as_str().unwrap();
+        assert!(["runner_died", "vm_exited"].contains(&code), "{ended}");
+    }
+}
+
+#[test]
+fn a_closed_terminal_is_an_orderly_end() {
+    let mut server = Server::with_fake_guest(SILENT);
+    let id = server.started();
+    runner_and_room(&server, &id);
+    signal("-HUP", server.pid());
+    server.wait_until_stopped();
+    let reason = format!(
+        "SELECT json_extract(record, '$.session.state.reason.code') FROM sessions WHERE id = '{id}' AND finished"
+    );
+    assert_eq!(server.stored(&reason), "cancelled");
+}

@@ -54,6 +54,24 @@ fn a_desktop_goes_with_its_runner_and_with_its_agent() {
 }
 
 #[test]
+fn a_killed_agent_s_x_server_leaves_no_socket() {
+    let server = Server::with_patient_cli("exec sleep 1000");
+    for _ in 0..4 {
+        let id = server.started();
+        let (_, agent) = runner_and_room(&server, &id);
+        let display = eventually("X has a number", || {
+            std::fs::read_to_string(format!("/tmp/anteroom-{id}/display")).ok()
+        });
+        let socket = std::path::PathBuf::from(format!("/tmp/.X11-unix/X{}", display.trim()));
+        eventually("X listens", || socket.exists().then_some(()));
+        kill(agent);
+        let ended = server.demolished(&id);
+        assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
+        assert!(!socket.exists());
+    }
+}
+
+#[test]
 fn a_killed_x_server_is_told_and_leaves_no_socket() {
     let server = Server::with_patient_cli("exec sleep 1000");
     let is_x = |pid: &i32| {

@@ -120,3 +120,15 @@ fn old_sessions_and_their_logs_are_forgotten_but_not_a_credential() {
     }
     assert!(server.state_dir().join("logs").join(&new).exists());
 }
+
+#[test]
+fn a_database_that_is_removed_while_it_is_open_is_told_and_nothing_more_is_promised() {
+    let server = Server::with_fake_guest(SILENT);
+    std::fs::rename(server.state_dir().join("anteroom.db"), server.state_dir().join("elsewhere"))
+        .unwrap();
+    let refused = server.post("/api/auth/start", r#"{"provider":"demo"}"#);
+    assert_eq!(refused.body["code"], "storage_unavailable", "{}", refused.body);
+    eventually("its health says so", || (server.get("/health").status == 503).then_some(()));
+    let health = server.get("/health").body;
+    assert!(health["reasons"][0].as_str().unwrap().contains("removed or replaced"), "{health}");
+}
