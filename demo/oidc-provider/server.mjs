@@ -10,6 +10,7 @@ import { parseArgs } from 'node:util';
 
 import Provider from 'oidc-provider';
 
+import { readBody } from './body.mjs';
 import { serveSoak } from '../soak/page.mjs';
 import { problemPage, SCRIPT, signInPage, STYLE } from './sign-in-page.mjs';
 
@@ -136,14 +137,7 @@ function isAccount(email, password) {
 }
 
 async function readForm(request) {
-  const chunks = [];
-  let size = 0;
-  for await (const chunk of request) {
-    size += chunk.length;
-    if (size > MAX_FORM_BYTES) throw new Error(`the form is larger than ${MAX_FORM_BYTES} bytes`);
-    chunks.push(chunk);
-  }
-  return new URLSearchParams(Buffer.concat(chunks).toString('utf8'));
+  return new URLSearchParams(await readBody(request, MAX_FORM_BYTES, 'form'));
 }
 
 function sendPage(response, status, html) {

@@ -12,6 +12,7 @@ import { chromium } from 'playwright-core';
 
 import { layout } from '../oidc-provider/sign-in-page.mjs';
 import { chromiumArguments } from './chromium.mjs';
+import { findVideo } from './video.mjs';
 import { watchPicture } from './watch.mjs';
 
 const { values: options } = parseArgs({
@@ -65,6 +66,7 @@ await context.exposeFunction('personSaw', (name, at) => {
   say(name, { at_ms: at });
   saw.add(name);
 });
+await context.addInitScript(findVideo);
 await context.addInitScript(watchPicture, { band: layout.band.colour, tolerance: 24 });
 
 let page = await newTab();
@@ -196,7 +198,7 @@ async function focus(box) {
 
 async function click(box) {
   const centre = { x: box.left + box.width / 2, y: box.top + box.height / 2 };
-  const { x, y } = await page.evaluate((point) => window.personWatch.toClient(point), centre);
+  const { x, y } = await page.evaluate((point) => window.roomVideo.toClient(point), centre);
   await page.mouse.move(x - 30, y - 5);
   await page.mouse.move(x, y);
   await page.mouse.down();

@@ -91,16 +91,6 @@ export function watchPicture({ band, tolerance }) {
     return dark;
   };
 
-  /** The point of the page that shows a guest pixel. */
-  watch.toClient = ({ x, y }) => {
-    const shown = video.getBoundingClientRect();
-    const scale = Math.min(shown.width / video.videoWidth, shown.height / video.videoHeight);
-    return {
-      x: shown.left + (shown.width - video.videoWidth * scale) / 2 + x * scale,
-      y: shown.top + (shown.height - video.videoHeight * scale) / 2 + y * scale,
-    };
-  };
-
   const connections = [];
   window.RTCPeerConnection = class extends window.RTCPeerConnection {
     constructor(...options) {
@@ -123,15 +113,9 @@ export function watchPicture({ band, tolerance }) {
     return undefined;
   };
 
-  function findVideo() {
-    const found = document.querySelector('anteroom-player')?.shadowRoot?.querySelector('video');
-    if (!found) return;
-    looking.disconnect();
-    video = found;
+  void window.roomVideo.found.then((element) => {
+    video = element;
     video.requestVideoFrameCallback(onFrame);
-  }
-
-  const looking = new MutationObserver(findVideo);
-  looking.observe(document, { childList: true, subtree: true });
+  });
   window.personWatch = watch;
 }

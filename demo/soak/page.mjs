@@ -1,6 +1,7 @@
 // A page that moves, scrolls and takes text, and says how it fared: each 5 s it reports how far it
 // counted, which of its own pictures came late, and what of the person's typing arrived.
 
+import { readBody } from '../oidc-provider/body.mjs';
 import { BITS, CELL, CELLS, PREAMBLE } from './code.mjs';
 
 const MAX_REPORT_BYTES = 64 * 1024;
@@ -8,14 +9,7 @@ const MAX_REPORT_BYTES = 64 * 1024;
 /** Answers `/soak` and `/soak/report`; reports go to `say`. */
 export async function serveSoak(request, response, say) {
   if (request.method === 'POST') {
-    const chunks = [];
-    let size = 0;
-    for await (const chunk of request) {
-      size += chunk.length;
-      if (size > MAX_REPORT_BYTES) throw new Error('the report is too large');
-      chunks.push(chunk);
-    }
-    say({ soak: JSON.parse(Buffer.concat(chunks).toString('utf8')) });
+    say({ soak: JSON.parse(await readBody(request, MAX_REPORT_BYTES, 'report')) });
     response.writeHead(204).end();
     return;
   }

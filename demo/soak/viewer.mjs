@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
 import { chromiumArguments } from '../person/chromium.mjs';
+import { findVideo } from '../person/video.mjs';
 import { BITS, CELL, CELLS, PREAMBLE } from './code.mjs';
 
 const { values: options } = parseArgs({
@@ -37,6 +38,7 @@ const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
 const context = await browser.newContext({ viewport: { width: 1280, height: 769 }, reducedMotion: 'reduce' });
+await context.addInitScript(findVideo);
 await context.addInitScript(readPictures, { BITS, CELL, CELLS, PREAMBLE });
 process.on('SIGTERM', () => process.exit(143));
 
@@ -78,14 +80,14 @@ async function watch(visit) {
   say('joined', { visit, took_ms: Date.now() - begun });
   let round = 0;
   while (Date.now() < end) {
-    const box = await page.evaluate((point) => window.soak.toClient(point), BOX);
+    const box = await page.evaluate((point) => window.roomVideo.toClient(point), BOX);
     await page.mouse.move(box.x, box.y);
     await page.mouse.down();
     await page.mouse.up();
     await pause(1000);
     await page.keyboard.type(SENTENCE, { delay: KEY_DELAY_MS });
     typed += SENTENCE.length;
-    const text = await page.evaluate((point) => window.soak.toClient(point), TEXT);
+    const text = await page.evaluate((point) => window.roomVideo.toClient(point), TEXT);
     await page.mouse.move(text.x, text.y);
     for (let turn = 0; turn < 20; turn += 1) {
       await page.mouse.wheel(0, round % 2 ? -120 : 120);
@@ -172,22 +174,9 @@ function readPictures({ BITS, CELL, CELLS, PREAMBLE }) {
     return seen;
   };
 
-  soak.toClient = ({ x, y }) => {
-    const box = video.getBoundingClientRect();
-    const scale = Math.min(box.width / video.videoWidth, box.height / video.videoHeight);
-    return {
-      x: box.left + (box.width - video.videoWidth * scale) / 2 + x * scale,
-      y: box.top + (box.height - video.videoHeight * scale) / 2 + y * scale,
-    };
-  };
-
-  const looking = new MutationObserver(() => {
-    const found = document.querySelector('anteroom-player')?.shadowRoot?.querySelector('video');
-    if (!found) return;
-    looking.disconnect();
-    video = found;
+  void window.roomVideo.found.then((element) => {
+    video = element;
     video.requestVideoFrameCallback(onFrame);
   });
-  looking.observe(document, { childList: true, subtree: true });
   window.soak = soak;
 }

@@ -7,10 +7,12 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use super::processes;
+
 /// The session's processes: its runner and its VMM.
 pub struct Processes {
-    runner: String,
-    vmm: String,
+    runner: u32,
+    vmm: u32,
 }
 
 /// Processor time of the runner at one moment.
@@ -25,29 +27,20 @@ const TICKS_A_SECOND: f64 = 100.0;
 impl Processes {
     /// Finds them by the session's mark in their environment.
     pub fn of_session(id: &str) -> Result<Self> {
-        let mark = format!("ANTEROOM_SESSION={id}");
-        let mut found = Vec::new();
-        for entry in fs::read_dir("/proc")?.flatten() {
-            let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
-            if read("environ").split(|byte| *byte == 0).any(|part| part == mark.as_bytes()) {
-                let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
-                found.push((entry.file_name().to_string_lossy().into_owned(), command));
-            }
-        }
+        let found = processes::of_session(id)?;
         let one = |sign: &str| {
             let process = found.iter().find(|(_, command)| command.contains(sign));
-            process.map(|(pid, _)| pid.clone()).with_context(|| format!("no {sign} is running"))
+            process.map(|(pid, _)| *pid).with_context(|| format!("no {sign} is running"))
         };
         Ok(Self { runner: one(" session ")?, vmm: one("qemu-system")? })
     }
 
     /// The runner's processor time so far.
     pub fn read(&self) -> Result<Reading> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.runner))?;
-        let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        let after_name = processes::stat_after_name(self.runner)?;
         // utime and stime are fields 14 and 15 of all (proc(5)), 12 and 13 after the name.
         let fields: Vec<f64> =
-            after_name.split_whitespace().skip(11).take(2).flat_map(str::parse).collect();
+            after_name.iter().skip(11).take(2).flat_map(|field| field.parse()).collect();
         Ok(Reading { at: Instant::now(), ticks: fields.iter().sum() })
     }
 
@@ -55,7 +48,7 @@ impl Processes {
     /// besides them that one has open for writing. A page of a log counts anew for the runner when
     /// it is written to after the kernel brought it to the disk, so its bytes may exceed the logs'.
     pub fn written(&self, logs: &Path) -> Result<Value> {
-        let bytes = |pid: &str| -> Result<u64> {
+        let bytes = |pid: u32| -> Result<u64> {
             let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
             let line = io.lines().find_map(|line| line.strip_prefix("write_bytes: "));
             Ok(line.context("no write_bytes in /proc/PID/io")?.parse()?)
@@ -66,12 +59,12 @@ impl Processes {
             // A file takes whole pages.
             .map(|file| file.len().div_ceil(4096) * 4096)
             .sum();
-        let mut files = files_open_for_writing(&self.runner)?;
-        files.extend(files_open_for_writing(&self.vmm)?);
+        let mut files = files_open_for_writing(self.runner)?;
+        files.extend(files_open_for_writing(self.vmm)?);
         files.retain(|file| !file.starts_with(logs));
         Ok(json!({
-            "vmm": bytes(&self.vmm)?,
-            "runner": bytes(&self.runner)?,
+            "vmm": bytes(self.vmm)?,
+            "runner": bytes(self.runner)?,
             "logs": logged,
             "files_besides_logs": files,
         }))
@@ -79,7 +72,7 @@ impl Processes {
 }
 
 /// Files on a disk that a process may write to now; those in memory (memfd) are none.
-fn files_open_for_writing(pid: &str) -> Result<Vec<PathBuf>> {
+fn files_open_for_writing(pid: u32) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let (Ok(target), Ok(file)) = (fs::read_link(entry.path()), fs::metadata(entry.path()))

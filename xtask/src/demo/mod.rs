@@ -6,6 +6,7 @@ mod front;
 mod idle;
 mod leftovers;
 mod person;
+mod processes;
 mod provider;
 mod report;
 mod server;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::provider::{HOST, OpenIdProvider};
 use super::server::{Server, Started};
-use super::{leftovers, new_identity};
+use super::{leftovers, new_identity, processes};
 use crate::{interrupt, shell};
 
 /// How the long run goes.
@@ -237,21 +237,14 @@ struct Processes(Vec<(&'static str, u32, String)>);
 
 impl Processes {
     fn of(server: &Server, session: &Started) -> Result<Self> {
-        let mark = format!("ANTEROOM_SESSION={}", session.id);
         let mut found = vec![("controller", server.pid(), started(server.pid())?)];
-        for entry in std::fs::read_dir("/proc")?.flatten() {
-            let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();
-            if !read("environ").split(|byte| *byte == 0).any(|part| part == mark.as_bytes()) {
-                continue;
-            }
-            let command = String::from_utf8_lossy(&read("cmdline")).replace('\0', " ");
+        for (pid, command) in processes::of_session(&session.id)? {
             let name = match command.as_str() {
                 command if command.ends_with(" session ") => "runner",
                 command if command.contains("--host-driver") => "agent",
                 command if command.contains("qemu-system") => "vmm",
                 _ => continue,
             };
-            let pid = entry.file_name().to_string_lossy().parse()?;
             found.push((name, pid, started(pid)?));
         }
         if found.len() != 3 {
@@ -278,7 +271,6 @@ impl Processes {
 
 /// Field 22 of /proc/PID/stat (proc(5)).
 fn started(pid: u32) -> Result<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    Ok(fields.split_whitespace().nth(19).context("no start time in /proc/PID/stat")?.to_owned())
+    let fields = processes::stat_after_name(pid)?;
+    fields.into_iter().nth(19).context("no start time in /proc/PID/stat")
 }

@@ -2,12 +2,12 @@
 //! list of processes.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::support::{Server, processes_of};
+use crate::support::{Server, files_in, processes_of};
 
 /// What the injected file holds and the tool makes its credential of.
 const TOKEN: &str = "canary-b3f1c2";
@@ -111,13 +111,4 @@ fn processes_until(over: &AtomicBool, id: &str, controller: i32) -> BTreeSet<Vec
         }
     }
     seen
-}
-
-fn files_in(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() { files.extend(files_in(&path)) } else { files.push(path) }
-    }
-    files
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::ends::runner_and_room;
-use crate::support::{Fill, SIGNS_IN, SILENT, Server, Setup, eventually, processes_of};
+use crate::support::{Fill, SIGNS_IN, SILENT, Server, Setup, eventually, own_mounts, processes_of};
 
 const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
 
@@ -42,12 +42,8 @@ fn a_disk_that_is_full_when_an_image_is_built_is_told_and_nothing_of_it_is_left(
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/demo.toml");
     let script = r#"mount -t tmpfs -o size=16m none "$1" && "$2" image build "$3" --images-dir "$1" ;
         code=$?; find "$1" -mindepth 1 -not -name '*.log' -not -name '*.lock' -not -type d; exit $code"#;
-    let mut command = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--map-current-user", "--keep-caps"]);
-    }
-    let output = command
-        .args(["--mount", "sh", "-c", script, "sh"])
+    let output = own_mounts()
+        .args(["sh", "-c", script, "sh"])
         .arg(folder.path())
         .args([ANTEROOM, recipe])
         .output()
@@ -63,12 +59,8 @@ fn a_state_folder_that_cannot_be_written_is_told_at_the_start() {
     std::fs::create_dir(folder.path().join("state")).unwrap();
     // Root may write where nobody may; not where the disk says no.
     let script = r#"mount -t tmpfs none "$1" && mount -o remount,ro "$1" && shift && exec "$@""#;
-    let mut command = Command::new("unshare");
-    if !nix::unistd::geteuid().is_root() {
-        command.args(["--map-current-user", "--keep-caps"]);
-    }
-    let output = command
-        .args(["--mount", "sh", "-c", script, "sh"])
+    let output = own_mounts()
+        .args(["sh", "-c", script, "sh"])
         .arg(folder.path().join("state"))
         .args([ANTEROOM, "serve", "--driver", "host", "--listen", "127.0.0.1:0", "--state-dir"])
         .arg(folder.path().join("state"))

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::ends::{kill, runner_and_room};
-use crate::support::{Server, eventually, processes_of};
+use crate::support::{Server, eventually, files_in, processes_of};
 
 fn reason(server: &Server, body: &Value) -> (String, String) {
     let answer = server.post("/api/auth/start", &body.to_string());
@@ -124,7 +124,7 @@ fn injected_files_are_there_before_the_cli_and_a_written_credential_is_sealed() 
     let sealed = server.get(&format!("/api/auth/session/{id}/credentials")).body;
     assert!(sealed.as_str().is_none_or(|text| !text.contains("canary")));
     // Sealed in the guest: the token is nowhere in what the controller keeps.
-    for entry in walk(&server.state_dir()) {
+    for entry in files_in(&server.state_dir()) {
         let bytes = std::fs::read(&entry).unwrap();
         assert!(
             !bytes.windows(6).any(|window| window == b"canary"),
@@ -132,13 +132,4 @@ fn injected_files_are_there_before_the_cli_and_a_written_credential_is_sealed() 
             entry.display()
         );
     }
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
-    }
-    files
 }

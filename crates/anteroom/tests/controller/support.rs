@@ -440,13 +440,9 @@ impl Setup {
     fn program(&self, folder: &Path) -> Command {
         let anteroom = env!("CARGO_BIN_EXE_anteroom");
         if let Some(mebibytes) = self.disk_mebibytes {
-            // A mount namespace of its own, which goes with it.
             let script = r#"mount -t tmpfs -o size="$0"m none "$1" && shift && exec "$@""#;
-            let mut command = Command::new("unshare");
-            if !nix::unistd::geteuid().is_root() {
-                command.args(["--map-current-user", "--keep-caps"]);
-            }
-            command.args(["--mount", "sh", "-c", script, &mebibytes.to_string()]);
+            let mut command = own_mounts();
+            command.args(["sh", "-c", script, &mebibytes.to_string()]);
             command.arg(folder.join("state")).arg(anteroom);
             return command;
         }
@@ -493,4 +489,24 @@ pub fn processes_of(id: &str) -> Vec<i32> {
             (carries || String::from_utf8_lossy(&command).contains(&folder)).then_some(pid)
         })
         .collect()
+}
+
+/// Every file below a folder.
+pub fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { files.extend(files_in(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+/// `unshare` with a mount namespace of its own, which goes with it.
+pub fn own_mounts() -> Command {
+    let mut command = Command::new("unshare");
+    if !nix::unistd::geteuid().is_root() {
+        command.args(["--map-current-user", "--keep-caps"]);
+    }
+    command.arg("--mount");
+    command
 }
