@@ -139,6 +139,13 @@ pub enum EndReason {
         /// What exactly.
         cause: String,
     },
+    /// The guest answered all the while, and did not do its part in time.
+    GuestStalled {
+        /// What it did not do, as in "did not …".
+        what: String,
+        /// How long it had, in seconds.
+        allowed_seconds: u64,
+    },
     /// A file could not be injected.
     FileNotInjected {
         /// Its path in the guest.
@@ -214,6 +221,7 @@ impl EndReason {
             Self::AgentSilent { .. } => "agent_silent",
             Self::GuestLinkFailed { .. } => "guest_link_failed",
             Self::GuestBrokeProtocol { .. } => "guest_broke_protocol",
+            Self::GuestStalled { .. } => "guest_stalled",
             Self::FileNotInjected { .. } => "file_not_injected",
             Self::ServiceFailed { .. } => "service_failed",
             Self::CliExited { .. } => "cli_exited",
@@ -281,6 +289,10 @@ impl fmt::Display for EndReason {
             Self::GuestBrokeProtocol { cause } => {
                 write!(f, "the virtual machine sent what it may not: {cause}")
             }
+            Self::GuestStalled { what, allowed_seconds } => write!(
+                f,
+                "the virtual machine answered, but did not {what} within {allowed_seconds} s"
+            ),
             Self::FileNotInjected { path, cause } => {
                 write!(f, "the file {path} could not be put into the virtual machine: {cause}")
             }

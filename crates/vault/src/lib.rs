@@ -18,6 +18,9 @@ const AGE_HEADER: &[u8] = b"age-encryption.org/v1\n";
 /// The largest sealed credential taken, in bytes.
 pub const MAX_SEALED: usize = 2 * 1024 * 1024;
 
+/// The shortest file to one key: header of at least this size, a nonce of 16 bytes, a tag of 16.
+const MIN_SEALED: usize = 180;
+
 /// The vault's public half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Vault {
@@ -109,15 +112,18 @@ pub fn check_recipient(text: &str) -> Result<(), VaultError> {
     text.parse::<Recipient>().map(|_| ()).map_err(VaultError::NotARecipient)
 }
 
-/// Checks that bytes are an age file by their header; nobody here could open it.
+/// Checks that bytes are an age file for keys, by its whole header; nobody here could open it.
 ///
 /// # Errors
 /// When they are not, or are too many.
 pub fn check_sealed(bytes: &[u8]) -> Result<(), VaultError> {
-    if bytes.starts_with(AGE_HEADER) && bytes.len() <= MAX_SEALED {
-        Ok(())
-    } else {
-        Err(VaultError::NotSealed)
+    if !bytes.starts_with(AGE_HEADER) || bytes.len() > MAX_SEALED {
+        return Err(VaultError::NotSealed);
+    }
+    match age::Decryptor::new(bytes) {
+        // A header alone: not even the nonce and the first chunk's tag.
+        Ok(file) if !file.is_scrypt() && bytes.len() >= MIN_SEALED => Ok(()),
+        _ => Err(VaultError::NotSealed),
     }
 }
 
@@ -147,5 +153,9 @@ mod tests {
         assert!(check_recipient("age1x").is_err() && check_recipient("ssh-ed25519 AAAA").is_err());
         check_sealed(&age::encrypt(&key, b"secret").unwrap()).unwrap();
         assert!(check_sealed(b"{\"access_token\":1}").is_err());
+        assert!(check_sealed(b"age-encryption.org/v1\nand then nothing of it").is_err());
+        let phrase = age::secrecy::SecretString::from("guessable");
+        let with_phrase = age::encrypt(&age::scrypt::Recipient::new(phrase), b"secret").unwrap();
+        assert!(check_sealed(&with_phrase).is_err());
     }
 }

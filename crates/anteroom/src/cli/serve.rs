@@ -322,14 +322,11 @@ fn make_private(dir: &Path) -> Result<()> {
 
 /// Two controllers on one state folder would end each other's sessions.
 fn lock_state(dir: &Path) -> Result<Flock<File>> {
-    let path = dir.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("opening {} failed", path.display()))?;
+    // The folder itself, not a file in it: whoever removes files there removes no lock.
+    let file = File::open(dir).with_context(|| format!("opening {} failed", dir.display()))?;
+    // The database would only say that it cannot be opened.
+    nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
+        .with_context(|| format!("the state folder {} cannot be written", dir.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err(_) => bail!(

@@ -48,7 +48,11 @@ impl Backend for Controller {
     async fn sessions(&self) -> Result<Vec<SessionSummary>, Problem> {
         let records = self.store.all().await.map_err(internal)?;
         let summary = |record: Record| {
-            let view = record.view();
+            // One that lives knows better: what it is may still be on the way to the store.
+            let view = match self.handle(record.id()) {
+                Some(handle) => handle.view.borrow().clone(),
+                None => record.view(),
+            };
             SessionSummary {
                 session_id: view.session_id,
                 provider: view.provider,
@@ -145,10 +149,11 @@ impl Backend for Controller {
 
     async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
         let runner = self.with_desktop(id).await?;
+        let state = self.session(id).await?.state;
         let png = runner
             .screenshot()
             .await
-            .map_err(|error| Problem::wrong_state(format!("{error:#}")))?;
+            .map_err(|error| error.problem(ProblemCode::WrongState, &state))?;
         STANDARD.decode(png).map_err(|_| Problem::internal("the runner's picture is no base64"))
     }
 
@@ -175,11 +180,10 @@ impl Backend for Controller {
     async fn offer(&self, id: SessionId, sdp: String) -> Result<String, Problem> {
         let runner = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        let refused = |error: anyhow::Error| {
-            let detail = format!("{error:#} (the session is {state})");
-            Problem::new(ProblemCode::OfferRefused, detail)
-        };
-        let answer = runner.offer(sdp).await.map_err(refused)?;
+        let answer = runner
+            .offer(sdp)
+            .await
+            .map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
         self.around.door.add_fragment(&answer.ice_ufrag, id);
         Ok(answer.sdp)
     }

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anteroom_api::{Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
 use anteroom_session::{EndReason, Event, Observation, ProcessExit};
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 use command_fds::{CommandFdExt, FdMapping};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -229,6 +230,33 @@ async fn wait(
     let _ = events.send(Event::RunnerExited(exit)).await;
 }
 
+/// Why a runner gave no answer.
+pub enum AskError {
+    /// It said why.
+    Refused(String),
+    /// It ended.
+    Gone,
+    /// It is there.
+    Silent,
+}
+
+impl AskError {
+    /// As the caller is told; `refused` is the code for a runner that said no.
+    pub fn problem(self, refused: ProblemCode, state: &str) -> Problem {
+        let (code, detail) = match self {
+            Self::Refused(cause) => (refused, cause),
+            Self::Gone => {
+                (ProblemCode::WrongState, "the session is ending; its runner is gone".to_owned())
+            }
+            Self::Silent => (
+                ProblemCode::TooSlow,
+                format!("the session's runner did not answer within {} s", ANSWER.as_secs()),
+            ),
+        };
+        Problem::new(code, format!("{detail} (the session is {state})"))
+    }
+}
+
 impl Runner {
     /// Sends a command that needs no answer.
     pub async fn tell(&self, command: RunnerCommand) {
@@ -236,12 +264,12 @@ impl Runner {
     }
 
     /// Has a viewer's offer answered.
-    pub async fn offer(&self, sdp: String) -> Result<OfferAnswer> {
+    pub async fn offer(&self, sdp: String) -> Result<OfferAnswer, AskError> {
         self.ask(&self.waiting.offers, |request| RunnerCommand::Offer { request, sdp }).await
     }
 
     /// A picture of the desktop: PNG in base64.
-    pub async fn screenshot(&self) -> Result<String> {
+    pub async fn screenshot(&self) -> Result<String, AskError> {
         self.ask(&self.waiting.screenshots, |request| RunnerCommand::Screenshot { request }).await
     }
 
@@ -249,7 +277,7 @@ impl Runner {
         &self,
         waiting: &Mutex<HashMap<u64, oneshot::Sender<Result<T, String>>>>,
         command: impl FnOnce(u64) -> RunnerCommand,
-    ) -> Result<T> {
+    ) -> Result<T, AskError> {
         let request = self.waiting.next.fetch_add(1, Ordering::Relaxed);
         let (sender, result) = oneshot::channel();
         waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, sender);
@@ -266,9 +294,9 @@ impl Runner {
         waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&request);
         match answer {
             Ok(Some(Ok(value))) => Ok(value),
-            Ok(Some(Err(cause))) => bail!("{cause}"),
-            Ok(None) => bail!("the session is ending; its runner is gone"),
-            Err(_) => bail!("the session's runner did not answer within {} s", ANSWER.as_secs()),
+            Ok(Some(Err(cause))) => Err(AskError::Refused(cause)),
+            Ok(None) => Err(AskError::Gone),
+            Err(_) => Err(AskError::Silent),
         }
     }
 

@@ -4,11 +4,13 @@
 //! credential in clear. It ends when the guest is done, when something fails, when the controller
 //! says so or is gone; whatever the way, the VM ends with it.
 
+mod conduct;
 mod controller_link;
 mod guest;
 mod lines;
 mod media;
 mod pace;
+mod paced_link;
 mod room;
 mod service_log;
 mod session;

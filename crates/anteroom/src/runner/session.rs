@@ -17,12 +17,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::conduct::Conduct;
 use super::controller_link::{self, Voice};
 use super::guest::{
     self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, printable_lines, violation,
 };
 use super::pace::pace;
+use super::paced_link::PacedLink;
 use super::room;
 use super::service_log::ServiceLog;
 use super::{Sockets, media};
@@ -206,7 +209,7 @@ impl Session<'_> {
             }
             error => guest::link_failed(error),
         })?;
-        let (opener, incoming, drive) = connect(link, Side::Host);
+        let (opener, incoming, drive) = connect(PacedLink::new(link), Side::Host);
         self.link = Some(tokio::task::spawn_local(drive));
         let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
         match messages.next().await? {
@@ -296,6 +299,8 @@ impl Session<'_> {
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> Ended {
         let Prepared { opener, incoming, mut messages, guest: mut to_guest } = prepared;
+        let url_timeout = Duration::from_secs(self.config.provider.login.url_timeout_seconds);
+        let mut conduct = Conduct::new(url_timeout, Instant::now());
         let (records, mut connections) = mpsc::channel(64);
         let gate = match room::gate(self.config) {
             Ok(gate) => gate,
@@ -325,14 +330,21 @@ impl Session<'_> {
         loop {
             let step = tokio::select! {
                 message = messages.next() => match message {
-                    Ok(message) => self.heard(message, &media).await,
+                    Ok(message) => match conduct.heard(&message, Instant::now()) {
+                        Ok(()) => self.heard(message, &media).await,
+                        out_of_turn => out_of_turn,
+                    },
                     Err(reason) => Err(reason),
                 },
+                reason = conduct.late() => Err(reason),
                 command = commands.recv() => match self.obey(command, &media, &mut to_guest).await {
                     Obeyed::GoOn => Ok(()),
                     Obeyed::End(ended) => return ended,
                 },
-                Some(record) = connections.recv() => { self.contacted(record).await; Ok(()) }
+                Some(record) = connections.recv() => match record {
+                    Ok(record) => { self.contacted(record).await; Ok(()) }
+                    Err(reason) => Err(reason),
+                },
                 Some(event) = media_events.recv() => self.viewers_changed(event).await,
             };
             if let Err(reason) = step {
@@ -530,7 +542,7 @@ enum Obeyed {
 async fn carry_egress(
     mut incoming: Incoming,
     gate: room::SessionGate,
-    records: mpsc::Sender<ConnectionRecord>,
+    records: mpsc::Sender<Result<ConnectionRecord, EndReason>>,
 ) {
     let gate = std::rc::Rc::new(gate);
     let pace = pace(CONNECTIONS_PER_SECOND, CONNECTION_BURST);
@@ -538,11 +550,14 @@ async fn carry_egress(
         pace.acquire_one().await;
         let (gate, records) = (gate.clone(), records.clone());
         tokio::task::spawn_local(async move {
-            // Any other kind is no guest's to open; dropping the stream resets it.
-            if let Ok(StreamKind::Egress) = read_kind(&mut stream).await {
-                let record = gate.serve(stream).await;
-                let _ = records.send(record).await;
-            }
+            let record = match read_kind(&mut stream).await {
+                Ok(StreamKind::Egress) => Ok(gate.serve(stream).await),
+                Ok(other) => Err(violation(&format!("the guest opened a {other:?} stream"))),
+                Err(error @ LinkError::Kind(_)) => Err(guest::link_failed(error)),
+                // A connection that its program gave up before it began.
+                Err(_) => return,
+            };
+            let _ = records.send(record).await;
         });
     }
 }

@@ -174,6 +174,10 @@ fn deleting_twice_and_while_it_starts_succeeds_and_leaves_nothing() {
 #[test]
 fn a_second_controller_on_the_same_state_is_refused() {
     let server = Server::with_fake_guest(SILENT);
+    // Whatever somebody cleans up there: the folder is the lock.
+    for file in ["lock", "cli.json"] {
+        let _ = std::fs::remove_file(server.state_dir().join(file));
+    }
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_anteroom"))
         .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
         .arg(server.state_dir())

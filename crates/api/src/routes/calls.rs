@@ -195,7 +195,8 @@ pub(super) async fn credential<B: Backend>(
 /// A picture of the guest's desktop, now.
 #[utoipa::path(get, path = "/api/auth/session/{id}/screenshot", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "image/png", body = Vec<u8>), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "No desktop")
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "No desktop"),
+    (status = 504, body = Problem, description = "The session's runner does not answer")
 ))]
 pub(super) async fn screenshot<B: Backend>(
     State(backend): State<Arc<B>>,

@@ -98,7 +98,8 @@ pub(super) async fn cancel<B: Backend>(
     (status = 200, body = SessionDescription), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem), (status = 404, body = Problem),
     (status = 409, body = Problem, description = "No desktop to show"), (status = 413, body = Problem),
-    (status = 422, body = Problem, description = "The offer cannot be answered")
+    (status = 422, body = Problem, description = "The offer cannot be answered"),
+    (status = 504, body = Problem, description = "The session's runner does not answer")
 ))]
 pub(super) async fn offer<B: Backend>(
     State(backend): State<Arc<B>>,

@@ -1,0 +1,189 @@
+//! What a guest may say when, and until when it must have got on. Heartbeats alone keep no room
+//! alive, and what comes out of turn ends it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anteroom_guest_protocol::{GuestMessage, ServiceEvent};
+use anteroom_session::EndReason;
+use tokio::time::Instant;
+
+use super::guest::violation;
+
+/// What the person needs before it is their turn.
+const NEEDED: [&str; 3] = ["x", "window-manager", "browser"];
+
+/// How long these may take to be ready: more than the agent gives X and the browser together, which
+/// tells better why they are not.
+const SERVICES: Duration = Duration::from_secs(330);
+
+/// How long after its own limit for the CLI's address the agent may take to tell of it. The limit
+/// counts from the CLI's start, which waits for X.
+const URL_GRACE: Duration = Duration::from_secs(90);
+
+/// How long sealing a credential may take.
+const SEAL: Duration = Duration::from_secs(60);
+
+/// A guest whose services are starting, as far as it is bound to an order.
+pub struct Conduct {
+    step: Step,
+    unready: BTreeSet<&'static str>,
+    services_by: Instant,
+}
+
+enum Step {
+    /// Neither an address nor a credential has come.
+    BeforeAddress { by: Instant },
+    /// The person's turn, which the session's own limits bound.
+    Person,
+    /// A credential is found.
+    Sealing { by: Instant },
+    /// It was sent; the controller's turn.
+    Sealed,
+}
+
+impl Conduct {
+    /// Services were told to start `now`; the CLI has `url_timeout` to give an address.
+    pub fn new(url_timeout: Duration, now: Instant) -> Self {
+        Self {
+            step: Step::BeforeAddress { by: now + url_timeout + URL_GRACE },
+            unready: NEEDED.into(),
+            services_by: now + SERVICES,
+        }
+    }
+
+    /// Whether the guest may say this now.
+    ///
+    /// # Errors
+    /// When it may not.
+    pub fn heard(&mut self, message: &GuestMessage, now: Instant) -> Result<(), EndReason> {
+        match (message, &self.step) {
+            (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, _) => {
+                self.unready.remove(name.as_str());
+            }
+            (GuestMessage::SignInUrl { .. }, Step::BeforeAddress { .. }) => {
+                self.step = Step::Person;
+            }
+            (GuestMessage::SignInPageOpened {}, Step::BeforeAddress { .. }) => {
+                return Err(violation("the guest opened a sign-in page before it had its address"));
+            }
+            (GuestMessage::CredentialFound {}, Step::BeforeAddress { .. } | Step::Person) => {
+                self.step = Step::Sealing { by: now + SEAL };
+            }
+            (GuestMessage::CredentialFound {}, _) => {
+                return Err(violation("the guest found a second credential"));
+            }
+            (GuestMessage::CredentialSealed { .. }, Step::Sealing { .. }) => {
+                self.step = Step::Sealed;
+            }
+            (GuestMessage::CredentialSealed { .. }, Step::Sealed) => {
+                return Err(violation("the guest sealed a second credential"));
+            }
+            (GuestMessage::CredentialSealed { .. }, _) => {
+                return Err(violation("the guest sealed a credential that it had not found"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Waits until the guest is late with what it has to do next, and tells with what.
+    pub async fn late(&self) -> EndReason {
+        let Some((by, what, allowed)) = self.due() else { return std::future::pending().await };
+        tokio::time::sleep_until(by).await;
+        EndReason::GuestStalled { what, allowed_seconds: allowed.as_secs() }
+    }
+
+    /// The next deadline, what must have been done then, and how long it had.
+    fn due(&self) -> Option<(Instant, String, Duration)> {
+        let services = self
+            .unready
+            .iter()
+            .next()
+            .map(|name| (self.services_by, format!("bring its {name} to readiness"), SERVICES));
+        match self.step {
+            Step::BeforeAddress { by } => {
+                let allowed = by + SERVICES - self.services_by;
+                let address = (by, "give a sign-in address or say why not".to_owned(), allowed);
+                Some(match services {
+                    Some(services) if services.0 < by => services,
+                    _ => address,
+                })
+            }
+            Step::Person => services,
+            Step::Sealing { by } => {
+                Some((by, "seal the credential that it found".to_owned(), SEAL))
+            }
+            Step::Sealed => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready(name: &str) -> GuestMessage {
+        GuestMessage::Service { name: name.into(), event: ServiceEvent::Ready {} }
+    }
+
+    fn url() -> GuestMessage {
+        GuestMessage::SignInUrl { url: "http://a.example".into() }
+    }
+
+    fn sealed() -> GuestMessage {
+        GuestMessage::CredentialSealed { ciphertext_base64: String::new() }
+    }
+
+    /// Heartbeats in between change nothing: they never reach it.
+    async fn late_after(messages: &[GuestMessage]) -> (u64, String) {
+        let start = Instant::now();
+        let mut conduct = Conduct::new(Duration::from_secs(120), start);
+        for message in messages {
+            conduct.heard(message, start).unwrap();
+        }
+        let reason = conduct.late().await;
+        (start.elapsed().as_secs(), reason.to_string())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_step_of_the_guest_has_its_deadline() {
+        let (after, why) = late_after(&[]).await;
+        assert_eq!(after, 210);
+        assert!(
+            why.contains("did not give a sign-in address or say why not within 210 s"),
+            "{why}"
+        );
+        let (after, why) = late_after(&[ready("x"), url()]).await;
+        assert_eq!(after, 330);
+        assert!(why.contains("did not bring its browser to readiness within 330 s"), "{why}");
+        let (after, why) = late_after(&[url(), GuestMessage::CredentialFound {}]).await;
+        assert_eq!(after, 60);
+        assert!(why.contains("did not seal the credential that it found within 60 s"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_person_and_the_controller_take_as_long_as_the_session_lets_them() {
+        let waits = |messages: Vec<GuestMessage>| async move {
+            tokio::time::timeout(Duration::from_secs(86_400), late_after(&messages)).await.is_err()
+        };
+        assert!(waits(vec![ready("x"), ready("window-manager"), ready("browser"), url()]).await);
+        assert!(waits(vec![GuestMessage::CredentialFound {}, sealed()]).await);
+    }
+
+    #[test]
+    fn what_comes_out_of_turn_is_refused() {
+        let now = Instant::now();
+        let refused = |before: &[GuestMessage], message: GuestMessage| {
+            let mut conduct = Conduct::new(Duration::from_secs(1), now);
+            before.iter().for_each(|message| conduct.heard(message, now).unwrap());
+            conduct.heard(&message, now).unwrap_err().code()
+        };
+        let found = || GuestMessage::CredentialFound {};
+        assert_eq!(refused(&[], sealed()), "guest_broke_protocol");
+        assert_eq!(refused(&[url()], sealed()), "guest_broke_protocol");
+        assert_eq!(refused(&[found()], found()), "guest_broke_protocol");
+        assert_eq!(refused(&[found(), sealed()], sealed()), "guest_broke_protocol");
+        assert_eq!(refused(&[], GuestMessage::SignInPageOpened {}), "guest_broke_protocol");
+    }
+}
