@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Crate → what it may depend on of ours (all kinds of dependencies count).
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     ("anteroom-session", &[]),
     ("anteroom-guest-protocol", &[]),
     ("anteroom-fail-point", &[]),
+    ("anteroom-cpu", &[]),
     ("anteroom-image", &[]),
     ("anteroom-vault", &[]),
     ("anteroom-provider", &["anteroom-session"]),
@@ -23,6 +24,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
         "anteroom",
         &[
             "anteroom-api",
+            "anteroom-cpu",
             "anteroom-egress",
             "anteroom-fail-point",
             "anteroom-guest-link",
@@ -40,7 +42,8 @@ const ALLOWED: [(&str, &[&str]); 14] = [
 ];
 
 /// Pure crates take no runtime, clock or file system of others.
-const PURE: [&str; 3] = ["anteroom-session", "anteroom-guest-protocol", "anteroom-provider"];
+const PURE: [&str; 4] =
+    ["anteroom-session", "anteroom-guest-protocol", "anteroom-provider", "anteroom-cpu"];
 
 #[test]
 fn crates_depend_only_on_what_the_architecture_allows() {
