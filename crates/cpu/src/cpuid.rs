@@ -147,6 +147,18 @@ impl CpuidDump {
         Feature::ALL.iter().copied().filter(|&feature| self.has(feature)).collect()
     }
 
+    /// The same with each answer passed through `change`, and another XCR0.
+    pub(crate) fn changed(&self, xcr0: u64, change: impl Fn(&mut CpuidLeaf)) -> Self {
+        let mut leaves = self.leaves.clone();
+        for leaf in &mut leaves {
+            // What was asked stays, whatever is made of the answer.
+            let (asked, sub) = (leaf.leaf, leaf.subleaf);
+            change(leaf);
+            (leaf.leaf, leaf.subleaf) = (asked, sub);
+        }
+        Self { leaves, xcr0 }
+    }
+
     fn bit(&self, at: Location) -> bool {
         let eax = |leaf| self.leaf(leaf, 0).map(|entry| entry.eax);
         reaches(at, eax)
@@ -159,7 +171,7 @@ impl CpuidDump {
 /// Whether a program that asks first how far CPUID goes comes to this place: leaf 0 and leaf
 /// 0x80000000 give the largest leaf of their range in EAX, leaf 7 the largest subleaf. `eax` gives
 /// EAX of a leaf's subleaf 0, or `None` where nothing is known of it.
-fn reaches(at: Location, eax: impl Fn(u32) -> Option<u32>) -> bool {
+pub(crate) fn reaches(at: Location, eax: impl Fn(u32) -> Option<u32>) -> bool {
     let range = at.leaf & 0xffff_0000;
     let leaf_there = eax(range).is_none_or(|largest| at.leaf <= largest);
     let subleaf_there =

@@ -1,9 +1,20 @@
 //! CPU profiles as data: which x86 instruction set features a guest CPU has, before a program trips
 //! over one it lacks. Pure: reads no CPUID and starts nothing.
+//!
+//! [`Feature`] says where CPUID reports an extension, [`CpuidDump`] is what one CPU reports,
+//! [`CpuProfile`] is a CPU by name, by Firecracker template or by dump.
 #![forbid(unsafe_code)]
 
+mod bitmap;
 mod cpuid;
 mod feature;
+mod profile;
+mod template;
 
+pub use bitmap::{Bitmap, InvalidBitmap};
 pub use cpuid::{CpuidDump, CpuidLeaf, DumpError, MAX_LEAVES};
 pub use feature::{Feature, Location, Register, UnknownFeature};
+pub use profile::{Content, CpuProfile, ProfileError, Standing};
+pub use template::{
+    LeafModifier, MAX_TEMPLATE_BYTES, MsrModifier, RegisterModifier, Template, TemplateError,
+};
