@@ -2,16 +2,19 @@
 //! over one it lacks. Pure: reads no CPUID and starts nothing.
 //!
 //! [`Feature`] says where CPUID reports an extension, [`CpuidDump`] is what one CPU reports,
-//! [`CpuProfile`] is a CPU by name, by Firecracker template or by dump.
+//! [`CpuProfile`] is a CPU by name, by Firecracker template or by dump, and [`qemu_cpu_model`] and
+//! [`firecracker_template`] say it in the words of a virtual machine monitor.
 #![forbid(unsafe_code)]
 
 mod bitmap;
+mod convert;
 mod cpuid;
 mod feature;
 mod profile;
 mod template;
 
 pub use bitmap::{Bitmap, InvalidBitmap};
+pub use convert::{ConvertError, QemuCpu, firecracker_template, qemu_cpu_model};
 pub use cpuid::{CpuidDump, CpuidLeaf, DumpError, MAX_LEAVES};
 pub use feature::{Feature, Location, Register, UnknownFeature};
 pub use profile::{Content, CpuProfile, ProfileError, Standing};
