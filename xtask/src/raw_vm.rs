@@ -38,6 +38,7 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
         console_log: console.clone(),
         console_log_limit: 1024 * 1024,
         accelerator: VmAccelerator::Tcg,
+        cpu: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {

@@ -11,6 +11,7 @@
 //! URL to the running agent and exits ([`login::opener`]).
 
 mod browser;
+mod cpu;
 mod display;
 mod egress;
 mod files;
@@ -34,6 +35,10 @@ fn main() -> ExitCode {
     let program = arguments.next().unwrap_or_default();
     if login::opener::is_opener(&program) {
         return login::opener::hand_over(arguments);
+    }
+    let mut arguments = arguments.peekable();
+    if arguments.next_if(|first| first == supervise::CORE_ARGUMENT).is_some() {
+        return supervise::look_at_core(&arguments.next().unwrap_or_default());
     }
     let as_init = std::process::id() == 1;
     let outcome = if as_init { run_as_init() } else { run_on_host(arguments) };

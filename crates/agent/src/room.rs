@@ -124,6 +124,16 @@ impl Room {
         command
     }
 
+    /// The same as the guest's root; on a host as whoever runs the agent.
+    pub fn root_command(&self, program: &str) -> Command {
+        let mut command = self.command(program);
+        if self.kind == RoomKind::Guest {
+            use std::os::unix::process::CommandExt;
+            command.uid(0).gid(0).env("HOME", "/root").env("USER", "root");
+        }
+        command
+    }
+
     fn path_variable(&self) -> OsString {
         let mut path = self.openers().into_os_string();
         path.push(":");

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anteroom_guest_protocol::ScreenSize;
+use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_provider::{InjectedFile, Provider};
 use anteroom_session::{Observation, SessionId, Timestamp};
 use anteroom_vm::VmAccelerator;
@@ -51,6 +51,8 @@ pub struct RunnerConfig {
     pub log_dir: PathBuf,
     /// Addresses of the front door that viewers can reach.
     pub candidates: Vec<SocketAddr>,
+    /// Services beside the room's own.
+    pub services: Vec<ServiceSpec>,
 }
 
 /// How the VM is made.
@@ -69,6 +71,8 @@ pub enum DriverConfig {
         memory_mib: u32,
         /// Guest processors.
         vcpus: u8,
+        /// What each of them is; `None` for the usual one.
+        cpu: Option<GuestProcessor>,
     },
     /// The agent on this machine, no isolation.
     Host {
@@ -77,6 +81,16 @@ pub enum DriverConfig {
         /// Folder for this session's files, made and removed by the runner.
         runtime_dir: PathBuf,
     },
+}
+
+/// The processor that a guest sees.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuestProcessor {
+    /// The CPU profile's name.
+    pub profile: String,
+    /// In QEMU's words.
+    pub qemu: String,
 }
 
 /// Controller → runner, after the config line.

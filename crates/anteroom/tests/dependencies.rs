@@ -6,16 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Crate → what it may depend on of ours (all kinds of dependencies count).
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     ("anteroom-session", &[]),
     ("anteroom-guest-protocol", &[]),
     ("anteroom-fail-point", &[]),
     ("anteroom-cpu", &[]),
-    ("anteroom-image", &[]),
+    ("anteroom-crash", &["anteroom-cpu", "anteroom-guest-protocol", "anteroom-session"]),
+    ("anteroom-image", &["anteroom-guest-protocol"]),
     ("anteroom-vault", &[]),
     ("anteroom-provider", &["anteroom-session"]),
     ("anteroom-guest-link", &["anteroom-guest-protocol"]),
-    ("anteroom-agent", &["anteroom-guest-link", "anteroom-guest-protocol"]),
+    ("anteroom-agent", &["anteroom-crash", "anteroom-guest-link", "anteroom-guest-protocol"]),
     ("anteroom-vm", &["anteroom-fail-point", "anteroom-guest-protocol", "anteroom-session"]),
     ("anteroom-egress", &["anteroom-session"]),
     ("anteroom-media", &["anteroom-guest-protocol"]),
@@ -25,6 +26,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
         &[
             "anteroom-api",
             "anteroom-cpu",
+            "anteroom-crash",
             "anteroom-egress",
             "anteroom-fail-point",
             "anteroom-guest-link",

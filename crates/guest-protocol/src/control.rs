@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::evidence::{Evidence, Fault, GuestCpu};
+use crate::service::ServiceSpec;
+
 /// The first byte of each multiplexed stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
@@ -90,6 +93,8 @@ pub struct Configure {
     pub recipient: String,
     /// PEM of extra certificate authorities for Chromium and the CLI; empty for none.
     pub extra_ca_pem: String,
+    /// What else is to run, as the image's recipe declares it.
+    pub services: Vec<ServiceSpec>,
 }
 
 /// Desktop size in pixels.
@@ -138,6 +143,8 @@ pub enum GuestMessage {
         kernel: String,
         /// `/proc/sys/kernel/random/boot_id`: differs in every VM.
         boot_id: String,
+        /// What its processor says of itself.
+        cpu: GuestCpu,
     },
     /// The guest is set up as [`HostMessage::Configure`] says; files may come.
     Configured {},
@@ -213,14 +220,48 @@ pub enum ServiceEvent {
         lived_ms: u64,
         /// Its last lines of output.
         last_lines: Vec<String>,
+        /// What else was seen.
+        evidence: Evidence,
+        /// How often it has died in this session.
+        deaths: u32,
+        /// What the supervisor does about it.
+        then: Then,
     },
-    /// It was given up: it could not be started, did not become ready, or kept dying.
+    /// It was given up: it could not be started or did not become ready.
     Failed {
         /// Why, one sentence.
         cause: String,
         /// Its last lines of output.
         last_lines: Vec<String>,
+        /// What else was seen.
+        evidence: Evidence,
+        /// How its process ended, if it had one that did.
+        exit: Option<ProcessExit>,
+        /// How long that lived, in milliseconds of the guest's clock.
+        lived_ms: u64,
     },
+    /// A process that a service started ended by a signal that tells of a fault.
+    ChildCrashed {
+        /// Its core dump.
+        fault: Box<Fault>,
+    },
+}
+
+/// What a supervisor does about a death.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Then {
+    /// Starts it again.
+    Restart {
+        /// After so many milliseconds.
+        after_ms: u64,
+    },
+    /// Leaves it, since starting it again cannot change anything.
+    Useless {},
+    /// Leaves it, since it died too often.
+    TooOften {},
+    /// Leaves it: nobody asked for more.
+    Nothing {},
 }
 
 /// A wait status.

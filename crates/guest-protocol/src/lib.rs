@@ -14,22 +14,30 @@
 #![forbid(unsafe_code)]
 
 mod control;
+mod evidence;
 pub mod frames;
 pub mod input;
 mod keys;
 pub mod message;
 mod preamble;
+mod service;
 
 pub use control::{
     CliSpec, Configure, CredentialSpec, CursorImage, FileHeader, FileOutcome, GuestMessage,
-    HostMessage, LogStream, ProcessExit, ScreenSize, ServiceEvent, StreamKind, UnknownStreamKind,
+    HostMessage, LogStream, ProcessExit, ScreenSize, ServiceEvent, StreamKind, Then,
+    UnknownStreamKind,
+};
+pub use evidence::{
+    Evidence, Fault, GuestCpu, Hung, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION, Mapping,
+    NotStarted, OutOfMemory, Symbol,
 };
 pub use keys::PhysicalKey;
 pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
+pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The longest control message, in bytes of JSON.
 pub const MAX_CONTROL_MESSAGE: usize = 256 * 1024;

@@ -8,9 +8,10 @@ use std::net::Ipv4Addr;
 use anteroom_guest_protocol::frames::{FrameHeader, Rect, Request};
 use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
-    CliSpec, Configure, CredentialSpec, CursorImage, FileHeader, FileOutcome, GuestMessage,
-    HostMessage, LogStream, PROTOCOL_VERSION, Preamble, ProcessExit, ScreenSize, ServiceEvent,
-    StreamKind,
+    CliSpec, Configure, CredentialSpec, CursorImage, Evidence, Fault, FileHeader, FileOutcome,
+    GuestCpu, GuestMessage, HostMessage, Hung, LogStream, Mapping, NotStarted, OutOfMemory,
+    PROTOCOL_VERSION, Preamble, Probe, ProcessExit, ScreenSize, ServiceEvent, ServiceSpec,
+    ServiceUser, StreamKind, Symbol, Then, Watchdog,
 };
 use serde::Serialize;
 
@@ -27,6 +28,19 @@ fn hex(bytes: &[u8]) -> String {
 
 #[test]
 fn host_messages() {
+    let service = ServiceSpec {
+        name: "vnc".into(),
+        command: vec!["x0vncserver".into()],
+        user: ServiceUser::Person,
+        env: [].into(),
+        ready: Some(Probe::Greeting { port: 5900, begins: "RFB ".into() }),
+        ready_seconds: 60,
+        watchdog: Some(Watchdog { probe: Probe::Port(5900), seconds: 30 }),
+        restarts: 3,
+        needed: true,
+        memory_mib: Some(64),
+        max_processes: None,
+    };
     let configure = Configure {
         session_id: "0198".into(),
         now_unix_ms: 1_700_000_000_000,
@@ -45,6 +59,7 @@ fn host_messages() {
         },
         recipient: "age1".into(),
         extra_ca_pem: String::new(),
+        services: vec![service],
     };
     insta::assert_snapshot!(lines(&[
         HostMessage::Configure(Box::new(configure)),
@@ -55,6 +70,32 @@ fn host_messages() {
     ]));
 }
 
+fn fault() -> Fault {
+    let mapping = Mapping {
+        start: 4096,
+        end: 8192,
+        permissions: "r-x".into(),
+        file_offset: 0,
+        path: "/lib/a.so".into(),
+        build_id: Some("ab".into()),
+    };
+    Fault {
+        signal: 4,
+        code: 2,
+        address: 4100,
+        thread: "t".into(),
+        program: "/bin/a".into(),
+        instruction_pointer: 4100,
+        stack_pointer: 16,
+        registers: vec![1, 2],
+        instruction: "0f0b".into(),
+        code_mapping: Some(mapping.clone()),
+        near_address: Some(mapping),
+        symbol: Some(Symbol { name: "main".into(), offset: 3 }),
+        unseen: vec!["u".into()],
+    }
+}
+
 #[test]
 fn guest_messages() {
     let service = |event| GuestMessage::Service { name: "browser".into(), event };
@@ -63,7 +104,8 @@ fn guest_messages() {
         GuestMessage::Hello {
             agent_version: "0.1.0".into(),
             kernel: "6.1.0".into(),
-            boot_id: "b".into()
+            boot_id: "b".into(),
+            cpu: GuestCpu { leaves: vec![[1, 0, 2, 3, 4, 5]], xcr0: 7 },
         },
         GuestMessage::Configured {},
         GuestMessage::Heartbeat {},
@@ -72,14 +114,50 @@ fn guest_messages() {
         service(ServiceEvent::Exited {
             exit: ProcessExit::Exited { code: 1 },
             lived_ms: 5,
-            last_lines: last_lines()
+            last_lines: last_lines(),
+            evidence: Evidence::default(),
+            deaths: 1,
+            then: Then::Restart { after_ms: 250 },
         }),
         service(ServiceEvent::Exited {
             exit: ProcessExit::Signalled { signal: 4 },
             lived_ms: 5,
-            last_lines: last_lines()
+            last_lines: last_lines(),
+            evidence: Evidence {
+                fault: Some(Box::new(fault())),
+                out_of_memory: Some(OutOfMemory {
+                    line: "l".into(),
+                    limit: Some(2),
+                    peak: Some(1),
+                }),
+                kernel_log_read: true,
+                not_started: None,
+                hung: Some(Hung {
+                    silent_ms: 1,
+                    asked: "port 1".into(),
+                    was_ready: true,
+                    state: "S".into(),
+                    system_call: Some(202),
+                    waits_in: None,
+                }),
+            },
+            deaths: 4,
+            then: Then::TooOften {},
         }),
-        service(ServiceEvent::Failed { cause: "c".into(), last_lines: last_lines() }),
+        service(ServiceEvent::Failed {
+            cause: "c".into(),
+            last_lines: last_lines(),
+            evidence: Evidence {
+                not_started: Some(NotStarted::NoInterpreter {
+                    program: "/a".into(),
+                    interpreter: "/b".into(),
+                }),
+                ..Evidence::default()
+            },
+            exit: None,
+            lived_ms: 0,
+        }),
+        service(ServiceEvent::ChildCrashed { fault: Box::new(fault()) }),
         GuestMessage::Log { service: "x".into(), stream: LogStream::Stderr, line: "l".into() },
         GuestMessage::SignInUrl { url: "https://x.test/".into() },
         GuestMessage::NoSignInUrl { waited_ms: 1, last_lines: last_lines() },

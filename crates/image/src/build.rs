@@ -271,6 +271,7 @@ impl Job<'_> {
             build_ms,
             files,
             packages: PackageRecord::from_dpkg_status(&status),
+            services: self.recipe.services.clone(),
         };
         let json = serde_json::to_vec_pretty(&manifest)
             .map_err(io::Error::from)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anteroom_guest_protocol::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
 /// `manifest.json` of an image.
@@ -28,6 +29,9 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
     /// Every installed package.
     pub packages: Vec<PackageRecord>,
+    /// What runs in its rooms beside the room's own services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceSpec>,
 }
 
 /// What a file must be.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anteroom_guest_protocol::ServiceSpec;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -23,6 +24,9 @@ pub struct Recipe {
     /// Files copied in.
     #[serde(default)]
     pub files: Vec<CopiedFile>,
+    /// What runs in its rooms beside the room's own services.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceSpec>,
     /// Folder of the recipe, for relative sources.
     #[serde(skip)]
     folder: PathBuf,
@@ -124,6 +128,7 @@ impl Recipe {
         if let Some(bad) = recipe.files.iter().find(|f| f.mode > 0o7777) {
             return Err(value(format!("the mode of {:?} is over 0o7777", bad.path)));
         }
+        check_services(&recipe.services).map_err(value)?;
         Ok(recipe)
     }
 
@@ -153,6 +158,30 @@ impl Recipe {
         }
         Ok(hex::encode(hash.finalize())[..16].to_owned())
     }
+}
+
+/// Names of the room's own services.
+const OWN_SERVICES: [&str; 6] = ["x", "window-manager", "browser", "cli", "agent", "room"];
+
+fn check_services(services: &[ServiceSpec]) -> Result<(), String> {
+    for (n, service) in services.iter().enumerate() {
+        let name = &service.name;
+        if !is_name(name) || name.len() > 40 || OWN_SERVICES.contains(&name.as_str()) {
+            return Err(format!(
+                "the service's name {name:?} is not 1 to 40 of a-z, 0-9 and -, or one of the room's own"
+            ));
+        }
+        if services[..n].iter().any(|other| other.name == *name) {
+            return Err(format!("there are two services {name:?}"));
+        }
+        if service.command.is_empty() {
+            return Err(format!("the service {name:?} has no command"));
+        }
+        if service.watchdog.as_ref().is_some_and(|watchdog| watchdog.seconds == 0) {
+            return Err(format!("the watchdog of the service {name:?} needs at least a second"));
+        }
+    }
+    Ok(())
 }
 
 fn is_name(name: &str) -> bool {

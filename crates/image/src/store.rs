@@ -45,6 +45,8 @@ pub struct ImageSummary {
     pub created_at: u64,
     /// Of all files together.
     pub bytes: u64,
+    /// What runs in its rooms beside the room's own services.
+    pub services: Vec<anteroom_guest_protocol::ServiceSpec>,
 }
 
 /// An image that cannot be used or removed.
@@ -245,6 +247,7 @@ pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
                 kernel: manifest.kernel,
                 created_at: manifest.created_at,
                 bytes,
+                services: manifest.services,
             })
         })
         .collect();
@@ -313,6 +316,7 @@ mod tests {
             files.insert(name.to_owned(), FileRecord { sha256, bytes: content.len() as u64 });
         }
         let manifest = Manifest {
+            services: Vec::new(),
             format: 1,
             name: "demo".into(),
             recipe_digest: "0123456789abcdef".into(),

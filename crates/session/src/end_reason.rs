@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Explanation;
+
 /// Who asked for something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -161,6 +163,9 @@ pub enum EndReason {
         cause: String,
         /// Its last lines of output.
         last_lines: Vec<String>,
+        /// Why, by the evidence; absent when there is none but `cause`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        explanation: Option<Box<Explanation>>,
     },
     /// The CLI ended before it wrote a credential.
     CliExited {
@@ -168,6 +173,9 @@ pub enum EndReason {
         exit: ProcessExit,
         /// Its last lines of output.
         last_lines: Vec<String>,
+        /// Why, by the evidence.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        explanation: Option<Box<Explanation>>,
     },
     /// The CLI never gave a sign-in URL.
     NoSignInUrl {
@@ -206,6 +214,17 @@ pub enum EndReason {
 }
 
 impl EndReason {
+    /// Why a process of the room died, where that is the reason.
+    #[must_use]
+    pub fn explanation(&self) -> Option<&Explanation> {
+        match self {
+            Self::ServiceFailed { explanation, .. } | Self::CliExited { explanation, .. } => {
+                explanation.as_deref()
+            }
+            _ => None,
+        }
+    }
+
     /// The stable code, as in the JSON form.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -296,11 +315,21 @@ impl fmt::Display for EndReason {
             Self::FileNotInjected { path, cause } => {
                 write!(f, "the file {path} could not be put into the virtual machine: {cause}")
             }
-            Self::ServiceFailed { service, cause, last_lines } => {
+            Self::ServiceFailed { explanation: Some(why), .. } => {
+                write!(f, "the room's {}", why.sentence)
+            }
+            Self::ServiceFailed { service, cause, last_lines, explanation: None } => {
                 write!(f, "the room's {service} failed: {cause}")?;
                 last_line(f, "its last line", last_lines)
             }
-            Self::CliExited { exit, last_lines } => {
+            Self::CliExited { explanation: Some(why), .. } => {
+                write!(
+                    f,
+                    "the command-line tool ended before it had a credential: {}",
+                    why.sentence
+                )
+            }
+            Self::CliExited { exit, last_lines, explanation: None } => {
                 write!(f, "the command-line tool {exit} before it had a credential")?;
                 last_line(f, "its last line", last_lines)
             }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, EndReason, Leftover, ProcessExit};
+use crate::{Actor, EndReason, Explanation, Leftover, ProcessExit};
 
 /// Everything that moves a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,10 +83,24 @@ pub enum Observation {
     ServiceExited {
         /// Its name.
         service: String,
-        /// How.
-        exit: ProcessExit,
-        /// Its last lines of output, terminal escapes removed.
-        last_lines: Vec<String>,
+        /// Why, by the evidence.
+        explanation: Box<Explanation>,
+        /// What the supervisor does about it, one sentence.
+        then: String,
+    },
+    /// A service that the session can do without is not to be had.
+    ServiceGivenUp {
+        /// Its name.
+        service: String,
+        /// Why, by the evidence.
+        explanation: Box<Explanation>,
+    },
+    /// A process that a service started crashed.
+    ChildCrashed {
+        /// The service.
+        service: String,
+        /// Why, by the evidence.
+        explanation: Box<Explanation>,
     },
     /// The CLI gave its sign-in URL.
     SignInUrl {

@@ -11,6 +11,7 @@
 
 mod end_reason;
 mod event;
+mod explanation;
 mod ids;
 mod machine;
 mod state;
@@ -18,6 +19,7 @@ mod timeline;
 
 pub use end_reason::{Actor, EndReason, ProcessExit};
 pub use event::{Accelerator, EgressVerdict, Event, Observation};
+pub use explanation::{Cause, Confidence, Explanation};
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use machine::{Effect, Session, Terms};
 pub use state::{AwaitedSignIn, Leftover, Room, State, StateName};

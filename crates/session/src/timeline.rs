@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Explanation;
+
 /// Milliseconds since the Unix epoch, stamped on the host (a guest's clock may run slow).
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
@@ -32,4 +34,7 @@ pub struct TimelineEntry {
     pub kind: String,
     /// One sentence for a person.
     pub message: String,
+    /// Of a death: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub explanation: Option<Box<Explanation>>,
 }

@@ -55,7 +55,13 @@ pub struct VmSpec {
     pub console_log_limit: u64,
     /// What executes guest code.
     pub accelerator: VmAccelerator,
+    /// The processor that the guest sees, in QEMU's words behind `-cpu`; `None` for the usual one.
+    pub cpu: Option<String>,
 }
+
+/// The processor that an emulated guest sees unless said otherwise. It has AVX2 and no TSX; `max` and
+/// `EPYC` hang at TSC calibration.
+pub const TCG_PROCESSOR: &str = "Haswell-noTSX";
 
 /// What executes a VM's code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,11 +193,11 @@ impl Driver for Qemu {
 fn arguments(session: SessionId, spec: &VmSpec) -> Vec<String> {
     let (acceleration, cpu) = match spec.accelerator {
         VmAccelerator::Kvm => ("kvm".to_owned(), "host"),
-        // The named model has AVX2 and no TSX. `max` and EPYC hang at TSC calibration under TCG.
         VmAccelerator::Tcg => {
-            (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), "Haswell-noTSX")
+            (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), TCG_PROCESSOR)
         }
     };
+    let cpu = spec.cpu.as_deref().unwrap_or(cpu);
     let words = [
         "-name",
         &format!("anteroom-{session}"),
@@ -304,6 +310,7 @@ mod tests {
             console_log: "/c".into(),
             console_log_limit: 1,
             accelerator: VmAccelerator::Tcg,
+            cpu: None,
         };
         let line = arguments(SessionId::generate(), &spec).join(" ");
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
@@ -332,6 +339,7 @@ mod tests {
             console_log: "/nowhere/console".into(),
             console_log_limit: 1,
             accelerator: VmAccelerator::Tcg,
+            cpu: None,
         };
         let error = Qemu.boot(SessionId::generate(), spec).err().expect("there is no such kernel");
         assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");

@@ -51,7 +51,7 @@ pub fn start(
     let child = command.spawn().with_context(|| format!("starting {program} failed"))?;
     // The command holds the terminal's other end; once dropped, the CLI's end is the terminal's.
     drop(command);
-    let process = Process::adopt(&child, reaper);
+    let process = Process::adopt("cli", &child, reaper);
     log_terminal(pty.master, &process, reporter)?;
     Ok(process)
 }

@@ -5,6 +5,8 @@
 //! session, a window manager or browser that merely died is started again.
 
 mod control;
+mod declared;
+mod probe;
 mod services;
 mod setup;
 
@@ -64,6 +66,11 @@ where
         desktop: watch::channel(None).0,
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
+    if room.kind == RoomKind::Guest
+        && let Err(error) = reaper.witness().ask_kernel(&room.agent(), &reporter)
+    {
+        reporter.note(&format!("deaths will be told without the kernel's evidence: {error:#}"));
+    }
 
     let ended = tokio::select! {
         served = serve(&shared, from_host) => served,

@@ -4,7 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{GuestMessage, ProcessExit, ScreenSize, ServiceEvent};
+use anteroom_guest_protocol::{
+    Evidence, GuestMessage, ProcessExit, ScreenSize, ServiceEvent, Then,
+};
 use anyhow::{Context, Error, Result, anyhow, bail};
 use base64::Engine;
 use nix::sys::signal::{Signal, kill};
@@ -13,7 +15,7 @@ use tokio::sync::mpsc;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
 
-use super::{Configuration, Desktop, Shared};
+use super::{Configuration, Desktop, Shared, declared};
 use crate::browser::{self, Trust, WaitingPage};
 use crate::display::Pixels;
 use crate::display::server::{DisplayAddress, ServerStart, ServerStarting};
@@ -21,7 +23,7 @@ use crate::input::Input;
 use crate::login::cli::{self, Surroundings};
 use crate::login::credential::{Look, Watched, seal};
 use crate::login::opener;
-use crate::supervise::{self, Process, Reaper};
+use crate::supervise::{self, Death, Process, Reaper, can_start};
 use crate::{egress, room::RoomKind};
 
 /// How long X, the window manager and the browser may take; under emulation with a busy host a cold
@@ -69,6 +71,10 @@ pub async fn start(
         browser.clone(),
         failed.clone(),
     ));
+    for spec in &configuration.services {
+        let kept = declared::keep(shared.clone(), spec.clone(), display.clone(), failed.clone());
+        tokio::task::spawn_local(kept);
+    }
     let sign_in = sign_in(shared.clone(), configuration.clone(), browser.clone(), trust);
     tokio::task::spawn_local(async move {
         if let Err(error) = sign_in.await {
@@ -136,6 +142,7 @@ async fn start_x(
 ) -> Result<DisplayAddress> {
     let start = ServerStart::prepare(&shared.room, screen)?;
     let (command, starting, inherited) = start.split()?;
+    startable(shared, "x", &command).await?;
     let process = supervise::start("x", command, &shared.reaper, &shared.reporter)?;
     drop(inherited);
     started(shared, "x", &process).await;
@@ -167,13 +174,15 @@ async fn keep_x(
         }));
         Ok(())
     };
-    if let Err(cause) = process.until_ready(X_READY, ready).await {
-        give_up(shared, "x", &cause, process.last_lines()).await;
+    if let Err(unready) = process.until_ready(X_READY, ready).await {
+        let cause = unready.to_string();
+        shared.reporter.service("x", process.failed_event(unready)).await;
         bail!("the X server did not start: {cause}");
     }
     shared.reporter.service("x", ServiceEvent::Ready {}).await;
-    let exit = process.exited().await;
-    shared.reporter.service("x", process.exit_event(exit)).await;
+    let death = process.died().await;
+    let exit = death.exit;
+    shared.reporter.service("x", process.exit_event(death, 1, Then::Nothing {})).await;
     bail!("the X server {}", supervise::describe(exit))
 }
 
@@ -192,12 +201,13 @@ async fn keep_desktop(
 }
 
 async fn keep_window_manager(shared: &Shared, display: &DisplayAddress) -> Error {
-    for _ in 0..=RESTARTS {
+    for deaths in 1..=RESTARTS + 1 {
         let mut command = shared.room.command("openbox");
         command.env("DISPLAY", display.name());
         let ready = window_manager_runs(shared, display);
-        let life =
-            run_service(shared, "window-manager", command, WINDOW_MANAGER_READY, ready).await;
+        let then = |_: &Death| then(deaths > RESTARTS);
+        let start = Start { name: "window-manager", deadline: WINDOW_MANAGER_READY, deaths };
+        let life = run_service(shared, start, command, ready, then).await;
         if let Life::NeverReady(cause) = life {
             return anyhow!("the window manager did not start: {cause}");
         }
@@ -208,14 +218,19 @@ async fn keep_window_manager(shared: &Shared, display: &DisplayAddress) -> Error
 async fn keep_browser(shared: &Shared, address: &DisplayAddress, start: &BrowserStart) -> Error {
     let BrowserStart { display, screen, proxy, page } = start;
     let mut crashes = 0;
-    for _ in 0..BROWSER_RESTARTS {
+    for deaths in 1..=BROWSER_RESTARTS {
         let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
         let ready = async {
             page.asked().await;
             super::desktop(shared).await?;
             browser::shown(address).await
         };
-        match run_service(shared, "browser", command, BROWSER_READY, ready).await {
+        let start = Start { name: "browser", deadline: BROWSER_READY, deaths };
+        let then = |death: &Death| {
+            let crashed = death.exit != (ProcessExit::Exited { code: 0 });
+            then(deaths == BROWSER_RESTARTS || (crashed && crashes == RESTARTS))
+        };
+        match run_service(shared, start, command, ready, then).await {
             Life::NeverReady(cause) => return anyhow!("the browser did not start: {cause}"),
             // The person closing its window is no fault; anything else is counted.
             Life::Ended(ProcessExit::Exited { code: 0 }) => {}
@@ -236,19 +251,37 @@ enum Life {
     Ended(ProcessExit),
 }
 
+/// What a life of a service begins with.
+struct Start {
+    name: &'static str,
+    /// How long it may take to be ready.
+    deadline: Duration,
+    /// The death that ends it, counted from 1.
+    deaths: u32,
+}
+
+/// What follows a death of one of the room's own services: at once, since the person waits.
+fn then(too_often: bool) -> Then {
+    if too_often { Then::TooOften {} } else { Then::Restart { after_ms: 0 } }
+}
+
 /// One life of a service, reported.
 async fn run_service(
     shared: &Shared,
-    name: &str,
+    start: Start,
     command: std::process::Command,
-    deadline: Duration,
     ready: impl Future<Output = Result<()>>,
+    then: impl FnOnce(&Death) -> Then,
 ) -> Life {
+    let Start { name, deadline, deaths } = start;
+    if let Err(error) = startable(shared, name, &command).await {
+        return Life::NeverReady(format!("{error:#}"));
+    }
     let mut process = match supervise::start(name, command, &shared.reaper, &shared.reporter) {
         Ok(process) => process,
         Err(error) => {
             let cause = format!("{error:#}");
-            give_up(shared, name, &cause, Vec::new()).await;
+            give_up(shared, name, &cause).await;
             return Life::NeverReady(cause);
         }
     };
@@ -258,24 +291,51 @@ async fn run_service(
     started(shared, name, &process).await;
     match process.until_ready(deadline, ready).await {
         Ok(()) => shared.reporter.service(name, ServiceEvent::Ready {}).await,
-        Err(cause) => {
+        Err(unready) => {
             process.signal(Signal::SIGKILL);
-            give_up(shared, name, &cause, process.last_lines()).await;
+            let cause = unready.to_string();
+            shared.reporter.service(name, process.failed_event(unready)).await;
             return Life::NeverReady(cause);
         }
     }
-    let exit = process.exited().await;
-    shared.reporter.service(name, process.exit_event(exit)).await;
+    let death = process.died().await;
+    let (exit, then) = (death.exit, then(&death));
+    shared.reporter.service(name, process.exit_event(death, deaths, then)).await;
     Life::Ended(exit)
 }
 
-async fn started(shared: &Shared, name: &str, process: &Process) {
+/// Looks whether a command can be started at all; tells why not.
+pub(super) async fn startable(
+    shared: &Shared,
+    name: &str,
+    command: &std::process::Command,
+) -> Result<()> {
+    let Err(obstacle) = can_start(command) else { return Ok(()) };
+    let cause = format!("{} cannot be started", command.get_program().to_string_lossy());
+    let event = ServiceEvent::Failed {
+        cause: cause.clone(),
+        last_lines: Vec::new(),
+        evidence: Evidence { not_started: Some(obstacle), ..Evidence::default() },
+        exit: None,
+        lived_ms: 0,
+    };
+    shared.reporter.service(name, event).await;
+    bail!("{cause}")
+}
+
+pub(super) async fn started(shared: &Shared, name: &str, process: &Process) {
     let pid = process.pid.as_raw().unsigned_abs();
     shared.reporter.service(name, ServiceEvent::Started { pid }).await;
 }
 
-async fn give_up(shared: &Shared, name: &str, cause: &str, last_lines: Vec<String>) {
-    let event = ServiceEvent::Failed { cause: cause.to_owned(), last_lines };
+pub(super) async fn give_up(shared: &Shared, name: &str, cause: &str) {
+    let event = ServiceEvent::Failed {
+        cause: cause.to_owned(),
+        last_lines: Vec::new(),
+        evidence: Evidence::default(),
+        exit: None,
+        lived_ms: 0,
+    };
     shared.reporter.service(name, event).await;
 }
 
@@ -321,7 +381,7 @@ async fn sign_in(
     ) {
         Ok(process) => process,
         Err(error) => {
-            give_up(&shared, "cli", &format!("{error:#}"), Vec::new()).await;
+            give_up(&shared, "cli", &format!("{error:#}")).await;
             return Err(error);
         }
     };
@@ -335,7 +395,7 @@ async fn sign_in(
     tokio::select! {
         never = lead => match never {},
         found = watched.until_stable() => capture(&shared, &configuration, &process, &watched, found).await,
-        exit = process.exited() => cli_ended(&shared, &configuration, &process, &watched, exit).await,
+        death = process.died() => cli_ended(&shared, &configuration, &process, &watched, death).await,
     }
 }
 
@@ -381,13 +441,13 @@ async fn cli_ended(
     configuration: &Configuration,
     process: &Process,
     watched: &Watched,
-    exit: ProcessExit,
+    death: Death,
 ) -> Result<()> {
     match watched.look() {
         Look::Complete(_) => capture(shared, configuration, process, watched, Ok(())).await,
         Look::Refused(cause) => capture(shared, configuration, process, watched, Err(cause)).await,
         Look::Incomplete => {
-            shared.reporter.service("cli", process.exit_event(exit)).await;
+            shared.reporter.service("cli", process.exit_event(death, 1, Then::Nothing {})).await;
             Ok(())
         }
     }

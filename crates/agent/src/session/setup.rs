@@ -20,6 +20,7 @@ pub fn hello() -> Result<GuestMessage> {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: uname.release().to_string_lossy().into_owned(),
         boot_id: boot_id.trim().to_owned(),
+        cpu: crate::cpu::read(),
     })
 }
 

@@ -3,8 +3,13 @@
 //! One service's death never touches a sibling: what a death means is decided where the service is
 //! run ([`crate::session`]), not here.
 
+mod core_dump;
+mod limits;
+mod not_started;
+mod out_of_memory;
 mod output;
 mod reaper;
+mod witness;
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,14 +18,18 @@ use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anteroom_guest_protocol::{LogStream, ProcessExit, ServiceEvent};
+use anteroom_guest_protocol::{Evidence, LogStream, ProcessExit, ServiceEvent, Then};
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
+pub use core_dump::{ARGUMENT as CORE_ARGUMENT, look as look_at_core};
+pub use limits::Limits;
+pub use not_started::look as can_start;
 pub use output::{Tail, watch_lines};
-pub use reaper::Reaper;
+pub use reaper::{End, Reaper};
+pub use witness::Witness;
 
 use crate::report::Reporter;
 
@@ -34,7 +43,19 @@ pub struct Process {
     /// What it printed last.
     pub tail: Rc<RefCell<Tail>>,
     started: Instant,
-    exit: oneshot::Receiver<ProcessExit>,
+    end: oneshot::Receiver<End>,
+    witness: Witness,
+}
+
+/// How a process ended, and what was seen of it.
+#[derive(Clone, Debug)]
+pub struct Death {
+    /// Its wait status.
+    pub exit: ProcessExit,
+    /// How long it lived, in milliseconds.
+    pub lived_ms: u64,
+    /// What else was seen.
+    pub evidence: Evidence,
 }
 
 /// Starts a process whose output is logged line by line.
@@ -49,7 +70,8 @@ pub fn start(
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child = command.spawn().with_context(|| format!("starting {program} failed"))?;
     let pid = pid_of(&child);
-    let exit = reaper.expect(pid);
+    let end = reaper.expect(pid);
+    reaper.witness().names(pid, name);
     let tail = Rc::new(RefCell::new(Tail::default()));
     let streams = [
         (LogStream::Stdout, child.stdout.take().map(std::os::fd::OwnedFd::from)),
@@ -65,27 +87,52 @@ pub fn start(
             reporter.log(&name, stream, line);
         }));
     }
-    Ok(Process { pid, tail, started: Instant::now(), exit })
+    let witness = reaper.witness().clone();
+    Ok(Process { pid, tail, started: Instant::now(), end, witness })
 }
 
 impl Process {
     /// A process that was started elsewhere (the CLI, in its terminal).
-    pub fn adopt(child: &std::process::Child, reaper: &Reaper) -> Self {
+    pub fn adopt(name: &str, child: &std::process::Child, reaper: &Reaper) -> Self {
         let pid = pid_of(child);
-        let exit = reaper.expect(pid);
-        Self { pid, tail: Rc::default(), started: Instant::now(), exit }
+        let end = reaper.expect(pid);
+        reaper.witness().names(pid, name);
+        let witness = reaper.witness().clone();
+        Self { pid, tail: Rc::default(), started: Instant::now(), end, witness }
     }
 
-    /// Waits for its end.
-    pub async fn exited(&mut self) -> ProcessExit {
+    /// Waits for its end, and for what there is to see of it.
+    pub async fn died(&mut self) -> Death {
         // The reaper lives as long as the agent; losing it would be a bug seen as a SIGKILL.
-        (&mut self.exit).await.unwrap_or(ProcessExit::Signalled { signal: libc::SIGKILL })
+        let lost = End { exit: ProcessExit::Signalled { signal: libc::SIGKILL }, dumped: false };
+        let end = (&mut self.end).await.unwrap_or(lost);
+        let lived_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let evidence = self.witness.of(self.pid, end).await;
+        Death { exit: end.exit, lived_ms, evidence }
     }
 
     /// The event that tells of its end.
-    pub fn exit_event(&self, exit: ProcessExit) -> ServiceEvent {
-        let lived_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        ServiceEvent::Exited { exit, lived_ms, last_lines: self.last_lines() }
+    pub fn exit_event(&self, death: Death, deaths: u32, then: Then) -> ServiceEvent {
+        let Death { exit, lived_ms, evidence } = death;
+        ServiceEvent::Exited {
+            exit,
+            lived_ms,
+            last_lines: self.last_lines(),
+            evidence,
+            deaths,
+            then,
+        }
+    }
+
+    /// The event that tells that it is not to be had.
+    pub fn failed_event(&self, unready: Unready) -> ServiceEvent {
+        let last_lines = self.last_lines();
+        let cause = unready.to_string();
+        let (exit, lived_ms, evidence) = match unready {
+            Unready::Died(death) => (Some(death.exit), death.lived_ms, death.evidence),
+            Unready::Late { .. } | Unready::Broken(_) => (None, 0, Evidence::default()),
+        };
+        ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms }
     }
 
     /// What it printed last.
@@ -105,18 +152,35 @@ impl Process {
         let _ = killpg(self.pid, signal);
     }
 
-    /// Runs until `ready` is, or the process ends, or `deadline` passes; the failure as a sentence.
+    /// Runs until `ready` is, or the process ends, or `deadline` passes.
     pub async fn until_ready<T>(
         &mut self,
         deadline: Duration,
         ready: impl Future<Output = Result<T>>,
-    ) -> Result<T, String> {
+    ) -> Result<T, Unready> {
         tokio::select! {
-            ready = ready => ready.map_err(|error| format!("{error:#}")),
-            exit = self.exited() => Err(format!("it {} before it was ready", describe(exit))),
-            () = tokio::time::sleep(deadline) => Err(format!("it was not ready within {} s", deadline.as_secs())),
+            ready = ready => ready.map_err(|error| Unready::Broken(format!("{error:#}"))),
+            death = self.died() => Err(Unready::Died(Box::new(death))),
+            () = tokio::time::sleep(deadline) => Err(Unready::Late { seconds: deadline.as_secs() }),
         }
     }
+}
+
+/// Why a process is not ready.
+#[derive(Debug, thiserror::Error)]
+pub enum Unready {
+    /// It ended before.
+    #[error("it {} before it was ready", describe(.0.exit))]
+    Died(Box<Death>),
+    /// It took too long.
+    #[error("it was not ready within {seconds} s")]
+    Late {
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The look at it failed.
+    #[error("{0}")]
+    Broken(String),
 }
 
 /// A wait status in words.

@@ -12,9 +12,23 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
+use super::Witness;
+
 /// Hands each wait status to whoever expects it, and drops those of orphans. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Reaper(Rc<RefCell<HashMap<Pid, oneshot::Sender<ProcessExit>>>>);
+pub struct Reaper {
+    waiting: Rc<RefCell<HashMap<Pid, oneshot::Sender<End>>>>,
+    witness: Witness,
+}
+
+/// A wait status.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    /// How.
+    pub exit: ProcessExit,
+    /// Whether the kernel made a core dump.
+    pub dumped: bool,
+}
 
 impl Reaper {
     /// Starts reaping.
@@ -31,29 +45,34 @@ impl Reaper {
         Ok(reaper)
     }
 
+    /// Who sees what else there is of an end.
+    pub fn witness(&self) -> &Witness {
+        &self.witness
+    }
+
     /// The status of `pid` when it ends. To be called before the event loop runs again after the
     /// spawn; then no status can be missed.
-    pub fn expect(&self, pid: Pid) -> oneshot::Receiver<ProcessExit> {
+    pub fn expect(&self, pid: Pid) -> oneshot::Receiver<End> {
         let (sender, receiver) = oneshot::channel();
-        self.0.borrow_mut().insert(pid, sender);
+        self.waiting.borrow_mut().insert(pid, sender);
         receiver
     }
 
     /// Takes every status there is; says whether any child is left.
     pub fn reap_all(&self) -> bool {
         loop {
-            let (pid, exit) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, ProcessExit::Exited { code }),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => {
-                    (pid, ProcessExit::Signalled { signal: signal as i32 })
+            let (pid, exit, dumped) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, ProcessExit::Exited { code }, false),
+                Ok(WaitStatus::Signaled(pid, signal, dumped)) => {
+                    (pid, ProcessExit::Signalled { signal: signal as i32 }, dumped)
                 }
                 Ok(WaitStatus::StillAlive) => return true,
                 // Stops and continues are not ends.
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(_) => return false,
             };
-            if let Some(waiting) = self.0.borrow_mut().remove(&pid) {
-                let _ = waiting.send(exit);
+            if let Some(waiting) = self.waiting.borrow_mut().remove(&pid) {
+                let _ = waiting.send(End { exit, dumped });
             }
         }
     }

@@ -7,6 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anteroom_api::{AllowedHosts, router};
+use anteroom_cpu::CpuProfile;
+use anteroom_guest_protocol::ServiceSpec;
 use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -21,6 +23,7 @@ use crate::controller::{
 };
 use crate::embedded;
 use crate::logging::{self, LogFormat};
+use crate::runner_protocol::GuestProcessor;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
@@ -55,6 +58,12 @@ pub struct Options {
     /// Guest processors.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     vcpus: u8,
+    /// The CPU profile that virtual machines have: x86-64-v1 to x86-64-v3 (see `anteroom explain`).
+    #[arg(long, value_name = "PROFILE")]
+    cpu: Option<String>,
+    /// A file of services that each room runs beside its image's.
+    #[arg(long, hide = true)]
+    services: Option<PathBuf>,
     /// Who runs this, as the person who signs in is told.
     #[arg(long, default_value = "the operator of this machine")]
     operator_name: String,
@@ -235,6 +244,8 @@ fn settings(options: Options) -> Result<Settings> {
         driver,
         memory_mib: options.memory,
         vcpus: options.vcpus,
+        cpu: options.cpu.as_deref().map(processor).transpose()?,
+        services: options.services.as_deref().map(read_services).transpose()?.unwrap_or_default(),
         log_format: options.log_format,
         operator_name: options.operator_name,
         public_url: options.public_url,
@@ -243,6 +254,27 @@ fn settings(options: Options) -> Result<Settings> {
         providers: load_providers(options.providers.as_deref())?,
         state_dir,
     })
+}
+
+/// A CPU profile as a guest is given it.
+fn processor(name: &str) -> Result<GuestProcessor> {
+    let profile = CpuProfile::named(name)?;
+    let qemu = anteroom_cpu::qemu_cpu_model(&profile)?.cpu;
+    Ok(GuestProcessor { profile: profile.name, qemu })
+}
+
+/// `[[services]]` as in a recipe.
+fn read_services(path: &Path) -> Result<Vec<ServiceSpec>> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        services: Vec<ServiceSpec>,
+    }
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading {} failed", path.display()))?;
+    let file: File = toml::from_str(&text)
+        .with_context(|| format!("the services in {} cannot be read", path.display()))?;
+    Ok(file.services)
 }
 
 /// A URL that names an origin and nothing else, as browsers write it.

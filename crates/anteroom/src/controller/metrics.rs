@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anteroom_session::{EndReason, Event, StateName, Timestamp};
+use anteroom_session::{Cause, EndReason, Event, StateName, Timestamp};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -39,6 +39,11 @@ struct OfReason {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: Word,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPhase {
     phase: Word,
 }
@@ -66,6 +71,7 @@ pub struct Metrics {
     started: Family<OfProvider, Counter>,
     refused: Family<OfReason, Counter>,
     ended: Family<OfReason, Counter>,
+    deaths: Family<OfCause, Counter>,
     leftovers: Counter,
     phases: Family<OfPhase, Histogram>,
     frames: Counter,
@@ -86,6 +92,7 @@ impl Metrics {
             started: Family::default(),
             refused: Family::default(),
             ended: Family::default(),
+            deaths: Family::default(),
             leftovers: Counter::default(),
             phases: Family::new_with_constructor(|| Histogram::new(PHASE_BUCKETS)),
             frames: Counter::default(),
@@ -113,6 +120,7 @@ impl Metrics {
         registry.register("sessions_started", "Sessions begun", self.started.clone());
         registry.register("starts_refused", "Start calls refused, by code", self.refused.clone());
         registry.register("sessions_ended", "Sessions over, by reason", self.ended.clone());
+        registry.register("deaths", "Processes of rooms that died, by cause", self.deaths.clone());
         registry.register("leftovers", "Things found after a teardown", self.leftovers.clone());
         registry.register_with_unit(
             "session_phase",
@@ -169,6 +177,11 @@ impl Metrics {
     pub fn ended(&self, reason: &EndReason, record: &Record, at: Timestamp) {
         self.ended.get_or_create(&OfReason { reason: Word(reason.code()) }).inc();
         self.observe("ended", record, at);
+    }
+
+    /// A process of a room died, and this is why.
+    pub fn explained(&self, cause: Cause) {
+        self.deaths.get_or_create(&OfCause { cause: Word(cause.as_str()) }).inc();
     }
 
     fn observe(&self, phase: &'static str, record: &Record, at: Timestamp) {

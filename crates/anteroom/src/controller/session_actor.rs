@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anteroom_api::{EgressEntry, SessionView};
 use anteroom_session::{
-    Effect, Event, Leftover, Observation, SessionId, State, TimelineEntry, Timestamp,
+    Effect, Event, Explanation, Leftover, Observation, SessionId, State, TimelineEntry, Timestamp,
 };
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -260,6 +260,7 @@ impl Actor {
         self.around.metrics.note(&event);
         let had_ended = self.has_ended();
         let entry = words::of_event(&event);
+        let explanation = words::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
         let (session, effects) = self.record.session.clone().handle(event, at);
         self.record.session = session;
@@ -268,13 +269,14 @@ impl Actor {
         }
         if let Some((kind, message)) = entry {
             self.around.metrics.reached(kind, &self.record, at);
-            self.add_entry(at, kind, message);
+            self.add_entry(at, kind, message, explanation);
         }
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
             self.around.metrics.ended(reason, &self.record, at);
-            self.add_entry(at, "ended", reason.to_string());
+            let (message, explanation) = (reason.to_string(), reason.explanation().cloned());
+            self.add_entry(at, "ended", message, explanation);
         }
         effects
     }
@@ -307,14 +309,28 @@ impl Actor {
         }
     }
 
-    fn add_entry(&mut self, at: Timestamp, kind: &str, message: String) {
+    fn add_entry(
+        &mut self,
+        at: Timestamp,
+        kind: &str,
+        message: String,
+        explanation: Option<Explanation>,
+    ) {
+        if let Some(explanation) = &explanation {
+            self.around.metrics.explained(explanation.cause);
+        }
         if self.record.timeline.len() >= MAX_TIMELINE && kind != "ended" && kind != "demolished" {
             return;
         }
         let message: String = message.chars().take(MAX_MESSAGE).collect();
         let state = self.record.session.state.name();
         tracing::info!(session = %self.record.id(), kind, %state, "{message}");
-        self.record.timeline.push(TimelineEntry { at, kind: kind.to_owned(), message });
+        self.record.timeline.push(TimelineEntry {
+            at,
+            kind: kind.to_owned(),
+            message,
+            explanation: explanation.map(Box::new),
+        });
     }
 
     async fn store(&mut self) -> Result<()> {
@@ -387,7 +403,7 @@ impl Actor {
         }
         self.claim = Claim::Waiting(Box::pin(plan.admitted.room()));
         let message = "all rooms are in use; the sign-in begins when one is free".to_owned();
-        self.add_entry(now(), "waiting_for_room", message);
+        self.add_entry(now(), "waiting_for_room", message, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
         self.view.send_replace(self.record.view());
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::Provider;
 use anteroom_session::ProviderId;
 use anteroom_vm::VmAccelerator;
@@ -13,6 +14,7 @@ use super::admission::Limits;
 use super::janitor::Keep;
 use crate::embedded;
 use crate::logging::LogFormat;
+use crate::runner_protocol::GuestProcessor;
 
 /// What `anteroom serve` was started with.
 #[derive(Clone, Debug)]
@@ -35,6 +37,10 @@ pub struct Settings {
     pub memory_mib: u32,
     /// Guest processors.
     pub vcpus: u8,
+    /// What each of them is; `None` for the usual one.
+    pub cpu: Option<GuestProcessor>,
+    /// Services of every room beside those of its image.
+    pub services: Vec<ServiceSpec>,
     /// As the person is told.
     pub operator_name: String,
     /// How browsers reach this, if not by the listening address.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use anteroom_api::{Backend, Begun, Idempotency, Problem, ProblemCode, StartAnswer, StartRequest};
 use anteroom_guest_protocol::ScreenSize;
+use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
 use anteroom_session::{Session, SessionId, Terms};
 use anteroom_vm::VmAccelerator;
@@ -81,7 +82,7 @@ impl Controller {
         self.check_isolation(&provider)?;
         let admitted = self.admission.admit().ok_or_else(|| self.no_room())?;
         let id = SessionId::generate();
-        let driver = self.driver_config(id, &provider)?;
+        let (driver, services) = self.driver_config(id, &provider)?;
         let browser_ip = browser_ip(id);
         let terms = Terms {
             id,
@@ -131,6 +132,7 @@ impl Controller {
             browser_ip,
             log_dir,
             candidates,
+            services,
         };
         let answer = StartAnswer {
             success: true,
@@ -175,21 +177,31 @@ impl Controller {
         })
     }
 
-    fn driver_config(&self, id: SessionId, provider: &Provider) -> Result<DriverConfig, Problem> {
+    /// How the room is made, and what runs in it beside the room's own services.
+    fn driver_config(
+        &self,
+        id: SessionId,
+        provider: &Provider,
+    ) -> Result<(DriverConfig, Vec<ServiceSpec>), Problem> {
+        let mut services = self.settings.services.clone();
         match &self.settings.driver {
             DriverChoice::Qemu(accelerator) => {
                 let image = anteroom_image::find(&self.settings.images_dir, &provider.image)
                     .map_err(|error| Problem::new(ProblemCode::NoImage, error.to_string()))?;
-                Ok(DriverConfig::Qemu {
+                services.extend(image.services);
+                let driver = DriverConfig::Qemu {
                     image_dir: image.dir,
                     cache_dir: self.settings.cache_dir.clone(),
                     accelerator: *accelerator,
                     memory_mib: self.settings.memory_mib,
                     vcpus: self.settings.vcpus,
-                })
+                    cpu: self.settings.cpu.clone(),
+                };
+                Ok((driver, services))
             }
             DriverChoice::Host { agent } => {
-                Ok(DriverConfig::Host { agent: agent.clone(), runtime_dir: runtime_dir(id) })
+                let runtime_dir = runtime_dir(id);
+                Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
             }
         }
     }

@@ -134,6 +134,7 @@ impl Store {
             .execute(&writes)
             .await
             .context("creating the database's tables failed")?;
+        add_explanations(&writes).await?;
         let reads = open(READERS, options.read_only(true)).await?;
         Ok(Self { reads, writes, file: DatabaseFile::of(path)? })
     }
@@ -234,18 +235,23 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let mut record: Record =
             serde_json::from_str(row.get("record")).context("a stored session cannot be read")?;
-        let rows =
-            sqlx::query("SELECT at, kind, message FROM timeline WHERE session = ? ORDER BY rowid")
-                .bind(id.to_string())
-                .fetch_all(&self.reads)
-                .await
-                .context("reading a session's timeline failed")?;
+        let rows = sqlx::query(
+            "SELECT at, kind, message, explanation FROM timeline WHERE session = ? ORDER BY rowid",
+        )
+        .bind(id.to_string())
+        .fetch_all(&self.reads)
+        .await
+        .context("reading a session's timeline failed")?;
         record.timeline = rows
             .iter()
             .map(|row| TimelineEntry {
                 at: anteroom_session::Timestamp(row.get::<i64, _>("at").unsigned_abs()),
                 kind: row.get("kind"),
                 message: row.get("message"),
+                // One that an older or newer version wrote otherwise is not worth the session.
+                explanation: row
+                    .get::<Option<&str>, _>("explanation")
+                    .and_then(|json| serde_json::from_str(json).ok()),
             })
             .collect();
         Ok(Some(record))
@@ -470,16 +476,33 @@ async fn write_record(connection: &mut SqliteConnection, record: &Record) -> Res
     Ok(())
 }
 
+/// A database of before there were explanations.
+async fn add_explanations(writes: &SqlitePool) -> Result<()> {
+    let has = "SELECT count(*) FROM pragma_table_info('timeline') WHERE name = 'explanation'";
+    let has: i64 = sqlx::query_scalar(has).fetch_one(writes).await?;
+    if has == 0 {
+        sqlx::query("ALTER TABLE timeline ADD COLUMN explanation TEXT")
+            .execute(writes)
+            .await
+            .context("bringing the database up to date failed")?;
+    }
+    Ok(())
+}
+
 async fn write_entry(
     connection: &mut SqliteConnection,
     session: SessionId,
     entry: &TimelineEntry,
 ) -> Result<()> {
-    sqlx::query("INSERT INTO timeline (session, at, kind, message) VALUES (?, ?, ?, ?)")
+    let insert =
+        "INSERT INTO timeline (session, at, kind, message, explanation) VALUES (?, ?, ?, ?, ?)";
+    let explanation = entry.explanation.as_ref().map(serde_json::to_string).transpose()?;
+    sqlx::query(insert)
         .bind(session.to_string())
         .bind(signed(entry.at.0))
         .bind(&entry.kind)
         .bind(&entry.message)
+        .bind(explanation)
         .execute(connection)
         .await?;
     Ok(())

@@ -1,6 +1,6 @@
 //! What happened, in words: the timeline's entries.
 
-use anteroom_session::{Accelerator, EgressVerdict, Event, Observation};
+use anteroom_session::{Accelerator, EgressVerdict, Event, Explanation, Observation};
 
 /// Kind and sentence of an event, if it belongs in the timeline.
 pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
@@ -54,8 +54,14 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             ("files_injected", format!("{count} files were put in place and confirmed"))
         }
         Observation::ServiceReady { service } => ("service_ready", format!("{service} is ready")),
-        Observation::ServiceExited { service, exit, .. } => {
-            ("service_exited", format!("{service} {exit}; it is started again"))
+        Observation::ServiceExited { explanation, then, .. } => {
+            ("service_exited", format!("{}; {then}", explanation.sentence))
+        }
+        Observation::ServiceGivenUp { explanation, .. } => {
+            ("service_given_up", explanation.sentence.clone())
+        }
+        Observation::ChildCrashed { explanation, .. } => {
+            ("child_crashed", explanation.sentence.clone())
         }
         Observation::SignInUrl { url } => {
             ("sign_in_url", format!("the tool asks to sign in at {}", host_of(url)))
@@ -94,4 +100,16 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
 /// The host name of a URL; its query may hold what does not belong in a log.
 pub fn host_of(url: &str) -> String {
     url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Why, of an event that tells of a death.
+pub fn explanation_of(event: &Event) -> Option<&Explanation> {
+    match event {
+        Event::Observed(
+            Observation::ServiceExited { explanation, .. }
+            | Observation::ServiceGivenUp { explanation, .. }
+            | Observation::ChildCrashed { explanation, .. },
+        ) => Some(explanation),
+        _ => None,
+    }
 }

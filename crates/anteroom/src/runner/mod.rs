@@ -6,6 +6,7 @@
 
 mod conduct;
 mod controller_link;
+mod deaths;
 mod guest;
 mod lines;
 mod media;

@@ -3,7 +3,7 @@
 use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
 use anteroom_image::{Image, initramfs_with_agent};
 use anteroom_session::EndReason;
-use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmSpec};
+use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmAccelerator, VmSpec};
 
 use crate::embedded;
 use crate::runner_protocol::{DriverConfig, RunnerConfig};
@@ -39,7 +39,7 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
     let boot_failed =
         |error: anteroom_vm::BootError| not_started(anteroom_guest_link::chain(&error));
     match &config.driver {
-        DriverConfig::Qemu { image_dir, cache_dir, accelerator, memory_mib, vcpus } => {
+        DriverConfig::Qemu { image_dir, cache_dir, accelerator, memory_mib, vcpus, cpu } => {
             let refused = |error: anteroom_image::ImageError| EndReason::ImageRefused {
                 cause: anteroom_guest_link::chain(&error),
             };
@@ -63,6 +63,7 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
                 console_log,
                 console_log_limit: CONSOLE_LIMIT,
                 accelerator: *accelerator,
+                cpu: cpu.as_ref().map(|cpu| cpu.qemu.clone()),
             };
             let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
             Ok(Room { vm, _hold: Some(hold) })
@@ -77,6 +78,20 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
             let vm = Host.boot(config.session, spec).map_err(boot_failed)?;
             Ok(Room { vm, _hold: None })
         }
+    }
+}
+
+/// The room's processor, as a sentence calls it.
+pub fn processor(config: &RunnerConfig) -> String {
+    match &config.driver {
+        DriverConfig::Qemu { cpu: Some(cpu), .. } => {
+            format!("this VM's CPU profile {}", cpu.profile)
+        }
+        DriverConfig::Qemu { accelerator: VmAccelerator::Tcg, .. } => {
+            format!("this VM's CPU ({})", anteroom_vm::TCG_PROCESSOR)
+        }
+        DriverConfig::Qemu { .. } => "this VM's CPU".to_owned(),
+        DriverConfig::Host { .. } => "this machine's CPU".to_owned(),
     }
 }
 

@@ -6,8 +6,8 @@ use anteroom_egress::ConnectionRecord;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
 use anteroom_guest_protocol::{
-    CliSpec, Configure, CredentialSpec, GuestMessage, HostMessage, LogStream,
-    ProcessExit as GuestExit, ServiceEvent, StreamKind,
+    CliSpec, Configure, CredentialSpec, Evidence, GuestCpu, GuestMessage, HostMessage, LogStream,
+    ProcessExit as GuestExit, ServiceEvent, StreamKind, Then,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation, ProcessExit};
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::conduct::Conduct;
 use super::controller_link::{self, Voice};
+use super::deaths::{Explainer, Told, then_words};
 use super::guest::{
     self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, printable_lines, violation,
 };
@@ -119,7 +120,8 @@ async fn serve(
             return Ended::Failed(EndReason::VmNotStarted { cause });
         }
     };
-    let mut session = Session { config, voice, log, link: None };
+    let explainer = Explainer::new(&room::processor(config), &GuestCpu::default());
+    let mut session = Session { config, voice, log, link: None, explainer };
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
         biased;
@@ -161,6 +163,8 @@ struct Session<'a> {
     log: ServiceLog,
     /// The multiplexer: its error says more than the ends of its streams.
     link: Option<JoinHandle<Result<(), LinkError>>>,
+    /// Of no processor until the guest has told of its own.
+    explainer: Explainer,
 }
 
 impl Session<'_> {
@@ -213,7 +217,8 @@ impl Session<'_> {
         self.link = Some(tokio::task::spawn_local(drive));
         let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
         match messages.next().await? {
-            GuestMessage::Hello { agent_version, kernel, boot_id: _ } => {
+            GuestMessage::Hello { agent_version, kernel, boot_id: _, cpu } => {
+                self.explainer = Explainer::new(&room::processor(self.config), &cpu);
                 let (agent_version, kernel) = (printable(&agent_version), printable(&kernel));
                 self.voice.observed(Observation::AgentConnected { agent_version, kernel }).await;
             }
@@ -287,6 +292,7 @@ impl Session<'_> {
             },
             recipient: self.config.recipient.clone(),
             extra_ca_pem: provider.egress.extra_ca_pem.clone(),
+            services: self.config.services.clone(),
         }
     }
 
@@ -411,27 +417,71 @@ impl Session<'_> {
             ServiceEvent::Ready {} => {
                 self.voice.observed(Observation::ServiceReady { service }).await
             }
-            ServiceEvent::Exited { exit, lived_ms: _, last_lines } => {
+            ServiceEvent::Exited { exit, lived_ms, last_lines, evidence, deaths, then } => {
+                let told = Told {
+                    service: name,
+                    exit: Some(exit),
+                    lived_ms,
+                    last_lines: &last_lines,
+                    evidence,
+                };
+                let explanation = self.explainer.explain(told);
                 let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
-                match name {
-                    "cli" => return Err(EndReason::CliExited { exit, last_lines }),
-                    "x" => {
-                        let cause = format!("it {exit}");
-                        return Err(EndReason::ServiceFailed { service, cause, last_lines });
-                    }
-                    _ => {
-                        self.voice
-                            .observed(Observation::ServiceExited { service, exit, last_lines })
-                            .await
-                    }
+                if name == "cli" {
+                    let explanation = Some(explanation);
+                    return Err(EndReason::CliExited { exit, last_lines, explanation });
                 }
+                let needed = self.needs(name);
+                if needed && !matches!(then, Then::Restart { .. }) {
+                    let mut explanation = explanation;
+                    explanation.sentence =
+                        format!("{}; {}", explanation.sentence, then_words(then, deaths));
+                    let (cause, explanation) = (format!("it {exit}"), Some(explanation));
+                    return Err(EndReason::ServiceFailed {
+                        service,
+                        cause,
+                        last_lines,
+                        explanation,
+                    });
+                }
+                let then = then_words(then, deaths);
+                let died = Observation::ServiceExited { service, explanation, then };
+                self.voice.observed(died).await;
             }
-            ServiceEvent::Failed { cause, last_lines } => {
+            ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms } => {
+                // Without evidence the agent's own words say more than "unknown".
+                let explained = exit.is_some() || evidence != Evidence::default();
+                let told =
+                    Told { service: name, exit, lived_ms, last_lines: &last_lines, evidence };
+                let explanation = self.explainer.explain(told);
                 let (cause, last_lines) = (printable(&cause), printable_lines(&last_lines));
-                return Err(EndReason::ServiceFailed { service, cause, last_lines });
+                if self.needs(name) {
+                    let explanation = explained.then_some(explanation);
+                    return Err(EndReason::ServiceFailed {
+                        service,
+                        cause,
+                        last_lines,
+                        explanation,
+                    });
+                }
+                let mut explanation = explanation;
+                if !explained {
+                    explanation.sentence = format!("{service} could not be kept: {cause}");
+                }
+                self.voice.observed(Observation::ServiceGivenUp { service, explanation }).await;
+            }
+            ServiceEvent::ChildCrashed { fault } => {
+                let explanation = self.explainer.explain_child(name, *fault);
+                self.voice.observed(Observation::ChildCrashed { service, explanation }).await;
             }
         }
         Ok(())
+    }
+
+    /// Whether the session cannot do without a service: each of the room's own, and what the recipe
+    /// says of the others.
+    fn needs(&self, name: &str) -> bool {
+        self.config.services.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.needed)
     }
 
     async fn obey(
@@ -585,6 +635,7 @@ fn agent_failed(cause: &str) -> EndReason {
         service: "agent".to_owned(),
         cause: printable(cause),
         last_lines: Vec::new(),
+        explanation: None,
     }
 }
 

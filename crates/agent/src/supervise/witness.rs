@@ -1,0 +1,78 @@
+//! What is seen of a process' end beside its wait status.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::path::Path;
+use std::rc::Rc;
+
+use anteroom_guest_protocol::{Evidence, Fault, OutOfMemory, ProcessExit, ServiceEvent};
+use anyhow::Result;
+use nix::unistd::Pid;
+
+use super::core_dump::CoreDumps;
+use super::limits;
+use super::out_of_memory::Kills;
+use super::reaper::End;
+use crate::report::Reporter;
+
+/// Crashes of children that are told in a session: a program may crash as often as it likes.
+const MAX_CHILDREN: u32 = 20;
+
+/// Collects evidence. Cheap to clone. Only a guest's kernel is ours to ask: on a host there is none.
+#[derive(Clone, Default)]
+pub struct Witness {
+    dumps: CoreDumps,
+    kills: Kills,
+    /// Services by the process group that each leads.
+    names: Rc<RefCell<HashMap<i32, String>>>,
+}
+
+impl Witness {
+    /// Has the guest's kernel tell of crashes and kills.
+    pub fn ask_kernel(&self, agent: &Path, reporter: &Reporter) -> Result<()> {
+        self.kills.follow()?;
+        let (names, reporter) = (self.names.clone(), reporter.clone());
+        let told = Cell::new(0);
+        self.dumps.receive(
+            agent,
+            Box::new(move |pid, group, fault| {
+                let names = names.borrow();
+                // A service's own process is told by its end.
+                if names.contains_key(&pid) || told.get() >= MAX_CHILDREN {
+                    return;
+                }
+                told.set(told.get() + 1);
+                let service = names.get(&group).map_or("room", String::as_str);
+                tell_of_child(&reporter, service, fault);
+            }),
+        )
+    }
+
+    /// Remembers which service a process is.
+    pub fn names(&self, pid: Pid, service: &str) {
+        self.names.borrow_mut().insert(pid.as_raw(), service.to_owned());
+    }
+
+    /// What there is to see of this end.
+    pub async fn of(&self, pid: Pid, end: End) -> Evidence {
+        let service = self.names.borrow_mut().remove(&pid.as_raw());
+        let mut evidence = Evidence::default();
+        if end.dumped {
+            evidence.fault = self.dumps.of(pid.as_raw()).await.map(Box::new);
+        }
+        if end.exit == (ProcessExit::Signalled { signal: libc::SIGKILL })
+            && let Some(line) = self.kills.of(pid.as_raw()).await
+        {
+            let (limit, peak) = service.map(|name| limits::memory(&name)).unwrap_or_default();
+            evidence.out_of_memory = Some(OutOfMemory { line, limit, peak });
+        }
+        evidence.kernel_log_read = self.kills.are_seen();
+        evidence
+    }
+}
+
+fn tell_of_child(reporter: &Reporter, service: &str, fault: &Fault) {
+    let event = ServiceEvent::ChildCrashed { fault: Box::new(fault.clone()) };
+    reporter
+        .offer(anteroom_guest_protocol::GuestMessage::Service { name: service.to_owned(), event });
+}

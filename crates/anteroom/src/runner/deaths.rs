@@ -1,0 +1,131 @@
+//! Deaths in the guest, explained: what the guest saw is bounded and cleaned here, what it means is
+//! said by `anteroom-crash`, from the processor that the guest itself runs on.
+
+use anteroom_cpu::{CpuProfile, CpuidDump, CpuidLeaf};
+use anteroom_crash::{Cpu, Death, explain};
+use anteroom_guest_protocol::{
+    Evidence, Fault, GuestCpu, MAX_CPUID_LEAVES, NotStarted, ProcessExit, Then,
+};
+use anteroom_session::Explanation;
+
+use super::guest::{printable, printable_lines};
+
+/// Things unseen that are listed.
+const MAX_UNSEEN: usize = 8;
+
+/// Explains the deaths of one guest.
+pub struct Explainer {
+    cpu: Option<Cpu>,
+}
+
+/// One death, as the guest tells it.
+pub struct Told<'a> {
+    /// Its name, cleaned.
+    pub service: &'a str,
+    /// Its wait status, if it ran and ended.
+    pub exit: Option<ProcessExit>,
+    /// How long it lived, in milliseconds.
+    pub lived_ms: u64,
+    /// Its last lines, as the guest sent them.
+    pub last_lines: &'a [String],
+    /// What else was seen, as the guest sent it.
+    pub evidence: Evidence,
+}
+
+impl Explainer {
+    /// For a guest that has said hello; `model` is how its processor is called.
+    pub fn new(model: &str, cpu: &GuestCpu) -> Self {
+        let leaves = cpu.leaves.iter().take(MAX_CPUID_LEAVES).map(|leaf| {
+            let [leaf, subleaf, eax, ebx, ecx, edx] = *leaf;
+            CpuidLeaf { leaf, subleaf, eax, ebx, ecx, edx }
+        });
+        let cpuid = CpuidDump::new(leaves.collect(), cpu.xcr0).ok();
+        // A guest that has not said anything has no processor, rather than one without features.
+        let profile = cpuid.filter(|dump| !dump.leaves().is_empty()).map(CpuProfile::of_host);
+        Self { cpu: profile.map(|profile| Cpu { name: model.to_owned(), profile }) }
+    }
+
+    /// Why.
+    pub fn explain(&self, told: Told<'_>) -> Box<Explanation> {
+        let last_lines = printable_lines(told.last_lines);
+        let evidence = cleaned(told.evidence);
+        Box::new(explain(&Death {
+            service: told.service,
+            exit: told.exit,
+            lived_ms: told.lived_ms,
+            last_lines: &last_lines,
+            evidence: &evidence,
+            cpu: self.cpu.as_ref(),
+        }))
+    }
+
+    /// Why a child of a service crashed.
+    pub fn explain_child(&self, service: &str, fault: Fault) -> Box<Explanation> {
+        let signal = fault.signal;
+        let program = fault.program.rsplit('/').next().unwrap_or_default();
+        let name = format!("{}, started by {service},", printable(program));
+        self.explain(Told {
+            service: &name,
+            exit: Some(ProcessExit::Signalled { signal }),
+            lived_ms: 0,
+            last_lines: &[],
+            evidence: Evidence { fault: Some(Box::new(fault)), ..Evidence::default() },
+        })
+    }
+}
+
+/// What the supervisor does, as the end of a sentence.
+pub fn then_words(then: Then, deaths: u32) -> String {
+    match then {
+        Then::Restart { after_ms: 0 } => "it is started again".to_owned(),
+        Then::Restart { after_ms } => {
+            format!("it is started again after {}.{} s", after_ms / 1000, after_ms % 1000 / 100)
+        }
+        Then::Useless {} => "not restarted, since that would change nothing".to_owned(),
+        Then::TooOften {} => format!("it has died {deaths} times; not restarted"),
+        Then::Nothing {} => "not restarted".to_owned(),
+    }
+}
+
+/// A guest's words without control characters, each bounded.
+fn cleaned(mut evidence: Evidence) -> Evidence {
+    if let Some(fault) = &mut evidence.fault {
+        clean(&mut fault.thread);
+        clean(&mut fault.program);
+        clean(&mut fault.instruction);
+        fault.unseen.truncate(MAX_UNSEEN);
+        fault.unseen.iter_mut().for_each(clean);
+        for mapping in [&mut fault.code_mapping, &mut fault.near_address].into_iter().flatten() {
+            clean(&mut mapping.path);
+            clean(&mut mapping.permissions);
+            mapping.build_id.iter_mut().for_each(clean);
+        }
+        fault.symbol.iter_mut().for_each(|symbol| clean(&mut symbol.name));
+    }
+    if let Some(oom) = &mut evidence.out_of_memory {
+        clean(&mut oom.line);
+    }
+    if let Some(hung) = &mut evidence.hung {
+        clean(&mut hung.asked);
+        clean(&mut hung.state);
+        hung.waits_in.iter_mut().for_each(clean);
+    }
+    match &mut evidence.not_started {
+        Some(
+            NotStarted::NoProgram { program }
+            | NotStarted::NotExecutable { program, .. }
+            | NotStarted::Other { program, .. },
+        ) => clean(program),
+        Some(NotStarted::NoInterpreter { program, interpreter: other })
+        | Some(NotStarted::NotAProgram { program, begins_with: other }) => {
+            clean(program);
+            clean(other);
+        }
+        None => {}
+    }
+    evidence
+}
+
+fn clean(text: &mut String) {
+    *text = printable(text);
+}

@@ -1,0 +1,216 @@
+//! An ELF core dump, read for what explains the death and nothing else.
+
+use anteroom_guest_protocol::{Fault, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION, Mapping};
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, ReadRef};
+
+/// Bytes at the beginning of a dump that hold all headers and notes, unless it has thousands of
+/// threads.
+pub const HEAD: usize = 4 * 1024 * 1024;
+
+/// Most mapped ranges that are looked at.
+const MAX_MAPPINGS: usize = 100_000;
+
+/// Types of notes (`include/uapi/linux/elf.h`).
+const NT_PRSTATUS: u32 = 1;
+const NT_PRPSINFO: u32 = 3;
+const NT_SIGINFO: u32 = 0x5349_4749;
+const NT_FILE: u32 = 0x4649_4c45;
+
+/// Offsets in `struct elf_prstatus` of x86-64, and how many registers follow.
+const PRSTATUS_SIGNAL: usize = 12;
+const PRSTATUS_REGISTERS: usize = 112;
+const REGISTERS: usize = 27;
+const RIP: usize = 16;
+const RSP: usize = 19;
+
+/// A core dump that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum CoreError {
+    /// It is something else.
+    #[error("this is no core dump of an x86-64 Linux process")]
+    NotACore,
+    /// Its notes do not say what a death is explained by.
+    #[error("the core dump has no {0}; it is cut short or damaged")]
+    Missing(&'static str),
+}
+
+/// What the head of a dump says; code and names are filled in by who can read memory and files.
+#[derive(Clone, Debug)]
+pub struct Core {
+    /// The fault, without instruction, build id and symbol.
+    pub fault: Fault,
+    segments: Vec<(Mapping, u64, u64)>,
+}
+
+/// Reads the head of a dump: its first [`HEAD`] bytes, or all of it.
+///
+/// # Errors
+/// When the bytes are no core dump with registers in it.
+pub fn read(head: &[u8]) -> Result<Core, CoreError> {
+    let header = FileHeader64::<Endianness>::parse(head).map_err(|_| CoreError::NotACore)?;
+    let endian = header.endian().map_err(|_| CoreError::NotACore)?;
+    if header.e_type(endian) != elf::ET_CORE || header.e_machine(endian) != elf::EM_X86_64 {
+        return Err(CoreError::NotACore);
+    }
+    let headers =
+        header.program_headers(endian, head).map_err(|_| CoreError::Missing("headers"))?;
+    let mut notes = Notes::default();
+    let mut segments = Vec::new();
+    for segment in headers.iter().take(MAX_MAPPINGS) {
+        match segment.p_type(endian) {
+            elf::PT_NOTE => {
+                let Ok(Some(mut entries)) = segment.notes(endian, head) else { continue };
+                while let Ok(Some(note)) = entries.next() {
+                    notes.take(note.n_type(endian), note.desc());
+                }
+            }
+            elf::PT_LOAD => {
+                let start = segment.p_vaddr(endian);
+                let mapping = Mapping {
+                    start,
+                    end: start.saturating_add(segment.p_memsz(endian)),
+                    permissions: permissions(segment.p_flags(endian)),
+                    file_offset: 0,
+                    path: String::new(),
+                    build_id: None,
+                };
+                segments.push((mapping, segment.p_offset(endian), segment.p_filesz(endian)));
+            }
+            _ => {}
+        }
+    }
+    notes.name(&mut segments);
+    let fault = notes.fault(&segments)?;
+    Ok(Core { fault, segments })
+}
+
+impl Core {
+    /// Memory of the process as a whole dump holds it.
+    #[must_use]
+    pub fn memory<'a>(&self, dump: &'a [u8], address: u64, length: usize) -> Option<&'a [u8]> {
+        let (mapping, offset, held) = self.segments.iter().find(|(mapping, _, held)| {
+            address >= mapping.start && address - mapping.start < *held
+        })?;
+        let into = address - mapping.start;
+        let length = (length as u64).min(held - into);
+        dump.read_bytes_at(offset.checked_add(into)?, length).ok()
+    }
+
+    /// Fills in the instruction from bytes of memory at the instruction pointer.
+    pub fn set_instruction(&mut self, bytes: &[u8]) {
+        self.fault.instruction = hex::encode(&bytes[..bytes.len().min(MAX_INSTRUCTION)]);
+    }
+}
+
+fn permissions(flags: u32) -> String {
+    let may = |flag, letter| if flags & flag != 0 { letter } else { '-' };
+    [may(elf::PF_R, 'r'), may(elf::PF_W, 'w'), may(elf::PF_X, 'x')].iter().collect()
+}
+
+/// Notes of a dump as far as they are used; those of the first thread, which is the one that died.
+#[derive(Default)]
+struct Notes<'a> {
+    status: Option<&'a [u8]>,
+    info: Option<&'a [u8]>,
+    signal: Option<&'a [u8]>,
+    files: Option<&'a [u8]>,
+}
+
+impl<'a> Notes<'a> {
+    fn take(&mut self, kind: u32, content: &'a [u8]) {
+        let place = match kind {
+            NT_PRSTATUS => &mut self.status,
+            NT_PRPSINFO => &mut self.info,
+            NT_SIGINFO => &mut self.signal,
+            NT_FILE => &mut self.files,
+            _ => return,
+        };
+        place.get_or_insert(content);
+    }
+
+    /// Names the mappings by NT_FILE: a count, the size of a page, then start, end and offset in
+    /// pages of each, then the names.
+    fn name(&self, segments: &mut [(Mapping, u64, u64)]) {
+        let Some(files) = self.files else { return };
+        let (Some(count), Some(page)) = (word(files, 0), word(files, 8)) else { return };
+        let count = usize::try_from(count).unwrap_or(usize::MAX).min(MAX_MAPPINGS);
+        let Some(mut names) = files.get(16 + 24 * count..) else { return };
+        for at in (0..count).map(|n| 16 + 24 * n) {
+            let end = names.iter().position(|byte| *byte == 0).unwrap_or(names.len());
+            let name = text(&names[..end]);
+            names = names.get(end + 1..).unwrap_or_default();
+            let (Some(start), Some(pages)) = (word(files, at), word(files, at + 16)) else {
+                return;
+            };
+            // The dump is sorted by address, and so are the files.
+            if let Ok(found) =
+                segments.binary_search_by_key(&start, |(mapping, _, _)| mapping.start)
+            {
+                segments[found].0.path = name;
+                segments[found].0.file_offset = pages.saturating_mul(page);
+            }
+        }
+    }
+
+    fn fault(&self, segments: &[(Mapping, u64, u64)]) -> Result<Fault, CoreError> {
+        let status = self.status.ok_or(CoreError::Missing("thread"))?;
+        let registers: Vec<u64> =
+            (0..REGISTERS).map_while(|n| word(status, PRSTATUS_REGISTERS + 8 * n)).collect();
+        let [rip, rsp] = [RIP, RSP].map(|n| registers.get(n).copied());
+        let (Some(instruction_pointer), Some(stack_pointer)) = (rip, rsp) else {
+            return Err(CoreError::Missing("registers"));
+        };
+        let small = |bytes: &[u8], at: usize| {
+            Some(i32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+        };
+        let current = status.get(PRSTATUS_SIGNAL..).and_then(|bytes| bytes.first()).copied();
+        let (signal, code, address) = match self.signal {
+            Some(info) => (small(info, 0), small(info, 8), word(info, 16)),
+            None => (current.map(i32::from), None, None),
+        };
+        let mut unseen = Vec::new();
+        if code.is_none() {
+            unseen.push("why the signal was raised: the dump has no signal information".to_owned());
+        }
+        let address = address.unwrap_or_default();
+        let holds =
+            |mapping: &&Mapping| (mapping.start..mapping.end).contains(&instruction_pointer);
+        let mappings = || segments.iter().map(|(mapping, _, _)| mapping);
+        Ok(Fault {
+            signal: signal.ok_or(CoreError::Missing("signal"))?,
+            // 1 is of no signal's own here: nothing is concluded from it but that it was no process.
+            code: code.unwrap_or(1),
+            address,
+            // pr_fname of struct elf_prpsinfo: the thread's name, 16 bytes.
+            thread: self.info.and_then(|info| info.get(40..56)).map(until_nul).unwrap_or_default(),
+            program: mappings()
+                .find(|mapping| mapping.path.starts_with('/'))
+                .map(|mapping| mapping.path.clone())
+                .unwrap_or_default(),
+            instruction_pointer,
+            stack_pointer,
+            registers,
+            instruction: String::new(),
+            code_mapping: mappings().find(holds).cloned(),
+            near_address: mappings().filter(|m| m.end > address).min_by_key(|m| m.end).cloned(),
+            symbol: None,
+            unseen,
+        })
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+fn until_nul(bytes: &[u8]) -> String {
+    text(bytes.split(|byte| *byte == 0).next().unwrap_or_default())
+}
+
+/// A name without control characters, bounded.
+fn text(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EVIDENCE_TEXT)]);
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}

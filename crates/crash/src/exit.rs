@@ -1,0 +1,130 @@
+//! Deaths by an exit code, and starts that failed.
+
+use anteroom_guest_protocol::NotStarted;
+
+use anteroom_session::{Cause, Confidence, Explanation};
+
+use super::{Death, seconds, signal, told, words};
+
+/// Says why a program ended by itself.
+pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
+    let (service, lived) = (death.service, seconds(death.lived_ms));
+    if let Some((number, line)) = words::own_crash_report(death.last_lines)
+        && code != 0
+    {
+        return told(
+            Cause::Aborted,
+            Confidence::Likely,
+            format!(
+                "{service} caught {} of its own after {lived}, reported it and exited {code}: {line}",
+                signal::name(number)
+            ),
+        );
+    }
+    if let Some(said) = words::said(death.last_lines)
+        && code != 0
+    {
+        let sentence = match said.cause {
+            Cause::MissingLibrary => format!("{service} could not start: {}", said.line),
+            _ => format!("{service} exited {code} after {lived}; it said why: {}", said.line),
+        };
+        let explanation = told(said.cause, Confidence::Likely, sentence);
+        return match said.advice {
+            Some(advice) => explanation.advise(advice),
+            None => explanation,
+        };
+    }
+    let last = words::last(death.last_lines);
+    match (code, last) {
+        (0, last) => told(
+            Cause::EndedBySelf,
+            Confidence::Certain,
+            format!("{service} ended by itself without an error after {lived}{}", after(last)),
+        ),
+        (126, last) => told(
+            Cause::NotExecutable,
+            Confidence::Likely,
+            format!(
+                "{service} could not start: its shell found the program and could not execute it (exit 126){}",
+                after(last)
+            ),
+        ),
+        (127, last) => told(
+            Cause::MissingProgram,
+            Confidence::Likely,
+            format!(
+                "{service} could not start: a program that it runs is not there (exit 127){}",
+                after(last)
+            ),
+        ),
+        (129..=192, last) => told(
+            Cause::Unknown,
+            Confidence::Unknown,
+            format!(
+                "{service} exited {code} after {lived}, a shell's way to say that its child was ended by {}{}",
+                signal::name(code - 128),
+                after(last)
+            ),
+        ),
+        (code, Some(line)) => told(
+            Cause::EndedBySelf,
+            Confidence::Likely,
+            format!("{service} exited {code} after {lived}, after its own message: {line}"),
+        ),
+        (code, None) => told(
+            Cause::Unknown,
+            Confidence::Unknown,
+            format!("{service} exited {code} after {lived} and printed nothing"),
+        ),
+    }
+}
+
+fn after(last: Option<String>) -> String {
+    last.map_or_else(String::new, |line| format!("; its last line: {line}"))
+}
+
+/// A start that failed before the program ran.
+pub fn not_started(death: &Death<'_>, failure: &NotStarted) -> Explanation {
+    let service = death.service;
+    let could_not = |cause, why: String| {
+        told(cause, Confidence::Certain, format!("{service} could not start: {why}"))
+    };
+    match failure {
+        NotStarted::NoProgram { program } => {
+            could_not(Cause::MissingProgram, format!("there is no program {program}"))
+                .advise("install it in the image's recipe, or mend the command's path")
+        }
+        NotStarted::NoInterpreter { program, interpreter } => could_not(
+            Cause::MissingInterpreter,
+            format!("the interpreter {interpreter} of {program} does not exist"),
+        )
+        .advise("install the interpreter in the image's recipe, or mend the file's first line"),
+        NotStarted::NotExecutable { program, mode } => could_not(
+            Cause::NotExecutable,
+            format!("{program} may not be executed by its user (mode {:o})", mode & 0o7777),
+        )
+        .advise("set its execute bits (chmod +x) in the image's recipe"),
+        NotStarted::NotAProgram { program, begins_with } => could_not(
+            Cause::NotExecutable,
+            format!(
+                "{program} is neither a script with a first line like #!/bin/sh nor a binary for this machine (it begins with the bytes {begins_with})"
+            ),
+        ),
+        NotStarted::Other { program, errno } => told(
+            Cause::Unknown,
+            Confidence::Unknown,
+            format!(
+                "{service} could not start: executing {program} failed with error number {errno}"
+            ),
+        ),
+    }
+}
+
+/// Neither a wait status nor a failed start.
+pub fn never_ran(death: &Death<'_>) -> Explanation {
+    told(
+        Cause::Unknown,
+        Confidence::Unknown,
+        format!("{} is gone and how it ended was not seen", death.service),
+    )
+}

@@ -1,0 +1,103 @@
+//! Why a process died: from evidence to one sentence a person understands.
+//!
+//! [`explain`] looks at what was seen (wait status, last lines, core dump, the kernel's word) and
+//! says what it means, what that rests on, how sure it is, and what to do. *No claim without
+//! evidence*: what is not known stays [`Cause::Unknown`], with what was seen. Pure: no I/O.
+#![forbid(unsafe_code)]
+
+mod exit;
+mod fault;
+mod instruction;
+mod signal;
+mod words;
+
+pub mod core_file;
+pub mod elf;
+
+use anteroom_cpu::CpuProfile;
+use anteroom_guest_protocol::{Evidence, ProcessExit};
+use anteroom_session::{Cause, Confidence, Explanation};
+
+pub use instruction::{Decoded, decode};
+pub use signal::name as signal_name;
+
+/// What was seen of one death.
+#[derive(Clone, Debug)]
+pub struct Death<'a> {
+    /// The service's name.
+    pub service: &'a str,
+    /// Its wait status; `None` when it never ran.
+    pub exit: Option<ProcessExit>,
+    /// How long it lived, in milliseconds.
+    pub lived_ms: u64,
+    /// Its last lines of output, oldest first, free of control characters.
+    pub last_lines: &'a [String],
+    /// What else was seen.
+    pub evidence: &'a Evidence,
+    /// The processor that it ran on, where known.
+    pub cpu: Option<&'a Cpu>,
+}
+
+/// The processor of a virtual machine.
+#[derive(Clone, Debug)]
+pub struct Cpu {
+    /// How it is called in a sentence: `the CPU profile x86-64-v2`.
+    pub name: String,
+    /// What it has.
+    pub profile: CpuProfile,
+}
+
+/// Says why.
+#[must_use]
+pub fn explain(death: &Death<'_>) -> Explanation {
+    let Evidence { fault, out_of_memory, not_started, hung, kernel_log_read: _ } = death.evidence;
+    let mut explanation = if let Some(failure) = not_started {
+        exit::not_started(death, failure)
+    } else if let Some(hung) = hung {
+        signal::hung(death, hung)
+    } else if let Some(oom) = out_of_memory {
+        signal::out_of_memory(death, oom)
+    } else {
+        match death.exit {
+            Some(ProcessExit::Signalled { signal }) => match fault {
+                // A core of another signal is of another death.
+                Some(fault) if fault.signal == signal => fault::explain(death, fault),
+                _ => signal::explain(death, signal),
+            },
+            Some(ProcessExit::Exited { code }) => exit::explain(death, code),
+            None => exit::never_ran(death),
+        }
+    };
+    if let Some(exit) = death.exit {
+        explanation.evidence.insert(0, wait_status(exit, death.lived_ms));
+    }
+    if let Some(line) = words::last(death.last_lines) {
+        explanation.evidence.push(format!("last line of its output: {line}"));
+    }
+    explanation
+}
+
+fn wait_status(exit: ProcessExit, lived_ms: u64) -> String {
+    let lived = seconds(lived_ms);
+    match exit {
+        ProcessExit::Exited { code } => {
+            format!("wait status: exited with code {code} after {lived}")
+        }
+        ProcessExit::Signalled { signal } => {
+            format!("wait status: killed by {} after {lived}", signal::name(signal))
+        }
+    }
+}
+
+/// A length of time as a person reads it.
+fn seconds(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+}
+
+/// Short for the many places that tell something.
+fn told(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
+    Explanation::new(cause, confidence, sentence)
+}
+
+#[cfg(test)]
+mod tests;

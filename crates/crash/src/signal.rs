@@ -1,0 +1,214 @@
+//! Deaths by a signal of which there is no core dump, or that needs none.
+
+use anteroom_guest_protocol::{Hung, OutOfMemory};
+
+use anteroom_session::{Cause, Confidence, Explanation};
+
+use super::{Death, seconds, told, words};
+
+/// A signal with its number and name (signal(7), as x86-64 and arm64 Linux share them).
+#[must_use]
+pub fn name(signal: i32) -> String {
+    let name = match signal {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        10 => "SIGUSR1",
+        11 => "SIGSEGV",
+        12 => "SIGUSR2",
+        13 => "SIGPIPE",
+        14 => "SIGALRM",
+        15 => "SIGTERM",
+        16 => "SIGSTKFLT",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        26 => "SIGVTALRM",
+        27 => "SIGPROF",
+        29 => "SIGIO",
+        30 => "SIGPWR",
+        31 => "SIGSYS",
+        other => return format!("signal {other}"),
+    };
+    format!("signal {signal} ({name})")
+}
+
+/// A wait status with a signal and nothing else.
+pub fn explain(death: &Death<'_>, signal: i32) -> Explanation {
+    let (service, lived) = (death.service, seconds(death.lived_ms));
+    let killed = |what: &str| {
+        told(
+            Cause::KilledBySignal,
+            Confidence::Certain,
+            format!("{service} was ended by {} after {lived}: {what}", name(signal)),
+        )
+    };
+    match signal {
+        6 => aborted(death),
+        9 => told(
+            Cause::KilledBySignal,
+            Confidence::Certain,
+            format!("{service} was killed by {} after {lived}; {}", name(9), by_whom(death)),
+        ),
+        13 => killed("it wrote to a pipe or socket that nobody reads any more"),
+        14 => killed(
+            "an alarm that it had set itself, or one that was sent to it, went off and it had no handler",
+        ),
+        24 => told(
+            Cause::LimitReached,
+            Confidence::Certain,
+            format!(
+                "{service} used up its limit of processor time and was ended by {} after {lived}",
+                name(24)
+            ),
+        ),
+        25 => told(
+            Cause::LimitReached,
+            Confidence::Certain,
+            format!(
+                "{service} wrote a file beyond its size limit and was ended by {} after {lived}",
+                name(25)
+            ),
+        ),
+        4 | 5 | 7 | 8 | 11 | 31 => told(
+            Cause::Unknown,
+            Confidence::Unknown,
+            format!(
+                "{service} was ended by {} after {lived}; there is no core dump that would tell at what",
+                name(signal)
+            ),
+        ),
+        1 | 2 | 3 | 10 | 12 | 15 => killed("some process sent it, and it had no handler for it"),
+        _ => killed("nothing more is known"),
+    }
+}
+
+fn by_whom(death: &Death<'_>) -> &'static str {
+    if death.evidence.kernel_log_read {
+        "the kernel's log tells of no want of memory, so a process sent it"
+    } else {
+        "a process sent it, or the kernel for want of memory, whose log is not read here"
+    }
+}
+
+/// `abort` was called; the program itself may have said why.
+pub fn aborted(death: &Death<'_>) -> Explanation {
+    let (service, lived) = (death.service, seconds(death.lived_ms));
+    match words::said(death.last_lines) {
+        Some(said) => {
+            let explanation = told(
+                said.cause,
+                Confidence::Certain,
+                format!(
+                    "{service} stopped itself (abort) after {lived} and said why: {}",
+                    said.line
+                ),
+            );
+            match said.advice {
+                Some(advice) => explanation.advise(advice),
+                None => explanation,
+            }
+        }
+        None => {
+            let mut sentence = format!("{service} stopped itself (abort) after {lived}");
+            match words::last(death.last_lines) {
+                Some(line) => sentence.push_str(&format!("; its last line: {line}")),
+                None => sentence.push_str(" and printed nothing"),
+            }
+            told(Cause::Aborted, Confidence::Certain, sentence)
+        }
+    }
+}
+
+/// The kernel's own word.
+pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Explanation {
+    let service = death.service;
+    let mut sentence = format!("{service} was killed by the kernel: out of memory");
+    match oom.limit {
+        Some(limit) => sentence.push_str(&format!(", limit {}", mebibytes(limit))),
+        None => sentence.push_str(", the whole virtual machine had no more"),
+    }
+    if let Some(peak) = oom.peak {
+        sentence.push_str(&format!(", peak {}", mebibytes(peak)));
+    }
+    let advice = match oom.limit {
+        Some(_) => "raise the service's memory limit in the recipe",
+        None => "give the virtual machine more memory (--memory-mib)",
+    };
+    told(Cause::OutOfMemory, Confidence::Certain, sentence)
+        .advise(advice)
+        .resting_on([format!("the kernel's log: {}", words::quoted(&oom.line))])
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes / (1024 * 1024))
+}
+
+/// It was there and did not answer.
+pub fn hung(death: &Death<'_>, hung: &Hung) -> Explanation {
+    let doing = match (hung.state.as_str(), hung.system_call) {
+        ("T" | "t", _) => "it was stopped by a signal".to_owned(),
+        ("R", _) => "its main thread was computing".to_owned(),
+        ("D", _) => "its main thread waited for a device".to_owned(),
+        (_, Some(number)) => match system_call(number) {
+            Some(call) => format!("its main thread was in {call}"),
+            None => format!("its main thread was in system call {number}"),
+        },
+        (state, None) => format!("its main thread was in state {state}"),
+    };
+    let (service, asked, seconds) = (death.service, &hung.asked, hung.silent_ms / 1000);
+    let sentence = if hung.was_ready {
+        format!("{service} stopped answering for {seconds} s (watchdog: {asked}); {doing}")
+    } else {
+        format!("{service} did not become ready within {seconds} s ({asked}); {doing}")
+    };
+    let seen = format!(
+        "/proc: state {}, system call {}, waits in {}",
+        hung.state,
+        hung.system_call.map_or("unknown".to_owned(), |number| number.to_string()),
+        hung.waits_in.as_deref().unwrap_or("nothing that the kernel tells")
+    );
+    told(Cause::Hung, Confidence::Certain, sentence).resting_on([seen])
+}
+
+/// What a thread that hangs most often waits in (x86-64's numbers, asm/unistd_64.h).
+pub fn system_call(number: i64) -> Option<&'static str> {
+    Some(match number {
+        0 => "read",
+        1 => "write",
+        2 => "open",
+        7 => "poll",
+        23 => "select",
+        34 => "pause",
+        35 => "nanosleep",
+        41 => "socket",
+        42 => "connect",
+        43 => "accept",
+        45 => "recvfrom",
+        47 => "recvmsg",
+        56 => "clone",
+        57 => "fork",
+        59 => "execve",
+        61 => "wait4",
+        62 => "kill",
+        101 => "ptrace",
+        130 => "rt_sigsuspend",
+        165 => "mount",
+        202 => "futex wait",
+        230 => "clock_nanosleep",
+        232 => "epoll_wait",
+        247 => "waitid",
+        257 => "openat",
+        270 => "pselect6",
+        271 => "ppoll",
+        272 => "unshare",
+        281 => "epoll_pwait",
+        321 => "bpf",
+        _ => return None,
+    })
+}

@@ -1,0 +1,182 @@
+//! The sentences, as an operator reads them.
+
+use anteroom_guest_protocol::{
+    Evidence, Fault, Hung, Mapping, NotStarted, OutOfMemory, ProcessExit,
+};
+
+use super::*;
+
+fn death<'a>(exit: Option<ProcessExit>, lines: &'a [String], evidence: &'a Evidence) -> Death<'a> {
+    Death { service: "server", exit, lived_ms: 300, last_lines: lines, evidence, cpu: None }
+}
+
+fn exited(code: i32, lines: &[&str]) -> Explanation {
+    let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+    explain(&death(Some(ProcessExit::Exited { code }), &lines, &Evidence::default()))
+}
+
+fn signalled(signal: i32, evidence: &Evidence, cpu: Option<&Cpu>) -> Explanation {
+    let exit = Some(ProcessExit::Signalled { signal });
+    explain(&Death { cpu, ..death(exit, &[], evidence) })
+}
+
+/// A processor of the psABI's level: what `anteroom-cpu` calls it.
+fn cpu(profile: &str) -> Cpu {
+    let profile = anteroom_cpu::CpuProfile::named(profile).unwrap();
+    Cpu { name: format!("this VM's CPU profile {}", profile.name), profile }
+}
+
+fn fault(signal: i32, code: i32, instruction: &str) -> Fault {
+    Fault {
+        signal,
+        code,
+        address: 0x7f00_0000_1234,
+        thread: "server".into(),
+        program: "/usr/bin/server".into(),
+        instruction_pointer: 0x7f00_0000_1234,
+        stack_pointer: 0x7ffd_0000_8000,
+        registers: vec![0; 27],
+        instruction: instruction.into(),
+        code_mapping: Some(Mapping {
+            start: 0x7f00_0000_0000,
+            end: 0x7f00_0001_0000,
+            permissions: "r-x".into(),
+            file_offset: 0x1000,
+            path: "/usr/lib/libfoo.so.1".into(),
+            build_id: Some("abcd".into()),
+        }),
+        near_address: None,
+        symbol: None,
+        unseen: vec![],
+    }
+}
+
+fn with(fault: Fault) -> Evidence {
+    Evidence { fault: Some(Box::new(fault)), ..Evidence::default() }
+}
+
+#[test]
+fn an_instruction_that_the_processor_lacks_is_named_with_what_it_needs() {
+    // vpmovzxbd ymm0, [rax]
+    let avx2 = with(fault(4, 2, "c4e27d3100"));
+    let why = signalled(4, &avx2, Some(&cpu("x86-64-v2")));
+    assert_eq!(why.cause, Cause::MissingCpuFeature);
+    assert_eq!(
+        why.sentence,
+        "server was stopped by an illegal instruction: `vpmovzxbd ymm0, [rax]` at \
+         libfoo.so.1+0x2234 needs AVX2; this VM's CPU profile x86-64-v2 has no AVX2"
+    );
+    assert!(why.evidence.iter().any(|line| line.contains("build id abcd")), "{:?}", why.evidence);
+    // The same where the processor has it is not understood, and says so.
+    let why = signalled(4, &avx2, Some(&cpu("x86-64-v3")));
+    assert_eq!((why.cause, why.confidence), (Cause::BadInstruction, Confidence::Unknown));
+    // And nothing is claimed of a processor that nobody asked.
+    assert_eq!(signalled(4, &avx2, None).confidence, Confidence::Unknown);
+}
+
+#[test]
+fn a_deliberate_trap_is_no_missing_feature() {
+    let why = signalled(4, &with(fault(4, 2, "0f0b")), Some(&cpu("x86-64-v1")));
+    assert_eq!(why.cause, Cause::DeliberateTrap);
+    assert!(why.sentence.contains("deliberate abort (ud2) in libfoo.so.1+0x2234, not a missing"));
+    assert_eq!(signalled(5, &with(fault(5, 128, "90")), None).cause, Cause::DeliberateTrap);
+}
+
+#[test]
+fn a_signal_that_a_process_sent_is_not_the_processor_s() {
+    let why = signalled(11, &with(fault(11, 0, "90")), None);
+    assert_eq!(why.cause, Cause::KilledBySignal);
+    assert!(why.sentence.contains("a process sent it"), "{}", why.sentence);
+}
+
+#[test]
+fn null_stack_and_jumps_are_told_apart() {
+    let mut null = fault(11, 1, "488b00");
+    null.address = 8;
+    let why = signalled(11, &with(null), None);
+    assert!(why.sentence.contains("it read address 0x8, a null pointer, in libfoo.so.1+0x2234"));
+    let mut stack = fault(11, 1, "e800000000");
+    stack.stack_pointer = 0x7ffc_ffff_fff8;
+    stack.address = 0x7ffc_ffff_fff0;
+    stack.near_address = Some(Mapping {
+        start: 0x7ffd_0000_0000,
+        end: 0x7ffd_0080_0000,
+        permissions: "rw-".into(),
+        file_offset: 0,
+        path: String::new(),
+        build_id: None,
+    });
+    assert_eq!(signalled(11, &with(stack), None).cause, Cause::StackOverflow);
+    let mut jump = fault(11, 1, "");
+    jump.code_mapping = None;
+    let why = signalled(11, &with(jump), None);
+    assert!(why.sentence.contains("it jumped to 0x7f0000001234, where nothing is mapped"));
+}
+
+#[test]
+fn memory_watchdog_and_failed_starts_are_told_by_their_evidence() {
+    let line = "Memory cgroup out of memory: Killed process 77 (server)".to_owned();
+    let oom = OutOfMemory { line, limit: Some(512 << 20), peak: Some(511 << 20) };
+    let evidence = Evidence { out_of_memory: Some(oom), ..Evidence::default() };
+    let why = signalled(9, &evidence, None);
+    assert_eq!(
+        why.sentence,
+        "server was killed by the kernel: out of memory, limit 512 MiB, peak 511 MiB"
+    );
+    let hung = Hung {
+        silent_ms: 30_000,
+        asked: "port 80".into(),
+        was_ready: true,
+        state: "S".into(),
+        system_call: Some(202),
+        waits_in: None,
+    };
+    let evidence = Evidence { hung: Some(hung), ..Evidence::default() };
+    let why = signalled(9, &evidence, None);
+    assert!(why.sentence.contains("stopped answering for 30 s"), "{}", why.sentence);
+    assert!(why.sentence.contains("main thread was in futex wait"), "{}", why.sentence);
+    let not_started =
+        NotStarted::NoInterpreter { program: "/opt/a".into(), interpreter: "/usr/bin/node".into() };
+    let evidence = Evidence { not_started: Some(not_started), ..Evidence::default() };
+    let why = explain(&death(None, &[], &evidence));
+    assert!(why.sentence.contains("the interpreter /usr/bin/node of /opt/a does not exist"));
+}
+
+#[test]
+fn programs_own_words_are_understood_and_others_only_quoted() {
+    let cases = [
+        (1, "SyntaxError: Unexpected token '.'", Cause::SyntaxError),
+        (
+            127,
+            "a: error while loading shared libraries: libx.so.2: cannot open",
+            Cause::MissingLibrary,
+        ),
+        (101, "thread 'main' panicked at src/main.rs:3:5:", Cause::FailedCheck),
+        (1, "Error: listen EADDRINUSE: address already in use 127.0.0.1:80", Cause::AlreadyInUse),
+        (1, "no offer", Cause::EndedBySelf),
+        (134, "panic(main thread): Segmentation fault at address 0x0", Cause::Aborted),
+    ];
+    for (code, line, cause) in cases {
+        let why = exited(code, &[line]);
+        assert_eq!(why.cause, cause, "{}", why.sentence);
+        assert!(why.sentence.contains(line.trim()), "{}", why.sentence);
+    }
+    assert_eq!(exited(3, &[]).confidence, Confidence::Unknown);
+    assert_eq!(exited(0, &["bye"]).cause, Cause::EndedBySelf);
+}
+
+#[test]
+fn an_exception_is_quoted_from_above_or_below_its_stack() {
+    let python = ["Traceback (most recent call last):", "  File \"a.py\", line 1", "KeyError: 'x'"];
+    let why = exited(1, &python);
+    assert_eq!(why.cause, Cause::UncaughtException);
+    assert!(why.sentence.ends_with("KeyError: 'x'"), "{}", why.sentence);
+    let node = [
+        "/a.js:1",
+        "TypeError: x is not a function",
+        "    at Object.<anonymous> (/a.js:1:1)",
+        "Node.js v20.1",
+    ];
+    let why = exited(1, &node);
+    assert!(why.sentence.ends_with("TypeError: x is not a function"), "{}", why.sentence);
+}

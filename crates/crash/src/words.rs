@@ -1,0 +1,161 @@
+//! What programs say when they die, as far as it is always said the same way.
+
+use anteroom_session::Cause;
+
+/// Characters of a line that go into a sentence.
+const MAX_QUOTED: usize = 240;
+
+/// A line in which a program says why it ends, and what kind of cause that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The kind.
+    pub cause: Cause,
+    /// The line, shortened.
+    pub line: String,
+    /// What to do.
+    pub advice: Option<&'static str>,
+}
+
+/// How a line is recognised.
+struct Pattern {
+    /// All of these are in it, in any order.
+    all: &'static [&'static str],
+    cause: Cause,
+    advice: Option<&'static str>,
+}
+
+const fn p(all: &'static [&'static str], cause: Cause, advice: Option<&'static str>) -> Pattern {
+    Pattern { all, cause, advice }
+}
+
+const INSTALL: Option<&str> = Some("install it in the image's recipe and build the image again");
+const OLDER_C: Option<&str> =
+    Some("the image's C library is older than the program: take a newer base, or an older build");
+const CODE: Option<&str> = Some(
+    "the file is written for another version of its interpreter, or damaged; check which version runs it",
+);
+
+/// The more telling come first.
+const PATTERNS: &[Pattern] = &[
+    p(&["error while loading shared libraries"], Cause::MissingLibrary, INSTALL),
+    p(&["version `GLIBC", "not found"], Cause::MissingLibrary, OLDER_C),
+    p(&["version `", "not found (required by"], Cause::MissingLibrary, OLDER_C),
+    p(&["symbol lookup error"], Cause::MissingLibrary, INSTALL),
+    p(&["Error loading shared library"], Cause::MissingLibrary, INSTALL),
+    p(&["Cannot find module"], Cause::MissingLibrary, INSTALL),
+    p(&["ERR_MODULE_NOT_FOUND"], Cause::MissingLibrary, INSTALL),
+    p(&["ModuleNotFoundError:"], Cause::MissingLibrary, INSTALL),
+    p(&["SyntaxError:"], Cause::SyntaxError, CODE),
+    p(&["IndentationError:"], Cause::SyntaxError, CODE),
+    p(&["syntax error"], Cause::SyntaxError, CODE),
+    p(&["Syntax error"], Cause::SyntaxError, CODE),
+    p(
+        &["JavaScript heap out of memory"],
+        Cause::OutOfMemory,
+        Some("give it a larger heap (--max-old-space-size), or the VM more memory"),
+    ),
+    p(&["MemoryError"], Cause::OutOfMemory, Some("give the VM more memory")),
+    p(
+        &["terminate called after throwing an instance of 'std::bad_alloc'"],
+        Cause::OutOfMemory,
+        Some("give the VM more memory"),
+    ),
+    p(
+        &["memory allocation of", "bytes failed"],
+        Cause::OutOfMemory,
+        Some("give the VM more memory"),
+    ),
+    p(&["RangeError: Maximum call stack size exceeded"], Cause::StackOverflow, None),
+    p(&["RecursionError:"], Cause::StackOverflow, None),
+    p(&["has overflowed its stack"], Cause::StackOverflow, None),
+    p(&["stack smashing detected"], Cause::FailedCheck, None),
+    p(&["Assertion", "failed"], Cause::FailedCheck, None),
+    p(&["assertion", "failed"], Cause::FailedCheck, None),
+    p(&["AssertionError"], Cause::FailedCheck, None),
+    p(&["Check failed:"], Cause::FailedCheck, None),
+    p(&["panicked at"], Cause::FailedCheck, None),
+    p(&["free(): invalid"], Cause::FailedCheck, None),
+    p(&["double free"], Cause::FailedCheck, None),
+    p(&["malloc(): "], Cause::FailedCheck, None),
+    p(&["corrupted size vs. prev_size"], Cause::FailedCheck, None),
+    p(&["Fatal Python error"], Cause::FailedCheck, None),
+    p(&["EADDRINUSE"], Cause::AlreadyInUse, Some("end what listens there, or choose another port")),
+    p(
+        &["ddress already in use"],
+        Cause::AlreadyInUse,
+        Some("end what listens there, or choose another port"),
+    ),
+    p(&["terminate called after throwing an instance of"], Cause::UncaughtException, None),
+    p(&["goroutine ", "[running]"], Cause::UncaughtException, None),
+];
+
+/// The line in which the program says why, if it says it in a known way.
+pub fn said(lines: &[String]) -> Option<Said> {
+    let found = PATTERNS.iter().find_map(|pattern| {
+        let line = lines.iter().rev().find(|line| pattern.all.iter().all(|w| line.contains(w)))?;
+        Some(Said { cause: pattern.cause, line: quoted(line), advice: pattern.advice })
+    });
+    found.or_else(|| traceback(lines))
+}
+
+/// The last line of a Python traceback, or Node's `XError: …` above its stack.
+fn traceback(lines: &[String]) -> Option<Said> {
+    let uncaught = |line: &str| {
+        Some(Said { cause: Cause::UncaughtException, line: quoted(line), advice: None })
+    };
+    let begins = lines.iter().rposition(|line| line.starts_with("Traceback (most recent call"));
+    if let Some(begins) = begins {
+        // The frames are indented, the exception is not.
+        let line = lines[begins + 1..].iter().find(|line| !line.starts_with(' '))?;
+        return match line {
+            line if line.starts_with("PermissionError:") => {
+                Some(Said { cause: Cause::PermissionDenied, line: quoted(line), advice: None })
+            }
+            line => uncaught(line),
+        };
+    }
+    let stack = lines.iter().position(|line| line.trim_start().starts_with("at "))?;
+    let line = lines[..stack].iter().rev().find(|line| is_exception(line))?;
+    uncaught(line)
+}
+
+/// `TypeError: …`, `Error: …`, `Uncaught Error: …`.
+fn is_exception(line: &str) -> bool {
+    let line = line.trim_start().trim_start_matches("Uncaught ");
+    let name: String =
+        line.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    (name.ends_with("Error") || name.ends_with("Exception")) && !name.is_empty()
+}
+
+/// A program's own report of a signal that it caught, as bun's: the signal it names.
+pub fn own_crash_report(lines: &[String]) -> Option<(i32, String)> {
+    const NAMES: [(&str, i32); 8] = [
+        ("Segmentation fault at address", 11),
+        ("Illegal instruction at address", 4),
+        ("Bus error at address", 7),
+        ("Floating point error at address", 8),
+        ("Fatal signal 11", 11),
+        ("Fatal signal 4", 4),
+        ("SIGSEGV (", 11),
+        ("SIGILL (", 4),
+    ];
+    lines.iter().rev().find_map(|line| {
+        let (_, signal) = NAMES.iter().find(|(words, _)| line.contains(words))?;
+        Some((*signal, quoted(line)))
+    })
+}
+
+/// The last line that says anything.
+pub fn last(lines: &[String]) -> Option<String> {
+    lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| quoted(line))
+}
+
+/// A line as it goes into a sentence.
+pub fn quoted(line: &str) -> String {
+    let line = line.trim();
+    let mut short: String = line.chars().take(MAX_QUOTED).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
+    short
+}
