@@ -156,6 +156,7 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
   agent_silent: { title: 'The room did not wake up', todo: TRY_AGAIN },
   guest_link_failed: { title: 'The line to the room broke', todo: TRY_AGAIN },
   guest_broke_protocol: { title: 'The room misbehaved and was closed', todo: TRY_AGAIN },
+  vm_stopped: { title: 'The room stood still', todo: TRY_AGAIN },
   guest_stalled: { title: 'The room got stuck', todo: TRY_AGAIN },
   file_not_injected: { title: 'A file could not be put into the room', todo: FOR_THE_OPERATOR },
   service_failed: { title: 'Something in the room failed', todo: TRY_AGAIN },

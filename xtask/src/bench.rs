@@ -47,6 +47,12 @@ enum What {
     },
     /// One long session, watched in some visits: what dies, how long the picture stands still, what grows.
     Soak(crate::demo::SoakOptions),
+    /// Planted deaths in real VMs: what Anteroom says of each.
+    Explain {
+        /// Only those whose name holds this.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -63,6 +69,7 @@ pub fn run(options: &Options) -> Result<()> {
         What::Idle { seconds } => crate::demo::bench_idle(*seconds),
         What::Cycles { host, qemu } => crate::demo::bench_cycles(*host, *qemu),
         What::Burst { driver, calls, rooms } => crate::demo::bench_burst(driver, *calls, *rooms),
+        What::Explain { only } => crate::demo::bench_explain(only.as_deref()),
         What::Soak(options) => crate::demo::bench_soak(options),
         What::Boots { boots } => crate::demo::bench_boots(*boots),
     }

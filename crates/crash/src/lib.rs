@@ -8,6 +8,7 @@
 mod exit;
 mod fault;
 mod instruction;
+mod machine;
 mod signal;
 mod words;
 
@@ -19,6 +20,7 @@ use anteroom_guest_protocol::{Evidence, ProcessExit};
 use anteroom_session::{Cause, Confidence, Explanation};
 
 pub use instruction::{Decoded, decode};
+pub use machine::explain_machine;
 pub use signal::name as signal_name;
 
 /// What was seen of one death.

@@ -57,9 +57,9 @@ pub const HOST_DISPLAY_FILE: &str = "display";
 /// The guest says something at least this often, in milliseconds of its own clock.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;
 
-/// After this much silence the host gives the guest up, in milliseconds. Generous: under emulation
-/// with both host cores busy a guest can be away for several seconds.
-pub const HEARTBEAT_DEADLINE_MS: u64 = 30_000;
+/// After this much silence the host begins to give the guest up, in milliseconds. Generous: under
+/// emulation with both host cores busy a guest can be away for several seconds.
+pub const HEARTBEAT_DEADLINE_MS: u64 = 10_000;
 
 /// The name of the virtio-serial port, as in `/sys/class/virtio-ports/*/name`.
 pub const VIRTIO_PORT_NAME: &str = "org.anteroom.link";

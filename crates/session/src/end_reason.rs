@@ -65,6 +65,8 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         13 => "SIGPIPE",
         14 => "SIGALRM",
         15 => "SIGTERM",
+        19 => "SIGSTOP",
+        20 => "SIGTSTP",
         31 => "SIGSYS",
         _ => return None,
     })
@@ -120,6 +122,16 @@ pub enum EndReason {
         shutdown: Option<String>,
         /// Last lines of the serial console.
         console_tail: Vec<String>,
+        /// Why, by the evidence; absent when there is none but these.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        explanation: Option<Box<Explanation>>,
+    },
+    /// The virtual machine's process was stopped, and nobody let it go on.
+    VmStopped {
+        /// By which signal.
+        signal: i32,
+        /// How long it was seen stopped, in seconds.
+        stopped_seconds: u64,
     },
     /// The agent did not say hello in time.
     AgentSilent {
@@ -218,9 +230,9 @@ impl EndReason {
     #[must_use]
     pub fn explanation(&self) -> Option<&Explanation> {
         match self {
-            Self::ServiceFailed { explanation, .. } | Self::CliExited { explanation, .. } => {
-                explanation.as_deref()
-            }
+            Self::ServiceFailed { explanation, .. }
+            | Self::CliExited { explanation, .. }
+            | Self::VmExited { explanation, .. } => explanation.as_deref(),
             _ => None,
         }
     }
@@ -237,6 +249,7 @@ impl EndReason {
             Self::ImageRefused { .. } => "image_refused",
             Self::VmNotStarted { .. } => "vm_not_started",
             Self::VmExited { .. } => "vm_exited",
+            Self::VmStopped { .. } => "vm_stopped",
             Self::AgentSilent { .. } => "agent_silent",
             Self::GuestLinkFailed { .. } => "guest_link_failed",
             Self::GuestBrokeProtocol { .. } => "guest_broke_protocol",
@@ -284,12 +297,20 @@ impl fmt::Display for EndReason {
             Self::VmNotStarted { cause } => {
                 write!(f, "the virtual machine could not be started: {cause}")
             }
-            Self::VmExited { exit, shutdown, console_tail } => {
+            Self::VmExited { explanation: Some(why), .. } => f.write_str(&why.sentence),
+            Self::VmExited { exit, shutdown, console_tail, explanation: None } => {
                 write!(f, "the virtual machine ended unasked: its process {exit}")?;
                 if let Some(cause) = shutdown {
                     write!(f, "{}", shutdown_words(cause))?;
                 }
                 last_line(f, "the console's last line", console_tail)
+            }
+            Self::VmStopped { signal, stopped_seconds } => {
+                let name = signal_name(*signal).unwrap_or("unnamed");
+                write!(
+                    f,
+                    "the virtual machine's process was stopped by signal {signal} ({name}) and not let go on for {stopped_seconds} s; some process on the host sent it"
+                )
             }
             Self::AgentSilent { waited_ms, run_state, console_tail } => {
                 write!(
@@ -399,6 +420,7 @@ mod tests {
                 exit: ProcessExit::Signalled { signal: 9 },
                 shutdown: None,
                 console_tail: vec![],
+                explanation: None,
             },
             EndReason::ControllerStopped,
         ];
@@ -415,6 +437,7 @@ mod tests {
             exit: ProcessExit::Signalled { signal: 9 },
             shutdown: None,
             console_tail: vec!["[ 2.1] Kernel panic".into(), " ".into()],
+            explanation: None,
         };
         assert_eq!(
             reason.to_string(),
@@ -425,6 +448,7 @@ mod tests {
             exit: ProcessExit::Exited { code: 0 },
             shutdown: Some("guest-reset".into()),
             console_tail: vec![],
+            explanation: None,
         };
         assert_eq!(
             reset.to_string(),

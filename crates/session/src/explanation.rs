@@ -75,6 +75,10 @@ pub enum Cause {
     LimitReached,
     /// It did not answer any more.
     Hung,
+    /// The guest's kernel panicked.
+    KernelPanic,
+    /// The guest restarted or shut itself down.
+    GuestEndedItself,
     /// Somebody sent it a signal.
     KilledBySignal,
     /// It ended by itself and said why.
@@ -108,6 +112,8 @@ impl Cause {
             Self::ForbiddenSystemCall => "forbidden_system_call",
             Self::LimitReached => "limit_reached",
             Self::Hung => "hung",
+            Self::KernelPanic => "kernel_panic",
+            Self::GuestEndedItself => "guest_ended_itself",
             Self::KilledBySignal => "killed_by_signal",
             Self::EndedBySelf => "ended_by_self",
             Self::Unknown => "unknown",

@@ -20,7 +20,7 @@ pub use console::ConsoleLog;
 pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{leftovers, reap};
-pub use process::RunningVm;
+pub use process::{RunningVm, VmEnd};
 pub use qemu::{AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec};
 
 /// The byte stream to the agent.

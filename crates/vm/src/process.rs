@@ -11,6 +11,7 @@ use anteroom_session::{Accelerator, ProcessExit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Child;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{ConsoleFile, ConsoleLog};
 use crate::monitor::Monitor;
@@ -38,6 +39,9 @@ const ROOM_NICENESS: i32 = 10;
 
 /// Who a room's process runs as when the runner is root: Debian's `nobody`.
 const UNPRIVILEGED: u32 = 65534;
+
+/// How long a process may be stopped before that is its end.
+const STOPPED: Duration = Duration::from_secs(5);
 
 impl RunningVm {
     /// Starts `command` in a process group of its own, ended with this thread. `console` is what its
@@ -149,6 +153,16 @@ impl RunningVm {
         exit
     }
 
+    /// Waits for the process' end, or until it has been stopped for so long that nobody means to let
+    /// it go on; may be dropped and called again.
+    pub async fn end_or_stop(&mut self) -> VmEnd {
+        let pid = Pid::from_raw(i32::try_from(self.pid).unwrap_or(0));
+        tokio::select! {
+            exit = self.wait() => VmEnd::Exited(exit),
+            signal = stopped_for_good(pid) => VmEnd::Stopped { signal, seconds: STOPPED.as_secs() },
+        }
+    }
+
     /// Kills the process and its group and waits until it is gone. May be called again.
     pub async fn kill(&mut self) {
         if self.exit.is_none() {
@@ -173,6 +187,47 @@ impl RunningVm {
     #[must_use]
     pub fn console_tail(&self, lines: usize) -> Vec<String> {
         self.console.borrow().tail(lines)
+    }
+}
+
+/// What became of a virtual machine's process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmEnd {
+    /// It ended.
+    Exited(ProcessExit),
+    /// It is stopped.
+    Stopped {
+        /// By which signal.
+        signal: i32,
+        /// For how long already.
+        seconds: u64,
+    },
+}
+
+/// By its wait status: the kernel tells a parent of a child that stops as of one that ends.
+async fn stopped_for_good(pid: Pid) -> i32 {
+    let Ok(mut children) = signal(SignalKind::child()) else { return std::future::pending().await };
+    loop {
+        if let Some(signal) = stop_signal(pid) {
+            // A host that sleeps stops everything for a while, and wakes us first perhaps.
+            tokio::time::sleep(STOPPED).await;
+            if stop_signal(pid).is_some() {
+                return signal;
+            }
+        }
+        if children.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// The signal that a child is stopped by now; its status stays for who waits for its end.
+fn stop_signal(pid: Pid) -> Option<i32> {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    match waitid(Id::Pid(pid), flags) {
+        Ok(WaitStatus::Stopped(_, signal)) => Some(signal as i32),
+        _ => None,
     }
 }
 

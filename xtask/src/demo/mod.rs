@@ -2,6 +2,7 @@
 
 mod certificates;
 mod cycles;
+mod explain;
 mod front;
 mod idle;
 mod leftovers;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{build, interrupt, machine, raw_vm, shell};
+pub use explain::run as bench_explain;
 use front::Front;
 pub use front::Proxy;
 use provider::OpenIdProvider;

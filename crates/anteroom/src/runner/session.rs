@@ -11,7 +11,7 @@ use anteroom_guest_protocol::{
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation, ProcessExit};
-use anteroom_vm::RunningVm;
+use anteroom_vm::{RunningVm, VmEnd};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -48,7 +48,7 @@ const CONNECTIONS_PER_SECOND: usize = 20;
 const CONNECTION_BURST: usize = 300;
 
 /// Console lines in an explanation.
-const CONSOLE_TAIL: usize = 12;
+const CONSOLE_TAIL: usize = 40;
 
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run(sockets: Sockets) -> Result<()> {
@@ -125,7 +125,12 @@ async fn serve(
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
         biased;
-        exit = vm.wait() => vm_exited(vm, exit),
+        end = vm.end_or_stop() => match end {
+            VmEnd::Exited(exit) => vm_exited(vm, exit),
+            VmEnd::Stopped { signal, seconds: stopped_seconds } => {
+                Ended::Failed(EndReason::VmStopped { signal, stopped_seconds })
+            }
+        },
         ended = session.run(link, viewers, commands) => match ended {
             // What the link says last may only be the echo of a VM that is gone.
             Ended::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
@@ -153,7 +158,14 @@ async fn serve(
 
 fn vm_exited(vm: &RunningVm, exit: ProcessExit) -> Ended {
     let (shutdown, console_tail) = (vm.shutdown_cause(), vm.console_tail(CONSOLE_TAIL));
-    Ended::Failed(EndReason::VmExited { exit, shutdown, console_tail })
+    let status = match exit {
+        ProcessExit::Exited { code } => Some(GuestExit::Exited { code }),
+        ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
+        ProcessExit::Unknown => None,
+    };
+    let explanation = anteroom_crash::explain_machine(status, shutdown.as_deref(), &console_tail);
+    let explanation = explanation.map(Box::new);
+    Ended::Failed(EndReason::VmExited { exit, shutdown, console_tail, explanation })
 }
 
 /// What the session's steps share.

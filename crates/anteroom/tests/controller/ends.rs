@@ -180,7 +180,7 @@ fn a_guest_that_falls_silent_after_the_handshake_is_given_up() {
     let server = Server::with_fake_guest(&fake_guest("b''"));
     let ended = server.demolished(&server.started());
     assert_eq!(ended["reason"]["code"], "guest_link_failed", "{ended}");
-    assert!(message(&ended).contains("the guest said nothing for 30 s"), "{ended}");
+    assert!(message(&ended).contains("the guest said nothing for 10 s"), "{ended}");
 }
 
 #[test]

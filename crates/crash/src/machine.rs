@@ -1,0 +1,112 @@
+//! The end of a whole virtual machine, from its process and its console.
+
+use anteroom_guest_protocol::ProcessExit;
+use anteroom_session::{Cause, Confidence, Explanation};
+
+use super::{signal, told, words};
+
+/// How Linux begins the line of its panic (kernel/panic.c).
+const PANIC: &str = "Kernel panic - not syncing: ";
+
+/// What Linux says when PID 1 ended; the wait status follows.
+const INIT_KILLED: &str = "Attempted to kill init! exitcode=0x";
+
+/// Lines of the console that show what the kernel was at.
+const TELLING: [&str; 6] = ["RIP: ", "Call Trace", "BUG: ", "Oops", "Out of memory", "CPU: "];
+
+/// Says why a virtual machine's process ended: `shutdown` is QEMU's word for it
+/// (`ShutdownCause` of qapi/run-state.json), `console` the last lines of the serial console.
+#[must_use]
+pub fn explain_machine(
+    exit: Option<ProcessExit>,
+    shutdown: Option<&str>,
+    console: &[String],
+) -> Option<Explanation> {
+    if let Some(line) = console.iter().rev().find(|line| line.contains(PANIC)) {
+        return Some(panicked(line, console));
+    }
+    match (shutdown, exit) {
+        (Some("guest-reset"), _) => Some(told(
+            Cause::GuestEndedItself,
+            Confidence::Certain,
+            "the guest restarted itself; its console tells of no kernel panic".to_owned(),
+        )),
+        (Some("guest-shutdown"), _) => Some(told(
+            Cause::GuestEndedItself,
+            Confidence::Certain,
+            "the guest shut itself down".to_owned(),
+        )),
+        (Some("guest-panic"), _) => Some(told(
+            Cause::KernelPanic,
+            Confidence::Certain,
+            "the guest's kernel panicked; its console does not say of what".to_owned(),
+        )),
+        (Some("host-signal"), _) => Some(told(
+            Cause::KilledBySignal,
+            Confidence::Certain,
+            "a process on the host asked the virtual machine's process to end (SIGTERM, SIGINT or SIGHUP)"
+                .to_owned(),
+        )),
+        _ => None,
+    }
+}
+
+fn panicked(line: &str, console: &[String]) -> Explanation {
+    let what = line.split_once(PANIC).map_or(line, |(_, what)| what);
+    let what = words::quoted(what.trim_end_matches(" ]---"));
+    let sentence = match what.split_once(INIT_KILLED) {
+        Some((_, status)) => {
+            format!("the guest's kernel panicked since its agent (PID 1) {}", ended(status))
+        }
+        None => format!("the guest's kernel panicked: {what}"),
+    };
+    let lines = console.iter().filter(|line| TELLING.iter().any(|sign| line.contains(sign)));
+    told(Cause::KernelPanic, Confidence::Certain, sentence)
+        .advise("the console's log of this session has the kernel's whole report")
+        .resting_on([format!("console: {}", words::quoted(line))])
+        .resting_on(lines.map(|line| format!("console: {}", words::quoted(line))))
+}
+
+/// A wait status in the kernel's form: the signal in the low seven bits, the exit code above.
+fn ended(status: &str) -> String {
+    let digits: String = status.chars().take_while(char::is_ascii_hexdigit).collect();
+    match i32::from_str_radix(&digits, 16) {
+        Ok(status) if status & 0x7f != 0 => {
+            format!("was killed by {}", signal::name(status & 0x7f))
+        }
+        Ok(status) => format!("exited with code {}", (status >> 8) & 0xff),
+        Err(_) => "ended".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(console: &[&str]) -> Explanation {
+        let lines: Vec<String> = console.iter().map(|line| (*line).to_owned()).collect();
+        explain_machine(Some(ProcessExit::Exited { code: 0 }), Some("guest-reset"), &lines).unwrap()
+    }
+
+    #[test]
+    fn a_panic_is_quoted_and_the_agent_s_end_is_read_from_it() {
+        let why = of(&[
+            "[ 9.1] Kernel panic - not syncing: sysrq triggered crash",
+            "[ 9.2] CPU: 0 PID: 1",
+        ]);
+        assert_eq!(why.sentence, "the guest's kernel panicked: sysrq triggered crash");
+        assert_eq!(why.evidence.len(), 2);
+        let why =
+            of(&["[ 1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b"]);
+        assert!(
+            why.sentence.ends_with("its agent (PID 1) was killed by signal 11 (SIGSEGV)"),
+            "{}",
+            why.sentence
+        );
+        let why =
+            of(&["[ 1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"]);
+        assert!(why.sentence.ends_with("(PID 1) exited with code 1"), "{}", why.sentence);
+        assert_eq!(of(&["login:"]).cause, Cause::GuestEndedItself);
+        assert_eq!(explain_machine(Some(ProcessExit::Signalled { signal: 9 }), None, &[]), None);
+    }
+}
