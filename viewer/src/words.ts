@@ -153,7 +153,7 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
   image_refused: { title: 'The room could not be built', todo: FOR_THE_OPERATOR },
   vm_not_started: { title: 'The room could not be started', todo: FOR_THE_OPERATOR },
   vm_exited: { title: 'The room stopped by itself', todo: TRY_AGAIN },
-  agent_silent: { title: 'The room did not wake up', todo: TRY_AGAIN },
+  agent_silent: { title: 'The room does not answer', todo: TRY_AGAIN },
   guest_link_failed: { title: 'The line to the room broke', todo: TRY_AGAIN },
   guest_broke_protocol: { title: 'The room misbehaved and was closed', todo: TRY_AGAIN },
   vm_stopped: { title: 'The room stood still', todo: TRY_AGAIN },

@@ -16,7 +16,7 @@ __attribute__((noinline)) static long deeper(volatile long *above) {
     return deeper(here) + here[1];
 }
 
-static const volatile int constant = 1;
+static const char text[] = "constant";
 static volatile int zero;
 static void (*volatile nowhere)(void) = (void (*)(void))0x700000001000;
 
@@ -27,7 +27,7 @@ struct program { unsigned short length; struct filter *filters; };
 __attribute__((noinline)) void planted(void) {
     switch (DEATH) {
     case 1: *(volatile int *)24 = 1; break;
-    case 2: *(volatile int *)&constant = 2; break;
+    case 2: *(volatile char *)text = 2; break;
     case 3: nowhere(); break;
     case 4: { volatile long top[2] = {0}; deeper(top); break; }
     case 5: zero = 7 / zero; break;

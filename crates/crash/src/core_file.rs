@@ -1,6 +1,6 @@
 //! An ELF core dump, read for what explains the death and nothing else.
 
-use anteroom_guest_protocol::{Fault, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION, Mapping};
+use anteroom_guest_protocol::{Fault, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION, Mapping, Sender};
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, ReadRef};
@@ -154,6 +154,15 @@ impl<'a> Notes<'a> {
         }
     }
 
+    /// `si_pid` lies where `si_addr` does otherwise; `pr_pid` is at 24 in struct elf_prpsinfo.
+    fn sender(&self) -> Option<Sender> {
+        let number = |bytes: &[u8], at: usize| {
+            Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+        };
+        let (sender, own) = (number(self.signal?, 16)?, number(self.info?, 24)?);
+        Some(if sender == own { Sender::Itself } else { Sender::Process(sender) })
+    }
+
     fn fault(&self, segments: &[(Mapping, u64, u64)]) -> Result<Fault, CoreError> {
         let status = self.status.ok_or(CoreError::Missing("thread"))?;
         let registers: Vec<u64> =
@@ -183,6 +192,7 @@ impl<'a> Notes<'a> {
             // 1 is of no signal's own here: nothing is concluded from it but that it was no process.
             code: code.unwrap_or(1),
             address,
+            sender: code.filter(|code| *code <= 0).and_then(|_| self.sender()),
             // pr_fname of struct elf_prpsinfo: the thread's name, 16 bytes.
             thread: self.info.and_then(|info| info.get(40..56)).map(until_nul).unwrap_or_default(),
             program: mappings()

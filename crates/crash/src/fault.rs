@@ -1,7 +1,7 @@
 //! Deaths by a signal that the processor or the kernel raised for what the program did, from its
 //! core dump.
 
-use anteroom_guest_protocol::{Fault, MAX_INSTRUCTION, Mapping};
+use anteroom_guest_protocol::{Fault, MAX_INSTRUCTION, Mapping, Sender};
 
 use super::instruction::{Decoded, Kind, decode, missing};
 use anteroom_session::{Cause, Confidence, Explanation};
@@ -26,7 +26,8 @@ const ORIG_RAX: usize = 15;
 /// Says why, by a core dump.
 pub fn explain(death: &Death<'_>, fault: &Fault) -> Explanation {
     let decoded = decoded(fault);
-    let explanation = if fault.code <= 0 && fault.signal != 6 {
+    // The kernel's own words for limits (SIGXCPU, SIGXFSZ) have no code of their own.
+    let explanation = if fault.code <= 0 && [4, 5, 7, 8, 11, 31].contains(&fault.signal) {
         sent(death, fault)
     } else {
         match fault.signal {
@@ -271,18 +272,39 @@ fn forbidden_call(death: &Death<'_>, fault: &Fault) -> Explanation {
     )
 }
 
-/// A signal of the processor's that some process sent.
+/// A signal of the processor's that some process sent: perhaps the program itself, whose handler
+/// caught the first one and reported it.
 fn sent(death: &Death<'_>, fault: &Fault) -> Explanation {
-    let lived = seconds(death.lived_ms);
-    told(
-        Cause::KilledBySignal,
-        Confidence::Certain,
-        format!(
-            "{} was ended by {} after {lived}: a process sent it, the processor did not raise it",
-            death.service,
-            signal::name(fault.signal)
+    let (service, lived) = (death.service, seconds(death.lived_ms));
+    let name = signal::name(fault.signal);
+    let certain = |cause, sentence| told(cause, Confidence::Certain, sentence);
+    match (fault.sender, words::own_crash_report(death.last_lines)) {
+        (Some(Sender::Itself), Some((_, line))) => told(
+            Cause::Aborted,
+            Confidence::Likely,
+            format!(
+                "{service} caught a fault of its own after {lived}, reported it and ended itself by {name}: {line}"
+            ),
         ),
-    )
+        (Some(Sender::Itself), None) => certain(
+            Cause::Aborted,
+            format!(
+                "{service} ended itself by {name} after {lived}: it sent the signal to itself, the processor did not raise it"
+            ),
+        ),
+        (Some(Sender::Process(pid)), _) => certain(
+            Cause::KilledBySignal,
+            format!(
+                "{service} was ended by {name} after {lived}: a process sent it (number {pid}), the processor did not raise it"
+            ),
+        ),
+        (None, _) => certain(
+            Cause::KilledBySignal,
+            format!(
+                "{service} was ended by {name} after {lived}: a process sent it, the processor did not raise it"
+            ),
+        ),
+    }
 }
 
 /// Where: `libfoo.so+0x1234 (function+0x56)`, by offset in the file, else by address.

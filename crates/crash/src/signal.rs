@@ -90,9 +90,9 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Explanation {
 
 fn by_whom(death: &Death<'_>) -> &'static str {
     if death.evidence.kernel_log_read {
-        "the kernel's log tells of no want of memory, so a process sent it"
+        "a process sent it, or its own limit of processor time did; the kernel's log tells of no want of memory"
     } else {
-        "a process sent it, or the kernel for want of memory, whose log is not read here"
+        "a process sent it, or its own limit of processor time did, or the kernel for want of memory, whose log is not read here"
     }
 }
 

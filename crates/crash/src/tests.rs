@@ -31,6 +31,7 @@ fn fault(signal: i32, code: i32, instruction: &str) -> Fault {
         signal,
         code,
         address: 0x7f00_0000_1234,
+        sender: None,
         thread: "server".into(),
         program: "/usr/bin/server".into(),
         instruction_pointer: 0x7f00_0000_1234,

@@ -129,7 +129,10 @@ fn is_exception(line: &str) -> bool {
 
 /// A program's own report of a signal that it caught, as bun's: the signal it names.
 pub fn own_crash_report(lines: &[String]) -> Option<(i32, String)> {
-    const NAMES: [(&str, i32); 8] = [
+    const NAMES: [(&str, i32); 11] = [
+        ("Fatal Python error: Segmentation fault", 11),
+        ("Fatal Python error: Illegal instruction", 4),
+        ("Fatal Python error: Bus error", 7),
         ("Segmentation fault at address", 11),
         ("Illegal instruction at address", 4),
         ("Bus error at address", 7),

@@ -40,6 +40,9 @@ pub struct Fault {
     pub code: i32,
     /// `si_addr`: of the instruction for SIGILL and SIGFPE, of the memory for SIGSEGV and SIGBUS.
     pub address: u64,
+    /// Who sent the signal, when a process did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Sender>,
     /// The thread's name.
     pub thread: String,
     /// Path of the program.
@@ -66,6 +69,16 @@ pub struct Fault {
     /// What could not be seen, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unseen: Vec<String>,
+}
+
+/// Who sent a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Sender {
+    /// The process that died of it.
+    Itself,
+    /// Another process, by its id in the guest.
+    Process(u32),
 }
 
 /// A range of a process' memory.

@@ -29,7 +29,7 @@ pub use control::{
 };
 pub use evidence::{
     Evidence, Fault, GuestCpu, Hung, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION, Mapping,
-    NotStarted, OutOfMemory, Symbol,
+    NotStarted, OutOfMemory, Sender, Symbol,
 };
 pub use keys::PhysicalKey;
 pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};

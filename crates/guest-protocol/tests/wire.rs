@@ -10,7 +10,7 @@ use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
     CliSpec, Configure, CredentialSpec, CursorImage, Evidence, Fault, FileHeader, FileOutcome,
     GuestCpu, GuestMessage, HostMessage, Hung, LogStream, Mapping, NotStarted, OutOfMemory,
-    PROTOCOL_VERSION, Preamble, Probe, ProcessExit, ScreenSize, ServiceEvent, ServiceSpec,
+    PROTOCOL_VERSION, Preamble, Probe, ProcessExit, ScreenSize, Sender, ServiceEvent, ServiceSpec,
     ServiceUser, StreamKind, Symbol, Then, Watchdog,
 };
 use serde::Serialize;
@@ -83,6 +83,7 @@ fn fault() -> Fault {
         signal: 4,
         code: 2,
         address: 4100,
+        sender: Some(Sender::Process(7)),
         thread: "t".into(),
         program: "/bin/a".into(),
         instruction_pointer: 4100,

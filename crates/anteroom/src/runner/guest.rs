@@ -68,7 +68,12 @@ async fn read(reader: ReadHalf<LinkStream>, sender: mpsc::Sender<Result<GuestMes
             Ok(Ok(Some(message))) => Ok(message),
             Ok(Ok(None)) => Err(broken("the agent closed the link")),
             Ok(Err(error)) => Err(link_failed(error)),
-            Err(_) => Err(broken(&format!("the guest said nothing for {} s", deadline.as_secs()))),
+            // What the machine was at is added by who has it.
+            Err(_) => Err(EndReason::AgentSilent {
+                waited_ms: HEARTBEAT_DEADLINE_MS + 2 * HEARTBEAT_INTERVAL_MS,
+                run_state: None,
+                console_tail: Vec::new(),
+            }),
         };
         let last = message.is_err();
         if sender.send(message).await.is_err() || last {
