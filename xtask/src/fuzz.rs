@@ -35,12 +35,15 @@ struct Target {
     max_len: usize,
 }
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 12] = [
     Target { name: "guest_frames", max_len: 1024 },
     Target { name: "guest_link", max_len: 16 * 1024 },
     Target { name: "guest_messages", max_len: 8 * 1024 },
     Target { name: "guest_requests", max_len: 16 * 1024 },
     Target { name: "provider_file", max_len: 4 * 1024 },
+    Target { name: "core_dump", max_len: 16 * 1024 },
+    Target { name: "death_record", max_len: 4 * 1024 },
+    Target { name: "elf_file", max_len: 16 * 1024 },
     Target { name: "recipe_file", max_len: 4 * 1024 },
     Target { name: "viewer_input", max_len: 16 * 1024 },
     Target { name: "viewer_offer", max_len: 16 * 1024 },

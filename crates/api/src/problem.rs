@@ -166,7 +166,7 @@ impl Problem {
     /// No or no valid key.
     #[must_use]
     pub fn unauthorized() -> Self {
-        let detail = "this needs the API key in the header `Authorization: Bearer …`, or the viewer's cookie";
+        let detail = "this needs the API key in the header `Authorization: Bearer …`, or the viewer's cookie; none came, or one that is not known here";
         Self::new(ProblemCode::Unauthorized, detail)
     }
 

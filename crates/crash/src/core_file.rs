@@ -89,7 +89,12 @@ pub fn read(head: &[u8]) -> Result<Core, CoreError> {
 impl Core {
     /// Memory of the process as a whole dump holds it.
     #[must_use]
-    pub fn memory<'a>(&self, dump: &'a [u8], address: u64, length: usize) -> Option<&'a [u8]> {
+    pub fn memory<'data, R: ReadRef<'data>>(
+        &self,
+        dump: R,
+        address: u64,
+        length: usize,
+    ) -> Option<&'data [u8]> {
         let (mapping, offset, held) = self.segments.iter().find(|(mapping, _, held)| {
             address >= mapping.start && address - mapping.start < *held
         })?;

@@ -92,7 +92,7 @@ pub fn not_started(death: &Death<'_>, failure: &NotStarted) -> Explanation {
     match failure {
         NotStarted::NoProgram { program } => {
             could_not(Cause::MissingProgram, format!("there is no program {program}"))
-                .advise("install it in the image's recipe, or mend the command's path")
+                .advise("install it in the image's recipe (with the host driver: in a folder of PATH that every user may enter), or mend the command's path")
         }
         NotStarted::NoInterpreter { program, interpreter } => could_not(
             Cause::MissingInterpreter,

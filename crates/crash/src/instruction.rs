@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anteroom_cpu::{CpuProfile, Feature, Standing};
 use iced_x86::{
     Code, Decoder, DecoderOptions, Formatter, Instruction, InstructionInfoFactory, IntelFormatter,
-    OpAccess,
+    Mnemonic, OpAccess,
 };
 
 /// A decoded instruction.
@@ -87,6 +87,10 @@ fn kind(instruction: &Instruction) -> Kind {
 /// What an instruction needs beyond the base of x86-64. Names that [`Feature`] does not know are of
 /// that base, or of no program that runs as a user.
 pub(crate) fn needs(instruction: &Instruction) -> BTreeSet<Feature> {
+    // These run as BSF, BSR and nothing on processors without them, with other results and no fault.
+    if matches!(instruction.mnemonic(), Mnemonic::Tzcnt | Mnemonic::Lzcnt | Mnemonic::Prefetchw) {
+        return BTreeSet::new();
+    }
     instruction
         .cpuid_features()
         .iter()

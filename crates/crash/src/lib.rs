@@ -30,8 +30,8 @@ pub struct Death<'a> {
     pub service: &'a str,
     /// Its wait status; `None` when it never ran.
     pub exit: Option<ProcessExit>,
-    /// How long it lived, in milliseconds.
-    pub lived_ms: u64,
+    /// How long it lived, in milliseconds, where that is known.
+    pub lived_ms: Option<u64>,
     /// Its last lines of output, oldest first, free of control characters.
     pub last_lines: &'a [String],
     /// What else was seen.
@@ -79,21 +79,23 @@ pub fn explain(death: &Death<'_>) -> Explanation {
     explanation
 }
 
-fn wait_status(exit: ProcessExit, lived_ms: u64) -> String {
-    let lived = seconds(lived_ms);
-    match exit {
-        ProcessExit::Exited { code } => {
-            format!("wait status: exited with code {code} after {lived}")
-        }
-        ProcessExit::Signalled { signal } => {
-            format!("wait status: killed by {} after {lived}", signal::name(signal))
-        }
+fn wait_status(exit: ProcessExit, lived_ms: Option<u64>) -> String {
+    let how = match exit {
+        ProcessExit::Exited { code } => format!("exited with code {code}"),
+        ProcessExit::Signalled { signal } => format!("killed by {}", signal::name(signal)),
+    };
+    match lived_ms {
+        Some(_) => format!("wait status: {how} after {}", seconds(lived_ms)),
+        None => format!("wait status: {how}"),
     }
 }
 
-/// A length of time as a person reads it.
-fn seconds(millis: u64) -> String {
-    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
+/// How long something lived, as a person reads it.
+fn seconds(millis: Option<u64>) -> String {
+    match millis {
+        Some(millis) => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
+        None => "a time that is not known".to_owned(),
+    }
 }
 
 /// Short for the many places that tell something.

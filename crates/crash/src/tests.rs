@@ -7,7 +7,7 @@ use anteroom_guest_protocol::{
 use super::*;
 
 fn death<'a>(exit: Option<ProcessExit>, lines: &'a [String], evidence: &'a Evidence) -> Death<'a> {
-    Death { service: "server", exit, lived_ms: 300, last_lines: lines, evidence, cpu: None }
+    Death { service: "server", exit, lived_ms: Some(300), last_lines: lines, evidence, cpu: None }
 }
 
 fn exited(code: i32, lines: &[&str]) -> Explanation {

@@ -31,21 +31,21 @@ pub struct Surroundings<'a> {
     pub display: &'a str,
 }
 
-/// Starts the CLI; its terminal output is logged line by line.
-pub fn start(
-    spec: &CliSpec,
-    around: &Surroundings<'_>,
-    room: &Room,
-    reaper: &Reaper,
-    reporter: &Reporter,
-) -> Result<Process> {
+/// The command that a provider names, in the room and with what the CLI needs.
+pub fn command(spec: &CliSpec, around: &Surroundings<'_>, room: &Room) -> Result<Command> {
     let [program, arguments @ ..] = spec.command.as_slice() else {
         bail!("the provider names no program")
     };
-    let pty = openpty(&TERMINAL, None).context("opening a terminal failed")?;
     let mut command = room.command(program);
     command.args(arguments);
     set_environment(&mut command, spec, around, room);
+    Ok(command)
+}
+
+/// Starts the CLI; its terminal output is logged line by line.
+pub fn start(mut command: Command, reaper: &Reaper, reporter: &Reporter) -> Result<Process> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let pty = openpty(&TERMINAL, None).context("opening a terminal failed")?;
     attach_terminal(&mut command, pty.slave)?;
     supervise::end_with_agent(&mut command);
     let child = command.spawn().with_context(|| format!("starting {program} failed"))?;

@@ -188,7 +188,7 @@ fn stays(spec: &ServiceSpec, death: &Death, last_lines: &[String]) -> bool {
     let why = anteroom_crash::explain(&Seen {
         service: &spec.name,
         exit: Some(death.exit),
-        lived_ms: death.lived_ms,
+        lived_ms: Some(death.lived_ms),
         last_lines,
         evidence: &death.evidence,
         cpu: None,

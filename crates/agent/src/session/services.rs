@@ -372,13 +372,9 @@ async fn sign_in(
         ca_bundle: trust.bundle(),
         display: &start.display,
     };
-    let mut process = match cli::start(
-        &configuration.cli,
-        &around,
-        &shared.room,
-        &shared.reaper,
-        &shared.reporter,
-    ) {
+    let wanted = cli::command(&configuration.cli, &around, &shared.room)?;
+    startable(&shared, "cli", &wanted).await?;
+    let mut process = match cli::start(wanted, &shared.reaper, &shared.reporter) {
         Ok(process) => process,
         Err(error) => {
             give_up(&shared, "cli", &format!("{error:#}")).await;

@@ -9,6 +9,7 @@ mod not_started;
 mod out_of_memory;
 mod output;
 mod reaper;
+mod redact;
 mod witness;
 
 use std::cell::RefCell;

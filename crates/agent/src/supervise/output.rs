@@ -47,7 +47,7 @@ pub async fn watch_lines(mut reader: impl AsyncRead + Unpin, mut on_line: impl F
 }
 
 fn flush(line: &mut Vec<u8>, on_line: &mut impl FnMut(&str)) {
-    let text = clean_line(line);
+    let text = super::redact::redact(&clean_line(line));
     line.clear();
     if !text.is_empty() {
         on_line(&text);

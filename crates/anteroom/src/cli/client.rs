@@ -60,6 +60,9 @@ impl Connection {
                 (field("url"), key.unwrap_or_else(|| field("apiKey")))
             }
         };
+        if !url.starts_with("http://") && !url.starts_with("https://") {
+            bail!("the controller's address {url} must begin with http:// or https://");
+        }
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             // An operator's own authority is known to the machine, not to Mozilla.
@@ -110,6 +113,12 @@ impl Client {
         let body = answer.body_mut().with_config().limit(64 * 1024 * 1024).read_to_vec()?;
         if status.is_success() {
             return Ok(body);
+        }
+        if status == ureq::http::StatusCode::UNAUTHORIZED {
+            bail!(
+                "the controller at {} does not know this API key; name its own with --api-key, or on its own machine its folder with --state-dir",
+                self.url
+            );
         }
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         match problem["detail"].as_str() {

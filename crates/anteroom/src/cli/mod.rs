@@ -2,11 +2,13 @@
 
 mod client;
 mod doctor;
+mod explain;
 mod http_server;
 mod image;
 mod reach;
 mod serve;
 mod sessions;
+mod why;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -30,6 +32,8 @@ enum Command {
     Sessions(sessions::List),
     /// Shows a session's console and services, also after its VM is gone.
     Logs(sessions::Logs),
+    /// Says what happened to a session and why, with the evidence.
+    Why(why::Why),
     /// Takes a picture of a session's desktop.
     Screenshot(sessions::Screenshot),
     /// Ends a session and destroys its VM.
@@ -37,6 +41,9 @@ enum Command {
     /// Builds, lists and removes golden images.
     #[command(subcommand)]
     Image(image::Image),
+    /// Explains a core dump, or what a program needs that a CPU profile lacks.
+    #[command(subcommand)]
+    Explain(explain::Explain),
     /// Says what this machine can do, and how to mend what it cannot.
     Doctor(doctor::Options),
     /// One session's runner; started by `serve`.
@@ -51,6 +58,8 @@ pub fn run() -> Result<()> {
         Command::Auth(command) => sessions::auth(&command),
         Command::Sessions(options) => sessions::list(&options),
         Command::Logs(options) => sessions::logs(&options),
+        Command::Why(options) => why::run(&options),
+        Command::Explain(command) => explain::run(&command),
         Command::Screenshot(options) => sessions::screenshot(&options),
         Command::Cancel(options) => sessions::cancel(&options),
         Command::Image(command) => image::run(&command),

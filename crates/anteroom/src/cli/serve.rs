@@ -7,7 +7,6 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anteroom_api::{AllowedHosts, router};
-use anteroom_cpu::CpuProfile;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
@@ -258,7 +257,7 @@ fn settings(options: Options) -> Result<Settings> {
 
 /// A CPU profile as a guest is given it.
 fn processor(name: &str) -> Result<GuestProcessor> {
-    let profile = CpuProfile::named(name)?;
+    let profile = super::explain::profile(name)?;
     let qemu = anteroom_cpu::qemu_cpu_model(&profile)?.cpu;
     Ok(GuestProcessor { profile: profile.name, qemu })
 }

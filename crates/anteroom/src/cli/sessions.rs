@@ -33,8 +33,9 @@ pub struct Start {
     /// Whose credential it will be, in your words.
     #[arg(long)]
     user: Option<String>,
-    /// How long the session may live, in seconds.
-    #[arg(long)]
+    /// How long the session may live, in seconds: 60 to 3600, or what `serve` was told; 900 unless
+    /// said otherwise.
+    #[arg(long, value_name = "SECONDS")]
     ttl: Option<u64>,
     /// With --wait: where the sealed credential goes.
     #[arg(long, short, requires = "wait")]
@@ -214,7 +215,7 @@ pub fn cancel(options: &Cancel) -> Result<()> {
         if had_ended {
             format!("it had ended already: {}\n", text(&before["reason"], "message"))
         } else {
-            String::new()
+            "it has ended; its room is being destroyed (`anteroom sessions` tells)\n".to_owned()
         }
     })
 }
@@ -225,6 +226,7 @@ pub fn show(as_json: bool, value: &Value, for_people: impl Fn(&Value) -> String)
     anstream::stdout().write_all(text.as_bytes()).context("printing failed")
 }
 
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
+/// A field's text, or none.
+pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
 }

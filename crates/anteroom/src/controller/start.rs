@@ -58,8 +58,12 @@ impl Controller {
         idempotency: Option<&Idempotency>,
     ) -> Result<StartAnswer, Problem> {
         let invalid = |detail: String| Problem::new(ProblemCode::InvalidValue, detail);
-        let no_provider =
-            || Problem::new(ProblemCode::UnknownProvider, "there is no such provider");
+        let no_provider = || {
+            let known = self.settings.providers.keys().map(ToString::to_string);
+            let known = known.collect::<Vec<_>>().join(", ");
+            let detail = format!("there is no provider of this name; there are: {known}");
+            Problem::new(ProblemCode::UnknownProvider, detail)
+        };
         let provider_id = request.provider.parse().map_err(|_| no_provider())?;
         let provider = self.settings.providers.get(&provider_id).ok_or_else(no_provider)?.clone();
         let user = request.user_id.as_deref().map(str::parse).transpose();

@@ -24,8 +24,8 @@ pub struct Told<'a> {
     pub service: &'a str,
     /// Its wait status, if it ran and ended.
     pub exit: Option<ProcessExit>,
-    /// How long it lived, in milliseconds.
-    pub lived_ms: u64,
+    /// How long it lived, in milliseconds, where that is known.
+    pub lived_ms: Option<u64>,
     /// Its last lines, as the guest sent them.
     pub last_lines: &'a [String],
     /// What else was seen, as the guest sent it.
@@ -67,7 +67,7 @@ impl Explainer {
         self.explain(Told {
             service: &name,
             exit: Some(ProcessExit::Signalled { signal }),
-            lived_ms: 0,
+            lived_ms: None,
             last_lines: &[],
             evidence: Evidence { fault: Some(Box::new(fault)), ..Evidence::default() },
         })

@@ -433,7 +433,7 @@ impl Session<'_> {
                 let told = Told {
                     service: name,
                     exit: Some(exit),
-                    lived_ms,
+                    lived_ms: Some(lived_ms),
                     last_lines: &last_lines,
                     evidence,
                 };
@@ -463,8 +463,13 @@ impl Session<'_> {
             ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms } => {
                 // Without evidence the agent's own words say more than "unknown".
                 let explained = exit.is_some() || evidence != Evidence::default();
-                let told =
-                    Told { service: name, exit, lived_ms, last_lines: &last_lines, evidence };
+                let told = Told {
+                    service: name,
+                    exit,
+                    lived_ms: Some(lived_ms),
+                    last_lines: &last_lines,
+                    evidence,
+                };
                 let explanation = self.explainer.explain(told);
                 let (cause, last_lines) = (printable(&cause), printable_lines(&last_lines));
                 if self.needs(name) {

@@ -19,9 +19,8 @@ fn a_cli_that_exits_is_told_with_its_last_line() {
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "cli_exited");
     assert!(
-        message.ends_with(
-            "exited with code 4 before it had a credential; its last line: I have no idea"
-        ),
+        message.contains("ended before it had a credential: cli exited 4 after ")
+            && message.ends_with("after its own message: I have no idea"),
         "{message}"
     );
 }

@@ -119,7 +119,12 @@ fn scripts() -> Vec<Death> {
             "killed_by_signal",
             &["signal 15 (SIGTERM)", "some process sent it"],
         ),
-        X,
+        shell(
+            "sent-segv",
+            "(sleep 1; kill -SEGV $$) & exec sleep 60",
+            "killed_by_signal",
+            &["SIGSEGV", "a process sent it (number "],
+        ),
         python(
             "pipe",
             "import os,signal; signal.signal(13,signal.SIG_DFL); r,w=os.pipe(); os.close(r); os.write(w,b'x')",

@@ -1,0 +1,84 @@
+//! `anteroom why`: what happened to a session, and why, by the evidence.
+
+use anyhow::Result;
+use serde_json::Value;
+
+use super::client::Connection;
+use super::sessions::{show, text};
+
+/// What `why` takes.
+#[derive(clap::Args)]
+pub struct Why {
+    /// The session.
+    id: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `anteroom why`.
+pub fn run(options: &Why) -> Result<()> {
+    let client = options.connection.open()?;
+    let session = client.get_json(&format!("/api/auth/session/{}", options.id))?;
+    show(options.connection.json, &session, for_people)
+}
+
+/// The end first, since that is what was asked; then how it came to it.
+fn for_people(session: &Value) -> String {
+    let mut page = match text(&session["reason"], "message") {
+        "" => format!("The session is {}.\n", text(session, "state")),
+        reason => format!("It ended ({}): {reason}\n", text(&session["reason"], "code")),
+    };
+    let created = session["createdAt"].as_u64().unwrap_or_default();
+    page.push('\n');
+    for entry in session["timeline"].as_array().into_iter().flatten() {
+        let at = entry["at"].as_u64().unwrap_or(created).saturating_sub(created);
+        let (seconds, tenths) = (at / 1000, at % 1000 / 100);
+        page.push_str(&format!("{seconds:>6}.{tenths} s  {}\n", text(entry, "message")));
+        page.push_str(&explanation(&entry["explanation"]));
+    }
+    page
+}
+
+/// What an explanation rests on, and what to do.
+pub fn explanation(explanation: &Value) -> String {
+    if explanation.is_null() {
+        return String::new();
+    }
+    let mut page = String::new();
+    let mut line = |label: &str, words: &str| {
+        page.push_str(&format!("{:12}{label:10}{words}\n", ""));
+    };
+    let cause = format!("{} ({})", text(explanation, "cause"), text(explanation, "confidence"));
+    line("cause", &cause.replace('_', " "));
+    for (n, evidence) in explanation["evidence"].as_array().into_iter().flatten().enumerate() {
+        line(if n == 0 { "evidence" } else { "" }, evidence.as_str().unwrap_or_default());
+    }
+    if let Some(advice) = explanation["advice"].as_str() {
+        line("to do", advice);
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_end_comes_first_and_the_evidence_below_its_line() {
+        let page = for_people(&json!({
+            "state": "ended", "createdAt": 1000, "reason": { "code": "service_failed", "message": "m" },
+            "timeline": [{ "at": 2500, "kind": "ended", "message": "m", "explanation": {
+                "cause": "out_of_memory", "confidence": "certain", "sentence": "s",
+                "evidence": ["a", "b"], "advice": "do"
+            }}]
+        }));
+        let lines: Vec<&str> = page.lines().collect();
+        assert_eq!(lines[0], "It ended (service_failed): m");
+        assert_eq!(lines[2], "     1.5 s  m");
+        assert_eq!(lines[3], "            cause     out of memory (certain)");
+        assert_eq!(lines[5], "                      b");
+        assert_eq!(lines[6], "            to do     do");
+    }
+}

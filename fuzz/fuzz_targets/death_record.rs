@@ -1,0 +1,28 @@
+//! What a guest says of a death: whatever it is, it is explained in one bounded sentence.
+#![no_main]
+
+use anteroom_crash::{Death, explain};
+use anteroom_guest_protocol::{GuestMessage, ServiceEvent};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|message: &[u8]| {
+    let Ok(GuestMessage::Service { event, .. }) = serde_json::from_slice(message) else { return };
+    let (exit, lived_ms, last_lines, evidence) = match event {
+        ServiceEvent::Exited { exit, lived_ms, last_lines, evidence, .. } => {
+            (Some(exit), lived_ms, last_lines, evidence)
+        }
+        ServiceEvent::Failed { exit, lived_ms, last_lines, evidence, .. } => {
+            (exit, lived_ms, last_lines, evidence)
+        }
+        _ => return,
+    };
+    let why = explain(&Death {
+        service: "planted",
+        exit,
+        lived_ms: Some(lived_ms),
+        last_lines: &last_lines,
+        evidence: &evidence,
+        cpu: None,
+    });
+    assert!(why.sentence.starts_with("planted "));
+});
