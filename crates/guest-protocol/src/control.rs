@@ -221,7 +221,7 @@ pub enum ServiceEvent {
         /// Its last lines of output.
         last_lines: Vec<String>,
         /// What else was seen.
-        evidence: Evidence,
+        evidence: Box<Evidence>,
         /// How often it has died in this session.
         deaths: u32,
         /// What the supervisor does about it.
@@ -234,7 +234,7 @@ pub enum ServiceEvent {
         /// Its last lines of output.
         last_lines: Vec<String>,
         /// What else was seen.
-        evidence: Evidence,
+        evidence: Box<Evidence>,
         /// How its process ended, if it had one that did.
         exit: Option<ProcessExit>,
         /// How long that lived, in milliseconds of the guest's clock.

@@ -116,7 +116,7 @@ fn guest_messages() {
             exit: ProcessExit::Exited { code: 1 },
             lived_ms: 5,
             last_lines: last_lines(),
-            evidence: Evidence::default(),
+            evidence: Box::default(),
             deaths: 1,
             then: Then::Restart { after_ms: 250 },
         }),
@@ -124,7 +124,7 @@ fn guest_messages() {
             exit: ProcessExit::Signalled { signal: 4 },
             lived_ms: 5,
             last_lines: last_lines(),
-            evidence: Evidence {
+            evidence: Box::new(Evidence {
                 fault: Some(Box::new(fault())),
                 out_of_memory: Some(OutOfMemory {
                     line: "l".into(),
@@ -141,20 +141,20 @@ fn guest_messages() {
                     system_call: Some(202),
                     waits_in: None,
                 }),
-            },
+            }),
             deaths: 4,
             then: Then::TooOften {},
         }),
         service(ServiceEvent::Failed {
             cause: "c".into(),
             last_lines: last_lines(),
-            evidence: Evidence {
+            evidence: Box::new(Evidence {
                 not_started: Some(NotStarted::NoInterpreter {
                     program: "/a".into(),
                     interpreter: "/b".into(),
                 }),
                 ..Evidence::default()
-            },
+            }),
             exit: None,
             lived_ms: 0,
         }),

@@ -297,31 +297,8 @@ impl fmt::Display for EndReason {
             Self::VmNotStarted { cause } => {
                 write!(f, "the virtual machine could not be started: {cause}")
             }
-            Self::VmExited { explanation: Some(why), .. } => f.write_str(&why.sentence),
-            Self::VmExited { exit, shutdown, console_tail, explanation: None } => {
-                write!(f, "the virtual machine ended unasked: its process {exit}")?;
-                if let Some(cause) = shutdown {
-                    write!(f, "{}", shutdown_words(cause))?;
-                }
-                last_line(f, "the console's last line", console_tail)
-            }
-            Self::VmStopped { signal, stopped_seconds } => {
-                let name = signal_name(*signal).unwrap_or("unnamed");
-                write!(
-                    f,
-                    "the virtual machine's process was stopped by signal {signal} ({name}) and not let go on for {stopped_seconds} s; some process on the host sent it"
-                )
-            }
-            Self::AgentSilent { waited_ms, run_state, console_tail } => {
-                write!(
-                    f,
-                    "the agent in the virtual machine did not answer within {} s",
-                    waited_ms / 1000
-                )?;
-                if let Some(state) = run_state {
-                    write!(f, "; the machine itself was {state}")?;
-                }
-                last_line(f, "the console's last line", console_tail)
+            Self::VmExited { .. } | Self::VmStopped { .. } | Self::AgentSilent { .. } => {
+                self.of_machine(f)
             }
             Self::GuestLinkFailed { cause } => {
                 write!(f, "the link to the virtual machine failed: {cause}")
@@ -386,6 +363,41 @@ impl fmt::Display for EndReason {
             Self::ControllerStopped => {
                 f.write_str("the controller stopped while the session was running; start again")
             }
+        }
+    }
+}
+
+impl EndReason {
+    /// The sentence of an end of the machine as a whole.
+    fn of_machine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::VmExited { explanation: Some(why), .. } => f.write_str(&why.sentence),
+            Self::VmExited { exit, shutdown, console_tail, explanation: None } => {
+                write!(f, "the virtual machine ended unasked: its process {exit}")?;
+                if let Some(cause) = shutdown {
+                    write!(f, "{}", shutdown_words(cause))?;
+                }
+                last_line(f, "the console's last line", console_tail)
+            }
+            Self::VmStopped { signal, stopped_seconds } => {
+                let name = signal_name(*signal).unwrap_or("unnamed");
+                write!(
+                    f,
+                    "the virtual machine's process was stopped by signal {signal} ({name}) and not let go on for {stopped_seconds} s; some process on the host sent it"
+                )
+            }
+            Self::AgentSilent { waited_ms, run_state, console_tail } => {
+                write!(
+                    f,
+                    "the agent in the virtual machine did not answer within {} s",
+                    waited_ms / 1000
+                )?;
+                if let Some(state) = run_state {
+                    write!(f, "; the machine itself was {state}")?;
+                }
+                last_line(f, "the console's last line", console_tail)
+            }
+            _ => Ok(()),
         }
     }
 }

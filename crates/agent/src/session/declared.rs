@@ -115,7 +115,7 @@ async fn life(
                 let event = ServiceEvent::Failed {
                     cause: unready.to_string(),
                     last_lines: process.last_lines(),
-                    evidence,
+                    evidence: Box::new(evidence),
                     exit: None,
                     lived_ms: 0,
                 };

@@ -61,7 +61,9 @@ impl Prober<'_> {
                 }
             }
             Probe::Socket(path) => drop(UnixStream::connect(self.room.resolve(path)).await?),
-            Probe::File(path) => drop(std::fs::metadata(self.room.resolve(path))?),
+            Probe::File(path) => {
+                std::fs::metadata(self.room.resolve(path))?;
+            }
             Probe::Window(class) => {
                 if !self.shows(class)? {
                     bail!("there is no such window");

@@ -315,7 +315,7 @@ pub(super) async fn startable(
     let event = ServiceEvent::Failed {
         cause: cause.clone(),
         last_lines: Vec::new(),
-        evidence: Evidence { not_started: Some(obstacle), ..Evidence::default() },
+        evidence: Box::new(Evidence { not_started: Some(obstacle), ..Evidence::default() }),
         exit: None,
         lived_ms: 0,
     };
@@ -332,7 +332,7 @@ pub(super) async fn give_up(shared: &Shared, name: &str, cause: &str) {
     let event = ServiceEvent::Failed {
         cause: cause.to_owned(),
         last_lines: Vec::new(),
-        evidence: Evidence::default(),
+        evidence: Box::default(),
         exit: None,
         lived_ms: 0,
     };

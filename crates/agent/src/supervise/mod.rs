@@ -119,7 +119,7 @@ impl Process {
             exit,
             lived_ms,
             last_lines: self.last_lines(),
-            evidence,
+            evidence: Box::new(evidence),
             deaths,
             then,
         }
@@ -133,7 +133,7 @@ impl Process {
             Unready::Died(death) => (Some(death.exit), death.lived_ms, death.evidence),
             Unready::Late { .. } | Unready::Broken(_) => (None, 0, Evidence::default()),
         };
-        ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms }
+        ServiceEvent::Failed { cause, last_lines, evidence: Box::new(evidence), exit, lived_ms }
     }
 
     /// What it printed last.

@@ -435,7 +435,7 @@ impl Session<'_> {
                     exit: Some(exit),
                     lived_ms: Some(lived_ms),
                     last_lines: &last_lines,
-                    evidence,
+                    evidence: *evidence,
                 };
                 let explanation = self.explainer.explain(told);
                 let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
@@ -462,13 +462,13 @@ impl Session<'_> {
             }
             ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms } => {
                 // Without evidence the agent's own words say more than "unknown".
-                let explained = exit.is_some() || evidence != Evidence::default();
+                let explained = exit.is_some() || *evidence != Evidence::default();
                 let told = Told {
                     service: name,
                     exit,
                     lived_ms: Some(lived_ms),
                     last_lines: &last_lines,
-                    evidence,
+                    evidence: *evidence,
                 };
                 let explanation = self.explainer.explain(told);
                 let (cause, last_lines) = (printable(&cause), printable_lines(&last_lines));

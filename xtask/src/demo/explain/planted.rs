@@ -106,6 +106,14 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
 
 /// Deaths that a shell or Python die by themselves.
 fn scripts() -> Vec<Death> {
+    [by_signals(), by_words(), by_exit_codes(), that_never_start(), that_hang()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Signals that somebody or the kernel sends.
+fn by_signals() -> Vec<Death> {
     vec![
         shell(
             "kill-9",
@@ -156,6 +164,12 @@ fn scripts() -> Vec<Death> {
             "out_of_memory",
             &["out of memory, limit 48 MiB, peak 4"],
         ),
+    ]
+}
+
+/// Programs that say why, each in its way.
+fn by_words() -> Vec<Death> {
+    vec![
         python(
             "null-read",
             "import ctypes; ctypes.string_at(8)",
@@ -212,6 +226,12 @@ fn scripts() -> Vec<Death> {
             "already_in_use",
             &["Address already in use"],
         ),
+    ]
+}
+
+/// Exit codes, with and without words.
+fn by_exit_codes() -> Vec<Death> {
+    vec![
         shell("quiet", "exit 3", "unknown", &["exited 3", "printed nothing"]),
         shell(
             "no-offer",
@@ -234,6 +254,12 @@ fn scripts() -> Vec<Death> {
             "not_executable",
             &["exit 126", "Permission denied"],
         ),
+    ]
+}
+
+/// Starts that fail.
+fn that_never_start() -> Vec<Death> {
+    vec![
         of(
             "no-program",
             "command = [\"planted-nowhere\"]",
@@ -252,6 +278,12 @@ fn scripts() -> Vec<Death> {
             &["the interpreter /usr/bin/node-12 of /tmp/no-interpreter does not exist"],
         ),
         file("no-format", "not_executable", &["neither a script with a first line"]),
+    ]
+}
+
+/// Services that are there and do not answer.
+fn that_hang() -> Vec<Death> {
+    vec![
         watched(
             "stopped",
             "os.kill(os.getpid(), signal.SIGSTOP)",
