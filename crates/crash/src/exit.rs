@@ -25,8 +25,10 @@ pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
         && code != 0
     {
         let sentence = match said.cause {
-            Cause::MissingLibrary => format!("{service} could not start: {}", said.line),
-            _ => format!("{service} exited {code} after {lived}; it said why: {}", said.line),
+            Cause::MissingLibrary if code == 127 => {
+                format!("{service} could not start: {}", said.line)
+            }
+            _ => format!("{service} exited {code} after {lived}; its last words: {}", said.line),
         };
         let explanation = told(said.cause, Confidence::Likely, sentence);
         return match said.advice {
@@ -39,13 +41,16 @@ pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
         (0, last) => told(
             Cause::EndedBySelf,
             Confidence::Certain,
-            format!("{service} ended by itself without an error after {lived}{}", after(last)),
+            format!(
+                "{service} ended with exit code 0, so without an error, after {lived}{}",
+                after(last)
+            ),
         ),
         (126, last) => told(
             Cause::NotExecutable,
             Confidence::Likely,
             format!(
-                "{service} could not start: its shell found the program and could not execute it (exit 126){}",
+                "{service} exited 126 after {lived}, as a shell does when a program is there and cannot be executed{}",
                 after(last)
             ),
         ),
@@ -53,7 +58,7 @@ pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
             Cause::MissingProgram,
             Confidence::Likely,
             format!(
-                "{service} could not start: a program that it runs is not there (exit 127){}",
+                "{service} exited 127 after {lived}, as a shell does when a program is not there{}",
                 after(last)
             ),
         ),

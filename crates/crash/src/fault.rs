@@ -26,20 +26,23 @@ const ORIG_RAX: usize = 15;
 /// Says why, by a core dump.
 pub fn explain(death: &Death<'_>, fault: &Fault) -> Explanation {
     let decoded = decoded(fault);
-    // The kernel's own words for limits (SIGXCPU, SIGXFSZ) have no code of their own.
-    let explanation = if fault.code <= 0 && [4, 5, 7, 8, 11, 31].contains(&fault.signal) {
-        sent(death, fault)
-    } else {
-        match fault.signal {
-            4 => illegal(death, fault, decoded.as_ref()),
-            5 => trapped(death, fault),
-            6 => signal::aborted(death),
-            7 => bus(death, fault),
-            8 => arithmetic(death, fault),
-            11 => memory(death, fault, decoded.as_ref()),
-            31 => forbidden_call(death, fault),
-            other => signal::explain(death, other),
+    let by_other = matches!(fault.sender, Some(Sender::Process(_)));
+    let of_processor = [4, 5, 7, 8, 11, 31].contains(&fault.signal);
+    let explanation = match fault.signal {
+        _ if fault.code <= 0 && (of_processor || by_other) => sent(death, fault),
+        4 => illegal(death, fault, decoded.as_ref()),
+        5 => trapped(death, fault),
+        6 => signal::aborted(death, Confidence::Certain),
+        7 => bus(death, fault),
+        8 => arithmetic(death, fault),
+        11 => memory(death, fault, decoded.as_ref()),
+        // The kernel sends the one as its own, the other in the name of who wrote.
+        24 if fault.code == SI_KERNEL => signal::limit(death, 24),
+        25 if fault.code == SI_KERNEL || fault.sender == Some(Sender::Itself) => {
+            signal::limit(death, 25)
         }
+        31 => forbidden_call(death, fault),
+        other => signal::explain(death, other),
     };
     explanation.resting_on(seen(fault, decoded.as_ref()))
 }
@@ -124,7 +127,7 @@ fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Explanation {
         place(fault)
     );
     if let Some(said) = words::said(death.last_lines) {
-        sentence.push_str(&format!("; it said why: {}", said.line));
+        sentence.push_str(&format!("; its last words: {}", said.line));
         return told(said.cause, Confidence::Certain, sentence);
     }
     told(Cause::DeliberateTrap, Confidence::Certain, sentence)

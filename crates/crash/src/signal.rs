@@ -48,32 +48,35 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Explanation {
             format!("{service} was ended by {} after {lived}: {what}", name(signal)),
         )
     };
+    let likely = |cause, as_what: &str| {
+        told(
+            cause,
+            Confidence::Likely,
+            format!("{service} was ended by {} after {lived}, {as_what}", name(signal)),
+        )
+    };
     match signal {
-        6 => aborted(death),
+        6 => aborted(death, Confidence::Likely),
         9 => told(
             Cause::KilledBySignal,
             Confidence::Certain,
             format!("{service} was killed by {} after {lived}; {}", name(9), by_whom(death)),
         ),
-        13 => killed("it wrote to a pipe or socket that nobody reads any more"),
-        14 => killed(
-            "an alarm that it had set itself, or one that was sent to it, went off and it had no handler",
+        13 => likely(
+            Cause::KilledBySignal,
+            "as a program is that writes to a pipe or socket which nobody reads any more, unless a process sent it",
         ),
-        24 => told(
-            Cause::LimitReached,
-            Confidence::Certain,
-            format!(
-                "{service} used up its limit of processor time and was ended by {} after {lived}",
-                name(24)
-            ),
+        14 => likely(
+            Cause::KilledBySignal,
+            "as a program is whose own alarm goes off without a handler, unless a process sent it",
         ),
-        25 => told(
+        24 => likely(
             Cause::LimitReached,
-            Confidence::Certain,
-            format!(
-                "{service} wrote a file beyond its size limit and was ended by {} after {lived}",
-                name(25)
-            ),
+            "as a program is that used up its limit of processor time, unless a process sent it",
+        ),
+        25 => likely(
+            Cause::LimitReached,
+            "as a program is that writes a file beyond its size limit, unless a process sent it",
         ),
         4 | 5 | 7 | 8 | 11 | 31 => told(
             Cause::Unknown,
@@ -96,33 +99,45 @@ fn by_whom(death: &Death<'_>) -> &'static str {
     }
 }
 
-/// `abort` was called; the program itself may have said why.
-pub fn aborted(death: &Death<'_>) -> Explanation {
+/// The signal of `abort`: by the program itself where a core dump says so, else most likely. The
+/// program may have said why.
+pub fn aborted(death: &Death<'_>, confidence: Confidence) -> Explanation {
     let (service, lived) = (death.service, seconds(death.lived_ms));
-    match words::said(death.last_lines) {
-        Some(said) => {
-            let explanation = told(
-                said.cause,
-                Confidence::Certain,
-                format!(
-                    "{service} stopped itself (abort) after {lived} and said why: {}",
-                    said.line
-                ),
-            );
-            match said.advice {
-                Some(advice) => explanation.advise(advice),
-                None => explanation,
-            }
-        }
-        None => {
-            let mut sentence = format!("{service} stopped itself (abort) after {lived}");
-            match words::last(death.last_lines) {
-                Some(line) => sentence.push_str(&format!("; its last line: {line}")),
-                None => sentence.push_str(" and printed nothing"),
-            }
-            told(Cause::Aborted, Confidence::Certain, sentence)
-        }
+    let did = match confidence {
+        Confidence::Certain => format!("{service} stopped itself (abort) after {lived}"),
+        _ => format!(
+            "{service} was ended by {} after {lived}, as a program is that stops itself (abort), unless a process sent it",
+            name(6)
+        ),
+    };
+    if let Some(said) = words::said(death.last_lines) {
+        let explanation =
+            told(said.cause, confidence, format!("{did}; its last words: {}", said.line));
+        return match said.advice {
+            Some(advice) => explanation.advise(advice),
+            None => explanation,
+        };
     }
+    let end = match words::last(death.last_lines) {
+        Some(line) => format!("; its last line: {line}"),
+        None => " and it printed nothing".to_owned(),
+    };
+    told(Cause::Aborted, confidence, did + &end)
+}
+
+/// A limit of the program's own, of which its core dump tells that the kernel sent the signal.
+pub fn limit(death: &Death<'_>, signal: i32) -> Explanation {
+    let (service, lived) = (death.service, seconds(death.lived_ms));
+    let what = if signal == 24 {
+        "used up its limit of processor time"
+    } else {
+        "wrote a file beyond its size limit"
+    };
+    told(
+        Cause::LimitReached,
+        Confidence::Certain,
+        format!("{service} {what} and was ended by {} after {lived}", name(signal)),
+    )
 }
 
 /// The kernel's own word.

@@ -167,6 +167,45 @@ fn programs_own_words_are_understood_and_others_only_quoted() {
 }
 
 #[test]
+fn what_a_program_survived_is_not_why_it_died() {
+    let survived =
+        ["optional plugin: Cannot find module 'x', going on without", "fatal: upstream closed"];
+    let why = exited(1, &survived);
+    assert_eq!(why.cause, Cause::EndedBySelf, "{}", why.sentence);
+    assert!(why.sentence.ends_with("after its own message: fatal: upstream closed"));
+    let node = [
+        "Error: Cannot find module 'x'",
+        "Require stack:",
+        "- /a.js",
+        "    at f (a.js:1)",
+        "}",
+        "",
+        "Node.js v20.1",
+    ];
+    assert_eq!(exited(1, &node).cause, Cause::MissingLibrary);
+    let rust = [
+        "thread 'main' panicked at src/main.rs:3:5:",
+        "out of tea",
+        "note: run with `RUST_BACKTRACE=1`",
+    ];
+    let why = exited(101, &rust);
+    assert!(why.cause == Cause::FailedCheck && why.sentence.ends_with("main.rs:3:5: out of tea"));
+}
+
+#[test]
+fn without_a_core_dump_a_signal_that_anybody_may_send_is_told_as_likely() {
+    for signal in [6, 13, 14, 24, 25] {
+        let why = signalled(signal, &Evidence::default(), None);
+        assert_eq!(why.confidence, Confidence::Likely, "{}", why.sentence);
+        assert!(why.sentence.contains("unless a process sent it"), "{}", why.sentence);
+    }
+    let mut abort = fault(6, -6, "90");
+    abort.sender = Some(anteroom_guest_protocol::Sender::Process(7));
+    let why = signalled(6, &with(abort), None);
+    assert_eq!(why.cause, Cause::KilledBySignal, "{}", why.sentence);
+}
+
+#[test]
 fn an_exception_is_quoted_from_above_or_below_its_stack() {
     let python = ["Traceback (most recent call last):", "  File \"a.py\", line 1", "KeyError: 'x'"];
     let why = exited(1, &python);

@@ -89,34 +89,61 @@ const PATTERNS: &[Pattern] = &[
     p(&["goroutine ", "[running]"], Cause::UncaughtException, None),
 ];
 
-/// The line in which the program says why, if it says it in a known way.
+/// The line in which the program says why, if it says it in a known way and says nothing else after
+/// it: what it printed before that it has survived.
 pub fn said(lines: &[String]) -> Option<Said> {
-    let found = PATTERNS.iter().find_map(|pattern| {
-        let line = lines.iter().rev().find(|line| pattern.all.iter().all(|w| line.contains(w)))?;
-        Some(Said { cause: pattern.cause, line: quoted(line), advice: pattern.advice })
-    });
-    found.or_else(|| traceback(lines))
+    let end = last_words(lines)?;
+    let line = &lines[end];
+    let found = PATTERNS.iter().find(|pattern| pattern.all.iter().all(|w| line.contains(w)));
+    if let Some(pattern) = found {
+        return Some(Said { cause: pattern.cause, line: quoted(line), advice: pattern.advice });
+    }
+    panicked(lines, end).or_else(|| traceback(lines, end))
+}
+
+/// The last line that is no frame of a stack and no hint below one.
+fn last_words(lines: &[String]) -> Option<usize> {
+    const HINTS: [&str; 9] = [
+        "}",
+        "- ",
+        "Require stack:",
+        "Node.js v",
+        "note: ",
+        "Aborted",
+        "stack backtrace:",
+        "Extension modules:",
+        "Trace/breakpoint",
+    ];
+    lines.iter().rposition(|line| {
+        let is_frame = line.starts_with(' ') || line.starts_with("at ");
+        !line.trim().is_empty() && !is_frame && !HINTS.iter().any(|hint| line.starts_with(hint))
+    })
+}
+
+/// Rust names the place in one line and the words in the next.
+fn panicked(lines: &[String], end: usize) -> Option<Said> {
+    let line = lines[..end].last().filter(|line| line.contains("panicked at"))?;
+    let line = quoted(&format!("{} {}", line.trim(), lines[end].trim()));
+    Some(Said { cause: Cause::FailedCheck, line, advice: None })
 }
 
 /// The last line of a Python traceback, or Node's `XError: …` above its stack.
-fn traceback(lines: &[String]) -> Option<Said> {
-    let uncaught = |line: &str| {
-        Some(Said { cause: Cause::UncaughtException, line: quoted(line), advice: None })
-    };
-    let begins = lines.iter().rposition(|line| line.starts_with("Traceback (most recent call"));
-    if let Some(begins) = begins {
-        // The frames are indented, the exception is not.
-        let line = lines[begins + 1..].iter().find(|line| !line.starts_with(' '))?;
-        return match line {
-            line if line.starts_with("PermissionError:") => {
-                Some(Said { cause: Cause::PermissionDenied, line: quoted(line), advice: None })
-            }
-            line => uncaught(line),
-        };
+fn traceback(lines: &[String], end: usize) -> Option<Said> {
+    let line = &lines[end];
+    let of = |cause| Some(Said { cause, line: quoted(line), advice: None });
+    let below_frames = lines[..end]
+        .iter()
+        .rev()
+        .take_while(|line| line.starts_with(' ') || line.starts_with("Traceback (most recent call"))
+        .any(|line| line.starts_with("Traceback"));
+    let above_frames = lines.get(end + 1).is_some_and(|next| next.trim_start().starts_with("at "));
+    match line {
+        line if below_frames && line.starts_with("PermissionError:") => of(Cause::PermissionDenied),
+        line if below_frames || (above_frames && is_exception(line)) => {
+            of(Cause::UncaughtException)
+        }
+        _ => None,
     }
-    let stack = lines.iter().position(|line| line.trim_start().starts_with("at "))?;
-    let line = lines[..stack].iter().rev().find(|line| is_exception(line))?;
-    uncaught(line)
 }
 
 /// `TypeError: …`, `Error: …`, `Uncaught Error: …`.

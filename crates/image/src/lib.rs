@@ -20,5 +20,5 @@ pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, mis
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::KernelError;
 pub use manifest::{FileRecord, Manifest, PackageRecord};
-pub use recipe::{CopiedFile, Recipe, RecipeError};
+pub use recipe::{CopiedFile, Recipe, RecipeError, check_services};
 pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};

@@ -163,7 +163,11 @@ impl Recipe {
 /// Names of the room's own services.
 const OWN_SERVICES: [&str; 6] = ["x", "window-manager", "browser", "cli", "agent", "room"];
 
-fn check_services(services: &[ServiceSpec]) -> Result<(), String> {
+/// Checks declared services; the error is what is wrong, one sentence.
+///
+/// # Errors
+/// When a name is none, or the room's own, or there twice, or a value cannot be.
+pub fn check_services(services: &[ServiceSpec]) -> Result<(), String> {
     for (n, service) in services.iter().enumerate() {
         let name = &service.name;
         if !is_name(name) || name.len() > 40 || OWN_SERVICES.contains(&name.as_str()) {
@@ -176,6 +180,9 @@ fn check_services(services: &[ServiceSpec]) -> Result<(), String> {
         }
         if service.command.is_empty() {
             return Err(format!("the service {name:?} has no command"));
+        }
+        if service.ready_seconds == 0 {
+            return Err(format!("the service {name:?} needs at least a second to be ready"));
         }
         if service.watchdog.as_ref().is_some_and(|watchdog| watchdog.seconds == 0) {
             return Err(format!("the watchdog of the service {name:?} needs at least a second"));

@@ -6,13 +6,17 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use leaky_bucket::RateLimiter;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Lines that can be asked for.
 const TAIL_BYTES: usize = 16 * 1024;
 
-/// Between two reads: at most 3 MiB a second.
-const PAUSE: Duration = Duration::from_millis(5);
+/// What reading may cost, in units of a read or 256 bytes, a tenth of a second and at once. A serial
+/// port comes byte by byte, and what is not read soon QEMU drops: only a flood may wait.
+const UNITS_A_TENTH: usize = 2_000;
+const UNITS_AT_ONCE: usize = 100_000;
+const UNIT_BYTES: usize = 256;
 
 /// Writes at most `limit` bytes to a file: the beginning whole, then only a note that more came. The
 /// end is kept in memory, since it explains a death.
@@ -60,7 +64,12 @@ impl ConsoleLog {
         let text = String::from_utf8_lossy(&self.tail);
         let clean = text
             .lines()
-            .map(|line| line.chars().filter(|c| !c.is_control()).take(300).collect::<String>())
+            .map(|line| {
+                line.chars()
+                    .filter(|c| !c.is_control() && !is_direction(*c))
+                    .take(300)
+                    .collect::<String>()
+            })
             .filter(|line| !line.trim().is_empty())
             .collect::<Vec<_>>();
         clean[clean.len().saturating_sub(lines)..].to_vec()
@@ -72,13 +81,24 @@ impl ConsoleLog {
         mut source: impl AsyncRead + Unpin,
     ) {
         let mut buffer = vec![0; 16 * 1024];
+        let pace = RateLimiter::builder()
+            .interval(Duration::from_millis(100))
+            .refill(UNITS_A_TENTH)
+            .max(UNITS_AT_ONCE)
+            .initial(UNITS_AT_ONCE)
+            .build();
         while let Ok(count @ 1..) = source.read(&mut buffer).await {
             // A full disk costs evidence, not the session.
             let _ = log.borrow_mut().write(&buffer[..count]);
             // A guest that prints without end waits, and costs nobody a core.
-            tokio::time::sleep(PAUSE).await;
+            pace.acquire(1 + count / UNIT_BYTES).await;
         }
     }
+}
+
+/// Characters that turn the text around them (Unicode's bidirectional controls).
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Where a session's console goes.

@@ -129,11 +129,22 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// How long an X server that was killed may still be seen listening.
+const DYING: std::time::Duration = std::time::Duration::from_millis(50);
+const DYING_TRIES: u32 = 20;
+
 /// A socket that somebody listens on belongs to another server, which took the number since.
 fn remove_display(folder: &Path, number: u32) -> Result<(), RemoveError> {
     let socket = folder.join(format!(".X11-unix/X{number}"));
-    if UnixStream::connect(&socket).is_ok() {
-        return Ok(());
+    // Our own may only be dying yet.
+    let listens = || UnixStream::connect(&socket).is_ok();
+    let mut tries = 0;
+    while listens() {
+        tries += 1;
+        if tries > DYING_TRIES {
+            return Ok(());
+        }
+        std::thread::sleep(DYING);
     }
     gone(&socket, std::fs::remove_file(&socket))?;
     // With a number of its own choice Xvnc makes no lock; other versions may.

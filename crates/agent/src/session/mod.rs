@@ -43,6 +43,8 @@ struct Shared {
     reaper: Reaper,
     opener: Opener,
     desktop: watch::Sender<Option<Desktop>>,
+    /// X is gone and was told of.
+    x_died: watch::Sender<bool>,
 }
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
@@ -64,6 +66,7 @@ where
         reaper: reaper.clone(),
         opener,
         desktop: watch::channel(None).0,
+        x_died: watch::channel(false).0,
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
     if room.kind == RoomKind::Guest

@@ -32,6 +32,9 @@ const X_READY: Duration = Duration::from_secs(60);
 const WINDOW_MANAGER_READY: Duration = Duration::from_secs(60);
 const BROWSER_READY: Duration = Duration::from_secs(240);
 
+/// How long the death of one of X's clients waits for that of X.
+const X_FIRST: Duration = Duration::from_millis(500);
+
 /// How often a service that died is started again before it is given up.
 const RESTARTS: u32 = 3;
 
@@ -177,12 +180,14 @@ async fn keep_x(
     if let Err(unready) = process.until_ready(X_READY, ready).await {
         let cause = unready.to_string();
         shared.reporter.service("x", process.failed_event(unready)).await;
+        shared.x_died.send_replace(true);
         bail!("the X server did not start: {cause}");
     }
     shared.reporter.service("x", ServiceEvent::Ready {}).await;
     let death = process.died().await;
     let exit = death.exit;
     shared.reporter.service("x", process.exit_event(death, 1, Then::Nothing {})).await;
+    shared.x_died.send_replace(true);
     bail!("the X server {}", supervise::describe(exit))
 }
 
@@ -293,15 +298,23 @@ async fn run_service(
         Ok(()) => shared.reporter.service(name, ServiceEvent::Ready {}).await,
         Err(unready) => {
             process.signal(Signal::SIGKILL);
+            after_x(shared).await;
             let cause = unready.to_string();
             shared.reporter.service(name, process.failed_event(unready)).await;
             return Life::NeverReady(cause);
         }
     }
     let death = process.died().await;
+    after_x(shared).await;
     let (exit, then) = (death.exit, then(&death));
     shared.reporter.service(name, process.exit_event(death, deaths, then)).await;
     Life::Ended(exit)
+}
+
+/// All clients of an X server fall with it, and it is the one to be told of: waits a moment for that.
+async fn after_x(shared: &Shared) {
+    let mut died = shared.x_died.subscribe();
+    let _ = tokio::time::timeout(X_FIRST, died.wait_for(|died| *died)).await;
 }
 
 /// Looks whether a command can be started at all; tells why not.

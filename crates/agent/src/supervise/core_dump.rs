@@ -28,7 +28,7 @@ pub const ARGUMENT: &str = "--core";
 const SOCKET: &str = "/run/anteroom/core.sock";
 
 /// Dumps that are looked at at once; the kernel drops more.
-const AT_ONCE: &str = "4";
+const AT_ONCE: &str = "16";
 
 /// Faults that wait to be asked for.
 const MAX_WAITING: usize = 64;

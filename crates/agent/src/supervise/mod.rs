@@ -37,6 +37,9 @@ use crate::report::Reporter;
 /// The niceness of a process that gives way: a tenth of the others' share, and all that is idle.
 const GIVES_WAY: i32 = 10;
 
+/// How long after a look at a service failed its death may be seen.
+const JUST_DEAD: Duration = Duration::from_millis(500);
+
 /// A running process of the room; leads a process group of its own.
 pub struct Process {
     /// Its id, and that of its group.
@@ -159,10 +162,18 @@ impl Process {
         deadline: Duration,
         ready: impl Future<Output = Result<T>>,
     ) -> Result<T, Unready> {
-        tokio::select! {
-            ready = ready => ready.map_err(|error| Unready::Broken(format!("{error:#}"))),
-            death = self.died() => Err(Unready::Died(Box::new(death))),
-            () = tokio::time::sleep(deadline) => Err(Unready::Late { seconds: deadline.as_secs() }),
+        let broken = tokio::select! {
+            ready = ready => match ready {
+                Ok(ready) => return Ok(ready),
+                Err(error) => format!("{error:#}"),
+            },
+            death = self.died() => return Err(Unready::Died(Box::new(death))),
+            () = tokio::time::sleep(deadline) => return Err(Unready::Late { seconds: deadline.as_secs() }),
+        };
+        // What fails to be looked at is often just dead, and how it died says more.
+        match tokio::time::timeout(JUST_DEAD, self.died()).await {
+            Ok(death) => Err(Unready::Died(Box::new(death))),
+            Err(_) => Err(Unready::Broken(broken)),
         }
     }
 }

@@ -46,6 +46,9 @@ fn mode(path: &Path) -> Option<u32> {
 
 fn look_at(path: &Path) -> Result<(), NotStarted> {
     let program = text(&path.to_string_lossy());
+    if path.is_dir() {
+        return Err(NotStarted::Other { program, errno: libc::EISDIR });
+    }
     match mode(path) {
         Some(mode) if mode & 0o111 != 0 => {}
         mode => return Err(NotStarted::NotExecutable { program, mode: mode.unwrap_or(0) }),

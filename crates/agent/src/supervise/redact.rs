@@ -71,8 +71,10 @@ pub fn redact(line: &str) -> String {
             expects = Expects::Nothing;
             clean.push_str(MARK);
         } else {
-            // A parser's token is none to keep.
-            let names = NAMES.iter().any(|name| lower.ends_with(name)) && !after_unexpected;
+            // A parser's token is none to keep, and /etc/passwd is a file.
+            let names = NAMES.iter().any(|name| lower.ends_with(name))
+                && !after_unexpected
+                && !lower.contains('/');
             expects = if names { Expects::Assignment } else { Expects::Nothing };
             clean.push_str(part);
         }
@@ -107,6 +109,7 @@ mod tests {
                 "SyntaxError: Unexpected token: identifier",
             ),
             ("password incorrect", "password incorrect"),
+            ("exec: /etc/passwd: Permission denied", "exec: /etc/passwd: Permission denied"),
             ("no offer", "no offer"),
         ];
         for (line, clean) in cases {

@@ -273,6 +273,9 @@ fn read_services(path: &Path) -> Result<Vec<ServiceSpec>> {
         .with_context(|| format!("reading {} failed", path.display()))?;
     let file: File = toml::from_str(&text)
         .with_context(|| format!("the services in {} cannot be read", path.display()))?;
+    anteroom_image::check_services(&file.services).map_err(|problem| {
+        anyhow::anyhow!("the services in {} cannot be: {problem}", path.display())
+    })?;
     Ok(file.services)
 }
 

@@ -135,8 +135,9 @@ impl Backend for Controller {
                 view.state
             )));
         }
-        runner.tell(RunnerCommand::OpenSignInUrl {}).await;
-        Ok(())
+        runner
+            .tell_now(RunnerCommand::OpenSignInUrl {})
+            .map_err(|error| error.problem(ProblemCode::WrongState, &view.state))
     }
 
     async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {

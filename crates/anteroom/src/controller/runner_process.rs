@@ -263,6 +263,15 @@ impl Runner {
         let _ = self.commands.send(command).await;
     }
 
+    /// Sends a command that needs no answer, to a runner that takes it at once.
+    pub fn tell_now(&self, command: RunnerCommand) -> Result<(), AskError> {
+        use tokio::sync::mpsc::error::TrySendError;
+        self.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => AskError::Silent,
+            TrySendError::Closed(_) => AskError::Gone,
+        })
+    }
+
     /// Has a viewer's offer answered.
     pub async fn offer(&self, sdp: String) -> Result<OfferAnswer, AskError> {
         self.ask(&self.waiting.offers, |request| RunnerCommand::Offer { request, sdp }).await
@@ -281,10 +290,11 @@ impl Runner {
         let request = self.waiting.next.fetch_add(1, Ordering::Relaxed);
         let (sender, result) = oneshot::channel();
         waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(request, sender);
-        self.tell(command(request)).await;
         // One that ends answers nothing any more.
         let mut exited = self.exited.clone();
         let answer = tokio::time::timeout(ANSWER, async {
+            // A queue that is full waits too.
+            self.tell(command(request)).await;
             tokio::select! {
                 answer = result => answer.ok(),
                 _ = exited.wait_for(Option::is_some) => None,

@@ -21,6 +21,9 @@ use tokio_util::io::InspectReader;
 /// How long the guest may take to set itself up or to write a file, in seconds.
 pub const STEP_SECONDS: u64 = 60;
 
+/// How long the guest may take to read a message, in seconds.
+const SAY_SECONDS: u64 = 10;
+
 /// How long a guest that was silent for too long may still take, in case that was not its fault: more
 /// than it lets pass between two heartbeats.
 const AWAKE_AGAIN: Duration = Duration::from_millis(2 * HEARTBEAT_INTERVAL_MS);
@@ -92,7 +95,14 @@ impl GuestMessages {
 impl GuestVoice {
     /// Sends one message.
     pub async fn say(&mut self, message: &HostMessage) -> Result<(), EndReason> {
-        write_message(&mut self.0, message, MAX_CONTROL_MESSAGE).await.map_err(link_failed)
+        let said = write_message(&mut self.0, message, MAX_CONTROL_MESSAGE);
+        match timeout(Duration::from_secs(SAY_SECONDS), said).await {
+            Ok(said) => said.map_err(link_failed),
+            Err(_) => Err(EndReason::GuestStalled {
+                what: "read what it is told".to_owned(),
+                allowed_seconds: SAY_SECONDS,
+            }),
+        }
     }
 }
 
@@ -158,9 +168,14 @@ pub fn broken(cause: &str) -> EndReason {
     EndReason::GuestLinkFailed { cause: cause.to_owned() }
 }
 
-/// A guest's text without control characters, at most 500 characters.
+/// A guest's text without control characters and those that turn the text around them, at most 500
+/// characters.
 pub fn printable(text: &str) -> String {
-    text.chars().take(500).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let harmful = |c: char| {
+        let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || turns
+    };
+    text.chars().take(500).map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A guest's lines, each [`printable`], at most 20.

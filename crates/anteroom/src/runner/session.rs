@@ -216,7 +216,8 @@ impl Session<'_> {
     }
 
     /// From the first byte of the link to services that are starting.
-    async fn prepare(&mut self, mut link: room::Link) -> Result<Prepared, EndReason> {
+    async fn prepare(&mut self, link: room::Link) -> Result<Prepared, EndReason> {
+        let mut link = PacedLink::new(link);
         step("boot.handshake")?;
         start_handshake(&mut link, rand::random(), BOOT).await.map_err(|error| match error {
             LinkError::Silent { what: "a boot", .. } => {
@@ -225,7 +226,7 @@ impl Session<'_> {
             }
             error => guest::link_failed(error),
         })?;
-        let (opener, incoming, drive) = connect(PacedLink::new(link), Side::Host);
+        let (opener, incoming, drive) = connect(link, Side::Host);
         self.link = Some(tokio::task::spawn_local(drive));
         let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
         match messages.next().await? {

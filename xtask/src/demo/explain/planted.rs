@@ -247,12 +247,12 @@ fn by_exit_codes() -> Vec<Death> {
             "unknown",
             &["exited 7", "printed nothing"],
         ),
-        shell("not-found", "exec planted-nowhere", "missing_program", &["exit 127", "not found"]),
+        shell("not-found", "exec planted-nowhere", "missing_program", &["exited 127", "not found"]),
         shell(
             "not-executable",
             "exec /etc/passwd",
             "not_executable",
-            &["exit 126", "Permission denied"],
+            &["exited 126", "Permission denied"],
         ),
     ]
 }
