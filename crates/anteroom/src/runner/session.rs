@@ -48,7 +48,10 @@ const CONNECTIONS_PER_SECOND: usize = 20;
 const CONNECTION_BURST: usize = 300;
 
 /// Console lines in an explanation.
-const CONSOLE_TAIL: usize = 40;
+const CONSOLE_TAIL: usize = 12;
+
+/// Console lines that are looked through for a panic: its report is as long as its call trace.
+const CONSOLE_SEARCHED: usize = 400;
 
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run(sockets: Sockets) -> Result<()> {
@@ -163,7 +166,11 @@ fn vm_exited(vm: &RunningVm, exit: ProcessExit) -> Ended {
         ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
         ProcessExit::Unknown => None,
     };
-    let explanation = anteroom_crash::explain_machine(status, shutdown.as_deref(), &console_tail);
+    let explanation = anteroom_crash::explain_machine(
+        status,
+        shutdown.as_deref(),
+        &vm.console_tail(CONSOLE_SEARCHED),
+    );
     let explanation = explanation.map(Box::new);
     Ended::Failed(EndReason::VmExited { exit, shutdown, console_tail, explanation })
 }

@@ -138,6 +138,10 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
     let sentence = view["reason"]["message"].as_str().unwrap_or_default().to_owned();
     let right = view["reason"]["code"] == case.code
         && case.says.iter().all(|words| sentence.contains(words));
+    if !right {
+        let console = folder.path().join("state/logs").join(&session.id).join("console.log");
+        eprintln!("{}: {}", case.name, std::fs::read_to_string(console).unwrap_or_default());
+    }
     let verdict = if right { Verdict::Right } else { Verdict::Wrong };
     // A stopped VMM is given the time to go on again: that is no report's delay.
     let report_ms = report_ms.filter(|_| case.code != "vm_stopped");
