@@ -14,6 +14,16 @@ export interface TimelineEntry {
   at: number;
   kind: string;
   message: string;
+  /** Of a death: why, by the evidence. */
+  explanation?: Explanation;
+}
+
+export interface Explanation {
+  cause: string;
+  sentence: string;
+  evidence: string[];
+  confidence: 'certain' | 'likely' | 'unknown';
+  advice?: string;
 }
 
 export interface Leftover {

@@ -1,7 +1,7 @@
 // After the end: what happened, what became of the room, what to do now.
 
 import { element, icon, mark, setText } from '../dom';
-import type { SessionView } from '../session';
+import type { SessionView, TimelineEntry } from '../session';
 import { endWords, roomWords, sentence, timeLeft } from '../words';
 
 export interface EndedScreen {
@@ -29,9 +29,16 @@ export function endedScreen(session: SessionView): EndedScreen {
   const update = (now: SessionView) => {
     setText(room, roomWords(now));
     room.classList.toggle('left-behind', (now.leftovers ?? []).length > 0);
-    history.replaceChildren(...now.timeline.map(({ at, message }) => element('li', {},
-      element('time', {}, timeLeft(at - now.createdAt)), sentence(message))));
+    history.replaceChildren(...now.timeline.map((entry) => element('li', {},
+      element('time', {}, timeLeft(entry.at - now.createdAt)), step(entry))));
   };
   update(session);
   return { root, update };
+}
+
+/** What happened; of a death also what the explanation rests on, for whoever is asked about it. */
+function step({ message, explanation }: TimelineEntry): HTMLElement {
+  const evidence = (explanation?.evidence ?? []).map((line) => element('small', { class: 'evidence' }, line));
+  const advice = explanation?.advice ? [element('small', {}, sentence(explanation.advice))] : [];
+  return element('div', {}, sentence(message), ...evidence, ...advice);
 }

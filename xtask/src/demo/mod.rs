@@ -383,13 +383,16 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
     let seen = attend(options, front.as_ref(), &server, &session);
     let end = server.wait_until_demolished(&session.id, Duration::from_secs(60));
     let credential = end.as_ref().ok().and_then(|_| server.credential(&session.id).ok());
-    // What is kept is of one session, also when the next one is interrupted.
+    // What is kept is of one session that came to its end: one that is interrupted changes nothing.
+    let finished = end.is_ok();
     std::fs::create_dir_all(&keep)?;
-    let identity = identity.move_to(&keep)?;
+    let identity = if finished { identity.move_to(&keep)? } else { identity };
     let opened = credential.map(|sealed| identity.open(&keep, &sealed)).transpose()?;
     let status = server.status(&session.id)?;
     server.stop()?;
-    keep_logs(&folder.path().join("state/logs").join(&session.id), &keep.join("logs"))?;
+    if finished {
+        keep_logs(&folder.path().join("state/logs").join(&session.id), &keep.join("logs"))?;
+    }
     let saw = provider.stop()?;
     let seen = seen?;
     if let Some(front) = front {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anteroom_crash::Death as Seen;
 use anteroom_guest_protocol::{
-    Evidence, Hung, ProcessExit, ServiceEvent, ServiceSpec, ServiceUser, Then, Watchdog,
+    Evidence, ProcessExit, ServiceEvent, ServiceSpec, ServiceUser, Then, Watchdog,
 };
 use anyhow::{Error, Result, anyhow};
 use nix::sys::signal::Signal;
@@ -150,22 +150,7 @@ async fn silence(prober: &Prober<'_>, watchdog: &Watchdog) -> Duration {
 
 /// What a process that does not answer is doing.
 fn hung(process: &Process, asked: String, silent: Duration, was_ready: bool) -> Evidence {
-    let read = |file: &str| {
-        std::fs::read_to_string(format!("/proc/{}/{file}", process.pid)).unwrap_or_default()
-    };
-    // proc(5): the state follows the name in parentheses, which may hold anything.
-    let stat = read("stat");
-    let state = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).chars().next();
-    let system_call = read("syscall").split(' ').next().and_then(|number| number.parse().ok());
-    let wchan = read("wchan");
-    let hung = Hung {
-        silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
-        asked,
-        was_ready,
-        state: state.unwrap_or('?').to_string(),
-        system_call,
-        waits_in: (!wchan.is_empty() && wchan != "0").then_some(wchan),
-    };
+    let hung = supervise::look_at_hung(process.pid, asked, silent, was_ready);
     Evidence { hung: Some(hung), ..Evidence::default() }
 }
 

@@ -4,6 +4,7 @@
 //! run ([`crate::session`]), not here.
 
 mod core_dump;
+mod hung;
 mod limits;
 mod not_started;
 mod out_of_memory;
@@ -26,6 +27,7 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 pub use core_dump::{ARGUMENT as CORE_ARGUMENT, look as look_at_core};
+pub use hung::look as look_at_hung;
 pub use limits::Limits;
 pub use not_started::look as can_start;
 pub use output::{Tail, watch_lines};

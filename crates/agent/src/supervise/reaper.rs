@@ -61,13 +61,18 @@ impl Reaper {
     /// Takes every status there is; says whether any child is left.
     pub fn reap_all(&self) -> bool {
         loop {
-            let (pid, exit, dumped) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
+            let (pid, exit, dumped) = match waitpid(None, Some(flags)) {
                 Ok(WaitStatus::Exited(pid, code)) => (pid, ProcessExit::Exited { code }, false),
                 Ok(WaitStatus::Signaled(pid, signal, dumped)) => {
                     (pid, ProcessExit::Signalled { signal: signal as i32 }, dumped)
                 }
                 Ok(WaitStatus::StillAlive) => return true,
-                // Stops and continues are not ends.
+                Ok(WaitStatus::Stopped(pid, _)) => {
+                    self.witness.stopped(pid);
+                    continue;
+                }
+                // Nothing else is an end.
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(_) => return false,
             };

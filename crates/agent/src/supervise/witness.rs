@@ -4,19 +4,24 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
 
-use anteroom_guest_protocol::{Evidence, Fault, OutOfMemory, ProcessExit, ServiceEvent};
+use anteroom_guest_protocol::{Evidence, Fault, Hung, OutOfMemory, ProcessExit, ServiceEvent};
 use anyhow::Result;
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::core_dump::CoreDumps;
-use super::limits;
 use super::out_of_memory::Kills;
 use super::reaper::End;
+use super::{hung, limits};
 use crate::report::Reporter;
 
 /// Crashes of children that are told in a session: a program may crash as often as it likes.
 const MAX_CHILDREN: u32 = 20;
+
+/// How long a service may be stopped.
+const STOPPED: Duration = Duration::from_secs(10);
 
 /// Collects evidence. Cheap to clone. Only a guest's kernel is ours to ask: on a host there is none.
 #[derive(Clone, Default)]
@@ -25,6 +30,8 @@ pub struct Witness {
     kills: Kills,
     /// Services by the process group that each leads.
     names: Rc<RefCell<HashMap<i32, String>>>,
+    /// Services that were stopped for too long, and so ended.
+    stopped: Rc<RefCell<HashMap<i32, Hung>>>,
 }
 
 impl Witness {
@@ -53,14 +60,35 @@ impl Witness {
         self.names.borrow_mut().insert(pid.as_raw(), service.to_owned());
     }
 
+    /// A process was stopped by a signal: a service that stays so is of no use to anybody, and is
+    /// ended. The CLI is stopped by us, when its credential is taken.
+    pub fn stopped(&self, pid: Pid) {
+        let is_service = self.names.borrow().get(&pid.as_raw()).is_some_and(|name| name != "cli");
+        if !is_service {
+            return;
+        }
+        let witness = self.clone();
+        tokio::task::spawn_local(async move {
+            tokio::time::sleep(STOPPED).await;
+            let there = witness.names.borrow().contains_key(&pid.as_raw());
+            if there && hung::is_stopped(pid) {
+                let hung = hung::look(pid, "its process".to_owned(), STOPPED, true);
+                witness.stopped.borrow_mut().insert(pid.as_raw(), hung);
+                let _ = killpg(pid, Signal::SIGKILL);
+            }
+        });
+    }
+
     /// What there is to see of this end.
     pub async fn of(&self, pid: Pid, end: End) -> Evidence {
         let service = self.names.borrow_mut().remove(&pid.as_raw());
-        let mut evidence = Evidence::default();
+        let hung = self.stopped.borrow_mut().remove(&pid.as_raw());
+        let mut evidence = Evidence { hung, ..Evidence::default() };
         if end.dumped {
             evidence.fault = self.dumps.of(pid.as_raw()).await.map(Box::new);
         }
-        if end.exit == (ProcessExit::Signalled { signal: libc::SIGKILL })
+        if evidence.hung.is_none()
+            && end.exit == (ProcessExit::Signalled { signal: libc::SIGKILL })
             && let Some(line) = self.kills.of(pid.as_raw()).await
         {
             let (limit, peak) = service.map(|name| limits::memory(&name)).unwrap_or_default();

@@ -4,9 +4,9 @@
 use anteroom_cpu::{CpuProfile, CpuidDump, CpuidLeaf};
 use anteroom_crash::{Cpu, Death, explain};
 use anteroom_guest_protocol::{
-    Evidence, Fault, GuestCpu, MAX_CPUID_LEAVES, NotStarted, ProcessExit, Then,
+    Evidence, Fault, GuestCpu, MAX_CPUID_LEAVES, NotStarted, ProcessExit, ServiceEvent, Then,
 };
-use anteroom_session::Explanation;
+use anteroom_session::{self as session, EndReason, Explanation, Observation};
 
 use super::guest::{printable, printable_lines};
 
@@ -19,17 +19,17 @@ pub struct Explainer {
 }
 
 /// One death, as the guest tells it.
-pub struct Told<'a> {
+struct Told<'a> {
     /// Its name, cleaned.
-    pub service: &'a str,
+    service: &'a str,
     /// Its wait status, if it ran and ended.
-    pub exit: Option<ProcessExit>,
+    exit: Option<ProcessExit>,
     /// How long it lived, in milliseconds, where that is known.
-    pub lived_ms: Option<u64>,
+    lived_ms: Option<u64>,
     /// Its last lines, as the guest sent them.
-    pub last_lines: &'a [String],
+    last_lines: &'a [String],
     /// What else was seen, as the guest sent it.
-    pub evidence: Evidence,
+    evidence: Evidence,
 }
 
 impl Explainer {
@@ -46,7 +46,7 @@ impl Explainer {
     }
 
     /// Why.
-    pub fn explain(&self, told: Told<'_>) -> Box<Explanation> {
+    fn explain(&self, told: Told<'_>) -> Box<Explanation> {
         let last_lines = printable_lines(told.last_lines);
         let evidence = cleaned(told.evidence);
         Box::new(explain(&Death {
@@ -59,8 +59,82 @@ impl Explainer {
         }))
     }
 
+    /// What a service's change is to the session: something to tell, nothing, or the end.
+    ///
+    /// # Errors
+    /// The session's end, when a service that it needs is not to be had any more.
+    pub fn of_service(
+        &self,
+        name: &str,
+        needed: bool,
+        event: ServiceEvent,
+    ) -> Result<Option<Observation>, EndReason> {
+        let service = name.to_owned();
+        Ok(Some(match event {
+            ServiceEvent::Started { .. } => return Ok(None),
+            ServiceEvent::Ready {} => Observation::ServiceReady { service },
+            ServiceEvent::Exited { exit, lived_ms, last_lines, evidence, deaths, then } => {
+                let told = Told {
+                    service: name,
+                    exit: Some(exit),
+                    lived_ms: Some(lived_ms),
+                    last_lines: &last_lines,
+                    evidence: *evidence,
+                };
+                let mut explanation = self.explain(told);
+                let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
+                if name == "cli" {
+                    let explanation = Some(explanation);
+                    return Err(EndReason::CliExited { exit, last_lines, explanation });
+                }
+                let then_words = then_words(then, deaths);
+                if needed && !matches!(then, Then::Restart { .. }) {
+                    explanation.sentence = format!("{}; {then_words}", explanation.sentence);
+                    let (cause, explanation) = (format!("it {exit}"), Some(explanation));
+                    return Err(EndReason::ServiceFailed {
+                        service,
+                        cause,
+                        last_lines,
+                        explanation,
+                    });
+                }
+                Observation::ServiceExited { service, explanation, then: then_words }
+            }
+            ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms } => {
+                // Without evidence the agent's own words say more than "unknown".
+                let explained = exit.is_some() || *evidence != Evidence::default();
+                let told = Told {
+                    service: name,
+                    exit,
+                    lived_ms: Some(lived_ms),
+                    last_lines: &last_lines,
+                    evidence: *evidence,
+                };
+                let mut explanation = self.explain(told);
+                let (cause, last_lines) = (printable(&cause), printable_lines(&last_lines));
+                if needed {
+                    let explanation = explained.then_some(explanation);
+                    return Err(EndReason::ServiceFailed {
+                        service,
+                        cause,
+                        last_lines,
+                        explanation,
+                    });
+                }
+                if !explained {
+                    explanation.sentence = format!("{service} could not be kept: {cause}");
+                }
+                Observation::ServiceGivenUp { service, explanation }
+            }
+            ServiceEvent::ChildCrashed { fault } => {
+                let explanation = self.explain_child(name, *fault);
+                Observation::ChildCrashed { service, explanation }
+            }
+        }))
+    }
+
     /// Why a child of a service crashed.
-    pub fn explain_child(&self, service: &str, fault: Fault) -> Box<Explanation> {
+    fn explain_child(&self, service: &str, fault: Fault) -> Box<Explanation> {
         let signal = fault.signal;
         let program = fault.program.rsplit('/').next().unwrap_or_default();
         let name = format!("{}, started by {service},", printable(program));
@@ -75,7 +149,7 @@ impl Explainer {
 }
 
 /// What the supervisor does, as the end of a sentence.
-pub fn then_words(then: Then, deaths: u32) -> String {
+fn then_words(then: Then, deaths: u32) -> String {
     match then {
         Then::Restart { after_ms: 0 } => "it is started again".to_owned(),
         Then::Restart { after_ms } => {
@@ -128,4 +202,12 @@ fn cleaned(mut evidence: Evidence) -> Evidence {
 
 fn clean(text: &mut String) {
     *text = printable(text);
+}
+
+/// A guest's wait status as the session has it.
+fn process_exit(exit: ProcessExit) -> session::ProcessExit {
+    match exit {
+        ProcessExit::Exited { code } => session::ProcessExit::Exited { code },
+        ProcessExit::Signalled { signal } => session::ProcessExit::Signalled { signal },
+    }
 }

@@ -6,8 +6,8 @@ use anteroom_egress::ConnectionRecord;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
 use anteroom_guest_protocol::{
-    CliSpec, Configure, CredentialSpec, Evidence, GuestCpu, GuestMessage, HostMessage, LogStream,
-    ProcessExit as GuestExit, ServiceEvent, StreamKind, Then,
+    CliSpec, Configure, CredentialSpec, GuestCpu, GuestMessage, HostMessage, LogStream,
+    ProcessExit as GuestExit, ServiceEvent, StreamKind,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation, ProcessExit};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::conduct::Conduct;
 use super::controller_link::{self, Voice};
-use super::deaths::{Explainer, Told, then_words};
+use super::deaths::Explainer;
 use super::guest::{
     self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, printable_lines, violation,
 };
@@ -429,76 +429,10 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// X and the CLI cannot be done without; the agent starts the others again by itself.
+    /// A service's change, told; the end of one that is needed is the session's.
     async fn service_changed(&mut self, name: &str, event: ServiceEvent) -> Result<(), EndReason> {
-        let service = name.to_owned();
-        match event {
-            ServiceEvent::Started { .. } => {}
-            ServiceEvent::Ready {} => {
-                self.voice.observed(Observation::ServiceReady { service }).await
-            }
-            ServiceEvent::Exited { exit, lived_ms, last_lines, evidence, deaths, then } => {
-                let told = Told {
-                    service: name,
-                    exit: Some(exit),
-                    lived_ms: Some(lived_ms),
-                    last_lines: &last_lines,
-                    evidence: *evidence,
-                };
-                let explanation = self.explainer.explain(told);
-                let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
-                if name == "cli" {
-                    let explanation = Some(explanation);
-                    return Err(EndReason::CliExited { exit, last_lines, explanation });
-                }
-                let needed = self.needs(name);
-                if needed && !matches!(then, Then::Restart { .. }) {
-                    let mut explanation = explanation;
-                    explanation.sentence =
-                        format!("{}; {}", explanation.sentence, then_words(then, deaths));
-                    let (cause, explanation) = (format!("it {exit}"), Some(explanation));
-                    return Err(EndReason::ServiceFailed {
-                        service,
-                        cause,
-                        last_lines,
-                        explanation,
-                    });
-                }
-                let then = then_words(then, deaths);
-                let died = Observation::ServiceExited { service, explanation, then };
-                self.voice.observed(died).await;
-            }
-            ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms } => {
-                // Without evidence the agent's own words say more than "unknown".
-                let explained = exit.is_some() || *evidence != Evidence::default();
-                let told = Told {
-                    service: name,
-                    exit,
-                    lived_ms: Some(lived_ms),
-                    last_lines: &last_lines,
-                    evidence: *evidence,
-                };
-                let explanation = self.explainer.explain(told);
-                let (cause, last_lines) = (printable(&cause), printable_lines(&last_lines));
-                if self.needs(name) {
-                    let explanation = explained.then_some(explanation);
-                    return Err(EndReason::ServiceFailed {
-                        service,
-                        cause,
-                        last_lines,
-                        explanation,
-                    });
-                }
-                let mut explanation = explanation;
-                if !explained {
-                    explanation.sentence = format!("{service} could not be kept: {cause}");
-                }
-                self.voice.observed(Observation::ServiceGivenUp { service, explanation }).await;
-            }
-            ServiceEvent::ChildCrashed { fault } => {
-                let explanation = self.explainer.explain_child(name, *fault);
-                self.voice.observed(Observation::ChildCrashed { service, explanation }).await;
-            }
+        if let Some(observation) = self.explainer.of_service(name, self.needs(name), event)? {
+            self.voice.observed(observation).await;
         }
         Ok(())
     }
@@ -672,13 +606,6 @@ fn service_name(name: &str) -> String {
 fn is_web_address(url: &str) -> bool {
     url.len() <= 8 * 1024
         && url::Url::parse(url).is_ok_and(|parsed| matches!(parsed.scheme(), "http" | "https"))
-}
-
-fn process_exit(exit: GuestExit) -> ProcessExit {
-    match exit {
-        GuestExit::Exited { code } => ProcessExit::Exited { code },
-        GuestExit::Signalled { signal } => ProcessExit::Signalled { signal },
-    }
 }
 
 fn kind(message: &GuestMessage) -> String {

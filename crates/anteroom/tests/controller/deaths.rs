@@ -4,7 +4,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Server, Setup, eventually};
+use crate::ends::signal;
+use crate::support::{Server, Setup, eventually, processes_of};
 
 /// A controller whose rooms run these services; the CLI waits.
 fn with_services(setup: Setup, services: &str) -> (tempfile::TempDir, Server) {
@@ -132,6 +133,24 @@ fn a_service_that_does_not_get_ready_or_stops_answering_is_told_with_what_it_was
         stuck.starts_with("stuck stopped answering for 1 s (watchdog: file ~/.alive)"),
         "{stuck}"
     );
+}
+
+#[test]
+fn a_service_of_the_room_that_is_stopped_by_a_signal_is_told_so() {
+    let (_folder, server) = with_services(Setup::host(), "services = []");
+    let id = server.started();
+    server.session_when(&id, "the window manager runs", |session| {
+        entries(session).iter().any(|entry| entry["message"] == "window-manager is ready")
+    });
+    let is_x = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"Xvnc"))
+    };
+    let x = processes_of(&id).into_iter().find(is_x).unwrap();
+    signal("-STOP", x);
+    let ended = server.demolished(&id);
+    let message = ended["reason"]["message"].as_str().unwrap();
+    assert!(message.starts_with("the room's x stopped answering for 10 s"), "{message}");
+    assert!(message.contains("it was stopped by a signal"), "{message}");
 }
 
 /// The incident: a program that uses an instruction which the processor does not have, and nobody

@@ -17,7 +17,7 @@ pub fn kill(pid: i32) {
     signal("-KILL", pid);
 }
 
-fn signal(name: &str, pid: i32) {
+pub fn signal(name: &str, pid: i32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
