@@ -44,6 +44,9 @@ enum What {
         /// For how many there is room.
         #[arg(long, default_value_t = 4)]
         rooms: usize,
+        /// How often it is done.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
     },
     /// One long session, watched in some visits: what dies, how long the picture stands still, what grows.
     Soak(crate::demo::SoakOptions),
@@ -68,7 +71,9 @@ pub fn run(options: &Options) -> Result<()> {
         What::Demo { runs } => crate::demo::bench(*runs),
         What::Idle { seconds } => crate::demo::bench_idle(*seconds),
         What::Cycles { host, qemu } => crate::demo::bench_cycles(*host, *qemu),
-        What::Burst { driver, calls, rooms } => crate::demo::bench_burst(driver, *calls, *rooms),
+        What::Burst { driver, calls, rooms, rounds } => {
+            crate::demo::bench_burst(driver, *calls, *rooms, *rounds)
+        }
         What::Explain { only } => crate::demo::bench_explain(only.as_deref()),
         What::Soak(options) => crate::demo::bench_soak(options),
         What::Boots { boots } => crate::demo::bench_boots(*boots),

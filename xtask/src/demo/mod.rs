@@ -241,9 +241,9 @@ pub fn bench_cycles(host: usize, qemu: usize) -> Result<()> {
 }
 
 /// Many start calls at once.
-pub fn bench_burst(driver: &str, calls: usize, rooms: usize) -> Result<()> {
+pub fn bench_burst(driver: &str, calls: usize, rooms: usize, rounds: usize) -> Result<()> {
     let anteroom = prepare_bench()?;
-    println!("{}", cycles::burst(&anteroom, driver, calls, rooms)?);
+    println!("{}", cycles::burst(&anteroom, driver, calls, rooms, rounds)?);
     Ok(())
 }
 
