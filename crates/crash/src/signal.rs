@@ -1,41 +1,17 @@
 //! Deaths by a signal of which there is no core dump, or that needs none.
 
 use anteroom_guest_protocol::{Hung, OutOfMemory};
-
-use anteroom_session::{Cause, Confidence, Explanation};
+use anteroom_session::{Cause, Confidence, Explanation, signal_name};
 
 use super::{Death, seconds, told, words};
 
-/// A signal with its number and name (signal(7), as x86-64 and arm64 Linux share them).
+/// A signal with its number and name.
 #[must_use]
 pub fn name(signal: i32) -> String {
-    let name = match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        10 => "SIGUSR1",
-        11 => "SIGSEGV",
-        12 => "SIGUSR2",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        16 => "SIGSTKFLT",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        26 => "SIGVTALRM",
-        27 => "SIGPROF",
-        29 => "SIGIO",
-        30 => "SIGPWR",
-        31 => "SIGSYS",
-        other => return format!("signal {other}"),
-    };
-    format!("signal {signal} ({name})")
+    match signal_name(signal) {
+        Some(name) => format!("signal {signal} ({name})"),
+        None => format!("signal {signal}"),
+    }
 }
 
 /// A wait status with a signal and nothing else.

@@ -49,8 +49,9 @@ impl fmt::Display for ProcessExit {
     }
 }
 
-fn signal_name(signal: i32) -> Option<&'static str> {
-    // The numbers that x86-64 and arm64 Linux share (signal(7)).
+/// A signal's name, by the numbers that x86-64 and arm64 Linux share (signal(7)).
+#[must_use]
+pub fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
         2 => "SIGINT",
@@ -61,12 +62,21 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         7 => "SIGBUS",
         8 => "SIGFPE",
         9 => "SIGKILL",
+        10 => "SIGUSR1",
         11 => "SIGSEGV",
+        12 => "SIGUSR2",
         13 => "SIGPIPE",
         14 => "SIGALRM",
         15 => "SIGTERM",
+        16 => "SIGSTKFLT",
         19 => "SIGSTOP",
         20 => "SIGTSTP",
+        24 => "SIGXCPU",
+        25 => "SIGXFSZ",
+        26 => "SIGVTALRM",
+        27 => "SIGPROF",
+        29 => "SIGIO",
+        30 => "SIGPWR",
         31 => "SIGSYS",
         _ => return None,
     })

@@ -17,7 +17,7 @@ mod machine;
 mod state;
 mod timeline;
 
-pub use end_reason::{Actor, EndReason, ProcessExit};
+pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, EgressVerdict, Event, Observation};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};

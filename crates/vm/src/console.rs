@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anteroom_guest_protocol::is_harmful;
 use leaky_bucket::RateLimiter;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -64,12 +65,7 @@ impl ConsoleLog {
         let text = String::from_utf8_lossy(&self.tail);
         let clean = text
             .lines()
-            .map(|line| {
-                line.chars()
-                    .filter(|c| !c.is_control() && !is_direction(*c))
-                    .take(300)
-                    .collect::<String>()
-            })
+            .map(|line| line.chars().filter(|c| !is_harmful(*c)).take(300).collect::<String>())
             .filter(|line| !line.trim().is_empty())
             .collect::<Vec<_>>();
         clean[clean.len().saturating_sub(lines)..].to_vec()
@@ -94,11 +90,6 @@ impl ConsoleLog {
             pace.acquire(1 + count / UNIT_BYTES).await;
         }
     }
-}
-
-/// Characters that turn the text around them (Unicode's bidirectional controls).
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Where a session's console goes.

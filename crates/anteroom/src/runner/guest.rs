@@ -8,7 +8,7 @@ use super::pace::pace;
 use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::{
     FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS,
-    HostMessage, MAX_CONTROL_MESSAGE, StreamKind,
+    HostMessage, MAX_CONTROL_MESSAGE, StreamKind, is_harmful,
 };
 use anteroom_provider::InjectedFile;
 use anteroom_session::EndReason;
@@ -171,11 +171,7 @@ pub fn broken(cause: &str) -> EndReason {
 /// A guest's text without control characters and those that turn the text around them, at most 500
 /// characters.
 pub fn printable(text: &str) -> String {
-    let harmful = |c: char| {
-        let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        c.is_control() || turns
-    };
-    text.chars().take(500).map(|c| if harmful(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().take(500).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// A guest's lines, each [`printable`], at most 20.
