@@ -12,9 +12,20 @@ fn named(name: &str) -> CpuProfile {
     CpuProfile::named(name).unwrap()
 }
 
-/// A host whose every bit is on, in each leaf that reports a feature.
+/// A host whose every bit is on, in each leaf that reports a feature and in those that say how far
+/// CPUID goes.
 fn full_host() -> CpuidDump {
-    let asked = [(1, 0), (7, 0), (7, 1), (0xd, 0), (0xd, 1), (0x8000_0001, 0), (0x8000_0008, 0)];
+    let asked = [
+        (0, 0),
+        (1, 0),
+        (7, 0),
+        (7, 1),
+        (0xd, 0),
+        (0xd, 1),
+        (0x8000_0000, 0),
+        (0x8000_0001, 0),
+        (0x8000_0008, 0),
+    ];
     let all = u32::MAX;
     let leaves = asked.map(|(leaf, subleaf)| CpuidLeaf {
         leaf,
@@ -120,6 +131,11 @@ fn registers_states_and_the_last_leaf_decide_too() {
     let first_only = custom(&json!([entry("0x7", "eax", &format!("0b{digits}000"))]));
     assert_eq!(first_only.standing(Feature::AvxVnni), Standing::Off);
     assert_eq!(first_only.standing(Feature::Avx2), Standing::AsHost);
+    // A host says how far its extended leaves go, and the template says less.
+    let none_extended =
+        custom(&json!([entry("0x80000000", "eax", &format!("0b{}", "0".repeat(32)))]));
+    assert_eq!(none_extended.standing(Feature::LahfSahf), Standing::Off);
+    assert!(!none_extended.apply(&full_host()).has(Feature::LahfSahf));
     // A later change wins.
     let twice = custom(&json!([entry("0x7", "ebx", "0b1"), entry("0x7", "ebx", "0b0")]));
     assert_eq!(twice.standing(Feature::Fsgsbase), Standing::Off);
@@ -254,7 +270,10 @@ proptest! {
         }
         // A host that has nothing but the leaves.
         let leaves = full_host().leaves().iter().map(|leaf| CpuidLeaf {
-            leaf: leaf.leaf, subleaf: leaf.subleaf, ..CpuidLeaf::default()
+            leaf: leaf.leaf,
+            subleaf: leaf.subleaf,
+            eax: if matches!(leaf.leaf, 0 | 0x8000_0000) { leaf.eax } else { 0 },
+            ..CpuidLeaf::default()
         }).collect();
         let bare = profile.apply(&CpuidDump::new(leaves, 0).unwrap());
         for feature in profile.features(Standing::On) {
