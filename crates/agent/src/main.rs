@@ -5,12 +5,14 @@
 //! 3. Take injected files, confirm each by its hash ([`files`]).
 //! 4. Start X, window manager, browser and CLI, each supervised on its own ([`supervise`]).
 //! 5. Send damaged pixels ([`display`]), take input ([`input`]), carry the guest's connections to
-//!    the host ([`egress`]), and watch for the credential, which is sealed here ([`login`]).
+//!    the host ([`egress`]), and watch for the credential, which is sealed here ([`login`]); in a
+//!    room that proves its image, answer the host's questions instead ([`check`]).
 //!
 //! Started under the name of a browser opener (`xdg-open` and the like) the same binary hands the
 //! URL to the running agent and exits ([`login::opener`]).
 
 mod browser;
+mod check;
 mod cpu;
 mod display;
 mod egress;

@@ -4,6 +4,7 @@ mod cli;
 mod clock;
 mod controller;
 mod embedded;
+mod gate;
 mod logging;
 mod runner;
 mod runner_protocol;

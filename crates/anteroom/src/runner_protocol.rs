@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
+use anteroom_image::Processor;
 use anteroom_provider::{InjectedFile, Provider};
 use anteroom_session::{Observation, SessionId, Timestamp};
 use anteroom_vm::VmAccelerator;
@@ -72,7 +73,7 @@ pub enum DriverConfig {
         /// Guest processors.
         vcpus: u8,
         /// What each of them is; `None` for the usual one.
-        cpu: Option<GuestProcessor>,
+        cpu: Option<Processor>,
     },
     /// The agent on this machine, no isolation.
     Host {
@@ -81,16 +82,6 @@ pub enum DriverConfig {
         /// Folder for this session's files, made and removed by the runner.
         runtime_dir: PathBuf,
     },
-}
-
-/// The processor that a guest sees.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct GuestProcessor {
-    /// The CPU profile's name.
-    pub profile: String,
-    /// In QEMU's words.
-    pub qemu: String,
 }
 
 /// Controller → runner, after the config line.

@@ -16,7 +16,10 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("anteroom-vault", &[]),
     ("anteroom-provider", &["anteroom-session"]),
     ("anteroom-guest-link", &["anteroom-guest-protocol"]),
-    ("anteroom-agent", &["anteroom-crash", "anteroom-guest-link", "anteroom-guest-protocol"]),
+    (
+        "anteroom-agent",
+        &["anteroom-cpu", "anteroom-crash", "anteroom-guest-link", "anteroom-guest-protocol"],
+    ),
     ("anteroom-vm", &["anteroom-fail-point", "anteroom-guest-protocol", "anteroom-session"]),
     ("anteroom-egress", &["anteroom-session"]),
     ("anteroom-media", &["anteroom-guest-protocol"]),

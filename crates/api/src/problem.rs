@@ -44,6 +44,8 @@ pub enum ProblemCode {
     Internal,
     /// 503: the provider's golden image is missing or damaged.
     NoImage,
+    /// 503: the provider's golden image is not verified for the CPU that it would run on.
+    ImageNotVerified,
     /// 503: the provider's sign-ins are real and this machine has no isolation that holds.
     IsolationTooWeak,
     /// 503: every room is taken; `Retry-After` says when to come back.
@@ -78,6 +80,7 @@ impl ProblemCode {
             Self::OfferRefused => "offer_refused",
             Self::Internal => "internal",
             Self::NoImage => "no_image",
+            Self::ImageNotVerified => "image_not_verified",
             Self::IsolationTooWeak => "isolation_too_weak",
             Self::NoRoom => "no_room",
             Self::StorageUnavailable => "storage_unavailable",
@@ -106,6 +109,7 @@ impl ProblemCode {
             }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoImage
+            | Self::ImageNotVerified
             | Self::IsolationTooWeak
             | Self::NoRoom
             | Self::StorageUnavailable

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anteroom_cpu::{CpuProfile, Feature, Standing};
 use anteroom_guest_protocol::Symbol;
-use iced_x86::{Decoder, DecoderOptions};
+use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::elf::{self, FileHeader64};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, Sym};
 use object::{Endianness, ReadRef};
@@ -155,57 +155,157 @@ pub struct Beyond {
     pub symbol: Option<Symbol>,
 }
 
-/// Sweeps the executable sections from their beginning. A static finding is no fault: most programs
-/// choose such code only where the processor has it, and data between functions reads as code.
+/// What a file holds for a processor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// GNU build id in hexadecimal.
+    pub build_id: Option<String>,
+    /// The psABI level that the file says it needs (`GNU_PROPERTY_X86_ISA_1_NEEDED`), if the
+    /// processor has not all of it.
+    pub level_lacking: Option<&'static str>,
+    /// How the file can tell what the processor has, where that is seen.
+    pub chooses: Option<&'static str>,
+    /// Instructions that the processor lacks.
+    pub beyond: Vec<Beyond>,
+}
+
+/// Looks through the executable sections, and what the file says of itself. A static finding is no
+/// fault: most programs choose such code only where the processor has it, and data between functions
+/// reads as code.
+///
+/// # Errors
+/// When the bytes are no sound x86-64 ELF file.
+pub fn survey(data: &[u8], cpu: &CpuProfile) -> Result<Survey, ElfError> {
+    let facts = facts(data)?;
+    let (header, endian) = header(data)?;
+    let sections = header.sections(endian, data)?;
+    let mut sweep = Sweep::new(cpu);
+    for section in sections.iter() {
+        let flags = section.sh_flags(endian);
+        let executable = flags & u64::from(elf::SHF_EXECINSTR) != 0;
+        if executable && section.sh_type(endian) == elf::SHT_PROGBITS {
+            sweep.over(section.data(endian, data)?, section.sh_offset(endian));
+        }
+    }
+    let mut beyond: Vec<Beyond> = sweep.found.into_values().collect();
+    for finding in &mut beyond {
+        finding.symbol = symbol_at(data, finding.file_offset);
+    }
+    let chooses = match (chosen_by_symbol(data, header, endian), sweep.asks_processor) {
+        (Some(how), _) => Some(how),
+        (None, true) => Some("it asks the processor (CPUID)"),
+        (None, false) => None,
+    };
+    let level_lacking = level_needed(data, header, endian)
+        .and_then(|needed| LEVELS.iter().find(|level| level.0 & needed != 0 && !has(cpu, level.1)))
+        .map(|level| level.1);
+    Ok(Survey { build_id: facts.build_id, level_lacking, chooses, beyond })
+}
+
+/// Instructions of a file that a processor lacks; see [`survey`].
 ///
 /// # Errors
 /// When the bytes are no sound x86-64 ELF file.
 pub fn beyond(data: &[u8], cpu: &CpuProfile) -> Result<Vec<Beyond>, ElfError> {
-    let (header, endian) = header(data)?;
-    let sections = header.sections(endian, data)?;
-    let lacks = cpu.features(Standing::Off);
-    let mut found: BTreeMap<Feature, Beyond> = BTreeMap::new();
-    for section in sections.iter() {
-        let flags = section.sh_flags(endian);
-        let executable = flags & u64::from(elf::SHF_EXECINSTR) != 0;
-        if !executable || section.sh_type(endian) != elf::SHT_PROGBITS {
-            continue;
-        }
-        let code = section.data(endian, data)?;
-        sweep(code, section.sh_offset(endian), &lacks, &mut found);
-    }
-    let mut found: Vec<Beyond> = found.into_values().collect();
-    for finding in &mut found {
-        finding.symbol = symbol_at(data, finding.file_offset);
-    }
-    Ok(found)
+    survey(data, cpu).map(|survey| survey.beyond)
 }
 
-fn sweep(
-    code: &[u8],
-    offset: u64,
-    lacks: &BTreeSet<Feature>,
-    found: &mut BTreeMap<Feature, Beyond>,
-) {
-    for instruction in Decoder::with_ip(64, code, offset, DecoderOptions::NONE) {
-        if instruction.is_invalid() {
-            continue;
-        }
-        let needs = instruction::needs(&instruction);
-        let Some(feature) = needs.into_iter().find(|feature| lacks.contains(feature)) else {
-            continue;
-        };
-        let at = instruction.ip();
-        found.entry(feature).and_modify(|finding| finding.count += 1).or_insert_with(|| {
-            let start = usize::try_from(at - offset).unwrap_or(0);
-            let text = instruction::decode(&code[start..], at).map(|decoded| decoded.text);
-            Beyond {
-                feature,
-                count: 1,
-                first: text.unwrap_or_default(),
-                file_offset: at,
-                symbol: None,
+/// Bits of `GNU_PROPERTY_X86_ISA_1_NEEDED` and the levels that they mean (x86-64 psABI, table 5.3).
+const LEVELS: [(u32, &str); 3] = [
+    (elf::GNU_PROPERTY_X86_ISA_1_V2, "x86-64-v2"),
+    (elf::GNU_PROPERTY_X86_ISA_1_V3, "x86-64-v3"),
+    (elf::GNU_PROPERTY_X86_ISA_1_V4, "x86-64-v4"),
+];
+
+fn has(cpu: &CpuProfile, level: &str) -> bool {
+    let Ok(level) = CpuProfile::named(level) else { return true };
+    level.features(Standing::On).iter().all(|feature| cpu.standing(*feature) != Standing::Off)
+}
+
+fn level_needed(data: &[u8], header: &Header, endian: Endianness) -> Option<u32> {
+    for segment in header.program_headers(endian, data).ok()? {
+        let Ok(Some(mut notes)) = segment.notes(endian, data) else { continue };
+        while let Ok(Some(note)) = notes.next() {
+            let Some(mut properties) = note.gnu_properties(endian) else { continue };
+            while let Ok(Some(property)) = properties.next() {
+                if property.pr_type() == elf::GNU_PROPERTY_X86_ISA_1_NEEDED {
+                    return property.data_u32(endian).ok();
+                }
             }
-        });
+        }
+    }
+    None
+}
+
+/// GCC's and LLVM's helpers that tell what the processor has.
+const ASKING: [&[u8]; 3] = [b"__cpu_indicator_init", b"__cpu_model", b"__cpu_features2"];
+
+fn chosen_by_symbol(data: &[u8], header: &Header, endian: Endianness) -> Option<&'static str> {
+    let sections = header.sections(endian, data).ok()?;
+    for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
+        let Ok(table) = sections.symbols(endian, data, kind) else { continue };
+        for symbol in table.iter() {
+            if symbol.st_type() == elf::STT_GNU_IFUNC {
+                return Some("its loader chooses functions (IFUNC)");
+            }
+            if symbol.name(endian, table.strings()).is_ok_and(|name| ASKING.contains(&name)) {
+                return Some("it asks the compiler's library (__cpu_model)");
+            }
+        }
+    }
+    None
+}
+
+/// A linear sweep over code.
+struct Sweep {
+    lacks: BTreeSet<Feature>,
+    /// By the decoder's code of an instruction: what it needs and the processor lacks. What it needs
+    /// hangs on that code alone, and working it out takes longer than decoding.
+    missing: Vec<Option<Option<Feature>>>,
+    found: BTreeMap<Feature, Beyond>,
+    asks_processor: bool,
+}
+
+impl Sweep {
+    fn new(cpu: &CpuProfile) -> Self {
+        Self {
+            lacks: cpu.features(Standing::Off),
+            missing: Vec::new(),
+            found: BTreeMap::new(),
+            asks_processor: false,
+        }
+    }
+
+    fn over(&mut self, code: &[u8], offset: u64) {
+        let mut decoder = Decoder::with_ip(64, code, offset, DecoderOptions::NONE);
+        let mut instruction = Instruction::default();
+        while decoder.can_decode() {
+            decoder.decode_out(&mut instruction);
+            if instruction.is_invalid() {
+                continue;
+            }
+            self.asks_processor |= instruction.mnemonic() == Mnemonic::Cpuid;
+            let Some(feature) = self.missing(&instruction) else { continue };
+            let at = instruction.ip();
+            self.found.entry(feature).and_modify(|finding| finding.count += 1).or_insert_with(
+                || {
+                    let start = usize::try_from(at - offset).unwrap_or(0);
+                    let text = instruction::decode(&code[start..], at).map(|decoded| decoded.text);
+                    let first = text.unwrap_or_default();
+                    Beyond { feature, count: 1, first, file_offset: at, symbol: None }
+                },
+            );
+        }
+    }
+
+    fn missing(&mut self, instruction: &Instruction) -> Option<Feature> {
+        let code = instruction.code() as usize;
+        if self.missing.len() <= code {
+            self.missing.resize(code + 1, None);
+        }
+        let lacks = &self.lacks;
+        *self.missing[code].get_or_insert_with(|| {
+            instruction::needs(instruction).into_iter().find(|feature| lacks.contains(feature))
+        })
     }
 }

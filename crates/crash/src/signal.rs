@@ -146,6 +146,9 @@ pub fn hung(death: &Death<'_>, hung: &Hung) -> Explanation {
         ("T" | "t", _) => "it was stopped by a signal".to_owned(),
         ("R", _) => "its main thread was computing".to_owned(),
         ("D", _) => "its main thread waited for a device".to_owned(),
+        (_, Some(61 | 247)) if !hung.children.is_empty() => {
+            format!("it waited for its child `{}`", hung.children[0])
+        }
         (_, Some(number)) => match system_call(number) {
             Some(call) => format!("its main thread was in {call}"),
             None => format!("its main thread was in system call {number}"),
@@ -164,7 +167,9 @@ pub fn hung(death: &Death<'_>, hung: &Hung) -> Explanation {
         hung.system_call.map_or("unknown".to_owned(), |number| number.to_string()),
         hung.waits_in.as_deref().unwrap_or("nothing that the kernel tells")
     );
-    told(Cause::Hung, Confidence::Certain, sentence).resting_on([seen])
+    let children = hung.children.iter().map(|line| format!("it had started and still ran: {line}"));
+    let seen: Vec<String> = std::iter::once(seen).chain(children).collect();
+    told(Cause::Hung, Confidence::Certain, sentence).resting_on(seen)
 }
 
 /// What a thread that hangs most often waits in (x86-64's numbers, asm/unistd_64.h).

@@ -131,6 +131,7 @@ fn memory_watchdog_and_failed_starts_are_told_by_their_evidence() {
         state: "S".into(),
         system_call: Some(202),
         waits_in: None,
+        children: Vec::new(),
     };
     let evidence = Evidence { hung: Some(hung), ..Evidence::default() };
     let why = signalled(9, &evidence, None);

@@ -21,6 +21,8 @@ pub enum StreamKind {
     File,
     /// Opened by the guest once a connection to its HTTP proxy: the proxy protocol as it came.
     Egress,
+    /// Opened by the host once a question: [`crate::Check`], then [`crate::Checked`] back.
+    Check,
 }
 
 /// A stream that starts with a byte of no known kind.
@@ -36,6 +38,7 @@ impl From<StreamKind> for u8 {
             StreamKind::Input => 3,
             StreamKind::File => 4,
             StreamKind::Egress => 5,
+            StreamKind::Check => 6,
         }
     }
 }
@@ -50,6 +53,7 @@ impl TryFrom<u8> for StreamKind {
             3 => Self::Input,
             4 => Self::File,
             5 => Self::Egress,
+            6 => Self::Check,
             other => return Err(UnknownStreamKind(other)),
         })
     }
@@ -85,16 +89,34 @@ pub struct Configure {
     pub browser_ip: Ipv4Addr,
     /// Desktop size.
     pub screen: ScreenSize,
+    /// What the room is for.
+    pub purpose: Purpose,
+    /// PEM of extra certificate authorities for Chromium and the CLI; empty for none.
+    pub extra_ca_pem: String,
+    /// What else is to run, as the image's recipe declares it.
+    pub services: Vec<ServiceSpec>,
+}
+
+/// What a room is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "purpose", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Purpose {
+    /// A person signs in to a CLI.
+    SignIn(SignIn),
+    /// The image is proven: everything runs but a CLI, and the host asks [`crate::Check`]s.
+    Proof {},
+}
+
+/// A sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
     /// The CLI to sign in to.
     pub cli: CliSpec,
     /// Where its credential will be, and when it is complete.
     pub credential: CredentialSpec,
     /// The age recipient to seal to (`age1…`).
     pub recipient: String,
-    /// PEM of extra certificate authorities for Chromium and the CLI; empty for none.
-    pub extra_ca_pem: String,
-    /// What else is to run, as the image's recipe declares it.
-    pub services: Vec<ServiceSpec>,
 }
 
 /// Desktop size in pixels.

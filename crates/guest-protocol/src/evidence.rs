@@ -9,6 +9,9 @@ pub const MAX_INSTRUCTION: usize = 15;
 /// The longest path or name in a piece of evidence, in bytes.
 pub const MAX_EVIDENCE_TEXT: usize = 512;
 
+/// Most children of a process that hangs that are told.
+pub const MAX_CHILDREN: usize = 3;
+
 /// What was seen beside the wait status.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,6 +184,9 @@ pub struct Hung {
     /// Where in the kernel it waited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_in: Option<String>,
+    /// Command lines of what it had started and ran still, at most [`MAX_CHILDREN`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub children: Vec<String>,
 }
 
 /// What the guest's processor says of itself.

@@ -5,7 +5,7 @@
 //! 1. the host writes a [`Preamble`] with a fresh nonce, the guest answers with the same nonce;
 //!    whatever either side finds before that is left over from an earlier life of the VM;
 //! 2. a yamux session follows, the host as client. Each stream starts with one [`StreamKind`] byte:
-//!    the host opens control, frames, input and one stream a file; the guest opens one stream an
+//!    the host opens control, frames, input, one stream a file and one a check; the guest opens one stream an
 //!    outgoing connection;
 //! 3. on control and input streams: [`message`] frames, a `u32` big-endian length and that many
 //!    bytes of JSON. On the frame stream: [`frames`].
@@ -13,6 +13,7 @@
 //! Everything a guest says is hostile: each length is checked before memory is taken for it.
 #![forbid(unsafe_code)]
 
+mod check;
 mod control;
 mod evidence;
 pub mod frames;
@@ -22,14 +23,15 @@ pub mod message;
 mod preamble;
 mod service;
 
+pub use check::{Check, Checked, MAX_OPENED_FILES, PageFacts, SystemFacts};
 pub use control::{
     CliSpec, Configure, CredentialSpec, CursorImage, FileHeader, FileOutcome, GuestMessage,
-    HostMessage, LogStream, ProcessExit, ScreenSize, ServiceEvent, StreamKind, Then,
-    UnknownStreamKind,
+    HostMessage, LogStream, ProcessExit, Purpose, ScreenSize, ServiceEvent, SignIn, StreamKind,
+    Then, UnknownStreamKind,
 };
 pub use evidence::{
-    Evidence, Fault, GuestCpu, Hung, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION, Mapping,
-    NotStarted, OutOfMemory, Sender, Symbol,
+    Evidence, Fault, GuestCpu, Hung, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT,
+    MAX_INSTRUCTION, Mapping, NotStarted, OutOfMemory, Sender, Symbol,
 };
 pub use keys::PhysicalKey;
 pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
@@ -37,7 +39,7 @@ pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// The longest control message, in bytes of JSON.
 pub const MAX_CONTROL_MESSAGE: usize = 256 * 1024;

@@ -8,10 +8,11 @@ use std::net::Ipv4Addr;
 use anteroom_guest_protocol::frames::{FrameHeader, Rect, Request};
 use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
-    CliSpec, Configure, CredentialSpec, CursorImage, Evidence, Fault, FileHeader, FileOutcome,
-    GuestCpu, GuestMessage, HostMessage, Hung, LogStream, Mapping, NotStarted, OutOfMemory,
-    PROTOCOL_VERSION, Preamble, Probe, ProcessExit, ScreenSize, Sender, ServiceEvent, ServiceSpec,
-    ServiceUser, StreamKind, Symbol, Then, Watchdog,
+    Check, Checked, CliSpec, Configure, CredentialSpec, CursorImage, Evidence, Fault, FileHeader,
+    FileOutcome, GuestCpu, GuestMessage, HostMessage, Hung, LogStream, Mapping, NotStarted,
+    OutOfMemory, PROTOCOL_VERSION, PageFacts, Preamble, Probe, ProcessExit, Purpose, ScreenSize,
+    Sender, ServiceEvent, ServiceSpec, ServiceUser, SignIn, StreamKind, Symbol, SystemFacts, Then,
+    Watchdog,
 };
 use serde::Serialize;
 
@@ -47,22 +48,26 @@ fn host_messages() {
         entropy_base64: "AAAA".into(),
         browser_ip: Ipv4Addr::new(10, 0, 0, 2),
         screen: ScreenSize { width: 1280, height: 720 },
-        cli: CliSpec {
-            command: vec!["demo-login".into(), "login".into()],
-            env: [("KEY".to_owned(), "value".to_owned())].into(),
-            url_timeout_ms: 120_000,
-        },
-        credential: CredentialSpec {
-            path: "~/.demo/credentials.json".into(),
-            required: vec!["/access_token".into()],
-            max_bytes: 65_536,
-        },
-        recipient: "age1".into(),
+        purpose: Purpose::SignIn(SignIn {
+            cli: CliSpec {
+                command: vec!["demo-login".into(), "login".into()],
+                env: [("KEY".to_owned(), "value".to_owned())].into(),
+                url_timeout_ms: 120_000,
+            },
+            credential: CredentialSpec {
+                path: "~/.demo/credentials.json".into(),
+                required: vec!["/access_token".into()],
+                max_bytes: 65_536,
+            },
+            recipient: "age1".into(),
+        }),
         extra_ca_pem: String::new(),
         services: vec![service],
     };
+    let proof = Configure { purpose: Purpose::Proof {}, services: Vec::new(), ..configure.clone() };
     insta::assert_snapshot!(lines(&[
         HostMessage::Configure(Box::new(configure)),
+        HostMessage::Configure(Box::new(proof)),
         HostMessage::StartServices {},
         HostMessage::OpenSignInUrl {},
         HostMessage::CredentialStored {},
@@ -95,6 +100,38 @@ fn fault() -> Fault {
         symbol: Some(Symbol { name: "main".into(), offset: 3 }),
         unseen: vec!["u".into()],
     }
+}
+
+#[test]
+fn checks() {
+    insta::assert_snapshot!(lines(&[
+        Check::Run {
+            name: "node".into(),
+            command: vec!["node".into(), "--version".into()],
+            env: [("A".to_owned(), "b".to_owned())].into(),
+            seconds: 60,
+        },
+        Check::System {},
+        Check::Page {},
+        Check::VncGreeting {},
+        Check::OpenedFiles { skip: 500 },
+    ]));
+    let exited = ServiceEvent::Exited {
+        exit: ProcessExit::Exited { code: 0 },
+        lived_ms: 12,
+        last_lines: vec!["v20.1.0".into()],
+        evidence: Box::default(),
+        deaths: 1,
+        then: Then::Nothing {},
+    };
+    insta::assert_snapshot!(lines(&[
+        Checked::Ran { event: exited },
+        Checked::System(SystemFacts { os: "Debian".into(), ..SystemFacts::default() }),
+        Checked::Page(PageFacts { user_agent: "x".into(), ..PageFacts::default() }),
+        Checked::VncGreeting { text: "RFB 003.008".into() },
+        Checked::OpenedFiles { paths: vec!["/lib/a.so".into()], more: false },
+        Checked::Failed { cause: "c".into() },
+    ]));
 }
 
 #[test]
@@ -140,6 +177,7 @@ fn guest_messages() {
                     state: "S".into(),
                     system_call: Some(202),
                     waits_in: None,
+                    children: vec!["xmessage x".into()],
                 }),
             }),
             deaths: 4,

@@ -4,6 +4,7 @@
 //! place. All happens in a temporary folder beside the place, so that a build that fails or is
 //! interrupted leaves nothing, and one that succeeds appears at once.
 
+mod archives;
 mod debian;
 mod tools;
 
@@ -28,6 +29,8 @@ pub use tools::missing_tools;
 pub struct BuildOptions<'a> {
     /// Where images are.
     pub images_dir: &'a Path,
+    /// Where fetched archives are kept.
+    pub cache_dir: &'a Path,
     /// Builds even if the image is there.
     pub force: bool,
 }
@@ -114,6 +117,27 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// An archive cannot be fetched.
+    #[error("fetching {url} failed")]
+    Download {
+        /// From where.
+        url: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// An archive is not the one that the recipe means.
+    #[error(
+        "the archive {url} has the SHA-256 {found}, and the recipe says {expected}; use what was pinned, or change the recipe after a look at what is new"
+    )]
+    OtherArchive {
+        /// From where.
+        url: String,
+        /// As the recipe has it.
+        expected: String,
+        /// As it is.
+        found: String,
+    },
     /// Asked to stop.
     #[error("the build was interrupted; nothing of it is left")]
     Interrupted,
@@ -161,8 +185,15 @@ pub fn build(
         .map_err(system(format!("creating a folder in {}", parent.display())))?;
     let log = parent.join(format!("{digest}.build.log"));
     let _ = fs::remove_file(&log);
-    let job =
-        Job { recipe, digest: &digest, folder: temporary.path(), log: &log, progress, cancel };
+    let job = Job {
+        recipe,
+        digest: &digest,
+        folder: temporary.path(),
+        log: &log,
+        cache_dir: options.cache_dir,
+        progress,
+        cancel,
+    };
     let manifest = job.run().inspect_err(|error| {
         if matches!(error, BuildError::Interrupted) {
             let _ = fs::remove_file(&log);
@@ -217,6 +248,7 @@ struct Job<'a> {
     digest: &'a str,
     folder: &'a Path,
     log: &'a Path,
+    cache_dir: &'a Path,
     progress: &'a dyn Progress,
     cancel: &'a AtomicBool,
 }
@@ -238,7 +270,8 @@ impl Job<'_> {
         let mirror = debian::mirror(self.recipe.mirror.as_deref());
 
         let started = Instant::now();
-        let tree = debian::install(self, work.path(), &mirror)?;
+        let archives = archives::fetch_all(self)?;
+        let tree = debian::install(self, work.path(), &mirror, &archives)?;
         timed(BuildStep::Packages, started);
 
         let started = Instant::now();
@@ -272,6 +305,8 @@ impl Job<'_> {
             files,
             packages: PackageRecord::from_dpkg_status(&status),
             services: self.recipe.services.clone(),
+            programs: self.recipe.programs.clone(),
+            verifications: Vec::new(),
         };
         let json = serde_json::to_vec_pretty(&manifest)
             .map_err(io::Error::from)

@@ -6,6 +6,7 @@
 //!                                 vmlinux        kernel, unpacked
 //!                                 modules.cpio   initramfs: kernel modules and their order
 //!                                 manifest.json  digests, packages, kernel, times
+//!                                 verified-*.json  what was proven of it, for which processor
 //! ```
 #![forbid(unsafe_code)]
 
@@ -15,10 +16,15 @@ mod kernel;
 mod manifest;
 mod recipe;
 mod store;
+mod verification;
 
 pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools};
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::KernelError;
 pub use manifest::{FileRecord, Manifest, PackageRecord};
-pub use recipe::{CopiedFile, Recipe, RecipeError, check_services};
+pub use recipe::{Archive, CopiedFile, ProgramSpec, Recipe, RecipeError, check_services};
 pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};
+pub use verification::{
+    BeyondFeature, Component, Finding, Inventory, NotVerified, Processor, Reached, Verdict,
+    Verification, VerificationRef, verified_for,
+};

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use anteroom_guest_protocol::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::recipe::ProgramSpec;
+use crate::verification::VerificationRef;
+
 /// `manifest.json` of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,6 +35,12 @@ pub struct Manifest {
     /// What runs in its rooms beside the room's own services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceSpec>,
+    /// Programs that must run in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramSpec>,
+    /// What was proven of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub verifications: Vec<VerificationRef>,
 }
 
 /// What a file must be.

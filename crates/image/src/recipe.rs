@@ -27,6 +27,12 @@ pub struct Recipe {
     /// What runs in its rooms beside the room's own services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceSpec>,
+    /// Archives unpacked into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archives: Vec<Archive>,
+    /// Programs that must run in it: `anteroom image verify` tries each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub programs: Vec<ProgramSpec>,
     /// Folder of the recipe, for relative sources.
     #[serde(skip)]
     folder: PathBuf,
@@ -43,6 +49,41 @@ pub struct CopiedFile {
     /// Permission bits.
     #[serde(default = "default_mode")]
     pub mode: u32,
+}
+
+/// An archive (what `tar` reads) that is fetched, held to its digest, and unpacked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Where it is: `https://…`, or a path relative to the recipe.
+    pub url: String,
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    /// The folder in the image that it is unpacked into, absolute.
+    pub path: String,
+    /// Leading parts of its files' paths that are left out.
+    #[serde(default)]
+    pub strip: u8,
+}
+
+/// A program that must run in the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProgramSpec {
+    /// Its name: 1 to 40 of `a-z 0-9 -`.
+    pub name: String,
+    /// Its smoke command: one that ends soon with exit code 0, such as `["node", "--version"]`.
+    pub command: Vec<String>,
+    /// What its output must hold.
+    #[serde(default)]
+    pub prints: Option<String>,
+    /// How long it may take, in seconds.
+    #[serde(default = "program_seconds")]
+    pub seconds: u32,
+}
+
+fn program_seconds() -> u32 {
+    120
 }
 
 fn default_mode() -> u32 {
@@ -115,27 +156,43 @@ impl Recipe {
                 && !text.starts_with('-')
         };
         let texts = recipe.packages.iter().chain(recipe.files.iter().map(|f| &f.path));
+        let texts = texts.chain(recipe.archives.iter().map(|archive| &archive.path));
         if let Some(bad) =
             texts.chain([&recipe.suite]).chain(&recipe.mirror).find(|text| !plain(text))
         {
             return Err(value(format!("{bad:?} is empty or holds characters that are not taken")));
         }
+        let mut paths =
+            recipe.files.iter().map(|f| &f.path).chain(recipe.archives.iter().map(|a| &a.path));
+        if let Some(bad) = paths.find(|path| !path.starts_with('/') || path.contains("..")) {
+            return Err(value(format!("the path {bad:?} is not absolute")));
+        }
+        let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if let Some(bad) =
-            recipe.files.iter().find(|f| !f.path.starts_with('/') || f.path.contains(".."))
+            recipe.archives.iter().find(|a| a.sha256.len() != 64 || !digits(&a.sha256))
         {
-            return Err(value(format!("the path {:?} is not absolute", bad.path)));
+            return Err(value(format!(
+                "the digest {:?} of {} is not 64 of 0-9 and a-f",
+                bad.sha256, bad.url
+            )));
         }
         if let Some(bad) = recipe.files.iter().find(|f| f.mode > 0o7777) {
             return Err(value(format!("the mode of {:?} is over 0o7777", bad.path)));
         }
         check_services(&recipe.services).map_err(value)?;
+        check_programs(&recipe.programs).map_err(value)?;
         Ok(recipe)
     }
 
     /// Where a copied file's source is.
     #[must_use]
     pub fn source_of(&self, file: &CopiedFile) -> PathBuf {
-        self.folder.join(&file.source)
+        self.resolve(&file.source)
+    }
+
+    /// A path as the recipe means it.
+    pub(crate) fn resolve(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
     }
 
     /// 16 hexadecimal digits over the recipe, the content of its files and the format: what is built
@@ -186,6 +243,23 @@ pub fn check_services(services: &[ServiceSpec]) -> Result<(), String> {
         }
         if service.watchdog.as_ref().is_some_and(|watchdog| watchdog.seconds == 0) {
             return Err(format!("the watchdog of the service {name:?} needs at least a second"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks declared programs; the error is what is wrong, one sentence.
+fn check_programs(programs: &[ProgramSpec]) -> Result<(), String> {
+    for (n, program) in programs.iter().enumerate() {
+        let name = &program.name;
+        if !is_name(name) || name.len() > 40 {
+            return Err(format!("the program's name {name:?} is not 1 to 40 of a-z, 0-9 and -"));
+        }
+        if programs[..n].iter().any(|other| other.name == *name) {
+            return Err(format!("there are two programs {name:?}"));
+        }
+        if program.command.is_empty() || program.seconds == 0 {
+            return Err(format!("the program {name:?} needs a command and at least a second"));
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::manifest::{FileRecord, Manifest};
+use crate::verification::VerificationRef;
 
 pub(crate) const ROOT: &str = "root.erofs";
 pub(crate) const KERNEL: &str = "vmlinux";
@@ -47,6 +48,8 @@ pub struct ImageSummary {
     pub bytes: u64,
     /// What runs in its rooms beside the room's own services.
     pub services: Vec<anteroom_guest_protocol::ServiceSpec>,
+    /// What was proven of it.
+    pub verifications: Vec<VerificationRef>,
 }
 
 /// An image that cannot be used or removed.
@@ -161,9 +164,10 @@ impl Image {
     /// Marks it as in use.
     ///
     /// # Errors
-    /// When its manifest is gone.
+    /// When its root file system is gone.
     pub fn hold(&self) -> Result<ImageHold, ImageError> {
-        let path = self.dir.join(MANIFEST);
+        // Not the manifest, which a verification replaces.
+        let path = self.root();
         let unreadable = |source| ImageError::FileUnreadable { path: path.clone(), source };
         let file = File::open(&path).map_err(unreadable)?;
         let lock = Flock::lock(file, FlockArg::LockSharedNonblock);
@@ -224,7 +228,7 @@ pub(crate) fn sha256_of(path: &Path) -> io::Result<String> {
     }
 }
 
-fn read_manifest(dir: &Path) -> Result<Manifest, ImageError> {
+pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, ImageError> {
     let path = dir.join(MANIFEST);
     let bytes = fs::read(&path)
         .map_err(|source| ImageError::FileUnreadable { path: path.clone(), source })?;
@@ -248,6 +252,7 @@ pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
                 created_at: manifest.created_at,
                 bytes,
                 services: manifest.services,
+                verifications: manifest.verifications,
             })
         })
         .collect();
@@ -290,23 +295,32 @@ pub fn remove(images_dir: &Path, name_or_digest: &str) -> Result<Vec<ImageSummar
         return Err(ImageError::NothingToRemove { name, dir: images_dir.to_path_buf() });
     }
     for image in &wanted {
-        let path = image.dir.join(MANIFEST);
-        let unreadable = |source| ImageError::FileUnreadable { path: path.clone(), source };
-        let file = File::open(&path).map_err(unreadable)?;
-        let _lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| ImageError::InUse { dir: image.dir.clone() })?;
+        let root = image.dir.join(ROOT);
+        let unreadable = |path: &Path| {
+            let path = path.to_path_buf();
+            move |source| ImageError::FileUnreadable { path, source }
+        };
+        // An image whose root is gone is in nobody's use.
+        let _lock = match File::open(&root) {
+            Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock)
+                .map(Some)
+                .map_err(|_| ImageError::InUse { dir: image.dir.clone() })?,
+            Err(_) => None,
+        };
         // The manifest first: what is half removed must not look like an image.
-        fs::remove_file(&path).map_err(unreadable)?;
-        fs::remove_dir_all(&image.dir).map_err(unreadable)?;
+        let manifest = image.dir.join(MANIFEST);
+        fs::remove_file(&manifest).map_err(unreadable(&manifest))?;
+        fs::remove_dir_all(&image.dir).map_err(unreadable(&image.dir))?;
     }
     Ok(wanted)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn image_in(images_dir: &Path) -> PathBuf {
+    /// A tiny image; its folder.
+    pub(crate) fn image_in(images_dir: &Path) -> PathBuf {
         let dir = images_dir.join("demo/0123456789abcdef");
         fs::create_dir_all(&dir).unwrap();
         let mut files = BTreeMap::new();
@@ -317,6 +331,8 @@ mod tests {
         }
         let manifest = Manifest {
             services: Vec::new(),
+            programs: Vec::new(),
+            verifications: Vec::new(),
             format: 1,
             name: "demo".into(),
             recipe_digest: "0123456789abcdef".into(),

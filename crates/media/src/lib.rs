@@ -15,6 +15,7 @@ pub mod screen;
 pub mod service;
 #[cfg(test)]
 mod testing;
+pub mod viewed;
 mod vpx;
 mod yuv;
 

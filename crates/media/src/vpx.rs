@@ -180,8 +180,7 @@ fn check(result: i32) -> Result<(), VpxError> {
     Err(VpxError(name.to_str().unwrap_or("an error without a name")))
 }
 
-/// The other way round, to see in tests what a viewer sees.
-#[cfg(test)]
+/// The other way round, to see what a viewer sees.
 pub(crate) mod decoder {
     use super::{Codec, VpxError, check};
 
@@ -227,7 +226,7 @@ pub(crate) mod decoder {
             width: u32,
             height: u32,
         ) -> Result<[Vec<u8>; 3], VpxError> {
-            let area = usize::try_from(width * height).unwrap();
+            let area = usize::try_from(u64::from(width) * u64::from(height)).unwrap_or(0);
             let mut planes = [vec![0; area], vec![0; area / 4], vec![0; area / 4]];
             let [y, u, v] = &mut planes;
             #[expect(unsafe_code, reason = "calls the C shim")]

@@ -34,6 +34,11 @@ fn luma_of(pixel: &[u8; 4]) -> u8 {
     narrow(((66 * r + 129 * g + 25 * b + 128) >> 8) + 16)
 }
 
+/// Chroma of one colour.
+pub(crate) fn chroma_of(red: u8, green: u8, blue: u8) -> (u8, u8) {
+    chroma(4 * i32::from(blue), 4 * i32::from(green), 4 * i32::from(red))
+}
+
 /// Takes sums over the four pixels of a cell.
 fn chroma(b: i32, g: i32, r: i32) -> (u8, u8) {
     let u = ((-38 * r - 74 * g + 112 * b + 512) >> 10) + 128;

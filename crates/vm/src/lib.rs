@@ -21,7 +21,7 @@ pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{leftovers, reap};
 pub use process::{RunningVm, VmEnd};
-pub use qemu::{AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec};
+pub use qemu::{AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_version};
 
 /// The byte stream to the agent.
 pub type LinkStream = tokio::net::UnixStream;

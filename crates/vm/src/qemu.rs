@@ -128,6 +128,13 @@ impl Qemu {
     }
 }
 
+/// QEMU's own word on its version; `None` when it is not installed.
+#[must_use]
+pub fn qemu_version() -> Option<String> {
+    let output = Command::new(PROGRAM).arg("--version").stdin(Stdio::null()).output().ok()?;
+    String::from_utf8_lossy(&output.stdout).lines().next().map(str::to_owned)
+}
+
 impl Driver for Qemu {
     type Spec = VmSpec;
 

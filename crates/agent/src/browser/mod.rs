@@ -14,7 +14,7 @@ use std::process::Command;
 use anteroom_guest_protocol::ScreenSize;
 
 pub use trust::{Trust, trust_extra_authorities};
-pub use waiting_page::WaitingPage;
+pub use waiting_page::{FirstPage, WaitingPage};
 pub use window::shown;
 
 use crate::room::{Room, RoomKind};

@@ -3,13 +3,17 @@
 //! `GET /` answers with the waiting page, or with the redirect when the URL is known. The page asks
 //! for `/sign-in` at once, which is held until the URL is known and then redirects, so the browser
 //! goes on without a script and without polling.
+//!
+//! In a room that proves its image the page is another one: it finds out what the browser can, and
+//! sends it to `/found`.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use anteroom_guest_protocol::PageFacts;
 use anyhow::{Context, Result};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
@@ -18,13 +22,26 @@ const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Prep
 <style>body{margin:0;height:100vh;display:grid;place-items:center;font:22px sans-serif;\
 background:#f4f5f7;color:#333}</style><p>Preparing the sign-in page…</p></html>";
 
-/// The longest request head taken, in bytes.
-const MAX_HEAD: u64 = 16 * 1024;
+const PROOF_PAGE: &str = include_str!("proof_page.html");
+
+/// The longest request taken, in bytes.
+const MAX_REQUEST: u64 = 16 * 1024;
+
+/// Which page the browser starts on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstPage {
+    /// It waits for the sign-in.
+    Waiting,
+    /// It finds out what the browser can.
+    Proof,
+}
 
 /// The waiting page and what is known of it.
 #[derive(Clone)]
 pub struct WaitingPage {
     address: SocketAddr,
+    first: FirstPage,
+    found: watch::Sender<Option<PageFacts>>,
     url: watch::Sender<Option<String>>,
     asked: Rc<Notify>,
     led_on: Rc<Notify>,
@@ -32,12 +49,14 @@ pub struct WaitingPage {
 
 impl WaitingPage {
     /// Starts serving.
-    pub async fn serve() -> Result<Self> {
+    pub async fn serve(first: FirstPage) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .context("opening the waiting page's port failed")?;
         let page = Self {
             address: listener.local_addr()?,
+            first,
+            found: watch::channel(None).0,
             url: watch::channel(None).0,
             asked: Rc::new(Notify::new()),
             led_on: Rc::new(Notify::new()),
@@ -75,19 +94,37 @@ impl WaitingPage {
         self.led_on.notified().await;
     }
 
+    /// What a proof page found, once it has.
+    pub fn found(&self) -> watch::Receiver<Option<PageFacts>> {
+        self.found.subscribe()
+    }
+
     async fn answer(&self, mut connection: TcpStream) -> std::io::Result<()> {
-        let path = tokio::time::timeout(Duration::from_secs(10), requested_path(&mut connection))
-            .await
-            .map_err(std::io::Error::other)??;
+        let Asked { path, body } =
+            tokio::time::timeout(Duration::from_secs(10), asked(&mut connection))
+                .await
+                .map_err(std::io::Error::other)??;
         self.asked.notify_one();
+        if self.first == FirstPage::Proof
+            && path == "/found"
+            && let Ok(facts) = serde_json::from_slice(&body)
+        {
+            self.found.send_replace(Some(facts));
+        }
         let known = self.url.borrow().clone();
         let response = match (path.as_str(), known) {
             ("/" | "/sign-in", Some(url)) => self.redirect(&url),
-            ("/", None) => format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
-                 Content-Length: {}\r\nConnection: close\r\n\r\n{PAGE}",
-                PAGE.len()
-            ),
+            ("/", None) => {
+                let page = match self.first {
+                    FirstPage::Waiting => PAGE,
+                    FirstPage::Proof => PROOF_PAGE,
+                };
+                format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
+                     Content-Length: {}\r\nConnection: close\r\n\r\n{page}",
+                    page.len()
+                )
+            }
             ("/sign-in", None) => {
                 let mut changes = self.url.subscribe();
                 let url =
@@ -111,12 +148,37 @@ impl WaitingPage {
     }
 }
 
-/// The path of the request; reads the whole head.
-async fn requested_path(connection: &mut TcpStream) -> std::io::Result<String> {
-    let mut lines = BufReader::new(connection.take(MAX_HEAD)).lines();
-    let request = lines.next_line().await?.unwrap_or_default();
-    while lines.next_line().await?.is_some_and(|line| !line.is_empty()) {}
-    Ok(request.split(' ').nth(1).unwrap_or_default().to_owned())
+/// A request.
+struct Asked {
+    path: String,
+    body: Vec<u8>,
+}
+
+/// Reads a whole request.
+async fn asked(connection: &mut TcpStream) -> std::io::Result<Asked> {
+    let mut reader = BufReader::new(connection.take(MAX_REQUEST));
+    let mut request = String::new();
+    reader.read_line(&mut request).await?;
+    let length = body_length(&mut reader).await?;
+    let mut body = Vec::new();
+    reader.take(length).read_to_end(&mut body).await?;
+    Ok(Asked { path: request.split(' ').nth(1).unwrap_or_default().to_owned(), body })
+}
+
+/// Reads the head to its end, for `Content-Length`.
+async fn body_length(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<u64> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).await? == 0 || line.trim_end().is_empty() {
+            return Ok(length);
+        }
+        if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().unwrap_or(0);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -138,7 +200,7 @@ mod tests {
     async fn the_held_request_leads_on_when_the_url_comes() {
         tokio::task::LocalSet::new()
             .run_until(async {
-                let page = WaitingPage::serve().await.unwrap();
+                let page = WaitingPage::serve(FirstPage::Waiting).await.unwrap();
                 assert!(get(&page, "/").await.contains("Preparing the sign-in page"));
                 page.asked().await;
                 let waiting = page.clone();
@@ -149,6 +211,25 @@ mod tests {
                 page.led_on().await;
                 assert!(get(&page, "/").await.starts_with("HTTP/1.1 302"));
                 assert!(get(&page, "/x").await.starts_with("HTTP/1.1 404"));
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn a_proof_page_tells_what_it_found() {
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let page = WaitingPage::serve(FirstPage::Proof).await.unwrap();
+                assert!(get(&page, "/").await.contains("This image is being proven"));
+                let facts = PageFacts { user_agent: "x".into(), ..PageFacts::default() };
+                let body = serde_json::to_string(&facts).unwrap();
+                let mut connection = TcpStream::connect(page.address).await.unwrap();
+                let length = body.len();
+                let request =
+                    format!("POST /found HTTP/1.1\r\nContent-Length: {length}\r\n\r\n{body}");
+                connection.write_all(request.as_bytes()).await.unwrap();
+                let mut found = page.found();
+                assert_eq!(*found.wait_for(Option::is_some).await.unwrap(), Some(facts));
             })
             .await;
     }

@@ -29,6 +29,9 @@ const GUEST_DISPLAY: u32 = 1;
 /// ever choose one. X takes numbers up to 59535.
 const HOST_DISPLAYS: std::ops::Range<u32> = 1000..50_000;
 
+/// The server's VNC socket, in the person's home.
+pub const VNC_SOCKET: &str = ".vnc.sock";
+
 /// How often the server's socket is looked for. There is no event to wait for before it exists.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -69,7 +72,7 @@ impl ServerStart {
             .arg(room.xauthority())
             .args(["-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1"])
             .arg("-rfbunixpath")
-            .arg(room.home.join(".vnc.sock"))
+            .arg(room.home.join(VNC_SOCKET))
             .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
             // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
             .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
+use crate::check::Checker;
 use crate::display::{Pixels, serve_frames};
 use crate::files;
 use crate::input::{Input, serve_input};
@@ -45,6 +46,8 @@ struct Shared {
     desktop: watch::Sender<Option<Desktop>>,
     /// X is gone and was told of.
     x_died: watch::Sender<bool>,
+    /// In a room that proves its image: who answers the host's questions.
+    checker: watch::Sender<Option<Rc<Checker>>>,
 }
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
@@ -67,6 +70,7 @@ where
         opener,
         desktop: watch::channel(None).0,
         x_died: watch::channel(false).0,
+        checker: watch::channel(None).0,
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
     if room.kind == RoomKind::Guest
@@ -169,6 +173,10 @@ async fn take_stream(mut stream: LinkStream, shared: Shared) -> Result<()> {
         StreamKind::Input => {
             let desktop = desktop(&shared).await?;
             serve_input(stream, desktop.input).await?;
+        }
+        StreamKind::Check => {
+            let checker = shared.checker.borrow().clone();
+            checker.context("this room proves no image")?.serve(&mut stream).await?;
         }
         other @ (StreamKind::Control | StreamKind::Egress) => {
             bail!("a second {other:?} stream was opened")

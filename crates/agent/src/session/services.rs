@@ -2,10 +2,11 @@
 //! its own.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anteroom_guest_protocol::{
-    Evidence, GuestMessage, ProcessExit, ScreenSize, ServiceEvent, Then,
+    Evidence, GuestMessage, ProcessExit, Purpose, ScreenSize, ServiceEvent, SignIn, Then,
 };
 use anyhow::{Context, Error, Result, anyhow, bail};
 use base64::Engine;
@@ -16,14 +17,15 @@ use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
 
 use super::{Configuration, Desktop, Shared, declared};
-use crate::browser::{self, Trust, WaitingPage};
+use crate::browser::{self, FirstPage, Trust, WaitingPage};
+use crate::check::{Checker, OpenedFiles};
 use crate::display::Pixels;
 use crate::display::server::{DisplayAddress, ServerStart, ServerStarting};
 use crate::input::Input;
 use crate::login::cli::{self, Surroundings};
 use crate::login::credential::{Look, Watched, seal};
 use crate::login::opener;
-use crate::supervise::{self, Death, Process, Reaper, can_start};
+use crate::supervise::{self, Death, Process, Reaper, Unready, can_start};
 use crate::{egress, room::RoomKind};
 
 /// How long X, the window manager and the browser may take; under emulation with a busy host a cold
@@ -64,7 +66,22 @@ pub async fn start(
 ) -> Result<Services> {
     let (failed, failures) = mpsc::channel(8);
     let proxy = egress::start(shared.opener.clone(), shared.reporter.clone()).await?;
-    let page = WaitingPage::serve().await?;
+    let first = match configuration.purpose {
+        Purpose::SignIn(_) => FirstPage::Waiting,
+        Purpose::Proof {} => FirstPage::Proof,
+    };
+    let page = WaitingPage::serve(first).await?;
+    if first == FirstPage::Proof {
+        // Before the first program is opened.
+        let checker = Checker {
+            room: shared.room.clone(),
+            reaper: shared.reaper.clone(),
+            reporter: shared.reporter.clone(),
+            page: page.found(),
+            opened: OpenedFiles::watch(),
+        };
+        shared.checker.send_replace(Some(Rc::new(checker)));
+    }
     let screen = configuration.screen;
     let display = start_x(shared, screen, failed.clone()).await?;
     let browser = BrowserStart { display: display.name(), screen, proxy, page: page.clone() };
@@ -78,12 +95,14 @@ pub async fn start(
         let kept = declared::keep(shared.clone(), spec.clone(), display.clone(), failed.clone());
         tokio::task::spawn_local(kept);
     }
-    let sign_in = sign_in(shared.clone(), configuration.clone(), browser.clone(), trust);
-    tokio::task::spawn_local(async move {
-        if let Err(error) = sign_in.await {
-            let _ = failed.send(error).await;
-        }
-    });
+    if let Purpose::SignIn(wanted) = &configuration.purpose {
+        let sign_in = sign_in(shared.clone(), wanted.clone(), browser.clone(), trust);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = sign_in.await {
+                let _ = failed.send(error).await;
+            }
+        });
+    }
     Ok(Services { failures, shared: shared.clone(), browser })
 }
 
@@ -211,7 +230,8 @@ async fn keep_window_manager(shared: &Shared, display: &DisplayAddress) -> Error
         command.env("DISPLAY", display.name());
         let ready = window_manager_runs(shared, display);
         let then = |_: &Death| then(deaths > RESTARTS);
-        let start = Start { name: "window-manager", deadline: WINDOW_MANAGER_READY, deaths };
+        let asked = "its mark on the root window";
+        let start = Start { name: "window-manager", asked, deadline: WINDOW_MANAGER_READY, deaths };
         let life = run_service(shared, start, command, ready, then).await;
         if let Life::NeverReady(cause) = life {
             return anyhow!("the window manager did not start: {cause}");
@@ -230,7 +250,8 @@ async fn keep_browser(shared: &Shared, address: &DisplayAddress, start: &Browser
             super::desktop(shared).await?;
             browser::shown(address).await
         };
-        let start = Start { name: "browser", deadline: BROWSER_READY, deaths };
+        let asked = "its window on the screen";
+        let start = Start { name: "browser", asked, deadline: BROWSER_READY, deaths };
         let then = |death: &Death| {
             let crashed = death.exit != (ProcessExit::Exited { code: 0 });
             then(deaths == BROWSER_RESTARTS || (crashed && crashes == RESTARTS))
@@ -259,6 +280,8 @@ enum Life {
 /// What a life of a service begins with.
 struct Start {
     name: &'static str,
+    /// What is looked at to see that it is ready.
+    asked: &'static str,
     /// How long it may take to be ready.
     deadline: Duration,
     /// The death that ends it, counted from 1.
@@ -278,7 +301,7 @@ async fn run_service(
     ready: impl Future<Output = Result<()>>,
     then: impl FnOnce(&Death) -> Then,
 ) -> Life {
-    let Start { name, deadline, deaths } = start;
+    let Start { name, asked, deadline, deaths } = start;
     if let Err(error) = startable(shared, name, &command).await {
         return Life::NeverReady(format!("{error:#}"));
     }
@@ -297,10 +320,16 @@ async fn run_service(
     match process.until_ready(deadline, ready).await {
         Ok(()) => shared.reporter.service(name, ServiceEvent::Ready {}).await,
         Err(unready) => {
+            let hung = matches!(unready, Unready::Late { .. })
+                .then(|| supervise::look_at_hung(process.pid, asked.to_owned(), deadline, false));
             process.signal(Signal::SIGKILL);
             after_x(shared).await;
             let cause = unready.to_string();
-            shared.reporter.service(name, process.failed_event(unready)).await;
+            let mut event = process.failed_event(unready);
+            if let ServiceEvent::Failed { evidence, .. } = &mut event {
+                evidence.hung = hung;
+            }
+            shared.reporter.service(name, event).await;
             return Life::NeverReady(cause);
         }
     }
@@ -371,12 +400,7 @@ async fn window_manager_runs(shared: &Shared, display: &DisplayAddress) -> Resul
 }
 
 /// The CLI from its start to a sealed credential.
-async fn sign_in(
-    shared: Shared,
-    configuration: Configuration,
-    start: BrowserStart,
-    trust: Trust,
-) -> Result<()> {
+async fn sign_in(shared: Shared, wanted: SignIn, start: BrowserStart, trust: Trust) -> Result<()> {
     let (opener_socket, urls) = opener::listen(&shared.room)?;
     let proxy = format!("http://{}", start.proxy);
     let around = Surroundings {
@@ -385,9 +409,9 @@ async fn sign_in(
         ca_bundle: trust.bundle(),
         display: &start.display,
     };
-    let wanted = cli::command(&configuration.cli, &around, &shared.room)?;
-    startable(&shared, "cli", &wanted).await?;
-    let mut process = match cli::start(wanted, &shared.reaper, &shared.reporter) {
+    let command = cli::command(&wanted.cli, &around, &shared.room)?;
+    startable(&shared, "cli", &command).await?;
+    let mut process = match cli::start(command, &shared.reaper, &shared.reporter) {
         Ok(process) => process,
         Err(error) => {
             give_up(&shared, "cli", &format!("{error:#}")).await;
@@ -397,14 +421,14 @@ async fn sign_in(
     // The browser takes longest: the CLI is done long before it, also with what the browser leaves.
     process.give_way();
     started(&shared, "cli", &process).await;
-    let watched = Watched::new(&configuration.credential, &shared.room);
-    let timeout = Duration::from_millis(configuration.cli.url_timeout_ms);
+    let watched = Watched::new(&wanted.credential, &shared.room);
+    let timeout = Duration::from_millis(wanted.cli.url_timeout_ms);
     let tail = process.tail.clone();
     let lead = lead_browser(&shared, urls, &start.page, timeout, move || tail.borrow().lines());
     tokio::select! {
         never = lead => match never {},
-        found = watched.until_stable() => capture(&shared, &configuration, &process, &watched, found).await,
-        death = process.died() => cli_ended(&shared, &configuration, &process, &watched, death).await,
+        found = watched.until_stable() => capture(&shared, &wanted.recipient, &process, &watched, found).await,
+        death = process.died() => cli_ended(&shared, &wanted.recipient, &process, &watched, death).await,
     }
 }
 
@@ -447,14 +471,14 @@ async fn show(shared: &Shared, page: &WaitingPage, url: String) {
 /// The CLI is gone; what it left decides what that means.
 async fn cli_ended(
     shared: &Shared,
-    configuration: &Configuration,
+    recipient: &str,
     process: &Process,
     watched: &Watched,
     death: Death,
 ) -> Result<()> {
     match watched.look() {
-        Look::Complete(_) => capture(shared, configuration, process, watched, Ok(())).await,
-        Look::Refused(cause) => capture(shared, configuration, process, watched, Err(cause)).await,
+        Look::Complete(_) => capture(shared, recipient, process, watched, Ok(())).await,
+        Look::Refused(cause) => capture(shared, recipient, process, watched, Err(cause)).await,
         Look::Incomplete => {
             shared.reporter.service("cli", process.exit_event(death, 1, Then::Nothing {})).await;
             Ok(())
@@ -466,7 +490,7 @@ async fn cli_ended(
 /// refresh token is used once: what it would write after our read would make ours worthless.
 async fn capture(
     shared: &Shared,
-    configuration: &Configuration,
+    recipient: &str,
     process: &Process,
     watched: &Watched,
     found: Result<(), String>,
@@ -485,7 +509,7 @@ async fn capture(
         }
     };
     shared.reporter.tell(GuestMessage::CredentialFound {}).await;
-    let sealed = seal(&content, &configuration.recipient)?;
+    let sealed = seal(&content, recipient)?;
     let ciphertext_base64 = base64::engine::general_purpose::STANDARD.encode(sealed);
     shared.reporter.tell(GuestMessage::CredentialSealed { ciphertext_base64 }).await;
     if shared.room.kind == RoomKind::Host {

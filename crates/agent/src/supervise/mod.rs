@@ -42,6 +42,9 @@ const GIVES_WAY: i32 = 10;
 /// How long after a look at a service failed its death may be seen.
 const JUST_DEAD: Duration = Duration::from_millis(500);
 
+/// How long a dead process's output may come late: what it started may hold its pipes for ever.
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
+
 /// A running process of the room; leads a process group of its own.
 pub struct Process {
     /// Its id, and that of its group.
@@ -51,6 +54,8 @@ pub struct Process {
     started: Instant,
     end: oneshot::Receiver<End>,
     witness: Witness,
+    /// Those that read its output.
+    readers: Vec<tokio::task::JoinHandle<()>>,
 }
 
 /// How a process ended, and what was seen of it.
@@ -83,18 +88,19 @@ pub fn start(
         (LogStream::Stdout, child.stdout.take().map(std::os::fd::OwnedFd::from)),
         (LogStream::Stderr, child.stderr.take().map(std::os::fd::OwnedFd::from)),
     ];
+    let mut readers = Vec::new();
     for (stream, fd) in streams {
         let receiver = tokio::net::unix::pipe::Receiver::from_owned_fd(
             fd.context("a piped stream of a child is missing")?,
         )?;
         let (reporter, name, tail) = (reporter.clone(), name.to_owned(), tail.clone());
-        tokio::task::spawn_local(watch_lines(receiver, move |line| {
+        readers.push(tokio::task::spawn_local(watch_lines(receiver, move |line| {
             tail.borrow_mut().push(line);
             reporter.log(&name, stream, line);
-        }));
+        })));
     }
     let witness = reaper.witness().clone();
-    Ok(Process { pid, tail, started: Instant::now(), end, witness })
+    Ok(Process { pid, tail, started: Instant::now(), end, witness, readers })
 }
 
 impl Process {
@@ -104,7 +110,8 @@ impl Process {
         let end = reaper.expect(pid);
         reaper.witness().names(pid, name);
         let witness = reaper.witness().clone();
-        Self { pid, tail: Rc::default(), started: Instant::now(), end, witness }
+        let (tail, readers) = (Rc::default(), Vec::new());
+        Self { pid, tail, started: Instant::now(), end, witness, readers }
     }
 
     /// Waits for its end, and for what there is to see of it.
@@ -144,6 +151,17 @@ impl Process {
     /// What it printed last.
     pub fn last_lines(&self) -> Vec<String> {
         self.tail.borrow().lines()
+    }
+
+    /// Waits a moment for what it printed last before it died.
+    pub async fn printed(&mut self) {
+        let all = async {
+            for reader in &mut self.readers {
+                let _ = reader.await;
+            }
+        };
+        let _ = tokio::time::timeout(LAST_OUTPUT, all).await;
+        self.readers.clear();
     }
 
     /// Lets the other services go first where processors are short; one that is gone is fine.

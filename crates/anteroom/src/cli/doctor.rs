@@ -1,7 +1,6 @@
 //! `anteroom doctor`: what this machine can do.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use anteroom_vm::{KvmProbe, probe_kvm};
 use anyhow::{Result, bail};
@@ -87,11 +86,9 @@ fn failure(what: impl Into<String>, fix: impl Into<String>) -> Finding {
 }
 
 fn qemu() -> Finding {
-    match Command::new("qemu-system-x86_64").arg("--version").output() {
-        Ok(output) => {
-            ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("QEMU").to_owned())
-        }
-        Err(_) => failure(
+    match anteroom_vm::qemu_version() {
+        Some(version) => ok(version),
+        None => failure(
             "QEMU is not installed",
             "apt-get install --no-install-recommends qemu-system-x86",
         ),

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::sessions::show;
 use super::why;
+use crate::gate::processor::profile;
 
 /// What to explain.
 #[derive(clap::Subcommand)]
@@ -58,17 +59,6 @@ pub fn run(command: &Explain) -> Result<()> {
         Explain::Core(options) => core(options),
         Explain::Elf(options) => programs(options),
     }
-}
-
-/// A profile by its name, or from a template's file.
-pub fn profile(name: &str) -> Result<CpuProfile> {
-    let path = Path::new(name);
-    if path.extension().is_some_and(|extension| extension == "json") {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("reading the CPU template {name} failed"))?;
-        return Ok(CpuProfile::from_template_json(&text)?);
-    }
-    Ok(CpuProfile::named(name)?)
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -5,24 +5,40 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anteroom_image::{BuildOptions, BuildStep, Progress, Recipe};
+use anteroom_image::{BuildOptions, BuildStep, ImageSummary, Progress, Recipe, Verdict};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::serve::images_dir;
 use super::sessions::show;
+use super::verify::{self, How};
+use crate::controller::default_dir;
 
 /// Golden images.
 #[derive(clap::Subcommand)]
 pub enum Image {
-    /// Builds the image of a recipe, unless it is there.
+    /// Builds the image of a recipe, unless it is there, and verifies it.
     Build {
         /// The recipe (TOML).
         recipe: PathBuf,
         /// Builds even if the image is there.
         #[arg(long)]
         force: bool,
+        /// Leaves it unverified: `serve` will refuse it.
+        #[arg(long)]
+        no_verify: bool,
+        #[command(flatten)]
+        how: How,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Boots an image under exactly one CPU, runs all that is in it, and records whether it is fit.
+    Verify {
+        /// Its name.
+        image: String,
+        #[command(flatten)]
+        how: How,
         #[command(flatten)]
         place: Place,
     },
@@ -60,17 +76,26 @@ impl Place {
 /// Does what was asked.
 pub fn run(command: &Image) -> Result<()> {
     match command {
-        Image::Build { recipe, force, place } => build(recipe, *force, place),
+        Image::Build { recipe, force, no_verify, how, place } => {
+            let how = (!no_verify).then_some(how);
+            build(recipe, *force, how, place)
+        }
+        Image::Verify { image, how, place } => verify::run(&place.dir(), image, how, place.json),
         Image::List { place } => {
             let images = anteroom_image::list(&place.dir());
             show(place.json, &json!(images), |_| {
-                let mut table =
-                    format!("{:<20}{:<18}{:<26}{:>8}\n", "IMAGE", "DIGEST", "KERNEL", "MiB");
+                let mut table = format!(
+                    "{:<20}{:<18}{:<26}{:>8}  {}\n",
+                    "IMAGE", "DIGEST", "KERNEL", "MiB", "VERIFIED FOR"
+                );
                 for image in &images {
                     let size = image.bytes / 1024 / 1024;
                     table.push_str(&format!(
-                        "{:<20}{:<18}{:<26}{size:>8}\n",
-                        image.name, image.digest, image.kernel
+                        "{:<20}{:<18}{:<26}{size:>8}  {}\n",
+                        image.name,
+                        image.digest,
+                        image.kernel,
+                        verified_for(image)
                     ));
                 }
                 table
@@ -88,7 +113,20 @@ pub fn run(command: &Image) -> Result<()> {
     }
 }
 
-fn build(recipe: &std::path::Path, force: bool, place: &Place) -> Result<()> {
+/// The profiles, and those that it failed on.
+fn verified_for(image: &ImageSummary) -> String {
+    let named: Vec<String> = image
+        .verifications
+        .iter()
+        .map(|one| match one.verdict {
+            Verdict::Passed => one.cpu.profile.clone(),
+            Verdict::Failed => format!("not {}", one.cpu.profile),
+        })
+        .collect();
+    if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
+}
+
+fn build(recipe: &std::path::Path, force: bool, how: Option<&How>, place: &Place) -> Result<()> {
     let recipe = Recipe::read(recipe)?;
     let cancel = Arc::new(AtomicBool::new(false));
     let on_interrupt = cancel.clone();
@@ -96,14 +134,17 @@ fn build(recipe: &std::path::Path, force: bool, place: &Place) -> Result<()> {
         .context("taking over Ctrl-C failed")?;
     let bar = Bar::new(&recipe.name);
     let images_dir = place.dir();
+    let cache_dir = default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom");
     let built = anteroom_image::build(
         &recipe,
-        BuildOptions { images_dir: &images_dir, force },
+        BuildOptions { images_dir: &images_dir, cache_dir: &cache_dir, force },
         &bar,
         &cancel,
     );
     bar.0.finish_and_clear();
     let built = built?;
+    let wanted = how.filter(|how| !verify::is_done(&built.dir, how));
+    let verified = wanted.map(|how| verify::all(&built.dir, how)).transpose()?.unwrap_or_default();
     let result = json!({
         "name": built.manifest.name,
         "digest": built.manifest.recipe_digest,
@@ -112,11 +153,16 @@ fn build(recipe: &std::path::Path, force: bool, place: &Place) -> Result<()> {
         "kernel": built.manifest.kernel,
         "buildMs": built.manifest.build_ms,
         "packages": built.manifest.packages.len(),
+        "verifications": verified.iter().map(verify::as_value).collect::<Vec<_>>(),
     });
     show(place.json, &result, |_| {
         let what = if built.cached { "is there" } else { "built" };
         format!("image {} {what}: {}\n", built.manifest.name, built.dir.display())
-    })
+    })?;
+    if !place.json && !verified.is_empty() {
+        verify::report(&verified, false)?;
+    }
+    verify::verdict(&verified)
 }
 
 /// A bar on a terminal; where there is none indicatif draws nothing.

@@ -8,6 +8,7 @@ mod image;
 mod reach;
 mod serve;
 mod sessions;
+mod verify;
 mod why;
 
 use anyhow::Result;

@@ -21,8 +21,8 @@ use crate::controller::{
     Controller, DriverChoice, Keep, Limits, Settings, default_dir, load_providers, rooms_by_memory,
 };
 use crate::embedded;
+use crate::gate::processor::{choose, usual};
 use crate::logging::{self, LogFormat};
-use crate::runner_protocol::GuestProcessor;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
@@ -57,9 +57,13 @@ pub struct Options {
     /// Guest processors.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     vcpus: u8,
-    /// The CPU profile that virtual machines have: x86-64-v1 to x86-64-v3 (see `anteroom explain`).
+    /// The CPU profile that virtual machines have: x86-64-v1 to x86-64-v3 and others (see `anteroom
+    /// image verify --help`).
     #[arg(long, value_name = "PROFILE")]
     cpu: Option<String>,
+    /// Boots images that `anteroom image verify` did not pass for the CPU of these virtual machines.
+    #[arg(long)]
+    allow_unverified_images: bool,
     /// A file of services that each room runs beside its image's.
     #[arg(long, hide = true)]
     services: Option<PathBuf>,
@@ -161,6 +165,9 @@ async fn serve(options: Options) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let settings = settings(options)?;
+    for warning in settings.unfit_images() {
+        tracing::warn!("{warning}");
+    }
     let _only = lock_state(&settings.state_dir)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("listening on {} failed; choose another with --listen", settings.listen)
@@ -224,6 +231,12 @@ fn settings(options: Options) -> Result<Settings> {
             },
         },
     };
+    let cpu = options.cpu.as_deref().map(choose).transpose()?;
+    let verified_for = match (&driver, options.allow_unverified_images, &cpu) {
+        (DriverChoice::Host { .. }, ..) | (_, true, _) => None,
+        (DriverChoice::Qemu(_), false, Some(chosen)) => Some(chosen.processor.clone()),
+        (DriverChoice::Qemu(accelerator), false, None) => Some(usual(*accelerator)?.processor),
+    };
     let max_sessions = options
         .max_sessions
         .map_or_else(|| rooms_by_memory(room_mib(&driver, options.memory)), usize::from);
@@ -243,7 +256,8 @@ fn settings(options: Options) -> Result<Settings> {
         driver,
         memory_mib: options.memory,
         vcpus: options.vcpus,
-        cpu: options.cpu.as_deref().map(processor).transpose()?,
+        cpu: cpu.map(|chosen| chosen.processor),
+        verified_for,
         services: options.services.as_deref().map(read_services).transpose()?.unwrap_or_default(),
         log_format: options.log_format,
         operator_name: options.operator_name,
@@ -253,13 +267,6 @@ fn settings(options: Options) -> Result<Settings> {
         providers: load_providers(options.providers.as_deref())?,
         state_dir,
     })
-}
-
-/// A CPU profile as a guest is given it.
-fn processor(name: &str) -> Result<GuestProcessor> {
-    let profile = super::explain::profile(name)?;
-    let qemu = anteroom_cpu::qemu_cpu_model(&profile)?.cpu;
-    Ok(GuestProcessor { profile: profile.name, qemu })
 }
 
 /// `[[services]]` as in a recipe.

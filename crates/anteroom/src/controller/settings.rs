@@ -1,10 +1,11 @@
 //! What the operator chose.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anteroom_guest_protocol::ServiceSpec;
+use anteroom_image::Processor;
 use anteroom_provider::Provider;
 use anteroom_session::ProviderId;
 use anteroom_vm::VmAccelerator;
@@ -14,7 +15,6 @@ use super::admission::Limits;
 use super::janitor::Keep;
 use crate::embedded;
 use crate::logging::LogFormat;
-use crate::runner_protocol::GuestProcessor;
 
 /// What `anteroom serve` was started with.
 #[derive(Clone, Debug)]
@@ -38,7 +38,9 @@ pub struct Settings {
     /// Guest processors.
     pub vcpus: u8,
     /// What each of them is; `None` for the usual one.
-    pub cpu: Option<GuestProcessor>,
+    pub cpu: Option<Processor>,
+    /// The processor that images must be verified for; `None` if they need not be.
+    pub verified_for: Option<Processor>,
     /// Services of every room beside those of its image.
     pub services: Vec<ServiceSpec>,
     /// As the person is told.
@@ -73,6 +75,19 @@ pub enum DriverChoice {
         /// The agent binary.
         agent: PathBuf,
     },
+}
+
+impl Settings {
+    /// A sentence for each provider's image that no session could be started with.
+    pub fn unfit_images(&self) -> Vec<String> {
+        let Some(cpu) = &self.verified_for else { return Vec::new() };
+        let names: BTreeSet<&str> = self.providers.values().map(|p| p.image.as_str()).collect();
+        let unfit = |name: &&str| {
+            let image = anteroom_image::find(&self.images_dir, name).ok()?;
+            anteroom_image::verified_for(&image.dir, cpu).err().map(|error| error.to_string())
+        };
+        names.iter().filter_map(unfit).collect()
+    }
 }
 
 /// The shipped providers, and those in the operator's folder, which win.

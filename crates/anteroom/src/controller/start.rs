@@ -192,6 +192,11 @@ impl Controller {
             DriverChoice::Qemu(accelerator) => {
                 let image = anteroom_image::find(&self.settings.images_dir, &provider.image)
                     .map_err(|error| Problem::new(ProblemCode::NoImage, error.to_string()))?;
+                if let Some(cpu) = &self.settings.verified_for {
+                    anteroom_image::verified_for(&image.dir, cpu).map_err(|refusal| {
+                        Problem::new(ProblemCode::ImageNotVerified, refusal.to_string())
+                    })?;
+                }
                 services.extend(image.services);
                 let driver = DriverConfig::Qemu {
                     image_dir: image.dir,

@@ -4,7 +4,8 @@
 use anteroom_cpu::{CpuProfile, CpuidDump, CpuidLeaf};
 use anteroom_crash::{Cpu, Death, explain};
 use anteroom_guest_protocol::{
-    Evidence, Fault, GuestCpu, MAX_CPUID_LEAVES, NotStarted, ProcessExit, ServiceEvent, Then,
+    Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, NotStarted, ProcessExit,
+    ServiceEvent, Then,
 };
 use anteroom_session::{self as session, EndReason, Explanation, Observation};
 
@@ -35,13 +36,7 @@ struct Told<'a> {
 impl Explainer {
     /// For a guest that has said hello; `model` is how its processor is called.
     pub fn new(model: &str, cpu: &GuestCpu) -> Self {
-        let leaves = cpu.leaves.iter().take(MAX_CPUID_LEAVES).map(|leaf| {
-            let [leaf, subleaf, eax, ebx, ecx, edx] = *leaf;
-            CpuidLeaf { leaf, subleaf, eax, ebx, ecx, edx }
-        });
-        let cpuid = CpuidDump::new(leaves.collect(), cpu.xcr0).ok();
-        // A guest that has not said anything has no processor, rather than one without features.
-        let profile = cpuid.filter(|dump| !dump.leaves().is_empty()).map(CpuProfile::of_host);
+        let profile = processor_of(cpu);
         Self { cpu: profile.map(|profile| Cpu { name: model.to_owned(), profile }) }
     }
 
@@ -148,6 +143,17 @@ impl Explainer {
     }
 }
 
+/// The processor that a guest says it has; none where it has not said anything, rather than one
+/// without features.
+pub fn processor_of(cpu: &GuestCpu) -> Option<CpuProfile> {
+    let leaves = cpu.leaves.iter().take(MAX_CPUID_LEAVES).map(|leaf| {
+        let [leaf, subleaf, eax, ebx, ecx, edx] = *leaf;
+        CpuidLeaf { leaf, subleaf, eax, ebx, ecx, edx }
+    });
+    let dump = CpuidDump::new(leaves.collect(), cpu.xcr0).ok()?;
+    (!dump.leaves().is_empty()).then(|| CpuProfile::of_host(dump))
+}
+
 /// What the supervisor does, as the end of a sentence.
 fn then_words(then: Then, deaths: u32) -> String {
     match then {
@@ -183,6 +189,8 @@ fn cleaned(mut evidence: Evidence) -> Evidence {
         clean(&mut hung.asked);
         clean(&mut hung.state);
         hung.waits_in.iter_mut().for_each(clean);
+        hung.children.truncate(MAX_CHILDREN);
+        hung.children.iter_mut().for_each(clean);
     }
     match &mut evidence.not_started {
         Some(

@@ -6,14 +6,14 @@
 
 mod conduct;
 mod controller_link;
-mod deaths;
-mod guest;
+pub(crate) mod deaths;
+pub(crate) mod guest;
 mod lines;
 mod media;
 mod pace;
-mod paced_link;
-mod room;
-mod service_log;
+pub(crate) mod paced_link;
+pub(crate) mod room;
+pub(crate) mod service_log;
 mod session;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

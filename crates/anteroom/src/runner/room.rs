@@ -1,8 +1,9 @@
 //! The session's room, by whichever driver was chosen.
 
 use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
+use anteroom_guest_protocol::ProcessExit as GuestExit;
 use anteroom_image::{Image, initramfs_with_agent};
-use anteroom_session::EndReason;
+use anteroom_session::{EndReason, ProcessExit};
 use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmAccelerator, VmSpec};
 
 use crate::embedded;
@@ -16,6 +17,12 @@ pub type SessionGate = Gate<SystemResolver>;
 
 /// Bytes of console that are kept.
 const CONSOLE_LIMIT: u64 = 1024 * 1024;
+
+/// Console lines in an explanation.
+pub const CONSOLE_TAIL: usize = 12;
+
+/// Console lines that are looked through for a panic: its report is as long as its call trace.
+const CONSOLE_SEARCHED: usize = 400;
 
 /// A room and what keeps its image from being removed.
 pub struct Room {
@@ -79,6 +86,23 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
             Ok(Room { vm, _hold: None })
         }
     }
+}
+
+/// Why a machine is gone.
+pub fn exit_reason(vm: &RunningVm, exit: ProcessExit) -> EndReason {
+    let (shutdown, console_tail) = (vm.shutdown_cause(), vm.console_tail(CONSOLE_TAIL));
+    let status = match exit {
+        ProcessExit::Exited { code } => Some(GuestExit::Exited { code }),
+        ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
+        ProcessExit::Unknown => None,
+    };
+    let explanation = anteroom_crash::explain_machine(
+        status,
+        shutdown.as_deref(),
+        &vm.console_tail(CONSOLE_SEARCHED),
+    );
+    let explanation = explanation.map(Box::new);
+    EndReason::VmExited { exit, shutdown, console_tail, explanation }
 }
 
 /// The room's processor, as a sentence calls it.

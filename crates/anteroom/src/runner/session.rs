@@ -6,11 +6,11 @@ use anteroom_egress::ConnectionRecord;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
 use anteroom_guest_protocol::{
-    CliSpec, Configure, CredentialSpec, GuestCpu, GuestMessage, HostMessage, LogStream,
-    ProcessExit as GuestExit, ServiceEvent, StreamKind,
+    CliSpec, Configure, CredentialSpec, GuestCpu, GuestMessage, HostMessage, LogStream, Purpose,
+    ServiceEvent, SignIn, StreamKind,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
-use anteroom_session::{EndReason, Observation, ProcessExit};
+use anteroom_session::{EndReason, Observation};
 use anteroom_vm::{RunningVm, VmEnd};
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -46,12 +46,6 @@ const MAX_EARLY: usize = 8;
 /// Connections that a guest may make for long, a second, and at once: a page of many parts.
 const CONNECTIONS_PER_SECOND: usize = 20;
 const CONNECTION_BURST: usize = 300;
-
-/// Console lines in an explanation.
-const CONSOLE_TAIL: usize = 12;
-
-/// Console lines that are looked through for a panic: its report is as long as its call trace.
-const CONSOLE_SEARCHED: usize = 400;
 
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run(sockets: Sockets) -> Result<()> {
@@ -129,7 +123,7 @@ async fn serve(
     tokio::select! {
         biased;
         end = vm.end_or_stop() => match end {
-            VmEnd::Exited(exit) => vm_exited(vm, exit),
+            VmEnd::Exited(exit) => Ended::Failed(room::exit_reason(vm, exit)),
             VmEnd::Stopped { signal, seconds: stopped_seconds } => {
                 Ended::Failed(EndReason::VmStopped { signal, stopped_seconds })
             }
@@ -138,7 +132,7 @@ async fn serve(
             // What the link says last may only be the echo of a VM that is gone.
             Ended::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
                 match tokio::time::timeout(Duration::from_millis(500), vm.wait()).await {
-                    Ok(exit) => vm_exited(vm, exit),
+                    Ok(exit) => Ended::Failed(room::exit_reason(vm, exit)),
                     Err(_) => {
                         session.write_vm_state(vm).await;
                         Ended::Failed(reason)
@@ -147,7 +141,7 @@ async fn serve(
             }
             Ended::Failed(EndReason::AgentSilent { waited_ms, .. }) => {
                 let run_state = session.write_vm_state(vm).await;
-                let console_tail = vm.console_tail(CONSOLE_TAIL);
+                let console_tail = vm.console_tail(room::CONSOLE_TAIL);
                 Ended::Failed(EndReason::AgentSilent { waited_ms, run_state, console_tail })
             }
             Ended::Done => {
@@ -157,22 +151,6 @@ async fn serve(
             other => other,
         },
     }
-}
-
-fn vm_exited(vm: &RunningVm, exit: ProcessExit) -> Ended {
-    let (shutdown, console_tail) = (vm.shutdown_cause(), vm.console_tail(CONSOLE_TAIL));
-    let status = match exit {
-        ProcessExit::Exited { code } => Some(GuestExit::Exited { code }),
-        ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
-        ProcessExit::Unknown => None,
-    };
-    let explanation = anteroom_crash::explain_machine(
-        status,
-        shutdown.as_deref(),
-        &vm.console_tail(CONSOLE_SEARCHED),
-    );
-    let explanation = explanation.map(Box::new);
-    Ended::Failed(EndReason::VmExited { exit, shutdown, console_tail, explanation })
 }
 
 /// What the session's steps share.
@@ -300,17 +278,19 @@ impl Session<'_> {
             entropy_base64: STANDARD.encode(entropy),
             browser_ip: self.config.browser_ip,
             screen: self.config.screen,
-            cli: CliSpec {
-                command: provider.login.command.clone(),
-                env: provider.login.env.clone(),
-                url_timeout_ms: provider.login.url_timeout_seconds * 1000,
-            },
-            credential: CredentialSpec {
-                path: provider.credential.path.clone(),
-                required: provider.credential.required.clone(),
-                max_bytes: provider.credential.max_bytes,
-            },
-            recipient: self.config.recipient.clone(),
+            purpose: Purpose::SignIn(SignIn {
+                cli: CliSpec {
+                    command: provider.login.command.clone(),
+                    env: provider.login.env.clone(),
+                    url_timeout_ms: provider.login.url_timeout_seconds * 1000,
+                },
+                credential: CredentialSpec {
+                    path: provider.credential.path.clone(),
+                    required: provider.credential.required.clone(),
+                    max_bytes: provider.credential.max_bytes,
+                },
+                recipient: self.config.recipient.clone(),
+            }),
             extra_ca_pem: provider.egress.extra_ca_pem.clone(),
             services: self.config.services.clone(),
         }

@@ -174,6 +174,7 @@ fn in_a_machine_without_avx_a_program_that_uses_it_is_named_with_its_instruction
          command = [\"python3\", \"-c\", \"x = [bytearray(1 << 20) for _ in range(4000)]\"]\n"
     );
     let setup = Setup::machines().option("--cpu").option("x86-64-v2");
+    let setup = setup.option("--allow-unverified-images");
     let (_folder, server) = with_services(setup, &services);
     let id = server.started();
     let session = eventually("both are told", || {

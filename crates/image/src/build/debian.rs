@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{BuildError, BuildStep, Job, system};
+use super::{BuildError, BuildStep, Job, archives, system};
 
 /// The kernel's package, as fetched beside the tree.
 pub(super) const KERNEL_PACKAGE: &str = "kernel.deb";
@@ -54,7 +54,12 @@ fn mirror_of_this_machine() -> Option<String> {
 }
 
 /// Installs the recipe's packages and files, and fetches the kernel's package beside them.
-pub(super) fn install(job: &Job<'_>, work: &Path, mirror: &str) -> Result<Tree, BuildError> {
+pub(super) fn install(
+    job: &Job<'_>,
+    work: &Path,
+    mirror: &str,
+    archives: &[PathBuf],
+) -> Result<Tree, BuildError> {
     let root = nix::unistd::geteuid().is_root();
     let tree =
         if root { Tree::Folder(work.join("root")) } else { Tree::Archive(work.join("root.tar")) };
@@ -67,7 +72,7 @@ pub(super) fn install(job: &Job<'_>, work: &Path, mirror: &str) -> Result<Tree, 
     for path in EXCLUDED {
         command.arg(format!("--dpkgopt=path-exclude={path}"));
     }
-    for hook in hooks(job, work) {
+    for hook in hooks(job, work, archives) {
         command.arg(format!("--customize-hook={hook}"));
     }
     command.arg(&job.recipe.suite).arg(tree.path()).args(sources(&job.recipe.suite, mirror));
@@ -95,7 +100,7 @@ fn sources(suite: &str, mirror: &str) -> Vec<String> {
 
 /// Shell lines and built-in commands of mmdebstrap, run when the packages are installed. All texts of
 /// the recipe in them were checked to hold no special character.
-fn hooks(job: &Job<'_>, work: &Path) -> Vec<String> {
+fn hooks(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Vec<String> {
     let mut hooks = vec![
         "chroot \"$1\" useradd --uid 1000 --create-home --shell /bin/bash person".to_owned(),
         // Its dependency is the newest kernel; installing it would pull in an initramfs builder.
@@ -110,6 +115,9 @@ fn hooks(job: &Job<'_>, work: &Path) -> Vec<String> {
          printf '127.0.0.1 localhost anteroom\\n' > \"$1\"/etc/hosts"
             .to_owned(),
     ];
+    for (archive, file) in job.recipe.archives.iter().zip(archives) {
+        hooks.push(archives::unpacking(archive, file));
+    }
     for file in &job.recipe.files {
         let source = job.recipe.source_of(file);
         let source = fs::canonicalize(&source).unwrap_or(source);
@@ -121,7 +129,7 @@ fn hooks(job: &Job<'_>, work: &Path) -> Vec<String> {
 }
 
 /// mmdebstrap splits its built-in commands like a shell.
-fn quoted(path: &Path) -> String {
+pub(super) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 

@@ -3,6 +3,7 @@ use anteroom_guest_protocol::frames::Rect;
 use super::*;
 use crate::blocks::Blocks;
 use crate::refinement::Refinement;
+use crate::viewed::psnr;
 use crate::vpx::decoder::VpxDecoder;
 
 const WIDTH: u16 = 640;
@@ -32,13 +33,6 @@ fn page(seed: u32) -> Vec<u8> {
 
 fn whole() -> Rect {
     Rect { x: 0, y: 0, width: WIDTH, height: HEIGHT }
-}
-
-fn psnr(a: &[u8], b: &[u8]) -> f64 {
-    let squares: f64 = a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum();
-    #[expect(clippy::cast_precision_loss, reason = "a count of pixels")]
-    let mean = squares / a.len() as f64;
-    10.0 * (255.0 * 255.0 / mean.max(1e-9)).log10()
 }
 
 fn everything(screen: &Screen) -> Plan {

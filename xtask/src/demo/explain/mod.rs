@@ -65,7 +65,15 @@ fn round(anteroom: &Path, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome
     let services = folder.path().join("services.toml");
     std::fs::write(&services, planted::services(deaths))?;
     let services = services.to_string_lossy().into_owned();
-    let options = ["--cpu", profile, "--services", &services, "--memory", "3072"];
+    let options = [
+        "--cpu",
+        profile,
+        "--allow-unverified-images",
+        "--services",
+        &services,
+        "--memory",
+        "3072",
+    ];
     let mut server =
         Server::start_with(anteroom, folder.path(), &provider_file()?, "qemu", &options)?;
     let session = server.start_session_without_recipient()?;

@@ -1,0 +1,136 @@
+//! Questions of a host that proves the image: each answered from what is looked at just then.
+
+mod opened;
+mod system;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::time::Duration;
+
+use anteroom_guest_link::{LinkStream, read_message, write_message};
+use anteroom_guest_protocol::{
+    Check, Checked, Evidence, MAX_CONTROL_MESSAGE, MAX_OPENED_FILES, PageFacts, ServiceEvent, Then,
+};
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tokio::io::AsyncReadExt;
+use tokio::net::UnixStream;
+use tokio::sync::watch;
+
+pub use opened::OpenedFiles;
+
+use crate::display::server::VNC_SOCKET;
+use crate::report::Reporter;
+use crate::room::Room;
+use crate::supervise::{self, Process, Reaper, can_start};
+
+/// How long the browser's page may take to find what it looks for.
+const PAGE: Duration = Duration::from_secs(120);
+
+/// How long the VNC server may take to greet.
+const GREETING: Duration = Duration::from_secs(10);
+
+/// What the questions are answered from.
+pub struct Checker {
+    pub room: Room,
+    pub reaper: Reaper,
+    pub reporter: Reporter,
+    /// What the browser's page found, once it has.
+    pub page: watch::Receiver<Option<PageFacts>>,
+    pub opened: OpenedFiles,
+}
+
+impl Checker {
+    /// Answers the question that comes on a stream.
+    pub async fn serve(&self, stream: &mut LinkStream) -> Result<()> {
+        let Some(check) = read_message(stream, MAX_CONTROL_MESSAGE).await? else { return Ok(()) };
+        let checked = match self.answer(check).await {
+            Ok(checked) => checked,
+            Err(error) => Checked::Failed { cause: format!("{error:#}") },
+        };
+        write_message(stream, &checked, MAX_CONTROL_MESSAGE).await?;
+        Ok(())
+    }
+
+    async fn answer(&self, check: Check) -> Result<Checked> {
+        Ok(match check {
+            Check::Run { name, command, env, seconds } => {
+                Checked::Ran { event: self.ran(&name, &command, &env, seconds).await? }
+            }
+            Check::System {} => Checked::System(system::facts()?),
+            Check::Page {} => Checked::Page(self.page().await?),
+            Check::VncGreeting {} => {
+                let greeting = tokio::time::timeout(GREETING, self.vnc_greeting());
+                let text = greeting.await.context("the VNC server does not greet")??;
+                Checked::VncGreeting { text }
+            }
+            Check::OpenedFiles { skip } => {
+                let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+                let (paths, more) = self.opened.after(skip, MAX_OPENED_FILES)?;
+                Checked::OpenedFiles { paths, more }
+            }
+        })
+    }
+
+    /// Runs a program to its end, as the person.
+    async fn ran(
+        &self,
+        name: &str,
+        command: &[String],
+        env: &BTreeMap<String, String>,
+        seconds: u32,
+    ) -> Result<ServiceEvent> {
+        let [program, arguments @ ..] = command else { bail!("the command is empty") };
+        let mut command: Command = self.room.command(program);
+        command.args(arguments).envs(env);
+        if let Err(obstacle) = can_start(&command) {
+            return Ok(ServiceEvent::Failed {
+                cause: format!("{program} cannot be started"),
+                last_lines: Vec::new(),
+                evidence: Box::new(Evidence { not_started: Some(obstacle), ..Evidence::default() }),
+                exit: None,
+                lived_ms: 0,
+            });
+        }
+        let mut process = supervise::start(name, command, &self.reaper, &self.reporter)?;
+        let most = Duration::from_secs(seconds.into());
+        let death = tokio::time::timeout(most, process.died()).await;
+        let Ok(death) = death else { return Ok(too_long(&mut process, most).await) };
+        // Its pipes may hold lines still.
+        process.printed().await;
+        Ok(process.exit_event(death, 1, Then::Nothing {}))
+    }
+
+    async fn page(&self) -> Result<PageFacts> {
+        let mut page = self.page.clone();
+        let found = tokio::time::timeout(PAGE, page.wait_for(Option::is_some));
+        let found = found.await.with_context(|| {
+            format!("the browser's page ran no script within {} s", PAGE.as_secs())
+        })??;
+        found.clone().context("the page found nothing")
+    }
+
+    async fn vnc_greeting(&self) -> Result<String> {
+        let path = self.room.home.join(VNC_SOCKET);
+        let stream = UnixStream::connect(&path).await;
+        let stream = stream.with_context(|| format!("connecting to {} failed", path.display()))?;
+        let mut said = [0; 12];
+        stream.take(12).read_exact(&mut said).await.context("reading the greeting failed")?;
+        Ok(String::from_utf8_lossy(&said).trim_end().to_owned())
+    }
+}
+
+/// Ends a program that takes too long, and tells what it was at.
+async fn too_long(process: &mut Process, most: Duration) -> ServiceEvent {
+    let asked = "whether it ends by itself".to_owned();
+    let hung = supervise::look_at_hung(process.pid, asked, most, false);
+    process.signal(Signal::SIGKILL);
+    process.died().await;
+    ServiceEvent::Failed {
+        cause: format!("it did not end within {} s", most.as_secs()),
+        last_lines: process.last_lines(),
+        evidence: Box::new(Evidence { hung: Some(hung), ..Evidence::default() }),
+        exit: None,
+        lived_ms: 0,
+    }
+}

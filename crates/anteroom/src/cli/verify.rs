@@ -1,0 +1,251 @@
+//! `anteroom image verify`, and the gate behind a build.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use anteroom_image::{Image, Reached, Verdict, Verification};
+use anteroom_vm::AcceleratorChoice;
+use anyhow::{Context, Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::sessions::show;
+use crate::controller::default_dir;
+use crate::gate::processor::{Chosen, choose, usual};
+use crate::gate::{self, Gate, Proven};
+
+/// Findings that the report for a terminal lists.
+const LISTED: usize = 12;
+
+/// Characters of a line of it before the observation.
+const NAME_WIDTH: usize = 24;
+
+/// How the gate boots an image.
+#[derive(clap::Args)]
+pub struct How {
+    /// The CPU profile to prove it for; may be repeated [default: what `serve` gives guests here].
+    ///
+    /// x86-64-v1 to -v4, T2, T2S, T2CL, T2A, C3, a file with a Firecracker CPU template (*.json),
+    /// this-host.
+    #[arg(long, value_name = "PROFILE")]
+    cpu: Vec<String>,
+    /// Guest memory in MiB, as sessions have it.
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=65_536))]
+    memory: u32,
+    /// Guest processors.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    vcpus: u8,
+}
+
+/// A record and where it is.
+pub struct Recorded {
+    record: Verification,
+    file: PathBuf,
+    page: PathBuf,
+    /// What the room said, where that matters.
+    logs: Option<PathBuf>,
+}
+
+/// `anteroom image verify`.
+pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()> {
+    let image = anteroom_image::find(images_dir, name)?;
+    let recorded = all(&image.dir, how)?;
+    report(&recorded, as_json)?;
+    verdict(&recorded)
+}
+
+/// Proves the image in a folder for each profile that was asked for.
+pub fn all(image_dir: &Path, how: &How) -> Result<Vec<Recorded>> {
+    let chosen = if how.cpu.is_empty() {
+        vec![usual(AcceleratorChoice::Auto.resolve()?)?]
+    } else {
+        how.cpu.iter().map(|name| choose(name)).collect::<Result<_>>()?
+    };
+    chosen.into_iter().map(|cpu| one(image_dir, how, cpu)).collect()
+}
+
+/// Whether the image is proven for each already.
+pub fn is_done(image_dir: &Path, how: &How) -> bool {
+    let usual = || Some(vec![usual(AcceleratorChoice::Auto.resolve().ok()?).ok()?]);
+    let chosen = match how.cpu.as_slice() {
+        [] => usual(),
+        names => names.iter().map(|name| choose(name).ok()).collect(),
+    };
+    chosen.is_some_and(|chosen| {
+        let proven = |cpu: &Chosen| anteroom_image::verified_for(image_dir, &cpu.processor).is_ok();
+        chosen.iter().all(proven)
+    })
+}
+
+/// An error unless all passed.
+pub fn verdict(recorded: &[Recorded]) -> Result<()> {
+    let failed: Vec<&str> = recorded
+        .iter()
+        .map(|recorded| &recorded.record)
+        .filter(|record| record.verdict == Verdict::Failed)
+        .map(|record| record.cpu.profile.as_str())
+        .collect();
+    match (recorded.first(), failed.is_empty()) {
+        (Some(first), false) => bail!(
+            "the image {} did not pass for {}; `serve` refuses it there",
+            first.record.image,
+            failed.join(", ")
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
+    let cache_dir = default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom");
+    std::fs::create_dir_all(&cache_dir)
+        .with_context(|| format!("creating {} failed", cache_dir.display()))?;
+    let image = Image::open(image_dir, &cache_dir)?;
+    let log_dir = tempfile::Builder::new()
+        .prefix(".verifying-")
+        .tempdir_in(image_dir)
+        .with_context(|| format!("creating a folder in {} failed", image_dir.display()))?;
+    let bar = bar(&image.manifest.name, &cpu.processor.profile);
+    let gate = Gate {
+        image: &image,
+        cpu,
+        memory_mib: how.memory,
+        vcpus: how.vcpus,
+        work_dir: cache_dir,
+        log_dir: log_dir.path().to_path_buf(),
+        progress: &|what| bar.set_message(what.to_owned()),
+    };
+    let proven = in_runtime(&gate);
+    bar.finish_and_clear();
+    let proven = proven?;
+    let storing = || format!("storing the record in {} failed", image_dir.display());
+    let file = proven.record.store(image_dir).with_context(storing)?;
+    let page = gate::write_page(&proven, image_dir)?;
+    let logs = keep_logs(&proven, log_dir, image_dir)?;
+    Ok(Recorded { record: proven.record, file, page, logs })
+}
+
+/// What a room said that passed is of no use.
+fn keep_logs(
+    proven: &Proven,
+    log_dir: tempfile::TempDir,
+    image_dir: &Path,
+) -> Result<Option<PathBuf>> {
+    let kept = image_dir.join(format!("{}.logs", proven.record.file_stem()));
+    if kept.exists() {
+        std::fs::remove_dir_all(&kept)
+            .with_context(|| format!("removing the earlier {} failed", kept.display()))?;
+    }
+    if proven.record.verdict == Verdict::Passed {
+        return Ok(None);
+    }
+    std::fs::rename(log_dir.keep(), &kept)
+        .with_context(|| format!("keeping the room's logs as {} failed", kept.display()))?;
+    Ok(Some(kept))
+}
+
+/// One thread: the VMM's parent-death signal is tied to the thread that starts it.
+fn in_runtime(gate: &Gate<'_>) -> Result<Proven> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the event loop failed")?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            proven = gate.prove() => proven,
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted.context("taking over Ctrl-C failed")?;
+                bail!("interrupted; nothing was recorded")
+            }
+        }
+    })
+}
+
+fn bar(image: &str, profile: &str) -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    let style = ProgressStyle::with_template("Proving image {prefix} {spinner} {msg} ({elapsed})");
+    bar.set_style(style.expect("the template is fixed"));
+    bar.set_prefix(format!("{image} on {profile}"));
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+/// Prints all records.
+pub fn report(recorded: &[Recorded], as_json: bool) -> Result<()> {
+    let records: Vec<Value> = recorded.iter().map(as_value).collect();
+    show(as_json, &json!({ "verifications": records }), |_| {
+        recorded.iter().map(for_people).collect::<Vec<_>>().join("\n")
+    })
+}
+
+/// The record, and where it is.
+pub fn as_value(recorded: &Recorded) -> Value {
+    json!({
+        "record": recorded.record, "file": recorded.file, "page": recorded.page,
+        "logs": recorded.logs,
+    })
+}
+
+fn for_people(recorded: &Recorded) -> String {
+    let record = &recorded.record;
+    let paint = |style: Style, text: &str| format!("{style}{text}{style:#}");
+    let good = Style::new().fg_color(Some(AnsiColor::Green.into())).bold();
+    let bad = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
+    let word = |verdict| match verdict {
+        Verdict::Passed => paint(good, "PASS"),
+        Verdict::Failed => paint(bad, "FAIL"),
+    };
+    let mut page =
+        format!("image {} ({}) on {}\n\n", record.image, record.recipe_digest, record.cpu.profile);
+    for component in &record.components {
+        let version = component.version.as_ref().map_or(String::new(), |v| format!("{v}; "));
+        page.push_str(&format!(
+            "{}  {:<NAME_WIDTH$}{version}{}\n",
+            word(component.verdict),
+            component.name,
+            component.observed
+        ));
+        for line in &component.evidence {
+            page.push_str(&format!("{:6}{:NAME_WIDTH$}{line}\n", "", ""));
+        }
+        if let Some(advice) = &component.advice {
+            page.push_str(&format!("{:6}{:<NAME_WIDTH$}{advice}\n", "", "  to do"));
+        }
+    }
+    page.push_str(&opened(record));
+    let seconds = record.took_ms / 1000;
+    page.push_str(&format!(
+        "\n{}  after {seconds} s; record {}, page {}\n",
+        word(record.verdict),
+        recorded.file.display(),
+        recorded.page.display()
+    ));
+    if let Some(logs) = &recorded.logs {
+        page.push_str(&format!("      what the room said: {}\n", logs.display()));
+    }
+    page
+}
+
+/// Static findings in files that the run did open; the rest is in the record.
+fn opened(record: &Verification) -> String {
+    let shown = |reached| matches!(reached, Reached::Reached | Reached::OpenedOnly);
+    let findings: Vec<_> =
+        record.inventory.findings.iter().filter(|finding| shown(finding.reached)).collect();
+    let mut text = String::new();
+    for finding in findings.iter().take(LISTED) {
+        let features: Vec<&str> = finding.beyond.iter().map(|b| b.feature.as_str()).collect();
+        let chooses = finding.chooses.as_deref().unwrap_or("nothing seen that chooses");
+        text.push_str(&format!(
+            "{:6}{:<NAME_WIDTH$}{}: {}; {chooses}\n",
+            "",
+            format!("  {}", gate::reached(finding.reached)),
+            finding.path,
+            features.join(" ")
+        ));
+    }
+    if findings.len() > LISTED {
+        let more = findings.len() - LISTED;
+        text.push_str(&format!("{:6}{:<NAME_WIDTH$}and {more} more in the record\n", "", ""));
+    }
+    text
+}

@@ -1,0 +1,460 @@
+//! From what was seen to components and findings. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anteroom_cpu::{CpuProfile, Feature, Standing};
+use anteroom_crash::elf::Survey;
+use anteroom_guest_protocol::ServiceSpec;
+use anteroom_image::{BeyondFeature, Component, Finding, Inventory, Reached, Verdict};
+use anteroom_session::{Cause, Explanation};
+use anyhow::Result;
+
+use super::Gate;
+use super::guest::{BARS, LEAST_PART, OWN_SERVICES, Seen, Service};
+use super::inventory::Surveyed;
+
+/// How far the guest's clock may be from the host's, in milliseconds.
+const CLOCK_MS: u64 = 5_000;
+
+/// Memory that a sign-in page needs, in MiB.
+const FREE_MIB: u64 = 256;
+
+/// A bundle with fewer certificate authorities than this is no browser's.
+const AUTHORITIES: u32 = 50;
+
+/// A decoded frame that is less like its original than this is not one to read from, in dB.
+const SHARP_DB: f64 = 25.0;
+
+/// The judgement.
+pub struct Judged {
+    pub components: Vec<Component>,
+    pub inventory: Inventory,
+    pub verdict: Verdict,
+}
+
+/// Judges what was seen of an image.
+pub fn judge(gate: &Gate<'_>, seen: &Seen, surveyed: Result<Surveyed>) -> Judged {
+    let manifest = &gate.image.manifest;
+    let mut lines = Lines { seen, components: Vec::new() };
+    lines.room();
+    lines.agent();
+    let cpu = &gate.cpu;
+    lines.processor(cpu.profile.as_ref(), &cpu.processor.profile, &cpu.not_emulated);
+    lines.base_system(&manifest.suite);
+    lines.desktop();
+    lines.browser();
+    lines.media();
+    lines.vnc();
+    lines.fonts();
+    lines.certificates();
+    lines.clock();
+    for service in &manifest.services {
+        lines.service(service);
+    }
+    for program in &manifest.programs {
+        lines.program(&program.name, &program.command);
+    }
+    lines.crashes();
+    lines.memory();
+    let mut components = lines.components;
+    let inventory = inventory(seen, surveyed);
+    components.push(code(&inventory, &cpu.processor.profile));
+    let all_passed = components.iter().all(|component| component.verdict == Verdict::Passed);
+    let verdict = if all_passed { Verdict::Passed } else { Verdict::Failed };
+    Judged { components, inventory, verdict }
+}
+
+/// Components, made one by one.
+struct Lines<'a> {
+    seen: &'a Seen,
+    components: Vec<Component>,
+}
+
+impl Lines<'_> {
+    fn add(&mut self, name: &str, version: Option<String>, observed: Result<String, String>) {
+        let (verdict, observed) = match observed {
+            Ok(observed) => (Verdict::Passed, observed),
+            Err(observed) => (Verdict::Failed, observed),
+        };
+        let version = version.filter(|version| !version.is_empty());
+        self.components.push(Component {
+            name: name.to_owned(),
+            version,
+            observed,
+            verdict,
+            evidence: Vec::new(),
+            advice: None,
+        });
+    }
+
+    fn fail(&mut self, name: &str, version: Option<String>, why: &Explanation) {
+        self.add(name, version, Err(why.sentence.clone()));
+        if let Some(component) = self.components.last_mut() {
+            component.evidence = why.evidence.clone();
+            component.advice = why.advice.clone();
+        }
+    }
+
+    /// Something that the room ended before.
+    fn not_reached(&mut self, name: &str) {
+        let why = if self.seen.end.is_some() { ", since the room had ended" } else { "" };
+        self.add(name, None, Err(format!("not looked at{why}")));
+    }
+
+    /// An end that no line of a service tells.
+    fn room(&mut self) {
+        let Some(end) = &self.seen.end else { return };
+        let of_service = self.seen.services.values().any(|service| service.lost.is_some());
+        if !of_service {
+            self.fail("room", None, end);
+        }
+    }
+
+    fn agent(&mut self) {
+        match &self.seen.hello {
+            Some(hello) => {
+                let observed = format!("said hello {} after power-on", seconds(hello.after));
+                self.add("agent", Some(hello.agent_version.clone()), Ok(observed));
+            }
+            None => self.not_reached("agent"),
+        }
+    }
+
+    fn processor(&mut self, profile: Option<&CpuProfile>, name: &str, not_emulated: &[String]) {
+        let Some(has) = self.seen.hello.as_ref().and_then(|hello| hello.cpu.as_ref()) else {
+            return self.not_reached("processor");
+        };
+        let has = has.features(Standing::On);
+        let version = Some(name.to_owned());
+        let Some(profile) = profile else {
+            let observed = format!("the guest's CPUID shows {} known features", has.len());
+            return self.add("processor", version, Ok(observed));
+        };
+        self.add("processor", version, same_features(profile, &has, not_emulated));
+    }
+
+    fn base_system(&mut self, suite: &str) {
+        let kernel = self.seen.hello.as_ref().map(|hello| hello.kernel.clone());
+        match &self.seen.system {
+            Some(Ok(system)) => {
+                let version = Some(system.what.os.clone());
+                let kernel = kernel.unwrap_or_default();
+                let observed = format!("booted from the read-only image ({suite}), Linux {kernel}");
+                self.add("base system", version, Ok(observed));
+            }
+            Some(Err(why)) => self.add("base system", kernel, Err(why.clone())),
+            None => self.not_reached("base system"),
+        }
+    }
+
+    fn desktop(&mut self) {
+        for name in &OWN_SERVICES[..2] {
+            let service = self.seen.services.get(*name);
+            let label = if *name == "x" { "X server" } else { "window manager" };
+            self.kept(label, service, "took a client", None);
+        }
+    }
+
+    /// A service that must be ready at the end.
+    fn kept(&mut self, label: &str, service: Option<&Service>, how: &str, version: Option<String>) {
+        let Some(service) = service else { return self.not_reached(label) };
+        if let Some(why) = &service.lost {
+            return self.fail(label, version, why);
+        }
+        match (service.ready_after, service.deaths.last()) {
+            (Some(after), last) => {
+                let deaths = last.map_or(String::new(), |last| {
+                    format!(
+                        "; it died {} times before, at last: {}",
+                        service.deaths.len(),
+                        last.sentence
+                    )
+                });
+                let observed = format!("{how}, {} after power-on{deaths}", seconds(after));
+                // A missing instruction is met again by whoever does the same again.
+                let fatal = service.deaths.iter().find(|d| d.cause == Cause::MissingCpuFeature);
+                match fatal {
+                    Some(why) => self.fail(label, version, why),
+                    None => self.add(label, version, Ok(observed)),
+                }
+            }
+            (None, Some(last)) => self.fail(label, version, last),
+            (None, None) => self.add(label, version, Err("it did not become ready".to_owned())),
+        }
+    }
+
+    fn browser(&mut self) {
+        let page = self.seen.page.as_ref();
+        let version =
+            page.and_then(|page| page.as_ref().ok()).map(|page| browser_version(&page.user_agent));
+        let service = self.seen.services.get("browser");
+        let is_ready = service.is_some_and(|service| service.lost.is_none());
+        match page {
+            Some(Ok(page)) if is_ready && page.wasm_simd && page.online => {
+                let after = service.and_then(|service| service.ready_after);
+                let after = after.map_or(String::new(), |at| {
+                    format!("; its window was on the screen {} after power-on", seconds(at))
+                });
+                let observed =
+                    format!("its page ran a script and WebAssembly SIMD, and is online{after}");
+                self.add("browser", version, Ok(observed));
+            }
+            Some(Ok(page)) if is_ready => {
+                let failed = if page.wasm_simd {
+                    "believes that it is offline"
+                } else {
+                    "cannot run WebAssembly SIMD"
+                };
+                self.add("browser", version, Err(format!("its page ran a script, and {failed}")));
+            }
+            Some(Err(why)) if is_ready => self.add("browser", version, Err(why.clone())),
+            _ => self.kept("browser", service, "", version),
+        }
+    }
+
+    fn media(&mut self) {
+        match &self.seen.viewed {
+            Some(Ok(viewed)) => {
+                let parts = BARS.map(|bar| viewed.part_of(bar));
+                let shows = parts.iter().all(|part| *part >= LEAST_PART);
+                let kib = viewed.encoded_bytes / 1024;
+                let observed = format!(
+                    "a frame of the desktop, encoded as VP9 ({kib} KiB) and decoded again, at {:.0} dB",
+                    viewed.psnr_db
+                );
+                let observed = match (shows, viewed.psnr_db >= SHARP_DB) {
+                    (true, true) => Ok(format!("{observed}, shows the browser's page")),
+                    (true, false) => Err(format!("{observed}, is not like its original")),
+                    (false, _) => Err(format!("{observed}, does not show the browser's page")),
+                };
+                self.add("media path", Some("VP9".to_owned()), observed);
+            }
+            Some(Err(why)) => self.add("media path", None, Err(why.clone())),
+            None => self.not_reached("media path"),
+        }
+    }
+
+    fn vnc(&mut self) {
+        match &self.seen.vnc_greeting {
+            Some(Ok(text)) if text.starts_with("RFB ") => {
+                let observed = format!("its socket greets with {text:?}");
+                self.add("VNC", Some(text.trim_start_matches("RFB ").to_owned()), Ok(observed));
+            }
+            Some(Ok(text)) => self.add("VNC", None, Err(format!("its socket says {text:?}"))),
+            Some(Err(why)) => self.add("VNC", None, Err(why.clone())),
+            None => self.not_reached("VNC"),
+        }
+    }
+
+    fn fonts(&mut self) {
+        match &self.seen.page {
+            Some(Ok(page)) => {
+                let mut missing = page.without_glyphs.clone();
+                if !page.colour_emoji {
+                    missing.push("emoji in colour".to_owned());
+                }
+                let observed = if missing.is_empty() {
+                    Ok("Latin, Greek, Cyrillic, Han, Kana, Hangul and emoji are drawn with glyphs of their own".to_owned())
+                } else {
+                    Err(format!("no font of the image draws {}", missing.join(", ")))
+                };
+                self.add("fonts", None, observed);
+                if !missing.is_empty()
+                    && let Some(component) = self.components.last_mut()
+                {
+                    component.advice = Some("add a font package to the recipe, as fonts-wqy-microhei, fonts-dejavu-core or fonts-noto-color-emoji".to_owned());
+                }
+            }
+            Some(Err(_)) => {
+                self.add("fonts", None, Err("the browser's page ran no script".to_owned()))
+            }
+            None => self.not_reached("fonts"),
+        }
+    }
+
+    fn certificates(&mut self) {
+        let Some(Ok(system)) = &self.seen.system else { return self.not_reached("certificates") };
+        let count = system.what.certificates;
+        let observed = format!("{count} authorities in /etc/ssl/certs/ca-certificates.crt");
+        let enough = count >= AUTHORITIES;
+        self.add("certificates", None, if enough { Ok(observed) } else { Err(observed) });
+        if !enough && let Some(component) = self.components.last_mut() {
+            component.advice = Some("add the package ca-certificates to the recipe".to_owned());
+        }
+    }
+
+    fn clock(&mut self) {
+        let Some(Ok(system)) = &self.seen.system else { return self.not_reached("clock") };
+        let apart = system.what.now_unix_ms.abs_diff(system.host_unix_ms);
+        let observed = format!("{apart} ms from the host's when asked");
+        let near = apart <= CLOCK_MS;
+        self.add("clock", None, if near { Ok(observed) } else { Err(observed) });
+    }
+
+    fn memory(&mut self) {
+        let Some(Ok(system)) = &self.seen.system else { return self.not_reached("memory") };
+        let mib = |kib: u64| kib / 1024;
+        let (free, all) =
+            (mib(system.what.memory_available_kib), mib(system.what.memory_total_kib));
+        let observed = format!("{free} of {all} MiB are free with everything running");
+        let enough = free >= FREE_MIB;
+        self.add("memory", None, if enough { Ok(observed) } else { Err(observed) });
+        if !enough && let Some(component) = self.components.last_mut() {
+            component.advice = Some(format!(
+                "a sign-in page needs {FREE_MIB} MiB: give guests more with --memory, or run less in the image"
+            ));
+        }
+    }
+
+    fn service(&mut self, spec: &ServiceSpec) {
+        let how = if spec.ready.is_some() { "answered its probe" } else { "was started" };
+        let label = format!("service {}", spec.name);
+        self.kept(&label, self.seen.services.get(&spec.name), how, None);
+    }
+
+    fn program(&mut self, name: &str, command: &[String]) {
+        let label = format!("program {name}");
+        let Some(ran) = self.seen.programs.get(name) else { return self.not_reached(&label) };
+        let version =
+            ran.lines.iter().find(|line| line.bytes().any(|b| b.is_ascii_digit())).cloned();
+        match &ran.failure {
+            Some(why) => self.fail(&label, None, why),
+            None => {
+                let took = seconds(Duration::from_millis(ran.lived_ms));
+                let observed = format!("`{}` ended well after {took}", command.join(" "));
+                self.add(&label, version, Ok(observed));
+            }
+        }
+    }
+
+    /// Children of services, which have no line of their own.
+    fn crashes(&mut self) {
+        for (service, why) in &self.seen.crashes {
+            self.fail(&format!("child of {service}"), None, why);
+        }
+    }
+}
+
+/// Whether a guest sees the features of a profile and no others.
+fn same_features(
+    profile: &CpuProfile,
+    has: &BTreeSet<Feature>,
+    not_emulated: &[String],
+) -> Result<String, String> {
+    let wanted = profile.features(Standing::On);
+    let emulated = |feature: &&Feature| !not_emulated.iter().any(|name| name == feature.name());
+    let names = |features: Vec<&Feature>| {
+        features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(", ")
+    };
+    let missing: Vec<&Feature> = wanted.difference(has).filter(emulated).collect();
+    // What no guest boots without, and what follows from XSAVE (see `qemu_cpu_model`).
+    let tolerated = [Feature::Xsaveopt, Feature::Osxsave];
+    let more: Vec<&Feature> = has.difference(&wanted).filter(|f| !tolerated.contains(f)).collect();
+    if !missing.is_empty() || !more.is_empty() {
+        return Err(format!(
+            "the guest does not see the profile's features: it lacks [{}] and has besides [{}]",
+            names(missing),
+            names(more)
+        ));
+    }
+    let beside = if not_emulated.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; QEMU cannot emulate {}, so nothing that needs them was run",
+            not_emulated.join(", ")
+        )
+    };
+    Ok(format!(
+        "the guest's CPUID shows the {} features of the profile and no others{beside}",
+        wanted.len().saturating_sub(not_emulated.len())
+    ))
+}
+
+fn inventory(seen: &Seen, surveyed: Result<Surveyed>) -> Inventory {
+    let surveyed = match surveyed {
+        Ok(surveyed) => surveyed,
+        Err(error) => {
+            let unread = Some(format!("{error:#}"));
+            return Inventory { unread, ..Inventory::default() };
+        }
+    };
+    let opened = seen.opened.as_ref().and_then(|opened| opened.as_ref().ok());
+    let mut findings: Vec<Finding> = surveyed
+        .found
+        .into_iter()
+        .map(|(path, survey)| {
+            let reached = match opened {
+                _ if seen.faults.contains(&path) => Reached::Reached,
+                Some(opened) if opened.contains(&path) => Reached::OpenedOnly,
+                Some(_) => Reached::NotOpened,
+                None => Reached::Unknown,
+            };
+            finding(path, reached, survey)
+        })
+        .collect();
+    findings.sort_by(|one, other| one.reached.cmp(&other.reached).then(one.path.cmp(&other.path)));
+    Inventory { elf_files: surveyed.elf_files, unread: None, findings }
+}
+
+fn finding(path: String, reached: Reached, survey: Survey) -> Finding {
+    Finding {
+        path,
+        build_id: survey.build_id,
+        isa_needed: survey.level_lacking.map(str::to_owned),
+        chooses: survey.chooses.map(str::to_owned),
+        reached,
+        beyond: survey
+            .beyond
+            .into_iter()
+            .map(|beyond| BeyondFeature {
+                feature: beyond.feature.name().to_owned(),
+                count: beyond.count,
+                first: beyond.first,
+                file_offset: beyond.file_offset,
+                symbol: beyond.symbol.map(|symbol| symbol.name),
+            })
+            .collect(),
+    }
+}
+
+/// The line on the image's code, which never fails an image: what runs has been run.
+fn code(inventory: &Inventory, profile: &str) -> Component {
+    let count = |wanted: Reached| {
+        inventory.findings.iter().filter(|finding| finding.reached == wanted).count()
+    };
+    let observed = match &inventory.unread {
+        Some(why) => format!("not read: {why}"),
+        None => format!(
+            "{} of {} programs and libraries hold instructions beyond {profile}: {} reached, {} opened without reaching them, {} not opened{}",
+            inventory.findings.len(),
+            inventory.elf_files,
+            count(Reached::Reached),
+            count(Reached::OpenedOnly),
+            count(Reached::NotOpened),
+            match count(Reached::Unknown) {
+                0 => String::new(),
+                unknown => format!(", {unknown} not known"),
+            }
+        ),
+    };
+    Component {
+        name: "code".to_owned(),
+        version: None,
+        observed,
+        verdict: Verdict::Passed,
+        evidence: Vec::new(),
+        advice: None,
+    }
+}
+
+/// `Chromium 120.0` of a user agent.
+fn browser_version(user_agent: &str) -> String {
+    let product = user_agent.split(' ').find(|word| word.starts_with("Chrome/"));
+    product.map_or(user_agent.to_owned(), |word| word.replace("Chrome/", "Chromium "))
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

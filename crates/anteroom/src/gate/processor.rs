@@ -1,0 +1,96 @@
+//! Processors by name: what `--cpu` takes.
+
+use std::path::Path;
+
+use anteroom_cpu::{CpuProfile, Standing, qemu_cpu_model, this_machine};
+use anteroom_image::Processor;
+use anteroom_vm::{TCG_PROCESSOR, VmAccelerator};
+use anyhow::{Context, Result};
+
+/// The machine's own CPU, as `--cpu` calls it.
+pub const THIS_HOST: &str = "this-host";
+
+/// A processor, and what it has.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// As a guest is given it.
+    pub processor: Processor,
+    /// Its features; `None` for a model of QEMU's own, which only a guest can tell.
+    pub profile: Option<CpuProfile>,
+    /// Features of the profile that QEMU cannot emulate.
+    pub not_emulated: Vec<String>,
+}
+
+/// A profile by its name, from a template's file (it ends in `.json`), or of this machine.
+///
+/// # Errors
+/// When there is none of that name, or the file is no template.
+pub fn profile(name: &str) -> Result<CpuProfile> {
+    if name.eq_ignore_ascii_case(THIS_HOST) {
+        return Ok(CpuProfile {
+            name: THIS_HOST.to_owned(),
+            ..CpuProfile::of_host(this_machine())
+        });
+    }
+    let path = Path::new(name);
+    if path.extension().is_some_and(|extension| extension == "json") {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("reading the CPU template {name} failed"))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(CpuProfile { name: stem, ..CpuProfile::from_template_json(&text)? });
+    }
+    Ok(CpuProfile::named(name)?)
+}
+
+/// What `--cpu NAME` gives a guest. A template that leaves features to its host leaves them to this
+/// machine.
+///
+/// # Errors
+/// When there is no such profile.
+pub fn choose(name: &str) -> Result<Chosen> {
+    if name.eq_ignore_ascii_case(TCG_PROCESSOR) {
+        return Ok(emulated());
+    }
+    let mut profile = profile(name)?;
+    if !profile.features(Standing::AsHost).is_empty() {
+        let name = profile.name.clone();
+        profile = CpuProfile { name, ..profile.on_host(&this_machine()) };
+    }
+    let model = qemu_cpu_model(&profile)?;
+    let not_emulated = model.not_emulated.iter().map(|feature| feature.name().to_owned()).collect();
+    let processor = Processor { profile: profile.name.clone(), qemu: model.cpu };
+    Ok(Chosen { processor, profile: Some(profile), not_emulated })
+}
+
+/// What a guest has where nobody chose.
+///
+/// # Errors
+/// When this machine's CPU cannot be said in QEMU's words.
+pub fn usual(accelerator: VmAccelerator) -> Result<Chosen> {
+    match accelerator {
+        VmAccelerator::Tcg => Ok(emulated()),
+        VmAccelerator::Kvm => choose(THIS_HOST),
+    }
+}
+
+fn emulated() -> Chosen {
+    let model = TCG_PROCESSOR.to_owned();
+    let processor = Processor { profile: model.clone(), qemu: model };
+    Chosen { processor, profile: None, not_emulated: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_name_that_is_taken_gives_a_processor() {
+        for name in ["x86-64-v1", "X86-64-V2", "x86-64-v4", "T2", "C3", THIS_HOST, TCG_PROCESSOR] {
+            let chosen = choose(name).unwrap();
+            assert!(chosen.processor.profile.eq_ignore_ascii_case(name), "{chosen:?}");
+        }
+        assert!(choose("x86-64-v4").unwrap().not_emulated.contains(&"AVX-512F".to_owned()));
+        let error = choose("pentium").unwrap_err().to_string();
+        assert!(error.contains("x86-64-v2"), "{error}");
+    }
+}
