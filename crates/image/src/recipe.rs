@@ -30,6 +30,9 @@ pub struct Recipe {
     /// Archives unpacked into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archives: Vec<Archive>,
+    /// Symbolic links in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
     /// Programs that must run in it: `anteroom image verify` tries each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<ProgramSpec>,
@@ -64,6 +67,16 @@ pub struct Archive {
     /// Leading parts of its files' paths that are left out.
     #[serde(default)]
     pub strip: u8,
+}
+
+/// A symbolic link in the image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Where it is, absolute.
+    pub path: String,
+    /// Where it leads.
+    pub target: String,
 }
 
 /// A program that must run in the image.
@@ -157,13 +170,16 @@ impl Recipe {
         };
         let texts = recipe.packages.iter().chain(recipe.files.iter().map(|f| &f.path));
         let texts = texts.chain(recipe.archives.iter().map(|archive| &archive.path));
+        let texts = texts.chain(recipe.links.iter().flat_map(|link| [&link.path, &link.target]));
         if let Some(bad) =
             texts.chain([&recipe.suite]).chain(&recipe.mirror).find(|text| !plain(text))
         {
             return Err(value(format!("{bad:?} is empty or holds characters that are not taken")));
         }
-        let mut paths =
-            recipe.files.iter().map(|f| &f.path).chain(recipe.archives.iter().map(|a| &a.path));
+        let files = recipe.files.iter().map(|file| &file.path);
+        let archives = recipe.archives.iter().map(|archive| &archive.path);
+        let links = recipe.links.iter().map(|link| &link.path);
+        let mut paths = files.chain(archives).chain(links);
         if let Some(bad) = paths.find(|path| !path.starts_with('/') || path.contains("..")) {
             return Err(value(format!("the path {bad:?} is not absolute")));
         }

@@ -85,11 +85,14 @@ pub async fn start(
     let screen = configuration.screen;
     let display = start_x(shared, screen, failed.clone()).await?;
     let browser = BrowserStart { display: display.name(), screen, proxy, page: page.clone() };
+    // Where an image is proven, a browser that cannot live does not end the look at the rest.
+    let desktop_failed =
+        if first == FirstPage::Proof { mpsc::channel(1).0 } else { failed.clone() };
     tokio::task::spawn_local(keep_desktop(
         shared.clone(),
         display.clone(),
         browser.clone(),
-        failed.clone(),
+        desktop_failed,
     ));
     for spec in &configuration.services {
         let kept = declared::keep(shared.clone(), spec.clone(), display.clone(), failed.clone());

@@ -18,6 +18,9 @@ use crate::gate::{self, Gate, Proven};
 /// Findings that the report for a terminal lists.
 const LISTED: usize = 12;
 
+/// Features of one that it names.
+const FEATURES_LISTED: usize = 6;
+
 /// Characters of a line of it before the observation.
 const NAME_WIDTH: usize = 24;
 
@@ -233,14 +236,19 @@ fn opened(record: &Verification) -> String {
         record.inventory.findings.iter().filter(|finding| shown(finding.reached)).collect();
     let mut text = String::new();
     for finding in findings.iter().take(LISTED) {
-        let features: Vec<&str> = finding.beyond.iter().map(|b| b.feature.as_str()).collect();
+        let more = finding.beyond.len().saturating_sub(FEATURES_LISTED);
+        let features = finding.beyond.iter().take(FEATURES_LISTED);
+        let mut features: Vec<String> = features.map(|beyond| beyond.feature.clone()).collect();
+        if more > 0 {
+            features.push(format!("and {more} more"));
+        }
         let chooses = finding.chooses.as_deref().unwrap_or("nothing seen that chooses");
         text.push_str(&format!(
             "{:6}{:<NAME_WIDTH$}{}: {}; {chooses}\n",
             "",
             format!("  {}", gate::reached(finding.reached)),
             finding.path,
-            features.join(" ")
+            features.join(", ")
         ));
     }
     if findings.len() > LISTED {

@@ -380,17 +380,18 @@ impl Visit<'_> {
 
     /// Asks all there is to ask.
     async fn inquire(&self, opener: &Opener) {
-        (self.gate.progress)("waiting for the services");
         let settled = timeout(SERVICES, self.settled()).await;
         if settled.is_err() {
             self.give_up_waiting();
         }
         (self.gate.progress)("looking at the desktop");
-        let page = match ask(opener, &Check::Page {}, ANSWER).await {
-            Ok(Checked::Page(page)) => Ok(page),
-            other => Err(refusal(other)),
-        };
-        self.seen.borrow_mut().page = Some(page.map(cleaned_page));
+        if self.is_ready("browser") {
+            let page = match ask(opener, &Check::Page {}, ANSWER).await {
+                Ok(Checked::Page(page)) => Ok(page),
+                other => Err(refusal(other)),
+            };
+            self.seen.borrow_mut().page = Some(page.map(cleaned_page));
+        }
         self.look(opener).await;
         let greeting = match ask(opener, &Check::VncGreeting {}, ANSWER).await {
             Ok(Checked::VncGreeting { text }) => Ok(printable(&text)),
@@ -415,16 +416,26 @@ impl Visit<'_> {
         self.seen.borrow_mut().opened = Some(opened);
     }
 
+    fn is_ready(&self, name: &str) -> bool {
+        let seen = self.seen.borrow();
+        seen.services.get(name).is_some_and(|service| service.ready_after.is_some())
+    }
+
     /// Returns when each service is ready or lost.
     async fn settled(&self) {
         let declared = self.gate.image.manifest.services.iter().map(|s| s.name.as_str());
         let all: Vec<&str> = OWN_SERVICES.into_iter().chain(declared).collect();
-        let is_settled = |name: &&str| {
+        let is_open = |name: &&&str| {
             let seen = self.seen.borrow();
-            let service = seen.services.get(*name);
-            service.is_some_and(|s| s.ready_after.is_some() || s.lost.is_some())
+            let service = seen.services.get(**name);
+            service.is_none_or(|s| s.ready_after.is_none() && s.lost.is_none())
         };
-        while !all.iter().all(is_settled) {
+        loop {
+            let open: Vec<&str> = all.iter().filter(is_open).copied().collect();
+            if open.is_empty() {
+                return;
+            }
+            (self.gate.progress)(&format!("waiting for {}", open.join(", ")));
             self.changed.notified().await;
         }
     }

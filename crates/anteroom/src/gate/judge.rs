@@ -98,7 +98,12 @@ impl Lines<'_> {
 
     /// Something that the room ended before.
     fn not_reached(&mut self, name: &str) {
-        let why = if self.seen.end.is_some() { ", since the room had ended" } else { "" };
+        let browser = self.seen.services.get("browser");
+        let why = match (&self.seen.end, browser) {
+            (Some(_), _) => ", since the room had ended",
+            (None, Some(browser)) if browser.lost.is_some() => ", since there was no browser",
+            (None, _) => "",
+        };
         self.add(name, None, Err(format!("not looked at{why}")));
     }
 

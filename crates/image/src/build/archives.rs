@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ureq::tls::{RootCerts, TlsConfig};
+
 use super::{BuildError, BuildStep, Job, system};
 use crate::recipe::Archive;
 use crate::store::sha256_of;
@@ -54,7 +56,10 @@ fn held_to_digest(archive: &Archive, path: &Path) -> Result<(), BuildError> {
 
 fn download(job: &Job<'_>, url: &str, into: &mut fs::File) -> Result<(), BuildError> {
     let failed = |source: io::Error| BuildError::Download { url: url.to_owned(), source };
+    // The authorities that this machine trusts: behind a company's proxy those are its own.
+    let trust = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
     let agent: ureq::Agent = ureq::Agent::config_builder()
+        .tls_config(trust)
         .timeout_recv_response(Some(ANSWER))
         .timeout_connect(Some(ANSWER))
         .build()

@@ -118,6 +118,10 @@ fn hooks(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Vec<String> {
     for (archive, file) in job.recipe.archives.iter().zip(archives) {
         hooks.push(archives::unpacking(archive, file));
     }
+    for link in &job.recipe.links {
+        hooks.push(format!("mkdir -p \"$1\"$(dirname {})", link.path));
+        hooks.push(format!("ln -s {} \"$1\"{}", link.target, link.path));
+    }
     for file in &job.recipe.files {
         let source = job.recipe.source_of(file);
         let source = fs::canonicalize(&source).unwrap_or(source);
