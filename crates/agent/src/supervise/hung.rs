@@ -46,8 +46,10 @@ fn children(pid: Pid) -> Vec<String> {
             started.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
         // The first one looked at is the process itself.
         if started.is_empty() && looked_at > 1 {
-            let words =
-                read("cmdline").iter().map(|b| if matches!(*b, 0 | b'\n') { b' ' } else { *b }).collect::<Vec<_>>();
+            let words = read("cmdline")
+                .iter()
+                .map(|b| if matches!(*b, 0 | b'\n') { b' ' } else { *b })
+                .collect::<Vec<_>>();
             let line = redact(&clean_line(&words));
             lines.push(line.chars().take(MAX_EVIDENCE_TEXT).collect());
         }

@@ -8,6 +8,7 @@ mod ends;
 #[cfg(feature = "fail-points")]
 mod faults;
 mod host;
+mod incident;
 mod limits;
 mod logins;
 mod machines;

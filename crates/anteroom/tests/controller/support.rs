@@ -463,13 +463,22 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answ
 }
 
 /// Asks again and again until there is something; fails with `what` when there never is.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, ask)
+}
+
+/// The same with another patience.
+pub fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut ask: impl FnMut() -> Option<T>,
+) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = ask() {
             return found;
         }
-        assert!(started.elapsed() < PATIENCE, "waited too long until {what}");
+        assert!(started.elapsed() < patience, "waited too long until {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
