@@ -184,6 +184,31 @@ fn what_a_program_survived_is_not_why_it_died() {
         "Node.js v20.1",
     ];
     assert_eq!(exited(1, &node).cause, Cause::MissingLibrary);
+    let port_taken = [
+        "node:events:502",
+        "      throw er; // Unhandled 'error' event",
+        "      ^",
+        "Error: listen EADDRINUSE: address already in use :::8094",
+        "    at Server.setupListenHandle [as _listen2] (node:net:1908:16)",
+        "Emitted 'error' event on Server instance at:",
+        "    at emitErrorNT (node:net:1944:8)",
+        "  port: 8094",
+        "}",
+        "Node.js v20.20.2",
+    ];
+    assert_eq!(exited(1, &port_taken).cause, Cause::AlreadyInUse);
+    let denied = ["Error: EACCES: permission denied, open '/etc/shadow'", "    at f (a.js:1)"];
+    assert_eq!(exited(1, &denied).cause, Cause::PermissionDenied);
+    let heap = [
+        "FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory",
+        "----- Native stack trace -----",
+        " 1: 0xb78db3 node::OOMErrorHandler(char const*, v8::OOMDetails const&) [node]",
+        "10: 0x195e476  [node]",
+    ];
+    let heap: Vec<String> = heap.iter().map(|line| (*line).to_owned()).collect();
+    let aborted = Some(ProcessExit::Signalled { signal: 6 });
+    let why = explain(&death(aborted, &heap, &Evidence::default()));
+    assert!(why.cause == Cause::OutOfMemory && why.sentence.contains("Reached heap limit"));
     let rust = [
         "thread 'main' panicked at src/main.rs:3:5:",
         "out of tea",

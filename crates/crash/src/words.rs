@@ -103,11 +103,14 @@ pub fn said(lines: &[String]) -> Option<Said> {
 
 /// The last line that is no frame of a stack and no hint below one.
 fn last_words(lines: &[String]) -> Option<usize> {
-    const HINTS: [&str; 9] = [
+    const HINTS: [&str; 12] = [
         "}",
         "- ",
+        "-----",
+        "Emitted 'error' event",
         "Require stack:",
         "Node.js v",
+        "Bun v",
         "note: ",
         "Aborted",
         "stack backtrace:",
@@ -115,9 +118,15 @@ fn last_words(lines: &[String]) -> Option<usize> {
         "Trace/breakpoint",
     ];
     lines.iter().rposition(|line| {
-        let is_frame = line.starts_with(' ') || line.starts_with("at ");
+        let is_frame = line.starts_with(' ') || line.starts_with("at ") || is_numbered_frame(line);
         !line.trim().is_empty() && !is_frame && !HINTS.iter().any(|hint| line.starts_with(hint))
     })
+}
+
+/// A frame of Node's native stack: `10: 0x195e476  [node]`.
+fn is_numbered_frame(line: &str) -> bool {
+    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
+    rest.len() < line.len() && rest.starts_with(": ")
 }
 
 /// Rust names the place in one line and the words in the next.
@@ -139,6 +148,9 @@ fn traceback(lines: &[String], end: usize) -> Option<Said> {
     let above_frames = lines.get(end + 1).is_some_and(|next| next.trim_start().starts_with("at "));
     match line {
         line if below_frames && line.starts_with("PermissionError:") => of(Cause::PermissionDenied),
+        line if above_frames && (line.contains("EACCES") || line.contains("EPERM")) => {
+            of(Cause::PermissionDenied)
+        }
         line if below_frames || (above_frames && is_exception(line)) => {
             of(Cause::UncaughtException)
         }
@@ -175,9 +187,11 @@ pub fn own_crash_report(lines: &[String]) -> Option<(i32, String)> {
     })
 }
 
-/// The last line that says anything.
+/// The last line that says anything; of a bare stack its last frame.
 pub fn last(lines: &[String]) -> Option<String> {
-    lines.iter().rev().find(|line| !line.trim().is_empty()).map(|line| quoted(line))
+    let telling = last_words(lines).map(|at| &lines[at]);
+    let any = || lines.iter().rev().find(|line| !line.trim().is_empty());
+    telling.or_else(any).map(|line| quoted(line))
 }
 
 /// A line as it goes into a sentence.

@@ -44,6 +44,9 @@ pub const PROTOCOL_VERSION: u16 = 3;
 /// The longest control message, in bytes of JSON.
 pub const MAX_CONTROL_MESSAGE: usize = 256 * 1024;
 
+/// Most lines of output in a record of death: an uncaught error of Node.js takes some thirty.
+pub const MAX_LAST_LINES: usize = 40;
+
 /// The longest input message, in bytes of JSON: a paste of 4 KiB, escaped.
 pub const MAX_INPUT_MESSAGE: usize = 32 * 1024;
 

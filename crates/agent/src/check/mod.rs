@@ -96,8 +96,6 @@ impl Checker {
         let most = Duration::from_secs(seconds.into());
         let death = tokio::time::timeout(most, process.died()).await;
         let Ok(death) = death else { return Ok(too_long(&mut process, most).await) };
-        // Its pipes may hold lines still.
-        process.printed().await;
         Ok(process.exit_event(death, 1, Then::Nothing {}))
     }
 

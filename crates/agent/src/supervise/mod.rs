@@ -56,6 +56,8 @@ pub struct Process {
     witness: Witness,
     /// Those that read its output.
     readers: Vec<tokio::task::JoinHandle<()>>,
+    /// Its name, and who hears of its end.
+    known_as: Option<(String, Reporter)>,
 }
 
 /// How a process ended, and what was seen of it.
@@ -100,7 +102,8 @@ pub fn start(
         })));
     }
     let witness = reaper.witness().clone();
-    Ok(Process { pid, tail, started: Instant::now(), end, witness, readers })
+    let known_as = Some((name.to_owned(), reporter.clone()));
+    Ok(Process { pid, tail, started: Instant::now(), end, witness, readers, known_as })
 }
 
 impl Process {
@@ -111,16 +114,27 @@ impl Process {
         reaper.witness().names(pid, name);
         let witness = reaper.witness().clone();
         let (tail, readers) = (Rc::default(), Vec::new());
-        Self { pid, tail, started: Instant::now(), end, witness, readers }
+        Self { pid, tail, started: Instant::now(), end, witness, readers, known_as: None }
     }
 
     /// Waits for its end, and for what there is to see of it.
     pub async fn died(&mut self) -> Death {
+        let end = (&mut self.end).await;
+        self.death_by(end).await
+    }
+
+    /// What there is to see of an end.
+    async fn death_by(&mut self, end: Result<End, oneshot::error::RecvError>) -> Death {
         // The reaper lives as long as the agent; losing it would be a bug seen as a SIGKILL.
         let lost = End { exit: ProcessExit::Signalled { signal: libc::SIGKILL }, dumped: false };
-        let end = (&mut self.end).await.unwrap_or(lost);
+        let end = end.unwrap_or(lost);
         let lived_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some((name, reporter)) = &self.known_as {
+            // When it was seen; why takes a moment longer.
+            reporter.note(&format!("{name} (process {}) {}", self.pid, describe(end.exit)));
+        }
         let evidence = self.witness.of(self.pid, end).await;
+        self.printed().await;
         Death { exit: end.exit, lived_ms, evidence }
     }
 
@@ -154,7 +168,7 @@ impl Process {
     }
 
     /// Waits a moment for what it printed last before it died.
-    pub async fn printed(&mut self) {
+    async fn printed(&mut self) {
         let all = async {
             for reader in &mut self.readers {
                 let _ = reader.await;
@@ -191,8 +205,8 @@ impl Process {
             () = tokio::time::sleep(deadline) => return Err(Unready::Late { seconds: deadline.as_secs() }),
         };
         // What fails to be looked at is often just dead, and how it died says more.
-        match tokio::time::timeout(JUST_DEAD, self.died()).await {
-            Ok(death) => Err(Unready::Died(Box::new(death))),
+        match tokio::time::timeout(JUST_DEAD, &mut self.end).await {
+            Ok(end) => Err(Unready::Died(Box::new(self.death_by(end).await))),
             Err(_) => Err(Unready::Broken(broken)),
         }
     }

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use anteroom_guest_protocol::MAX_LAST_LINES;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Lines kept for a record of death.
-const TAIL_LINES: usize = 20;
+/// Characters of a line that are kept for a record of death: all its lines together fit one message.
+const MAX_TAIL_LINE: usize = 1024;
 
 /// Bytes of a line that are kept; the rest of it is dropped.
 const MAX_LINE: usize = 4096;
@@ -17,10 +18,10 @@ pub struct Tail(VecDeque<String>);
 impl Tail {
     /// Adds a line, dropping the oldest beyond the bound.
     pub fn push(&mut self, line: &str) {
-        if self.0.len() == TAIL_LINES {
+        if self.0.len() == MAX_LAST_LINES {
             self.0.pop_front();
         }
-        self.0.push_back(line.to_owned());
+        self.0.push_back(line.chars().take(MAX_TAIL_LINE).collect());
     }
 
     /// The lines, oldest first.
@@ -112,7 +113,7 @@ mod tests {
         assert_eq!(lines[0].len(), MAX_LINE);
         let mut tail = Tail::default();
         (0..50).for_each(|n| tail.push(&n.to_string()));
-        assert_eq!(tail.lines().len(), TAIL_LINES);
+        assert_eq!(tail.lines().len(), MAX_LAST_LINES);
         assert_eq!(tail.lines().last().map(String::as_str), Some("49"));
     }
 }

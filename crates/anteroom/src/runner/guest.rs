@@ -8,7 +8,7 @@ use super::pace::pace;
 use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::{
     FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS,
-    HostMessage, MAX_CONTROL_MESSAGE, StreamKind, is_harmful,
+    HostMessage, MAX_CONTROL_MESSAGE, MAX_LAST_LINES, StreamKind, is_harmful,
 };
 use anteroom_provider::InjectedFile;
 use anteroom_session::EndReason;
@@ -174,9 +174,9 @@ pub fn printable(text: &str) -> String {
     text.chars().take(500).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
-/// A guest's lines, each [`printable`], at most 20.
+/// A guest's lines, each [`printable`], at most [`MAX_LAST_LINES`].
 pub fn printable_lines(lines: &[String]) -> Vec<String> {
-    lines.iter().take(20).map(|line| printable(line)).collect()
+    lines.iter().take(MAX_LAST_LINES).map(|line| printable(line)).collect()
 }
 
 #[cfg(test)]

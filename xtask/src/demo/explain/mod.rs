@@ -1,11 +1,14 @@
 //! `cargo xtask bench explain`: planted deaths in real VMs, and what Anteroom says of each.
 //!
 //! Right is an explanation of the right kind that says what the table demands; unknown is one that
-//! says so itself; everything else is wrong. Reports are timed by what the service printed last: the
-//! host stamps its log lines and its timeline by one clock.
+//! says so itself; everything else is wrong. A false alarm is a component that the image gate fails in
+//! an image with nothing wrong. Reports are timed from the agent's line that the process is gone: the
+//! host stamps log lines and timeline by one clock.
 
+mod alarms;
 mod planted;
 mod rooms;
+mod runtimes;
 
 use std::path::Path;
 use std::time::Duration;
@@ -42,25 +45,32 @@ pub fn run(only: Option<&str>) -> Result<()> {
     let anteroom = prepare_bench()?;
     let programs = tempfile::Builder::new().prefix("anteroom-planted-").tempdir()?;
     let rounds = [
-        ("x86-64-v2", planted::modern(programs.path())?),
-        ("x86-64-v1", planted::oldest(programs.path())?),
+        ("demo", "x86-64-v2", planted::modern(programs.path())?),
+        ("demo", "x86-64-v1", planted::oldest(programs.path())?),
+        (runtimes::IMAGE, "x86-64-v2", runtimes::modern(programs.path())?),
+        (runtimes::IMAGE, "x86-64-v1", runtimes::oldest()),
     ];
+    alarms::build_image(&anteroom, programs.path())?;
     let mut outcomes = Vec::new();
-    for (profile, mut deaths) in rounds {
+    for (image, profile, mut deaths) in rounds {
         deaths.retain(|death| only.is_none_or(|only| death.name.contains(only)));
         if !deaths.is_empty() {
-            eprintln!("{} deaths in a VM with {profile}", deaths.len());
-            outcomes.extend(round(&anteroom, profile, &deaths)?);
+            eprintln!("{} deaths in a VM of {image} with {profile}", deaths.len());
+            outcomes.extend(round(&anteroom, image, profile, &deaths)?);
         }
         interrupt::check()?;
     }
     outcomes.extend(rooms::run(&anteroom, only)?);
-    print(&outcomes);
+    let false_alarms = match only {
+        Some(_) => None,
+        None => Some(alarms::count(&anteroom)?),
+    };
+    print(&outcomes, false_alarms);
     Ok(())
 }
 
 /// One VM in which all of these die.
-fn round(anteroom: &Path, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome>> {
+fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome>> {
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
     std::fs::write(&services, planted::services(deaths))?;
@@ -74,8 +84,8 @@ fn round(anteroom: &Path, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome
         "--memory",
         "3072",
     ];
-    let mut server =
-        Server::start_with(anteroom, folder.path(), &provider_file()?, "qemu", &options)?;
+    let provider = format!("{}\n{}", provider_file(image)?, planted::files(deaths));
+    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &options)?;
     let session = server.start_session_without_recipient()?;
     let told = |view: &Value, name: &str| explanation_of(view, name).is_some();
     let all_told = |view: &Value| deaths.iter().all(|death| told(view, death.name));
@@ -96,12 +106,13 @@ fn round(anteroom: &Path, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome
 }
 
 /// The CLI waits: nobody signs in here.
-fn provider_file() -> Result<String> {
+fn provider_file(image: &str) -> Result<String> {
     let shipped = std::fs::read_to_string(shell::root().join("providers/demo.toml"))?;
     let waits = shipped
         .replace(r#"["demo-login", "login"]"#, r#"["sleep", "3600"]"#)
-        .replace("url_timeout_seconds = 120", "url_timeout_seconds = 600");
-    Ok(format!("{waits}\n{}", planted::FILES))
+        .replace("url_timeout_seconds = 120", "url_timeout_seconds = 600")
+        .replace("image = \"demo\"", &format!("image = \"{image}\""));
+    Ok(waits)
 }
 
 /// The timeline's entry about the end of a service.
@@ -136,16 +147,19 @@ fn judge(death: &Death, view: &Value, log: &str) -> Outcome {
     Outcome { report_ms: report_ms(death.name, entry, log), name, verdict, sentence }
 }
 
-/// From the last line that a service printed to the timeline's entry, where it printed one right
-/// before it died; both are stamped on the host.
+/// From the agent's line that the process is gone to the timeline's entry; both are stamped on the
+/// host. What never was a process has none.
 fn report_ms(name: &str, entry: &Value, log: &str) -> Option<u64> {
-    let line = log.lines().rev().find(|line| line.split_whitespace().nth(1) == Some(name))?;
-    let printed = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
-    let printed = printed.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
-    entry["at"].as_u64()?.checked_sub(u64::try_from(printed).ok()?)
+    let seen = format!(" {name} (process ");
+    let line = log
+        .lines()
+        .find(|line| line.split_whitespace().nth(1) == Some("agent") && line.contains(&seen))?;
+    let observed = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
+    let observed = observed.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
+    Some(entry["at"].as_u64()?.saturating_sub(u64::try_from(observed).ok()?))
 }
 
-fn print(outcomes: &[Outcome]) {
+fn print(outcomes: &[Outcome], false_alarms: Option<usize>) {
     let count = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
     for outcome in outcomes {
         let verdict = match outcome.verdict {
@@ -165,6 +179,7 @@ fn print(outcomes: &[Outcome]) {
             "right": count(Verdict::Right),
             "unknown": count(Verdict::Unknown),
             "wrong": count(Verdict::Wrong),
+            "false_alarms": false_alarms,
             "p95_report_ms": p95,
             "reports_timed": reports.len(),
         })

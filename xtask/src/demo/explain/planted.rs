@@ -19,6 +19,8 @@ pub struct Death {
     pub says: &'static [&'static str],
     /// The service's lines in TOML, after its name.
     service: String,
+    /// A file that it needs in the room, as lines of a provider file.
+    file: String,
 }
 
 /// Deaths in a guest that has SSE4.2 and POPCNT, and no AVX.
@@ -45,8 +47,13 @@ pub fn services(deaths: &[Death]) -> String {
     deaths.iter().map(entry).collect()
 }
 
-/// Files that a room needs for them, as a provider file names them.
-pub const FILES: &str = r##"
+/// Lines of a provider file that put what they need into the room.
+pub fn files(deaths: &[Death]) -> String {
+    deaths.iter().map(|death| death.file.as_str()).chain([FILES]).collect()
+}
+
+/// Files that a room needs for some of them, as a provider file names them.
+const FILES: &str = r##"
 [[files]]
 path = "/tmp/no-interpreter"
 owner = "person"
@@ -303,13 +310,14 @@ fn that_hang() -> Vec<Death> {
     ]
 }
 
-fn of(
+/// A death of a service with these lines, which is not started again.
+pub fn of(
     name: &'static str,
     service: &str,
     cause: &'static str,
     says: &'static [&'static str],
 ) -> Death {
-    Death { name, cause, says, service: format!("{service}\nrestarts = 0\n") }
+    Death { name, cause, says, service: format!("{service}\nrestarts = 0\n"), file: String::new() }
 }
 
 fn command(words: &[&str]) -> String {
@@ -450,4 +458,30 @@ fn carried(
         "echo {text} | base64 -d | gunzip > /tmp/{name} && chmod +x /tmp/{name} && exec /tmp/{name}"
     );
     Ok(shell(name, &script, cause, says))
+}
+
+/// Programs too large for a command line travel as an injected file; `script` runs them in a folder of
+/// the death's name below /tmp.
+pub fn carried_files(
+    name: &'static str,
+    programs: &[&Path],
+    script: &str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Result<Death> {
+    let mut tar = Command::new("tar");
+    tar.arg("-cz");
+    for program in programs {
+        let (folder, file) = (program.parent(), program.file_name());
+        let (folder, file) = folder.zip(file).context("a planted program has no folder")?;
+        tar.arg("-C").arg(folder).arg(file);
+    }
+    let packed = tar.output().context("starting tar failed")?.stdout;
+    let text = STANDARD.encode(packed);
+    let unpack = format!("mkdir /tmp/{name} && base64 -d /tmp/{name}.b64 | tar -xz -C /tmp/{name}");
+    let mut death = shell(name, &format!("{unpack} && {script}"), cause, says);
+    death.file = format!(
+        "[[files]]\npath = \"/tmp/{name}.b64\"\nowner = \"person\"\nmode = 0o644\ncontent = \"{text}\"\n"
+    );
+    Ok(death)
 }

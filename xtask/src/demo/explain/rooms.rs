@@ -110,8 +110,13 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
         )?;
         options.extend(["--services", services.to_str().context("the folder's name is no text")?]);
     }
-    let mut server =
-        Server::start_with(anteroom, folder.path(), &provider_file()?, case.driver, &options)?;
+    let mut server = Server::start_with(
+        anteroom,
+        folder.path(),
+        &provider_file("demo")?,
+        case.driver,
+        &options,
+    )?;
     let session = server.start_session_without_recipient()?;
     let ready = |view: &Value| has(view, "service_ready") || view["state"] == "ended";
     let view = server.wait_until(&session.id, ROOM, "become usable", ready)?;
