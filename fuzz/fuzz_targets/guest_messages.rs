@@ -3,7 +3,9 @@
 
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::message::{announced_length, decode, encode};
-use anteroom_guest_protocol::{GuestMessage, HostMessage, PREAMBLE_LEN, Preamble};
+use anteroom_guest_protocol::{
+    Check, Checked, GuestMessage, HostMessage, PREAMBLE_LEN, Preamble,
+};
 use anteroom_media::peer::cursor_message;
 use libfuzzer_sys::fuzz_target;
 
@@ -29,6 +31,11 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     let _ = decode::<HostMessage>(bytes);
+    let _ = decode::<Check>(bytes);
+    if let Ok(checked) = decode::<Checked>(bytes) {
+        let again = encode(&checked, LIMIT).expect("what was taken can be written");
+        assert!(decode::<Checked>(&again[4..]).is_ok());
+    }
     if let Ok(event) = decode::<InputEvent>(bytes) {
         let _ = event.checked();
     }

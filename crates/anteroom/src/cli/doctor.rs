@@ -1,14 +1,16 @@
 //! `anteroom doctor`: what this machine can do.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anteroom_vm::{KvmProbe, probe_kvm};
+use anteroom_vm::{AcceleratorChoice, KvmProbe, probe_kvm};
 use anyhow::{Result, bail};
 use serde_json::json;
 
 use super::serve::{images_dir, state_dir};
 use super::sessions::show;
 use crate::embedded;
+use crate::gate::processor::usual;
 
 /// What `doctor` takes.
 #[derive(clap::Args)]
@@ -38,8 +40,9 @@ enum Verdict {
 /// Looks, and fails when something needed is missing.
 pub fn run(options: &Options) -> Result<()> {
     let images = options.images_dir.clone().unwrap_or_else(images_dir);
-    let findings =
-        [qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state_dir())];
+    let mut findings =
+        vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state_dir())];
+    findings.extend(unverified(&images));
     let value = json!(
         findings
             .iter()
@@ -127,6 +130,20 @@ fn image(dir: &std::path::Path) -> Finding {
         ),
         count => ok(format!("{count} golden image(s) in {}", dir.display())),
     }
+}
+
+/// One line an image that `serve` would refuse on this machine.
+fn unverified(dir: &std::path::Path) -> Vec<Finding> {
+    let usual = AcceleratorChoice::Auto.resolve().ok().and_then(|chosen| usual(chosen).ok());
+    let Some(usual) = usual else { return Vec::new() };
+    let names: BTreeSet<String> =
+        anteroom_image::list(dir).into_iter().map(|image| image.name).collect();
+    let refusal = |name: &String| {
+        let image = anteroom_image::find(dir, name).ok()?;
+        let refusal = anteroom_image::verified_for(&image.dir, &usual.processor).err()?;
+        Some(warning(refusal.to_string(), format!("anteroom image verify {name}")))
+    };
+    names.iter().filter_map(refusal).collect()
 }
 
 fn agent() -> Finding {

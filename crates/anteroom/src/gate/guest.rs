@@ -45,6 +45,9 @@ const BOOT: Duration = Duration::from_secs(120);
 const SET_UP: Duration = Duration::from_secs(60);
 const SERVICES: Duration = Duration::from_secs(330);
 
+/// How long services may take before a picture is taken of what is there.
+const PICTURE_AFTER: Duration = Duration::from_secs(100);
+
 /// How long it may take to answer a question, beside the time that the question itself gives.
 const ANSWER: Duration = Duration::from_secs(150);
 
@@ -380,9 +383,12 @@ impl Visit<'_> {
 
     /// Asks all there is to ask.
     async fn inquire(&self, opener: &Opener) {
-        let settled = timeout(SERVICES, self.settled()).await;
-        if settled.is_err() {
-            self.give_up_waiting();
+        if timeout(PICTURE_AFTER, self.settled()).await.is_err() {
+            // What keeps a service from being ready may stand on the screen, and goes with it.
+            self.photograph(opener).await;
+            if timeout(SERVICES - PICTURE_AFTER, self.settled()).await.is_err() {
+                self.give_up_waiting();
+            }
         }
         (self.gate.progress)("looking at the desktop");
         if self.is_ready("browser") {
@@ -450,6 +456,25 @@ impl Visit<'_> {
         }
     }
 
+    /// Keeps a picture of the desktop as it is, if there is one.
+    async fn photograph(&self, opener: &Opener) {
+        let taken = timeout(PAINTED, async {
+            let mut frames = LinkFrameSource::new(opener.open(StreamKind::Frames).await?);
+            let (mut frame, mut screen) = (Frame::default(), Screen::default());
+            frames.next(Request::Everything, &mut frame).await?;
+            let (width, height) = frame.screen_size();
+            screen.resize(width, height)?;
+            for (rect, pixels) in frame.rects() {
+                screen.apply(rect, pixels)?;
+            }
+            anyhow::Ok(screen.png()?)
+        });
+        // Without one the report is without one.
+        if let Ok(Ok(picture)) = taken.await {
+            self.seen.borrow_mut().picture = Some(picture);
+        }
+    }
+
     /// Takes frames until the page's bars are in them, as a viewer would see them.
     async fn look(&self, opener: &Opener) {
         let mut screen = Screen::default();
@@ -475,8 +500,11 @@ impl Visit<'_> {
             }
         });
         let painted = painted.await;
+        let has_browser = self.is_ready("browser");
         let mut seen = self.seen.borrow_mut();
-        seen.picture = screen.png().ok();
+        if has_browser || seen.picture.is_none() {
+            seen.picture = screen.png().ok();
+        }
         seen.viewed = Some(match (last, painted) {
             (Some(viewed), Ok(Ok(())) | Err(_)) => Ok(viewed),
             (_, Ok(Err(error))) => Err(format!("{error:#}")),

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2430}\
 h1{font-size:1.5rem;margin:0}h2{font-size:1.1rem;margin-top:2rem}table{border-collapse:collapse;width:100%}\
-td,th{text-align:left;vertical-align:top;padding:.4rem .6rem;border-bottom:1px solid #e3e6eb}th{font-weight:600;white-space:nowrap}\
+td,th{text-align:left;vertical-align:top;overflow-wrap:anywhere;padding:.4rem .6rem;border-bottom:1px solid #e3e6eb}th{font-weight:600;min-width:6rem}\
 .passed{color:#146c36}.failed{color:#b3211a}.mark{font-weight:600;white-space:nowrap}code{font-size:.9em;overflow-wrap:anywhere}\
 img{max-width:100%;border:1px solid #c9ced6}ul{margin:.3rem 0;padding-left:1.2rem}.quiet{color:#5b6573}";
 
@@ -24,6 +24,7 @@ pub fn html(record: &Verification, picture: Option<&[u8]>) -> String {
         class = class(record.verdict),
         verdict = word(record.verdict),
     );
+    failures(&mut page, record);
     about(&mut page, record);
     if let Some(picture) = picture {
         let _ = writeln!(
@@ -42,6 +43,17 @@ pub fn html(record: &Verification, picture: Option<&[u8]>) -> String {
     findings(&mut page, record);
     page.push_str("</html>\n");
     page
+}
+
+/// What a reader came for, if something failed.
+fn failures(page: &mut String, record: &Verification) {
+    let failed = record.components.iter().filter(|one| one.verdict == Verdict::Failed);
+    let names: Vec<&str> = failed.map(|component| component.name.as_str()).collect();
+    if !names.is_empty() {
+        let (count, all) = (names.len(), record.components.len());
+        let names = escaped(&names.join(", "));
+        let _ = writeln!(page, "<p>{count} of {all} components failed: {names}.</p>");
+    }
 }
 
 fn about(page: &mut String, record: &Verification) {

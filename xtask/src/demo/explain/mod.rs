@@ -6,6 +6,7 @@
 //! host stamps log lines and timeline by one clock.
 
 mod alarms;
+mod calm;
 mod planted;
 mod rooms;
 mod runtimes;
@@ -61,11 +62,11 @@ pub fn run(only: Option<&str>) -> Result<()> {
         interrupt::check()?;
     }
     outcomes.extend(rooms::run(&anteroom, only)?);
-    let false_alarms = match only {
+    let around = match only {
         Some(_) => None,
-        None => Some(alarms::count(&anteroom)?),
+        None => Some((alarms::count(&anteroom)?, calm::agent_percent(&anteroom)?)),
     };
-    print(&outcomes, false_alarms);
+    print(&outcomes, around);
     Ok(())
 }
 
@@ -159,7 +160,8 @@ fn report_ms(name: &str, entry: &Value, log: &str) -> Option<u64> {
     Some(entry["at"].as_u64()?.saturating_sub(u64::try_from(observed).ok()?))
 }
 
-fn print(outcomes: &[Outcome], false_alarms: Option<usize>) {
+/// `around`: false alarms of the gate, and what supervision takes of a core in percent.
+fn print(outcomes: &[Outcome], around: Option<(usize, f64)>) {
     let count = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
     for outcome in outcomes {
         let verdict = match outcome.verdict {
@@ -179,7 +181,8 @@ fn print(outcomes: &[Outcome], false_alarms: Option<usize>) {
             "right": count(Verdict::Right),
             "unknown": count(Verdict::Unknown),
             "wrong": count(Verdict::Wrong),
-            "false_alarms": false_alarms,
+            "false_alarms": around.map(|(alarms, _)| alarms),
+            "supervision_percent": around.map(|(_, percent)| percent),
             "p95_report_ms": p95,
             "reports_timed": reports.len(),
         })
