@@ -1,127 +1,46 @@
-//! The room from the gate's side: booted under the processor, brought to ready, asked.
+//! The room from the gate's side: booted under the processor, and listened to. What it is asked is in
+//! [`super::inquiry`].
 //!
 //! As in a session all that comes is hostile: it is bounded and cleaned before it is kept.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anteroom_cpu::CpuProfile;
-use anteroom_guest_link::{
-    Incoming, Opener, Side, connect, read_message, start_handshake, write_message,
-};
-use anteroom_guest_protocol::frames::Request;
+use anteroom_guest_link::{Incoming, Side, connect, start_handshake};
 use anteroom_guest_protocol::{
-    Check, Checked, Configure, Evidence, GuestCpu, GuestMessage, HostMessage, MAX_CONTROL_MESSAGE,
-    MAX_OPENED_FILES, PageFacts, Purpose, ScreenSize, ServiceEvent, ServiceSpec, StreamKind,
-    SystemFacts, Then,
+    Configure, Evidence, GuestCpu, GuestMessage, HostMessage, Purpose, ScreenSize, ServiceEvent,
+    ServiceSpec, Then,
 };
-use anteroom_image::ProgramSpec;
-use anteroom_media::Codec;
-use anteroom_media::frame_source::{Frame, FrameSource, LinkFrameSource};
-use anteroom_media::screen::Screen;
-use anteroom_media::viewed::{Viewed, view};
-use anteroom_session::{Cause, Confidence, EndReason, Explanation, Observation, SessionId};
+use anteroom_session::{EndReason, Observation, SessionId};
 use anteroom_vm::{Driver, Qemu, RunningVm, VmAccelerator, VmEnd, VmSpec};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::Gate;
+use super::seen::{Hello, OWN_SERVICES, Seen, explained};
 use crate::clock::now;
 use crate::embedded;
 use crate::runner::deaths::{Explainer, processor_of};
-use crate::runner::guest::{
-    GuestMessages, link_failed, open_control, printable, printable_lines, violation,
-};
+use crate::runner::guest::{GuestMessages, link_failed, open_control, printable, violation};
 use crate::runner::paced_link::PacedLink;
 use crate::runner::room::exit_reason;
 use crate::runner::service_log::ServiceLog;
 
-/// How long a guest may take to its first byte, to set itself up, and to bring its services up.
+/// How long a guest may take to its first byte, and to set itself up.
 const BOOT: Duration = Duration::from_secs(120);
 const SET_UP: Duration = Duration::from_secs(60);
-const SERVICES: Duration = Duration::from_secs(330);
-
-/// How long services may take before a picture is taken of what is there.
-const PICTURE_AFTER: Duration = Duration::from_secs(100);
-
-/// How long it may take to answer a question, beside the time that the question itself gives.
-const ANSWER: Duration = Duration::from_secs(150);
-
-/// How long the page may take to be painted once its script has run.
-const PAINTED: Duration = Duration::from_secs(30);
 
 /// Bytes of console that are kept.
 const CONSOLE_LIMIT: u64 = 1024 * 1024;
 
-/// Most crashes and opened files that are kept.
+/// Most crashes that are kept.
 const MAX_CRASHES: usize = 50;
-const MAX_OPENED: usize = 20_000;
 
 const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
-
-/// Colours of the bars on the proof page (`crates/agent/src/browser/proof_page.html`).
-pub const BARS: [[u8; 3]; 3] = [[0xc8, 0x1e, 0x5a], [0x1e, 0x78, 0xc8], [0x28, 0xa0, 0x50]];
-
-/// The part of the picture that each bar has at least.
-pub const LEAST_PART: f64 = 0.02;
-
-/// The room's own services, in the order of a report.
-pub const OWN_SERVICES: [&str; 3] = ["x", "window-manager", "browser"];
-
-/// What was seen. What was not come to is `None`.
-#[derive(Default)]
-pub struct Seen {
-    pub hello: Option<Hello>,
-    pub services: BTreeMap<String, Service>,
-    pub programs: BTreeMap<String, Ran>,
-    pub system: Option<Result<At<SystemFacts>, String>>,
-    pub page: Option<Result<PageFacts, String>>,
-    pub vnc_greeting: Option<Result<String, String>>,
-    pub viewed: Option<Result<Viewed, String>>,
-    pub picture: Option<Vec<u8>>,
-    pub opened: Option<Result<BTreeSet<String>, String>>,
-    /// Files in which programs died of an illegal instruction.
-    pub faults: BTreeSet<String>,
-    /// Children of services that crashed: service and why.
-    pub crashes: Vec<(String, Explanation)>,
-    /// Why the room ended before it was done with.
-    pub end: Option<Explanation>,
-}
-
-/// The agent's first word.
-pub struct Hello {
-    pub agent_version: String,
-    pub kernel: String,
-    pub cpu: Option<CpuProfile>,
-    pub after: Duration,
-}
-
-/// Something and the host's clock when it came, in milliseconds since the Unix epoch.
-pub struct At<T> {
-    pub what: T,
-    pub host_unix_ms: u64,
-}
-
-/// A service of the room.
-#[derive(Default)]
-pub struct Service {
-    pub ready_after: Option<Duration>,
-    pub deaths: Vec<Explanation>,
-    /// Why there will be no further start.
-    pub lost: Option<Explanation>,
-}
-
-/// A program that was run to its end.
-pub struct Ran {
-    pub lines: Vec<String>,
-    pub lived_ms: u64,
-    /// Why it did not end well.
-    pub failure: Option<Explanation>,
-}
 
 /// Boots a room and looks at all there is; tells the processor as soon as the guest has.
 pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> Result<Seen> {
@@ -179,25 +98,15 @@ fn machine_ended(vm: &RunningVm, end: VmEnd) -> EndReason {
     }
 }
 
-/// A reason as an explanation.
-fn explained(reason: &EndReason) -> Explanation {
-    reason.explanation().cloned().unwrap_or_else(|| Explanation {
-        cause: Cause::Unknown,
-        sentence: reason.to_string(),
-        evidence: Vec::new(),
-        confidence: Confidence::Unknown,
-        advice: None,
-    })
-}
-
-struct Visit<'a> {
-    gate: &'a Gate<'a>,
-    began: Instant,
-    seen: RefCell<Seen>,
-    explainer: RefCell<Explainer>,
-    log: RefCell<ServiceLog>,
+/// One look at a room.
+pub struct Visit<'a> {
+    pub gate: &'a Gate<'a>,
+    pub seen: RefCell<Seen>,
+    pub explainer: RefCell<Explainer>,
     /// A service changed.
-    changed: Notify,
+    pub changed: Notify,
+    began: Instant,
+    log: RefCell<ServiceLog>,
     processor: RefCell<Option<oneshot::Sender<CpuProfile>>>,
 }
 
@@ -357,7 +266,8 @@ impl Visit<'_> {
         }
     }
 
-    fn keep_fault(&self, event: &ServiceEvent) {
+    /// Keeps in which file a program met an illegal instruction.
+    pub fn keep_fault(&self, event: &ServiceEvent) {
         let evidence: &Evidence = match event {
             ServiceEvent::Exited { evidence, .. } | ServiceEvent::Failed { evidence, .. } => {
                 evidence
@@ -380,191 +290,6 @@ impl Visit<'_> {
             seen.faults.insert(printable(&mapping.path));
         }
     }
-
-    /// Asks all there is to ask.
-    async fn inquire(&self, opener: &Opener) {
-        if timeout(PICTURE_AFTER, self.settled()).await.is_err() {
-            // What keeps a service from being ready may stand on the screen, and goes with it.
-            self.photograph(opener).await;
-            if timeout(SERVICES - PICTURE_AFTER, self.settled()).await.is_err() {
-                self.give_up_waiting();
-            }
-        }
-        (self.gate.progress)("looking at the desktop");
-        if self.is_ready("browser") {
-            let page = match ask(opener, &Check::Page {}, ANSWER).await {
-                Ok(Checked::Page(page)) => Ok(page),
-                other => Err(refusal(other)),
-            };
-            self.seen.borrow_mut().page = Some(page.map(cleaned_page));
-        }
-        self.look(opener).await;
-        let greeting = match ask(opener, &Check::VncGreeting {}, ANSWER).await {
-            Ok(Checked::VncGreeting { text }) => Ok(printable(&text)),
-            other => Err(refusal(other)),
-        };
-        self.seen.borrow_mut().vnc_greeting = Some(greeting);
-        for program in &self.gate.image.manifest.programs {
-            (self.gate.progress)(&format!("running {}", program.name));
-            let ran = self.run_program(opener, program).await;
-            self.seen.borrow_mut().programs.insert(program.name.clone(), ran);
-        }
-        (self.gate.progress)("asking the guest");
-        let system = match ask(opener, &Check::System {}, ANSWER).await {
-            Ok(Checked::System(facts)) => {
-                let facts = SystemFacts { os: printable(&facts.os), ..facts };
-                Ok(At { what: facts, host_unix_ms: now().0 })
-            }
-            other => Err(refusal(other)),
-        };
-        self.seen.borrow_mut().system = Some(system);
-        let opened = opened_files(opener).await;
-        self.seen.borrow_mut().opened = Some(opened);
-    }
-
-    fn is_ready(&self, name: &str) -> bool {
-        let seen = self.seen.borrow();
-        seen.services.get(name).is_some_and(|service| service.ready_after.is_some())
-    }
-
-    /// Returns when each service is ready or lost.
-    async fn settled(&self) {
-        let declared = self.gate.image.manifest.services.iter().map(|s| s.name.as_str());
-        let all: Vec<&str> = OWN_SERVICES.into_iter().chain(declared).collect();
-        let is_open = |name: &&&str| {
-            let seen = self.seen.borrow();
-            let service = seen.services.get(**name);
-            service.is_none_or(|s| s.ready_after.is_none() && s.lost.is_none())
-        };
-        loop {
-            let open: Vec<&str> = all.iter().filter(is_open).copied().collect();
-            if open.is_empty() {
-                return;
-            }
-            (self.gate.progress)(&format!("waiting for {}", open.join(", ")));
-            self.changed.notified().await;
-        }
-    }
-
-    fn give_up_waiting(&self) {
-        let mut seen = self.seen.borrow_mut();
-        for spec in &self.gate.image.manifest.services {
-            let service = seen.services.entry(spec.name.clone()).or_default();
-            if service.ready_after.is_none() && service.lost.is_none() {
-                service.lost = service.deaths.last().cloned();
-            }
-        }
-    }
-
-    /// Keeps a picture of the desktop as it is, if there is one.
-    async fn photograph(&self, opener: &Opener) {
-        let taken = timeout(PAINTED, async {
-            let mut frames = LinkFrameSource::new(opener.open(StreamKind::Frames).await?);
-            let (mut frame, mut screen) = (Frame::default(), Screen::default());
-            frames.next(Request::Everything, &mut frame).await?;
-            let (width, height) = frame.screen_size();
-            screen.resize(width, height)?;
-            for (rect, pixels) in frame.rects() {
-                screen.apply(rect, pixels)?;
-            }
-            anyhow::Ok(screen.png()?)
-        });
-        // Without one the report is without one.
-        if let Ok(Ok(picture)) = taken.await {
-            self.seen.borrow_mut().picture = Some(picture);
-        }
-    }
-
-    /// Takes frames until the page's bars are in them, as a viewer would see them.
-    async fn look(&self, opener: &Opener) {
-        let mut screen = Screen::default();
-        let mut last = None;
-        let painted = timeout(PAINTED, async {
-            let stream = opener.open(StreamKind::Frames).await?;
-            let mut frames = LinkFrameSource::new(stream);
-            let (mut frame, mut request) = (Frame::default(), Request::Everything);
-            loop {
-                frames.next(request, &mut frame).await?;
-                let (width, height) = frame.screen_size();
-                screen.resize(width, height)?;
-                for (rect, pixels) in frame.rects() {
-                    screen.apply(rect, pixels)?;
-                }
-                let viewed = view(&screen, Codec::Vp9)?;
-                let shows = BARS.iter().all(|bar| viewed.part_of(*bar) >= LEAST_PART);
-                last = Some(viewed);
-                if shows {
-                    return anyhow::Ok(());
-                }
-                request = Request::Changes;
-            }
-        });
-        let painted = painted.await;
-        let has_browser = self.is_ready("browser");
-        let mut seen = self.seen.borrow_mut();
-        if has_browser || seen.picture.is_none() {
-            seen.picture = screen.png().ok();
-        }
-        seen.viewed = Some(match (last, painted) {
-            (Some(viewed), Ok(Ok(())) | Err(_)) => Ok(viewed),
-            (_, Ok(Err(error))) => Err(format!("{error:#}")),
-            (None, _) => Err(format!("no frame came within {} s", PAINTED.as_secs())),
-        });
-    }
-
-    async fn run_program(&self, opener: &Opener, program: &ProgramSpec) -> Ran {
-        let check = Check::Run {
-            name: program.name.clone(),
-            command: program.command.clone(),
-            env: BTreeMap::new(),
-            seconds: program.seconds,
-        };
-        let patience = Duration::from_secs(program.seconds.into()) + ANSWER;
-        let failed = |sentence: String| Explanation {
-            cause: Cause::Unknown,
-            sentence,
-            evidence: Vec::new(),
-            confidence: Confidence::Unknown,
-            advice: None,
-        };
-        let event = match ask(opener, &check, patience).await {
-            Ok(Checked::Ran { event }) => event,
-            other => {
-                let failure = Some(failed(refusal(other)));
-                return Ran { lines: Vec::new(), lived_ms: 0, failure };
-            }
-        };
-        self.keep_fault(&event);
-        let (lines, lived_ms, well) = match &event {
-            ServiceEvent::Exited { exit, last_lines, lived_ms, .. } => {
-                let well = *exit == anteroom_guest_protocol::ProcessExit::Exited { code: 0 };
-                (printable_lines(last_lines), *lived_ms, well)
-            }
-            ServiceEvent::Failed { last_lines, lived_ms, .. } => {
-                (printable_lines(last_lines), *lived_ms, false)
-            }
-            _ => (Vec::new(), 0, false),
-        };
-        if well {
-            let wanted = program.prints.as_deref().unwrap_or_default();
-            let prints = lines.iter().any(|line| line.contains(wanted)) || wanted.is_empty();
-            let failure = (!prints).then(|| {
-                let said = lines.last().map(String::as_str).unwrap_or_default();
-                failed(format!("it ended well and printed {said:?}, without {wanted:?}"))
-            });
-            return Ran { lines, lived_ms, failure };
-        }
-        let told = self.explainer.borrow().of_service(&program.name, false, event);
-        let failure = match told {
-            Ok(Some(
-                Observation::ServiceExited { explanation, .. }
-                | Observation::ServiceGivenUp { explanation, .. },
-            )) => *explanation,
-            Ok(_) => failed("the guest told nothing of its end".to_owned()),
-            Err(reason) => explained(&reason),
-        };
-        Ran { lines, lived_ms, failure: Some(failure) }
-    }
 }
 
 /// A room that is proven reaches nobody.
@@ -572,48 +297,4 @@ async fn refuse(mut incoming: Incoming) {
     while let Some(stream) = incoming.next().await {
         drop(stream);
     }
-}
-
-async fn ask(opener: &Opener, check: &Check, patience: Duration) -> Result<Checked> {
-    let asked = async {
-        let mut stream = opener.open(StreamKind::Check).await?;
-        write_message(&mut stream, check, MAX_CONTROL_MESSAGE).await?;
-        let answer = read_message(&mut stream, MAX_CONTROL_MESSAGE).await?;
-        anyhow::Ok(answer.context("the guest closed the stream without an answer")?)
-    };
-    match timeout(patience, asked).await {
-        Ok(answer) => answer,
-        Err(_) => bail!("the guest gave no answer within {} s", patience.as_secs()),
-    }
-}
-
-/// Why there is no answer.
-fn refusal(answer: Result<Checked>) -> String {
-    match answer {
-        Ok(Checked::Failed { cause }) => printable(&cause),
-        Ok(_) => "the guest answered another question".to_owned(),
-        Err(error) => printable(&format!("{error:#}")),
-    }
-}
-
-async fn opened_files(opener: &Opener) -> Result<BTreeSet<String>, String> {
-    let mut all = BTreeSet::new();
-    let mut skip = 0;
-    loop {
-        let check = Check::OpenedFiles { skip };
-        let (paths, more) = match ask(opener, &check, ANSWER).await {
-            Ok(Checked::OpenedFiles { paths, more }) => (paths, more),
-            other => return Err(refusal(other)),
-        };
-        skip += u32::try_from(paths.len()).unwrap_or(u32::MAX).min(1 << 16);
-        all.extend(paths.iter().take(MAX_OPENED_FILES).map(|path| printable(path)));
-        if !more || paths.is_empty() || all.len() > MAX_OPENED {
-            return Ok(all);
-        }
-    }
-}
-
-fn cleaned_page(page: PageFacts) -> PageFacts {
-    let without_glyphs = page.without_glyphs.iter().take(20).map(|name| printable(name)).collect();
-    PageFacts { user_agent: printable(&page.user_agent), without_glyphs, ..page }
 }

@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anteroom_cpu::{CpuProfile, Feature, Standing};
-use anteroom_crash::elf::Survey;
 use anteroom_guest_protocol::ServiceSpec;
-use anteroom_image::{BeyondFeature, Component, Finding, Inventory, Reached, Verdict};
+use anteroom_image::{Component, Inventory, Manifest, Verdict};
 use anteroom_session::{Cause, Explanation};
 use anyhow::Result;
 
-use super::Gate;
-use super::guest::{BARS, LEAST_PART, OWN_SERVICES, Seen, Service};
+use super::findings::{code, inventory};
+use super::inquiry::{BARS, LEAST_PART};
 use super::inventory::Surveyed;
+use super::processor::Chosen;
+use super::seen::{OWN_SERVICES, Seen, Service};
 
 /// How far the guest's clock may be from the host's, in milliseconds.
 const CLOCK_MS: u64 = 5_000;
@@ -34,12 +35,10 @@ pub struct Judged {
 }
 
 /// Judges what was seen of an image.
-pub fn judge(gate: &Gate<'_>, seen: &Seen, surveyed: Result<Surveyed>) -> Judged {
-    let manifest = &gate.image.manifest;
+pub fn judge(manifest: &Manifest, cpu: &Chosen, seen: &Seen, surveyed: Result<Surveyed>) -> Judged {
     let mut lines = Lines { seen, components: Vec::new() };
     lines.room();
     lines.agent();
-    let cpu = &gate.cpu;
     lines.processor(cpu.profile.as_ref(), &cpu.processor.profile, &cpu.not_emulated);
     lines.base_system(&manifest.suite);
     lines.desktop();
@@ -170,11 +169,11 @@ impl Lines<'_> {
         match (service.ready_after, service.deaths.last()) {
             (Some(after), last) => {
                 let deaths = last.map_or(String::new(), |last| {
-                    format!(
-                        "; it died {} times before, at last: {}",
-                        service.deaths.len(),
-                        last.sentence
-                    )
+                    let times = match service.deaths.len() {
+                        1 => "once".to_owned(),
+                        count => format!("{count} times, the last time"),
+                    };
+                    format!("; it died before, {times}: {}", last.sentence)
                 });
                 let observed = format!("{how}, {} after power-on{deaths}", seconds(after));
                 // A missing instruction is met again by whoever does the same again.
@@ -376,83 +375,6 @@ fn same_features(
     ))
 }
 
-fn inventory(seen: &Seen, surveyed: Result<Surveyed>) -> Inventory {
-    let surveyed = match surveyed {
-        Ok(surveyed) => surveyed,
-        Err(error) => {
-            let unread = Some(format!("{error:#}"));
-            return Inventory { unread, ..Inventory::default() };
-        }
-    };
-    let opened = seen.opened.as_ref().and_then(|opened| opened.as_ref().ok());
-    let mut findings: Vec<Finding> = surveyed
-        .found
-        .into_iter()
-        .map(|(path, survey)| {
-            let reached = match opened {
-                _ if seen.faults.contains(&path) => Reached::Reached,
-                Some(opened) if opened.contains(&path) => Reached::OpenedOnly,
-                Some(_) => Reached::NotOpened,
-                None => Reached::Unknown,
-            };
-            finding(path, reached, survey)
-        })
-        .collect();
-    findings.sort_by(|one, other| one.reached.cmp(&other.reached).then(one.path.cmp(&other.path)));
-    Inventory { elf_files: surveyed.elf_files, unread: None, findings }
-}
-
-fn finding(path: String, reached: Reached, survey: Survey) -> Finding {
-    Finding {
-        path,
-        build_id: survey.build_id,
-        isa_needed: survey.level_lacking.map(str::to_owned),
-        chooses: survey.chooses.map(str::to_owned),
-        reached,
-        beyond: survey
-            .beyond
-            .into_iter()
-            .map(|beyond| BeyondFeature {
-                feature: beyond.feature.name().to_owned(),
-                count: beyond.count,
-                first: beyond.first,
-                file_offset: beyond.file_offset,
-                symbol: beyond.symbol.map(|symbol| symbol.name),
-            })
-            .collect(),
-    }
-}
-
-/// The line on the image's code, which never fails an image: what runs has been run.
-fn code(inventory: &Inventory, profile: &str) -> Component {
-    let count = |wanted: Reached| {
-        inventory.findings.iter().filter(|finding| finding.reached == wanted).count()
-    };
-    let observed = match &inventory.unread {
-        Some(why) => format!("not read: {why}"),
-        None => format!(
-            "{} of {} programs and libraries hold instructions beyond {profile}: {} reached, {} opened without reaching them, {} not opened{}",
-            inventory.findings.len(),
-            inventory.elf_files,
-            count(Reached::Reached),
-            count(Reached::OpenedOnly),
-            count(Reached::NotOpened),
-            match count(Reached::Unknown) {
-                0 => String::new(),
-                unknown => format!(", {unknown} not known"),
-            }
-        ),
-    };
-    Component {
-        name: "code".to_owned(),
-        version: None,
-        observed,
-        verdict: Verdict::Passed,
-        evidence: Vec::new(),
-        advice: None,
-    }
-}
-
 /// `Chromium 120.0` of a user agent.
 fn browser_version(user_agent: &str) -> String {
     let product = user_agent.split(' ').find(|word| word.starts_with("Chrome/"));
@@ -462,3 +384,6 @@ fn browser_version(user_agent: &str) -> String {
 fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests;

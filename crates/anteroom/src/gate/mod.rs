@@ -1,14 +1,17 @@
 //! The image gate: boots an image under exactly one processor, brings everything in it to ready,
 //! asks it what it can, reads all its programs, and records what came of it.
 //!
-//! [`guest`] speaks with the room, [`inventory`] reads the image's programs on the host meanwhile,
+//! [`guest`] boots the room and listens to it, [`inquiry`] asks it, [`inventory`] reads the image's programs on the host meanwhile,
 //! [`judge`] (pure) makes components and findings of both, [`page`] a report in HTML.
 
+mod findings;
 mod guest;
+mod inquiry;
 mod inventory;
 mod judge;
 mod page;
 pub mod processor;
+mod seen;
 
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -65,7 +68,7 @@ impl Gate<'_> {
         let seen = guest::visit(self, processor).await?;
         (self.progress)("reading the image's programs");
         let surveyed = reading.finished().await;
-        let judged = judge::judge(self, &seen, surveyed);
+        let judged = judge::judge(&self.image.manifest, &self.cpu, &seen, surveyed);
         record.components = judged.components;
         record.inventory = judged.inventory;
         record.verdict = judged.verdict;

@@ -1,0 +1,86 @@
+//! What the image's programs hold beyond the processor, and what the run says of it. Pure.
+
+use anteroom_crash::elf::Survey;
+use anteroom_image::{BeyondFeature, Component, Finding, Inventory, Reached, Verdict};
+use anyhow::Result;
+
+use super::inventory::Surveyed;
+use super::seen::Seen;
+
+/// The inventory: what was reached comes first.
+pub fn inventory(seen: &Seen, surveyed: Result<Surveyed>) -> Inventory {
+    let surveyed = match surveyed {
+        Ok(surveyed) => surveyed,
+        Err(error) => {
+            let unread = Some(format!("{error:#}"));
+            return Inventory { unread, ..Inventory::default() };
+        }
+    };
+    let opened = seen.opened.as_ref().and_then(|opened| opened.as_ref().ok());
+    let mut findings: Vec<Finding> = surveyed
+        .found
+        .into_iter()
+        .map(|(path, survey)| {
+            let reached = match opened {
+                _ if seen.faults.contains(&path) => Reached::Reached,
+                Some(opened) if opened.contains(&path) => Reached::OpenedOnly,
+                Some(_) => Reached::NotOpened,
+                None => Reached::Unknown,
+            };
+            finding(path, reached, survey)
+        })
+        .collect();
+    findings.sort_by(|one, other| one.reached.cmp(&other.reached).then(one.path.cmp(&other.path)));
+    Inventory { elf_files: surveyed.elf_files, unread: None, findings }
+}
+
+fn finding(path: String, reached: Reached, survey: Survey) -> Finding {
+    Finding {
+        path,
+        build_id: survey.build_id,
+        isa_needed: survey.level_lacking.map(str::to_owned),
+        chooses: survey.chooses.map(str::to_owned),
+        reached,
+        beyond: survey
+            .beyond
+            .into_iter()
+            .map(|beyond| BeyondFeature {
+                feature: beyond.feature.name().to_owned(),
+                count: beyond.count,
+                first: beyond.first,
+                file_offset: beyond.file_offset,
+                symbol: beyond.symbol.map(|symbol| symbol.name),
+            })
+            .collect(),
+    }
+}
+
+/// The line on the image's code, which never fails an image: what runs has been run.
+pub fn code(inventory: &Inventory, profile: &str) -> Component {
+    let count = |wanted: Reached| {
+        inventory.findings.iter().filter(|finding| finding.reached == wanted).count()
+    };
+    let observed = match &inventory.unread {
+        Some(why) => format!("not read: {why}"),
+        None => format!(
+            "{} of {} programs and libraries hold instructions beyond {profile}: {} reached, {} opened without reaching them, {} not opened{}",
+            inventory.findings.len(),
+            inventory.elf_files,
+            count(Reached::Reached),
+            count(Reached::OpenedOnly),
+            count(Reached::NotOpened),
+            match count(Reached::Unknown) {
+                0 => String::new(),
+                unknown => format!(", {unknown} not known"),
+            }
+        ),
+    };
+    Component {
+        name: "code".to_owned(),
+        version: None,
+        observed,
+        verdict: Verdict::Passed,
+        evidence: Vec::new(),
+        advice: None,
+    }
+}

@@ -1,0 +1,79 @@
+//! What a gate saw of a room.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anteroom_cpu::CpuProfile;
+use anteroom_guest_protocol::{PageFacts, SystemFacts};
+use anteroom_media::viewed::Viewed;
+use anteroom_session::{Cause, Confidence, EndReason, Explanation};
+
+/// The room's own services, in the order of a report.
+pub const OWN_SERVICES: [&str; 3] = ["x", "window-manager", "browser"];
+
+/// What was seen. What was not come to is `None`.
+#[derive(Default)]
+pub struct Seen {
+    pub hello: Option<Hello>,
+    pub services: BTreeMap<String, Service>,
+    pub programs: BTreeMap<String, Ran>,
+    pub system: Option<Result<At<SystemFacts>, String>>,
+    pub page: Option<Result<PageFacts, String>>,
+    pub vnc_greeting: Option<Result<String, String>>,
+    pub viewed: Option<Result<Viewed, String>>,
+    pub picture: Option<Vec<u8>>,
+    pub opened: Option<Result<BTreeSet<String>, String>>,
+    /// Files in which programs died of an illegal instruction.
+    pub faults: BTreeSet<String>,
+    /// Children of services that crashed: service and why.
+    pub crashes: Vec<(String, Explanation)>,
+    /// Why the room ended before it was done with.
+    pub end: Option<Explanation>,
+}
+
+/// The agent's first word.
+pub struct Hello {
+    pub agent_version: String,
+    pub kernel: String,
+    pub cpu: Option<CpuProfile>,
+    pub after: Duration,
+}
+
+/// Something and the host's clock when it came, in milliseconds since the Unix epoch.
+pub struct At<T> {
+    pub what: T,
+    pub host_unix_ms: u64,
+}
+
+/// A service of the room.
+#[derive(Default)]
+pub struct Service {
+    pub ready_after: Option<Duration>,
+    pub deaths: Vec<Explanation>,
+    /// Why there will be no further start.
+    pub lost: Option<Explanation>,
+}
+
+/// A program that was run to its end.
+pub struct Ran {
+    pub lines: Vec<String>,
+    pub lived_ms: u64,
+    /// Why it did not end well.
+    pub failure: Option<Explanation>,
+}
+
+/// A reason as an explanation.
+pub fn explained(reason: &EndReason) -> Explanation {
+    reason.explanation().cloned().unwrap_or_else(|| unexplained(reason.to_string()))
+}
+
+/// What was seen, where that does not tell why.
+pub fn unexplained(sentence: String) -> Explanation {
+    Explanation {
+        cause: Cause::Unknown,
+        sentence,
+        evidence: Vec::new(),
+        confidence: Confidence::Unknown,
+        advice: None,
+    }
+}
