@@ -99,6 +99,15 @@ pub fn not_started(death: &Death<'_>, failure: &NotStarted) -> Explanation {
             could_not(Cause::MissingProgram, format!("there is no program {program}"))
                 .advise("install it in the image's recipe (with the host driver: in a folder of PATH that every user may enter), or mend the command's path")
         }
+        NotStarted::NoInterpreter { program, interpreter } if interpreter.ends_with("\\r") => {
+            could_not(
+                Cause::MissingInterpreter,
+                format!(
+                    "the interpreter {interpreter} of {program} does not exist: its first line ends in a carriage return"
+                ),
+            )
+            .advise("save the file with LF line ends (sed -i 's/\\r$//' FILE)")
+        }
         NotStarted::NoInterpreter { program, interpreter } => could_not(
             Cause::MissingInterpreter,
             format!("the interpreter {interpreter} of {program} does not exist"),

@@ -73,8 +73,10 @@ pub fn explain(death: &Death<'_>) -> Explanation {
     if let Some(exit) = death.exit {
         explanation.evidence.insert(0, wait_status(exit, death.lived_ms));
     }
-    if let Some(line) = words::last(death.last_lines) {
-        explanation.evidence.push(format!("last line of its output: {line}"));
+    let lines = words::last_few(death.last_lines);
+    for (n, line) in lines.iter().enumerate() {
+        let label = if n == 0 { "its last lines: " } else { "    " };
+        explanation.evidence.push(format!("{label}{line}"));
     }
     explanation
 }

@@ -156,7 +156,9 @@ pub fn hung(death: &Death<'_>, hung: &Hung) -> Explanation {
         (state, None) => format!("its main thread was in state {state}"),
     };
     let (service, asked, seconds) = (death.service, &hung.asked, hung.silent_ms / 1000);
-    let sentence = if hung.was_ready {
+    let sentence = if asked.is_empty() {
+        format!("{service} did not end within {seconds} s; {doing}")
+    } else if hung.was_ready {
         format!("{service} stopped answering for {seconds} s (watchdog: {asked}); {doing}")
     } else {
         format!("{service} did not become ready within {seconds} s ({asked}); {doing}")

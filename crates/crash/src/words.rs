@@ -98,7 +98,7 @@ pub fn said(lines: &[String]) -> Option<Said> {
     if let Some(pattern) = found {
         return Some(Said { cause: pattern.cause, line: quoted(line), advice: pattern.advice });
     }
-    panicked(lines, end).or_else(|| traceback(lines, end))
+    panicked(lines, end).or_else(|| thrown(lines, end)).or_else(|| traceback(lines, end))
 }
 
 /// The last line that is no frame of a stack and no hint below one.
@@ -118,7 +118,9 @@ fn last_words(lines: &[String]) -> Option<usize> {
         "Trace/breakpoint",
     ];
     lines.iter().rposition(|line| {
-        let is_frame = line.starts_with(' ') || line.starts_with("at ") || is_numbered_frame(line);
+        let is_frame = (line.starts_with(' ') && !line.trim_start().starts_with("what():"))
+            || line.starts_with("at ")
+            || is_numbered_frame(line);
         !line.trim().is_empty() && !is_frame && !HINTS.iter().any(|hint| line.starts_with(hint))
     })
 }
@@ -134,6 +136,16 @@ fn panicked(lines: &[String], end: usize) -> Option<Said> {
     let line = lines[..end].last().filter(|line| line.contains("panicked at"))?;
     let line = quoted(&format!("{} {}", line.trim(), lines[end].trim()));
     Some(Said { cause: Cause::FailedCheck, line, advice: None })
+}
+
+/// C++ names the exception in one line and its words in the next.
+fn thrown(lines: &[String], end: usize) -> Option<Said> {
+    let line = lines[..end].last().filter(|line| line.starts_with("terminate called after"))?;
+    let bad_alloc = line.contains("std::bad_alloc");
+    let line = quoted(&format!("{} {}", line.trim(), lines[end].trim()));
+    let cause = if bad_alloc { Cause::OutOfMemory } else { Cause::UncaughtException };
+    let advice = "it asked for more memory than there is: give the VM more, or look what asks";
+    Some(Said { cause, line, advice: bad_alloc.then_some(advice) })
 }
 
 /// The last line of a Python traceback, or Node's `XError: …` above its stack.
@@ -192,6 +204,17 @@ pub fn last(lines: &[String]) -> Option<String> {
     let telling = last_words(lines).map(|at| &lines[at]);
     let any = || lines.iter().rev().find(|line| !line.trim().is_empty());
     telling.or_else(any).map(|line| quoted(line))
+}
+
+/// Lines that go into the evidence.
+const FEW: usize = 5;
+
+/// The last lines that say anything, oldest first: the one that tells is not always the last.
+pub fn last_few(lines: &[String]) -> Vec<String> {
+    let telling = lines.iter().filter(|line| !line.trim().is_empty());
+    let mut few: Vec<String> = telling.rev().take(FEW).map(|line| quoted(line)).collect();
+    few.reverse();
+    few
 }
 
 /// A line as it goes into a sentence.

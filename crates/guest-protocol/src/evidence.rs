@@ -172,7 +172,7 @@ pub enum NotStarted {
 pub struct Hung {
     /// How long it had not answered, in milliseconds of the guest's clock.
     pub silent_ms: u64,
-    /// What was asked of it.
+    /// What was asked of it; empty for a program that was to end by itself.
     pub asked: String,
     /// Whether it had answered before.
     pub was_ready: bool,

@@ -100,7 +100,7 @@ pub enum ImageError {
         source: serde_json::Error,
     },
     /// A session uses it.
-    #[error("the image in {} is in use by a session; end the session first", dir.display())]
+    #[error("the image in {} is in use by a session or a verification; end that first", dir.display())]
     InUse {
         /// Its folder.
         dir: PathBuf,

@@ -120,8 +120,7 @@ impl Checker {
 
 /// Ends a program that takes too long, and tells what it was at.
 async fn too_long(process: &mut Process, most: Duration) -> ServiceEvent {
-    let asked = "whether it ends by itself".to_owned();
-    let hung = supervise::look_at_hung(process.pid, asked, most, false);
+    let hung = supervise::look_at_hung(process.pid, String::new(), most, false);
     process.signal(Signal::SIGKILL);
     process.died().await;
     ServiceEvent::Failed {

@@ -39,8 +39,12 @@ const MAX_REPORT: u64 = 64 * 1024;
 /// How long a look at a dump may take, in seconds; then the process is let go.
 const LOOK_SECONDS: libc::c_uint = 10;
 
-/// How long after a death its fault may come.
-const LATE: Duration = Duration::from_secs(2);
+/// How long a report may take to arrive once it is begun.
+const REPORT: Duration = Duration::from_secs(2);
+
+/// How long after a death its fault may come. It was handed over before the process was gone, and
+/// where many die at once, on a busy machine, it waits until the agent comes to it.
+const LATE: Duration = Duration::from_secs(8);
 
 /// One dump, as it is handed over.
 #[derive(Serialize, Deserialize)]
@@ -81,7 +85,7 @@ impl CoreDumps {
                 let mut json = Vec::new();
                 let mut stream = stream.take(MAX_REPORT);
                 // Only root can write here, and it writes at once.
-                let _ = tokio::time::timeout(LATE, stream.read_to_end(&mut json)).await;
+                let _ = tokio::time::timeout(REPORT, stream.read_to_end(&mut json)).await;
                 let Ok(report) = serde_json::from_slice::<Report>(&json) else { continue };
                 on_fault(report.pid, report.group, &report.fault);
                 let mut faults = inner.faults.borrow_mut();

@@ -64,7 +64,8 @@ fn look_at(path: &Path) -> Result<(), NotStarted> {
     let interpreter = if let Some(line) = head.strip_prefix(b"#!") {
         let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line).into_owned();
-        line.split_whitespace().next().map(str::to_owned)
+        // As the kernel does: a carriage return is a part of the name.
+        line.split([' ', '\t']).find(|word| !word.is_empty()).map(str::to_owned)
     } else {
         match anteroom_crash::elf::facts(&ReadCache::new(file)) {
             Ok(facts) => match facts.interpreter {
@@ -77,7 +78,8 @@ fn look_at(path: &Path) -> Result<(), NotStarted> {
     match interpreter {
         Some(interpreter) if Path::new(&interpreter).exists() => Ok(()),
         Some(interpreter) => {
-            Err(NotStarted::NoInterpreter { program, interpreter: text(&interpreter) })
+            let interpreter = text(&interpreter.replace('\r', "\\r"));
+            Err(NotStarted::NoInterpreter { program, interpreter })
         }
         None => {
             let begins_with = hex::encode(&head[..head.len().min(8)]);
@@ -109,6 +111,11 @@ mod tests {
         assert!(
             matches!(&missing, NotStarted::NoInterpreter { interpreter, .. } if interpreter == "/usr/bin/nodejs-9")
         );
+        let carriage_return = at(b"#!/bin/sh\r\necho\r\n", 0o755).unwrap_err();
+        assert!(
+            matches!(&carriage_return, NotStarted::NoInterpreter { interpreter, .. } if interpreter == "/bin/sh\\r")
+        );
+        assert_eq!(at(b"#! /bin/sh -e\n", 0o755), Ok(()));
         assert!(matches!(at(b"#!/bin/sh\n", 0o644), Err(NotStarted::NotExecutable { .. })));
         assert!(matches!(at(b"nothing", 0o755), Err(NotStarted::NotAProgram { .. })));
         assert!(matches!(at(b"", 0o755), Err(NotStarted::NotAProgram { .. })));

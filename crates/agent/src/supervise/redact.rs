@@ -5,7 +5,7 @@
 const MARK: &str = "[redacted]";
 
 /// Ends of names whose value is a secret, in lower case.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "token",
     "secret",
     "password",
@@ -16,6 +16,9 @@ const NAMES: [&str; 10] = [
     "cookie",
     "verifier",
     "credential",
+    "access_key",
+    "private_key",
+    "passphrase",
 ];
 
 /// Words before a secret, with only space between.
@@ -110,6 +113,7 @@ mod tests {
             ),
             ("password incorrect", "password incorrect"),
             ("exec: /etc/passwd: Permission denied", "exec: /etc/passwd: Permission denied"),
+            ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI", "AWS_SECRET_ACCESS_KEY=[redacted]"),
             ("no offer", "no offer"),
         ];
         for (line, clean) in cases {

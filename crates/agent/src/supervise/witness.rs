@@ -1,7 +1,7 @@
 //! What is seen of a process' end beside its wait status.
 
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use super::reaper::End;
 use super::{hung, limits};
 use crate::report::Reporter;
 
-/// Crashes of children that are told in a session: a program may crash as often as it likes.
-const MAX_CHILDREN: u32 = 20;
+/// Crashes of children that are told in a session, each place in a program once: a program may crash
+/// as often as it likes.
+const MAX_CHILDREN: usize = 50;
 
 /// How long a service may be stopped.
 const STOPPED: Duration = Duration::from_secs(10);
@@ -39,16 +40,26 @@ impl Witness {
     pub fn ask_kernel(&self, agent: &Path, reporter: &Reporter) -> Result<()> {
         self.kills.follow()?;
         let (names, reporter) = (self.names.clone(), reporter.clone());
-        let told = Cell::new(0);
+        let told = RefCell::new(HashSet::new());
         self.dumps.receive(
             agent,
             Box::new(move |pid, group, fault| {
                 let names = names.borrow();
                 // A service's own process is told by its end.
-                if names.contains_key(&pid) || told.get() >= MAX_CHILDREN {
+                if names.contains_key(&pid) {
                     return;
                 }
-                told.set(told.get() + 1);
+                let mut told = told.borrow_mut();
+                let is_new = told.len() <= MAX_CHILDREN && told.insert(place(fault));
+                if told.len() > MAX_CHILDREN {
+                    if is_new {
+                        reporter.note("further crashes of services' children are not told");
+                    }
+                    return;
+                }
+                if !is_new {
+                    return;
+                }
                 let service = names.get(&group).map_or("room", String::as_str);
                 tell_of_child(&reporter, service, fault);
             }),
@@ -81,7 +92,7 @@ impl Witness {
 
     /// What there is to see of this end.
     pub async fn of(&self, pid: Pid, end: End) -> Evidence {
-        let service = self.names.borrow_mut().remove(&pid.as_raw());
+        let service = self.names.borrow().get(&pid.as_raw()).cloned();
         let hung = self.stopped.borrow_mut().remove(&pid.as_raw());
         let mut evidence = Evidence { hung, ..Evidence::default() };
         if end.dumped {
@@ -95,8 +106,17 @@ impl Witness {
             evidence.out_of_memory = Some(OutOfMemory { line, limit, peak });
         }
         evidence.kernel_log_read = self.kills.are_seen();
+        // Only now: its dump must not be taken for that of a stranger.
+        self.names.borrow_mut().remove(&pid.as_raw());
         evidence
     }
+}
+
+/// Where a program crashed: its file, and how far in the code's file.
+fn place(fault: &Fault) -> (String, u64) {
+    let mapping = fault.code_mapping.as_ref();
+    let into = mapping.map_or(0, |m| fault.instruction_pointer.wrapping_sub(m.start));
+    (fault.program.clone(), into.wrapping_add(mapping.map_or(0, |m| m.file_offset)))
 }
 
 fn tell_of_child(reporter: &Reporter, service: &str, fault: &Fault) {

@@ -86,12 +86,22 @@ fn download(job: &Job<'_>, url: &str, into: &mut fs::File) -> Result<(), BuildEr
     }
 }
 
-/// Shell line that unpacks an archive into the tree; all texts of the recipe in it were checked.
-pub(super) fn unpacking(archive: &Archive, file: &Path) -> String {
-    format!(
-        "mkdir -p \"$1\"{path} && tar -x --no-same-owner --strip-components={strip} -f {file} -C \"$1\"{path}",
-        path = archive.path,
-        strip = archive.strip,
-        file = super::debian::quoted(file),
-    )
+/// Shell line that unpacks an archive into the tree, in a chroot: neither a link that an earlier archive
+/// left nor a path in this one leads out of it. All texts of the recipe in it were checked.
+pub(super) fn unpacking(archive: &Archive, file: &Path) -> Result<String, BuildError> {
+    let reading = || system(format!("reading {}", file.display()));
+    let mut magic = [0; 6];
+    fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic)).map_err(reading())?;
+    // From standard input tar does not find out by itself how it is compressed.
+    let unpack = match magic {
+        [0x1f, 0x8b, ..] => "gzip -dc",
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz -dc",
+        _ => "cat",
+    };
+    let (path, strip) = (&archive.path, archive.strip);
+    let file = super::debian::quoted(file);
+    Ok(format!(
+        "chroot \"$1\" mkdir -p {path} && {unpack} {file} | chroot \"$1\" tar -x --no-same-owner \
+         --strip-components={strip} -f - -C {path}"
+    ))
 }

@@ -72,7 +72,7 @@ pub(super) fn install(
     for path in EXCLUDED {
         command.arg(format!("--dpkgopt=path-exclude={path}"));
     }
-    for hook in hooks(job, work, archives) {
+    for hook in hooks(job, work, archives)? {
         command.arg(format!("--customize-hook={hook}"));
     }
     command.arg(&job.recipe.suite).arg(tree.path()).args(sources(&job.recipe.suite, mirror));
@@ -100,7 +100,7 @@ fn sources(suite: &str, mirror: &str) -> Vec<String> {
 
 /// Shell lines and built-in commands of mmdebstrap, run when the packages are installed. All texts of
 /// the recipe in them were checked to hold no special character.
-fn hooks(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Vec<String> {
+fn hooks(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Result<Vec<String>, BuildError> {
     let mut hooks = vec![
         "chroot \"$1\" useradd --uid 1000 --create-home --shell /bin/bash person".to_owned(),
         // Its dependency is the newest kernel; installing it would pull in an initramfs builder.
@@ -116,20 +116,26 @@ fn hooks(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Vec<String> {
             .to_owned(),
     ];
     for (archive, file) in job.recipe.archives.iter().zip(archives) {
-        hooks.push(archives::unpacking(archive, file));
+        hooks.push(archives::unpacking(archive, file)?);
     }
     for link in &job.recipe.links {
-        hooks.push(format!("mkdir -p \"$1\"$(dirname {})", link.path));
-        hooks.push(format!("ln -s {} \"$1\"{}", link.target, link.path));
+        hooks.push(folder_of(&link.path));
+        hooks.push(format!("chroot \"$1\" ln -s {} {}", link.target, link.path));
     }
     for file in &job.recipe.files {
         let source = job.recipe.source_of(file);
         let source = fs::canonicalize(&source).unwrap_or(source);
-        hooks.push(format!("mkdir -p \"$1\"$(dirname {})", file.path));
+        hooks.push(folder_of(&file.path));
         hooks.push(format!("upload {} {}", quoted(&source), file.path));
-        hooks.push(format!("chmod {:o} \"$1\"{}", file.mode, file.path));
+        hooks.push(format!("chroot \"$1\" chmod {:o} {}", file.mode, file.path));
     }
-    hooks
+    Ok(hooks)
+}
+
+/// Shell line that makes the folder of a path. In a chroot, like all that touches the tree: a link in it
+/// leads where it will lead in the guest, and nowhere on this machine.
+fn folder_of(path: &str) -> String {
+    format!("chroot \"$1\" mkdir -p \"$(dirname {path})\"")
 }
 
 /// mmdebstrap splits its built-in commands like a shell.
