@@ -9,6 +9,9 @@ use crate::control::ServiceEvent;
 /// Most paths in one answer.
 pub const MAX_OPENED_FILES: usize = 500;
 
+/// Most first lines of a program: its version stands there.
+pub const MAX_FIRST_LINES: usize = 10;
+
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
@@ -44,6 +47,8 @@ pub enum Check {
 pub enum Checked {
     /// How the program went; what it printed last are its last lines.
     Ran {
+        /// What it printed first, at most [`MAX_FIRST_LINES`] lines.
+        first_lines: Vec<String>,
         /// [`ServiceEvent::Exited`] or [`ServiceEvent::Failed`].
         event: ServiceEvent,
     },

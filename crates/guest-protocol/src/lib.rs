@@ -23,7 +23,7 @@ pub mod message;
 mod preamble;
 mod service;
 
-pub use check::{Check, Checked, MAX_OPENED_FILES, PageFacts, SystemFacts};
+pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, SystemFacts};
 pub use control::{
     CliSpec, Configure, CredentialSpec, CursorImage, FileHeader, FileOutcome, GuestMessage,
     HostMessage, LogStream, ProcessExit, Purpose, ScreenSize, ServiceEvent, SignIn, StreamKind,

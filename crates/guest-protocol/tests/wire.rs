@@ -125,7 +125,7 @@ fn checks() {
         then: Then::Nothing {},
     };
     insta::assert_snapshot!(lines(&[
-        Checked::Ran { event: exited },
+        Checked::Ran { first_lines: vec!["v20.1.0".into()], event: exited },
         Checked::System(SystemFacts { os: "Debian".into(), ..SystemFacts::default() }),
         Checked::Page(PageFacts { user_agent: "x".into(), ..PageFacts::default() }),
         Checked::VncGreeting { text: "RFB 003.008".into() },

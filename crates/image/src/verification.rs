@@ -42,6 +42,8 @@ pub struct Verification {
     pub recipe_digest: String,
     /// Its files, as they were.
     pub files: BTreeMap<String, FileRecord>,
+    /// Lower-case hexadecimal SHA-256 of the services and programs that its manifest declared.
+    pub declared: String,
     /// The processor.
     pub cpu: Processor,
     /// Features of the profile that QEMU cannot emulate: nothing that needs them was run.
@@ -224,6 +226,7 @@ impl Verification {
             image: manifest.name.clone(),
             recipe_digest: manifest.recipe_digest.clone(),
             files: manifest.files.clone(),
+            declared: declared(manifest),
             cpu,
             not_emulated: Vec::new(),
             anteroom: env!("CARGO_PKG_VERSION").to_owned(),
@@ -268,6 +271,12 @@ impl Verification {
         write_whole(&manifest_path, &serde_json::to_vec_pretty(&manifest)?)?;
         Ok(path)
     }
+}
+
+/// Digest of what a manifest declares to run.
+fn declared(manifest: &Manifest) -> String {
+    let json = serde_json::to_vec(&(&manifest.services, &manifest.programs)).unwrap_or_default();
+    hex::encode(Sha256::digest(json))
 }
 
 /// Writes a file so that it is there as a whole or not at all.
@@ -315,7 +324,8 @@ pub fn verified_for(image_dir: &Path, cpu: &Processor) -> Result<Verification, N
     else {
         return Err(changed(path));
     };
-    if record.cpu != *cpu || record.files != manifest.files {
+    let of_this_image = record.files == manifest.files && record.declared == declared(&manifest);
+    if record.cpu != *cpu || !of_this_image {
         return Err(changed(path));
     }
     if record.verdict == Verdict::Failed {
@@ -379,6 +389,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let dir = image_in(folder.path());
         let record = made(&dir, Verdict::Passed);
+        // Services that nobody looked at.
+        let whole = fs::read(dir.join(MANIFEST)).unwrap();
+        let mut manifest = store::read_manifest(&dir).unwrap();
+        let service = serde_json::from_str(r#"{"name":"new","command":["new"]}"#);
+        manifest.services.push(service.unwrap());
+        fs::write(dir.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let refused = verified_for(&dir, &cpu("x86-64-v2")).unwrap_err();
+        assert!(matches!(refused, NotVerified::NotOfThisImage { .. }), "{refused}");
+        fs::write(dir.join(MANIFEST), whole).unwrap();
         let path = dir.join(format!("{}.json", record.file_stem()));
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, text.replace("it died", "it lives")).unwrap();

@@ -55,7 +55,8 @@ impl Checker {
     async fn answer(&self, check: Check) -> Result<Checked> {
         Ok(match check {
             Check::Run { name, command, env, seconds } => {
-                Checked::Ran { event: self.ran(&name, &command, &env, seconds).await? }
+                let (first_lines, event) = self.ran(&name, &command, &env, seconds).await?;
+                Checked::Ran { first_lines, event }
             }
             Check::System {} => Checked::System(system::facts()?),
             Check::Page {} => Checked::Page(self.page().await?),
@@ -79,24 +80,28 @@ impl Checker {
         command: &[String],
         env: &BTreeMap<String, String>,
         seconds: u32,
-    ) -> Result<ServiceEvent> {
+    ) -> Result<(Vec<String>, ServiceEvent)> {
         let [program, arguments @ ..] = command else { bail!("the command is empty") };
         let mut command: Command = self.room.command(program);
         command.args(arguments).envs(env);
         if let Err(obstacle) = can_start(&command) {
-            return Ok(ServiceEvent::Failed {
+            let event = ServiceEvent::Failed {
                 cause: format!("{program} cannot be started"),
                 last_lines: Vec::new(),
                 evidence: Box::new(Evidence { not_started: Some(obstacle), ..Evidence::default() }),
                 exit: None,
                 lived_ms: 0,
-            });
+            };
+            return Ok((Vec::new(), event));
         }
         let mut process = supervise::start(name, command, &self.reaper, &self.reporter)?;
         let most = Duration::from_secs(seconds.into());
         let death = tokio::time::timeout(most, process.died()).await;
-        let Ok(death) = death else { return Ok(too_long(&mut process, most).await) };
-        Ok(process.exit_event(death, 1, Then::Nothing {}))
+        let event = match death {
+            Ok(death) => process.exit_event(death, 1, Then::Nothing {}),
+            Err(_) => too_long(&mut process, most).await,
+        };
+        Ok((process.tail.borrow().first_lines().to_vec(), event))
     }
 
     async fn page(&self) -> Result<PageFacts> {

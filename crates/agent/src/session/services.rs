@@ -34,6 +34,11 @@ const X_READY: Duration = Duration::from_secs(60);
 const WINDOW_MANAGER_READY: Duration = Duration::from_secs(60);
 const BROWSER_READY: Duration = Duration::from_secs(240);
 
+/// How long the browser may take to ask for its page before it is told once more: on a machine so busy
+/// that its network process takes more than some 20 s to start, it ends that, starts another, and has
+/// forgotten the page.
+const PAGE_AGAIN: Duration = Duration::from_secs(60);
+
 /// How long the death of one of X's clients waits for that of X.
 const X_FIRST: Duration = Duration::from_millis(500);
 
@@ -124,14 +129,16 @@ impl Services {
     /// Has the running browser show the sign-in page once more: a second start hands the address
     /// to the first and exits.
     pub fn open_sign_in_url_again(&self) {
-        let BrowserStart { display, screen, proxy, page } = &self.browser;
-        let command =
-            browser::command(&self.shared.room, display, *screen, *proxy, &page.address());
-        if let Err(error) =
-            supervise::start("browser", command, &self.shared.reaper, &self.shared.reporter)
-        {
-            self.shared.reporter.note(&format!("showing the sign-in page again failed: {error:#}"));
-        }
+        open_page(&self.shared, &self.browser);
+    }
+}
+
+/// Has the running browser open its first page once more.
+fn open_page(shared: &Shared, start: &BrowserStart) {
+    let BrowserStart { display, screen, proxy, page } = start;
+    let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
+    if let Err(error) = supervise::start("browser", command, &shared.reaper, &shared.reporter) {
+        shared.reporter.note(&format!("showing the page again failed: {error:#}"));
     }
 }
 
@@ -249,7 +256,10 @@ async fn keep_browser(shared: &Shared, address: &DisplayAddress, start: &Browser
     for deaths in 1..=BROWSER_RESTARTS {
         let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
         let ready = async {
-            page.asked().await;
+            while tokio::time::timeout(PAGE_AGAIN, page.asked()).await.is_err() {
+                shared.reporter.note("the browser asked for no page: it is told once more");
+                open_page(shared, start);
+            }
             super::desktop(shared).await?;
             browser::shown(address).await
         };

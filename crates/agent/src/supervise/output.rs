@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use anteroom_guest_protocol::MAX_LAST_LINES;
+use anteroom_guest_protocol::{MAX_FIRST_LINES, MAX_LAST_LINES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Characters of a line that are kept for a record of death: all its lines together fit one message.
@@ -11,22 +11,34 @@ const MAX_TAIL_LINE: usize = 1024;
 /// Bytes of a line that are kept; the rest of it is dropped.
 const MAX_LINE: usize = 4096;
 
-/// The last lines of a service.
+/// The last lines of a service, and its first ones.
 #[derive(Clone, Debug, Default)]
-pub struct Tail(VecDeque<String>);
+pub struct Tail {
+    last: VecDeque<String>,
+    first: Vec<String>,
+}
 
 impl Tail {
     /// Adds a line, dropping the oldest beyond the bound.
     pub fn push(&mut self, line: &str) {
-        if self.0.len() == MAX_LAST_LINES {
-            self.0.pop_front();
+        let line: String = line.chars().take(MAX_TAIL_LINE).collect();
+        if self.first.len() < MAX_FIRST_LINES {
+            self.first.push(line.clone());
         }
-        self.0.push_back(line.chars().take(MAX_TAIL_LINE).collect());
+        if self.last.len() == MAX_LAST_LINES {
+            self.last.pop_front();
+        }
+        self.last.push_back(line);
     }
 
-    /// The lines, oldest first.
+    /// The last lines, oldest first.
     pub fn lines(&self) -> Vec<String> {
-        self.0.iter().cloned().collect()
+        self.last.iter().cloned().collect()
+    }
+
+    /// The first lines, at most [`MAX_FIRST_LINES`].
+    pub fn first_lines(&self) -> &[String] {
+        &self.first
     }
 }
 

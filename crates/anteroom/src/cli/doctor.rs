@@ -21,6 +21,9 @@ pub struct Options {
     /// Golden images.
     #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
     images_dir: Option<PathBuf>,
+    /// Database, vault and logs.
+    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 /// One finding.
@@ -40,8 +43,9 @@ enum Verdict {
 /// Looks, and fails when something needed is missing.
 pub fn run(options: &Options) -> Result<()> {
     let images = options.images_dir.clone().unwrap_or_else(images_dir);
+    let state = options.state_dir.clone().unwrap_or_else(state_dir);
     let mut findings =
-        vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state_dir())];
+        vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state)];
     findings.extend(unverified(&images));
     let value = json!(
         findings

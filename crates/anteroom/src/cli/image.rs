@@ -128,6 +128,8 @@ fn verified_for(image: &ImageSummary) -> String {
 
 fn build(recipe: &std::path::Path, force: bool, how: Option<&How>, place: &Place) -> Result<()> {
     let recipe = Recipe::read(recipe)?;
+    // Before the minutes that a build takes.
+    let processors = how.map(How::processors).transpose()?.unwrap_or_default();
     let cancel = Arc::new(AtomicBool::new(false));
     let on_interrupt = cancel.clone();
     ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
@@ -143,8 +145,10 @@ fn build(recipe: &std::path::Path, force: bool, how: Option<&How>, place: &Place
     );
     bar.0.finish_and_clear();
     let built = built?;
-    let wanted = how.filter(|how| !verify::is_done(&built.dir, how));
-    let verified = wanted.map(|how| verify::all(&built.dir, how)).transpose()?.unwrap_or_default();
+    let verified = match how {
+        Some(how) => verify::all(&built.dir, how, verify::open(&built.dir, processors))?,
+        None => Vec::new(),
+    };
     let result = json!({
         "name": built.manifest.name,
         "digest": built.manifest.recipe_digest,

@@ -13,6 +13,7 @@ mod why;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Disposable computers for signing in to command-line tools.
 #[derive(Parser)]
@@ -39,7 +40,7 @@ enum Command {
     Screenshot(sessions::Screenshot),
     /// Ends a session and destroys its VM.
     Cancel(sessions::Cancel),
-    /// Builds, lists and removes golden images.
+    /// Builds, verifies, lists and removes golden images.
     #[command(subcommand)]
     Image(image::Image),
     /// Explains a core dump, or what a program needs that a CPU profile lacks.
@@ -67,4 +68,14 @@ pub fn run() -> Result<()> {
         Command::Doctor(options) => doctor::run(&options),
         Command::Session => crate::runner::run(),
     }
+}
+
+/// Returns when somebody wants this to end.
+async fn asked_to_stop() -> Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    // The operator's terminal was closed.
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
+    Ok(())
 }

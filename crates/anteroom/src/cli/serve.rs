@@ -13,8 +13,8 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::asked_to_stop;
 use super::http_server;
 use super::reach::{Reach, reachable};
 use crate::controller::{
@@ -201,15 +201,6 @@ async fn serve(options: Options) -> Result<()> {
     }
     // Event streams would go on for ever; what matters is done.
     serving.abort();
-    Ok(())
-}
-
-async fn asked_to_stop() -> Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    // The operator's terminal was closed.
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
     Ok(())
 }
 

@@ -15,13 +15,16 @@ use crate::controller::default_dir;
 use crate::gate::processor::{Chosen, choose, usual};
 use crate::gate::{self, Gate, Proven};
 
+/// Folders in an image with what a room says meanwhile; the process' number follows.
+const VERIFYING: &str = ".verifying-";
+
 /// Findings that the report for a terminal lists.
 const LISTED: usize = 12;
 
 /// Features of one that it names.
 const FEATURES_LISTED: usize = 6;
 
-/// Characters of a line of it before the observation.
+/// Characters of a line of it before the observation, at least.
 const NAME_WIDTH: usize = 24;
 
 /// How the gate boots an image.
@@ -52,33 +55,35 @@ pub struct Recorded {
 
 /// `anteroom image verify`.
 pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()> {
+    let processors = how.processors()?;
     let image = anteroom_image::find(images_dir, name)?;
-    let recorded = all(&image.dir, how)?;
+    let recorded = all(&image.dir, how, processors)?;
     report(&recorded, as_json)?;
     verdict(&recorded)
 }
 
-/// Proves the image in a folder for each profile that was asked for.
-pub fn all(image_dir: &Path, how: &How) -> Result<Vec<Recorded>> {
-    let chosen = if how.cpu.is_empty() {
-        vec![usual(AcceleratorChoice::Auto.resolve()?)?]
-    } else {
-        how.cpu.iter().map(|name| choose(name)).collect::<Result<_>>()?
-    };
-    chosen.into_iter().map(|cpu| one(image_dir, how, cpu)).collect()
+impl How {
+    /// The processors that were asked for.
+    ///
+    /// # Errors
+    /// When there is no such profile.
+    pub fn processors(&self) -> Result<Vec<Chosen>> {
+        if self.cpu.is_empty() {
+            return Ok(vec![usual(AcceleratorChoice::Auto.resolve()?)?]);
+        }
+        self.cpu.iter().map(|name| choose(name)).collect()
+    }
 }
 
-/// Whether the image is proven for each already.
-pub fn is_done(image_dir: &Path, how: &How) -> bool {
-    let usual = || Some(vec![usual(AcceleratorChoice::Auto.resolve().ok()?).ok()?]);
-    let chosen = match how.cpu.as_slice() {
-        [] => usual(),
-        names => names.iter().map(|name| choose(name).ok()).collect(),
-    };
-    chosen.is_some_and(|chosen| {
-        let proven = |cpu: &Chosen| anteroom_image::verified_for(image_dir, &cpu.processor).is_ok();
-        chosen.iter().all(proven)
-    })
+/// Proves the image in a folder for each processor.
+pub fn all(image_dir: &Path, how: &How, processors: Vec<Chosen>) -> Result<Vec<Recorded>> {
+    processors.into_iter().map(|cpu| one(image_dir, how, cpu)).collect()
+}
+
+/// Those of the processors that the image is not proven for.
+pub fn open(image_dir: &Path, processors: Vec<Chosen>) -> Vec<Chosen> {
+    let is_open = |cpu: &Chosen| anteroom_image::verified_for(image_dir, &cpu.processor).is_err();
+    processors.into_iter().filter(is_open).collect()
 }
 
 /// An error unless all passed.
@@ -104,8 +109,10 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
     std::fs::create_dir_all(&cache_dir)
         .with_context(|| format!("creating {} failed", cache_dir.display()))?;
     let image = Image::open(image_dir, &cache_dir)?;
+    sweep(image_dir, VERIFYING);
+    sweep(&cache_dir, gate::UNPACKED);
     let log_dir = tempfile::Builder::new()
-        .prefix(".verifying-")
+        .prefix(&format!("{VERIFYING}{}-", std::process::id()))
         .tempdir_in(image_dir)
         .with_context(|| format!("creating a folder in {} failed", image_dir.display()))?;
     let bar = bar(&image.manifest.name, &cpu.processor.profile);
@@ -126,6 +133,18 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
     let page = gate::write_page(&proven, image_dir)?;
     let logs = keep_logs(&proven, log_dir, image_dir)?;
     Ok(Recorded { record: proven.record, file, page, logs })
+}
+
+/// Removes what a killed run left: folders that carry the number of a process that is gone.
+fn sweep(folder: &Path, prefix: &str) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|number| !Path::new("/proc").join(number).exists()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// What a room said that passed is of no use.
@@ -155,11 +174,12 @@ fn in_runtime(gate: &Gate<'_>) -> Result<Proven> {
         .context("starting the event loop failed")?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::select! {
-            proven = gate.prove() => proven,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.context("taking over Ctrl-C failed")?;
+            biased;
+            asked = super::asked_to_stop() => {
+                asked.context("taking over Ctrl-C failed")?;
                 bail!("interrupted; nothing was recorded")
             }
+            proven = gate.prove() => proven,
         }
     })
 }
@@ -198,21 +218,23 @@ fn for_people(recorded: &Recorded) -> String {
         Verdict::Passed => paint(good, "PASS"),
         Verdict::Failed => paint(bad, "FAIL"),
     };
+    let width = record.components.iter().map(|one| one.name.chars().count() + 2).max();
+    let width = width.unwrap_or(0).max(NAME_WIDTH);
     let mut page =
         format!("image {} ({}) on {}\n\n", record.image, record.recipe_digest, record.cpu.profile);
     for component in &record.components {
         let version = component.version.as_ref().map_or(String::new(), |v| format!("{v}; "));
         page.push_str(&format!(
-            "{}  {:<NAME_WIDTH$}{version}{}\n",
+            "{}  {:<width$}{version}{}\n",
             word(component.verdict),
             component.name,
             component.observed
         ));
         for line in &component.evidence {
-            page.push_str(&format!("{:6}{:NAME_WIDTH$}{line}\n", "", ""));
+            page.push_str(&format!("{:6}{:width$}{line}\n", "", ""));
         }
         if let Some(advice) = &component.advice {
-            page.push_str(&format!("{:6}{:<NAME_WIDTH$}{advice}\n", "", "  to do"));
+            page.push_str(&format!("{:6}{:<width$}{advice}\n", "", "  to do"));
         }
     }
     page.push_str(&opened(record));

@@ -22,7 +22,7 @@ pub fn inventory(seen: &Seen, surveyed: Result<Surveyed>) -> Inventory {
         .into_iter()
         .map(|(path, survey)| {
             let reached = match opened {
-                _ if seen.faults.contains(&path) => Reached::Reached,
+                _ if seen.reached.contains(&path) => Reached::Reached,
                 Some(opened) if opened.contains(&path) => Reached::OpenedOnly,
                 Some(_) => Reached::NotOpened,
                 None => Reached::Unknown,

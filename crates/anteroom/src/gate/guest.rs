@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anteroom_cpu::CpuProfile;
 use anteroom_guest_link::{Incoming, Side, connect, start_handshake};
 use anteroom_guest_protocol::{
-    Configure, Evidence, GuestCpu, GuestMessage, HostMessage, Purpose, ScreenSize, ServiceEvent,
-    ServiceSpec, Then,
+    Configure, GuestCpu, GuestMessage, HostMessage, Purpose, ScreenSize, ServiceEvent, ServiceSpec,
+    Then,
 };
-use anteroom_session::{EndReason, Observation, SessionId};
+use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId};
 use anteroom_vm::{Driver, Qemu, RunningVm, VmAccelerator, VmEnd, VmSpec};
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -224,10 +224,13 @@ impl Visit<'_> {
     }
 
     fn service_changed(&self, name: &str, event: ServiceEvent) {
-        self.keep_fault(&event);
+        let code = code_of(&event);
         let again = matches!(event, ServiceEvent::Exited { then: Then::Restart { .. }, .. });
         let needed = OWN_SERVICES.contains(&name);
         let told = self.explainer.borrow().of_service(name, needed, event);
+        if let Some(why) = explanation_of(&told) {
+            self.keep_reached(code, why);
+        }
         let mut seen = self.seen.borrow_mut();
         let known = needed || self.gate.image.manifest.services.iter().any(|s| s.name == name);
         match told {
@@ -244,7 +247,7 @@ impl Visit<'_> {
             }
             Ok(Some(Observation::ServiceExited { service, explanation, then: _ })) => {
                 let service = seen.services.entry(service).or_default();
-                service.ready_after = None;
+                service.died_ready |= service.ready_after.take().is_some();
                 if service.deaths.len() < MAX_CRASHES {
                     service.deaths.push((*explanation).clone());
                 }
@@ -266,29 +269,40 @@ impl Visit<'_> {
         }
     }
 
-    /// Keeps in which file a program met an illegal instruction.
-    pub fn keep_fault(&self, event: &ServiceEvent) {
-        let evidence: &Evidence = match event {
-            ServiceEvent::Exited { evidence, .. } | ServiceEvent::Failed { evidence, .. } => {
-                evidence
-            }
-            ServiceEvent::ChildCrashed { fault } => return self.keep_fault_of(fault),
-            ServiceEvent::Started { .. } | ServiceEvent::Ready {} => return,
-        };
-        if let Some(fault) = &evidence.fault {
-            self.keep_fault_of(fault);
+    /// Keeps that code in a file was reached that the processor lacks.
+    pub fn keep_reached(&self, path: Option<String>, why: &Explanation) {
+        let mut seen = self.seen.borrow_mut();
+        if let Some(path) = path
+            && why.cause == Cause::MissingCpuFeature
+            && seen.reached.len() < MAX_CRASHES
+        {
+            seen.reached.insert(path);
         }
     }
+}
 
-    fn keep_fault_of(&self, fault: &anteroom_guest_protocol::Fault) {
-        let Some(mapping) = &fault.code_mapping else { return };
-        if fault.signal != nix::libc::SIGILL {
-            return;
+/// The file whose code a program was at when it died of a fault.
+pub fn code_of(event: &ServiceEvent) -> Option<String> {
+    let fault = match event {
+        ServiceEvent::Exited { evidence, .. } | ServiceEvent::Failed { evidence, .. } => {
+            evidence.fault.as_deref()
         }
-        let mut seen = self.seen.borrow_mut();
-        if seen.faults.len() < MAX_CRASHES {
-            seen.faults.insert(printable(&mapping.path));
-        }
+        ServiceEvent::ChildCrashed { fault } => Some(&**fault),
+        ServiceEvent::Started { .. } | ServiceEvent::Ready {} => None,
+    };
+    Some(printable(&fault?.code_mapping.as_ref()?.path))
+}
+
+/// Why, of an observation that tells of an end.
+fn explanation_of(told: &Result<Option<Observation>, EndReason>) -> Option<&Explanation> {
+    match told {
+        Ok(Some(
+            Observation::ChildCrashed { explanation, .. }
+            | Observation::ServiceExited { explanation, .. }
+            | Observation::ServiceGivenUp { explanation, .. },
+        )) => Some(explanation),
+        Ok(_) => None,
+        Err(reason) => reason.explanation(),
     }
 }
 

@@ -18,7 +18,7 @@ use anteroom_session::Observation;
 use anyhow::{Context, Result, bail};
 use tokio::time::timeout;
 
-use super::guest::Visit;
+use super::guest::{Visit, code_of};
 use super::seen::{At, OWN_SERVICES, Ran, explained, unexplained};
 use crate::clock::now;
 use crate::runner::guest::{printable, printable_lines};
@@ -184,14 +184,13 @@ impl Visit<'_> {
             seconds: program.seconds,
         };
         let patience = Duration::from_secs(program.seconds.into()) + ANSWER;
-        let event = match ask(opener, &check, patience).await {
-            Ok(Checked::Ran { event }) => event,
+        let (first_lines, event) = match ask(opener, &check, patience).await {
+            Ok(Checked::Ran { first_lines, event }) => (printable_lines(&first_lines), event),
             other => {
                 let failure = Some(unexplained(refusal(other)));
-                return Ran { lines: Vec::new(), lived_ms: 0, failure };
+                return Ran { first_lines: Vec::new(), lived_ms: 0, failure };
             }
         };
-        self.keep_fault(&event);
         let (lines, lived_ms, well) = match &event {
             ServiceEvent::Exited { exit, last_lines, lived_ms, .. } => {
                 let well = *exit == ProcessExit::Exited { code: 0 };
@@ -204,13 +203,15 @@ impl Visit<'_> {
         };
         if well {
             let wanted = program.prints.as_deref().unwrap_or_default();
-            let prints = lines.iter().any(|line| line.contains(wanted)) || wanted.is_empty();
+            let mut said = first_lines.iter().chain(&lines);
+            let prints = wanted.is_empty() || said.any(|line| line.contains(wanted));
             let failure = (!prints).then(|| {
                 let said = lines.last().map(String::as_str).unwrap_or_default();
                 unexplained(format!("it ended well and printed {said:?}, without {wanted:?}"))
             });
-            return Ran { lines, lived_ms, failure };
+            return Ran { first_lines, lived_ms, failure };
         }
+        let code = code_of(&event);
         let told = self.explainer.borrow().of_service(&program.name, false, event);
         let failure = match told {
             Ok(Some(
@@ -220,7 +221,8 @@ impl Visit<'_> {
             Ok(_) => unexplained("the guest told nothing of its end".to_owned()),
             Err(reason) => explained(&reason),
         };
-        Ran { lines, lived_ms, failure: Some(failure) }
+        self.keep_reached(code, &failure);
+        Ran { first_lines, lived_ms, failure: Some(failure) }
     }
 }
 

@@ -19,6 +19,9 @@ pub struct Surveyed {
     pub found: Vec<(String, Survey)>,
 }
 
+/// Folders with an image's files; the process' number follows.
+pub const UNPACKED: &str = "anteroom-inventory-";
+
 /// Largest depth of folders that is followed.
 const MAX_DEPTH: usize = 64;
 
@@ -44,11 +47,10 @@ pub fn start(
     let stop = Arc::new(AtomicBool::new(false));
     let told = stop.clone();
     let task = tokio::task::spawn_blocking(move || {
-        let folder =
-            tempfile::Builder::new()
-                .prefix("anteroom-inventory-")
-                .tempdir_in(&work_dir)
-                .with_context(|| format!("creating a folder in {} failed", work_dir.display()))?;
+        let folder = tempfile::Builder::new()
+            .prefix(&format!("{UNPACKED}{}-", std::process::id()))
+            .tempdir_in(&work_dir)
+            .with_context(|| format!("creating a folder in {} failed", work_dir.display()))?;
         let tree = folder.path().join("root");
         unpack(&root, &tree, &told)?;
         let cpu = processor.blocking_recv().context("the guest told of no processor")?;
@@ -84,15 +86,18 @@ fn unpack(root: &Path, tree: &Path, stop: &AtomicBool) -> Result<()> {
         .stderr(Stdio::null())
         .spawn()
         .context("starting fsck.erofs failed; it is in Debian's package erofs-utils")?;
-    while child.try_wait().context("waiting for fsck.erofs failed")?.is_none() {
+    let status = loop {
+        if let Some(status) = child.try_wait().context("waiting for fsck.erofs failed")? {
+            break status;
+        }
         if stop.load(Ordering::Relaxed) {
             let _ = child.kill();
         }
         std::thread::sleep(LOOK_EVERY);
-    }
-    // It also complains of what cannot be made here, such as device nodes.
-    if !tree.is_dir() {
-        bail!("fsck.erofs unpacked nothing of {}", root.display());
+    };
+    // Its exit code also complains of what cannot be made here, such as device nodes.
+    if status.code().is_none() || !tree.is_dir() {
+        bail!("fsck.erofs did not unpack {}: it {status}", root.display());
     }
     Ok(())
 }

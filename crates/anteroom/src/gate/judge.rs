@@ -18,6 +18,9 @@ use super::seen::{OWN_SERVICES, Seen, Service};
 /// How far the guest's clock may be from the host's, in milliseconds.
 const CLOCK_MS: u64 = 5_000;
 
+/// A machine with so many processes for each processor slows a room down.
+const BUSY: f64 = 2.0;
+
 /// Memory that a sign-in page needs, in MiB.
 const FREE_MIB: u64 = 256;
 
@@ -34,9 +37,15 @@ pub struct Judged {
     pub verdict: Verdict,
 }
 
-/// Judges what was seen of an image.
-pub fn judge(manifest: &Manifest, cpu: &Chosen, seen: &Seen, surveyed: Result<Surveyed>) -> Judged {
-    let mut lines = Lines { seen, components: Vec::new() };
+/// Judges what was seen of an image. `busy`: how many processes wanted each processor of the host.
+pub fn judge(
+    manifest: &Manifest,
+    cpu: &Chosen,
+    seen: &Seen,
+    surveyed: Result<Surveyed>,
+    busy: f64,
+) -> Judged {
+    let mut lines = Lines { seen, busy, components: Vec::new() };
     lines.room();
     lines.agent();
     lines.processor(cpu.profile.as_ref(), &cpu.processor.profile, &cpu.not_emulated);
@@ -67,6 +76,7 @@ pub fn judge(manifest: &Manifest, cpu: &Chosen, seen: &Seen, surveyed: Result<Su
 /// Components, made one by one.
 struct Lines<'a> {
     seen: &'a Seen,
+    busy: f64,
     components: Vec<Component>,
 }
 
@@ -92,6 +102,12 @@ impl Lines<'_> {
         if let Some(component) = self.components.last_mut() {
             component.evidence = why.evidence.clone();
             component.advice = why.advice.clone();
+            if why.cause == Cause::Hung && self.busy >= BUSY {
+                component.advice = Some(format!(
+                    "this machine was busy ({:.1} processes for each processor): verify again when it is not",
+                    self.busy
+                ));
+            }
         }
     }
 
@@ -177,7 +193,9 @@ impl Lines<'_> {
                 });
                 let observed = format!("{how}, {} after power-on{deaths}", seconds(after));
                 // A missing instruction is met again by whoever does the same again.
-                let fatal = service.deaths.iter().find(|d| d.cause == Cause::MissingCpuFeature);
+                let missing = service.deaths.iter().find(|d| d.cause == Cause::MissingCpuFeature);
+                // Before it is ready it may wait for another; afterwards it has no reason to die.
+                let fatal = missing.or(last.filter(|_| service.died_ready));
                 match fatal {
                     Some(why) => self.fail(label, version, why),
                     None => self.add(label, version, Ok(observed)),
@@ -319,8 +337,7 @@ impl Lines<'_> {
     fn program(&mut self, name: &str, command: &[String]) {
         let label = format!("program {name}");
         let Some(ran) = self.seen.programs.get(name) else { return self.not_reached(&label) };
-        let version =
-            ran.lines.iter().find(|line| line.bytes().any(|b| b.is_ascii_digit())).cloned();
+        let version = ran.first_lines.iter().find(|line| holds_version(line)).cloned();
         match &ran.failure {
             Some(why) => self.fail(&label, None, why),
             None => {
@@ -373,6 +390,12 @@ fn same_features(
         "the guest's CPUID shows the {} features of the profile and no others{beside}",
         wanted.len().saturating_sub(not_emulated.len())
     ))
+}
+
+/// Whether a line holds digits, a point and digits, as a version does.
+fn holds_version(line: &str) -> bool {
+    let bytes = line.as_bytes();
+    bytes.windows(3).any(|w| w[0].is_ascii_digit() && w[1] == b'.' && w[2].is_ascii_digit())
 }
 
 /// `Chromium 120.0` of a user agent.

@@ -19,6 +19,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anteroom_image::{Image, Verification};
 use anyhow::{Context, Result};
 
+pub use inventory::UNPACKED;
 pub use page::{html, reached};
 use processor::Chosen;
 
@@ -68,13 +69,24 @@ impl Gate<'_> {
         let seen = guest::visit(self, processor).await?;
         (self.progress)("reading the image's programs");
         let surveyed = reading.finished().await;
-        let judged = judge::judge(&self.image.manifest, &self.cpu, &seen, surveyed);
+        let judged = judge::judge(&self.image.manifest, &self.cpu, &seen, surveyed, busy());
         record.components = judged.components;
         record.inventory = judged.inventory;
         record.verdict = judged.verdict;
         record.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(Proven { record, picture: seen.picture })
     }
+}
+
+/// How many processes wanted each processor of this machine in the last five minutes (proc(5),
+/// loadavg): an emulated room on a busy machine may be too slow for what is in it.
+fn busy() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = text.split(' ').nth(1).and_then(|load| load.parse().ok()).unwrap_or(0.0);
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    #[expect(clippy::cast_precision_loss, reason = "a count of processors")]
+    let each = load / processors as f64;
+    each
 }
 
 /// Writes the report in HTML beside the record.

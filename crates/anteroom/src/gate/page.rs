@@ -187,6 +187,7 @@ mod tests {
             image: "demo".into(),
             recipe_digest: "0".into(),
             files: [].into(),
+            declared: String::new(),
             cpu: Processor { profile: "x86-64-v2".into(), qemu: "Nehalem-v1".into() },
             not_emulated: Vec::new(),
             anteroom: "0.1.0".into(),

@@ -39,7 +39,9 @@ pub fn profile(name: &str) -> Result<CpuProfile> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         return Ok(CpuProfile { name: stem, ..CpuProfile::from_template_json(&text)? });
     }
-    Ok(CpuProfile::named(name)?)
+    CpuProfile::named(name).map_err(|error| {
+        anyhow::anyhow!("{error}, {THIS_HOST}, or a file with a CPU template that ends in .json")
+    })
 }
 
 /// What `--cpu NAME` gives a guest. A template that leaves features to its host leaves them to this

@@ -23,8 +23,8 @@ pub struct Seen {
     pub viewed: Option<Result<Viewed, String>>,
     pub picture: Option<Vec<u8>>,
     pub opened: Option<Result<BTreeSet<String>, String>>,
-    /// Files in which programs died of an illegal instruction.
-    pub faults: BTreeSet<String>,
+    /// Files with code that a program died of, since the processor lacks it.
+    pub reached: BTreeSet<String>,
     /// Children of services that crashed: service and why.
     pub crashes: Vec<(String, Explanation)>,
     /// Why the room ended before it was done with.
@@ -50,13 +50,16 @@ pub struct At<T> {
 pub struct Service {
     pub ready_after: Option<Duration>,
     pub deaths: Vec<Explanation>,
+    /// Whether it died after it had been ready.
+    pub died_ready: bool,
     /// Why there will be no further start.
     pub lost: Option<Explanation>,
 }
 
 /// A program that was run to its end.
 pub struct Ran {
-    pub lines: Vec<String>,
+    /// What it printed first.
+    pub first_lines: Vec<String>,
     pub lived_ms: u64,
     /// Why it did not end well.
     pub failure: Option<Explanation>,

@@ -72,7 +72,7 @@ fn well() -> Seen {
         services: names.map(|name| (name.to_owned(), ready())).into(),
         programs: [(
             "node".to_owned(),
-            Ran { lines: vec!["v20.1.0".into()], lived_ms: 300, failure: None },
+            Ran { first_lines: vec!["v20.1.0".into()], lived_ms: 300, failure: None },
         )]
         .into(),
         system: Some(Ok(At {
@@ -101,7 +101,7 @@ fn well() -> Seen {
 }
 
 fn judged(seen: &Seen) -> Judged {
-    judge(&manifest(), &cpu(), seen, Ok(Surveyed { elf_files: 3, found: Vec::new() }))
+    judge(&manifest(), &cpu(), seen, Ok(Surveyed { elf_files: 3, found: Vec::new() }), 0.5)
 }
 
 /// Names of what failed.
@@ -179,6 +179,9 @@ fn a_death_before_it_was_ready_is_told_and_an_illegal_instruction_is_never_forgi
     let line = judged.components.iter().find(|c| c.name == "service helper").unwrap();
     assert_eq!(line.verdict, Verdict::Passed);
     assert!(line.observed.contains("it died before, once: helper exited 1"));
+    seen.services.get_mut("helper").unwrap().died_ready = true;
+    assert_eq!(failed(&seen), ["service helper"]);
+    seen.services.get_mut("helper").unwrap().died_ready = false;
     let mut missing = unexplained("helper was stopped by an illegal instruction".into());
     missing.cause = Cause::MissingCpuFeature;
     seen.services.get_mut("helper").unwrap().deaths.push(missing);
@@ -213,11 +216,11 @@ fn static_findings_fail_nothing_and_say_what_the_run_says() {
         }],
     };
     let mut seen = well();
-    seen.faults.insert("/srv/died".into());
+    seen.reached.insert("/srv/died".into());
     seen.opened = Some(Ok(["/srv/opened".to_owned(), "/srv/died".to_owned()].into()));
     let found = ["/srv/died", "/srv/never", "/srv/opened"].map(|path| (path.to_owned(), survey()));
     let surveyed = Surveyed { elf_files: 9, found: found.into() };
-    let judged = judge(&manifest(), &cpu(), &seen, Ok(surveyed));
+    let judged = judge(&manifest(), &cpu(), &seen, Ok(surveyed), 0.5);
     assert_eq!(judged.verdict, Verdict::Passed);
     let findings = judged.inventory.findings.iter();
     let reached: Vec<_> = findings.map(|f| (f.path.as_str(), f.reached)).collect();
