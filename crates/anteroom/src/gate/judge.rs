@@ -219,10 +219,9 @@ impl Lines<'_> {
                     format!("its window was on the screen {} after power-on; ", seconds(at))
                 });
                 // No failure: V8 has it only on processors with SSE4.1, and sign-in pages do without.
-                let simd = if page.wasm_simd { "with" } else { "without" };
-                let observed = format!(
-                    "{after}its page ran a script, is online, and is {simd} WebAssembly SIMD"
-                );
+                let simd = if page.wasm_simd { "has" } else { "lacks" };
+                let observed =
+                    format!("{after}its page ran a script, is online, and {simd} WebAssembly SIMD");
                 self.add("browser", version, Ok(observed));
             }
             Some(Ok(_)) if is_ready => {
