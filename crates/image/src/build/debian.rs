@@ -221,6 +221,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_a_recipe_puts_into_the_tree_is_put_there_in_a_chroot() {
+        struct Quiet;
+        impl crate::build::Progress for Quiet {
+            fn at(&self, _: BuildStep, _: f32, _: &str) {}
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("a.tgz");
+        fs::write(&archive, [0x1f, 0x8b, 8, 0, 0, 0, 0]).unwrap();
+        let text = format!(
+            "name='a'\nsuite='bookworm'\npackages=[]\n\
+             [[files]]\nsource='f'\npath='/opt/cur/f'\n\
+             [[links]]\npath='/opt/cur'\ntarget='/opt/a'\n\
+             [[archives]]\nurl='a.tgz'\nsha256='{}'\npath='/opt/a'\n",
+            "0".repeat(64)
+        );
+        let recipe = crate::Recipe::parse(&folder.path().join("r.toml"), &text).unwrap();
+        let cancel = std::sync::atomic::AtomicBool::new(false);
+        let job = Job {
+            recipe: &recipe,
+            digest: "0",
+            folder: folder.path(),
+            log: folder.path(),
+            cache_dir: folder.path(),
+            progress: &Quiet,
+            cancel: &cancel,
+        };
+        let hooks = hooks(&job, folder.path(), &[archive]).unwrap();
+        let own: Vec<_> = hooks.iter().filter(|hook| hook.contains("/opt/")).collect();
+        assert_eq!(own.len(), 6);
+        // `upload` is mmdebstrap's own and writes in a chroot too.
+        let inside =
+            |hook: &&String| hook.starts_with("chroot \"$1\" ") || hook.starts_with("upload ");
+        assert!(own.iter().all(|hook| inside(hook) && !hook.contains("\"$1\"/")), "{own:?}");
+        assert!(own[0].contains("| chroot \"$1\" tar -x"), "{own:?}");
+    }
+
+    #[test]
     fn debian_suites_come_with_their_security_updates() {
         assert_eq!(
             sources("bookworm", "http://deb.debian.org/debian/"),
