@@ -3,6 +3,7 @@
 use anteroom_guest_protocol::frames::{BYTES_PER_PIXEL, MAX_EDGE, Rect};
 
 use crate::blocks::{BLOCK, Blocks};
+use crate::frame_source::Frame;
 use crate::yuv;
 
 /// The host's copy of the guest's desktop, as pixels and as I420 planes, with what changed since
@@ -179,6 +180,16 @@ impl Screen {
     #[must_use]
     pub fn coded_height(&self) -> usize {
         self.height.next_multiple_of(2)
+    }
+
+    /// Shows a frame: its size and the pixels of its rectangles.
+    ///
+    /// # Errors
+    /// When the screen it announces cannot be, or a rectangle does not fit it.
+    pub fn show(&mut self, frame: &Frame) -> Result<(), ScreenError> {
+        let (width, height) = frame.screen_size();
+        self.resize(width, height)?;
+        frame.rects().try_for_each(|(rect, pixels)| self.apply(rect, pixels))
     }
 
     /// The planes Y, U and V, without padding between lines.

@@ -10,10 +10,9 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::serve::images_dir;
+use super::serve::{cache_dir, images_dir};
 use super::sessions::show;
 use super::verify::{self, How};
-use crate::controller::default_dir;
 
 /// Golden images.
 #[derive(clap::Subcommand)]
@@ -136,7 +135,7 @@ fn build(recipe: &std::path::Path, force: bool, how: Option<&How>, place: &Place
         .context("taking over Ctrl-C failed")?;
     let bar = Bar::new(&recipe.name);
     let images_dir = place.dir();
-    let cache_dir = default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom");
+    let cache_dir = cache_dir();
     let built = anteroom_image::build(
         &recipe,
         BuildOptions { images_dir: &images_dir, cache_dir: &cache_dir, force },

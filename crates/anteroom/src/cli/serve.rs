@@ -207,7 +207,7 @@ async fn serve(options: Options) -> Result<()> {
 fn settings(options: Options) -> Result<Settings> {
     let state_dir = options.state_dir.unwrap_or_else(state_dir);
     make_private(&state_dir)?;
-    let cache_dir = default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom");
+    let cache_dir = cache_dir();
     let accelerator = match options.accelerator {
         Accelerator::Auto => AcceleratorChoice::Auto,
         Accelerator::Kvm => AcceleratorChoice::Kvm,
@@ -303,6 +303,11 @@ fn room_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
 /// Where state is unless said otherwise.
 pub fn state_dir() -> PathBuf {
     default_dir("XDG_STATE_HOME", ".local/state", "/var/lib/anteroom")
+}
+
+/// Where what may be recomputed is.
+pub fn cache_dir() -> PathBuf {
+    default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom")
 }
 
 /// Where images are unless said otherwise.

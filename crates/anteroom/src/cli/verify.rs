@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::serve::cache_dir;
 use super::sessions::show;
-use crate::controller::default_dir;
 use crate::gate::processor::{Chosen, choose, usual};
 use crate::gate::{self, Gate, Proven};
 
@@ -105,7 +105,7 @@ pub fn verdict(recorded: &[Recorded]) -> Result<()> {
 }
 
 fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
-    let cache_dir = default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom");
+    let cache_dir = cache_dir();
     std::fs::create_dir_all(&cache_dir)
         .with_context(|| format!("creating {} failed", cache_dir.display()))?;
     let image = Image::open(image_dir, &cache_dir)?;

@@ -41,6 +41,7 @@ use tokio::sync::RwLock;
 pub use admission::{Limits, rooms_by_memory};
 pub use janitor::Keep;
 pub use settings::{DriverChoice, Settings, default_dir, load_providers};
+pub use start::SCREEN;
 
 use crate::clock::now;
 use admission::Admission;

@@ -18,7 +18,8 @@ use super::{Controller, DriverChoice, internal, not_stored, secret};
 use crate::clock::now;
 use crate::runner_protocol::{DriverConfig, RunnerConfig};
 
-const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
+/// The desktop of every room.
+pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
 const DEFAULT_TTL_SECONDS: u64 = 900;
 
 /// Longest and shortest wait that a caller is told when every room is taken, in seconds.

@@ -1,7 +1,7 @@
 //! What the image's programs hold beyond the processor, and what the run says of it. Pure.
 
 use anteroom_crash::elf::Survey;
-use anteroom_image::{BeyondFeature, Component, Finding, Inventory, Reached, Verdict};
+use anteroom_image::{BeyondFeature, Finding, Inventory, Reached};
 use anyhow::Result;
 
 use super::inventory::Surveyed;
@@ -55,12 +55,12 @@ fn finding(path: String, reached: Reached, survey: Survey) -> Finding {
     }
 }
 
-/// The line on the image's code, which never fails an image: what runs has been run.
-pub fn code(inventory: &Inventory, profile: &str) -> Component {
+/// An inventory in one sentence.
+pub fn summary(inventory: &Inventory, profile: &str) -> String {
     let count = |wanted: Reached| {
         inventory.findings.iter().filter(|finding| finding.reached == wanted).count()
     };
-    let observed = match &inventory.unread {
+    match &inventory.unread {
         Some(why) => format!("not read: {why}"),
         None => format!(
             "{} of {} programs and libraries hold instructions beyond {profile}: {} reached, {} opened without reaching them, {} not opened{}",
@@ -74,13 +74,5 @@ pub fn code(inventory: &Inventory, profile: &str) -> Component {
                 unknown => format!(", {unknown} not known"),
             }
         ),
-    };
-    Component {
-        name: "code".to_owned(),
-        version: None,
-        observed,
-        verdict: Verdict::Passed,
-        evidence: Vec::new(),
-        advice: None,
     }
 }

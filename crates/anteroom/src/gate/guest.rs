@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 use anteroom_cpu::CpuProfile;
 use anteroom_guest_link::{Incoming, Side, connect, start_handshake};
 use anteroom_guest_protocol::{
-    Configure, GuestCpu, GuestMessage, HostMessage, Purpose, ScreenSize, ServiceEvent, ServiceSpec,
-    Then,
+    Configure, GuestCpu, GuestMessage, HostMessage, Purpose, ServiceEvent, ServiceSpec, Then,
 };
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId};
-use anteroom_vm::{Driver, Qemu, RunningVm, VmAccelerator, VmEnd, VmSpec};
+use anteroom_vm::{Driver, Qemu, VmAccelerator};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -23,42 +22,29 @@ use tokio::time::timeout;
 use super::Gate;
 use super::seen::{Hello, OWN_SERVICES, Seen, explained};
 use crate::clock::now;
-use crate::embedded;
+use crate::controller::SCREEN;
 use crate::runner::deaths::{Explainer, processor_of};
-use crate::runner::guest::{GuestMessages, link_failed, open_control, printable, violation};
+use crate::runner::guest::{
+    GuestMessages, link_failed, open_control, printable, service_name, violation,
+};
 use crate::runner::paced_link::PacedLink;
-use crate::runner::room::exit_reason;
+use crate::runner::room::{end_reason, exit_reason, vm_spec};
 use crate::runner::service_log::ServiceLog;
 
 /// How long a guest may take to its first byte, and to set itself up.
 const BOOT: Duration = Duration::from_secs(120);
 const SET_UP: Duration = Duration::from_secs(60);
 
-/// Bytes of console that are kept.
-const CONSOLE_LIMIT: u64 = 1024 * 1024;
-
 /// Most crashes that are kept.
 const MAX_CRASHES: usize = 50;
 
-const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
-
 /// Boots a room and looks at all there is; tells the processor as soon as the guest has.
 pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> Result<Seen> {
-    let modules = gate.image.modules();
-    let modules =
-        std::fs::read(&modules).with_context(|| format!("reading {} failed", modules.display()))?;
-    let spec = VmSpec {
-        kernel: gate.image.kernel(),
-        initramfs: anteroom_image::initramfs_with_agent(&modules, embedded::agent()?),
-        root_image: gate.image.root(),
-        memory_mib: gate.memory_mib,
-        vcpus: gate.vcpus,
-        console_log: gate.log_dir.join("console.log"),
-        console_log_limit: CONSOLE_LIMIT,
-        // Emulation refuses what the processor lacks; hardware only hides it.
-        accelerator: VmAccelerator::Tcg,
-        cpu: Some(gate.cpu.processor.qemu.clone()),
-    };
+    let processor_text = Some(gate.cpu.processor.qemu.clone());
+    // Emulation refuses what the processor lacks; hardware only hides it.
+    let tcg = VmAccelerator::Tcg;
+    let spec =
+        vm_spec(gate.image, &gate.log_dir, gate.memory_mib, gate.vcpus, tcg, processor_text)?;
     (gate.progress)("booting");
     let mut vm = Qemu.boot(SessionId::generate(), spec)?;
     let link = vm.take_link();
@@ -73,7 +59,7 @@ pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> R
     };
     let end = tokio::select! {
         biased;
-        end = vm.end_or_stop() => Some(machine_ended(&vm, end)),
+        end = vm.end_or_stop() => Some(end_reason(&vm, end)),
         visited = visit.run(link) => match visited {
             Ok(()) => None,
             // What the link says may only be the echo of a machine that is gone.
@@ -87,15 +73,6 @@ pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> R
     let mut seen = visit.seen.into_inner();
     seen.end = end.map(|reason| explained(&reason));
     Ok(seen)
-}
-
-fn machine_ended(vm: &RunningVm, end: VmEnd) -> EndReason {
-    match end {
-        VmEnd::Exited(exit) => exit_reason(vm, exit),
-        VmEnd::Stopped { signal, seconds } => {
-            EndReason::VmStopped { signal, stopped_seconds: seconds }
-        }
-    }
 }
 
 /// One look at a room.
@@ -204,7 +181,7 @@ impl Visit<'_> {
                 let _ = self.log.borrow_mut().line(now(), &service, stream, &line);
             }
             GuestMessage::Service { name, event } => {
-                let name: String = printable(&name).chars().take(64).collect();
+                let name = service_name(&name);
                 self.service_changed(&name, event);
                 self.changed.notify_one();
             }

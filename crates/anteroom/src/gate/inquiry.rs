@@ -126,11 +126,7 @@ impl Visit<'_> {
             let mut frames = LinkFrameSource::new(opener.open(StreamKind::Frames).await?);
             let (mut frame, mut screen) = (Frame::default(), Screen::default());
             frames.next(Request::Everything, &mut frame).await?;
-            let (width, height) = frame.screen_size();
-            screen.resize(width, height)?;
-            for (rect, pixels) in frame.rects() {
-                screen.apply(rect, pixels)?;
-            }
+            screen.show(&frame)?;
             anyhow::Ok(screen.png()?)
         });
         // Without one the report is without one.
@@ -149,11 +145,7 @@ impl Visit<'_> {
             let (mut frame, mut request) = (Frame::default(), Request::Everything);
             loop {
                 frames.next(request, &mut frame).await?;
-                let (width, height) = frame.screen_size();
-                screen.resize(width, height)?;
-                for (rect, pixels) in frame.rects() {
-                    screen.apply(rect, pixels)?;
-                }
+                screen.show(&frame)?;
                 let viewed = view(&screen, Codec::Vp9)?;
                 let shows = BARS.iter().all(|bar| viewed.part_of(*bar) >= LEAST_PART);
                 last = Some(viewed);

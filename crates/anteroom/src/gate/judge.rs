@@ -9,7 +9,7 @@ use anteroom_image::{Component, Inventory, Manifest, Verdict};
 use anteroom_session::{Cause, Explanation};
 use anyhow::Result;
 
-use super::findings::{code, inventory};
+use super::findings::{inventory, summary};
 use super::inquiry::{BARS, LEAST_PART};
 use super::inventory::Surveyed;
 use super::processor::Chosen;
@@ -65,9 +65,10 @@ pub fn judge(
     }
     lines.crashes();
     lines.memory();
-    let mut components = lines.components;
     let inventory = inventory(seen, surveyed);
-    components.push(code(&inventory, &cpu.processor.profile));
+    // It never fails an image: what runs has been run.
+    lines.add("code", None, Ok(summary(&inventory, &cpu.processor.profile)));
+    let components = lines.components;
     let all_passed = components.iter().all(|component| component.verdict == Verdict::Passed);
     let verdict = if all_passed { Verdict::Passed } else { Verdict::Failed };
     Judged { components, inventory, verdict }
@@ -95,6 +96,15 @@ impl Lines<'_> {
             evidence: Vec::new(),
             advice: None,
         });
+    }
+
+    /// The same with what to do about a failure.
+    fn add_advised(&mut self, name: &str, observed: Result<String, String>, advice: &str) {
+        let failed = observed.is_err();
+        self.add(name, None, observed);
+        if failed && let Some(component) = self.components.last_mut() {
+            component.advice = Some(advice.to_owned());
+        }
     }
 
     fn fail(&mut self, name: &str, version: Option<String>, why: &Explanation) {
@@ -279,12 +289,8 @@ impl Lines<'_> {
                 } else {
                     Err(format!("no font of the image draws {}", missing.join(", ")))
                 };
-                self.add("fonts", None, observed);
-                if !missing.is_empty()
-                    && let Some(component) = self.components.last_mut()
-                {
-                    component.advice = Some("add a font package to the recipe, as fonts-wqy-microhei, fonts-dejavu-core or fonts-noto-color-emoji".to_owned());
-                }
+                let advice = "add a font package to the recipe, as fonts-wqy-microhei, fonts-dejavu-core or fonts-noto-color-emoji";
+                self.add_advised("fonts", observed, advice);
             }
             Some(Err(_)) => {
                 self.add("fonts", None, Err("the browser's page ran no script".to_owned()))
@@ -297,11 +303,9 @@ impl Lines<'_> {
         let Some(Ok(system)) = &self.seen.system else { return self.not_reached("certificates") };
         let count = system.what.certificates;
         let observed = format!("{count} authorities in /etc/ssl/certs/ca-certificates.crt");
-        let enough = count >= AUTHORITIES;
-        self.add("certificates", None, if enough { Ok(observed) } else { Err(observed) });
-        if !enough && let Some(component) = self.components.last_mut() {
-            component.advice = Some("add the package ca-certificates to the recipe".to_owned());
-        }
+        let observed = if count >= AUTHORITIES { Ok(observed) } else { Err(observed) };
+        let advice = "add the package ca-certificates to the recipe";
+        self.add_advised("certificates", observed, advice);
     }
 
     fn clock(&mut self) {
@@ -318,13 +322,11 @@ impl Lines<'_> {
         let (free, all) =
             (mib(system.what.memory_available_kib), mib(system.what.memory_total_kib));
         let observed = format!("{free} of {all} MiB are free with everything running");
-        let enough = free >= FREE_MIB;
-        self.add("memory", None, if enough { Ok(observed) } else { Err(observed) });
-        if !enough && let Some(component) = self.components.last_mut() {
-            component.advice = Some(format!(
-                "a sign-in page needs {FREE_MIB} MiB: give guests more with --memory, or run less in the image"
-            ));
-        }
+        let observed = if free >= FREE_MIB { Ok(observed) } else { Err(observed) };
+        let advice = format!(
+            "a sign-in page needs {FREE_MIB} MiB: give guests more with --memory, or run less in the image"
+        );
+        self.add_advised("memory", observed, &advice);
     }
 
     fn service(&mut self, spec: &ServiceSpec) {

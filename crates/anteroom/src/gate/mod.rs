@@ -1,8 +1,9 @@
 //! The image gate: boots an image under exactly one processor, brings everything in it to ready,
 //! asks it what it can, reads all its programs, and records what came of it.
 //!
-//! [`guest`] boots the room and listens to it, [`inquiry`] asks it, [`inventory`] reads the image's programs on the host meanwhile,
-//! [`judge`] (pure) makes components and findings of both, [`page`] a report in HTML.
+//! [`guest`] boots the room and listens to it, [`inquiry`] asks it, [`inventory`] reads the image's
+//! programs on the host meanwhile, [`judge`] (pure) makes components and findings of both, [`page`] a
+//! report in HTML.
 
 mod findings;
 mod guest;

@@ -174,6 +174,11 @@ pub fn printable(text: &str) -> String {
     text.chars().take(500).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// A guest's name for a service, which callers read: short.
+pub fn service_name(name: &str) -> String {
+    printable(name).chars().take(64).collect()
+}
+
 /// A guest's lines, each [`printable`], at most [`MAX_LAST_LINES`].
 pub fn printable_lines(lines: &[String]) -> Vec<String> {
     lines.iter().take(MAX_LAST_LINES).map(|line| printable(line)).collect()

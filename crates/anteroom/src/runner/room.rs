@@ -1,10 +1,13 @@
 //! The session's room, by whichever driver was chosen.
 
+use std::path::{Path, PathBuf};
+
 use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
 use anteroom_guest_protocol::ProcessExit as GuestExit;
 use anteroom_image::{Image, initramfs_with_agent};
 use anteroom_session::{EndReason, ProcessExit};
-use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmAccelerator, VmSpec};
+use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmAccelerator, VmEnd, VmSpec};
+use anyhow::Context;
 
 use crate::embedded;
 use crate::runner_protocol::{DriverConfig, RunnerConfig};
@@ -41,7 +44,6 @@ pub fn driver_name(config: &RunnerConfig) -> &'static str {
 
 /// Checks the image and boots the room.
 pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
-    let console_log = config.log_dir.join("console.log");
     let not_started = |cause: String| EndReason::VmNotStarted { cause };
     let boot_failed =
         |error: anteroom_vm::BootError| not_started(anteroom_guest_link::chain(&error));
@@ -57,21 +59,10 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
                 .map_err(|error| not_started(format!("checking the image failed: {error}")))?
                 .map_err(refused)?;
             let hold = image.hold().map_err(refused)?;
-            let modules = std::fs::read(image.modules()).map_err(|error| {
-                not_started(format!("reading {} failed: {error}", image.modules().display()))
-            })?;
-            let agent = embedded::agent().map_err(|error| not_started(error.to_string()))?;
-            let spec = VmSpec {
-                kernel: image.kernel(),
-                initramfs: initramfs_with_agent(&modules, agent),
-                root_image: image.root(),
-                memory_mib: *memory_mib,
-                vcpus: *vcpus,
-                console_log,
-                console_log_limit: CONSOLE_LIMIT,
-                accelerator: *accelerator,
-                cpu: cpu.as_ref().map(|cpu| cpu.qemu.clone()),
-            };
+            let processor = cpu.as_ref().map(|cpu| cpu.qemu.clone());
+            let spec =
+                vm_spec(&image, &config.log_dir, *memory_mib, *vcpus, *accelerator, processor)
+                    .map_err(|error| not_started(format!("{error:#}")))?;
             let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
             Ok(Room { vm, _hold: Some(hold) })
         }
@@ -79,11 +70,21 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
             let spec = HostSpec {
                 agent: agent.clone(),
                 runtime_dir: runtime_dir.clone(),
-                console_log,
+                console_log: console_log(&config.log_dir),
                 console_log_limit: CONSOLE_LIMIT,
             };
             let vm = Host.boot(config.session, spec).map_err(boot_failed)?;
             Ok(Room { vm, _hold: None })
+        }
+    }
+}
+
+/// Why a machine does not run any more.
+pub fn end_reason(vm: &RunningVm, end: VmEnd) -> EndReason {
+    match end {
+        VmEnd::Exited(exit) => exit_reason(vm, exit),
+        VmEnd::Stopped { signal, seconds } => {
+            EndReason::VmStopped { signal, stopped_seconds: seconds }
         }
     }
 }
@@ -103,6 +104,38 @@ pub fn exit_reason(vm: &RunningVm, exit: ProcessExit) -> EndReason {
     );
     let explanation = explanation.map(Box::new);
     EndReason::VmExited { exit, shutdown, console_tail, explanation }
+}
+
+/// A machine that boots an image, with its console in a folder.
+///
+/// # Errors
+/// When a part of it cannot be read.
+pub fn vm_spec(
+    image: &Image,
+    log_dir: &Path,
+    memory_mib: u32,
+    vcpus: u8,
+    accelerator: VmAccelerator,
+    cpu: Option<String>,
+) -> anyhow::Result<VmSpec> {
+    let modules = image.modules();
+    let modules =
+        std::fs::read(&modules).with_context(|| format!("reading {} failed", modules.display()))?;
+    Ok(VmSpec {
+        kernel: image.kernel(),
+        initramfs: initramfs_with_agent(&modules, embedded::agent()?),
+        root_image: image.root(),
+        memory_mib,
+        vcpus,
+        console_log: console_log(log_dir),
+        console_log_limit: CONSOLE_LIMIT,
+        accelerator,
+        cpu,
+    })
+}
+
+fn console_log(log_dir: &Path) -> PathBuf {
+    log_dir.join("console.log")
 }
 
 /// The room's processor, as a sentence calls it.

@@ -11,7 +11,7 @@ use anteroom_guest_protocol::{
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation};
-use anteroom_vm::{RunningVm, VmEnd};
+use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -122,12 +122,7 @@ async fn serve(
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
         biased;
-        end = vm.end_or_stop() => match end {
-            VmEnd::Exited(exit) => Ended::Failed(room::exit_reason(vm, exit)),
-            VmEnd::Stopped { signal, seconds: stopped_seconds } => {
-                Ended::Failed(EndReason::VmStopped { signal, stopped_seconds })
-            }
-        },
+        end = vm.end_or_stop() => Ended::Failed(room::end_reason(vm, end)),
         ended = session.run(link, viewers, commands) => match ended {
             // What the link says last may only be the echo of a VM that is gone.
             Ended::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
@@ -371,7 +366,7 @@ impl Session<'_> {
                 return Ok(());
             }
             GuestMessage::Service { name, event } => {
-                return self.service_changed(&service_name(&name), event).await;
+                return self.service_changed(&guest::service_name(&name), event).await;
             }
             GuestMessage::SignInUrl { url } if is_web_address(&url) => {
                 step("capture.sign_in_url")?;
@@ -576,11 +571,6 @@ fn agent_failed(cause: &str) -> EndReason {
         last_lines: Vec::new(),
         explanation: None,
     }
-}
-
-/// A guest's name for a service, which callers read: short.
-fn service_name(name: &str) -> String {
-    printable(name).chars().take(64).collect()
 }
 
 fn is_web_address(url: &str) -> bool {

@@ -98,7 +98,7 @@ impl Worker {
         match job {
             Job::Encode(job) => drop(done.send(Done::Encoded(self.encode(job)))),
             Job::Apply(frame) => {
-                let result = self.apply(&frame);
+                let result = self.screen.show(&frame);
                 drop(done.send(Done::Applied(frame, result)));
             }
             Job::Png(reply) => drop(reply.send(self.screen.png())),
@@ -106,15 +106,9 @@ impl Worker {
         }
     }
 
-    fn apply(&mut self, frame: &Frame) -> Result<(), ScreenError> {
-        let (width, height) = frame.screen_size();
-        self.screen.resize(width, height)?;
-        frame.rects().try_for_each(|(rect, pixels)| self.screen.apply(rect, pixels))
-    }
-
     fn encode(&mut self, job: EncodeJob) -> Encoded {
         let started = Instant::now();
-        let applied = job.frame.as_ref().map_or(Ok(()), |frame| self.apply(frame));
+        let applied = job.frame.as_ref().map_or(Ok(()), |frame| self.screen.show(frame));
         let result =
             applied.map_err(WorkerError::from).and_then(|()| Ok(self.encode_screen(&job)?));
         if result.is_err() {

@@ -54,11 +54,20 @@ pub fn oldest() -> Vec<Death> {
     vec![of("claude", "command = [\"claude\", \"--version\"]", "missing_cpu_feature", says)]
 }
 
+/// A script that a JavaScript runtime takes on its command line.
+fn script(
+    runtime: &str,
+    name: &'static str,
+    script: &str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Death {
+    let command = serde_json::json!([runtime, "-e", script]);
+    of(name, &format!("command = {command}"), cause, says)
+}
+
 fn node() -> Vec<Death> {
-    let run = |name, script: &str, cause, says| {
-        let command = serde_json::json!(["node", "-e", script]);
-        of(name, &format!("command = {command}"), cause, says)
-    };
+    let run = |name, text: &str, cause, says| script("node", name, text, cause, says);
     vec![
         run(
             "node-throw",
@@ -117,10 +126,7 @@ fn node() -> Vec<Death> {
 }
 
 fn bun() -> Vec<Death> {
-    let run = |name, script: &str, cause, says| {
-        let command = serde_json::json!(["/opt/bun/bin/bun", "-e", script]);
-        of(name, &format!("command = {command}"), cause, says)
-    };
+    let run = |name, text: &str, cause, says| script("/opt/bun/bin/bun", name, text, cause, says);
     vec![
         run(
             "bun-throw",
