@@ -10,11 +10,12 @@ use age::x25519::Recipient;
 use anteroom_guest_protocol::CredentialSpec;
 use anyhow::{Context, Result, anyhow};
 
+use super::changes::Changes;
 use crate::room::{GUEST_UID, Room, RoomKind};
 
-/// How often the file is looked at. Its folder may not exist yet and CLIs write in different ways
-/// (rename, truncate and write), so looking is simpler than watching, and one `stat` costs nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// Between two looks that must agree, and between any two: CLIs write in different ways (rename,
+/// truncate and write, in pieces), and a guest may change files without end.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Looks that must agree before a complete file counts as stable.
 const AGREEING_LOOKS: u32 = 2;
@@ -55,7 +56,9 @@ impl Watched {
     pub async fn until_stable(&self) -> Result<(), String> {
         let mut last = Look::Incomplete;
         let mut agreeing = 1;
+        let mut changes = Changes::new();
         loop {
+            changes.watch(&self.path);
             let look = self.look();
             agreeing = if look == last { agreeing + 1 } else { 1 };
             match &look {
@@ -63,8 +66,11 @@ impl Watched {
                 Look::Refused(cause) if agreeing >= AGREEING_LOOKS => return Err(cause.clone()),
                 Look::Incomplete | Look::Complete(_) | Look::Refused(_) => {}
             }
+            if look == Look::Incomplete && agreeing >= AGREEING_LOOKS {
+                changes.next().await;
+            }
             last = look;
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! The sign-in: the CLI in its terminal, the URL it wants opened, the credential it writes.
 
+mod changes;
 pub mod cli;
 pub mod credential;
 pub mod opener;

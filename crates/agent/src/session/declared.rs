@@ -9,6 +9,7 @@ use anteroom_guest_protocol::{
 use anyhow::{Error, Result, anyhow};
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::probe::{self, Prober};
@@ -20,8 +21,10 @@ use crate::supervise::{self, Death, Limits, Process, Unready};
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// How often a watched service is asked.
-const WATCH_EVERY: Duration = Duration::from_secs(1);
+/// A watched service is asked this many times in the time that it may be silent, so that its
+/// silence is known to within a part of it at little cost; no less often than every ten seconds.
+const LOOKS_IN_SILENCE: u32 = 6;
+const WATCH_AT_LEAST_EVERY: Duration = Duration::from_secs(10);
 
 /// Keeps a service until it is given up; that of a needed one fails the room.
 pub async fn keep(
@@ -136,15 +139,20 @@ async fn life(
     Ok(Death { evidence: Evidence { hung: evidence.hung, ..death.evidence }, ..death })
 }
 
-/// Returns when the service has not answered for as long as it may be silent.
+/// Returns when the service has not answered for as long as it may be silent, counted from its last
+/// answer. One that answers when it is asked for a while is never silent, however long nobody could
+/// ask: a machine that stood still is no fault of its services.
 async fn silence(prober: &Prober<'_>, watchdog: &Watchdog) -> Duration {
     let most = Duration::from_secs(watchdog.seconds.into());
+    let between = (most / LOOKS_IN_SILENCE).min(WATCH_AT_LEAST_EVERY);
+    let mut answered = Instant::now();
     loop {
-        let asked = tokio::time::Instant::now();
-        if tokio::time::timeout(most, prober.answers(&watchdog.probe)).await.is_err() {
-            return asked.elapsed();
+        tokio::time::sleep(between).await;
+        let until = (answered + most).max(Instant::now() + (most - between).min(probe::LOOK));
+        if tokio::time::timeout_at(until, prober.answers(&watchdog.probe)).await.is_err() {
+            return answered.elapsed();
         }
-        tokio::time::sleep(WATCH_EVERY).await;
+        answered = Instant::now();
     }
 }
 

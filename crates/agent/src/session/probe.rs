@@ -16,7 +16,7 @@ use crate::room::Room;
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// How long one look may take: something that takes connections and says nothing has not answered.
-const LOOK: Duration = Duration::from_secs(2);
+pub const LOOK: Duration = Duration::from_secs(2);
 
 /// Windows that are looked through.
 const MAX_WINDOWS: usize = 500;

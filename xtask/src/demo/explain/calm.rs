@@ -10,10 +10,10 @@ use serde_json::Value;
 use super::super::server::Server;
 use super::provider_file;
 
-/// Clock ticks a second, as the kernel tells all programs (`USER_HZ`).
-const TICKS_PER_SECOND: f64 = 100.0;
+/// What the scheduler counts in (`/proc/PID/task/*/schedstat`, first field).
+const NANOSECONDS: f64 = 1e9;
 
-/// Services that are there and well: two of them watched once a second. The last one reads how much
+/// Services that are there and well: two of them watched. The last one reads how much
 /// the agent (process 1) has used, twice, a minute apart, when the desktop has come to rest.
 const SERVICES: &str = r#"
 [[services]]
@@ -37,7 +37,7 @@ name = "meter"
 user = "root"
 command = ["sh", "-c", """
 sleep 75
-look() { echo "at $(cut -d' ' -f1 /proc/uptime) used $(awk '{print $14 + $15}' /proc/1/stat)"; }
+look() { echo "at $(cut -d' ' -f1 /proc/uptime) used $(cat /proc/1/task/*/schedstat | awk '{ns += $1} END {printf "%.0f", ns}')"; }
 look; sleep 60; look; sleep 1000
 """]
 "#;
@@ -66,11 +66,11 @@ pub fn agent_percent(anteroom: &Path) -> Result<f64> {
     let [(from, used_before), (to, used)] = seen[..] else {
         anyhow::bail!("the room ended before the agent's use was told");
     };
-    let share = (used - used_before) / TICKS_PER_SECOND / (to - from) * 100.0;
+    let share = (used - used_before) / NANOSECONDS / (to - from) * 100.0;
     Ok((share * 1000.0).round() / 1000.0)
 }
 
-/// Uptime in seconds and used ticks of each look.
+/// Uptime in seconds and used nanoseconds of each look.
 fn looks(log: &str) -> Vec<(f64, f64)> {
     let look = |line: &str| {
         let (at, used) = line.split_once(" at ")?.1.split_once(" used ")?;

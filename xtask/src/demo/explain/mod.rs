@@ -63,6 +63,7 @@ pub fn run(only: Option<&str>) -> Result<()> {
     }
     outcomes.extend(rooms::run(&anteroom, only)?);
     let around = match only {
+        Some("calm") => Some((0, calm::agent_percent(&anteroom)?)),
         Some(_) => None,
         None => Some((alarms::count(&anteroom)?, calm::agent_percent(&anteroom)?)),
     };
