@@ -3,25 +3,30 @@
 
 use anteroom_egress::{Mapping, Policy};
 use anteroom_provider::{Provider, is_guest_path};
+use anteroom_terminal::Director;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     let Ok(provider) = Provider::parse("fuzz.toml", text) else { return };
-    let login = &provider.login;
-    assert!(login.command.first().is_some_and(|program| !program.is_empty()));
-    // What a program is started with goes through C strings, and `=` ends a variable's name.
-    assert!(!login.command.iter().any(|word| word.contains('\0')));
-    for (name, value) in &login.env {
-        assert!(!name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
+    for login in &provider.login {
+        assert!(login.command.first().is_some_and(|program| !program.is_empty()));
+        // What a program is started with goes through C strings, and `=` ends a variable's name.
+        assert!(!login.command.iter().any(|word| word.contains('\0')));
+        for (name, value) in &login.env {
+            assert!(!name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
+        }
+        // Its patterns compile within bounds.
+        assert!(Director::new(&provider, login).is_ok());
     }
-    let paths = provider.files.iter().map(|file| &file.path).chain([&provider.credential.path]);
-    for path in paths {
+    let credential = &provider.credential;
+    assert!(credential.files.iter().all(|file| file.path.starts_with("~/")));
+    let paths = provider.files.iter().map(|file| &file.path);
+    for path in paths.chain(credential.files.iter().map(|file| &file.path)) {
         assert!(is_guest_path(path) && !path.split('/').any(|part| part == ".."));
     }
     for file in &provider.files {
         assert!(file.mode & !0o777 == 0 && ["root", "person"].contains(&file.owner.as_str()));
     }
-    assert!(provider.credential.required.iter().all(|pointer| pointer.starts_with('/')));
     // What may be reached is checked by the gate, which has to get that far.
     let map = provider.egress.map.iter();
     let map: Vec<Mapping> =

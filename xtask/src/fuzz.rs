@@ -35,12 +35,13 @@ struct Target {
     max_len: usize,
 }
 
-const TARGETS: [Target; 13] = [
+const TARGETS: [Target; 14] = [
     Target { name: "guest_frames", max_len: 1024 },
     Target { name: "guest_link", max_len: 16 * 1024 },
     Target { name: "guest_messages", max_len: 8 * 1024 },
     Target { name: "guest_requests", max_len: 16 * 1024 },
     Target { name: "provider_file", max_len: 4 * 1024 },
+    Target { name: "terminal", max_len: 16 * 1024 },
     Target { name: "core_dump", max_len: 16 * 1024 },
     Target { name: "cpu_template", max_len: 8 * 1024 },
     Target { name: "death_record", max_len: 4 * 1024 },

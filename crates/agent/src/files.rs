@@ -90,7 +90,12 @@ mod tests {
     }
 
     fn room(folder: &Path) -> Room {
-        Room { kind: RoomKind::Host, home: folder.to_path_buf(), runtime: folder.to_path_buf() }
+        Room {
+            kind: RoomKind::Host,
+            home: folder.to_path_buf(),
+            runtime: folder.to_path_buf(),
+            person: crate::room::Person::default(),
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anteroom_guest_protocol::HOST_DISPLAY_FILE;
+use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale};
 use anyhow::{Context, Result};
 
 /// The guest user of every image: the recipe's `person`.
@@ -19,6 +19,17 @@ pub struct Room {
     pub home: PathBuf,
     /// The agent's own folder: sockets, X authority, openers. Gone with the room.
     pub runtime: PathBuf,
+    /// What programs are told of the person.
+    pub person: Person,
+}
+
+/// What is known of the person who signs in.
+#[derive(Clone, Debug, Default)]
+pub struct Person {
+    /// Their language.
+    pub locale: Option<Locale>,
+    /// Their time zone, by its IANA name.
+    pub time_zone: Option<String>,
 }
 
 /// Guest or host.
@@ -37,6 +48,7 @@ impl Room {
             kind: RoomKind::Guest,
             home: PathBuf::from("/home/person"),
             runtime: PathBuf::from("/run/anteroom"),
+            person: Person::default(),
         };
         room.place_openers()?;
         Ok(room)
@@ -47,8 +59,12 @@ impl Room {
         let folder = PathBuf::from(
             std::env::var_os("ANTEROOM_RUNTIME_DIR").context("ANTEROOM_RUNTIME_DIR is not set")?,
         );
-        let room =
-            Self { kind: RoomKind::Host, home: folder.join("home"), runtime: folder.join("run") };
+        let room = Self {
+            kind: RoomKind::Host,
+            home: folder.join("home"),
+            runtime: folder.join("run"),
+            person: Person::default(),
+        };
         for path in [&room.home, &room.runtime, &room.temporary()] {
             std::fs::create_dir_all(path)
                 .with_context(|| format!("creating {} failed", path.display()))?;
@@ -107,6 +123,13 @@ impl Room {
             .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .env("DBUS_SYSTEM_BUS_ADDRESS", "disabled:")
             .current_dir(&self.home);
+        if let Some(locale) = &self.person.locale {
+            // Programs that lack the locale itself keep C.UTF-8 by LC_ALL's absence and find LANGUAGE.
+            command.env("LANG", &locale.posix).env("LANGUAGE", locale.tag.replace('-', "_"));
+        }
+        if let Some(zone) = &self.person.time_zone {
+            command.env("TZ", zone);
+        }
         for name in ["ANTEROOM_SESSION"] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);

@@ -8,10 +8,10 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
+use anteroom_guest_protocol::{Locale, ScreenSize, ServiceSpec};
 use anteroom_image::Processor;
-use anteroom_provider::{InjectedFile, Provider};
-use anteroom_session::{Observation, SessionId, Timestamp};
+use anteroom_provider::{InjectedFile, Login, Provider};
+use anteroom_session::{Method, Observation, SessionId, Timestamp};
 use anteroom_vm::VmAccelerator;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,11 @@ pub const CONTROL_FD_ENV: &str = "ANTEROOM_CONTROL_FD";
 pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
 /// Environment variable: number of the inherited front-door UDP socket, used for sending only.
 pub const UDP_FD_ENV: &str = "ANTEROOM_UDP_FD";
+/// Environment variable: number of the inherited socket (Unix stream) that the controller opens
+/// channels on, multiplexed like the guest link: each begins with the kind
+/// [`Terminal`](anteroom_guest_protocol::StreamKind::Terminal) (to the viewer what draws the CLI's
+/// terminal, from them what they type) or [`Vnc`](anteroom_guest_protocol::StreamKind::Vnc) (RFB).
+pub const CHANNELS_FD_ENV: &str = "ANTEROOM_CHANNELS_FD";
 /// Environment variable that marks each process of a session; what looks for leftovers reads it.
 pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
 
@@ -40,6 +45,12 @@ pub struct RunnerConfig {
     pub driver: DriverConfig,
     /// The CLI, its credential and its egress.
     pub provider: Provider,
+    /// How the person signs in: one of the provider's ways.
+    pub method: Method,
+    /// The person's language.
+    pub locale: Option<Locale>,
+    /// Their time zone, by its IANA name.
+    pub time_zone: Option<String>,
     /// Files of the start call, after the provider's own.
     pub files: Vec<InjectedFile>,
     /// The age recipient the guest seals to.
@@ -54,6 +65,18 @@ pub struct RunnerConfig {
     pub candidates: Vec<SocketAddr>,
     /// Services beside the room's own.
     pub services: Vec<ServiceSpec>,
+}
+
+impl RunnerConfig {
+    /// The way to sign in.
+    ///
+    /// # Panics
+    /// When the provider has none, which a parsed provider has.
+    #[must_use]
+    pub fn login(&self) -> &Login {
+        let logins = &self.provider.login;
+        logins.iter().find(|login| login.method == self.method).unwrap_or(&logins[0])
+    }
 }
 
 /// How the VM is made.
@@ -100,8 +123,16 @@ pub enum RunnerCommand {
         /// Chosen by the controller.
         request: u64,
     },
-    /// Make the guest's browser show the sign-in URL again.
+    /// Make the guest's browser show the sign-in URL (again).
     OpenSignInUrl {},
+    /// The person's code, to be typed into the CLI's terminal; answered by
+    /// [`RunnerMessage::CodeTaken`].
+    EnterCode {
+        /// Chosen by the controller.
+        request: u64,
+        /// As the person gave it.
+        code: String,
+    },
     /// The sealed credential is durable: the guest may forget it and power off.
     CredentialStored {},
     /// End: kill the VM, remove what was made, exit. The end of the control socket means the same.
@@ -133,6 +164,13 @@ pub enum RunnerMessage {
         request: u64,
         /// SDP and the ICE user fragment that the front door routes by, or a sentence.
         result: Result<OfferAnswer, String>,
+    },
+    /// Answer to a code.
+    CodeTaken {
+        /// Of the command.
+        request: u64,
+        /// Or a sentence why it is not typed.
+        result: Result<(), String>,
     },
     /// Answer to a screenshot request.
     Screenshot {

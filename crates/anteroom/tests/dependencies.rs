@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
 /// Crate → what it may depend on of ours (all kinds of dependencies count).
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("anteroom-session", &[]),
     ("anteroom-guest-protocol", &[]),
     ("anteroom-fail-point", &[]),
@@ -15,6 +15,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("anteroom-image", &["anteroom-guest-protocol"]),
     ("anteroom-vault", &[]),
     ("anteroom-provider", &["anteroom-session"]),
+    ("anteroom-terminal", &["anteroom-provider", "anteroom-session"]),
     ("anteroom-guest-link", &["anteroom-guest-protocol"]),
     (
         "anteroom-agent",
@@ -38,6 +39,7 @@ const ALLOWED: [(&str, &[&str]); 16] = [
             "anteroom-media",
             "anteroom-provider",
             "anteroom-session",
+            "anteroom-terminal",
             "anteroom-vault",
             "anteroom-vm",
         ],

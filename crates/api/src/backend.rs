@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use anteroom_session::{Actor, SessionId};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::idempotency::Idempotency;
@@ -17,6 +18,14 @@ pub struct ViewerAccess {
     /// How long the cookie is kept, in seconds.
     pub max_age_seconds: u64,
 }
+
+/// Bytes both ways.
+pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+/// A viewer's channel into a session's room.
+pub type Channel = Box<dyn Bytes>;
 
 /// A sign-in that begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +70,16 @@ pub trait Backend: Send + Sync + 'static {
     fn end(&self, id: SessionId, by: Actor) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Shows the sign-in page again in the guest's browser.
     fn open_sign_in_url(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// Has the person's code typed into the CLI's terminal.
+    fn enter_code(
+        &self,
+        id: SessionId,
+        code: String,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// The CLI's terminal: from it what draws it, to it what is typed.
+    fn terminal(&self, id: SessionId) -> impl Future<Output = Result<Channel, Problem>> + Send;
+    /// The desktop's VNC server (RFB, RFC 6143).
+    fn vnc(&self, id: SessionId) -> impl Future<Output = Result<Channel, Problem>> + Send;
     /// The sealed credential.
     fn credential(&self, id: SessionId) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
     /// A PNG of the desktop.

@@ -40,6 +40,10 @@ pub enum ProblemCode {
     IdempotencyKeyReused,
     /// 422: the WebRTC offer cannot be answered.
     OfferRefused,
+    /// 422: the code is none that the tool takes, or it takes none.
+    CodeRefused,
+    /// 426: the route is for WebSockets.
+    NotWebSocket,
     /// 500: ours to mend.
     Internal,
     /// 503: the provider's golden image is missing or damaged.
@@ -78,6 +82,8 @@ impl ProblemCode {
             Self::InvalidValue => "invalid_value",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::OfferRefused => "offer_refused",
+            Self::CodeRefused => "code_refused",
+            Self::NotWebSocket => "not_web_socket",
             Self::Internal => "internal",
             Self::NoImage => "no_image",
             Self::ImageNotVerified => "image_not_verified",
@@ -104,9 +110,11 @@ impl ProblemCode {
             Self::LinkUsed => StatusCode::GONE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
-            Self::InvalidValue | Self::IdempotencyKeyReused | Self::OfferRefused => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::InvalidValue
+            | Self::IdempotencyKeyReused
+            | Self::OfferRefused
+            | Self::CodeRefused => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotWebSocket => StatusCode::UPGRADE_REQUIRED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::NoImage
             | Self::ImageNotVerified

@@ -19,6 +19,18 @@ pub struct StartRequest {
     /// How long the session may live from its start, or from the last heartbeat; 900 when left out.
     #[schema(minimum = 60, maximum = 3600)]
     pub ttl_seconds: Option<u64>,
+    /// How the person signs in: `auto` (the default: of the provider's ways the one that needs them
+    /// least), `browser` (on the streamed desktop), `paste_code` (where they like; they bring back the
+    /// code that the last page shows) or `device_code` (where they like; they give the page the code
+    /// of `awaiting`).
+    #[schema(example = "auto")]
+    pub method: Option<String>,
+    /// The person's language for browser and tool, as BCP 47 names it.
+    #[schema(example = "de-AT")]
+    pub locale: Option<String>,
+    /// Their time zone, as IANA names it.
+    #[schema(example = "Europe/Vienna")]
+    pub time_zone: Option<String>,
     /// Files to put into the guest before anything starts there.
     #[serde(default)]
     pub files: Vec<StartFile>,
@@ -48,6 +60,8 @@ pub struct StartAnswer {
     pub session_id: String,
     /// As asked for.
     pub provider: String,
+    /// How the person signs in: `browser`, `paste_code` or `device_code`.
+    pub method: String,
     /// Address of the guest's own interface. Nothing outside the guest can reach it.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
@@ -95,6 +109,12 @@ pub struct SessionView {
     pub sign_in_url: Option<String>,
     /// What the person has to do.
     pub instructions: String,
+    /// How the person signs in: `browser`, `paste_code` or `device_code`.
+    pub method: String,
+    /// Why in this way.
+    pub method_reason: String,
+    /// What the person has to do, while the state is `awaiting_user`.
+    pub awaiting: Option<AwaitingView>,
     /// The credential.
     pub credential: CredentialView,
     /// What the guest reached and was refused.
@@ -107,6 +127,36 @@ pub struct SessionView {
     /// What happened, oldest first.
     #[schema(value_type = Vec<Object>)]
     pub timeline: Vec<TimelineEntry>,
+}
+
+/// The person's turn.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AwaitingView {
+    /// `browser`, `paste_code` or `device_code`.
+    pub method: String,
+    /// The page to sign in on; absent where the tool asks something that its provider file does not
+    /// know.
+    pub url: Option<String>,
+    /// With `device_code`: what the page asks for.
+    pub code: Option<String>,
+    /// Whether the code that the last page shows is to be brought back (`POST …/code`).
+    pub takes_code: bool,
+    /// Without a page: what the tool's terminal shows.
+    pub screen: Vec<String>,
+    /// What to do, one or two sentences.
+    pub instructions: String,
+    /// Until when, in milliseconds since the Unix epoch.
+    pub deadline: u64,
+}
+
+/// A code that the person brings.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Code {
+    /// As the last page of the sign-in shows it.
+    #[schema(min_length = 1, max_length = 4096)]
+    pub code: String,
 }
 
 /// Why a session ended.
@@ -263,6 +313,11 @@ pub struct ViewerView {
     pub sign_in_url_host: Option<String>,
     /// What the person has to do.
     pub instructions: String,
+    /// How they sign in: `browser`, `paste_code` or `device_code`.
+    pub method: String,
+    /// Their turn, while the state is `awaiting_user`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaiting: Option<AwaitingView>,
     /// `demolishing` or `demolished`, once ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<String>,

@@ -1,12 +1,12 @@
 //! Control messages and stream headers.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Evidence, Fault, GuestCpu};
 use crate::service::ServiceSpec;
+use crate::sign_in::{Locale, SignIn};
 
 /// The first byte of each multiplexed stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,17 @@ pub enum StreamKind {
     Egress,
     /// Opened by the host once a question: [`crate::Check`], then [`crate::Checked`] back.
     Check,
+    /// Opened by the host once: what the CLI writes to its terminal, from its start on, to the host;
+    /// what is typed, to the guest. The terminal has [`TERMINAL_ROWS`] × [`TERMINAL_COLUMNS`].
+    Terminal,
+    /// Opened by the host once a client: RFB with the desktop's VNC server, both ways.
+    Vnc,
 }
+
+/// Rows of the CLI's terminal.
+pub const TERMINAL_ROWS: u16 = 36;
+/// Columns of the CLI's terminal.
+pub const TERMINAL_COLUMNS: u16 = 120;
 
 /// A stream that starts with a byte of no known kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +49,8 @@ impl From<StreamKind> for u8 {
             StreamKind::File => 4,
             StreamKind::Egress => 5,
             StreamKind::Check => 6,
+            StreamKind::Terminal => 7,
+            StreamKind::Vnc => 8,
         }
     }
 }
@@ -54,6 +66,8 @@ impl TryFrom<u8> for StreamKind {
             4 => Self::File,
             5 => Self::Egress,
             6 => Self::Check,
+            7 => Self::Terminal,
+            8 => Self::Vnc,
             other => return Err(UnknownStreamKind(other)),
         })
     }
@@ -67,8 +81,16 @@ pub enum HostMessage {
     Configure(Box<Configure>),
     /// All files are confirmed: start the services.
     StartServices {},
-    /// Show the sign-in URL in the browser (again).
-    OpenSignInUrl {},
+    /// Show this sign-in page in the desktop's browser, which is started if it does not run yet.
+    OpenPage {
+        /// Its URL.
+        url: String,
+    },
+    /// This was typed into the terminal and is a secret: it must not be logged.
+    Secret {
+        /// What.
+        text: String,
+    },
     /// The sealed credential is durable on the host: forget it and power off.
     CredentialStored {},
     /// Power off now.
@@ -95,6 +117,10 @@ pub struct Configure {
     pub extra_ca_pem: String,
     /// What else is to run, as the image's recipe declares it.
     pub services: Vec<ServiceSpec>,
+    /// The person's language, as Chromium and POSIX take it.
+    pub locale: Option<Locale>,
+    /// The person's time zone, by its IANA name.
+    pub time_zone: Option<String>,
 }
 
 /// What a room is for.
@@ -107,18 +133,6 @@ pub enum Purpose {
     Proof {},
 }
 
-/// A sign-in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SignIn {
-    /// The CLI to sign in to.
-    pub cli: CliSpec,
-    /// Where its credential will be, and when it is complete.
-    pub credential: CredentialSpec,
-    /// The age recipient to seal to (`age1…`).
-    pub recipient: String,
-}
-
 /// Desktop size in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -127,30 +141,6 @@ pub struct ScreenSize {
     pub width: u16,
     /// 240 to 2160, even.
     pub height: u16,
-}
-
-/// How the guest runs the CLI.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CliSpec {
-    /// Program and arguments; the program is looked up in the guest's PATH.
-    pub command: Vec<String>,
-    /// Extra environment variables.
-    pub env: BTreeMap<String, String>,
-    /// How long it may take to give its sign-in URL, in milliseconds after its start.
-    pub url_timeout_ms: u64,
-}
-
-/// Where the credential will be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CredentialSpec {
-    /// Path in the guest; a leading `~/` is the guest user's home.
-    pub path: String,
-    /// JSON pointers (RFC 6901) to non-empty strings that a complete file has.
-    pub required: Vec<String>,
-    /// The largest file taken, in bytes.
-    pub max_bytes: u64,
 }
 
 /// Guest → host on the control stream.
@@ -188,24 +178,27 @@ pub enum GuestMessage {
         /// The line without its end, terminal escapes removed, at most 4 KiB.
         line: String,
     },
-    /// The CLI wants this URL opened.
+    /// The CLI starts a browser with this URL.
     SignInUrl {
         /// The URL.
         url: String,
     },
-    /// The CLI gave no URL within `url_timeout_ms`.
-    NoSignInUrl {
-        /// How long was waited, in milliseconds of the guest's clock.
-        waited_ms: u64,
-        /// The CLI's last lines.
-        last_lines: Vec<String>,
-    },
     /// The browser was told to show the sign-in URL and fetched the redirect to it.
     SignInPageOpened {},
+    /// The browser's window has another title: that of the page it shows.
+    PageTitle {
+        /// At most 512 characters.
+        title: String,
+    },
     /// The pointer's shape changed.
     Cursor(CursorImage),
     /// The credential file is complete and stable; the CLI is frozen.
     CredentialFound {},
+    /// Asked of a home that holds the credential alone, the CLI says that it is signed in.
+    CredentialVerified {
+        /// The line that says so.
+        said: String,
+    },
     /// The credential, sealed to the recipient.
     CredentialSealed {
         /// The age file, base64.

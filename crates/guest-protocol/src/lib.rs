@@ -22,11 +22,12 @@ mod keys;
 pub mod message;
 mod preamble;
 mod service;
+mod sign_in;
 
 pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, SystemFacts};
 pub use control::{
-    CliSpec, Configure, CredentialSpec, CursorImage, FileHeader, FileOutcome, GuestMessage,
-    HostMessage, LogStream, ProcessExit, Purpose, ScreenSize, ServiceEvent, SignIn, StreamKind,
+    Configure, CursorImage, FileHeader, FileOutcome, GuestMessage, HostMessage, LogStream,
+    ProcessExit, Purpose, ScreenSize, ServiceEvent, StreamKind, TERMINAL_COLUMNS, TERMINAL_ROWS,
     Then, UnknownStreamKind,
 };
 pub use evidence::{
@@ -36,10 +37,13 @@ pub use evidence::{
 pub use keys::PhysicalKey;
 pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
 pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};
+pub use sign_in::{
+    CliSpec, Completeness, CredentialFileSpec, CredentialSpec, Desktop, Locale, SignIn, StatusSpec,
+};
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// The longest control message, in bytes of JSON.
 pub const MAX_CONTROL_MESSAGE: usize = 256 * 1024;

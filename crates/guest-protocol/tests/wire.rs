@@ -8,11 +8,11 @@ use std::net::Ipv4Addr;
 use anteroom_guest_protocol::frames::{FrameHeader, Rect, Request};
 use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
-    Check, Checked, CliSpec, Configure, CredentialSpec, CursorImage, Evidence, Fault, FileHeader,
-    FileOutcome, GuestCpu, GuestMessage, HostMessage, Hung, LogStream, Mapping, NotStarted,
-    OutOfMemory, PROTOCOL_VERSION, PageFacts, Preamble, Probe, ProcessExit, Purpose, ScreenSize,
-    Sender, ServiceEvent, ServiceSpec, ServiceUser, SignIn, StreamKind, Symbol, SystemFacts, Then,
-    Watchdog,
+    Check, Checked, CliSpec, Completeness, Configure, CredentialFileSpec, CredentialSpec,
+    CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu, GuestMessage,
+    HostMessage, Hung, Locale, LogStream, Mapping, NotStarted, OutOfMemory, PROTOCOL_VERSION,
+    PageFacts, Preamble, Probe, ProcessExit, Purpose, ScreenSize, Sender, ServiceEvent,
+    ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol, SystemFacts, Then, Watchdog,
 };
 use serde::Serialize;
 
@@ -52,24 +52,44 @@ fn host_messages() {
             cli: CliSpec {
                 command: vec!["demo-login".into(), "login".into()],
                 env: [("KEY".to_owned(), "value".to_owned())].into(),
-                url_timeout_ms: 120_000,
+                callback_ports: vec![1455],
             },
             credential: CredentialSpec {
-                path: "~/.demo/credentials.json".into(),
-                required: vec!["/access_token".into()],
-                max_bytes: 65_536,
+                files: vec![
+                    CredentialFileSpec {
+                        path: ".demo/credentials.json".into(),
+                        complete: Completeness::Json { pointers: vec!["/access_token".into()] },
+                        optional: false,
+                        max_bytes: 65_536,
+                    },
+                    CredentialFileSpec {
+                        path: ".demo/hosts".into(),
+                        complete: Completeness::Text { patterns: vec!["a".into()] },
+                        optional: true,
+                        max_bytes: 65_536,
+                    },
+                ],
+                status: Some(StatusSpec {
+                    command: vec!["demo-login".into(), "status".into()],
+                    env: [("A".to_owned(), "b".to_owned())].into(),
+                    signed_in: "yes".into(),
+                }),
             },
             recipient: "age1".into(),
+            desktop: Desktop::Used,
         }),
         extra_ca_pem: String::new(),
         services: vec![service],
+        locale: Some(Locale { tag: "de-AT".into(), posix: "de_AT.UTF-8".into() }),
+        time_zone: Some("Europe/Vienna".into()),
     };
     let proof = Configure { purpose: Purpose::Proof {}, services: Vec::new(), ..configure.clone() };
     insta::assert_snapshot!(lines(&[
         HostMessage::Configure(Box::new(configure)),
         HostMessage::Configure(Box::new(proof)),
         HostMessage::StartServices {},
-        HostMessage::OpenSignInUrl {},
+        HostMessage::OpenPage { url: "https://x.test/".into() },
+        HostMessage::Secret { text: "s".into() },
         HostMessage::CredentialStored {},
         HostMessage::Shutdown {},
     ]));
@@ -199,8 +219,8 @@ fn guest_messages() {
         service(ServiceEvent::ChildCrashed { fault: Box::new(fault()) }),
         GuestMessage::Log { service: "x".into(), stream: LogStream::Stderr, line: "l".into() },
         GuestMessage::SignInUrl { url: "https://x.test/".into() },
-        GuestMessage::NoSignInUrl { waited_ms: 1, last_lines: last_lines() },
         GuestMessage::SignInPageOpened {},
+        GuestMessage::PageTitle { title: "t".into() },
         GuestMessage::Cursor(CursorImage {
             width: 1,
             height: 1,
@@ -209,6 +229,7 @@ fn guest_messages() {
             rgba_base64: "AAAAAA==".into()
         }),
         GuestMessage::CredentialFound {},
+        GuestMessage::CredentialVerified { said: "s".into() },
         GuestMessage::CredentialSealed { ciphertext_base64: "YWdl".into() },
         GuestMessage::CredentialRefused { cause: "c".into() },
         GuestMessage::Fatal { cause: "c".into() },
@@ -239,6 +260,8 @@ fn files_streams_and_frames() {
         StreamKind::Input,
         StreamKind::File,
         StreamKind::Egress,
+        StreamKind::Terminal,
+        StreamKind::Vnc,
     ];
     let frame =
         FrameHeader { sequence: 1, captured_us: 2, width: 1280, height: 720, rects: 1 }.encode();

@@ -199,12 +199,17 @@ pub enum EndReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         explanation: Option<Box<Explanation>>,
     },
-    /// The CLI never gave a sign-in URL.
+    /// The CLI never gave a sign-in URL, and its terminal shows nothing to go by.
     NoSignInUrl {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
         /// Its last lines of output.
         last_lines: Vec<String>,
+    },
+    /// The CLI shows that the sign-in is over without a credential.
+    SignInRefused {
+        /// What it means and what to do, as the provider file has it.
+        says: String,
     },
     /// The credential file is not what the provider file says it should be.
     CredentialRefused {
@@ -268,6 +273,7 @@ impl EndReason {
             Self::ServiceFailed { .. } => "service_failed",
             Self::CliExited { .. } => "cli_exited",
             Self::NoSignInUrl { .. } => "no_sign_in_url",
+            Self::SignInRefused { .. } => "sign_in_refused",
             Self::CredentialRefused { .. } => "credential_refused",
             Self::CredentialNotStored { .. } => "credential_not_stored",
             Self::RunnerDied { .. } => "runner_died",
@@ -349,6 +355,7 @@ impl fmt::Display for EndReason {
                 )?;
                 last_line(f, "its last line", last_lines)
             }
+            Self::SignInRefused { says } => f.write_str(says),
             Self::CredentialRefused { cause } => write!(f, "the credential was refused: {cause}"),
             Self::CredentialNotStored { cause } => {
                 write!(

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, EndReason, Explanation, Leftover, ProcessExit};
+use crate::{Actor, EndReason, Explanation, Leftover, ProcessExit, Prompt};
 
 /// Everything that moves a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,10 +102,22 @@ pub enum Observation {
         /// Why, by the evidence.
         explanation: Box<Explanation>,
     },
-    /// The CLI gave its sign-in URL.
-    SignInUrl {
-        /// As the CLI gave it. Holds a state and a challenge, no token.
-        url: String,
+    /// The CLI waits for the person.
+    SignInAwaited {
+        /// What they sign in with.
+        prompt: Prompt,
+    },
+    /// What the CLI's terminal asked was answered by a rule of the provider file.
+    QuestionAnswered {
+        /// The line that asked.
+        question: String,
+    },
+    /// The person's code was typed into the CLI's terminal.
+    CodeEntered,
+    /// The CLI's terminal, or the browser, shows what the provider file has a sentence about.
+    PersonTold {
+        /// The sentence.
+        says: String,
     },
     /// The guest's browser shows the sign-in page (its navigation started).
     SignInPageOpened,
@@ -119,6 +131,11 @@ pub enum Observation {
     ViewerLeft,
     /// The CLI's credential file is complete and stable.
     CredentialFound,
+    /// The CLI says itself, of the bundle alone, that it is signed in.
+    CredentialVerified {
+        /// Its words.
+        said: String,
+    },
     /// The guest sealed the credential.
     CredentialSealed {
         /// The age file, base64.

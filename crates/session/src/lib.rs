@@ -21,6 +21,6 @@ pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, EgressVerdict, Event, Observation};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
-pub use machine::{Effect, Session, Terms};
-pub use state::{AwaitedSignIn, Leftover, Room, State, StateName};
+pub use machine::{Chosen, Effect, Session, Terms};
+pub use state::{Leftover, Method, Prompt, Room, State, StateName};
 pub use timeline::{TimelineEntry, Timestamp};

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AwaitedSignIn, EndReason, Event, Observation, ProviderId, Room, SessionId, State, Timestamp,
-    UserId,
+    EndReason, Event, Method, Observation, ProviderId, Room, SessionId, State, Timestamp, UserId,
 };
 
 /// What was agreed when the session was requested; never changes.
@@ -16,6 +15,12 @@ pub struct Terms {
     pub provider: ProviderId,
     /// Whose credential it will be, in the caller's words.
     pub user: Option<UserId>,
+    /// How the person signs in.
+    #[serde(default = "browser")]
+    pub method: Method,
+    /// Why in this way.
+    #[serde(default)]
+    pub method_chosen: Chosen,
     /// When the start call was accepted.
     pub created_at: Timestamp,
     /// How long the session may live, in seconds from its start or from its caller's last heartbeat.
@@ -24,6 +29,22 @@ pub struct Terms {
     pub max_seconds: u64,
     /// How long the person may do nothing once they came, in seconds.
     pub idle_seconds: u64,
+}
+
+/// Of sessions that were stored before there were others.
+fn browser() -> Method {
+    Method::Browser
+}
+
+/// Who chose something.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Chosen {
+    /// The caller.
+    ByCaller,
+    /// Anteroom: it is the first of those that the provider file offers.
+    #[default]
+    First,
 }
 
 impl Terms {
@@ -108,7 +129,7 @@ impl Session {
                 self.active_at = Some(now);
             }
             // Their turn begins now, however long they watched before.
-            Event::Observed(Observation::SignInUrl { .. }) => {
+            Event::Observed(Observation::SignInAwaited { .. }) => {
                 self.active_at = self.active_at.map(|_| now);
             }
             _ => {}
@@ -194,13 +215,11 @@ fn observed(state: State, observation: Observation, now: Timestamp) -> (State, V
         (State::Booting { runner_pid }, Observation::AgentConnected { .. }) => {
             (State::Preparing { runner_pid }, vec![])
         }
-        (State::Preparing { runner_pid }, Observation::SignInUrl { url }) => {
-            (State::AwaitingUser { runner_pid, sign_in: AwaitedSignIn { url } }, vec![])
-        }
         // A CLI may try again with a new address; the last one counts.
-        (State::AwaitingUser { runner_pid, .. }, Observation::SignInUrl { url }) => {
-            (State::AwaitingUser { runner_pid, sign_in: AwaitedSignIn { url } }, vec![])
-        }
+        (
+            State::Preparing { runner_pid } | State::AwaitingUser { runner_pid, .. },
+            Observation::SignInAwaited { prompt },
+        ) => (State::AwaitingUser { runner_pid, prompt }, vec![]),
         // From Preparing too: a CLI that finds an injected credential never asks the person.
         (
             State::Preparing { runner_pid } | State::AwaitingUser { runner_pid, .. },

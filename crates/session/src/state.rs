@@ -26,8 +26,8 @@ pub enum State {
     AwaitingUser {
         /// The runner's process id.
         runner_pid: u32,
-        /// What they have to do.
-        sign_in: AwaitedSignIn,
+        /// What they sign in with.
+        prompt: Prompt,
     },
     /// The credential exists in the guest; it is being sealed and stored.
     Capturing {
@@ -50,11 +50,58 @@ pub enum State {
     },
 }
 
-/// What the person has to do.
+/// How a person signs in.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum Method {
+    /// In the desktop's browser, which is streamed to them.
+    Browser,
+    /// Where they like; they bring back the code that the last page shows.
+    PasteCode,
+    /// Where they like; they give the page the code that the CLI shows.
+    DeviceCode,
+}
+
+/// What the CLI gives the person to sign in with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AwaitedSignIn {
-    /// The CLI's sign-in URL.
-    pub url: String,
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Prompt {
+    /// A page to open. Its URL holds a state and a challenge, no token.
+    Page {
+        /// As the CLI gave it.
+        url: String,
+        /// With [`Method::DeviceCode`]: what the page asks for.
+        code: Option<String>,
+    },
+    /// Nothing that is known: its terminal waits for something that no rule of the provider file
+    /// names, and the person may type there.
+    Terminal {
+        /// What its screen shows, without what is empty.
+        screen: Vec<String>,
+    },
+}
+
+impl Prompt {
+    /// The page, if there is one.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        match self {
+            Self::Page { url, .. } => Some(url),
+            Self::Terminal { .. } => None,
+        }
+    }
 }
 
 /// What became of the VM after the end.

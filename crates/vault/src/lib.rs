@@ -4,6 +4,8 @@
 //! vault's identity is for callers that give no key, and for the operator who opens theirs.
 #![forbid(unsafe_code)]
 
+mod bundle;
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,6 +13,8 @@ use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
+
+pub use bundle::{BundleError, BundledFile, open_bundle};
 
 /// The first line of every age file (age-encryption.org/v1).
 const AGE_HEADER: &[u8] = b"age-encryption.org/v1\n";

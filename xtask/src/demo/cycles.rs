@@ -58,7 +58,7 @@ pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
         match (played, ended["reason"]["code"].as_str()) {
             (Ok(_), Some("completed")) => {
                 let sealed = server.credential(&session.id)?;
-                tokens.push(token_hash(&identity, folder.path(), &sealed)?);
+                tokens.push(token_hash(anteroom, &identity, folder.path(), &sealed)?);
                 cycles.sealed_ms.extend(sealed_after(&ended));
                 eprintln!("{driver} {number}: completed");
             }
@@ -105,8 +105,13 @@ fn keep_evidence(server: &Server, id: &str, folder: &Path, kept: &Path) -> Resul
     Ok(())
 }
 
-fn token_hash(identity: &Identity, folder: &Path, sealed: &[u8]) -> Result<String> {
-    let (_, credential) = identity.open(folder, sealed)?;
+fn token_hash(
+    anteroom: &Path,
+    identity: &Identity,
+    folder: &Path,
+    sealed: &[u8],
+) -> Result<String> {
+    let (_, credential) = identity.open(anteroom, folder, sealed)?;
     let token = credential["access_token"].as_str().context("the credential has no token")?;
     Ok(hex::encode(Sha256::digest(token)))
 }

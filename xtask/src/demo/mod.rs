@@ -387,7 +387,7 @@ fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<re
     let finished = end.is_ok();
     std::fs::create_dir_all(&keep)?;
     let identity = if finished { identity.move_to(&keep)? } else { identity };
-    let opened = credential.map(|sealed| identity.open(&keep, &sealed)).transpose()?;
+    let opened = credential.map(|sealed| identity.open(anteroom, &keep, &sealed)).transpose()?;
     let status = server.status(&session.id)?;
     server.stop()?;
     if finished {
@@ -474,12 +474,16 @@ impl Identity {
         Ok(Self { file, ..self })
     }
 
-    /// Keeps the sealed credential and opens it with the `age` program; the path and the content.
-    fn open(&self, keep: &Path, sealed: &[u8]) -> Result<(PathBuf, Value)> {
+    /// Keeps the sealed credential and restores it into a home; the path and the demo CLI's file.
+    fn open(&self, anteroom: &Path, keep: &Path, sealed: &[u8]) -> Result<(PathBuf, Value)> {
         let path = keep.join("credential.age");
         std::fs::write(&path, sealed).context("keeping the sealed credential failed")?;
-        let text =
-            shell::output(Command::new("age").arg("-d").arg("-i").arg(&self.file).arg(&path))?;
+        let home = keep.join("home");
+        let mut open = Command::new(anteroom);
+        open.args(["credentials", "open", "--force", "--home"]).arg(&home);
+        shell::output(open.arg("-i").arg(&self.file).arg(&path))?;
+        let text = std::fs::read_to_string(home.join(".demo-login/credentials.json"))
+            .context("reading the restored credential failed")?;
         Ok((path, serde_json::from_str(&text).context("the opened credential is no JSON")?))
     }
 }

@@ -122,7 +122,7 @@ impl Outcome {
             let (path, key) = (path.display(), self.identity_file.display());
             let _ = writeln!(
                 text,
-                "\nThe sealed credential: {path}\nOpen it with:          age -d -i {key} {path}"
+                "\nThe sealed credential: {path}\nPut it into a home:    anteroom credentials open -i {key} {path}"
             );
         }
         if self.leftovers.is_empty() {

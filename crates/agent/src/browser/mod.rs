@@ -4,6 +4,7 @@
 //! it has asked for that page and its window is on the screen. Starting `chromium URL` a second time took 14 s under emulation, so
 //! the waiting page leads on by itself once the URL is known.
 
+mod titles;
 mod trust;
 mod waiting_page;
 mod window;
@@ -13,6 +14,7 @@ use std::process::Command;
 
 use anteroom_guest_protocol::ScreenSize;
 
+pub use titles::tell as tell_titles;
 pub use trust::{Trust, trust_extra_authorities};
 pub use waiting_page::{FirstPage, WaitingPage};
 pub use window::shown;
@@ -34,6 +36,11 @@ pub fn command(
     command.arg(format!("--proxy-server=http://{proxy}"));
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
     command.args(flags());
+    if let Some(locale) = &room.person.locale {
+        let language = locale.tag.split('-').next().unwrap_or_default();
+        command.arg(format!("--lang={}", locale.tag));
+        command.arg(format!("--accept-lang={},{language},en", locale.tag));
+    }
     if room.kind == RoomKind::Host && !user_namespaces_work() {
         // The host driver promises no isolation; in a guest the sandbox is always on.
         command.arg("--no-sandbox");

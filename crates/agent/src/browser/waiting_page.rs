@@ -7,6 +7,7 @@
 //! In a room that proves its image the page is another one: it finds out what the browser can, and
 //! sends it to `/found`.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -45,6 +46,7 @@ pub struct WaitingPage {
     url: watch::Sender<Option<String>>,
     asked: Rc<Notify>,
     led_on: Rc<Notify>,
+    has_led: Rc<Cell<bool>>,
 }
 
 impl WaitingPage {
@@ -60,6 +62,7 @@ impl WaitingPage {
             url: watch::channel(None).0,
             asked: Rc::new(Notify::new()),
             led_on: Rc::new(Notify::new()),
+            has_led: Rc::default(),
         };
         let serving = page.clone();
         tokio::task::spawn_local(async move {
@@ -79,9 +82,10 @@ impl WaitingPage {
         format!("http://{}/", self.address)
     }
 
-    /// Makes the page lead on to `url`.
-    pub fn lead_to(&self, url: &str) {
+    /// Makes the page lead on to `url`. Whether it has not led on before, and does now by itself.
+    pub fn lead_to(&self, url: &str) -> bool {
         self.url.send_replace(Some(url.to_owned()));
+        !self.has_led.get()
     }
 
     /// The browser asked for the page: it runs, and has a window.
@@ -139,6 +143,7 @@ impl WaitingPage {
     }
 
     fn redirect(&self, url: &str) -> String {
+        self.has_led.set(true);
         self.led_on.notify_one();
         // `url` came through a URL parser, which leaves no line break in it.
         format!(

@@ -1,23 +1,26 @@
 //! The CLI in a pseudo-terminal, as the person.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anteroom_guest_protocol::{CliSpec, LogStream};
+use anteroom_guest_protocol::{CliSpec, LogStream, ServiceEvent, TERMINAL_COLUMNS, TERMINAL_ROWS};
 use anyhow::{Context, Result, bail};
 use nix::pty::{Winsize, openpty};
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-use crate::login::opener::SOCKET_ENV;
+use super::opener::SOCKET_ENV;
+use super::secrets::Secrets;
+use super::terminal::Terminal;
 use crate::report::Reporter;
 use crate::room::Room;
-use crate::supervise::{self, Process, Reaper};
+use crate::supervise::{self, Lines, Process, Reaper};
 
-/// A terminal wide enough that CLIs do not wrap their sign-in URL.
-const TERMINAL: Winsize = Winsize { ws_row: 50, ws_col: 500, ws_xpixel: 0, ws_ypixel: 0 };
+/// The size of its terminal.
+const SIZE: Winsize =
+    Winsize { ws_row: TERMINAL_ROWS, ws_col: TERMINAL_COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
 
 /// What the CLI needs to reach the world.
 pub struct Surroundings<'a> {
@@ -42,18 +45,33 @@ pub fn command(spec: &CliSpec, around: &Surroundings<'_>, room: &Room) -> Result
     Ok(command)
 }
 
-/// Starts the CLI; its terminal output is logged line by line.
-pub fn start(mut command: Command, reaper: &Reaper, reporter: &Reporter) -> Result<Process> {
+/// Starts the CLI; its terminal output is logged line by line, without `secrets`.
+pub fn start(
+    mut command: Command,
+    reaper: &Reaper,
+    reporter: &Reporter,
+    secrets: &Secrets,
+) -> Result<(Process, Terminal)> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let pty = openpty(&TERMINAL, None).context("opening a terminal failed")?;
+    let pty = openpty(&SIZE, None).context("opening a terminal failed")?;
     attach_terminal(&mut command, pty.slave)?;
     supervise::end_with_agent(&mut command);
     let child = command.spawn().with_context(|| format!("starting {program} failed"))?;
     // The command holds the terminal's other end; once dropped, the CLI's end is the terminal's.
     drop(command);
     let process = Process::adopt("cli", &child, reaper);
-    log_terminal(pty.master, &process, reporter)?;
-    Ok(process)
+    let (terminal, output) = Terminal::new(pty.master)?;
+    let reading = read(output, terminal.clone(), &process, reporter.clone(), secrets.clone());
+    tokio::task::spawn_local(reading);
+    Ok((process, terminal))
+}
+
+/// Says which of the CLI's ports is taken, if one is: its sign-in could not come back to it.
+pub fn taken_port(ports: &[u16]) -> Option<u16> {
+    ports.iter().copied().find(|port| {
+        std::net::TcpListener::bind(("127.0.0.1", *port))
+            .is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+    })
 }
 
 fn set_environment(command: &mut Command, spec: &CliSpec, around: &Surroundings<'_>, room: &Room) {
@@ -97,21 +115,30 @@ fn attach_terminal(command: &mut Command, terminal: OwnedFd) -> Result<()> {
     Ok(())
 }
 
-fn log_terminal(master: OwnedFd, process: &Process, reporter: &Reporter) -> Result<()> {
-    let receiver = terminal_reader(master)?;
-    let (reporter, tail) = (reporter.clone(), process.tail.clone());
-    tokio::task::spawn_local(supervise::watch_lines(receiver, move |line| {
-        tail.borrow_mut().push(line);
-        reporter.log("cli", LogStream::Stdout, line);
-    }));
-    Ok(())
-}
-
-/// A terminal's master is read like a pipe: it is polled, and its end is an error that
-/// `watch_lines` takes for one.
-fn terminal_reader(master: OwnedFd) -> Result<pipe::Receiver> {
-    use nix::fcntl::{FcntlArg, OFlag, fcntl};
-    let flags = OFlag::from_bits_retain(fcntl(&master, FcntlArg::F_GETFL)?);
-    fcntl(&master, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    pipe::Receiver::from_file_unchecked(File::from(master)).context("watching the terminal failed")
+/// Passes on what the CLI writes, until it is gone.
+fn read(
+    mut output: pipe::Receiver,
+    terminal: Terminal,
+    process: &Process,
+    reporter: Reporter,
+    secrets: Secrets,
+) -> impl Future<Output = ()> + use<> {
+    let (tail, told) = (process.tail.clone(), reporter.clone());
+    async move {
+        let mut lines = Lines::new(move |line| {
+            let line = secrets.redact(line);
+            tail.borrow_mut().push(&line);
+            reporter.log("cli", LogStream::Stdout, &line);
+        });
+        let mut buffer = [0; 4096];
+        let mut is_ready = false;
+        // A terminal answers EIO when its last program is gone.
+        while let Ok(count @ 1..) = output.read(&mut buffer).await {
+            terminal.wrote(&buffer[..count]);
+            if !std::mem::replace(&mut is_ready, true) {
+                told.service("cli", ServiceEvent::Ready {}).await;
+            }
+            lines.feed(&buffer[..count]);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The credential file: wait until it is complete and stable, freeze the CLI, seal.
+//! The credential's files: wait until they are complete and stable, and seal them.
 
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use age::x25519::Recipient;
-use anteroom_guest_protocol::CredentialSpec;
+use anteroom_guest_protocol::{Completeness, CredentialFileSpec, CredentialSpec};
 use anyhow::{Context, Result, anyhow};
+use regex::Regex;
 
+pub use super::bundle::{BundledFile, archive};
 use super::changes::Changes;
 use crate::room::{GUEST_UID, Room, RoomKind};
 
@@ -17,111 +19,210 @@ use crate::room::{GUEST_UID, Room, RoomKind};
 /// truncate and write, in pieces), and a guest may change files without end.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Looks that must agree before a complete file counts as stable.
+/// Looks that must agree before complete files count as stable.
 const AGREEING_LOOKS: u32 = 2;
 
-/// Where and what, resolved for this room.
-#[derive(Clone, Debug)]
-pub struct Watched {
+/// The credential's files, resolved for this room.
+pub struct Watched(Vec<WatchedFile>);
+
+struct WatchedFile {
+    /// From the home on, as in the bundle.
+    name: String,
     path: PathBuf,
-    required: Vec<String>,
+    complete: Complete,
+    optional: bool,
     max_bytes: u64,
     owner: Option<u32>,
+}
+
+enum Complete {
+    /// JSON with non-empty strings at these pointers.
+    Json(Vec<String>),
+    /// Text that matches each.
+    Text(Vec<Regex>),
 }
 
 /// What one look found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// No file yet, or not all of it: wait.
-    Incomplete,
+    /// Not all of it yet: wait.
+    Incomplete(Missing),
     /// All that the provider file asks for.
-    Complete(Vec<u8>),
+    Complete(Vec<BundledFile>),
     /// Something that no amount of waiting makes right.
     Refused(String),
 }
 
-impl Watched {
-    /// What to watch for in this room.
-    pub fn new(spec: &CredentialSpec, room: &Room) -> Self {
-        Self {
-            path: room.resolve(&spec.path),
-            required: spec.required.clone(),
-            max_bytes: spec.max_bytes,
-            owner: (room.kind == RoomKind::Guest).then_some(GUEST_UID),
+/// Why a credential is not complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A file is not there.
+    File {
+        /// Its path in the home.
+        name: String,
+    },
+    /// It is there, and something is not in it.
+    Content {
+        /// Its path in the home.
+        name: String,
+        /// What.
+        what: String,
+    },
+}
+
+impl Missing {
+    /// Said of a CLI that ended as if all were well.
+    pub fn after_success(&self) -> String {
+        match self {
+            Self::File { name } => format!(
+                "the tool ended with success and left no ~/{name}: it keeps its credential somewhere else, which the provider file does not name"
+            ),
+            Self::Content { name, what } => format!(
+                "the tool ended with success, and ~/{name} is there without {what}: the secret itself is somewhere else, such as a keyring, from where it cannot be taken; have the tool keep it in its file"
+            ),
         }
     }
+}
 
-    /// Returns when the file is complete and two looks in a row agree; the error is a sentence for
+impl Watched {
+    /// What to watch for in this room.
+    pub fn new(spec: &CredentialSpec, room: &Room) -> Result<Self> {
+        spec.files.iter().map(|file| WatchedFile::new(file, room)).collect::<Result<_>>().map(Self)
+    }
+
+    /// Returns when the files are complete and two looks in a row agree; the error is a sentence for
     /// the person.
     pub async fn until_stable(&self) -> Result<(), String> {
-        let mut last = Look::Incomplete;
+        let mut last = None;
         let mut agreeing = 1;
         let mut changes = Changes::new();
         loop {
-            changes.watch(&self.path);
+            for file in &self.0 {
+                changes.watch(&file.path);
+            }
             let look = self.look();
-            agreeing = if look == last { agreeing + 1 } else { 1 };
+            agreeing = if last.as_ref() == Some(&look) { agreeing + 1 } else { 1 };
             match &look {
                 Look::Complete(_) if agreeing >= AGREEING_LOOKS => return Ok(()),
                 Look::Refused(cause) if agreeing >= AGREEING_LOOKS => return Err(cause.clone()),
-                Look::Incomplete | Look::Complete(_) | Look::Refused(_) => {}
+                Look::Incomplete(_) if agreeing >= AGREEING_LOOKS => changes.next().await,
+                Look::Incomplete(_) | Look::Complete(_) | Look::Refused(_) => {}
             }
-            if look == Look::Incomplete && agreeing >= AGREEING_LOOKS {
-                changes.next().await;
-            }
-            last = look;
+            last = Some(look);
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// One look at the file. Hostile by assumption: no symlink is followed, no FIFO waited on, no
-    /// more read than may be taken.
+    /// One look at all files.
     pub fn look(&self) -> Look {
+        let mut files = Vec::new();
+        for file in &self.0 {
+            match file.look() {
+                Ok(Some(found)) => files.push(found),
+                Ok(None) => {}
+                Err(look) => return look,
+            }
+        }
+        Look::Complete(files)
+    }
+}
+
+impl WatchedFile {
+    fn new(spec: &CredentialFileSpec, room: &Room) -> Result<Self> {
+        let complete = match &spec.complete {
+            Completeness::Json { pointers } => Complete::Json(pointers.clone()),
+            Completeness::Text { patterns } => Complete::Text(
+                patterns
+                    .iter()
+                    .map(|pattern| Regex::new(pattern))
+                    .collect::<Result<_, _>>()
+                    .with_context(|| format!("a pattern for {} is none", spec.path))?,
+            ),
+        };
+        Ok(Self {
+            name: spec.path.clone(),
+            path: room.home.join(&spec.path),
+            complete,
+            optional: spec.optional,
+            max_bytes: spec.max_bytes,
+            owner: (room.kind == RoomKind::Guest).then_some(GUEST_UID),
+        })
+    }
+
+    /// One look at the file; `None` for an optional one that is not there. Hostile by assumption: no
+    /// symlink is followed, no FIFO waited on, no more read than may be taken.
+    fn look(&self) -> Result<Option<BundledFile>, Look> {
+        let refused = |what: String| Err(Look::Refused(format!("{} {what}", self.path.display())));
+        let missing = || Look::Incomplete(Missing::File { name: self.name.clone() });
+        if let Some(folder) = self.linked_folder() {
+            return refused(format!("is behind a symbolic link, {}", folder.display()));
+        }
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
         let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
             Ok(file) => file,
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
-                return Look::Refused(format!("{} is a symbolic link", self.path.display()));
+                return refused("is a symbolic link".into());
             }
-            Err(_) => return Look::Incomplete,
+            Err(_) if self.optional => return Ok(None),
+            Err(_) => return Err(missing()),
         };
-        let Ok(metadata) = file.metadata() else { return Look::Incomplete };
+        let metadata = file.metadata().map_err(|_| missing())?;
         if !metadata.is_file() {
-            return Look::Refused(format!("{} is not a regular file", self.path.display()));
+            return refused("is not a regular file".into());
         }
         if self.owner.is_some_and(|owner| owner != metadata.uid()) {
-            return Look::Refused(format!(
-                "{} belongs to user {}",
-                self.path.display(),
-                metadata.uid()
-            ));
+            return refused(format!("belongs to user {}", metadata.uid()));
         }
         if metadata.len() > self.max_bytes {
-            return Look::Refused(format!(
-                "{} has {} bytes, at most {} are taken",
-                self.path.display(),
+            return refused(format!(
+                "has {} bytes, at most {} are taken",
                 metadata.len(),
                 self.max_bytes
             ));
         }
         let mut content = Vec::new();
-        match file.take(self.max_bytes + 1).read_to_end(&mut content) {
-            Ok(_) if self.is_complete(&content) => Look::Complete(content),
-            Ok(_) | Err(_) => Look::Incomplete,
+        file.take(self.max_bytes + 1).read_to_end(&mut content).map_err(|_| missing())?;
+        match self.complete.missing_in(&content) {
+            Some(_) if self.optional && content.is_empty() => Ok(None),
+            Some(what) => Err(Look::Incomplete(Missing::Content { name: self.name.clone(), what })),
+            None => Ok(Some(BundledFile {
+                path: self.name.clone(),
+                mode: metadata.mode() & 0o777,
+                content,
+            })),
         }
     }
 
-    /// Half-written JSON does not parse, so a parse with every required field is completeness.
-    fn is_complete(&self, content: &[u8]) -> bool {
-        let Ok(json) = serde_json::from_slice::<serde_json::Value>(content) else { return false };
-        self.required.iter().all(|pointer| {
-            json.pointer(pointer).and_then(|v| v.as_str()).is_some_and(|s| !s.is_empty())
-        })
+    /// A folder between the home and the file that is a symbolic link.
+    fn linked_folder(&self) -> Option<&Path> {
+        let below_home = Path::new(&self.name).components().count().saturating_sub(1);
+        let mut folders = self.path.ancestors().skip(1).take(below_home);
+        folders.find(|folder| folder.is_symlink())
     }
+}
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+impl Complete {
+    /// The first thing that is not there. Half-written JSON does not parse, so a parse with every
+    /// required field is completeness.
+    fn missing_in(&self, content: &[u8]) -> Option<String> {
+        match self {
+            Self::Json(pointers) => {
+                let Ok(json) = serde_json::from_slice::<serde_json::Value>(content) else {
+                    return Some("an end of its JSON".to_owned());
+                };
+                let is_there = |pointer: &&String| {
+                    json.pointer(pointer).and_then(|v| v.as_str()).is_some_and(|s| !s.is_empty())
+                };
+                pointers.iter().find(|pointer| !is_there(pointer)).cloned()
+            }
+            Self::Text(patterns) => {
+                let Ok(text) = std::str::from_utf8(content) else {
+                    return Some("text".to_owned());
+                };
+                let missing = patterns.iter().find(|pattern| !pattern.is_match(text));
+                missing.map(|pattern| format!("what matches {pattern}"))
+            }
+        }
     }
 }
 
@@ -136,19 +237,30 @@ pub fn seal(content: &[u8], recipient: &str) -> Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn watched(folder: &Path) -> Watched {
-        Watched {
-            path: folder.join("auth.json"),
-            required: vec!["/tokens/access".into()],
+    fn watched(folder: &Path, files: &[(&str, Completeness, bool)]) -> Watched {
+        let room = Room {
+            kind: RoomKind::Host,
+            home: folder.to_path_buf(),
+            runtime: folder.to_path_buf(),
+            person: crate::room::Person::default(),
+        };
+        let files = files.iter().map(|(path, complete, optional)| CredentialFileSpec {
+            path: (*path).to_owned(),
+            complete: complete.clone(),
+            optional: *optional,
             max_bytes: 100,
-            owner: None,
-        }
+        });
+        Watched::new(&CredentialSpec { files: files.collect(), status: None }, &room).unwrap()
+    }
+
+    fn json() -> Completeness {
+        Completeness::Json { pointers: vec!["/tokens/access".into()] }
     }
 
     #[test]
     fn only_a_whole_file_with_every_field_is_complete() {
         let folder = tempfile::tempdir().unwrap();
-        let watched = watched(folder.path());
+        let watched = watched(folder.path(), &[("auth.json", json(), false)]);
         let cases: [(&str, bool); 5] = [
             ("", false),
             (r#"{"tokens":{"access":"a""#, false),
@@ -156,29 +268,63 @@ mod tests {
             (r#"{"tokens":{}}"#, false),
             (r#"{"tokens":{"access":"a"}}"#, true),
         ];
-        assert_eq!(watched.look(), Look::Incomplete);
+        let none = Missing::File { name: "auth.json".into() };
+        assert_eq!(watched.look(), Look::Incomplete(none));
         for (content, complete) in cases {
-            std::fs::write(&watched.path, content).unwrap();
+            std::fs::write(folder.path().join("auth.json"), content).unwrap();
             assert_eq!(matches!(watched.look(), Look::Complete(_)), complete, "{content}");
         }
     }
 
     #[test]
+    fn several_files_are_one_credential_with_their_modes() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let text = Completeness::Text { patterns: vec![r"(?m)^\s+oauth_token: \S+".into()] };
+        let any = Completeness::Json { pointers: vec![] };
+        let files = [(".a/hosts.yml", text, false), (".b.json", any, true)];
+        let watched = watched(folder.path(), &files);
+        std::fs::create_dir(folder.path().join(".a")).unwrap();
+        let path = folder.path().join(".a/hosts.yml");
+        std::fs::write(&path, "github.com:\n    user: ada\n").unwrap();
+        let Look::Incomplete(missing) = watched.look() else { panic!() };
+        assert!(missing.after_success().contains("keyring"), "{}", missing.after_success());
+        std::fs::write(&path, "github.com:\n    oauth_token: gho_x\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let Look::Complete(found) = watched.look() else { panic!() };
+        assert_eq!((found.len(), found[0].mode), (1, 0o640));
+        std::fs::write(folder.path().join(".b.json"), "{}").unwrap();
+        let Look::Complete(found) = watched.look() else { panic!() };
+        let bytes = archive(&found).unwrap();
+        assert_eq!(bytes, archive(&found).unwrap());
+        let mut archive = tar::Archive::new(&bytes[..]);
+        let names = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned());
+        assert_eq!(names.collect::<Vec<_>>(), [Path::new(".a/hosts.yml"), Path::new(".b.json")]);
+    }
+
+    #[test]
     fn links_pipes_and_large_files_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let watched = watched(folder.path());
+        let path = folder.path().join("auth.json");
+        let watched = watched(
+            folder.path(),
+            &[("auth.json", json(), false), (".linked/x/auth.json", json(), true)],
+        );
         let refused = |watched: &Watched| match watched.look() {
             Look::Refused(cause) => cause,
             other => panic!("{other:?}"),
         };
-        std::os::unix::fs::symlink("/etc/hostname", &watched.path).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
         assert!(refused(&watched).ends_with("is a symbolic link"));
-        std::fs::remove_file(&watched.path).unwrap();
-        nix::unistd::mkfifo(&watched.path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
         assert!(refused(&watched).ends_with("is not a regular file"));
-        std::fs::remove_file(&watched.path).unwrap();
-        std::fs::write(&watched.path, vec![b' '; 101]).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, vec![b' '; 101]).unwrap();
         assert!(refused(&watched).ends_with("has 101 bytes, at most 100 are taken"));
+        std::fs::write(&path, r#"{"tokens":{"access":"a"}}"#).unwrap();
+        std::os::unix::fs::symlink("/tmp", folder.path().join(".linked")).unwrap();
+        assert!(refused(&watched).contains("is behind a symbolic link"));
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! The sign-in: the CLI in its terminal, the URL it wants opened, the credential it writes.
 
+mod bundle;
 mod changes;
 pub mod cli;
 pub mod credential;
 pub mod opener;
+pub mod secrets;
+pub mod status;
+pub mod terminal;

@@ -9,6 +9,8 @@ mod declared;
 mod probe;
 mod services;
 mod setup;
+mod sign_in;
+mod vnc;
 
 use std::rc::Rc;
 
@@ -25,8 +27,10 @@ use crate::check::Checker;
 use crate::display::{Pixels, serve_frames};
 use crate::files;
 use crate::input::{Input, serve_input};
+use crate::login::secrets::Secrets;
+use crate::login::terminal::Terminal;
 use crate::report::Reporter;
-use crate::room::{Room, RoomKind};
+use crate::room::{Person, Room, RoomKind};
 use crate::supervise::Reaper;
 
 /// The desktop's two sides, once X is up.
@@ -48,6 +52,10 @@ struct Shared {
     x_died: watch::Sender<bool>,
     /// In a room that proves its image: who answers the host's questions.
     checker: watch::Sender<Option<Rc<Checker>>>,
+    /// The CLI's terminal, once it has one.
+    terminal: watch::Sender<Option<Terminal>>,
+    /// What is kept out of logs.
+    secrets: Secrets,
 }
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
@@ -71,6 +79,8 @@ where
         desktop: watch::channel(None).0,
         x_died: watch::channel(false).0,
         checker: watch::channel(None).0,
+        terminal: watch::channel(None).0,
+        secrets: Secrets::default(),
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
     if room.kind == RoomKind::Guest
@@ -125,6 +135,9 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
         None => return Ok(()),
     };
     let trust = setup::apply(&configuration, &shared.room)?;
+    let person =
+        Person { locale: configuration.locale.clone(), time_zone: configuration.time_zone.clone() };
+    let shared = &Shared { room: Room { person, ..shared.room.clone() }, ..shared.clone() };
     shared.reporter.tell(GuestMessage::Configured {}).await;
     let mut services: Option<services::Services> = None;
     loop {
@@ -136,11 +149,14 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
             Some(HostMessage::StartServices {}) if services.is_none() => {
                 services = Some(services::start(shared, &configuration, trust.clone()).await?);
             }
-            Some(HostMessage::OpenSignInUrl {}) => {
+            Some(HostMessage::OpenPage { url }) => {
+                // Parsed, no line break is left in it.
+                let url = url::Url::parse(&url).context("the host named a page by no URL")?;
                 if let Some(services) = &services {
-                    services.open_sign_in_url_again();
+                    services.open_page(url.as_str());
                 }
             }
+            Some(HostMessage::Secret { text }) => shared.secrets.add(text),
             Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => {
                 return Ok(());
             }
@@ -177,6 +193,15 @@ async fn take_stream(mut stream: LinkStream, shared: Shared) -> Result<()> {
         StreamKind::Check => {
             let checker = shared.checker.borrow().clone();
             checker.context("this room proves no image")?.serve(&mut stream).await?;
+        }
+        StreamKind::Terminal => {
+            let mut watched = shared.terminal.subscribe();
+            let terminal = watched.wait_for(Option::is_some).await?.clone();
+            terminal.context("there is no terminal")?.serve(stream).await?;
+        }
+        StreamKind::Vnc => {
+            desktop(&shared).await?;
+            vnc::serve(stream, &shared.room).await?;
         }
         other @ (StreamKind::Control | StreamKind::Egress) => {
             bail!("a second {other:?} stream was opened")

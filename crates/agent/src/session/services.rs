@@ -6,27 +6,26 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anteroom_guest_protocol::{
-    Evidence, GuestMessage, ProcessExit, Purpose, ScreenSize, ServiceEvent, SignIn, Then,
+    Desktop as DesktopUse, Evidence, GuestMessage, ProcessExit, Purpose, ScreenSize, ServiceEvent,
+    Then,
 };
 use anyhow::{Context, Error, Result, anyhow, bail};
-use base64::Engine;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
 
+use super::sign_in::{self, Around};
 use super::{Configuration, Desktop, Shared, declared};
 use crate::browser::{self, FirstPage, Trust, WaitingPage};
 use crate::check::{Checker, OpenedFiles};
 use crate::display::Pixels;
 use crate::display::server::{DisplayAddress, ServerStart, ServerStarting};
+use crate::egress;
 use crate::input::Input;
-use crate::login::cli::{self, Surroundings};
-use crate::login::credential::{Look, Watched, seal};
-use crate::login::opener;
+use crate::report::Reporter;
 use crate::supervise::{self, Death, Process, Reaper, Unready, can_start};
-use crate::{egress, room::RoomKind};
 
 /// How long X, the window manager and the browser may take; under emulation with a busy host a cold
 /// Chromium takes most of a minute.
@@ -61,6 +60,8 @@ struct BrowserStart {
     screen: ScreenSize,
     proxy: SocketAddr,
     page: WaitingPage,
+    /// Whether it is to run.
+    wanted: watch::Sender<bool>,
 }
 
 /// Starts X, and as soon as it takes clients everything else: none waits for another's readiness.
@@ -89,7 +90,9 @@ pub async fn start(
     }
     let screen = configuration.screen;
     let display = start_x(shared, screen, failed.clone()).await?;
-    let browser = BrowserStart { display: display.name(), screen, proxy, page: page.clone() };
+    let wanted = watch::channel(needs_browser(&configuration.purpose)).0;
+    let browser =
+        BrowserStart { display: display.name(), screen, proxy, page: page.clone(), wanted };
     // Where an image is proven, a browser that cannot live does not end the look at the rest.
     let desktop_failed =
         if first == FirstPage::Proof { mpsc::channel(1).0 } else { failed.clone() };
@@ -104,13 +107,15 @@ pub async fn start(
         tokio::task::spawn_local(kept);
     }
     if let Purpose::SignIn(wanted) = &configuration.purpose {
-        let sign_in = sign_in(shared.clone(), wanted.clone(), browser.clone(), trust);
+        let around = Around { display: browser.display.clone(), proxy, trust };
+        let sign_in = sign_in::run(shared.clone(), wanted.clone(), around);
         tokio::task::spawn_local(async move {
             if let Err(error) = sign_in.await {
                 let _ = failed.send(error).await;
             }
         });
     }
+    tokio::task::spawn_local(tell_when_led_on(page, shared.reporter.clone()));
     Ok(Services { failures, shared: shared.clone(), browser })
 }
 
@@ -126,16 +131,36 @@ pub async fn failure(services: &mut Option<Services>) -> Error {
 }
 
 impl Services {
-    /// Has the running browser show the sign-in page once more: a second start hands the address
-    /// to the first and exits.
-    pub fn open_sign_in_url_again(&self) {
-        open_page(&self.shared, &self.browser);
+    /// Has the browser show a page, and starts it if it does not run.
+    pub fn open_page(&self, url: &str) {
+        let waits_for_it = self.browser.page.lead_to(url);
+        let runs = self.browser.wanted.send_replace(true);
+        if runs && !waits_for_it {
+            open_page(&self.shared, &self.browser);
+        }
     }
 }
 
-/// Has the running browser open its first page once more.
+/// Whether the browser is started with everything else.
+fn needs_browser(purpose: &Purpose) -> bool {
+    match purpose {
+        Purpose::SignIn(wanted) => wanted.desktop == DesktopUse::Used,
+        Purpose::Proof {} => true,
+    }
+}
+
+/// Tells each time the browser goes on to a sign-in page.
+async fn tell_when_led_on(page: WaitingPage, reporter: Reporter) {
+    loop {
+        page.led_on().await;
+        reporter.tell(GuestMessage::SignInPageOpened {}).await;
+    }
+}
+
+/// Has the running browser open its first page once more, which leads on: a second start hands the
+/// address to the first and exits.
 fn open_page(shared: &Shared, start: &BrowserStart) {
-    let BrowserStart { display, screen, proxy, page } = start;
+    let BrowserStart { display, screen, proxy, page, .. } = start;
     let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
     if let Err(error) = supervise::start("browser", command, &shared.reaper, &shared.reporter) {
         shared.reporter.note(&format!("showing the page again failed: {error:#}"));
@@ -251,7 +276,10 @@ async fn keep_window_manager(shared: &Shared, display: &DisplayAddress) -> Error
 }
 
 async fn keep_browser(shared: &Shared, address: &DisplayAddress, start: &BrowserStart) -> Error {
-    let BrowserStart { display, screen, proxy, page } = start;
+    let BrowserStart { display, screen, proxy, page, wanted } = start;
+    // Its sender lives as long as the services.
+    let _ = wanted.subscribe().wait_for(|wanted| *wanted).await;
+    browser::tell_titles(address, shared.reporter.clone());
     let mut crashes = 0;
     for deaths in 1..=BROWSER_RESTARTS {
         let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
@@ -410,124 +438,4 @@ async fn window_manager_runs(shared: &Shared, display: &DisplayAddress) -> Resul
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-}
-
-/// The CLI from its start to a sealed credential.
-async fn sign_in(shared: Shared, wanted: SignIn, start: BrowserStart, trust: Trust) -> Result<()> {
-    let (opener_socket, urls) = opener::listen(&shared.room)?;
-    let proxy = format!("http://{}", start.proxy);
-    let around = Surroundings {
-        proxy: &proxy,
-        opener_socket: &opener_socket,
-        ca_bundle: trust.bundle(),
-        display: &start.display,
-    };
-    let command = cli::command(&wanted.cli, &around, &shared.room)?;
-    startable(&shared, "cli", &command).await?;
-    let mut process = match cli::start(command, &shared.reaper, &shared.reporter) {
-        Ok(process) => process,
-        Err(error) => {
-            give_up(&shared, "cli", &format!("{error:#}")).await;
-            return Err(error);
-        }
-    };
-    // The browser takes longest: the CLI is done long before it, also with what the browser leaves.
-    process.give_way();
-    started(&shared, "cli", &process).await;
-    let watched = Watched::new(&wanted.credential, &shared.room);
-    let timeout = Duration::from_millis(wanted.cli.url_timeout_ms);
-    let tail = process.tail.clone();
-    let lead = lead_browser(&shared, urls, &start.page, timeout, move || tail.borrow().lines());
-    tokio::select! {
-        never = lead => match never {},
-        found = watched.until_stable() => capture(&shared, &wanted.recipient, &process, &watched, found).await,
-        death = process.died() => cli_ended(&shared, &wanted.recipient, &process, &watched, death).await,
-    }
-}
-
-/// Sends each URL the CLI wants opened to the browser, and tells the host; also when none comes.
-async fn lead_browser(
-    shared: &Shared,
-    mut urls: mpsc::Receiver<String>,
-    page: &WaitingPage,
-    timeout: Duration,
-    last_lines: impl Fn() -> Vec<String>,
-) -> std::convert::Infallible {
-    match tokio::time::timeout(timeout, urls.recv()).await {
-        Ok(Some(url)) => show(shared, page, url).await,
-        Ok(None) => {}
-        Err(_) => {
-            let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            shared
-                .reporter
-                .tell(GuestMessage::NoSignInUrl { waited_ms, last_lines: last_lines() })
-                .await;
-        }
-    }
-    while let Some(url) = urls.recv().await {
-        show(shared, page, url).await;
-    }
-    std::future::pending().await
-}
-
-async fn show(shared: &Shared, page: &WaitingPage, url: String) {
-    page.lead_to(&url);
-    shared.reporter.service("cli", ServiceEvent::Ready {}).await;
-    shared.reporter.tell(GuestMessage::SignInUrl { url }).await;
-    let (page, reporter) = (page.clone(), shared.reporter.clone());
-    tokio::task::spawn_local(async move {
-        page.led_on().await;
-        reporter.tell(GuestMessage::SignInPageOpened {}).await;
-    });
-}
-
-/// The CLI is gone; what it left decides what that means.
-async fn cli_ended(
-    shared: &Shared,
-    recipient: &str,
-    process: &Process,
-    watched: &Watched,
-    death: Death,
-) -> Result<()> {
-    match watched.look() {
-        Look::Complete(_) => capture(shared, recipient, process, watched, Ok(())).await,
-        Look::Refused(cause) => capture(shared, recipient, process, watched, Err(cause)).await,
-        Look::Incomplete => {
-            shared.reporter.service("cli", process.exit_event(death, 1, Then::Nothing {})).await;
-            Ok(())
-        }
-    }
-}
-
-/// Freezes the CLI, reads the file once more, seals it, tells the host. The CLI is frozen because a
-/// refresh token is used once: what it would write after our read would make ours worthless.
-async fn capture(
-    shared: &Shared,
-    recipient: &str,
-    process: &Process,
-    watched: &Watched,
-    found: Result<(), String>,
-) -> Result<()> {
-    process.signal(Signal::SIGSTOP);
-    let content = match (found, watched.look()) {
-        (Ok(()), Look::Complete(content)) => content,
-        (Err(cause), _) | (_, Look::Refused(cause)) => {
-            shared.reporter.tell(GuestMessage::CredentialRefused { cause }).await;
-            return Ok(());
-        }
-        (Ok(()), Look::Incomplete) => {
-            let cause = format!("{} changed while it was taken", watched.path().display());
-            shared.reporter.tell(GuestMessage::CredentialRefused { cause }).await;
-            return Ok(());
-        }
-    };
-    shared.reporter.tell(GuestMessage::CredentialFound {}).await;
-    let sealed = seal(&content, recipient)?;
-    let ciphertext_base64 = base64::engine::general_purpose::STANDARD.encode(sealed);
-    shared.reporter.tell(GuestMessage::CredentialSealed { ciphertext_base64 }).await;
-    if shared.room.kind == RoomKind::Host {
-        // A frozen process does not answer the SIGTERM that will end it.
-        process.signal(Signal::SIGCONT);
-    }
-    Ok(())
 }

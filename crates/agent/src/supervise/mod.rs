@@ -30,7 +30,7 @@ pub use core_dump::{ARGUMENT as CORE_ARGUMENT, look as look_at_core};
 pub use hung::look as look_at_hung;
 pub use limits::Limits;
 pub use not_started::look as can_start;
-pub use output::{Tail, watch_lines};
+pub use output::{Lines, Tail, watch_lines};
 pub use reaper::{End, Reaper};
 pub use witness::Witness;
 
@@ -188,6 +188,20 @@ impl Process {
     /// Sends a signal to its whole group; one that is gone is fine.
     pub fn signal(&self, signal: Signal) {
         let _ = killpg(self.pid, signal);
+    }
+
+    /// Sends a signal to all of its session (setsid(2)): also what it started in groups of their own.
+    pub fn signal_session(&self, signal: Signal) {
+        self.signal(signal);
+        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+        for entry in processes.flatten() {
+            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            if let Some(pid) = pid.map(Pid::from_raw)
+                && nix::unistd::getsid(Some(pid)) == Ok(self.pid)
+            {
+                let _ = nix::sys::signal::kill(pid, signal);
+            }
+        }
     }
 
     /// Runs until `ready` is, or the process ends, or `deadline` passes.

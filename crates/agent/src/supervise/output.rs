@@ -43,27 +43,50 @@ impl Tail {
 }
 
 /// Calls `on_line` for each line until the end of `reader`. Empty lines are passed over.
-pub async fn watch_lines(mut reader: impl AsyncRead + Unpin, mut on_line: impl FnMut(&str)) {
+pub async fn watch_lines(mut reader: impl AsyncRead + Unpin, on_line: impl FnMut(&str)) {
     let mut buffer = [0; 4096];
-    let mut line = Vec::new();
+    let mut lines = Lines::new(on_line);
     // An error is an end too: a terminal answers EIO when its last program is gone.
     while let Ok(count @ 1..) = reader.read(&mut buffer).await {
-        for &byte in &buffer[..count] {
+        lines.feed(&buffer[..count]);
+    }
+}
+
+/// Cuts bytes into clean lines; the last one ends with it.
+pub struct Lines<F: FnMut(&str)> {
+    line: Vec<u8>,
+    on_line: F,
+}
+
+impl<F: FnMut(&str)> Lines<F> {
+    /// Calls `on_line` for each line that is not empty.
+    pub fn new(on_line: F) -> Self {
+        Self { line: Vec::new(), on_line }
+    }
+
+    /// Takes what was printed.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
             if byte == b'\n' || byte == b'\r' {
-                flush(&mut line, &mut on_line);
-            } else if line.len() < MAX_LINE {
-                line.push(byte);
+                self.flush();
+            } else if self.line.len() < MAX_LINE {
+                self.line.push(byte);
             }
         }
     }
-    flush(&mut line, &mut on_line);
+
+    fn flush(&mut self) {
+        let text = super::redact::redact(&clean_line(&self.line));
+        self.line.clear();
+        if !text.is_empty() {
+            (self.on_line)(&text);
+        }
+    }
 }
 
-fn flush(line: &mut Vec<u8>, on_line: &mut impl FnMut(&str)) {
-    let text = super::redact::redact(&clean_line(line));
-    line.clear();
-    if !text.is_empty() {
-        on_line(&text);
+impl<F: FnMut(&str)> Drop for Lines<F> {
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

@@ -65,7 +65,8 @@ pub async fn serve(listener: TcpListener, app: Router) {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(head)
-                .serve_connection(TokioIo::new(Box::pin(stream)), service);
+                .serve_connection(TokioIo::new(Box::pin(stream)), service)
+                .with_upgrades();
             // A client that goes away, or speaks no HTTP, needs no answer.
             let _ = connection.await;
         });

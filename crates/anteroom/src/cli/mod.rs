@@ -1,10 +1,12 @@
 //! The command line.
 
 mod client;
+mod credentials;
 mod doctor;
 mod explain;
 mod http_server;
 mod image;
+mod provider;
 mod reach;
 mod serve;
 mod sessions;
@@ -40,6 +42,12 @@ enum Command {
     Screenshot(sessions::Screenshot),
     /// Ends a session and destroys its VM.
     Cancel(sessions::Cancel),
+    /// Opens sealed credentials.
+    #[command(subcommand)]
+    Credentials(credentials::Credentials),
+    /// Lists and checks provider files.
+    #[command(subcommand)]
+    Provider(provider::Command),
     /// Builds, verifies, lists and removes golden images.
     #[command(subcommand)]
     Image(image::Image),
@@ -64,6 +72,8 @@ pub fn run() -> Result<()> {
         Command::Explain(command) => explain::run(&command),
         Command::Screenshot(options) => sessions::screenshot(&options),
         Command::Cancel(options) => sessions::cancel(&options),
+        Command::Credentials(command) => credentials::run(&command),
+        Command::Provider(command) => provider::run(&command),
         Command::Image(command) => image::run(&command),
         Command::Doctor(options) => doctor::run(&options),
         Command::Session => crate::runner::run(),

@@ -16,6 +16,19 @@ use super::client::{Client, Connection};
 pub enum Auth {
     /// Starts one and prints the person's link.
     Start(Start),
+    /// Brings the code that the last page of a sign-in shows.
+    Code(Code),
+}
+
+/// What `auth code` takes.
+#[derive(clap::Args)]
+pub struct Code {
+    /// The session.
+    id: String,
+    /// The code; without it, it is read from standard input.
+    code: Option<String>,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// What `auth start` takes.
@@ -27,6 +40,15 @@ pub struct Start {
     /// the session as it was started, with the person's link, the last one as it ended.
     #[arg(long)]
     wait: bool,
+    /// How the person signs in; `auto` is the way that needs them least.
+    #[arg(long, value_parser = ["auto", "browser", "paste_code", "device_code"])]
+    method: Option<String>,
+    /// Their language, such as `de-AT`.
+    #[arg(long)]
+    locale: Option<String>,
+    /// Their time zone, such as `Europe/Vienna`.
+    #[arg(long)]
+    time_zone: Option<String>,
     /// The age key to seal to (`age1…`).
     #[arg(long)]
     recipient: Option<String>,
@@ -83,13 +105,22 @@ pub struct Cancel {
 
 /// `anteroom auth …`.
 pub fn auth(command: &Auth) -> Result<()> {
-    let Auth::Start(options) = command;
+    let options = match command {
+        Auth::Start(options) => options,
+        Auth::Code(options) => return bring_code(options),
+    };
     if let Some(path) = &options.output {
         check_output(path)?;
     }
     let client = options.connection.open()?;
     let mut body = json!({ "provider": options.provider });
-    for (name, value) in [("recipient", &options.recipient), ("userId", &options.user)] {
+    for (name, value) in [
+        ("recipient", &options.recipient),
+        ("userId", &options.user),
+        ("method", &options.method),
+        ("locale", &options.locale),
+        ("timeZone", &options.time_zone),
+    ] {
         if let Some(value) = value {
             body[name] = json!(value);
         }
@@ -125,6 +156,40 @@ pub fn auth(command: &Auth) -> Result<()> {
     Ok(())
 }
 
+/// `anteroom auth code`.
+fn bring_code(options: &Code) -> Result<()> {
+    let code = match &options.code {
+        Some(code) => code.clone(),
+        None => {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).context("reading the code failed")?;
+            line.trim().to_owned()
+        }
+    };
+    let client = options.connection.open()?;
+    client.post(&format!("/api/auth/session/{}/code", options.id), &json!({ "code": code }))?;
+    show(options.connection.json, &json!({ "taken": true }), |_| {
+        "it is typed into the tool (`anteroom why` tells what comes of it)\n".to_owned()
+    })
+}
+
+/// What the person has to do, in lines.
+fn turn(awaiting: &Value, id: &str) -> String {
+    let mut lines = format!("\n{}\n", text(awaiting, "instructions"));
+    for (label, field) in [("page", "url"), ("code", "code")] {
+        if let Some(value) = awaiting[field].as_str() {
+            lines.push_str(&format!("{label:<8}{value}\n"));
+        }
+    }
+    for line in awaiting["screen"].as_array().into_iter().flatten() {
+        lines.push_str(&format!("        {}\n", line.as_str().unwrap_or_default()));
+    }
+    if awaiting["takesCode"] == true {
+        lines.push_str(&format!("then    anteroom auth code {id}\n"));
+    }
+    lines
+}
+
 /// A credential that has nowhere to go is noticed before anybody signs in.
 fn check_output(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -146,6 +211,7 @@ fn follow(client: &Client, id: &str, quiet: bool) -> Result<Value> {
     ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
         .context("taking over Ctrl-C failed")?;
     let mut shown = 0;
+    let mut turn_shown = Value::Null;
     loop {
         if interrupted.swap(false, Ordering::SeqCst) {
             client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
@@ -163,6 +229,13 @@ fn follow(client: &Client, id: &str, quiet: bool) -> Result<Value> {
             );
         }
         shown = timeline.len();
+        let awaiting = &session["awaiting"];
+        // On the desktop the person's own page says all of it.
+        let tells = awaiting["method"] != "browser" || awaiting["url"].is_null();
+        if !quiet && !awaiting.is_null() && tells && *awaiting != turn_shown {
+            anstream::println!("{}", turn(awaiting, id));
+        }
+        turn_shown = awaiting.clone();
         if session["room"] == "demolished" {
             return Ok(session);
         }

@@ -4,9 +4,10 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anteroom_api::{
-    Backend, Begun, Health, Idempotency, Named, Problem, ProblemCode, SessionSummary, SessionView,
-    StartRequest, ViewerAccess, ViewerView,
+    Backend, Begun, Channel, Health, Idempotency, Named, Problem, ProblemCode, SessionSummary,
+    SessionView, StartRequest, ViewerAccess, ViewerView,
 };
+use anteroom_guest_protocol::StreamKind;
 use anteroom_session::{Actor, Event, SessionId, State, StateName};
 use anteroom_vm::Qemu;
 use base64::Engine;
@@ -108,6 +109,8 @@ impl Backend for Controller {
             credential: session.credential,
             sign_in_url_host: session.sign_in_url.map(|url| words::host_of(&url)),
             instructions: session.instructions,
+            method: session.method,
+            awaiting: session.awaiting,
             room: session.room,
             leftovers: session.leftovers,
         }
@@ -138,6 +141,24 @@ impl Backend for Controller {
         runner
             .tell_now(RunnerCommand::OpenSignInUrl {})
             .map_err(|error| error.problem(ProblemCode::WrongState, &view.state))
+    }
+
+    async fn enter_code(&self, id: SessionId, code: String) -> Result<(), Problem> {
+        let runner = self.with_desktop(id).await?;
+        let state = self.session(id).await?.state;
+        if !["preparing", "awaiting_user"].contains(&state.as_str()) {
+            return Err(Problem::wrong_state(format!("the session is {state} and takes no code")));
+        }
+        let entered = runner.enter_code(code).await;
+        entered.map_err(|error| error.problem(ProblemCode::CodeRefused, &state))
+    }
+
+    async fn terminal(&self, id: SessionId) -> Result<Channel, Problem> {
+        self.channel(id, StreamKind::Terminal).await
+    }
+
+    async fn vnc(&self, id: SessionId) -> Result<Channel, Problem> {
+        self.channel(id, StreamKind::Vnc).await
     }
 
     async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
@@ -257,6 +278,14 @@ impl Controller {
         *self.store_check.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((Instant::now(), result.clone()));
         result
+    }
+
+    async fn channel(&self, id: SessionId, kind: StreamKind) -> Result<Channel, Problem> {
+        let runner = self.with_desktop(id).await?;
+        let state = self.session(id).await?.state;
+        let channel = runner.channel(kind).await;
+        let channel = channel.map_err(|error| error.problem(ProblemCode::WrongState, &state))?;
+        Ok(Box::new(channel))
     }
 
     /// The runner of a session whose guest can show a desktop, or soon will.

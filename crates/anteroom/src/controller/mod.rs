@@ -12,6 +12,7 @@
 mod admission;
 mod backend;
 mod calls;
+mod choices;
 mod front_door;
 mod janitor;
 mod metrics;

@@ -3,8 +3,10 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use anteroom_api::{CredentialView, EgressEntry, Reason, SessionView};
-use anteroom_session::{Accelerator, Room, Session, SessionId, State, TimelineEntry, Timestamp};
+use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionView};
+use anteroom_session::{
+    Accelerator, Chosen, Method, Prompt, Room, Session, SessionId, State, TimelineEntry, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 use super::store;
@@ -39,6 +41,10 @@ pub struct Record {
     pub timeline: Vec<TimelineEntry>,
 }
 
+/// What to do where no rule of the provider file knows the CLI's screen.
+const UNKNOWN_PROMPT: &str =
+    "The tool asks something that Anteroom does not know. Answer it in its terminal.";
+
 /// Whose key opens the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +70,39 @@ impl Record {
     /// so that a later controller finds what an earlier one left.
     pub fn runtime_dir(&self) -> Option<PathBuf> {
         (self.driver == "host").then(|| runtime_dir(self.id()))
+    }
+
+    fn method_reason(&self) -> String {
+        match self.session.terms.method_chosen {
+            Chosen::ByCaller => "asked for".to_owned(),
+            Chosen::First => {
+                format!("of the ways that {} offers it needs the person least", self.provider_name)
+            }
+        }
+    }
+
+    /// What the person has to do, while it is their turn.
+    fn awaiting(&self) -> Option<AwaitingView> {
+        let Session { terms, state: State::AwaitingUser { prompt, .. }, deadline, .. } =
+            &self.session
+        else {
+            return None;
+        };
+        let (url, code, screen, instructions) = match prompt {
+            Prompt::Page { url, code } => {
+                (Some(url.clone()), code.clone(), Vec::new(), self.instructions.clone())
+            }
+            Prompt::Terminal { screen } => (None, None, screen.clone(), UNKNOWN_PROMPT.to_owned()),
+        };
+        Some(AwaitingView {
+            method: terms.method.to_string(),
+            url,
+            code,
+            takes_code: terms.method == Method::PasteCode,
+            screen,
+            instructions,
+            deadline: deadline.0,
+        })
     }
 
     /// As callers see it.
@@ -102,6 +141,9 @@ impl Record {
             browser_ip: self.browser_ip.to_string(),
             sign_in_url: self.sign_in_url.clone(),
             instructions: self.instructions.clone(),
+            method: terms.method.to_string(),
+            method_reason: self.method_reason(),
+            awaiting: self.awaiting(),
             credential: CredentialView {
                 status: if self.credential_stored_at.is_some() { "sealed" } else { "none" }
                     .to_owned(),

@@ -6,34 +6,39 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream as StdUnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anteroom_api::{Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
+use anteroom_guest_link::{LinkStream, Opener, Side, connect};
+use anteroom_guest_protocol::StreamKind;
 use anteroom_session::{EndReason, Event, Observation, ProcessExit};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use command_fds::{CommandFdExt, FdMapping};
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::Child;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
 use super::metrics::Metrics;
 use super::session_actor::Surroundings;
 use crate::runner::{read_line, write_line};
 use crate::runner_protocol::{
-    CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, MediaTotals, OfferAnswer, RunnerCommand,
-    RunnerConfig, RunnerMessage, SESSION_ENV, UDP_FD_ENV,
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, MediaTotals, OfferAnswer,
+    RunnerCommand, RunnerConfig, RunnerMessage, SESSION_ENV, UDP_FD_ENV,
 };
 
 /// Descriptors as the runner sees them.
 const CONTROL: RawFd = 10;
 const MEDIA: RawFd = 11;
 const UDP: RawFd = 12;
+const CHANNELS: RawFd = 13;
 
 /// From how many bytes on the runner's memory is mapped by itself (mallopt(3); glibc's first value).
 const LARGE_BUFFER: &str = "131072";
@@ -54,6 +59,17 @@ pub struct Runner {
     commands: mpsc::Sender<RunnerCommand>,
     waiting: Arc<Waiting>,
     exited: watch::Receiver<Option<ProcessExit>>,
+    channels: Opener,
+    places: Arc<Semaphore>,
+}
+
+/// Channels of a session's viewers at a time.
+const MAX_CHANNELS: usize = 8;
+
+/// A viewer's channel to a runner; its place is free again when it is dropped.
+pub struct Channel {
+    stream: LinkStream,
+    _place: OwnedSemaphorePermit,
 }
 
 #[derive(Default)]
@@ -61,6 +77,7 @@ struct Waiting {
     next: AtomicU64,
     offers: Mutex<HashMap<u64, oneshot::Sender<Result<OfferAnswer, String>>>>,
     screenshots: Mutex<HashMap<u64, oneshot::Sender<Result<String, String>>>>,
+    codes: Mutex<HashMap<u64, oneshot::Sender<Result<(), String>>>>,
 }
 
 /// Starts a runner; what it reports arrives on `events`, its end last.
@@ -73,6 +90,9 @@ pub fn start(
     let (control, runner_control) =
         StdUnixStream::pair().context("making the control socket failed")?;
     let (media, runner_media) = UnixDatagram::pair().context("making the media socket failed")?;
+    let (channels, runner_channels) =
+        StdUnixStream::pair().context("making the channels' socket failed")?;
+    channels.set_nonblocking(true)?;
     media.set_nonblocking(true)?;
     control.set_nonblocking(true)?;
     let log_path = config.log_dir.join("runner.log");
@@ -93,6 +113,7 @@ pub fn start(
         .env(CONTROL_FD_ENV, CONTROL.to_string())
         .env(MEDIA_FD_ENV, MEDIA.to_string())
         .env(UDP_FD_ENV, UDP.to_string())
+        .env(CHANNELS_FD_ENV, CHANNELS.to_string())
         // An encoder's buffers go back to the system with it: left to itself glibc raises this after
         // the first, keeps those of every later one, and a runner grows with each viewer that comes.
         .env("MALLOC_MMAP_THRESHOLD_", LARGE_BUFFER)
@@ -105,6 +126,7 @@ pub fn start(
         (OwnedFd::from(runner_control), CONTROL),
         (OwnedFd::from(runner_media), MEDIA),
         (OwnedFd::from(door.duplicate()?), UDP),
+        (OwnedFd::from(runner_channels), CHANNELS),
     ];
     command
         .fd_mappings(
@@ -133,9 +155,13 @@ pub fn start(
         waiting.clone(),
         metrics.clone(),
     ));
+    let (channels, _, drive) = connect(UnixStream::from_std(channels)?, Side::Host);
+    // It ends with the runner, whose end is told elsewhere.
+    tokio::spawn(drive);
     let (exited, watch_exit) = watch::channel(None);
     tokio::spawn(wait(child, reading, events, exited));
-    Ok(Runner { pid, commands, waiting, exited: watch_exit })
+    let places = Arc::new(Semaphore::new(MAX_CHANNELS));
+    Ok(Runner { pid, commands, waiting, exited: watch_exit, channels, places })
 }
 
 async fn write(
@@ -186,6 +212,9 @@ async fn read(
             Ok(Some(RunnerMessage::OfferAnswered { request, result })) => {
                 answer(&waiting.offers, request, result);
             }
+            Ok(Some(RunnerMessage::CodeTaken { request, result })) => {
+                answer(&waiting.codes, request, result);
+            }
             Ok(Some(RunnerMessage::Screenshot { request, result })) => {
                 answer(&waiting.screenshots, request, result);
             }
@@ -228,6 +257,34 @@ async fn wait(
     let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
     exited.send_replace(Some(exit));
     let _ = events.send(Event::RunnerExited(exit)).await;
+}
+
+impl AsyncRead for Channel {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Channel {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
 }
 
 /// Why a runner gave no answer.
@@ -280,6 +337,20 @@ impl Runner {
     /// A picture of the desktop: PNG in base64.
     pub async fn screenshot(&self) -> Result<String, AskError> {
         self.ask(&self.waiting.screenshots, |request| RunnerCommand::Screenshot { request }).await
+    }
+
+    /// Has the person's code typed.
+    pub async fn enter_code(&self, code: String) -> Result<(), AskError> {
+        self.ask(&self.waiting.codes, |request| RunnerCommand::EnterCode { request, code }).await
+    }
+
+    /// Opens a channel for a viewer.
+    pub async fn channel(&self, kind: StreamKind) -> Result<Channel, AskError> {
+        let full = || AskError::Refused("too many viewers are on it; close one".to_owned());
+        let place = self.places.clone().try_acquire_owned().map_err(|_| full())?;
+        let opened = tokio::time::timeout(ANSWER, self.channels.open(kind)).await;
+        let stream = opened.map_err(|_| AskError::Silent)?.map_err(|_| AskError::Gone)?;
+        Ok(Channel { stream, _place: place })
     }
 
     async fn ask<T>(

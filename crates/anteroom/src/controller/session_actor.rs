@@ -292,7 +292,9 @@ impl Actor {
             Observation::VmStarted { accelerator, .. } => {
                 self.record.accelerator = Some(*accelerator)
             }
-            Observation::SignInUrl { url } => self.record.sign_in_url = Some(url.clone()),
+            Observation::SignInAwaited { prompt } => {
+                self.record.sign_in_url = prompt.url().map(str::to_owned);
+            }
             Observation::HostContacted { host, port, verdict, bytes_up, bytes_down } => {
                 let verdict = serde_json::to_value(verdict).unwrap_or_default();
                 let connection = EgressEntry {

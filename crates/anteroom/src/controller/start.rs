@@ -7,11 +7,12 @@ use anteroom_api::{Backend, Begun, Idempotency, Problem, ProblemCode, StartAnswe
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
-use anteroom_session::{Session, SessionId, Terms};
+use anteroom_session::{ProviderId, Session, SessionId, Terms};
 use anteroom_vm::VmAccelerator;
 use anyhow::Result;
 
 use super::admission::Limits;
+use super::choices::Choices;
 use super::record::{OpenableBy, Record, runtime_dir};
 use super::session_actor::{self, StartPlan};
 use super::{Controller, DriverChoice, internal, not_stored, secret};
@@ -59,26 +60,15 @@ impl Controller {
         idempotency: Option<&Idempotency>,
     ) -> Result<StartAnswer, Problem> {
         let invalid = |detail: String| Problem::new(ProblemCode::InvalidValue, detail);
-        let no_provider = || {
-            let known = self.settings.providers.keys().map(ToString::to_string);
-            let known = known.collect::<Vec<_>>().join(", ");
-            let detail = format!("there is no provider of this name; there are: {known}");
-            Problem::new(ProblemCode::UnknownProvider, detail)
-        };
-        let provider_id = request.provider.parse().map_err(|_| no_provider())?;
-        let provider = self.settings.providers.get(&provider_id).ok_or_else(no_provider)?.clone();
+        let provider = self.provider(&request.provider)?;
         let user = request.user_id.as_deref().map(str::parse).transpose();
         let user = user.map_err(|error: anteroom_session::InvalidId| invalid(error.to_string()))?;
-        let (recipient, openable_by) = match &request.recipient {
-            Some(recipient) => {
-                anteroom_vault::check_recipient(recipient)
-                    .map_err(|error| invalid(error.to_string()))?;
-                (recipient.clone(), OpenableBy::Caller)
-            }
-            None => (self.vault.recipient().to_owned(), OpenableBy::Operator),
-        };
+        let (recipient, openable_by) = self.sealed_to(request.recipient).map_err(invalid)?;
         let ttl_seconds = self.ttl_seconds(request.ttl_seconds).map_err(invalid)?;
         let files = injected(request.files).map_err(invalid)?;
+        let Choices { method, chosen, instructions, locale, time_zone } =
+            Choices::of(&provider, request.method, request.locale, request.time_zone)
+                .map_err(invalid)?;
         let _starting = self.starting.read().await;
         if self.stopping.load(Ordering::SeqCst) {
             let detail = "this Anteroom is stopping and takes no new sign-ins";
@@ -91,8 +81,10 @@ impl Controller {
         let browser_ip = browser_ip(id);
         let terms = Terms {
             id,
-            provider: provider_id,
+            provider: provider.id.clone(),
             user,
+            method,
+            method_chosen: chosen,
             created_at: now(),
             ttl_seconds,
             max_seconds: self.settings.max_session_seconds,
@@ -102,7 +94,7 @@ impl Controller {
         let record = Record {
             session,
             provider_name: provider.name.clone(),
-            instructions: provider.login.instructions.clone(),
+            instructions,
             driver: match driver {
                 DriverConfig::Qemu { .. } => "qemu",
                 DriverConfig::Host { .. } => "host",
@@ -131,6 +123,9 @@ impl Controller {
             session: id,
             driver,
             provider,
+            method,
+            locale,
+            time_zone,
             files,
             recipient,
             screen: SCREEN,
@@ -143,6 +138,7 @@ impl Controller {
             success: true,
             session_id: id.to_string(),
             provider: request.provider,
+            method: method.to_string(),
             browser_ip: browser_ip.to_string(),
             viewer_url: self.viewer_url(id, &link_secret),
             state: record.session.state.name().as_str().to_owned(),
@@ -156,6 +152,27 @@ impl Controller {
             self.around.clone(),
         );
         Ok(answer)
+    }
+
+    fn provider(&self, name: &str) -> Result<Provider, Problem> {
+        let id: Option<ProviderId> = name.parse().ok();
+        id.and_then(|id| self.settings.providers.get(&id)).cloned().ok_or_else(|| {
+            let known = self.settings.providers.keys().map(ToString::to_string);
+            let known = known.collect::<Vec<_>>().join(", ");
+            let detail = format!("there is no provider of this name; there are: {known}");
+            Problem::new(ProblemCode::UnknownProvider, detail)
+        })
+    }
+
+    /// Who the credential is sealed to.
+    fn sealed_to(&self, recipient: Option<String>) -> Result<(String, OpenableBy), String> {
+        match recipient {
+            Some(recipient) => {
+                anteroom_vault::check_recipient(&recipient).map_err(|error| error.to_string())?;
+                Ok((recipient, OpenableBy::Caller))
+            }
+            None => Ok((self.vault.recipient().to_owned(), OpenableBy::Operator)),
+        }
     }
 
     fn ttl_seconds(&self, asked: Option<u64>) -> Result<u64, String> {
@@ -176,6 +193,7 @@ impl Controller {
             success: true,
             session_id: id.to_string(),
             provider: record.session.terms.provider.to_string(),
+            method: record.session.terms.method.to_string(),
             browser_ip: record.browser_ip.to_string(),
             viewer_url: self.new_link(&record).await.map_err(not_stored)?,
             state: self.session(id).await?.state,

@@ -1,6 +1,6 @@
 //! What happened, in words: the timeline's entries.
 
-use anteroom_session::{Accelerator, EgressVerdict, Event, Explanation, Observation};
+use anteroom_session::{Accelerator, EgressVerdict, Event, Explanation, Observation, Prompt};
 
 /// Kind and sentence of an event, if it belongs in the timeline.
 pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
@@ -63,8 +63,22 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::ChildCrashed { explanation, .. } => {
             ("child_crashed", explanation.sentence.clone())
         }
-        Observation::SignInUrl { url } => {
-            ("sign_in_url", format!("the tool asks to sign in at {}", host_of(url)))
+        Observation::SignInAwaited { prompt: Prompt::Page { url, code } } => {
+            let code = if code.is_some() { ", with a code" } else { "" };
+            ("sign_in_url", format!("the tool asks to sign in at {}{code}", host_of(url)))
+        }
+        Observation::SignInAwaited { prompt: Prompt::Terminal { screen } } => {
+            let last = screen.last().map(String::as_str).unwrap_or_default();
+            let words = "the tool shows what its provider file does not know";
+            ("unknown_prompt", format!("{words}, and waits; its last line: {last}"))
+        }
+        Observation::QuestionAnswered { question } => {
+            ("question_answered", format!("the tool asked {question:?} and was answered"))
+        }
+        Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
+        Observation::PersonTold { says } => ("person_told", says.clone()),
+        Observation::CredentialVerified { said } => {
+            ("credential_verified", format!("the tool itself calls it signed in: {said}"))
         }
         Observation::SignInPageOpened => {
             ("sign_in_page_opened", "the browser opened the sign-in page".to_owned())

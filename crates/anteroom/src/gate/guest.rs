@@ -149,6 +149,8 @@ impl Visit<'_> {
                 .iter()
                 .map(|service| ServiceSpec { needed: false, ..service.clone() })
                 .collect(),
+            locale: None,
+            time_zone: None,
         }
     }
 

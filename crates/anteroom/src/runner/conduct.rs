@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{GuestMessage, ServiceEvent};
+use anteroom_guest_protocol::{Desktop, GuestMessage, ServiceEvent};
 use anteroom_session::EndReason;
 use tokio::time::Instant;
 
@@ -21,8 +21,8 @@ const SERVICES: Duration = Duration::from_secs(330);
 /// counts from the CLI's start, which waits for X.
 const URL_GRACE: Duration = Duration::from_secs(90);
 
-/// How long sealing a credential may take.
-const SEAL: Duration = Duration::from_secs(60);
+/// How long sealing a credential may take, the CLI's own word on it included.
+const SEAL: Duration = Duration::from_secs(150);
 
 /// A guest whose services are starting, as far as it is bound to an order.
 pub struct Conduct {
@@ -44,10 +44,14 @@ enum Step {
 
 impl Conduct {
     /// Services were told to start `now`; the CLI has `url_timeout` to give an address.
-    pub fn new(url_timeout: Duration, now: Instant) -> Self {
+    pub fn new(url_timeout: Duration, desktop: Desktop, now: Instant) -> Self {
+        let mut unready = BTreeSet::from(NEEDED);
+        if desktop == Desktop::Spare {
+            unready.remove("browser");
+        }
         Self {
             step: Step::BeforeAddress { by: now + url_timeout + URL_GRACE },
-            unready: NEEDED.into(),
+            unready,
             services_by: now + SERVICES,
         }
     }
@@ -60,9 +64,6 @@ impl Conduct {
         match (message, &self.step) {
             (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, _) => {
                 self.unready.remove(name.as_str());
-            }
-            (GuestMessage::SignInUrl { .. }, Step::BeforeAddress { .. }) => {
-                self.step = Step::Person;
             }
             (GuestMessage::SignInPageOpened {}, Step::BeforeAddress { .. }) => {
                 return Err(violation("the guest opened a sign-in page before it had its address"));
@@ -85,6 +86,13 @@ impl Conduct {
             _ => {}
         }
         Ok(())
+    }
+
+    /// It is the person's turn: the CLI has an address, or shows something that they may answer.
+    pub fn persons_turn(&mut self) {
+        if matches!(self.step, Step::BeforeAddress { .. }) {
+            self.step = Step::Person;
+        }
     }
 
     /// Waits until the guest is late with what it has to do next, and tells with what.
@@ -127,18 +135,17 @@ mod tests {
         GuestMessage::Service { name: name.into(), event: ServiceEvent::Ready {} }
     }
 
-    fn url() -> GuestMessage {
-        GuestMessage::SignInUrl { url: "http://a.example".into() }
-    }
-
     fn sealed() -> GuestMessage {
         GuestMessage::CredentialSealed { ciphertext_base64: String::new() }
     }
 
     /// Heartbeats in between change nothing: they never reach it.
-    async fn late_after(messages: &[GuestMessage]) -> (u64, String) {
+    async fn late_after(persons_turn: bool, messages: &[GuestMessage]) -> (u64, String) {
         let start = Instant::now();
-        let mut conduct = Conduct::new(Duration::from_secs(120), start);
+        let mut conduct = Conduct::new(Duration::from_secs(120), Desktop::Used, start);
+        if persons_turn {
+            conduct.persons_turn();
+        }
         for message in messages {
             conduct.heard(message, start).unwrap();
         }
@@ -148,42 +155,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_step_of_the_guest_has_its_deadline() {
-        let (after, why) = late_after(&[]).await;
+        let (after, why) = late_after(false, &[]).await;
         assert_eq!(after, 210);
         assert!(
             why.contains("did not give a sign-in address or say why not within 210 s"),
             "{why}"
         );
-        let (after, why) = late_after(&[ready("x"), url()]).await;
+        let (after, why) = late_after(true, &[ready("x")]).await;
         assert_eq!(after, 330);
         assert!(why.contains("did not bring its browser to readiness within 330 s"), "{why}");
-        let (after, why) = late_after(&[url(), GuestMessage::CredentialFound {}]).await;
-        assert_eq!(after, 60);
-        assert!(why.contains("did not seal the credential that it found within 60 s"), "{why}");
+        let (after, why) = late_after(true, &[GuestMessage::CredentialFound {}]).await;
+        assert_eq!(after, 150);
+        assert!(why.contains("did not seal the credential that it found within 150 s"), "{why}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_person_and_the_controller_take_as_long_as_the_session_lets_them() {
-        let waits = |messages: Vec<GuestMessage>| async move {
-            tokio::time::timeout(Duration::from_secs(86_400), late_after(&messages)).await.is_err()
+        let waits = |turn, messages: Vec<GuestMessage>| async move {
+            let late = late_after(turn, &messages);
+            tokio::time::timeout(Duration::from_secs(86_400), late).await.is_err()
         };
-        assert!(waits(vec![ready("x"), ready("window-manager"), ready("browser"), url()]).await);
-        assert!(waits(vec![GuestMessage::CredentialFound {}, sealed()]).await);
+        assert!(waits(true, vec![ready("x"), ready("window-manager"), ready("browser")]).await);
+        assert!(waits(false, vec![GuestMessage::CredentialFound {}, sealed()]).await);
     }
 
     #[test]
     fn what_comes_out_of_turn_is_refused() {
         let now = Instant::now();
         let refused = |before: &[GuestMessage], message: GuestMessage| {
-            let mut conduct = Conduct::new(Duration::from_secs(1), now);
+            let mut conduct = Conduct::new(Duration::from_secs(1), Desktop::Used, now);
+            conduct.persons_turn();
             before.iter().for_each(|message| conduct.heard(message, now).unwrap());
             conduct.heard(&message, now).unwrap_err().code()
         };
         let found = || GuestMessage::CredentialFound {};
         assert_eq!(refused(&[], sealed()), "guest_broke_protocol");
-        assert_eq!(refused(&[url()], sealed()), "guest_broke_protocol");
         assert_eq!(refused(&[found()], found()), "guest_broke_protocol");
         assert_eq!(refused(&[found(), sealed()], sealed()), "guest_broke_protocol");
-        assert_eq!(refused(&[], GuestMessage::SignInPageOpened {}), "guest_broke_protocol");
+        let mut early = Conduct::new(Duration::from_secs(1), Desktop::Used, now);
+        let opened = early.heard(&GuestMessage::SignInPageOpened {}, now).unwrap_err();
+        assert_eq!(opened.code(), "guest_broke_protocol");
     }
 }

@@ -7,16 +7,19 @@ use std::time::Duration;
 use super::pace::pace;
 use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::{
-    FileHeader, FileOutcome, GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS,
-    HostMessage, MAX_CONTROL_MESSAGE, MAX_LAST_LINES, StreamKind, is_harmful,
+    CliSpec, Completeness, CredentialFileSpec, CredentialSpec, FileHeader, FileOutcome,
+    GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, HostMessage, MAX_CONTROL_MESSAGE,
+    MAX_LAST_LINES, SignIn, StatusSpec, StreamKind, is_harmful,
 };
-use anteroom_provider::InjectedFile;
+use anteroom_provider::{FileFormat, InjectedFile};
 use anteroom_session::EndReason;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::io::InspectReader;
+
+use crate::runner_protocol::RunnerConfig;
 
 /// How long the guest may take to set itself up or to write a file, in seconds.
 pub const STEP_SECONDS: u64 = 60;
@@ -140,6 +143,36 @@ async fn send_file(opener: &Opener, file: &InjectedFile) -> Result<FileOutcome, 
     stream.write_all(file.content.as_bytes()).await?;
     stream.flush().await?;
     read_message(&mut stream, MAX_CONTROL_MESSAGE).await?.ok_or(LinkError::Closed)
+}
+
+/// What the guest is told of the sign-in.
+pub fn sign_in_spec(config: &RunnerConfig) -> SignIn {
+    let login = config.login();
+    let credential = &config.provider.credential;
+    let files = credential.files.iter().map(|file| CredentialFileSpec {
+        path: file.path.trim_start_matches("~/").to_owned(),
+        complete: match file.format {
+            FileFormat::Json => Completeness::Json { pointers: file.required.clone() },
+            FileFormat::Text => Completeness::Text { patterns: file.required.clone() },
+        },
+        optional: file.optional,
+        max_bytes: file.max_bytes,
+    });
+    let status = credential.status.as_ref().map(|status| StatusSpec {
+        command: status.command.clone(),
+        env: status.env.clone(),
+        signed_in: status.signed_in.clone(),
+    });
+    SignIn {
+        cli: CliSpec {
+            command: login.command.clone(),
+            env: login.env.clone(),
+            callback_ports: login.callback_ports.clone(),
+        },
+        credential: CredentialSpec { files: files.collect(), status },
+        recipient: config.recipient.clone(),
+        desktop: super::sign_in::desktop(login.method),
+    }
 }
 
 /// A failure of the link as a reason: what the guest did wrong, or that the link is gone, which may

@@ -4,6 +4,7 @@
 //! credential in clear. It ends when the guest is done, when something fails, when the controller
 //! says so or is gone; whatever the way, the VM ends with it.
 
+mod channels;
 mod conduct;
 mod controller_link;
 pub(crate) mod deaths;
@@ -15,12 +16,15 @@ pub(crate) mod paced_link;
 pub(crate) mod room;
 pub(crate) mod service_log;
 mod session;
+mod sign_in;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result};
 
-use crate::runner_protocol::{CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV, UDP_FD_ENV};
+use crate::runner_protocol::{
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV, UDP_FD_ENV,
+};
 
 pub use lines::{read as read_line, write as write_line};
 
@@ -37,6 +41,7 @@ pub fn run() -> Result<()> {
         control: inherited(CONTROL_FD_ENV)?.into(),
         media: inherited(MEDIA_FD_ENV)?.into(),
         udp: inherited(UDP_FD_ENV)?.into(),
+        channels: inherited(CHANNELS_FD_ENV)?.into(),
     };
     // One thread: the VMM's parent-death signal is tied to the thread that starts it.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -51,6 +56,7 @@ struct Sockets {
     control: std::os::unix::net::UnixStream,
     media: std::os::unix::net::UnixDatagram,
     udp: std::net::UdpSocket,
+    channels: std::os::unix::net::UnixStream,
 }
 
 fn inherited(variable: &str) -> Result<OwnedFd> {

@@ -1,16 +1,18 @@
 //! The runner's life: boot, prepare, serve, end.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anteroom_egress::ConnectionRecord;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
 use anteroom_guest_protocol::{
-    CliSpec, Configure, CredentialSpec, GuestCpu, GuestMessage, HostMessage, LogStream, Purpose,
-    ServiceEvent, SignIn, StreamKind,
+    Configure, GuestCpu, GuestMessage, HostMessage, LogStream, Purpose, ServiceEvent, StreamKind,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation};
+use anteroom_terminal::Act;
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -22,14 +24,13 @@ use tokio::time::Instant;
 use super::conduct::Conduct;
 use super::controller_link::{self, Voice};
 use super::deaths::Explainer;
-use super::guest::{
-    self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, printable_lines, violation,
-};
+use super::guest::{self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, violation};
 use super::pace::pace;
 use super::paced_link::PacedLink;
 use super::room;
 use super::service_log::ServiceLog;
-use super::{Sockets, media};
+use super::sign_in::{self, SignIn};
+use super::{Sockets, channels, media};
 use crate::clock::now;
 use crate::runner_protocol::{OfferAnswer, RunnerCommand, RunnerConfig, RunnerMessage};
 
@@ -49,13 +50,19 @@ const CONNECTION_BURST: usize = 300;
 
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run(sockets: Sockets) -> Result<()> {
-    let Sockets { control, media, udp } = sockets;
+    let Sockets { control, media, udp, channels } = sockets;
     let (config, mut commands, voice, writing) = controller_link::open(control).await?;
     fail_point("runner.told").context("reading what the session is to be failed")?;
     match room::boot(&config).await {
         Ok(mut room) => {
-            let ended =
-                serve(&config, &mut room.vm, Viewers { media, udp }, &mut commands, &voice).await;
+            let ended = serve(
+                &config,
+                &mut room.vm,
+                Viewers { media, udp, channels },
+                &mut commands,
+                &voice,
+            )
+            .await;
             end_room(&config, &mut room.vm).await;
             voice.last_figures().await;
             match ended {
@@ -96,6 +103,7 @@ enum Ended {
 struct Viewers {
     media: std::os::unix::net::UnixDatagram,
     udp: std::net::UdpSocket,
+    channels: std::os::unix::net::UnixStream,
 }
 
 async fn serve(
@@ -273,21 +281,11 @@ impl Session<'_> {
             entropy_base64: STANDARD.encode(entropy),
             browser_ip: self.config.browser_ip,
             screen: self.config.screen,
-            purpose: Purpose::SignIn(SignIn {
-                cli: CliSpec {
-                    command: provider.login.command.clone(),
-                    env: provider.login.env.clone(),
-                    url_timeout_ms: provider.login.url_timeout_seconds * 1000,
-                },
-                credential: CredentialSpec {
-                    path: provider.credential.path.clone(),
-                    required: provider.credential.required.clone(),
-                    max_bytes: provider.credential.max_bytes,
-                },
-                recipient: self.config.recipient.clone(),
-            }),
+            purpose: Purpose::SignIn(guest::sign_in_spec(self.config)),
             extra_ca_pem: provider.egress.extra_ca_pem.clone(),
             services: self.config.services.clone(),
+            locale: self.config.locale.clone(),
+            time_zone: self.config.time_zone.clone(),
         }
     }
 
@@ -300,14 +298,21 @@ impl Session<'_> {
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> Ended {
         let Prepared { opener, incoming, mut messages, guest: mut to_guest } = prepared;
-        let url_timeout = Duration::from_secs(self.config.provider.login.url_timeout_seconds);
-        let mut conduct = Conduct::new(url_timeout, Instant::now());
+        let login = self.config.login();
+        let url_timeout = Duration::from_secs(login.url_timeout_seconds);
+        let mut conduct = Conduct::new(url_timeout, sign_in::desktop(login.method), Instant::now());
+        let mut sign_in = match SignIn::open(&opener, &self.config.provider, login).await {
+            Ok(sign_in) => sign_in,
+            Err(reason) => return Ended::Failed(reason),
+        };
+        tokio::task::spawn_local(channels::serve(viewers.channels, sign_in.view(), opener.clone()));
         let (records, mut connections) = mpsc::channel(64);
         let gate = match room::gate(self.config) {
             Ok(gate) => gate,
             Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
         };
-        tokio::task::spawn_local(carry_egress(incoming, gate, records));
+        let is_open = Rc::new(Cell::new(true));
+        tokio::task::spawn_local(carry_egress(incoming, gate, records, is_open.clone()));
         let (media, mut media_events) = match media::start(
             self.config,
             &opener,
@@ -324,7 +329,8 @@ impl Session<'_> {
             return Ended::Failed(reason);
         }
         for command in early {
-            if let Obeyed::End(ended) = self.obey(Some(command), &media, &mut to_guest).await {
+            let obeyed = self.obey(Some(command), &media, &mut to_guest, &mut sign_in).await;
+            if let Obeyed::End(ended) = obeyed {
                 return ended;
             }
         }
@@ -332,54 +338,128 @@ impl Session<'_> {
             let step = tokio::select! {
                 message = messages.next() => match message {
                     Ok(message) => match conduct.heard(&message, Instant::now()) {
-                        Ok(()) => self.heard(message, &media).await,
-                        out_of_turn => out_of_turn,
+                        Ok(()) => {
+                            if message == (GuestMessage::CredentialFound {}) {
+                                // What is asked of the credential now is asked without a network.
+                                is_open.set(false);
+                            }
+                            self.heard(message, &media, &mut sign_in).await
+                        }
+                        Err(out_of_turn) => Err(out_of_turn),
                     },
                     Err(reason) => Err(reason),
                 },
                 reason = conduct.late() => Err(reason),
-                command = commands.recv() => match self.obey(command, &media, &mut to_guest).await {
-                    Obeyed::GoOn => Ok(()),
-                    Obeyed::End(ended) => return ended,
-                },
-                Some(record) = connections.recv() => match record {
-                    Ok(record) => { self.contacted(record).await; Ok(()) }
+                step = sign_in.next() => match step {
+                    Ok(sign_in::Step::Acts(acts)) => Ok(acts),
+                    Ok(sign_in::Step::Typed(text)) => {
+                        self.typed(text, &mut to_guest, &sign_in).await.map(|()| Vec::new())
+                    }
                     Err(reason) => Err(reason),
                 },
-                Some(event) = media_events.recv() => self.viewers_changed(event).await,
+                command = commands.recv() => {
+                    match self.obey(command, &media, &mut to_guest, &mut sign_in).await {
+                        Obeyed::GoOn(acts) => Ok(acts),
+                        Obeyed::End(ended) => return ended,
+                    }
+                }
+                Some(record) = connections.recv() => match record {
+                    Ok(record) => { self.contacted(record).await; Ok(Vec::new()) }
+                    Err(reason) => Err(reason),
+                },
+                Some(event) = media_events.recv() => {
+                    self.viewers_changed(event).await.map(|()| Vec::new())
+                }
             };
-            if let Err(reason) = step {
+            let done = match step {
+                Ok(acts) => self.act(acts, &mut to_guest, &mut conduct, &sign_in).await,
+                Err(reason) => Err(reason),
+            };
+            if let Err(reason) = done {
                 return Ended::Failed(reason);
             }
         }
     }
 
-    async fn heard(&mut self, message: GuestMessage, media: &MediaHandle) -> Result<(), EndReason> {
+    /// Does what the provider file says.
+    async fn act(
+        &mut self,
+        acts: Vec<Act>,
+        to_guest: &mut GuestVoice,
+        conduct: &mut Conduct,
+        sign_in: &SignIn,
+    ) -> Result<(), EndReason> {
+        for act in acts {
+            let observation = match act {
+                Act::Type(keys) => {
+                    sign_in.type_keys(keys);
+                    continue;
+                }
+                Act::Open(url) => {
+                    to_guest.say(&HostMessage::OpenPage { url }).await?;
+                    continue;
+                }
+                Act::Await(prompt) => {
+                    step("capture.sign_in_url")?;
+                    conduct.persons_turn();
+                    Observation::SignInAwaited { prompt }
+                }
+                Act::Answered(question) => {
+                    Observation::QuestionAnswered { question: printable(&question) }
+                }
+                Act::CodeEntered => Observation::CodeEntered,
+                Act::Say(says) => Observation::PersonTold { says },
+                Act::End(says) => return Err(EndReason::SignInRefused { says }),
+            };
+            self.voice.observed(observation).await;
+        }
+        Ok(())
+    }
+
+    /// What a viewer typed into the CLI's terminal.
+    async fn typed(
+        &mut self,
+        text: String,
+        to_guest: &mut GuestVoice,
+        sign_in: &SignIn,
+    ) -> Result<(), EndReason> {
+        if SignIn::may_be_secret(&text) {
+            to_guest.say(&HostMessage::Secret { text: text.trim().to_owned() }).await?;
+        }
+        sign_in.type_keys(text);
+        self.voice.observed(Observation::PersonActive).await;
+        Ok(())
+    }
+
+    async fn heard(
+        &mut self,
+        message: GuestMessage,
+        media: &MediaHandle,
+        sign_in: &mut SignIn,
+    ) -> Result<Vec<Act>, EndReason> {
         let observation = match message {
-            GuestMessage::Heartbeat {} => return Ok(()),
+            GuestMessage::Heartbeat {} => return Ok(Vec::new()),
             GuestMessage::Log { service, stream, line } => {
                 self.write_log(&service, stream, &line);
-                return Ok(());
+                return Ok(Vec::new());
             }
             GuestMessage::Cursor(image) => {
                 media.cursor(image).await;
-                return Ok(());
+                return Ok(Vec::new());
             }
             GuestMessage::Service { name, event } => {
-                return self.service_changed(&guest::service_name(&name), event).await;
+                if name == "cli" && matches!(event, ServiceEvent::Started { .. }) {
+                    sign_in.started();
+                }
+                self.service_changed(&guest::service_name(&name), event).await?;
+                return Ok(Vec::new());
             }
-            GuestMessage::SignInUrl { url } if is_web_address(&url) => {
-                step("capture.sign_in_url")?;
-                Observation::SignInUrl { url }
+            GuestMessage::SignInUrl { url } => return sign_in.opened(url),
+            GuestMessage::PageTitle { title } => {
+                return Ok(sign_in.titled(&printable(&title)).into_iter().collect());
             }
-            GuestMessage::SignInUrl { .. } => {
-                return Err(violation("the guest sent a sign-in address that is none"));
-            }
-            GuestMessage::NoSignInUrl { waited_ms, last_lines } => {
-                return Err(EndReason::NoSignInUrl {
-                    waited_ms,
-                    last_lines: printable_lines(&last_lines),
-                });
+            GuestMessage::CredentialVerified { said } => {
+                Observation::CredentialVerified { said: printable(&said) }
             }
             GuestMessage::SignInPageOpened {} => Observation::SignInPageOpened,
             GuestMessage::CredentialFound {} => {
@@ -401,7 +481,7 @@ impl Session<'_> {
             }
         };
         self.voice.observed(observation).await;
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// A service's change, told; the end of one that is needed is the session's.
@@ -423,6 +503,7 @@ impl Session<'_> {
         command: Option<RunnerCommand>,
         media: &MediaHandle,
         to_guest: &mut GuestVoice,
+        sign_in: &mut SignIn,
     ) -> Obeyed {
         match command {
             Some(RunnerCommand::Offer { request, sdp }) => {
@@ -447,9 +528,19 @@ impl Session<'_> {
                 });
             }
             Some(RunnerCommand::OpenSignInUrl {}) => {
-                if let Err(reason) = to_guest.say(&HostMessage::OpenSignInUrl {}).await {
+                let acts = sign_in.url().map(|url| Act::Open(url.to_owned()));
+                return Obeyed::GoOn(acts.into_iter().collect());
+            }
+            Some(RunnerCommand::EnterCode { request, code }) => {
+                // Before the terminal shows it.
+                let secret = HostMessage::Secret { text: code.trim().to_owned() };
+                if let Err(reason) = to_guest.say(&secret).await {
                     return Obeyed::End(Ended::Failed(reason));
                 }
+                let entered = sign_in.enter_code(&code);
+                let result = entered.as_ref().map(|_| ()).map_err(ToString::to_string);
+                self.voice.say(RunnerMessage::CodeTaken { request, result }).await;
+                return Obeyed::GoOn(entered.unwrap_or_default());
             }
             Some(RunnerCommand::CredentialStored {}) => {
                 if let Err(reason) = step("capture.acknowledged") {
@@ -461,7 +552,7 @@ impl Session<'_> {
             }
             Some(RunnerCommand::Shutdown {}) | None => return Obeyed::End(Ended::Told),
         }
-        Obeyed::GoOn
+        Obeyed::GoOn(Vec::new())
     }
 
     async fn viewers_changed(&mut self, event: MediaEvent) -> Result<(), EndReason> {
@@ -518,7 +609,8 @@ struct Prepared {
 }
 
 enum Obeyed {
-    GoOn,
+    /// When this is done.
+    GoOn(Vec<Act>),
     End(Ended),
 }
 
@@ -527,11 +619,15 @@ async fn carry_egress(
     mut incoming: Incoming,
     gate: room::SessionGate,
     records: mpsc::Sender<Result<ConnectionRecord, EndReason>>,
+    is_open: Rc<Cell<bool>>,
 ) {
     let gate = std::rc::Rc::new(gate);
     let pace = pace(CONNECTIONS_PER_SECOND, CONNECTION_BURST);
     while let Some(mut stream) = incoming.next().await {
         pace.acquire_one().await;
+        if !is_open.get() {
+            continue;
+        }
         let (gate, records) = (gate.clone(), records.clone());
         tokio::task::spawn_local(async move {
             let record = match read_kind(&mut stream).await {
@@ -571,11 +667,6 @@ fn agent_failed(cause: &str) -> EndReason {
         last_lines: Vec::new(),
         explanation: None,
     }
-}
-
-fn is_web_address(url: &str) -> bool {
-    url.len() <= 8 * 1024
-        && url::Url::parse(url).is_ok_and(|parsed| matches!(parsed.scheme(), "http" | "https"))
 }
 
 fn kind(message: &GuestMessage) -> String {

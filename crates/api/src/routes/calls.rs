@@ -16,10 +16,10 @@ use tokio_stream::wrappers::WatchStream;
 use crate::backend::{Backend, Begun};
 use crate::extract::{Caller, SessionPath};
 use crate::idempotency::{self, Idempotency};
-use crate::json::{START_LIMIT, collect, parse};
+use crate::json::{START_LIMIT, USUAL_LIMIT, collect, parse, read};
 use crate::problem::Problem;
 use crate::wire::{
-    CredentialStatus, OAuthUrl, SessionEvent, SessionSummary, SessionView, StartAnswer,
+    Code, CredentialStatus, OAuthUrl, SessionEvent, SessionSummary, SessionView, StartAnswer,
     StartRequest, ViewerLink,
 };
 
@@ -139,6 +139,26 @@ pub(super) async fn open_url<B: Backend>(
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
     backend.open_sign_in_url(id).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Brings the code that the last page of the sign-in shows; it is typed into the tool's terminal. That
+/// the tool takes it is another matter: see `state`, and `person_told` in the timeline.
+#[utoipa::path(post, path = "/api/auth/session/{id}/code", request_body = Code, params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 202, description = "It is typed, or will be when the tool asks for it"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "Not in this state"), (status = 413, body = Problem),
+    (status = 422, body = Problem, description = "No code that the tool takes, or it takes none"),
+    (status = 504, body = Problem, description = "The session's runner does not answer")
+))]
+pub(super) async fn code<B: Backend>(
+    State(backend): State<Arc<B>>,
+    _: Caller,
+    SessionPath(id): SessionPath,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let Code { code } = read(body, USUAL_LIMIT).await?;
+    backend.enter_code(id, code).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -39,6 +39,7 @@ pub fn openapi() -> Document {
         calls::oauth_url,
         calls::open_url,
         calls::heartbeat,
+        calls::code,
         calls::credential_status,
         calls::credential,
         calls::cancel,
@@ -50,6 +51,10 @@ pub fn openapi() -> Document {
         viewer::exchange,
         viewer::session,
         viewer::cancel,
+        viewer::code,
+        viewer::open_url,
+        super::channel::terminal,
+        super::channel::vnc,
         viewer::events,
         super::metrics,
         super::health

@@ -1,6 +1,7 @@
 //! The routes.
 
 mod calls;
+mod channel;
 mod document;
 mod viewer;
 
@@ -41,6 +42,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route(session, get(calls::session::<B>).delete(calls::delete::<B>))
         .route(&at("/oauth-url"), get(calls::oauth_url::<B>))
         .route(&at("/open-url"), post(calls::open_url::<B>))
+        .route(&at("/code"), post(calls::code::<B>))
         .route(&at("/heartbeat"), post(calls::heartbeat::<B>))
         .route(&at("/credentials/status"), get(calls::credential_status::<B>))
         .route(&at("/credentials"), get(calls::credential::<B>))
@@ -52,6 +54,8 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route("/api/viewer/exchange", post(viewer::exchange::<B>))
         .route("/api/viewer/session/{id}", get(viewer::session::<B>))
         .route("/api/viewer/session/{id}/cancel", post(viewer::cancel::<B>))
+        .route("/api/viewer/session/{id}/code", post(viewer::code::<B>))
+        .route("/api/viewer/session/{id}/open-url", post(viewer::open_url::<B>))
         .route("/health", get(health::<B>))
         .route("/metrics", get(metrics::<B>))
         .route("/openapi.json", get(openapi_json))
@@ -63,6 +67,8 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
     timed
         .route(&at("/events"), get(calls::events::<B>))
         .route("/api/viewer/session/{id}/events", get(viewer::events::<B>))
+        .route("/api/viewer/session/{id}/terminal", get(channel::terminal::<B>))
+        .route(&at("/vnc"), get(channel::vnc::<B>))
         .fallback(no_such_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(fixed(header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY))

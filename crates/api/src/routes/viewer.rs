@@ -19,7 +19,7 @@ use crate::extract::{SessionPath, Viewer, session_id};
 use crate::guard::viewer_cookie;
 use crate::json::{USUAL_LIMIT, read};
 use crate::problem::{Problem, ProblemCode};
-use crate::wire::{Exchange, SessionDescription, SessionEvent, ViewerView};
+use crate::wire::{Code, Exchange, SessionDescription, SessionEvent, ViewerView};
 
 /// The longest offer taken, in bytes of SDP.
 const MAX_OFFER: usize = 64 * 1024;
@@ -89,6 +89,40 @@ pub(super) async fn cancel<B: Backend>(
 ) -> Result<StatusCode, Problem> {
     backend.end(id, Actor::Person).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// The person brings the code that the last page shows; it is typed into the tool's terminal.
+#[utoipa::path(post, path = "/api/viewer/session/{id}/code", operation_id = "viewer_code", request_body = Code, params(("id" = String, Path)),
+    security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 202, description = "It is typed, or will be when the tool asks for it"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "Not in this state"), (status = 413, body = Problem),
+    (status = 422, body = Problem, description = "No code that the tool takes, or it takes none"),
+    (status = 504, body = Problem, description = "The session's runner does not answer")
+))]
+pub(super) async fn code<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Viewer(id): Viewer,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let Code { code } = read(body, USUAL_LIMIT).await?;
+    backend.enter_code(id, code).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// Shows the sign-in page in the desktop's browser, which is started if it does not run.
+#[utoipa::path(post, path = "/api/viewer/session/{id}/open-url", operation_id = "viewer_open_url", params(("id" = String, Path)),
+    security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 202, description = "The guest was told"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 409, body = Problem, description = "Not in this state")
+))]
+pub(super) async fn open_url<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Viewer(id): Viewer,
+) -> Result<StatusCode, Problem> {
+    backend.open_sign_in_url(id).await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 /// Takes a WebRTC offer (one video to receive, data channels `input` and `cursor`); the answer comes

@@ -1,13 +1,15 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Accelerator, Actor, Leftover, ProcessExit, StateName};
+use crate::{Accelerator, Actor, Leftover, ProcessExit, Prompt, StateName};
 
 fn terms() -> Terms {
     Terms {
         id: SessionId::generate(),
         provider: "demo".parse().unwrap(),
         user: None,
+        method: Method::Browser,
+        method_chosen: Chosen::First,
         created_at: Timestamp(1_000),
         ttl_seconds: 600,
         max_seconds: 3600,
@@ -26,7 +28,9 @@ fn run(events: impl IntoIterator<Item = Event>) -> (Session, Vec<Effect>) {
 }
 
 fn sign_in_url() -> Event {
-    Event::Observed(Observation::SignInUrl { url: "https://x.test/a".into() })
+    Event::Observed(Observation::SignInAwaited {
+        prompt: Prompt::Page { url: "https://x.test/a".into(), code: None },
+    })
 }
 
 fn agent_connected() -> Event {

@@ -1,0 +1,78 @@
+//! Titles of the browser's windows: what page a person looks at, as far as the desktop shows it.
+
+use std::collections::BTreeMap;
+
+use anteroom_guest_protocol::GuestMessage;
+use anyhow::{Context, Result};
+use x11rb::connection::Connection;
+use x11rb::protocol::Event;
+use x11rb::protocol::xproto::{
+    Atom, AtomEnum, ChangeWindowAttributesAux, ConnectionExt, EventMask, Window,
+};
+use x11rb::rust_connection::RustConnection;
+
+use crate::display::server::DisplayAddress;
+use crate::report::Reporter;
+
+/// Characters of a title that are told.
+const MAX_TITLE: usize = 512;
+
+/// Windows that are watched.
+const MAX_WINDOWS: usize = 64;
+
+/// Tells the host of each new title, from a thread that sleeps until X reports one. It ends with the
+/// X server.
+pub fn tell(address: &DisplayAddress, reporter: Reporter) {
+    let address = address.clone();
+    let thread = std::thread::Builder::new().name("titles".into());
+    let told = thread.spawn({
+        let reporter = reporter.clone();
+        move || drop(watch(&address, &reporter))
+    });
+    if let Err(error) = told {
+        reporter.note(&format!("the titles of pages are not watched: {error}"));
+    }
+}
+
+fn watch(address: &DisplayAddress, reporter: &Reporter) -> Result<()> {
+    let connection = address.connect()?;
+    let root = connection.setup().roots[0].root;
+    let atom =
+        |name: &[u8]| -> Result<Atom> { Ok(connection.intern_atom(false, name)?.reply()?.atom) };
+    let (list, name) = (atom(b"_NET_CLIENT_LIST")?, atom(b"_NET_WM_NAME")?);
+    let utf8 = atom(b"UTF8_STRING")?;
+    let changes = ChangeWindowAttributesAux::new().event_mask(EventMask::PROPERTY_CHANGE);
+    connection.change_window_attributes(root, &changes)?;
+    let mut titles: BTreeMap<Window, String> = BTreeMap::new();
+    loop {
+        let windows = connection.get_property(false, root, list, AtomEnum::WINDOW, 0, 1024)?;
+        let windows = windows.reply().context("the X server is gone")?;
+        let windows: Vec<Window> =
+            windows.value32().into_iter().flatten().take(MAX_WINDOWS).collect();
+        titles.retain(|window, _| windows.contains(window));
+        for window in windows {
+            if !titles.contains_key(&window) {
+                connection.change_window_attributes(window, &changes)?;
+            }
+            let title = title(&connection, window, name, utf8).unwrap_or_default();
+            if titles.get(&window) != Some(&title) {
+                titles.insert(window, title.clone());
+                reporter.offer(GuestMessage::PageTitle { title });
+            }
+        }
+        connection.flush()?;
+        loop {
+            match connection.wait_for_event().context("the X server is gone")? {
+                Event::PropertyNotify(change) if [list, name].contains(&change.atom) => break,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A window that goes while it is looked at has none.
+fn title(connection: &RustConnection, window: Window, name: Atom, utf8: Atom) -> Option<String> {
+    let property =
+        connection.get_property(false, window, name, utf8, 0, 1024).ok()?.reply().ok()?;
+    Some(String::from_utf8_lossy(&property.value).chars().take(MAX_TITLE).collect())
+}

@@ -1,0 +1,155 @@
+//! The sign-in: the CLI from its start to a sealed credential.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anteroom_guest_protocol::{Desktop, GuestMessage, ProcessExit, ServiceEvent, SignIn, Then};
+use anyhow::Result;
+use base64::Engine;
+use nix::sys::signal::Signal;
+use tokio::sync::mpsc;
+
+use super::Shared;
+use super::services::{give_up, startable, started};
+use crate::browser::Trust;
+use crate::login::cli::{self, Surroundings};
+use crate::login::credential::{BundledFile, Look, Watched, archive, seal};
+use crate::login::{opener, status};
+use crate::room::RoomKind;
+use crate::supervise::{Death, Process};
+
+/// How long a CLI may take to end by itself once its credential is there: it shows its last page,
+/// and writes what it wrote before once more. One that goes on, or says nothing for a while, is
+/// frozen then.
+const LAST_STEPS: Duration = Duration::from_secs(20);
+const SAYS_NOTHING: Duration = Duration::from_secs(4);
+
+/// What the CLI needs of the room.
+pub struct Around {
+    /// The X display, `:1`.
+    pub display: String,
+    /// The guest's proxy.
+    pub proxy: SocketAddr,
+    /// Certificate authorities.
+    pub trust: Trust,
+}
+
+/// The CLI from its start to a sealed credential.
+pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
+    let (opener_socket, urls) = opener::listen(&shared.room)?;
+    let surroundings = Surroundings {
+        proxy: &format!("http://{}", around.proxy),
+        opener_socket: &opener_socket,
+        ca_bundle: around.trust.bundle(),
+        display: &around.display,
+    };
+    let command = cli::command(&wanted.cli, &surroundings, &shared.room)?;
+    startable(&shared, "cli", &command).await?;
+    if let Some(port) = cli::taken_port(&wanted.cli.callback_ports) {
+        let cause = format!(
+            "something listens on port {port} already, where it takes the end of the sign-in"
+        );
+        give_up(&shared, "cli", &cause).await;
+        anyhow::bail!("the CLI cannot be started: {cause}");
+    }
+    let started_cli = cli::start(command, &shared.reaper, &shared.reporter, &shared.secrets);
+    let (mut process, terminal) = match started_cli {
+        Ok(started) => started,
+        Err(error) => {
+            give_up(&shared, "cli", &format!("{error:#}")).await;
+            return Err(error);
+        }
+    };
+    shared.terminal.send_replace(Some(terminal.clone()));
+    if wanted.desktop == Desktop::Used {
+        // The browser takes longest: the CLI is done long before it, also with what it leaves.
+        process.give_way();
+    }
+    started(&shared, "cli", &process).await;
+    let watched = Watched::new(&wanted.credential, &shared.room)?;
+    tokio::task::spawn_local(tell_urls(shared.clone(), urls));
+    loop {
+        let found = tokio::select! {
+            found = watched.until_stable() => found,
+            death = process.died() => return cli_ended(&shared, &wanted, &process, &watched, death).await,
+        };
+        if let Err(cause) = found {
+            process.signal_session(Signal::SIGSTOP);
+            return refuse(&shared, cause).await;
+        }
+        let quiet = tokio::time::timeout(LAST_STEPS, terminal.quiet(SAYS_NOTHING));
+        let ended = tokio::select! { _ = process.died() => true, _ = quiet => false };
+        if !ended {
+            // A refresh token is used once: what the CLI would write after our read would make ours
+            // worthless.
+            process.signal_session(Signal::SIGSTOP);
+        }
+        let outcome = match watched.look() {
+            Look::Complete(files) => capture(&shared, &wanted, &files).await,
+            Look::Refused(cause) => refuse(&shared, cause).await,
+            Look::Incomplete(_) if !ended => {
+                // It was there and is not any more: the CLI is not done.
+                process.signal_session(Signal::SIGCONT);
+                continue;
+            }
+            Look::Incomplete(missing) => refuse(&shared, missing.after_success()).await,
+        };
+        if shared.room.kind == RoomKind::Host {
+            // A frozen process does not answer the SIGTERM that will end it.
+            process.signal_session(Signal::SIGCONT);
+        }
+        return outcome;
+    }
+}
+
+/// Tells the host what the CLI wants opened.
+async fn tell_urls(shared: Shared, mut urls: mpsc::Receiver<String>) {
+    while let Some(url) = urls.recv().await {
+        shared.reporter.tell(GuestMessage::SignInUrl { url }).await;
+    }
+}
+
+/// The CLI is gone; what it left decides what that means.
+async fn cli_ended(
+    shared: &Shared,
+    wanted: &SignIn,
+    process: &Process,
+    watched: &Watched,
+    death: Death,
+) -> Result<()> {
+    match watched.look() {
+        Look::Complete(files) => capture(shared, wanted, &files).await,
+        Look::Refused(cause) => refuse(shared, cause).await,
+        Look::Incomplete(missing) if death.exit == (ProcessExit::Exited { code: 0 }) => {
+            refuse(shared, missing.after_success()).await
+        }
+        Look::Incomplete(_) => {
+            let event: ServiceEvent = process.exit_event(death, 1, Then::Nothing {});
+            shared.reporter.service("cli", event).await;
+            Ok(())
+        }
+    }
+}
+
+async fn refuse(shared: &Shared, cause: String) -> Result<()> {
+    shared.reporter.tell(GuestMessage::CredentialRefused { cause }).await;
+    Ok(())
+}
+
+/// Has the CLI's own word on what was found, seals it, tells the host.
+async fn capture(shared: &Shared, wanted: &SignIn, files: &[BundledFile]) -> Result<()> {
+    shared.reporter.tell(GuestMessage::CredentialFound {}).await;
+    if let Some(spec) = &wanted.credential.status {
+        let asked = status::ask(spec, files, &shared.room, &shared.reaper, &shared.reporter).await;
+        match asked {
+            Ok(said) => shared.reporter.tell(GuestMessage::CredentialVerified { said }).await,
+            Err(error) => {
+                return refuse(shared, format!("asking the tool itself failed: {error:#}")).await;
+            }
+        }
+    }
+    let sealed = seal(&archive(files)?, &wanted.recipient)?;
+    let ciphertext_base64 = base64::engine::general_purpose::STANDARD.encode(sealed);
+    shared.reporter.tell(GuestMessage::CredentialSealed { ciphertext_base64 }).await;
+    Ok(())
+}

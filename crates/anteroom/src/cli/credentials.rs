@@ -1,0 +1,120 @@
+//! `anteroom credentials`: a sealed credential on the machine that is to use it.
+
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anteroom_vault::BundledFile;
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::serve::state_dir;
+use super::sessions::show;
+
+/// The largest sealed file read, in bytes.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// Sealed credentials.
+#[derive(clap::Subcommand)]
+pub enum Credentials {
+    /// Opens a sealed credential and puts its files into a home directory, where the tool finds them.
+    Open(Open),
+}
+
+/// What `credentials open` takes.
+#[derive(clap::Args)]
+pub struct Open {
+    /// The sealed credential, as `auth start -o` or the API gave it.
+    file: PathBuf,
+    /// The age identity that it was sealed to (a file of age-keygen's); without it this machine's vault's.
+    #[arg(long, short)]
+    identity: Option<PathBuf>,
+    /// The home directory; without it your own.
+    #[arg(long, value_name = "FOLDER")]
+    home: Option<PathBuf>,
+    /// Replaces files that are there.
+    #[arg(long)]
+    force: bool,
+    /// Says what is in it and writes nothing.
+    #[arg(long, conflicts_with = "home")]
+    list: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `anteroom credentials …`.
+pub fn run(command: &Credentials) -> Result<()> {
+    let Credentials::Open(options) = command;
+    let identity =
+        options.identity.clone().unwrap_or_else(|| state_dir().join("vault/identity.txt"));
+    let identity = std::fs::read_to_string(&identity).with_context(|| {
+        format!("reading the identity {} failed; name another one with -i", identity.display())
+    })?;
+    let length = std::fs::metadata(&options.file).map(|file| file.len());
+    if length.is_ok_and(|length| length > MAX_FILE) {
+        bail!("{} is too large for a sealed credential", options.file.display());
+    }
+    let sealed = std::fs::read(&options.file)
+        .with_context(|| format!("reading {} failed", options.file.display()))?;
+    let files = anteroom_vault::open_bundle(&sealed, &identity)
+        .with_context(|| format!("{} was not opened", options.file.display()))?;
+    let home = match &options.home {
+        Some(home) => home.clone(),
+        None => std::env::home_dir().context("there is no home directory; name one with --home")?,
+    };
+    if !options.list {
+        restore(&files, &home, options.force)?;
+    }
+    let told: Vec<_> = files
+        .iter()
+        .map(|file| {
+            json!({
+                "path": if options.list { file.path.clone() } else { home.join(&file.path) },
+                "mode": format!("{:04o}", file.mode),
+                "bytes": file.content.len(),
+            })
+        })
+        .collect();
+    show(options.json, &json!({ "files": told }), |told| {
+        let lines = told["files"].as_array().into_iter().flatten().map(|file| {
+            let text = |name: &str| file[name].as_str().unwrap_or_default();
+            format!("{}  {:>7} bytes  {}\n", text("mode"), file["bytes"], text("path"))
+        });
+        lines.collect()
+    })
+}
+
+/// Puts all files into a home, or none.
+fn restore(files: &[BundledFile], home: &Path, force: bool) -> Result<()> {
+    let paths: Vec<PathBuf> = files.iter().map(|file| home.join(&file.path)).collect();
+    if let Some(there) = paths.iter().find(|path| path.symlink_metadata().is_ok())
+        && !force
+    {
+        bail!("{} is there already; --force replaces it", there.display());
+    }
+    for (file, path) in files.iter().zip(&paths) {
+        write(file, path, home).with_context(|| format!("writing {} failed", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Writes a file at once: its readers see the old one or the new one.
+fn write(file: &BundledFile, path: &Path, home: &Path) -> std::io::Result<()> {
+    let folder = path.parent().unwrap_or(home);
+    let new: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    for folder in new.into_iter().rev() {
+        std::fs::create_dir(folder)?;
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(".anteroom-new");
+    let temporary = path.with_file_name(name);
+    let _ = std::fs::remove_file(&temporary);
+    let mut options = std::fs::OpenOptions::new();
+    let mut target = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+    target.write_all(&file.content)?;
+    target.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
+    target.sync_all()?;
+    std::fs::rename(&temporary, path)
+}

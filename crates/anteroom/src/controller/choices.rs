@@ -1,0 +1,140 @@
+//! What a caller may choose for the person: how they sign in, their language and time zone.
+
+use anteroom_guest_protocol::Locale;
+use anteroom_provider::{Login, Provider};
+use anteroom_session::{Chosen, Method};
+
+/// The longest name of a time zone taken, in bytes.
+const MAX_TIME_ZONE: usize = 64;
+
+/// What was chosen, or the usual.
+pub struct Choices {
+    /// How the person signs in.
+    pub method: Method,
+    /// Who chose that.
+    pub chosen: Chosen,
+    /// What they have to do.
+    pub instructions: String,
+    /// Their language.
+    pub locale: Option<Locale>,
+    /// Their time zone, by its IANA name.
+    pub time_zone: Option<String>,
+}
+
+impl Choices {
+    /// Checks what a caller asks for.
+    ///
+    /// # Errors
+    /// When the provider has no such method, or a value is none; one sentence.
+    pub fn of(
+        provider: &Provider,
+        asked_method: Option<String>,
+        asked_locale: Option<String>,
+        asked_zone: Option<String>,
+    ) -> Result<Self, String> {
+        let (login, chosen) = login(provider, asked_method.as_deref())?;
+        Ok(Self {
+            method: login.method,
+            chosen,
+            instructions: login.instructions.clone(),
+            locale: locale(asked_locale.as_deref())?,
+            time_zone: time_zone(asked_zone)?,
+        })
+    }
+}
+
+/// The way to sign in that was asked for, or the first that the provider offers.
+///
+/// # Errors
+/// When the provider has no such way; the sentence says which it has.
+fn login<'a>(provider: &'a Provider, asked: Option<&str>) -> Result<(&'a Login, Chosen), String> {
+    let offered = || {
+        let methods = provider.login.iter().map(|login| login.method.to_string());
+        methods.collect::<Vec<_>>().join(", ")
+    };
+    let none = || format!("{} offers the methods auto, {}", provider.name, offered());
+    match asked {
+        None | Some("auto") => {
+            provider.login.first().map(|login| (login, Chosen::First)).ok_or_else(none)
+        }
+        Some(asked) => {
+            let method: Option<Method> = asked.parse().ok();
+            let login = provider.login.iter().find(|login| Some(login.method) == method);
+            login.map(|login| (login, Chosen::ByCaller)).ok_or_else(none)
+        }
+    }
+}
+
+/// A language as callers name it: language, script and region of BCP 47.
+///
+/// # Errors
+/// When it is none.
+fn locale(asked: Option<&str>) -> Result<Option<Locale>, String> {
+    let Some(tag) = asked else { return Ok(None) };
+    let wrong = || format!("the locale {tag:?} is none; it is like de, de-AT or zh-Hant-TW");
+    let letters = |part: &str, n: std::ops::RangeInclusive<usize>| {
+        n.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphabetic())
+    };
+    let mut parts = tag.split('-');
+    let language = parts.next().filter(|part| letters(part, 2..=3)).ok_or_else(wrong)?;
+    let mut rest = parts.peekable();
+    let script = rest.next_if(|part| letters(part, 4..=4));
+    let is_region = |part: &&str| {
+        letters(part, 2..=2) || (part.len() == 3 && part.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let region = rest.next_if(is_region).map(str::to_ascii_uppercase);
+    if rest.next().is_some() {
+        return Err(wrong());
+    }
+    let language = language.to_ascii_lowercase();
+    let posix = match &region {
+        Some(region) => format!("{language}_{region}.UTF-8"),
+        None => format!("{language}.UTF-8"),
+    };
+    let tag = [Some(language), script.map(str::to_owned), region];
+    let tag = tag.into_iter().flatten().collect::<Vec<_>>().join("-");
+    Ok(Some(Locale { tag, posix }))
+}
+
+/// The name of a time zone, of the form that IANA's have.
+///
+/// # Errors
+/// When it is none.
+fn time_zone(asked: Option<String>) -> Result<Option<String>, String> {
+    let is_name = |zone: &String| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_+-".contains(&b);
+        let is_part = |part: &str| !part.is_empty() && part.bytes().all(plain);
+        zone.len() <= MAX_TIME_ZONE && zone.split('/').all(is_part)
+    };
+    match asked {
+        Some(zone) if !is_name(&zone) => {
+            Err(format!("the timeZone {zone:?} is none; it is like Europe/Vienna or UTC"))
+        }
+        asked => Ok(asked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn languages_have_two_spellings() {
+        let both = |tag: &str| locale(Some(tag)).unwrap().map(|locale| (locale.tag, locale.posix));
+        assert_eq!(both("de"), Some(("de".into(), "de.UTF-8".into())));
+        assert_eq!(both("DE-at"), Some(("de-AT".into(), "de_AT.UTF-8".into())));
+        assert_eq!(both("zh-Hant-TW"), Some(("zh-Hant-TW".into(), "zh_TW.UTF-8".into())));
+        for bad in ["", "d", "de_AT", "de-AT-x", "de-", "--lang=x", "de;rm"] {
+            assert!(locale(Some(bad)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn time_zones_are_names() {
+        assert!(time_zone(Some("America/Argentina/Buenos_Aires".into())).is_ok());
+        assert!(time_zone(Some("Etc/GMT+3".into())).is_ok());
+        for bad in ["", "../x", "/etc/passwd", "a b", ":x"] {
+            assert!(time_zone(Some(bad.into())).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The sign-in from the runner's side: the CLI's terminal, what the provider file makes of it, and
+//! who else looks at it.
+
+use std::time::Duration;
+
+use anteroom_guest_link::{LinkStream, Opener};
+use anteroom_guest_protocol::{Desktop, StreamKind};
+use anteroom_provider::{Login, Provider};
+use anteroom_session::{EndReason, Method};
+use anteroom_terminal::{Act, CodeRefused, Director, Screen, Terminal};
+use regex::Regex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use super::guest::{link_failed, violation};
+
+/// Between two things that are typed: a tool that gets a code and Enter at once takes both for one
+/// paste.
+const BETWEEN_KEYS: Duration = Duration::from_millis(250);
+
+/// How often a viewer's terminal is drawn at most.
+const DRAW_EVERY: Duration = Duration::from_millis(50);
+
+/// The longest piece that a viewer types, in bytes.
+const MAX_TYPED: usize = 4096;
+
+/// From so many characters on, what a viewer types at once is pasted, and may be a secret.
+const PASTED: usize = 6;
+
+/// Whether this way of signing in needs the desktop.
+pub fn desktop(method: Method) -> Desktop {
+    match method {
+        Method::Browser => Desktop::Used,
+        Method::PasteCode | Method::DeviceCode => Desktop::Spare,
+    }
+}
+
+/// A sign-in under way.
+pub struct SignIn {
+    terminal: Terminal,
+    director: Director,
+    pages: Vec<(Regex, String)>,
+    url: Option<String>,
+    url_timeout: Duration,
+    /// When the CLI must have given its address.
+    url_by: Option<Instant>,
+    written: mpsc::Receiver<Vec<u8>>,
+    keys: mpsc::Sender<String>,
+    typed: mpsc::Receiver<String>,
+    screen: watch::Sender<Screen>,
+    view: TerminalView,
+}
+
+/// What happens next.
+pub enum Step {
+    /// To be done.
+    Acts(Vec<Act>),
+    /// The person types.
+    Typed(String),
+}
+
+/// A viewer's way to the terminal. Cheap to clone.
+#[derive(Clone)]
+pub struct TerminalView {
+    screen: watch::Receiver<Screen>,
+    typed: mpsc::Sender<String>,
+}
+
+impl SignIn {
+    /// Opens the CLI's terminal, which is there as soon as it starts.
+    pub async fn open(
+        opener: &Opener,
+        provider: &Provider,
+        login: &Login,
+    ) -> Result<Self, EndReason> {
+        // A parsed provider's patterns compile.
+        let unusable = |error: regex::Error| EndReason::VmNotStarted {
+            cause: format!("the provider's patterns cannot be used: {error}"),
+        };
+        let director = Director::new(provider, login).map_err(unusable)?;
+        let pages = provider
+            .pages
+            .iter()
+            .map(|page| Ok((Regex::new(&page.title).map_err(unusable)?, page.says.clone())));
+        let stream = opener.open(StreamKind::Terminal).await.map_err(link_failed)?;
+        let (reader, writer) = tokio::io::split(stream);
+        let (sender, written) = mpsc::channel(16);
+        tokio::task::spawn_local(read(reader, sender));
+        let (keys, to_type) = mpsc::channel(64);
+        tokio::task::spawn_local(write(writer, to_type));
+        let terminal = Terminal::default();
+        let (screen, seen) = watch::channel(terminal.screen());
+        let (typed_sender, typed) = mpsc::channel(16);
+        Ok(Self {
+            terminal,
+            director,
+            pages: pages.collect::<Result<_, EndReason>>()?,
+            url: None,
+            url_timeout: Duration::from_secs(login.url_timeout_seconds),
+            url_by: None,
+            written,
+            keys,
+            typed,
+            screen,
+            view: TerminalView { screen: seen, typed: typed_sender },
+        })
+    }
+
+    /// For a viewer.
+    pub fn view(&self) -> TerminalView {
+        self.view.clone()
+    }
+
+    /// The CLI's last address.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref()
+    }
+
+    /// The CLI has started: its time to give an address runs.
+    pub fn started(&mut self) {
+        self.url_by = Some(Instant::now() + self.url_timeout);
+    }
+
+    /// Waits for what comes next; may be dropped and called again.
+    ///
+    /// # Errors
+    /// When the CLI gave no address, and its terminal shows nothing to go by.
+    pub async fn next(&mut self) -> Result<Step, EndReason> {
+        let late = async {
+            match self.url_by {
+                Some(by) => tokio::time::sleep_until(by).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(bytes) = self.written.recv() => {
+                self.terminal.feed(&bytes);
+                self.screen.send_replace(self.terminal.screen());
+                let acts = self.director.see(&self.terminal);
+                Ok(Step::Acts(self.noted(acts)))
+            }
+            Some(text) = self.typed.recv() => Ok(Step::Typed(text)),
+            () = late => {
+                self.url_by = None;
+                match self.director.stuck(&self.terminal) {
+                    Some(act) => Ok(Step::Acts(vec![act])),
+                    None if self.url.is_some() => Ok(Step::Acts(Vec::new())),
+                    None => Err(EndReason::NoSignInUrl {
+                        waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
+                        last_lines: Vec::new(),
+                    }),
+                }
+            }
+        }
+    }
+
+    /// The CLI starts a browser with this address.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn opened(&mut self, url: String) -> Result<Vec<Act>, EndReason> {
+        if !is_web_address(&url) {
+            return Err(violation("the guest sent a sign-in address that is none"));
+        }
+        let acts = self.director.opened(url, &self.terminal);
+        Ok(self.noted(acts))
+    }
+
+    /// The person's code.
+    ///
+    /// # Errors
+    /// When it is not typed.
+    pub fn enter_code(&mut self, code: &str) -> Result<Vec<Act>, CodeRefused> {
+        self.director.enter_code(code, &self.terminal)
+    }
+
+    /// What there is to say about the page with this title.
+    pub fn titled(&self, title: &str) -> Option<Act> {
+        let known = self.pages.iter().find(|(pattern, _)| pattern.is_match(title));
+        known.map(|(_, says)| Act::Say(says.clone()))
+    }
+
+    /// Types into the terminal. A CLI that takes no keys loses those beyond a few.
+    pub fn type_keys(&self, keys: String) {
+        let _ = self.keys.try_send(keys);
+    }
+
+    /// Whether what a viewer types may be a secret.
+    pub fn may_be_secret(typed: &str) -> bool {
+        typed.chars().filter(|c| !c.is_control()).count() >= PASTED
+    }
+
+    /// Keeps the address of what is to be done, and leaves out addresses that are none.
+    fn noted(&mut self, acts: Vec<Act>) -> Vec<Act> {
+        for act in &acts {
+            if let Act::Await(prompt) = act
+                && let Some(url) = prompt.url()
+            {
+                self.url = Some(url.to_owned());
+                self.url_by = None;
+            }
+        }
+        acts
+    }
+}
+
+/// Whether a browser may be sent there.
+fn is_web_address(url: &str) -> bool {
+    url.len() <= 8 * 1024
+        && url::Url::parse(url).is_ok_and(|parsed| matches!(parsed.scheme(), "http" | "https"))
+}
+
+async fn read(mut terminal: ReadHalf<LinkStream>, written: mpsc::Sender<Vec<u8>>) {
+    let mut buffer = [0; 4096];
+    // The link's own end tells why there is no more.
+    while let Ok(count @ 1..) = terminal.read(&mut buffer).await {
+        if written.send(buffer[..count].to_vec()).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn write(mut terminal: WriteHalf<LinkStream>, mut keys: mpsc::Receiver<String>) {
+    while let Some(text) = keys.recv().await {
+        let written = async {
+            terminal.write_all(text.as_bytes()).await?;
+            terminal.flush().await
+        };
+        if written.await.is_err() {
+            return;
+        }
+        tokio::time::sleep(BETWEEN_KEYS).await;
+    }
+}
+
+impl TerminalView {
+    /// Draws the terminal on a viewer's, and takes what they type, until one side ends.
+    pub async fn serve(self, stream: LinkStream) -> std::io::Result<()> {
+        let Self { mut screen, typed } = self;
+        let (mut from_viewer, mut to_viewer) = tokio::io::split(stream);
+        let draw = async {
+            let mut shown = screen.borrow_and_update().clone();
+            to_viewer.write_all(shown.drawn().as_bytes()).await?;
+            loop {
+                to_viewer.flush().await?;
+                if screen.changed().await.is_err() {
+                    return Ok(());
+                }
+                tokio::time::sleep(DRAW_EVERY).await;
+                let now = screen.borrow_and_update().clone();
+                to_viewer.write_all(now.drawn_after(&shown).as_bytes()).await?;
+                shown = now;
+            }
+        };
+        let take = async {
+            let mut buffer = [0; MAX_TYPED];
+            loop {
+                let count = from_viewer.read(&mut buffer).await?;
+                let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                if count == 0 || typed.send(text).await.is_err() {
+                    return Ok(());
+                }
+            }
+        };
+        tokio::select! { drawn = draw => drawn, taken = take => taken }
+    }
+}

@@ -1,0 +1,113 @@
+//! WebSockets of the person's viewer: the CLI's terminal, and VNC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::response::Response;
+use futures::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::backend::{Backend, Channel};
+use crate::extract::Viewer;
+use crate::problem::{Problem, ProblemCode};
+
+/// The longest message taken from a viewer, in bytes: a paste.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Bytes sent to a viewer in one message at most.
+const PIECE: usize = 32 * 1024;
+
+/// How often a viewer is asked whether it is there; a proxy closes what is silent for a minute.
+const PING_EVERY: Duration = Duration::from_secs(20);
+
+/// How long a viewer may take what is sent to it.
+const TAKE: Duration = Duration::from_secs(30);
+
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// The CLI's terminal, as binary messages: to the viewer what draws it (36 rows, 120 columns; UTF-8
+/// with the escape sequences of text, colours and cursor movements alone), from it what is typed.
+#[utoipa::path(get, path = "/api/viewer/session/{id}/terminal", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 101, description = "A WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "There is none"),
+    (status = 426, body = Problem, description = "Not asked for a WebSocket"),
+    (status = 504, body = Problem, description = "The session's runner does not answer")
+))]
+pub(super) async fn terminal<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Viewer(id): Viewer,
+    upgrade: Upgrade,
+) -> Result<Response, Problem> {
+    let upgrade = web_socket(upgrade)?;
+    let channel = backend.terminal(id).await?;
+    Ok(upgrade.on_upgrade(move |socket| carry(socket, channel)))
+}
+
+/// The desktop by VNC: RFB (RFC 6143) in binary messages, as noVNC speaks it. No password: the right
+/// to the session is the right to its desktop.
+#[utoipa::path(get, path = "/api/auth/session/{id}/vnc", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
+    (status = 101, description = "A WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no desktop"),
+    (status = 426, body = Problem, description = "Not asked for a WebSocket"),
+    (status = 504, body = Problem, description = "The session's runner does not answer")
+))]
+pub(super) async fn vnc<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Viewer(id): Viewer,
+    upgrade: Upgrade,
+) -> Result<Response, Problem> {
+    let upgrade = web_socket(upgrade)?.protocols(["binary"]);
+    let channel = backend.vnc(id).await?;
+    Ok(upgrade.on_upgrade(move |socket| carry(socket, channel)))
+}
+
+fn web_socket(upgrade: Upgrade) -> Result<WebSocketUpgrade, Problem> {
+    let upgrade = upgrade.map_err(|error| {
+        let detail = format!("this route is for WebSockets: {error}");
+        Problem::new(ProblemCode::NotWebSocket, detail)
+    })?;
+    Ok(upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE))
+}
+
+/// Carries bytes both ways until one side ends.
+async fn carry(socket: WebSocket, channel: Channel) {
+    let (mut to_viewer, mut from_viewer) = socket.split();
+    let (mut from_room, mut to_room) = tokio::io::split(channel);
+    let mut buffer = vec![0; PIECE];
+    let mut ping = tokio::time::interval(PING_EVERY);
+    loop {
+        let message = tokio::select! {
+            read = from_room.read(&mut buffer) => match read {
+                Ok(count @ 1..) => Message::Binary(Bytes::copy_from_slice(&buffer[..count])),
+                Ok(0) | Err(_) => break,
+            },
+            said = from_viewer.next() => {
+                let bytes = match said {
+                    Some(Ok(Message::Binary(bytes))) => bytes,
+                    Some(Ok(Message::Text(text))) => text.into(),
+                    Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                };
+                let written = async {
+                    to_room.write_all(&bytes).await?;
+                    to_room.flush().await
+                };
+                // A room that takes nothing is stuck; what it sends is not read meanwhile.
+                if !matches!(tokio::time::timeout(TAKE, written).await, Ok(Ok(()))) {
+                    break;
+                }
+                continue;
+            }
+            _ = ping.tick() => Message::Ping(Bytes::new()),
+        };
+        let sent = tokio::time::timeout(TAKE, to_viewer.send(message)).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            return;
+        }
+    }
+    let _ = tokio::time::timeout(TAKE, to_viewer.close()).await;
+}

@@ -1,0 +1,103 @@
+//! What a guest is told of the sign-in that it is for.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// The CLI to sign in to.
+    pub cli: CliSpec,
+    /// Where its credential will be, and when it is complete.
+    pub credential: CredentialSpec,
+    /// The age recipient to seal to (`age1…`).
+    pub recipient: String,
+    /// Whether a browser is needed for it.
+    pub desktop: Desktop,
+}
+
+/// Whether the person signs in on the desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desktop {
+    /// In its browser, which is started with everything else.
+    Used,
+    /// Elsewhere; the browser is started when a page is to be opened in it.
+    Spare,
+}
+
+/// How the guest runs the CLI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CliSpec {
+    /// Program and arguments; the program is looked up in the guest's PATH.
+    pub command: Vec<String>,
+    /// Extra environment variables.
+    pub env: BTreeMap<String, String>,
+    /// TCP ports on loopback that it listens on, and that must be free for it.
+    pub callback_ports: Vec<u16>,
+}
+
+/// What the credential will be. Its files travel as one tar archive, named from the home on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialSpec {
+    /// Its files.
+    pub files: Vec<CredentialFileSpec>,
+    /// What the CLI is asked, of these files alone, before they are sealed.
+    pub status: Option<StatusSpec>,
+}
+
+/// A file of a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialFileSpec {
+    /// Path in the guest user's home, without `~/`.
+    pub path: String,
+    /// When it is complete.
+    pub complete: Completeness,
+    /// Whether it is waited for.
+    pub optional: bool,
+    /// The largest file taken, in bytes.
+    pub max_bytes: u64,
+}
+
+/// When a file is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "format", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Completeness {
+    /// It is JSON and has non-empty strings there.
+    Json {
+        /// JSON pointers (RFC 6901).
+        pointers: Vec<String>,
+    },
+    /// It is UTF-8 and matches each.
+    Text {
+        /// Regular expressions.
+        patterns: Vec<String>,
+    },
+}
+
+/// A question to the CLI.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StatusSpec {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Extra environment variables.
+    pub env: BTreeMap<String, String>,
+    /// A regular expression that its output matches when it is signed in.
+    pub signed_in: String,
+}
+
+/// A language in its two spellings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Locale {
+    /// BCP 47: `de-AT`.
+    pub tag: String,
+    /// POSIX, with its character set: `de_AT.UTF-8`.
+    pub posix: String,
+}

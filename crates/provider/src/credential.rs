@@ -1,0 +1,67 @@
+//! What a sign-in leaves behind.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a complete credential looks like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Credential {
+    /// Its files; together they are sealed as one bundle.
+    pub files: Vec<CredentialFile>,
+    /// The CLI's own word that it is signed in. Leave it out where asking refreshes tokens: those
+    /// are used once, and what is sealed would be worth nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<StatusCommand>,
+}
+
+/// One file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialFile {
+    /// Path in the guest user's home, from `~/` on.
+    pub path: String,
+    /// How it is read.
+    #[serde(default)]
+    pub format: FileFormat,
+    /// What a complete file has: for `json`, JSON pointers (RFC 6901) to non-empty strings; for
+    /// `text`, regular expressions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub required: Vec<String>,
+    /// Taken when it is there; not waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+    /// The largest file taken, in bytes.
+    #[serde(default = "default_max_bytes")]
+    pub max_bytes: u64,
+}
+
+/// How a credential file is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// One JSON value.
+    #[default]
+    Json,
+    /// UTF-8 text of any other form.
+    Text,
+}
+
+fn default_max_bytes() -> u64 {
+    64 * 1024
+}
+
+/// Asks the CLI whether it is signed in, in a home that holds the bundle alone and without a network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StatusCommand {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Extra environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// A regular expression that its output matches when it is signed in.
+    pub signed_in: String,
+}

@@ -1,0 +1,72 @@
+//! How a CLI gets into an image.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a recipe that names the provider takes over. The forms are those of a recipe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Install {
+    /// Debian packages.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packages: Vec<String>,
+    /// npm packages with their exact versions, `@scope/name@1.2.3`; they need `node` in the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub npm: Vec<String>,
+    /// Python packages with their exact versions, `name==1.2.3`, into a virtual environment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pypi: Vec<String>,
+    /// Archives unpacked into it, each with its digest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub archives: Vec<Archive>,
+    /// Symbolic links.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<Link>,
+    /// The command that shows that it runs; `anteroom image verify` tries it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoke: Option<Smoke>,
+}
+
+impl Install {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// An archive (what `tar` reads).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Where it is: `https://…`.
+    pub url: String,
+    /// SHA-256, 64 lower-case hexadecimal digits.
+    pub sha256: String,
+    /// The folder in the image that it is unpacked into, absolute.
+    pub path: String,
+    /// Leading parts of its files' paths that are left out.
+    #[serde(default)]
+    pub strip: u8,
+}
+
+/// A symbolic link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Link {
+    /// Where it is, absolute.
+    pub path: String,
+    /// Where it leads.
+    pub target: String,
+}
+
+/// A command that ends soon with exit code 0.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Smoke {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// What its output must hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prints: Option<String>,
+}

@@ -1,0 +1,112 @@
+//! The ways to sign in.
+
+use std::collections::BTreeMap;
+
+use anteroom_session::Method;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One way to sign in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Login {
+    /// `browser`: in the desktop's browser, whose last page calls the CLI back inside the guest.
+    /// `paste_code`: the person opens the URL where they like and brings back the code that the last
+    /// page shows. `device_code`: the person opens the URL where they like and gives it the code that
+    /// the CLI shows.
+    #[schemars(with = "String", extend("enum" = ["browser", "paste_code", "device_code"]))]
+    pub method: Method,
+    /// Program and arguments; the program is looked up in the guest's PATH.
+    pub command: Vec<String>,
+    /// Extra environment variables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// What the person has to do, one sentence.
+    pub instructions: String,
+    /// How long the CLI may take to give its sign-in URL (and code), in seconds.
+    #[serde(default = "default_url_timeout")]
+    pub url_timeout_seconds: u64,
+    /// Where the CLI's sign-in URL comes from: `opener` (it starts a browser; the default for
+    /// `browser`) or `terminal` (it prints it; the default for the others).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url_from: Option<UrlSource>,
+    /// A regular expression that the URL has to match, from its start.
+    #[serde(default = "default_url_pattern")]
+    pub url_pattern: String,
+    /// For `device_code`: a regular expression on the terminal's screen whose first group is the code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_pattern: Option<String>,
+    /// For `paste_code`: a regular expression on the terminal's screen that shows when the CLI takes
+    /// the code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_prompt: Option<String>,
+    /// For `paste_code`: a regular expression for the whole code, to refuse at once what is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_form: Option<String>,
+    /// TCP ports on the guest's loopback that the CLI listens on for its callback.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub callback_ports: Vec<u16>,
+    /// What the CLI asks on the way, and how it is answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub answers: Vec<Answer>,
+}
+
+fn default_url_timeout() -> u64 {
+    120
+}
+
+fn default_url_pattern() -> String {
+    "https?://".to_owned()
+}
+
+/// Where a sign-in URL comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UrlSource {
+    /// The CLI starts a browser.
+    Opener,
+    /// The CLI prints it.
+    Terminal,
+}
+
+impl Login {
+    /// Where its URL comes from, said or usual.
+    #[must_use]
+    pub fn url_source(&self) -> UrlSource {
+        self.url_from.unwrap_or(match self.method {
+            Method::Browser => UrlSource::Opener,
+            Method::PasteCode | Method::DeviceCode => UrlSource::Terminal,
+        })
+    }
+}
+
+/// A question of the CLI's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// A regular expression on the terminal's screen.
+    pub screen: String,
+    /// What is typed, `\r` for Enter and `\u001b[B` for the down key.
+    #[serde(rename = "type")]
+    pub keys: String,
+    /// How often it is answered; each time the question has to have left the screen before.
+    #[serde(default = "once")]
+    pub times: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// A screen of the CLI that a person needs a word about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KnownScreen {
+    /// A regular expression on the terminal's screen.
+    pub screen: String,
+    /// What the person is told: what it means, and what to do.
+    pub says: String,
+    /// Whether the sign-in is over with it.
+    #[serde(default)]
+    pub ends: bool,
+}

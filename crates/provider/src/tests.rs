@@ -1,0 +1,124 @@
+//! The shipped files, mistakes and where they are told to be.
+
+use proptest::prelude::*;
+
+use super::*;
+
+const DEMO: &str = include_str!("../../../providers/demo.toml");
+
+fn error(text: &str) -> String {
+    Provider::parse("x.toml", text).unwrap_err().to_string()
+}
+
+#[test]
+fn the_shipped_providers_are_read() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../providers");
+    let mut ids = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let provider = Provider::parse(&path.to_string_lossy(), &text).unwrap();
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(provider.id.as_str()));
+        let written = toml::to_string(&provider).unwrap();
+        assert_eq!(Provider::parse("again", &written).unwrap(), provider);
+        ids.push(provider.id.to_string());
+    }
+    ids.sort();
+    assert_eq!(ids, ["claude_code", "codex", "demo", "gemini_cli", "gh"]);
+}
+
+#[test]
+fn a_wrong_value_names_file_line_and_key() {
+    let text = DEMO.replace("~/.demo-login", "../.demo-login");
+    let line = text.lines().position(|line| line.contains("../.demo-login")).unwrap() + 1;
+    assert_eq!(
+        error(&text),
+        format!(
+            "the provider file x.toml, line {line}: credential.files[0].path must start with ~/ and \
+             have no .."
+        )
+    );
+    let text =
+        format!("{DEMO}\n[[login]]\nmethod = 'paste_code'\ncommand = ['a']\ninstructions = ''\n");
+    let line = text.lines().count() - 3;
+    assert_eq!(
+        error(&text),
+        format!(
+            "the provider file x.toml, line {line}: login[1].code_prompt is missing: when does the \
+             CLI take the code?"
+        )
+    );
+}
+
+#[test]
+fn a_wrong_form_names_line_and_key() {
+    let text = DEMO.replace("image =", "imago =");
+    let error = Provider::parse("x.toml", &text).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    assert!(source.contains("line 6") && source.contains("imago"), "{source}");
+}
+
+#[test]
+fn unknown_fields_are_refused() {
+    assert!(Provider::parse("x", &format!("{DEMO}\n[surprise]\na = 1\n")).is_err());
+}
+
+#[test]
+fn what_could_not_work_is_refused() {
+    let command = |toml: &str| DEMO.replace(r#"["demo-login", "login"]"#, toml);
+    let variable = |toml: &str| DEMO.replace("[login.env]", &format!("[login.env]\n{toml}"));
+    let login =
+        |toml: &str| DEMO.replace("method = \"browser\"", &format!("method = \"browser\"\n{toml}"));
+    let owner = format!("{DEMO}\n[[files]]\npath = '/a'\nowner = 'nobody'\ncontent = ''\n");
+    let npm = |name: &str| format!("{DEMO}\n[install]\nnpm = ['{name}']\n");
+    for (text, key) in [
+        (command("[]"), "login[0].command"),
+        (command(r#"[""]"#), "login[0].command"),
+        (command(r#"["a", "\u0000"]"#), "login[0].command"),
+        (variable(r#""" = "x""#), "login[0].env"),
+        (variable(r#""A=B" = "x""#), "login[0].env"),
+        (variable(r#"A = "\u0000""#), "login[0].env"),
+        (login("url_pattern = '('"), "login[0].url_pattern"),
+        (login("code_pattern = '(a)'"), "login[0].code_pattern"),
+        (login("code_form = 'a'"), "login[0].code_form"),
+        (login("callback_ports = [0]"), "login[0].callback_ports"),
+        (login(r"url_pattern = '\w{900}{900}'"), "login[0].url_pattern"),
+        (npm("@a/b"), "install.npm"),
+        (npm("a;b@1"), "install.npm"),
+        (owner, "files[0].owner"),
+    ] {
+        let error = error(&text);
+        assert!(error.contains(key), "{error}");
+    }
+    assert!(Provider::parse("x", &npm("@a/b@1.0.0")).is_ok());
+}
+
+#[test]
+fn guest_paths() {
+    assert!(is_guest_path("~/.codex/auth.json") && is_guest_path("/etc/x"));
+    for bad in ["", "/", "~/", "x", "~", "/a/../b", "/a//b", "/a\0", "/a/./b"] {
+        assert!(!is_guest_path(bad), "{bad:?}");
+    }
+}
+
+#[test]
+fn the_schema_in_the_repository_is_this_one() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../docs/reference/provider.schema.json");
+    let schema = serde_json::to_string_pretty(&Provider::schema()).unwrap() + "\n";
+    if std::env::var_os("ANTEROOM_WRITE_SCHEMA").is_some() {
+        std::fs::write(&path, &schema).unwrap();
+    }
+    assert_eq!(
+        std::fs::read_to_string(path).unwrap_or_default(),
+        schema,
+        "write it again with ANTEROOM_WRITE_SCHEMA=1 cargo test -p anteroom-provider"
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics_the_parser(text in ".{0,400}") {
+        let _ = Provider::parse("x", &text);
+    }
+}

@@ -1,0 +1,97 @@
+//! Web addresses on a screen, also those that go over several rows.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// The longest address taken, in characters.
+const MAX_URL: usize = 8 * 1024;
+
+/// How far from the last column a row may end that a program has broken itself: borders and padding.
+const MARGIN: usize = 8;
+
+/// Characters of an address (RFC 3986, section 2), from its scheme on.
+#[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
+static URL: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"https?://[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+").unwrap());
+
+/// What addresses are made of.
+#[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
+static REST: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"^[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+$").unwrap());
+
+/// Borders that programs draw around what they say.
+const BORDER: [char; 10] = ['│', '┃', '║', '|', '╎', '┆', '┊', '▌', '▐', '█'];
+
+/// Addresses on rows (each with whether the terminal itself goes on in the next one), in order.
+pub fn on_rows(rows: &[(String, bool)], columns: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    for (n, (row, _)) in rows.iter().enumerate() {
+        // A row that another one goes on in is read with that one.
+        let text = inner(row);
+        for hit in URL.find_iter(text) {
+            let mut url = hit.as_str().to_owned();
+            if hit.end() == text.len() {
+                continue_on(&mut url, rows, n, columns);
+            }
+            found.push(
+                url.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '\'', ']']).to_owned(),
+            );
+        }
+    }
+    found
+}
+
+/// Adds the rows that an address goes on in.
+fn continue_on(url: &mut String, rows: &[(String, bool)], first: usize, columns: usize) {
+    let mut n = first;
+    while let (Some((row, wrapped)), Some((next, _))) = (rows.get(n), rows.get(n + 1)) {
+        let broken_here = *wrapped || row.trim_end().chars().count() + MARGIN >= columns;
+        let next = inner(next);
+        let rest = if *wrapped { next.split(' ').next().unwrap_or_default() } else { next };
+        if !broken_here || !REST.is_match(rest) || url.len() + rest.len() > MAX_URL {
+            return;
+        }
+        url.push_str(rest);
+        if rest.len() != next.len() {
+            return;
+        }
+        n += 1;
+    }
+}
+
+/// A row without borders and blanks around it.
+fn inner(row: &str) -> &str {
+    row.trim_matches(|c: char| c.is_whitespace() || BORDER.contains(&c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(rows: &[(&str, bool)]) -> Vec<String> {
+        let rows: Vec<_> =
+            rows.iter().map(|(row, wrapped)| ((*row).to_owned(), *wrapped)).collect();
+        on_rows(&rows, 30)
+    }
+
+    #[test]
+    fn a_program_that_breaks_rows_itself_is_understood() {
+        let rows = [
+            ("╭──────────────────────────╮", false),
+            ("│ https://a.test/auth?x=12 │", false),
+            ("│ 34567890123456789012345& │", false),
+            ("│ y=2                      │", false),
+            ("│ Waiting for you          │", false),
+        ];
+        assert_eq!(found(&rows), ["https://a.test/auth?x=1234567890123456789012345&y=2"]);
+    }
+
+    #[test]
+    fn what_follows_a_short_address_is_not_its_own() {
+        let rows = [("See https://a.test/x.", false), ("Waiting", false)];
+        assert_eq!(found(&rows), ["https://a.test/x"]);
+        let rows = [("https://a.test/12345678901234", true), ("5678 or not", false)];
+        assert_eq!(found(&rows), ["https://a.test/123456789012345678"]);
+    }
+}

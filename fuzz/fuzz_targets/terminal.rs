@@ -1,0 +1,23 @@
+//! What a CLI writes to its terminal: whatever it is, a bounded screen comes of it, and what draws that
+//! screen holds nothing but text, colours and cursor movements.
+#![no_main]
+
+use anteroom_terminal::{COLUMNS, ROWS, Terminal};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|pieces: Vec<Vec<u8>>| {
+    let mut terminal = Terminal::default();
+    for piece in pieces {
+        let before = terminal.screen();
+        terminal.feed(&piece);
+        let drawn = terminal.screen();
+        for drawn in [drawn.drawn(), drawn.drawn_after(&before)] {
+            // No string sequences (OSC, DCS, APC, PM, SOS) and no C1 controls.
+            assert!(!["\x1b]", "\x1bP", "\x1b_", "\x1b^", "\x1bX"].iter().any(|s| drawn.contains(s)));
+            assert!(!drawn.chars().any(|c| ('\u{80}'..='\u{9f}').contains(&c)));
+        }
+        assert!(terminal.lines().len() <= usize::from(ROWS));
+        assert!(terminal.text().lines().all(|line| line.chars().count() <= 64 * usize::from(ROWS * COLUMNS)));
+        let _ = terminal.urls();
+    }
+});
