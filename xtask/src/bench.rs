@@ -56,6 +56,19 @@ enum What {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Sign-ins of the real Codex, Claude Code and Gemini CLI in VMs, against stand-ins for their identity
+    /// providers, and scripted ones of the demo provider.
+    Logins {
+        /// Only the CLIs whose provider's id holds this, and no scripted ones.
+        #[arg(long)]
+        only: Option<String>,
+        /// How many scripted ones on the host driver.
+        #[arg(long, default_value_t = 100)]
+        host: usize,
+        /// How many scripted ones in VMs.
+        #[arg(long, default_value_t = 5)]
+        qemu: usize,
+    },
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -75,6 +88,9 @@ pub fn run(options: &Options) -> Result<()> {
             crate::demo::bench_burst(driver, *calls, *rooms, *rounds)
         }
         What::Explain { only } => crate::demo::bench_explain(only.as_deref()),
+        What::Logins { only, host, qemu } => {
+            crate::demo::bench_logins(only.as_deref(), *host, *qemu)
+        }
         What::Soak(options) => crate::demo::bench_soak(options),
         What::Boots { boots } => crate::demo::bench_boots(*boots),
     }

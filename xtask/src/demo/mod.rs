@@ -6,6 +6,7 @@ mod explain;
 mod front;
 mod idle;
 mod leftovers;
+mod logins;
 mod person;
 mod processes;
 mod provider;
@@ -238,6 +239,11 @@ pub fn bench_cycles(host: usize, qemu: usize) -> Result<()> {
         })
     );
     Ok(())
+}
+
+/// Real CLIs in real VMs.
+pub fn bench_logins(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
+    logins::run(only, host, qemu)
 }
 
 /// Many start calls at once.
@@ -476,14 +482,21 @@ impl Identity {
 
     /// Keeps the sealed credential and restores it into a home; the path and the demo CLI's file.
     fn open(&self, anteroom: &Path, keep: &Path, sealed: &[u8]) -> Result<(PathBuf, Value)> {
+        let path = self.restore(anteroom, keep, sealed)?;
+        let home = keep.join("home");
+        let text = std::fs::read_to_string(home.join(".demo-login/credentials.json"))
+            .context("reading the restored credential failed")?;
+        Ok((path, serde_json::from_str(&text).context("the opened credential is no JSON")?))
+    }
+
+    /// Keeps the sealed credential and restores it into the folder's `home`; its path.
+    fn restore(&self, anteroom: &Path, keep: &Path, sealed: &[u8]) -> Result<PathBuf> {
         let path = keep.join("credential.age");
         std::fs::write(&path, sealed).context("keeping the sealed credential failed")?;
         let home = keep.join("home");
         let mut open = Command::new(anteroom);
         open.args(["credentials", "open", "--force", "--home"]).arg(&home);
         shell::output(open.arg("-i").arg(&self.file).arg(&path))?;
-        let text = std::fs::read_to_string(home.join(".demo-login/credentials.json"))
-            .context("reading the restored credential failed")?;
-        Ok((path, serde_json::from_str(&text).context("the opened credential is no JSON")?))
+        Ok(path)
     }
 }

@@ -180,7 +180,8 @@ impl Server {
         self.begin(&json!({ "provider": "demo" }))
     }
 
-    fn begin(&self, body: &Value) -> Result<Started> {
+    /// Starts a session as the body says.
+    pub fn begin(&self, body: &Value) -> Result<Started> {
         let answer = self.post_start(body)?.body_mut().read_json::<Value>()?;
         let id = text(&answer, "sessionId")
             .with_context(|| format!("the controller answered {answer}"))?;
@@ -196,6 +197,20 @@ impl Server {
             .call()
             .context("asking for the session failed")?;
         answer.body_mut().read_json().context("reading the session failed")
+    }
+
+    /// Brings the code that the last page of a sign-in shows.
+    pub fn enter_code(&self, id: &str, code: &str) -> Result<()> {
+        let mut answer = self
+            .agent
+            .post(format!("{}/api/auth/session/{id}/code", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_json(json!({ "code": code }))
+            .context("bringing the code failed")?;
+        if answer.status() != 202 {
+            bail!("the code was refused: {}", answer.body_mut().read_to_string()?);
+        }
+        Ok(())
     }
 
     /// The sealed credential.

@@ -33,12 +33,14 @@ fn claude_code_by_a_pasted_code() {
     assert_eq!(director.enter_code("a\x1b[A#b", &terminal), Err(CodeRefused::Malformed));
     let typed = [Act::Type("abc#def".into()), Act::Type("\r".into()), Act::CodeEntered];
     assert_eq!(director.enter_code(" abc#def\n", &terminal).unwrap(), typed);
-    terminal.feed(b"abc#def\r\nInvalid code. Please make sure the full code was copied.\r\n");
+    let refused = "abc#def\r\nThat doesn't look like the full code. Copy all of it, including the # \
+                   in the middle.\r\nPaste code here if prompted > ";
+    terminal.feed(refused.as_bytes());
     assert!(
         matches!(&director.see(&terminal)[..], [Act::Say(says)] if says.contains("paste it again"))
     );
     assert_eq!(director.see(&terminal), []);
-    terminal.feed(b"Invalid code. Please make sure the full code was copied.\r\n");
+    terminal.feed(refused.as_bytes());
     assert!(matches!(&director.see(&terminal)[..], [Act::Say(_)]), "a second time");
 }
 

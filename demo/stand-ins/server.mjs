@@ -1,0 +1,217 @@
+// Stand-ins (fakes, for tests) for the identity providers of real command-line tools: OpenAI's for
+// Codex, Anthropic's for Claude Code, Google's for Gemini CLI. They implement the endpoints that the
+// unmodified tools call, by OAuth 2.0 (RFC 6749) with PKCE (RFC 7636); what a tool sends is held to
+// those. Accounts, consent and everything else that a person meets are one button.
+//
+// node server.mjs --cert PEM --key PEM [--fault NAME]
+// Prints one line of JSON at a time: {"port": …} first, then what is called. Ends with its input.
+import { createHash, randomBytes } from 'node:crypto'
+import { createServer } from 'node:https'
+import { readFileSync } from 'node:fs'
+import { parseArgs } from 'node:util'
+
+const { values: options } = parseArgs({
+  options: { cert: { type: 'string' }, key: { type: 'string' }, fault: { type: 'string', default: '' } },
+})
+const tell = (line) => process.stdout.write(JSON.stringify(line) + '\n')
+const random = (bytes = 24) => randomBytes(bytes).toString('base64url')
+const sha256 = (text) => createHash('sha256').update(text).digest('base64url')
+
+/** Codes given out: what the exchange has to match. */
+const codes = new Map()
+/** Device codes of OpenAI's device sign-in. */
+const devices = new Map()
+
+/** An unsigned token with these claims: the tools read claims and leave signatures to the servers. */
+const jwt = (claims) => {
+  const part = (value) => Buffer.from(JSON.stringify(value)).toString('base64url')
+  return `${part({ alg: 'none', typ: 'JWT' })}.${part(claims)}.${random(8)}`
+}
+
+const idToken = () =>
+  jwt({
+    iss: 'https://auth.openai.com',
+    aud: ['app_EMoamEEZ73f0CkXaXp7hrann'],
+    sub: 'auth0|stand-in',
+    email: 'ada@example.com',
+    email_verified: true,
+    exp: Math.floor(Date.now() / 1000) + 3600,
+    iat: Math.floor(Date.now() / 1000),
+    'https://api.openai.com/auth': {
+      chatgpt_account_id: 'account-stand-in',
+      chatgpt_plan_type: 'plus',
+      chatgpt_user_id: 'user-stand-in',
+      organizations: [{ id: 'org-stand-in', is_default: true, role: 'owner', title: 'Personal' }],
+      user_id: 'user-stand-in',
+    },
+  })
+
+const page = (title, body) =>
+  `<!doctype html><html lang=en><meta charset=utf-8><title>${title}</title>` +
+  `<style>body{font:20px sans-serif;margin:0;height:100vh;display:grid;place-items:center}` +
+  `button,a{font:inherit;padding:1em 2em;display:block;margin:1em}</style><main>${body}</main></html>`
+
+const html = (response, status, text) => {
+  response.writeHead(status, { 'content-type': 'text/html; charset=utf-8', 'cache-control': 'no-store' })
+  response.end(text)
+}
+const json = (response, status, value) => {
+  response.writeHead(status, { 'content-type': 'application/json', 'cache-control': 'no-store' })
+  response.end(JSON.stringify(value))
+}
+
+/** The page where an account is chosen; `Allow` goes on to where the tool wants to be called back. */
+const authorize = (url, response, host) => {
+  const asked = url.searchParams
+  if (options.fault === 'blocked') return html(response, 200, page("Couldn't sign you in", 'This browser or app may not be secure.'))
+  const code = random()
+  const challenge = asked.get('code_challenge') ?? url.search.match(/^\?z-([\w-]{43})$/)?.[1]
+  codes.set(code, { challenge, redirect: asked.get('redirect_uri'), host })
+  const redirect = new URL(asked.get('redirect_uri') ?? 'https://platform.claude.com/oauth/code/callback')
+  redirect.searchParams.set('code', code)
+  // Claude Code's short address holds the challenge alone, and takes it for the state.
+  const state = asked.get('state') ?? challenge
+  if (state) redirect.searchParams.set('state', state)
+  const denied = new URL(redirect)
+  denied.searchParams.delete('code')
+  denied.searchParams.set('error', 'access_denied')
+  tell({ authorize: host, challenge: Boolean(challenge), state: asked.has('state') })
+  html(
+    response,
+    200,
+    page(`Sign in to ${host}`, `<p>${host} (stand-in)<form method=get action=/stand-in/go>` +
+      `<input type=hidden name=to value="${redirect.href.replaceAll('&', '&amp;')}"><button id=allow autofocus>Allow</button></form>` +
+      `<form method=get action=/stand-in/go><input type=hidden name=to value="${denied.href.replaceAll('&', '&amp;')}"><button id=deny>Deny</button></form>`),
+  )
+}
+
+/** Holds an exchange to what was agreed. */
+const redeem = (form, response) => {
+  const agreed = codes.get(form.code)
+  if (!agreed) return json(response, 400, { error: 'invalid_grant', error_description: 'no such code' })
+  codes.delete(form.code)
+  if (agreed.challenge && sha256(form.code_verifier ?? '') !== agreed.challenge) {
+    return json(response, 400, { error: 'invalid_grant', error_description: 'the verifier is another one' })
+  }
+  if (agreed.redirect && form.redirect_uri !== agreed.redirect) {
+    return json(response, 400, { error: 'invalid_grant', error_description: 'the redirect_uri is another one' })
+  }
+  return agreed
+}
+
+const openai = async (request, url, response, form) => {
+  switch (`${request.method} ${url.pathname}`) {
+    case 'GET /oauth/authorize':
+      return authorize(url, response, 'auth.openai.com')
+    case 'POST /oauth/token': {
+      if (form.grant_type === 'authorization_code') {
+        if (!redeem(form, response)) return
+        const tokens = { id_token: idToken(), access_token: jwt({ exp: Math.floor(Date.now() / 1000) + 3600, sub: 'x' }), refresh_token: `rt_${random()}` }
+        tell({ issued: 'openai', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
+        return json(response, 200, tokens)
+      }
+      // Token exchange (RFC 8693): a key for the API.
+      return json(response, 200, { access_token: `sk-stand-in-${random()}`, token_type: 'bearer' })
+    }
+    case 'POST /api/accounts/deviceauth/usercode': {
+      const device = { id: `deviceauth_${random()}`, code: 'ABCD-12345', allowed: false }
+      devices.set(device.id, device)
+      return json(response, 200, { device_auth_id: device.id, user_code: device.code, interval: '1', expires_at: new Date(Date.now() + 900000).toISOString() })
+    }
+    case 'GET /codex/device':
+      for (const device of devices.values()) device.allowed = true
+      return html(response, 200, page('Device', 'Allowed.'))
+    case 'POST /api/accounts/deviceauth/token': {
+      const device = devices.get(form.device_auth_id)
+      if (!device?.allowed) return json(response, 403, { error: 'authorization_pending' })
+      const verifier = random(32)
+      const code = random()
+      codes.set(code, { challenge: sha256(verifier) })
+      return json(response, 200, { authorization_code: code, code_challenge: sha256(verifier), code_verifier: verifier })
+    }
+  }
+  return json(response, 404, { error: 'not_found' })
+}
+
+const anthropic = async (request, url, response, form) => {
+  switch (`${request.method} ${url.pathname}`) {
+    case 'GET /oauth/authorize':
+    case 'GET /cai/oauth/authorize':
+      return authorize(url, response, request.headers.host)
+    case 'GET /oauth/code/callback': {
+      const [code, state] = ['code', 'state'].map((name) => url.searchParams.get(name) ?? '')
+      return html(response, 200, page('Authentication code', `<p>Paste this into Claude Code:<p id=code>${code}#${state}`))
+    }
+    case 'GET /oauth/code/success':
+      return html(response, 200, page('Signed in', 'You can close this window.'))
+    case 'POST /v1/oauth/token': {
+      const agreed = redeem(form, response)
+      if (!agreed) return
+      const tokens = { token_type: 'Bearer', access_token: `sk-ant-oat01-${random(48)}`, refresh_token: `sk-ant-ort01-${random(48)}`, expires_in: 28800, scope: 'org:create_api_key user:profile user:inference user:sessions:claude_code', account: { uuid: '11111111-1111-4111-8111-111111111111', email_address: 'ada@example.com' }, organization: { uuid: '22222222-2222-4222-8222-222222222222', name: "Ada's Organization" } }
+      tell({ issued: 'anthropic', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
+      return json(response, 200, tokens)
+    }
+    case 'GET /api/oauth/profile':
+      return json(response, 200, { account: { uuid: '11111111-1111-4111-8111-111111111111', email: 'ada@example.com', display_name: 'Ada', full_name: 'Ada', has_claude_max: true, has_claude_pro: false, created_at: '2025-01-01T00:00:00Z' }, organization: { uuid: '22222222-2222-4222-8222-222222222222', name: "Ada's Organization", organization_type: 'claude_max', rate_limit_tier: 'default_claude_max_5x', billing_type: 'stripe_subscription', has_extra_usage_enabled: false, subscription_status: 'active', subscription_created_at: '2025-01-01T00:00:00Z' } })
+    case 'GET /api/oauth/claude_cli/roles':
+      return json(response, 200, { organization_uuid: '22222222-2222-4222-8222-222222222222', organization_name: "Ada's Organization", organization_role: 'admin', workspace_uuid: null, workspace_name: null, workspace_role: null })
+  }
+  return json(response, 404, { error: 'not_found' })
+}
+
+const google = async (request, url, response, form) => {
+  switch (`${request.method} ${url.pathname}`) {
+    case 'GET /o/oauth2/v2/auth':
+      return authorize(url, response, 'accounts.google.com')
+    case 'GET /authcode':
+      return html(response, 200, page('Authorization code', `<p id=code>${url.searchParams.get('code') ?? ''}`))
+    case 'POST /token': {
+      if (!redeem(form, response)) return
+      const tokens = { access_token: `ya29.${random(48)}`, refresh_token: `1//${random(32)}`, expires_in: 3599, token_type: 'Bearer', scope: 'https://www.googleapis.com/auth/cloud-platform', id_token: jwt({ email: 'ada@example.com' }) }
+      tell({ issued: 'google', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
+      return json(response, 200, tokens)
+    }
+    case 'GET /oauth2/v2/userinfo':
+      return json(response, 200, { id: '1', email: 'ada@example.com', verified_email: true, name: 'Ada' })
+    case 'POST /tokeninfo':
+      return json(response, 200, { aud: 'x', email: 'ada@example.com', email_verified: 'true', expires_in: '3500', scope: 'https://www.googleapis.com/auth/cloud-platform' })
+    case 'POST /v1internal:loadCodeAssist':
+      return json(response, 200, { currentTier: { id: 'free-tier', name: 'Free' }, allowedTiers: [{ id: 'free-tier', name: 'Free', isDefault: true }], cloudaicompanionProject: 'stand-in' })
+  }
+  return json(response, 404, { error: 'not_found' })
+}
+
+const hosts = [
+  [/(^|\.)openai\.com$/, openai],
+  [/(^|\.)(claude\.ai|claude\.com|anthropic\.com)$/, anthropic],
+  [/(^|\.)(google\.com|googleapis\.com)$/, google],
+]
+
+const server = createServer({ cert: readFileSync(options.cert), key: readFileSync(options.key) }, async (request, response) => {
+  const host = (request.headers.host ?? '').replace(/:\d+$/, '')
+  const url = new URL(request.url, `https://${host}`)
+  let body = ''
+  for await (const piece of request) {
+    body += piece
+    if (body.length > 65536) return request.destroy()
+  }
+  const isForm = (request.headers['content-type'] ?? '').startsWith('application/x-www-form-urlencoded')
+  let form = {}
+  try {
+    form = isForm ? Object.fromEntries(new URLSearchParams(body)) : body ? JSON.parse(body) : {}
+  } catch {
+    return json(response, 400, { error: 'invalid_request' })
+  }
+  tell({ called: `${request.method} ${host}${url.pathname}`, grant: form.grant_type })
+  if (url.pathname === '/stand-in/go') {
+    response.writeHead(302, { location: url.searchParams.get('to') })
+    return response.end()
+  }
+  if (options.fault === '500' && request.method === 'POST') return json(response, 500, { error: 'server_error' })
+  if (options.fault === 'slow' && request.method === 'POST') await new Promise((done) => setTimeout(done, 20000))
+  const stand = hosts.find(([pattern]) => pattern.test(host))?.[1]
+  if (!stand) return json(response, 404, { error: 'no such host here' })
+  return stand(request, url, response, form)
+})
+server.listen(0, '127.0.0.1', () => tell({ port: server.address().port }))
+process.stdin.on('end', () => process.exit(0)).resume()

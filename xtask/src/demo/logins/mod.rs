@@ -1,0 +1,241 @@
+//! Sign-ins of the real, unmodified CLIs in real VMs: how long each takes to its true address, and
+//! whole sign-ins against stand-ins for their identity providers.
+
+mod stand_in;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::server::{Server, Started};
+use super::{Identity, cycles, leftovers, new_identity, prepare_bench};
+use crate::{interrupt, shell};
+use stand_in::StandIn;
+
+/// How long a CLI may take to its address, whatever the bound that it is held to.
+const ADDRESS: Duration = Duration::from_secs(300);
+
+/// A CLI and what is expected of it.
+struct Cli {
+    provider: &'static str,
+    method: &'static str,
+    /// How its true address begins.
+    url: &'static str,
+    /// The file whose bytes are compared, in its home.
+    file: &'static str,
+    /// Asks it in a home that holds the bundle alone, and what it says then.
+    status: &'static [&'static str],
+    says: &'static str,
+}
+
+const CLIS: [Cli; 3] = [
+    Cli {
+        provider: "codex",
+        method: "browser",
+        url: "https://auth.openai.com/oauth/authorize?response_type=code&client_id=app_",
+        file: ".codex/auth.json",
+        status: &["codex", "login", "status"],
+        says: "Logged in using ChatGPT",
+    },
+    Cli {
+        provider: "claude_code",
+        method: "paste_code",
+        url: "https://claude.ai/oauth/authorize?",
+        file: ".claude/.credentials.json",
+        status: &["claude", "auth", "status"],
+        says: "\"loggedIn\": true",
+    },
+    Cli {
+        provider: "gemini_cli",
+        method: "paste_code",
+        url: "https://accounts.google.com/o/oauth2/v2/auth?",
+        file: ".gemini/oauth_creds.json",
+        status: &[],
+        says: "",
+    },
+];
+
+/// What became of one.
+struct Outcome {
+    /// From the start call to the person's turn, in milliseconds.
+    address_ms: u64,
+    /// Whether it was signed in to the end, and all that was checked then held.
+    full: bool,
+    /// What was left on this machine.
+    leftovers: Vec<String>,
+}
+
+/// Real CLIs, then scripted sign-ins of the demo provider; the last line is one JSON object.
+pub fn run(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
+    let anteroom = prepare_bench()?;
+    let recipe = shell::root().join("images/signin.toml");
+    let mut build = Command::new(&anteroom);
+    build.args(["image", "build", "--no-verify"]).arg(recipe).stdout(Stdio::null());
+    shell::run(&mut build)?;
+    let (mut result, mut left) = (json!({}), Vec::new());
+    for cli in CLIS.iter().filter(|cli| only.is_none_or(|only| cli.provider.contains(only))) {
+        interrupt::check()?;
+        let Outcome { address_ms, full, leftovers } = sign_in(&anteroom, cli)
+            .with_context(|| format!("the sign-in of {} failed", cli.provider))?;
+        let short = cli.provider.split('_').next().unwrap_or_default();
+        eprintln!("{short}: the person's turn after {address_ms} ms, signed in: {full}");
+        result[format!("{short}_ms")] = json!(address_ms);
+        result[format!("{short}_full")] = json!(full);
+        left.extend(leftovers);
+    }
+    if only.is_none() {
+        let on_host = cycles::run(&anteroom, "host", host)?;
+        let in_vms = cycles::run(&anteroom, "qemu", qemu)?;
+        result["demo_runs"] = json!(host + qemu);
+        result["captured"] = json!(on_host.captured + in_vms.captured);
+        left.extend(on_host.leftovers.into_iter().chain(in_vms.leftovers));
+    }
+    for left in &left {
+        eprintln!("left over: {left}");
+    }
+    result["leftovers"] = json!(left.len());
+    println!("{result}");
+    Ok(())
+}
+
+/// One sign-in of a real CLI, from the start call to a credential that works elsewhere.
+fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
+    let before = leftovers::Before::look();
+    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let stand_in = StandIn::start(folder.path())?;
+    let provider = stand_in.provider(cli.provider, &format!("sha256sum ~/{}", cli.file))?;
+    let options = ["--allow-weak-isolation", "--allow-unverified-images"];
+    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &options)?;
+    let identity = new_identity(folder.path())?;
+    let session = server.begin(&json!({
+        "provider": cli.provider, "method": cli.method, "recipient": identity.recipient,
+    }))?;
+    let waits = server.wait_until(&session.id, ADDRESS, "come to the person's turn", |view| {
+        !view["awaiting"].is_null() || view["state"] == "ended"
+    })?;
+    let url = waits["awaiting"]["url"].as_str().unwrap_or_default();
+    if !url.starts_with(cli.url) {
+        keep(&server, &session, folder.path())?;
+        bail!("the address is {url:?}: {}", waits["reason"]["message"]);
+    }
+    let address_ms = turn_at(&waits).context("the timeline has no address")?;
+    let done = match cli.method {
+        "browser" => press_enter(&session),
+        _ => stand_in.visit(url).and_then(|code| server.enter_code(&session.id, &code)),
+    };
+    if let Err(error) = done {
+        eprintln!("{}: {error:#}", cli.provider);
+        server.cancel(&session.id)?;
+    }
+    let ended = server.wait_until_demolished(&session.id, Duration::from_secs(240));
+    let logs = keep(&server, &session, folder.path())?;
+    let ended = ended?;
+    for called in stand_in.called() {
+        eprintln!("  called: {called}");
+    }
+    let full = ended["reason"]["code"] == "completed";
+    if !full {
+        eprintln!("{}: {}", cli.provider, ended["reason"]["message"]);
+    }
+    let full = full && works_elsewhere(anteroom, cli, &server, &session, &identity, &logs)?;
+    server.stop()?;
+    let leftovers = leftovers::of_session(&session.id, folder.path(), &before)?;
+    Ok(Outcome { address_ms, full, leftovers })
+}
+
+/// Milliseconds from the start call to the CLI's address.
+fn turn_at(view: &Value) -> Option<u64> {
+    let timeline = view["timeline"].as_array()?;
+    let at = timeline.iter().find(|entry| entry["kind"] == "sign_in_url")?["at"].as_u64()?;
+    Some(at.saturating_sub(view["createdAt"].as_u64()?))
+}
+
+/// The person of a page whose button has the focus.
+fn press_enter(session: &Started) -> Result<()> {
+    let mut person = Command::new("node");
+    person.arg(shell::root().join("demo/person/allow.mjs"));
+    shell::output(person.args(["--viewer-url", &session.viewer_url])).map(drop)
+}
+
+/// Keeps what tells of a session; its logs.
+fn keep(server: &Server, session: &Started, folder: &Path) -> Result<PathBuf> {
+    let logs = folder.join("state/logs").join(&session.id);
+    let kept = shell::root().join("target/demo/login");
+    std::fs::create_dir_all(&kept)?;
+    super::keep_logs(&logs, &kept)?;
+    std::fs::write(kept.join("session.json"), server.status(&session.id)?.to_string())?;
+    if let Ok(png) = server.screenshot(&session.id) {
+        std::fs::write(kept.join("desktop.png"), png)?;
+    }
+    Ok(logs)
+}
+
+/// Whether the bundle is what the CLI wrote, and the CLI takes it in another home, on this machine.
+fn works_elsewhere(
+    anteroom: &Path,
+    cli: &Cli,
+    server: &Server,
+    session: &Started,
+    identity: &Identity,
+    logs: &Path,
+) -> Result<bool> {
+    let folder = tempfile::Builder::new().prefix("anteroom-home-").tempdir()?;
+    identity.restore(anteroom, folder.path(), &server.credential(&session.id)?)?;
+    let home = folder.path().join("home");
+    let content = std::fs::read(home.join(cli.file)).context("the bundle lacks its file")?;
+    let digest = hex::encode(Sha256::digest(&content));
+    let log = std::fs::read_to_string(logs.join("services.log"))?;
+    let same = log.contains(&digest);
+    if !same {
+        eprintln!("{}: the file in the bundle is another one than the CLI's", cli.provider);
+    }
+    let [program, arguments @ ..] = cli.status else { return Ok(same) };
+    let program = unpack(program, folder.path())?;
+    let status = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("HOME", &home)
+        .env("PATH", "/usr/bin:/bin")
+        .output()
+        .context("asking the CLI on this machine failed")?;
+    let said = [status.stdout, status.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    if !said.contains(cli.says) {
+        eprintln!("{}: on this machine it says: {}", cli.provider, said.trim());
+    }
+    Ok(same && said.contains(cli.says))
+}
+
+/// Where Anteroom keeps the archives that recipes name.
+fn archive_cache() -> PathBuf {
+    let own = std::env::home_dir().unwrap_or_default().join(".cache/anteroom");
+    let usual = PathBuf::from("/var/cache/anteroom");
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(|base| PathBuf::from(base).join("anteroom"));
+    let places = [cache, Some(usual), Some(own)].into_iter().flatten();
+    let mut archives = places.map(|place| place.join("archives"));
+    archives.find(|archives| archives.is_dir()).unwrap_or_default()
+}
+
+/// The CLI's program for this machine: from the archive that the image was made of.
+fn unpack(program: &str, folder: &Path) -> Result<PathBuf> {
+    let recipe: toml::Table =
+        std::fs::read_to_string(shell::root().join("images/signin.toml"))?.parse()?;
+    let archives = recipe["archives"].as_array().context("the recipe has no archives")?;
+    let path = format!("/opt/{program}");
+    let archive = archives.iter().find(|archive| archive["path"].as_str() == Some(&path));
+    let digest = archive.and_then(|archive| archive["sha256"].as_str());
+    let digest = digest.with_context(|| format!("the recipe has no archive for {path}"))?;
+    let into = folder.join("program");
+    std::fs::create_dir(&into)?;
+    let archive = archive_cache().join(digest);
+    shell::run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&into))?;
+    let mut find = Command::new("find");
+    find.arg(&into).args(["-type", "f", "-name", program, "-perm", "-u+x"]);
+    let found = shell::output(&mut find)?;
+    let first = found.lines().next().with_context(|| format!("{program} is not in its archive"))?;
+    Ok(first.into())
+}

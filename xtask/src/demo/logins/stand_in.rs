@@ -1,0 +1,128 @@
+//! Fakes of the identity providers that the real CLIs sign in to: `demo/stand-ins/server.mjs`.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::super::certificates;
+use crate::shell;
+
+/// The names that it stands in for.
+pub const HOSTS: [&str; 11] = [
+    "auth.openai.com",
+    "claude.ai",
+    "claude.com",
+    "platform.claude.com",
+    "api.anthropic.com",
+    "accounts.google.com",
+    "oauth2.googleapis.com",
+    "www.googleapis.com",
+    "cloudcode-pa.googleapis.com",
+    "codeassist.google.com",
+    "play.googleapis.com",
+];
+
+/// The running stand-in.
+pub struct StandIn {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<Value>,
+    port: u16,
+    authority: PathBuf,
+    authority_pem: String,
+}
+
+impl StandIn {
+    /// Makes an authority and certificates in `folder` and starts it.
+    pub fn start(folder: &Path) -> Result<Self> {
+        let authority_pem = certificates::make(folder, "stand-in", &HOSTS)?;
+        let authority = folder.join("authority.pem");
+        std::fs::write(&authority, &authority_pem)?;
+        let mut child = Command::new("node")
+            .arg(shell::root().join("demo/stand-ins/server.mjs"))
+            .arg("--cert")
+            .arg(folder.join("stand-in.pem"))
+            .arg("--key")
+            .arg(folder.join("stand-in.key"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(folder.join("stand-in.log"))?)
+            .spawn()
+            .context("starting the stand-in failed")?;
+        let stdin = child.stdin.take();
+        let stdout = child.stdout.take().context("the stand-in has no output")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or_default();
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut stand_in = Self { child, stdin, lines, port: 0, authority, authority_pem };
+        let first = stand_in.lines.recv_timeout(Duration::from_secs(30));
+        let port = first.context("the stand-in did not start")?["port"].as_u64();
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        stand_in.port = port.context("the stand-in did not tell its port")?;
+        Ok(stand_in)
+    }
+
+    /// A shipped provider whose hosts lead to the stand-in, by names and a certificate authority
+    /// alone; `then` is a shell command that runs after the CLI, which is not changed.
+    pub fn provider(&self, name: &str, then: &str) -> Result<String> {
+        let path = shell::root().join(format!("providers/{name}.toml"));
+        let mut provider: toml::Table = std::fs::read_to_string(path)?.parse()?;
+        let map: Vec<toml::Value> = HOSTS
+            .iter()
+            .map(|host| {
+                let to = format!("127.0.0.1:{}", self.port);
+                toml::Table::from_iter([
+                    ("host".to_owned(), (*host).into()),
+                    ("to".to_owned(), to.into()),
+                ])
+                .into()
+            })
+            .collect();
+        let egress = provider["egress"].as_table_mut().context("egress is missing")?;
+        egress.insert("map".to_owned(), map.into());
+        egress.insert("extra_ca_pem".to_owned(), self.authority_pem.clone().into());
+        if !then.is_empty() {
+            for login in provider["login"].as_array_mut().into_iter().flatten() {
+                let command = login["command"].as_array().context("command is missing")?;
+                let words: Vec<&str> = command.iter().filter_map(toml::Value::as_str).collect();
+                let line = format!("{}; {then}", words.join(" "));
+                let wrapped = vec!["sh".to_owned(), "-c".to_owned(), line];
+                login.as_table_mut().context("a login is none")?["command"] = wrapped.into();
+            }
+        }
+        Ok(toml::to_string(&provider)?)
+    }
+
+    /// Signs in where the person likes; the code that the last page shows.
+    pub fn visit(&self, url: &str) -> Result<String> {
+        let mut visit = Command::new("node");
+        visit.arg(shell::root().join("demo/stand-ins/visit.mjs")).args(["--url", url]);
+        visit.args(["--port", &self.port.to_string()]).arg("--authority").arg(&self.authority);
+        Ok(shell::output(&mut visit)?.trim().to_owned())
+    }
+
+    /// What was called so far and not asked for before.
+    pub fn called(&self) -> Vec<String> {
+        let called = self.lines.try_iter();
+        called.filter_map(|line| line["called"].as_str().map(str::to_owned)).collect()
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.stdin.take();
+        let _ = self.child.wait();
+    }
+}
