@@ -113,6 +113,8 @@ pub struct Configure {
     pub screen: ScreenSize,
     /// What the room is for.
     pub purpose: Purpose,
+    /// TCP ports that programs may reach without a proxy; where they get is the host's to decide.
+    pub egress_ports: Vec<u16>,
     /// PEM of extra certificate authorities for Chromium and the CLI; empty for none.
     pub extra_ca_pem: String,
     /// What else is to run, as the image's recipe declares it.
@@ -190,6 +192,15 @@ pub enum GuestMessage {
         /// At most 512 characters.
         title: String,
     },
+    /// A program sent something past every way out, and it was refused. Told once a place.
+    Stray {
+        /// The name that it was for, or the address.
+        host: String,
+        /// The port.
+        port: u16,
+        /// By what.
+        transport: Transport,
+    },
     /// The pointer's shape changed.
     Cursor(CursorImage),
     /// The credential file is complete and stable; the CLI is frozen.
@@ -214,6 +225,16 @@ pub enum GuestMessage {
         /// Why, one sentence.
         cause: String,
     },
+}
+
+/// What carries a program's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// A connection.
+    Tcp,
+    /// Datagrams.
+    Udp,
 }
 
 /// What happened to a supervised service.

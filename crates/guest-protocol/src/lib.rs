@@ -28,7 +28,7 @@ pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, Sy
 pub use control::{
     Configure, CursorImage, FileHeader, FileOutcome, GuestMessage, HostMessage, LogStream,
     ProcessExit, Purpose, ScreenSize, ServiceEvent, StreamKind, TERMINAL_COLUMNS, TERMINAL_ROWS,
-    Then, UnknownStreamKind,
+    Then, Transport, UnknownStreamKind,
 };
 pub use evidence::{
     Evidence, Fault, GuestCpu, Hung, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT,

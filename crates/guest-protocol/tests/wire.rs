@@ -12,7 +12,8 @@ use anteroom_guest_protocol::{
     CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu, GuestMessage,
     HostMessage, Hung, Locale, LogStream, Mapping, NotStarted, OutOfMemory, PROTOCOL_VERSION,
     PageFacts, Preamble, Probe, ProcessExit, Purpose, ScreenSize, Sender, ServiceEvent,
-    ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol, SystemFacts, Then, Watchdog,
+    ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol, SystemFacts, Then, Transport,
+    Watchdog,
 };
 use serde::Serialize;
 
@@ -78,6 +79,7 @@ fn host_messages() {
             recipient: "age1".into(),
             desktop: Desktop::Used,
         }),
+        egress_ports: vec![443],
         extra_ca_pem: String::new(),
         services: vec![service],
         locale: Some(Locale { tag: "de-AT".into(), posix: "de_AT.UTF-8".into() }),
@@ -228,6 +230,7 @@ fn guest_messages() {
             hot_y: 0,
             rgba_base64: "AAAAAA==".into()
         }),
+        GuestMessage::Stray { host: "a.test".into(), port: 443, transport: Transport::Udp },
         GuestMessage::CredentialFound {},
         GuestMessage::CredentialVerified { said: "s".into() },
         GuestMessage::CredentialSealed { ciphertext_base64: "YWdl".into() },

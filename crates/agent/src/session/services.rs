@@ -25,6 +25,7 @@ use crate::display::server::{DisplayAddress, ServerStart, ServerStarting};
 use crate::egress;
 use crate::input::Input;
 use crate::report::Reporter;
+use crate::room::RoomKind;
 use crate::supervise::{self, Death, Process, Reaper, Unready, can_start};
 
 /// How long X, the window manager and the browser may take; under emulation with a busy host a cold
@@ -71,7 +72,13 @@ pub async fn start(
     trust: Trust,
 ) -> Result<Services> {
     let (failed, failures) = mpsc::channel(8);
-    let proxy = egress::start(shared.opener.clone(), shared.reporter.clone()).await?;
+    let proxy = egress::start_proxy(shared.opener.clone(), shared.reporter.clone()).await?;
+    if shared.room.kind == RoomKind::Guest {
+        let ports = &configuration.egress_ports;
+        egress::take_the_rest(&shared.opener, &shared.reporter, ports)
+            .await
+            .context("taking in connections without a proxy failed")?;
+    }
     let first = match configuration.purpose {
         Purpose::SignIn(_) => FirstPage::Waiting,
         Purpose::Proof {} => FirstPage::Proof,

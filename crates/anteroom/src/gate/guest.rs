@@ -143,6 +143,7 @@ impl Visit<'_> {
             browser_ip: std::net::Ipv4Addr::new(10, 77, 0, 2),
             screen: SCREEN,
             purpose: Purpose::Proof {},
+            egress_ports: Vec::new(),
             extra_ca_pem: String::new(),
             // One that cannot live must not take the room with it: all are looked at.
             services: services

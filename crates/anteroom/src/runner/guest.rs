@@ -2,6 +2,7 @@
 //!
 //! All that comes is hostile. What breaks the protocol, or stops coming, is an [`EndReason`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::pace::pace;
@@ -11,7 +12,7 @@ use anteroom_guest_protocol::{
     GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, HostMessage, MAX_CONTROL_MESSAGE,
     MAX_LAST_LINES, SignIn, StatusSpec, StreamKind, is_harmful,
 };
-use anteroom_provider::{FileFormat, InjectedFile};
+use anteroom_provider::{FileFormat, InjectedFile, Provider};
 use anteroom_session::EndReason;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -173,6 +174,14 @@ pub fn sign_in_spec(config: &RunnerConfig) -> SignIn {
         recipient: config.recipient.clone(),
         desktop: super::sign_in::desktop(login.method),
     }
+}
+
+/// TCP ports that a provider's programs may reach: the web's, and those that its list names.
+pub fn egress_ports(provider: &Provider) -> Vec<u16> {
+    let named =
+        provider.egress.allow.iter().filter_map(|host| host.rsplit_once(':')?.1.parse().ok());
+    let ports: BTreeSet<u16> = named.chain([80, 443]).collect();
+    ports.into_iter().collect()
 }
 
 /// A failure of the link as a reason: what the guest did wrong, or that the link is gone, which may

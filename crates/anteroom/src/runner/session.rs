@@ -9,9 +9,10 @@ use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
 use anteroom_guest_protocol::{
     Configure, GuestCpu, GuestMessage, HostMessage, LogStream, Purpose, ServiceEvent, StreamKind,
+    Transport,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
-use anteroom_session::{EndReason, Observation};
+use anteroom_session::{EgressVerdict, EndReason, Observation};
 use anteroom_terminal::Act;
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
@@ -282,6 +283,7 @@ impl Session<'_> {
             browser_ip: self.config.browser_ip,
             screen: self.config.screen,
             purpose: Purpose::SignIn(guest::sign_in_spec(self.config)),
+            egress_ports: guest::egress_ports(provider),
             extra_ca_pem: provider.egress.extra_ca_pem.clone(),
             services: self.config.services.clone(),
             locale: self.config.locale.clone(),
@@ -457,6 +459,19 @@ impl Session<'_> {
             GuestMessage::SignInUrl { url } => return sign_in.opened(url),
             GuestMessage::PageTitle { title } => {
                 return Ok(sign_in.titled(&printable(&title)).into_iter().collect());
+            }
+            GuestMessage::Stray { host, port, transport } => {
+                let host = match transport {
+                    Transport::Tcp => printable(&host),
+                    Transport::Udp => format!("{}/udp", printable(&host)),
+                };
+                Observation::HostContacted {
+                    host,
+                    port,
+                    verdict: EgressVerdict::RefusedByPolicy,
+                    bytes_up: 0,
+                    bytes_down: 0,
+                }
             }
             GuestMessage::CredentialVerified { said } => {
                 Observation::CredentialVerified { said: printable(&said) }

@@ -12,5 +12,6 @@ mod incident;
 mod limits;
 mod logins;
 mod machines;
+mod room;
 mod storage;
 mod support;

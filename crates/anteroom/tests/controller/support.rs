@@ -107,9 +107,6 @@ impl Setup {
     /// The same with the demo provider running `command` (a shell line) as its CLI, which has
     /// `url_timeout_seconds` to give an address.
     pub fn start_with_cli(self, command: &str, url_timeout_seconds: u64) -> Server {
-        let folder = new_folder();
-        let providers = folder.path().join("providers");
-        std::fs::create_dir(&providers).unwrap();
         let demo = std::fs::read_to_string(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/../../providers/demo.toml"
@@ -120,7 +117,15 @@ impl Setup {
             "url_timeout_seconds = 120",
             &format!("url_timeout_seconds = {url_timeout_seconds}"),
         );
-        std::fs::write(providers.join("demo.toml"), demo).unwrap();
+        self.start_with_provider(&demo)
+    }
+
+    /// The same with this provider file.
+    pub fn start_with_provider(self, provider: &str) -> Server {
+        let folder = new_folder();
+        let providers = folder.path().join("providers");
+        std::fs::create_dir(&providers).unwrap();
+        std::fs::write(providers.join("demo.toml"), provider).unwrap();
         Server::start_in(folder, self)
     }
 }

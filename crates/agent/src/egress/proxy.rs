@@ -1,5 +1,4 @@
-//! The guest's way out: an HTTP proxy on loopback whose connections are carried to the host, which
-//! parses, decides and records. Nothing is decided here: a guest cannot be trusted to.
+//! An HTTP proxy on loopback whose connections are carried to the host.
 
 use std::net::SocketAddr;
 

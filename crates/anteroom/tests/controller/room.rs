@@ -1,0 +1,177 @@
+//! A real virtual machine from the inside: the ways out of it, what its programs are told of the
+//! person, and the two other views of it, terminal and VNC.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tungstenite::Message;
+use tungstenite::client::IntoClientRequest;
+
+use crate::support::{Server, Setup, eventually_within};
+
+const PROBE: &str = include_str!("room_probe.py");
+
+/// Answers every connection's first bytes with its own greeting, in clear.
+fn echo() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut connection = connection.unwrap();
+                let mut bytes = [0; 4];
+                if connection.read_exact(&mut bytes).is_ok() {
+                    let _ = connection.write_all(b"pong");
+                }
+            });
+        }
+    });
+    port
+}
+
+fn provider(port: u16) -> String {
+    let map = |host: &str| format!("[[egress.map]]\nhost = '{host}'\nto = '127.0.0.1:{port}'\n");
+    format!(
+        r#"
+id = "demo"
+name = "The room's probe"
+kind = "demo"
+image = "demo"
+
+[[login]]
+method = "browser"
+command = ["python3", "-I", "/home/person/probe.py"]
+instructions = "Look."
+
+[[pages]]
+title = "echo.example.com|ERR_|can.t be reached|isn.t working|Error"
+says = "This page does not work here. Sign in with another method."
+
+[credential]
+[[credential.files]]
+path = "~/.probe.json"
+required = ["/token"]
+
+[egress]
+allow = ["echo.example.com", "*.example.org"]
+{}{}"#,
+        map("echo.example.com"),
+        map("deep.down.example.org")
+    )
+}
+
+type Socket = tungstenite::WebSocket<tungstenite::stream::MaybeTlsStream<std::net::TcpStream>>;
+
+/// The next message with something in it.
+fn next(socket: &mut Socket) -> Vec<u8> {
+    loop {
+        if let Message::Binary(bytes) = socket.read().unwrap() {
+            return bytes.into();
+        }
+    }
+}
+
+fn socket(server: &Server, path: &str) -> Socket {
+    let url = format!("{}{path}", server.url.replace("http://", "ws://"));
+    let mut request = url.into_client_request().unwrap();
+    let key = format!("Bearer {}", server.key);
+    request.headers_mut().insert("Authorization", key.parse().unwrap());
+    tungstenite::connect(request).unwrap().0
+}
+
+fn entries<'a>(session: &'a Value, kind: &str) -> Vec<&'a str> {
+    let timeline = session["timeline"].as_array().unwrap();
+    let of_kind = timeline.iter().filter(|entry| entry["kind"] == kind);
+    of_kind.map(|entry| entry["message"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
+    let server = Setup::machines().start_with_provider(&provider(echo()));
+    let body = json!({
+        "provider": "demo", "locale": "de-AT", "timeZone": "Europe/Vienna",
+        "files": [{ "path": "~/probe.py", "content": PROBE }],
+    });
+    let started = server.post("/api/auth/start", &body.to_string());
+    assert_eq!(started.status, 201, "{}", started.body);
+    let id = started.body["sessionId"].as_str().unwrap().to_owned();
+    let patience = Duration::from_secs(240);
+    let session = eventually_within(patience, "the probe is done", || {
+        let session = server.get(&format!("/api/auth/session/{id}")).body;
+        assert_eq!(session["reason"], Value::Null, "{session}");
+        (session["state"] == "awaiting_user").then_some(session)
+    });
+
+    // What programs without a proxy found.
+    let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
+    let logs = logs.as_str().unwrap();
+    let said = |what: &str| {
+        let line = logs.lines().find_map(|line| line.split_once(&format!(" {what}: ")));
+        line.unwrap_or_else(|| panic!("{what} in {logs}")).1.trim().to_owned()
+    };
+    assert_eq!(said("mapped"), "pong");
+    assert_eq!(said("wildcard"), "pong");
+    for refused in ["other host", "other port", "address", "quic"] {
+        let how = said(refused);
+        assert!(
+            ["ConnectionRefusedError", "ConnectionResetError"].contains(&&*how),
+            "{refused}: {how}"
+        );
+    }
+    assert_eq!(said("name"), "gaierror");
+    assert!(said("person").starts_with("de_AT.UTF-8 Europe/Vienna"), "{}", said("person"));
+
+    // Nothing was tried that is not told.
+    let egress = session["egress"].as_array().unwrap();
+    let verdict = |host: &str, port: u16| {
+        let found = egress.iter().find(|e| e["host"] == host && e["port"] == port);
+        found.map(|entry| entry["verdict"].as_str().unwrap())
+    };
+    assert_eq!(verdict("echo.example.com", 443), Some("allowed"), "{egress:?}");
+    assert_eq!(verdict("deep.down.example.org", 443), Some("allowed"), "{egress:?}");
+    for (host, port) in [
+        ("evil.example.net", 443),
+        ("echo.example.com", 22),
+        ("192.0.2.7", 443),
+        ("echo.example.com/udp", 443),
+    ] {
+        assert_eq!(verdict(host, port), Some("refused_by_policy"), "{host}:{port} in {egress:?}");
+    }
+
+    // The terminal: what it shows is drawn anew, and what is typed arrives.
+    let mut terminal = socket(&server, &format!("/api/viewer/session/{id}/terminal"));
+    let drawn = String::from_utf8(next(&mut terminal)).unwrap();
+    assert!(drawn.contains("mapped: pong") && drawn.contains("red"), "{drawn:?}");
+    assert!(!drawn.contains("evil title") && !drawn.contains("ZXZp"), "{drawn:?}");
+    terminal.send(Message::Binary("typed here".into())).unwrap();
+    let echoed = String::from_utf8(next(&mut terminal)).unwrap();
+    assert!(echoed.contains("typed here"), "{echoed:?}");
+
+    // VNC: the server greets (RFC 6143, 7.1.1), and takes a client through to its desktop's name.
+    let mut vnc = socket(&server, &format!("/api/auth/session/{id}/vnc"));
+    let mut bytes = Vec::new();
+    let mut read = |vnc: &mut Socket, length: usize| {
+        while bytes.len() < length {
+            bytes.extend(next(vnc));
+        }
+        bytes.drain(..length).collect::<Vec<u8>>()
+    };
+    assert_eq!(read(&mut vnc, 12), b"RFB 003.008\n");
+    vnc.send(Message::Binary("RFB 003.008\n".into())).unwrap();
+    assert_eq!(read(&mut vnc, 2), [1, 1], "one security type: none");
+    vnc.send(Message::Binary(vec![1].into())).unwrap();
+    assert_eq!(read(&mut vnc, 4), [0; 4]);
+    vnc.send(Message::Binary(vec![1].into())).unwrap();
+    let init = read(&mut vnc, 24);
+    assert_eq!(init[..4], [5, 0, 2, 208], "1280 × 720");
+
+    // A page that will not do, by its title.
+    let told = eventually_within(patience, "the page is told of", || {
+        let session = server.get(&format!("/api/auth/session/{id}")).body;
+        assert_eq!(session["reason"], Value::Null, "{session}");
+        (!entries(&session, "person_told").is_empty()).then_some(session)
+    });
+    assert!(entries(&told, "person_told")[0].contains("another method"), "{told}");
+}

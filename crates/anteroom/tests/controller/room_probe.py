@@ -1,0 +1,37 @@
+# Runs as the CLI of a room: tries each way out, shows what a program is told of the person, then
+# waits with a page open whose title the provider file knows.
+import os, socket, subprocess, sys, time
+
+def tried(what, act):
+    try:
+        print(f"{what}: {act()}", flush=True)
+    except OSError as error:
+        print(f"{what}: {type(error).__name__}", flush=True)
+
+def ask(host, port):
+    """By the system's own names and routes, as a program does that knows no proxy."""
+    with socket.create_connection((host, port), 20) as connection:
+        connection.sendall(b"ping")
+        return connection.recv(64).decode()
+
+def datagram(host, port):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.settimeout(5)
+        datagrams.connect((socket.gethostbyname(host), port))
+        datagrams.send(b"ping")
+        return datagrams.recv(64)
+
+tried("mapped", lambda: ask("echo.example.com", 443))
+tried("wildcard", lambda: ask("deep.down.example.org", 443))
+tried("other host", lambda: ask("evil.example.net", 443))
+tried("other port", lambda: ask("echo.example.com", 22))
+tried("address", lambda: ask("192.0.2.7", 443))
+tried("quic", lambda: datagram("echo.example.com", 443))
+tried("name", lambda: socket.gethostbyname("printer.local"))
+print("person:", os.environ.get("LANG"), os.environ.get("TZ"), time.tzname[0], flush=True)
+print("\x1b]0;evil title\x07\x1b]52;c;ZXZpbA==\x07\x1b[31mred\x1b[0m", flush=True)
+page = os.path.expanduser("~/page.html")
+with open(page, "w") as file:
+    file.write("<title>Couldn't sign you in</title>This browser may not be secure.")
+subprocess.run(["xdg-open", "https://echo.example.com/sign-in"])
+time.sleep(1000)
