@@ -3,6 +3,7 @@
 
 mod api;
 mod canary;
+mod codes;
 mod deaths;
 mod ends;
 #[cfg(feature = "fail-points")]

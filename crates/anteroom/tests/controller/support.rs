@@ -304,6 +304,15 @@ impl Server {
         answer(request.call())
     }
 
+    /// The bytes of a GET.
+    pub fn bytes(&self, path: &str) -> Vec<u8> {
+        let request = self.http.get(format!("{}{path}", self.url));
+        let key = format!("Bearer {}", self.key);
+        let mut answer = request.header("Authorization", key).call().unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.body_mut().read_to_vec().unwrap()
+    }
+
     /// A POST with the API key and a body as it is.
     pub fn post(&self, path: &str, body: &str) -> Answer {
         self.post_with(path, body, &[("authorization", &self.bearer())])

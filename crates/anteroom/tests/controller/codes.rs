@@ -1,0 +1,281 @@
+//! Sign-ins away from the desktop, and what CLIs do on the way: by the real agent on this host, with
+//! shell scripts as CLIs.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::{Server, Setup, files_in};
+
+const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
+
+/// Asks for codes until it gets the good one.
+const PASTES: &str = r#"printf 'Visit:\n\n  https://login.example.com/authorize?client=1\n\n'
+while :; do
+  printf 'Paste code: '; read code
+  if [ "$code" = 'good1234#state' ]; then break; fi
+  echo 'Wrong code, try again.'
+done
+mkdir -p ~/.tool/sub; umask 077
+echo '{"token":"canary-token"}' > ~/.tool/auth.json
+echo 'name: ada' > ~/.tool/sub/who.yml
+echo 'Signed in.'"#;
+
+/// The demo provider with this script as its CLI; `login` goes into its way to sign in, `rest` after.
+fn provider(method: &str, script: &str, login: &str, rest: &str) -> String {
+    let script = serde_json::to_string(script).unwrap();
+    format!(
+        r##"
+id = "demo"
+name = "Test tool"
+kind = "demo"
+image = "demo"
+
+[[login]]
+method = "{method}"
+command = ["sh", "-c", {script}]
+instructions = "Open the page."
+url_timeout_seconds = 20
+{login}
+
+[[screens]]
+screen = 'Wrong code'
+says = "The tool did not take the code; copy all of it."
+
+[[screens]]
+screen = 'Access denied'
+says = "You did not allow it. Start again and allow it."
+ends = true
+
+[egress]
+allow = []
+
+[credential]
+{rest}
+
+[[credential.files]]
+path = "~/.tool/auth.json"
+required = ["/token"]
+
+[[credential.files]]
+path = "~/.tool/sub/who.yml"
+format = "text"
+optional = true
+required = ['(?m)^name: \S+']
+"##
+    )
+}
+
+fn serve(provider: &str) -> Server {
+    Setup::host().start_with_provider(provider)
+}
+
+const PASTE: &str = "code_prompt = 'Paste code:'\ncode_form = '[a-z0-9]+#[a-z]+'";
+
+fn kinds(session: &Value) -> Vec<&str> {
+    let timeline = session["timeline"].as_array().unwrap();
+    timeline.iter().map(|entry| entry["kind"].as_str().unwrap()).collect()
+}
+
+fn turn(server: &Server, id: &str) -> Value {
+    let session = server.session_when(id, "the person's turn", |session| {
+        assert_eq!(session["reason"], Value::Null, "{session}");
+        session["awaiting"].is_object()
+    });
+    session["awaiting"].clone()
+}
+
+fn bring(server: &Server, id: &str, code: &str) -> (u16, Value) {
+    let body = json!({ "code": code }).to_string();
+    let answer = server.post(&format!("/api/auth/session/{id}/code"), &body);
+    (answer.status, answer.body["code"].clone())
+}
+
+/// The session's end: its reason's code and message.
+fn end(server: &Server, id: &str) -> (String, String) {
+    let ended = server.demolished(id);
+    let text = |name: &str| ended["reason"][name].as_str().unwrap().to_owned();
+    (text("code"), text("message"))
+}
+
+#[test]
+fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
+    let server = serve(&provider("paste_code", PASTES, PASTE, ""));
+    let id = server.started();
+    let awaiting = turn(&server, &id);
+    assert_eq!(awaiting["url"], "https://login.example.com/authorize?client=1");
+    assert_eq!((&awaiting["takesCode"], &awaiting["method"]), (&json!(true), &json!("paste_code")));
+    let session = server.get(&format!("/api/auth/session/{id}")).body;
+    assert!(session["methodReason"].as_str().unwrap().contains("least"), "{session}");
+
+    for malformed in ["", "no-state", "a\u{1b}[A#b", &"a".repeat(5000)] {
+        assert_eq!(bring(&server, &id, malformed).0, 422, "{malformed:.20}");
+    }
+    assert_eq!(bring(&server, &id, "wrong567#state").0, 202);
+    let told = server.session_when(&id, "the wrong code is told", |session| {
+        kinds(session).contains(&"person_told")
+    });
+    assert_eq!(told["state"], "awaiting_user");
+    assert_eq!(bring(&server, &id, " good1234#state\n").0, 202);
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+    // Codes and tokens are nowhere in what the controller keeps.
+    for path in files_in(&server.state_dir()) {
+        let bytes = std::fs::read(&path).unwrap();
+        for secret in ["good1234", "wrong567", "canary-token"] {
+            let holds = bytes.windows(secret.len()).any(|window| window == secret.as_bytes());
+            assert!(!holds, "{} holds {secret}", path.display());
+        }
+    }
+
+    // On the machine that is to use it.
+    let folder = tempfile::tempdir().unwrap();
+    let sealed = folder.path().join("sealed.age");
+    std::fs::write(&sealed, server.bytes(&format!("/api/auth/session/{id}/credentials"))).unwrap();
+    let open = |home: &str, more: &[&str]| {
+        let identity = server.state_dir().join("vault/identity.txt");
+        let mut command = Command::new(ANTEROOM);
+        command.args(["credentials", "open"]).arg(&sealed).arg("-i").arg(identity);
+        command.arg("--home").arg(folder.path().join(home)).args(more).output().unwrap()
+    };
+    assert!(open("home", &[]).status.success());
+    let auth = folder.path().join("home/.tool/auth.json");
+    assert_eq!(std::fs::read_to_string(&auth).unwrap(), "{\"token\":\"canary-token\"}\n");
+    assert_eq!(std::fs::metadata(&auth).unwrap().permissions().mode() & 0o777, 0o600);
+    let who = folder.path().join("home/.tool/sub/who.yml");
+    assert_eq!(std::fs::read_to_string(who).unwrap(), "name: ada\n");
+    let again = open("home", &[]);
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--force"), "{again:?}");
+    assert!(open("home", &["--force"]).status.success());
+}
+
+#[test]
+fn a_device_code_is_shown_after_questions_were_answered() {
+    let script = r#"printf 'Shall I? (Y/n) '; read yes; [ "$yes" = y ] || exit 3
+echo 'First copy your one-time code: AB12-CD34'
+printf 'Then open https://login.example.com/device\n'
+while [ ! -e ~/.go ]; do sleep 0.1; done; echo 'Access denied'; sleep 1000"#;
+    let login = "code_pattern = 'one-time code: (\\S+)'\n\
+                 [[login.answers]]\nscreen = 'Shall I\\?'\ntype = \"y\\r\"";
+    let server = serve(&provider("device_code", script, login, ""));
+    let id = server.started();
+    let awaiting = turn(&server, &id);
+    assert_eq!(awaiting["code"], "AB12-CD34", "{awaiting}");
+    assert_eq!(awaiting["url"], "https://login.example.com/device");
+    assert_eq!(awaiting["takesCode"], false);
+    let (status, code) = bring(&server, &id, "abc#d");
+    assert_eq!((status, code), (422, json!("code_refused")), "there is none to bring");
+    let session = server.get(&format!("/api/auth/session/{id}")).body;
+    assert!(kinds(&session).contains(&"question_answered"), "{session}");
+    // Nobody asked for the desktop's browser.
+    assert!(!session.to_string().contains("browser is ready"), "{session}");
+    std::fs::write(format!("/tmp/anteroom-{id}/home/.go"), "").unwrap();
+    let (code, message) = end(&server, &id);
+    assert_eq!(code, "sign_in_refused");
+    assert_eq!(message, "You did not allow it. Start again and allow it.");
+}
+
+#[test]
+fn a_way_that_the_provider_lacks_is_refused_with_those_that_it_has() {
+    let server = serve(&provider("paste_code", PASTES, PASTE, ""));
+    let start = |more: Value| {
+        let mut body = json!({ "provider": "demo" });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/api/auth/start", &body.to_string())
+    };
+    let refused = start(json!({ "method": "browser" }));
+    assert_eq!(refused.status, 422);
+    assert!(
+        refused.body["detail"].as_str().unwrap().contains("auto, paste_code"),
+        "{}",
+        refused.body
+    );
+    for bad in [json!({ "locale": "--lang" }), json!({ "timeZone": "../etc" })] {
+        assert_eq!(start(bad).status, 422);
+    }
+}
+
+#[test]
+fn the_desktop_s_browser_comes_when_it_is_asked_for() {
+    let server = serve(&provider("paste_code", PASTES, PASTE, ""));
+    let id = server.started();
+    turn(&server, &id);
+    assert_eq!(server.post(&format!("/api/auth/session/{id}/open-url"), "").status, 202);
+    server.session_when(&id, "the browser opened the page", |session| {
+        assert_eq!(session["reason"], Value::Null, "{session}");
+        kinds(session).contains(&"sign_in_page_opened")
+    });
+}
+
+#[test]
+fn a_credential_in_pieces_replaced_and_removed_is_taken_when_it_is_whole() {
+    let script = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool; cd ~/.tool
+printf '{"tok' > auth.json; sleep 0.5; printf 'en":""' >> auth.json; sleep 0.5; printf '}' >> auth.json
+sleep 0.5; echo '{"token":"first"}' > auth.json; rm auth.json; sleep 1
+for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sleep 0.1; done; sleep 1000"#;
+    let server = serve(&provider("paste_code", script, PASTE, ""));
+    let id = server.started();
+    let ended = server.demolished(&id);
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+    let identity = server.state_dir().join("vault/identity.txt");
+    let folder = tempfile::tempdir().unwrap();
+    let sealed = folder.path().join("sealed.age");
+    std::fs::write(&sealed, server.bytes(&format!("/api/auth/session/{id}/credentials"))).unwrap();
+    let mut open = Command::new(ANTEROOM);
+    open.args(["credentials", "open"]).arg(&sealed).arg("-i").arg(identity);
+    assert!(open.arg("--home").arg(folder.path()).output().unwrap().status.success());
+    let auth = std::fs::read_to_string(folder.path().join(".tool/auth.json")).unwrap();
+    assert_eq!(auth, "{\"token\":\"third\"}\n");
+}
+
+#[test]
+fn a_tool_that_ends_well_and_leaves_nothing_is_told_from_one_that_uses_a_keyring() {
+    let ends = |then: &str| {
+        let script = format!("printf 'https://login.example.com/a\\nPaste code: '; {then}");
+        let server = serve(&provider("paste_code", &script, PASTE, ""));
+        end(&server, &server.started())
+    };
+    let (code, message) = ends("sleep 1");
+    assert_eq!(code, "credential_refused");
+    assert!(message.contains("left no ~/.tool/auth.json"), "{message}");
+    let (code, message) =
+        ends("mkdir ~/.tool; echo '{\"user\":\"ada\"}' > ~/.tool/auth.json; sleep 1");
+    assert_eq!(code, "credential_refused");
+    assert!(message.contains("without /token") && message.contains("keyring"), "{message}");
+}
+
+#[test]
+fn the_tool_s_own_word_decides() {
+    let signs_in = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool
+echo '{"token":"t"}' > ~/.tool/auth.json; echo done"#;
+    let status = |command: &str| {
+        format!(
+            "status = {{ command = ['sh', '-c', '{command}'], signed_in = 'Signed in as (\\w+)' }}"
+        )
+    };
+    // It runs in another home, which holds the bundle alone.
+    let asks = status("test ! -e ~/.injected && cat ~/.tool/auth.json && echo Signed in as ada");
+    let server = serve(&provider("paste_code", signs_in, PASTE, &asks));
+    let body = json!({ "provider": "demo", "files": [{ "path": "~/.injected", "content": "x" }] });
+    let started = server.post("/api/auth/start", &body.to_string());
+    let ended = server.demolished(started.body["sessionId"].as_str().unwrap());
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+    assert!(kinds(&ended).contains(&"credential_verified"), "{ended}");
+
+    let server = serve(&provider("paste_code", signs_in, PASTE, &status("echo Not logged in")));
+    let (code, message) = end(&server, &server.started());
+    assert_eq!(code, "credential_refused");
+    assert!(message.contains("it says: Not logged in"), "{message}");
+}
+
+#[test]
+fn a_callback_port_that_is_taken_is_told_before_the_tool_starts() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let login = format!("{PASTE}\ncallback_ports = [{port}]");
+    let server = serve(&provider("paste_code", PASTES, &login, ""));
+    let (code, message) = end(&server, &server.started());
+    assert_eq!(code, "service_failed");
+    assert!(message.contains(&format!("port {port}")), "{message}");
+}
