@@ -6,6 +6,7 @@
 
 mod archives;
 mod debian;
+mod registries;
 mod tools;
 
 use std::collections::BTreeMap;
@@ -271,7 +272,8 @@ impl Job<'_> {
 
         let started = Instant::now();
         let archives = archives::fetch_all(self)?;
-        let tree = debian::install(self, work.path(), &mirror, &archives)?;
+        let filled = registries::fill_all(self, work.path())?;
+        let tree = debian::install(self, work.path(), &mirror, &archives, &filled)?;
         timed(BuildStep::Packages, started);
 
         let started = Instant::now();

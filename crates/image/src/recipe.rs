@@ -27,6 +27,16 @@ pub struct Recipe {
     /// What runs in its rooms beside the room's own services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceSpec>,
+    /// Providers whose CLIs are installed as their own files say; see [`Recipe::add`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub providers: Vec<String>,
+    /// npm packages with their versions, `name@1.2.3`; they need `node` in the image. Nothing of
+    /// theirs runs while it is built.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub npm: Vec<String>,
+    /// Python packages with their versions, `name==1.2.3`, as wheels; they need `python3` in the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pypi: Vec<String>,
     /// Archives unpacked into it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archives: Vec<Archive>,
@@ -39,6 +49,23 @@ pub struct Recipe {
     /// Folder of the recipe, for relative sources.
     #[serde(skip)]
     folder: PathBuf,
+}
+
+/// What a provider adds to a recipe.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addition {
+    /// Debian packages.
+    pub packages: Vec<String>,
+    /// npm packages.
+    pub npm: Vec<String>,
+    /// Python packages.
+    pub pypi: Vec<String>,
+    /// Archives.
+    pub archives: Vec<Archive>,
+    /// Symbolic links.
+    pub links: Vec<Link>,
+    /// Its smoke command.
+    pub program: Option<ProgramSpec>,
 }
 
 /// A file copied into the image, owned by root.
@@ -155,12 +182,16 @@ impl Recipe {
             source: Box::new(source),
         })?;
         recipe.folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
-        let value = |problem: String| RecipeError::Value { path: path.to_path_buf(), problem };
-        if !is_name(&recipe.name) {
-            return Err(value(format!(
-                "the name {:?} is not 1 to 64 of a-z, 0-9 and -",
-                recipe.name
-            )));
+        recipe
+            .check()
+            .map_err(|problem| RecipeError::Value { path: path.to_path_buf(), problem })?;
+        Ok(recipe)
+    }
+
+    /// Whether all values can be; the error is what is wrong, one sentence.
+    fn check(&self) -> Result<(), String> {
+        if !is_name(&self.name) {
+            return Err(format!("the name {:?} is not 1 to 64 of a-z, 0-9 and -", self.name));
         }
         // These become arguments of mmdebstrap and lines of shell hooks.
         let plain = |text: &str| {
@@ -168,36 +199,64 @@ impl Recipe {
                 && !text.is_empty()
                 && !text.starts_with('-')
         };
-        let texts = recipe.packages.iter().chain(recipe.files.iter().map(|f| &f.path));
-        let texts = texts.chain(recipe.archives.iter().map(|archive| &archive.path));
-        let texts = texts.chain(recipe.links.iter().flat_map(|link| [&link.path, &link.target]));
-        if let Some(bad) =
-            texts.chain([&recipe.suite]).chain(&recipe.mirror).find(|text| !plain(text))
+        let texts = self.packages.iter().chain(self.files.iter().map(|f| &f.path));
+        let texts = texts.chain(self.archives.iter().map(|archive| &archive.path));
+        let texts = texts.chain(self.links.iter().flat_map(|link| [&link.path, &link.target]));
+        if let Some(bad) = texts.chain([&self.suite]).chain(&self.mirror).find(|text| !plain(text))
         {
-            return Err(value(format!("{bad:?} is empty or holds characters that are not taken")));
+            return Err(format!("{bad:?} is empty or holds characters that are not taken"));
         }
-        let files = recipe.files.iter().map(|file| &file.path);
-        let archives = recipe.archives.iter().map(|archive| &archive.path);
-        let links = recipe.links.iter().map(|link| &link.path);
+        let files = self.files.iter().map(|file| &file.path);
+        let archives = self.archives.iter().map(|archive| &archive.path);
+        let links = self.links.iter().map(|link| &link.path);
         let mut paths = files.chain(archives).chain(links);
         if let Some(bad) = paths.find(|path| !path.starts_with('/') || path.contains("..")) {
-            return Err(value(format!("the path {bad:?} is not absolute")));
+            return Err(format!("the path {bad:?} is not absolute"));
         }
         let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if let Some(bad) =
-            recipe.archives.iter().find(|a| a.sha256.len() != 64 || !digits(&a.sha256))
+        if let Some(bad) = self.archives.iter().find(|a| a.sha256.len() != 64 || !digits(&a.sha256))
         {
-            return Err(value(format!(
+            return Err(format!(
                 "the digest {:?} of {} is not 64 of 0-9 and a-f",
                 bad.sha256, bad.url
-            )));
+            ));
         }
-        if let Some(bad) = recipe.files.iter().find(|f| f.mode > 0o7777) {
-            return Err(value(format!("the mode of {:?} is over 0o7777", bad.path)));
+        let is_package = |text: &str| {
+            let plain = |b: u8| b.is_ascii_alphanumeric() || b"@/._-+=".contains(&b);
+            text.bytes().all(plain) && !text.is_empty() && !text.starts_with('-')
+        };
+        if let Some(bad) = self.npm.iter().chain(&self.pypi).find(|text| !is_package(text)) {
+            return Err(format!("{bad:?} is no package with its version"));
         }
-        check_services(&recipe.services).map_err(value)?;
-        check_programs(&recipe.programs).map_err(value)?;
-        Ok(recipe)
+        if let Some(bad) = self.files.iter().find(|f| f.mode > 0o7777) {
+            return Err(format!("the mode of {:?} is over 0o7777", bad.path));
+        }
+        check_services(&self.services)?;
+        check_programs(&self.programs)?;
+        Ok(())
+    }
+
+    /// Adds what a provider needs; what is there already stays as it is.
+    ///
+    /// # Errors
+    /// When a value cannot be, as in a recipe.
+    pub fn add(&mut self, addition: Addition) -> Result<(), RecipeError> {
+        fn extend<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {
+            for one in more {
+                if !list.contains(&one) {
+                    list.push(one);
+                }
+            }
+        }
+        let Addition { packages, npm, pypi, archives, links, program } = addition;
+        extend(&mut self.packages, packages);
+        extend(&mut self.npm, npm);
+        extend(&mut self.pypi, pypi);
+        extend(&mut self.archives, archives);
+        extend(&mut self.links, links);
+        extend(&mut self.programs, program.into_iter().collect());
+        let path = self.folder.join(format!("{}.toml", self.name));
+        self.check().map_err(|problem| RecipeError::Value { path, problem })
     }
 
     /// Where a copied file's source is.

@@ -24,6 +24,6 @@ pub async fn take_the_rest(opener: &Opener, reporter: &Reporter, ports: &[u16]) 
     let names = names::Names::default();
     routes::make_every_address_ours()?;
     names::serve(names.clone()).await?;
-    transparent::serve(opener, reporter, &names, ports).await?;
+    transparent::serve(opener, reporter, &names, ports)?;
     strays::tell(reporter, names, ports)
 }

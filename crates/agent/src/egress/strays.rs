@@ -18,7 +18,7 @@ use crate::report::Reporter;
 const MAX_TOLD: usize = 200;
 
 /// Bytes of a packet that are read: the longest IPv4 head, and the ports.
-const HEAD: usize = 64;
+const HEAD: u8 = 64;
 
 /// Watches what is sent to other ports than `ports` (TCP), and to anything but DNS (UDP).
 pub fn tell(reporter: &Reporter, names: Names, ports: &[u16]) -> Result<()> {
@@ -62,7 +62,7 @@ fn filter(socket: &OwnedFd, transport: Transport) -> io::Result<()> {
     const JUMP_AT_LEAST: u16 = 0x35;
     const RETURN: u16 = 0x06;
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    let accept = HEAD as u32;
+    let accept = u32::from(HEAD);
     let mut program = match transport {
         // SYN without ACK.
         Transport::Tcp => vec![
@@ -116,7 +116,7 @@ async fn watch(
     let mut told = HashSet::new();
     loop {
         socket.readable().await?;
-        let mut packet = [0; HEAD];
+        let mut packet = [0; HEAD as usize];
         let read = socket.try_io(Interest::READABLE, || {
             recv(socket.as_raw_fd(), &mut packet, MsgFlags::empty()).map_err(io::Error::from)
         });

@@ -15,12 +15,7 @@ use crate::report::Reporter;
 const MAX_ANSWER: usize = 4096;
 
 /// Accepts connections to each of these ports, at whatever address.
-pub async fn serve(
-    opener: &Opener,
-    reporter: &Reporter,
-    names: &Names,
-    ports: &[u16],
-) -> Result<()> {
+pub fn serve(opener: &Opener, reporter: &Reporter, names: &Names, ports: &[u16]) -> Result<()> {
     for port in ports {
         let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
         let mut listens = false;

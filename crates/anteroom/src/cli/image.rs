@@ -5,7 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anteroom_image::{BuildOptions, BuildStep, ImageSummary, Progress, Recipe, Verdict};
+use anteroom_image::{
+    Addition, Archive, BuildOptions, BuildStep, ImageSummary, Link, ProgramSpec, Progress, Recipe,
+    Verdict,
+};
+use anteroom_provider::{Install, Provider};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -13,6 +17,7 @@ use serde_json::json;
 use super::serve::{cache_dir, images_dir};
 use super::sessions::show;
 use super::verify::{self, How};
+use crate::controller::load_providers;
 
 /// Golden images.
 #[derive(clap::Subcommand)]
@@ -24,6 +29,10 @@ pub enum Image {
         /// Builds even if the image is there.
         #[arg(long)]
         force: bool,
+        /// A folder of provider files, beside those that come with Anteroom, for recipes that name
+        /// providers.
+        #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
+        providers: Option<PathBuf>,
         /// Leaves it unverified: `serve` will refuse it.
         #[arg(long)]
         no_verify: bool,
@@ -75,9 +84,9 @@ impl Place {
 /// Does what was asked.
 pub fn run(command: &Image) -> Result<()> {
     match command {
-        Image::Build { recipe, force, no_verify, how, place } => {
+        Image::Build { recipe, force, providers, no_verify, how, place } => {
             let how = (!no_verify).then_some(how);
-            build(recipe, *force, how, place)
+            build(recipe, providers.as_deref(), *force, how, place)
         }
         Image::Verify { image, how, place } => verify::run(&place.dir(), image, how, place.json),
         Image::List { place } => {
@@ -125,8 +134,52 @@ fn verified_for(image: &ImageSummary) -> String {
     if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
 }
 
-fn build(recipe: &std::path::Path, force: bool, how: Option<&How>, place: &Place) -> Result<()> {
-    let recipe = Recipe::read(recipe)?;
+/// The recipe with what its providers need.
+fn with_providers(mut recipe: Recipe, folder: Option<&std::path::Path>) -> Result<Recipe> {
+    if recipe.providers.is_empty() {
+        return Ok(recipe);
+    }
+    let known = load_providers(folder)?;
+    for name in recipe.providers.clone() {
+        let provider = known.values().find(|provider| provider.id.as_str() == name);
+        let provider = provider.with_context(|| {
+            format!("the recipe names the provider {name:?}, which there is none of; name the folder of its file with --providers")
+        })?;
+        recipe.add(addition(provider))?;
+    }
+    Ok(recipe)
+}
+
+/// A provider's installation in a recipe's words.
+fn addition(provider: &Provider) -> Addition {
+    let Install { packages, npm, pypi, archives, links, smoke } = provider.install.clone();
+    let archives = archives.into_iter().map(|archive| Archive {
+        url: archive.url,
+        sha256: archive.sha256,
+        path: archive.path,
+        strip: archive.strip,
+    });
+    let links = links.into_iter().map(|link| Link { path: link.path, target: link.target });
+    let program = smoke.map(|smoke| ProgramSpec {
+        name: provider.id.as_str().replace('_', "-"),
+        command: smoke.command,
+        prints: smoke.prints,
+        seconds: SMOKE_SECONDS,
+    });
+    Addition { packages, npm, pypi, archives: archives.collect(), links: links.collect(), program }
+}
+
+/// How long a CLI's smoke command may take under emulation.
+const SMOKE_SECONDS: u32 = 120;
+
+fn build(
+    recipe: &std::path::Path,
+    providers: Option<&std::path::Path>,
+    force: bool,
+    how: Option<&How>,
+    place: &Place,
+) -> Result<()> {
+    let recipe = with_providers(Recipe::read(recipe)?, providers)?;
     // Before the minutes that a build takes.
     let processors = how.map(How::processors).transpose()?.unwrap_or_default();
     let cancel = Arc::new(AtomicBool::new(false));

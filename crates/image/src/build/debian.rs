@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{BuildError, BuildStep, Job, archives, system};
+use super::{BuildError, BuildStep, Job, archives, registries, system};
 
 /// The kernel's package, as fetched beside the tree.
 pub(super) const KERNEL_PACKAGE: &str = "kernel.deb";
@@ -59,6 +59,7 @@ pub(super) fn install(
     work: &Path,
     mirror: &str,
     archives: &[PathBuf],
+    filled: &[registries::Filled],
 ) -> Result<Tree, BuildError> {
     let root = nix::unistd::geteuid().is_root();
     let tree =
@@ -72,7 +73,7 @@ pub(super) fn install(
     for path in EXCLUDED {
         command.arg(format!("--dpkgopt=path-exclude={path}"));
     }
-    for hook in hooks(job, work, archives)? {
+    for hook in hooks(job, work, archives, filled)? {
         command.arg(format!("--customize-hook={hook}"));
     }
     command.arg(&job.recipe.suite).arg(tree.path()).args(sources(&job.recipe.suite, mirror));
@@ -100,7 +101,12 @@ fn sources(suite: &str, mirror: &str) -> Vec<String> {
 
 /// Shell lines and built-in commands of mmdebstrap, run when the packages are installed. All texts of
 /// the recipe in them were checked to hold no special character.
-fn hooks(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Result<Vec<String>, BuildError> {
+fn hooks(
+    job: &Job<'_>,
+    work: &Path,
+    archives: &[PathBuf],
+    filled: &[registries::Filled],
+) -> Result<Vec<String>, BuildError> {
     let mut hooks = vec![
         "chroot \"$1\" useradd --uid 1000 --create-home --shell /bin/bash person".to_owned(),
         // Its dependency is the newest kernel; installing it would pull in an initramfs builder.
@@ -118,6 +124,7 @@ fn hooks(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Result<Vec<String>
     for (archive, file) in job.recipe.archives.iter().zip(archives) {
         hooks.push(archives::unpacking(archive, file)?);
     }
+    hooks.extend(filled.iter().flat_map(registries::unpacking));
     for link in &job.recipe.links {
         hooks.push(folder_of(&link.path));
         hooks.push(format!("chroot \"$1\" ln -s {} {}", link.target, link.path));
@@ -247,7 +254,7 @@ mod tests {
             progress: &Quiet,
             cancel: &cancel,
         };
-        let hooks = hooks(&job, folder.path(), &[archive]).unwrap();
+        let hooks = hooks(&job, folder.path(), &[archive], &[]).unwrap();
         let own: Vec<_> = hooks.iter().filter(|hook| hook.contains("/opt/")).collect();
         assert_eq!(own.len(), 6);
         // `upload` is mmdebstrap's own and writes in a chroot too.

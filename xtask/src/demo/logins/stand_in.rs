@@ -1,5 +1,6 @@
 //! Fakes of the identity providers that the real CLIs sign in to: `demo/stand-ins/server.mjs`.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -33,6 +34,7 @@ pub struct StandIn {
     child: Child,
     stdin: Option<ChildStdin>,
     lines: Receiver<Value>,
+    seen: RefCell<Vec<Value>>,
     port: u16,
     authority: PathBuf,
     authority_pem: String,
@@ -66,7 +68,15 @@ impl StandIn {
                 }
             }
         });
-        let mut stand_in = Self { child, stdin, lines, port: 0, authority, authority_pem };
+        let mut stand_in = Self {
+            child,
+            stdin,
+            lines,
+            seen: RefCell::default(),
+            port: 0,
+            authority,
+            authority_pem,
+        };
         let first = stand_in.lines.recv_timeout(Duration::from_secs(30));
         let port = first.context("the stand-in did not start")?["port"].as_u64();
         let port = port.and_then(|port| u16::try_from(port).ok());
@@ -113,10 +123,20 @@ impl StandIn {
         Ok(shell::output(&mut visit)?.trim().to_owned())
     }
 
-    /// What was called so far and not asked for before.
+    /// What was called.
     pub fn called(&self) -> Vec<String> {
-        let called = self.lines.try_iter();
-        called.filter_map(|line| line["called"].as_str().map(str::to_owned)).collect()
+        self.told("called")
+    }
+
+    /// SHA-256 of each refresh token that it issued.
+    pub fn issued(&self) -> Vec<String> {
+        self.told("refresh_sha256")
+    }
+
+    fn told(&self, field: &str) -> Vec<String> {
+        let mut seen = self.seen.borrow_mut();
+        seen.extend(self.lines.try_iter());
+        seen.iter().filter_map(|line| line[field].as_str().map(str::to_owned)).collect()
     }
 }
 
