@@ -181,7 +181,37 @@ const google = async (request, url, response, form) => {
   return json(response, 404, { error: 'not_found' })
 }
 
+const github = (request, url, response, form) => {
+  switch (`${request.method} ${url.hostname}${url.pathname}`) {
+    case 'POST github.com/login/device/code': {
+      const device = { id: random(), allowed: false }
+      devices.set(device.id, device)
+      const text = new URLSearchParams({ device_code: device.id, user_code: 'WXYZ-1234', verification_uri: 'https://github.com/login/device', expires_in: '899', interval: '1' })
+      response.writeHead(200, { 'content-type': 'application/x-www-form-urlencoded' })
+      return response.end(text.toString())
+    }
+    case 'GET github.com/login/device':
+      for (const device of devices.values()) device.allowed = true
+      return html(response, 200, page('Device', 'Allowed.'))
+    case 'POST github.com/login/oauth/access_token': {
+      const device = devices.get(form.device_code)
+      const text = new URLSearchParams(device?.allowed
+        ? { access_token: `gho_${randomBytes(18).toString('hex')}`, token_type: 'bearer', scope: 'gist,read:org,repo' }
+        : { error: 'authorization_pending' })
+      response.writeHead(200, { 'content-type': 'application/x-www-form-urlencoded' })
+      return response.end(text.toString())
+    }
+    case 'POST api.github.com/graphql':
+      return json(response, 200, { data: { viewer: { login: 'ada' } } })
+    case 'GET api.github.com/':
+      response.setHeader('x-oauth-scopes', 'gist, read:org, repo')
+      return json(response, 200, {})
+  }
+  return json(response, 404, { message: 'Not Found' })
+}
+
 const hosts = [
+  [/(^|\.)github\.com$/, github],
   [/(^|\.)openai\.com$/, openai],
   [/(^|\.)(claude\.ai|claude\.com|anthropic\.com)$/, anthropic],
   [/(^|\.)(google\.com|googleapis\.com)$/, google],

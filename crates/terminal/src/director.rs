@@ -151,7 +151,11 @@ impl Director {
             return Vec::new();
         }
         self.url = Some(url.clone());
-        let mut acts = vec![Act::Open(url)];
+        // Elsewhere than on the desktop the person opens it themselves.
+        let mut acts = match self.method {
+            Method::Browser => vec![Act::Open(url)],
+            Method::PasteCode | Method::DeviceCode => Vec::new(),
+        };
         acts.extend(self.turn(&terminal.text()));
         acts
     }

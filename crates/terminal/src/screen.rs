@@ -22,7 +22,7 @@ const MAX_LINKS: usize = 16;
 
 /// A terminal that a CLI writes to.
 pub struct Terminal {
-    parser: vt100::Parser<Links>,
+    parser: vt100::Parser<Beside>,
     since_control: usize,
 }
 
@@ -30,22 +30,54 @@ pub struct Terminal {
 #[derive(Clone)]
 pub struct Screen(vt100::Screen);
 
-/// Targets of hyperlinks, newest last.
+/// What a terminal does beside showing.
 #[derive(Default)]
-struct Links(VecDeque<String>);
+struct Beside {
+    /// Targets of hyperlinks, newest last.
+    links: VecDeque<String>,
+    /// What the CLI asked and waits for.
+    answers: String,
+}
 
-impl vt100::Callbacks for Links {
+/// Bytes of answers that wait; a CLI that asks without end gets no more.
+const MAX_ANSWERS: usize = 256;
+
+impl vt100::Callbacks for Beside {
+    /// Questions of ECMA-48 that programs wait for the answers of: the cursor's place (6n), whether the
+    /// terminal is well (5n), and what it is (c; a VT100 with nothing added).
+    fn unhandled_csi(
+        &mut self,
+        screen: &mut vt100::Screen,
+        first: Option<u8>,
+        second: Option<u8>,
+        parameters: &[&[u16]],
+        letter: char,
+    ) {
+        let answer = match (first, second, parameters, letter) {
+            (None, None, [[6]], 'n') => {
+                let (row, column) = screen.cursor_position();
+                format!("\x1b[{};{}R", row + 1, column + 1)
+            }
+            (None, None, [[5]], 'n') => "\x1b[0n".to_owned(),
+            (None, None, [] | [[0]], 'c') => "\x1b[?1;0c".to_owned(),
+            _ => return,
+        };
+        if self.answers.len() + answer.len() <= MAX_ANSWERS {
+            self.answers.push_str(&answer);
+        }
+    }
+
     /// OSC 8: `8 ; parameters ; URI`. Only the parser's cut at `;` has to be undone.
     fn unhandled_osc(&mut self, _: &mut vt100::Screen, parts: &[&[u8]]) {
         let [b"8", _, uri @ ..] = parts else { return };
         let Ok(uri) = String::from_utf8(uri.join(&b';')) else { return };
-        if uri.is_empty() || self.0.back() == Some(&uri) {
+        if uri.is_empty() || self.links.back() == Some(&uri) {
             return;
         }
-        if self.0.len() == MAX_LINKS {
-            self.0.pop_front();
+        if self.links.len() == MAX_LINKS {
+            self.links.pop_front();
         }
-        self.0.push_back(uri);
+        self.links.push_back(uri);
     }
 }
 
@@ -53,7 +85,7 @@ impl Default for Terminal {
     fn default() -> Self {
         let size = |n| NonZeroU16::new(n).unwrap_or(NonZeroU16::MIN);
         let parser =
-            vt100::Parser::new_with_callbacks(size(ROWS), size(COLUMNS), 0, Links::default());
+            vt100::Parser::new_with_callbacks(size(ROWS), size(COLUMNS), 0, Beside::default());
         Self { parser, since_control: 0 }
     }
 }
@@ -72,6 +104,11 @@ impl Terminal {
             };
             self.parser.process(piece);
         }
+    }
+
+    /// What the terminal answers to what the CLI asked of it since the last call; to be typed.
+    pub fn take_answers(&mut self) -> String {
+        std::mem::take(&mut self.parser.callbacks_mut().answers)
     }
 
     /// The screen as text: rows that go on in the next one are joined.
@@ -97,7 +134,7 @@ impl Terminal {
         let rows: Vec<(String, bool)> =
             self.rows().into_iter().zip((0..ROWS).map(|row| screen.row_wrapped(row))).collect();
         let mut found = urls::on_rows(&rows, usize::from(COLUMNS));
-        found.extend(self.parser.callbacks().0.iter().cloned());
+        found.extend(self.parser.callbacks().links.iter().cloned());
         found
     }
 

@@ -46,10 +46,18 @@ pub struct SignIn {
     /// When the CLI must have given its address.
     url_by: Option<Instant>,
     written: mpsc::Receiver<Vec<u8>>,
-    keys: mpsc::Sender<String>,
+    keys: mpsc::Sender<Keys>,
     typed: mpsc::Receiver<String>,
     screen: watch::Sender<Screen>,
     view: TerminalView,
+}
+
+/// What goes to the terminal.
+enum Keys {
+    /// As a person would.
+    Typed(String),
+    /// By the terminal itself.
+    AtOnce(String),
 }
 
 /// What happens next.
@@ -136,6 +144,10 @@ impl SignIn {
         tokio::select! {
             Some(bytes) = self.written.recv() => {
                 self.terminal.feed(&bytes);
+                let answers = self.terminal.take_answers();
+                if !answers.is_empty() {
+                    let _ = self.keys.try_send(Keys::AtOnce(answers));
+                }
                 self.screen.send_replace(self.terminal.screen());
                 let acts = self.director.see(&self.terminal);
                 Ok(Step::Acts(self.noted(acts)))
@@ -183,7 +195,7 @@ impl SignIn {
 
     /// Types into the terminal. A CLI that takes no keys loses those beyond a few.
     pub fn type_keys(&self, keys: String) {
-        let _ = self.keys.try_send(keys);
+        let _ = self.keys.try_send(Keys::Typed(keys));
     }
 
     /// Whether what a viewer types may be a secret.
@@ -221,8 +233,9 @@ async fn read(mut terminal: ReadHalf<LinkStream>, written: mpsc::Sender<Vec<u8>>
     }
 }
 
-async fn write(mut terminal: WriteHalf<LinkStream>, mut keys: mpsc::Receiver<String>) {
-    while let Some(text) = keys.recv().await {
+async fn write(mut terminal: WriteHalf<LinkStream>, mut keys: mpsc::Receiver<Keys>) {
+    while let Some(next) = keys.recv().await {
+        let (Keys::Typed(text) | Keys::AtOnce(text)) = &next;
         let written = async {
             terminal.write_all(text.as_bytes()).await?;
             terminal.flush().await
@@ -230,7 +243,9 @@ async fn write(mut terminal: WriteHalf<LinkStream>, mut keys: mpsc::Receiver<Str
         if written.await.is_err() {
             return;
         }
-        tokio::time::sleep(BETWEEN_KEYS).await;
+        if matches!(next, Keys::Typed(_)) {
+            tokio::time::sleep(BETWEEN_KEYS).await;
+        }
     }
 }
 

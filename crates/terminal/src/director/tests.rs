@@ -71,16 +71,21 @@ fn a_code_that_comes_early_waits() {
 fn github_by_its_code() {
     let mut director = director("gh", Method::DeviceCode);
     let mut terminal = Terminal::default();
+    terminal.feed(b"? Authenticate Git with your GitHub credentials? (Y/n) \x1b[6n");
+    assert_eq!(terminal.take_answers(), "\x1b[1;56R", "it asks where the cursor is");
+    let answered =
+        |question: &str, keys: &str| [Act::Answered(question.into()), Act::Type(keys.into())];
+    let git = answered("? Authenticate Git with your GitHub credentials? (Y/n)", "n\r");
+    assert_eq!(director.see(&terminal), git);
+    terminal.feed(b"\r\x1b[2K? Authenticate Git with your GitHub credentials? No\r\n");
     terminal.feed(b"! First copy your one-time code: 12AB-34CD\r\n");
     assert_eq!(director.see(&terminal), []);
-    terminal.feed(b"Press Enter to open https://github.com/login/device in your browser... ");
-    let acts = director.see(&terminal);
-    let question = "Press Enter to open https://github.com/login/device in your browser...";
-    let await_code = Act::Await(Prompt::Page {
-        url: "https://github.com/login/device".into(),
-        code: Some("12AB-34CD".into()),
-    });
-    assert_eq!(acts, [Act::Answered(question.into()), Act::Type("\r".into()), await_code]);
+    terminal.feed(b"Press Enter to open github.com in your browser... ");
+    let enter = answered("Press Enter to open github.com in your browser...", "\r");
+    assert_eq!(director.see(&terminal), enter);
+    let url = "https://github.com/login/device";
+    let awaited = Prompt::Page { url: url.into(), code: Some("12AB-34CD".into()) };
+    assert_eq!(director.opened(url.into(), &terminal), [Act::Await(awaited)]);
 }
 
 #[test]

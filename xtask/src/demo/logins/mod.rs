@@ -32,7 +32,7 @@ struct Cli {
     says: &'static str,
 }
 
-const CLIS: [Cli; 3] = [
+const CLIS: [Cli; 4] = [
     Cli {
         provider: "codex",
         method: "browser",
@@ -54,6 +54,14 @@ const CLIS: [Cli; 3] = [
         method: "paste_code",
         url: "https://accounts.google.com/o/oauth2/v2/auth?",
         file: ".gemini/oauth_creds.json",
+        status: &[],
+        says: "",
+    },
+    Cli {
+        provider: "gh",
+        method: "device_code",
+        url: "https://github.com/login/device",
+        file: ".config/gh/hosts.yml",
         status: &[],
         says: "",
     },
@@ -125,6 +133,7 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let address_ms = turn_at(&waits).context("the timeline has no address")?;
     let done = match cli.method {
         "browser" => press_enter(&session),
+        "device_code" => stand_in.visit(url).map(drop),
         _ => stand_in.visit(url).and_then(|code| server.enter_code(&session.id, &code)),
     };
     if let Err(error) = done {

@@ -15,7 +15,9 @@ use super::super::certificates;
 use crate::shell;
 
 /// The names that it stands in for.
-pub const HOSTS: [&str; 11] = [
+pub const HOSTS: [&str; 13] = [
+    "github.com",
+    "api.github.com",
     "auth.openai.com",
     "claude.ai",
     "claude.com",
