@@ -65,6 +65,8 @@ pub struct RunnerConfig {
     pub candidates: Vec<SocketAddr>,
     /// Services beside the room's own.
     pub services: Vec<ServiceSpec>,
+    /// Whether every host is let through, to find out which are asked for.
+    pub learns: bool,
 }
 
 impl RunnerConfig {

@@ -6,10 +6,18 @@ use std::net::SocketAddr;
 const USUAL_PORTS: [u16; 2] = [80, 443];
 
 /// What a session may reach.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    allow: Vec<HostPattern>,
+    allow: Allowed,
     map: Vec<Mapping>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Allowed {
+    /// These.
+    Listed(Vec<HostPattern>),
+    /// Every name and port; addresses are refused as ever.
+    AllNames,
 }
 
 /// An entry of the allow-list.
@@ -54,26 +62,40 @@ impl Policy {
     /// When a name is none.
     pub fn new(allow: &[String], map: &[Mapping]) -> Result<Self, InvalidPattern> {
         let allow = allow.iter().map(|text| HostPattern::parse(text)).collect::<Result<_, _>>()?;
-        let map = map
-            .iter()
-            .map(|mapping| {
-                let host = normalise_host(&mapping.host)
-                    .ok_or_else(|| InvalidPattern(mapping.host.clone()))?;
-                Ok(Mapping { host, ..*mapping })
-            })
-            .collect::<Result<_, InvalidPattern>>()?;
-        Ok(Self { allow, map })
+        Ok(Self { allow: Allowed::Listed(allow), map: mapped(map)? })
+    }
+
+    /// A policy that refuses no name, to find out which a sign-in asks for. Addresses inside are
+    /// refused all the same, and names that are addresses.
+    ///
+    /// # Errors
+    /// When a mapped name is none.
+    pub fn learning(map: &[Mapping]) -> Result<Self, InvalidPattern> {
+        Ok(Self { allow: Allowed::AllNames, map: mapped(map)? })
     }
 
     /// Decides on a host (normalised, see [`normalise_host`]) and port.
     #[must_use]
     pub fn decide(&self, host: &str, port: u16) -> Decision {
-        if !self.allow.iter().any(|pattern| pattern.matches(host, port)) {
+        let allowed = match &self.allow {
+            Allowed::Listed(list) => list.iter().any(|pattern| pattern.matches(host, port)),
+            Allowed::AllNames => matches!(url::Host::parse(host), Ok(url::Host::Domain(_))),
+        };
+        if !allowed {
             return Decision::Refused;
         }
         let mapped = self.map.iter().find(|mapping| mapping.host == host && mapping.port == port);
         mapped.map_or(Decision::Resolve, |mapping| Decision::Mapped(mapping.to))
     }
+}
+
+fn mapped(map: &[Mapping]) -> Result<Vec<Mapping>, InvalidPattern> {
+    let one = |mapping: &Mapping| {
+        let host =
+            normalise_host(&mapping.host).ok_or_else(|| InvalidPattern(mapping.host.clone()))?;
+        Ok(Mapping { host, ..*mapping })
+    };
+    map.iter().map(one).collect()
 }
 
 impl HostPattern {
@@ -176,6 +198,14 @@ mod tests {
         for bad in ["", ".", "a b", "a/b", "*", &"a".repeat(254)] {
             assert_eq!(normalise_host(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_learning_policy_takes_names_and_no_addresses() {
+        let policy = Policy::learning(&[]).unwrap();
+        assert_eq!(policy.decide("anything.test", 8443), Decision::Resolve);
+        assert_eq!(policy.decide("192.0.2.1", 443), Decision::Refused);
+        assert_eq!(policy.decide("[2001:db8::1]", 443), Decision::Refused);
     }
 
     proptest! {

@@ -84,6 +84,14 @@ pub fn check(provider: &Provider) -> Result<(), Wrong> {
     for (n, page) in provider.pages.iter().enumerate() {
         pattern(&page.title, &Key::of("pages").at(n).get("title"), 0)?;
     }
+    for (n, host) in provider.egress.allow.iter().enumerate() {
+        if !is_host_pattern(host) {
+            return Err(Key::of("egress").get("allow").at(n).is(format!(
+                "is {host:?}, which is no host name; write example.com, *.example.com or \
+                 example.com:8443"
+            )));
+        }
+    }
     check_credential(provider)?;
     check_files(provider)?;
     check_install(&provider.install)
@@ -213,10 +221,29 @@ fn check_install(install: &install::Install) -> Result<(), Wrong> {
             return Err(key(name).is(format!("holds {bad:?}, which is no name{mark}version")));
         }
     }
+    for (n, archive) in install.archives.iter().enumerate() {
+        let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+        if archive.sha256.len() != 64 || !archive.sha256.bytes().all(digit) {
+            return Err(key("archives").at(n).get("sha256").is("must be 64 of 0-9 and a-f"));
+        }
+    }
     if let Some(smoke) = &install.smoke {
         command(&smoke.command, &key("smoke").get("command"))?;
     }
     Ok(())
+}
+
+/// A name, perhaps for its subdomains alone, perhaps with a port.
+fn is_host_pattern(text: &str) -> bool {
+    let (name, port) = text.rsplit_once(':').unwrap_or((text, "443"));
+    let name = name.strip_prefix("*.").unwrap_or(name);
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    name.len() <= 253
+        && name.split('.').all(is_label)
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// No program can be started with a NUL, and a guest would say so much later.

@@ -85,6 +85,7 @@ fn what_could_not_work_is_refused() {
         (login(r"url_pattern = '\w{900}{900}'"), "login[0].url_pattern"),
         (npm("@a/b"), "install.npm"),
         (npm("a;b@1"), "install.npm"),
+        (DEMO.replace("[\"accounts.", "[\"https://accounts."), "egress.allow[0]"),
         (owner, "files[0].owner"),
     ] {
         let error = error(&text);

@@ -63,6 +63,13 @@ impl Connection {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             bail!("the controller's address {url} must begin with http:// or https://");
         }
+        Ok(Client::new(&url, &key))
+    }
+}
+
+impl Client {
+    /// A client of the controller at an address, with one of its keys.
+    pub fn new(url: &str, key: &str) -> Self {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             // An operator's own authority is known to the machine, not to Mozilla.
@@ -70,11 +77,9 @@ impl Connection {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .into();
-        Ok(Client { url: url.trim_end_matches('/').to_owned(), key, agent })
+        Self { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), agent }
     }
-}
 
-impl Client {
     /// The body of a GET.
     pub fn get(&self, path: &str) -> Result<Vec<u8>> {
         let request =

@@ -3,13 +3,16 @@
 mod client;
 mod credentials;
 mod doctor;
+mod egress;
 mod explain;
 mod http_server;
 mod image;
 mod provider;
+mod provider_test;
 mod reach;
 mod serve;
 mod sessions;
+mod temporary;
 mod verify;
 mod why;
 
@@ -45,7 +48,10 @@ enum Command {
     /// Opens sealed credentials.
     #[command(subcommand)]
     Credentials(credentials::Credentials),
-    /// Lists and checks provider files.
+    /// Finds out what sign-ins ask of the network.
+    #[command(subcommand)]
+    Egress(egress::Egress),
+    /// Lists, checks and tries provider files.
     #[command(subcommand)]
     Provider(provider::Command),
     /// Builds, verifies, lists and removes golden images.
@@ -73,6 +79,7 @@ pub fn run() -> Result<()> {
         Command::Screenshot(options) => sessions::screenshot(&options),
         Command::Cancel(options) => sessions::cancel(&options),
         Command::Credentials(command) => credentials::run(&command),
+        Command::Egress(command) => egress::run(&command),
         Command::Provider(command) => provider::run(&command),
         Command::Image(command) => image::run(&command),
         Command::Doctor(options) => doctor::run(&options),

@@ -6,6 +6,7 @@ use anteroom_provider::{Provider, ProviderError};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::provider_test;
 use super::sessions::{show, text};
 use crate::controller::load_providers;
 
@@ -16,6 +17,8 @@ pub enum Command {
     List(List),
     /// Checks provider files; each mistake is told with its line and key.
     Check(Check),
+    /// Tries each way to sign in with the real tool, in a room of its own, as far as the person's turn.
+    Test(provider_test::Test),
     /// Prints the JSON Schema of a provider file, for editors.
     Schema,
 }
@@ -47,6 +50,7 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::List(options) => list(options),
         Command::Check(options) => check(options),
+        Command::Test(options) => provider_test::run(options),
         Command::Schema => {
             show(false, &json!(Provider::schema()), |schema| format!("{schema:#}\n"))
         }

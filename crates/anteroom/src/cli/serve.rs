@@ -73,6 +73,9 @@ pub struct Options {
     /// How browsers reach this, if not by the listening address: `https://signin.example.com`.
     #[arg(long, value_parser = web_origin)]
     public_url: Option<String>,
+    /// Lets sign-ins reach every host; started so by `anteroom egress learn`.
+    #[arg(long, hide = true)]
+    learn_egress: bool,
     /// Allows real providers where there is no hardware isolation.
     #[arg(long)]
     allow_weak_isolation: bool,
@@ -253,6 +256,7 @@ fn settings(options: Options) -> Result<Settings> {
         log_format: options.log_format,
         operator_name: options.operator_name,
         public_url: options.public_url,
+        learn_egress: options.learn_egress,
         allow_weak_isolation: options.allow_weak_isolation,
         min_ttl_seconds: options.min_ttl_seconds,
         providers: load_providers(options.providers.as_deref())?,

@@ -174,7 +174,7 @@ fn bring_code(options: &Code) -> Result<()> {
 }
 
 /// What the person has to do, in lines.
-fn turn(awaiting: &Value, id: &str) -> String {
+pub fn turn(awaiting: &Value, id: &str) -> String {
     let mut lines = format!("\n{}\n", text(awaiting, "instructions"));
     for (label, field) in [("page", "url"), ("code", "code")] {
         if let Some(value) = awaiting[field].as_str() {

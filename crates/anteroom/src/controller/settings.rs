@@ -61,6 +61,8 @@ pub struct Settings {
     pub limits: Limits,
     /// How this says what happens; its runners do likewise.
     pub log_format: LogFormat,
+    /// Whether sign-ins may reach every host, to find out which they ask for.
+    pub learn_egress: bool,
     /// By id.
     pub providers: BTreeMap<ProviderId, Provider>,
 }

@@ -133,6 +133,7 @@ impl Controller {
             log_dir,
             candidates,
             services,
+            learns: self.settings.learn_egress,
         };
         let answer = StartAnswer {
             success: true,

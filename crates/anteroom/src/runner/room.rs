@@ -170,6 +170,10 @@ pub fn gate(config: &RunnerConfig) -> Result<SessionGate, String> {
         .iter()
         .map(|mapping| Mapping { host: mapping.host.clone(), port: mapping.port, to: mapping.to })
         .collect();
-    let policy = Policy::new(&egress.allow, &map).map_err(|error| error.to_string())?;
+    let policy = match config.learns {
+        true => Policy::learning(&map),
+        false => Policy::new(&egress.allow, &map),
+    };
+    let policy = policy.map_err(|error| error.to_string())?;
     Ok(Gate::new(policy, SystemResolver))
 }

@@ -279,3 +279,56 @@ fn a_callback_port_that_is_taken_is_told_before_the_tool_starts() {
     assert_eq!(code, "service_failed");
     assert!(message.contains(&format!("port {port}")), "{message}");
 }
+
+/// Runs a command of its own controller on this provider file, in rooms on this host.
+fn command(arguments: &[&str], provider: &str) -> (bool, Value, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = folder.path().join("tool.toml");
+    std::fs::write(&file, provider).unwrap();
+    let output = Command::new(ANTEROOM)
+        .args(arguments)
+        .arg(&file)
+        .args(["--driver", "host", "--json"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_default(), said)
+}
+
+#[test]
+fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
+    let (ok, told, said) =
+        command(&["provider", "test"], &provider("paste_code", PASTES, PASTE, ""));
+    assert!(ok, "{said}");
+    assert_eq!(told[0]["url"], "https://login.example.com/authorize?client=1", "{told}");
+    let asks = "printf 'Theme?\\n'; exec sleep 1000";
+    let short = provider("paste_code", asks, PASTE, "").replace("_seconds = 20", "_seconds = 2");
+    let (ok, told, said) = command(&["provider", "test"], &short);
+    assert!(!ok && said.contains("1 of 1 methods"), "{said}");
+    assert_eq!(told[0]["screen"], json!(["Theme?"]), "{told}");
+}
+
+#[test]
+fn what_a_sign_in_asks_of_the_network_is_learnt() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let script = r#"printf 'https://login.example.com/a\nPaste code: '
+for port in 443 8443; do
+  python3 -c "import os, socket; p = os.environ['HTTPS_PROXY'].split('/')[2].split(':')
+s = socket.create_connection((p[0], int(p[1])))
+s.sendall(b'CONNECT api.example.com:$port HTTP/1.1\r\n\r\n'); s.recv(100)"
+done; exit 3"#;
+    let map = |port: u16| {
+        format!("[[egress.map]]\nhost = 'api.example.com'\nport = {port}\nto = '{to}'\n")
+    };
+    let maps = format!("allow = []\n{}{}", map(443), map(8443));
+    let text = provider("paste_code", script, PASTE, "").replace("allow = []", &maps);
+    let (ok, told, said) = command(&["egress", "learn"], &text);
+    assert!(ok, "{said}");
+    let hosts: Vec<&str> =
+        told["hosts"].as_array().unwrap().iter().map(|h| h["host"].as_str().unwrap()).collect();
+    assert_eq!(hosts, ["api.example.com", "api.example.com:8443"], "{told}");
+    assert!(told["end"].as_str().unwrap().contains("exited 3"), "{told}");
+}

@@ -1,0 +1,146 @@
+//! `anteroom provider test`: each way to sign in, tried with the real tool as far as the person's turn.
+
+use std::time::{Duration, Instant};
+
+use anteroom_provider::Provider;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::client::Client;
+use super::sessions::{show, text};
+use super::temporary::{Temporary, provider_text};
+
+/// How long a tool may take beyond its own limit.
+const SLACK: Duration = Duration::from_secs(240);
+
+/// What `provider test` takes.
+#[derive(clap::Args)]
+pub struct Test {
+    /// A shipped provider's id, or a provider file.
+    provider: String,
+    /// The golden image, where it is not the one that the file names.
+    #[arg(long)]
+    image: Option<String>,
+    /// Only this way to sign in.
+    #[arg(long)]
+    method: Option<String>,
+    /// `qemu` or `host`.
+    #[arg(long, default_value = "qemu")]
+    driver: String,
+    /// Golden images.
+    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    images_dir: Option<String>,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `anteroom provider test`.
+pub fn run(options: &Test) -> Result<()> {
+    let mut file = provider_text(&options.provider)?;
+    if let Some(image) = &options.image {
+        let mut table: toml::Table = file.parse().context("the provider file is no TOML")?;
+        table.insert("image".to_owned(), image.clone().into());
+        file = toml::to_string(&table)?;
+    }
+    let provider = Provider::parse(&options.provider, &file)?;
+    let methods: Vec<String> = provider
+        .login
+        .iter()
+        .map(|login| login.method.to_string())
+        .filter(|method| options.method.as_ref().is_none_or(|only| only == method))
+        .collect();
+    if methods.is_empty() {
+        bail!("{} has no such method", provider.name);
+    }
+    let mut serve = vec!["--allow-unverified-images", "--driver", &options.driver];
+    if let Some(dir) = &options.images_dir {
+        serve.extend(["--images-dir", dir]);
+    }
+    let (_controller, client) = Temporary::start(&file, &serve)?;
+    let mut told = Vec::new();
+    for method in &methods {
+        if !options.json {
+            anstream::eprintln!("{method}: booting a room for {} …", provider.name);
+        }
+        let most = provider.login.iter().map(|login| login.url_timeout_seconds).max();
+        told.push(try_method(&client, &provider, method, most.unwrap_or_default())?);
+    }
+    let failed = told.iter().filter(|one| one["ok"] != true).count();
+    show(options.json, &json!(told), |told| {
+        told.as_array().into_iter().flatten().map(lines).collect()
+    })?;
+    match failed {
+        0 => Ok(()),
+        n => bail!("{n} of {} methods did not come to the person's turn", methods.len()),
+    }
+}
+
+/// Starts a session, waits for the person's turn, ends it.
+fn try_method(client: &Client, provider: &Provider, method: &str, seconds: u64) -> Result<Value> {
+    let body = json!({ "provider": provider.id, "method": method });
+    let started = client.post("/api/auth/start", &body)?;
+    let id = text(&started, "sessionId").to_owned();
+    let asked = Instant::now();
+    let most = Duration::from_secs(seconds) + SLACK;
+    let session = loop {
+        let session = client.get_json(&format!("/api/auth/session/{id}"))?;
+        if !session["awaiting"].is_null() || session["state"] == "ended" || asked.elapsed() > most {
+            break session;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
+    let timeline = session["timeline"].as_array().cloned().unwrap_or_default();
+    let at = |kind: &str| {
+        let entry = timeline.iter().find(|entry| entry["kind"] == kind)?;
+        Some(entry["at"].as_u64()?.saturating_sub(session["createdAt"].as_u64()?))
+    };
+    let answered: Vec<&Value> = timeline
+        .iter()
+        .filter(|e| e["kind"] == "question_answered")
+        .map(|e| &e["message"])
+        .collect();
+    let awaiting = &session["awaiting"];
+    Ok(json!({
+        "method": method,
+        "ok": awaiting["url"].is_string(),
+        "ms": at("sign_in_url").or_else(|| at("unknown_prompt")),
+        "url": awaiting["url"],
+        "code": awaiting["code"],
+        "answered": answered,
+        "screen": awaiting["screen"],
+        "error": session["reason"]["message"],
+        "egress": session["egress"],
+    }))
+}
+
+fn lines(one: &Value) -> String {
+    let seconds = one["ms"].as_u64().unwrap_or_default() as f64 / 1000.0;
+    let method = text(one, "method");
+    let mut lines = match one["url"].as_str() {
+        Some(url) => format!("PASS  {method:<14} the person's turn after {seconds:.1} s: {url}\n"),
+        None => format!(
+            "FAIL  {method:<14} {}\n",
+            match one["error"].as_str() {
+                Some(error) => error.to_owned(),
+                None => "its terminal shows what no rule knows:".to_owned(),
+            }
+        ),
+    };
+    let mut add =
+        |label: &str, value: &str| lines.push_str(&format!("      {label:<14} {value}\n"));
+    if let Some(code) = one["code"].as_str() {
+        add("code", code);
+    }
+    for answered in one["answered"].as_array().into_iter().flatten() {
+        add("answered", answered.as_str().unwrap_or_default());
+    }
+    for row in one["screen"].as_array().into_iter().flatten() {
+        add("", row.as_str().unwrap_or_default());
+    }
+    for entry in one["egress"].as_array().into_iter().flatten() {
+        add(text(entry, "verdict"), &format!("{}:{}", text(entry, "host"), entry["port"]));
+    }
+    lines
+}

@@ -1,0 +1,108 @@
+//! A controller of a command's own, for as long as the command runs: its state is in a folder that goes
+//! with it.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::client::Client;
+
+/// How long it may take to be ready, and to end.
+const READY: Duration = Duration::from_secs(30);
+const END: Duration = Duration::from_secs(30);
+
+/// A running controller.
+pub struct Temporary {
+    child: Child,
+    folder: tempfile::TempDir,
+}
+
+impl Temporary {
+    /// Starts one with this provider alone beside the shipped ones, with further options of `serve`.
+    pub fn start(provider: &str, options: &[&str]) -> Result<(Self, Client)> {
+        let folder = tempfile::Builder::new()
+            .prefix("anteroom-")
+            .tempdir()
+            .context("making a folder for a temporary controller failed")?;
+        let providers = folder.path().join("providers");
+        std::fs::create_dir(&providers)?;
+        std::fs::write(providers.join("provider.toml"), provider)?;
+        let ready_file = folder.path().join("ready.json");
+        let log = std::fs::File::create(folder.path().join("serve.log"))?;
+        let program = std::env::current_exe().context("finding this program failed")?;
+        let child = Command::new(program)
+            .args(["serve", "--listen", "127.0.0.1:0", "--allow-weak-isolation"])
+            .arg("--state-dir")
+            .arg(folder.path().join("state"))
+            .arg("--providers")
+            .arg(&providers)
+            .arg("--ready-file")
+            .arg(&ready_file)
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("starting a temporary controller failed")?;
+        let mut temporary = Self { child, folder };
+        let ready = temporary.wait_until_ready(&ready_file)?;
+        let text = |name: &str| ready[name].as_str().unwrap_or_default();
+        let client = Client::new(text("url"), text("apiKey"));
+        Ok((temporary, client))
+    }
+
+    fn wait_until_ready(&mut self, file: &Path) -> Result<Value> {
+        let started = Instant::now();
+        loop {
+            if let Ok(bytes) = std::fs::read(file) {
+                return serde_json::from_slice(&bytes).context("its ready file is no JSON");
+            }
+            let ended = self.child.try_wait()?.is_some();
+            if ended || started.elapsed() > READY {
+                let log = std::fs::read_to_string(self.folder.path().join("serve.log"));
+                bail!("the temporary controller did not start: {}", log.unwrap_or_default().trim());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let Ok(pid) = i32::try_from(self.child.id()) else { return };
+        let pid = nix::unistd::Pid::from_raw(pid);
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let asked = Instant::now();
+        while asked.elapsed() < END {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The text of a provider: a file's, or that of a shipped one by its id.
+pub fn provider_text(name_or_file: &str) -> Result<String> {
+    let path = Path::new(name_or_file);
+    if path.extension().is_some_and(|extension| extension == "toml") {
+        let mut text = String::new();
+        std::fs::File::open(path)
+            .and_then(|file| file.take(1024 * 1024).read_to_string(&mut text))
+            .with_context(|| format!("reading {} failed", path.display()))?;
+        return Ok(text);
+    }
+    let shipped = crate::embedded::providers();
+    let wanted = format!("{name_or_file}.toml");
+    let found = shipped.into_iter().find(|(name, _)| name.rsplit('/').next() == Some(&*wanted));
+    let (_, text) = found.with_context(|| {
+        format!("there is no provider {name_or_file} among the shipped ones (`anteroom provider list`); name a file that ends with .toml")
+    })?;
+    Ok(text)
+}
