@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::guest::{link_failed, violation};
+use super::pace::pace;
 
 /// Between two things that are typed: a tool that gets a code and Enter at once takes both for one
 /// paste.
@@ -27,6 +28,11 @@ const MAX_TYPED: usize = 4096;
 
 /// From so many characters on, what a viewer types at once is pasted, and may be a secret.
 const PASTED: usize = 6;
+
+/// What a CLI may write for long, a second, and at once: a screen of text is 5 KB, a redrawing tool
+/// writes some of them a second.
+const BYTES_PER_SECOND: usize = 128 * 1024;
+const BYTE_BURST: usize = 1024 * 1024;
 
 /// Whether this way of signing in needs the desktop.
 pub fn desktop(method: Method) -> Desktop {
@@ -225,8 +231,10 @@ fn is_web_address(url: &str) -> bool {
 
 async fn read(mut terminal: ReadHalf<LinkStream>, written: mpsc::Sender<Vec<u8>>) {
     let mut buffer = [0; 4096];
+    let pace = pace(BYTES_PER_SECOND, BYTE_BURST);
     // The link's own end tells why there is no more.
     while let Ok(count @ 1..) = terminal.read(&mut buffer).await {
+        pace.acquire(count).await;
         if written.send(buffer[..count].to_vec()).await.is_err() {
             return;
         }
