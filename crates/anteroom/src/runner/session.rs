@@ -453,8 +453,13 @@ impl Session<'_> {
                 if name == "cli" && matches!(event, ServiceEvent::Started { .. }) {
                     sign_in.started();
                 }
-                self.service_changed(&guest::service_name(&name), event).await?;
-                return Ok(Vec::new());
+                let is_end = name == "cli" && matches!(event, ServiceEvent::Exited { .. });
+                let changed = self.service_changed(&guest::service_name(&name), event).await;
+                if is_end && let Some(says) = sign_in.last_words().await {
+                    // What the provider file says of its last screen is of more use than its status.
+                    return Err(EndReason::SignInRefused { says });
+                }
+                return changed.map(|()| Vec::new());
             }
             GuestMessage::SignInUrl { url } => return sign_in.opened(url),
             GuestMessage::PageTitle { title } => {

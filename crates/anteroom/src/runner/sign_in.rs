@@ -34,6 +34,9 @@ const PASTED: usize = 6;
 const BYTES_PER_SECOND: usize = 128 * 1024;
 const BYTE_BURST: usize = 1024 * 1024;
 
+/// How long a CLI's last words may come after its end.
+const LATE: Duration = Duration::from_millis(300);
+
 /// Whether this way of signing in needs the desktop.
 pub fn desktop(method: Method) -> Desktop {
     match method {
@@ -171,6 +174,22 @@ impl SignIn {
                 }
             }
         }
+    }
+
+    /// What its terminal shows at the end, which may come a moment later than the end itself: why the
+    /// sign-in is over, if the provider file knows.
+    pub async fn last_words(&mut self) -> Option<String> {
+        let mut over = None;
+        while let Ok(Some(bytes)) = tokio::time::timeout(LATE, self.written.recv()).await {
+            self.terminal.feed(&bytes);
+            let acts = self.director.see(&self.terminal);
+            over = over.or(acts.into_iter().find_map(|act| match act {
+                Act::End(says) => Some(says),
+                _ => None,
+            }));
+        }
+        self.screen.send_replace(self.terminal.screen());
+        over
     }
 
     /// The CLI starts a browser with this address.

@@ -155,7 +155,7 @@ fn a_device_code_is_shown_after_questions_were_answered() {
     let script = r#"printf 'Shall I? (Y/n) '; read yes; [ "$yes" = y ] || exit 3
 echo 'First copy your one-time code: AB12-CD34'
 printf 'Then open https://login.example.com/device\n'
-while [ ! -e ~/.go ]; do sleep 0.1; done; echo 'Access denied'; sleep 1000"#;
+while [ ! -e ~/.go ]; do sleep 0.1; done; echo 'Access denied'; exit 1"#;
     let login = "code_pattern = 'one-time code: (\\S+)'\n\
                  [[login.answers]]\nscreen = 'Shall I\\?'\ntype = \"y\\r\"";
     let server = serve(&provider("device_code", script, login, ""));
