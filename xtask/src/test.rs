@@ -29,7 +29,7 @@ pub struct Options {
 enum Part {
     /// The viewer's and the demo's own tests, in Node and in Chromium.
     Web,
-    /// One whole sign-in by each driver, and one behind each TLS proxy.
+    /// One whole sign-in by each driver, noVNC on a desktop, and a sign-in behind each TLS proxy.
     SignIns,
     /// The API against its OpenAPI document.
     Contract,
@@ -68,6 +68,7 @@ pub fn run(options: &Options) -> Result<()> {
                 for driver in ["host", "qemu"] {
                     demo::check(&anteroom, driver)?;
                 }
+                demo::check_vnc(&anteroom)?;
                 for proxy in demo::Proxy::ALL {
                     demo::check_behind(&anteroom, proxy)?;
                 }

@@ -141,6 +141,30 @@ pub fn check(anteroom: &Path, driver: &str) -> Result<()> {
         .with_context(|| format!("the sign-in with the {driver} driver did not end as it should"))
 }
 
+/// noVNC on a session's desktop.
+pub fn check_vnc(anteroom: &Path) -> Result<()> {
+    eprintln!("noVNC on a desktop …");
+    let folder = tempfile::Builder::new().prefix("anteroom-demo-").tempdir()?;
+    let provider = OpenIdProvider::start(folder.path())?;
+    let mut server = Server::start(anteroom, folder.path(), &provider, "host", &[])?;
+    let session = server.start_session_without_recipient()?;
+    server.wait_until(&session.id, Duration::from_secs(120), "come to the person", |view| {
+        view["state"] == "awaiting_user" || view["state"] == "ended"
+    })?;
+    let mut novnc = Command::new("node");
+    novnc.arg(shell::root().join("demo/person/novnc.mjs"));
+    novnc.args(["--viewer-url", &session.viewer_url, "--session", &session.id]);
+    let seen = novnc.output().context("starting noVNC failed")?;
+    println!("{}", String::from_utf8_lossy(&seen.stdout).trim());
+    server.cancel(&session.id)?;
+    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.stop()?;
+    if !seen.status.success() {
+        bail!("noVNC did not show the desktop");
+    }
+    Ok(())
+}
+
 /// One sign-in by a person elsewhere, who comes through a TLS proxy.
 pub fn check_behind(anteroom: &Path, proxy: Proxy) -> Result<()> {
     eprintln!("One sign-in behind {proxy} …");
