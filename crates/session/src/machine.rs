@@ -93,10 +93,12 @@ impl Session {
         (session, vec![Effect::StartRunner])
     }
 
-    /// When the session ends because the person does nothing: in their turn, and once they came.
+    /// When the session ends because the person does nothing: in their turn on the desktop, and once
+    /// they came. Who signs in elsewhere does nothing here.
     #[must_use]
     pub fn idle_deadline(&self) -> Option<Timestamp> {
-        let their_turn = matches!(self.state, State::AwaitingUser { .. });
+        let their_turn = matches!(self.state, State::AwaitingUser { .. })
+            && self.terms.method == Method::Browser;
         self.active_at
             .filter(|_| their_turn)
             .map(|active_at| active_at.plus_seconds(self.terms.idle_seconds))

@@ -37,6 +37,15 @@ const BYTE_BURST: usize = 1024 * 1024;
 /// How long a CLI's last words may come after its end.
 const LATE: Duration = Duration::from_millis(300);
 
+/// Pages of identity providers that refuse a browser, whatever tool is signed in to; a provider file's
+/// own pages come first.
+const BLOCKED: [(&str, &str); 1] = [(
+    "Couldn.t sign you in|[Bb]rowser or app may not be secure|[Bb]rowser is not supported",
+    "This page does not take a sign-in in the desktop's browser. Go back and sign in another way there, \
+     or start again with a method that uses a browser of your own (paste_code or device_code), if the \
+     tool offers one.",
+)];
+
 /// Whether this way of signing in needs the desktop.
 pub fn desktop(method: Method) -> Desktop {
     match method {
@@ -96,10 +105,10 @@ impl SignIn {
             cause: format!("the provider's patterns cannot be used: {error}"),
         };
         let director = Director::new(provider, login).map_err(unusable)?;
-        let pages = provider
-            .pages
-            .iter()
-            .map(|page| Ok((Regex::new(&page.title).map_err(unusable)?, page.says.clone())));
+        let known = provider.pages.iter().map(|page| (page.title.as_str(), page.says.as_str()));
+        let pages = known
+            .chain(BLOCKED)
+            .map(|(title, says)| Ok((Regex::new(title).map_err(unusable)?, says.to_owned())));
         let stream = opener.open(StreamKind::Terminal).await.map_err(link_failed)?;
         let (reader, writer) = tokio::io::split(stream);
         let (sender, written) = mpsc::channel(16);

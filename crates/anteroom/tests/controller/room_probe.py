@@ -1,6 +1,6 @@
 # Runs as the CLI of a room: tries each way out, shows what a program is told of the person, then
 # waits with a page open whose title the provider file knows.
-import os, socket, subprocess, sys, time
+import http.server, os, socket, subprocess, time
 
 def tried(what, act):
     try:
@@ -30,8 +30,22 @@ tried("quic", lambda: datagram("echo.example.com", 443))
 tried("name", lambda: socket.gethostbyname("printer.local"))
 print("person:", os.environ.get("LANG"), os.environ.get("TZ"), time.tzname[0], flush=True)
 print("\x1b]0;evil title\x07\x1b]52;c;ZXZpbA==\x07\x1b[31mred\x1b[0m", flush=True)
-page = os.path.expanduser("~/page.html")
-with open(page, "w") as file:
-    file.write("<title>Couldn't sign you in</title>This browser may not be secure.")
-subprocess.run(["xdg-open", "https://echo.example.com/sign-in"])
-time.sleep(1000)
+
+PAGE = b"""<title>-</title><script>
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+document.title = `${navigator.language} ${zone} Couldn't sign you in`;
+</script>This browser or app may not be secure."""
+
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(PAGE)
+
+    def log_message(self, *_):
+        pass
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Page)
+subprocess.run(["xdg-open", f"http://127.0.0.1:{server.server_port}/sign-in"])
+server.serve_forever()

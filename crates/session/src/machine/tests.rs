@@ -180,6 +180,17 @@ fn a_person_who_came_and_does_nothing_is_waited_for_and_then_not() {
     assert_eq!(session.idle_deadline(), None);
 }
 
+#[test]
+fn who_signs_in_elsewhere_is_not_idle_here() {
+    let terms = Terms { method: Method::PasteCode, ..terms() };
+    let (mut session, _) = Session::request(terms);
+    let joined = Event::Observed(Observation::ViewerJoined);
+    for event in [Event::RunnerStarted { pid: 7 }, agent_connected(), sign_in_url(), joined] {
+        session = session.handle(event, Timestamp(2_000)).0;
+    }
+    assert_eq!(session.idle_deadline(), None);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let exit = prop_oneof![
         Just(ProcessExit::Exited { code: 1 }),
