@@ -6,9 +6,11 @@ import { createServer } from 'node:http';
 import { extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
+import { makeFakeTerminal } from './fake-terminal.mjs';
+
 const dist = fileURLToPath(new URL('../dist', import.meta.url));
 
-const POLICY = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'; frame-ancestors 'none'";
+const POLICY = "default-src 'self'; connect-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; style-src 'self'; script-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const TYPES = { '.js': 'text/javascript', '.css': 'text/css', '.svg': 'image/svg+xml', '.html': 'text/html' };
 
 /** A session as the real server would show it, at its start. */
@@ -18,6 +20,8 @@ export function fakeSession(more = {}) {
     sessionId: 'fake-session-01',
     provider: { id: 'demo', name: 'Anteroom demo CLI' },
     operator: { name: 'Example Ltd' },
+    method: 'browser',
+    instructions: 'Sign in on the page that opens in the desktop.',
     state: 'booting',
     timeline: [{ at: now, kind: 'requested', message: 'the session was requested' }],
     createdAt: now,
@@ -29,18 +33,37 @@ export function fakeSession(more = {}) {
   };
 }
 
+/** A person's turn; `more` says in which way. */
+export function fakeTurn(method, more = {}) {
+  const page = method === 'device_code'
+    ? { url: 'https://code.anteroom.test/device', code: 'WXYZ-2048', instructions: 'Open the page where you are signed in and give it the code.' }
+    : { url: 'https://accounts.anteroom.test/oauth/authorize?client=demo&state=1', code: null, instructions: 'Open the page, sign in, and paste the code that it shows at the end.' };
+  const awaiting = { method, takesCode: method === 'paste_code', screen: [], deadline: Date.now() + 600_000, ...page, ...more };
+  return { state: 'awaiting_user', method, awaiting, ...(awaiting.url && { signInUrlHost: new URL(awaiting.url).host }) };
+}
+
+/** A turn that the tool's terminal alone can tell of. */
+export const UNKNOWN_PROMPT = {
+  url: null, code: null, screen: ['Select login method:'],
+  instructions: 'The tool asks something that Anteroom does not know. Answer it in its terminal.',
+};
+
 /**
  * Starts it on a port of its own.
- * @param {{session?: object, answer?: (sdp: string) => Promise<string>}} options
- *   `answer` stands in for the room; without it every offer gets 503.
+ * @param {{session?: object, answer?: (sdp: string) => Promise<string>, takeCode?: (code: string) => object | undefined}} options
+ *   `answer` stands in for the room; without it every offer gets 503. `takeCode` gives the problem
+ *   that a code meets, if any.
  */
-export async function startFakeServer({ session = fakeSession(), answer } = {}) {
+export async function startFakeServer({ session = fakeSession(), answer, takeCode = () => undefined } = {}) {
   if (!existsSync(join(dist, 'index.html'))) throw new Error('viewer/dist is missing: run "npm run build" in viewer/ first');
   const streams = new Set();
   let current = session;
   let secret = 'fake-secret';
   let cancelled = 0;
   const offers = [];
+  const codes = [];
+  let opened = 0;
+  const terminal = makeFakeTerminal();
   const view = () => ({ ...current, serverNow: Date.now() });
   const event = () => `event: session\ndata: ${JSON.stringify(view())}\n\n`;
   const signedIn = (request) => (request.headers.cookie ?? '').includes('fake-viewer=1');
@@ -73,6 +96,15 @@ export async function startFakeServer({ session = fakeSession(), answer } = {}) 
       case '/api/viewer/session/{id}/cancel':
         cancelled += 1;
         return json(204);
+      case '/api/viewer/session/{id}/code': {
+        const { code } = await readJson(request);
+        codes.push(code);
+        const refused = await takeCode(code);
+        return refused ? problem(refused.status, refused.title, refused.detail, refused.code) : json(202);
+      }
+      case '/api/viewer/session/{id}/open-url':
+        opened += 1;
+        return json(202);
       case '/api/webrtc/session/{id}/offer': {
         const { sdp } = await readJson(request);
         offers.push(sdp);
@@ -98,6 +130,10 @@ export async function startFakeServer({ session = fakeSession(), answer } = {}) 
       response.end(readFileSync(file));
     }
   });
+  server.on('upgrade', (request, socket) => {
+    if (signedIn(request) && request.url === `/api/viewer/session/${current.sessionId}/terminal`) terminal.accept(request, socket);
+    else socket.destroy();
+  });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   const origin = `http://127.0.0.1:${server.address().port}`;
   return {
@@ -106,6 +142,10 @@ export async function startFakeServer({ session = fakeSession(), answer } = {}) 
     link: `${origin}/v/${session.sessionId}#fake-secret`,
     renew: () => { secret = 'fake-secret'; },
     offers,
+    codes,
+    /** How often the desktop's browser was led to the page. */
+    opened: () => opened,
+    terminal,
     cancelled: () => cancelled,
     session: () => current,
     /** Changes the session and tells every viewer. */
@@ -113,12 +153,17 @@ export async function startFakeServer({ session = fakeSession(), answer } = {}) 
       current = { ...current, ...more };
       for (const stream of streams) stream.write(event());
     },
+    /** Adds to the timeline. */
+    happened(kind, message) {
+      this.set({ timeline: [...current.timeline, { at: Date.now(), kind, message }] });
+    },
     /** Cuts the event streams, as a restart would. */
     cut() {
       for (const stream of streams) stream.destroy();
     },
     close() {
       for (const stream of streams) stream.destroy();
+      terminal.drop();
       server.closeAllConnections();
       return new Promise((resolve) => server.close(resolve));
     },
