@@ -27,6 +27,11 @@ export class ViewerApi {
     return `${this.#session}/events`;
   }
 
+  /** The address of the tool's terminal, for a WebSocket. */
+  get terminalUrl(): string {
+    return `${this.#session}/terminal`;
+  }
+
   /** Turns the link's one-use secret into a cookie. */
   async exchange(secret: string): Promise<void> {
     await request('POST', '/api/viewer/exchange', { sessionId: this.sessionId, secret });
@@ -38,6 +43,16 @@ export class ViewerApi {
 
   async cancel(): Promise<void> {
     await request('POST', `${this.#session}/cancel`, {});
+  }
+
+  /** Brings the code that the last page of the sign-in shows. */
+  async enterCode(code: string): Promise<void> {
+    await request('POST', `${this.#session}/code`, { code });
+  }
+
+  /** Has the desktop's browser show the sign-in page. */
+  async openUrl(): Promise<void> {
+    await request('POST', `${this.#session}/open-url`, {});
   }
 
   /** Sends the offer; gives the answer's SDP. */

@@ -87,14 +87,26 @@ export class App {
     const room = this.#room();
     if (!room) return;
     room.update(session);
-    // Before the agent speaks there is nobody who could answer an offer.
-    if (session.state !== 'requested' && session.state !== 'booting') room.player.live = true;
-    if (changed) room.player.retryNow();
+    this.#connect();
+    if (changed) room.retryNow();
     room.player.inputEnabled = this.#screen.name === 'room' && takesInput(session);
   }
 
+  /** The picture, where it is wanted: before the agent speaks there is nobody who could answer an offer. */
+  #connect(): void {
+    const room = this.#room();
+    const state = this.#session?.state;
+    if (room) room.player.live = room.wantsDesktop && state !== 'requested' && state !== 'booting';
+  }
+
   #enter(session: SessionView): void {
-    const room = new RoomScreen(session, { onCancel: () => void this.#cancel() });
+    const room = new RoomScreen(session, {
+      onCancel: () => void this.#cancel(),
+      onCode: (code) => this.#api.enterCode(code),
+      onOpenUrl: () => this.#api.openUrl(),
+      onDesktopWanted: () => this.#connect(),
+      terminalUrl: this.#api.terminalUrl,
+    });
     room.player.signal = (sdp, abort) => this.#api.offer(sdp, abort);
     room.player.addEventListener('firstframe', ({ detail }) => {
       window.dispatchEvent(new CustomEvent('anteroom:firstframe', { detail }));
@@ -102,6 +114,7 @@ export class App {
     if (accepted.has(session.sessionId)) {
       this.#root.replaceChildren(room.root);
       this.#screen = { name: 'room', room };
+      room.enter();
       return;
     }
     const intro = introScreen(session, () => this.#accept(room));
@@ -121,7 +134,7 @@ export class App {
     room.root.inert = false;
     this.#screen = { name: 'room', room };
     room.player.inputEnabled = takesInput(session);
-    room.player.focus();
+    room.enter();
   }
 
   #showEnded(session: SessionView): void {
@@ -144,11 +157,7 @@ export class App {
   }
 
   #leaveRoom(): void {
-    const room = this.#room();
-    if (room) {
-      room.player.inputEnabled = false;
-      room.player.live = false;
-    }
+    this.#room()?.leave();
     if (document.fullscreenElement) void document.exitFullscreen();
   }
 

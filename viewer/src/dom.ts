@@ -28,6 +28,11 @@ export function setText(target: HTMLElement, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
 
+/** A host name or an address as text that may break after its dots and slashes, and nowhere else. */
+export function breakable(text: string): Node[] {
+  return text.split(/(?<=[./])(?=[^./])/).flatMap((part, index) => [...(index > 0 ? [element('wbr')] : []), document.createTextNode(part)]);
+}
+
 const SVG = 'http://www.w3.org/2000/svg';
 
 /** Line drawings on a 24 by 24 grid. */
@@ -43,6 +48,9 @@ const PATHS = {
   screen: 'M4 9V4h5M15 4h5v5M20 15v5h-5M9 20H4v-5',
   lock: 'M6.5 11h11A1.5 1.5 0 0 1 19 12.5v7a1.5 1.5 0 0 1-1.5 1.5h-11A1.5 1.5 0 0 1 5 19.5v-7A1.5 1.5 0 0 1 6.5 11ZM8 11V7.5a4 4 0 0 1 8 0V11',
   tool: 'M4 5.5h16v13H4ZM7.5 9.5l3 2.5-3 2.5M12.5 15h4',
+  external: 'M14 4h6v6M20 4l-9 9M18 14v4.5a1.5 1.5 0 0 1-1.5 1.5h-11A1.5 1.5 0 0 1 4 18.5v-11A1.5 1.5 0 0 1 5.5 6H10',
+  desktop: 'M3.5 5h17v11h-17ZM12 16v4M8.5 20h7',
+  copy: 'M9 9h11v11H9ZM15 9V4H4v11h5',
   menu: 'M4 7h16M4 12h16M4 17h16',
 } as const;
 

@@ -9,6 +9,24 @@ export type StateName =
   | 'sealed'
   | 'ended';
 
+/** How the person signs in. */
+export type Method = 'browser' | 'paste_code' | 'device_code';
+
+/** The person's turn. */
+export interface AwaitingView {
+  method: Method;
+  /** The page to sign in on; none where the tool asks something that its provider file does not know. */
+  url?: string | null;
+  /** With `device_code`: what the page asks for. */
+  code?: string | null;
+  /** Whether the code that the last page shows is to be brought back. */
+  takesCode: boolean;
+  /** Without a page: what the tool's terminal shows. */
+  screen: string[];
+  instructions: string;
+  deadline: number;
+}
+
 export interface TimelineEntry {
   /** Milliseconds since the Unix epoch, by the server's clock, as are all times here. */
   at: number;
@@ -36,6 +54,9 @@ export interface SessionView {
   provider: { id: string; name: string };
   operator: { name: string };
   state: StateName;
+  method: Method;
+  /** What the person has to do; only in their turn. */
+  awaiting?: AwaitingView;
   /** Why it ended; only when it ended. */
   reason?: { code: string; message: string; detail?: { by?: string } };
   timeline: TimelineEntry[];

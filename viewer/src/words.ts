@@ -1,14 +1,14 @@
 // What the person reads, for each state and each end. Pure.
 
-import type { SessionView, StateName } from './session';
+import type { Method, SessionView, StateName } from './session';
 
-export function stateWords(state: StateName): string {
+export function stateWords(state: StateName, method: Method): string {
   switch (state) {
     case 'requested':
     case 'booting':
       return 'Starting the room…';
     case 'preparing':
-      return 'Preparing the browser…';
+      return method === 'browser' ? 'Preparing the browser…' : 'Starting the tool…';
     case 'awaiting_user':
       return 'Your turn: sign in';
     case 'capturing':
@@ -20,9 +20,11 @@ export function stateWords(state: StateName): string {
 }
 
 /** The way through a session, as the person sees it. */
-export const STEPS = ['Start the room', 'Prepare the browser', 'You sign in', 'Save and clean up'] as const;
+export function stepNames(method: Method): string[] {
+  return ['Start the room', method === 'browser' ? 'Prepare the browser' : 'Start the tool', 'You sign in', 'Save and clean up'];
+}
 
-/** Which of STEPS a state belongs to; STEPS.length once it is over. */
+/** Which of the steps a state belongs to; their number once it is over. */
 export function stepIndex(state: StateName): number {
   switch (state) {
     case 'requested':
@@ -36,7 +38,7 @@ export function stepIndex(state: StateName): number {
     case 'sealed':
       return 3;
     case 'ended':
-      return STEPS.length;
+      return 4;
   }
 }
 
@@ -59,9 +61,10 @@ export function timeLeft(milliseconds: number): string {
 export const WARN_BELOW_MS = 60_000;
 
 /** What the person must know about time, if anything: the nearer of the two ends, in milliseconds from now. */
-export function timeWarning(deadline: number, idle: number | undefined): string | undefined {
+export function timeWarning(deadline: number, idle: number | undefined, desktop: boolean): string | undefined {
   if (idle !== undefined && idle < WARN_BELOW_MS && idle < deadline) {
-    return 'Are you still there? Without a touch the room closes in less than a minute. Move the mouse in the picture to stay.';
+    const stay = desktop ? 'Move the mouse in the picture to stay.' : 'Type in the tool’s terminal to stay.';
+    return `Are you still there? Without a touch the room closes in less than a minute. ${stay}`;
   }
   return deadline < WARN_BELOW_MS ? 'Less than a minute is left. Then the room closes.' : undefined;
 }
@@ -165,6 +168,10 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
     todo: 'If you did not allow it on the page, that is why. To sign in after all, ask for a new link.',
   },
   no_sign_in_url: { title: 'The tool never asked you to sign in', todo: FOR_THE_OPERATOR },
+  sign_in_refused: {
+    title: 'The sign-in was turned down',
+    todo: 'No credential was kept. Ask for a new link when you want to try again.',
+  },
   credential_refused: { title: 'The credential was not what it should be', todo: TRY_AGAIN },
   credential_not_stored: {
     title: 'The credential could not be stored',

@@ -4,10 +4,10 @@ import endReasons from '../../crates/session/src/end_reason.rs?raw';
 import { Problem } from '../src/api';
 import { problemWords } from '../src/screens/problem';
 import type { SessionView, StateName } from '../src/session';
-import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, timeLeft, timeWarning } from '../src/words';
+import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, stepNames, timeLeft, timeWarning } from '../src/words';
 
 const session: SessionView = {
-  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' },
+  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method: 'browser',
   state: 'ended', timeline: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
   credential: { openableBy: 'operator' }, room: 'demolished', leftovers: [],
 };
@@ -16,15 +16,23 @@ const STATES: StateName[] = ['requested', 'booting', 'preparing', 'awaiting_user
 
 describe('states', () => {
   it('are told in words a person understands', () => {
-    expect(STATES.map(stateWords)).toEqual([
+    expect(STATES.map((state) => stateWords(state, 'browser'))).toEqual([
       'Starting the room…', 'Starting the room…', 'Preparing the browser…', 'Your turn: sign in',
       'Saving your sign-in…', 'Saving your sign-in…', 'Done',
     ]);
   });
 
+  it('speak of no browser to those who use their own', () => {
+    for (const method of ['paste_code', 'device_code'] as const) {
+      const words = [...STATES.map((state) => stateWords(state, method)), ...stepNames(method)];
+      expect(words.filter((text) => text.includes('browser'))).toEqual([]);
+    }
+  });
+
   it('only go forward', () => {
     const steps = STATES.map(stepIndex);
     expect(steps).toEqual([...steps].sort((a, b) => a - b));
+    expect(stepIndex('ended')).toBe(stepNames('browser').length);
   });
 });
 
@@ -51,11 +59,16 @@ describe('times', () => {
   });
 
   it('are warned of before the nearer end', () => {
-    expect(timeWarning(120_000, undefined)).toBeUndefined();
-    expect(timeWarning(120_000, 61_000)).toBeUndefined();
-    expect(timeWarning(59_000, undefined)).toMatch(/^Less than a minute is left/);
-    expect(timeWarning(120_000, 59_000)).toMatch(/^Are you still there/);
-    expect(timeWarning(30_000, 59_000)).toMatch(/^Less than a minute is left/);
+    expect(timeWarning(120_000, undefined, true)).toBeUndefined();
+    expect(timeWarning(120_000, 61_000, true)).toBeUndefined();
+    expect(timeWarning(59_000, undefined, true)).toMatch(/^Less than a minute is left/);
+    expect(timeWarning(120_000, 59_000, true)).toMatch(/^Are you still there/);
+    expect(timeWarning(30_000, 59_000, true)).toMatch(/^Less than a minute is left/);
+  });
+
+  it('are kept open by what there is', () => {
+    expect(timeWarning(120_000, 59_000, true)).toContain('the picture');
+    expect(timeWarning(120_000, 59_000, false)).not.toContain('the picture');
   });
 
   it('are shown on the person’s clock even where the server’s is wrong', () => {
@@ -81,6 +94,12 @@ describe('the end', () => {
     expect(words.text).toBe('The command-line tool exited with code 1 before it had a credential.');
     expect(words.success).toBe(false);
     expect(words.todo).not.toBe('');
+  });
+
+  it('leaves what a tool’s refusal means to the provider file', () => {
+    const words = ended('sign_in_refused', 'This account does not allow it. Switch it on under Settings.');
+    expect(words.text).toBe('This account does not allow it. Switch it on under Settings.');
+    expect(words.title).toBe('The sign-in was turned down');
   });
 
   it('has a title of its own for every reason that the server knows', () => {

@@ -2,7 +2,7 @@
 
 import { element, icon, mark, setText, type IconName } from '../dom';
 import type { SessionView } from '../session';
-import { clockTime, credentialOwner, STEPS, stateWords, stepIndex } from '../words';
+import { clockTime, credentialOwner, stateWords, stepIndex, stepNames } from '../words';
 
 export interface IntroScreen {
   root: HTMLElement;
@@ -17,8 +17,9 @@ export function introScreen(session: SessionView, onContinue: () => void): Intro
   const root = element('main', { class: 'card intro', 'aria-labelledby': 'intro-title' },
     element('div', { class: 'brand' }, mark(), 'Anteroom'),
     element('h1', { id: 'intro-title' }, `Sign in to ${session.provider.name}`),
-    element('p', { class: 'lead' },
-      'You sign in on a disposable computer that was made for this one sign-in. Before you type anything:'),
+    element('p', { class: 'lead' }, session.method === 'browser'
+      ? 'You sign in on a disposable computer that was made for this one sign-in. Before you type anything:'
+      : 'You sign in on a page in your own browser. The tool that needs it runs on a disposable computer that was made for this one sign-in. Before you go on:'),
     ...warnings(session),
     element('dl', { class: 'facts' }, ...facts(session).flatMap(([name, term, text]) => [
       element('dt', {}, icon(name), term),
@@ -30,7 +31,7 @@ export function introScreen(session: SessionView, onContinue: () => void): Intro
     const step = stepIndex(now.state);
     setText(progress, now.state === 'awaiting_user'
       ? 'Your room is ready.'
-      : `Step ${step + 1} of ${STEPS.length}: ${stateWords(now.state)}`);
+      : `Step ${step + 1} of ${stepNames(now.method).length}: ${stateWords(now.state, now.method)}`);
     progress.classList.toggle('ready', now.state === 'awaiting_user');
   };
   update(session);
@@ -42,9 +43,10 @@ function facts(session: SessionView): [IconName, string, string][] {
   const end = session.isolation === 'vm'
     ? `It is destroyed when you are signed in, when you cancel, or at ${latest} at the latest.`
     : `The desktop is closed when you are signed in, when you cancel, or at ${latest} at the latest.`;
+  const inRoom = session.method === 'browser';
   return [
-    ['person', 'Run by', `${session.operator.name}. What you type goes to a computer they run: go on only if you trust them.`],
-    ['tool', 'Sign-in for', `${session.provider.name}. Check the address at the top of the picture before you type a password.`],
+    ['person', 'Run by', `${session.operator.name}. ${inRoom ? 'What you type goes to' : 'The sign-in is for a tool on'} a computer they run: go on only if you trust them.`],
+    ['tool', 'Sign-in for', `${session.provider.name}. Check the address at the top of the ${inRoom ? 'picture' : 'page'} before you type a password.`],
     ['key', 'Credential', `It is sealed inside the room. It can be opened by ${credentialOwner(session)}.`],
     ['flame', 'The room', end],
   ];
@@ -55,11 +57,11 @@ function warnings(session: SessionView): HTMLElement[] {
   if (session.isolation === 'none') {
     shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {},
       element('strong', {}, 'No isolation. '),
-      'There is no virtual machine: the browser runs directly on the operator’s computer. This is for tests. Do not sign in with a real account.')));
+      `There is no virtual machine: ${session.method === 'browser' ? 'the browser' : 'the tool'} runs directly on the operator’s computer. This is for tests. Do not sign in with a real account.`)));
   }
   if (session.emulated) {
     shown.push(element('p', { class: 'notice' }, icon('clock'), element('span', {},
-      'This room is emulated: expect about a minute until the page is there, and slow answers.')));
+      `This room is emulated: expect about a minute until the ${session.method === 'browser' ? 'page' : 'link'} is there, and slow answers.`)));
   }
   return shown;
 }

@@ -1,15 +1,28 @@
-// The room: a slim bar, and below it the picture, which nothing of ours covers while it is used.
+// The room: a slim bar, and below it the picture, which nothing of ours covers while it is used, the
+// card for those who need no picture, or the tool's terminal.
 
-import { element, icon, mark, setText } from '../dom';
+import { element, icon, mark, setText, type IconName } from '../dom';
 import type { AnteroomPlayer, ConnectionState, PlayerStats } from '../player/anteroom-player';
 import type { SessionView } from '../session';
+import { SignInCard } from '../sign-in/card';
+import { codeNews } from '../sign-in/told';
+import { TerminalPanel } from '../terminal/panel';
 import {
-  latestWords, STEPS, stateWords, stepIndex, timeLeft, timeWarning, unreachableWords, WARN_BELOW_MS,
+  latestWords, stateWords, stepIndex, stepNames, timeLeft, timeWarning, unreachableWords, WARN_BELOW_MS,
 } from '../words';
 import { cancelDialog, pasteDialog } from './dialogs';
+import { roomLayout, type RoomLayout } from './room-layout';
 
 export interface RoomActions {
   onCancel: () => void;
+  /** Rejects with a Problem when the code is refused. */
+  onCode: (code: string) => Promise<void>;
+  /** Has the desktop's browser show the sign-in page. */
+  onOpenUrl: () => Promise<void>;
+  /** Whether the desktop is wanted has changed. */
+  onDesktopWanted: () => void;
+  /** The address of the tool's terminal. */
+  terminalUrl: string;
 }
 
 export class RoomScreen {
@@ -20,34 +33,63 @@ export class RoomScreen {
   readonly #left = element('p', { class: 'left', role: 'timer' });
   readonly #notice = element('p', { class: 'time-notice', role: 'alert', hidden: true });
   readonly #unreachable = element('p', { class: 'time-notice', role: 'alert', hidden: true });
+  readonly #told = element('p', { class: 'time-notice', role: 'alert', hidden: true });
   readonly #connection = element('p', { class: 'connection' });
+  readonly #actions: RoomActions;
   readonly #tools: HTMLElement;
   readonly #menu: HTMLButtonElement;
+  readonly #pasteTool = tool('paste', 'Paste text…', () => this.#paste.open());
+  readonly #terminalTool = tool('tool', 'Terminal', () => this.#toggleTerminal());
+  readonly #stage: HTMLElement;
+  readonly #card: SignInCard;
+  readonly #work: HTMLElement;
+  readonly #view: HTMLElement;
+  readonly #terminal: TerminalPanel;
   readonly #waiting: HTMLElement;
-  readonly #steps = STEPS.map((name) => element('li', {}, element('span', { class: 'dot' }), name));
+  readonly #waitingTitle = element('h2');
+  readonly #steps: HTMLElement[];
   readonly #latest = element('p', { class: 'latest' });
   readonly #paste = pasteDialog((text) => this.player.paste(text), () => this.player.focus());
-  readonly #operator: string;
+  #session: SessionView;
+  #layout: RoomLayout | undefined;
   #online = true;
+  /** The introduction was read. */
+  #entered = false;
+  #desktopAsked = false;
+  /** The terminal is open because the tool asks something, not because the person wanted it. */
+  #terminalDemanded = false;
 
   constructor(session: SessionView, actions: RoomActions) {
-    this.#operator = session.operator.name;
-    const cancel = cancelDialog(session, actions.onCancel, () => this.player.focus());
+    this.#session = session;
+    this.#actions = actions;
+    const cancel = cancelDialog(session, actions.onCancel, () => this.focus());
+    this.#terminalTool.setAttribute('aria-controls', 'terminal');
     this.#tools = element('div', { class: 'tools', id: 'tools' },
-      tool('paste', 'Paste text…', () => this.#paste.open()),
+      this.#pasteTool,
+      this.#terminalTool,
       tool('screen', 'Full screen', () => void this.#toggleFullScreen()),
       tool('cross', 'Cancel sign-in', () => cancel.open(), 'cancel'),
     );
     this.#menu = element('button', {
       type: 'button', class: 'tool menu', 'aria-expanded': 'false', 'aria-controls': 'tools',
-      onclick: () => this.#toggleMenu(),
+      onclick: () => this.#showMenu(!this.#tools.classList.contains('open')),
     }, icon('menu'), element('span', {}, 'Menu'));
+    this.#steps = stepNames(session.method).map((name) => element('li', {}, element('span', { class: 'dot' }), name));
     this.#waiting = element('div', { class: 'waiting' },
-      element('h2', {}, 'Your room is being made'),
+      this.#waitingTitle,
       element('ol', { class: 'steps' }, ...this.#steps),
       this.#latest,
       ...(session.emulated ? [element('p', { class: 'hint' }, 'This room is an emulated computer, which is slow: expect about a minute.')] : []),
     );
+    this.#card = new SignInCard(session, { onCode: actions.onCode, onDesktop: (shown) => this.#askDesktop(shown) });
+    this.#work = element('div', { class: 'work' }, this.#card.root);
+    this.#view = element('div', { class: 'view' }, this.player, this.#waiting);
+    this.#terminal = new TerminalPanel(actions.terminalUrl, {
+      onClose: () => this.#toggleTerminal(),
+      onLeave: () => this.#focusMenu(),
+    });
+    this.#stage = element('main', { class: 'stage' },
+      element('div', { class: 'floor' }, this.#work, this.#view), this.#terminal.root);
     this.root = element('div', { class: 'room' },
       element('header', { class: 'bar' },
         element('div', { class: 'title' }, mark(), element('h1', {}, session.provider.name)),
@@ -55,23 +97,52 @@ export class RoomScreen {
         this.#left, this.#connection, this.#menu, this.#tools,
       ),
       ...(session.isolation === 'none' ? [element('p', { class: 'stripe' },
-        icon('warning'), 'No isolation: this desktop runs directly on the operator’s computer. Do not use a real account.')] : []),
-      this.#notice, this.#unreachable,
-      element('main', { class: 'stage' }, this.player, this.#waiting),
-      this.#paste.dialog, cancel.dialog,
+        icon('warning'), `No isolation: ${session.method === 'browser' ? 'this desktop' : 'the tool'} runs directly on the operator’s computer. Do not use a real account.`)] : []),
+      this.#notice, this.#told, this.#unreachable,
+      this.#stage, this.#paste.dialog, cancel.dialog,
     );
-    this.player.addEventListener('firstframe', () => {
-      this.#waiting.remove();
-    });
+    this.player.addEventListener('firstframe', () => this.#arrange());
     this.player.addEventListener('connectionchange', () => this.#showConnection());
     this.player.addEventListener('statschange', () => this.#showConnection());
     this.player.addEventListener('leavekeyboard', () => this.#focusMenu());
-    this.#showConnection();
     this.update(session);
   }
 
+  /** Whether the person needs the desktop, or asked for it. */
+  get wantsDesktop(): boolean {
+    return this.#layout?.desktop ?? false;
+  }
+
+  /** The introduction is gone. */
+  enter(): void {
+    this.#entered = true;
+    this.#arrange();
+    this.focus();
+  }
+
+  /** Nothing of it stays connected. */
+  leave(): void {
+    this.player.inputEnabled = false;
+    this.player.live = false;
+    this.#terminal.close();
+    this.#card.clear();
+  }
+
+  /** Gives the keyboard to what is used now. */
+  focus(): void {
+    if (this.#terminal.isOpen) this.#terminal.focus();
+    else if (this.#layout?.desktop) this.player.focus();
+    else if (this.#layout?.card) this.#card.focus();
+  }
+
+  retryNow(): void {
+    this.player.retryNow();
+    this.#terminal.retryNow();
+  }
+
   update(session: SessionView): void {
-    setText(this.#state, stateWords(session.state));
+    this.#session = session;
+    setText(this.#state, stateWords(session.state, session.method));
     this.#state.dataset['state'] = session.state;
     const current = stepIndex(session.state);
     this.#steps.forEach((item, index) => {
@@ -87,15 +158,78 @@ export class RoomScreen {
         element('span', { class: 'visually-hidden' }, 'The sign-in page belongs to '),
         element('span', {}, session.signInUrlHost),
       );
-      this.#host.title = `The sign-in page belongs to ${session.signInUrlHost}. Compare it with the address in the picture.`;
+      const where = session.method === 'browser' ? 'in the picture' : 'of the page that opens';
+      this.#host.title = `The sign-in page belongs to ${session.signInUrlHost}. Compare it with the address ${where}.`;
     }
+    this.#arrange();
+  }
+
+  /** Shows what belongs on screen, and hides the rest. */
+  #arrange(): void {
+    const before = this.#layout;
+    const now = roomLayout(this.#session, this.#desktopAsked, this.player.hasPicture);
+    this.#layout = now;
+    this.#work.hidden = !now.card;
+    this.#view.hidden = !now.desktop && now.waiting === undefined;
+    this.player.hidden = !now.desktop;
+    this.#pasteTool.hidden = !now.desktop;
+    this.#waiting.hidden = now.waiting === undefined;
+    setText(this.#waitingTitle, now.waiting ?? '');
+    this.#stage.classList.toggle('with-card', now.card);
+    this.#card.showDesktop(now.desktop);
+    if (now.card && this.#session.awaiting) this.#card.update(this.#session.awaiting, this.#session);
+    else this.#card.clear();
+    // The card says it where it belongs.
+    const told = now.card ? undefined : codeNews(this.#session.timeline).told;
+    this.#told.hidden = told === undefined;
+    setText(this.#told, told ?? '');
+    this.#demandTerminal(now);
+    this.#showConnection();
+    // What one waited for is there: the keyboard goes to it, if it is nowhere else.
+    if (now.card && !before?.card && this.#entered && document.activeElement === document.body) this.focus();
+  }
+
+  /** The tool asks what only its terminal answers: it opens by itself, and closes when that is over. */
+  #demandTerminal({ demand, desktop }: RoomLayout): void {
+    // Without a picture there would be nothing left on screen.
+    const closable = demand === undefined || desktop;
+    this.#terminal.demand(demand, closable);
+    this.#terminalTool.disabled = !closable;
+    if (demand !== undefined && !this.#terminalDemanded && this.#entered) {
+      this.#terminalDemanded = true;
+      this.#terminal.open(true);
+    } else if (demand === undefined && this.#terminalDemanded) {
+      this.#terminalDemanded = false;
+      this.#terminal.close();
+    }
+    this.#terminalTool.setAttribute('aria-pressed', String(this.#terminal.isOpen));
+  }
+
+  #toggleTerminal(): void {
+    if (this.#terminal.isOpen) {
+      this.#terminal.close();
+      this.focus();
+    } else {
+      this.#terminal.open(this.#layout?.demand !== undefined);
+      // On a phone the menu would take half of the terminal's place.
+      this.#showMenu(false);
+      this.#terminal.focus();
+    }
+    this.#terminalTool.setAttribute('aria-pressed', String(this.#terminal.isOpen));
+  }
+
+  async #askDesktop(shown: boolean): Promise<void> {
+    if (shown) await this.#actions.onOpenUrl();
+    this.#desktopAsked = shown;
+    this.#arrange();
+    this.#actions.onDesktopWanted();
   }
 
   /** Milliseconds until the session's deadline, and until it ends because nobody does anything. */
   showTimeLeft(milliseconds: number, idle?: number): void {
     setText(this.#left, `${timeLeft(milliseconds)} left`);
     this.#left.classList.toggle('short', milliseconds < WARN_BELOW_MS);
-    const warning = timeWarning(milliseconds, idle);
+    const warning = timeWarning(milliseconds, idle, this.wantsDesktop);
     this.#notice.hidden = warning === undefined;
     // The same words are not announced again.
     setText(this.#notice, warning ?? '');
@@ -109,20 +243,22 @@ export class RoomScreen {
 
   #showConnection(): void {
     const { text, level } = connectionWords(this.player.connectionState, this.player.stats, this.#online);
+    // Who needs no picture has no connection to hear of.
+    this.#connection.hidden = this.#online && !this.wantsDesktop;
     const unreachable = this.#online && this.player.connectionState === 'unreachable';
     this.#unreachable.hidden = !unreachable;
-    setText(this.#unreachable, unreachable ? unreachableWords(this.#operator) : '');
+    setText(this.#unreachable, unreachable ? unreachableWords(this.#session.operator.name) : '');
     setText(this.#connection, text);
     this.#connection.dataset['level'] = level;
   }
 
-  #toggleMenu(): void {
-    const open = this.#tools.classList.toggle('open');
+  #showMenu(open: boolean): void {
+    this.#tools.classList.toggle('open', open);
     this.#menu.setAttribute('aria-expanded', String(open));
   }
 
   #focusMenu(): void {
-    if (this.#menu.offsetParent === null) this.#tools.querySelector('button')?.focus();
+    if (this.#menu.offsetParent === null) this.#tools.querySelector<HTMLElement>('button:not([hidden], :disabled)')?.focus();
     else this.#menu.focus();
   }
 
@@ -133,11 +269,11 @@ export class RoomScreen {
     } catch {
       // Where the browser forbids it, the window's own full screen still works.
     }
-    this.player.focus();
+    this.focus();
   }
 }
 
-function tool(name: 'paste' | 'screen' | 'cross', label: string, act: () => void, kind = ''): HTMLButtonElement {
+function tool(name: IconName, label: string, act: () => void, kind = ''): HTMLButtonElement {
   return element('button', { type: 'button', class: `tool ${kind}`, title: label, onclick: act },
     icon(name), element('span', {}, label));
 }

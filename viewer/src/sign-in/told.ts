@@ -1,0 +1,21 @@
+// What the timeline says to the person about the code they brought. Pure.
+
+import type { TimelineEntry } from '../session';
+import { sentence } from '../words';
+
+export interface CodeNews {
+  /** When the last code was typed into the tool, by the server's clock. */
+  enteredAt?: number;
+  /** What the person was told last, and since that code. */
+  told?: string;
+}
+
+export function codeNews(timeline: readonly TimelineEntry[]): CodeNews {
+  const last = timeline.findLastIndex(({ kind }) => kind === 'code_entered');
+  const entered = timeline[last];
+  const told = timeline.slice(last + 1).findLast(({ kind }) => kind === 'person_told');
+  return {
+    ...(entered && { enteredAt: entered.at }),
+    ...(told && { told: sentence(told.message) }),
+  };
+}

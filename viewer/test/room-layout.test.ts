@@ -1,0 +1,46 @@
+import { describe, expect, it } from 'vitest';
+
+import { roomLayout } from '../src/screens/room-layout';
+import type { AwaitingView, Method, SessionView, StateName } from '../src/session';
+
+const session = (method: Method, state: StateName, awaiting?: Partial<AwaitingView>): SessionView => ({
+  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method,
+  state, timeline: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
+  credential: { openableBy: 'operator' },
+  ...(awaiting && {
+    awaiting: {
+      method, url: 'https://a.test/', takesCode: method === 'paste_code', screen: [], instructions: 'Do it.', deadline: 0, ...awaiting,
+    },
+  }),
+});
+
+const OWN_BROWSER = ['paste_code', 'device_code'] as const;
+
+describe('the room', () => {
+  it('is the picture for those who sign in with the desktop', () => {
+    expect(roomLayout(session('browser', 'preparing'), false, false))
+      .toEqual({ card: false, desktop: true, waiting: 'Your room is being made' });
+    expect(roomLayout(session('browser', 'awaiting_user', {}), false, true)).toEqual({ card: false, desktop: true });
+  });
+
+  it.each(OWN_BROWSER)('is the card for %s, and no picture before it is asked for', (method) => {
+    expect(roomLayout(session(method, 'preparing'), false, false))
+      .toEqual({ card: false, desktop: false, waiting: 'Your room is being made' });
+    expect(roomLayout(session(method, 'awaiting_user', {}), false, false)).toEqual({ card: true, desktop: false });
+    expect(roomLayout(session(method, 'capturing'), false, false))
+      .toEqual({ card: false, desktop: false, waiting: 'Your sign-in is being saved' });
+  });
+
+  it.each(OWN_BROWSER)('is card and picture for %s once that is asked for', (method) => {
+    expect(roomLayout(session(method, 'awaiting_user', {}), true, false))
+      .toEqual({ card: true, desktop: true, waiting: 'The desktop is being opened' });
+    expect(roomLayout(session(method, 'awaiting_user', {}), true, true)).toEqual({ card: true, desktop: true });
+  });
+
+  it.each(['browser', ...OWN_BROWSER] as const)('is the terminal for %s where only that can be answered', (method) => {
+    for (const url of [null, undefined, '']) {
+      const { card, demand } = roomLayout(session(method, 'awaiting_user', { url: url as string | null }), false, true);
+      expect([card, demand]).toEqual([false, 'Do it.']);
+    }
+  });
+});

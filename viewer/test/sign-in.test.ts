@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest';
+
+import { Problem } from '../src/api';
+import { refusalWords } from '../src/sign-in/code-form';
+import { pageAddress } from '../src/sign-in/page-link';
+import { codeNews } from '../src/sign-in/told';
+
+const entry = (at: number, kind: string, message = kind) => ({ at, kind, message });
+
+describe('what became of a code', () => {
+  it('is what was said last, and since the code', () => {
+    expect(codeNews([])).toEqual({});
+    const wrong = [entry(1, 'sign_in_url'), entry(2, 'code_entered'), entry(3, 'person_told', 'it is wrong'), entry(4, 'viewer_joined')];
+    expect(codeNews(wrong)).toEqual({ enteredAt: 2, told: 'It is wrong.' });
+    expect(codeNews([...wrong, entry(5, 'person_told', 'it is old')])).toEqual({ enteredAt: 2, told: 'It is old.' });
+    expect(codeNews([...wrong, entry(6, 'code_entered')])).toEqual({ enteredAt: 6 });
+  });
+
+  it('is told also where no code is typed', () => {
+    expect(codeNews([entry(1, 'person_told', 'wait a minute')])).toEqual({ told: 'Wait a minute.' });
+  });
+});
+
+describe('a code that does not get through', () => {
+  it('is told in the server’s words, where it has some for the person', () => {
+    expect(refusalWords(new Problem(422, 'Refused', 'this is no such code', 'code_refused'))).toBe('This is no such code.');
+    expect(refusalWords(new Problem(409, 'Wrong state', 'the session is capturing and takes no code', 'wrong_state')))
+      .toBe('The session is capturing and takes no code.');
+    expect(refusalWords(new Problem(504, 'Too slow', 'no answer within 20 s', 'too_slow'))).toMatch(/^The room did not answer/);
+    expect(refusalWords(new TypeError('Failed to fetch'))).toMatch(/^The server does not answer/);
+  });
+});
+
+describe('the page’s address', () => {
+  it('is one that a browser opens as a page', () => {
+    expect(pageAddress('https://claude.ai/oauth/authorize?code=true')?.host).toBe('claude.ai');
+    expect(pageAddress('http://127.0.0.1:8080/')?.host).toBe('127.0.0.1:8080');
+    for (const url of ['', 'claude.ai', 'javascript:alert(1)', 'data:text/html,x', 'file:///etc/passwd', 'mailto:a@b.test']) {
+      expect(pageAddress(url)).toBeUndefined();
+    }
+  });
+
+  it('names the host that is really asked', () => {
+    expect(pageAddress('https://github.com@evil.test/login')?.host).toBe('evil.test');
+    expect(pageAddress('https://gіthub.com/')?.host).toMatch(/^xn--/);
+  });
+});
