@@ -1,4 +1,4 @@
-// Takes pictures of every screen, for people to look at: node dev/screenshots.mjs [FOLDER]
+// Takes pictures of every screen, for people to look at: node dev/screenshots.mjs [FOLDER [PART_OF_A_NAME]]
 
 import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -7,10 +7,11 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 import { chromiumArguments } from '../../demo/person/chromium.mjs';
-import { fakeSession, startFakeServer } from './fake-server.mjs';
+import { fakeSession, fakeTurn, startFakeServer, UNKNOWN_PROMPT } from './fake-server.mjs';
 import { startFakeRoom } from './fake-room.mjs';
 
 const folder = process.argv[2] ?? join(tmpdir(), 'anteroom-screenshots');
+const wanted = process.argv[3] ?? '';
 mkdirSync(folder, { recursive: true });
 
 const TIMELINE = [
@@ -26,7 +27,57 @@ const ended = (code, message, more = {}) => ({
   ...withTimeline(6), state: 'ended', reason: { code, message }, room: 'demolished', leftovers: [], ...more,
 });
 
+const SCREEN = [
+  '\x1b[H\x1b[J\x1b[m\x1b[1mWelcome to the Anteroom demo CLI\x1b[m\r\n',
+  '\r\nBrowser did not open? Use the address below to sign in:\r\n\r\n',
+  '\x1b[38;2;120;170;255mhttps://accounts.anteroom.test/oauth/authorize?client=demo&state=1\x1b[m\r\n',
+  '\r\n\x1b[32m✔\x1b[m ready   \x1b[33m!\x1b[m slow network   \x1b[2mpress Esc to cancel\x1b[m   \x1b[7m inverse \x1b[m   \x1b[34mdark blue\x1b[m\r\n',
+  '\r\n┌────────────────────────────┐\r\n│ Select login method:       │\r\n│ \x1b[36m❯ 1. Account\x1b[m               │\r\n│   2. API key               │\r\n└────────────────────────────┘\r\n',
+  `\r\n${'0123456789'.repeat(12)}\r\nPaste code here > `,
+].join('');
+const turn = (method, more, timeline = []) => {
+  const session = withTimeline(4);
+  const later = timeline.map(([kind, message], index) => ({ at: session.createdAt + 60_000 + index, kind, message }));
+  return { ...session, ...fakeTurn(method, more), timeline: [...session.timeline, ...later] };
+};
+const WRONG = [['code_entered', 'the code was typed into the tool'], ['person_told', 'The tool did not take the code. Copy all of it, with the part after the #, and paste it again.']];
+const openTerminal = async (page) => {
+  const menu = page.getByRole('button', { name: 'Menu' });
+  if (await menu.isVisible()) await menu.click();
+  await page.getByRole('button', { name: 'Terminal', exact: true }).click();
+  await page.locator('.xterm-rows').getByText('Welcome').waitFor();
+};
+const WIDE = { width: 1280, height: 800 };
+const PHONE = { width: 360, height: 740 };
+const inAllWays = ({ name, ...scene }) => [
+  { name, ...WIDE, ...scene },
+  { name: `${name}-dark`, ...WIDE, ...scene, dark: true },
+  { name: `${name}-phone`, ...PHONE, ...scene },
+  { name: `${name}-phone-dark`, ...PHONE, ...scene, dark: true },
+];
+
 const SCENES = [
+  ...inAllWays({ name: 'card-paste-code', session: turn('paste_code'), enter: true }),
+  ...inAllWays({ name: 'card-wrong-code', session: turn('paste_code', {}, WRONG), enter: true }),
+  ...inAllWays({ name: 'card-device-code', session: turn('device_code'), enter: true }),
+  ...inAllWays({ name: 'terminal', session: turn('paste_code'), enter: true, terminal: true, act: openTerminal }),
+  ...inAllWays({ name: 'terminal-asks', session: turn('paste_code', UNKNOWN_PROMPT), enter: true, terminal: true, act: (page) => page.locator('.xterm-rows').getByText('Welcome').waitFor() }),
+  { name: 'terminal-over-picture', session: { ...withTimeline(6), state: 'awaiting_user' }, ...WIDE, enter: true, room: true, terminal: true, act: openTerminal },
+  ...[WIDE, PHONE].map((size) => ({
+    name: size === WIDE ? 'card-and-desktop' : 'card-and-desktop-phone', session: turn('paste_code'), ...size, enter: true, room: true, wait: false,
+    act: async (page) => {
+      await page.getByRole('button', { name: 'Use the desktop’s browser instead' }).click();
+      await page.getByText(/Connected · \d+ ms/).waitFor();
+    },
+  })),
+  { name: 'card-checking', session: turn('paste_code'), ...WIDE, enter: true, act: async (page) => {
+    await page.getByLabel('The code that the page shows at the end').fill('abcdef0123456789#xyz');
+    await page.getByRole('button', { name: 'Send the code' }).click();
+  } },
+  { name: 'intro-own-browser', session: turn('device_code'), ...WIDE },
+  { name: 'intro-own-browser-phone', session: turn('device_code'), ...PHONE },
+  { name: 'waiting-own-browser', session: { ...withTimeline(3), state: 'preparing', method: 'paste_code' }, ...WIDE, enter: true },
+  { name: 'ended-refused', session: ended('sign_in_refused', 'This account does not allow sign-in by device code. Switch it on under Settings, Security.') },
   { name: 'intro', session: fakeSession() },
   { name: 'intro-dark', session: { ...fakeSession({ state: 'awaiting_user' }), credential: { openableBy: 'caller', recipient: 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p' } }, dark: true },
   { name: 'intro-no-isolation', session: fakeSession({ isolation: 'none', emulated: false }) },
@@ -47,12 +98,12 @@ const SCENES = [
 
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: chromiumArguments() });
 try {
-  for (const scene of SCENES) await takePicture(scene);
+  for (const scene of SCENES.filter(({ name }) => name.includes(wanted))) await takePicture(scene);
 } finally {
   await browser.close();
 }
 
-async function takePicture({ name, session, dark, width = 1280, height = 720, enter, room, act, secret }) {
+async function takePicture({ name, session, dark, width = 1280, height = 720, enter, room, terminal, wait = true, act, secret }) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? 'dark' : 'light' });
   let fakeRoom;
   const server = await startFakeServer({ session, ...(room && { answer: (sdp) => fakeRoom.answer(sdp) }) });
@@ -61,14 +112,15 @@ async function takePicture({ name, session, dark, width = 1280, height = 720, en
       fakeRoom = await startFakeRoom(await browser.newContext(), server.origin);
       await fakeRoom.show('sign-in');
     }
+    if (terminal) server.terminal.draw(SCREEN);
     const page = await context.newPage();
     page.on('console', (message) => ['error', 'warning'].includes(message.type()) && process.stderr.write(`${name}: ${message.text()}\n`));
     page.on('pageerror', (error) => process.stderr.write(`${name}: ${error}\n`));
     await page.goto(secret ? server.link.replace('fake-secret', secret) : server.link);
     await page.locator('.card, .room').first().waitFor();
     if (enter) await page.locator('[data-action=continue]').click();
-    if (room) {
-      await page.locator('.waiting').waitFor({ state: 'detached' });
+    if (room && wait) {
+      await page.locator('.waiting').waitFor({ state: 'hidden' });
       await page.getByText(/Connected · \d+ ms/).waitFor();
     }
     await act?.(page);

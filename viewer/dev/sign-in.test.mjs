@@ -1,0 +1,224 @@
+// Signing in with one's own browser: the card, in headless Chromium, with a fake server behind it.
+// Needs dist/: "npm run test:browser" builds it first.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { fakeTurn } from './fake-server.mjs';
+import { openViewer } from './open-viewer.mjs';
+
+const FIELD = 'The code that the page shows at the end';
+const SEND = { name: 'Send the code' };
+
+async function openCard(t, method, more = {}) {
+  const viewer = await openViewer(t, fakeTurn(method, more.awaiting), more);
+  await viewer.page.locator('[data-action=continue]').click();
+  await viewer.page.getByRole('heading', { name: 'Open the page' }).waitFor();
+  return viewer;
+}
+
+/** Counts the WebRTC connections that the page makes from its next load on. */
+const countConnections = (page) => page.addInitScript(() => {
+  window.peers = 0;
+  window.RTCPeerConnection = class extends RTCPeerConnection {
+    constructor(...rest) { super(...rest); window.peers += 1; }
+  };
+});
+
+async function send(page, code) {
+  await page.getByLabel(FIELD).fill(code);
+  await page.getByLabel(FIELD).press('Enter');
+}
+
+const told = (page) => page.locator('.code-form [role=alert]');
+
+test('the page opens in a tab of its own that knows nothing of the room', async (t) => {
+  const { page, context, complaints } = await openCard(t, 'paste_code');
+  const link = page.getByRole('link', { name: 'Open accounts.anteroom.test' });
+  assert.equal(await link.getAttribute('href'), 'https://accounts.anteroom.test/oauth/authorize?client=demo&state=1');
+  assert.equal(await link.getAttribute('target'), '_blank');
+  assert.equal(await link.getAttribute('rel'), 'noopener noreferrer');
+  assert.ok(await link.evaluate((it) => it === document.activeElement), 'it has the focus');
+  await page.getByText('Its address must begin with https://accounts.anteroom.test/').waitFor();
+  await context.route('https://accounts.anteroom.test/**', (route) => route.fulfill({ contentType: 'text/html', body: '<p>the page</p>' }));
+  const [tab] = await Promise.all([context.waitForEvent('page'), link.click()]);
+  await tab.getByText('the page').waitFor();
+  assert.deepEqual(await tab.evaluate(() => [window.opener, document.referrer]), [null, '']);
+  assert.deepEqual(complaints, []);
+});
+
+test('what is no web page is not opened', async (t) => {
+  const { page } = await openViewer(t, fakeTurn('paste_code', { url: 'javascript:alert(document.domain)' }));
+  await page.locator('[data-action=continue]').click();
+  await page.getByText('The tool gave an address that is no web page').waitFor();
+  assert.equal(await page.getByRole('link').count(), 0);
+  assert.equal(await page.locator('a[href]').count(), 0);
+});
+
+test('a code for the page is shown and copied, and goes to its host only', async (t) => {
+  const { page, context, complaints } = await openCard(t, 'device_code');
+  await context.grantPermissions(['clipboard-read', 'clipboard-write']);
+  assert.equal(await page.locator('.device-code').textContent(), 'WXYZ-2048');
+  await page.getByText('type it at code.anteroom.test and nowhere else').waitFor();
+  await page.getByRole('button', { name: 'Copy the code' }).click();
+  await page.getByText('Copied').waitFor();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'WXYZ-2048');
+  assert.equal(await page.getByLabel(FIELD).isVisible(), false, 'no code is brought back');
+  assert.deepEqual(complaints, []);
+});
+
+test('a code that cannot be copied is selected', async (t) => {
+  const { page } = await openViewer(t, fakeTurn('device_code'));
+  await page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }));
+  await page.locator('[data-action=continue]').click();
+  await page.getByRole('button', { name: 'Copy the code' }).click();
+  await page.getByText('Selected: copy it with Ctrl+C').waitFor();
+  assert.equal(await page.evaluate(() => getSelection().toString()), 'WXYZ-2048');
+});
+
+test('what the person is told stands on the card', async (t) => {
+  const { server, page } = await openCard(t, 'device_code');
+  server.happened('person_told', 'GitHub asks to wait');
+  await page.locator('.sign-in > [role=alert]').getByText('GitHub asks to wait.').waitFor();
+});
+
+test('without a card it stands above the picture', async (t) => {
+  const { server, page } = await openViewer(t);
+  await page.locator('[data-action=continue]').click();
+  server.happened('person_told', 'Google takes no sign-in in this browser');
+  await page.getByRole('alert').getByText('Google takes no sign-in in this browser.').waitFor();
+});
+
+test('a desktop that cannot be opened is told', async (t) => {
+  const { server, page } = await openCard(t, 'device_code');
+  await page.route('**/open-url', (route) => route.fulfill({
+    status: 409, contentType: 'application/problem+json', body: JSON.stringify({ title: 'Wrong state', detail: 'the desktop is not there yet', code: 'wrong_state' }),
+  }));
+  await page.getByRole('button', { name: 'Use the desktop’s browser instead' }).click();
+  await page.getByRole('alert').getByText('The desktop is not there yet.').waitFor();
+  assert.equal(server.offers.length, 0);
+});
+
+test('a code is sent once, trimmed, and leads on', async (t) => {
+  const { server, page, complaints } = await openCard(t, 'paste_code');
+  assert.ok(await page.getByRole('button', SEND).isDisabled(), 'nothing is nothing to send');
+  const field = page.getByLabel(FIELD);
+  assert.deepEqual(await field.evaluate((it) => [it.type, it.autocomplete, it.spellcheck]), ['text', 'off', false]);
+  await send(page, '  abc#def ');
+  await page.getByText('Checking the code…').waitFor();
+  await page.locator('.code-form').evaluate((form) => form.requestSubmit());
+  assert.equal(await field.getAttribute('readonly'), '');
+  assert.ok(await page.getByRole('button', SEND).isDisabled());
+  assert.deepEqual(server.codes, ['abc#def']);
+  server.happened('code_entered', 'the code was typed into the tool');
+  server.set({ state: 'capturing', awaiting: undefined });
+  await page.getByRole('heading', { name: 'Your sign-in is being saved' }).waitFor();
+  assert.equal(await field.inputValue(), '', 'no code stays behind');
+  assert.equal(await page.getByRole('heading', { name: 'Open the page' }).isVisible(), false);
+  assert.deepEqual(complaints, []);
+});
+
+test('a code that is refused is told in the server’s words, and can be mended', async (t) => {
+  let takes = false;
+  const { server, page } = await openCard(t, 'paste_code', {
+    takeCode: () => takes ? undefined : { status: 422, title: 'Code refused', detail: 'a code has no spaces in it', code: 'code_refused' },
+  });
+  await send(page, 'a b');
+  await told(page).getByText('A code has no spaces in it.').waitFor();
+  const field = page.getByLabel(FIELD);
+  assert.ok(await field.evaluate((it) => it === document.activeElement && !it.readOnly));
+  assert.equal(await field.getAttribute('aria-invalid'), 'true');
+  assert.equal(await field.inputValue(), 'a b', 'it is there to be mended');
+  takes = true;
+  await send(page, 'ab');
+  await page.getByText('Checking the code…').waitFor();
+  assert.equal(await told(page).isVisible(), false);
+  assert.deepEqual(server.codes, ['a b', 'ab']);
+});
+
+test('a code that the tool does not take frees the field; the next one is right', async (t) => {
+  const { server, page } = await openCard(t, 'paste_code');
+  const field = page.getByLabel(FIELD);
+  await send(page, 'wrong');
+  await page.getByText('Checking the code…').waitFor();
+  server.happened('code_entered', 'the code was typed into the tool');
+  server.happened('person_told', 'the tool did not take the code');
+  await told(page).getByText('The tool did not take the code.').waitFor();
+  assert.deepEqual(await field.evaluate((it) => [it.value, it.readOnly, it === document.activeElement]), ['', false, true]);
+  await send(page, 'right');
+  await page.getByText('Checking the code…').waitFor();
+  assert.equal(await told(page).isVisible(), false, 'what was said of the last code is not said of this one');
+  // Nothing was said of the new one yet.
+  server.happened('viewer_joined', 'a viewer joined');
+  server.happened('code_entered', 'the code was typed into the tool');
+  await page.waitForTimeout(300);
+  assert.equal(await field.getAttribute('readonly'), '');
+  server.set({ state: 'capturing', awaiting: undefined });
+  await page.getByRole('heading', { name: 'Your sign-in is being saved' }).waitFor();
+  assert.deepEqual(server.codes, ['wrong', 'right']);
+});
+
+test('a tool that says nothing of a code does not lock the field', async (t) => {
+  const { server, page } = await openCard(t, 'paste_code');
+  await page.clock.install();
+  await send(page, 'abc');
+  await page.getByText('Checking the code…').waitFor();
+  await page.waitForTimeout(300);
+  await page.clock.fastForward(29_000);
+  const field = page.getByLabel(FIELD);
+  assert.equal(await field.getAttribute('readonly'), '');
+  await page.clock.fastForward(2_000);
+  await page.getByText('The tool says nothing about it yet.').waitFor();
+  assert.deepEqual(await field.evaluate((it) => [it.value, it.readOnly]), ['abc', false]);
+  await send(page, 'abc');
+  await page.getByText('Checking the code…').waitFor();
+  assert.deepEqual(server.codes, ['abc', 'abc']);
+});
+
+test('no picture is connected before the desktop is asked for, and none when it is hidden', async (t) => {
+  const { server, room, page, complaints } = await openViewer(t, { method: 'paste_code', state: 'booting' });
+  await countConnections(page);
+  await page.reload();
+  await page.locator('[data-action=continue]').click();
+  await page.getByRole('heading', { name: 'Your room is being made' }).waitFor();
+  server.set({ state: 'preparing' });
+  await page.getByText('Starting the tool…').waitFor();
+  server.set(fakeTurn('paste_code'));
+  await page.getByRole('heading', { name: 'Open the page' }).waitFor();
+  await page.waitForTimeout(500);
+  const player = () => page.evaluate(() => {
+    const { live, connectionState } = document.querySelector('anteroom-player');
+    return [live, connectionState, window.peers];
+  });
+  assert.deepEqual(await player(), [false, 'off', 0]);
+  assert.deepEqual([server.offers.length, server.terminal.connections(), server.opened()], [0, 0, 0]);
+  assert.equal(await page.locator('anteroom-player').isVisible(), false);
+
+  await page.getByRole('button', { name: 'Use the desktop’s browser instead' }).click();
+  await page.getByText(/Connected · \d+ ms/).waitFor();
+  assert.equal(server.opened(), 1);
+  assert.ok(await page.locator('anteroom-player').isVisible());
+  assert.ok(await page.getByLabel(FIELD).isVisible(), 'the code can be copied from the picture');
+  const from = (await room.messages()).length;
+  await page.locator('anteroom-player').click();
+  await page.keyboard.press('KeyA');
+  await room.page.waitForFunction((wanted) => window.fakeRoom.messages.slice(wanted).some(({ code }) => code === 'KeyA'), from);
+
+  await page.getByRole('button', { name: 'Hide the desktop' }).click();
+  await page.locator('anteroom-player').waitFor({ state: 'hidden' });
+  assert.equal((await player())[0], false);
+  assert.deepEqual(complaints, []);
+});
+
+test('a phone shows all of the card', async (t) => {
+  const { page } = await openCard(t, 'paste_code', { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
+  const wide = await page.evaluate(() => [...document.querySelectorAll('.room *')]
+    .filter((it) => it.checkVisibility() && it.getBoundingClientRect().right > innerWidth && !it.closest('.visually-hidden'))
+    .map((it) => it.className));
+  assert.deepEqual(wide, []);
+  await page.getByRole('button', { name: 'Use the desktop’s browser instead' }).tap();
+  await page.getByText(/Connected · \d+ ms/).waitFor();
+  await page.getByLabel(FIELD).scrollIntoViewIfNeeded();
+  const [picture, field] = [await page.locator('anteroom-player').boundingBox(), await page.getByLabel(FIELD).boundingBox()];
+  assert.ok(picture.y > 0 && picture.y + picture.height < field.y && field.y < 740, 'picture and field are in sight together');
+});
