@@ -38,8 +38,8 @@ pub enum CodeRefused {
     #[error("a code has 1 to {MAX_CODE} bytes and no control characters")]
     Malformed,
     /// Not of the form that the provider file names.
-    #[error("this is no such code: the tool takes what matches {0}")]
-    WrongForm(String),
+    #[error("this is not the code that the tool asks for; copy all of what the last page shows")]
+    WrongForm,
 }
 
 /// Follows one sign-in.
@@ -49,7 +49,7 @@ pub struct Director {
     url_pattern: Regex,
     code_pattern: Option<Regex>,
     code_prompt: Option<Regex>,
-    code_form: Option<(String, Regex)>,
+    code_form: Option<Regex>,
     answers: Vec<(Rule, String, u32)>,
     screens: Vec<(Rule, String, bool)>,
     /// The CLI's last address.
@@ -96,7 +96,7 @@ impl Director {
             code_pattern: compiled(&login.code_pattern)?,
             code_prompt: compiled(&login.code_prompt)?,
             code_form: match &login.code_form {
-                Some(form) => Some((form.clone(), Regex::new(&format!("^(?:{form})$"))?)),
+                Some(form) => Some(Regex::new(&format!("^(?:{form})$"))?),
                 None => None,
             },
             answers: answers
@@ -183,10 +183,8 @@ impl Director {
         if code.is_empty() || code.len() > MAX_CODE || code.chars().any(char::is_control) {
             return Err(CodeRefused::Malformed);
         }
-        if let Some((form, pattern)) = &self.code_form
-            && !pattern.is_match(code)
-        {
-            return Err(CodeRefused::WrongForm(form.clone()));
+        if self.code_form.as_ref().is_some_and(|form| !form.is_match(code)) {
+            return Err(CodeRefused::WrongForm);
         }
         self.code = Some(code.to_owned());
         Ok(self.type_code(&terminal.text()))

@@ -150,16 +150,25 @@ impl Terminal {
 }
 
 impl Screen {
-    /// What draws it on an empty terminal: text, colours and cursor movements, and nothing else.
+    /// What draws it on an empty terminal: text, colours and cursor movements, and how the cursor's
+    /// keys and a paste are to be sent (DECCKM, bracketed paste). Nothing else.
     #[must_use]
     pub fn drawn(&self) -> String {
-        self.0.contents_formatted()
+        self.0.contents_formatted() + &self.modes()
     }
 
     /// What makes `before` this.
     #[must_use]
     pub fn drawn_after(&self, before: &Self) -> String {
-        self.0.contents_diff(&before.0)
+        let modes = self.modes();
+        let changed = if modes == before.modes() { "" } else { &modes };
+        self.0.contents_diff(&before.0) + changed
+    }
+
+    fn modes(&self) -> String {
+        let set = |on: bool| if on { 'h' } else { 'l' };
+        let (cursor, paste) = (set(self.0.application_cursor()), set(self.0.bracketed_paste()));
+        format!("\x1b[?1{cursor}\x1b[?2004{paste}")
     }
 }
 
@@ -202,6 +211,17 @@ mod tests {
         }
         terminal.feed(b"\r\nseen");
         assert!(terminal.text().ends_with("seen"));
+    }
+
+    #[test]
+    fn how_keys_are_sent_is_drawn_too() {
+        let mut terminal = Terminal::default();
+        let before = terminal.screen();
+        terminal.feed(b"\x1b[?1h\x1b[?1000h");
+        let drawn = terminal.screen().drawn_after(&before);
+        assert!(drawn.contains("\x1b[?1h\x1b[?2004l") && !drawn.contains("1000"), "{drawn:?}");
+        let same = terminal.screen();
+        assert!(!same.drawn_after(&same).contains("\x1b[?1h"));
     }
 
     #[test]

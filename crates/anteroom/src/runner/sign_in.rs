@@ -285,6 +285,16 @@ async fn write(mut terminal: WriteHalf<LinkStream>, mut keys: mpsc::Receiver<Key
     }
 }
 
+/// Takes the text, but for the beginning of a character whose rest has not come.
+fn whole_characters(bytes: &mut Vec<u8>) -> String {
+    let whole = match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    };
+    let rest = bytes.split_off(whole);
+    String::from_utf8_lossy(&std::mem::replace(bytes, rest)).into_owned()
+}
+
 impl TerminalView {
     /// Draws the terminal on a viewer's, and takes what they type, until one side ends.
     pub async fn serve(self, stream: LinkStream) -> std::io::Result<()> {
@@ -306,14 +316,32 @@ impl TerminalView {
         };
         let take = async {
             let mut buffer = [0; MAX_TYPED];
+            let mut bytes = Vec::new();
             loop {
                 let count = from_viewer.read(&mut buffer).await?;
-                let text = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                bytes.extend_from_slice(&buffer[..count]);
+                let text = whole_characters(&mut bytes);
                 if count == 0 || typed.send(text).await.is_err() {
                     return Ok(());
                 }
             }
         };
         tokio::select! { drawn = draw => drawn, taken = take => taken }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_character_in_two_pieces_is_one() {
+        let mut bytes = "aé".as_bytes()[..2].to_vec();
+        assert_eq!(whole_characters(&mut bytes), "a");
+        bytes.push(0xa9);
+        assert_eq!(whole_characters(&mut bytes), "é");
+        bytes.extend([b'x', 0xff, b'y']);
+        assert_eq!(whole_characters(&mut bytes), "x\u{fffd}y");
+        assert!(bytes.is_empty());
     }
 }
