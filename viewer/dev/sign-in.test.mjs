@@ -39,7 +39,7 @@ test('the page opens in a tab of its own that knows nothing of the room', async 
   assert.equal(await link.getAttribute('target'), '_blank');
   assert.equal(await link.getAttribute('rel'), 'noopener noreferrer');
   assert.ok(await link.evaluate((it) => it === document.activeElement), 'it has the focus');
-  await page.getByText('Its address must begin with https://accounts.anteroom.test/').waitFor();
+  await page.getByText('It opens in a new tab and leads to https://accounts.anteroom.test/').waitFor();
   await context.route('https://accounts.anteroom.test/**', (route) => route.fulfill({ contentType: 'text/html', body: '<p>the page</p>' }));
   const [tab] = await Promise.all([context.waitForEvent('page'), link.click()]);
   await tab.getByText('the page').waitFor();

@@ -19,7 +19,7 @@ export class PageLink {
     class: 'button primary', target: '_blank', rel: 'noopener noreferrer',
   }, this.#name, icon('external'), element('span', { class: 'visually-hidden' }, ' (in a new tab)'));
   readonly #start = element('strong');
-  readonly #check = element('p', { class: 'check' }, 'It opens in a new tab. Its address must begin with ', this.#start);
+  readonly #check = element('p', { class: 'check' }, 'It opens in a new tab and leads to ', this.#start);
   readonly #refused = element('p', { class: 'check', hidden: true },
     'The tool gave an address that is no web page, so it is not opened here.');
 
