@@ -101,8 +101,12 @@ impl<R: Resolve> Gate<R> {
         Self { policy, resolver, places: Semaphore::new(MAX_CONNECTIONS), pace }
     }
 
-    /// Serves one connection of the guest to its end.
-    pub async fn serve<S>(&self, mut guest: S) -> ConnectionRecord
+    /// Serves one connection of the guest to its end; `on_open` hears of it when it is made.
+    pub async fn serve<S>(
+        &self,
+        mut guest: S,
+        on_open: impl FnOnce(&ConnectionRecord),
+    ) -> ConnectionRecord
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -117,7 +121,7 @@ impl<R: Resolve> Gate<R> {
             ended_ms: 0,
             detail: None,
         };
-        if let Err(refusal) = self.carry(&mut guest, &mut record).await {
+        if let Err(refusal) = self.carry(&mut guest, &mut record, on_open).await {
             answer(&mut guest, &refusal).await;
             record.verdict = refusal.verdict;
             record.detail = Some(refusal.detail);
@@ -126,7 +130,12 @@ impl<R: Resolve> Gate<R> {
         record
     }
 
-    async fn carry<S>(&self, guest: &mut S, record: &mut ConnectionRecord) -> Result<(), Refusal>
+    async fn carry<S>(
+        &self,
+        guest: &mut S,
+        record: &mut ConnectionRecord,
+        on_open: impl FnOnce(&ConnectionRecord),
+    ) -> Result<(), Refusal>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -141,6 +150,7 @@ impl<R: Resolve> Gate<R> {
         let mut server = self.connect(&request).await?;
         record.address = server.peer_addr().ok();
         record.verdict = EgressVerdict::Allowed;
+        on_open(record);
         let opened = match request.form {
             Form::Tunnel => guest.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await,
             Form::Plain { head } => server.write_all(&head).await,

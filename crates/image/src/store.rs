@@ -56,7 +56,7 @@ pub struct ImageSummary {
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// There is none of that name.
-    #[error("there is no image {name} in {}; build it with `anteroom image build images/{name}.toml`", dir.display())]
+    #[error("there is no image {name} in {}; build it from its recipe with `anteroom image build RECIPE`", dir.display())]
     NoSuchImage {
         /// Asked for.
         name: String,

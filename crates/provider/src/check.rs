@@ -67,6 +67,9 @@ pub const MAX_PATTERN: usize = 256 * 1024;
 
 /// Finds the first value that cannot be.
 pub fn check(provider: &Provider) -> Result<(), Wrong> {
+    if provider.name.trim().is_empty() {
+        return Err(Key::of("name").is("is empty; it is what the person reads"));
+    }
     if provider.login.is_empty() {
         return Err(Key::of("login").is("is empty; name at least one way to sign in"));
     }
@@ -110,14 +113,19 @@ fn check_login(login: &Login, key: &Key) -> Result<(), Wrong> {
     match &login.code_pattern {
         Some(code) if is_device => drop(pattern(code, &key("code_pattern"), 1)?),
         Some(_) => return Err(key("code_pattern").is("is for the method device_code alone")),
-        None if is_device => return Err(key("code_pattern").is("is missing: where is the code?")),
+        None if is_device => {
+            return Err(key("code_pattern")
+                .is("is missing; for device_code give a pattern whose first group is the code"));
+        }
         None => {}
     }
     match &login.code_prompt {
         Some(prompt) if is_paste => drop(pattern(prompt, &key("code_prompt"), 0)?),
         Some(_) => return Err(key("code_prompt").is("is for the method paste_code alone")),
         None if is_paste => {
-            return Err(key("code_prompt").is("is missing: when does the CLI take the code?"));
+            return Err(key("code_prompt").is(
+                "is missing; for paste_code say what the screen shows when the tool takes the code",
+            ));
         }
         None => {}
     }
@@ -135,6 +143,10 @@ fn check_login(login: &Login, key: &Key) -> Result<(), Wrong> {
         pattern(&answer.screen, &key.clone().get("screen"), 0)?;
         if answer.keys.is_empty() || answer.keys.len() > 1024 {
             return Err(key.get("type").is("must be 1 to 1024 bytes"));
+        }
+        if answer.keys.contains("\\r") || answer.keys.contains("\\u") {
+            let problem = "has a backslash in it; write it in double quotes for Enter to be \\r";
+            return Err(key.get("type").is(problem));
         }
         if !(1..=100).contains(&answer.times) {
             return Err(key.get("times").is("must be 1 to 100"));
@@ -218,7 +230,9 @@ fn check_install(install: &install::Install) -> Result<(), Wrong> {
     };
     for (name, mark, packages) in [("npm", "@", &install.npm), ("pypi", "==", &install.pypi)] {
         if let Some(bad) = packages.iter().find(|p| !is_plain(p) || !has_version(p, mark)) {
-            return Err(key(name).is(format!("holds {bad:?}, which is no name{mark}version")));
+            return Err(key(name).is(format!(
+                "holds {bad:?}, which names no exact version, as in name{mark}1.2.3"
+            )));
         }
     }
     for (n, archive) in install.archives.iter().enumerate() {
@@ -276,6 +290,9 @@ fn pattern(text: &str, key: &Key, groups: usize) -> Result<Regex, Wrong> {
         let last = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
         key.is(format!("is no regular expression: {last}"))
     })?;
+    if compiled.is_match("") {
+        return Err(key.is("matches everything, also nothing; say what must be there"));
+    }
     if compiled.captures_len() <= groups {
         return Err(key.is(format!("needs {groups} group in parentheses: the part that is meant")));
     }

@@ -44,8 +44,8 @@ fn a_wrong_value_names_file_line_and_key() {
     assert_eq!(
         error(&text),
         format!(
-            "the provider file x.toml, line {line}: login[1].code_prompt is missing: when does the \
-             CLI take the code?"
+            "the provider file x.toml, line {line}: login[1].code_prompt is missing; for paste_code \
+             say what the screen shows when the tool takes the code"
         )
     );
 }
@@ -83,6 +83,10 @@ fn what_could_not_work_is_refused() {
         (login("code_form = 'a'"), "login[0].code_form"),
         (login("callback_ports = [0]"), "login[0].callback_ports"),
         (login(r"url_pattern = '\w{900}{900}'"), "login[0].url_pattern"),
+        (login("answers = [{ screen = 'a', type = 'n\\r' }]"), "login[0].answers[0].type"),
+        (login("url_pattern = ''"), "login[0].url_pattern"),
+        (login("url_pattern = '.*'"), "login[0].url_pattern"),
+        (DEMO.replace("Anteroom demo CLI", " "), "name"),
         (npm("@a/b"), "install.npm"),
         (npm("a;b@1"), "install.npm"),
         (DEMO.replace("[\"accounts.", "[\"https://accounts."), "egress.allow[0]"),

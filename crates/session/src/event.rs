@@ -112,6 +112,11 @@ pub enum Observation {
         /// The line that asked.
         question: String,
     },
+    /// The CLI opened or shows an address that is not the sign-in's, by the provider file.
+    AddressIgnored {
+        /// At most 500 characters of it.
+        url: String,
+    },
     /// The person's code was typed into the CLI's terminal.
     CodeEntered,
     /// The CLI's terminal, or the browser, shows what the provider file has a sentence about.
@@ -141,7 +146,7 @@ pub enum Observation {
         /// The age file, base64.
         ciphertext_base64: String,
     },
-    /// An outgoing connection of the guest ended, or was refused.
+    /// An outgoing connection of the guest was made, ended, or was refused.
     HostContacted {
         /// Host name the guest asked for.
         host: String,
@@ -149,6 +154,8 @@ pub enum Observation {
         port: u16,
         /// What the gate decided.
         verdict: EgressVerdict,
+        /// 1 when it was made or refused, 0 for what an earlier one carried.
+        connections: u64,
         /// Bytes guest → host name.
         bytes_up: u64,
         /// Bytes host name → guest.

@@ -9,6 +9,9 @@ use crate::screen::Terminal;
 /// The longest code taken, in bytes.
 const MAX_CODE: usize = 4096;
 
+/// Addresses of a screen that are told as ignored.
+const MAX_IGNORED: usize = 3;
+
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Act {
@@ -22,6 +25,8 @@ pub enum Act {
     Answered(String),
     /// The person's code is typed.
     CodeEntered,
+    /// An address that the CLI opened or shows is not the sign-in's, by the provider file.
+    Ignored(String),
     /// Tell the person.
     Say(String),
     /// The sign-in is over; tell the person why.
@@ -147,8 +152,11 @@ impl Director {
 
     /// The CLI starts a browser with this address.
     pub fn opened(&mut self, url: String, terminal: &Terminal) -> Vec<Act> {
-        if self.source != UrlSource::Opener || !self.url_pattern.is_match(&url) {
+        if self.source != UrlSource::Opener {
             return Vec::new();
+        }
+        if !self.url_pattern.is_match(&url) {
+            return vec![Act::Ignored(url)];
         }
         self.url = Some(url.clone());
         // Elsewhere than on the desktop the person opens it themselves.
@@ -161,14 +169,16 @@ impl Director {
     }
 
     /// The CLI has had its time to give an address. What its terminal shows becomes the person's
-    /// turn; `None` when it shows nothing.
-    pub fn stuck(&mut self, terminal: &Terminal) -> Option<Act> {
+    /// turn; nothing when it shows nothing.
+    pub fn stuck(&mut self, terminal: &Terminal) -> Vec<Act> {
         let screen = terminal.lines();
         if self.awaited.is_some() || screen.is_empty() {
-            return None;
+            return Vec::new();
         }
-        self.awaited = Some(Prompt::Terminal { screen });
-        self.awaited.clone().map(Act::Await)
+        let prompt = Prompt::Terminal { screen };
+        self.awaited = Some(prompt.clone());
+        let shown = terminal.urls().into_iter().filter(|url| !self.url_pattern.is_match(url));
+        shown.take(MAX_IGNORED).map(Act::Ignored).chain([Act::Await(prompt)]).collect()
     }
 
     /// The person brings a code.

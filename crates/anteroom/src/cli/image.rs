@@ -143,7 +143,7 @@ fn with_providers(mut recipe: Recipe, folder: Option<&std::path::Path>) -> Resul
     for name in recipe.providers.clone() {
         let provider = known.values().find(|provider| provider.id.as_str() == name);
         let provider = provider.with_context(|| {
-            format!("the recipe names the provider {name:?}, which there is none of; name the folder of its file with --providers")
+            format!("there is no provider {name:?}, which the recipe names; say with --providers in which folder its file is")
         })?;
         recipe.add(addition(provider))?;
     }

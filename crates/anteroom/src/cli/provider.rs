@@ -15,7 +15,7 @@ use crate::controller::load_providers;
 pub enum Command {
     /// Lists the providers that `serve` would offer.
     List(List),
-    /// Checks provider files; each mistake is told with its line and key.
+    /// Checks provider files; a file's first mistake is told with its line and key.
     Check(Check),
     /// Tries each way to sign in with the real tool, in a room of its own, as far as the person's turn.
     Test(provider_test::Test),
@@ -115,7 +115,13 @@ fn check_file(path: &Path) -> Value {
             told["file"] = json!(name);
             told
         }
-        Err(error) => json!({ "file": name, "error": format!("{error:#}") }),
+        Err(error) => {
+            let (line, key) = match error.downcast_ref::<ProviderError>() {
+                Some(ProviderError::Value { line, key, .. }) => (json!(line), json!(key)),
+                _ => (Value::Null, Value::Null),
+            };
+            json!({ "file": name, "error": format!("{error:#}"), "line": line, "key": key })
+        }
     }
 }
 

@@ -51,7 +51,9 @@ pub fn run(options: &Test) -> Result<()> {
         .filter(|method| options.method.as_ref().is_none_or(|only| only == method))
         .collect();
     if methods.is_empty() {
-        bail!("{} has no such method", provider.name);
+        let offered: Vec<String> =
+            provider.login.iter().map(|login| login.method.to_string()).collect();
+        bail!("{} offers the methods {}", provider.name, offered.join(", "));
     }
     let mut serve = vec!["--allow-unverified-images", "--driver", &options.driver];
     if let Some(dir) = &options.images_dir {
@@ -96,11 +98,13 @@ fn try_method(client: &Client, provider: &Provider, method: &str, seconds: u64) 
         let entry = timeline.iter().find(|entry| entry["kind"] == kind)?;
         Some(entry["at"].as_u64()?.saturating_sub(session["createdAt"].as_u64()?))
     };
-    let answered: Vec<&Value> = timeline
-        .iter()
-        .filter(|e| e["kind"] == "question_answered")
-        .map(|e| &e["message"])
-        .collect();
+    let of_kind = |kind: &str| -> Vec<&Value> {
+        timeline
+            .iter()
+            .filter(|entry| entry["kind"] == kind)
+            .map(|entry| &entry["message"])
+            .collect()
+    };
     let awaiting = &session["awaiting"];
     Ok(json!({
         "method": method,
@@ -108,7 +112,8 @@ fn try_method(client: &Client, provider: &Provider, method: &str, seconds: u64) 
         "ms": at("sign_in_url").or_else(|| at("unknown_prompt")),
         "url": awaiting["url"],
         "code": awaiting["code"],
-        "answered": answered,
+        "answered": of_kind("question_answered"),
+        "ignored": of_kind("address_ignored"),
         "screen": awaiting["screen"],
         "error": session["reason"]["message"],
         "egress": session["egress"],
@@ -135,6 +140,9 @@ fn lines(one: &Value) -> String {
     }
     for answered in one["answered"].as_array().into_iter().flatten() {
         add("answered", answered.as_str().unwrap_or_default());
+    }
+    for ignored in one["ignored"].as_array().into_iter().flatten() {
+        add("not taken", ignored.as_str().unwrap_or_default());
     }
     for row in one["screen"].as_array().into_iter().flatten() {
         add("", row.as_str().unwrap_or_default());

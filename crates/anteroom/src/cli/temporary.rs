@@ -2,6 +2,7 @@
 //! with it.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ impl Temporary {
             .arg("--ready-file")
             .arg(&ready_file)
             .args(options)
+            // Ctrl-C is this command's to handle; it ends the controller when it is done.
+            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

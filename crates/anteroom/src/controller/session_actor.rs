@@ -295,13 +295,20 @@ impl Actor {
             Observation::SignInAwaited { prompt } => {
                 self.record.sign_in_url = prompt.url().map(str::to_owned);
             }
-            Observation::HostContacted { host, port, verdict, bytes_up, bytes_down } => {
+            Observation::HostContacted {
+                host,
+                port,
+                verdict,
+                connections,
+                bytes_up,
+                bytes_down,
+            } => {
                 let verdict = serde_json::to_value(verdict).unwrap_or_default();
                 let connection = EgressEntry {
                     host: host.clone(),
                     port: *port,
                     verdict: verdict.as_str().unwrap_or_default().to_owned(),
-                    connections: 1,
+                    connections: *connections,
                     bytes_up: *bytes_up,
                     bytes_down: *bytes_down,
                 };

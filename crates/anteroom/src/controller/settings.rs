@@ -103,7 +103,9 @@ pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Prov
             if path.extension().is_some_and(|extension| extension == "toml") {
                 let text = std::fs::read_to_string(&path)
                     .with_context(|| format!("reading {} failed", path.display()))?;
-                texts.push((path.display().to_string(), text));
+                if !is_recipe(&text) {
+                    texts.push((path.display().to_string(), text));
+                }
             }
         }
     }
@@ -114,6 +116,12 @@ pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Prov
             Ok((provider.id.clone(), provider))
         })
         .collect()
+}
+
+/// Whether a file is an image's recipe, which may lie beside the providers that it names.
+fn is_recipe(text: &str) -> bool {
+    let table: Option<toml::Table> = text.parse().ok();
+    table.is_some_and(|table| table.contains_key("suite") && !table.contains_key("login"))
 }
 
 /// The folder under the XDG base directory of `kind`, or root's usual one.

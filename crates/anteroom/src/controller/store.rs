@@ -532,7 +532,7 @@ pub fn count_connection(egress: &mut Vec<EgressEntry>, connection: EgressEntry) 
             && entry.verdict == connection.verdict
     };
     if let Some(entry) = egress.iter_mut().find(|entry| same(entry)) {
-        entry.connections += 1;
+        entry.connections += connection.connections;
         entry.bytes_up = entry.bytes_up.saturating_add(connection.bytes_up);
         entry.bytes_down = entry.bytes_down.saturating_add(connection.bytes_down);
     } else if egress.len() < MAX_HOSTS {

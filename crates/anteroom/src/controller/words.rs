@@ -75,6 +75,12 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::QuestionAnswered { question } => {
             ("question_answered", format!("the tool asked {question:?} and was answered"))
         }
+        Observation::AddressIgnored { url } => {
+            let short: String = url.chars().take(120).collect();
+            let words =
+                "the tool names an address that url_pattern of its provider file does not match";
+            ("address_ignored", format!("{words}: {short}"))
+        }
         Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
         Observation::PersonTold { says } => ("person_told", says.clone()),
         Observation::CredentialVerified { said } => {

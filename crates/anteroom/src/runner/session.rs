@@ -410,6 +410,7 @@ impl Session<'_> {
                     Observation::QuestionAnswered { question: printable(&question) }
                 }
                 Act::CodeEntered => Observation::CodeEntered,
+                Act::Ignored(url) => Observation::AddressIgnored { url: printable(&url) },
                 Act::Say(says) => Observation::PersonTold { says },
                 Act::End(says) => return Err(EndReason::SignInRefused { says }),
             };
@@ -474,6 +475,7 @@ impl Session<'_> {
                     host,
                     port,
                     verdict: EgressVerdict::RefusedByPolicy,
+                    connections: 1,
                     bytes_up: 0,
                     bytes_down: 0,
                 }
@@ -593,14 +595,24 @@ impl Session<'_> {
     }
 
     async fn contacted(&self, record: ConnectionRecord) {
-        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, .. } = record;
+        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, ended_ms, .. } = record;
+        // One that was made is told of then, and what it carried at its end.
+        let was_told = verdict == EgressVerdict::Allowed && ended_ms > 0;
+        let connections = u64::from(!was_told);
         // A browser opens connections ahead of need and drops them unused: no host was asked for.
         if host.is_empty() {
             return;
         }
         let host = printable(&host);
         self.voice
-            .observed(Observation::HostContacted { host, port, verdict, bytes_up, bytes_down })
+            .observed(Observation::HostContacted {
+                host,
+                port,
+                verdict,
+                connections,
+                bytes_up,
+                bytes_down,
+            })
             .await;
     }
 
@@ -651,7 +663,14 @@ async fn carry_egress(
         let (gate, records) = (gate.clone(), records.clone());
         tokio::task::spawn_local(async move {
             let record = match read_kind(&mut stream).await {
-                Ok(StreamKind::Egress) => Ok(gate.serve(stream).await),
+                Ok(StreamKind::Egress) => {
+                    let told = records.clone();
+                    let on_open = |record: &ConnectionRecord| {
+                        // A queue that is full has the end of it told.
+                        let _ = told.try_send(Ok(record.clone()));
+                    };
+                    Ok(gate.serve(stream, on_open).await)
+                }
                 Ok(other) => Err(violation(&format!("the guest opened a {other:?} stream"))),
                 Err(error @ LinkError::Kind(_)) => Err(guest::link_failed(error)),
                 // A connection that its program gave up before it began.

@@ -174,9 +174,9 @@ impl SignIn {
             () = late => {
                 self.url_by = None;
                 match self.director.stuck(&self.terminal) {
-                    Some(act) => Ok(Step::Acts(vec![act])),
-                    None if self.url.is_some() => Ok(Step::Acts(Vec::new())),
-                    None => Err(EndReason::NoSignInUrl {
+                    acts if !acts.is_empty() => Ok(Step::Acts(acts)),
+                    _ if self.url.is_some() => Ok(Step::Acts(Vec::new())),
+                    _ => Err(EndReason::NoSignInUrl {
                         waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
                         last_lines: Vec::new(),
                     }),

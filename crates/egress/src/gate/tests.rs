@@ -34,7 +34,7 @@ async fn send(mut guest: DuplexStream, bytes: &[u8]) -> String {
 
 async fn exchange(gate: &Gate<Scripted>, bytes: &[u8]) -> (ConnectionRecord, String) {
     let (guest, host) = tokio::io::duplex(64 * 1024);
-    tokio::join!(gate.serve(host), send(guest, bytes))
+    tokio::join!(gate.serve(host, |_| ()), send(guest, bytes))
 }
 
 #[tokio::test]
@@ -105,7 +105,7 @@ async fn a_slow_head_is_given_up() {
     let gate = gate(&[], &[], resolving_to(&[]));
     let (mut guest, host) = tokio::io::duplex(1024);
     guest.write_all(b"CONNECT a.te").await.unwrap();
-    let record = gate.serve(host).await;
+    let record = gate.serve(host, |_| ()).await;
     assert_eq!(record.detail.as_deref(), Some("the request's head did not come within 30 s"));
 }
 
@@ -140,7 +140,7 @@ async fn a_guest_that_copies_away_all_it_can_is_slowed_down_and_counted() {
         drop(guest);
     };
     let started = tokio::time::Instant::now();
-    let (arrived, record, ()) = tokio::join!(server, gate.serve(host), flood);
+    let (arrived, record, ()) = tokio::join!(server, gate.serve(host, |_| ()), flood);
     assert_eq!((arrived, record.bytes_up), (size as u64, size as u64));
     assert!(started.elapsed() > Duration::from_millis(1500), "{:?}", started.elapsed());
 }

@@ -50,7 +50,8 @@ fn claude_code_in_the_browser_takes_what_it_opens_and_not_what_it_prints() {
     terminal.feed(CLAUDE.as_bytes());
     assert_eq!(director.see(&terminal), []);
     let url = "https://claude.com/cai/oauth/authorize?redirect_uri=http%3A%2F%2Flocalhost";
-    assert_eq!(director.opened("https://evil.test/".into(), &terminal), []);
+    let other = "https://evil.test/".to_owned();
+    assert_eq!(director.opened(other.clone(), &terminal), [Act::Ignored(other)]);
     assert_eq!(director.opened(url.into(), &terminal), [Act::Open(url.into()), page(url)]);
     assert_eq!(director.enter_code("a#b", &terminal), Err(CodeRefused::NotTaken));
 }
@@ -91,9 +92,9 @@ fn github_by_its_code() {
 fn what_no_rule_knows_is_shown() {
     let mut director = director("codex", Method::Browser);
     let mut terminal = Terminal::default();
-    assert_eq!(director.stuck(&terminal), None);
+    assert_eq!(director.stuck(&terminal), []);
     terminal.feed(b"Choose a theme:\r\n\r\n> dark\r\n");
     let screen = vec!["Choose a theme:".to_owned(), "> dark".to_owned()];
-    assert_eq!(director.stuck(&terminal), Some(Act::Await(Prompt::Terminal { screen })));
-    assert_eq!(director.stuck(&terminal), None);
+    assert_eq!(director.stuck(&terminal), [Act::Await(Prompt::Terminal { screen })]);
+    assert_eq!(director.stuck(&terminal), []);
 }
