@@ -45,8 +45,11 @@ pub use sign_in::{
 /// numbers differ only when something is badly wrong; then the session ends and says so.
 pub const PROTOCOL_VERSION: u16 = 4;
 
-/// The longest control message, in bytes of JSON.
-pub const MAX_CONTROL_MESSAGE: usize = 256 * 1024;
+/// The longest control message, in bytes of JSON: a sealed credential of [`MAX_CREDENTIAL`] in base64.
+pub const MAX_CONTROL_MESSAGE: usize = 3 * 1024 * 1024;
+
+/// The largest credential, all its files together, in bytes.
+pub const MAX_CREDENTIAL: usize = 1536 * 1024;
 
 /// Most lines of output in a record of death: an uncaught error of Node.js takes some thirty.
 pub const MAX_LAST_LINES: usize = 40;

@@ -71,7 +71,7 @@ mod tests {
         let error = announced_length([0xff; 4], MAX_CONTROL_MESSAGE).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a message of 4294967295 bytes was announced, at most 262144 are taken"
+            "a message of 4294967295 bytes was announced, at most 3145728 are taken"
         );
     }
 

@@ -10,7 +10,7 @@ pub const ROWS: u16 = 36;
 /// Columns of every CLI's terminal.
 pub const COLUMNS: u16 = 120;
 
-/// Bytes without a control character after which a sequence is ended: `vte` keeps a control string
+/// Bytes without one that could end it after which a sequence is ended: `vte` keeps a control string
 /// (OSC) until its end, however far that is.
 const LONGEST_STRING: usize = 16 * 1024;
 
@@ -71,7 +71,7 @@ impl vt100::Callbacks for Beside {
     fn unhandled_osc(&mut self, _: &mut vt100::Screen, parts: &[&[u8]]) {
         let [b"8", _, uri @ ..] = parts else { return };
         let Ok(uri) = String::from_utf8(uri.join(&b';')) else { return };
-        if uri.is_empty() || self.links.back() == Some(&uri) {
+        if !urls::is_address(&uri) || self.links.back() == Some(&uri) {
             return;
         }
         if self.links.len() == MAX_LINKS {
@@ -98,7 +98,9 @@ impl Terminal {
                 self.parser.process(CANCEL);
                 self.since_control = 0;
             }
-            self.since_control = match piece.iter().rposition(|byte| *byte < 0x20) {
+            // BEL, CAN, SUB and ESC end a string; other control characters are ignored in one.
+            let ends = |byte: &u8| matches!(byte, 0x07 | 0x18 | 0x1a | 0x1b);
+            self.since_control = match piece.iter().rposition(ends) {
                 Some(last) => piece.len() - last,
                 None => self.since_control + piece.len(),
             };
@@ -127,15 +129,15 @@ impl Terminal {
             .collect()
     }
 
-    /// Web addresses that it shows or links to, newest last.
+    /// Web addresses that it shows or links to, the newest last; what a person reads counts for more
+    /// than where a link leads.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         let screen = self.parser.screen();
         let rows: Vec<(String, bool)> =
             self.rows().into_iter().zip((0..ROWS).map(|row| screen.row_wrapped(row))).collect();
-        let mut found = urls::on_rows(&rows, usize::from(COLUMNS));
-        found.extend(self.parser.callbacks().links.iter().cloned());
-        found
+        let shown = urls::on_rows(&rows, usize::from(COLUMNS));
+        urls::with_links(shown, &self.parser.callbacks().links)
     }
 
     /// What it shows now.
@@ -207,7 +209,7 @@ mod tests {
     fn a_string_without_end_is_ended() {
         let mut terminal = shown(b"\x1b]0;");
         for _ in 0..64 {
-            terminal.feed(&[b'a'; 4096]);
+            terminal.feed(&b"text without an end\r\n".repeat(200));
         }
         terminal.feed(b"\r\nseen");
         assert!(terminal.text().ends_with("seen"));

@@ -1,5 +1,6 @@
 //! Web addresses on a screen, also those that go over several rows.
 
+use std::collections::VecDeque;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -42,11 +43,36 @@ pub fn on_rows(rows: &[(String, bool)], columns: usize) -> Vec<String> {
     found
 }
 
+/// Addresses as shown, with what links say more: a link completes an address that is shown cut, and one
+/// whose text is none comes before all that can be read.
+pub fn with_links(mut shown: Vec<String>, links: &VecDeque<String>) -> Vec<String> {
+    let mut hidden = Vec::new();
+    for link in links {
+        match shown.iter_mut().rfind(|url| link.starts_with(url.as_str())) {
+            Some(url) => url.clone_from(link),
+            None => hidden.push(link.clone()),
+        }
+    }
+    hidden.extend(shown);
+    hidden
+}
+
+/// Whether a text is a web address of plain characters, with a host.
+pub fn is_address(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
+        && text.len() <= MAX_URL
+        && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Adds the rows that an address goes on in.
 fn continue_on(url: &mut String, rows: &[(String, bool)], first: usize, columns: usize) {
     let mut n = first;
     while let (Some((row, wrapped)), Some((next, _))) = (rows.get(n), rows.get(n + 1)) {
-        let broken_here = *wrapped || row.trim_end().chars().count() + MARGIN >= columns;
+        // A border stands some columns before the end; without one a program breaks where a row ends.
+        let row = row.trim_end();
+        let margin = if row.ends_with(BORDER) { MARGIN } else { 1 };
+        let broken_here = *wrapped || row.chars().count() + margin >= columns;
         let next = inner(next);
         let rest = if *wrapped { next.split(' ').next().unwrap_or_default() } else { next };
         if !broken_here || !REST.is_match(rest) || url.len() + rest.len() > MAX_URL {
@@ -85,6 +111,17 @@ mod tests {
             ("│ Waiting for you          │", false),
         ];
         assert_eq!(found(&rows), ["https://a.test/auth?x=1234567890123456789012345&y=2"]);
+    }
+
+    #[test]
+    fn what_is_read_counts_for_more_than_where_a_link_leads() {
+        let links = |list: &[&str]| list.iter().map(|link| (*link).to_owned()).collect();
+        let shown = || vec!["https://a.test/real".to_owned()];
+        let found = with_links(shown(), &links(&["https://evil.test/", "https://a.test/real?x=1"]));
+        assert_eq!(found, ["https://evil.test/", "https://a.test/real?x=1"]);
+        for bad in ["https://", "https://a b", "https://a\u{202e}", "javascript:x", "https:///x"] {
+            assert!(!is_address(bad), "{bad}");
+        }
     }
 
     #[test]

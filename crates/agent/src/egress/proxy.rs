@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 
-use anteroom_guest_link::Opener;
-use anteroom_guest_protocol::{LogStream, StreamKind};
+use anteroom_guest_protocol::LogStream;
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::WayOut;
 use crate::report::Reporter;
 
 /// Starts the proxy; connections to the returned address leave through the host's egress gate.
-pub async fn start(opener: Opener, reporter: Reporter) -> Result<SocketAddr> {
+pub async fn start(way_out: WayOut, reporter: Reporter) -> Result<SocketAddr> {
     let listener =
         TcpListener::bind(("127.0.0.1", 0)).await.context("opening the proxy's port failed")?;
     let address = listener.local_addr()?;
@@ -18,7 +18,7 @@ pub async fn start(opener: Opener, reporter: Reporter) -> Result<SocketAddr> {
         loop {
             match listener.accept().await {
                 Ok((connection, _)) => {
-                    tokio::task::spawn_local(carry(connection, opener.clone(), reporter.clone()));
+                    tokio::task::spawn_local(carry(connection, way_out.clone(), reporter.clone()));
                 }
                 Err(error) => {
                     // Out of descriptors: wait for some to be closed rather than spin.
@@ -35,11 +35,11 @@ pub async fn start(opener: Opener, reporter: Reporter) -> Result<SocketAddr> {
     Ok(address)
 }
 
-async fn carry(mut connection: TcpStream, opener: Opener, reporter: Reporter) {
+async fn carry(mut connection: TcpStream, way_out: WayOut, reporter: Reporter) {
     // Small writes (TLS handshakes, HTTP/2 frames) must not wait for each other.
     let _ = connection.set_nodelay(true);
-    let mut stream = match opener.open(StreamKind::Egress).await {
-        Ok(stream) => stream,
+    let (mut stream, _place) = match way_out.open().await {
+        Ok(opened) => opened,
         Err(error) => {
             reporter.log(
                 "agent",

@@ -2,12 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anteroom_guest_link::Opener;
-use anteroom_guest_protocol::StreamKind;
 use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::WayOut;
 use super::names::Names;
 use crate::report::Reporter;
 
@@ -15,14 +14,14 @@ use crate::report::Reporter;
 const MAX_ANSWER: usize = 4096;
 
 /// Accepts connections to each of these ports, at whatever address.
-pub fn serve(opener: &Opener, reporter: &Reporter, names: &Names, ports: &[u16]) -> Result<()> {
+pub fn serve(way_out: &WayOut, reporter: &Reporter, names: &Names, ports: &[u16]) -> Result<()> {
     for port in ports {
         let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
         let mut listens = false;
         for address in any {
             let Ok(listener) = listen(SocketAddr::new(address, *port)) else { continue };
             listens = true;
-            let accept = accept(listener, opener.clone(), reporter.clone(), names.clone());
+            let accept = accept(listener, way_out.clone(), reporter.clone(), names.clone());
             tokio::task::spawn_local(accept);
         }
         if !listens {
@@ -51,13 +50,13 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     Ok(TcpListener::from_std(std::net::TcpListener::from(socket))?)
 }
 
-async fn accept(listener: TcpListener, opener: Opener, reporter: Reporter, names: Names) {
+async fn accept(listener: TcpListener, way_out: WayOut, reporter: Reporter, names: Names) {
     loop {
         match listener.accept().await {
             Ok((connection, _)) => {
-                let (opener, reporter, names) = (opener.clone(), reporter.clone(), names.clone());
+                let (way_out, reporter, names) = (way_out.clone(), reporter.clone(), names.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(error) = carry(connection, &opener, &names).await {
+                    if let Err(error) = carry(connection, &way_out, &names).await {
                         reporter.note(&format!("a connection without a proxy ended: {error:#}"));
                     }
                 });
@@ -68,7 +67,7 @@ async fn accept(listener: TcpListener, opener: Opener, reporter: Reporter, names
     }
 }
 
-async fn carry(mut connection: TcpStream, opener: &Opener, names: &Names) -> Result<()> {
+async fn carry(mut connection: TcpStream, way_out: &WayOut, names: &Names) -> Result<()> {
     let wanted = connection.local_addr()?;
     if wanted.ip().is_loopback() {
         // For a program of the guest itself, and none listens there.
@@ -77,7 +76,7 @@ async fn carry(mut connection: TcpStream, opener: &Opener, names: &Names) -> Res
     let _ = connection.set_nodelay(true);
     let host = names.of(wanted.ip());
     let authority = format!("{host}:{}", wanted.port());
-    let mut stream = opener.open(StreamKind::Egress).await?;
+    let (mut stream, _place) = way_out.open().await?;
     let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use age::x25519::Recipient;
-use anteroom_guest_protocol::{Completeness, CredentialFileSpec, CredentialSpec};
+use anteroom_guest_protocol::{Completeness, CredentialFileSpec, CredentialSpec, MAX_CREDENTIAL};
 use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
@@ -122,6 +122,12 @@ impl Watched {
                 Ok(None) => {}
                 Err(look) => return look,
             }
+        }
+        let bytes: usize = files.iter().map(|file| file.content.len()).sum();
+        if bytes > MAX_CREDENTIAL {
+            return Look::Refused(format!(
+                "its files have {bytes} bytes together, at most {MAX_CREDENTIAL} are taken"
+            ));
         }
         Look::Complete(files)
     }

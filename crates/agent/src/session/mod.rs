@@ -156,7 +156,7 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
                     services.open_page(url.as_str());
                 }
             }
-            Some(HostMessage::Secret { text }) => shared.secrets.add(text),
+            Some(HostMessage::Secret { text }) => shared.secrets.add(&text),
             Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => {
                 return Ok(());
             }

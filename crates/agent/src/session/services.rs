@@ -72,10 +72,11 @@ pub async fn start(
     trust: Trust,
 ) -> Result<Services> {
     let (failed, failures) = mpsc::channel(8);
-    let proxy = egress::start_proxy(shared.opener.clone(), shared.reporter.clone()).await?;
+    let way_out = egress::WayOut::new(shared.opener.clone());
+    let proxy = egress::start_proxy(way_out.clone(), shared.reporter.clone()).await?;
     if shared.room.kind == RoomKind::Guest {
         let ports = &configuration.egress_ports;
-        egress::take_the_rest(&shared.opener, &shared.reporter, ports)
+        egress::take_the_rest(&way_out, &shared.reporter, ports)
             .await
             .context("taking in connections without a proxy failed")?;
     }

@@ -14,6 +14,7 @@ use super::services::{give_up, startable, started};
 use crate::browser::Trust;
 use crate::login::cli::{self, Surroundings};
 use crate::login::credential::{BundledFile, Look, Watched, archive, seal};
+use crate::login::opener::SOCKET_ENV;
 use crate::login::{opener, status};
 use crate::room::RoomKind;
 use crate::supervise::{Death, Process};
@@ -23,6 +24,9 @@ use crate::supervise::{Death, Process};
 /// frozen then.
 const LAST_STEPS: Duration = Duration::from_secs(20);
 const SAYS_NOTHING: Duration = Duration::from_secs(4);
+
+/// How often is looked whether what an ended CLI left still runs.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// What the CLI needs of the room.
 pub struct Around {
@@ -37,6 +41,10 @@ pub struct Around {
 /// The CLI from its start to a sealed credential.
 pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
     let (opener_socket, urls) = opener::listen(&shared.room)?;
+    // In the environment of the CLI and all that it starts, and of nothing else on this machine.
+    let mut mark = std::ffi::OsString::from(SOCKET_ENV);
+    mark.push("=");
+    mark.push(&opener_socket);
     let surroundings = Surroundings {
         proxy: &format!("http://{}", around.proxy),
         opener_socket: &opener_socket,
@@ -71,10 +79,10 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
     loop {
         let found = tokio::select! {
             found = watched.until_stable() => found,
-            death = process.died() => return cli_ended(&shared, &wanted, &process, &watched, death).await,
+            death = process.died() => return cli_ended(&shared, &wanted, &process, &mark, &watched, death).await,
         };
         if let Err(cause) = found {
-            process.signal_session(Signal::SIGSTOP);
+            process.signal_all(&mark, Some(Signal::SIGSTOP));
             return refuse(&shared, cause).await;
         }
         let quiet = tokio::time::timeout(LAST_STEPS, terminal.quiet(SAYS_NOTHING));
@@ -82,21 +90,21 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         if !ended {
             // A refresh token is used once: what the CLI would write after our read would make ours
             // worthless.
-            process.signal_session(Signal::SIGSTOP);
+            process.signal_all(&mark, Some(Signal::SIGSTOP));
         }
         let outcome = match watched.look() {
             Look::Complete(files) => capture(&shared, &wanted, &files).await,
             Look::Refused(cause) => refuse(&shared, cause).await,
             Look::Incomplete(_) if !ended => {
                 // It was there and is not any more: the CLI is not done.
-                process.signal_session(Signal::SIGCONT);
+                process.signal_all(&mark, Some(Signal::SIGCONT));
                 continue;
             }
             Look::Incomplete(missing) => refuse(&shared, missing.after_success()).await,
         };
         if shared.room.kind == RoomKind::Host {
             // A frozen process does not answer the SIGTERM that will end it.
-            process.signal_session(Signal::SIGCONT);
+            process.signal_all(&mark, Some(Signal::SIGCONT));
         }
         return outcome;
     }
@@ -114,9 +122,16 @@ async fn cli_ended(
     shared: &Shared,
     wanted: &SignIn,
     process: &Process,
+    mark: &std::ffi::OsStr,
     watched: &Watched,
     death: Death,
 ) -> Result<()> {
+    // What it left running may be at the last of its files.
+    let until = tokio::time::Instant::now() + SAYS_NOTHING;
+    while process.signal_all(mark, None) > 0 && tokio::time::Instant::now() < until {
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+    process.signal_all(mark, Some(Signal::SIGSTOP));
     match watched.look() {
         Look::Complete(files) => capture(shared, wanted, &files).await,
         Look::Refused(cause) => refuse(shared, cause).await,

@@ -14,7 +14,9 @@ mod redact;
 mod witness;
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::future::Future;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
@@ -190,18 +192,23 @@ impl Process {
         let _ = killpg(self.pid, signal);
     }
 
-    /// Sends a signal to all of its session (setsid(2)): also what it started in groups of their own.
-    pub fn signal_session(&self, signal: Signal) {
-        self.signal(signal);
-        let Ok(processes) = std::fs::read_dir("/proc") else { return };
+    /// Sends a signal to it and all that it started, also in sessions of their own and after its end:
+    /// they are known by a variable of their environment that is theirs alone. How many there were.
+    pub fn signal_all(&self, variable: &OsStr, signal: Option<Signal>) -> usize {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
+        let has_mark = |path: &std::path::Path| {
+            let environment = std::fs::read(path.join("environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())
+        };
+        let mut found = 0;
         for entry in processes.flatten() {
             let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let Some(pid) = pid.map(Pid::from_raw)
-                && nix::unistd::getsid(Some(pid)) == Ok(self.pid)
-            {
-                let _ = nix::sys::signal::kill(pid, signal);
+            let Some(pid) = pid.map(Pid::from_raw) else { continue };
+            if nix::unistd::getsid(Some(pid)) == Ok(self.pid) || has_mark(&entry.path()) {
+                found += usize::from(nix::sys::signal::kill(pid, signal).is_ok());
             }
         }
+        found
     }
 
     /// Runs until `ready` is, or the process ends, or `deadline` passes.

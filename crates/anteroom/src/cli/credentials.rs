@@ -51,9 +51,10 @@ pub fn run(command: &Credentials) -> Result<()> {
     let identity = std::fs::read_to_string(&identity).with_context(|| {
         format!("reading the identity {} failed; name another one with -i", identity.display())
     })?;
-    let length = std::fs::metadata(&options.file).map(|file| file.len());
-    if length.is_ok_and(|length| length > MAX_FILE) {
-        bail!("{} is too large for a sealed credential", options.file.display());
+    let metadata = std::fs::metadata(&options.file)
+        .with_context(|| format!("reading {} failed", options.file.display()))?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        bail!("{} is no sealed credential: no file, or too large", options.file.display());
     }
     let sealed = std::fs::read(&options.file)
         .with_context(|| format!("reading {} failed", options.file.display()))?;
@@ -63,6 +64,8 @@ pub fn run(command: &Credentials) -> Result<()> {
         Some(home) => home.clone(),
         None => std::env::home_dir().context("there is no home directory; name one with --home")?,
     };
+    let home =
+        std::path::absolute(&home).with_context(|| format!("finding {} failed", home.display()))?;
     if !options.list {
         restore(&files, &home, options.force)?;
     }
@@ -93,8 +96,28 @@ fn restore(files: &[BundledFile], home: &Path, force: bool) -> Result<()> {
     {
         bail!("{} is there already; --force replaces it", there.display());
     }
+    for path in &paths {
+        check_place(path, home)?;
+    }
     for (file, path) in files.iter().zip(&paths) {
         write(file, path, home).with_context(|| format!("writing {} failed", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Whether a file can go there: not over a folder, and not through a link out of the home.
+fn check_place(path: &Path, home: &Path) -> Result<()> {
+    if path.is_dir() {
+        bail!("{} is a folder; move it away first", path.display());
+    }
+    let below = path.ancestors().skip(1).take_while(|folder| *folder != home);
+    for folder in below {
+        match folder.symlink_metadata() {
+            Ok(found) if !found.is_dir() => {
+                bail!("{} is no folder, or a link to one; move it away first", folder.display())
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
     Ok(())
 }
@@ -116,5 +139,8 @@ fn write(file: &BundledFile, path: &Path, home: &Path) -> std::io::Result<()> {
     target.write_all(&file.content)?;
     target.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
     target.sync_all()?;
-    std::fs::rename(&temporary, path)
+    std::fs::rename(&temporary, path).inspect_err(|_| {
+        // It holds a secret, and nobody would look for it.
+        let _ = std::fs::remove_file(&temporary);
+    })
 }

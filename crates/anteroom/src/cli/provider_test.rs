@@ -1,5 +1,7 @@
 //! `anteroom provider test`: each way to sign in, tried with the real tool as far as the person's turn.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anteroom_provider::Provider;
@@ -59,6 +61,10 @@ pub fn run(options: &Test) -> Result<()> {
     if let Some(dir) = &options.images_dir {
         serve.extend(["--images-dir", dir]);
     }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let on_interrupt = interrupted.clone();
+    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
+        .context("taking over Ctrl-C failed")?;
     let (_controller, client) = Temporary::start(&file, &serve)?;
     let mut told = Vec::new();
     for method in &methods {
@@ -66,7 +72,10 @@ pub fn run(options: &Test) -> Result<()> {
             anstream::eprintln!("{method}: booting a room for {} …", provider.name);
         }
         let most = provider.login.iter().map(|login| login.url_timeout_seconds).max();
-        told.push(try_method(&client, &provider, method, most.unwrap_or_default())?);
+        told.push(try_method(&client, &provider, method, most.unwrap_or_default(), &interrupted)?);
+        if interrupted.load(Ordering::SeqCst) {
+            bail!("interrupted; its rooms are being destroyed");
+        }
     }
     let failed = told.iter().filter(|one| one["ok"] != true).count();
     show(options.json, &json!(told), |told| {
@@ -79,7 +88,13 @@ pub fn run(options: &Test) -> Result<()> {
 }
 
 /// Starts a session, waits for the person's turn, ends it.
-fn try_method(client: &Client, provider: &Provider, method: &str, seconds: u64) -> Result<Value> {
+fn try_method(
+    client: &Client,
+    provider: &Provider,
+    method: &str,
+    seconds: u64,
+    interrupted: &AtomicBool,
+) -> Result<Value> {
     let body = json!({ "provider": provider.id, "method": method });
     let started = client.post("/api/auth/start", &body)?;
     let id = text(&started, "sessionId").to_owned();
@@ -87,7 +102,11 @@ fn try_method(client: &Client, provider: &Provider, method: &str, seconds: u64) 
     let most = Duration::from_secs(seconds) + SLACK;
     let session = loop {
         let session = client.get_json(&format!("/api/auth/session/{id}"))?;
-        if !session["awaiting"].is_null() || session["state"] == "ended" || asked.elapsed() > most {
+        if interrupted.load(Ordering::SeqCst)
+            || !session["awaiting"].is_null()
+            || session["state"] == "ended"
+            || asked.elapsed() > most
+        {
             break session;
         }
         std::thread::sleep(Duration::from_millis(200));

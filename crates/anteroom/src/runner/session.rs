@@ -427,9 +427,9 @@ impl Session<'_> {
         sign_in: &SignIn,
     ) -> Result<(), EndReason> {
         if SignIn::may_be_secret(&text) {
-            to_guest.say(&HostMessage::Secret { text: text.trim().to_owned() }).await?;
+            to_guest.say(&HostMessage::Secret { text: text.clone() }).await?;
         }
-        sign_in.type_keys(text);
+        sign_in.pass_keys(text);
         self.voice.observed(Observation::PersonActive).await;
         Ok(())
     }
@@ -554,12 +554,14 @@ impl Session<'_> {
                 return Obeyed::GoOn(acts.into_iter().collect());
             }
             Some(RunnerCommand::EnterCode { request, code }) => {
-                // Before the terminal shows it.
-                let secret = HostMessage::Secret { text: code.trim().to_owned() };
-                if let Err(reason) = to_guest.say(&secret).await {
-                    return Obeyed::End(Ended::Failed(reason));
-                }
                 let entered = sign_in.enter_code(&code);
+                if entered.is_ok() {
+                    // Before the terminal shows it.
+                    let secret = HostMessage::Secret { text: code };
+                    if let Err(reason) = to_guest.say(&secret).await {
+                        return Obeyed::End(Ended::Failed(reason));
+                    }
+                }
                 let result = entered.as_ref().map(|_| ()).map_err(ToString::to_string);
                 self.voice.say(RunnerMessage::CodeTaken { request, result }).await;
                 return Obeyed::GoOn(entered.unwrap_or_default());

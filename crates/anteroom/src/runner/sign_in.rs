@@ -20,6 +20,9 @@ use super::pace::pace;
 /// paste.
 const BETWEEN_KEYS: Duration = Duration::from_millis(250);
 
+/// What waits to be typed while a CLI takes no keys.
+const MAX_KEYS: usize = 1024;
+
 /// How often a viewer's terminal is drawn at most.
 const DRAW_EVERY: Duration = Duration::from_millis(50);
 
@@ -72,9 +75,9 @@ pub struct SignIn {
 
 /// What goes to the terminal.
 enum Keys {
-    /// As a person would.
+    /// For a person, with pauses as theirs.
     Typed(String),
-    /// By the terminal itself.
+    /// By the person, or by the terminal itself.
     AtOnce(String),
 }
 
@@ -113,7 +116,7 @@ impl SignIn {
         let (reader, writer) = tokio::io::split(stream);
         let (sender, written) = mpsc::channel(16);
         tokio::task::spawn_local(read(reader, sender));
-        let (keys, to_type) = mpsc::channel(64);
+        let (keys, to_type) = mpsc::channel(MAX_KEYS);
         tokio::task::spawn_local(write(writer, to_type));
         let terminal = Terminal::default();
         let (screen, seen) = watch::channel(terminal.screen());
@@ -227,7 +230,12 @@ impl SignIn {
         known.map(|(_, says)| Act::Say(says.clone()))
     }
 
-    /// Types into the terminal. A CLI that takes no keys loses those beyond a few.
+    /// Passes on what a viewer types, as it comes.
+    pub fn pass_keys(&self, keys: String) {
+        let _ = self.keys.try_send(Keys::AtOnce(keys));
+    }
+
+    /// Types into the terminal. A CLI that takes no keys loses those beyond many.
     pub fn type_keys(&self, keys: String) {
         let _ = self.keys.try_send(Keys::Typed(keys));
     }

@@ -332,3 +332,28 @@ done; exit 3"#;
     assert_eq!(hosts, ["api.example.com", "api.example.com:8443"], "{told}");
     assert!(told["end"].as_str().unwrap().contains("exited 3"), "{told}");
 }
+
+#[test]
+fn a_credential_of_a_megabyte_is_taken_and_two_are_refused_as_what_they_are() {
+    let script = |bytes: u32| {
+        format!(
+            "printf 'https://login.example.com/a\\nPaste code: '; mkdir -p ~/.tool
+(printf '{{\"token\":\"'; head -c {bytes} /dev/zero | tr '\\0' a; printf '\"}}') > ~/.tool/new
+cp ~/.tool/new ~/.tool/sub.json; mv ~/.tool/new ~/.tool/auth.json; sleep 1000"
+        )
+    };
+    let files = "[[credential.files]]\npath = \"~/.tool/sub.json\"\nrequired = [\"/token\"]\n\
+                 max_bytes = 1048576";
+    let ends = |bytes: u32| {
+        let text = provider("paste_code", &script(bytes), PASTE, files).replace(
+            "required = [\"/token\"]\n\n",
+            "required = [\"/token\"]\nmax_bytes = 1048576\n\n",
+        );
+        let server = serve(&text);
+        end(&server, &server.started())
+    };
+    assert_eq!(ends(700_000).0, "completed");
+    let (code, message) = ends(900_000);
+    assert_eq!(code, "credential_refused");
+    assert!(message.contains("bytes together, at most"), "{message}");
+}

@@ -108,7 +108,7 @@ fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
     let logs = logs.as_str().unwrap();
     let said = |what: &str| {
-        let line = logs.lines().find_map(|line| line.split_once(&format!(" {what}: ")));
+        let line = logs.lines().find_map(|line| line.split_once(&format!(" probe {what}: ")));
         line.unwrap_or_else(|| panic!("{what} in {logs}")).1.trim().to_owned()
     };
     assert_eq!(said("mapped"), "pong");

@@ -4,9 +4,9 @@ import http.server, os, socket, subprocess, time
 
 def tried(what, act):
     try:
-        print(f"{what}: {act()}", flush=True)
+        print(f"probe {what}: {act()}", flush=True)
     except OSError as error:
-        print(f"{what}: {type(error).__name__}", flush=True)
+        print(f"probe {what}: {type(error).__name__}", flush=True)
 
 def ask(host, port):
     """By the system's own names and routes, as a program does that knows no proxy."""
@@ -28,7 +28,7 @@ tried("other port", lambda: ask("echo.example.com", 22))
 tried("address", lambda: ask("192.0.2.7", 443))
 tried("quic", lambda: datagram("echo.example.com", 443))
 tried("name", lambda: socket.gethostbyname("printer.local"))
-print("person:", os.environ.get("LANG"), os.environ.get("TZ"), time.tzname[0], flush=True)
+print("probe person:", os.environ.get("LANG"), os.environ.get("TZ"), time.tzname[0], flush=True)
 print("\x1b]0;evil title\x07\x1b]52;c;ZXZpbA==\x07\x1b[31mred\x1b[0m", flush=True)
 
 PAGE = b"""<title>-</title><script>
