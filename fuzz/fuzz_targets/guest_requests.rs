@@ -25,7 +25,7 @@ fuzz_target!(|bytes: &[u8]| {
         let policy = Policy::new(&["allowed.test".to_owned()], &[]).unwrap();
         let gate = Gate::new(policy, OnlyAllowed);
         let (mut guest, host) = tokio::io::duplex(64 * 1024);
-        let served = gate.serve(host);
+        let served = gate.serve(host, |_| ());
         let spoken = async {
             let _ = guest.write_all(bytes).await;
             let _ = guest.shutdown().await;
