@@ -116,6 +116,12 @@ impl Director {
         })
     }
 
+    /// What the person has to do, once it is their turn.
+    #[must_use]
+    pub fn awaited(&self) -> Option<&Prompt> {
+        self.awaited.as_ref()
+    }
+
     /// The screen has changed.
     pub fn see(&mut self, terminal: &Terminal) -> Vec<Act> {
         let text = terminal.text();

@@ -1,19 +1,21 @@
 //! The sign-in: the CLI from its start to a sealed credential.
 
+use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{Desktop, GuestMessage, ProcessExit, ServiceEvent, SignIn, Then};
+use anteroom_guest_protocol::{Desktop, GuestMessage, ProcessExit, SignIn, Then};
 use anyhow::Result;
 use base64::Engine;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::Shared;
 use super::services::{give_up, startable, started};
 use crate::browser::Trust;
 use crate::login::cli::{self, Surroundings};
-use crate::login::credential::{BundledFile, Look, Watched, archive, seal};
+use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, seal};
 use crate::login::opener::SOCKET_ENV;
 use crate::login::{opener, status};
 use crate::room::RoomKind;
@@ -42,7 +44,7 @@ pub struct Around {
 pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
     let (opener_socket, urls) = opener::listen(&shared.room)?;
     // In the environment of the CLI and all that it starts, and of nothing else on this machine.
-    let mut mark = std::ffi::OsString::from(SOCKET_ENV);
+    let mut mark = OsString::from(SOCKET_ENV);
     mark.push("=");
     mark.push(&opener_socket);
     let surroundings = Surroundings {
@@ -77,36 +79,47 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
     let watched = Watched::new(&wanted.credential, &shared.room)?;
     tokio::task::spawn_local(tell_urls(shared.clone(), urls));
     loop {
-        let found = tokio::select! {
-            found = watched.until_stable() => found,
-            death = process.died() => return cli_ended(&shared, &wanted, &process, &mark, &watched, death).await,
+        let ended = tokio::select! {
+            found = watched.until_stable() => {
+                if let Err(cause) = found {
+                    process.signal_all(&mark, Some(Signal::SIGSTOP));
+                    return refuse(&shared, cause).await;
+                }
+                let quiet = tokio::time::timeout(LAST_STEPS, terminal.quiet(SAYS_NOTHING));
+                tokio::select! { death = process.died() => Some(death), _ = quiet => None }
+            }
+            death = process.died() => Some(death),
         };
-        if let Err(cause) = found {
-            process.signal_all(&mark, Some(Signal::SIGSTOP));
-            return refuse(&shared, cause).await;
+        if ended.is_some() {
+            what_it_left_ends(&process, &mark).await;
         }
-        let quiet = tokio::time::timeout(LAST_STEPS, terminal.quiet(SAYS_NOTHING));
-        let ended = tokio::select! { _ = process.died() => true, _ = quiet => false };
-        if !ended {
-            // A refresh token is used once: what the CLI would write after our read would make ours
-            // worthless.
-            process.signal_all(&mark, Some(Signal::SIGSTOP));
-        }
-        let outcome = match watched.look() {
-            Look::Complete(files) => capture(&shared, &wanted, &files).await,
-            Look::Refused(cause) => refuse(&shared, cause).await,
-            Look::Incomplete(_) if !ended => {
+        // A refresh token is used once: what would be written after our read would make ours worthless.
+        process.signal_all(&mark, Some(Signal::SIGSTOP));
+        let outcome = match (watched.look(), ended) {
+            (Look::Complete(files), _) => capture(&shared, &wanted, &files).await,
+            (Look::Refused(cause), _) => refuse(&shared, cause).await,
+            (Look::Incomplete(_), None) => {
                 // It was there and is not any more: the CLI is not done.
                 process.signal_all(&mark, Some(Signal::SIGCONT));
                 continue;
             }
-            Look::Incomplete(missing) => refuse(&shared, missing.after_success()).await,
+            (Look::Incomplete(missing), Some(death)) => {
+                ended_without(&shared, &process, &missing, death).await
+            }
         };
         if shared.room.kind == RoomKind::Host {
             // A frozen process does not answer the SIGTERM that will end it.
             process.signal_all(&mark, Some(Signal::SIGCONT));
         }
         return outcome;
+    }
+}
+
+/// Waits a moment for what an ended CLI left running: it may be at the last of its files.
+async fn what_it_left_ends(process: &Process, mark: &OsStr) {
+    let until = Instant::now() + SAYS_NOTHING;
+    while process.signal_all(mark, None) > 0 && Instant::now() < until {
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -117,33 +130,18 @@ async fn tell_urls(shared: Shared, mut urls: mpsc::Receiver<String>) {
     }
 }
 
-/// The CLI is gone; what it left decides what that means.
-async fn cli_ended(
+/// The CLI is gone and left no credential: how it ended decides what that means.
+async fn ended_without(
     shared: &Shared,
-    wanted: &SignIn,
     process: &Process,
-    mark: &std::ffi::OsStr,
-    watched: &Watched,
+    missing: &Missing,
     death: Death,
 ) -> Result<()> {
-    // What it left running may be at the last of its files.
-    let until = tokio::time::Instant::now() + SAYS_NOTHING;
-    while process.signal_all(mark, None) > 0 && tokio::time::Instant::now() < until {
-        tokio::time::sleep(LOOK_AGAIN).await;
+    if death.exit == (ProcessExit::Exited { code: 0 }) {
+        return refuse(shared, missing.after_success()).await;
     }
-    process.signal_all(mark, Some(Signal::SIGSTOP));
-    match watched.look() {
-        Look::Complete(files) => capture(shared, wanted, &files).await,
-        Look::Refused(cause) => refuse(shared, cause).await,
-        Look::Incomplete(missing) if death.exit == (ProcessExit::Exited { code: 0 }) => {
-            refuse(shared, missing.after_success()).await
-        }
-        Look::Incomplete(_) => {
-            let event: ServiceEvent = process.exit_event(death, 1, Then::Nothing {});
-            shared.reporter.service("cli", event).await;
-            Ok(())
-        }
-    }
+    shared.reporter.service("cli", process.exit_event(death, 1, Then::Nothing {})).await;
+    Ok(())
 }
 
 async fn refuse(shared: &Shared, cause: String) -> Result<()> {

@@ -12,7 +12,7 @@ use anteroom_guest_protocol::{
     Transport,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
-use anteroom_session::{EgressVerdict, EndReason, Observation};
+use anteroom_session::{EgressVerdict, EndReason, Observation, Prompt};
 use anteroom_terminal::Act;
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
@@ -25,7 +25,9 @@ use tokio::time::Instant;
 use super::conduct::Conduct;
 use super::controller_link::{self, Voice};
 use super::deaths::Explainer;
-use super::guest::{self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, violation};
+use super::guest::{
+    self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, printable_lines, violation,
+};
 use super::pace::pace;
 use super::paced_link::PacedLink;
 use super::room;
@@ -404,7 +406,7 @@ impl Session<'_> {
                 Act::Await(prompt) => {
                     step("capture.sign_in_url")?;
                     conduct.persons_turn();
-                    Observation::SignInAwaited { prompt }
+                    Observation::SignInAwaited { prompt: clean(prompt) }
                 }
                 Act::Answered(question) => {
                     Observation::QuestionAnswered { question: printable(&question) }
@@ -596,11 +598,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn contacted(&self, record: ConnectionRecord) {
-        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, ended_ms, .. } = record;
-        // One that was made is told of then, and what it carried at its end.
-        let was_told = verdict == EgressVerdict::Allowed && ended_ms > 0;
-        let connections = u64::from(!was_told);
+    async fn contacted(&self, (record, connections): Contact) {
+        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, .. } = record;
         // A browser opens connections ahead of need and drops them unused: no host was asked for.
         if host.is_empty() {
             return;
@@ -648,11 +647,14 @@ enum Obeyed {
     End(Ended),
 }
 
+/// What is told of a connection, and how many that makes: none when it was told of before.
+type Contact = (ConnectionRecord, u64);
+
 /// Serves each stream the guest opens: all of them are its programs' connections.
 async fn carry_egress(
     mut incoming: Incoming,
     gate: room::SessionGate,
-    records: mpsc::Sender<Result<ConnectionRecord, EndReason>>,
+    records: mpsc::Sender<Result<Contact, EndReason>>,
     is_open: Rc<Cell<bool>>,
 ) {
     let gate = std::rc::Rc::new(gate);
@@ -666,12 +668,13 @@ async fn carry_egress(
         tokio::task::spawn_local(async move {
             let record = match read_kind(&mut stream).await {
                 Ok(StreamKind::Egress) => {
-                    let told = records.clone();
+                    let counted = Cell::new(false);
+                    // Where the queue is full it is counted at its end.
                     let on_open = |record: &ConnectionRecord| {
-                        // A queue that is full has the end of it told.
-                        let _ = told.try_send(Ok(record.clone()));
+                        counted.set(records.try_send(Ok((record.clone(), 1))).is_ok());
                     };
-                    Ok(gate.serve(stream, on_open).await)
+                    let record = gate.serve(stream, on_open).await;
+                    Ok((record, u64::from(!counted.get())))
                 }
                 Ok(other) => Err(violation(&format!("the guest opened a {other:?} stream"))),
                 Err(error @ LinkError::Kind(_)) => Err(guest::link_failed(error)),
@@ -692,6 +695,14 @@ async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>, early: &mut Vec<
             Some(command) if early.len() < MAX_EARLY => early.push(command),
             Some(_) => {}
         }
+    }
+}
+
+/// A guest's words for the person, as callers may read them.
+fn clean(prompt: Prompt) -> Prompt {
+    match prompt {
+        Prompt::Page { url, code } => Prompt::Page { url, code: code.map(|code| printable(&code)) },
+        Prompt::Terminal { screen } => Prompt::Terminal { screen: printable_lines(&screen) },
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom_guest_link::{LinkStream, Opener};
 use anteroom_guest_protocol::{Desktop, StreamKind};
 use anteroom_provider::{Login, Provider};
-use anteroom_session::{EndReason, Method};
+use anteroom_session::{EndReason, Method, Prompt};
 use anteroom_terminal::{Act, CodeRefused, Director, Screen, Terminal};
 use regex::Regex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -62,7 +62,6 @@ pub struct SignIn {
     terminal: Terminal,
     director: Director,
     pages: Vec<(Regex, String)>,
-    url: Option<String>,
     url_timeout: Duration,
     /// When the CLI must have given its address.
     url_by: Option<Instant>,
@@ -125,7 +124,6 @@ impl SignIn {
             terminal,
             director,
             pages: pages.collect::<Result<_, EndReason>>()?,
-            url: None,
             url_timeout: Duration::from_secs(login.url_timeout_seconds),
             url_by: None,
             written,
@@ -141,9 +139,9 @@ impl SignIn {
         self.view.clone()
     }
 
-    /// The CLI's last address.
+    /// The sign-in page, once the CLI has given its address.
     pub fn url(&self) -> Option<&str> {
-        self.url.as_deref()
+        self.director.awaited().and_then(Prompt::url)
     }
 
     /// The CLI has started: its time to give an address runs.
@@ -157,7 +155,8 @@ impl SignIn {
     /// When the CLI gave no address, and its terminal shows nothing to go by.
     pub async fn next(&mut self) -> Result<Step, EndReason> {
         let late = async {
-            match self.url_by {
+            // Not any more when it is the person's turn.
+            match self.url_by.filter(|_| self.director.awaited().is_none()) {
                 Some(by) => tokio::time::sleep_until(by).await,
                 None => std::future::pending().await,
             }
@@ -170,21 +169,16 @@ impl SignIn {
                     let _ = self.keys.try_send(Keys::AtOnce(answers));
                 }
                 self.screen.send_replace(self.terminal.screen());
-                let acts = self.director.see(&self.terminal);
-                Ok(Step::Acts(self.noted(acts)))
+                Ok(Step::Acts(self.director.see(&self.terminal)))
             }
             Some(text) = self.typed.recv() => Ok(Step::Typed(text)),
-            () = late => {
-                self.url_by = None;
-                match self.director.stuck(&self.terminal) {
-                    acts if !acts.is_empty() => Ok(Step::Acts(acts)),
-                    _ if self.url.is_some() => Ok(Step::Acts(Vec::new())),
-                    _ => Err(EndReason::NoSignInUrl {
-                        waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
-                        last_lines: Vec::new(),
-                    }),
-                }
-            }
+            () = late => match self.director.stuck(&self.terminal) {
+                acts if acts.is_empty() => Err(EndReason::NoSignInUrl {
+                    waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
+                    last_lines: Vec::new(),
+                }),
+                acts => Ok(Step::Acts(acts)),
+            },
         }
     }
 
@@ -209,11 +203,9 @@ impl SignIn {
     /// # Errors
     /// When it is none.
     pub fn opened(&mut self, url: String) -> Result<Vec<Act>, EndReason> {
-        if !is_web_address(&url) {
-            return Err(violation("the guest sent a sign-in address that is none"));
-        }
-        let acts = self.director.opened(url, &self.terminal);
-        Ok(self.noted(acts))
+        let url = web_address(&url)
+            .ok_or_else(|| violation("the guest sent a sign-in address that is none"))?;
+        Ok(self.director.opened(url, &self.terminal))
     }
 
     /// The person's code.
@@ -244,25 +236,12 @@ impl SignIn {
     pub fn may_be_secret(typed: &str) -> bool {
         typed.chars().filter(|c| !c.is_control()).count() >= PASTED
     }
-
-    /// Keeps the address of what is to be done, and leaves out addresses that are none.
-    fn noted(&mut self, acts: Vec<Act>) -> Vec<Act> {
-        for act in &acts {
-            if let Act::Await(prompt) = act
-                && let Some(url) = prompt.url()
-            {
-                self.url = Some(url.to_owned());
-                self.url_by = None;
-            }
-        }
-        acts
-    }
 }
 
-/// Whether a browser may be sent there.
-fn is_web_address(url: &str) -> bool {
-    url.len() <= 8 * 1024
-        && url::Url::parse(url).is_ok_and(|parsed| matches!(parsed.scheme(), "http" | "https"))
+/// An address that a browser may be sent to, in the characters that one has (RFC 3986).
+fn web_address(url: &str) -> Option<String> {
+    let parsed = url::Url::parse(url).ok().filter(|_| url.len() <= 8 * 1024)?;
+    matches!(parsed.scheme(), "http" | "https").then(|| parsed.into())
 }
 
 async fn read(mut terminal: ReadHalf<LinkStream>, written: mpsc::Sender<Vec<u8>>) {
@@ -341,6 +320,17 @@ impl TerminalView {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_an_address_s_characters() {
+        let same = "https://a.test/x?state=b&code_challenge=c-_~";
+        assert_eq!(web_address(same).as_deref(), Some(same));
+        let clean = web_address("https://a.test/\u{202e}x y").unwrap();
+        assert!(clean.is_ascii() && !clean.contains(' '), "{clean}");
+        for none in ["", "javascript:x", "file:///x", &format!("https://a/{}", "x".repeat(9000))] {
+            assert_eq!(web_address(none), None);
+        }
+    }
 
     #[test]
     fn a_character_in_two_pieces_is_one() {
