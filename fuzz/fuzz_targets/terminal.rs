@@ -2,7 +2,8 @@
 //! screen holds nothing but text, colours and cursor movements.
 #![no_main]
 
-use anteroom_terminal::{COLUMNS, ROWS, Terminal};
+use anteroom_guest_protocol::{TERMINAL_COLUMNS as COLUMNS, TERMINAL_ROWS as ROWS};
+use anteroom_terminal::Terminal;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|pieces: Vec<Vec<u8>>| {

@@ -76,8 +76,7 @@ impl RunnerConfig {
     /// When the provider has none, which a parsed provider has.
     #[must_use]
     pub fn login(&self) -> &Login {
-        let logins = &self.provider.login;
-        logins.iter().find(|login| login.method == self.method).unwrap_or(&logins[0])
+        self.provider.login_by(self.method).unwrap_or(&self.provider.login[0])
     }
 }
 

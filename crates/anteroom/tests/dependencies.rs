@@ -12,10 +12,10 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ("anteroom-fail-point", &[]),
     ("anteroom-cpu", &[]),
     ("anteroom-crash", &["anteroom-cpu", "anteroom-guest-protocol", "anteroom-session"]),
-    ("anteroom-image", &["anteroom-guest-protocol"]),
+    ("anteroom-image", &["anteroom-guest-protocol", "anteroom-provider"]),
     ("anteroom-vault", &[]),
     ("anteroom-provider", &["anteroom-session"]),
-    ("anteroom-terminal", &["anteroom-provider", "anteroom-session"]),
+    ("anteroom-terminal", &["anteroom-guest-protocol", "anteroom-provider", "anteroom-session"]),
     ("anteroom-guest-link", &["anteroom-guest-protocol"]),
     (
         "anteroom-agent",

@@ -22,9 +22,7 @@ pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, mis
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::KernelError;
 pub use manifest::{FileRecord, Manifest, PackageRecord};
-pub use recipe::{
-    Addition, Archive, CopiedFile, Link, ProgramSpec, Recipe, RecipeError, check_services,
-};
+pub use recipe::{CopiedFile, ProgramSpec, Recipe, RecipeError, check_services};
 pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};
 pub use verification::{
     BeyondFeature, Component, Finding, Inventory, NotVerified, Processor, Reached, Verdict,

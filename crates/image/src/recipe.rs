@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anteroom_guest_protocol::ServiceSpec;
+use anteroom_provider::Provider;
+use anteroom_provider::install::{Archive, Install, Link};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -51,23 +53,6 @@ pub struct Recipe {
     folder: PathBuf,
 }
 
-/// What a provider adds to a recipe.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Addition {
-    /// Debian packages.
-    pub packages: Vec<String>,
-    /// npm packages.
-    pub npm: Vec<String>,
-    /// Python packages.
-    pub pypi: Vec<String>,
-    /// Archives.
-    pub archives: Vec<Archive>,
-    /// Symbolic links.
-    pub links: Vec<Link>,
-    /// Its smoke command.
-    pub program: Option<ProgramSpec>,
-}
-
 /// A file copied into the image, owned by root.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,31 +64,6 @@ pub struct CopiedFile {
     /// Permission bits.
     #[serde(default = "default_mode")]
     pub mode: u32,
-}
-
-/// An archive (what `tar` reads) that is fetched, held to its digest, and unpacked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Archive {
-    /// Where it is: `https://…`, or a path relative to the recipe.
-    pub url: String,
-    /// Lower-case hexadecimal.
-    pub sha256: String,
-    /// The folder in the image that it is unpacked into, absolute.
-    pub path: String,
-    /// Leading parts of its files' paths that are left out.
-    #[serde(default)]
-    pub strip: u8,
-}
-
-/// A symbolic link in the image.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Link {
-    /// Where it is, absolute.
-    pub path: String,
-    /// Where it leads.
-    pub target: String,
 }
 
 /// A program that must run in the image.
@@ -240,21 +200,27 @@ impl Recipe {
     ///
     /// # Errors
     /// When a value cannot be, as in a recipe.
-    pub fn add(&mut self, addition: Addition) -> Result<(), RecipeError> {
-        fn extend<T: PartialEq>(list: &mut Vec<T>, more: Vec<T>) {
+    pub fn add(&mut self, provider: &Provider) -> Result<(), RecipeError> {
+        fn extend<T: PartialEq + Clone>(list: &mut Vec<T>, more: &[T]) {
             for one in more {
-                if !list.contains(&one) {
-                    list.push(one);
+                if !list.contains(one) {
+                    list.push(one.clone());
                 }
             }
         }
-        let Addition { packages, npm, pypi, archives, links, program } = addition;
+        let Install { packages, npm, pypi, archives, links, smoke } = &provider.install;
+        let program = smoke.as_ref().map(|smoke| ProgramSpec {
+            name: provider.id.as_str().replace('_', "-"),
+            command: smoke.command.clone(),
+            prints: smoke.prints.clone(),
+            seconds: program_seconds(),
+        });
         extend(&mut self.packages, packages);
         extend(&mut self.npm, npm);
         extend(&mut self.pypi, pypi);
         extend(&mut self.archives, archives);
         extend(&mut self.links, links);
-        extend(&mut self.programs, program.into_iter().collect());
+        extend(&mut self.programs, program.as_slice());
         let path = self.folder.join(format!("{}.toml", self.name));
         self.check().map_err(|problem| RecipeError::Value { path, problem })
     }

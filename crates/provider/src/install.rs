@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What a recipe that names the provider takes over. The forms are those of a recipe.
+/// What a recipe that names the provider takes over; its archives and links are a recipe's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Install {
@@ -35,11 +35,11 @@ impl Install {
     }
 }
 
-/// An archive (what `tar` reads).
+/// An archive (what `tar` reads) that is fetched, held to its digest, and unpacked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Archive {
-    /// Where it is: `https://…`.
+    /// Where it is: `https://…`; in a recipe also a path relative to it.
     pub url: String,
     /// SHA-256, 64 lower-case hexadecimal digits.
     pub sha256: String,

@@ -14,7 +14,7 @@ pub mod login;
 
 use std::net::SocketAddr;
 
-use anteroom_session::ProviderId;
+use anteroom_session::{Method, ProviderId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -178,6 +178,17 @@ impl Provider {
             problem,
         })?;
         Ok(provider)
+    }
+
+    /// The ways to sign in, in the file's order.
+    pub fn methods(&self) -> impl Iterator<Item = Method> {
+        self.login.iter().map(|login| login.method)
+    }
+
+    /// One way to sign in, if there is such a one.
+    #[must_use]
+    pub fn login_by(&self, method: Method) -> Option<&Login> {
+        self.login.iter().find(|login| login.method == method)
     }
 
     /// The JSON Schema (2020-12) of a provider file, for editors.

@@ -11,4 +11,4 @@ mod screen;
 mod urls;
 
 pub use director::{Act, CodeRefused, Director};
-pub use screen::{COLUMNS, ROWS, Screen, Terminal};
+pub use screen::{Screen, Terminal};

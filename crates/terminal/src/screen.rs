@@ -3,12 +3,9 @@
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 
-use crate::urls;
+use anteroom_guest_protocol::{TERMINAL_COLUMNS as COLUMNS, TERMINAL_ROWS as ROWS};
 
-/// Rows of every CLI's terminal.
-pub const ROWS: u16 = 36;
-/// Columns of every CLI's terminal.
-pub const COLUMNS: u16 = 120;
+use crate::urls;
 
 /// Bytes without one that could end it after which a sequence is ended: `vte` keeps a control string
 /// (OSC) until its end, however far that is.

@@ -7,6 +7,7 @@ mod front;
 mod idle;
 mod leftovers;
 mod logins;
+mod node_server;
 mod person;
 mod processes;
 mod provider;

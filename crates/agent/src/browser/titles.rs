@@ -6,11 +6,10 @@ use anteroom_guest_protocol::GuestMessage;
 use anyhow::{Context, Result};
 use x11rb::connection::Connection;
 use x11rb::protocol::Event;
-use x11rb::protocol::xproto::{
-    Atom, AtomEnum, ChangeWindowAttributesAux, ConnectionExt, EventMask, Window,
-};
+use x11rb::protocol::xproto::{Atom, ChangeWindowAttributesAux, ConnectionExt, EventMask, Window};
 use x11rb::rust_connection::RustConnection;
 
+use super::window::{CLIENT_LIST, managed_windows};
 use crate::display::server::DisplayAddress;
 use crate::report::Reporter;
 
@@ -39,16 +38,14 @@ fn watch(address: &DisplayAddress, reporter: &Reporter) -> Result<()> {
     let root = connection.setup().roots[0].root;
     let atom =
         |name: &[u8]| -> Result<Atom> { Ok(connection.intern_atom(false, name)?.reply()?.atom) };
-    let (list, name) = (atom(b"_NET_CLIENT_LIST")?, atom(b"_NET_WM_NAME")?);
+    let (list, name) = (atom(CLIENT_LIST)?, atom(b"_NET_WM_NAME")?);
     let utf8 = atom(b"UTF8_STRING")?;
     let changes = ChangeWindowAttributesAux::new().event_mask(EventMask::PROPERTY_CHANGE);
     connection.change_window_attributes(root, &changes)?;
     let mut titles: BTreeMap<Window, String> = BTreeMap::new();
     loop {
-        let windows = connection.get_property(false, root, list, AtomEnum::WINDOW, 0, 1024)?;
-        let windows = windows.reply().context("the X server is gone")?;
-        let windows: Vec<Window> =
-            windows.value32().into_iter().flatten().take(MAX_WINDOWS).collect();
+        let mut windows = managed_windows(&connection, list).context("the X server is gone")?;
+        windows.truncate(MAX_WINDOWS);
         titles.retain(|window, _| windows.contains(window));
         for window in windows {
             if !titles.contains_key(&window) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 use tokio::time::Instant;
 use x11rb::connection::Connection;
-use x11rb::protocol::xproto::{AtomEnum, ConnectionExt, MapState, Window};
+use x11rb::protocol::xproto::{Atom, AtomEnum, ConnectionExt, MapState, Window};
 use x11rb::rust_connection::RustConnection;
 
 use crate::display::server::DisplayAddress;
@@ -21,6 +21,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// How long the browser and the window manager may take between them before the window is mapped.
 const THEIR_TIME: Duration = Duration::from_secs(2);
+
+/// The root window's property that names the windows in the window manager's care.
+pub const CLIENT_LIST: &[u8] = b"_NET_CLIENT_LIST";
 
 /// Anything smaller is a helper's window, edges in pixels.
 const SMALLEST_EDGE: u16 = 200;
@@ -54,11 +57,17 @@ struct BrowserWindow {
     is_viewable: bool,
 }
 
+/// The windows in the window manager's care (EWMH); `list` is the atom of [`CLIENT_LIST`].
+pub fn managed_windows(connection: &RustConnection, list: Atom) -> Result<Vec<Window>> {
+    let root = connection.setup().roots[0].root;
+    let windows = connection.get_property(false, root, list, AtomEnum::WINDOW, 0, 1024)?.reply()?;
+    Ok(windows.value32().into_iter().flatten().collect())
+}
+
 fn browser_windows(connection: &RustConnection) -> Result<Vec<BrowserWindow>> {
     let root = connection.setup().roots[0].root;
-    let list = connection.intern_atom(false, b"_NET_CLIENT_LIST")?.reply()?.atom;
-    let managed = connection.get_property(false, root, list, AtomEnum::WINDOW, 0, 1024)?.reply()?;
-    let managed = managed.value32().map(Iterator::collect::<Vec<_>>).unwrap_or_default();
+    let list = connection.intern_atom(false, CLIENT_LIST)?.reply()?.atom;
+    let managed = managed_windows(connection, list)?;
     let children = connection.query_tree(root)?.reply()?.children;
     let all = managed
         .into_iter()

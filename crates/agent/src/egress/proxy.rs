@@ -6,7 +6,7 @@ use anteroom_guest_protocol::LogStream;
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::WayOut;
+use super::{WayOut, accept_each};
 use crate::report::Reporter;
 
 /// Starts the proxy; connections to the returned address leave through the host's egress gate.
@@ -14,24 +14,9 @@ pub async fn start(way_out: WayOut, reporter: Reporter) -> Result<SocketAddr> {
     let listener =
         TcpListener::bind(("127.0.0.1", 0)).await.context("opening the proxy's port failed")?;
     let address = listener.local_addr()?;
-    tokio::task::spawn_local(async move {
-        loop {
-            match listener.accept().await {
-                Ok((connection, _)) => {
-                    tokio::task::spawn_local(carry(connection, way_out.clone(), reporter.clone()));
-                }
-                Err(error) => {
-                    // Out of descriptors: wait for some to be closed rather than spin.
-                    reporter.log(
-                        "agent",
-                        LogStream::Stderr,
-                        &format!("the proxy could not accept: {error}"),
-                    );
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                }
-            }
-        }
-    });
+    let told = reporter.clone();
+    let carry = move |connection| carry(connection, way_out.clone(), reporter.clone());
+    tokio::task::spawn_local(accept_each(listener, "the proxy", told, carry));
     Ok(address)
 }
 

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::WayOut;
 use super::names::Names;
+use super::{WayOut, accept_each};
 use crate::report::Reporter;
 
 /// The longest answer of the host's gate, in bytes.
@@ -21,8 +21,22 @@ pub fn serve(way_out: &WayOut, reporter: &Reporter, names: &Names, ports: &[u16]
         for address in any {
             let Ok(listener) = listen(SocketAddr::new(address, *port)) else { continue };
             listens = true;
-            let accept = accept(listener, way_out.clone(), reporter.clone(), names.clone());
-            tokio::task::spawn_local(accept);
+            let (way_out, reporter, names) = (way_out.clone(), reporter.clone(), names.clone());
+            let told = reporter.clone();
+            let carried = move |connection| {
+                let (way_out, reporter, names) = (way_out.clone(), reporter.clone(), names.clone());
+                async move {
+                    if let Err(error) = carry(connection, &way_out, &names).await {
+                        reporter.note(&format!("a connection without a proxy ended: {error:#}"));
+                    }
+                }
+            };
+            tokio::task::spawn_local(accept_each(
+                listener,
+                "the way without a proxy",
+                told,
+                carried,
+            ));
         }
         if !listens {
             bail!("opening port {port} for programs without a proxy failed");
@@ -48,23 +62,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
     listen(&socket, Backlog::new(64)?)?;
     Ok(TcpListener::from_std(std::net::TcpListener::from(socket))?)
-}
-
-async fn accept(listener: TcpListener, way_out: WayOut, reporter: Reporter, names: Names) {
-    loop {
-        match listener.accept().await {
-            Ok((connection, _)) => {
-                let (way_out, reporter, names) = (way_out.clone(), reporter.clone(), names.clone());
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = carry(connection, &way_out, &names).await {
-                        reporter.note(&format!("a connection without a proxy ended: {error:#}"));
-                    }
-                });
-            }
-            // Out of descriptors: wait for some to be closed rather than spin.
-            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
-        }
-    }
 }
 
 async fn carry(mut connection: TcpStream, way_out: &WayOut, names: &Names) -> Result<()> {

@@ -4,8 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-/// What stands in a secret's place.
-const MARK: &str = "[redacted]";
+use crate::supervise::REDACTED;
 
 /// So many characters in a row that are in a secret too are taken for a piece of it.
 const PIECE: usize = 6;
@@ -55,7 +54,7 @@ impl Secrets {
             if !is_secret[at] {
                 clean.push(*character);
             } else if at == 0 || !is_secret[at - 1] {
-                clean.push_str(MARK);
+                clean.push_str(REDACTED);
             }
         }
         clean

@@ -34,6 +34,7 @@ pub use limits::Limits;
 pub use not_started::look as can_start;
 pub use output::{Lines, Tail, watch_lines};
 pub use reaper::{End, Reaper};
+pub use redact::MARK as REDACTED;
 pub use witness::Witness;
 
 use crate::report::Reporter;

@@ -2,7 +2,7 @@
 //! or by the form that their issuers give them. What has neither is not recognised.
 
 /// What stands in a secret's place.
-const MARK: &str = "[redacted]";
+pub const MARK: &str = "[redacted]";
 
 /// Ends of names whose value is a secret, in lower case.
 const NAMES: [&str; 13] = [

@@ -1,7 +1,7 @@
 //! `anteroom credentials`: a sealed credential on the machine that is to use it.
 
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anteroom_vault::BundledFile;
@@ -130,17 +130,11 @@ fn write(file: &BundledFile, path: &Path, home: &Path) -> std::io::Result<()> {
         std::fs::create_dir(folder)?;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
     }
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(".anteroom-new");
-    let temporary = path.with_file_name(name);
-    let _ = std::fs::remove_file(&temporary);
-    let mut options = std::fs::OpenOptions::new();
-    let mut target = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+    // Nobody else may read it, and it is gone when anything fails.
+    let mut target = tempfile::NamedTempFile::new_in(folder)?;
     target.write_all(&file.content)?;
-    target.set_permissions(std::fs::Permissions::from_mode(file.mode))?;
-    target.sync_all()?;
-    std::fs::rename(&temporary, path).inspect_err(|_| {
-        // It holds a secret, and nobody would look for it.
-        let _ = std::fs::remove_file(&temporary);
-    })
+    target.as_file().set_permissions(std::fs::Permissions::from_mode(file.mode))?;
+    target.as_file().sync_all()?;
+    target.persist(path)?;
+    Ok(())
 }

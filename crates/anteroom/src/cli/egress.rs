@@ -1,16 +1,16 @@
 //! `anteroom egress`: what sign-ins ask of the network.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anteroom_egress::{Decision, Policy};
 use anteroom_provider::Provider;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::sessions::{show, text, turn};
-use super::temporary::{Temporary, provider_text};
+use super::temporary::{Rooms, Temporary, provider_text};
 
 /// What sign-ins ask of the network.
 #[derive(clap::Subcommand)]
@@ -28,12 +28,8 @@ pub struct Learn {
     /// How to sign in.
     #[arg(long)]
     method: Option<String>,
-    /// `qemu` or `host`.
-    #[arg(long, default_value = "qemu")]
-    driver: String,
-    /// Golden images.
-    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
-    images_dir: Option<String>,
+    #[command(flatten)]
+    rooms: Rooms,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -44,16 +40,8 @@ pub fn run(command: &Egress) -> Result<()> {
     let Egress::Learn(options) = command;
     let file = provider_text(&options.provider)?;
     let provider = Provider::parse(&options.provider, &file)?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let on_interrupt = interrupted.clone();
-    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
-        .context("taking over Ctrl-C failed")?;
-    let mut serve =
-        vec!["--learn-egress", "--allow-unverified-images", "--driver", &options.driver];
-    if let Some(dir) = &options.images_dir {
-        serve.extend(["--images-dir", dir]);
-    }
-    let (_controller, client) = Temporary::start(&file, &serve)?;
+    let interrupted = super::interrupts()?;
+    let (_controller, client) = Temporary::start(&file, &options.rooms, &["--learn-egress"])?;
     let mut body = json!({ "provider": provider.id });
     if let Some(method) = &options.method {
         body["method"] = json!(method);
@@ -79,7 +67,7 @@ pub fn run(command: &Egress) -> Result<()> {
         told = session["awaiting"].clone();
         std::thread::sleep(Duration::from_millis(300));
     };
-    show(options.json, &learnt(&session, &provider), |learnt| {
+    show(options.json, &learnt(&session, &provider)?, |learnt| {
         let mut lines = format!("\nThe sign-in: {}\n\n[egress]\nallow = [\n", text(learnt, "end"));
         for host in learnt["hosts"].as_array().into_iter().flatten() {
             let bytes = host["bytes"].as_u64().unwrap_or_default();
@@ -92,30 +80,27 @@ pub fn run(command: &Egress) -> Result<()> {
 }
 
 /// Each host that was reached, with what it carried and whether the provider's list has it.
-fn learnt(session: &Value, provider: &Provider) -> Value {
-    let mut hosts: BTreeMap<String, u64> = BTreeMap::new();
+fn learnt(session: &Value, provider: &Provider) -> Result<Value> {
+    let policy = Policy::new(&provider.egress.allow, &[])?;
+    let mut hosts: BTreeMap<String, (bool, u64)> = BTreeMap::new();
     for entry in session["egress"].as_array().into_iter().flatten() {
         if entry["verdict"] != "allowed" {
             continue;
         }
-        let port = entry["port"].as_u64().unwrap_or_default();
-        let host = match port {
-            80 | 443 => text(entry, "host").to_owned(),
-            port => format!("{}:{port}", text(entry, "host")),
-        };
         let number = |name: &str| entry[name].as_u64().unwrap_or_default();
-        *hosts.entry(host).or_default() += number("bytesUp") + number("bytesDown");
+        let (name, port) = (text(entry, "host"), u16::try_from(number("port")).unwrap_or(0));
+        let host = match port {
+            80 | 443 => name.to_owned(),
+            port => format!("{name}:{port}"),
+        };
+        let (listed, bytes) = hosts.entry(host).or_default();
+        *listed |= policy.decide(name, port) != Decision::Refused;
+        *bytes += number("bytesUp") + number("bytesDown");
     }
-    let listed = |host: &str| {
-        provider.egress.allow.iter().any(|entry| match entry.strip_prefix("*.") {
-            Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.')),
-            None => host == entry,
-        })
-    };
     let hosts: Vec<Value> = hosts
         .iter()
-        .map(|(host, bytes)| json!({ "host": host, "bytes": bytes, "listed": listed(host) }))
+        .map(|(host, (listed, bytes))| json!({ "host": host, "bytes": bytes, "listed": listed }))
         .collect();
     let end = session["reason"]["message"].as_str().unwrap_or("cancelled");
-    json!({ "provider": provider.id, "end": end, "hosts": hosts })
+    Ok(json!({ "provider": provider.id, "end": end, "hosts": hosts }))
 }

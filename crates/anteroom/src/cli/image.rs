@@ -1,15 +1,9 @@
 //! `anteroom image …`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anteroom_image::{
-    Addition, Archive, BuildOptions, BuildStep, ImageSummary, Link, ProgramSpec, Progress, Recipe,
-    Verdict,
-};
-use anteroom_provider::{Install, Provider};
+use anteroom_image::{BuildOptions, BuildStep, ImageSummary, Progress, Recipe, Verdict};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -145,32 +139,10 @@ fn with_providers(mut recipe: Recipe, folder: Option<&std::path::Path>) -> Resul
         let provider = provider.with_context(|| {
             format!("there is no provider {name:?}, which the recipe names; say with --providers in which folder its file is")
         })?;
-        recipe.add(addition(provider))?;
+        recipe.add(provider)?;
     }
     Ok(recipe)
 }
-
-/// A provider's installation in a recipe's words.
-fn addition(provider: &Provider) -> Addition {
-    let Install { packages, npm, pypi, archives, links, smoke } = provider.install.clone();
-    let archives = archives.into_iter().map(|archive| Archive {
-        url: archive.url,
-        sha256: archive.sha256,
-        path: archive.path,
-        strip: archive.strip,
-    });
-    let links = links.into_iter().map(|link| Link { path: link.path, target: link.target });
-    let program = smoke.map(|smoke| ProgramSpec {
-        name: provider.id.as_str().replace('_', "-"),
-        command: smoke.command,
-        prints: smoke.prints,
-        seconds: SMOKE_SECONDS,
-    });
-    Addition { packages, npm, pypi, archives: archives.collect(), links: links.collect(), program }
-}
-
-/// How long a CLI's smoke command may take under emulation.
-const SMOKE_SECONDS: u32 = 120;
 
 fn build(
     recipe: &std::path::Path,
@@ -182,10 +154,7 @@ fn build(
     let recipe = with_providers(Recipe::read(recipe)?, providers)?;
     // Before the minutes that a build takes.
     let processors = how.map(How::processors).transpose()?.unwrap_or_default();
-    let cancel = Arc::new(AtomicBool::new(false));
-    let on_interrupt = cancel.clone();
-    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
-        .context("taking over Ctrl-C failed")?;
+    let cancel = super::interrupts()?;
     let bar = Bar::new(&recipe.name);
     let images_dir = place.dir();
     let cache_dir = cache_dir();

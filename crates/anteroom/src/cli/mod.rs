@@ -16,7 +16,10 @@ mod temporary;
 mod verify;
 mod why;
 
-use anyhow::Result;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -85,6 +88,15 @@ pub fn run() -> Result<()> {
         Command::Doctor(options) => doctor::run(&options),
         Command::Session => crate::runner::run(),
     }
+}
+
+/// Takes over Ctrl-C and SIGTERM for a command that has something to end in order: true from then on.
+fn interrupts() -> Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let on_interrupt = interrupted.clone();
+    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
+        .context("taking over Ctrl-C failed")?;
+    Ok(interrupted)
 }
 
 /// Returns when somebody wants this to end.

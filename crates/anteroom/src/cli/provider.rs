@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anteroom_provider::{Provider, ProviderError};
+use anteroom_session::Method;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
@@ -126,8 +127,7 @@ fn check_file(path: &Path) -> Value {
 }
 
 fn in_short(provider: &Provider) -> Value {
-    let methods: Vec<String> =
-        provider.login.iter().map(|login| login.method.to_string()).collect();
+    let methods: Vec<Method> = provider.methods().collect();
     json!({
         "id": provider.id,
         "name": provider.name,

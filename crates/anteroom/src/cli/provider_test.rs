@@ -1,16 +1,16 @@
 //! `anteroom provider test`: each way to sign in, tried with the real tool as far as the person's turn.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anteroom_provider::Provider;
+use anteroom_provider::{Login, Provider};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::sessions::{show, text};
-use super::temporary::{Temporary, provider_text};
+use super::temporary::{Rooms, Temporary, provider_text};
+use crate::controller::methods;
 
 /// How long a tool may take beyond its own limit.
 const SLACK: Duration = Duration::from_secs(240);
@@ -26,12 +26,8 @@ pub struct Test {
     /// Only this way to sign in.
     #[arg(long)]
     method: Option<String>,
-    /// `qemu` or `host`.
-    #[arg(long, default_value = "qemu")]
-    driver: String,
-    /// Golden images.
-    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
-    images_dir: Option<String>,
+    #[command(flatten)]
+    rooms: Rooms,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -46,33 +42,21 @@ pub fn run(options: &Test) -> Result<()> {
         file = toml::to_string(&table)?;
     }
     let provider = Provider::parse(&options.provider, &file)?;
-    let methods: Vec<String> = provider
-        .login
-        .iter()
-        .map(|login| login.method.to_string())
-        .filter(|method| options.method.as_ref().is_none_or(|only| only == method))
-        .collect();
-    if methods.is_empty() {
-        let offered: Vec<String> =
-            provider.login.iter().map(|login| login.method.to_string()).collect();
-        bail!("{} offers the methods {}", provider.name, offered.join(", "));
+    let wanted = |login: &&Login| {
+        options.method.as_ref().is_none_or(|only| *only == login.method.to_string())
+    };
+    let logins: Vec<&Login> = provider.login.iter().filter(wanted).collect();
+    if logins.is_empty() {
+        bail!("{} offers the methods {}", provider.name, methods(&provider));
     }
-    let mut serve = vec!["--allow-unverified-images", "--driver", &options.driver];
-    if let Some(dir) = &options.images_dir {
-        serve.extend(["--images-dir", dir]);
-    }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let on_interrupt = interrupted.clone();
-    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
-        .context("taking over Ctrl-C failed")?;
-    let (_controller, client) = Temporary::start(&file, &serve)?;
+    let interrupted = super::interrupts()?;
+    let (_controller, client) = Temporary::start(&file, &options.rooms, &[])?;
     let mut told = Vec::new();
-    for method in &methods {
+    for login in &logins {
         if !options.json {
-            anstream::eprintln!("{method}: booting a room for {} …", provider.name);
+            anstream::eprintln!("{}: booting a room for {} …", login.method, provider.name);
         }
-        let most = provider.login.iter().map(|login| login.url_timeout_seconds).max();
-        told.push(try_method(&client, &provider, method, most.unwrap_or_default(), &interrupted)?);
+        told.push(try_login(&client, &provider, login, &interrupted)?);
         if interrupted.load(Ordering::SeqCst) {
             bail!("interrupted; its rooms are being destroyed");
         }
@@ -83,23 +67,22 @@ pub fn run(options: &Test) -> Result<()> {
     })?;
     match failed {
         0 => Ok(()),
-        n => bail!("{n} of {} methods did not come to the person's turn", methods.len()),
+        n => bail!("{n} of {} methods did not come to the person's turn", logins.len()),
     }
 }
 
 /// Starts a session, waits for the person's turn, ends it.
-fn try_method(
+fn try_login(
     client: &Client,
     provider: &Provider,
-    method: &str,
-    seconds: u64,
+    login: &Login,
     interrupted: &AtomicBool,
 ) -> Result<Value> {
-    let body = json!({ "provider": provider.id, "method": method });
+    let body = json!({ "provider": provider.id, "method": login.method });
     let started = client.post("/api/auth/start", &body)?;
     let id = text(&started, "sessionId").to_owned();
     let asked = Instant::now();
-    let most = Duration::from_secs(seconds) + SLACK;
+    let most = Duration::from_secs(login.url_timeout_seconds) + SLACK;
     let session = loop {
         let session = client.get_json(&format!("/api/auth/session/{id}"))?;
         if interrupted.load(Ordering::SeqCst)
@@ -126,7 +109,7 @@ fn try_method(
     };
     let awaiting = &session["awaiting"];
     Ok(json!({
-        "method": method,
+        "method": login.method,
         "ok": awaiting["url"].is_string(),
         "ms": at("sign_in_url").or_else(|| at("unknown_prompt")),
         "url": awaiting["url"],

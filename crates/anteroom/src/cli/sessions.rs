@@ -2,8 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -206,10 +205,7 @@ fn check_output(path: &Path) -> Result<()> {
 /// Prints each new timeline entry until the session's VM is gone. Ctrl-C cancels the session once;
 /// its end is still waited for.
 fn follow(client: &Client, id: &str, quiet: bool) -> Result<Value> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let on_interrupt = interrupted.clone();
-    ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
-        .context("taking over Ctrl-C failed")?;
+    let interrupted = super::interrupts()?;
     let mut shown = 0;
     let mut turn_shown = Value::Null;
     loop {

@@ -3,7 +3,7 @@
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,17 @@ use super::client::Client;
 const READY: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_secs(30);
 
+/// Its rooms.
+#[derive(clap::Args)]
+pub struct Rooms {
+    /// `qemu` or `host`.
+    #[arg(long, default_value = "qemu")]
+    driver: String,
+    /// Golden images.
+    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    images_dir: Option<PathBuf>,
+}
+
 /// A running controller.
 pub struct Temporary {
     child: Child,
@@ -24,7 +35,7 @@ pub struct Temporary {
 
 impl Temporary {
     /// Starts one with this provider alone beside the shipped ones, with further options of `serve`.
-    pub fn start(provider: &str, options: &[&str]) -> Result<(Self, Client)> {
+    pub fn start(provider: &str, rooms: &Rooms, options: &[&str]) -> Result<(Self, Client)> {
         let folder = tempfile::Builder::new()
             .prefix("anteroom-")
             .tempdir()
@@ -35,15 +46,21 @@ impl Temporary {
         let ready_file = folder.path().join("ready.json");
         let log = std::fs::File::create(folder.path().join("serve.log"))?;
         let program = std::env::current_exe().context("finding this program failed")?;
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-weak-isolation"])
+            .args(["--allow-unverified-images", "--driver", &rooms.driver])
             .arg("--state-dir")
             .arg(folder.path().join("state"))
             .arg("--providers")
             .arg(&providers)
             .arg("--ready-file")
             .arg(&ready_file)
-            .args(options)
+            .args(options);
+        if let Some(dir) = &rooms.images_dir {
+            command.arg("--images-dir").arg(dir);
+        }
+        let child = command
             // Ctrl-C is this command's to handle; it ends the controller when it is done.
             .process_group(0)
             .stdin(Stdio::null())

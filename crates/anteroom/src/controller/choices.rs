@@ -43,23 +43,23 @@ impl Choices {
     }
 }
 
+/// The methods that a provider offers, in words.
+pub fn methods(provider: &Provider) -> String {
+    provider.methods().map(|method| method.to_string()).collect::<Vec<_>>().join(", ")
+}
+
 /// The way to sign in that was asked for, or the first that the provider offers.
 ///
 /// # Errors
 /// When the provider has no such way; the sentence says which it has.
 fn login<'a>(provider: &'a Provider, asked: Option<&str>) -> Result<(&'a Login, Chosen), String> {
-    let offered = || {
-        let methods = provider.login.iter().map(|login| login.method.to_string());
-        methods.collect::<Vec<_>>().join(", ")
-    };
-    let none = || format!("{} offers the methods auto, {}", provider.name, offered());
+    let none = || format!("{} offers the methods auto, {}", provider.name, methods(provider));
     match asked {
         None | Some("auto") => {
             provider.login.first().map(|login| (login, Chosen::First)).ok_or_else(none)
         }
         Some(asked) => {
-            let method: Option<Method> = asked.parse().ok();
-            let login = provider.login.iter().find(|login| Some(login.method) == method);
+            let login = asked.parse().ok().and_then(|method| provider.login_by(method));
             login.map(|login| (login, Chosen::ByCaller)).ok_or_else(none)
         }
     }

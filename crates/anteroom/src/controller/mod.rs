@@ -40,6 +40,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::RwLock;
 
 pub use admission::{Limits, rooms_by_memory};
+pub use choices::methods;
 pub use janitor::Keep;
 pub use settings::{DriverChoice, Settings, default_dir, load_providers};
 pub use start::SCREEN;

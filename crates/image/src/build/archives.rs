@@ -9,8 +9,8 @@ use std::time::Duration;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{BuildError, BuildStep, Job, system};
-use crate::recipe::Archive;
 use crate::store::sha256_of;
+use anteroom_provider::install::Archive;
 
 /// Largest archive, in bytes.
 const MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
@@ -88,7 +88,7 @@ fn download(job: &Job<'_>, url: &str, into: &mut fs::File) -> Result<(), BuildEr
 
 /// Shell line that unpacks an archive into the tree, in a chroot: neither a link that an earlier archive
 /// left nor a path in this one leads out of it. All texts of the recipe in it were checked.
-pub(super) fn unpacking(archive: &Archive, file: &Path) -> Result<String, BuildError> {
+pub(super) fn unpacking(path: &str, strip: u8, file: &Path) -> Result<String, BuildError> {
     let reading = || system(format!("reading {}", file.display()));
     let mut magic = [0; 6];
     fs::File::open(file).and_then(|mut file| file.read_exact(&mut magic)).map_err(reading())?;
@@ -98,7 +98,6 @@ pub(super) fn unpacking(archive: &Archive, file: &Path) -> Result<String, BuildE
         [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz -dc",
         _ => "cat",
     };
-    let (path, strip) = (&archive.path, archive.strip);
     let file = super::debian::quoted(file);
     Ok(format!(
         "chroot \"$1\" mkdir -p {path} && {unpack} {file} | chroot \"$1\" tar -x --no-same-owner \

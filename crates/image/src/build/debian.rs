@@ -122,9 +122,12 @@ fn hooks(
             .to_owned(),
     ];
     for (archive, file) in job.recipe.archives.iter().zip(archives) {
-        hooks.push(archives::unpacking(archive, file)?);
+        hooks.push(archives::unpacking(&archive.path, archive.strip, file)?);
     }
-    hooks.extend(filled.iter().flat_map(registries::unpacking));
+    for registries::Filled { archive, path, link } in filled {
+        hooks.push(archives::unpacking(path, 0, archive)?);
+        hooks.push(format!("chroot \"$1\" sh -ec '{link}'"));
+    }
     for link in &job.recipe.links {
         hooks.push(folder_of(&link.path));
         hooks.push(format!("chroot \"$1\" ln -s {} {}", link.target, link.path));

@@ -61,24 +61,8 @@ fn packed(job: &Job<'_>, folder: &Path) -> Result<PathBuf, BuildError> {
     let archive = folder.with_extension("tar");
     let mut tar = Command::new("tar");
     tar.args(["--owner=0", "--group=0", "--numeric-owner", "-cf"]).arg(&archive);
-    job.run_program(
-        {
-            tar.arg("-C").arg(folder).arg(".");
-            tar
-        },
-        |_| (),
-    )?;
+    tar.arg("-C").arg(folder).arg(".");
+    job.run_program(tar, |_| ())?;
     std::fs::remove_dir_all(folder).map_err(system(format!("removing {}", folder.display())))?;
     Ok(archive)
-}
-
-/// Shell lines that put them into the tree, in a chroot.
-pub(super) fn unpacking(filled: &Filled) -> [String; 2] {
-    let Filled { archive, path, link } = filled;
-    let archive = super::debian::quoted(archive);
-    let unpack = format!(
-        "chroot \"$1\" mkdir -p {path} && cat {archive} | chroot \"$1\" tar -x --no-same-owner \
-         -f - -C {path}"
-    );
-    [unpack, format!("chroot \"$1\" sh -ec '{link}'")]
 }

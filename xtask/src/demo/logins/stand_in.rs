@@ -1,17 +1,14 @@
 //! Fakes of the identity providers that the real CLIs sign in to: `demo/stand-ins/server.mjs`.
 
 use std::cell::RefCell;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::super::certificates;
+use super::super::node_server::NodeServer;
 use crate::shell;
 
 /// The names that it stands in for.
@@ -33,11 +30,8 @@ pub const HOSTS: [&str; 13] = [
 
 /// The running stand-in.
 pub struct StandIn {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    lines: Receiver<Value>,
+    server: NodeServer,
     seen: RefCell<Vec<Value>>,
-    port: u16,
     authority: PathBuf,
     authority_pem: String,
 }
@@ -48,42 +42,16 @@ impl StandIn {
         let authority_pem = certificates::make(folder, "stand-in", &HOSTS)?;
         let authority = folder.join("authority.pem");
         std::fs::write(&authority, &authority_pem)?;
-        let mut child = Command::new("node")
+        let mut command = Command::new("node");
+        command
             .arg(shell::root().join("demo/stand-ins/server.mjs"))
             .arg("--cert")
             .arg(folder.join("stand-in.pem"))
             .arg("--key")
-            .arg(folder.join("stand-in.key"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(File::create(folder.join("stand-in.log"))?)
-            .spawn()
+            .arg(folder.join("stand-in.key"));
+        let server = NodeServer::start(&mut command, &folder.join("stand-in.log"))
             .context("starting the stand-in failed")?;
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take().context("the stand-in has no output")?;
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or_default();
-                if sender.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut stand_in = Self {
-            child,
-            stdin,
-            lines,
-            seen: RefCell::default(),
-            port: 0,
-            authority,
-            authority_pem,
-        };
-        let first = stand_in.lines.recv_timeout(Duration::from_secs(30));
-        let port = first.context("the stand-in did not start")?["port"].as_u64();
-        let port = port.and_then(|port| u16::try_from(port).ok());
-        stand_in.port = port.context("the stand-in did not tell its port")?;
-        Ok(stand_in)
+        Ok(Self { server, seen: RefCell::default(), authority, authority_pem })
     }
 
     /// A shipped provider whose hosts lead to the stand-in, by names and a certificate authority
@@ -94,7 +62,7 @@ impl StandIn {
         let map: Vec<toml::Value> = HOSTS
             .iter()
             .map(|host| {
-                let to = format!("127.0.0.1:{}", self.port);
+                let to = format!("127.0.0.1:{}", self.server.port);
                 toml::Table::from_iter([
                     ("host".to_owned(), (*host).into()),
                     ("to".to_owned(), to.into()),
@@ -121,7 +89,10 @@ impl StandIn {
     pub fn visit(&self, url: &str) -> Result<String> {
         let mut visit = Command::new("node");
         visit.arg(shell::root().join("demo/stand-ins/visit.mjs")).args(["--url", url]);
-        visit.args(["--port", &self.port.to_string()]).arg("--authority").arg(&self.authority);
+        visit
+            .args(["--port", &self.server.port.to_string()])
+            .arg("--authority")
+            .arg(&self.authority);
         Ok(shell::output(&mut visit)?.trim().to_owned())
     }
 
@@ -137,14 +108,7 @@ impl StandIn {
 
     fn told(&self, field: &str) -> Vec<String> {
         let mut seen = self.seen.borrow_mut();
-        seen.extend(self.lines.try_iter());
+        seen.extend(self.server.lines.try_iter());
         seen.iter().filter_map(|line| line[field].as_str().map(str::to_owned)).collect()
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        self.stdin.take();
-        let _ = self.child.wait();
     }
 }
