@@ -14,6 +14,8 @@ const { values: options } = parseArgs({
     'viewer-url': { type: 'string' },
     executable: { type: 'string', default: '/usr/bin/chromium' },
     timeout: { type: 'string', default: '300' },
+    // Presses the page's second button.
+    deny: { type: 'boolean', default: false },
   },
 });
 
@@ -39,6 +41,7 @@ try {
     }
     if (state === 'awaiting_user') {
       await page.locator('anteroom-player').focus();
+      if (options.deny) await page.keyboard.press('Tab');
       await page.keyboard.press('Enter');
     }
     await page.waitForTimeout(PRESS_EVERY_MS);

@@ -83,7 +83,9 @@ try {
 } catch (error) {
   code = 1;
   const why = String(error.message).split('\n')[0];
-  say('failed', { why, screenshot: await picture('failed') });
+  // Tells a picture that did not come from one that was not recognised.
+  const received = await page.evaluate(() => window.personWatch.received()).catch(() => undefined);
+  say('failed', { why, received, screenshot: await picture('failed') });
 } finally {
   await browser.close();
 }
@@ -186,7 +188,11 @@ async function type(box, text, what) {
   const before = await ink(inside);
   await page.keyboard.type(text, { delay: KEY_DELAY_MS });
   const enough = before + INK_PER_CHARACTER * [...text.replaceAll(' ', '')].length;
-  await until(`${what} to be seen in its field`, async () => await ink(inside) >= enough);
+  let dark = before;
+  await until(`${what} to be seen in its field`, async () => {
+    dark = await ink(inside);
+    return dark >= enough;
+  }, ANSWER_SECONDS, () => `${dark} dark pixels there, ${before} before, ${enough} wanted`);
 }
 
 /** Clicks a field and, as a person does, types only when it shows its focus. */
@@ -239,13 +245,17 @@ function ended() {
   });
 }
 
-/** Looks until `check` holds; a session that ends meanwhile is a failure, with its reason. */
-async function until(what, check, seconds = ANSWER_SECONDS) {
+/** Looks until `check` holds; a session that ends meanwhile is a failure, with its reason. `saw` says
+ *  what was there instead. */
+async function until(what, check, seconds = ANSWER_SECONDS, saw = () => '') {
   const limit = Date.now() + seconds * 1000;
   while (!(await check())) {
     const end = await ended();
     if (end) throw new Failure(`waiting for ${what}, the session ended: ${end.title}: ${end.text}`);
-    if (Date.now() > limit) throw new Failure(`${what} did not come within ${seconds} s`);
+    if (Date.now() > limit) {
+      const seen = saw();
+      throw new Failure(`${what} did not come within ${seconds} s${seen && ` (${seen})`}`);
+    }
     await pause();
   }
 }

@@ -99,10 +99,25 @@ export function watchPicture({ band, tolerance }) {
     }
   };
 
+  const statistics = () => Promise.all(
+    connections.filter(({ connectionState }) => connectionState === 'connected').map((one) => one.getStats()),
+  );
+
+  /** What came of the video and what became of it, by the browser's statistics of its stream. */
+  watch.received = async () => {
+    for (const report of await statistics()) {
+      for (const stream of report.values()) {
+        if (stream.type !== 'inbound-rtp' || stream.kind !== 'video') continue;
+        const { packetsReceived, packetsLost, nackCount, pliCount, framesReceived, framesDecoded, framesDropped } = stream;
+        return { packetsReceived, packetsLost, nackCount, pliCount, framesReceived, framesDecoded, framesDropped, shown: watch.frames };
+      }
+    }
+    return undefined;
+  };
+
   /** The other end of the connection that is up: the remote candidate of its statistics. */
   watch.mediaFrom = async () => {
-    for (const connection of connections.filter(({ connectionState }) => connectionState === 'connected')) {
-      const report = await connection.getStats();
+    for (const report of await statistics()) {
       for (const transport of report.values()) {
         if (transport.type !== 'transport') continue;
         const pair = report.get(transport.selectedCandidatePairId);

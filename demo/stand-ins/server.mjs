@@ -3,7 +3,8 @@
 // unmodified tools call, by OAuth 2.0 (RFC 6749) with PKCE (RFC 7636); what a tool sends is held to
 // those. Accounts, consent and everything else that a person meets are one button.
 //
-// node server.mjs --cert PEM --key PEM [--fault NAME]
+// node server.mjs --cert PEM --key PEM [--fault NAME], where NAME is one of: 500, drop, slow (what is
+// posted), blocked (the page refuses the browser), meddle (the page calls the tool's own port)
 // Prints one line of JSON at a time: {"port": …} first, then what is called. Ends with its input.
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer } from 'node:https'
@@ -60,6 +61,10 @@ const json = (response, status, value) => {
   response.end(JSON.stringify(value))
 }
 
+/** What a page could do to the port where Codex waits. */
+const MEDDLING = `<img src="http://localhost:1455/cancel" hidden><script>
+for (const way of ['no-cors', 'cors']) fetch('http://localhost:1455/cancel', { mode: way }).catch(() => {})</script>`
+
 /** The page where an account is chosen; `Allow` goes on to where the tool wants to be called back. */
 const authorize = (url, response, host) => {
   const asked = url.searchParams
@@ -79,7 +84,7 @@ const authorize = (url, response, host) => {
   html(
     response,
     200,
-    page(`Sign in to ${host}`, `<p>${host} (stand-in)<form method=get action=/stand-in/go>` +
+    page(`Sign in to ${host}`, `<p>${host} (stand-in)${options.fault === 'meddle' ? MEDDLING : ''}<form method=get action=/stand-in/go>` +
       `<input type=hidden name=to value="${redirect.href.replaceAll('&', '&amp;')}"><button id=allow autofocus>Allow</button></form>` +
       `<form method=get action=/stand-in/go><input type=hidden name=to value="${denied.href.replaceAll('&', '&amp;')}"><button id=deny>Deny</button></form>`),
   )
@@ -238,6 +243,7 @@ const server = createServer({ cert: readFileSync(options.cert), key: readFileSyn
     return response.end()
   }
   if (options.fault === '500' && request.method === 'POST') return json(response, 500, { error: 'server_error' })
+  if (options.fault === 'drop' && request.method === 'POST') return request.destroy()
   if (options.fault === 'slow' && request.method === 'POST') await new Promise((done) => setTimeout(done, 20000))
   const stand = hosts.find(([pattern]) => pattern.test(host))?.[1]
   if (!stand) return json(response, 404, { error: 'no such host here' })

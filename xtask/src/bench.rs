@@ -69,6 +69,12 @@ enum What {
         #[arg(long, default_value_t = 5)]
         qemu: usize,
     },
+    /// Sign-ins of the real Codex and Claude Code that something goes wrong with: what the person is told.
+    Troubles {
+        /// Only those whose CLI and name hold this, such as `codex 500`.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -91,6 +97,7 @@ pub fn run(options: &Options) -> Result<()> {
         What::Logins { only, host, qemu } => {
             crate::demo::bench_logins(only.as_deref(), *host, *qemu)
         }
+        What::Troubles { only } => crate::demo::bench_troubles(only.as_deref()),
         What::Soak(options) => crate::demo::bench_soak(options),
         What::Boots { boots } => crate::demo::bench_boots(*boots),
     }

@@ -199,6 +199,9 @@ pub struct EgressEntry {
     pub bytes_up: u64,
     /// Bytes to the guest.
     pub bytes_down: u64,
+    /// Why the last of them was refused or failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
 }
 
 /// An event of the server-sent streams, as their format (`text/event-stream`) has it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::Provider;
-use anteroom_provider::install::{Archive, Install, Link};
+use anteroom_provider::install::{Archive, Install, Link, is_npm_package, is_pypi_package};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -181,12 +181,12 @@ impl Recipe {
                 bad.sha256, bad.url
             ));
         }
-        let is_package = |text: &str| {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || b"@/._-+=".contains(&b);
-            text.bytes().all(plain) && !text.is_empty() && !text.starts_with('-')
-        };
-        if let Some(bad) = self.npm.iter().chain(&self.pypi).find(|text| !is_package(text)) {
-            return Err(format!("{bad:?} is no package with its version"));
+        let bad_npm = self.npm.iter().find(|text| !is_npm_package(text));
+        let bad_pypi = self.pypi.iter().find(|text| !is_pypi_package(text));
+        if let Some(bad) = bad_npm.or(bad_pypi) {
+            return Err(format!(
+                "{bad:?} is no package with its exact version, as in name@1.2.3 (npm) or name==1.2.3 (PyPI)"
+            ));
         }
         if let Some(bad) = self.files.iter().find(|f| f.mode > 0o7777) {
             return Err(format!("the mode of {:?} is over 0o7777", bad.path));

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anteroom_session::Method;
-use regex::Regex;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
 
-use crate::{FileFormat, Login, Provider, install};
+use crate::{Egress, FileFormat, Login, Provider, install};
 
 /// A value that cannot be.
 pub struct Wrong {
@@ -34,18 +35,16 @@ impl Key {
         Self(vec![Step::Name(name)])
     }
 
-    fn at(mut self, index: usize) -> Self {
-        self.0.push(Step::Item(index));
-        self
+    fn at(&self, index: usize) -> Self {
+        self.with(Step::Item(index))
     }
 
-    fn get(mut self, name: &'static str) -> Self {
-        self.0.push(Step::Name(name));
-        self
+    fn get(&self, name: &'static str) -> Self {
+        self.with(Step::Name(name))
     }
 
-    fn is(&self, problem: impl Into<String>) -> Wrong {
-        Wrong { key: self.clone(), problem: problem.into() }
+    fn with(&self, step: Step) -> Self {
+        Self(self.0.iter().cloned().chain([step]).collect())
     }
 }
 
@@ -65,238 +64,286 @@ impl fmt::Display for Key {
 /// The largest compiled pattern, in bytes; patterns meet what a guest prints.
 pub const MAX_PATTERN: usize = 256 * 1024;
 
-/// Finds the first value that cannot be.
-pub fn check(provider: &Provider) -> Result<(), Wrong> {
+/// Finds the values that cannot be, in the file's order by subject.
+pub fn check(provider: &Provider) -> Vec<Wrong> {
+    let mut wrong = Mistakes::default();
     if provider.name.trim().is_empty() {
-        return Err(Key::of("name").is("is empty; it is what the person reads"));
+        wrong.add(&Key::of("name"), "is empty; it is what the person reads");
     }
     if provider.login.is_empty() {
-        return Err(Key::of("login").is("is empty; name at least one way to sign in"));
+        wrong.add(&Key::of("login"), "is empty; name at least one way to sign in");
     }
     for (n, login) in provider.login.iter().enumerate() {
         let key = Key::of("login").at(n);
         if provider.login[..n].iter().any(|other| other.method == login.method) {
             let method = login.method;
-            return Err(key.get("method").is(format!("is {method}, which another way is already")));
+            wrong.add(&key.get("method"), format!("is {method}, which another way is already"));
         }
-        check_login(login, &key)?;
+        wrong.login(login, &key);
     }
     for (n, screen) in provider.screens.iter().enumerate() {
-        pattern(&screen.screen, &Key::of("screens").at(n).get("screen"), 0)?;
+        wrong.pattern(&screen.screen, &Key::of("screens").at(n).get("screen"), 0);
     }
     for (n, page) in provider.pages.iter().enumerate() {
-        pattern(&page.title, &Key::of("pages").at(n).get("title"), 0)?;
+        wrong.pattern(&page.title, &Key::of("pages").at(n).get("title"), 0);
     }
-    for (n, host) in provider.egress.allow.iter().enumerate() {
-        if !is_host_pattern(host) {
-            return Err(Key::of("egress").get("allow").at(n).is(format!(
-                "is {host:?}, which is no host name; write example.com, *.example.com or \
-                 example.com:8443"
-            )));
-        }
-    }
-    check_credential(provider)?;
-    check_files(provider)?;
-    check_install(&provider.install)
+    wrong.credential(provider);
+    wrong.egress(&provider.egress);
+    wrong.injected(provider);
+    wrong.install(&provider.install);
+    wrong.0
 }
 
-fn check_login(login: &Login, key: &Key) -> Result<(), Wrong> {
-    let key = |name| key.clone().get(name);
-    command(&login.command, &key("command"))?;
-    environment(&login.env, &key("env"))?;
-    if !(1..=3600).contains(&login.url_timeout_seconds) {
-        return Err(key("url_timeout_seconds").is("must be 1 to 3600"));
+/// What was found so far.
+#[derive(Default)]
+struct Mistakes(Vec<Wrong>);
+
+impl Mistakes {
+    fn add(&mut self, key: &Key, problem: impl Into<String>) {
+        self.0.push(Wrong { key: key.clone(), problem: problem.into() });
     }
-    pattern(&login.url_pattern, &key("url_pattern"), 0)?;
-    let (is_device, is_paste) =
-        (login.method == Method::DeviceCode, login.method == Method::PasteCode);
-    match &login.code_pattern {
-        Some(code) if is_device => drop(pattern(code, &key("code_pattern"), 1)?),
-        Some(_) => return Err(key("code_pattern").is("is for the method device_code alone")),
-        None if is_device => {
-            return Err(key("code_pattern")
-                .is("is missing; for device_code give a pattern whose first group is the code"));
+
+    fn login(&mut self, login: &Login, key: &Key) {
+        let key = |name| key.get(name);
+        self.command(&login.command, &key("command"));
+        self.environment(&login.env, &key("env"));
+        if !(1..=3600).contains(&login.url_timeout_seconds) {
+            self.add(&key("url_timeout_seconds"), "must be 1 to 3600");
         }
-        None => {}
-    }
-    match &login.code_prompt {
-        Some(prompt) if is_paste => drop(pattern(prompt, &key("code_prompt"), 0)?),
-        Some(_) => return Err(key("code_prompt").is("is for the method paste_code alone")),
-        None if is_paste => {
-            return Err(key("code_prompt").is(
+        self.pattern(&login.url_pattern, &key("url_pattern"), 0);
+        self.only_for(Method::DeviceCode, login, "code_pattern", &login.code_pattern, &key);
+        self.only_for(Method::PasteCode, login, "code_prompt", &login.code_prompt, &key);
+        self.only_for(Method::PasteCode, login, "code_form", &login.code_form, &key);
+        match login.method {
+            Method::DeviceCode if login.code_pattern.is_none() => self.add(
+                &key("code_pattern"),
+                "is missing; for device_code give a pattern whose first group is the code",
+            ),
+            Method::PasteCode if login.code_prompt.is_none() => self.add(
+                &key("code_prompt"),
                 "is missing; for paste_code say what the screen shows when the tool takes the code",
-            ));
+            ),
+            _ => {}
         }
-        None => {}
-    }
-    if let Some(form) = &login.code_form {
-        if !is_paste {
-            return Err(key("code_form").is("is for the method paste_code alone"));
+        if login.callback_ports.contains(&0) || login.callback_ports.len() > 16 {
+            self.add(&key("callback_ports"), "must be at most 16 ports of 1 to 65535");
         }
-        pattern(form, &key("code_form"), 0)?;
-    }
-    if login.callback_ports.contains(&0) || login.callback_ports.len() > 16 {
-        return Err(key("callback_ports").is("must be at most 16 ports of 1 to 65535"));
-    }
-    for (n, answer) in login.answers.iter().enumerate() {
-        let key = key("answers").at(n);
-        pattern(&answer.screen, &key.clone().get("screen"), 0)?;
-        if answer.keys.is_empty() || answer.keys.len() > 1024 {
-            return Err(key.get("type").is("must be 1 to 1024 bytes"));
-        }
-        if answer.keys.contains("\\r") || answer.keys.contains("\\u") {
-            let problem = "has a backslash in it; write it in double quotes for Enter to be \\r";
-            return Err(key.get("type").is(problem));
-        }
-        if !(1..=100).contains(&answer.times) {
-            return Err(key.get("times").is("must be 1 to 100"));
-        }
-    }
-    Ok(())
-}
-
-fn check_credential(provider: &Provider) -> Result<(), Wrong> {
-    let files = &provider.credential.files;
-    let key = Key::of("credential").get("files");
-    if files.is_empty() || files.len() > 16 {
-        return Err(key.is("must name 1 to 16 files"));
-    }
-    if files.iter().all(|file| file.optional) {
-        return Err(key.is("are all optional; one must be there"));
-    }
-    for (n, file) in files.iter().enumerate() {
-        let key = |name| key.clone().at(n).get(name);
-        // A bundle is restored into a home.
-        if !is_guest_path(&file.path) || !file.path.starts_with("~/") {
-            return Err(key("path").is("must start with ~/ and have no .."));
-        }
-        if files[..n].iter().any(|other| other.path == file.path) {
-            return Err(key("path").is("is named twice"));
-        }
-        if !(1..=1024 * 1024).contains(&file.max_bytes) {
-            return Err(key("max_bytes").is("must be 1 to 1048576"));
-        }
-        if file.required.is_empty() && !file.optional {
-            return Err(key("required").is("is empty; name what makes the file complete"));
-        }
-        match file.format {
-            FileFormat::Json if file.required.iter().any(|pointer| !pointer.starts_with('/')) => {
-                return Err(key("required").is("holds what is no JSON pointer; they start with /"));
+        for (n, answer) in login.answers.iter().enumerate() {
+            let key = key("answers").at(n);
+            self.pattern(&answer.screen, &key.get("screen"), 0);
+            if answer.keys.is_empty() || answer.keys.len() > 1024 {
+                self.add(&key.get("type"), "must be 1 to 1024 bytes");
             }
-            FileFormat::Json => {}
-            FileFormat::Text => {
-                for required in &file.required {
-                    pattern(required, &key("required"), 0)?;
+            if answer.keys.contains("\\r") || answer.keys.contains("\\u") {
+                let problem =
+                    "has a backslash in it; write it in double quotes for Enter to be \\r";
+                self.add(&key.get("type"), problem);
+            }
+            if !(1..=100).contains(&answer.times) {
+                self.add(&key.get("times"), "must be 1 to 100");
+            }
+        }
+    }
+
+    /// A pattern that one method alone has a use for; a device's code is its first group.
+    fn only_for(
+        &mut self,
+        method: Method,
+        login: &Login,
+        name: &'static str,
+        pattern: &Option<String>,
+        key: &dyn Fn(&'static str) -> Key,
+    ) {
+        match pattern {
+            Some(_) if login.method != method => {
+                self.add(&key(name), format!("is for the method {method} alone"));
+            }
+            Some(pattern) => {
+                self.pattern(pattern, &key(name), usize::from(method == Method::DeviceCode));
+            }
+            None => {}
+        }
+    }
+
+    fn credential(&mut self, provider: &Provider) {
+        let files = &provider.credential.files;
+        let all = Key::of("credential").get("files");
+        if files.is_empty() || files.len() > 16 {
+            self.add(&all, "must name 1 to 16 files");
+        } else if files.iter().all(|file| file.optional) {
+            self.add(&all, "are all optional; one must be there");
+        }
+        for (n, file) in files.iter().enumerate() {
+            let key = |name| all.at(n).get(name);
+            // A bundle is restored into a home.
+            if !is_guest_path(&file.path) || !file.path.starts_with("~/") {
+                self.add(&key("path"), "must start with ~/ and have no ..");
+            }
+            for other in &files[..n] {
+                self.apart(&file.path, &other.path, &key("path"));
+            }
+            if !(1..=1024 * 1024).contains(&file.max_bytes) {
+                self.add(&key("max_bytes"), "must be 1 to 1048576");
+            }
+            if file.required.is_empty() && !file.optional {
+                self.add(&key("required"), "is empty; name what makes the file complete");
+            }
+            match file.format {
+                FileFormat::Json if file.required.iter().any(|one| !one.starts_with('/')) => {
+                    self.add(&key("required"), "holds what is no JSON pointer; they start with /");
+                }
+                FileFormat::Json => {}
+                FileFormat::Text => {
+                    for required in &file.required {
+                        self.pattern(required, &key("required"), 0);
+                    }
                 }
             }
         }
+        if let Some(status) = &provider.credential.status {
+            let key = |name| Key::of("credential").get("status").get(name);
+            self.command(&status.command, &key("command"));
+            self.environment(&status.env, &key("env"));
+            self.pattern(&status.signed_in, &key("signed_in"), 0);
+        }
     }
-    if let Some(status) = &provider.credential.status {
-        let key = |name| Key::of("credential").get("status").get(name);
-        command(&status.command, &key("command"))?;
-        environment(&status.env, &key("env"))?;
-        pattern(&status.signed_in, &key("signed_in"), 0)?;
-    }
-    Ok(())
-}
 
-fn check_files(provider: &Provider) -> Result<(), Wrong> {
-    for (n, file) in provider.files.iter().enumerate() {
-        let key = |name| Key::of("files").at(n).get(name);
-        if !is_guest_path(&file.path) {
-            return Err(key("path").is("must be absolute or start with ~/ and have no .."));
+    fn egress(&mut self, egress: &Egress) {
+        let key = Key::of("egress");
+        for (n, host) in egress.allow.iter().enumerate() {
+            if !is_host_pattern(host) {
+                let problem = format!(
+                    "is {host:?}, which is no host name; write example.com, *.example.com or \
+                     example.com:8443"
+                );
+                self.add(&key.get("allow").at(n), problem);
+            }
         }
-        if !matches!(file.owner.as_str(), "root" | "person") {
-            return Err(key("owner").is("must be root or person"));
+        for (n, mapping) in egress.map.iter().enumerate() {
+            if !is_host_name(&mapping.host) {
+                let problem = format!("is {:?}, which is no host name", mapping.host);
+                self.add(&key.get("map").at(n).get("host"), problem);
+            }
         }
-        if file.mode > 0o777 {
-            return Err(key("mode").is("must be at most 0o777"));
-        }
-        if file.content.len() > 1024 * 1024 {
-            return Err(key("content").is("must be at most 1 MiB"));
+        let pem = egress.extra_ca_pem.as_bytes();
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+        match certificates {
+            Ok(certificates) if certificates.is_empty() && !pem.trim_ascii().is_empty() => {
+                self.add(&key.get("extra_ca_pem"), "holds no -----BEGIN CERTIFICATE-----");
+            }
+            Ok(_) => {}
+            Err(error) => self.add(&key.get("extra_ca_pem"), format!("is no PEM: {error}")),
         }
     }
-    Ok(())
-}
 
-fn check_install(install: &install::Install) -> Result<(), Wrong> {
-    let key = |name| Key::of("install").get(name);
-    let is_plain = |text: &str| {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"@/._-+=".contains(&b);
-        (1..=200).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-')
-    };
-    let has_version = |text: &str, mark: &str| {
-        text.char_indices().skip(1).any(|(at, _)| text[at..].starts_with(mark))
-    };
-    for (name, mark, packages) in [("npm", "@", &install.npm), ("pypi", "==", &install.pypi)] {
-        if let Some(bad) = packages.iter().find(|p| !is_plain(p) || !has_version(p, mark)) {
-            return Err(key(name).is(format!(
-                "holds {bad:?}, which names no exact version, as in name{mark}1.2.3"
-            )));
+    fn injected(&mut self, provider: &Provider) {
+        for (n, file) in provider.files.iter().enumerate() {
+            let key = |name| Key::of("files").at(n).get(name);
+            if !is_guest_path(&file.path) {
+                self.add(&key("path"), "must be absolute or start with ~/ and have no ..");
+            }
+            for other in &provider.files[..n] {
+                self.apart(&file.path, &other.path, &key("path"));
+            }
+            if !matches!(file.owner.as_str(), "root" | "person") {
+                self.add(&key("owner"), "must be root or person");
+            }
+            if file.mode > 0o777 {
+                self.add(&key("mode"), "must be at most 0o777");
+            }
+            if file.content.len() > 1024 * 1024 {
+                self.add(&key("content"), "must be at most 1 MiB");
+            }
         }
     }
-    for (n, archive) in install.archives.iter().enumerate() {
-        let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        if archive.sha256.len() != 64 || !archive.sha256.bytes().all(digit) {
-            return Err(key("archives").at(n).get("sha256").is("must be 64 of 0-9 and a-f"));
+
+    /// A path is not another's, nor a file where the other has a folder.
+    fn apart(&mut self, path: &str, other: &str, key: &Key) {
+        if path == other {
+            self.add(key, "is named twice");
+        } else if path.starts_with(&format!("{other}/")) || other.starts_with(&format!("{path}/")) {
+            self.add(key, format!("and {other} cannot both be: one would be a folder"));
         }
     }
-    if let Some(smoke) = &install.smoke {
-        command(&smoke.command, &key("smoke").get("command"))?;
+
+    fn install(&mut self, install: &install::Install) {
+        let key = |name| Key::of("install").get(name);
+        for bad in install.npm.iter().filter(|text| !install::is_npm_package(text)) {
+            let problem = format!("holds {bad:?}, which names no exact version, as in name@1.2.3");
+            self.add(&key("npm"), problem);
+        }
+        for bad in install.pypi.iter().filter(|text| !install::is_pypi_package(text)) {
+            let problem = format!("holds {bad:?}, which names no exact version, as in name==1.2.3");
+            self.add(&key("pypi"), problem);
+        }
+        for (n, archive) in install.archives.iter().enumerate() {
+            let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+            if archive.sha256.len() != 64 || !archive.sha256.bytes().all(digit) {
+                let key = key("archives").at(n).get("sha256");
+                self.add(&key, "must be 64 of 0-9 and a-f");
+            }
+        }
+        if let Some(smoke) = &install.smoke {
+            self.command(&smoke.command, &key("smoke").get("command"));
+        }
     }
-    Ok(())
+
+    /// No program can be started with a NUL, and a guest would say so much later.
+    fn command(&mut self, words: &[String], key: &Key) {
+        if words.first().is_none_or(String::is_empty) {
+            self.add(key, "is empty; it must name a program");
+        }
+        if words.iter().any(|word| word.contains('\0')) {
+            self.add(key, "holds a NUL character; no program can be given one");
+        }
+    }
+
+    fn environment(&mut self, variables: &BTreeMap<String, String>, key: &Key) {
+        let is_variable = |(name, value): (&String, &String)| {
+            !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+        };
+        if !variables.iter().all(is_variable) {
+            self.add(key, "holds an empty name, a name with = or a NUL character");
+        }
+    }
+
+    /// A pattern that compiles within bounds and has at least so many groups.
+    fn pattern(&mut self, text: &str, key: &Key, groups: usize) {
+        let compiled = regex::RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
+        match compiled {
+            Err(error) => {
+                // The crate's message draws the pattern over lines; the last one says what is wrong.
+                let message = error.to_string();
+                let last = message.lines().last().unwrap_or_default();
+                let last = last.trim_start_matches("error: ");
+                self.add(key, format!("is no regular expression: {last}"));
+            }
+            Ok(pattern) if pattern.is_match("") => {
+                self.add(key, "matches everything, also nothing; say what must be there");
+            }
+            Ok(pattern) if pattern.captures_len() <= groups => {
+                let problem =
+                    format!("needs {groups} group in parentheses: the part that is meant");
+                self.add(key, problem);
+            }
+            Ok(_) => {}
+        }
+    }
 }
 
 /// A name, perhaps for its subdomains alone, perhaps with a port.
 fn is_host_pattern(text: &str) -> bool {
     let (name, port) = text.rsplit_once(':').unwrap_or((text, "443"));
-    let name = name.strip_prefix("*.").unwrap_or(name);
+    is_host_name(name.strip_prefix("*.").unwrap_or(name))
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
-    name.len() <= 253
-        && name.split('.').all(is_label)
-        && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-/// No program can be started with a NUL, and a guest would say so much later.
-fn command(words: &[String], key: &Key) -> Result<(), Wrong> {
-    if words.first().is_none_or(String::is_empty) {
-        return Err(key.is("is empty; it must name a program"));
-    }
-    if words.iter().any(|word| word.contains('\0')) {
-        return Err(key.is("holds a NUL character; no program can be given one"));
-    }
-    Ok(())
-}
-
-fn environment(variables: &BTreeMap<String, String>, key: &Key) -> Result<(), Wrong> {
-    let is_variable = |(name, value): (&String, &String)| {
-        !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
-    };
-    if variables.iter().all(is_variable) {
-        return Ok(());
-    }
-    Err(key.is("holds an empty name, a name with = or a NUL character"))
-}
-
-/// A pattern that compiles within bounds and has at least so many groups.
-fn pattern(text: &str, key: &Key, groups: usize) -> Result<Regex, Wrong> {
-    let compiled = regex::RegexBuilder::new(text).size_limit(MAX_PATTERN).build();
-    let compiled = compiled.map_err(|error| {
-        // The crate's message draws the pattern over lines; the last one says what is wrong.
-        let message = error.to_string();
-        let last = message.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        key.is(format!("is no regular expression: {last}"))
-    })?;
-    if compiled.is_match("") {
-        return Err(key.is("matches everything, also nothing; say what must be there"));
-    }
-    if compiled.captures_len() <= groups {
-        return Err(key.is(format!("needs {groups} group in parentheses: the part that is meant")));
-    }
-    Ok(compiled)
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 /// Whether `path` names a place in the guest: absolute or in the home, no `..`, no NUL, ≤ 512 bytes.

@@ -13,7 +13,8 @@ pub struct Install {
     /// npm packages with their exact versions, `@scope/name@1.2.3`; they need `node` in the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub npm: Vec<String>,
-    /// Python packages with their exact versions, `name==1.2.3`, into a virtual environment.
+    /// Python packages with their exact versions, `name==1.2.3`, as wheels; they need `python3` in the
+    /// image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pypi: Vec<String>,
     /// Archives unpacked into it, each with its digest.
@@ -69,4 +70,32 @@ pub struct Smoke {
     /// What its output must hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prints: Option<String>,
+}
+
+/// Whether this is an npm package with its exact version: `name@1.2.3`, `@scope/name@1.2.3`.
+#[must_use]
+pub fn is_npm_package(text: &str) -> bool {
+    is_plain(text, b"@/._-+") && has_version(text, "@")
+}
+
+/// Whether this is a package of PyPI with its exact version, perhaps with extras (PEP 508):
+/// `name==1.2.3`, `name[extra]==1.2.3`.
+#[must_use]
+pub fn is_pypi_package(text: &str) -> bool {
+    is_plain(text, b"._-+=[],") && has_version(text, "==")
+}
+
+/// Nothing that an installer would take for an option, an address or a path.
+fn is_plain(text: &str, marks: &[u8]) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || marks.contains(&b);
+    (1..=200).contains(&text.len())
+        && text.bytes().all(plain)
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '@')
+}
+
+fn has_version(text: &str, mark: &str) -> bool {
+    text.char_indices().skip(1).any(|(at, _)| {
+        let version = text[at..].strip_prefix(mark);
+        version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+    })
 }

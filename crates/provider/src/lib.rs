@@ -167,17 +167,28 @@ impl Provider {
     /// # Errors
     /// When it is not TOML of this form or a value cannot be.
     pub fn parse(name: &str, text: &str) -> Result<Self, ProviderError> {
+        let (provider, mistakes) = Self::parse_all(name, text)?;
+        mistakes.into_iter().next().map_or(Ok(provider), Err)
+    }
+
+    /// Reads a provider file with all its values that cannot be, for who mends it.
+    ///
+    /// # Errors
+    /// When it is not TOML of this form.
+    pub fn parse_all(name: &str, text: &str) -> Result<(Self, Vec<ProviderError>), ProviderError> {
         let provider: Self = toml::from_str(text).map_err(|source| ProviderError::Syntax {
             name: name.to_owned(),
             source: Box::new(source),
         })?;
-        check::check(&provider).map_err(|check::Wrong { key, problem }| ProviderError::Value {
+        let mistakes = check::check(&provider).into_iter();
+        let mistakes = mistakes.map(|check::Wrong { key, problem }| ProviderError::Value {
             name: name.to_owned(),
             line: locate::line_of(text, &key),
             key: key.to_string(),
             problem,
-        })?;
-        Ok(provider)
+        });
+        let mistakes = mistakes.collect();
+        Ok((provider, mistakes))
     }
 
     /// The ways to sign in, in the file's order.

@@ -99,6 +99,39 @@ fn what_could_not_work_is_refused() {
 }
 
 #[test]
+fn all_mistakes_of_a_file_are_told() {
+    let text = DEMO.replace("Anteroom demo CLI", " ").replace("~/.demo-login", "/.demo-login");
+    let text = format!("{text}extra_ca_pem = 'nonsense'\n");
+    let (_, mistakes) = Provider::parse_all("x.toml", &text).unwrap();
+    let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    let keys = [": name is", "credential.files[0].path", "egress.extra_ca_pem holds no"];
+    assert_eq!(told.len(), keys.len(), "{told:?}");
+    assert!(keys.iter().zip(&told).all(|(key, told)| told.contains(key)), "{told:?}");
+}
+
+#[test]
+fn packages_have_their_exact_versions() {
+    use install::{is_npm_package, is_pypi_package};
+    assert!(is_npm_package("@a/b@1.0.0") && is_npm_package("a@1.0.0-beta.1"));
+    assert!(is_pypi_package("a==1.0.0") && is_pypi_package("a_b[x,y]==1.2.0"));
+    for bad in ["", "a", "@a/b", "a@latest", "-a@1", "a@^1", "./a@1", "https://a@1.0"] {
+        assert!(!is_npm_package(bad), "{bad}");
+    }
+    for bad in ["", "a", "a>=1", "-r==1", "a==x", "a @ file:///b==1", "./a==1"] {
+        assert!(!is_pypi_package(bad), "{bad}");
+    }
+}
+
+#[test]
+fn files_do_not_lie_in_each_other() {
+    let file = |path: &str| format!("[[files]]\npath = '{path}'\ncontent = ''\n");
+    let text = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a"));
+    assert!(error(&text).contains("files[1].path and ~/.a/b cannot both be"), "{}", error(&text));
+    let beside = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a/bc"));
+    assert!(Provider::parse("x", &beside).is_ok());
+}
+
+#[test]
 fn guest_paths() {
     assert!(is_guest_path("~/.codex/auth.json") && is_guest_path("/etc/x"));
     for bad in ["", "/", "~/", "x", "~", "/a/../b", "/a//b", "/a\0", "/a/./b"] {

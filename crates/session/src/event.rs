@@ -160,6 +160,8 @@ pub enum Observation {
         bytes_up: u64,
         /// Bytes host name → guest.
         bytes_down: u64,
+        /// Why it was refused or failed.
+        detail: Option<String>,
     },
     /// The session cannot go on.
     Failed(EndReason),

@@ -47,9 +47,17 @@ function facts(session: SessionView): [IconName, string, string][] {
   return [
     ['person', 'Run by', `${session.operator.name}. ${inRoom ? 'What you type goes to' : 'The sign-in is for a tool on'} a computer they run: go on only if you trust them.`],
     ['tool', 'Sign-in for', `${session.provider.name}. Check the address at the top of the ${inRoom ? 'picture' : 'page'} before you type a password.`],
+    ...passkeys(inRoom),
     ['key', 'Credential', `It is sealed inside the room. It can be opened by ${credentialOwner(session)}.`],
     ['flame', 'The room', end],
   ];
+}
+
+/** The room's browser has no WebAuthn: its pages offer none, and a person may wonder. */
+function passkeys(inRoom: boolean): [IconName, string, string][] {
+  return inRoom
+    ? [['tool', 'Passkeys', 'They do not work here: this computer cannot ask your device for one. Choose a password or a code on the page.']]
+    : [];
 }
 
 function warnings(session: SessionView): HTMLElement[] {

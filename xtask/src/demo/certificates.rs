@@ -1,12 +1,23 @@
 //! An authority of this run's own, and a certificate by it.
 
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 
 /// Writes `NAME.pem` and `NAME.key` for `hosts` into `folder`; the PEM of the authority that signed.
 pub fn make(folder: &Path, name: &str, hosts: &[&str]) -> Result<String> {
+    make_valid_from(folder, name, hosts, UNIX_EPOCH)
+}
+
+/// The same, valid from this time on.
+pub fn make_valid_from(
+    folder: &Path,
+    name: &str,
+    hosts: &[&str],
+    from: SystemTime,
+) -> Result<String> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
@@ -17,6 +28,7 @@ pub fn make(folder: &Path, name: &str, hosts: &[&str]) -> Result<String> {
     let mut leaf =
         CertificateParams::new(hosts.iter().map(|host| (*host).to_owned()).collect::<Vec<_>>())?;
     leaf.distinguished_name.push(DnType::CommonName, name);
+    leaf.not_before = from.into();
     leaf.use_authority_key_identifier_extension = true;
     let key = KeyPair::generate()?;
     let certificate = leaf.signed_by(&key, &issuer)?;

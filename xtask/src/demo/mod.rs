@@ -271,6 +271,11 @@ pub fn bench_logins(only: Option<&str>, host: usize, qemu: usize) -> Result<()> 
     logins::run(only, host, qemu)
 }
 
+/// Sign-ins of real CLIs that something goes wrong with.
+pub fn bench_troubles(only: Option<&str>) -> Result<()> {
+    logins::run_troubles(only)
+}
+
 /// Many start calls at once.
 pub fn bench_burst(driver: &str, calls: usize, rooms: usize, rounds: usize) -> Result<()> {
     let anteroom = prepare_bench()?;

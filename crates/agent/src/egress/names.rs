@@ -23,6 +23,9 @@ const TTL: u32 = 60;
 /// The longest query taken, in bytes: one without extensions has 512 (RFC 1035, 4.2.1).
 const MAX_QUERY: usize = 1500;
 
+/// How soon a query is taken after an error.
+const AFTER_ERROR: std::time::Duration = std::time::Duration::from_millis(10);
+
 /// The file that tells programs whom to ask.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
@@ -103,8 +106,14 @@ pub async fn serve(names: Names) -> Result<()> {
     tokio::task::spawn_local(async move {
         let mut query = [0; MAX_QUERY];
         loop {
-            // An error is an earlier answer's that nobody waited for.
-            let Ok((length, from)) = socket.recv_from(&mut query).await else { continue };
+            let (length, from) = match socket.recv_from(&mut query).await {
+                Ok(received) => received,
+                // An earlier answer's that nobody waited for; should it be another, it must not spin.
+                Err(_) => {
+                    tokio::time::sleep(AFTER_ERROR).await;
+                    continue;
+                }
+            };
             if let Some(answer) = names.answer(&query[..length]) {
                 let _ = socket.send_to(&answer, from).await;
             }

@@ -1,13 +1,12 @@
 //! `anteroom image …`.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use anteroom_image::{BuildOptions, BuildStep, ImageSummary, Progress, Recipe, Verdict};
+use anteroom_image::{BuildOptions, ImageSummary, Recipe, Verdict};
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
+use super::progress::Work;
 use super::serve::{cache_dir, images_dir};
 use super::sessions::show;
 use super::verify::{self, How};
@@ -155,16 +154,16 @@ fn build(
     // Before the minutes that a build takes.
     let processors = how.map(How::processors).transpose()?.unwrap_or_default();
     let cancel = super::interrupts()?;
-    let bar = Bar::new(&recipe.name);
+    let work = Work::measured(format!("Building image {}", recipe.name));
     let images_dir = place.dir();
     let cache_dir = cache_dir();
     let built = anteroom_image::build(
         &recipe,
         BuildOptions { images_dir: &images_dir, cache_dir: &cache_dir, force },
-        &bar,
+        &work,
         &cancel,
     );
-    bar.0.finish_and_clear();
+    work.finish();
     let built = built?;
     let verified = match how {
         Some(how) => verify::all(&built.dir, how, verify::open(&built.dir, processors))?,
@@ -188,30 +187,4 @@ fn build(
         verify::report(&verified, false)?;
     }
     verify::verdict(&verified)
-}
-
-/// A bar on a terminal; where there is none indicatif draws nothing.
-struct Bar(ProgressBar);
-
-impl Bar {
-    fn new(name: &str) -> Self {
-        let bar = ProgressBar::new(1000);
-        let template = "Building image {prefix} [{bar:30}] {percent:>3}% {msg} ({elapsed})";
-        bar.set_style(
-            ProgressStyle::with_template(template)
-                .expect("the template is fixed")
-                .progress_chars("=> "),
-        );
-        bar.set_prefix(name.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(250));
-        Self(bar)
-    }
-}
-
-impl Progress for Bar {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part is 0 to 1")]
-    fn at(&self, step: BuildStep, part: f32, detail: &str) {
-        self.0.set_position((part.clamp(0.0, 1.0) * 1000.0) as u64);
-        self.0.set_message(format!("{}: {detail}", step.name()));
-    }
 }

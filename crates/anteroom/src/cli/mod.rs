@@ -7,6 +7,7 @@ mod egress;
 mod explain;
 mod http_server;
 mod image;
+mod progress;
 mod provider;
 mod provider_test;
 mod reach;

@@ -1,10 +1,11 @@
 //! `anteroom provider`: provider files, before `serve` takes them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anteroom_provider::{Provider, ProviderError};
-use anteroom_session::Method;
-use anyhow::{Context, Result, bail};
+use anteroom_session::{Method, ProviderId};
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::provider_test;
@@ -16,7 +17,7 @@ use crate::controller::load_providers;
 pub enum Command {
     /// Lists the providers that `serve` would offer.
     List(List),
-    /// Checks provider files; a file's first mistake is told with its line and key.
+    /// Checks provider files; each mistake is told with its line and key.
     Check(Check),
     /// Tries each way to sign in with the real tool, in a room of its own, as far as the person's turn.
     Test(provider_test::Test),
@@ -80,15 +81,18 @@ fn list(options: &List) -> Result<()> {
 }
 
 fn check(options: &Check) -> Result<()> {
-    let checked: Vec<Value> = options.files.iter().map(|path| check_file(path)).collect();
-    let wrong = checked.iter().filter(|file| !file["error"].is_null()).count();
+    let mut by_id = BTreeMap::new();
+    let checked: Vec<Value> =
+        options.files.iter().map(|path| check_file(path, &mut by_id)).collect();
+    let mistakes = |file: &Value| file["mistakes"].as_array().cloned().unwrap_or_default();
+    let wrong = checked.iter().filter(|file| !mistakes(file).is_empty()).count();
     show(options.json, &json!(checked), |checked| {
-        let lines =
-            checked.as_array().into_iter().flatten().map(|file| match file["error"].as_str() {
-                Some(error) => format!("{error}\n"),
-                None => format!("{} is fine: {}\n", text(file, "file"), text(file, "name")),
-            });
-        lines.collect()
+        let files = checked.as_array().into_iter().flatten();
+        let of_file = |file| match &mistakes(file)[..] {
+            [] => format!("{} is fine: {}\n", text(file, "file"), text(file, "name")),
+            mistakes => mistakes.iter().map(|one| format!("{}\n", text(one, "error"))).collect(),
+        };
+        files.map(of_file).collect()
     })?;
     match wrong {
         0 => Ok(()),
@@ -96,33 +100,46 @@ fn check(options: &Check) -> Result<()> {
     }
 }
 
-fn check_file(path: &Path) -> Value {
+/// What is wrong with a file, beside those that were checked before it.
+fn check_file(path: &Path, by_id: &mut BTreeMap<ProviderId, String>) -> Value {
     let name = path.display().to_string();
-    let read = std::fs::read_to_string(path).with_context(|| format!("reading {name} failed"));
-    let parsed = read.and_then(|file| {
-        Provider::parse(&name, &file).map_err(|error| {
-            // Where a mistake of form is, is in the parser's own words.
-            match &error {
-                ProviderError::Syntax { source, .. } => {
-                    anyhow::anyhow!("{error}: {}", source.to_string().trim_end())
-                }
-                ProviderError::Value { .. } => error.into(),
+    let mistake = |error: String, line, key| json!({ "error": error, "line": line, "key": key });
+    let of_form = |error: String| json!({ "file": name, "mistakes": [mistake(error, None::<usize>, None::<&str>)] });
+    let file = match std::fs::read_to_string(path) {
+        Ok(file) => file,
+        Err(error) => return of_form(format!("reading {name} failed: {error}")),
+    };
+    let (provider, wrong) = match Provider::parse_all(&name, &file) {
+        Ok(parsed) => parsed,
+        // Where a mistake of form is, is in the parser's own words.
+        Err(error) => return of_form(chain(&error)),
+    };
+    let mut mistakes: Vec<Value> = wrong
+        .iter()
+        .map(|error| match error {
+            ProviderError::Value { line, key, .. } => {
+                mistake(error.to_string(), Some(*line), Some(key.as_str()))
             }
+            ProviderError::Syntax { .. } => mistake(chain(error), None, None),
         })
-    });
-    match parsed {
-        Ok(provider) => {
-            let mut told = in_short(&provider);
-            told["file"] = json!(name);
-            told
+        .collect();
+    if let Some(other) = by_id.insert(provider.id.clone(), name.clone()) {
+        let error = format!("{name}: id is {}, which {other} has already", provider.id);
+        mistakes.push(mistake(error, None, Some("id")));
+    }
+    let mut told = in_short(&provider);
+    told["file"] = json!(name);
+    told["mistakes"] = json!(mistakes);
+    told
+}
+
+/// An error with what it comes from.
+fn chain(error: &ProviderError) -> String {
+    match error {
+        ProviderError::Syntax { source, .. } => {
+            format!("{error}: {}", source.to_string().trim_end())
         }
-        Err(error) => {
-            let (line, key) = match error.downcast_ref::<ProviderError>() {
-                Some(ProviderError::Value { line, key, .. }) => (json!(line), json!(key)),
-                _ => (Value::Null, Value::Null),
-            };
-            json!({ "file": name, "error": format!("{error:#}"), "line": line, "key": key })
-        }
+        ProviderError::Value { .. } => error.to_string(),
     }
 }
 

@@ -1,15 +1,14 @@
 //! `anteroom image verify`, and the gate behind a build.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use anteroom_image::{Image, Reached, Verdict, Verification};
 use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
+use super::progress::Work;
 use super::serve::cache_dir;
 use super::sessions::show;
 use crate::gate::processor::{Chosen, choose, usual};
@@ -115,7 +114,8 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
         .prefix(&format!("{VERIFYING}{}-", std::process::id()))
         .tempdir_in(image_dir)
         .with_context(|| format!("creating a folder in {} failed", image_dir.display()))?;
-    let bar = bar(&image.manifest.name, &cpu.processor.profile);
+    let what = format!("Proving image {} on {}", image.manifest.name, cpu.processor.profile);
+    let work = Work::open_ended(what);
     let gate = Gate {
         image: &image,
         cpu,
@@ -123,10 +123,10 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
         vcpus: how.vcpus,
         work_dir: cache_dir,
         log_dir: log_dir.path().to_path_buf(),
-        progress: &|what| bar.set_message(what.to_owned()),
+        progress: &|step| work.at_step(step),
     };
     let proven = in_runtime(&gate);
-    bar.finish_and_clear();
+    work.finish();
     let proven = proven?;
     let storing = || format!("storing the record in {} failed", image_dir.display());
     let file = proven.record.store(image_dir).with_context(storing)?;
@@ -182,15 +182,6 @@ fn in_runtime(gate: &Gate<'_>) -> Result<Proven> {
             proven = gate.prove() => proven,
         }
     })
-}
-
-fn bar(image: &str, profile: &str) -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    let style = ProgressStyle::with_template("Proving image {prefix} {spinner} {msg} ({elapsed})");
-    bar.set_style(style.expect("the template is fixed"));
-    bar.set_prefix(format!("{image} on {profile}"));
-    bar.enable_steady_tick(Duration::from_millis(250));
-    bar
 }
 
 /// Prints all records.

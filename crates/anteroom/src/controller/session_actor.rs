@@ -302,6 +302,7 @@ impl Actor {
                 connections,
                 bytes_up,
                 bytes_down,
+                detail,
             } => {
                 let verdict = serde_json::to_value(verdict).unwrap_or_default();
                 let connection = EgressEntry {
@@ -311,6 +312,7 @@ impl Actor {
                     connections: *connections,
                     bytes_up: *bytes_up,
                     bytes_down: *bytes_down,
+                    detail: detail.clone(),
                 };
                 count_connection(&mut self.record.egress, connection);
             }

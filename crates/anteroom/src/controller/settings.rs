@@ -9,7 +9,7 @@ use anteroom_image::Processor;
 use anteroom_provider::Provider;
 use anteroom_session::ProviderId;
 use anteroom_vm::VmAccelerator;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::admission::Limits;
 use super::janitor::Keep;
@@ -94,7 +94,8 @@ impl Settings {
 
 /// The shipped providers, and those in the operator's folder, which win.
 pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Provider>> {
-    let mut texts = embedded::providers();
+    let mut providers = read_all(&embedded::providers())?;
+    let mut texts = Vec::new();
     if let Some(folder) = folder {
         let entries = std::fs::read_dir(folder)
             .with_context(|| format!("reading {} failed", folder.display()))?;
@@ -109,13 +110,22 @@ pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Prov
             }
         }
     }
-    texts
-        .iter()
-        .map(|(name, text)| {
-            let provider = Provider::parse(name, text)?;
-            Ok((provider.id.clone(), provider))
-        })
-        .collect()
+    providers.extend(read_all(&texts)?);
+    Ok(providers)
+}
+
+/// Files with these names and texts, by their ids.
+fn read_all(texts: &[(String, String)]) -> Result<BTreeMap<ProviderId, Provider>> {
+    let mut providers = BTreeMap::new();
+    let mut files: BTreeMap<ProviderId, &str> = BTreeMap::new();
+    for (name, text) in texts {
+        let provider = Provider::parse(name, text)?;
+        if let Some(other) = files.insert(provider.id.clone(), name) {
+            bail!("{name} and {other} have the same id, {}; give one of them another", provider.id);
+        }
+        providers.insert(provider.id.clone(), provider);
+    }
+    Ok(providers)
 }
 
 /// Whether a file is an image's recipe, which may lie beside the providers that it names.

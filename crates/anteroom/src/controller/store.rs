@@ -535,6 +535,7 @@ pub fn count_connection(egress: &mut Vec<EgressEntry>, connection: EgressEntry) 
         entry.connections += connection.connections;
         entry.bytes_up = entry.bytes_up.saturating_add(connection.bytes_up);
         entry.bytes_down = entry.bytes_down.saturating_add(connection.bytes_down);
+        entry.detail = connection.detail.or(entry.detail.take());
     } else if egress.len() < MAX_HOSTS {
         // A guest that asks for endless names gets a list that ends.
         egress.push(connection);

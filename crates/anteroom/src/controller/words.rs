@@ -100,7 +100,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::CredentialSealed { .. } => {
             ("credential_sealed", "the credential was sealed in the guest".to_owned())
         }
-        Observation::HostContacted { host, port, verdict, .. } => match verdict {
+        Observation::HostContacted { host, port, verdict, detail, .. } => match verdict {
             EgressVerdict::Allowed => return None,
             EgressVerdict::RefusedByPolicy => {
                 ("host_refused", format!("{host}:{port} was refused: not on the list"))
@@ -108,7 +108,10 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             EgressVerdict::RefusedAddress => {
                 ("host_refused", format!("{host}:{port} was refused: it leads inside"))
             }
-            EgressVerdict::Failed => ("host_failed", format!("{host}:{port} could not be reached")),
+            EgressVerdict::Failed => {
+                let unknown = || format!("{host}:{port} could not be reached");
+                ("host_failed", detail.clone().unwrap_or_else(unknown))
+            }
         },
         Observation::GuestPoweredOff => {
             ("guest_powered_off", "the guest was told and powered off".to_owned())

@@ -17,6 +17,7 @@ pub(crate) mod room;
 pub(crate) mod service_log;
 mod session;
 mod sign_in;
+mod unreached;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

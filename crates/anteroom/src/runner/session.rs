@@ -33,6 +33,7 @@ use super::paced_link::PacedLink;
 use super::room;
 use super::service_log::ServiceLog;
 use super::sign_in::{self, SignIn};
+use super::unreached::Unreached;
 use super::{Sockets, channels, media};
 use crate::clock::now;
 use crate::runner_protocol::{OfferAnswer, RunnerCommand, RunnerConfig, RunnerMessage};
@@ -315,6 +316,7 @@ impl Session<'_> {
             Ok(gate) => gate,
             Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
         };
+        let mut unreached = Unreached::default();
         let is_open = Rc::new(Cell::new(true));
         tokio::task::spawn_local(carry_egress(incoming, gate, records, is_open.clone()));
         let (media, mut media_events) = match media::start(
@@ -368,7 +370,7 @@ impl Session<'_> {
                     }
                 }
                 Some(record) = connections.recv() => match record {
-                    Ok(record) => { self.contacted(record).await; Ok(Vec::new()) }
+                    Ok(contact) => Ok(self.contacted(contact, &mut unreached).await),
                     Err(reason) => Err(reason),
                 },
                 Some(event) = media_events.recv() => {
@@ -480,6 +482,7 @@ impl Session<'_> {
                     connections: 1,
                     bytes_up: 0,
                     bytes_down: 0,
+                    detail: None,
                 }
             }
             GuestMessage::CredentialVerified { said } => {
@@ -598,23 +601,33 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn contacted(&self, (record, connections): Contact) {
-        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, .. } = record;
+    async fn contacted(
+        &self,
+        (record, connections): Contact,
+        unreached: &mut Unreached,
+    ) -> Vec<Act> {
+        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, detail, .. } = record;
         // A browser opens connections ahead of need and drops them unused: no host was asked for.
         if host.is_empty() {
-            return;
+            return Vec::new();
         }
         let host = printable(&host);
-        self.voice
-            .observed(Observation::HostContacted {
-                host,
-                port,
-                verdict,
-                connections,
-                bytes_up,
-                bytes_down,
-            })
-            .await;
+        let detail = detail.map(|detail| printable(&detail));
+        let told = match verdict {
+            EgressVerdict::Failed => unreached.tell(&host, detail.as_deref()),
+            _ => None,
+        };
+        let contacted = Observation::HostContacted {
+            host,
+            port,
+            verdict,
+            connections,
+            bytes_up,
+            bytes_down,
+            detail,
+        };
+        self.voice.observed(contacted).await;
+        told.into_iter().collect()
     }
 
     /// Keeps where a machine stands that does not answer; says whether it runs at all.

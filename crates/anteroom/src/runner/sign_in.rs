@@ -40,14 +40,28 @@ const BYTE_BURST: usize = 1024 * 1024;
 /// How long a CLI's last words may come after its end.
 const LATE: Duration = Duration::from_millis(300);
 
-/// Pages of identity providers that refuse a browser, whatever tool is signed in to; a provider file's
-/// own pages come first.
-const BLOCKED: [(&str, &str); 1] = [(
-    "Couldn.t sign you in|[Bb]rowser or app may not be secure|[Bb]rowser is not supported",
-    "This page does not take a sign-in in the desktop's browser. Go back and sign in another way there, \
-     or start again with a method that uses a browser of your own (paste_code or device_code), if the \
-     tool offers one.",
-)];
+/// Pages that do not go on, whatever tool is signed in to: those of identity providers that refuse a
+/// browser, and Chromium's own for a certificate. A provider file's own pages come first.
+// Chromium's titles are those of its English texts (IDS_SSL_V2_TITLE, IDS_CLOCK_ERROR_TITLE in its
+// components/security_interstitials_strings.grdp); it has others in other languages.
+const STUCK: [(&str, &str); 3] = [
+    (
+        "Couldn.t sign you in|[Bb]rowser or app may not be secure|[Bb]rowser is not supported",
+        "This page does not take a sign-in in the desktop's browser. Go back and sign in another way there, \
+         or start again with a method that uses a browser of your own (paste_code or device_code), if the \
+         tool offers one.",
+    ),
+    (
+        "^Privacy error( - |$)",
+        "The page's certificate is not one for its name, or by nobody that the desktop's browser knows: \
+         somebody may stand between it and the room. Close this window and tell whoever sent you here.",
+    ),
+    (
+        "^Clock error( - |$)",
+        "The page's certificate is not valid at the time that the room's clock shows: one of the two \
+         clocks is wrong. Close this window and tell whoever sent you here.",
+    ),
+];
 
 /// Whether this way of signing in needs the desktop.
 pub fn desktop(method: Method) -> Desktop {
@@ -109,7 +123,7 @@ impl SignIn {
         let director = Director::new(provider, login).map_err(unusable)?;
         let known = provider.pages.iter().map(|page| (page.title.as_str(), page.says.as_str()));
         let pages = known
-            .chain(BLOCKED)
+            .chain(STUCK)
             .map(|(title, says)| Ok((Regex::new(title).map_err(unusable)?, says.to_owned())));
         let stream = opener.open(StreamKind::Terminal).await.map_err(link_failed)?;
         let (reader, writer) = tokio::io::split(stream);
@@ -330,6 +344,19 @@ mod tests {
         for none in ["", "javascript:x", "file:///x", &format!("https://a/{}", "x".repeat(9000))] {
             assert_eq!(web_address(none), None);
         }
+    }
+
+    #[test]
+    fn pages_that_do_not_go_on_are_known_by_their_titles() {
+        let of = |title: &str| {
+            let known =
+                STUCK.iter().find(|(pattern, _)| Regex::new(pattern).unwrap().is_match(title));
+            known.map_or("", |(_, says)| says)
+        };
+        assert!(of("Couldn't sign you in - Chromium").contains("desktop's browser"));
+        assert!(of("Privacy error - Chromium").contains("certificate"));
+        assert!(of("Clock error").contains("clock"));
+        assert_eq!(of("Your privacy error settings - Chromium"), "");
     }
 
     #[test]

@@ -310,6 +310,40 @@ fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
 }
 
 #[test]
+fn a_host_that_cannot_be_reached_is_told_to_the_person_with_its_cause() {
+    // A port that was free a moment ago: nobody listens.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let script = r#"printf 'https://login.example.com/a\nPaste code: '
+python3 -c "import os, socket; p = os.environ['HTTPS_PROXY'].split('/')[2].split(':')
+for n in range(2):
+  s = socket.create_connection((p[0], int(p[1])))
+  s.sendall(b'CONNECT api.example.com:443 HTTP/1.1\r\n\r\n'); s.recv(100)"; sleep 1000"#;
+    let map = format!(
+        "allow = ['api.example.com']\n[[egress.map]]\nhost = 'api.example.com'\nto = '{nobody}'"
+    );
+    let text = provider("paste_code", script, PASTE, "").replace("allow = []", &map);
+    let server = serve(&text);
+    let id = server.started();
+    let is_told =
+        |session: &Value| kinds(session).iter().filter(|k| **k == "host_failed").count() == 2;
+    let session = server.session_when(&id, "both failures are told", is_told);
+    let timeline = session["timeline"].as_array().unwrap();
+    let told: Vec<&Value> =
+        timeline.iter().filter(|entry| entry["kind"] == "person_told").collect();
+    assert_eq!(told.len(), 1, "once for each host: {timeline:?}");
+    let message = told[0]["message"].as_str().unwrap();
+    assert!(message.contains("cannot reach api.example.com"), "{message}");
+    assert!(message.contains("Connection refused"), "{message}");
+    let entry = &session["egress"][0];
+    assert_eq!(
+        (&entry["verdict"], &entry["connections"]),
+        (&json!("failed"), &json!(2)),
+        "{entry}"
+    );
+    assert!(entry["detail"].as_str().unwrap().contains("Connection refused"), "{entry}");
+}
+
+#[test]
 fn what_a_sign_in_asks_of_the_network_is_learnt() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();

@@ -46,7 +46,7 @@ command = ["python3", "-I", "/home/person/probe.py"]
 instructions = "Look."
 
 [[pages]]
-title = "^de-AT Europe/Vienna Couldn.t sign you in"
+title = "^de-AT Europe/Vienna without passkeys: Couldn.t sign you in"
 says = "This page does not work here. Sign in with another method."
 
 [credential]

@@ -33,7 +33,8 @@ print("\x1b]0;evil title\x07\x1b]52;c;ZXZpbA==\x07\x1b[31mred\x1b[0m", flush=Tru
 
 PAGE = b"""<title>-</title><script>
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-document.title = `${navigator.language} ${zone} Couldn't sign you in`;
+const passkeys = 'PublicKeyCredential' in window ? 'with' : 'without';
+document.title = `${navigator.language} ${zone} ${passkeys} passkeys: Couldn't sign you in`;
 </script>This browser or app may not be secure."""
 
 class Page(http.server.BaseHTTPRequestHandler):

@@ -1,7 +1,8 @@
 //! Sign-ins of the real, unmodified CLIs in real VMs: how long each takes to its true address, and
-//! whole sign-ins against stand-ins for their identity providers.
+//! whole sign-ins against stand-ins for their identity providers; [`troubles`] are those that go wrong.
 
 mod stand_in;
+mod troubles;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -18,6 +19,9 @@ use stand_in::StandIn;
 
 /// How long a CLI may take to its address, whatever the bound that it is held to.
 const ADDRESS: Duration = Duration::from_secs(300);
+
+/// What a controller needs to be told for real CLIs on this machine.
+const OPTIONS: [&str; 2] = ["--allow-weak-isolation", "--allow-unverified-images"];
 
 /// A CLI and what is expected of it.
 struct Cli {
@@ -79,11 +83,7 @@ struct Outcome {
 
 /// Real CLIs, then scripted sign-ins of the demo provider; the last line is one JSON object.
 pub fn run(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
-    let anteroom = prepare_bench()?;
-    let recipe = shell::root().join("images/signin.toml");
-    let mut build = Command::new(&anteroom);
-    build.args(["image", "build", "--no-verify"]).arg(recipe).stdout(Stdio::null());
-    shell::run(&mut build)?;
+    let anteroom = prepare()?;
     let (mut result, mut left) = (json!({}), Vec::new());
     for cli in CLIS.iter().filter(|cli| only.is_none_or(|only| cli.provider.contains(only))) {
         interrupt::check()?;
@@ -110,14 +110,28 @@ pub fn run(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
     Ok(())
 }
 
+/// Sign-ins that something goes wrong with; the last line is one JSON object.
+pub fn run_troubles(only: Option<&str>) -> Result<()> {
+    troubles::run(&prepare()?, only)
+}
+
+/// The binary, and the image of the CLIs.
+fn prepare() -> Result<PathBuf> {
+    let anteroom = prepare_bench()?;
+    let recipe = shell::root().join("images/signin.toml");
+    let mut build = Command::new(&anteroom);
+    build.args(["image", "build", "--no-verify"]).arg(recipe).stdout(Stdio::null());
+    shell::run(&mut build)?;
+    Ok(anteroom)
+}
+
 /// One sign-in of a real CLI, from the start call to a credential that works elsewhere.
 fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let before = leftovers::Before::look();
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let stand_in = StandIn::start(folder.path())?;
     let provider = stand_in.provider(cli.provider, &format!("sha256sum ~/{}", cli.file))?;
-    let options = ["--allow-weak-isolation", "--allow-unverified-images"];
-    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &options)?;
+    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
     let identity = new_identity(folder.path())?;
     let session = server.begin(&json!({
         "provider": cli.provider, "method": cli.method, "recipient": identity.recipient,
@@ -132,9 +146,9 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     }
     let address_ms = turn_at(&waits).context("the timeline has no address")?;
     let done = match cli.method {
-        "browser" => press_enter(&session),
+        "browser" => press_enter(&session, false),
         "device_code" => stand_in.visit(url).map(drop),
-        _ => stand_in.visit(url).and_then(|code| server.enter_code(&session.id, &code)),
+        _ => enter(&server, &session, &stand_in, url),
     };
     if let Err(error) = done {
         eprintln!("{}: {error:#}", cli.provider);
@@ -164,10 +178,18 @@ fn turn_at(view: &Value) -> Option<u64> {
     Some(at.saturating_sub(view["createdAt"].as_u64()?))
 }
 
-/// The person of a page whose button has the focus.
-fn press_enter(session: &Started) -> Result<()> {
+/// The person who signs in in a browser of their own, and brings the code.
+fn enter(server: &Server, session: &Started, stand_in: &StandIn, url: &str) -> Result<()> {
+    server.enter_code(&session.id, &stand_in.visit(url)?)
+}
+
+/// The person of a page whose button has the focus; or, to deny, the one after it.
+fn press_enter(session: &Started, deny: bool) -> Result<()> {
     let mut person = Command::new("node");
     person.arg(shell::root().join("demo/person/allow.mjs"));
+    if deny {
+        person.arg("--deny");
+    }
     shell::output(person.args(["--viewer-url", &session.viewer_url])).map(drop)
 }
 

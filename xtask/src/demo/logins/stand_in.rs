@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -28,6 +29,21 @@ pub const HOSTS: [&str; 13] = [
     "play.googleapis.com",
 ];
 
+/// The certificate that it shows.
+#[derive(Clone, Copy)]
+pub struct Certificate {
+    /// For these names.
+    pub hosts: &'static [&'static str],
+    /// Valid from this time on.
+    pub from: SystemTime,
+}
+
+impl Default for Certificate {
+    fn default() -> Self {
+        Self { hosts: &HOSTS, from: UNIX_EPOCH }
+    }
+}
+
 /// The running stand-in.
 pub struct StandIn {
     server: NodeServer,
@@ -39,7 +55,13 @@ pub struct StandIn {
 impl StandIn {
     /// Makes an authority and certificates in `folder` and starts it.
     pub fn start(folder: &Path) -> Result<Self> {
-        let authority_pem = certificates::make(folder, "stand-in", &HOSTS)?;
+        Self::start_with(folder, &Certificate::default(), "")
+    }
+
+    /// The same with a certificate that may not do, and a fault of the server's unless it is empty.
+    pub fn start_with(folder: &Path, certificate: &Certificate, fault: &str) -> Result<Self> {
+        let Certificate { hosts, from } = *certificate;
+        let authority_pem = certificates::make_valid_from(folder, "stand-in", hosts, from)?;
         let authority = folder.join("authority.pem");
         std::fs::write(&authority, &authority_pem)?;
         let mut command = Command::new("node");
@@ -48,10 +70,16 @@ impl StandIn {
             .arg("--cert")
             .arg(folder.join("stand-in.pem"))
             .arg("--key")
-            .arg(folder.join("stand-in.key"));
+            .arg(folder.join("stand-in.key"))
+            .args(["--fault", fault]);
         let server = NodeServer::start(&mut command, &folder.join("stand-in.log"))
             .context("starting the stand-in failed")?;
         Ok(Self { server, seen: RefCell::default(), authority, authority_pem })
+    }
+
+    /// Ends it: its port is closed then.
+    pub fn stop(&mut self) -> Result<()> {
+        self.server.stop()
     }
 
     /// A shipped provider whose hosts lead to the stand-in, by names and a certificate authority
