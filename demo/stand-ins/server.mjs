@@ -243,7 +243,7 @@ const server = createServer({ cert: readFileSync(options.cert), key: readFileSyn
     return response.end()
   }
   if (options.fault === '500' && request.method === 'POST') return json(response, 500, { error: 'server_error' })
-  if (options.fault === 'drop' && request.method === 'POST') return request.destroy()
+  if (options.fault === 'drop' && request.method === 'POST') return request.socket.destroy()
   if (options.fault === 'slow' && request.method === 'POST') await new Promise((done) => setTimeout(done, 20000))
   const stand = hosts.find(([pattern]) => pattern.test(host))?.[1]
   if (!stand) return json(response, 404, { error: 'no such host here' })

@@ -34,6 +34,9 @@ pub fn command(
     command.env("DISPLAY", display);
     command.arg(format!("--user-data-dir={}", room.home.join(".chromium").display()));
     command.arg(format!("--proxy-server=http://{proxy}"));
+    // Chromium goes by the address that answers, which is the proxy's for all pages: without this
+    // each would count as one of the guest's own, and may call the port where a CLI waits.
+    command.arg(format!("--ip-address-space-overrides={proxy}=public"));
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
     command.args(flags());
     if let Some(locale) = &room.person.locale {

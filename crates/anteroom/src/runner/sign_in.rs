@@ -53,8 +53,9 @@ const STUCK: [(&str, &str); 3] = [
     ),
     (
         "^Privacy error( - |$)",
-        "The page's certificate is not one for its name, or by nobody that the desktop's browser knows: \
-         somebody may stand between it and the room. Close this window and tell whoever sent you here.",
+        "The page's certificate is not one for its name, by nobody that the desktop's browser knows, or \
+         not valid at this time: somebody may stand between it and the room, or one of the two clocks is \
+         wrong. Close this window and tell whoever sent you here.",
     ),
     (
         "^Clock error( - |$)",

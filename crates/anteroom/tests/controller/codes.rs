@@ -344,6 +344,48 @@ for n in range(2):
 }
 
 #[test]
+fn where_a_server_hangs_up_the_tool_hears_it() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (n, connection) in listener.incoming().enumerate() {
+            let mut connection = connection.unwrap();
+            let mut asked = [0; 4];
+            std::io::Read::read_exact(&mut connection, &mut asked).unwrap();
+            if n % 2 == 1 {
+                // An end with unread bytes is a reset.
+                std::thread::sleep(std::time::Duration::from_millis(300));
+            }
+        }
+    });
+    let script = r#"printf 'https://login.example.com/a\nPaste code: '
+python3 -c "import os, socket; p = os.environ['HTTPS_PROXY'].split('/')[2].split(':')
+for n in range(2):
+  s = socket.create_connection((p[0], int(p[1])), 20)
+  s.sendall(b'CONNECT api.example.com:443 HTTP/1.1\r\n\r\n'); s.recv(100)
+  s.sendall(b'ping' + b'x' * 1000 * n)
+  try: print('heard', n, s.recv(100))
+  except ConnectionError: print('heard', n, 'reset')
+"; sleep 1000"#;
+    let map = format!(
+        "allow = ['api.example.com']\n[[egress.map]]\nhost = 'api.example.com'\nto = '{to}'"
+    );
+    let text = provider("paste_code", script, PASTE, "").replace("allow = []", &map);
+    let server = serve(&text);
+    let id = server.started();
+    turn(&server, &id);
+    crate::support::eventually_within(
+        std::time::Duration::from_secs(60),
+        "both ends are heard",
+        || {
+            let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
+            let logs = logs.as_str().unwrap();
+            (logs.contains("heard 0") && logs.contains("heard 1")).then_some(())
+        },
+    );
+}
+
+#[test]
 fn what_a_sign_in_asks_of_the_network_is_learnt() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();

@@ -31,8 +31,46 @@ fn echo() -> u16 {
     port
 }
 
-fn provider(port: u16) -> String {
-    let map = |host: &str| format!("[[egress.map]]\nhost = '{host}'\nto = '127.0.0.1:{port}'\n");
+/// Serves one page to everybody.
+fn site(page: &'static str) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            std::thread::spawn(move || {
+                let mut connection = connection.unwrap();
+                let mut head = [0; 4096];
+                let _ = connection.read(&mut head);
+                let length = page.len();
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\
+                     Connection: close\r\n\r\n"
+                );
+                let _ = connection.write_all((head + page).as_bytes());
+            });
+        }
+    });
+    port
+}
+
+/// Calls the port of the CLI that opened it, as no page may, and goes there as any page may.
+const MEDDLES: &str = "<script>
+const cli = `http://127.0.0.1:${location.search.slice(1)}`;
+const tell = (how) => { location = `${cli}/sign-in?${how}`; };
+fetch(`${cli}/cancel`, { mode: 'no-cors' }).then(() => tell('called'), () => tell('refused'));
+</script>";
+
+fn provider(port: u16, site: u16) -> String {
+    let map = |host: &str, port: u16, to: u16| {
+        format!("[[egress.map]]\nhost = '{host}'\nport = {port}\nto = '127.0.0.1:{to}'\n")
+    };
+    // Chromium tries each http address by https first.
+    let maps = [
+        map("echo.example.com", 443, port),
+        map("deep.down.example.org", 443, port),
+        map("page.example.org", 80, site),
+        map("page.example.org", 443, site),
+    ];
     format!(
         r#"
 id = "demo"
@@ -46,7 +84,7 @@ command = ["python3", "-I", "/home/person/probe.py"]
 instructions = "Look."
 
 [[pages]]
-title = "^de-AT Europe/Vienna without passkeys: Couldn.t sign you in"
+title = "^de-AT Europe/Vienna without passkeys, refused: Couldn.t sign you in"
 says = "This page does not work here. Sign in with another method."
 
 [credential]
@@ -56,9 +94,8 @@ required = ["/token"]
 
 [egress]
 allow = ["echo.example.com", "*.example.org"]
-{}{}"#,
-        map("echo.example.com"),
-        map("deep.down.example.org")
+{}"#,
+        maps.concat()
     )
 }
 
@@ -89,7 +126,7 @@ fn entries<'a>(session: &'a Value, kind: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
-    let server = Setup::machines().start_with_provider(&provider(echo()));
+    let server = Setup::machines().start_with_provider(&provider(echo(), site(MEDDLES)));
     let body = json!({
         "provider": "demo", "locale": "de-AT", "timeZone": "Europe/Vienna",
         "files": [{ "path": "~/probe.py", "content": PROBE }],
@@ -174,4 +211,6 @@ fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
         (!entries(&session, "person_told").is_empty()).then_some(session)
     });
     assert!(entries(&told, "person_told")[0].contains("another method"), "{told}");
+    let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
+    assert!(!logs.as_str().unwrap().contains("probe was called by a page"), "{logs}");
 }

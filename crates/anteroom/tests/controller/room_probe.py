@@ -1,5 +1,5 @@
 # Runs as the CLI of a room: tries each way out, shows what a program is told of the person, then
-# waits with a page open whose title the provider file knows.
+# opens a page that tries to call it and goes on to one of its own, whose title the provider file knows.
 import http.server, os, socket, subprocess, time
 
 def tried(what, act):
@@ -34,11 +34,14 @@ print("\x1b]0;evil title\x07\x1b]52;c;ZXZpbA==\x07\x1b[31mred\x1b[0m", flush=Tru
 PAGE = b"""<title>-</title><script>
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 const passkeys = 'PublicKeyCredential' in window ? 'with' : 'without';
-document.title = `${navigator.language} ${zone} ${passkeys} passkeys: Couldn't sign you in`;
+const from = location.search.slice(1);
+document.title = `${navigator.language} ${zone} ${passkeys} passkeys, ${from}: Couldn't sign you in`;
 </script>This browser or app may not be secure."""
 
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        if self.path.startswith("/cancel"):
+            print("probe was called by a page", flush=True)
         self.send_response(200)
         self.send_header("content-type", "text/html")
         self.end_headers()
@@ -47,6 +50,7 @@ class Page(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-server = http.server.HTTPServer(("127.0.0.1", 0), Page)
-subprocess.run(["xdg-open", f"http://127.0.0.1:{server.server_port}/sign-in"])
+# Threads: a page that may not call it leaves a connection behind that asks for nothing.
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+subprocess.run(["xdg-open", f"http://page.example.org/?{server.server_port}"])
 server.serve_forever()

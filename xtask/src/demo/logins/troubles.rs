@@ -73,7 +73,8 @@ const CLAUDE: Trouble = Trouble { cli: "claude_code", method: "paste_code", ..CO
 const NOT_REACHED: Outcome = Outcome::Told("cannot reach auth.openai.com");
 const CODEX_FAILED: Outcome = Outcome::Told("OpenAI's sign-in server");
 const CLAUDE_FAILED: Outcome = Outcome::Told("Anthropic's sign-in server");
-const CERTIFICATE: Outcome = Outcome::Told("certificate");
+const CERTIFICATE: Outcome = Outcome::Told("is not one for its name");
+const CLOCK: Outcome = Outcome::Told("one of the two clocks is wrong");
 
 const TROUBLES: [Trouble; 15] = [
     Trouble { name: "down", fault: Fault::Down, outcome: NOT_REACHED, ..CODEX },
@@ -81,7 +82,7 @@ const TROUBLES: [Trouble; 15] = [
     Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CODEX_FAILED, ..CODEX },
     Trouble { name: "slow", fault: Fault::Server("slow"), ..CODEX },
     Trouble { name: "other_name", fault: Fault::OtherName, outcome: CERTIFICATE, ..CODEX },
-    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: Outcome::Told("clock"), ..CODEX },
+    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: CLOCK, ..CODEX },
     Trouble {
         name: "denied",
         person: Person::Denies,
@@ -99,7 +100,7 @@ const TROUBLES: [Trouble; 15] = [
     Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CLAUDE_FAILED, ..CLAUDE },
     Trouble { name: "slow", fault: Fault::Server("slow"), ..CLAUDE },
     Trouble { name: "other_name", fault: Fault::OtherName, outcome: CERTIFICATE, ..CLAUDE },
-    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: CERTIFICATE, ..CLAUDE },
+    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: CLOCK, ..CLAUDE },
     Trouble {
         name: "wrong_code",
         person: Person::WrongCode,
