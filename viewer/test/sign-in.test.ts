@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { Problem } from '../src/api';
 import { refusalWords } from '../src/sign-in/code-form';
 import { pageAddress } from '../src/sign-in/page-link';
-import { codeNews } from '../src/sign-in/told';
+import { codeNews, hostNews } from '../src/sign-in/told';
 
 const entry = (at: number, kind: string, message = kind) => ({ at, kind, message });
 
@@ -18,6 +18,16 @@ describe('what became of a code', () => {
 
   it('is told also where no code is typed', () => {
     expect(codeNews([entry(1, 'person_told', 'wait a minute')])).toEqual({ told: 'Wait a minute.' });
+  });
+});
+
+describe('a host that cannot be reached', () => {
+  it('is told until it is reached, and says nothing of the code', () => {
+    const failed = [entry(1, 'code_entered'), entry(2, 'host_unreachable', 'the room cannot reach a.test')];
+    expect(hostNews(failed)).toBe('The room cannot reach a.test.');
+    expect(codeNews(failed)).toEqual({ enteredAt: 1 });
+    expect(hostNews([...failed, entry(3, 'host_reached')])).toBeUndefined();
+    expect(hostNews([])).toBeUndefined();
   });
 });
 

@@ -122,7 +122,7 @@ impl<R: Resolve> Gate<R> {
             detail: None,
         };
         if let Err(refusal) = self.carry(&mut guest, &mut record, on_open).await {
-            answer(&mut guest, &refusal).await;
+            answer(&mut guest, &record.host, &refusal).await;
             record.verdict = refusal.verdict;
             record.detail = Some(refusal.detail);
         }
@@ -142,12 +142,28 @@ impl<R: Resolve> Gate<R> {
         let (request, rest) = read_request(guest).await?;
         record.host.clone_from(&request.host);
         record.port = request.port;
-        let _place = self.places.try_acquire().map_err(|_| Refusal {
-            verdict: EgressVerdict::Failed,
-            status: "503 Service Unavailable",
-            detail: format!("the session has {MAX_CONNECTIONS} connections already"),
-        })?;
-        let mut server = self.connect(&request).await?;
+        let decision = self.policy.decide(&request.host, request.port);
+        let _place = match decision {
+            Decision::Refused => {
+                return Err(Refusal {
+                    verdict: EgressVerdict::RefusedByPolicy,
+                    status: "403 Forbidden",
+                    detail: "it is not among the hosts of this sign-in".to_owned(),
+                });
+            }
+            Decision::Mapped(_) | Decision::Resolve => {
+                self.places.try_acquire().map_err(|_| Refusal {
+                    verdict: EgressVerdict::RefusedByLimit,
+                    status: "503 Service Unavailable",
+                    detail: format!("the session has {MAX_CONNECTIONS} connections already"),
+                })?
+            }
+        };
+        let mapped = match decision {
+            Decision::Mapped(to) => Some(to),
+            Decision::Resolve | Decision::Refused => None,
+        };
+        let mut server = self.connect(&request, mapped).await?;
         record.address = server.peer_addr().ok();
         record.verdict = EgressVerdict::Allowed;
         on_open(record);
@@ -169,32 +185,31 @@ impl<R: Resolve> Gate<R> {
         Ok(())
     }
 
-    async fn connect(&self, request: &ProxyRequest) -> Result<TcpStream, Refusal> {
+    /// To where the name is mapped, or to the first of its addresses that answers.
+    async fn connect(
+        &self,
+        request: &ProxyRequest,
+        mapped: Option<SocketAddr>,
+    ) -> Result<TcpStream, Refusal> {
         let ProxyRequest { host, port, .. } = request;
         let failed = |detail: String| Refusal {
             verdict: EgressVerdict::Failed,
             status: "502 Bad Gateway",
             detail,
         };
-        let addresses = match self.policy.decide(host, *port) {
-            Decision::Refused => {
-                return Err(Refusal {
-                    verdict: EgressVerdict::RefusedByPolicy,
-                    status: "403 Forbidden",
-                    detail: format!("{host}:{port} is not among the hosts of this sign-in"),
-                });
-            }
-            Decision::Mapped(to) => vec![to],
-            Decision::Resolve => {
+        let addresses = match mapped {
+            Some(to) => vec![to],
+            None => {
                 let found = timeout(RESOLVE, self.resolver.resolve(host, *port)).await;
-                let found = found.map_err(|_| failed(format!("resolving {host} took too long")))?;
                 let found =
-                    found.map_err(|error| failed(format!("resolving {host} failed: {error}")))?;
+                    found.map_err(|_| failed("resolving its name took too long".to_owned()))?;
+                let found =
+                    found.map_err(|error| failed(format!("resolving its name failed: {error}")))?;
                 check_all(&found)?;
                 found
             }
         };
-        let mut last = format!("{host} has no address");
+        let mut last = "it has no address".to_owned();
         for address in addresses {
             // To the checked address itself: a second resolution could give another.
             match timeout(CONNECT, TcpStream::connect(address)).await {
@@ -202,8 +217,8 @@ impl<R: Resolve> Gate<R> {
                     let _ = server.set_nodelay(true);
                     return Ok(server);
                 }
-                Ok(Err(error)) => last = format!("connecting to {host}:{port} failed: {error}"),
-                Err(_) => last = format!("connecting to {host}:{port} took too long"),
+                Ok(Err(error)) => last = format!("connecting failed: {error}"),
+                Err(_) => last = "connecting took too long".to_owned(),
             }
         }
         Err(failed(last))
@@ -286,8 +301,9 @@ async fn read_request<S: AsyncRead + Unpin>(
     Ok((request, rest))
 }
 
-async fn answer<S: AsyncWrite + Unpin>(guest: &mut S, refusal: &Refusal) {
-    let body = format!("Anteroom did not make this connection: {}.\n", refusal.detail);
+async fn answer<S: AsyncWrite + Unpin>(guest: &mut S, host: &str, refusal: &Refusal) {
+    let host = if host.is_empty() { "anywhere" } else { host };
+    let body = format!("Anteroom did not connect to {host}: {}.\n", refusal.detail);
     let response = format!(
         "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
         refusal.status,

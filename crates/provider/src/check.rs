@@ -5,7 +5,7 @@ use std::fmt;
 
 use anteroom_session::Method;
 use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 
 use crate::{Egress, FileFormat, Login, Provider, install};
 
@@ -64,7 +64,7 @@ impl fmt::Display for Key {
 /// The largest compiled pattern, in bytes; patterns meet what a guest prints.
 pub const MAX_PATTERN: usize = 256 * 1024;
 
-/// Finds the values that cannot be, in the file's order by subject.
+/// Finds the values that cannot be.
 pub fn check(provider: &Provider) -> Vec<Wrong> {
     let mut wrong = Mistakes::default();
     if provider.name.trim().is_empty() {
@@ -170,7 +170,9 @@ impl Mistakes {
         let all = Key::of("credential").get("files");
         if files.is_empty() || files.len() > 16 {
             self.add(&all, "must name 1 to 16 files");
-        } else if files.iter().all(|file| file.optional) {
+            return;
+        }
+        if files.iter().all(|file| file.optional) {
             self.add(&all, "are all optional; one must be there");
         }
         for (n, file) in files.iter().enumerate() {
@@ -179,9 +181,7 @@ impl Mistakes {
             if !is_guest_path(&file.path) || !file.path.starts_with("~/") {
                 self.add(&key("path"), "must start with ~/ and have no ..");
             }
-            for other in &files[..n] {
-                self.apart(&file.path, &other.path, &key("path"));
-            }
+            self.apart(&file.path, files[..n].iter().map(|other| &other.path), &key("path"));
             if !(1..=1024 * 1024).contains(&file.max_bytes) {
                 self.add(&key("max_bytes"), "must be 1 to 1048576");
             }
@@ -224,15 +224,12 @@ impl Mistakes {
                 let problem = format!("is {:?}, which is no host name", mapping.host);
                 self.add(&key.get("map").at(n).get("host"), problem);
             }
-        }
-        let pem = egress.extra_ca_pem.as_bytes();
-        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-        match certificates {
-            Ok(certificates) if certificates.is_empty() && !pem.trim_ascii().is_empty() => {
-                self.add(&key.get("extra_ca_pem"), "holds no -----BEGIN CERTIFICATE-----");
+            if mapping.port == 0 {
+                self.add(&key.get("map").at(n).get("port"), "must be 1 to 65535");
             }
-            Ok(_) => {}
-            Err(error) => self.add(&key.get("extra_ca_pem"), format!("is no PEM: {error}")),
+        }
+        if let Some(problem) = wrong_with_pem(&egress.extra_ca_pem) {
+            self.add(&key.get("extra_ca_pem"), problem);
         }
     }
 
@@ -242,9 +239,8 @@ impl Mistakes {
             if !is_guest_path(&file.path) {
                 self.add(&key("path"), "must be absolute or start with ~/ and have no ..");
             }
-            for other in &provider.files[..n] {
-                self.apart(&file.path, &other.path, &key("path"));
-            }
+            let before = provider.files[..n].iter().map(|other| &other.path);
+            self.apart(&file.path, before, &key("path"));
             if !matches!(file.owner.as_str(), "root" | "person") {
                 self.add(&key("owner"), "must be root or person");
             }
@@ -257,12 +253,20 @@ impl Mistakes {
         }
     }
 
-    /// A path is not another's, nor a file where the other has a folder.
-    fn apart(&mut self, path: &str, other: &str, key: &Key) {
-        if path == other {
-            self.add(key, "is named twice");
-        } else if path.starts_with(&format!("{other}/")) || other.starts_with(&format!("{path}/")) {
-            self.add(key, format!("and {other} cannot both be: one would be a folder"));
+    /// A path is not another's, nor a file where another has a folder; one mistake for each.
+    fn apart<'a>(&mut self, path: &str, others: impl Iterator<Item = &'a String>, key: &Key) {
+        let within = |path: &str, folder: &str| {
+            path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let mut valid = others.filter(|_| is_guest_path(path)).filter(|other| is_guest_path(other));
+        let clash =
+            valid.find(|other| path == *other || within(path, other) || within(other, path));
+        match clash {
+            Some(other) if path == other => self.add(key, "is named twice"),
+            Some(other) => {
+                self.add(key, format!("and {other} cannot both be: one would be a folder"));
+            }
+            None => {}
         }
     }
 
@@ -328,6 +332,26 @@ impl Mistakes {
             }
             Ok(_) => {}
         }
+    }
+}
+
+/// What is wrong with certificates in PEM (RFC 7468), if something is; no text is none.
+fn wrong_with_pem(text: &str) -> Option<&'static str> {
+    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    match read {
+        Ok(certificates) if !certificates.is_empty() || text.trim().is_empty() => None,
+        Ok(_) if text.contains(BEGIN) => {
+            Some("has no -----BEGIN CERTIFICATE----- at the beginning of a line")
+        }
+        Ok(_) => Some("holds no certificate; one begins with -----BEGIN CERTIFICATE-----"),
+        Err(pem::Error::MissingSectionEnd { .. }) => {
+            Some("has no -----END CERTIFICATE----- line for one of its certificates")
+        }
+        Err(pem::Error::Base64Decode(_)) => {
+            Some("has a certificate whose text is no base64: copy all of its lines")
+        }
+        Err(_) => Some("is no PEM (RFC 7468)"),
     }
 }
 

@@ -75,27 +75,40 @@ pub struct Smoke {
 /// Whether this is an npm package with its exact version: `name@1.2.3`, `@scope/name@1.2.3`.
 #[must_use]
 pub fn is_npm_package(text: &str) -> bool {
-    is_plain(text, b"@/._-+") && has_version(text, "@")
+    let Some((name, version)) = text.rsplit_once('@') else { return false };
+    let parts = match name.strip_prefix('@').map(|scoped| scoped.split_once('/')) {
+        Some(Some((scope, name))) => vec![scope, name],
+        Some(None) => return false,
+        None => vec![name],
+    };
+    // Any other slash would make a path of it, and part of a version a range.
+    parts.into_iter().all(is_name) && semver::Version::parse(version).is_ok()
 }
 
 /// Whether this is a package of PyPI with its exact version, perhaps with extras (PEP 508):
 /// `name==1.2.3`, `name[extra]==1.2.3`.
 #[must_use]
 pub fn is_pypi_package(text: &str) -> bool {
-    is_plain(text, b"._-+=[],") && has_version(text, "==")
+    let Some((name, version)) = text.split_once("==") else { return false };
+    let (name, extras) = match name.split_once('[') {
+        Some((name, rest)) => match rest.strip_suffix(']') {
+            Some(extras) => (name, extras.split(',').collect()),
+            None => return false,
+        },
+        None => (name, Vec::new()),
+    };
+    // PEP 440, with neither a wildcard nor a second condition.
+    let is_of_version = |b: u8| b.is_ascii_alphanumeric() || b".+!-_".contains(&b);
+    is_name(name)
+        && extras.into_iter().all(is_name)
+        && version.starts_with(|first: char| first.is_ascii_digit())
+        && version.bytes().all(is_of_version)
 }
 
-/// Nothing that an installer would take for an option, an address or a path.
-fn is_plain(text: &str, marks: &[u8]) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || marks.contains(&b);
+/// A part of a package's name, which no installer takes for an option, an address or a path.
+fn is_name(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     (1..=200).contains(&text.len())
         && text.bytes().all(plain)
-        && text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '@')
-}
-
-fn has_version(text: &str, mark: &str) -> bool {
-    text.char_indices().skip(1).any(|(at, _)| {
-        let version = text[at..].strip_prefix(mark);
-        version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit()))
-    })
+        && text.starts_with(|first: char| first.is_ascii_alphanumeric())
 }

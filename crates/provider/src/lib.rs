@@ -171,7 +171,7 @@ impl Provider {
         mistakes.into_iter().next().map_or(Ok(provider), Err)
     }
 
-    /// Reads a provider file with all its values that cannot be, for who mends it.
+    /// Reads a provider file with all its values that cannot be, by their lines, for who mends it.
     ///
     /// # Errors
     /// When it is not TOML of this form.
@@ -180,15 +180,14 @@ impl Provider {
             name: name.to_owned(),
             source: Box::new(source),
         })?;
-        let mistakes = check::check(&provider).into_iter();
-        let mistakes = mistakes.map(|check::Wrong { key, problem }| ProviderError::Value {
-            name: name.to_owned(),
-            line: locate::line_of(text, &key),
-            key: key.to_string(),
-            problem,
+        let wrong = check::check(&provider);
+        let lines = locate::lines_of(text, wrong.iter().map(|wrong| &wrong.key));
+        let mut found: Vec<_> = lines.into_iter().zip(wrong).collect();
+        found.sort_by_key(|(line, _)| *line);
+        let told = found.into_iter().map(|(line, check::Wrong { key, problem })| {
+            ProviderError::Value { name: name.to_owned(), line, key: key.to_string(), problem }
         });
-        let mistakes = mistakes.collect();
-        Ok((provider, mistakes))
+        Ok((provider, told.collect()))
     }
 
     /// The ways to sign in, in the file's order.

@@ -4,11 +4,20 @@ use toml::de::{DeTable, DeValue};
 
 use crate::check::{Key, Step};
 
-/// The line (from 1) of a key, or of the nearest thing around it that is there.
-pub fn line_of(text: &str, key: &Key) -> usize {
-    let Ok(document) = DeTable::parse(text) else { return 1 };
+/// The lines (from 1) of keys, each its own or that of the nearest thing around it that is there.
+pub fn lines_of<'k>(text: &str, keys: impl Iterator<Item = &'k Key>) -> Vec<usize> {
+    // Not read again where nothing is to be found.
+    let mut keys = keys.peekable();
+    if keys.peek().is_none() {
+        return Vec::new();
+    }
+    let Ok(document) = DeTable::parse(text) else { return keys.map(|_| 1).collect() };
+    keys.map(|key| line_of(text, document.get_ref(), key)).collect()
+}
+
+fn line_of(text: &str, document: &DeTable<'_>, key: &Key) -> usize {
     let mut at = 0;
-    let mut table = Some(document.get_ref());
+    let mut table = Some(document);
     let mut list = None;
     for step in &key.0 {
         let found = match step {

@@ -99,7 +99,7 @@ fn what_could_not_work_is_refused() {
 }
 
 #[test]
-fn all_mistakes_of_a_file_are_told() {
+fn all_mistakes_of_a_file_are_told_by_their_lines() {
     let text = DEMO.replace("Anteroom demo CLI", " ").replace("~/.demo-login", "/.demo-login");
     let text = format!("{text}extra_ca_pem = 'nonsense'\n");
     let (_, mistakes) = Provider::parse_all("x.toml", &text).unwrap();
@@ -107,17 +107,62 @@ fn all_mistakes_of_a_file_are_told() {
     let keys = [": name is", "credential.files[0].path", "egress.extra_ca_pem holds no"];
     assert_eq!(told.len(), keys.len(), "{told:?}");
     assert!(keys.iter().zip(&told).all(|(key, told)| told.contains(key)), "{told:?}");
+    assert_eq!(error(&text), told[0]);
+}
+
+#[test]
+fn what_is_wrong_with_a_certificate_is_told_in_words() {
+    let told = |pem: &str| error(&format!("{DEMO}extra_ca_pem = \"\"\"\n{pem}\"\"\"\n"));
+    for (pem, words) in [
+        ("-----BEGIN CERTIFICATE-----\nAAAA\n", "has no -----END CERTIFICATE----- line"),
+        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "no base64"),
+        ("  -----BEGIN CERTIFICATE-----\n", "beginning of a line"),
+    ] {
+        assert!(told(pem).contains(words), "{}", told(pem));
+    }
 }
 
 #[test]
 fn packages_have_their_exact_versions() {
     use install::{is_npm_package, is_pypi_package};
-    assert!(is_npm_package("@a/b@1.0.0") && is_npm_package("a@1.0.0-beta.1"));
-    assert!(is_pypi_package("a==1.0.0") && is_pypi_package("a_b[x,y]==1.2.0"));
-    for bad in ["", "a", "@a/b", "a@latest", "-a@1", "a@^1", "./a@1", "https://a@1.0"] {
+    for good in ["a@1.0.0", "@a/b@1.0.0", "a@1.0.0-beta.1", "a.b-c_d@10.0.0+x"] {
+        assert!(is_npm_package(good), "{good}");
+    }
+    for bad in [
+        "",
+        "a",
+        "@a/b",
+        "a@latest",
+        "-a@1.0.0",
+        "a@^1.0.0",
+        "a@1",
+        "a@1.x",
+        "./a@1.0.0",
+        "a/b@1.0.0",
+        "a/../../etc@1.0.0",
+        "https://a@1.0.0",
+        "@a@1.0.0",
+        "@a/b/c@1.0.0",
+    ] {
         assert!(!is_npm_package(bad), "{bad}");
     }
-    for bad in ["", "a", "a>=1", "-r==1", "a==x", "a @ file:///b==1", "./a==1"] {
+    for good in ["a==1.0.0", "a_b[x,y]==1.2.0", "a==2024.1.post1", "a==1!2.0+local"] {
+        assert!(is_pypi_package(good), "{good}");
+    }
+    for bad in [
+        "",
+        "a",
+        "a>=1",
+        "-r==1",
+        "a==x",
+        "a==1.*",
+        "a==1,<2",
+        "a @ file:///b==1",
+        "./a==1",
+        "a[==1",
+        "a[x==1",
+        "a[-x]==1",
+    ] {
         assert!(!is_pypi_package(bad), "{bad}");
     }
 }
@@ -127,6 +172,8 @@ fn files_do_not_lie_in_each_other() {
     let file = |path: &str| format!("[[files]]\npath = '{path}'\ncontent = ''\n");
     let text = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a"));
     assert!(error(&text).contains("files[1].path and ~/.a/b cannot both be"), "{}", error(&text));
+    let told = Provider::parse_all("x", &format!("{DEMO}\n{}", file("/a").repeat(200))).unwrap().1;
+    assert_eq!(told.len(), 199, "one for each that is named again");
     let beside = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a/bc"));
     assert!(Provider::parse("x", &beside).is_ok());
 }

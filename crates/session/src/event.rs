@@ -124,6 +124,18 @@ pub enum Observation {
         /// The sentence.
         says: String,
     },
+    /// A host on the sign-in's list cannot be reached.
+    HostUnreachable {
+        /// Its name.
+        host: String,
+        /// Why.
+        cause: String,
+    },
+    /// Such a one was reached after all.
+    HostReached {
+        /// Its name.
+        host: String,
+    },
     /// The guest's browser shows the sign-in page (its navigation started).
     SignInPageOpened,
     /// The first video frame of the desktop was sent to a viewer.
@@ -182,13 +194,15 @@ pub enum Accelerator {
 }
 
 /// What the egress gate decided on a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressVerdict {
     /// Connected.
     Allowed,
     /// The host name is not on the provider's list.
     RefusedByPolicy,
+    /// The session had as many connections as it may.
+    RefusedByLimit,
     /// The name resolved to an address no guest may reach (private, loopback, metadata, …).
     RefusedAddress,
     /// Allowed, but the connection failed.

@@ -5,7 +5,7 @@ import { element, icon, mark, setText, type IconName } from '../dom';
 import type { AnteroomPlayer, ConnectionState, PlayerStats } from '../player/anteroom-player';
 import type { SessionView } from '../session';
 import { SignInCard } from '../sign-in/card';
-import { codeNews } from '../sign-in/told';
+import { codeNews, hostNews } from '../sign-in/told';
 import { TerminalPanel } from '../terminal/panel';
 import {
   latestWords, stateWords, stepIndex, stepNames, timeLeft, timeWarning, unreachableWords, WARN_BELOW_MS,
@@ -180,7 +180,8 @@ export class RoomScreen {
     if (now.card && this.#session.awaiting) this.#card.update(this.#session.awaiting, this.#session);
     else this.#card.clear();
     // The card says it where it belongs.
-    const told = now.card ? undefined : codeNews(this.#session.timeline).told;
+    const { timeline } = this.#session;
+    const told = now.card ? undefined : codeNews(timeline).told ?? hostNews(timeline);
     this.#told.hidden = told === undefined;
     setText(this.#told, told ?? '');
     this.#demandTerminal(now);

@@ -8,7 +8,7 @@ import { sentence } from '../words';
 import { CodeForm } from './code-form';
 import { DeviceCode } from './device-code';
 import { PageLink } from './page-link';
-import { codeNews } from './told';
+import { codeNews, hostNews } from './told';
 
 export interface CardActions {
   /** Rejects with a Problem when the code is refused. */
@@ -57,8 +57,9 @@ export class SignInCard {
     this.#codeMove.hidden = !awaiting.takesCode;
     setText(this.#then, awaiting.takesCode ? '' : 'When the page says that you are done, this one goes on by itself.');
     if (awaiting.takesCode) this.#form.update(session.timeline);
-    // With a field it stands at the field.
-    const told = awaiting.takesCode ? undefined : codeNews(session.timeline).told;
+    // What is said of a code stands at its field.
+    const ofCode = awaiting.takesCode ? undefined : codeNews(session.timeline).told;
+    const told = ofCode ?? hostNews(session.timeline);
     this.#told.hidden = told === undefined;
     setText(this.#told, told ?? '');
   }

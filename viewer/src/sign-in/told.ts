@@ -1,4 +1,4 @@
-// What the timeline says to the person about the code they brought. Pure.
+// What the timeline says to the person. Pure.
 
 import type { TimelineEntry } from '../session';
 import { sentence } from '../words';
@@ -10,6 +10,7 @@ export interface CodeNews {
   told?: string;
 }
 
+/** About the code that they brought. */
 export function codeNews(timeline: readonly TimelineEntry[]): CodeNews {
   const last = timeline.findLastIndex(({ kind }) => kind === 'code_entered');
   const entered = timeline[last];
@@ -18,4 +19,10 @@ export function codeNews(timeline: readonly TimelineEntry[]): CodeNews {
     ...(entered && { enteredAt: entered.at }),
     ...(told && { told: sentence(told.message) }),
   };
+}
+
+/** About a host of the sign-in that cannot be reached; nothing once it was. */
+export function hostNews(timeline: readonly TimelineEntry[]): string | undefined {
+  const last = timeline.findLast(({ kind }) => kind === 'host_unreachable' || kind === 'host_reached');
+  return last?.kind === 'host_unreachable' ? sentence(last.message) : undefined;
 }

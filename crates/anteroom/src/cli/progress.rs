@@ -1,6 +1,7 @@
 //! How far long work is: a bar on a terminal, a line a step where there is none.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::time::Duration;
 
 use anteroom_image::{BuildStep, Progress};
@@ -45,10 +46,11 @@ impl Work {
         self.bar.finish_and_clear();
     }
 
-    /// A log has each step once, and no more.
+    /// A log has a line for each step that begins.
     fn tell_once(&self, step: &str) {
         if self.bar.is_hidden() && *self.step.borrow() != step {
-            eprintln!("{}: {step}", self.what);
+            // Nobody may be listening any more, and the work goes on.
+            let _ = writeln!(std::io::stderr(), "{}: {step}", self.what);
             step.clone_into(&mut self.step.borrow_mut());
         }
     }

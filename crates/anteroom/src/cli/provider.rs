@@ -100,37 +100,49 @@ fn check(options: &Check) -> Result<()> {
     }
 }
 
-/// What is wrong with a file, beside those that were checked before it.
-fn check_file(path: &Path, by_id: &mut BTreeMap<ProviderId, String>) -> Value {
+/// What is wrong with a file, and whether its id is that of one beside it that was checked before.
+fn check_file(path: &Path, by_id: &mut BTreeMap<(PathBuf, ProviderId), PathBuf>) -> Value {
     let name = path.display().to_string();
-    let mistake = |error: String, line, key| json!({ "error": error, "line": line, "key": key });
-    let of_form = |error: String| json!({ "file": name, "mistakes": [mistake(error, None::<usize>, None::<&str>)] });
+    let alone = |error: String| json!({ "file": name, "mistakes": [mistake(error, None, None)] });
     let file = match std::fs::read_to_string(path) {
         Ok(file) => file,
-        Err(error) => return of_form(format!("reading {name} failed: {error}")),
+        Err(error) => return alone(format!("reading {name} failed: {error}")),
     };
     let (provider, wrong) = match Provider::parse_all(&name, &file) {
         Ok(parsed) => parsed,
         // Where a mistake of form is, is in the parser's own words.
-        Err(error) => return of_form(chain(&error)),
+        Err(error) => return alone(chain(&error)),
     };
-    let mut mistakes: Vec<Value> = wrong
-        .iter()
-        .map(|error| match error {
-            ProviderError::Value { line, key, .. } => {
-                mistake(error.to_string(), Some(*line), Some(key.as_str()))
-            }
-            ProviderError::Syntax { .. } => mistake(chain(error), None, None),
-        })
-        .collect();
-    if let Some(other) = by_id.insert(provider.id.clone(), name.clone()) {
-        let error = format!("{name}: id is {}, which {other} has already", provider.id);
-        mistakes.push(mistake(error, None, Some("id")));
+    let mut mistakes: Vec<Value> = wrong.iter().map(of_value).collect();
+    // A file of the operator's folder may have the id of a shipped one: it stands in for it.
+    let place = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = place.parent().unwrap_or(Path::new("/")).to_owned();
+    let other = by_id.insert((folder, provider.id.clone()), place.clone());
+    if let Some(other) = other.filter(|other| *other != place) {
+        let (id, other) = (&provider.id, other.display());
+        mistakes.push(mistake(
+            format!("{name}: id is {id}, which {other} has too"),
+            None,
+            Some("id"),
+        ));
     }
     let mut told = in_short(&provider);
     told["file"] = json!(name);
     told["mistakes"] = json!(mistakes);
     told
+}
+
+fn of_value(error: &ProviderError) -> Value {
+    match error {
+        ProviderError::Value { line, key, .. } => {
+            mistake(error.to_string(), Some(*line), Some(key))
+        }
+        ProviderError::Syntax { .. } => mistake(chain(error), None, None),
+    }
+}
+
+fn mistake(error: String, line: Option<usize>, key: Option<&str>) -> Value {
+    json!({ "error": error, "line": line, "key": key })
 }
 
 /// An error with what it comes from.

@@ -105,19 +105,35 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             EgressVerdict::RefusedByPolicy => {
                 ("host_refused", format!("{host}:{port} was refused: not on the list"))
             }
+            EgressVerdict::RefusedByLimit => {
+                ("host_refused", format!("{host}:{port} was refused: {}", cause(detail)))
+            }
             EgressVerdict::RefusedAddress => {
                 ("host_refused", format!("{host}:{port} was refused: it leads inside"))
             }
             EgressVerdict::Failed => {
-                let unknown = || format!("{host}:{port} could not be reached");
-                ("host_failed", detail.clone().unwrap_or_else(unknown))
+                ("host_failed", format!("{host}:{port} could not be reached: {}", cause(detail)))
             }
         },
+        Observation::HostUnreachable { host, cause } => (
+            "host_unreachable",
+            format!(
+                "the room cannot reach {host} ({cause}); if the sign-in does not go on, start it \
+                 again in some minutes"
+            ),
+        ),
+        Observation::HostReached { host } => {
+            ("host_reached", format!("{host} was reached after all"))
+        }
         Observation::GuestPoweredOff => {
             ("guest_powered_off", "the guest was told and powered off".to_owned())
         }
         Observation::PersonActive | Observation::Failed(_) => return None,
     })
+}
+
+fn cause(detail: &Option<String>) -> &str {
+    detail.as_deref().unwrap_or("no cause is known")
 }
 
 /// The host name of a URL; its query may hold what does not belong in a log.

@@ -370,7 +370,10 @@ impl Session<'_> {
                     }
                 }
                 Some(record) = connections.recv() => match record {
-                    Ok(contact) => Ok(self.contacted(contact, &mut unreached).await),
+                    Ok(contact) => {
+                        self.contacted(contact, &mut unreached).await;
+                        Ok(Vec::new())
+                    }
                     Err(reason) => Err(reason),
                 },
                 Some(event) = media_events.recv() => {
@@ -482,7 +485,7 @@ impl Session<'_> {
                     connections: 1,
                     bytes_up: 0,
                     bytes_down: 0,
-                    detail: None,
+                    detail: Some("no program may connect to it past the proxy".to_owned()),
                 }
             }
             GuestMessage::CredentialVerified { said } => {
@@ -601,22 +604,15 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn contacted(
-        &self,
-        (record, connections): Contact,
-        unreached: &mut Unreached,
-    ) -> Vec<Act> {
+    async fn contacted(&self, (record, connections): Contact, unreached: &mut Unreached) {
         let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, detail, .. } = record;
         // A browser opens connections ahead of need and drops them unused: no host was asked for.
         if host.is_empty() {
-            return Vec::new();
+            return;
         }
         let host = printable(&host);
         let detail = detail.map(|detail| printable(&detail));
-        let told = match verdict {
-            EgressVerdict::Failed => unreached.tell(&host, detail.as_deref()),
-            _ => None,
-        };
+        let news = unreached.news(&host, verdict, detail.as_deref());
         let contacted = Observation::HostContacted {
             host,
             port,
@@ -627,7 +623,9 @@ impl Session<'_> {
             detail,
         };
         self.voice.observed(contacted).await;
-        told.into_iter().collect()
+        if let Some(news) = news {
+            self.voice.observed(news).await;
+        }
     }
 
     /// Keeps where a machine stands that does not answer; says whether it runs at all.

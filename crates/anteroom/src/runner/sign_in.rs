@@ -43,7 +43,8 @@ const LATE: Duration = Duration::from_millis(300);
 /// Pages that do not go on, whatever tool is signed in to: those of identity providers that refuse a
 /// browser, and Chromium's own for a certificate. A provider file's own pages come first.
 // Chromium's titles are those of its English texts (IDS_SSL_V2_TITLE, IDS_CLOCK_ERROR_TITLE in its
-// components/security_interstitials_strings.grdp); it has others in other languages.
+// components/security_interstitials_strings.grdp); it has others in other languages. The second comes
+// only when Chromium itself knows better what time it is, and has not been seen in a room yet.
 const STUCK: [(&str, &str); 3] = [
     (
         "Couldn.t sign you in|[Bb]rowser or app may not be secure|[Bb]rowser is not supported",

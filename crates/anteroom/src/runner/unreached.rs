@@ -3,42 +3,69 @@
 
 use std::collections::BTreeSet;
 
-use anteroom_terminal::Act;
+use anteroom_session::{EgressVerdict, Observation};
 
-/// Hosts that are told of.
-const MAX_TOLD: usize = 8;
+/// How often something is told of such hosts.
+const MAX_TOLD: usize = 16;
 
-/// The hosts that the person was told of.
+/// The hosts that the person knows of.
 #[derive(Default)]
-pub struct Unreached(BTreeSet<String>);
+pub struct Unreached {
+    hosts: BTreeSet<String>,
+    told: usize,
+}
 
 impl Unreached {
-    /// What there is to say of this one; once for each.
-    pub fn tell(&mut self, host: &str, cause: Option<&str>) -> Option<Act> {
-        if self.0.len() >= MAX_TOLD || !self.0.insert(host.to_owned()) {
+    /// What there is to say when a connection to this host came to this verdict.
+    pub fn news(
+        &mut self,
+        host: &str,
+        verdict: EgressVerdict,
+        cause: Option<&str>,
+    ) -> Option<Observation> {
+        let changed = self.told < MAX_TOLD
+            && match verdict {
+                EgressVerdict::Failed => self.hosts.insert(host.to_owned()),
+                EgressVerdict::Allowed => self.hosts.remove(host),
+                EgressVerdict::RefusedByPolicy
+                | EgressVerdict::RefusedByLimit
+                | EgressVerdict::RefusedAddress => false,
+            };
+        if !changed {
             return None;
         }
-        let cause = cause.map(|cause| format!(" ({cause})")).unwrap_or_default();
-        Some(Act::Say(format!(
-            "The room cannot reach {host}{cause}. If the sign-in does not go on, start it again in some \
-             minutes."
-        )))
+        self.told += 1;
+        let host = host.to_owned();
+        Some(match verdict {
+            EgressVerdict::Allowed => Observation::HostReached { host },
+            _ => {
+                let cause = cause.unwrap_or("no cause is known").to_owned();
+                Observation::HostUnreachable { host, cause }
+            }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use EgressVerdict::{Allowed, Failed, RefusedByPolicy};
+
     use super::*;
 
     #[test]
-    fn each_host_is_told_once_and_not_endlessly_many() {
+    fn a_host_is_told_once_until_it_is_reached_and_not_endlessly_many_are() {
         let mut unreached = Unreached::default();
-        let told = unreached.tell("a.test", Some("connecting failed"));
-        assert!(
-            matches!(told, Some(Act::Say(says)) if says.contains("a.test (connecting failed)"))
+        let told = unreached.news("a.test", Failed, Some("connecting failed"));
+        let (host, cause) = ("a.test".to_owned(), "connecting failed".to_owned());
+        assert_eq!(told, Some(Observation::HostUnreachable { host: host.clone(), cause }));
+        assert_eq!(unreached.news("a.test", Failed, None), None);
+        assert_eq!(unreached.news("b.test", Allowed, None), None);
+        assert_eq!(unreached.news("b.test", RefusedByPolicy, None), None);
+        assert_eq!(
+            unreached.news("a.test", Allowed, None),
+            Some(Observation::HostReached { host })
         );
-        assert_eq!(unreached.tell("a.test", None), None);
-        let told = (0..100).filter(|n| unreached.tell(&format!("{n}.test"), None).is_some());
-        assert_eq!(told.count(), MAX_TOLD - 1);
+        let news = (0..100).filter_map(|n| unreached.news(&format!("{n}.test"), Failed, None));
+        assert_eq!(news.count(), MAX_TOLD - 2);
     }
 }

@@ -43,7 +43,7 @@ async fn a_host_not_on_the_list_is_refused_and_said_so() {
     let (record, answer) = exchange(&gate, b"CONNECT b.test:443 HTTP/1.1\r\n\r\n").await;
     assert_eq!((record.host.as_str(), record.verdict), ("b.test", EgressVerdict::RefusedByPolicy));
     assert!(
-        answer.starts_with("HTTP/1.1 403") && answer.contains("b.test:443 is not among"),
+        answer.starts_with("HTTP/1.1 403") && answer.contains("b.test: it is not among"),
         "{answer}"
     );
 }

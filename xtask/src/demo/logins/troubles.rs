@@ -71,6 +71,8 @@ const CODEX: Trouble = Trouble {
 const CLAUDE: Trouble = Trouble { cli: "claude_code", method: "paste_code", ..CODEX };
 
 const NOT_REACHED: Outcome = Outcome::Told("cannot reach auth.openai.com");
+// Chromium has one page for both, see runner/sign_in.rs.
+const PRIVACY_ERROR: Outcome = Outcome::Told("by nobody that the desktop's browser knows");
 const CODEX_FAILED: Outcome = Outcome::Told("OpenAI's sign-in server");
 const CLAUDE_FAILED: Outcome = Outcome::Told("Anthropic's sign-in server");
 const CERTIFICATE: Outcome = Outcome::Told("is not one for its name");
@@ -81,8 +83,8 @@ const TROUBLES: [Trouble; 15] = [
     Trouble { name: "500", fault: Fault::Server("500"), outcome: CODEX_FAILED, ..CODEX },
     Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CODEX_FAILED, ..CODEX },
     Trouble { name: "slow", fault: Fault::Server("slow"), ..CODEX },
-    Trouble { name: "other_name", fault: Fault::OtherName, outcome: CERTIFICATE, ..CODEX },
-    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: CLOCK, ..CODEX },
+    Trouble { name: "other_name", fault: Fault::OtherName, outcome: PRIVACY_ERROR, ..CODEX },
+    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: PRIVACY_ERROR, ..CODEX },
     Trouble {
         name: "denied",
         person: Person::Denies,
@@ -176,14 +178,18 @@ fn meet(anteroom: &Path, trouble: &Trouble) -> Result<Met> {
     std::thread::scope(|scope| {
         if trouble.method == "browser" {
             // They stay at the picture until the end.
-            scope.spawn(|| press_enter(&session, matches!(trouble.person, Person::Denies)));
-        } else if let Err(error) = bring_code(trouble, &server, &session, &stand_in, url) {
-            eprintln!("  the person: {error:#}");
+            scope.spawn(|| {
+                complain(press_enter(&session, matches!(trouble.person, Person::Denies)))
+            });
+        } else {
+            complain(bring_code(trouble, &server, &session, &stand_in, url));
         }
         // Where it takes too long, what was told in the end says so.
-        let _ = server.wait_until(&session.id, TOLD, "told the person", |view| {
+        let waited = server.wait_until(&session.id, TOLD, "told the person", |view| {
             view["state"] == "ended" || is_as_wanted(trouble, view).is_some()
         });
+        complain(waited.map(drop));
+        interrupt::check()?;
         keep(&server, &session, folder.path())?;
         server.cancel(&session.id)
     })?;
@@ -204,6 +210,13 @@ fn begin(server: &Server, folder: &Path, trouble: &Trouble) -> Result<Started> {
     server.begin(&json!({
         "provider": trouble.cli, "method": trouble.method, "recipient": recipient,
     }))
+}
+
+/// What does not end the trouble: that it is not met as planned shows in what is told.
+fn complain(result: Result<()>) {
+    if let Err(error) = result {
+        eprintln!("  {error:#}");
+    }
 }
 
 fn bring_code(
@@ -253,7 +266,7 @@ fn two_at_once(anteroom: &Path) -> Result<(bool, Vec<String>)> {
     let mut both = true;
     std::thread::scope(|scope| {
         for session in &sessions {
-            scope.spawn(move || press_enter(session, false));
+            scope.spawn(move || complain(press_enter(session, false)));
         }
         for session in &sessions {
             let ended = server.wait_until_demolished(&session.id, ADDRESS)?;
