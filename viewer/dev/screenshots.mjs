@@ -41,6 +41,7 @@ const turn = (method, more, timeline = []) => {
   return { ...session, ...fakeTurn(method, more), timeline: [...session.timeline, ...later] };
 };
 const WRONG = [['code_entered', 'the code was typed into the tool'], ['person_told', 'The tool did not take the code. Copy all of it, with the part after the #, and paste it again.']];
+const UNREACHED = [['host_unreachable', 'the room cannot reach platform.claude.com (connecting failed: Connection refused (os error 111)); if the sign-in does not go on, start it again in some minutes']];
 const openTerminal = async (page) => {
   const menu = page.getByRole('button', { name: 'Menu' });
   if (await menu.isVisible()) await menu.click();
@@ -59,6 +60,8 @@ const inAllWays = ({ name, ...scene }) => [
 const SCENES = [
   ...inAllWays({ name: 'card-paste-code', session: turn('paste_code'), enter: true }),
   ...inAllWays({ name: 'card-wrong-code', session: turn('paste_code', {}, WRONG), enter: true }),
+  ...inAllWays({ name: 'card-unreached', session: turn('paste_code', {}, [WRONG[0], ...UNREACHED]), enter: true }),
+  { name: 'room-unreached', session: { ...turn('browser', {}, UNREACHED), state: 'awaiting_user' }, ...WIDE, enter: true, room: true },
   ...inAllWays({ name: 'card-device-code', session: turn('device_code'), enter: true }),
   ...inAllWays({ name: 'terminal', session: turn('paste_code'), enter: true, terminal: true, act: openTerminal }),
   ...inAllWays({ name: 'terminal-asks', session: turn('paste_code', UNKNOWN_PROMPT), enter: true, terminal: true, act: (page) => page.locator('.xterm-rows').getByText('Welcome').waitFor() }),

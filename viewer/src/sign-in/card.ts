@@ -61,6 +61,8 @@ export class SignInCard {
     const ofCode = awaiting.takesCode ? undefined : codeNews(session.timeline).told;
     const told = ofCode ?? hostNews(session.timeline);
     this.#told.hidden = told === undefined;
+    // A host may be needed for nothing, or be there again in a moment.
+    this.#told.classList.toggle('danger', ofCode !== undefined);
     setText(this.#told, told ?? '');
   }
 
