@@ -8,6 +8,7 @@ mod channels;
 mod conduct;
 mod controller_link;
 pub(crate) mod deaths;
+mod egress;
 pub(crate) mod guest;
 mod lines;
 mod media;

@@ -1,15 +1,15 @@
 //! The runner's life: boot, prepare, serve, end.
 
+mod prepare;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_egress::ConnectionRecord;
 use anteroom_fail_point::fail_point;
-use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, read_kind, start_handshake};
+use anteroom_guest_link::LinkError;
 use anteroom_guest_protocol::{
-    Configure, GuestCpu, GuestMessage, HostMessage, LogStream, Purpose, ServiceEvent, StreamKind,
-    Transport,
+    GuestCpu, GuestMessage, HostMessage, LogStream, ServiceEvent, Transport,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EgressVerdict, EndReason, Observation, Prompt};
@@ -25,32 +25,21 @@ use tokio::time::Instant;
 use super::conduct::Conduct;
 use super::controller_link::{self, Voice};
 use super::deaths::Explainer;
-use super::guest::{
-    self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, printable_lines, violation,
-};
-use super::pace::pace;
-use super::paced_link::PacedLink;
+use super::guest::{self, GuestVoice, broken, printable, printable_lines, violation};
 use super::room;
 use super::service_log::ServiceLog;
 use super::sign_in::{self, SignIn};
 use super::unreached::Unreached;
-use super::{Sockets, channels, media};
+use super::{Sockets, channels, egress, media};
 use crate::clock::now;
 use crate::runner_protocol::{OfferAnswer, RunnerCommand, RunnerConfig, RunnerMessage};
-
-/// How long a guest may take from power-on to the agent's first byte. Emulation on a busy machine
-/// has been seen to take 20 s.
-const BOOT: Duration = Duration::from_secs(120);
+use prepare::Prepared;
 
 /// How long the guest may take to power off once told, before it is killed.
 const POWER_OFF: Duration = Duration::from_secs(5);
 
 /// Commands that may wait for the guest to be prepared.
 const MAX_EARLY: usize = 8;
-
-/// Connections that a guest may make for long, a second, and at once: a page of many parts.
-const CONNECTIONS_PER_SECOND: usize = 20;
-const CONNECTION_BURST: usize = 300;
 
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run(sockets: Sockets) -> Result<()> {
@@ -207,93 +196,6 @@ impl Session<'_> {
         }
     }
 
-    /// From the first byte of the link to services that are starting.
-    async fn prepare(&mut self, link: room::Link) -> Result<Prepared, EndReason> {
-        let mut link = PacedLink::new(link);
-        step("boot.handshake")?;
-        start_handshake(&mut link, rand::random(), BOOT).await.map_err(|error| match error {
-            LinkError::Silent { what: "a boot", .. } => {
-                let waited_ms = millis(BOOT);
-                EndReason::AgentSilent { waited_ms, run_state: None, console_tail: Vec::new() }
-            }
-            error => guest::link_failed(error),
-        })?;
-        let (opener, incoming, drive) = connect(link, Side::Host);
-        self.link = Some(tokio::task::spawn_local(drive));
-        let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
-        match messages.next().await? {
-            GuestMessage::Hello { agent_version, kernel, boot_id: _, cpu } => {
-                self.explainer = Explainer::new(&room::processor(self.config), &cpu);
-                let (agent_version, kernel) = (printable(&agent_version), printable(&kernel));
-                self.voice.observed(Observation::AgentConnected { agent_version, kernel }).await;
-            }
-            GuestMessage::Fatal { cause } => return Err(agent_failed(&cause)),
-            other => {
-                return Err(violation(&format!(
-                    "the guest sent {} before its hello",
-                    kind(&other)
-                )));
-            }
-        }
-        step("boot.hello")?;
-        voice_to_guest.say(&HostMessage::Configure(Box::new(self.configuration()))).await?;
-        let late = |_| broken(&format!("the guest did not set itself up within {STEP_SECONDS} s"));
-        let step_time = Duration::from_secs(STEP_SECONDS);
-        tokio::time::timeout(step_time, self.configured(&mut messages)).await.map_err(late)??;
-        step("boot.configured")?;
-        self.inject_files(&opener).await?;
-        step("boot.files_injected")?;
-        voice_to_guest.say(&HostMessage::StartServices {}).await?;
-        step("boot.services_started")?;
-        Ok(Prepared { opener, incoming, messages, guest: voice_to_guest })
-    }
-
-    async fn configured(&mut self, messages: &mut GuestMessages) -> Result<(), EndReason> {
-        loop {
-            match messages.next().await? {
-                GuestMessage::Configured {} => return Ok(()),
-                GuestMessage::Log { service, stream, line } => {
-                    self.write_log(&service, stream, &line)
-                }
-                GuestMessage::Heartbeat {} => {}
-                GuestMessage::Fatal { cause } => return Err(agent_failed(&cause)),
-                other => {
-                    return Err(violation(&format!(
-                        "the guest sent {} before it was configured",
-                        kind(&other)
-                    )));
-                }
-            }
-        }
-    }
-
-    async fn inject_files(&self, opener: &Opener) -> Result<(), EndReason> {
-        let files = || self.config.provider.files.iter().chain(&self.config.files);
-        for file in files() {
-            guest::inject(opener, file).await?;
-        }
-        self.voice.observed(Observation::FilesInjected { count: files().count() }).await;
-        Ok(())
-    }
-
-    fn configuration(&self) -> Configure {
-        let provider = &self.config.provider;
-        let entropy: [u8; 32] = rand::random();
-        Configure {
-            session_id: self.config.session.to_string(),
-            now_unix_ms: now().0,
-            entropy_base64: STANDARD.encode(entropy),
-            browser_ip: self.config.browser_ip,
-            screen: self.config.screen,
-            purpose: Purpose::SignIn(guest::sign_in_spec(self.config)),
-            egress_ports: guest::egress_ports(provider),
-            extra_ca_pem: provider.egress.extra_ca_pem.clone(),
-            services: self.config.services.clone(),
-            locale: self.config.locale.clone(),
-            time_zone: self.config.time_zone.clone(),
-        }
-    }
-
     /// Carries messages between guest, viewers, egress gate and controller until something ends.
     async fn attend(
         &mut self,
@@ -318,7 +220,7 @@ impl Session<'_> {
         };
         let mut unreached = Unreached::default();
         let is_open = Rc::new(Cell::new(true));
-        tokio::task::spawn_local(carry_egress(incoming, gate, records, is_open.clone()));
+        tokio::task::spawn_local(egress::carry(incoming, gate, records, is_open.clone()));
         let (media, mut media_events) = match media::start(
             self.config,
             &opener,
@@ -371,7 +273,9 @@ impl Session<'_> {
                 }
                 Some(record) = connections.recv() => match record {
                     Ok(contact) => {
-                        self.contacted(contact, &mut unreached).await;
+                        for told in egress::told(contact, &mut unreached) {
+                            self.voice.observed(told).await;
+                        }
                         Ok(Vec::new())
                     }
                     Err(reason) => Err(reason),
@@ -604,30 +508,6 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn contacted(&self, (record, connections): Contact, unreached: &mut Unreached) {
-        let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, detail, .. } = record;
-        // A browser opens connections ahead of need and drops them unused: no host was asked for.
-        if host.is_empty() {
-            return;
-        }
-        let host = printable(&host);
-        let detail = detail.map(|detail| printable(&detail));
-        let news = unreached.news(&host, verdict, detail.as_deref());
-        let contacted = Observation::HostContacted {
-            host,
-            port,
-            verdict,
-            connections,
-            bytes_up,
-            bytes_down,
-            detail,
-        };
-        self.voice.observed(contacted).await;
-        if let Some(news) = news {
-            self.voice.observed(news).await;
-        }
-    }
-
     /// Keeps where a machine stands that does not answer; says whether it runs at all.
     async fn write_vm_state(&mut self, vm: &RunningVm) -> Option<String> {
         let run_state = vm.run_state().await?;
@@ -644,57 +524,10 @@ impl Session<'_> {
     }
 }
 
-/// A guest whose services are starting.
-struct Prepared {
-    opener: Opener,
-    incoming: Incoming,
-    messages: GuestMessages,
-    guest: GuestVoice,
-}
-
 enum Obeyed {
     /// When this is done.
     GoOn(Vec<Act>),
     End(Ended),
-}
-
-/// What is told of a connection, and how many that makes: none when it was told of before.
-type Contact = (ConnectionRecord, u64);
-
-/// Serves each stream the guest opens: all of them are its programs' connections.
-async fn carry_egress(
-    mut incoming: Incoming,
-    gate: room::SessionGate,
-    records: mpsc::Sender<Result<Contact, EndReason>>,
-    is_open: Rc<Cell<bool>>,
-) {
-    let gate = std::rc::Rc::new(gate);
-    let pace = pace(CONNECTIONS_PER_SECOND, CONNECTION_BURST);
-    while let Some(mut stream) = incoming.next().await {
-        pace.acquire_one().await;
-        if !is_open.get() {
-            continue;
-        }
-        let (gate, records) = (gate.clone(), records.clone());
-        tokio::task::spawn_local(async move {
-            let record = match read_kind(&mut stream).await {
-                Ok(StreamKind::Egress) => {
-                    let counted = Cell::new(false);
-                    // Where the queue is full it is counted at its end.
-                    let on_open = |record: &ConnectionRecord| {
-                        counted.set(records.try_send(Ok((record.clone(), 1))).is_ok());
-                    };
-                    let record = gate.serve(stream, on_open).await;
-                    Ok((record, u64::from(!counted.get())))
-                }
-                Ok(other) => Err(violation(&format!("the guest opened a {other:?} stream"))),
-                Err(error @ LinkError::Kind(_)) => Err(guest::link_failed(error)),
-                // A connection that its program gave up before it began.
-                Err(_) => return,
-            };
-            let _ = records.send(record).await;
-        });
-    }
 }
 
 /// Waits for the end of the session by the controller's word; other commands have nothing to act on
