@@ -70,6 +70,13 @@ pub fn check(provider: &Provider) -> Vec<Wrong> {
     if provider.name.trim().is_empty() {
         wrong.add(&Key::of("name"), "is empty; it is what the person reads");
     }
+    // As a recipe's (crates/image).
+    let of_image = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    let image = provider.image.as_bytes();
+    if !(1..=64).contains(&image.len()) || !image.iter().copied().all(of_image) {
+        let problem = format!("is {:?}, which is no image's name: a-z, 0-9 and -", provider.image);
+        wrong.add(&Key::of("image"), problem);
+    }
     if provider.login.is_empty() {
         wrong.add(&Key::of("login"), "is empty; name at least one way to sign in");
     }
@@ -105,6 +112,9 @@ impl Mistakes {
 
     fn login(&mut self, login: &Login, key: &Key) {
         let key = |name| key.get(name);
+        if login.instructions.trim().is_empty() {
+            self.add(&key("instructions"), "is empty; it is what the person reads");
+        }
         self.command(&login.command, &key("command"));
         self.environment(&login.env, &key("env"));
         if !(1..=3600).contains(&login.url_timeout_seconds) {

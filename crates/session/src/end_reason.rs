@@ -49,6 +49,9 @@ impl fmt::Display for ProcessExit {
     }
 }
 
+/// What no process can catch (signal(7)).
+const SIGKILL: i32 = 9;
+
 /// A signal's name, by the numbers that x86-64 and arm64 Linux share (signal(7)).
 #[must_use]
 pub fn signal_name(signal: i32) -> Option<&'static str> {
@@ -389,6 +392,17 @@ impl EndReason {
     fn of_machine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::VmExited { explanation: Some(why), .. } => f.write_str(&why.sentence),
+            // What the console said last has nothing to do with it.
+            Self::VmExited {
+                exit: exit @ ProcessExit::Signalled { signal: SIGKILL },
+                shutdown: None,
+                explanation: None,
+                ..
+            } => write!(
+                f,
+                "the virtual machine ended unasked: its process {exit}; some process on the host sent it, \
+                 or the kernel did because memory was short (`dmesg` says so then)"
+            ),
             Self::VmExited { exit, shutdown, console_tail, explanation: None } => {
                 write!(f, "the virtual machine ended unasked: its process {exit}")?;
                 if let Some(cause) = shutdown {
@@ -462,17 +476,20 @@ mod tests {
 
     #[test]
     fn a_sentence_names_signal_and_last_line() {
-        let reason = EndReason::VmExited {
-            exit: ProcessExit::Signalled { signal: 9 },
+        let killed = |signal| EndReason::VmExited {
+            exit: ProcessExit::Signalled { signal },
             shutdown: None,
             console_tail: vec!["[ 2.1] Kernel panic".into(), " ".into()],
             explanation: None,
         };
         assert_eq!(
-            reason.to_string(),
-            "the virtual machine ended unasked: its process was killed by signal 9 (SIGKILL); \
+            killed(11).to_string(),
+            "the virtual machine ended unasked: its process was killed by signal 11 (SIGSEGV); \
              the console's last line: [ 2.1] Kernel panic"
         );
+        let from_outside = killed(SIGKILL).to_string();
+        assert!(from_outside.contains("some process on the host sent it"), "{from_outside}");
+        assert!(!from_outside.contains("panic"), "{from_outside}");
         let reset = EndReason::VmExited {
             exit: ProcessExit::Exited { code: 0 },
             shutdown: Some("guest-reset".into()),

@@ -29,6 +29,9 @@ pub struct Open {
     /// The age identity that it was sealed to (a file of age-keygen's); without it this machine's vault's.
     #[arg(long, short)]
     identity: Option<PathBuf>,
+    /// The state folder whose vault that is, if the controller was started with another than the usual.
+    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
     /// The home directory; without it your own.
     #[arg(long, value_name = "FOLDER")]
     home: Option<PathBuf>,
@@ -46,8 +49,9 @@ pub struct Open {
 /// `anteroom credentials …`.
 pub fn run(command: &Credentials) -> Result<()> {
     let Credentials::Open(options) = command;
-    let identity =
-        options.identity.clone().unwrap_or_else(|| state_dir().join("vault/identity.txt"));
+    let of_vault =
+        || options.state_dir.clone().unwrap_or_else(state_dir).join("vault/identity.txt");
+    let identity = options.identity.clone().unwrap_or_else(of_vault);
     let identity = std::fs::read_to_string(&identity).with_context(|| {
         format!("reading the identity {} failed; name another one with -i", identity.display())
     })?;

@@ -114,17 +114,18 @@ pub fn run(command: &Image) -> Result<()> {
     }
 }
 
-/// The profiles, and those that it failed on.
+/// The profiles that it passed for, and those that it failed on.
 fn verified_for(image: &ImageSummary) -> String {
-    let named: Vec<String> = image
-        .verifications
-        .iter()
-        .map(|one| match one.verdict {
-            Verdict::Passed => one.cpu.profile.clone(),
-            Verdict::Failed => format!("not {}", one.cpu.profile),
-        })
-        .collect();
-    if named.is_empty() { "nothing".to_owned() } else { named.join(", ") }
+    let of = |verdict: Verdict| {
+        let with = image.verifications.iter().filter(|one| one.verdict == verdict);
+        with.map(|one| one.cpu.profile.as_str()).collect::<Vec<_>>().join(", ")
+    };
+    match (of(Verdict::Passed), of(Verdict::Failed)) {
+        (passed, failed) if passed.is_empty() && failed.is_empty() => "nothing".to_owned(),
+        (passed, failed) if failed.is_empty() => passed,
+        (passed, failed) if passed.is_empty() => format!("nothing (failed for {failed})"),
+        (passed, failed) => format!("{passed} (failed for {failed})"),
+    }
 }
 
 /// The recipe with what its providers need.

@@ -43,7 +43,7 @@ pub struct Options {
     #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
     images_dir: Option<PathBuf>,
     /// Folder of provider files; they win over the shipped ones.
-    #[arg(long)]
+    #[arg(long, env = "ANTEROOM_PROVIDERS")]
     providers: Option<PathBuf>,
     /// How rooms are made.
     #[arg(long, value_enum, default_value = "qemu")]
@@ -283,13 +283,12 @@ fn read_services(path: &Path) -> Result<Vec<ServiceSpec>> {
 
 /// A URL that names an origin and nothing else, as browsers write it.
 fn web_origin(text: &str) -> Result<String, String> {
-    let url = url::Url::parse(text).map_err(|error| error.to_string())?;
+    const FORM: &str = "it must be http:// or https://, a host and perhaps a port, nothing else";
+    let url = url::Url::parse(text).map_err(|error| format!("{error}; {FORM}"))?;
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let is_anonymous = url.username().is_empty() && url.password().is_none();
     if !matches!(url.scheme(), "http" | "https") || !is_bare || !is_anonymous {
-        return Err(
-            "it must be http:// or https://, a host and perhaps a port, nothing else".into()
-        );
+        return Err(FORM.into());
     }
     Ok(url.origin().ascii_serialization())
 }

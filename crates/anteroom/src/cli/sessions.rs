@@ -148,7 +148,12 @@ pub fn auth(command: &Auth) -> Result<()> {
         std::fs::write(path, sealed)
             .with_context(|| format!("writing {} failed", path.display()))?;
     }
-    show(options.connection.json, &ended, |_| String::new())?;
+    let written = options.output.as_ref().filter(|_| completed);
+    show(options.connection.json, &ended, |_| {
+        let path = written.map(|path| path.display());
+        path.map(|path| format!("{path} is written; anteroom credentials open {path}\n"))
+            .unwrap_or_default()
+    })?;
     if !completed {
         bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::client::Connection;
-use super::sessions::{show, text};
+use super::sessions::{show, text, turn};
 
 /// What `why` takes.
 #[derive(clap::Args)]
@@ -28,6 +28,9 @@ fn for_people(session: &Value) -> String {
         "" => format!("The session is {}.\n", text(session, "state")),
         reason => format!("It ended ({}): {reason}\n", text(&session["reason"], "code")),
     };
+    if session["awaiting"].is_object() {
+        page.push_str(&turn(&session["awaiting"], text(session, "sessionId")));
+    }
     let created = session["createdAt"].as_u64().unwrap_or_default();
     page.push('\n');
     for entry in session["timeline"].as_array().into_iter().flatten() {
