@@ -249,8 +249,10 @@ fn is_as_wanted(trouble: &Trouble, view: &Value) -> Option<String> {
 /// All that the person was told.
 fn told(view: &Value) -> Vec<String> {
     let entries = view["timeline"].as_array().into_iter().flatten();
-    let said =
-        entries.filter(|entry| entry["kind"] == "person_told").map(|entry| &entry["message"]);
+    let is_told = |entry: &&Value| {
+        ["person_told", "host_unreachable"].iter().any(|kind| entry["kind"] == *kind)
+    };
+    let said = entries.filter(is_told).map(|entry| &entry["message"]);
     let words = said.chain([&view["reason"]["message"]]).filter_map(Value::as_str);
     words.map(str::to_owned).collect()
 }
