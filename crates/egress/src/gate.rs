@@ -142,8 +142,7 @@ impl<R: Resolve> Gate<R> {
         let (request, rest) = read_request(guest).await?;
         record.host.clone_from(&request.host);
         record.port = request.port;
-        let decision = self.policy.decide(&request.host, request.port);
-        let _place = match decision {
+        let mapped = match self.policy.decide(&request.host, request.port) {
             Decision::Refused => {
                 return Err(Refusal {
                     verdict: EgressVerdict::RefusedByPolicy,
@@ -151,18 +150,14 @@ impl<R: Resolve> Gate<R> {
                     detail: "it is not among the hosts of this sign-in".to_owned(),
                 });
             }
-            Decision::Mapped(_) | Decision::Resolve => {
-                self.places.try_acquire().map_err(|_| Refusal {
-                    verdict: EgressVerdict::RefusedByLimit,
-                    status: "503 Service Unavailable",
-                    detail: format!("the session has {MAX_CONNECTIONS} connections already"),
-                })?
-            }
-        };
-        let mapped = match decision {
             Decision::Mapped(to) => Some(to),
-            Decision::Resolve | Decision::Refused => None,
+            Decision::Resolve => None,
         };
+        let _place = self.places.try_acquire().map_err(|_| Refusal {
+            verdict: EgressVerdict::RefusedByLimit,
+            status: "503 Service Unavailable",
+            detail: format!("the session has {MAX_CONNECTIONS} connections already"),
+        })?;
         let mut server = self.connect(&request, mapped).await?;
         record.address = server.peer_addr().ok();
         record.verdict = EgressVerdict::Allowed;

@@ -268,9 +268,12 @@ impl Mistakes {
         let within = |path: &str, folder: &str| {
             path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
         };
-        let mut valid = others.filter(|_| is_guest_path(path)).filter(|other| is_guest_path(other));
-        let clash =
-            valid.find(|other| path == *other || within(path, other) || within(other, path));
+        if !is_guest_path(path) {
+            return;
+        }
+        let clash = others
+            .filter(|other| is_guest_path(other))
+            .find(|other| path == *other || within(path, other) || within(other, path));
         match clash {
             Some(other) if path == other => self.add(key, "is named twice"),
             Some(other) => {

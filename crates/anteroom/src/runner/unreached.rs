@@ -23,26 +23,20 @@ impl Unreached {
         verdict: EgressVerdict,
         cause: Option<&str>,
     ) -> Option<Observation> {
-        let changed = self.told < MAX_TOLD
-            && match verdict {
-                EgressVerdict::Failed => self.hosts.insert(host.to_owned()),
-                EgressVerdict::Allowed => self.hosts.remove(host),
-                EgressVerdict::RefusedByPolicy
-                | EgressVerdict::RefusedByLimit
-                | EgressVerdict::RefusedAddress => false,
-            };
-        if !changed {
+        if self.told == MAX_TOLD {
             return None;
         }
-        self.told += 1;
         let host = host.to_owned();
-        Some(match verdict {
-            EgressVerdict::Allowed => Observation::HostReached { host },
-            _ => {
+        let news = match verdict {
+            EgressVerdict::Failed if self.hosts.insert(host.clone()) => {
                 let cause = cause.unwrap_or("no cause is known").to_owned();
                 Observation::HostUnreachable { host, cause }
             }
-        })
+            EgressVerdict::Allowed if self.hosts.remove(&host) => Observation::HostReached { host },
+            _ => return None,
+        };
+        self.told += 1;
+        Some(news)
     }
 }
 

@@ -2,7 +2,7 @@
 //! person, and the two other views of it, terminal and VNC.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -13,44 +13,41 @@ use crate::support::{Server, Setup, eventually_within};
 
 const PROBE: &str = include_str!("room_probe.py");
 
-/// Answers every connection's first bytes with its own greeting, in clear.
-fn echo() -> u16 {
+/// Serves each connection in a thread of its own; the port.
+fn serve_each(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
         for connection in listener.incoming() {
-            std::thread::spawn(move || {
-                let mut connection = connection.unwrap();
-                let mut bytes = [0; 4];
-                if connection.read_exact(&mut bytes).is_ok() {
-                    let _ = connection.write_all(b"pong");
-                }
-            });
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(connection.unwrap()));
         }
     });
     port
 }
 
+/// Answers every connection's first bytes with its own greeting, in clear.
+fn echo() -> u16 {
+    serve_each(|mut connection| {
+        let mut bytes = [0; 4];
+        if connection.read_exact(&mut bytes).is_ok() {
+            let _ = connection.write_all(b"pong");
+        }
+    })
+}
+
 /// Serves one page to everybody.
 fn site(page: &'static str) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            std::thread::spawn(move || {
-                let mut connection = connection.unwrap();
-                let mut head = [0; 4096];
-                let _ = connection.read(&mut head);
-                let length = page.len();
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\
-                     Connection: close\r\n\r\n"
-                );
-                let _ = connection.write_all((head + page).as_bytes());
-            });
-        }
-    });
-    port
+    serve_each(move |mut connection| {
+        let mut head = [0; 4096];
+        let _ = connection.read(&mut head);
+        let length = page.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n"
+        );
+        let _ = connection.write_all((head + page).as_bytes());
+    })
 }
 
 /// Calls the port of the CLI that opened it, as no page may, and goes there as any page may.

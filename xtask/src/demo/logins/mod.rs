@@ -136,9 +136,7 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let session = server.begin(&json!({
         "provider": cli.provider, "method": cli.method, "recipient": identity.recipient,
     }))?;
-    let waits = server.wait_until(&session.id, ADDRESS, "come to the person's turn", |view| {
-        !view["awaiting"].is_null() || view["state"] == "ended"
-    })?;
+    let waits = persons_turn(&server, &session)?;
     let url = waits["awaiting"]["url"].as_str().unwrap_or_default();
     if !url.starts_with(cli.url) {
         keep(&server, &session, folder.path())?;
@@ -169,6 +167,13 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     server.stop()?;
     let leftovers = leftovers::of_session(&session.id, folder.path(), &before)?;
     Ok(Outcome { address_ms, full, leftovers })
+}
+
+/// The session when the person has something to do, or has ended before.
+fn persons_turn(server: &Server, session: &Started) -> Result<Value> {
+    server.wait_until(&session.id, ADDRESS, "come to the person's turn", |view| {
+        !view["awaiting"].is_null() || view["state"] == "ended"
+    })
 }
 
 /// Milliseconds from the start call to the CLI's address.

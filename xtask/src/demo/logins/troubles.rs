@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::super::server::{Server, Started};
 use super::super::{leftovers, new_identity};
 use super::stand_in::{Certificate, StandIn};
-use super::{ADDRESS, OPTIONS, enter, keep, press_enter};
+use super::{ADDRESS, OPTIONS, enter, keep, persons_turn, press_enter};
 use crate::interrupt;
 
 /// How long it may take until the person is told, after it was their turn.
@@ -171,9 +171,7 @@ fn meet(anteroom: &Path, trouble: &Trouble) -> Result<Met> {
     }
     let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
     let session = begin(&server, folder.path(), trouble)?;
-    let turn = server.wait_until(&session.id, ADDRESS, "come to the person's turn", |view| {
-        !view["awaiting"].is_null() || view["state"] == "ended"
-    })?;
+    let turn = persons_turn(&server, &session)?;
     let url = turn["awaiting"]["url"].as_str().unwrap_or_default();
     std::thread::scope(|scope| {
         if trouble.method == "browser" {
