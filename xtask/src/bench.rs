@@ -75,6 +75,12 @@ enum What {
         #[arg(long)]
         only: Option<String>,
     },
+    /// Attacks on what guards a sign-in, each made for real: how many were refused.
+    Doors {
+        /// Only the doors whose name holds this.
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -98,6 +104,7 @@ pub fn run(options: &Options) -> Result<()> {
             crate::demo::bench_logins(only.as_deref(), *host, *qemu)
         }
         What::Troubles { only } => crate::demo::bench_troubles(only.as_deref()),
+        What::Doors { only } => crate::demo::bench_doors(only.as_deref()),
         What::Soak(options) => crate::demo::bench_soak(options),
         What::Boots { boots } => crate::demo::bench_boots(*boots),
     }

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod cycles;
+mod doors;
 mod explain;
 mod front;
 mod idle;
@@ -274,6 +275,11 @@ pub fn bench_logins(only: Option<&str>, host: usize, qemu: usize) -> Result<()> 
 /// Sign-ins of real CLIs that something goes wrong with.
 pub fn bench_troubles(only: Option<&str>) -> Result<()> {
     logins::run_troubles(only)
+}
+
+/// Attacks, and whether each was refused.
+pub fn bench_doors(only: Option<&str>) -> Result<()> {
+    doors::run(&prepare_bench()?, only)
 }
 
 /// Many start calls at once.
