@@ -13,6 +13,7 @@
 //! Everything a guest says is hostile: each length is checked before memory is taken for it.
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod check;
 mod control;
 mod evidence;
@@ -24,6 +25,10 @@ mod preamble;
 mod service;
 mod sign_in;
 
+pub use bundle::{
+    ANY_VALUE, KeyringItem, MAX_BUNDLE_ENTRIES, RESERVED_FOLDER, SQLITE_COMPANIONS,
+    attributes_match, is_keyring_entry, keyring_entry, name_matches,
+};
 pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, SystemFacts};
 pub use control::{
     Configure, CursorImage, FileHeader, FileOutcome, GuestMessage, HostMessage, LogStream,

@@ -78,6 +78,8 @@ pub enum Completeness {
         /// Regular expressions.
         patterns: Vec<String>,
     },
+    /// It is not empty; its bytes mean nothing to us.
+    Binary {},
 }
 
 /// A question to the CLI.

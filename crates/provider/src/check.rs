@@ -7,7 +7,8 @@ use anteroom_session::Method;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject};
 
-use crate::{Egress, FileFormat, Login, Provider, install};
+use crate::terms::is_date;
+use crate::{CredentialFile, Egress, FileFormat, KeyringSecret, Login, Provider, install};
 
 /// A value that cannot be.
 pub struct Wrong {
@@ -94,6 +95,7 @@ pub fn check(provider: &Provider) -> Vec<Wrong> {
     for (n, page) in provider.pages.iter().enumerate() {
         wrong.pattern(&page.title, &Key::of("pages").at(n).get("title"), 0);
     }
+    wrong.terms(provider);
     wrong.credential(provider);
     wrong.egress(&provider.egress);
     wrong.injected(provider);
@@ -175,46 +177,103 @@ impl Mistakes {
         }
     }
 
+    fn terms(&mut self, provider: &Provider) {
+        let Some(terms) = &provider.terms else { return };
+        let key = |name| Key::of("terms").get(name);
+        if !terms.page.starts_with("https://") || terms.page.contains(char::is_whitespace) {
+            self.add(&key("page"), "must be the address of the page that was read, with https://");
+        }
+        if !is_date(&terms.read) {
+            self.add(&key("read"), "must be the day on which it was read, such as 2026-11-27");
+        }
+    }
+
     fn credential(&mut self, provider: &Provider) {
-        let files = &provider.credential.files;
-        let all = Key::of("credential").get("files");
-        if files.is_empty() || files.len() > 16 {
-            self.add(&all, "must name 1 to 16 files");
+        let credential = &provider.credential;
+        let (files, secrets) = (&credential.files, &credential.keyring);
+        let key = |name| Key::of("credential").get(name);
+        if files.len() > 16 || secrets.len() > 16 || files.is_empty() && secrets.is_empty() {
+            self.add(&key("files"), "must name 1 to 16 files, or [[credential.keyring]] secrets");
             return;
         }
-        if files.iter().all(|file| file.optional) {
-            self.add(&all, "are all optional; one must be there");
+        let optional = files.iter().map(|file| file.optional);
+        if optional.chain(secrets.iter().map(|secret| secret.optional)).all(|optional| optional) {
+            self.add(&key("files"), "are all optional; one must be there");
         }
         for (n, file) in files.iter().enumerate() {
-            let key = |name| all.at(n).get(name);
-            // A bundle is restored into a home.
-            if !is_guest_path(&file.path) || !file.path.starts_with("~/") {
-                self.add(&key("path"), "must start with ~/ and have no ..");
-            }
-            self.apart(&file.path, files[..n].iter().map(|other| &other.path), &key("path"));
-            if !(1..=1024 * 1024).contains(&file.max_bytes) {
-                self.add(&key("max_bytes"), "must be 1 to 1048576");
-            }
-            if file.required.is_empty() && !file.optional {
-                self.add(&key("required"), "is empty; name what makes the file complete");
-            }
-            match file.format {
-                FileFormat::Json if file.required.iter().any(|one| !one.starts_with('/')) => {
-                    self.add(&key("required"), "holds what is no JSON pointer; they start with /");
-                }
-                FileFormat::Json => {}
-                FileFormat::Text => {
-                    for required in &file.required {
-                        self.pattern(required, &key("required"), 0);
-                    }
-                }
-            }
+            let before = files[..n].iter().map(|other| &other.path);
+            self.credential_file(file, before, &key("files").at(n));
         }
-        if let Some(status) = &provider.credential.status {
+        for (n, secret) in secrets.iter().enumerate() {
+            self.keyring_secret(secret, &key("keyring").at(n));
+        }
+        if let Some(status) = &credential.status {
             let key = |name| Key::of("credential").get("status").get(name);
             self.command(&status.command, &key("command"));
             self.environment(&status.env, &key("env"));
             self.pattern(&status.signed_in, &key("signed_in"), 0);
+        }
+    }
+
+    fn credential_file<'a>(
+        &mut self,
+        file: &CredentialFile,
+        before: impl Iterator<Item = &'a String>,
+        key: &Key,
+    ) {
+        let key = |name| key.get(name);
+        // A bundle is restored into a home.
+        if !is_guest_path(&file.path) || !file.path.starts_with("~/") {
+            self.add(&key("path"), "must start with ~/ and have no ..");
+        }
+        if file.path == "~/.anteroom" || file.path.starts_with("~/.anteroom/") {
+            self.add(&key("path"), "is below ~/.anteroom, which is Anteroom's own in a bundle");
+        }
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        if file.path.matches('*').count() > 1 || folder.contains('*') {
+            self.add(&key("path"), "may have one * at most, in its last component");
+        }
+        if file.path.ends_with("/*") {
+            self.add(&key("path"), "would take every file of a folder; say what the names share");
+        }
+        self.apart(&file.path, before, &key("path"));
+        if !(1..=1024 * 1024).contains(&file.max_bytes) {
+            self.add(&key("max_bytes"), "must be 1 to 1048576");
+        }
+        match file.format {
+            FileFormat::Binary if file.required.is_empty() => {}
+            FileFormat::Binary => {
+                self.add(&key("required"), "is for json and text; of binary files nothing is read");
+            }
+            _ if file.required.is_empty() && !file.optional => {
+                self.add(&key("required"), "is empty; name what makes the file complete");
+            }
+            FileFormat::Json if file.required.iter().any(|one| !one.starts_with('/')) => {
+                self.add(&key("required"), "holds what is no JSON pointer; they start with /");
+            }
+            FileFormat::Json => {}
+            FileFormat::Text => {
+                for required in &file.required {
+                    self.pattern(required, &key("required"), 0);
+                }
+            }
+        }
+    }
+
+    fn keyring_secret(&mut self, secret: &KeyringSecret, key: &Key) {
+        let key = |name| key.get(name);
+        if secret.label.trim().is_empty() || secret.label.contains(char::is_control) {
+            self.add(&key("label"), "must be what the owner's keyring shows, on one line");
+        }
+        if secret.attributes.keys().any(String::is_empty) || secret.attributes.len() > 16 {
+            self.add(&key("attributes"), "must be at most 16, each with a name");
+        }
+        if secret.attributes.values().all(|value| value == "*") {
+            let problem = "must name one value at least that is not *: any secret would be meant";
+            self.add(&key("attributes"), problem);
+        }
+        if !(1..=1024 * 1024).contains(&secret.max_bytes) {
+            self.add(&key("max_bytes"), "must be 1 to 1048576");
         }
     }
 

@@ -10,7 +10,12 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Credential {
     /// Its files; together they are sealed as one bundle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<CredentialFile>,
+    /// Secrets that the CLI keeps in the desktop's keyring (the Secret Service); sealed with the
+    /// files, and put into their owner's keyring.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keyring: Vec<KeyringSecret>,
     /// The CLI's own word that it is signed in. Leave it out where asking refreshes tokens: those
     /// are used once, and what is sealed would be worth nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -21,13 +26,14 @@ pub struct Credential {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialFile {
-    /// Path in the guest user's home, from `~/` on.
+    /// Path in the guest user's home, from `~/` on. Its last component may have one `*`, for one or
+    /// more characters of a name that is only known afterwards; each such file is taken.
     pub path: String,
     /// How it is read.
     #[serde(default)]
     pub format: FileFormat,
     /// What a complete file has: for `json`, JSON pointers (RFC 6901) to non-empty strings; for
-    /// `text`, regular expressions.
+    /// `text`, regular expressions; for `binary`, nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub required: Vec<String>,
     /// Taken when it is there; not waited for.
@@ -47,10 +53,29 @@ pub enum FileFormat {
     Json,
     /// UTF-8 text of any other form.
     Text,
+    /// Bytes of any form, such as an SQLite database; with what SQLite keeps beside it.
+    Binary,
 }
 
 fn default_max_bytes() -> u64 {
     64 * 1024
+}
+
+/// A secret of the keyring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeyringSecret {
+    /// How its owner's keyring shows it.
+    pub label: String,
+    /// What the CLI finds it by: all of its attributes, since one more could make other programs of
+    /// its owner find it. `*` stands for any value; one at least must not be.
+    pub attributes: BTreeMap<String, String>,
+    /// Taken when it is there; not waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+    /// The largest secret taken, in bytes.
+    #[serde(default = "default_max_bytes")]
+    pub max_bytes: u64,
 }
 
 /// Asks the CLI whether it is signed in, in a home that holds the bundle alone and without a network.

@@ -2,7 +2,7 @@
 //! behind. Pure: parses and checks text.
 //!
 //! [`login`] is how a person signs in and what the CLI's terminal shows meanwhile, [`credential`]
-//! what is taken, [`install`] how the CLI gets into an image. A mistake is told with its line and
+//! what is taken, [`terms`] who may hold it, [`install`] how the CLI gets into an image. A mistake is told with its line and
 //! key ([`ProviderError`]).
 #![forbid(unsafe_code)]
 
@@ -11,6 +11,7 @@ pub mod credential;
 pub mod install;
 mod locate;
 pub mod login;
+pub mod terms;
 
 use std::net::SocketAddr;
 
@@ -19,9 +20,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::is_guest_path;
-pub use credential::{Credential, CredentialFile, FileFormat, StatusCommand};
+pub use credential::{Credential, CredentialFile, FileFormat, KeyringSecret, StatusCommand};
 pub use install::Install;
 pub use login::{Answer, KnownScreen, Login, UrlSource};
+pub use terms::{Custody, TermsOfUse};
 
 /// One provider file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +39,10 @@ pub struct Provider {
     pub kind: ProviderKind,
     /// The golden image it runs in, by name.
     pub image: String,
+    /// What its terms say of who may hold a login; without them nobody has read any, and the vault
+    /// may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<TermsOfUse>,
     /// How it gets into an image whose recipe names this provider.
     #[serde(default, skip_serializing_if = "Install::is_empty")]
     pub install: Install,

@@ -99,6 +99,48 @@ fn what_could_not_work_is_refused() {
 }
 
 #[test]
+fn what_a_credential_may_be_named_by() {
+    let file = |path: &str, more: &str| {
+        let text = DEMO.replace("~/.demo-login/credentials.json", path);
+        text.replace("required = [\"/access_token\", \"/refresh_token\"]", more)
+    };
+    let required = "required = ['/a']";
+    let secret = |toml: &str| format!("{DEMO}\n[[credential.keyring]]\nlabel = 'Acme'\n{toml}\n");
+    for good in [
+        file("~/.a/*.json", required),
+        file("~/.a/t*", "format = 'binary'"),
+        secret("attributes = { service = 'acme', username = '*' }"),
+    ] {
+        Provider::parse("x", &good).unwrap();
+    }
+    for (text, key) in [
+        (file("~/.a/*/b.json", required), "credential.files[0].path may have one *"),
+        (file("~/.a/*-*", required), "credential.files[0].path may have one *"),
+        (file("~/.a/*", required), "credential.files[0].path would take every file"),
+        (file("~/.anteroom/keyring/0.json", required), "credential.files[0].path is below"),
+        (file("~/.a/b", &format!("format = 'binary'\n{required}")), "files[0].required is for"),
+        (secret("attributes = { service = '*' }"), "credential.keyring[0].attributes must name"),
+        (secret("attributes = {}"), "credential.keyring[0].attributes must name"),
+    ] {
+        assert!(error(&text).contains(key), "{}", error(&text));
+    }
+}
+
+#[test]
+fn terms_say_what_was_read_and_when() {
+    let terms = |page: &str, read: &str| {
+        let table = format!("[terms]\npage = '{page}'\nread = '{read}'\ncustody = 'vault'\n");
+        format!("{DEMO}\n{table}")
+    };
+    let page = "https://example.com/terms";
+    Provider::parse("x", &terms(page, "2026-11-27")).unwrap();
+    assert!(error(&terms("http://example.com", "2026-11-27")).contains("terms.page must be"));
+    for odd in ["", "yesterday", "2026-13-01", "2026-1-1", "2026-11-27T00:00:00Z", "27-11-2026"] {
+        assert!(error(&terms(page, odd)).contains("terms.read must be"), "{odd}");
+    }
+}
+
+#[test]
 fn all_mistakes_of_a_file_are_told_by_their_lines() {
     let text = DEMO.replace("Anteroom demo CLI", " ").replace("~/.demo-login", "/.demo-login");
     let text = format!("{text}extra_ca_pem = 'nonsense'\n");

@@ -40,6 +40,8 @@ enum Complete {
     Json(Vec<String>),
     /// Text that matches each.
     Text(Vec<Regex>),
+    /// Any bytes.
+    Binary,
 }
 
 /// What one look found.
@@ -144,6 +146,7 @@ impl WatchedFile {
                     .collect::<Result<_, _>>()
                     .with_context(|| format!("a pattern for {} is none", spec.path))?,
             ),
+            Completeness::Binary {} => Complete::Binary,
         };
         Ok(Self {
             name: spec.path.clone(),
@@ -228,6 +231,7 @@ impl Complete {
                 let missing = patterns.iter().find(|pattern| !pattern.is_match(text));
                 missing.map(|pattern| format!("what matches {pattern}"))
             }
+            Self::Binary => content.is_empty().then(|| "a byte in it".to_owned()),
         }
     }
 }

@@ -155,6 +155,7 @@ pub fn sign_in_spec(config: &RunnerConfig) -> SignIn {
         complete: match file.format {
             FileFormat::Json => Completeness::Json { pointers: file.required.clone() },
             FileFormat::Text => Completeness::Text { patterns: file.required.clone() },
+            FileFormat::Binary => Completeness::Binary {},
         },
         optional: file.optional,
         max_bytes: file.max_bytes,

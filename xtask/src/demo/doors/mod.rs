@@ -57,7 +57,10 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
         attack(anteroom, &mut tries)?;
     }
     let passed = tries.passed.len();
-    println!("{}", json!({ "tries": tries.made, "refused": tries.made - passed, "passed": passed }));
+    println!(
+        "{}",
+        json!({ "tries": tries.made, "refused": tries.made - passed, "passed": passed })
+    );
     if tries.made == 0 {
         bail!("no door has a name like that");
     }
