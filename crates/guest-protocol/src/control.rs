@@ -86,6 +86,13 @@ pub enum HostMessage {
         /// Its URL.
         url: String,
     },
+    /// What time it is on the host, in answer to a heartbeat.
+    Time {
+        /// The heartbeat's `sent_ms`.
+        asked_ms: u64,
+        /// The host's clock, in milliseconds since the Unix epoch.
+        now_unix_ms: u64,
+    },
     /// This was typed into the terminal and is a secret: it must not be logged.
     Secret {
         /// What.
@@ -162,8 +169,12 @@ pub enum GuestMessage {
     },
     /// The guest is set up as [`HostMessage::Configure`] says; files may come.
     Configured {},
-    /// Sent every [`crate::HEARTBEAT_INTERVAL_MS`].
-    Heartbeat {},
+    /// Sent every [`crate::HEARTBEAT_INTERVAL_MS`], also between other messages.
+    Heartbeat {
+        /// The guest's monotonic clock as it was sent, in milliseconds; comes back in
+        /// [`HostMessage::Time`].
+        sent_ms: u64,
+    },
     /// A supervised service changed.
     Service {
         /// `x`, `window-manager`, `browser`, `cli`.

@@ -91,6 +91,7 @@ fn host_messages() {
         HostMessage::Configure(Box::new(proof)),
         HostMessage::StartServices {},
         HostMessage::OpenPage { url: "https://x.test/".into() },
+        HostMessage::Time { asked_ms: 2_000, now_unix_ms: 1_700_000_002_000 },
         HostMessage::Secret { text: "s".into() },
         HostMessage::CredentialStored {},
         HostMessage::Shutdown {},
@@ -168,7 +169,7 @@ fn guest_messages() {
             cpu: GuestCpu { leaves: vec![[1, 0, 2, 3, 4, 5]], xcr0: 7 },
         },
         GuestMessage::Configured {},
-        GuestMessage::Heartbeat {},
+        GuestMessage::Heartbeat { sent_ms: 2_000 },
         service(ServiceEvent::Started { pid: 7 }),
         service(ServiceEvent::Ready {}),
         service(ServiceEvent::Exited {

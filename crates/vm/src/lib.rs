@@ -5,6 +5,7 @@
 //! the file system: sockets, console and initramfs are inherited descriptors.
 
 mod console;
+mod counter;
 mod host;
 mod kvm_probe;
 mod leftovers;

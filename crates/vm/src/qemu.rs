@@ -15,6 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use crate::console::ConsoleFile;
+use crate::counter::counter_khz;
 use crate::kvm_probe::{KvmProbe, probe_kvm};
 use crate::process::RunningVm;
 use crate::{BootError, Driver, SESSION_ENV};
@@ -259,26 +260,18 @@ fn arguments(session: SessionId, spec: &VmSpec) -> Vec<String> {
 }
 
 /// Emulated guests hang while they calibrate the TSC on a busy host (3 boots of 5): they are told
-/// the frequency instead.
+/// its rate instead, and take their time from it.
 fn kernel_line(accelerator: VmAccelerator) -> String {
     let common = "console=ttyS0 panic=-1 reboot=t quiet";
-    match (accelerator, host_khz()) {
-        (VmAccelerator::Tcg, Some(khz)) => {
-            // Mitigations guard against the guest's own programs; under emulation they only cost.
-            format!("{common} mitigations=off tsc_early_khz={khz} tsc=reliable no_timer_check")
-        }
-        (VmAccelerator::Tcg, None) => format!("{common} mitigations=off no_timer_check"),
-        (VmAccelerator::Kvm, _) => common.to_owned(),
+    if accelerator == VmAccelerator::Kvm {
+        return common.to_owned();
     }
-}
-
-/// The host's clock rate in kHz, as /proc/cpuinfo has it.
-fn host_khz() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("cpu MHz"))?;
-    let (whole, fraction) = line.split_once(':')?.1.trim().split_once('.')?;
-    let thousandths: String = fraction.chars().chain("000".chars()).take(3).collect();
-    Some(whole.parse::<u64>().ok()? * 1000 + thousandths.parse::<u64>().ok()?)
+    // Mitigations guard against the guest's own programs; under emulation they only cost.
+    let emulated = format!("{common} mitigations=off no_timer_check");
+    match counter_khz() {
+        Some(khz) => format!("{emulated} tsc_early_khz={khz} tsc=reliable"),
+        None => emulated,
+    }
 }
 
 /// QEMU puts the initramfs at the first page that lets it end below the top of memory, where newer
@@ -323,6 +316,49 @@ mod tests {
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
         assert!(!line.contains("net") || line.matches("net").count() == 0, "{line}");
         assert!(line.contains("spawn=deny"));
+    }
+
+    /// The rate that an emulated guest is told, in kHz.
+    fn told_khz() -> u64 {
+        let line = kernel_line(VmAccelerator::Tcg);
+        let told = line.split(' ').find_map(|word| word.strip_prefix("tsc_early_khz="));
+        told.expect("the counter counts").parse().expect("a number")
+    }
+
+    /// Says what it would tell a guest; started by the next test where /proc/cpuinfo is another.
+    #[test]
+    fn tell_the_rate() {
+        println!("told {} kHz", told_khz());
+    }
+
+    #[test]
+    fn what_cpuinfo_says_of_the_clock_rate_is_no_matter() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        for false_mhz in ["800.000", "4200.000"] {
+            let changed: Vec<String> = here
+                .lines()
+                .map(|line| match line.split_once(':') {
+                    Some((key, _)) if key.starts_with("cpu MHz") => format!("{key}: {false_mhz}"),
+                    _ => line.to_owned(),
+                })
+                .collect();
+            let cpuinfo = folder.path().join("cpuinfo");
+            std::fs::write(&cpuinfo, changed.join("\n")).unwrap();
+            let mut own_mounts = Command::new("unshare");
+            if !nix::unistd::geteuid().is_root() {
+                own_mounts.args(["--user", "--map-root-user"]);
+            }
+            let script = r#"mount --bind "$0" /proc/cpuinfo && grep -m1 "cpu MHz" /proc/cpuinfo \
+                && exec "$1" --exact qemu::tests::tell_the_rate --nocapture"#;
+            own_mounts.args(["--mount", "sh", "-c", script]).arg(&cpuinfo);
+            let output = own_mounts.arg(std::env::current_exe().unwrap()).output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(said.contains(false_mhz), "{said}{}", String::from_utf8_lossy(&output.stderr));
+            let told = said.split("told ").nth(1).unwrap().split(' ').next().unwrap();
+            let (told, here): (u64, u64) = (told.parse().unwrap(), told_khz());
+            assert!(told.abs_diff(here) < here / 100, "{told} kHz, not {here}: {false_mhz}");
+        }
     }
 
     #[test]

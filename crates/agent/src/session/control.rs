@@ -9,6 +9,9 @@ use anteroom_guest_protocol::{
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::MissedTickBehavior;
+
+use super::clock;
 
 /// How long the last words may take to leave.
 const FLUSH: Duration = Duration::from_secs(3);
@@ -44,12 +47,18 @@ async fn read(mut reader: ReadHalf<LinkStream>, sender: mpsc::Sender<HostMessage
 }
 
 async fn write(mut writer: WriteHalf<LinkStream>, mut messages: mpsc::Receiver<GuestMessage>) {
-    let heartbeat = Duration::from_millis(HEARTBEAT_INTERVAL_MS);
+    let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_INTERVAL_MS));
+    // After a time in which nothing ran one is enough.
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // The first tick is at once; the guest says hello first.
+    heartbeat.reset();
     loop {
-        let message = match tokio::time::timeout(heartbeat, messages.recv()).await {
-            Ok(Some(message)) => message,
-            Ok(None) => break,
-            Err(_) => GuestMessage::Heartbeat {},
+        let message = tokio::select! {
+            message = messages.recv() => match message {
+                Some(message) => message,
+                None => break,
+            },
+            _ = heartbeat.tick() => GuestMessage::Heartbeat { sent_ms: clock::monotonic_ms() },
         };
         if write_message(&mut writer, &message, MAX_CONTROL_MESSAGE).await.is_err() {
             return;

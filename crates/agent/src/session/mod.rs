@@ -4,6 +4,7 @@
 //! so. What a service's death means is decided here: X, a browser or a CLI that cannot run end the
 //! session, a window manager or browser that merely died is started again.
 
+mod clock;
 mod control;
 mod declared;
 mod probe;
@@ -155,6 +156,9 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
                 if let Some(services) = &services {
                     services.open_page(url.as_str());
                 }
+            }
+            Some(HostMessage::Time { asked_ms, now_unix_ms }) => {
+                clock::hold(&shared.room, asked_ms, now_unix_ms, &shared.reporter);
             }
             Some(HostMessage::Secret { text }) => shared.secrets.add(&text),
             Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => {

@@ -1,13 +1,10 @@
 //! From the configuration to a guest that is ready for services.
 
-use std::time::Duration;
-
 use anteroom_guest_protocol::{Configure, GuestMessage};
 use anyhow::{Context, Result};
 use base64::Engine;
-use nix::sys::time::TimeSpec;
-use nix::time::{ClockId, clock_settime};
 
+use super::clock;
 use crate::browser::{Trust, trust_extra_authorities};
 use crate::pid1;
 use crate::room::{Room, RoomKind};
@@ -27,9 +24,7 @@ pub fn hello() -> Result<GuestMessage> {
 /// Sets clock, entropy, network (in a guest) and trust.
 pub fn apply(configuration: &Configure, room: &Room) -> Result<Trust> {
     if room.kind == RoomKind::Guest {
-        let since_epoch = Duration::from_millis(configuration.now_unix_ms);
-        clock_settime(ClockId::CLOCK_REALTIME, TimeSpec::from(since_epoch))
-            .context("setting the clock failed")?;
+        clock::set(configuration.now_unix_ms)?;
         credit_entropy(&configuration.entropy_base64)?;
         pid1::bring_up_network(configuration.browser_ip)?;
     }

@@ -21,11 +21,11 @@ use tokio::time::timeout;
 
 use super::Gate;
 use super::seen::{Hello, OWN_SERVICES, Seen, explained};
-use crate::clock::now;
+use crate::clock::{now, wall};
 use crate::controller::SCREEN;
 use crate::runner::deaths::{Explainer, processor_of};
 use crate::runner::guest::{
-    GuestMessages, link_failed, open_control, printable, service_name, violation,
+    GuestMessages, GuestVoice, link_failed, open_control, printable, service_name, violation,
 };
 use crate::runner::paced_link::PacedLink;
 use crate::runner::room::{end_reason, exit_reason, vm_spec};
@@ -106,7 +106,7 @@ impl Visit<'_> {
         timeout(SET_UP, self.configured(&mut messages)).await.map_err(late)??;
         voice.say(&HostMessage::StartServices {}).await?;
         tokio::select! {
-            ended = self.listen(&mut messages) => Err(ended),
+            ended = self.listen(&mut messages, &mut voice) => Err(ended),
             () = self.inquire(&opener) => Ok(()),
         }
     }
@@ -138,7 +138,7 @@ impl Visit<'_> {
         let services = &self.gate.image.manifest.services;
         Configure {
             session_id: SessionId::generate().to_string(),
-            now_unix_ms: now().0,
+            now_unix_ms: wall().0,
             entropy_base64: STANDARD.encode(entropy),
             browser_ip: std::net::Ipv4Addr::new(10, 77, 0, 2),
             screen: SCREEN,
@@ -165,16 +165,22 @@ impl Visit<'_> {
     }
 
     /// Takes what the guest says until that is the end.
-    async fn listen(&self, messages: &mut GuestMessages) -> EndReason {
+    async fn listen(&self, messages: &mut GuestMessages, voice: &mut GuestVoice) -> EndReason {
         loop {
-            let heard = match messages.next().await {
-                Ok(message) => self.heard(message),
-                Err(reason) => Err(reason),
-            };
-            if let Err(reason) = heard {
+            if let Err(reason) = self.listen_once(messages, voice).await {
                 return reason;
             }
         }
+    }
+
+    async fn listen_once(
+        &self,
+        messages: &mut GuestMessages,
+        voice: &mut GuestVoice,
+    ) -> Result<(), EndReason> {
+        let message = messages.next().await?;
+        voice.answer_heartbeat(&message).await?;
+        self.heard(message)
     }
 
     fn heard(&self, message: GuestMessage) -> Result<(), EndReason> {

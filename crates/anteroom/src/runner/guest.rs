@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::io::InspectReader;
 
+use crate::clock::wall;
 use crate::runner_protocol::RunnerConfig;
 
 /// How long the guest may take to set itself up or to write a file, in seconds.
@@ -97,6 +98,12 @@ impl GuestMessages {
 }
 
 impl GuestVoice {
+    /// Tells a guest that gives a sign of life what time it is.
+    pub async fn answer_heartbeat(&mut self, heard: &GuestMessage) -> Result<(), EndReason> {
+        let GuestMessage::Heartbeat { sent_ms } = *heard else { return Ok(()) };
+        self.say(&HostMessage::Time { asked_ms: sent_ms, now_unix_ms: wall().0 }).await
+    }
+
     /// Sends one message.
     pub async fn say(&mut self, message: &HostMessage) -> Result<(), EndReason> {
         let said = write_message(&mut self.0, message, MAX_CONTROL_MESSAGE);

@@ -251,7 +251,10 @@ impl Session<'_> {
                                 // What is asked of the credential now is asked without a network.
                                 is_open.set(false);
                             }
-                            self.heard(message, &media, &mut sign_in).await
+                            match to_guest.answer_heartbeat(&message).await {
+                                Ok(()) => self.heard(message, &media, &mut sign_in).await,
+                                Err(reason) => Err(reason),
+                            }
                         }
                         Err(out_of_turn) => Err(out_of_turn),
                     },
@@ -352,7 +355,8 @@ impl Session<'_> {
         sign_in: &mut SignIn,
     ) -> Result<Vec<Act>, EndReason> {
         let observation = match message {
-            GuestMessage::Heartbeat {} => return Ok(Vec::new()),
+            // Answered by who has the guest's ear.
+            GuestMessage::Heartbeat { .. } => return Ok(Vec::new()),
             GuestMessage::Log { service, stream, line } => {
                 self.write_log(&service, stream, &line);
                 return Ok(Vec::new());

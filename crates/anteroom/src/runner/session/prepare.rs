@@ -15,7 +15,7 @@ use super::super::guest::{
 use super::super::paced_link::PacedLink;
 use super::super::room;
 use super::{Session, agent_failed, kind, millis, step};
-use crate::clock::now;
+use crate::clock::wall;
 
 /// How long a guest may take from power-on to the agent's first byte. Emulation on a busy machine
 /// has been seen to take 20 s.
@@ -78,7 +78,8 @@ impl Session<'_> {
                 GuestMessage::Log { service, stream, line } => {
                     self.write_log(&service, stream, &line)
                 }
-                GuestMessage::Heartbeat {} => {}
+                // Its clock is being set.
+                GuestMessage::Heartbeat { .. } => {}
                 GuestMessage::Fatal { cause } => return Err(agent_failed(&cause)),
                 other => {
                     return Err(violation(&format!(
@@ -104,7 +105,7 @@ impl Session<'_> {
         let entropy: [u8; 32] = rand::random();
         Configure {
             session_id: self.config.session.to_string(),
-            now_unix_ms: now().0,
+            now_unix_ms: wall().0,
             entropy_base64: STANDARD.encode(entropy),
             browser_ip: self.config.browser_ip,
             screen: self.config.screen,
