@@ -20,7 +20,7 @@ enum Sign {
 }
 
 /// Debian 12 and 13 name these alike.
-const NEEDED: [Needed; 14] = [
+const NEEDED: [Needed; 17] = [
     Needed { sign: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
     Needed { sign: Sign::Program("mmdebstrap"), package: "mmdebstrap" },
     Needed { sign: Sign::Program("mkfs.erofs"), package: "erofs-utils" },
@@ -36,6 +36,10 @@ const NEEDED: [Needed; 14] = [
     Needed { sign: Sign::Program("chromium"), package: "chromium" },
     Needed { sign: Sign::Program("certutil"), package: "libnss3-tools" },
     Needed { sign: Sign::Program("python3"), package: "python3" },
+    // For the tests of what programs open addresses with.
+    Needed { sign: Sign::Program("xdg-open"), package: "xdg-utils" },
+    Needed { sign: Sign::Program("gio"), package: "libglib2.0-bin" },
+    Needed { sign: Sign::Program("sensible-browser"), package: "sensible-utils" },
     // For the tests: Debian keeps it apart from its Python.
     Needed { sign: Sign::PythonModule("ensurepip"), package: "python3-venv" },
 ];

@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
     if login::opener::is_opener(&program) {
-        return login::opener::hand_over(arguments);
+        return login::opener::hand_over(&program, &arguments.collect::<Vec<_>>());
     }
     let mut arguments = arguments.peekable();
     if arguments.next_if(|first| first == supervise::CORE_ARGUMENT).is_some() {

@@ -1,11 +1,14 @@
 //! Where the agent works: in a guest of its own, or on the host.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale};
 use anyhow::{Context, Result};
+
+use crate::login::desktop_entry::{self, Folders};
+use crate::login::opener;
 
 /// The guest user of every image: the recipe's `person`.
 pub const GUEST_UID: u32 = 1000;
@@ -87,7 +90,18 @@ impl Room {
 
     /// Folder of the programs that stand in for browser openers; first in the CLI's PATH.
     pub fn openers(&self) -> PathBuf {
-        self.runtime.join("openers")
+        self.runtime.join(opener::FOLDER)
+    }
+
+    /// The browser itself, which its own name on the room's PATH does not start.
+    pub fn browser(&self) -> Command {
+        let name = "chromium";
+        let real = opener::behind(name.as_ref(), &self.path_variable(), &self.openers());
+        // By its path, where there is none too: that is what is missing then.
+        let path = real.unwrap_or_else(|| Path::new("/usr/bin").join(name));
+        let mut command = self.command(&path.to_string_lossy());
+        command.env(opener::REAL_BROWSER_ENV, "1");
+        command
     }
 
     /// The file with the X server's access cookie.
@@ -141,7 +155,10 @@ impl Room {
                 command.uid(GUEST_UID).gid(GUEST_UID);
             }
             RoomKind::Host => {
+                let folders = Folders::of(self);
                 command.env("TMPDIR", self.temporary());
+                command.env("XDG_DATA_DIRS", first(&folders.share, "/usr/local/share:/usr/share"));
+                command.env("XDG_CONFIG_DIRS", first(&folders.settings, "/etc/xdg"));
             }
         }
         command
@@ -158,25 +175,25 @@ impl Room {
     }
 
     fn path_variable(&self) -> OsString {
-        let mut path = self.openers().into_os_string();
-        path.push(":");
         match (self.kind, std::env::var_os("PATH")) {
-            (RoomKind::Host, Some(host_path)) => path.push(host_path),
-            _ => path.push("/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+            (RoomKind::Host, Some(host_path)) => first(&self.openers(), &host_path),
+            _ => first(
+                &self.openers(),
+                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            ),
         }
-        path
     }
 
     fn place_openers(&self) -> Result<()> {
         let folder = self.openers();
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("creating {} failed", folder.display()))?;
-        for name in crate::login::opener::NAMES {
+        for name in opener::NAMES {
             let link = folder.join(name);
             std::os::unix::fs::symlink(self.agent(), &link)
                 .with_context(|| format!("placing {} failed", link.display()))?;
         }
-        Ok(())
+        desktop_entry::place(self)
     }
 
     /// Gives `path` to the person.
@@ -186,4 +203,12 @@ impl Room {
             RoomKind::Host => Ok(()),
         }
     }
+}
+
+/// A list of folders as variables have it, with one before the others.
+fn first(folder: &Path, others: impl AsRef<OsStr>) -> OsString {
+    let mut list = folder.as_os_str().to_owned();
+    list.push(":");
+    list.push(others);
+    list
 }

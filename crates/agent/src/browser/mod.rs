@@ -30,7 +30,7 @@ pub fn command(
     proxy: SocketAddr,
     page: &str,
 ) -> Command {
-    let mut command = room.command("chromium");
+    let mut command = room.browser();
     command.env("DISPLAY", display);
     command.arg(format!("--user-data-dir={}", room.home.join(".chromium").display()));
     command.arg(format!("--proxy-server=http://{proxy}"));

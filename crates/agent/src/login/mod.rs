@@ -4,6 +4,7 @@ mod bundle;
 mod changes;
 pub mod cli;
 pub mod credential;
+pub mod desktop_entry;
 pub mod opener;
 pub mod secrets;
 pub mod status;

@@ -1,10 +1,15 @@
-//! Programs that stand in for browser openers: they hand the URL to the agent and exit.
+//! Programs that stand in for browsers and their openers: they hand the URL to the agent and exit.
+//!
+//! Whatever way a program has of opening an address ends here: by one of [`NAMES`] on its PATH, by
+//! `BROWSER`, or by the desktop's default for web pages ([`super::desktop_entry`]).
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -19,12 +24,66 @@ use crate::room::Room;
 /// browser that it finds, which is Chromium itself. Of others it waits for the end.
 pub const BROWSER: &str = "anteroom-open";
 
-/// What CLIs call to open a browser.
-pub const NAMES: [&str; 6] =
-    [BROWSER, "xdg-open", "x-www-browser", "www-browser", "gnome-open", "sensible-browser"];
+/// What programs call to open a page: openers of desktops and distributions, then browsers.
+// `gio open`, `exo-open` of a desktop and the rest that asks for the default of a kind of file come
+// by the desktop entry. Browsers in a terminal are not here: they are used to read pages, too.
+pub const NAMES: [&str; 43] = [
+    BROWSER,
+    "xdg-open",
+    "open",
+    "sensible-browser",
+    "x-www-browser",
+    "www-browser",
+    "gnome-www-browser",
+    "gnome-open",
+    "gvfs-open",
+    "kde-open",
+    "kde-open5",
+    "kde-open6",
+    "kfmclient",
+    "exo-open",
+    "mate-open",
+    "dde-open",
+    "enlightenment_open",
+    "chromium",
+    "chromium-browser",
+    "chrome",
+    "chrome-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "google-chrome-beta",
+    "google-chrome-unstable",
+    "firefox",
+    "firefox-esr",
+    "iceweasel",
+    "mozilla",
+    "seamonkey",
+    "brave",
+    "brave-browser",
+    "microsoft-edge",
+    "microsoft-edge-stable",
+    "opera",
+    "vivaldi",
+    "vivaldi-stable",
+    "epiphany",
+    "epiphany-browser",
+    "konqueror",
+    "falkon",
+    "midori",
+    "librewolf",
+];
 
-/// Where the agent listens; the CLI's environment carries it.
+/// Marks the processes of the CLI: it is in their environment and no other's.
 pub const SOCKET_ENV: &str = "ANTEROOM_OPEN_URL_SOCKET";
+
+/// Says that a browser is meant itself, and not to open an address for a program.
+pub const REAL_BROWSER_ENV: &str = "ANTEROOM_REAL_BROWSER";
+
+/// Where the agent listens, in its own folder.
+const SOCKET: &str = "open-url.sock";
+
+/// The folder of these programs, in the agent's own.
+pub const FOLDER: &str = "openers";
 
 /// The longest URL taken, in bytes.
 const MAX_URL: u64 = 8 * 1024;
@@ -35,19 +94,14 @@ pub fn is_opener(program: &str) -> bool {
     name.is_some_and(|name| NAMES.contains(&name))
 }
 
-/// The opener's whole life: write the first argument to the agent's socket.
-pub fn hand_over(mut arguments: impl Iterator<Item = String>) -> ExitCode {
-    let sent = arguments.next().context("no URL was given").and_then(|url| {
-        let socket =
-            std::env::var_os(SOCKET_ENV).with_context(|| format!("{SOCKET_ENV} is not set"))?;
-        let mut agent = UnixStream::connect(socket).context("the agent does not listen")?;
-        agent.write_all(url.as_bytes())?;
-        agent.shutdown(std::net::Shutdown::Write)?;
-        // Until the agent closes: then it has the URL, even if the CLI ends at once.
-        agent.read_to_end(&mut Vec::new())?;
-        Ok(())
-    });
-    match sent {
+/// The opener's whole life: writes the address among its arguments to the agent's socket. Asked for
+/// something else, as its version, the program of that name answers, where there is one.
+pub fn hand_over(program: &str, arguments: &[String]) -> ExitCode {
+    let done = match address(arguments) {
+        Some(url) => tell_agent(&url),
+        None => run_real(program, arguments),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("opening the browser failed: {error:#}");
@@ -56,9 +110,53 @@ pub fn hand_over(mut arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
+/// The first web address among the arguments of a browser or opener.
+fn address(arguments: &[String]) -> Option<String> {
+    arguments.iter().find_map(|argument| {
+        // `--app=` of Chromium and its kin.
+        sign_in_url(argument.strip_prefix("--app=").unwrap_or(argument))
+    })
+}
+
+fn tell_agent(url: &str) -> Result<()> {
+    // Beside the agent itself, wherever that is: what starts us may have emptied the environment.
+    let agent = std::env::current_exe().context("finding the agent failed")?;
+    let mut agent = UnixStream::connect(agent.with_file_name(SOCKET))
+        .context("the agent does not listen for addresses")?;
+    agent.write_all(url.as_bytes())?;
+    agent.shutdown(std::net::Shutdown::Write)?;
+    // Until the agent closes: then it has the URL, even if the CLI ends at once.
+    agent.read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// Becomes the program of the same name that comes after ours in PATH.
+fn run_real(program: &str, arguments: &[String]) -> Result<()> {
+    let name = Path::new(program).file_name().unwrap_or_default();
+    let agent = std::env::current_exe().context("finding the agent failed")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let real = behind(name, &path, &agent.with_file_name(FOLDER)).with_context(|| {
+        format!("there is no http or https address in: {}", arguments.join(" "))
+    })?;
+    let error = Command::new(&real).args(arguments).env(REAL_BROWSER_ENV, "1").exec();
+    Err(error).with_context(|| format!("starting {} failed", real.display()))
+}
+
+/// The program of this name in PATH without the folder of openers.
+pub fn behind(name: &OsStr, path: &OsStr, openers: &Path) -> Option<PathBuf> {
+    let runs = |path: &Path| {
+        path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+            && !path.canonicalize().is_ok_and(|real| real.parent() == openers.parent())
+    };
+    std::env::split_paths(path)
+        .filter(|folder| folder != openers)
+        .map(|folder| folder.join(name))
+        .find(|path| runs(path))
+}
+
 /// Listens for URLs; each well-formed http or https URL arrives on the channel.
 pub fn listen(room: &Room) -> Result<(PathBuf, mpsc::Receiver<String>)> {
-    let path = room.runtime.join("open-url.sock");
+    let path = room.runtime.join(SOCKET);
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("listening on {} failed", path.display()))?;
     // The CLI runs as the person; the folder above is readable, nothing else listens there.
@@ -120,6 +218,47 @@ mod tests {
         };
         assert_eq!(kind("xdg-open"), "BackgroundBrowser");
         assert_eq!(kind(BROWSER), "GenericBrowser");
+    }
+
+    #[test]
+    fn the_address_is_found_as_browsers_and_openers_are_given_it() {
+        let found = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            address(&words)
+        };
+        let page = "https://x.test/a?b=c";
+        for line in [
+            page,
+            &format!("--new-window {page}"),
+            &format!("--app={page}"),
+            &format!("openURL {page} text/html"),
+            &format!("--launch WebBrowser {page}"),
+            &format!("-- {page} https://other.test/"),
+        ] {
+            assert_eq!(found(line).as_deref(), Some(page), "{line}");
+        }
+        for line in ["", "--version", "file:///etc/passwd", "--proxy-server=http://x.test"] {
+            assert_eq!(found(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_program_behind_is_none_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (ours, theirs) = (folder.path().join("run/openers"), folder.path().join("bin"));
+        let alternatives = folder.path().join("alternatives");
+        for folder in [&ours, &theirs, &alternatives] {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        let agent = folder.path().join("run/agent");
+        std::fs::copy("/bin/true", &agent).unwrap();
+        std::os::unix::fs::symlink(&agent, ours.join("chromium")).unwrap();
+        std::os::unix::fs::symlink(ours.join("chromium"), alternatives.join("chromium")).unwrap();
+        let path = std::env::join_paths([&ours, &alternatives, &theirs]).unwrap();
+        let real = || behind(OsStr::new("chromium"), &path, &ours);
+        assert_eq!(real(), None);
+        std::fs::copy("/bin/true", theirs.join("chromium")).unwrap();
+        assert_eq!(real(), Some(theirs.join("chromium")));
     }
 
     #[test]

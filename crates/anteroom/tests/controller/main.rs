@@ -13,6 +13,7 @@ mod incident;
 mod limits;
 mod logins;
 mod machines;
+mod openers;
 mod room;
 mod storage;
 mod support;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tungstenite::Message;
 use tungstenite::client::IntoClientRequest;
 
+use crate::openers;
 use crate::support::{Server, Setup, eventually_within};
 
 const PROBE: &str = include_str!("room_probe.py");
@@ -210,4 +211,14 @@ fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
     assert!(entries(&told, "person_told")[0].contains("another method"), "{told}");
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
     assert!(!logs.as_str().unwrap().contains("probe was called by a page"), "{logs}");
+}
+
+#[test]
+fn a_browser_is_not_started_past_the_room_s_opener_by_its_path_either() {
+    let (said, came) = openers::tried(Setup::machines(), "");
+    openers::all_came(&said, &came);
+    for way in ["chromium-by-path-unset", "alternative-by-path-unset", "empty-environment-unset"] {
+        assert!(came.contains(way), "{way} of {said:#?}");
+    }
+    assert!(said["none-unset"].contains("Chromium 1"), "{said:#?}");
 }
