@@ -24,6 +24,7 @@ export function fakeSession(more = {}) {
     instructions: 'Sign in on the page that opens in the desktop.',
     state: 'booting',
     timeline: [{ at: now, kind: 'requested', message: 'the session was requested' }],
+    visitsOfOthers: [],
     createdAt: now,
     deadline: now + 10 * 60_000,
     emulated: true,
@@ -66,6 +67,7 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
   const terminal = makeFakeTerminal();
   const view = () => ({ ...current, serverNow: Date.now() });
   const event = () => `event: session\ndata: ${JSON.stringify(view())}\n\n`;
+  let revokedAt;
   const signedIn = (request) => (request.headers.cookie ?? '').includes('fake-viewer=1');
 
   async function api(request, response, path) {
@@ -73,9 +75,9 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
       response.writeHead(status, { 'Content-Type': 'application/json', ...headers });
       response.end(body === undefined ? undefined : JSON.stringify(body));
     };
-    const problem = (status, title, detail, code) => {
+    const problem = (status, title, detail, code, more = {}) => {
       response.writeHead(status, { 'Content-Type': 'application/problem+json' });
-      response.end(JSON.stringify({ type: 'about:blank', title, status, detail, code }));
+      response.end(JSON.stringify({ type: 'about:blank', title, status, detail, code, ...more }));
     };
     if (path === '/api/viewer/exchange') {
       const body = await readJson(request);
@@ -83,6 +85,7 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
       secret = undefined;
       return json(204, undefined, { 'Set-Cookie': 'fake-viewer=1; HttpOnly; SameSite=Strict; Path=/' });
     }
+    if (revokedAt !== undefined) return problem(401, 'Unauthorized', 'the link was revoked', 'viewer_revoked', { at: revokedAt });
     if (!signedIn(request)) return problem(401, 'Unauthorized', 'no viewer cookie', 'no_cookie');
     switch (path.replace(current.sessionId, '{id}')) {
       case '/api/viewer/session/{id}':
@@ -156,6 +159,11 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
     /** Adds to the timeline. */
     happened(kind, message) {
       this.set({ timeline: [...current.timeline, { at: Date.now(), kind, message }] });
+    },
+    /** Ends the event streams and refuses the cookie, as a newer link does. */
+    revoke() {
+      revokedAt = Date.now();
+      for (const stream of streams) stream.end();
     },
     /** Cuts the event streams, as a restart would. */
     cut() {

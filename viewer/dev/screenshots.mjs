@@ -42,6 +42,13 @@ const turn = (method, more, timeline = []) => {
 };
 const WRONG = [['code_entered', 'the code was typed into the tool'], ['person_told', 'The tool did not take the code. Copy all of it, with the part after the #, and paste it again.']];
 const UNREACHED = [['host_unreachable', 'the room cannot reach platform.claude.com (connecting failed: Connection refused (os error 111)); if the sign-in does not go on, start it again in some minutes']];
+const VISITS = (session) => [
+  { at: session.createdAt + 5000, opened: 'link', viewer: { by: 'link', generation: 1 } },
+  { at: session.createdAt + 6000, opened: 'picture', viewer: { by: 'link', generation: 1 } },
+  { at: session.createdAt + 9000, opened: 'terminal', viewer: { by: 'link', generation: 1 } },
+  { at: session.createdAt + 40_000, opened: 'vnc', viewer: { by: 'api_key' } },
+];
+const visited = (session) => ({ ...session, visitsOfOthers: VISITS(session) });
 const openTerminal = async (page) => {
   const menu = page.getByRole('button', { name: 'Menu' });
   if (await menu.isVisible()) await menu.click();
@@ -96,6 +103,9 @@ const SCENES = [
   { name: 'ended-ok-dark', session: ended('completed', 'signed in'), dark: true, act: (page) => page.locator('summary').click() },
   { name: 'ended-error', session: ended('vm_exited', 'the virtual machine ended unasked: its process was killed by signal 9 (SIGKILL); the console’s last line: [ 2.1] Kernel panic', { leftovers: [{ kind: 'file', what: '/run/anteroom/s-1/console.log' }] }) },
   { name: 'ended-narrow', session: ended('timed_out', 'the session’s 600 s were over while awaiting user; start again, or ask for more with ttlSeconds'), width: 390, height: 844 },
+  ...inAllWays({ name: 'visited', session: visited(turn('paste_code')), enter: true }),
+  { name: 'visited-intro', session: visited(fakeSession()) },
+  ...inAllWays({ name: 'revoked', session: turn('paste_code'), enter: true, revoke: true, act: (page) => page.getByText('This link was closed').waitFor() }),
   { name: 'link-used', session: fakeSession(), secret: 'wrong' },
 ];
 
@@ -106,7 +116,7 @@ try {
   await browser.close();
 }
 
-async function takePicture({ name, session, dark, width = 1280, height = 720, enter, room, terminal, wait = true, act, secret }) {
+async function takePicture({ name, session, dark, width = 1280, height = 720, enter, room, terminal, wait = true, act, secret, revoke }) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? 'dark' : 'light' });
   let fakeRoom;
   const server = await startFakeServer({ session, ...(room && { answer: (sdp) => fakeRoom.answer(sdp) }) });
@@ -126,6 +136,7 @@ async function takePicture({ name, session, dark, width = 1280, height = 720, en
       await page.locator('.waiting').waitFor({ state: 'hidden' });
       await page.getByText(/Connected · \d+ ms/).waitFor();
     }
+    if (revoke) server.revoke();
     await act?.(page);
     await page.screenshot({ path: join(folder, `${name}.png`) });
     process.stdout.write(`${join(folder, `${name}.png`)}\n`);

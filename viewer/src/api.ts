@@ -9,6 +9,8 @@ export class Problem extends Error {
     readonly title: string,
     readonly detail: string,
     readonly code: string,
+    /** When what it tells of was, in milliseconds since the Unix epoch. */
+    readonly at?: number,
   ) {
     super(detail || title);
     this.name = 'Problem';
@@ -88,5 +90,6 @@ async function readProblem(response: Response): Promise<Problem> {
     // Something in between answered, not the server: the status is all there is.
   }
   const title = text(value['title']) || `The server answered ${response.status}`;
-  return new Problem(response.status, title, text(value['detail']), text(value['code']));
+  const at = value['at'];
+  return new Problem(response.status, title, text(value['detail']), text(value['code']), typeof at === 'number' ? at : undefined);
 }

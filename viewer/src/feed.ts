@@ -18,6 +18,8 @@ export class SessionFeed {
   readonly #handlers: FeedHandlers;
   #source: EventSource | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  /** The events came until now. */
+  #heard = false;
   #stopped = false;
 
   constructor(api: ViewerApi, handlers: FeedHandlers) {
@@ -54,21 +56,28 @@ export class SessionFeed {
     if (this.#stopped) return;
     const source = new EventSource(this.#api.eventsUrl);
     this.#source = source;
-    source.addEventListener('open', () => this.#handlers.onOnline(true));
+    source.addEventListener('open', () => {
+      this.#heard = true;
+      this.#handlers.onOnline(true);
+    });
     source.addEventListener('session', (event) => {
       this.#handlers.onSession(JSON.parse((event as MessageEvent<string>).data) as SessionView);
     });
     source.addEventListener('error', () => {
-      // EventSource would retry by itself, but never says why it fails; asking anew does.
+      // EventSource would retry by itself, but never says why it fails; asking anew does. Where the link
+      // was revoked, the answer is there at once.
       source.close();
-      if (this.#source === source) this.#retry();
+      if (this.#source !== source) return;
+      const soon = this.#heard;
+      this.#heard = false;
+      this.#retry(soon ? 0 : RETRY_MS);
     });
   }
 
-  #retry(): void {
+  #retry(after = RETRY_MS): void {
     if (this.#stopped) return;
-    this.#handlers.onOnline(false);
+    if (after > 0) this.#handlers.onOnline(false);
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => void this.start(), RETRY_MS);
+    this.#timer = setTimeout(() => void this.start(), after);
   }
 }

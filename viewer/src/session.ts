@@ -44,6 +44,13 @@ export interface Explanation {
   advice?: string;
 }
 
+/** Something of the room that somebody opened. */
+export interface Visit {
+  at: number;
+  opened: 'link' | 'picture' | 'terminal' | 'vnc';
+  viewer: { by: 'link'; generation: number } | { by: 'api_key' };
+}
+
 export interface Leftover {
   kind: string;
   what: string;
@@ -60,6 +67,8 @@ export interface SessionView {
   /** Why it ended; only when it ended. */
   reason?: { code: string; message: string; detail?: { by?: string } };
   timeline: TimelineEntry[];
+  /** What others than this viewer opened, oldest first. */
+  visitsOfOthers: Visit[];
   createdAt: number;
   deadline: number;
   /** When it ends unless the person does something; only in their turn and once they came. */

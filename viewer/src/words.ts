@@ -1,6 +1,6 @@
 // What the person reads, for each state and each end. Pure.
 
-import type { Method, SessionView, StateName } from './session';
+import type { Method, SessionView, StateName, Visit } from './session';
 
 export function stateWords(state: StateName, method: Method): string {
   switch (state) {
@@ -42,9 +42,12 @@ export function stepIndex(state: StateName): number {
   }
 }
 
+/** About who looks, not about the room. */
+const VISITS = /^(viewer|link|links|terminal|vnc)_/;
+
 /** What happened last, as far as it is about the room: that a viewer came is no news to the viewer. */
 export function latestWords(session: SessionView): string {
-  const last = session.timeline.filter(({ kind }) => !kind.startsWith('viewer_')).at(-1);
+  const last = session.timeline.filter(({ kind }) => !VISITS.test(kind)).at(-1);
   return sentence(last?.message ?? '');
 }
 
@@ -79,6 +82,38 @@ export function unreachableWords(operator: string): string {
 export function clockTime(at: number, session: SessionView, now: number): string {
   const local = new Date(at - session.serverNow + now);
   return local.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+}
+
+/** What others opened of the room: by an earlier link, which is closed, and with a key, which is not. */
+export function visitWords(session: SessionView, now: number): string | undefined {
+  const visits = session.visitsOfOthers;
+  const byLink = visits.filter(({ viewer }) => viewer.by === 'link');
+  const byKey = visits.filter(({ viewer }) => viewer.by === 'api_key').at(-1);
+  const words: string[] = [];
+  const first = byLink.at(0);
+  if (first) {
+    const saw = [...new Set(byLink.map(opened).filter((name) => name !== ''))];
+    const what = saw.length > 0 ? ` It showed ${saw.join(' and ')}.` : '';
+    words.push(`This sign-in was opened on another device at ${clockTime(first.at, session, now)}, by an earlier link.${what} ` +
+      `That link is closed now. If it was not you, tell ${session.operator.name}.`);
+  }
+  if (byKey) {
+    words.push(`At ${clockTime(byKey.at, session, now)} somebody with an API key of this Anteroom opened ${opened(byKey)}.`);
+  }
+  return words.length > 0 ? words.join(' ') : undefined;
+}
+
+function opened(visit: Visit): string {
+  switch (visit.opened) {
+    case 'link':
+      return '';
+    case 'picture':
+      return 'the picture';
+    case 'terminal':
+      return 'the terminal';
+    case 'vnc':
+      return 'the desktop by VNC';
+  }
 }
 
 /** Who can open the sealed credential, to follow "The credential can be opened by". */

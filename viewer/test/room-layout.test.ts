@@ -5,7 +5,7 @@ import type { AwaitingView, Method, SessionView, StateName } from '../src/sessio
 
 const session = (method: Method, state: StateName, awaiting?: Partial<AwaitingView>): SessionView => ({
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method,
-  state, timeline: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
+  state, timeline: [], visitsOfOthers: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
   credential: { openableBy: 'operator' },
   ...(awaiting && {
     awaiting: {

@@ -4,11 +4,11 @@ import endReasons from '../../crates/session/src/end_reason.rs?raw';
 import { Problem } from '../src/api';
 import { problemWords } from '../src/screens/problem';
 import type { SessionView, StateName } from '../src/session';
-import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, stepNames, timeLeft, timeWarning } from '../src/words';
+import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, stepNames, timeLeft, timeWarning, visitWords } from '../src/words';
 
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method: 'browser',
-  state: 'ended', timeline: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
+  state: 'ended', timeline: [], visitsOfOthers: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
   credential: { openableBy: 'operator' }, room: 'demolished', leftovers: [],
 };
 
@@ -41,6 +41,37 @@ describe('the latest news', () => {
     const timeline = [{ at: 1, kind: 'vm_started', message: 'qemu started' }, { at: 2, kind: 'viewer_joined', message: 'a viewer joined' }];
     expect(latestWords({ ...session, timeline })).toBe('Qemu started.');
     expect(latestWords(session)).toBe('');
+  });
+});
+
+describe('visits of others', () => {
+  const at = 1_000;
+  it('are told with what they saw, and whether they still may', () => {
+    expect(visitWords(session, 0)).toBeUndefined();
+    const link = { by: 'link', generation: 1 } as const;
+    const visitsOfOthers = [
+      { at, opened: 'link', viewer: link }, { at, opened: 'terminal', viewer: link }, { at, opened: 'terminal', viewer: link },
+      { at, opened: 'picture', viewer: link },
+    ] as const;
+    const words = visitWords({ ...session, visitsOfOthers: [...visitsOfOthers] }, 0);
+    expect(words).toMatch(/^This sign-in was opened on another device at .*, by an earlier link\. It showed the terminal and the picture\. That link is closed now\./);
+    const key = { at, opened: 'vnc', viewer: { by: 'api_key' } } as const;
+    expect(visitWords({ ...session, visitsOfOthers: [key] }, 0)).toMatch(/somebody with an API key of this Anteroom opened the desktop by VNC\.$/);
+  });
+
+  it('are no news of the room', () => {
+    const kinds = ['vm_started', 'viewer_joined', 'link_opened', 'link_made', 'links_revoked', 'terminal_opened', 'vnc_opened'];
+    const timeline = kinds.map((kind) => ({ at: 1, kind, message: kind }));
+    expect(latestWords({ ...session, timeline })).toBe('Vm_started.');
+  });
+});
+
+describe('a link that was revoked', () => {
+  it('is told as such, with the time', () => {
+    const words = problemWords(new Problem(401, 'Unauthorized', 'revoked', 'viewer_revoked', Date.UTC(2026, 0, 1, 12, 34)));
+    expect(words.title).toBe('This link was closed');
+    expect(words.text).toMatch(/^It was revoked at .*34/);
+    expect(words.retry).toBe(false);
   });
 });
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anteroom_guest_protocol::{Locale, ScreenSize, ServiceSpec};
 use anteroom_image::Processor;
 use anteroom_provider::{InjectedFile, Login, Provider};
-use anteroom_session::{Method, Observation, SessionId, Timestamp};
+use anteroom_session::{HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer};
 use anteroom_vm::VmAccelerator;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +118,13 @@ pub enum RunnerCommand {
         request: u64,
         /// At most 64 KiB.
         sdp: String,
+        /// Whose it is.
+        viewer: Viewer,
+    },
+    /// Links before this one are revoked: their viewer is sent away, and gets no offer answered.
+    RevokeBefore {
+        /// The oldest that is good.
+        oldest: HolderGeneration,
     },
     /// Wanted: a picture of the desktop; answered by [`RunnerMessage::Screenshot`].
     Screenshot {

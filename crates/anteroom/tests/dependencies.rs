@@ -23,7 +23,7 @@ const ALLOWED: [(&str, &[&str]); 17] = [
     ),
     ("anteroom-vm", &["anteroom-fail-point", "anteroom-guest-protocol", "anteroom-session"]),
     ("anteroom-egress", &["anteroom-session"]),
-    ("anteroom-media", &["anteroom-guest-protocol"]),
+    ("anteroom-media", &["anteroom-guest-protocol", "anteroom-session"]),
     ("anteroom-api", &["anteroom-provider", "anteroom-session"]),
     (
         "anteroom",

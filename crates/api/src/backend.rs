@@ -1,8 +1,9 @@
 //! What the API needs someone to do.
 
 use std::future::Future;
+use std::pin::Pin;
 
-use anteroom_session::{Actor, SessionId};
+use anteroom_session::{Actor, HolderGeneration, SessionId, Viewer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -24,8 +25,44 @@ pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 
+/// Comes when a right is revoked; what it opened is closed then, whatever it is doing.
+pub type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A viewer's channel into a session's room.
-pub type Channel = Box<dyn Bytes>;
+pub struct Channel {
+    /// What it carries.
+    pub bytes: Box<dyn Bytes>,
+    /// When it is to be closed.
+    pub revoked: Revoked,
+}
+
+/// A session that is followed.
+pub struct Watched {
+    /// It now and on each change.
+    pub changes: watch::Receiver<SessionView>,
+    /// When it may not be followed any more.
+    pub revoked: Revoked,
+}
+
+/// Who asks about a session, and by what right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// The person, by the cookie that the link of this generation was exchanged for.
+    Person(HolderGeneration),
+    /// A caller.
+    Caller,
+}
+
+impl Asker {
+    /// As the session knows them.
+    #[must_use]
+    pub fn viewer(&self) -> Viewer {
+        match self {
+            Self::Person(generation) => Viewer::Link { generation: *generation },
+            Self::Caller => Viewer::ApiKey {},
+        }
+    }
+}
 
 /// A sign-in that begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,12 +77,13 @@ pub enum Begun {
 pub trait Backend: Send + Sync + 'static {
     /// Whether this is an API key.
     fn is_api_key(&self, key: &str) -> impl Future<Output = Result<bool, Problem>> + Send;
-    /// Whether this cookie was given for this session.
-    fn is_viewer(
+    /// Whose cookie this is, if it was given for this session: its link's generation. One whose link
+    /// was revoked is [`ProblemCode::ViewerRevoked`](crate::ProblemCode::ViewerRevoked).
+    fn holder(
         &self,
         session: SessionId,
         secret: &str,
-    ) -> impl Future<Output = Result<bool, Problem>> + Send;
+    ) -> impl Future<Output = Result<Option<HolderGeneration>, Problem>> + Send;
     /// Starts a sign-in, or finds the one that the same call started before.
     fn start(
         &self,
@@ -63,9 +101,10 @@ pub trait Backend: Send + Sync + 'static {
     fn watch(
         &self,
         id: SessionId,
-    ) -> impl Future<Output = Result<watch::Receiver<SessionView>, Problem>> + Send;
-    /// The session as its viewer may see it.
-    fn viewer_view(&self, session: &SessionView) -> ViewerView;
+        asker: &Asker,
+    ) -> impl Future<Output = Result<Watched, Problem>> + Send;
+    /// The session as this viewer may see it.
+    fn viewer_view(&self, session: &SessionView, viewer: Viewer) -> ViewerView;
     /// Ends a session; one that has ended is fine.
     fn end(&self, id: SessionId, by: Actor) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Shows the sign-in page again in the guest's browser.
@@ -77,9 +116,17 @@ pub trait Backend: Send + Sync + 'static {
         code: String,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// The CLI's terminal: from it what draws it, to it what is typed.
-    fn terminal(&self, id: SessionId) -> impl Future<Output = Result<Channel, Problem>> + Send;
+    fn terminal(
+        &self,
+        id: SessionId,
+        asker: &Asker,
+    ) -> impl Future<Output = Result<Channel, Problem>> + Send;
     /// The desktop's VNC server (RFB, RFC 6143).
-    fn vnc(&self, id: SessionId) -> impl Future<Output = Result<Channel, Problem>> + Send;
+    fn vnc(
+        &self,
+        id: SessionId,
+        asker: &Asker,
+    ) -> impl Future<Output = Result<Channel, Problem>> + Send;
     /// The sealed credential.
     fn credential(&self, id: SessionId) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
     /// A PNG of the desktop.
@@ -91,9 +138,12 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         id: SessionId,
         sdp: String,
+        asker: &Asker,
     ) -> impl Future<Output = Result<String, Problem>> + Send;
-    /// A new one-use viewer link.
+    /// A new one-use viewer link. The earlier ones are revoked, and what they opened is closed.
     fn viewer_link(&self, id: SessionId) -> impl Future<Output = Result<String, Problem>> + Send;
+    /// Revokes every viewer link, and closes what they opened; also of a session that has ended.
+    fn revoke_viewers(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Exchanges a one-use secret for a viewer's access.
     fn exchange(
         &self,

@@ -6,7 +6,7 @@ use anteroom_session::SessionId;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 
-use crate::backend::Backend;
+use crate::backend::{Asker, Backend};
 use crate::guard::{caller, viewer_or_caller};
 use crate::problem::Problem;
 
@@ -23,7 +23,7 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Caller {
 }
 
 /// The viewer of the session that the path names, or a caller.
-pub(crate) struct Viewer(pub(crate) SessionId);
+pub(crate) struct Viewer(pub(crate) SessionId, pub(crate) Asker);
 
 impl<B: Backend> FromRequestParts<Arc<B>> for Viewer {
     type Rejection = Problem;
@@ -31,8 +31,8 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Viewer {
     async fn from_request_parts(parts: &mut Parts, backend: &Arc<B>) -> Result<Self, Problem> {
         match SessionPath::from_request_parts(parts, backend).await {
             Ok(SessionPath(id)) => {
-                viewer_or_caller(&**backend, &parts.headers, id).await?;
-                Ok(Self(id))
+                let asker = viewer_or_caller(&**backend, &parts.headers, id).await?;
+                Ok(Self(id, asker))
             }
             // No session has a viewer then.
             Err(problem) => {

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::backend::Backend;
+use crate::backend::{Asker, Backend};
 use crate::problem::{Problem, ProblemCode};
 
 /// The name of a session's viewer cookie: one each, so that a browser can view several sessions.
@@ -89,18 +89,22 @@ pub(crate) async fn caller<B: Backend>(backend: &B, headers: &HeaderMap) -> Resu
     }
 }
 
-/// Passes the session's viewer, and callers.
+/// Passes the session's viewer, and callers; says which it is.
 pub(crate) async fn viewer_or_caller<B: Backend>(
     backend: &B,
     headers: &HeaderMap,
     session: SessionId,
-) -> Result<(), Problem> {
-    if let Some(secret) = cookie(headers, &viewer_cookie(session))
-        && backend.is_viewer(session, secret).await?
-    {
-        return Ok(());
+) -> Result<Asker, Problem> {
+    let by_cookie = match cookie(headers, &viewer_cookie(session)) {
+        Some(secret) => backend.holder(session, secret).await,
+        None => Ok(None),
+    };
+    match by_cookie {
+        Ok(Some(generation)) => Ok(Asker::Person(generation)),
+        // Whoever has a key too needs no cookie.
+        Err(revoked) if bearer(headers).is_none() => Err(revoked),
+        Ok(None) | Err(_) => caller(backend, headers).await.map(|()| Asker::Caller),
     }
-    caller(backend, headers).await
 }
 
 /// The API key of a request, as it was given.

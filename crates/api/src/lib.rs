@@ -11,7 +11,7 @@ mod problem;
 mod routes;
 mod wire;
 
-pub use backend::{Backend, Begun, Bytes, Channel, ViewerAccess};
+pub use backend::{Asker, Backend, Begun, Bytes, Channel, Revoked, ViewerAccess, Watched};
 pub use guard::{AllowedHosts, viewer_cookie};
 pub use idempotency::Idempotency;
 pub use problem::{Problem, ProblemCode};

@@ -14,6 +14,8 @@ pub enum ProblemCode {
     BadRequest,
     /// 401: no or a wrong API key, no or another session's viewer cookie.
     Unauthorized,
+    /// 401: the link that the viewer's cookie was given for was revoked, by a newer one most often.
+    ViewerRevoked,
     /// 403: the page that asks is of another origin.
     ForeignOrigin,
     /// 404: there is no such session.
@@ -28,7 +30,7 @@ pub enum ProblemCode {
     WrongState,
     /// 409: a request with the same `Idempotency-Key` is being answered.
     IdempotencyKeyInUse,
-    /// 410: the viewer link was used, is expired or unknown.
+    /// 410: the viewer link was used, revoked, is expired or unknown.
     LinkUsed,
     /// 413: the body is too long.
     BodyTooLarge,
@@ -69,6 +71,7 @@ impl ProblemCode {
         match self {
             Self::BadRequest => "bad_request",
             Self::Unauthorized => "unauthorized",
+            Self::ViewerRevoked => "viewer_revoked",
             Self::ForeignOrigin => "foreign_origin",
             Self::NoSuchSession => "no_such_session",
             Self::UnknownProvider => "unknown_provider",
@@ -100,7 +103,7 @@ impl ProblemCode {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
-            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Unauthorized | Self::ViewerRevoked => StatusCode::UNAUTHORIZED,
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::NoSuchSession | Self::UnknownProvider | Self::NoSuchRoute => {
                 StatusCode::NOT_FOUND
@@ -142,6 +145,10 @@ pub struct Problem {
     pub detail: String,
     /// Stable machine name.
     pub code: ProblemCode,
+    /// When what the detail tells of was, in milliseconds since the Unix epoch: the link's use, or its
+    /// revocation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
     /// When it may go better, in seconds: the header `Retry-After`.
     #[serde(skip)]
     #[schema(ignore)]
@@ -159,6 +166,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             code,
+            at: None,
             retry_after: None,
         }
     }
@@ -167,6 +175,12 @@ impl Problem {
     #[must_use]
     pub fn retry_after(self, seconds: u64) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// The same, about what was at this time.
+    #[must_use]
+    pub fn at(self, millis: u64) -> Self {
+        Self { at: Some(millis), ..self }
     }
 
     /// The request is not what the route takes.

@@ -1,6 +1,6 @@
 //! What travels. Names are camelCase on the wire; states and codes are the session crate's.
 
-use anteroom_session::{Leftover, TimelineEntry};
+use anteroom_session::{Leftover, TimelineEntry, View, Viewer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -127,6 +127,22 @@ pub struct SessionView {
     /// What happened, oldest first.
     #[schema(value_type = Vec<Object>)]
     pub timeline: Vec<TimelineEntry>,
+    /// Who opened what of the room, oldest first.
+    pub visits: Vec<Visit>,
+}
+
+/// Something of a room that was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Visit {
+    /// When, in milliseconds since the Unix epoch.
+    pub at: u64,
+    /// `link` (it was exchanged for its cookie), `picture`, `terminal` or `vnc`.
+    #[schema(value_type = String)]
+    pub opened: View,
+    /// `{"by":"link","generation":1}` (the link that was made first), or `{"by":"api_key"}`.
+    #[schema(value_type = Object)]
+    pub viewer: Viewer,
 }
 
 /// The person's turn.
@@ -296,6 +312,8 @@ pub struct ViewerView {
     /// What happened, oldest first.
     #[schema(value_type = Vec<Object>)]
     pub timeline: Vec<TimelineEntry>,
+    /// What of the room was opened by others than whoever asks, oldest first.
+    pub visits_of_others: Vec<Visit>,
     /// Milliseconds since the Unix epoch.
     pub created_at: u64,
     /// When its time to live is over, in milliseconds since the Unix epoch.

@@ -217,7 +217,7 @@ async fn answer(
         path if path == "/" || path.starts_with("/?") => {
             include_str!("browser_check.html").to_owned()
         }
-        "/offer" => match media.offer(body).await {
+        "/offer" => match media.offer(body, anteroom_session::Viewer::ApiKey {}).await {
             Ok(accepted) => accepted.answer_sdp,
             Err(error) => {
                 eprintln!("{error}: {:?}", error.source());

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anteroom_guest_protocol::CursorImage;
 use anteroom_guest_protocol::input::InputEvent;
+use anteroom_session::{HolderGeneration, Viewer};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::frame_source::{FrameSource, FrameSourceError};
@@ -76,7 +77,7 @@ pub struct OfferAccepted {
 #[derive(Debug)]
 pub enum MediaEvent {
     /// A viewer's connection is up.
-    ViewerJoined,
+    ViewerJoined(Viewer),
     /// It was sent its first frame.
     FirstFrameSent,
     /// It is gone.
@@ -132,7 +133,8 @@ pub enum StartError {
 }
 
 enum Command {
-    Offer(String, oneshot::Sender<Result<OfferAccepted, OfferError>>),
+    Offer(String, Viewer, oneshot::Sender<Result<OfferAccepted, OfferError>>),
+    Revoke(HolderGeneration),
     Cursor(Box<CursorImage>),
     Screenshot(oneshot::Sender<Result<Vec<u8>, ScreenshotError>>),
 }
@@ -172,11 +174,22 @@ impl MediaHandle {
     /// Answers a viewer's offer. The viewer before it, if any, is sent away.
     ///
     /// # Errors
-    /// When the offer cannot be answered; the viewer before then stays.
-    pub async fn offer(&self, sdp: String) -> Result<OfferAccepted, OfferError> {
+    /// When the offer cannot be answered, or the viewer's right was revoked; the viewer before then
+    /// stays.
+    pub async fn offer(&self, sdp: String, viewer: Viewer) -> Result<OfferAccepted, OfferError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Offer(sdp, reply)).await.map_err(|_| OfferError::Ended)?;
+        self.commands
+            .send(Command::Offer(sdp, viewer, reply))
+            .await
+            .map_err(|_| OfferError::Ended)?;
         answer.await.map_err(|_| OfferError::Ended)?
+    }
+
+    /// Sends the viewer away whose link is of a generation before `oldest`, and answers none of theirs
+    /// from now on.
+    pub async fn revoke_before(&self, oldest: HolderGeneration) {
+        // A session that is over shows nothing.
+        let _ = self.commands.send(Command::Revoke(oldest)).await;
     }
 
     /// Hands over a datagram that came to the front door. Too many are lost, as on any full link.

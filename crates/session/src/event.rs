@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, EndReason, Explanation, Leftover, ProcessExit, Prompt};
+use crate::{
+    Actor, EndReason, Explanation, HolderGeneration, Leftover, ProcessExit, Prompt, View, Viewer,
+};
 
 /// Everything that moves a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,20 @@ pub enum Event {
     CredentialNotStored {
         /// Why, one sentence.
         cause: String,
+    },
+    /// The person has a new link; what the earlier ones opened is closed.
+    LinkMade {
+        /// Which generation began with it.
+        generation: HolderGeneration,
+    },
+    /// No link is good any more, and what they opened is closed.
+    LinksRevoked,
+    /// Somebody opened the link, the terminal or VNC.
+    Opened {
+        /// What.
+        view: View,
+        /// By what right.
+        viewer: Viewer,
     },
     /// The caller is still there, and prolongs the session's time to live.
     Heartbeat,
@@ -143,7 +159,10 @@ pub enum Observation {
     /// The person moved, typed or pasted. Said at most every few seconds.
     PersonActive,
     /// A viewer's media connection is up.
-    ViewerJoined,
+    ViewerJoined {
+        /// Whose.
+        viewer: Viewer,
+    },
     /// It is gone.
     ViewerLeft,
     /// The CLI's credential file is complete and stable.

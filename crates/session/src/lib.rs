@@ -16,6 +16,7 @@ mod ids;
 mod machine;
 mod state;
 mod timeline;
+mod viewer;
 
 pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, EgressVerdict, Event, Observation};
@@ -24,3 +25,4 @@ pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use machine::{Chosen, Effect, Session, Terms};
 pub use state::{Leftover, Method, Prompt, Room, State, StateName};
 pub use timeline::{TimelineEntry, Timestamp};
+pub use viewer::{HolderGeneration, View, Viewer};

@@ -127,7 +127,7 @@ impl Session {
                 let prolonged = now.plus_seconds(self.terms.ttl_seconds);
                 self.deadline = self.deadline.max(prolonged.min(self.terms.last_moment()));
             }
-            Event::Observed(Observation::ViewerJoined | Observation::PersonActive) => {
+            Event::Observed(Observation::ViewerJoined { .. } | Observation::PersonActive) => {
                 self.active_at = Some(now);
             }
             // Their turn begins now, however long they watched before.
@@ -181,7 +181,9 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
             Some(reason) => end(reason, now),
             None => (state, vec![]),
         },
-        Event::Heartbeat => (state, vec![]),
+        Event::Heartbeat | Event::LinkMade { .. } | Event::LinksRevoked | Event::Opened { .. } => {
+            (state, vec![])
+        }
         Event::FoundByReconciliation => match state {
             State::Sealed { .. } => end(EndReason::Completed, now),
             _ => end(EndReason::ControllerStopped, now),

@@ -2,7 +2,7 @@
 
 import { element, icon, mark, setText, type IconName } from '../dom';
 import type { SessionView } from '../session';
-import { clockTime, credentialOwner, stateWords, stepIndex, stepNames } from '../words';
+import { clockTime, credentialOwner, stateWords, stepIndex, stepNames, visitWords } from '../words';
 
 export interface IntroScreen {
   root: HTMLElement;
@@ -62,6 +62,10 @@ function passkeys(inRoom: boolean): [IconName, string, string][] {
 
 function warnings(session: SessionView): HTMLElement[] {
   const shown: HTMLElement[] = [];
+  const visits = visitWords(session, Date.now());
+  if (visits !== undefined) {
+    shown.push(element('p', { class: 'notice', role: 'alert' }, icon('person'), element('span', {}, visits)));
+  }
   if (session.isolation === 'none') {
     shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {},
       element('strong', {}, 'No isolation. '),

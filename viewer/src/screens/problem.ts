@@ -22,12 +22,22 @@ export function problemWords(problem: Problem | undefined): ProblemWords {
     };
   }
   const detail = sentence(problem.detail || problem.title);
+  if (problem.code === 'viewer_revoked') {
+    return {
+      title: 'This link was closed',
+      text: `${at(problem, 'It was revoked')}: a newer link to this sign-in was made, or every link was taken back. Nothing of the room is shown here any more.`,
+      todo: 'Go on where the newer link is opened. If you have none, ask for a new link.',
+      retry: false,
+    };
+  }
   switch (problem.status) {
     case 410:
       return {
         title: 'This link is used up',
-        text: 'A link opens its room once, in one browser, and this one was opened before or is too old.',
-        todo: 'If you opened it in another tab or browser, go on there. If not, ask for a new link.',
+        text: problem.at === undefined
+          ? 'A link opens its room once, in one browser, and this one was opened before or is too old.'
+          : `A link opens its room once, in one browser. ${at(problem, 'This one was opened, or replaced by a newer one,')}.`,
+        todo: 'If it was you, in another tab or browser, go on there. If not, ask for a new link: it closes what this one opened.',
         retry: false,
       };
     case 401:
@@ -53,6 +63,13 @@ export function problemWords(problem: Problem | undefined): ProblemWords {
         retry: true,
       };
   }
+}
+
+/** The words and when that was. */
+function at(problem: Problem, words: string): string {
+  if (problem.at === undefined) return words;
+  const time = new Date(problem.at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
+  return `${words} at ${time}`;
 }
 
 export function problemScreen(words: ProblemWords): HTMLElement {

@@ -8,7 +8,7 @@ import { SignInCard } from '../sign-in/card';
 import { codeNews, hostNews } from '../sign-in/told';
 import { TerminalPanel } from '../terminal/panel';
 import {
-  latestWords, stateWords, stepIndex, stepNames, timeLeft, timeWarning, unreachableWords, WARN_BELOW_MS,
+  latestWords, stateWords, stepIndex, stepNames, timeLeft, timeWarning, unreachableWords, visitWords, WARN_BELOW_MS,
 } from '../words';
 import { cancelDialog, pasteDialog } from './dialogs';
 import { roomLayout, type RoomLayout } from './room-layout';
@@ -33,6 +33,9 @@ export class RoomScreen {
   readonly #left = element('p', { class: 'left', role: 'timer' });
   readonly #notice = element('p', { class: 'time-notice', role: 'alert', hidden: true });
   readonly #unreachable = element('p', { class: 'time-notice', role: 'alert', hidden: true });
+  readonly #visits = element('span');
+  readonly #visited = element('p', { class: 'time-notice dismissible', role: 'alert', hidden: true }, this.#visits,
+    element('button', { type: 'button', class: 'quiet', onclick: () => this.#dismissVisits() }, 'Got it'));
   readonly #told = element('p', { class: 'time-notice', role: 'alert', hidden: true });
   readonly #connection = element('p', { class: 'connection' });
   readonly #actions: RoomActions;
@@ -56,6 +59,8 @@ export class RoomScreen {
   /** The introduction was read. */
   #entered = false;
   #desktopAsked = false;
+  /** How many visits of others the person has read of. */
+  #visitsRead = 0;
   /** The terminal is open because the tool asks something, not because the person wanted it. */
   #terminalDemanded = false;
 
@@ -98,7 +103,7 @@ export class RoomScreen {
       ),
       ...(session.isolation === 'none' ? [element('p', { class: 'stripe' },
         icon('warning'), `No isolation: ${session.method === 'browser' ? 'this desktop' : 'the tool'} runs directly on the operator’s computer. Do not use a real account.`)] : []),
-      this.#notice, this.#told, this.#unreachable,
+      this.#visited, this.#notice, this.#told, this.#unreachable,
       this.#stage, this.#paste.dialog, cancel.dialog,
     );
     this.player.addEventListener('firstframe', () => this.#arrange());
@@ -151,6 +156,7 @@ export class RoomScreen {
       else item.removeAttribute('aria-current');
     });
     setText(this.#latest, latestWords(session));
+    this.#showVisits();
     this.#host.hidden = session.signInUrlHost === undefined;
     if (session.signInUrlHost !== undefined) {
       this.#host.replaceChildren(
@@ -162,6 +168,19 @@ export class RoomScreen {
       this.#host.title = `The sign-in page belongs to ${session.signInUrlHost}. Compare it with the address ${where}.`;
     }
     this.#arrange();
+  }
+
+  /** Who else opened the room, until the person has read it. */
+  #showVisits(): void {
+    const visits = this.#session.visitsOfOthers.length;
+    this.#visited.hidden = visits <= this.#visitsRead;
+    if (!this.#visited.hidden) setText(this.#visits, visitWords(this.#session, Date.now()) ?? '');
+  }
+
+  #dismissVisits(): void {
+    this.#visitsRead = this.#session.visitsOfOthers.length;
+    this.#showVisits();
+    this.focus();
   }
 
   /** Shows what belongs on screen, and hides the rest. */

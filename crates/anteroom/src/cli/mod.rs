@@ -15,6 +15,7 @@ mod serve;
 mod sessions;
 mod temporary;
 mod verify;
+mod viewer;
 mod why;
 
 use std::sync::Arc;
@@ -47,6 +48,9 @@ enum Command {
     Why(why::Why),
     /// Takes a picture of a session's desktop.
     Screenshot(sessions::Screenshot),
+    /// Renews or revokes the person's link.
+    #[command(subcommand)]
+    Viewer(viewer::Command),
     /// Ends a session and destroys its VM.
     Cancel(sessions::Cancel),
     /// Opens sealed credentials.
@@ -81,6 +85,7 @@ pub fn run() -> Result<()> {
         Command::Why(options) => why::run(&options),
         Command::Explain(command) => explain::run(&command),
         Command::Screenshot(options) => sessions::screenshot(&options),
+        Command::Viewer(command) => viewer::run(&command),
         Command::Cancel(options) => sessions::cancel(&options),
         Command::Credentials(command) => credentials::run(&command),
         Command::Egress(command) => egress::run(&command),

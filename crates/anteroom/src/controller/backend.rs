@@ -4,17 +4,21 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use anteroom_api::{
-    Backend, Begun, Channel, Health, Idempotency, Named, Problem, ProblemCode, SessionSummary,
-    SessionView, StartRequest, ViewerAccess, ViewerView,
+    Asker, Backend, Begun, Channel, Health, Idempotency, Named, Problem, ProblemCode,
+    SessionSummary, SessionView, StartRequest, ViewerAccess, ViewerView, Watched,
 };
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{Actor, Event, SessionId, State, StateName};
+use anteroom_session::{
+    Actor, Event, HolderGeneration, SessionId, State, StateName, TimelineEntry, View, Viewer,
+};
 use anteroom_vm::Qemu;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
 
 use super::record::Record;
+use super::session_actor::SessionHandle;
+use super::store::{Cookie, Exchanged, Unusable};
 use super::{
     Controller, DriverChoice, internal, not_stored, runner_process, secret, unreadable, words,
 };
@@ -33,8 +37,16 @@ impl Backend for Controller {
         self.store.is_api_key(key).await.map_err(unreadable)
     }
 
-    async fn is_viewer(&self, session: SessionId, secret: &str) -> Result<bool, Problem> {
-        self.store.is_viewer(session, secret, now().0).await.map_err(unreadable)
+    async fn holder(
+        &self,
+        session: SessionId,
+        secret: &str,
+    ) -> Result<Option<HolderGeneration>, Problem> {
+        match self.store.cookie(session, secret, now().0).await.map_err(unreadable)? {
+            Some(Cookie::Good(generation)) => Ok(Some(generation)),
+            Some(Cookie::Revoked(at)) => Err(revoked().at(at)),
+            None => Ok(None),
+        }
     }
 
     async fn start(
@@ -83,16 +95,24 @@ impl Backend for Controller {
         self.session(id).await
     }
 
-    async fn watch(&self, id: SessionId) -> Result<watch::Receiver<SessionView>, Problem> {
+    async fn watch(&self, id: SessionId, asker: &Asker) -> Result<Watched, Problem> {
         match self.handle(id) {
-            Some(handle) => Ok(handle.view),
+            Some(handle) => Ok(Watched {
+                revoked: Box::pin(handle.revoked(asker.viewer())),
+                changes: handle.view,
+            }),
             // One that is over does not change: the receiver gives it once.
-            None => Ok(watch::channel(self.record(id).await?.view()).1),
+            None => Ok(Watched {
+                changes: watch::channel(self.record(id).await?.view()).1,
+                revoked: Box::pin(std::future::pending()),
+            }),
         }
     }
 
-    fn viewer_view(&self, session: &SessionView) -> ViewerView {
+    fn viewer_view(&self, session: &SessionView, viewer: Viewer) -> ViewerView {
         let session = session.clone();
+        let visits = session.visits.into_iter();
+        let visits_of_others = visits.filter(|visit| visit.viewer != viewer).collect();
         ViewerView {
             session_id: session.session_id,
             provider: Named { id: session.provider, name: session.provider_name },
@@ -100,6 +120,7 @@ impl Backend for Controller {
             state: session.state,
             reason: session.reason,
             timeline: session.timeline,
+            visits_of_others,
             created_at: session.created_at,
             deadline: session.deadline,
             idle_deadline: session.idle_deadline,
@@ -130,7 +151,7 @@ impl Backend for Controller {
     }
 
     async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
-        let runner = self.with_desktop(id).await?;
+        let (_, runner) = self.with_desktop(id).await?;
         let view = self.session(id).await?;
         if view.state != "awaiting_user" {
             return Err(Problem::wrong_state(format!(
@@ -144,7 +165,7 @@ impl Backend for Controller {
     }
 
     async fn enter_code(&self, id: SessionId, code: String) -> Result<(), Problem> {
-        let runner = self.with_desktop(id).await?;
+        let (_, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         if !["preparing", "awaiting_user"].contains(&state.as_str()) {
             return Err(Problem::wrong_state(format!("the session is {state} and takes no code")));
@@ -153,12 +174,12 @@ impl Backend for Controller {
         entered.map_err(|error| error.problem(ProblemCode::CodeRefused, &state))
     }
 
-    async fn terminal(&self, id: SessionId) -> Result<Channel, Problem> {
-        self.channel(id, StreamKind::Terminal).await
+    async fn terminal(&self, id: SessionId, asker: &Asker) -> Result<Channel, Problem> {
+        self.channel(id, StreamKind::Terminal, View::Terminal, asker).await
     }
 
-    async fn vnc(&self, id: SessionId) -> Result<Channel, Problem> {
-        self.channel(id, StreamKind::Vnc).await
+    async fn vnc(&self, id: SessionId, asker: &Asker) -> Result<Channel, Problem> {
+        self.channel(id, StreamKind::Vnc, View::Vnc, asker).await
     }
 
     async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
@@ -170,7 +191,7 @@ impl Backend for Controller {
     }
 
     async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
-        let runner = self.with_desktop(id).await?;
+        let (_, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         let png = runner
             .screenshot()
@@ -199,13 +220,15 @@ impl Backend for Controller {
         read.await.map_err(|_| Problem::internal("reading the logs failed"))
     }
 
-    async fn offer(&self, id: SessionId, sdp: String) -> Result<String, Problem> {
-        let runner = self.with_desktop(id).await?;
+    async fn offer(&self, id: SessionId, sdp: String, asker: &Asker) -> Result<String, Problem> {
+        let (handle, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        let answer = runner
-            .offer(sdp)
-            .await
-            .map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
+        let viewer = asker.viewer();
+        let answered = tokio::select! {
+            answered = runner.offer(sdp, viewer) => answered,
+            () = handle.revoked(viewer) => return Err(revoked()),
+        };
+        let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
         self.around.door.add_fragment(&answer.ice_ufrag, id);
         Ok(answer.sdp)
     }
@@ -218,13 +241,24 @@ impl Backend for Controller {
         self.new_link(&record).await.map_err(not_stored)
     }
 
+    async fn revoke_viewers(&self, id: SessionId) -> Result<(), Problem> {
+        let record = self.record(id).await?;
+        self.begin_generation(&record, None).await.map_err(not_stored)?;
+        if let Some(handle) = self.handle(id) {
+            handle.tell(Event::LinksRevoked).await;
+        }
+        Ok(())
+    }
+
     async fn exchange(&self, id: SessionId, link_secret: &str) -> Result<ViewerAccess, Problem> {
         let viewer = secret();
         let at = now().0;
-        if !self.store.exchange(id, link_secret, &viewer, at).await.map_err(internal)? {
-            let detail = "this link was used, is expired or unknown; ask for a new one";
-            return Err(Problem::new(ProblemCode::LinkUsed, detail));
-        }
+        let exchanged = self.store.exchange(id, link_secret, &viewer, at).await;
+        let generation = match exchanged.map_err(internal)? {
+            Exchanged::Opened(generation) => generation,
+            Exchanged::Refused(unusable) => return Err(link_refused(unusable)),
+        };
+        self.tell_of_the_link(id, generation).await;
         let last_moment = self.record(id).await?.session.terms.last_moment().0;
         Ok(ViewerAccess {
             secret: viewer,
@@ -280,22 +314,82 @@ impl Controller {
         result
     }
 
-    async fn channel(&self, id: SessionId, kind: StreamKind) -> Result<Channel, Problem> {
-        let runner = self.with_desktop(id).await?;
+    async fn channel(
+        &self,
+        id: SessionId,
+        kind: StreamKind,
+        view: View,
+        asker: &Asker,
+    ) -> Result<Channel, Problem> {
+        let (handle, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        let channel = runner.channel(kind).await;
+        let viewer = asker.viewer();
+        let channel = runner.channel(kind, viewer).await;
         let channel = channel.map_err(|error| error.problem(ProblemCode::WrongState, &state))?;
-        Ok(Box::new(channel))
+        let link_revoked = handle.revoked(viewer);
+        if handle.is_revoked(viewer) {
+            return Err(revoked());
+        }
+        handle.tell(Event::Opened { view, viewer }).await;
+        let outdone = channel.outdone();
+        let revoked = async {
+            tokio::select! { () = link_revoked => {}, () = outdone => {} }
+        };
+        Ok(Channel { bytes: Box::new(channel), revoked: Box::pin(revoked) })
+    }
+
+    /// Has the timeline say that a link was opened, also where the session is over.
+    async fn tell_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
+        let event = Event::Opened { view: View::Link, viewer: Viewer::Link { generation } };
+        let told = words::of_event(&event);
+        if let Some(handle) = self.handle(id)
+            && handle.tell(event).await
+        {
+            return;
+        }
+        let Some((kind, message)) = told else { return };
+        let entry = TimelineEntry { at: now(), kind: kind.to_owned(), message, explanation: None };
+        if let Err(error) = self.store.add_entry(id, &entry).await {
+            tracing::error!(session = %id, "{error:#}");
+        }
     }
 
     /// The runner of a session whose guest can show a desktop, or soon will.
-    async fn with_desktop(&self, id: SessionId) -> Result<runner_process::Runner, Problem> {
+    async fn with_desktop(
+        &self,
+        id: SessionId,
+    ) -> Result<(SessionHandle, runner_process::Runner), Problem> {
         let state = self.session(id).await?.state;
         let awake = ![StateName::Requested, StateName::Booting].iter().any(|s| s.as_str() == state);
-        match self.handle(id).and_then(|handle| handle.runner()) {
-            Some(runner) if awake => Ok(runner),
+        let with_runner = |handle: SessionHandle| {
+            let runner = handle.runner()?;
+            Some((handle, runner))
+        };
+        match self.handle(id).and_then(with_runner) {
+            Some(found) if awake => Ok(found),
             _ => Err(Problem::wrong_state(format!("the session is {state} and has no desktop"))),
         }
+    }
+}
+
+/// The asker's link was revoked.
+fn revoked() -> Problem {
+    let detail =
+        "the link that this viewer came by was revoked; open the newer one, or ask for one";
+    Problem::new(ProblemCode::ViewerRevoked, detail)
+}
+
+fn link_refused(unusable: Unusable) -> Problem {
+    let used = |detail: &str| Problem::new(ProblemCode::LinkUsed, detail);
+    match unusable {
+        Unusable::Opened(at) => used(
+            "this link was opened before; if it was not you, ask for a new one, which closes what this one opened",
+        )
+        .at(at),
+        Unusable::Revoked(at) => {
+            used("this link was revoked; open the newer one, or ask for one").at(at)
+        }
+        Unusable::Unknown => used("this link is expired or unknown; ask for a new one"),
     }
 }
 

@@ -12,6 +12,7 @@
 mod admission;
 mod backend;
 mod calls;
+mod channels;
 mod choices;
 mod front_door;
 mod janitor;
@@ -32,7 +33,7 @@ use std::time::Instant;
 
 use anteroom_api::{Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
-use anteroom_session::{Actor, Effect, Event, SessionId, State};
+use anteroom_session::{Actor, Effect, Event, HolderGeneration, SessionId, State};
 use anteroom_vault::Vault;
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -208,11 +209,30 @@ impl Controller {
         Ok(dir)
     }
 
+    /// A new link for the person. The earlier ones are revoked, and what they opened is closed.
     async fn new_link(&self, record: &Record) -> Result<String> {
         let secret = secret();
+        let id = record.id();
+        let generation = self.begin_generation(record, Some(&secret)).await?;
+        if let Some(handle) = self.handle(id) {
+            handle.tell(Event::LinkMade { generation }).await;
+        }
+        Ok(self.viewer_url(id, &secret))
+    }
+
+    /// Begins a generation of viewers: the ones before it are revoked when this is durable.
+    async fn begin_generation(
+        &self,
+        record: &Record,
+        link: Option<&str>,
+    ) -> Result<HolderGeneration> {
         let terms = &record.session.terms;
-        self.store.put_link(terms.id, &secret, terms.last_moment().0).await?;
-        Ok(self.viewer_url(terms.id, &secret))
+        let last_moment = terms.last_moment().0;
+        let generation = self.store.begin_generation(terms.id, link, now().0, last_moment).await?;
+        if let Some(handle) = self.handle(terms.id) {
+            handle.revoke_before(generation);
+        }
+        Ok(generation)
     }
 
     fn viewer_url(&self, id: SessionId, link_secret: &str) -> String {

@@ -3,9 +3,10 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionView};
+use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionView, Visit};
 use anteroom_session::{
     Accelerator, Chosen, Method, Prompt, Room, Session, SessionId, State, TimelineEntry, Timestamp,
+    View, Viewer,
 };
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +37,9 @@ pub struct Record {
     pub credential_stored_at: Option<Timestamp>,
     /// Hosts the guest asked for.
     pub egress: Vec<EgressEntry>,
+    /// Who opened what of the room.
+    #[serde(default)]
+    pub visits: Vec<Visit>,
     /// Kept in a table of its own.
     #[serde(skip)]
     pub timeline: Vec<TimelineEntry>,
@@ -44,6 +48,12 @@ pub struct Record {
 /// What to do where no rule of the provider file knows the CLI's screen.
 const UNKNOWN_PROMPT: &str =
     "The tool asks something that Anteroom does not know. Answer it in its terminal.";
+
+/// How often it is told that the same viewer opened the same: one whose connection breaks comes again.
+const MAX_VISITS_ALIKE: usize = 20;
+
+/// Visits of a session.
+const MAX_VISITS: usize = 500;
 
 /// Whose key opens the credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +80,17 @@ impl Record {
     /// so that a later controller finds what an earlier one left.
     pub fn runtime_dir(&self) -> Option<PathBuf> {
         (self.driver == "host").then(|| runtime_dir(self.id()))
+    }
+
+    /// Keeps that somebody opened something; `false` when they did so too often to be told each time.
+    pub fn visited(&mut self, at: Timestamp, opened: View, viewer: Viewer) -> bool {
+        let same = |visit: &&Visit| visit.opened == opened && visit.viewer == viewer;
+        let told = self.visits.iter().filter(same).count() < MAX_VISITS_ALIKE
+            && self.visits.len() < MAX_VISITS;
+        if told {
+            self.visits.push(Visit { at: at.0, opened, viewer });
+        }
+        told
     }
 
     fn method_reason(&self) -> String {
@@ -155,6 +176,7 @@ impl Record {
                 recipient: self.recipient.clone(),
             },
             egress: self.egress.clone(),
+            visits: self.visits.clone(),
             room,
             leftovers,
             timeline: self.timeline.clone(),

@@ -6,26 +6,25 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream as StdUnixStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::pin::Pin;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anteroom_api::{Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
-use anteroom_guest_link::{LinkStream, Opener, Side, connect};
+use anteroom_guest_link::{Opener, Side, connect};
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{EndReason, Event, Observation, ProcessExit};
-use anyhow::{Context as _, Result, anyhow};
+use anteroom_session::{EndReason, Event, HolderGeneration, Observation, ProcessExit, Viewer};
+use anyhow::{Context, Result, anyhow};
 use command_fds::{CommandFdExt, FdMapping};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::Child;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use super::channels::{Channel, Places};
 use super::metrics::Metrics;
 use super::session_actor::Surroundings;
 use crate::runner::{read_line, write_line};
@@ -60,16 +59,9 @@ pub struct Runner {
     waiting: Arc<Waiting>,
     exited: watch::Receiver<Option<ProcessExit>>,
     channels: Opener,
-    places: Arc<Semaphore>,
-}
-
-/// Channels of a session's viewers at a time.
-const MAX_CHANNELS: usize = 8;
-
-/// A viewer's channel to a runner; its place is free again when it is dropped.
-pub struct Channel {
-    stream: LinkStream,
-    _place: OwnedSemaphorePermit,
+    places: Arc<Places>,
+    /// One offer is answered at a time: however many one viewer makes, the next waits for one.
+    offering: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -85,6 +77,7 @@ pub fn start(
     config: RunnerConfig,
     around: &Surroundings,
     events: mpsc::Sender<Event>,
+    oldest: watch::Receiver<HolderGeneration>,
 ) -> Result<Runner> {
     let Surroundings { door, metrics, log_format, .. } = around;
     let (control, runner_control) =
@@ -148,7 +141,7 @@ pub fn start(
     let (reader, writer) = UnixStream::from_std(control)?.into_split();
     let (commands, queue) = mpsc::channel(32);
     let waiting = Arc::<Waiting>::default();
-    tokio::spawn(write(config, queue, writer));
+    tokio::spawn(write(config, queue, oldest, writer));
     let reading = tokio::spawn(read(
         BufReader::new(reader),
         events.clone(),
@@ -160,20 +153,39 @@ pub fn start(
     tokio::spawn(drive);
     let (exited, watch_exit) = watch::channel(None);
     tokio::spawn(wait(child, reading, events, exited));
-    let places = Arc::new(Semaphore::new(MAX_CHANNELS));
-    Ok(Runner { pid, commands, waiting, exited: watch_exit, channels, places })
+    Ok(Runner {
+        pid,
+        commands,
+        waiting,
+        exited: watch_exit,
+        channels,
+        places: Arc::default(),
+        offering: Arc::default(),
+    })
 }
 
 async fn write(
     config: RunnerConfig,
     mut commands: mpsc::Receiver<RunnerCommand>,
+    mut oldest: watch::Receiver<HolderGeneration>,
     mut writer: tokio::net::unix::OwnedWriteHalf,
 ) {
     // A runner that is gone is noticed, with its status, by who waits for it.
     if write_line(&mut writer, &config).await.is_err() {
         return;
     }
-    while let Some(command) = commands.recv().await {
+    // A session that waited for its room may have had other links meanwhile.
+    oldest.mark_changed();
+    loop {
+        let command = tokio::select! {
+            // A revocation waits for nothing that its viewer asked for.
+            biased;
+            Ok(()) = oldest.changed() => {
+                Some(RunnerCommand::RevokeBefore { oldest: *oldest.borrow_and_update() })
+            }
+            command = commands.recv() => command,
+        };
+        let Some(command) = command else { return };
         if write_line(&mut writer, &command).await.is_err() {
             return;
         }
@@ -259,34 +271,6 @@ async fn wait(
     let _ = events.send(Event::RunnerExited(exit)).await;
 }
 
-impl AsyncRead for Channel {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Channel {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-}
-
 /// Why a runner gave no answer.
 pub enum AskError {
     /// It said why.
@@ -330,8 +314,10 @@ impl Runner {
     }
 
     /// Has a viewer's offer answered.
-    pub async fn offer(&self, sdp: String) -> Result<OfferAnswer, AskError> {
-        self.ask(&self.waiting.offers, |request| RunnerCommand::Offer { request, sdp }).await
+    pub async fn offer(&self, sdp: String, viewer: Viewer) -> Result<OfferAnswer, AskError> {
+        let _turn = self.offering.lock().await;
+        let command = |request| RunnerCommand::Offer { request, sdp, viewer };
+        self.ask(&self.waiting.offers, command).await
     }
 
     /// A picture of the desktop: PNG in base64.
@@ -345,12 +331,11 @@ impl Runner {
     }
 
     /// Opens a channel for a viewer.
-    pub async fn channel(&self, kind: StreamKind) -> Result<Channel, AskError> {
-        let full = || AskError::Refused("too many viewers are on it; close one".to_owned());
-        let place = self.places.clone().try_acquire_owned().map_err(|_| full())?;
+    pub async fn channel(&self, kind: StreamKind, viewer: Viewer) -> Result<Channel, AskError> {
+        let place = self.places.take(viewer);
         let opened = tokio::time::timeout(ANSWER, self.channels.open(kind)).await;
         let stream = opened.map_err(|_| AskError::Silent)?.map_err(|_| AskError::Gone)?;
-        Ok(Channel { stream, _place: place })
+        Ok(Channel::new(stream, place))
     }
 
     async fn ask<T>(

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anteroom_api::{EgressEntry, SessionView};
 use anteroom_session::{
-    Effect, Event, Explanation, Leftover, Observation, SessionId, State, TimelineEntry, Timestamp,
+    Effect, Event, Explanation, HolderGeneration, Leftover, Observation, SessionId, State,
+    TimelineEntry, Timestamp, Viewer,
 };
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -29,6 +30,19 @@ use crate::runner_protocol::{RunnerCommand, RunnerConfig};
 
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
 const MAX_TIMELINE: usize = 500;
+
+/// What stands in the timeline however long it is: its end, and who came. The latter has bounds of its
+/// own, and is not to be drowned by what a guest does.
+const ALWAYS_TOLD: [&str; 8] = [
+    "ended",
+    "demolished",
+    "link_made",
+    "links_revoked",
+    "link_opened",
+    "viewer_joined",
+    "terminal_opened",
+    "vnc_opened",
+];
 
 /// Characters of an entry.
 const MAX_MESSAGE: usize = 1000;
@@ -117,12 +131,40 @@ pub struct SessionHandle {
     /// The session as callers see it.
     pub view: watch::Receiver<SessionView>,
     runner: watch::Receiver<Option<Runner>>,
+    /// The oldest generation of links that is good.
+    oldest: Arc<watch::Sender<HolderGeneration>>,
 }
 
 impl SessionHandle {
     /// Tells the session; `false` when its task is gone.
     pub async fn tell(&self, event: Event) -> bool {
         self.events.send(event).await.is_ok()
+    }
+
+    /// Closes what the links before this one opened.
+    pub fn revoke_before(&self, oldest: HolderGeneration) {
+        self.oldest.send_if_modified(|now| {
+            let later = oldest > *now;
+            *now = oldest.max(*now);
+            later
+        });
+    }
+
+    /// Comes when this viewer's link is revoked, or was.
+    pub fn revoked(&self, viewer: Viewer) -> impl Future<Output = ()> + Send + use<> {
+        let mut oldest = self.oldest.subscribe();
+        async move {
+            let is_revoked = oldest.wait_for(|oldest| viewer.is_before(*oldest)).await.is_ok();
+            if !is_revoked {
+                // The session is over and its links with it, but its end is still to be told.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether this viewer's link was revoked.
+    pub fn is_revoked(&self, viewer: Viewer) -> bool {
+        viewer.is_before(*self.oldest.borrow())
     }
 
     /// The runner, while there is one.
@@ -148,6 +190,7 @@ struct Actor {
     plan: Option<StartPlan>,
     claim: Claim,
     runner: watch::Sender<Option<Runner>>,
+    oldest: watch::Receiver<HolderGeneration>,
     view: watch::Sender<SessionView>,
     events: mpsc::Sender<Event>,
     around: Arc<Surroundings>,
@@ -164,7 +207,13 @@ pub fn start(
     let (events, queue) = mpsc::channel(256);
     let (view, watch_view) = watch::channel(record.view());
     let (runner, watch_runner) = watch::channel(None);
-    let handle = SessionHandle { events: events.clone(), view: watch_view, runner: watch_runner };
+    let (oldest, watch_oldest) = watch::channel(HolderGeneration::FIRST);
+    let handle = SessionHandle {
+        events: events.clone(),
+        view: watch_view,
+        runner: watch_runner,
+        oldest: Arc::new(oldest),
+    };
     let other = around.live.with(|sessions| match sessions.entry(record.id()) {
         Entry::Occupied(other) => Some(other.get().clone()),
         Entry::Vacant(place) => {
@@ -184,6 +233,7 @@ pub fn start(
         plan,
         claim: Claim::None,
         runner,
+        oldest: watch_oldest,
         view,
         events,
         around,
@@ -259,7 +309,11 @@ impl Actor {
         self.note(&event);
         self.around.metrics.note(&event);
         let had_ended = self.has_ended();
-        let entry = words::of_event(&event);
+        let told = match words::visit(&event) {
+            Some((view, viewer)) => self.record.visited(at, view, viewer),
+            None => true,
+        };
+        let entry = words::of_event(&event).filter(|_| told);
         let explanation = words::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
         let (session, effects) = self.record.session.clone().handle(event, at);
@@ -330,7 +384,7 @@ impl Actor {
         if let Some(explanation) = &explanation {
             self.around.metrics.explained(explanation.cause);
         }
-        if self.record.timeline.len() >= MAX_TIMELINE && kind != "ended" && kind != "demolished" {
+        if self.record.timeline.len() >= MAX_TIMELINE && !ALWAYS_TOLD.contains(&kind) {
             return;
         }
         let message: String = message.chars().take(MAX_MESSAGE).collect();
@@ -421,7 +475,9 @@ impl Actor {
 
     async fn start_runner(&mut self) {
         let Some(plan) = &self.plan else { return };
-        match runner_process::start(plan.config.clone(), &self.around, self.events.clone()) {
+        let events = self.events.clone();
+        let oldest = self.oldest.clone();
+        match runner_process::start(plan.config.clone(), &self.around, events, oldest) {
             Ok(runner) => {
                 let pid = runner.pid;
                 self.runner.send_replace(Some(runner));

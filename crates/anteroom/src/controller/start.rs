@@ -107,6 +107,7 @@ impl Controller {
             sign_in_url: None,
             credential_stored_at: None,
             egress: Vec::new(),
+            visits: Vec::new(),
             timeline: Vec::new(),
         };
         let candidates = self.candidates().map_err(internal)?;

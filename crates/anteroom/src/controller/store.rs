@@ -16,6 +16,10 @@ use sqlx::{Connection, Row};
 
 use super::record::Record;
 
+mod holders;
+
+pub use holders::{Cookie, Exchanged, Unusable};
+
 /// The tables. Rows hold a session as JSON of the session crate's types, and beside it what is
 /// searched for.
 const SCHEMA: &str = "
@@ -31,12 +35,12 @@ const SCHEMA: &str = "
         session TEXT PRIMARY KEY REFERENCES sessions(id), sealed BLOB NOT NULL, recipient TEXT NOT NULL,
         stored_at INTEGER NOT NULL
     ) STRICT;
-    CREATE TABLE IF NOT EXISTS viewer_links (
-        secret_hash BLOB PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions(id), expires_at INTEGER NOT NULL,
-        used_at INTEGER
-    ) STRICT;
-    CREATE TABLE IF NOT EXISTS viewers (
-        secret_hash BLOB PRIMARY KEY, session TEXT NOT NULL REFERENCES sessions(id), expires_at INTEGER NOT NULL
+    DROP TABLE IF EXISTS viewer_links;
+    DROP TABLE IF EXISTS viewers;
+    CREATE TABLE IF NOT EXISTS holders (
+        session TEXT NOT NULL REFERENCES sessions(id), generation INTEGER NOT NULL, made_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL, link_hash BLOB UNIQUE, opened_at INTEGER, cookie_hash BLOB UNIQUE,
+        PRIMARY KEY (session, generation)
     ) STRICT;
     CREATE TABLE IF NOT EXISTS api_keys (
         key_hash BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at INTEGER NOT NULL
@@ -172,7 +176,8 @@ impl Store {
         let work = async |connection: &mut SqliteConnection| {
             write_record(connection, record).await?;
             fail_point("store.create")?;
-            write_link(connection, terms.id, link_secret, terms.last_moment().0).await?;
+            let (made_at, expires_at) = (terms.created_at.0, terms.last_moment().0);
+            holders::begin(connection, terms.id, Some(link_secret), made_at, expires_at).await?;
             if let Some(call) = idempotency {
                 let expires_at = terms.created_at.plus_seconds(IDEMPOTENCY_KEPT_SECONDS);
                 // One that is expired is as good as none.
@@ -293,14 +298,14 @@ impl Store {
         const OLD: &str = "SELECT id FROM sessions WHERE finished = 1 AND created_at < ?
              AND id NOT IN (SELECT session FROM credentials)";
         let work = async |connection: &mut SqliteConnection| {
-            for table in ["viewer_links", "viewers", "idempotency"] {
+            for table in ["holders", "idempotency"] {
                 let expired = format!("DELETE FROM {table} WHERE expires_at < ?");
                 sqlx::query(sqlx::AssertSqlSafe(expired))
                     .bind(signed(now))
                     .execute(&mut *connection)
                     .await?;
             }
-            for table in ["viewer_links", "viewers", "idempotency", "timeline"] {
+            for table in ["holders", "idempotency", "timeline"] {
                 let old = format!("DELETE FROM {table} WHERE session IN ({OLD})");
                 sqlx::query(sqlx::AssertSqlSafe(old))
                     .bind(signed(before))
@@ -357,58 +362,11 @@ impl Store {
         Ok(row.get::<i64, _>("n") > 0)
     }
 
-    /// Keeps a one-use link.
-    pub async fn put_link(&self, session: SessionId, secret: &str, expires_at: u64) -> Result<()> {
-        let work = async |connection: &mut SqliteConnection| {
-            write_link(connection, session, secret, expires_at).await
-        };
-        self.in_transaction(work).await.context("storing a viewer link failed")
-    }
-
-    /// Uses up a link and admits its viewer, in one transaction; `false` when it was used, is
-    /// expired or unknown.
-    pub async fn exchange(
-        &self,
-        session: SessionId,
-        secret: &str,
-        viewer: &str,
-        now: u64,
-    ) -> Result<bool> {
-        let work = async |connection: &mut SqliteConnection| {
-            let used = sqlx::query(
-                "UPDATE viewer_links SET used_at = ? WHERE secret_hash = ? AND session = ? AND used_at IS NULL AND expires_at > ?
-                 RETURNING expires_at",
-            )
-            .bind(signed(now))
-            .bind(hash(secret))
-            .bind(session.to_string())
-            .bind(signed(now))
-            .fetch_optional(&mut *connection)
-            .await?;
-            let Some(row) = used else { return Ok(false) };
-            sqlx::query("INSERT INTO viewers (secret_hash, session, expires_at) VALUES (?, ?, ?)")
-                .bind(hash(viewer))
-                .bind(session.to_string())
-                .bind(row.get::<i64, _>("expires_at"))
-                .execute(connection)
-                .await?;
-            Ok(true)
-        };
-        self.in_transaction(work).await.context("exchanging a viewer link failed")
-    }
-
-    /// Whether a viewer's secret is of this session and still holds.
-    pub async fn is_viewer(&self, session: SessionId, secret: &str, now: u64) -> Result<bool> {
-        let row = sqlx::query(
-            "SELECT 1 FROM viewers WHERE secret_hash = ? AND session = ? AND expires_at > ?",
-        )
-        .bind(hash(secret))
-        .bind(session.to_string())
-        .bind(signed(now))
-        .fetch_optional(&self.reads)
-        .await
-        .context("looking for a viewer failed")?;
-        Ok(row.is_some())
+    /// Adds to the history of a session that has no task.
+    pub async fn add_entry(&self, session: SessionId, entry: &TimelineEntry) -> Result<()> {
+        let work =
+            async |connection: &mut SqliteConnection| write_entry(connection, session, entry).await;
+        self.in_transaction(work).await.context("storing what happened failed")
     }
 
     /// Whether this is an API key. The look-up is by hash, so its time says nothing about the key.
@@ -459,6 +417,18 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+impl Store {
+    /// A row for a session, so that others may refer to it.
+    async fn reserve_for_tests(&self, id: SessionId) {
+        sqlx::query("INSERT INTO sessions VALUES (?, 'requested', 0, 0, '{}')")
+            .bind(id.to_string())
+            .execute(&self.writes)
+            .await
+            .unwrap();
+    }
+}
+
 async fn write_record(connection: &mut SqliteConnection, record: &Record) -> Result<()> {
     let terms = &record.session.terms;
     let json = serde_json::to_string(record).context("writing a session as JSON failed")?;
@@ -503,21 +473,6 @@ async fn write_entry(
         .bind(&entry.kind)
         .bind(&entry.message)
         .bind(explanation)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-async fn write_link(
-    connection: &mut SqliteConnection,
-    session: SessionId,
-    secret: &str,
-    expires_at: u64,
-) -> Result<()> {
-    sqlx::query("INSERT INTO viewer_links (secret_hash, session, expires_at) VALUES (?, ?, ?)")
-        .bind(hash(secret))
-        .bind(session.to_string())
-        .bind(signed(expires_at))
         .execute(connection)
         .await?;
     Ok(())

@@ -1,6 +1,8 @@
 //! What happened, in words: the timeline's entries.
 
-use anteroom_session::{Accelerator, EgressVerdict, Event, Explanation, Observation, Prompt};
+use anteroom_session::{
+    Accelerator, EgressVerdict, Event, Explanation, Observation, Prompt, View, Viewer,
+};
 
 /// Kind and sentence of an event, if it belongs in the timeline.
 pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
@@ -26,6 +28,17 @@ pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
         Event::FoundByReconciliation => {
             Some(("found_unfinished", "a new controller found the session unfinished".to_owned()))
         }
+        Event::LinkMade { generation } => Some((
+            "link_made",
+            format!(
+                "link {generation} was made; the earlier ones were revoked, and what they opened was closed"
+            ),
+        )),
+        Event::LinksRevoked => Some((
+            "links_revoked",
+            "all links were revoked, and what they opened was closed".to_owned(),
+        )),
+        Event::Opened { view, viewer } => Some(of_view(*view, *viewer)),
         // These end the session or mean nothing; the end has an entry of its own.
         Event::RunnerExited(_)
         | Event::RunnerSilent { .. }
@@ -33,6 +46,24 @@ pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
         | Event::EndRequested(_)
         | Event::Heartbeat
         | Event::Tick => None,
+    }
+}
+
+fn of_view(view: View, viewer: Viewer) -> (&'static str, String) {
+    match view {
+        View::Link => ("link_opened", format!("{viewer} was opened")),
+        View::Picture => ("viewer_joined", format!("a viewer joined, by {viewer}")),
+        View::Terminal => ("terminal_opened", format!("the terminal was opened, by {viewer}")),
+        View::Vnc => ("vnc_opened", format!("the desktop was opened by VNC, by {viewer}")),
+    }
+}
+
+/// What of a room an event says was opened, and by whom.
+pub fn visit(event: &Event) -> Option<(View, Viewer)> {
+    match event {
+        Event::Opened { view, viewer } => Some((*view, *viewer)),
+        Event::Observed(Observation::ViewerJoined { viewer }) => Some((View::Picture, *viewer)),
+        _ => None,
     }
 }
 
@@ -92,7 +123,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::FirstFrameSent => {
             ("first_frame_sent", "the first picture was sent to the viewer".to_owned())
         }
-        Observation::ViewerJoined => ("viewer_joined", "a viewer joined".to_owned()),
+        Observation::ViewerJoined { viewer } => of_view(View::Picture, *viewer),
         Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
         Observation::CredentialFound => {
             ("credential_found", "the tool has its credential".to_owned())

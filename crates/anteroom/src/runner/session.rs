@@ -444,8 +444,9 @@ impl Session<'_> {
         sign_in: &mut SignIn,
     ) -> Obeyed {
         match command {
-            Some(RunnerCommand::Offer { request, sdp }) => {
-                let answered = media.offer(sdp).await;
+            Some(RunnerCommand::RevokeBefore { oldest }) => media.revoke_before(oldest).await,
+            Some(RunnerCommand::Offer { request, sdp, viewer }) => {
+                let answered = media.offer(sdp, viewer).await;
                 let result = answered
                     .map(|accepted| OfferAnswer {
                         sdp: accepted.answer_sdp,
@@ -497,7 +498,7 @@ impl Session<'_> {
 
     async fn viewers_changed(&mut self, event: MediaEvent) -> Result<(), EndReason> {
         let observation = match event {
-            MediaEvent::ViewerJoined => Observation::ViewerJoined,
+            MediaEvent::ViewerJoined(viewer) => Observation::ViewerJoined { viewer },
             MediaEvent::ViewerLeft => Observation::ViewerLeft,
             MediaEvent::FirstFrameSent => Observation::FirstFrameSent,
             MediaEvent::FrameSourceFailed(error) => {
@@ -540,6 +541,15 @@ async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>, early: &mut Vec<
     loop {
         match commands.recv().await {
             Some(RunnerCommand::Shutdown {}) | None => return,
+            Some(RunnerCommand::RevokeBefore { oldest }) => {
+                // One says all that those before it said, and no offer may take its place.
+                early.retain(|command| match command {
+                    RunnerCommand::RevokeBefore { .. } => false,
+                    RunnerCommand::Offer { viewer, .. } => !viewer.is_before(oldest),
+                    _ => true,
+                });
+                early.insert(0, RunnerCommand::RevokeBefore { oldest });
+            }
             Some(command) if early.len() < MAX_EARLY => early.push(command),
             Some(_) => {}
         }

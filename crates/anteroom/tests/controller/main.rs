@@ -17,3 +17,4 @@ mod openers;
 mod room;
 mod storage;
 mod support;
+mod viewers;

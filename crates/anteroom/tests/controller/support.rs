@@ -304,6 +304,15 @@ impl Server {
         answer(request.call())
     }
 
+    /// A GET with these headers only.
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = self.http.get(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call())
+    }
+
     /// The bytes of a GET.
     pub fn bytes(&self, path: &str) -> Vec<u8> {
         let request = self.http.get(format!("{}{path}", self.url));

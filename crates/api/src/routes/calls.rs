@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Json, Response};
 use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::WatchStream;
 
-use crate::backend::{Backend, Begun};
+use crate::backend::{Asker, Backend, Begun, Revoked, Watched};
 use crate::extract::{Caller, SessionPath};
 use crate::idempotency::{self, Idempotency};
 use crate::json::{START_LIMIT, USUAL_LIMIT, collect, parse, read};
@@ -240,7 +240,8 @@ pub(super) async fn logs<B: Backend>(
     backend.logs(id).await
 }
 
-/// A new one-use link for the person.
+/// A new one-use link for the person. The earlier ones are revoked: what was opened by them is closed
+/// within a second.
 #[utoipa::path(post, path = "/api/auth/session/{id}/viewer-link", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 201, body = ViewerLink), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "The session has ended")
@@ -254,6 +255,21 @@ pub(super) async fn viewer_link<B: Backend>(
     Ok((StatusCode::CREATED, Json(ViewerLink { viewer_url })))
 }
 
+/// Revokes every link of the person: what was opened by them is closed within a second. A new link
+/// (`…/viewer-link`) lets them in again.
+#[utoipa::path(post, path = "/api/auth/session/{id}/viewers/revoke", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 204, description = "No link is good any more"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem)
+))]
+pub(super) async fn revoke_viewers<B: Backend>(
+    State(backend): State<Arc<B>>,
+    _: Caller,
+    SessionPath(id): SessionPath,
+) -> Result<StatusCode, Problem> {
+    backend.revoke_viewers(id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// The session now and on each change, as server-sent events named `session`.
 #[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "text/event-stream", body = SessionEvent), (status = 400, body = Problem),
@@ -264,16 +280,17 @@ pub(super) async fn events<B: Backend>(
     _: Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let changes = backend.watch(id).await?;
-    Ok(stream(WatchStream::new(changes)))
+    let Watched { changes, revoked } = backend.watch(id, &Asker::Caller).await?;
+    Ok(stream(WatchStream::new(changes), revoked))
 }
 
 /// How often a stream has an event at most.
 const EVENT_EVERY: Duration = Duration::from_millis(200);
 
-/// Each item as an event named `session`.
+/// Each item as an event named `session`, until the right to them is revoked.
 pub(super) fn stream<T: serde::Serialize>(
     changes: impl Stream<Item = T> + Send + 'static,
+    revoked: Revoked,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>> + Send + 'static> {
     let events = changes.map(|view| {
         let json = serde_json::to_string(&view).unwrap_or_default();
@@ -281,5 +298,6 @@ pub(super) fn stream<T: serde::Serialize>(
     });
     // Only the newest is kept for a slow reader, and a busy session has no more to say than this.
     let events = Box::pin(tokio_stream::StreamExt::throttle(events, EVENT_EVERY));
+    let events = events.take_until(revoked);
     Sse::new(events).keep_alive(KeepAlive::default())
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
 use axum::response::Response;
+use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -27,6 +28,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 /// How long a viewer may take what is sent to it.
 const TAKE: Duration = Duration::from_secs(30);
 
+/// How long a viewer may take to hear that it was revoked, before its connection is dropped.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
 /// The CLI's terminal, as binary messages: to the viewer what draws it (36 rows, 120 columns; UTF-8
@@ -39,11 +43,11 @@ type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 ))]
 pub(super) async fn terminal<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, asker): Viewer,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let upgrade = web_socket(upgrade)?;
-    let channel = backend.terminal(id).await?;
+    let channel = backend.terminal(id, &asker).await?;
     Ok(upgrade.on_upgrade(move |socket| carry(socket, channel)))
 }
 
@@ -57,11 +61,11 @@ pub(super) async fn terminal<B: Backend>(
 ))]
 pub(super) async fn vnc<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, asker): Viewer,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let upgrade = web_socket(upgrade)?.protocols(["binary"]);
-    let channel = backend.vnc(id).await?;
+    let channel = backend.vnc(id, &asker).await?;
     Ok(upgrade.on_upgrade(move |socket| carry(socket, channel)))
 }
 
@@ -73,24 +77,56 @@ fn web_socket(upgrade: Upgrade) -> Result<WebSocketUpgrade, Problem> {
     Ok(upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE))
 }
 
-/// Carries bytes both ways until one side ends.
+/// Carries bytes both ways until one side ends, or the viewer's right does.
 async fn carry(socket: WebSocket, channel: Channel) {
+    let Channel { bytes, revoked } = channel;
     let (mut to_viewer, mut from_viewer) = socket.split();
-    let (mut from_room, mut to_room) = tokio::io::split(channel);
+    let carried = tokio::select! {
+        carried = carry_bytes(&mut to_viewer, &mut from_viewer, bytes) => carried,
+        () = revoked => Carried::Revoked,
+    };
+    let _ = match carried {
+        Carried::ToTheEnd => tokio::time::timeout(TAKE, to_viewer.close()).await,
+        Carried::Stuck => return,
+        Carried::Revoked => tokio::time::timeout(FAREWELL, to_viewer.send(farewell())).await,
+    };
+}
+
+/// How a channel ended.
+enum Carried {
+    /// One side closed it.
+    ToTheEnd,
+    /// The viewer takes nothing any more.
+    Stuck,
+    /// The viewer may not have it any more.
+    Revoked,
+}
+
+/// The close code that a viewer gets whose right was revoked: a policy's (RFC 6455, 7.4.1).
+fn farewell() -> Message {
+    Message::Close(Some(CloseFrame { code: close_code::POLICY, reason: "revoked".into() }))
+}
+
+async fn carry_bytes(
+    to_viewer: &mut SplitSink<WebSocket, Message>,
+    from_viewer: &mut SplitStream<WebSocket>,
+    bytes: Box<dyn crate::backend::Bytes>,
+) -> Carried {
+    let (mut from_room, mut to_room) = tokio::io::split(bytes);
     let mut buffer = vec![0; PIECE];
     let mut ping = tokio::time::interval(PING_EVERY);
     loop {
         let message = tokio::select! {
             read = from_room.read(&mut buffer) => match read {
                 Ok(count @ 1..) => Message::Binary(Bytes::copy_from_slice(&buffer[..count])),
-                Ok(0) | Err(_) => break,
+                Ok(0) | Err(_) => return Carried::ToTheEnd,
             },
             said = from_viewer.next() => {
                 let bytes = match said {
                     Some(Ok(Message::Binary(bytes))) => bytes,
                     Some(Ok(Message::Text(text))) => text.into(),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => return Carried::ToTheEnd,
                 };
                 let written = async {
                     to_room.write_all(&bytes).await?;
@@ -98,7 +134,7 @@ async fn carry(socket: WebSocket, channel: Channel) {
                 };
                 // A room that takes nothing is stuck; what it sends is not read meanwhile.
                 if !matches!(tokio::time::timeout(TAKE, written).await, Ok(Ok(()))) {
-                    break;
+                    return Carried::ToTheEnd;
                 }
                 continue;
             }
@@ -106,8 +142,7 @@ async fn carry(socket: WebSocket, channel: Channel) {
         };
         let sent = tokio::time::timeout(TAKE, to_viewer.send(message)).await;
         if !matches!(sent, Ok(Ok(()))) {
-            return;
+            return Carried::Stuck;
         }
     }
-    let _ = tokio::time::timeout(TAKE, to_viewer.close()).await;
 }

@@ -46,6 +46,7 @@ pub fn openapi() -> Document {
         calls::screenshot,
         calls::logs,
         calls::viewer_link,
+        calls::revoke_viewers,
         calls::events,
         viewer::offer,
         viewer::exchange,

@@ -50,6 +50,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route(&at("/screenshot"), get(calls::screenshot::<B>))
         .route(&at("/logs"), get(calls::logs::<B>))
         .route(&at("/viewer-link"), post(calls::viewer_link::<B>))
+        .route(&at("/viewers/revoke"), post(calls::revoke_viewers::<B>))
         .route("/api/webrtc/session/{id}/offer", post(viewer::offer::<B>))
         .route("/api/viewer/exchange", post(viewer::exchange::<B>))
         .route("/api/viewer/session/{id}", get(viewer::session::<B>))

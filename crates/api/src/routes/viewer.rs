@@ -14,7 +14,7 @@ use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::WatchStream;
 
 use super::calls::stream;
-use crate::backend::Backend;
+use crate::backend::{Backend, Watched};
 use crate::extract::{SessionPath, Viewer, session_id};
 use crate::guard::viewer_cookie;
 use crate::json::{USUAL_LIMIT, read};
@@ -27,7 +27,7 @@ const MAX_OFFER: usize = 64 * 1024;
 /// Exchanges a one-use link for the viewer's cookie.
 #[utoipa::path(post, path = "/api/viewer/exchange", request_body = Exchange, responses(
     (status = 204, description = "The cookie is set"), (status = 400, body = Problem),
-    (status = 410, body = Problem, description = "Used, expired or unknown")
+    (status = 410, body = Problem, description = "Used, revoked, expired or unknown")
 ))]
 pub(super) async fn exchange<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -59,10 +59,10 @@ pub(super) async fn exchange<B: Backend>(
 ))]
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, asker): Viewer,
 ) -> Result<Json<ViewerView>, Problem> {
     let view = backend.session(id).await?;
-    Ok(Json(backend.viewer_view(&view)))
+    Ok(Json(backend.viewer_view(&view, asker.viewer())))
 }
 
 /// The same now and on each change, as server-sent events named `session`.
@@ -72,10 +72,12 @@ pub(super) async fn session<B: Backend>(
 ))]
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, asker): Viewer,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let changes = WatchStream::new(backend.watch(id).await?);
-    Ok(stream(changes.map(move |view| backend.viewer_view(&view))))
+    let Watched { changes, revoked } = backend.watch(id, &asker).await?;
+    let views =
+        WatchStream::new(changes).map(move |view| backend.viewer_view(&view, asker.viewer()));
+    Ok(stream(views, revoked))
 }
 
 /// The person gives up.
@@ -85,7 +87,7 @@ pub(super) async fn events<B: Backend>(
 ))]
 pub(super) async fn cancel<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, _): Viewer,
 ) -> Result<StatusCode, Problem> {
     backend.end(id, Actor::Person).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -102,7 +104,7 @@ pub(super) async fn cancel<B: Backend>(
 ))]
 pub(super) async fn code<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, _): Viewer,
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let Code { code } = read(body, USUAL_LIMIT).await?;
@@ -119,7 +121,7 @@ pub(super) async fn code<B: Backend>(
 ))]
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, _): Viewer,
 ) -> Result<StatusCode, Problem> {
     backend.open_sign_in_url(id).await?;
     Ok(StatusCode::ACCEPTED)
@@ -137,7 +139,7 @@ pub(super) async fn open_url<B: Backend>(
 ))]
 pub(super) async fn offer<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id): Viewer,
+    Viewer(id, asker): Viewer,
     body: Body,
 ) -> Result<Json<SessionDescription>, Problem> {
     let offer: SessionDescription = read(body, USUAL_LIMIT).await?;
@@ -148,7 +150,7 @@ pub(super) async fn offer<B: Backend>(
         let detail = format!("the offer is over {MAX_OFFER} bytes");
         return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
-    let sdp = backend.offer(id, offer.sdp).await?;
+    let sdp = backend.offer(id, offer.sdp, &asker).await?;
     Ok(Json(SessionDescription { kind: "answer".to_owned(), sdp }))
 }
 

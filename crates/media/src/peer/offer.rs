@@ -33,6 +33,9 @@ pub enum OfferError {
         /// Bytes that came.
         bytes: usize,
     },
+    /// The viewer's link was revoked.
+    #[error("{0} was revoked")]
+    Revoked(anteroom_session::Viewer),
     /// SDP that cannot be agreed to.
     #[error("answering the offer failed")]
     Unanswerable {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_guest_protocol::frames::Request;
 use anteroom_guest_protocol::input::InputEvent;
+use anteroom_session::{HolderGeneration, Viewer as Right};
 use tokio::sync::{mpsc, oneshot};
 
 use super::pacing::Pacing;
@@ -40,6 +41,8 @@ pub(super) struct Engine {
     counters: Arc<Counters>,
     viewer: Option<Viewer>,
     viewers: u64,
+    /// Links before this one are revoked.
+    oldest: HolderGeneration,
     source: Source,
     encoder: EncoderState,
     /// A guest's frame that waits for the encoder.
@@ -53,6 +56,7 @@ pub(super) struct Engine {
 
 struct Viewer {
     id: u64,
+    right: Right,
     peer: Peer,
     state: ViewerState,
     bitrate_bps: u64,
@@ -108,6 +112,7 @@ impl Engine {
             counters,
             viewer: None,
             viewers: 0,
+            oldest: HolderGeneration::FIRST,
             source: Source::Stale,
             encoder: EncoderState::Free,
             fresh: None,
@@ -156,10 +161,11 @@ impl Engine {
 
     fn command(&mut self, command: Command, now: Instant) {
         match command {
-            Command::Offer(sdp, reply) => {
+            Command::Offer(sdp, right, reply) => {
                 // Whoever asked and is gone needs no answer.
-                let _ = reply.send(self.offer(&sdp, now));
+                let _ = reply.send(self.offer(&sdp, right, now));
             }
+            Command::Revoke(oldest) => self.revoke_before(oldest, now),
             Command::Cursor(image) => match cursor_message(&image) {
                 Ok(message) => {
                     if let Some(viewer) = &mut self.viewer {
@@ -176,7 +182,15 @@ impl Engine {
         }
     }
 
-    fn offer(&mut self, sdp: &str, now: Instant) -> Result<OfferAccepted, OfferError> {
+    fn offer(
+        &mut self,
+        sdp: &str,
+        right: Right,
+        now: Instant,
+    ) -> Result<OfferAccepted, OfferError> {
+        if right.is_before(self.oldest) {
+            return Err(OfferError::Revoked(right));
+        }
         let (peer, answer_sdp) = Peer::answer(sdp, &self.peers, now)?;
         self.dismiss(now);
         self.viewers += 1;
@@ -185,6 +199,7 @@ impl Engine {
         self.counters.bitrate_bps.store(bitrate_bps, Relaxed);
         self.viewer = Some(Viewer {
             id: self.viewers,
+            right,
             peer,
             state: ViewerState::Connecting { until: now + CONNECT_DEADLINE },
             bitrate_bps,
@@ -194,6 +209,13 @@ impl Engine {
             last_served: now,
         });
         Ok(OfferAccepted { answer_sdp, ufrag })
+    }
+
+    fn revoke_before(&mut self, oldest: HolderGeneration, now: Instant) {
+        self.oldest = self.oldest.max(oldest);
+        if self.viewer.as_ref().is_some_and(|viewer| viewer.right.is_before(self.oldest)) {
+            self.dismiss(now);
+        }
     }
 
     fn datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
@@ -292,11 +314,11 @@ impl Engine {
             viewer.peer.rest();
         }
         let mut gone = matches!(viewer.state, ViewerState::Connecting { until } if until <= now);
-        let mut joined = false;
+        let mut joined = None;
         while let Some(event) = viewer.peer.poll_event() {
             match event {
                 PeerEvent::Connected => {
-                    joined = true;
+                    joined = Some(viewer.right);
                     viewer.state = ViewerState::NeedsKey { first: true };
                 }
                 PeerEvent::Disconnected => gone = true,
@@ -320,8 +342,8 @@ impl Engine {
             }
         }
         send_all(&mut viewer.peer, &self.udp, &self.counters);
-        if joined {
-            self.tell(MediaEvent::ViewerJoined);
+        if let Some(right) = joined {
+            self.tell(MediaEvent::ViewerJoined(right));
         }
         if gone {
             self.dismiss(now);

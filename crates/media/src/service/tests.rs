@@ -35,6 +35,10 @@ impl FrameSource for Guest {
     }
 }
 
+fn link(number: i64) -> Viewer {
+    Viewer::Link { generation: HolderGeneration::from_number(number).unwrap() }
+}
+
 struct Room {
     media: Media,
     change: Option<mpsc::UnboundedSender<(Rect, u8)>>,
@@ -73,10 +77,14 @@ impl Room {
     }
 
     async fn viewer(&mut self) -> Client {
+        self.viewer_by(link(1)).await
+    }
+
+    async fn viewer_by(&mut self, right: Viewer) -> Client {
         let socket = TokioUdp::bind("127.0.0.1:0").await.unwrap();
         let (mut viewer, offer) =
             TestViewer::new(std::time::Instant::now(), socket.local_addr().unwrap());
-        let accepted = self.media.handle.offer(offer).await.unwrap();
+        let accepted = self.media.handle.offer(offer, right).await.unwrap();
         assert!(accepted.answer_sdp.contains(&accepted.ufrag));
         viewer.accept(&accepted.answer_sdp);
         Client { viewer, socket, door: self.address }
@@ -139,7 +147,7 @@ async fn a_viewer_sees_changes_sends_input_and_is_replaced() {
     room.media.handle.cursor(pointer).await;
     let mut first = room.viewer().await;
     first.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined));
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
     assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
     first.until(|viewer| !viewer.cursors.is_empty()).await;
 
@@ -161,7 +169,7 @@ async fn a_viewer_sees_changes_sends_input_and_is_replaced() {
     assert_eq!(room.media.input.recv().await, Some(InputEvent::ReleaseAll {}));
     assert!(matches!(room.event().await, MediaEvent::ViewerLeft));
     second.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined));
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
     let png = timeout(PATIENCE, room.media.handle.screenshot()).await.unwrap().unwrap();
     assert!(png.starts_with(b"\x89PNG"));
 }
@@ -171,13 +179,38 @@ async fn a_bad_offer_leaves_the_viewer_there_alone() {
     let mut room = Room::new().await;
     let mut viewer = room.viewer().await;
     viewer.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined));
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
     assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
-    assert!(room.media.handle.offer("nonsense".into()).await.is_err());
+    assert!(room.media.handle.offer("nonsense".into(), link(1)).await.is_err());
     viewer.viewer.ask_for_key_frame();
     let handle = room.media.handle.clone();
     viewer.until(|_| handle.stats().key_frames == 2).await;
     assert!(room.media.events.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_revoked_link_s_viewer_is_sent_away_and_gets_no_other_offer_answered() {
+    let mut room = Room::new().await;
+    let mut first = room.viewer_by(link(1)).await;
+    first.watching().await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(1)));
+    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    let second = HolderGeneration::from_number(2).unwrap();
+    room.media.handle.revoke_before(second).await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerLeft));
+    let refused = room.media.handle.offer("whatever".into(), link(1)).await.unwrap_err();
+    assert_eq!(refused.to_string(), "link 1 was revoked");
+    let mut later = room.viewer_by(link(2)).await;
+    later.watching().await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(2)));
+    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    // What is revoked once stays so, and who has the newer link, or a key, goes on.
+    room.media.handle.revoke_before(HolderGeneration::FIRST).await;
+    room.media.handle.revoke_before(second).await;
+    later.viewer.ask_for_key_frame();
+    let handle = room.media.handle.clone();
+    later.until(|_| handle.stats().key_frames >= 3).await;
+    assert!(room.media.handle.offer("whatever".into(), link(1)).await.is_err());
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Accelerator, Actor, Leftover, ProcessExit, Prompt, StateName};
+use crate::{
+    Accelerator, Actor, HolderGeneration, Leftover, ProcessExit, Prompt, StateName, Viewer,
+};
 
 fn terms() -> Terms {
     Terms {
@@ -38,6 +40,11 @@ fn agent_connected() -> Event {
         agent_version: "0.1.0".into(),
         kernel: "6.1".into(),
     })
+}
+
+fn viewer_joined() -> Event {
+    let viewer = Viewer::Link { generation: HolderGeneration::FIRST };
+    Event::Observed(Observation::ViewerJoined { viewer })
 }
 
 fn sealed() -> Event {
@@ -158,12 +165,8 @@ fn a_heartbeat_prolongs_a_session_but_not_for_ever() {
 
 #[test]
 fn a_person_who_came_and_does_nothing_is_waited_for_and_then_not() {
-    let to_their_turn = [
-        Event::RunnerStarted { pid: 7 },
-        agent_connected(),
-        Event::Observed(Observation::ViewerJoined),
-        sign_in_url(),
-    ];
+    let to_their_turn =
+        [Event::RunnerStarted { pid: 7 }, agent_connected(), viewer_joined(), sign_in_url()];
     let (session, _) = run(to_their_turn);
     assert_eq!(session.idle_deadline(), Some(Timestamp(122_000)));
     let active = Event::Observed(Observation::PersonActive);
@@ -184,7 +187,7 @@ fn a_person_who_came_and_does_nothing_is_waited_for_and_then_not() {
 fn who_signs_in_elsewhere_is_not_idle_here() {
     let terms = Terms { method: Method::PasteCode, ..terms() };
     let (mut session, _) = Session::request(terms);
-    let joined = Event::Observed(Observation::ViewerJoined);
+    let joined = viewer_joined();
     for event in [Event::RunnerStarted { pid: 7 }, agent_connected(), sign_in_url(), joined] {
         session = session.handle(event, Timestamp(2_000)).0;
     }
@@ -206,6 +209,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::CredentialNotStored { cause: "disk full".into() }),
         1 => Just(Event::Tick),
         1 => Just(Event::Heartbeat),
+        1 => Just(Event::LinksRevoked),
+        1 => Just(Event::LinkMade { generation: HolderGeneration::FIRST }),
         1 => Just(Event::Observed(Observation::PersonActive)),
         1 => Just(Event::FoundByReconciliation),
         1 => Just(Event::Demolished { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),

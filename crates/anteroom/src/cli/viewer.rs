@@ -1,0 +1,43 @@
+//! `anteroom viewer`: the person's link, renewed or taken back.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::client::Connection;
+use super::sessions::{show, text};
+
+/// The person's link.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Makes a new one-use link; the earlier ones are revoked, and what they opened is closed.
+    Link(Options),
+    /// Revokes every link and closes what they opened, without making a new one.
+    Revoke(Options),
+}
+
+/// What both take.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The session.
+    id: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `anteroom viewer …`.
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Link(Options { id, connection }) => {
+            let path = format!("/api/auth/session/{id}/viewer-link");
+            let link = connection.open()?.post(&path, &Value::Null)?;
+            show(connection.json, &link, |link| format!("open    {}\n", text(link, "viewerUrl")))
+        }
+        Command::Revoke(Options { id, connection }) => {
+            let path = format!("/api/auth/session/{id}/viewers/revoke");
+            connection.open()?.post(&path, &Value::Null)?;
+            show(connection.json, &json!({ "revoked": id }), |_| {
+                format!("no link is good any more; `anteroom viewer link {id}` makes a new one\n")
+            })
+        }
+    }
+}

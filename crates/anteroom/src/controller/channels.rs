@@ -1,0 +1,125 @@
+//! Channels of a session's viewers: each viewer has so many, and the newest wins.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use anteroom_guest_link::LinkStream;
+use anteroom_session::Viewer;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+/// Channels of one viewer at a time. One more closes the oldest: nobody is turned away because of what
+/// is open, which a browser may have forgotten.
+const MAX_CHANNELS: usize = 8;
+
+/// The channels that are open.
+#[derive(Debug, Default)]
+pub struct Places(Mutex<VecDeque<(Viewer, CancellationToken)>>);
+
+/// A channel's place, until it is dropped.
+#[derive(Debug)]
+pub struct Place {
+    token: CancellationToken,
+    places: Arc<Places>,
+}
+
+impl Places {
+    /// A place for a viewer's channel; their oldest is closed if they have too many.
+    pub fn take(self: &Arc<Self>, viewer: Viewer) -> Place {
+        let token = CancellationToken::new();
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_theirs = |(of, _): &&(Viewer, CancellationToken)| *of == viewer;
+        if places.iter().filter(is_theirs).count() >= MAX_CHANNELS
+            && let Some(oldest) = places.iter().position(|(of, _)| *of == viewer)
+            && let Some((_, closed)) = places.remove(oldest)
+        {
+            closed.cancel();
+        }
+        places.push_back((viewer, token.clone()));
+        Place { token, places: Arc::clone(self) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // Marks it as the one to take out.
+        self.token.cancel();
+        let mut places = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        places.retain(|(_, token)| !token.is_cancelled());
+    }
+}
+
+/// A viewer's channel to a runner.
+pub struct Channel {
+    stream: LinkStream,
+    place: Place,
+}
+
+impl Channel {
+    /// A channel over this stream.
+    pub fn new(stream: LinkStream, place: Place) -> Self {
+        Self { stream, place }
+    }
+
+    /// Comes when its place is given to a newer one.
+    pub fn outdone(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.place.token.clone().cancelled_owned()
+    }
+}
+
+impl AsyncRead for Channel {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Channel {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_session::HolderGeneration;
+
+    use super::*;
+
+    #[test]
+    fn one_viewer_s_newest_channels_stay_and_another_s_are_not_touched() {
+        let places = Arc::new(Places::default());
+        let person = Viewer::Link { generation: HolderGeneration::FIRST };
+        let caller = places.take(Viewer::ApiKey {});
+        let mut open: Vec<Place> = (0..MAX_CHANNELS).map(|_| places.take(person)).collect();
+        assert!(open.iter().all(|place| !place.token.is_cancelled()));
+        open.push(places.take(person));
+        let closed: Vec<bool> = open.iter().map(|place| place.token.is_cancelled()).collect();
+        assert_eq!(closed.iter().filter(|closed| **closed).count(), 1);
+        assert!(closed[0] && !caller.token.is_cancelled());
+        // One that is closed makes room.
+        open.pop();
+        let again = places.take(person);
+        assert!(!again.token.is_cancelled() && !open[1].token.is_cancelled());
+        drop((open, caller, again));
+        assert!(places.0.lock().unwrap().is_empty());
+    }
+}
