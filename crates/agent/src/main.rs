@@ -42,6 +42,9 @@ fn main() -> ExitCode {
     if arguments.next_if(|first| first == supervise::CORE_ARGUMENT).is_some() {
         return supervise::look_at_core(&arguments.next().unwrap_or_default());
     }
+    if arguments.next_if(|first| first == login::elsewhere::ARGUMENT).is_some() {
+        return login::elsewhere::run(&arguments.next().unwrap_or_default());
+    }
     let as_init = std::process::id() == 1;
     let outcome = if as_init { run_as_init() } else { run_on_host(arguments) };
     if let Err(error) = &outcome {

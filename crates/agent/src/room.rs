@@ -13,6 +13,9 @@ use crate::login::opener;
 /// The guest user of every image: the recipe's `person`.
 pub const GUEST_UID: u32 = 1000;
 
+/// The name of that user.
+pub const PERSON: &str = "person";
+
 /// Guest or host, and what differs between them.
 #[derive(Clone, Debug)]
 pub struct Room {
@@ -128,7 +131,7 @@ impl Room {
         command
             .env_clear()
             .env("HOME", &self.home)
-            .env("USER", "person")
+            .env("USER", PERSON)
             .env("PATH", self.path_variable())
             .env("LANG", "C.UTF-8")
             .env("XDG_RUNTIME_DIR", self.home.join(".run"))

@@ -1,5 +1,7 @@
 //! The credential's files: wait until they are complete and stable, and seal them.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -7,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use age::x25519::Recipient;
-use anteroom_guest_protocol::{Completeness, CredentialFileSpec, CredentialSpec, MAX_CREDENTIAL};
+use anteroom_guest_protocol::{
+    Completeness, CredentialFileSpec, CredentialSpec, MAX_BUNDLE_ENTRIES, MAX_CREDENTIAL,
+    SQLITE_COMPANIONS, name_matches,
+};
 use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
@@ -22,13 +27,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Looks that must agree before complete files count as stable.
 const AGREEING_LOOKS: u32 = 2;
 
+/// Names that are looked at in a folder, when a file's is only known afterwards.
+const MAX_NAMES: usize = 4096;
+
 /// The credential's files, resolved for this room.
-pub struct Watched(Vec<WatchedFile>);
+pub struct Watched {
+    files: Vec<WatchedFile>,
+    /// What was there when the person's turn began.
+    before: RefCell<Option<Look>>,
+}
 
 struct WatchedFile {
-    /// From the home on, as in the bundle.
-    name: String,
-    path: PathBuf,
+    /// From the home on, as the provider file has it: with a `*` perhaps.
+    declared: String,
+    home: PathBuf,
     complete: Complete,
     optional: bool,
     max_bytes: u64,
@@ -60,27 +72,27 @@ pub enum Look {
 pub enum Missing {
     /// A file is not there.
     File {
-        /// Its path in the home.
+        /// Its path in the home, as it is declared.
         name: String,
     },
-    /// It is there, and something is not in it.
+    /// It is there, and something is not right with its content.
     Content {
         /// Its path in the home.
         name: String,
-        /// What.
+        /// What, so that it goes on after "is there": "without /token".
         what: String,
     },
 }
 
 impl Missing {
-    /// Said of a CLI that ended as if all were well.
+    /// Said of a CLI that ended as if all were well. Where else its secret is was not seen.
     pub fn after_success(&self) -> String {
         match self {
             Self::File { name } => format!(
-                "the tool ended with success and left no ~/{name}: it keeps its credential somewhere else, which the provider file does not name"
+                "the tool ended with success, and there is no ~/{name}; find out where it keeps its credential, and name that in the provider file"
             ),
             Self::Content { name, what } => format!(
-                "the tool ended with success, and ~/{name} is there without {what}: the secret itself is somewhere else, such as a keyring, from where it cannot be taken; have the tool keep it in its file"
+                "the tool ended with success, and ~/{name} is there {what}; find out what it keeps where, and name that in the provider file"
             ),
         }
     }
@@ -89,7 +101,27 @@ impl Missing {
 impl Watched {
     /// What to watch for in this room.
     pub fn new(spec: &CredentialSpec, room: &Room) -> Result<Self> {
-        spec.files.iter().map(|file| WatchedFile::new(file, room)).collect::<Result<_>>().map(Self)
+        let files = spec.files.iter().map(|file| WatchedFile::new(file, room));
+        Ok(Self { files: files.collect::<Result<_>>()?, before: RefCell::default() })
+    }
+
+    /// The tool gives its address: what is there now is not what the person's sign-in leaves.
+    pub fn turn_begins(&self) {
+        let mut before = self.before.borrow_mut();
+        if before.is_none() {
+            *before = Some(self.look());
+        }
+    }
+
+    /// What was found was no sign-in.
+    pub fn waits_for_another(&self, look: Look) {
+        self.before.replace(Some(look));
+    }
+
+    /// Whether a look can tell by itself that somebody has signed in: of bytes of which nothing is
+    /// read it can only tell that they are there.
+    pub fn tells(&self) -> bool {
+        self.files.iter().any(|file| !file.optional && !matches!(file.complete, Complete::Binary))
     }
 
     /// Returns when the files are complete and two looks in a row agree; the error is a sentence for
@@ -99,31 +131,57 @@ impl Watched {
         let mut agreeing = 1;
         let mut changes = Changes::new();
         loop {
-            for file in &self.0 {
-                changes.watch(&file.path);
+            for file in &self.files {
+                changes.watch(&file.home.join(&file.declared));
             }
             let look = self.look();
-            agreeing = if last.as_ref() == Some(&look) { agreeing + 1 } else { 1 };
+            // A database may be written without end; it is copied while its tool stands still.
+            let settled = self.but_for_databases(&look);
+            agreeing = if last.as_ref() == Some(&settled) { agreeing + 1 } else { 1 };
             match &look {
+                // A tool opens its database when it starts.
+                Look::Complete(_)
+                    if !self.tells() && self.before.borrow().as_ref() == Some(&look) =>
+                {
+                    changes.next().await;
+                }
                 Look::Complete(_) if agreeing >= AGREEING_LOOKS => return Ok(()),
                 Look::Refused(cause) if agreeing >= AGREEING_LOOKS => return Err(cause.clone()),
                 Look::Incomplete(_) if agreeing >= AGREEING_LOOKS => changes.next().await,
                 Look::Incomplete(_) | Look::Complete(_) | Look::Refused(_) => {}
             }
-            last = Some(look);
+            last = Some(settled);
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// A look without the content of files of which nothing is read.
+    fn but_for_databases(&self, look: &Look) -> Look {
+        let Look::Complete(files) = look else { return look.clone() };
+        let mut files = files.clone();
+        for declared in self.files.iter().filter(|file| matches!(file.complete, Complete::Binary)) {
+            let its = files.iter_mut().filter(|file| {
+                name_matches(&declared.declared, &file.path) || declared.is_companion(&file.path)
+            });
+            its.for_each(|file| file.content.clear());
+        }
+        Look::Complete(files)
     }
 
     /// One look at all files.
     pub fn look(&self) -> Look {
         let mut files = Vec::new();
-        for file in &self.0 {
+        for file in &self.files {
             match file.look() {
-                Ok(Some(found)) => files.push(found),
-                Ok(None) => {}
+                Ok(found) => files.extend(found),
                 Err(look) => return look,
             }
+        }
+        if files.len() > MAX_BUNDLE_ENTRIES {
+            let count = files.len();
+            return Look::Refused(format!(
+                "it has {count} files, at most {MAX_BUNDLE_ENTRIES} are taken"
+            ));
         }
         let bytes: usize = files.iter().map(|file| file.content.len()).sum();
         if bytes > MAX_CREDENTIAL {
@@ -149,8 +207,8 @@ impl WatchedFile {
             Completeness::Binary {} => Complete::Binary,
         };
         Ok(Self {
-            name: spec.path.clone(),
-            path: room.home.join(&spec.path),
+            declared: spec.path.clone(),
+            home: room.home.clone(),
             complete,
             optional: spec.optional,
             max_bytes: spec.max_bytes,
@@ -158,21 +216,87 @@ impl WatchedFile {
         })
     }
 
-    /// One look at the file; `None` for an optional one that is not there. Hostile by assumption: no
-    /// symlink is followed, no FIFO waited on, no more read than may be taken.
-    fn look(&self) -> Result<Option<BundledFile>, Look> {
-        let refused = |what: String| Err(Look::Refused(format!("{} {what}", self.path.display())));
-        let missing = || Look::Incomplete(Missing::File { name: self.name.clone() });
-        if let Some(folder) = self.linked_folder() {
+    /// One look at the file, or at each that has such a name; none for an optional one that is not
+    /// there.
+    fn look(&self) -> Result<Vec<BundledFile>, Look> {
+        let mut found = Vec::new();
+        let mut missing = None;
+        for name in self.names() {
+            match self.look_at(&name) {
+                Ok(Some(file)) => found.push(file),
+                Ok(None) => {}
+                Err(Look::Incomplete(what)) => missing = missing.or(Some(what)),
+                Err(look) => return Err(look),
+            }
+        }
+        if found.iter().any(|file| !self.is_companion(&file.path)) {
+            return Ok(found);
+        }
+        // Of files whose names are not known beforehand, others may be called alike.
+        let waits = !self.optional || !self.declared.contains('*');
+        match missing {
+            Some(missing) if waits => Err(Look::Incomplete(missing)),
+            None if !self.optional => {
+                Err(Look::Incomplete(Missing::File { name: self.declared.clone() }))
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// The names that this file may have, of those that are there when it is known by a pattern; and
+    /// what SQLite keeps beside it.
+    fn names(&self) -> Vec<String> {
+        let declared = Path::new(&self.declared);
+        let mut names = if self.declared.contains('*') {
+            let folder = declared.parent().unwrap_or(Path::new(""));
+            let listed = std::fs::read_dir(self.home.join(folder)).into_iter().flatten().flatten();
+            let mut names: Vec<String> = listed
+                .take(MAX_NAMES)
+                .filter_map(|entry| {
+                    folder.join(entry.file_name()).into_os_string().into_string().ok()
+                })
+                .filter(|name| name_matches(&self.declared, name))
+                .collect();
+            names.sort();
+            names
+        } else {
+            vec![self.declared.clone()]
+        };
+        if matches!(self.complete, Complete::Binary) {
+            let companions = |name: &String| SQLITE_COMPANIONS.map(|end| format!("{name}{end}"));
+            names.extend(names.clone().iter().flat_map(companions));
+            names.sort();
+            names.dedup();
+        }
+        names
+    }
+
+    /// Whether this name is not the file's own, but of what SQLite may keep beside it.
+    fn is_companion(&self, name: &str) -> bool {
+        let beside = |end| {
+            let of = name.strip_suffix(end);
+            of.is_some_and(|of| name_matches(&self.declared, of))
+        };
+        matches!(self.complete, Complete::Binary) && SQLITE_COMPANIONS.into_iter().any(beside)
+    }
+
+    /// One look at one file. Hostile by assumption: no symlink is followed, no FIFO waited on, no more
+    /// read than may be taken.
+    fn look_at(&self, name: &str) -> Result<Option<BundledFile>, Look> {
+        let path = self.home.join(name);
+        let refused = |what: String| Err(Look::Refused(format!("{} {what}", path.display())));
+        let missing = || Look::Incomplete(Missing::File { name: name.to_owned() });
+        let optional = self.optional || self.is_companion(name);
+        if let Some(folder) = linked_folder(&path, name) {
             return refused(format!("is behind a symbolic link, {}", folder.display()));
         }
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&self.path) {
+        let file = match OpenOptions::new().read(true).custom_flags(flags).open(&path) {
             Ok(file) => file,
             Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
                 return refused("is a symbolic link".into());
             }
-            Err(_) if self.optional => return Ok(None),
+            Err(_) if optional => return Ok(None),
             Err(_) => return Err(missing()),
         };
         let metadata = file.metadata().map_err(|_| missing())?;
@@ -191,48 +315,77 @@ impl WatchedFile {
         }
         let mut content = Vec::new();
         file.take(self.max_bytes + 1).read_to_end(&mut content).map_err(|_| missing())?;
-        match self.complete.missing_in(&content) {
-            Some(_) if self.optional && content.is_empty() => Ok(None),
-            Some(what) => Err(Look::Incomplete(Missing::Content { name: self.name.clone(), what })),
+        match self.complete.wrong_with(&content) {
+            Some(_) if optional && content.is_empty() => Ok(None),
+            Some(what) => Err(Look::Incomplete(Missing::Content { name: name.to_owned(), what })),
             None => Ok(Some(BundledFile {
-                path: self.name.clone(),
+                path: name.to_owned(),
                 mode: metadata.mode() & 0o777,
                 content,
             })),
         }
     }
+}
 
-    /// A folder between the home and the file that is a symbolic link.
-    fn linked_folder(&self) -> Option<&Path> {
-        let below_home = Path::new(&self.name).components().count().saturating_sub(1);
-        let mut folders = self.path.ancestors().skip(1).take(below_home);
-        folders.find(|folder| folder.is_symlink())
-    }
+/// A folder between the home and the file of this name that is a symbolic link.
+fn linked_folder<'a>(path: &'a Path, name: &str) -> Option<&'a Path> {
+    let below_home = Path::new(name).components().count().saturating_sub(1);
+    let mut folders = path.ancestors().skip(1).take(below_home);
+    folders.find(|folder| folder.is_symlink())
 }
 
 impl Complete {
-    /// The first thing that is not there. Half-written JSON does not parse, so a parse with every
-    /// required field is completeness.
-    fn missing_in(&self, content: &[u8]) -> Option<String> {
+    /// What is wrong with the content first, so that it goes on after "is there". Half-written JSON
+    /// does not parse, so a parse with every required field is completeness.
+    fn wrong_with(&self, content: &[u8]) -> Option<String> {
+        if content.is_empty() {
+            return Some("and empty".to_owned());
+        }
         match self {
             Self::Json(pointers) => {
-                let Ok(json) = serde_json::from_slice::<serde_json::Value>(content) else {
-                    return Some("an end of its JSON".to_owned());
+                let Some(text) = text_of(content) else {
+                    return Some("and is not text in UTF-8 or UTF-16".to_owned());
+                };
+                let json = match serde_json::from_str::<serde_json::Value>(&text) {
+                    Ok(json) => json,
+                    Err(error) => {
+                        let (line, column) = (error.line(), error.column());
+                        return Some(format!(
+                            "and is no JSON from line {line}, column {column} on"
+                        ));
+                    }
                 };
                 let is_there = |pointer: &&String| {
                     json.pointer(pointer).and_then(|v| v.as_str()).is_some_and(|s| !s.is_empty())
                 };
-                pointers.iter().find(|pointer| !is_there(pointer)).cloned()
+                let missing = pointers.iter().find(|pointer| !is_there(pointer));
+                missing.map(|pointer| format!("without {pointer}"))
             }
             Self::Text(patterns) => {
-                let Ok(text) = std::str::from_utf8(content) else {
-                    return Some("text".to_owned());
+                let Some(text) = text_of(content) else {
+                    return Some("and is not text in UTF-8 or UTF-16".to_owned());
                 };
-                let missing = patterns.iter().find(|pattern| !pattern.is_match(text));
-                missing.map(|pattern| format!("what matches {pattern}"))
+                let missing = patterns.iter().find(|pattern| !pattern.is_match(&text));
+                missing.map(|pattern| format!("without what matches {pattern}"))
             }
-            Self::Binary => content.is_empty().then(|| "a byte in it".to_owned()),
+            Self::Binary => None,
         }
+    }
+}
+
+/// A file's text without its byte order mark, which also tells how it is encoded.
+fn text_of(content: &[u8]) -> Option<Cow<'_, str>> {
+    let utf_16 = |content: &[u8], character: fn([u8; 2]) -> u16| {
+        let (pairs, rest) = content.as_chunks::<2>();
+        let text = char::decode_utf16(pairs.iter().map(|pair| character(*pair)));
+        let text: String = text.collect::<Result<_, _>>().ok()?;
+        rest.is_empty().then_some(Cow::Owned(text))
+    };
+    match content {
+        [0xef, 0xbb, 0xbf, text @ ..] => std::str::from_utf8(text).ok().map(Cow::Borrowed),
+        [0xff, 0xfe, text @ ..] => utf_16(text, u16::from_le_bytes),
+        [0xfe, 0xff, text @ ..] => utf_16(text, u16::from_be_bytes),
+        text => std::str::from_utf8(text).ok().map(Cow::Borrowed),
     }
 }
 
@@ -261,6 +414,13 @@ mod tests {
             max_bytes: 100,
         });
         Watched::new(&CredentialSpec { files: files.collect(), status: None }, &room).unwrap()
+    }
+
+    fn names(watched: &Watched) -> Vec<String> {
+        match watched.look() {
+            Look::Complete(files) => files.into_iter().map(|file| file.path).collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn json() -> Completeness {
@@ -298,7 +458,9 @@ mod tests {
         let path = folder.path().join(".a/hosts.yml");
         std::fs::write(&path, "github.com:\n    user: ada\n").unwrap();
         let Look::Incomplete(missing) = watched.look() else { panic!() };
-        assert!(missing.after_success().contains("keyring"), "{}", missing.after_success());
+        let said = missing.after_success();
+        assert!(said.contains("~/.a/hosts.yml is there without what matches"), "{said}");
+        assert!(!said.contains("keyring"), "nobody looked: {said}");
         std::fs::write(&path, "github.com:\n    oauth_token: gho_x\n").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let Look::Complete(found) = watched.look() else { panic!() };
@@ -310,6 +472,96 @@ mod tests {
         let mut archive = tar::Archive::new(&bytes[..]);
         let names = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned());
         assert_eq!(names.collect::<Vec<_>>(), [Path::new(".a/hosts.yml"), Path::new(".b.json")]);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_passed_over_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = Completeness::Text { patterns: vec!["^token=.".into()] };
+        let watched = watched(folder.path(), &[("a.json", json(), false), ("b", text, false)]);
+        let (json, text) = (r#"{"tokens":{"access":"ä"}}"#, "token=ä");
+        let utf_8 = |text: &str| [&[0xef, 0xbb, 0xbf], text.as_bytes()].concat();
+        let utf_16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(bytes).collect()
+        };
+        let forms: [&dyn Fn(&str) -> Vec<u8>; 4] = [
+            &|text| text.as_bytes().to_vec(),
+            &utf_8,
+            &|text| utf_16(text, u16::to_le_bytes),
+            &|text| utf_16(text, u16::to_be_bytes),
+        ];
+        for form in forms {
+            std::fs::write(folder.path().join("a.json"), form(json)).unwrap();
+            std::fs::write(folder.path().join("b"), form(text)).unwrap();
+            let Look::Complete(found) = watched.look() else { panic!("{:?}", form(json)) };
+            assert_eq!(found[0].content, form(json));
+            assert_eq!(found[1].content, form(text));
+        }
+        for (broken, what) in [
+            (&b"\xef\xbb\xbf{"[..], "and is no JSON from line 1, column 1 on"),
+            (b"\xff\xfe{", "and is not text in UTF-8 or UTF-16"),
+            (b"SQLite format 3\0\xff", "and is not text in UTF-8 or UTF-16"),
+            (b"", "and empty"),
+        ] {
+            std::fs::write(folder.path().join("a.json"), broken).unwrap();
+            let name = "a.json".to_owned();
+            let missing = Missing::Content { name, what: what.to_owned() };
+            assert_eq!(watched.look(), Look::Incomplete(missing));
+        }
+    }
+
+    #[test]
+    fn a_database_is_taken_with_what_is_kept_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = watched(folder.path(), &[("t/a.db", Completeness::Binary {}, false)]);
+        std::fs::create_dir(folder.path().join("t")).unwrap();
+        std::fs::write(folder.path().join("t/a.db-wal"), "frames").unwrap();
+        let none = Missing::File { name: "t/a.db".into() };
+        assert_eq!(watched.look(), Look::Incomplete(none), "a log without its database");
+        std::fs::write(folder.path().join("t/a.db"), b"SQLite format 3\0\xff").unwrap();
+        std::fs::write(folder.path().join("t/a.db-shm"), "").unwrap();
+        std::fs::write(folder.path().join("t/other"), "x").unwrap();
+        assert_eq!(names(&watched), ["t/a.db", "t/a.db-wal"]);
+        std::fs::remove_file(folder.path().join("t/a.db-wal")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", folder.path().join("t/a.db-wal")).unwrap();
+        assert!(matches!(watched.look(), Look::Refused(_)));
+    }
+
+    #[test]
+    fn a_name_that_is_known_afterwards_is_found_by_its_pattern() {
+        let folder = tempfile::tempdir().unwrap();
+        let declared = [("t/token-*.json", json(), false), ("t/x*", Completeness::Binary {}, true)];
+        let watched = watched(folder.path(), &declared);
+        let none = Missing::File { name: "t/token-*.json".into() };
+        assert_eq!(watched.look(), Look::Incomplete(none.clone()));
+        std::fs::create_dir(folder.path().join("t")).unwrap();
+        std::fs::write(folder.path().join("t/token-.json"), "{}").unwrap();
+        assert_eq!(watched.look(), Look::Incomplete(none), "nothing stands for the *");
+        std::fs::write(folder.path().join("t/token-client.json"), "{}").unwrap();
+        let Look::Incomplete(missing) = watched.look() else { panic!() };
+        let said = missing.after_success();
+        assert!(said.contains("~/t/token-client.json is there without /tokens/access"), "{said}");
+        let whole = r#"{"tokens":{"access":"a"}}"#;
+        std::fs::write(folder.path().join("t/token-3f.json"), whole).unwrap();
+        assert_eq!(names(&watched), ["t/token-3f.json"], "another is called alike");
+        for name in ["t/xa", "t/xa-wal", "t/token-4f.json"] {
+            std::fs::write(folder.path().join(name), whole).unwrap();
+        }
+        let all = ["t/token-3f.json", "t/token-4f.json", "t/xa", "t/xa-wal"];
+        assert_eq!(names(&watched), all);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_was_there_before_the_person_s_turn_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = watched(folder.path(), &[("a.db", Completeness::Binary {}, false)]);
+        std::fs::write(folder.path().join("a.db"), "no token yet").unwrap();
+        watched.turn_begins();
+        let soon = Duration::from_secs(1);
+        assert!(tokio::time::timeout(soon, watched.until_stable()).await.is_err());
+        std::fs::write(folder.path().join("a.db"), "a token").unwrap();
+        watched.turn_begins();
+        watched.until_stable().await.unwrap();
     }
 
     #[test]

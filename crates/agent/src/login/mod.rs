@@ -5,6 +5,7 @@ mod changes;
 pub mod cli;
 pub mod credential;
 pub mod desktop_entry;
+pub mod elsewhere;
 pub mod opener;
 pub mod secrets;
 pub mod status;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 
-pub use network::bring_up as bring_up_network;
+pub use network::{bring_up as bring_up_network, bring_up_loopback};
 pub use port::open_link_port;
 
 /// Where the agent lives after the move: a tmpfs of the new root.

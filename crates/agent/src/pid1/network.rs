@@ -18,10 +18,21 @@ const IFF_RUNNING: libc::c_short = 0x40;
 pub fn bring_up(address: Ipv4Addr) -> Result<()> {
     let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
         .context("opening a socket to set up interfaces failed")?;
-    set_address(&socket, "lo", Ipv4Addr::LOCALHOST, Ipv4Addr::new(255, 0, 0, 0))?;
-    set_up(&socket, "lo")?;
+    loopback(&socket)?;
     set_address(&socket, "dummy0", address, Ipv4Addr::new(255, 255, 0, 0))?;
     set_up(&socket, "dummy0")
+}
+
+/// Brings up `lo` alone.
+pub fn bring_up_loopback() -> Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+        .context("opening a socket to set up loopback failed")?;
+    loopback(&socket)
+}
+
+fn loopback(socket: &OwnedFd) -> Result<()> {
+    set_address(socket, "lo", Ipv4Addr::LOCALHOST, Ipv4Addr::new(255, 0, 0, 0))?;
+    set_up(socket, "lo")
 }
 
 fn set_address(socket: &OwnedFd, interface: &str, address: Ipv4Addr, mask: Ipv4Addr) -> Result<()> {

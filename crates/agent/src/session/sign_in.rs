@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anteroom_guest_protocol::{Desktop, GuestMessage, ProcessExit, SignIn, Then};
@@ -16,8 +17,9 @@ use super::services::{give_up, startable, started};
 use crate::browser::Trust;
 use crate::login::cli::{self, Surroundings};
 use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, seal};
+use crate::login::opener;
 use crate::login::opener::SOCKET_ENV;
-use crate::login::{opener, status};
+use crate::login::status::{self, Answer};
 use crate::room::RoomKind;
 use crate::supervise::{Death, Process};
 
@@ -76,13 +78,13 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         process.give_way();
     }
     started(&shared, "cli", &process).await;
-    let watched = Watched::new(&wanted.credential, &shared.room)?;
-    tokio::task::spawn_local(tell_urls(shared.clone(), urls));
+    let watched = Rc::new(Watched::new(&wanted.credential, &shared.room)?);
+    tokio::task::spawn_local(tell_urls(shared.clone(), urls, watched.clone()));
     loop {
         let ended = tokio::select! {
             found = watched.until_stable() => {
                 if let Err(cause) = found {
-                    process.signal_all(&mark, Some(Signal::SIGSTOP));
+                    process.freeze(&mark).await;
                     return refuse(&shared, cause).await;
                 }
                 let quiet = tokio::time::timeout(LAST_STEPS, terminal.quiet(SAYS_NOTHING));
@@ -94,9 +96,24 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
             what_it_left_ends(&process, &mark).await;
         }
         // A refresh token is used once: what would be written after our read would make ours worthless.
-        process.signal_all(&mark, Some(Signal::SIGSTOP));
+        process.freeze(&mark).await;
         let outcome = match (watched.look(), ended) {
-            (Look::Complete(files), _) => capture(&shared, &wanted, &files).await,
+            (Look::Complete(_), Some(death)) if failed(&death) && !watched.tells() => {
+                // Its files alone say nothing of a sign-in, and the tool says that there was none.
+                report_end(&shared, &process, death).await
+            }
+            (Look::Complete(files), ended) => {
+                let goes_on = ended.is_none() && !watched.tells();
+                let its_word_decides = goes_on && wanted.credential.status.is_some();
+                match capture(&shared, &wanted, &files, its_word_decides).await {
+                    Ok(Captured::NotYet) => {
+                        watched.waits_for_another(Look::Complete(files));
+                        process.signal_all(&mark, Some(Signal::SIGCONT));
+                        continue;
+                    }
+                    captured => captured.map(drop),
+                }
+            }
             (Look::Refused(cause), _) => refuse(&shared, cause).await,
             (Look::Incomplete(_), None) => {
                 // It was there and is not any more: the CLI is not done.
@@ -124,8 +141,9 @@ async fn what_it_left_ends(process: &Process, mark: &OsStr) {
 }
 
 /// Tells the host what the CLI wants opened.
-async fn tell_urls(shared: Shared, mut urls: mpsc::Receiver<String>) {
+async fn tell_urls(shared: Shared, mut urls: mpsc::Receiver<String>, watched: Rc<Watched>) {
     while let Some(url) = urls.recv().await {
+        watched.turn_begins();
         shared.reporter.tell(GuestMessage::SignInUrl { url }).await;
     }
 }
@@ -137,9 +155,17 @@ async fn ended_without(
     missing: &Missing,
     death: Death,
 ) -> Result<()> {
-    if death.exit == (ProcessExit::Exited { code: 0 }) {
+    if !failed(&death) {
         return refuse(shared, missing.after_success()).await;
     }
+    report_end(shared, process, death).await
+}
+
+fn failed(death: &Death) -> bool {
+    death.exit != (ProcessExit::Exited { code: 0 })
+}
+
+async fn report_end(shared: &Shared, process: &Process, death: Death) -> Result<()> {
     shared.reporter.service("cli", process.exit_event(death, 1, Then::Nothing {})).await;
     Ok(())
 }
@@ -149,20 +175,47 @@ async fn refuse(shared: &Shared, cause: String) -> Result<()> {
     Ok(())
 }
 
-/// Has the CLI's own word on what was found, seals it, tells the host.
-async fn capture(shared: &Shared, wanted: &SignIn, files: &[BundledFile]) -> Result<()> {
-    shared.reporter.tell(GuestMessage::CredentialFound {}).await;
+/// Has the CLI's own word on what was found, seals it, tells the host. Not yet, of a CLI that goes on
+/// and whose files say nothing by themselves, when its word is that nobody is signed in.
+async fn capture(
+    shared: &Shared,
+    wanted: &SignIn,
+    files: &[BundledFile],
+    its_word_decides: bool,
+) -> Result<Captured> {
+    if !its_word_decides {
+        shared.reporter.tell(GuestMessage::CredentialFound {}).await;
+    }
     if let Some(spec) = &wanted.credential.status {
         let asked = status::ask(spec, files, &shared.room, &shared.reaper, &shared.reporter).await;
         match asked {
-            Ok(said) => shared.reporter.tell(GuestMessage::CredentialVerified { said }).await,
+            Ok(Answer::SignedIn(said)) => {
+                if its_word_decides {
+                    shared.reporter.tell(GuestMessage::CredentialFound {}).await;
+                }
+                shared.reporter.tell(GuestMessage::CredentialVerified { said }).await;
+            }
+            Ok(Answer::NotSignedIn(_)) if its_word_decides => return Ok(Captured::NotYet),
+            Ok(Answer::NotSignedIn(why)) => {
+                refuse(shared, why).await?;
+                return Ok(Captured::Done);
+            }
             Err(error) => {
-                return refuse(shared, format!("asking the tool itself failed: {error:#}")).await;
+                refuse(shared, format!("asking the tool itself failed: {error:#}")).await?;
+                return Ok(Captured::Done);
             }
         }
     }
     let sealed = seal(&archive(files)?, &wanted.recipient)?;
     let ciphertext_base64 = base64::engine::general_purpose::STANDARD.encode(sealed);
     shared.reporter.tell(GuestMessage::CredentialSealed { ciphertext_base64 }).await;
-    Ok(())
+    Ok(Captured::Done)
+}
+
+/// What became of a look that found all files.
+enum Captured {
+    /// The host knows.
+    Done,
+    /// It was no sign-in yet.
+    NotYet,
 }

@@ -48,6 +48,10 @@ const JUST_DEAD: Duration = Duration::from_millis(500);
 /// How long a dead process's output may come late: what it started may hold its pipes for ever.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
+/// How long processes may take to stand still, and how often is looked.
+const FREEZE: Duration = Duration::from_secs(1);
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+
 /// A running process of the room; leads a process group of its own.
 pub struct Process {
     /// Its id, and that of its group.
@@ -193,23 +197,42 @@ impl Process {
         let _ = killpg(self.pid, signal);
     }
 
-    /// Sends a signal to it and all that it started, also in sessions of their own and after its end:
-    /// they are known by a variable of their environment that is theirs alone. How many there were.
+    /// Stops it and all that it started, as [`Self::signal_all`] finds them, and waits until they
+    /// stand: what they were writing is written, and nothing more is.
+    pub async fn freeze(&self, variable: &OsStr) {
+        let until = Instant::now() + FREEZE;
+        loop {
+            self.signal_all(variable, Some(Signal::SIGSTOP));
+            let stand = self.all(variable).into_iter().all(stands);
+            // One that the kernel itself holds, on a disk that does not answer, writes nothing either.
+            if stand || Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Sends a signal to it and all that it started, also in sessions of their own and after its end.
+    /// How many there were.
     pub fn signal_all(&self, variable: &OsStr, signal: Option<Signal>) -> usize {
-        let Ok(processes) = std::fs::read_dir("/proc") else { return 0 };
+        let sent = |pid: &Pid| nix::sys::signal::kill(*pid, signal).is_ok();
+        self.all(variable).into_iter().filter(sent).count()
+    }
+
+    /// It and all that it started: they are known by a variable of their environment that is theirs
+    /// alone.
+    fn all(&self, variable: &OsStr) -> Vec<Pid> {
+        let Ok(processes) = std::fs::read_dir("/proc") else { return Vec::new() };
         let has_mark = |path: &std::path::Path| {
             let environment = std::fs::read(path.join("environ")).unwrap_or_default();
             environment.split(|byte| *byte == 0).any(|one| one == variable.as_bytes())
         };
-        let mut found = 0;
-        for entry in processes.flatten() {
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            let Some(pid) = pid.map(Pid::from_raw) else { continue };
-            if nix::unistd::getsid(Some(pid)) == Ok(self.pid) || has_mark(&entry.path()) {
-                found += usize::from(nix::sys::signal::kill(pid, signal).is_ok());
-            }
-        }
-        found
+        let pids = processes.flatten().filter_map(|entry| {
+            let pid = Pid::from_raw(entry.file_name().to_str()?.parse().ok()?);
+            let is_ours = nix::unistd::getsid(Some(pid)) == Ok(self.pid) || has_mark(&entry.path());
+            is_ours.then_some(pid)
+        });
+        pids.collect()
     }
 
     /// Runs until `ready` is, or the process ends, or `deadline` passes.
@@ -232,6 +255,16 @@ impl Process {
             Err(_) => Err(Unready::Broken(broken)),
         }
     }
+}
+
+/// Whether all threads of a process stand still, or are gone (`proc_pid_stat(5)`).
+fn stands(pid: Pid) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        state.is_none_or(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    })
 }
 
 /// Why a process is not ready.

@@ -21,8 +21,9 @@ const SERVICES: Duration = Duration::from_secs(330);
 /// counts from the CLI's start, which waits for X.
 const URL_GRACE: Duration = Duration::from_secs(90);
 
-/// How long sealing a credential may take, the CLI's own word on it included.
-const SEAL: Duration = Duration::from_secs(150);
+/// How long sealing a credential may take, the CLI's own word on it included: it is asked twice when
+/// it denies, a minute and a half at most each time.
+const SEAL: Duration = Duration::from_secs(240);
 
 /// A guest whose services are starting, as far as it is bound to an order.
 pub struct Conduct {
@@ -165,8 +166,8 @@ mod tests {
         assert_eq!(after, 330);
         assert!(why.contains("did not bring its browser to readiness within 330 s"), "{why}");
         let (after, why) = late_after(true, &[GuestMessage::CredentialFound {}]).await;
-        assert_eq!(after, 150);
-        assert!(why.contains("did not seal the credential that it found within 150 s"), "{why}");
+        assert_eq!(after, 240);
+        assert!(why.contains("did not seal the credential that it found within 240 s"), "{why}");
     }
 
     #[tokio::test(start_paused = true)]

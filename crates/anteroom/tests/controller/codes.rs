@@ -230,7 +230,7 @@ for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sle
 }
 
 #[test]
-fn a_tool_that_ends_well_and_leaves_nothing_is_told_from_one_that_uses_a_keyring() {
+fn a_tool_that_ends_well_without_its_credential_is_told_what_was_seen() {
     let ends = |then: &str| {
         let script = format!("printf 'https://login.example.com/a\\nPaste code: '; {then}");
         let server = serve(&provider("paste_code", &script, PASTE, ""));
@@ -238,11 +238,14 @@ fn a_tool_that_ends_well_and_leaves_nothing_is_told_from_one_that_uses_a_keyring
     };
     let (code, message) = ends("sleep 1");
     assert_eq!(code, "credential_refused");
-    assert!(message.contains("left no ~/.tool/auth.json"), "{message}");
+    assert!(message.contains("there is no ~/.tool/auth.json"), "{message}");
     let (code, message) =
         ends("mkdir ~/.tool; echo '{\"user\":\"ada\"}' > ~/.tool/auth.json; sleep 1");
     assert_eq!(code, "credential_refused");
-    assert!(message.contains("without /token") && message.contains("keyring"), "{message}");
+    assert!(
+        message.contains("is there without /token") && !message.contains("keyring"),
+        "{message}"
+    );
 }
 
 #[test]

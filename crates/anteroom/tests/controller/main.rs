@@ -10,6 +10,7 @@ mod ends;
 mod faults;
 mod host;
 mod incident;
+mod kept;
 mod limits;
 mod logins;
 mod machines;

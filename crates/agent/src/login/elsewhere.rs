@@ -1,0 +1,247 @@
+//! Where the tool is asked: a place without a network, and, elsewhere, one where nothing is as it was
+//! but the credential's files: another host, user and machine id, other folders. What works there does
+//! not hang on the machine that made it.
+//!
+//! The agent starts itself with [`ARGUMENT`] as the program that makes the place (namespaces(7)) and
+//! runs a command in it.
+
+use std::fs;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{Gid, Uid};
+use serde::{Deserialize, Serialize};
+
+use crate::pid1::bring_up_loopback;
+use crate::room::{GUEST_UID, PERSON, Room, RoomKind};
+
+/// The agent's first argument as this program; the second is a [`Place`] in JSON.
+pub const ARGUMENT: &str = "--elsewhere";
+
+/// The program's status when there cannot be such a place; its last line says why.
+pub const NO_SUCH_PLACE: i32 = 125;
+
+/// Who one is there, and where.
+const USER: &str = "someone";
+const HOST: &str = "elsewhere";
+
+/// What names the machine.
+const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+
+/// Where a guest's programs keep things, besides the home.
+const GUEST_FOLDERS: [&str; 4] = ["/home", "/tmp", "/var/tmp", "/run/user"];
+
+/// A place.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Place {
+    /// Where the credential's files are.
+    files: PathBuf,
+    /// Where they are there.
+    home: PathBuf,
+    /// The host's other name.
+    host: Option<String>,
+    /// Folders that are empty there.
+    emptied: Vec<PathBuf>,
+    /// Files that are others there.
+    replaced: Vec<(PathBuf, PathBuf)>,
+    /// Who runs the command, if not whoever starts this.
+    user: Option<u32>,
+    /// Program and arguments.
+    command: Vec<String>,
+}
+
+impl Place {
+    /// This machine, without a network and without its other processes.
+    pub fn here(files: &Path, command: &[String], room: &Room) -> Self {
+        Self {
+            files: files.to_path_buf(),
+            home: files.to_path_buf(),
+            host: None,
+            emptied: Vec::new(),
+            replaced: Vec::new(),
+            user: (room.kind == RoomKind::Guest).then_some(GUEST_UID),
+            command: command.to_vec(),
+        }
+    }
+
+    /// Another machine, for a command on files in a folder; writes what is needed for it into
+    /// `beside`.
+    pub fn elsewhere(files: &Path, beside: &Path, command: &[String], room: &Room) -> Result<Self> {
+        let is_guest = room.kind == RoomKind::Guest;
+        let home = if is_guest { Path::new("/home").join(USER) } else { files.to_path_buf() };
+        let uid = if is_guest { GUEST_UID } else { Uid::effective().as_raw() };
+        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let id = format!("{:032x}\n", rand::random::<u128>());
+        let write = |name: &str, text: &str| {
+            let path = beside.join(name);
+            fs::write(&path, text)
+                .with_context(|| format!("writing {} failed", path.display()))
+                .map(|()| path)
+        };
+        let (id, users) =
+            (write("machine-id", &id)?, write("passwd", &renamed(&users, uid, &home))?);
+        let ids = MACHINE_IDS.map(|path| (PathBuf::from(path), id.clone()));
+        let emptied = if is_guest {
+            GUEST_FOLDERS.map(PathBuf::from).to_vec()
+        } else {
+            vec![room.home.clone()]
+        };
+        Ok(Self {
+            files: files.to_path_buf(),
+            home,
+            host: Some(HOST.to_owned()),
+            emptied,
+            replaced: ids.into_iter().chain([("/etc/passwd".into(), users)]).collect(),
+            user: is_guest.then_some(GUEST_UID),
+            command: command.to_vec(),
+        })
+    }
+
+    /// The command that runs in it.
+    pub fn command(&self, room: &Room) -> Result<Command> {
+        let mut command = room.root_command(&room.agent().to_string_lossy());
+        command.arg(ARGUMENT).arg(serde_json::to_string(self)?);
+        let user = if self.host.is_some() { USER } else { PERSON };
+        command.env("HOME", &self.home).env("USER", user).env("LOGNAME", user);
+        command.env("XDG_RUNTIME_DIR", self.home.join(".run"));
+        for of_the_desktop in ["XAUTHORITY", "TMPDIR"] {
+            command.env_remove(of_the_desktop);
+        }
+        Ok(command)
+    }
+}
+
+/// The list of users with another name and home for one.
+fn renamed(users: &str, uid: u32, home: &Path) -> String {
+    let uid = uid.to_string();
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        match fields[..] {
+            [_, password, id, group, _, _, shell] if id == uid => {
+                format!("{USER}:{password}:{id}:{group}::{}:{shell}\n", home.display())
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    users.lines().map(line).collect()
+}
+
+/// The program's whole life.
+pub fn run(place: &str) -> ExitCode {
+    let made = serde_json::from_str(place)
+        .context("the place is no JSON")
+        .and_then(|place: Place| enter(&place).map(|()| place));
+    let place = match made {
+        Ok(place) => place,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return code(NO_SUCH_PLACE);
+        }
+    };
+    let [program, arguments @ ..] = place.command.as_slice() else { return code(NO_SUCH_PLACE) };
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(&place.home);
+    as_its_first_process(&mut command, place.user);
+    match command.status() {
+        Ok(status) => code(status.code().unwrap_or(128 + status.signal().unwrap_or(0))),
+        Err(error) => {
+            eprintln!("starting {program} failed: {error}");
+            code(127)
+        }
+    }
+}
+
+fn code(status: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+}
+
+/// Makes the place around this process; its next child is the first in it.
+fn enter(place: &Place) -> Result<()> {
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    if !uid.is_root() {
+        // As whom we are, with the rights to what follows.
+        unshare(CloneFlags::CLONE_NEWUSER).context("making a user namespace failed")?;
+        fs::write("/proc/self/setgroups", "deny")?;
+        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
+    }
+    let own = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWUTS
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWPID;
+    unshare(own).context("making namespaces failed")?;
+    let nothing = None::<&str>;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)
+        .context("making the mounts private failed")?;
+    if let Some(host) = &place.host {
+        nix::unistd::sethostname(host).context("naming the host failed")?;
+    }
+    // Programs speak to parts of their own over it.
+    bring_up_loopback()?;
+    let bind = |from: &Path, to: &Path| {
+        mount(Some(from), to, nothing, MsFlags::MS_BIND, nothing)
+            .with_context(|| format!("putting another {} in place failed", to.display()))
+    };
+    for (path, other) in &place.replaced {
+        if path.exists() {
+            bind(other, path)?;
+        }
+    }
+    let files = place.files.as_path();
+    // By its descriptor: the folder that it is in may be emptied.
+    let held = fs::File::open(files).context("opening the credential's folder failed")?;
+    for folder in place.emptied.iter().filter(|folder| folder.is_dir()) {
+        let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+        mount(Some("tmpfs"), folder, Some("tmpfs"), safe, Some("mode=1777"))
+            .with_context(|| format!("emptying {} failed", folder.display()))?;
+    }
+    if place.home != files {
+        fs::create_dir_all(&place.home).context("making the home failed")?;
+        use std::os::fd::AsRawFd;
+        bind(Path::new(&format!("/proc/self/fd/{}", held.as_raw_fd())), &place.home)?;
+    }
+    Ok(())
+}
+
+/// Has a command see its own processes alone, and run as this user.
+fn as_its_first_process(command: &mut Command, user: Option<u32>) {
+    // SAFETY: mount, setgroups, setgid, setuid and prctl are async-signal-safe system calls on values
+    // made before.
+    #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
+    unsafe {
+        command.pre_exec(move || {
+            let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            // Where somebody hides a part of /proc this is forbidden, and the old one stays.
+            let _ = mount(Some("proc"), "/proc", Some("proc"), safe, None::<&str>);
+            if let Some(user) = user {
+                nix::unistd::setgroups(&[])?;
+                nix::unistd::setgid(Gid::from_raw(user))?;
+                nix::unistd::setuid(Uid::from_raw(user))?;
+            }
+            // The first process takes all others with it.
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+            Ok(())
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_user_has_another_name_and_home() {
+        let users =
+            "root:x:0:0:root:/root:/bin/bash\nperson:x:1000:1000:P,,,:/home/person:/bin/sh\n";
+        let there = renamed(users, 1000, Path::new("/home/someone"));
+        assert_eq!(
+            there,
+            "root:x:0:0:root:/root:/bin/bash\nsomeone:x:1000:1000::/home/someone:/bin/sh\n"
+        );
+    }
+}
