@@ -1,81 +1,118 @@
-//! Which crate may depend on which: ARCHITECTURE.md says so, this holds it.
+//! Which crate depends on which of ours: the table of ARCHITECTURE.md says it, and this holds the
+//! crates and the table to each other.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
-/// Crate → what it may depend on of ours (all kinds of dependencies count).
-const ALLOWED: [(&str, &[&str]); 17] = [
-    ("anteroom-session", &[]),
-    ("anteroom-guest-protocol", &[]),
-    ("anteroom-fail-point", &[]),
-    ("anteroom-cpu", &[]),
-    ("anteroom-crash", &["anteroom-cpu", "anteroom-guest-protocol", "anteroom-session"]),
-    ("anteroom-image", &["anteroom-guest-protocol", "anteroom-provider"]),
-    ("anteroom-vault", &[]),
-    ("anteroom-provider", &["anteroom-session"]),
-    ("anteroom-terminal", &["anteroom-guest-protocol", "anteroom-provider", "anteroom-session"]),
-    ("anteroom-guest-link", &["anteroom-guest-protocol"]),
-    (
-        "anteroom-agent",
-        &["anteroom-cpu", "anteroom-crash", "anteroom-guest-link", "anteroom-guest-protocol"],
-    ),
-    ("anteroom-vm", &["anteroom-fail-point", "anteroom-guest-protocol", "anteroom-session"]),
-    ("anteroom-egress", &["anteroom-session"]),
-    ("anteroom-media", &["anteroom-guest-protocol", "anteroom-session"]),
-    ("anteroom-api", &["anteroom-provider", "anteroom-session"]),
-    (
-        "anteroom",
-        &[
-            "anteroom-api",
-            "anteroom-cpu",
-            "anteroom-crash",
-            "anteroom-egress",
-            "anteroom-fail-point",
-            "anteroom-guest-link",
-            "anteroom-guest-protocol",
-            "anteroom-image",
-            "anteroom-media",
-            "anteroom-provider",
-            "anteroom-session",
-            "anteroom-terminal",
-            "anteroom-vault",
-            "anteroom-vm",
-        ],
-    ),
-    // Its benchmark boots the golden image without the rest.
-    ("xtask", &["anteroom-image", "anteroom-session", "anteroom-vm"]),
-];
+/// Crate → what it depends on of ours; all without `anteroom-`.
+type Dependencies = BTreeMap<String, BTreeSet<String>>;
 
-/// Pure crates take no runtime, clock or file system of others.
-const PURE: [&str; 4] =
-    ["anteroom-session", "anteroom-guest-protocol", "anteroom-provider", "anteroom-cpu"];
+/// Pure crates take no runtime, sockets or database of others.
+const PURE: [&str; 4] = ["session", "guest-protocol", "provider", "cpu"];
+const IMPURE: [&str; 5] = ["tokio", "nix", "libc", "axum", "sqlx"];
 
 #[test]
-fn crates_depend_only_on_what_the_architecture_allows() {
+fn crates_depend_on_what_the_architecture_says() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ARCHITECTURE.md");
+    let written = table_of(&std::fs::read_to_string(page).unwrap());
+    let real: Dependencies = packages()
+        .into_iter()
+        .map(|(name, all)| (name, all.iter().filter_map(ours).collect()))
+        .collect();
+    assert_eq!(
+        real.keys().collect::<Vec<_>>(),
+        written.keys().collect::<Vec<_>>(),
+        "left: the crates there are; right: those of the table in ARCHITECTURE.md"
+    );
+    for (name, depends_on) in real {
+        assert_eq!(
+            depends_on, written[&name],
+            "left: what {name} depends on; right: what ARCHITECTURE.md says"
+        );
+    }
+}
+
+#[test]
+fn pure_crates_stay_pure() {
+    let all = packages();
+    for name in PURE {
+        let impure: Vec<_> =
+            all[name].iter().filter(|other| IMPURE.contains(&other.as_str())).collect();
+        assert!(impure.is_empty(), "{name} is pure and must not depend on {impure:?}");
+    }
+}
+
+#[test]
+fn the_table_is_read_as_a_person_reads_it() {
+    let page = "## What may depend on what\n\n| crate | depends on, of ours |\n| --- | --- |\n\
+                | `a`, `b` (a word), `agent` | nothing |\n| `c` | `a`, `b` (why) |\n\
+                | `anteroom` | every one of these but `agent`, for a reason |\n| `xtask` | `c` |\n\
+                \n## What else\n\n| `d` | `a` |\n";
+    let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let expected = [
+        ("a", set(&[])),
+        ("agent", set(&[])),
+        ("anteroom", set(&["a", "b", "c"])),
+        ("b", set(&[])),
+        ("c", set(&["a", "b"])),
+        ("xtask", set(&["c"])),
+    ];
+    assert_eq!(table_of(page), expected.map(|(name, all)| (name.to_owned(), all)).into());
+}
+
+/// The table of ARCHITECTURE.md: names are in backquotes; "every one of these but" are the crates of
+/// the rows above without those named after it.
+fn table_of(page: &str) -> Dependencies {
+    let section = page.split("\n## ").find(|section| section.contains("What may depend on what\n"));
+    let rows = section.expect("ARCHITECTURE.md says what may depend on what").lines();
+    let mut table = Dependencies::new();
+    for row in rows.filter(|row| row.starts_with("| `")) {
+        let (crates, others) = row.trim_matches('|').split_once('|').unwrap();
+        let mut depends_on = quoted(others);
+        if others.trim().starts_with("every one of these but") {
+            let above = table.keys().cloned().collect::<BTreeSet<_>>();
+            depends_on = above.difference(&depends_on).cloned().collect();
+        } else {
+            assert_eq!(depends_on.is_empty(), others.trim() == "nothing", "{row}");
+        }
+        for name in quoted(crates) {
+            let before = table.insert(name.clone(), depends_on.clone());
+            assert!(before.is_none(), "{name} is twice in the table of ARCHITECTURE.md");
+        }
+    }
+    table
+}
+
+/// Each second piece between backquotes.
+fn quoted(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// All kinds of dependencies of each crate of the workspace, by the names of their packages.
+fn packages() -> BTreeMap<String, Vec<String>> {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--offline", "--format-version", "1"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let allowed: BTreeMap<&str, BTreeSet<&str>> =
-        ALLOWED.iter().map(|(name, others)| (*name, others.iter().copied().collect())).collect();
-    let packages = metadata["packages"].as_array().unwrap();
-    assert_eq!(packages.len(), allowed.len(), "a crate is missing in this test's table");
-    for package in packages {
-        let name = package["name"].as_str().unwrap();
-        let may = allowed.get(name).unwrap_or_else(|| panic!("{name} is not in this test's table"));
-        for dependency in package["dependencies"].as_array().unwrap() {
-            let other = dependency["name"].as_str().unwrap();
-            let ours = other.starts_with("anteroom");
-            assert!(!ours || may.contains(other), "{name} must not depend on {other}");
-            let impure = ["tokio", "nix", "libc", "axum", "sqlx"].contains(&other);
-            assert!(
-                !(impure && PURE.contains(&name)),
-                "{name} is pure and must not depend on {other}"
-            );
-        }
-    }
+    let name_of = |it: &serde_json::Value| it["name"].as_str().unwrap().to_owned();
+    let packages = metadata["packages"].as_array().unwrap().iter();
+    packages
+        .map(|package| {
+            let name = name_of(package);
+            let short = ours(&name).unwrap_or(name);
+            (short, package["dependencies"].as_array().unwrap().iter().map(name_of).collect())
+        })
+        .collect()
+}
+
+/// A crate of ours, by its short name.
+fn ours(name: impl AsRef<str>) -> Option<String> {
+    let name = name.as_ref();
+    let known = name == "anteroom" || name == "xtask";
+    name.strip_prefix("anteroom-").or(known.then_some(name)).map(str::to_owned)
 }
