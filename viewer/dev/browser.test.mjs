@@ -1,5 +1,5 @@
 // The viewer in headless Chromium, with a fake server and a fake room behind it.
-// Needs dist/: "npm run test:browser" builds it first.
+// Needs dist/, which "npm run build" makes; `cargo xtask test` runs both.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -108,13 +108,47 @@ test('a broken connection comes back by itself', async (t) => {
   await page.getByText('Reconnecting').waitFor();
   await connected(page);
   assert.ok(server.offers.length > before);
+  await page.waitForFunction(() => document.querySelector('anteroom-player').shadowRoot.querySelector('video').videoWidth > 0);
   const from = (await room.messages()).length;
   await page.locator('anteroom-player').click();
   assert.ok((await received(room, from, 2)).some(({ type }) => type === 'pointer_button'));
 });
 
+test('it is not called connected before input gets through', async (t) => {
+  const { page } = await openViewer(t);
+  await page.addInitScript(() => {
+    const { get: readyState } = Object.getOwnPropertyDescriptor(RTCDataChannel.prototype, 'readyState');
+    let held = true;
+    window.RTCPeerConnection = class extends RTCPeerConnection {
+      createDataChannel(...about) {
+        const channel = super.createDataChannel(...about);
+        if (about[0] !== 'input') return channel;
+        Object.defineProperty(channel, 'readyState', { get: () => held ? 'connecting' : readyState.call(channel) });
+        const opened = new Promise((resolve) => channel.addEventListener('open', (event) => {
+          if (held) event.stopImmediatePropagation();
+          resolve();
+        }));
+        window.letInputThrough = () => opened.then(() => {
+          held = false;
+          channel.dispatchEvent(new Event('open'));
+        });
+        return channel;
+      }
+    };
+  });
+  await page.reload();
+  const player = () => page.evaluate(() => {
+    const { hasPicture, connectionState } = document.querySelector('anteroom-player');
+    return { hasPicture, connectionState };
+  });
+  await page.waitForFunction(() => document.querySelector('anteroom-player')?.hasPicture);
+  assert.deepEqual(await player(), { hasPicture: true, connectionState: 'connecting' });
+  await page.evaluate(() => window.letInputThrough());
+  assert.deepEqual(await player(), { hasPicture: true, connectionState: 'connected' });
+});
+
 test('a reload goes on where it was; another browser with the same link may not', async (t) => {
-  const { server, page, context } = await openViewer(t);
+  const { server, page, context, newContext } = await openViewer(t);
   await enter(page);
   await page.reload();
   await connected(page);
@@ -122,7 +156,7 @@ test('a reload goes on where it was; another browser with the same link may not'
   await again.goto(server.link);
   await again.locator('[data-action=continue]').waitFor();
   assert.equal(new URL(again.url()).hash, '');
-  const stranger = await context.browser().newPage();
+  const stranger = await (await newContext()).newPage();
   await stranger.goto(server.link);
   await stranger.getByRole('heading', { name: 'This link is used up' }).waitFor();
 });

@@ -1,10 +1,16 @@
 // A viewer in headless Chromium for the tests, with a fake server and a fake room behind it.
 
+import { after } from 'node:test';
+
 import { chromium } from 'playwright-core';
 
 import { chromiumArguments } from '../../demo/person/chromium.mjs';
 import { fakeSession, startFakeServer } from './fake-server.mjs';
 import { startFakeRoom } from './fake-room.mjs';
+
+/** One for all tests of a file: a test has contexts of its own, which share neither cookies nor storage. */
+let browser;
+after(async () => (await browser)?.close());
 
 /** A viewer at its introduction; `complaints` collects what the browser holds against the page. */
 export async function openViewer(t, session = {}, { takeCode, ...browsing } = {}) {
@@ -15,16 +21,20 @@ export async function openViewer(t, session = {}, { takeCode, ...browsing } = {}
     takeCode,
   });
   t.after(() => server.close());
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: chromiumArguments() });
-  t.after(() => browser.close());
-  room = await startFakeRoom(await browser.newContext(), server.origin);
+  browser ??= chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: chromiumArguments() });
+  const newContext = async (options) => {
+    const context = await (await browser).newContext(options);
+    t.after(() => context.close());
+    return context;
+  };
+  room = await startFakeRoom(await newContext(), server.origin);
   await room.show('sign-in');
-  const context = await browser.newContext({ viewport: { width: 1280, height: 769 }, ...browsing });
+  const context = await newContext({ viewport: { width: 1280, height: 769 }, ...browsing });
   const page = await context.newPage();
   const complaints = [];
   page.on('console', (message) => ['error', 'warning'].includes(message.type()) && complaints.push(message.text()));
   page.on('pageerror', (error) => complaints.push(String(error)));
   await page.goto(server.link);
   await page.locator('[data-action=continue]').waitFor();
-  return { server, room, page, context, complaints };
+  return { server, room, page, context, complaints, newContext };
 }

@@ -1,5 +1,5 @@
 // Signing in with one's own browser: the card, in headless Chromium, with a fake server behind it.
-// Needs dist/: "npm run test:browser" builds it first.
+// Needs dist/, which "npm run build" makes; `cargo xtask test` runs both.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,5 +1,5 @@
 // The tool's terminal in headless Chromium, under the server's own content security policy.
-// Needs dist/: "npm run test:browser" builds it first.
+// Needs dist/, which "npm run build" makes; `cargo xtask test` runs both.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

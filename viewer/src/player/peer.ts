@@ -33,7 +33,10 @@ export class Peer {
       lowerDelay(transceiver.receiver);
     }, { signal });
     this.#connection.addEventListener('connectionstatechange', () => this.#report(), { signal });
-    this.#input.addEventListener('open', () => this.#handlers.onInputOpen(), { signal });
+    this.#input.addEventListener('open', () => {
+      this.#handlers.onInputOpen();
+      this.#report();
+    }, { signal });
     this.#input.addEventListener('close', () => this.#handlers.onConnection('failed'), { signal });
     this.#cursor.addEventListener('message', (event) => this.#handlers.onCursor(event.data), { signal });
     lowerDelay(transceiver.receiver);
@@ -69,7 +72,9 @@ export class Peer {
   #report(): void {
     switch (this.#connection.connectionState) {
       case 'connected':
-        return this.#handlers.onConnection('up');
+        // Told when both are there: input that is sent before would be lost without a word.
+        if (this.#input.readyState === 'open') this.#handlers.onConnection('up');
+        return;
       case 'disconnected':
         return this.#handlers.onConnection('disconnected');
       case 'failed':
