@@ -4,7 +4,9 @@
 // those. Accounts, consent and everything else that a person meets are one button.
 //
 // node server.mjs --cert PEM --key PEM [--fault NAME], where NAME is one of: 500, drop, slow (what is
-// posted), blocked (the page refuses the browser), meddle (the page calls the tool's own port)
+// posted), blocked (the page refuses the browser), meddle (the page calls the tool's own port),
+// country (OpenAI refuses where the request comes from), ineligible (Google serves no individuals by
+// this client)
 // Prints one line of JSON at a time: {"port": …} first, then what is called. Ends with its input.
 import { createHash, randomBytes } from 'node:crypto'
 import { createServer } from 'node:https'
@@ -70,7 +72,7 @@ const authorize = (url, response, host) => {
   const asked = url.searchParams
   if (options.fault === 'blocked') return html(response, 200, page("Couldn't sign you in", 'This browser or app may not be secure.'))
   const code = random()
-  const challenge = asked.get('code_challenge') ?? url.search.match(/^\?z-([\w-]{43})$/)?.[1]
+  const challenge = asked.get('code_challenge') ?? url.search.match(/^\?(?:z-|I)([\w-]{43})$/)?.[1]
   codes.set(code, { challenge, redirect: asked.get('redirect_uri'), host })
   const redirect = new URL(asked.get('redirect_uri') ?? 'https://platform.claude.com/oauth/code/callback')
   redirect.searchParams.set('code', code)
@@ -109,6 +111,9 @@ const openai = async (request, url, response, form) => {
     case 'GET /oauth/authorize':
       return authorize(url, response, 'auth.openai.com')
     case 'POST /oauth/token': {
+      if (options.fault === 'country') {
+        return json(response, 403, { error: { code: 'unsupported_country_region_territory', message: 'Country, region, or territory not supported', param: null, type: 'request_forbidden' } })
+      }
       if (form.grant_type === 'authorization_code') {
         if (!redeem(form, response)) return
         const tokens = { id_token: idToken(), access_token: jwt({ exp: Math.floor(Date.now() / 1000) + 3600, sub: 'x' }), refresh_token: `rt_${random()}` }
@@ -181,6 +186,10 @@ const google = async (request, url, response, form) => {
     case 'POST /tokeninfo':
       return json(response, 200, { aud: 'x', email: 'ada@example.com', email_verified: 'true', expires_in: '3500', scope: 'https://www.googleapis.com/auth/cloud-platform' })
     case 'POST /v1internal:loadCodeAssist':
+      if (options.fault === 'ineligible') {
+        const reasonMessage = 'This client is no longer supported for Gemini Code Assist for individuals. To continue using Gemini, please migrate to the Antigravity suite of products: https://antigravity.google'
+        return json(response, 200, { currentTier: { id: 'free-tier', name: 'Gemini Code Assist for individuals' }, ineligibleTiers: [{ reasonCode: 'UNSUPPORTED_CLIENT', reasonMessage, tierId: 'free-tier', tierName: 'Gemini Code Assist for individuals' }] })
+      }
       return json(response, 200, { currentTier: { id: 'free-tier', name: 'Free' }, allowedTiers: [{ id: 'free-tier', name: 'Free', isDefault: true }], cloudaicompanionProject: 'stand-in' })
   }
   return json(response, 404, { error: 'not_found' })

@@ -98,6 +98,8 @@ pub enum HostMessage {
         /// What.
         text: String,
     },
+    /// The terminal has shown that the CLI is signed in, where that was waited for.
+    SignedIn {},
     /// The sealed credential is durable on the host: forget it and power off.
     CredentialStored {},
     /// Power off now.
@@ -137,7 +139,7 @@ pub struct Configure {
 #[serde(tag = "purpose", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Purpose {
     /// A person signs in to a CLI.
-    SignIn(SignIn),
+    SignIn(Box<SignIn>),
     /// The image is proven: everything runs but a CLI, and the host asks [`crate::Check`]s.
     Proof {},
 }
@@ -214,8 +216,16 @@ pub enum GuestMessage {
     },
     /// The pointer's shape changed.
     Cursor(CursorImage),
-    /// The credential file is complete and stable; the CLI is frozen.
-    CredentialFound {},
+    /// The credential file is complete and stable; the CLI is frozen or gone.
+    CredentialFound {
+        /// Bytes that the CLI has written to the terminal's stream: what they show may say that it
+        /// failed all the same.
+        #[serde(default)]
+        terminal_bytes: u64,
+    },
+    /// The CLI says by its exit status, which follows, that it failed; its complete credential file is
+    /// not taken.
+    CredentialLeft {},
     /// Asked of a home that holds the credential alone, the CLI says that it is signed in.
     CredentialVerified {
         /// The line that says so.

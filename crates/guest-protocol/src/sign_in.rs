@@ -46,6 +46,8 @@ pub struct CliSpec {
 pub struct CredentialSpec {
     /// Its files.
     pub files: Vec<CredentialFileSpec>,
+    /// Whether nothing is taken before [`SignedIn`](crate::HostMessage::SignedIn).
+    pub awaits_screen: bool,
     /// What the CLI is asked, of these files alone, before they are sealed.
     pub status: Option<StatusSpec>,
 }

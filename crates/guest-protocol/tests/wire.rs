@@ -49,7 +49,7 @@ fn host_messages() {
         entropy_base64: "AAAA".into(),
         browser_ip: Ipv4Addr::new(10, 0, 0, 2),
         screen: ScreenSize { width: 1280, height: 720 },
-        purpose: Purpose::SignIn(SignIn {
+        purpose: Purpose::SignIn(Box::new(SignIn {
             cli: CliSpec {
                 command: vec!["demo-login".into(), "login".into()],
                 env: [("KEY".to_owned(), "value".to_owned())].into(),
@@ -70,6 +70,7 @@ fn host_messages() {
                         max_bytes: 65_536,
                     },
                 ],
+                awaits_screen: true,
                 status: Some(StatusSpec {
                     command: vec!["demo-login".into(), "status".into()],
                     env: [("A".to_owned(), "b".to_owned())].into(),
@@ -78,7 +79,7 @@ fn host_messages() {
             },
             recipient: "age1".into(),
             desktop: Desktop::Used,
-        }),
+        })),
         egress_ports: vec![443],
         extra_ca_pem: String::new(),
         services: vec![service],
@@ -93,6 +94,7 @@ fn host_messages() {
         HostMessage::OpenPage { url: "https://x.test/".into() },
         HostMessage::Time { asked_ms: 2_000, now_unix_ms: 1_700_000_002_000 },
         HostMessage::Secret { text: "s".into() },
+        HostMessage::SignedIn {},
         HostMessage::CredentialStored {},
         HostMessage::Shutdown {},
     ]));
@@ -232,7 +234,8 @@ fn guest_messages() {
             rgba_base64: "AAAAAA==".into()
         }),
         GuestMessage::Stray { host: "a.test".into(), port: 443, transport: Transport::Udp },
-        GuestMessage::CredentialFound {},
+        GuestMessage::CredentialFound { terminal_bytes: 4321 },
+        GuestMessage::CredentialLeft {},
         GuestMessage::CredentialVerified { said: "s".into() },
         GuestMessage::CredentialSealed { ciphertext_base64: "YWdl".into() },
         GuestMessage::CredentialRefused { cause: "c".into() },

@@ -122,6 +122,9 @@ impl Mistakes {
         if !(1..=3600).contains(&login.url_timeout_seconds) {
             self.add(&key("url_timeout_seconds"), "must be 1 to 3600");
         }
+        if !(50..=10_000).contains(&login.quiet_ms) {
+            self.add(&key("quiet_ms"), "must be 50 to 10000");
+        }
         self.pattern(&login.url_pattern, &key("url_pattern"), 0);
         self.only_for(Method::DeviceCode, login, "code_pattern", &login.code_pattern, &key);
         self.only_for(Method::PasteCode, login, "code_prompt", &login.code_prompt, &key);
@@ -206,6 +209,9 @@ impl Mistakes {
         }
         for (n, secret) in secrets.iter().enumerate() {
             self.keyring_secret(secret, &key("keyring").at(n));
+        }
+        if let Some(screen) = &credential.screen {
+            self.pattern(screen, &Key::of("credential").get("screen"), 0);
         }
         if let Some(status) = &credential.status {
             let key = |name| Key::of("credential").get("status").get(name);

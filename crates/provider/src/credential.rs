@@ -16,6 +16,10 @@ pub struct Credential {
     /// files, and put into their owner's keyring.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keyring: Vec<KeyringSecret>,
+    /// A regular expression on the terminal's screen that shows when the CLI is signed in, for one that
+    /// writes its files before it knows: nothing is taken until it was there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub screen: Option<String>,
     /// The CLI's own word that it is signed in. Leave it out where asking refreshes tokens: those
     /// are used once, and what is sealed would be worth nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -46,6 +46,10 @@ pub struct Login {
     /// TCP ports on the guest's loopback that the CLI listens on for its callback.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub callback_ports: Vec<u16>,
+    /// How long the screen has to be still before an answer or a code is typed, in milliseconds: many
+    /// tools throw away what is typed before they read.
+    #[serde(default = "default_quiet_ms")]
+    pub quiet_ms: u64,
     /// What the CLI asks on the way, and how it is answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
@@ -53,6 +57,10 @@ pub struct Login {
 
 fn default_url_timeout() -> u64 {
     120
+}
+
+fn default_quiet_ms() -> u64 {
+    400
 }
 
 fn default_url_pattern() -> String {
@@ -92,6 +100,19 @@ pub struct Answer {
     /// How often it is answered; each time the question has to have left the screen before.
     #[serde(default = "once")]
     pub times: u32,
+    /// Whether it is typed once more where the question stands on for ten times `quiet_ms` as if nobody
+    /// had answered; `false` for a tool that says nothing for long and reads what was typed meanwhile.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub again: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 fn once() -> u32 {
@@ -106,7 +127,10 @@ pub struct KnownScreen {
     pub screen: String,
     /// What the person is told: what it means, and what to do.
     pub says: String,
-    /// Whether the sign-in is over with it.
+    /// What whoever runs this is told beside that: what they may do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operator: Option<String>,
+    /// Whether the sign-in has failed with it: then it is over, whatever files the CLI left.
     #[serde(default)]
     pub ends: bool,
 }

@@ -192,10 +192,13 @@ pub enum EndReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         explanation: Option<Box<Explanation>>,
     },
-    /// The CLI ended before it wrote a credential.
+    /// The CLI ended before it wrote a credential, or as one that failed.
     CliExited {
         /// How.
         exit: ProcessExit,
+        /// Whether it had written a complete credential, which was not taken: it failed all the same.
+        #[serde(default)]
+        left_credential: bool,
         /// Its last lines of output.
         last_lines: Vec<String>,
         /// Why, by the evidence.
@@ -213,6 +216,12 @@ pub enum EndReason {
     SignInRefused {
         /// What it means and what to do, as the provider file has it.
         says: String,
+        /// The line of its screen that says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        line: Option<String>,
+        /// What whoever runs this may do about it, as the provider file has it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        operator: Option<String>,
     },
     /// The credential file is not what the provider file says it should be.
     CredentialRefused {
@@ -339,17 +348,7 @@ impl fmt::Display for EndReason {
                 write!(f, "the room's {service} failed: {cause}")?;
                 last_line(f, "its last line", last_lines)
             }
-            Self::CliExited { explanation: Some(why), .. } => {
-                write!(
-                    f,
-                    "the command-line tool ended before it had a credential: {}",
-                    why.sentence
-                )
-            }
-            Self::CliExited { exit, last_lines, explanation: None } => {
-                write!(f, "the command-line tool {exit} before it had a credential")?;
-                last_line(f, "its last line", last_lines)
-            }
+            Self::CliExited { .. } => self.of_tool(f),
             Self::NoSignInUrl { waited_ms, last_lines } => {
                 write!(
                     f,
@@ -358,7 +357,7 @@ impl fmt::Display for EndReason {
                 )?;
                 last_line(f, "its last line", last_lines)
             }
-            Self::SignInRefused { says } => f.write_str(says),
+            Self::SignInRefused { says, .. } => f.write_str(says),
             Self::CredentialRefused { cause } => write!(f, "the credential was refused: {cause}"),
             Self::CredentialNotStored { cause } => {
                 write!(
@@ -388,6 +387,35 @@ impl fmt::Display for EndReason {
 }
 
 impl EndReason {
+    /// The sentence of a CLI's own end.
+    fn of_tool(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CliExited { explanation: Some(why), left_credential: true, .. } => write!(
+                f,
+                "the command-line tool failed, so the credential that it wrote was not taken: {}",
+                why.sentence
+            ),
+            Self::CliExited { explanation: Some(why), .. } => {
+                write!(
+                    f,
+                    "the command-line tool ended before it had a credential: {}",
+                    why.sentence
+                )
+            }
+            Self::CliExited { exit, left_credential, last_lines, explanation: None } => {
+                match left_credential {
+                    true => write!(
+                        f,
+                        "the command-line tool {exit}, and the credential that it wrote was not taken"
+                    )?,
+                    false => write!(f, "the command-line tool {exit} before it had a credential")?,
+                }
+                last_line(f, "its last line", last_lines)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The sentence of an end of the machine as a whole.
     fn of_machine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

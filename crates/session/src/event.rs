@@ -127,6 +127,8 @@ pub enum Observation {
     QuestionAnswered {
         /// The line that asked.
         question: String,
+        /// Whether for the second time, since it stood on as if nobody had answered.
+        again: bool,
     },
     /// The CLI opened or shows an address that is not the sign-in's, by the provider file.
     AddressIgnored {

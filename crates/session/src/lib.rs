@@ -23,6 +23,6 @@ pub use event::{Accelerator, EgressVerdict, Event, Observation};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use machine::{Chosen, Effect, Session, Terms};
-pub use state::{Leftover, Method, Prompt, Room, State, StateName};
+pub use state::{Asks, Leftover, Method, Prompt, Room, State, StateName};
 pub use timeline::{TimelineEntry, Timestamp};
 pub use viewer::{HolderGeneration, View, Viewer};

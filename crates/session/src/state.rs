@@ -85,11 +85,27 @@ pub enum Prompt {
         /// With [`Method::DeviceCode`]: what the page asks for.
         code: Option<String>,
     },
-    /// Nothing that is known: its terminal waits for something that no rule of the provider file
-    /// names, and the person may type there.
+    /// Its terminal, which waits for something; the person may type there.
     Terminal {
         /// What its screen shows, without what is empty.
         screen: Vec<String>,
+        /// Why it is theirs to answer.
+        #[serde(default)]
+        asks: Asks,
+    },
+}
+
+/// Why a CLI's terminal is the person's to answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "why", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Asks {
+    /// No rule of the provider file knows what it shows.
+    #[default]
+    Unknown,
+    /// A rule answered this, and it stands there all the same.
+    Answered {
+        /// The line that asked.
+        question: String,
     },
 }
 

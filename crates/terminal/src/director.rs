@@ -1,16 +1,28 @@
 //! What a provider file's rules make of a screen.
+//!
+//! What is said of a screen is said at once; what is typed waits until it is still ([`answers`]).
+
+mod answers;
+mod rule;
+
+use std::time::{Duration, Instant};
 
 use anteroom_provider::{Login, Provider, UrlSource};
-use anteroom_session::{Method, Prompt};
+use anteroom_session::{Asks, Method, Prompt};
 use regex::Regex;
 
 use crate::screen::Terminal;
+use answers::{Answers, Typing};
+use rule::{Rule, line_at};
 
 /// The longest code taken, in bytes.
 const MAX_CODE: usize = 4096;
 
 /// Addresses of a screen that are told as ignored.
 const MAX_IGNORED: usize = 3;
+
+/// How long a screen stands still at a question until it is the person's to answer.
+const QUESTION: Duration = Duration::from_secs(2);
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,16 +33,34 @@ pub enum Act {
     Open(String),
     /// It is the person's turn.
     Await(Prompt),
-    /// A question was answered; the line that asked.
-    Answered(String),
+    /// A question was answered.
+    Answered {
+        /// The line that asked.
+        question: String,
+        /// Whether for the second time, since it stood on as if nobody had answered.
+        again: bool,
+    },
     /// The person's code is typed.
     CodeEntered,
     /// An address that the CLI opened or shows is not the sign-in's, by the provider file.
     Ignored(String),
     /// Tell the person.
     Say(String),
-    /// The sign-in is over; tell the person why.
-    End(String),
+    /// The screen shows that the CLI is signed in, by the provider file.
+    SignedIn,
+    /// The sign-in is over.
+    End(Over),
+}
+
+/// A screen that says that the sign-in is over, as the provider file has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// What the person is told.
+    pub says: String,
+    /// What whoever runs this is told, if there is more.
+    pub operator: Option<String>,
+    /// The line of the screen.
+    pub line: String,
 }
 
 /// A code that is not typed, and why: a sentence for who sent it.
@@ -55,34 +85,38 @@ pub struct Director {
     code_pattern: Option<Regex>,
     code_prompt: Option<Regex>,
     code_form: Option<Regex>,
-    answers: Vec<(Rule, String, u32)>,
-    screens: Vec<(Rule, String, bool)>,
+    /// Questions that are no news: where any way to sign in to this CLI takes its code.
+    prompts: Vec<Regex>,
+    answers: Answers,
+    screens: Vec<KnownScreen>,
+    /// What the screen shows when the CLI is signed in, where the file says so.
+    signed_in: Option<Regex>,
+    quiet: Duration,
+    /// When the CLI wrote last.
+    changed: Option<Instant>,
     /// The CLI's last address.
     url: Option<String>,
     /// What the person was told last.
     awaited: Option<Prompt>,
+    /// The page that they were told, and what the screen showed then.
+    page: Option<(Prompt, String)>,
+    /// The question that led them to the terminal after that.
+    question: Option<String>,
     /// A code that waits for the CLI to take it.
     code: Option<String>,
+    /// Whether the screen shows that it does.
+    takes_code: bool,
+    /// When something was typed for the person last.
+    typed: Option<Instant>,
+    /// The moment that the screen is still since, once it was looked at for a question.
+    looked: Option<Instant>,
 }
 
-/// A pattern that means something each time it comes onto the screen.
-struct Rule {
-    pattern: Regex,
-    seen: usize,
-}
-
-impl Rule {
-    fn new(pattern: &str) -> Result<Self, regex::Error> {
-        Ok(Self { pattern: Regex::new(pattern)?, seen: 0 })
-    }
-
-    /// Where it is on the screen, if it is there once more than before.
-    fn came(&mut self, text: &str) -> Option<usize> {
-        let before = self.seen;
-        self.seen = self.pattern.find_iter(text).count();
-        let came = self.seen > before;
-        self.pattern.find_iter(text).last().filter(|_| came).map(|hit| hit.start())
-    }
+struct KnownScreen {
+    rule: Rule,
+    says: String,
+    operator: Option<String>,
+    ends: bool,
 }
 
 impl Director {
@@ -92,8 +126,16 @@ impl Director {
     /// When a pattern does not compile, which a parsed provider's do.
     pub fn new(provider: &Provider, login: &Login) -> Result<Self, regex::Error> {
         let compiled = |pattern: &Option<String>| pattern.as_deref().map(Regex::new).transpose();
-        let answers = login.answers.iter();
-        let screens = provider.screens.iter();
+        let screens = provider.screens.iter().map(|screen| {
+            Ok(KnownScreen {
+                rule: Rule::new(&screen.screen)?,
+                says: screen.says.clone(),
+                operator: screen.operator.clone(),
+                ends: screen.ends,
+            })
+        });
+        let prompts = provider.login.iter().filter_map(|login| login.code_prompt.as_deref());
+        let quiet = Duration::from_millis(login.quiet_ms);
         Ok(Self {
             method: login.method,
             source: login.url_source(),
@@ -104,15 +146,20 @@ impl Director {
                 Some(form) => Some(Regex::new(&format!("^(?:{form})$"))?),
                 None => None,
             },
-            answers: answers
-                .map(|answer| Ok((Rule::new(&answer.screen)?, answer.keys.clone(), answer.times)))
-                .collect::<Result<_, regex::Error>>()?,
-            screens: screens
-                .map(|screen| Ok((Rule::new(&screen.screen)?, screen.says.clone(), screen.ends)))
-                .collect::<Result<_, regex::Error>>()?,
+            prompts: prompts.map(Regex::new).collect::<Result<_, _>>()?,
+            answers: Answers::new(&login.answers, quiet)?,
+            screens: screens.collect::<Result<_, regex::Error>>()?,
+            signed_in: compiled(&provider.credential.screen)?,
+            quiet,
+            changed: None,
             url: None,
             awaited: None,
+            page: None,
+            question: None,
             code: None,
+            takes_code: false,
+            typed: None,
+            looked: None,
         })
     }
 
@@ -122,23 +169,34 @@ impl Director {
         self.awaited.as_ref()
     }
 
-    /// The screen has changed.
-    pub fn see(&mut self, terminal: &Terminal) -> Vec<Act> {
+    /// The sign-in page, once the CLI has given its address.
+    #[must_use]
+    pub fn url(&self) -> Option<&str> {
+        self.page.as_ref().and_then(|(prompt, _)| prompt.url())
+    }
+
+    /// The CLI has written, and this is what its terminal shows.
+    pub fn see(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
         let text = terminal.text();
+        self.changed = Some(now);
+        self.answers.see(&text, now);
+        self.takes_code = self.code_prompt.as_ref().is_some_and(|prompt| prompt.is_match(&text));
         let mut acts = Vec::new();
-        for (rule, says, ends) in &mut self.screens {
-            if rule.came(&text).is_some() {
-                acts.push(if *ends { Act::End(says.clone()) } else { Act::Say(says.clone()) });
-            }
+        for screen in &mut self.screens {
+            let Some(place) = screen.rule.came(&text) else { continue };
+            let says = screen.says.clone();
+            acts.push(match screen.ends {
+                false => Act::Say(says),
+                true => Act::End(Over {
+                    says,
+                    operator: screen.operator.clone(),
+                    line: line_at(&text, place.start).to_owned(),
+                }),
+            });
         }
-        for (rule, keys, times) in &mut self.answers {
-            if let Some(at) = rule.came(&text)
-                && *times > 0
-            {
-                *times -= 1;
-                acts.push(Act::Answered(line_at(&text, at).to_owned()));
-                acts.push(Act::Type(keys.clone()));
-            }
+        if self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_match(&text)) {
+            self.signed_in = None;
+            acts.push(Act::SignedIn);
         }
         if self.source == UrlSource::Terminal {
             let fits = |url: &String| self.url_pattern.is_match(url);
@@ -152,12 +210,88 @@ impl Director {
             }
         }
         acts.extend(self.turn(&text));
-        acts.extend(self.type_code(&text));
         acts
+    }
+
+    /// When [`Director::rest`] is to be called next, if nothing is written until then.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        let changed = self.changed?;
+        let code = (self.code.is_some() && self.takes_code).then(|| changed + self.quiet);
+        [self.answers.due(changed), code, self.look_at(changed)].into_iter().flatten().min()
+    }
+
+    /// Nothing was written for a while: what waited for that is done.
+    pub fn rest(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
+        let Some(changed) = self.changed else { return Vec::new() };
+        let text = terminal.text();
+        if let Some(code) = self.code.take_if(|_| self.takes_code && now >= changed + self.quiet) {
+            self.typed = Some(now);
+            return vec![Act::Type(code), Act::Type("\r".to_owned()), Act::CodeEntered];
+        }
+        if let Some(Typing { question, keys, again }) = self.answers.typing(&text, changed, now) {
+            self.typed = Some(now);
+            return vec![Act::Answered { question, again }, Act::Type(keys)];
+        }
+        if self.look_at(changed).is_none_or(|at| now < at) {
+            return Vec::new();
+        }
+        self.looked = self.still_since();
+        self.asked(terminal, text).into_iter().collect()
+    }
+
+    /// When the screen is to be looked at for a question to the person.
+    fn look_at(&self, changed: Instant) -> Option<Instant> {
+        let still = self.still_since()?;
+        let is_new = self.page.is_some() && self.looked != Some(still);
+        (is_new && !self.answers.pending(changed)).then(|| still + QUESTION)
+    }
+
+    /// When the CLI wrote, or was typed to, last.
+    fn still_since(&self) -> Option<Instant> {
+        self.changed.max(self.typed)
+    }
+
+    /// The person's turn was a page, and the screen has changed since: whether it stands at a question
+    /// now that is theirs to answer, or at none any more.
+    fn asked(&mut self, terminal: &Terminal, text: String) -> Option<Act> {
+        let (page, shown) = self.page.as_mut()?;
+        let is_known = |line: &String| self.prompts.iter().any(|prompt| prompt.is_match(line));
+        let asks = terminal.question().filter(|line| !is_known(line));
+        let stands = |line: &String| {
+            terminal.lines().last().is_some_and(|last| last.trim().starts_with(line.as_str()))
+        };
+        match (asks, &self.question) {
+            // The person is at it.
+            (_, Some(question)) if stands(question) => None,
+            (Some(question), _) if *shown != text => {
+                self.question = Some(question);
+                let prompt = self.terminal_prompt(terminal);
+                self.awaited = Some(prompt.clone());
+                Some(Act::Await(prompt))
+            }
+            (None, Some(_)) => {
+                self.question = None;
+                *shown = text;
+                self.awaited = Some(page.clone());
+                Some(Act::Await(page.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// What leads the person to the terminal.
+    fn terminal_prompt(&self, terminal: &Terminal) -> Prompt {
+        let asks = match self.answers.unheard() {
+            Some(question) => Asks::Answered { question: question.to_owned() },
+            None => Asks::Unknown,
+        };
+        Prompt::Terminal { screen: terminal.lines(), asks }
     }
 
     /// The CLI starts a browser with this address.
     pub fn opened(&mut self, url: String, terminal: &Terminal) -> Vec<Act> {
+        self.answers.went_on();
         if self.source != UrlSource::Opener {
             return Vec::new();
         }
@@ -177,21 +311,25 @@ impl Director {
     /// The CLI has had its time to give an address. What its terminal shows becomes the person's
     /// turn; nothing when it shows nothing.
     pub fn stuck(&mut self, terminal: &Terminal) -> Vec<Act> {
-        let screen = terminal.lines();
-        if self.awaited.is_some() || screen.is_empty() {
+        if self.awaited.is_some() || terminal.lines().is_empty() {
             return Vec::new();
         }
-        let prompt = Prompt::Terminal { screen };
+        let prompt = self.terminal_prompt(terminal);
         self.awaited = Some(prompt.clone());
         let shown = terminal.urls().into_iter().filter(|url| !self.url_pattern.is_match(url));
         shown.take(MAX_IGNORED).map(Act::Ignored).chain([Act::Await(prompt)]).collect()
     }
 
-    /// The person brings a code.
+    /// The person brings a code. It is typed when the CLI asks for it and its screen is still.
     ///
     /// # Errors
     /// When it is not typed.
-    pub fn enter_code(&mut self, code: &str, terminal: &Terminal) -> Result<Vec<Act>, CodeRefused> {
+    pub fn enter_code(
+        &mut self,
+        code: &str,
+        terminal: &Terminal,
+        now: Instant,
+    ) -> Result<Vec<Act>, CodeRefused> {
         if self.code_prompt.is_none() {
             return Err(CodeRefused::NotTaken);
         }
@@ -203,7 +341,7 @@ impl Director {
             return Err(CodeRefused::WrongForm);
         }
         self.code = Some(code.to_owned());
-        Ok(self.type_code(&terminal.text()))
+        Ok(self.rest(terminal, now))
     }
 
     /// Whether it is the person's turn, in new words.
@@ -214,27 +352,14 @@ impl Director {
             Some(pattern) => Some(pattern.captures_iter(text).last()?.get(1)?.as_str().to_owned()),
         };
         let prompt = Prompt::Page { url, code };
-        if self.awaited.as_ref() == Some(&prompt) {
+        if self.page.as_ref().is_some_and(|(page, _)| *page == prompt) {
             return None;
         }
+        self.page = Some((prompt.clone(), text.to_owned()));
+        self.question = None;
         self.awaited = Some(prompt.clone());
         Some(Act::Await(prompt))
     }
-
-    /// The code is typed when the CLI asks for it.
-    fn type_code(&mut self, text: &str) -> Vec<Act> {
-        let asks = self.code_prompt.as_ref().is_some_and(|prompt| prompt.is_match(text));
-        match self.code.take_if(|_| asks) {
-            Some(code) => vec![Act::Type(code), Act::Type("\r".to_owned()), Act::CodeEntered],
-            None => Vec::new(),
-        }
-    }
-}
-
-/// The line that holds the byte at `at`.
-fn line_at(text: &str, at: usize) -> &str {
-    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-    text[start..].lines().next().unwrap_or_default().trim()
 }
 
 #[cfg(test)]

@@ -7,8 +7,9 @@
 #![forbid(unsafe_code)]
 
 mod director;
+mod question;
 mod screen;
 mod urls;
 
-pub use director::{Act, CodeRefused, Director};
+pub use director::{Act, CodeRefused, Director, Over};
 pub use screen::{Screen, Terminal};

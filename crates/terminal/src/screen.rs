@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 
 use anteroom_guest_protocol::{TERMINAL_COLUMNS as COLUMNS, TERMINAL_ROWS as ROWS};
 
+use crate::question::question;
 use crate::urls;
 
 /// Bytes without one that could end it after which a sequence is ended: `vte` keeps a control string
@@ -135,6 +136,14 @@ impl Terminal {
             self.rows().into_iter().zip((0..ROWS).map(|row| screen.row_wrapped(row))).collect();
         let shown = urls::on_rows(&rows, usize::from(COLUMNS));
         urls::with_links(shown, &self.parser.callbacks().links)
+    }
+
+    /// The line that asks, if the screen stands at a question.
+    #[must_use]
+    pub fn question(&self) -> Option<String> {
+        let screen = self.parser.screen();
+        let row = usize::from(screen.cursor_position().0);
+        question(&self.rows(), row, screen.hide_cursor()).map(str::to_owned)
     }
 
     /// What it shows now.

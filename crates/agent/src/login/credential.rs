@@ -413,7 +413,9 @@ mod tests {
             optional: *optional,
             max_bytes: 100,
         });
-        Watched::new(&CredentialSpec { files: files.collect(), status: None }, &room).unwrap()
+        let files = files.collect();
+        let spec = CredentialSpec { files, awaits_screen: false, status: None };
+        Watched::new(&spec, &room).unwrap()
     }
 
     fn names(watched: &Watched) -> Vec<String> {

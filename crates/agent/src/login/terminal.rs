@@ -26,6 +26,7 @@ pub struct Terminal {
     grew: Rc<Notify>,
     keys: Rc<RefCell<Option<pipe::Sender>>>,
     wrote_at: Rc<Cell<Instant>>,
+    passed: Rc<Cell<u64>>,
 }
 
 impl Terminal {
@@ -41,7 +42,8 @@ impl Terminal {
             pipe::Receiver::from_file_unchecked(master).context("watching the terminal failed")?;
         let keys = Rc::new(RefCell::new(Some(keys)));
         let wrote_at = Rc::new(Cell::new(Instant::now()));
-        Ok((Self { written: Rc::default(), grew: Rc::default(), keys, wrote_at }, output))
+        let (written, grew, passed) = (Rc::default(), Rc::default(), Rc::default());
+        Ok((Self { written, grew, keys, wrote_at, passed }, output))
     }
 
     /// Keeps what was written for the host.
@@ -53,6 +55,11 @@ impl Terminal {
         drop(written);
         self.wrote_at.set(Instant::now());
         self.grew.notify_one();
+    }
+
+    /// Bytes that the host has taken or will take of what was written so far.
+    pub fn bytes(&self) -> u64 {
+        self.passed.get() + self.written.borrow().len() as u64
     }
 
     /// Returns when nothing has been written for so long, counted from now at the earliest.
@@ -79,6 +86,7 @@ impl Terminal {
                     self.grew.notified().await;
                     continue;
                 }
+                self.passed.set(self.passed.get() + bytes.len() as u64);
                 shown.write_all(&bytes).await?;
                 shown.flush().await?;
             }

@@ -57,6 +57,8 @@ struct Shared {
     terminal: watch::Sender<Option<Terminal>>,
     /// What is kept out of logs.
     secrets: Secrets,
+    /// The host has seen on the CLI's screen that it is signed in.
+    signed_in: watch::Sender<bool>,
 }
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
@@ -82,6 +84,7 @@ where
         checker: watch::channel(None).0,
         terminal: watch::channel(None).0,
         secrets: Secrets::default(),
+        signed_in: watch::channel(false).0,
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
     if room.kind == RoomKind::Guest
@@ -161,6 +164,9 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
                 clock::hold(&shared.room, asked_ms, now_unix_ms, &shared.reporter);
             }
             Some(HostMessage::Secret { text }) => shared.secrets.add(&text),
+            Some(HostMessage::SignedIn {}) => {
+                shared.signed_in.send_replace(true);
+            }
             Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => {
                 return Ok(());
             }

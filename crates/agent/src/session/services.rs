@@ -116,7 +116,7 @@ pub async fn start(
     }
     if let Purpose::SignIn(wanted) = &configuration.purpose {
         let around = Around { display: browser.display.clone(), proxy, trust };
-        let sign_in = sign_in::run(shared.clone(), wanted.clone(), around);
+        let sign_in = sign_in::run(shared.clone(), *wanted.clone(), around);
         tokio::task::spawn_local(async move {
             if let Err(error) = sign_in.await {
                 let _ = failed.send(error).await;

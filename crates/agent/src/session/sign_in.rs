@@ -29,8 +29,18 @@ use crate::supervise::{Death, Process};
 const LAST_STEPS: Duration = Duration::from_secs(20);
 const SAYS_NOTHING: Duration = Duration::from_secs(4);
 
+/// How long after the last word of a CLI the host may take to see on its screen that it is signed in.
+const SEEN: Duration = Duration::from_secs(10);
+
+/// How long a frozen CLI's last output may take from its terminal to us.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
+
 /// How often is looked whether what an ended CLI left still runs.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Of a CLI that ended.
+const NEVER_SHOWN: &str = "the tool wrote its credential and ended, and its screen never showed that it is \
+                           signed in, by `credential.screen` of the provider file";
 
 /// What the CLI needs of the room.
 pub struct Around {
@@ -87,8 +97,12 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
                     process.freeze(&mark).await;
                     return refuse(&shared, cause).await;
                 }
-                let quiet = tokio::time::timeout(LAST_STEPS, terminal.quiet(SAYS_NOTHING));
-                tokio::select! { death = process.died() => Some(death), _ = quiet => None }
+                let quiet = async {
+                    says_that_it_is_signed_in(&shared, &wanted).await;
+                    let quiet = terminal.quiet(SAYS_NOTHING);
+                    let _ = tokio::time::timeout(LAST_STEPS, quiet).await;
+                };
+                tokio::select! { death = process.died() => Some(death), () = quiet => None }
             }
             death = process.died() => Some(death),
         };
@@ -97,15 +111,26 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         }
         // A refresh token is used once: what would be written after our read would make ours worthless.
         process.freeze(&mark).await;
+        terminal.quiet(LAST_OUTPUT).await;
+        let said = says_that_it_is_signed_in(&shared, &wanted);
+        let unseen = ended.as_ref().is_some_and(|death| !failed(death))
+            && tokio::time::timeout(SEEN, said).await.is_err();
         let outcome = match (watched.look(), ended) {
-            (Look::Complete(_), Some(death)) if failed(&death) && !watched.tells() => {
-                // Its files alone say nothing of a sign-in, and the tool says that there was none.
+            (Look::Complete(_), Some(death)) if failed(&death) => {
+                // A tool that says that it failed has failed, whatever it left.
+                if watched.tells() {
+                    shared.reporter.tell(GuestMessage::CredentialLeft {}).await;
+                }
                 report_end(&shared, &process, death).await
             }
+            (Look::Complete(_), _) if unseen => refuse(&shared, NEVER_SHOWN.to_owned()).await,
             (Look::Complete(files), ended) => {
                 let goes_on = ended.is_none() && !watched.tells();
-                let its_word_decides = goes_on && wanted.credential.status.is_some();
-                match capture(&shared, &wanted, &files, its_word_decides).await {
+                let found = Found {
+                    terminal_bytes: terminal.bytes(),
+                    its_word_decides: goes_on && wanted.credential.status.is_some(),
+                };
+                match capture(&shared, &wanted, &files, found).await {
                     Ok(Captured::NotYet) => {
                         watched.waits_for_another(Look::Complete(files));
                         process.signal_all(&mark, Some(Signal::SIGCONT));
@@ -137,6 +162,15 @@ async fn what_it_left_ends(process: &Process, mark: &OsStr) {
     let until = Instant::now() + SAYS_NOTHING;
     while process.signal_all(mark, None) > 0 && Instant::now() < until {
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// Waits until the host has seen on the screen that the CLI is signed in, where the provider file says
+/// what shows it.
+async fn says_that_it_is_signed_in(shared: &Shared, wanted: &SignIn) {
+    if wanted.credential.awaits_screen {
+        // Its sender lives as long as the session.
+        let _ = shared.signed_in.subscribe().wait_for(|signed_in| *signed_in).await;
     }
 }
 
@@ -175,23 +209,33 @@ async fn refuse(shared: &Shared, cause: String) -> Result<()> {
     Ok(())
 }
 
+/// How complete files were found.
+#[derive(Clone, Copy)]
+struct Found {
+    /// Bytes that the CLI wrote until then.
+    terminal_bytes: u64,
+    /// Whether the CLI's own word says if they are a sign-in at all.
+    its_word_decides: bool,
+}
+
 /// Has the CLI's own word on what was found, seals it, tells the host. Not yet, of a CLI that goes on
 /// and whose files say nothing by themselves, when its word is that nobody is signed in.
 async fn capture(
     shared: &Shared,
     wanted: &SignIn,
     files: &[BundledFile],
-    its_word_decides: bool,
+    found: Found,
 ) -> Result<Captured> {
+    let Found { terminal_bytes, its_word_decides } = found;
     if !its_word_decides {
-        shared.reporter.tell(GuestMessage::CredentialFound {}).await;
+        shared.reporter.tell(GuestMessage::CredentialFound { terminal_bytes }).await;
     }
     if let Some(spec) = &wanted.credential.status {
         let asked = status::ask(spec, files, &shared.room, &shared.reaper, &shared.reporter).await;
         match asked {
             Ok(Answer::SignedIn(said)) => {
                 if its_word_decides {
-                    shared.reporter.tell(GuestMessage::CredentialFound {}).await;
+                    shared.reporter.tell(GuestMessage::CredentialFound { terminal_bytes }).await;
                 }
                 shared.reporter.tell(GuestMessage::CredentialVerified { said }).await;
             }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionView, Visit};
 use anteroom_session::{
-    Accelerator, Chosen, Method, Prompt, Room, Session, SessionId, State, TimelineEntry, Timestamp,
-    View, Viewer,
+    Accelerator, Asks, Chosen, Method, Prompt, Room, Session, SessionId, State, TimelineEntry,
+    Timestamp, View, Viewer,
 };
 use serde::{Deserialize, Serialize};
 
@@ -44,10 +44,6 @@ pub struct Record {
     #[serde(skip)]
     pub timeline: Vec<TimelineEntry>,
 }
-
-/// What to do where no rule of the provider file knows the CLI's screen.
-const UNKNOWN_PROMPT: &str =
-    "The tool asks something that Anteroom does not know. Answer it in its terminal.";
 
 /// How often it is told that the same viewer opened the same: one whose connection breaks comes again.
 const MAX_VISITS_ALIKE: usize = 20;
@@ -113,7 +109,7 @@ impl Record {
             Prompt::Page { url, code } => {
                 (Some(url.clone()), code.clone(), Vec::new(), self.instructions.clone())
             }
-            Prompt::Terminal { screen } => (None, None, screen.clone(), UNKNOWN_PROMPT.to_owned()),
+            Prompt::Terminal { screen, asks } => (None, None, screen.clone(), what_to_do(asks)),
         };
         Some(AwaitingView {
             method: terms.method.to_string(),
@@ -181,6 +177,20 @@ impl Record {
             leftovers,
             timeline: self.timeline.clone(),
         }
+    }
+}
+
+/// What the person has to do in the CLI's terminal.
+fn what_to_do(asks: &Asks) -> String {
+    match asks {
+        Asks::Unknown => {
+            "The tool asks something that Anteroom does not know. Answer it in its terminal."
+                .to_owned()
+        }
+        Asks::Answered { question } => format!(
+            "The tool asked {question:?}. It was answered, and the question stands there all the same. \
+             Look at its terminal, and answer there if it waits."
+        ),
     }
 }
 

@@ -347,7 +347,10 @@ impl Actor {
                 self.record.accelerator = Some(*accelerator)
             }
             Observation::SignInAwaited { prompt } => {
-                self.record.sign_in_url = prompt.url().map(str::to_owned);
+                // A question of the tool's on the way does not take the page away.
+                if let Some(url) = prompt.url() {
+                    self.record.sign_in_url = Some(url.to_owned());
+                }
             }
             Observation::HostContacted {
                 host,

@@ -1,7 +1,7 @@
 //! What happened, in words: the timeline's entries.
 
 use anteroom_session::{
-    Accelerator, EgressVerdict, Event, Explanation, Observation, Prompt, View, Viewer,
+    Accelerator, Asks, EgressVerdict, Event, Explanation, Observation, Prompt, View, Viewer,
 };
 
 /// Kind and sentence of an event, if it belongs in the timeline.
@@ -94,24 +94,9 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::ChildCrashed { explanation, .. } => {
             ("child_crashed", explanation.sentence.clone())
         }
-        Observation::SignInAwaited { prompt: Prompt::Page { url, code } } => {
-            let code = if code.is_some() { ", with a code" } else { "" };
-            ("sign_in_url", format!("the tool asks to sign in at {}{code}", host_of(url)))
-        }
-        Observation::SignInAwaited { prompt: Prompt::Terminal { screen } } => {
-            let last = screen.last().map(String::as_str).unwrap_or_default();
-            let words = "the tool shows what its provider file does not know";
-            ("unknown_prompt", format!("{words}, and waits; its last line: {last}"))
-        }
-        Observation::QuestionAnswered { question } => {
-            ("question_answered", format!("the tool asked {question:?} and was answered"))
-        }
-        Observation::AddressIgnored { url } => {
-            let short: String = url.chars().take(120).collect();
-            let words =
-                "the tool names an address that url_pattern of its provider file does not match";
-            ("address_ignored", format!("{words}: {short}"))
-        }
+        Observation::SignInAwaited { .. }
+        | Observation::QuestionAnswered { .. }
+        | Observation::AddressIgnored { .. } => return of_terminal(observation),
         Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
         Observation::PersonTold { says } => ("person_told", says.clone()),
         Observation::CredentialVerified { said } => {
@@ -160,6 +145,45 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             ("guest_powered_off", "the guest was told and powered off".to_owned())
         }
         Observation::PersonActive | Observation::Failed(_) => return None,
+    })
+}
+
+/// What the tool's terminal shows.
+fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
+    Some(match observation {
+        Observation::SignInAwaited { prompt: Prompt::Page { url, code } } => {
+            let code = if code.is_some() { ", with a code" } else { "" };
+            ("sign_in_url", format!("the tool asks to sign in at {}{code}", host_of(url)))
+        }
+        Observation::SignInAwaited { prompt: Prompt::Terminal { screen, asks } } => {
+            let last = screen.last().map(String::as_str).unwrap_or_default();
+            match asks {
+                Asks::Unknown => {
+                    let words = "the tool shows what its provider file does not know";
+                    ("unknown_prompt", format!("{words}, and waits; its last line: {last}"))
+                }
+                Asks::Answered { question } => (
+                    "answer_not_taken",
+                    format!(
+                        "{question:?} was answered and stands there all the same; its last line: {last}"
+                    ),
+                ),
+            }
+        }
+        Observation::QuestionAnswered { question, again: false } => {
+            ("question_answered", format!("the tool asked {question:?} and was answered"))
+        }
+        Observation::QuestionAnswered { question, again: true } => (
+            "question_answered_again",
+            format!("{question:?} stood on as if nobody had answered; it was answered once more"),
+        ),
+        Observation::AddressIgnored { url } => {
+            let short: String = url.chars().take(120).collect();
+            let words =
+                "the tool names an address that url_pattern of its provider file does not match";
+            ("address_ignored", format!("{words}: {short}"))
+        }
+        _ => return None,
     })
 }
 

@@ -69,10 +69,10 @@ impl Conduct {
             (GuestMessage::SignInPageOpened {}, Step::BeforeAddress { .. }) => {
                 return Err(violation("the guest opened a sign-in page before it had its address"));
             }
-            (GuestMessage::CredentialFound {}, Step::BeforeAddress { .. } | Step::Person) => {
+            (GuestMessage::CredentialFound { .. }, Step::BeforeAddress { .. } | Step::Person) => {
                 self.step = Step::Sealing { by: now + SEAL };
             }
-            (GuestMessage::CredentialFound {}, _) => {
+            (GuestMessage::CredentialFound { .. }, _) => {
                 return Err(violation("the guest found a second credential"));
             }
             (GuestMessage::CredentialSealed { .. }, Step::Sealing { .. }) => {
@@ -165,7 +165,8 @@ mod tests {
         let (after, why) = late_after(true, &[ready("x")]).await;
         assert_eq!(after, 330);
         assert!(why.contains("did not bring its browser to readiness within 330 s"), "{why}");
-        let (after, why) = late_after(true, &[GuestMessage::CredentialFound {}]).await;
+        let (after, why) =
+            late_after(true, &[GuestMessage::CredentialFound { terminal_bytes: 0 }]).await;
         assert_eq!(after, 240);
         assert!(why.contains("did not seal the credential that it found within 240 s"), "{why}");
     }
@@ -177,7 +178,9 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(86_400), late).await.is_err()
         };
         assert!(waits(true, vec![ready("x"), ready("window-manager"), ready("browser")]).await);
-        assert!(waits(false, vec![GuestMessage::CredentialFound {}, sealed()]).await);
+        assert!(
+            waits(false, vec![GuestMessage::CredentialFound { terminal_bytes: 0 }, sealed()]).await
+        );
     }
 
     #[test]
@@ -189,7 +192,7 @@ mod tests {
             before.iter().for_each(|message| conduct.heard(message, now).unwrap());
             conduct.heard(&message, now).unwrap_err().code()
         };
-        let found = || GuestMessage::CredentialFound {};
+        let found = || GuestMessage::CredentialFound { terminal_bytes: 0 };
         assert_eq!(refused(&[], sealed()), "guest_broke_protocol");
         assert_eq!(refused(&[found()], found()), "guest_broke_protocol");
         assert_eq!(refused(&[found(), sealed()], sealed()), "guest_broke_protocol");

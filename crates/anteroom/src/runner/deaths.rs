@@ -80,7 +80,12 @@ impl Explainer {
                 let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                 if name == "cli" {
                     let explanation = Some(explanation);
-                    return Err(EndReason::CliExited { exit, last_lines, explanation });
+                    return Err(EndReason::CliExited {
+                        exit,
+                        left_credential: false,
+                        last_lines,
+                        explanation,
+                    });
                 }
                 let then_words = then_words(then, deaths);
                 if needed && !matches!(then, Then::Restart { .. }) {

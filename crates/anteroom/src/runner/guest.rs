@@ -178,7 +178,11 @@ pub fn sign_in_spec(config: &RunnerConfig) -> SignIn {
             env: login.env.clone(),
             callback_ports: login.callback_ports.clone(),
         },
-        credential: CredentialSpec { files: files.collect(), status },
+        credential: CredentialSpec {
+            files: files.collect(),
+            awaits_screen: credential.screen.is_some(),
+            status,
+        },
         recipient: config.recipient.clone(),
         desktop: super::sign_in::desktop(login.method),
     }

@@ -12,8 +12,8 @@ use anteroom_guest_protocol::{
     GuestCpu, GuestMessage, HostMessage, LogStream, ServiceEvent, Transport,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
-use anteroom_session::{EgressVerdict, EndReason, Observation, Prompt};
-use anteroom_terminal::Act;
+use anteroom_session::{Asks, EgressVerdict, EndReason, Observation, Prompt};
+use anteroom_terminal::{Act, Over};
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -247,7 +247,7 @@ impl Session<'_> {
                 message = messages.next() => match message {
                     Ok(message) => match conduct.heard(&message, Instant::now()) {
                         Ok(()) => {
-                            if message == (GuestMessage::CredentialFound {}) {
+                            if matches!(message, GuestMessage::CredentialFound { .. }) {
                                 // What is asked of the credential now is asked without a network.
                                 is_open.set(false);
                             }
@@ -320,13 +320,17 @@ impl Session<'_> {
                     conduct.persons_turn();
                     Observation::SignInAwaited { prompt: clean(prompt) }
                 }
-                Act::Answered(question) => {
-                    Observation::QuestionAnswered { question: printable(&question) }
+                Act::Answered { question, again } => {
+                    Observation::QuestionAnswered { question: printable(&question), again }
+                }
+                Act::SignedIn => {
+                    to_guest.say(&HostMessage::SignedIn {}).await?;
+                    continue;
                 }
                 Act::CodeEntered => Observation::CodeEntered,
                 Act::Ignored(url) => Observation::AddressIgnored { url: printable(&url) },
                 Act::Say(says) => Observation::PersonTold { says },
-                Act::End(says) => return Err(EndReason::SignInRefused { says }),
+                Act::End(over) => return Err(refused(over)),
             };
             self.voice.observed(observation).await;
         }
@@ -370,12 +374,12 @@ impl Session<'_> {
                     sign_in.started();
                 }
                 let is_end = name == "cli" && matches!(event, ServiceEvent::Exited { .. });
-                let changed = self.service_changed(&guest::service_name(&name), event).await;
-                if is_end && let Some(says) = sign_in.last_words().await {
+                if is_end && let Some(over) = sign_in.last_words().await {
                     // What the provider file says of its last screen is of more use than its status.
-                    return Err(EndReason::SignInRefused { says });
+                    return Err(refused(over));
                 }
-                return changed.map(|()| Vec::new());
+                let changed = self.service_changed(&guest::service_name(&name), event).await;
+                return changed.map(|()| Vec::new()).map_err(|reason| sign_in.explained(reason));
             }
             GuestMessage::SignInUrl { url } => return sign_in.opened(url),
             GuestMessage::PageTitle { title } => {
@@ -400,9 +404,18 @@ impl Session<'_> {
                 Observation::CredentialVerified { said: printable(&said) }
             }
             GuestMessage::SignInPageOpened {} => Observation::SignInPageOpened,
-            GuestMessage::CredentialFound {} => {
+            GuestMessage::CredentialFound { terminal_bytes } => {
                 step("capture.found")?;
-                Observation::CredentialFound
+                // A tool that shows that it failed has failed, whatever file it left.
+                let acts = sign_in.caught_up(terminal_bytes).await;
+                if !acts.iter().any(|act| matches!(act, Act::End(_))) {
+                    self.voice.observed(Observation::CredentialFound).await;
+                }
+                return Ok(acts);
+            }
+            GuestMessage::CredentialLeft {} => {
+                sign_in.left_credential = true;
+                return Ok(Vec::new());
             }
             GuestMessage::CredentialSealed { ciphertext_base64 } => {
                 step("capture.sealed")?;
@@ -560,8 +573,20 @@ async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>, early: &mut Vec<
 fn clean(prompt: Prompt) -> Prompt {
     match prompt {
         Prompt::Page { url, code } => Prompt::Page { url, code: code.map(|code| printable(&code)) },
-        Prompt::Terminal { screen } => Prompt::Terminal { screen: printable_lines(&screen) },
+        Prompt::Terminal { screen, asks } => Prompt::Terminal {
+            screen: printable_lines(&screen),
+            asks: match asks {
+                Asks::Unknown => Asks::Unknown,
+                Asks::Answered { question } => Asks::Answered { question: printable(&question) },
+            },
+        },
     }
+}
+
+/// The end of a sign-in by a screen of its CLI.
+fn refused(over: Over) -> EndReason {
+    let Over { says, operator, line } = over;
+    EndReason::SignInRefused { says, line: Some(printable(&line)), operator }
 }
 
 /// A fail point between two steps.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anteroom_guest_link::{LinkStream, Opener};
 use anteroom_guest_protocol::{Desktop, StreamKind};
 use anteroom_provider::{Login, Provider};
-use anteroom_session::{EndReason, Method, Prompt};
-use anteroom_terminal::{Act, CodeRefused, Director, Screen, Terminal};
+use anteroom_session::{EndReason, Method};
+use anteroom_terminal::{Act, CodeRefused, Director, Over, Screen, Terminal};
 use regex::Regex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
@@ -36,6 +36,9 @@ const PASTED: usize = 6;
 /// writes some of them a second.
 const BYTES_PER_SECOND: usize = 128 * 1024;
 const BYTE_BURST: usize = 1024 * 1024;
+
+/// How long what a CLI has written may take to come: more than its pace takes for all that is kept.
+const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// How long a CLI's last words may come after its end.
 const LATE: Duration = Duration::from_millis(300);
@@ -86,6 +89,10 @@ pub struct SignIn {
     typed: mpsc::Receiver<String>,
     screen: watch::Sender<Screen>,
     view: TerminalView,
+    /// Bytes of the terminal that were taken.
+    taken: u64,
+    /// Whether the CLI, which failed, had written its credential.
+    pub left_credential: bool,
 }
 
 /// What goes to the terminal.
@@ -147,6 +154,8 @@ impl SignIn {
             typed,
             screen,
             view: TerminalView { screen: seen, typed: typed_sender },
+            taken: 0,
+            left_credential: false,
         })
     }
 
@@ -157,7 +166,7 @@ impl SignIn {
 
     /// The sign-in page, once the CLI has given its address.
     pub fn url(&self) -> Option<&str> {
-        self.director.awaited().and_then(Prompt::url)
+        self.director.url()
     }
 
     /// The CLI has started: its time to give an address runs.
@@ -177,17 +186,18 @@ impl SignIn {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            Some(bytes) = self.written.recv() => {
-                self.terminal.feed(&bytes);
-                let answers = self.terminal.take_answers();
-                if !answers.is_empty() {
-                    let _ = self.keys.try_send(Keys::AtOnce(answers));
-                }
-                self.screen.send_replace(self.terminal.screen());
-                Ok(Step::Acts(self.director.see(&self.terminal)))
+        let still = async {
+            match self.director.due() {
+                Some(due) => tokio::time::sleep_until(due.into()).await,
+                None => std::future::pending().await,
             }
+        };
+        tokio::select! {
+            // What was written comes before what waits for nothing to be written.
+            biased;
+            Some(bytes) = self.written.recv() => Ok(Step::Acts(self.shown(&bytes))),
             Some(text) = self.typed.recv() => Ok(Step::Typed(text)),
+            () = still => Ok(Step::Acts(self.director.rest(&self.terminal, now()))),
             () = late => match self.director.stuck(&self.terminal) {
                 acts if acts.is_empty() => Err(EndReason::NoSignInUrl {
                     waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -198,19 +208,46 @@ impl SignIn {
         }
     }
 
-    /// What its terminal shows at the end, which may come a moment later than the end itself: why the
-    /// sign-in is over, if the provider file knows.
-    pub async fn last_words(&mut self) -> Option<String> {
-        let mut over = None;
-        while let Ok(Some(bytes)) = tokio::time::timeout(LATE, self.written.recv()).await {
-            self.terminal.feed(&bytes);
-            let acts = self.director.see(&self.terminal);
-            over = over.or(acts.into_iter().find_map(|act| match act {
-                Act::End(says) => Some(says),
-                _ => None,
-            }));
+    /// The CLI wrote this.
+    fn shown(&mut self, bytes: &[u8]) -> Vec<Act> {
+        self.taken += bytes.len() as u64;
+        self.terminal.feed(bytes);
+        let answers = self.terminal.take_answers();
+        if !answers.is_empty() {
+            let _ = self.keys.try_send(Keys::AtOnce(answers));
         }
         self.screen.send_replace(self.terminal.screen());
+        self.director.see(&self.terminal, now())
+    }
+
+    /// What all shows that the CLI wrote until it had its credential: so many bytes. They come on a
+    /// stream of their own, and are waited for.
+    pub async fn caught_up(&mut self, bytes: u64) -> Vec<Act> {
+        let by = Instant::now() + CATCH_UP;
+        let mut acts = Vec::new();
+        while self.taken < bytes
+            && let Ok(Some(bytes)) = tokio::time::timeout_at(by, self.written.recv()).await
+        {
+            acts.extend(self.shown(&bytes));
+        }
+        acts
+    }
+
+    /// The reason with what is known here beside it.
+    pub fn explained(&self, mut reason: EndReason) -> EndReason {
+        if let EndReason::CliExited { left_credential, .. } = &mut reason {
+            *left_credential = self.left_credential;
+        }
+        reason
+    }
+
+    /// What its terminal shows at the end, which may come a moment later than the end itself: why the
+    /// sign-in is over, if the provider file knows.
+    pub async fn last_words(&mut self) -> Option<Over> {
+        let mut over = None;
+        while let Ok(Some(bytes)) = tokio::time::timeout(LATE, self.written.recv()).await {
+            over = over.or(over_by(self.shown(&bytes)));
+        }
         over
     }
 
@@ -229,7 +266,7 @@ impl SignIn {
     /// # Errors
     /// When it is not typed.
     pub fn enter_code(&mut self, code: &str) -> Result<Vec<Act>, CodeRefused> {
-        self.director.enter_code(code, &self.terminal)
+        self.director.enter_code(code, &self.terminal, now())
     }
 
     /// What there is to say about the page with this title.
@@ -252,6 +289,19 @@ impl SignIn {
     pub fn may_be_secret(typed: &str) -> bool {
         typed.chars().filter(|c| !c.is_control()).count() >= PASTED
     }
+}
+
+/// The director's clock, which stands still in tests as the runtime's does.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// Why the sign-in is over, if it is.
+fn over_by(acts: Vec<Act>) -> Option<Over> {
+    acts.into_iter().find_map(|act| match act {
+        Act::End(over) => Some(over),
+        _ => None,
+    })
 }
 
 /// An address that a browser may be sent to, in the characters that one has (RFC 3986).

@@ -248,6 +248,103 @@ fn a_tool_that_ends_well_without_its_credential_is_told_what_was_seen() {
     );
 }
 
+/// Shows its address, then does this.
+fn after_its_address(then: &str) -> String {
+    format!("printf 'https://login.example.com/a\\nPaste code: '; mkdir -p ~/.tool; {then}")
+}
+
+#[test]
+fn a_tool_that_says_that_it_failed_has_failed_whatever_it_left() {
+    let writes = "echo '{\"token\":\"t\"}' > ~/.tool/auth.json";
+    let shows = "sleep 2; echo Access denied; exec sleep 1000";
+    let ends = "echo Access denied; exit 0";
+    for then in [shows, ends] {
+        let script = after_its_address(&format!("{writes}; {then}"));
+        let server = serve(&provider("paste_code", &script, PASTE, ""));
+        let id = server.started();
+        let ended = server.demolished(&id);
+        assert_eq!(ended["reason"]["code"], "sign_in_refused", "{ended}");
+        assert_eq!(ended["reason"]["detail"]["line"], "Paste code: Access denied", "{ended}");
+        assert_eq!(ended["credential"]["status"], "none", "{ended}");
+        assert!(!kinds(&ended).contains(&"credential_sealed"), "{ended}");
+    }
+    let script = after_its_address(&format!("{writes}; echo Error: not eligible; exit 3"));
+    let server = serve(&provider("paste_code", &script, PASTE, ""));
+    let (code, message) = end(&server, &server.started());
+    assert_eq!(code, "cli_exited");
+    assert!(message.starts_with("the command-line tool failed, so the credential"), "{message}");
+    assert!(message.contains("not eligible"), "{message}");
+}
+
+#[test]
+fn where_the_screen_decides_nothing_is_taken_before_it_has_said_so() {
+    let screen = "screen = 'Signed in as \\w+'";
+    let writes = "echo '{\"token\":\"t\"}' > ~/.tool/auth.json";
+    let says =
+        after_its_address(&format!("{writes}; sleep 7; echo Signed in as ada; exec sleep 1000"));
+    let server = serve(&provider("paste_code", &says, PASTE, screen));
+    let ended = server.demolished(&server.started());
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+
+    let fails =
+        after_its_address(&format!("{writes}; sleep 7; echo Access denied; exec sleep 1000"));
+    let server = serve(&provider("paste_code", &fails, PASTE, screen));
+    assert_eq!(
+        end(&server, &server.started()).0,
+        "sign_in_refused",
+        "more than its silence allowed"
+    );
+
+    let says_nothing = after_its_address(writes);
+    let server = serve(&provider("paste_code", &says_nothing, PASTE, screen));
+    let (code, message) = end(&server, &server.started());
+    assert_eq!(code, "credential_refused");
+    assert!(message.contains("its screen never showed that it is signed in"), "{message}");
+}
+
+#[test]
+fn a_question_after_the_person_s_turn_opens_the_terminal_and_then_the_page_is_theirs_again() {
+    let script = after_its_address(
+        "while [ ! -e ~/.go ]; do sleep 0.1; done; printf '\\nStore the token in a plain file? y/N '; \
+         while [ ! -e ~/.on ]; do sleep 0.1; done; printf '\\nWaiting for the server.\\n'; exec sleep 1000",
+    );
+    let server = serve(&provider("paste_code", &script, PASTE, ""));
+    let id = server.started();
+    assert_eq!(turn(&server, &id)["url"], "https://login.example.com/a");
+    std::fs::write(format!("/tmp/anteroom-{id}/home/.go"), "").unwrap();
+    let asked = server.session_when(&id, "the question is the person's", |session| {
+        session["awaiting"]["screen"].as_array().is_some_and(|screen| !screen.is_empty())
+    });
+    let screen = asked["awaiting"]["screen"].as_array().unwrap();
+    assert_eq!(screen.last().unwrap(), "Store the token in a plain file? y/N");
+    assert_eq!(asked["signInUrl"], "https://login.example.com/a", "the page stays known");
+    std::fs::write(format!("/tmp/anteroom-{id}/home/.on"), "").unwrap();
+    server.session_when(&id, "the page is theirs again", |session| {
+        session["awaiting"]["url"] == "https://login.example.com/a"
+    });
+}
+
+#[test]
+fn an_answer_that_is_not_taken_is_told_as_answered() {
+    let script = "printf 'Shall I? (Y/n) '; exec sleep 1000";
+    let login = "code_pattern = 'code: (\\S+)'\nquiet_ms = 100\n\
+                 [[login.answers]]\nscreen = 'Shall I\\?'\ntype = \"y\\r\"";
+    let text = provider("device_code", script, login, "").replace("_seconds = 20", "_seconds = 4");
+    let server = serve(&text);
+    let id = server.started();
+    let session =
+        server.session_when(&id, "it is the person's", |session| session["awaiting"].is_object());
+    let instructions = session["awaiting"]["instructions"].as_str().unwrap();
+    assert!(
+        instructions.contains("Shall I?") && instructions.contains("was answered"),
+        "{instructions}"
+    );
+    let told = kinds(&session);
+    for kind in ["question_answered", "question_answered_again", "answer_not_taken"] {
+        assert!(told.contains(&kind), "{kind}: {told:?}");
+    }
+}
+
 #[test]
 fn the_tool_s_own_word_decides() {
     let signs_in = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool

@@ -1,4 +1,4 @@
-//! The shipped providers on what their CLIs really print (seen on 2026-11-25).
+//! The shipped providers on what their CLIs really print (seen on 2026-11-25), and CLIs of the tests.
 
 use super::*;
 
@@ -7,94 +7,279 @@ fn provider(name: &str) -> Provider {
     Provider::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-fn director(name: &str, method: Method) -> Director {
-    let provider = provider(name);
-    let login = provider.login.iter().find(|login| login.method == method).unwrap();
-    Director::new(&provider, login).unwrap()
+/// A director, its terminal, and a clock that goes when it is told to.
+struct Stage {
+    director: Director,
+    terminal: Terminal,
+    now: Instant,
+}
+
+impl Stage {
+    fn of(provider: &Provider, method: Method) -> Self {
+        let director = Director::new(provider, provider.login_by(method).unwrap()).unwrap();
+        Self { director, terminal: Terminal::default(), now: Instant::now() }
+    }
+
+    fn shipped(name: &str, method: Method) -> Self {
+        Self::of(&provider(name), method)
+    }
+
+    /// A CLI that asks this and is answered so.
+    fn asking(screen: &str, keys: &str, more: &str) -> Self {
+        let login = format!(
+            "login = [{{ method = 'browser', command = ['x'], instructions = 'x', url_from = 'terminal', \
+             {more} answers = [{{ screen = '{screen}', type = \"{keys}\" }}] }}]"
+        );
+        let text = format!(
+            "id = 'x'\nname = 'X'\nimage = 'x'\n{login}\negress = {{ allow = [] }}\n\
+             [credential]\nfiles = [{{ path = '~/x', required = ['/x'] }}]"
+        );
+        Self::of(&Provider::parse("x", &text).unwrap(), Method::Browser)
+    }
+
+    fn writes(&mut self, text: &str) -> Vec<Act> {
+        self.terminal.feed(text.replace('\n', "\r\n").as_bytes());
+        self.director.see(&self.terminal, self.now)
+    }
+
+    /// Time passes, as the runner lets it.
+    fn passes(&mut self, milliseconds: u64) -> Vec<Act> {
+        let until = self.now + Duration::from_millis(milliseconds);
+        let mut acts = Vec::new();
+        while let Some(due) = self.director.due().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            acts.extend(self.director.rest(&self.terminal, self.now));
+            assert!(self.director.due().is_none_or(|next| next > self.now), "it goes on for ever");
+        }
+        self.now = until;
+        acts
+    }
+
+    fn opened(&mut self, url: &str) -> Vec<Act> {
+        self.director.opened(url.to_owned(), &self.terminal)
+    }
+
+    fn brings(&mut self, code: &str) -> Result<Vec<Act>, CodeRefused> {
+        self.director.enter_code(code, &self.terminal, self.now)
+    }
 }
 
 fn page(url: &str) -> Act {
     Act::Await(Prompt::Page { url: url.into(), code: None })
 }
 
-const CLAUDE: &str = "Opening browser to sign in…\r\nIf the browser didn't open, visit:\r\n\
+fn answered(question: &str, keys: &str) -> [Act; 2] {
+    [Act::Answered { question: question.into(), again: false }, Act::Type(keys.into())]
+}
+
+fn again(question: &str, keys: &str) -> [Act; 2] {
+    [Act::Answered { question: question.into(), again: true }, Act::Type(keys.into())]
+}
+
+const CLAUDE: &str = "Opening browser to sign in…\nIf the browser didn't open, visit:\n\
     \x1b]8;;https://claude.ai/oauth/authorize?z-n3Q\x07\x1b[94mhttps://claude.ai/oauth/authorize?z-n3Q\
-    \x1b[39m\x1b]8;;\x07\r\nPaste code here if prompted > ";
+    \x1b[39m\x1b]8;;\x07\nPaste code here if prompted > ";
 
 #[test]
 fn claude_code_by_a_pasted_code() {
-    let mut director = director("claude_code", Method::PasteCode);
-    let mut terminal = Terminal::default();
-    terminal.feed(CLAUDE.as_bytes());
-    assert_eq!(director.see(&terminal), [page("https://claude.ai/oauth/authorize?z-n3Q")]);
-    assert_eq!(director.see(&terminal), []);
-    assert_eq!(director.enter_code("abc", &terminal), Err(CodeRefused::WrongForm));
-    assert_eq!(director.enter_code("a\x1b[A#b", &terminal), Err(CodeRefused::Malformed));
+    let mut claude = Stage::shipped("claude_code", Method::PasteCode);
+    assert_eq!(claude.writes(CLAUDE), [page("https://claude.ai/oauth/authorize?z-n3Q")]);
+    assert_eq!(claude.passes(60_000), []);
+    assert_eq!(claude.brings("abc"), Err(CodeRefused::WrongForm));
+    assert_eq!(claude.brings("a\x1b[A#b"), Err(CodeRefused::Malformed));
     let typed = [Act::Type("abc#def".into()), Act::Type("\r".into()), Act::CodeEntered];
-    assert_eq!(director.enter_code(" abc#def\n", &terminal).unwrap(), typed);
-    let refused = "abc#def\r\nThat doesn't look like the full code. Copy all of it, including the # \
-                   in the middle.\r\nPaste code here if prompted > ";
-    terminal.feed(refused.as_bytes());
+    assert_eq!(claude.brings(" abc#def\n").unwrap(), typed);
+    let refused = "abc#def\nThat doesn't look like the full code. Copy all of it, including the # \
+                   in the middle.\nPaste code here if prompted > ";
     assert!(
-        matches!(&director.see(&terminal)[..], [Act::Say(says)] if says.contains("paste it again"))
+        matches!(&claude.writes(refused)[..], [Act::Say(says)] if says.contains("paste it again"))
     );
-    assert_eq!(director.see(&terminal), []);
-    terminal.feed(refused.as_bytes());
-    assert!(matches!(&director.see(&terminal)[..], [Act::Say(_)]), "a second time");
+    assert_eq!(claude.writes(""), []);
+    assert!(matches!(&claude.writes(refused)[..], [Act::Say(_)]), "a second time");
+    assert_eq!(claude.passes(60_000), [], "where it takes the code is no news");
 }
 
 #[test]
 fn claude_code_in_the_browser_takes_what_it_opens_and_not_what_it_prints() {
-    let mut director = director("claude_code", Method::Browser);
-    let mut terminal = Terminal::default();
-    terminal.feed(CLAUDE.as_bytes());
-    assert_eq!(director.see(&terminal), []);
+    let mut claude = Stage::shipped("claude_code", Method::Browser);
     let url = "https://claude.com/cai/oauth/authorize?redirect_uri=http%3A%2F%2Flocalhost";
-    let other = "https://evil.test/".to_owned();
-    assert_eq!(director.opened(other.clone(), &terminal), [Act::Ignored(other)]);
-    assert_eq!(director.opened(url.into(), &terminal), [Act::Open(url.into()), page(url)]);
-    assert_eq!(director.enter_code("a#b", &terminal), Err(CodeRefused::NotTaken));
+    assert_eq!(claude.opened("https://evil.test/"), [Act::Ignored("https://evil.test/".into())]);
+    assert_eq!(claude.opened(url), [Act::Open(url.into()), page(url)]);
+    // It offers to take a code too, which nobody has to bring in this way.
+    assert_eq!(claude.writes(CLAUDE), []);
+    assert_eq!(claude.passes(60_000), []);
+    assert_eq!(claude.brings("a#b"), Err(CodeRefused::NotTaken));
 }
 
 #[test]
-fn a_code_that_comes_early_waits() {
-    let mut director = director("gemini_cli", Method::PasteCode);
-    let mut terminal = Terminal::default();
-    assert_eq!(director.enter_code("4/0Ab", &terminal).unwrap(), []);
-    terminal.feed(b"Enter the authorization code: ");
+fn a_code_that_comes_early_waits_until_the_screen_is_still() {
+    let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
+    assert_eq!(gemini.brings("4/0Ab").unwrap(), []);
+    assert_eq!(gemini.writes("Enter the authorization "), []);
+    assert_eq!(gemini.passes(1000), []);
+    assert_eq!(gemini.writes("code: "), []);
+    assert_eq!(gemini.passes(399), []);
     let typed = [Act::Type("4/0Ab".into()), Act::Type("\r".into()), Act::CodeEntered];
-    assert_eq!(director.see(&terminal), typed);
-    assert_eq!(director.see(&terminal), [], "and is typed once");
+    assert_eq!(gemini.passes(1), typed);
+    assert_eq!(gemini.passes(60_000), [], "and is typed once");
 }
 
 #[test]
 fn github_by_its_code() {
-    let mut director = director("gh", Method::DeviceCode);
-    let mut terminal = Terminal::default();
-    terminal.feed(b"? Authenticate Git with your GitHub credentials? (Y/n) \x1b[6n");
-    assert_eq!(terminal.take_answers(), "\x1b[1;56R", "it asks where the cursor is");
-    let answered =
-        |question: &str, keys: &str| [Act::Answered(question.into()), Act::Type(keys.into())];
+    let mut gh = Stage::shipped("gh", Method::DeviceCode);
+    assert_eq!(gh.writes("? Authenticate Git with your GitHub credentials? (Y/n) \x1b[6n"), []);
+    assert_eq!(gh.terminal.take_answers(), "\x1b[1;56R", "it asks where the cursor is");
     let git = answered("? Authenticate Git with your GitHub credentials? (Y/n)", "n\r");
-    assert_eq!(director.see(&terminal), git);
-    terminal.feed(b"\r\x1b[2K? Authenticate Git with your GitHub credentials? No\r\n");
-    terminal.feed(b"! First copy your one-time code: 12AB-34CD\r\n");
-    assert_eq!(director.see(&terminal), []);
-    terminal.feed(b"Press Enter to open github.com in your browser... ");
+    assert_eq!(gh.passes(400), git);
+    gh.writes("\r\x1b[2K? Authenticate Git with your GitHub credentials? No\n");
+    assert_eq!(gh.writes("! First copy your one-time code: 12AB-34CD\n"), []);
+    assert_eq!(gh.writes("Press Enter to open github.com in your browser... "), []);
     let enter = answered("Press Enter to open github.com in your browser...", "\r");
-    assert_eq!(director.see(&terminal), enter);
+    assert_eq!(gh.passes(400), enter);
     let url = "https://github.com/login/device";
     let awaited = Prompt::Page { url: url.into(), code: Some("12AB-34CD".into()) };
-    assert_eq!(director.opened(url.into(), &terminal), [Act::Await(awaited)]);
+    assert_eq!(gh.opened(url), [Act::Await(awaited)]);
+    assert_eq!(gh.passes(60_000), [], "it went on: nothing is typed once more, nothing asked");
 }
 
 #[test]
 fn what_no_rule_knows_is_shown() {
-    let mut director = director("codex", Method::Browser);
-    let mut terminal = Terminal::default();
-    assert_eq!(director.stuck(&terminal), []);
-    terminal.feed(b"Choose a theme:\r\n\r\n> dark\r\n");
+    let mut codex = Stage::shipped("codex", Method::Browser);
+    assert_eq!(codex.director.stuck(&codex.terminal), []);
+    codex.writes("Choose a theme:\n\n> dark\n");
     let screen = vec!["Choose a theme:".to_owned(), "> dark".to_owned()];
-    assert_eq!(director.stuck(&terminal), [Act::Await(Prompt::Terminal { screen })]);
-    assert_eq!(director.stuck(&terminal), []);
+    let prompt = Prompt::Terminal { screen, asks: Asks::Unknown };
+    assert_eq!(codex.director.stuck(&codex.terminal), [Act::Await(prompt)]);
+    assert_eq!(codex.director.stuck(&codex.terminal), []);
+}
+
+#[test]
+fn an_answer_waits_until_the_screen_is_still_and_no_longer_than_it_must() {
+    let mut tool = Stage::asking("Shall I", "y\\r", "quiet_ms = 500,");
+    assert_eq!(tool.writes("Shall I? "), []);
+    for _ in 0..3 {
+        assert_eq!(tool.passes(300), []);
+        assert_eq!(tool.writes("."), []);
+    }
+    assert_eq!(tool.passes(499), []);
+    assert_eq!(tool.passes(1), answered("Shall I? ...", "y\r"));
+    // A clock beside the question never stands still.
+    let mut tool = Stage::asking("Shall I", "y\\r", "quiet_ms = 500,");
+    tool.writes("Shall I? ");
+    let mut acts = Vec::new();
+    for n in 0..60 {
+        acts.extend(tool.passes(100));
+        acts.extend(tool.writes(&format!("\x1b[s\x1b[5;1H{n}\x1b[u")));
+    }
+    assert_eq!(acts, answered("Shall I?", "y\r"));
+}
+
+#[test]
+fn a_question_that_stands_on_is_answered_once_more_and_then_the_persons_as_an_answered_one() {
+    // Thrown away without a trace, and after the terminal has shown what was typed.
+    for shown in ["", "y\n"] {
+        let mut tool = Stage::asking("Shall I", "y\\r", "");
+        tool.writes("Shall I? ");
+        assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
+        assert_eq!(tool.writes(shown), []);
+        assert_eq!(tool.passes(3999), []);
+        assert_eq!(tool.passes(1), again("Shall I?", "y\r"));
+        assert_eq!(tool.passes(600_000), [], "no third time");
+        let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+        else {
+            panic!()
+        };
+        assert_eq!(asks, &Asks::Answered { question: "Shall I?".into() });
+    }
+}
+
+#[test]
+fn what_a_tool_does_with_an_answer_is_seen() {
+    for reaction in ["y\nThank you.", "\r\x1b[2K? Shall I? Yes", "\x1b[2J\x1b[HNext: "] {
+        let mut tool = Stage::asking("Shall I", "y\\r", "");
+        tool.writes("Shall I? ");
+        tool.passes(400);
+        tool.writes(reaction);
+        assert_eq!(tool.passes(60_000), [], "{reaction:?}");
+        let acts = tool.director.stuck(&tool.terminal);
+        let [Act::Await(Prompt::Terminal { asks, .. })] = &acts[..] else { panic!() };
+        assert_eq!(asks, &Asks::Unknown, "{reaction:?}");
+    }
+    let mut tool = Stage::asking("Shall I", "y\\r", "");
+    tool.writes("Shall I? \x1b[2J");
+    assert_eq!(tool.passes(60_000), [], "it was gone before it was answered");
+}
+
+#[test]
+fn a_tool_that_may_not_be_answered_twice_is_not() {
+    let mut tool = Stage::asking(
+        "Shall I",
+        "y\\r\", again = false, times = 2 }, { screen = 'No', type = \"n",
+        "",
+    );
+    tool.writes("Shall I? ");
+    assert_eq!(tool.passes(60_000), answered("Shall I?", "y\r"));
+    tool.writes("\x1b[2J\x1b[HShall I? ");
+    assert_eq!(tool.passes(60_000), [], "it never left the screen in between");
+    tool.writes("\x1b[2J\x1b[H");
+    tool.writes("Shall I? ");
+    assert_eq!(tool.passes(60_000), answered("Shall I?", "y\r"), "it came a second time");
+}
+
+#[test]
+fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
+    let mut tool = Stage::asking("Shall I", "y\\r", "");
+    let url = "https://a.test/x";
+    assert_eq!(tool.writes(&format!("Open {url}\n")), [Act::Open(url.into()), page(url)]);
+    assert_eq!(tool.passes(60_000), []);
+    tool.writes("Signed in as ada.\n");
+    assert_eq!(tool.passes(60_000), [], "news is no question");
+    tool.writes("Store the token in a plain file? y/N ");
+    assert_eq!(tool.passes(1999), []);
+    let acts = tool.passes(1);
+    let [Act::Await(Prompt::Terminal { screen, asks: Asks::Unknown })] = &acts[..] else {
+        panic!("{acts:?}")
+    };
+    assert_eq!(screen.last().unwrap(), "Store the token in a plain file? y/N");
+    tool.writes("y");
+    assert_eq!(tool.passes(60_000), [], "the person is at it");
+    tool.writes("\nWaiting for the server.\n");
+    assert_eq!(tool.passes(2000), [page(url)]);
+    // One that a rule knows is answered by it.
+    tool.writes("Shall I? ");
+    assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
+    tool.writes("y\nPassword: ");
+    let acts = tool.passes(60_000);
+    assert!(matches!(&acts[..], [Act::Await(Prompt::Terminal { .. })]), "{acts:?}");
+}
+
+#[test]
+fn an_answer_after_the_turn_that_is_not_taken_is_told_as_answered() {
+    let mut tool = Stage::asking("Shall I", "y\\r", "");
+    tool.writes("Open https://a.test/x\n");
+    tool.writes("Shall I? ");
+    let acts = tool.passes(60_000);
+    let told = Asks::Answered { question: "Shall I?".into() };
+    let (typed, led) = acts.split_at(4);
+    assert_eq!(typed, [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat());
+    assert!(matches!(led, [Act::Await(Prompt::Terminal { asks, .. })] if *asks == told), "{led:?}");
+}
+
+#[test]
+fn a_screen_that_ends_a_sign_in_is_told_with_its_line_and_what_the_operator_may_do() {
+    let text = std::fs::read_to_string(format!(
+        "{}/../../providers/demo.toml",
+        env!("CARGO_MANIFEST_DIR")
+    ));
+    let text = format!(
+        "{}\n[[screens]]\nscreen = 'not from here'\nsays = 'No.'\noperator = 'Move.'\nends = true\n",
+        text.unwrap()
+    );
+    let mut tool = Stage::of(&Provider::parse("x", &text).unwrap(), Method::Browser);
+    let over = Over {
+        says: "No.".into(),
+        operator: Some("Move.".into()),
+        line: "Error: not from here".into(),
+    };
+    assert_eq!(tool.writes("a\nError: not from here\nb"), [Act::End(over)]);
 }

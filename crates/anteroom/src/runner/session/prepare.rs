@@ -109,7 +109,7 @@ impl Session<'_> {
             entropy_base64: STANDARD.encode(entropy),
             browser_ip: self.config.browser_ip,
             screen: self.config.screen,
-            purpose: Purpose::SignIn(guest::sign_in_spec(self.config)),
+            purpose: Purpose::SignIn(Box::new(guest::sign_in_spec(self.config))),
             egress_ports: guest::egress_ports(provider),
             extra_ca_pem: provider.egress.extra_ca_pem.clone(),
             services: self.config.services.clone(),

@@ -1,0 +1,191 @@
+//! The questions that a provider file has answers for: when an answer is typed, and whether it was
+//! taken.
+//!
+//! Many tools change their terminal's mode after they printed a question, and throw away what was
+//! typed until then (`TCSAFLUSH`, termios(3)). So an answer waits until the screen is still, and is
+//! typed once more where the question stands on as if nobody had answered.
+
+use std::time::{Duration, Instant};
+
+use super::rule::{Place, Rule, line_at};
+
+/// How many times the stillness before an answer its question has to stand on afterwards, until it is
+/// answered once more.
+const AGAIN: u32 = 10;
+
+/// How long a screen that never is still keeps an answer back: a clock or a spinner beside it.
+const RESTLESS: Duration = Duration::from_secs(5);
+
+/// What is typed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Typing {
+    /// The line that asks.
+    pub question: String,
+    /// What is typed.
+    pub keys: String,
+    /// Whether it is typed once more.
+    pub again: bool,
+}
+
+/// The answers of one way to sign in.
+pub struct Answers {
+    known: Vec<Known>,
+    quiet: Duration,
+}
+
+struct Known {
+    rule: Rule,
+    keys: String,
+    times: u32,
+    again: bool,
+    stage: Stage,
+}
+
+/// Where a question stands.
+enum Stage {
+    /// Not on the screen, or answered and gone.
+    Over,
+    /// It came onto the screen then.
+    Came { at: Instant },
+    /// It was answered.
+    Answered(Answered),
+}
+
+struct Answered {
+    question: String,
+    /// When last.
+    at: Instant,
+    /// What stood behind the question then, without white space.
+    behind: String,
+    /// How often.
+    typed: usize,
+}
+
+impl Answers {
+    /// Of a way to sign in; an answer is typed when the screen was still for `quiet`.
+    pub fn new(
+        answers: &[anteroom_provider::Answer],
+        quiet: Duration,
+    ) -> Result<Self, regex::Error> {
+        let known = answers.iter().map(|answer| {
+            Ok(Known {
+                rule: Rule::new(&answer.screen)?,
+                keys: answer.keys.clone(),
+                times: answer.times,
+                again: answer.again,
+                stage: Stage::Over,
+            })
+        });
+        Ok(Self { known: known.collect::<Result<_, regex::Error>>()?, quiet })
+    }
+
+    /// The screen shows this now.
+    pub fn see(&mut self, text: &str, now: Instant) {
+        for known in &mut self.known {
+            let came = known.rule.came(text).is_some();
+            match &known.stage {
+                _ if came && known.times > 0 => known.stage = Stage::Came { at: now },
+                Stage::Came { .. } if known.rule.place(text).is_none() => {
+                    known.stage = Stage::Over;
+                }
+                Stage::Answered(answered) if !known.stands(answered, text) => {
+                    known.stage = Stage::Over;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The tool did something that the screen does not show: it took its answers.
+    pub fn went_on(&mut self) {
+        for known in &mut self.known {
+            if matches!(known.stage, Stage::Answered(_)) {
+                known.stage = Stage::Over;
+            }
+        }
+    }
+
+    /// When [`Answers::typing`] is to be asked next, after a screen that has changed at `changed`.
+    pub fn due(&self, changed: Instant) -> Option<Instant> {
+        self.known.iter().filter_map(|known| self.due_of(known, changed)).min()
+    }
+
+    /// What is to be typed now, one answer at a time: the tool reads the next one when it asks.
+    pub fn typing(&mut self, text: &str, changed: Instant, now: Instant) -> Option<Typing> {
+        let is_due = |known: &Known| self.due_of(known, changed).is_some_and(|due| due <= now);
+        let due = self.known.iter().enumerate().filter(|(_, known)| is_due(known));
+        let placed = due.filter_map(|(n, known)| Some((n, known.rule.place(text)?)));
+        // Of several the lowest: what stands above it was asked before.
+        let (n, place) = placed.max_by_key(|(_, place)| place.start)?;
+        self.known[n].answer(text, place, now)
+    }
+
+    /// The question that was answered, once more where it may be, and stands on all the same.
+    pub fn unheard(&self) -> Option<&str> {
+        self.known.iter().find_map(|known| match &known.stage {
+            Stage::Answered(answered) => Some(answered.question.as_str()),
+            Stage::Over | Stage::Came { .. } => None,
+        })
+    }
+
+    /// Whether an answer is still to be typed.
+    pub fn pending(&self, changed: Instant) -> bool {
+        self.due(changed).is_some()
+    }
+
+    fn due_of(&self, known: &Known, changed: Instant) -> Option<Instant> {
+        match &known.stage {
+            Stage::Over => None,
+            Stage::Came { at } => Some((changed + self.quiet).min(*at + self.quiet + RESTLESS)),
+            Stage::Answered(answered) => (known.again && answered.typed == 1)
+                .then(|| answered.at.max(changed) + self.quiet * AGAIN),
+        }
+    }
+}
+
+impl Known {
+    fn answer(&mut self, text: &str, place: Place, now: Instant) -> Option<Typing> {
+        let keys = self.keys.clone();
+        match &mut self.stage {
+            Stage::Over => None,
+            Stage::Came { .. } => {
+                self.times = self.times.saturating_sub(1);
+                let question = line_at(text, place.start).to_owned();
+                let behind = without_space(&text[place.end..]);
+                let first = Answered { question: question.clone(), at: now, behind, typed: 1 };
+                self.stage = Stage::Answered(first);
+                Some(Typing { question, keys, again: false })
+            }
+            Stage::Answered(answered) => {
+                (answered.at, answered.typed) = (now, answered.typed + 1);
+                Some(Typing { question: answered.question.clone(), keys, again: true })
+            }
+        }
+    }
+
+    /// Whether the question stands as it did, with nothing new behind it but the answer itself, which
+    /// the terminal may have shown.
+    fn stands(&self, answered: &Answered, text: &str) -> bool {
+        let Some(place) = self.rule.place(text) else { return false };
+        let behind = without_space(&text[place.end..]);
+        let shown = without_space(&echoed(&self.keys)).repeat(answered.typed);
+        behind.strip_prefix(&answered.behind).is_some_and(|new| shown.starts_with(new))
+    }
+}
+
+/// As a terminal shows keys that a program does not read yet (ECHO and ECHOCTL, termios(3)).
+fn echoed(keys: &str) -> String {
+    let mut shown = String::new();
+    for key in keys.chars() {
+        match key {
+            '\r' | '\n' => shown.push('\n'),
+            '\0'..='\x1f' => shown.extend(['^', char::from(key as u8 ^ 0x40)]),
+            _ => shown.push(key),
+        }
+    }
+    shown
+}
+
+fn without_space(text: &str) -> String {
+    text.chars().filter(|c| !c.is_whitespace()).collect()
+}
