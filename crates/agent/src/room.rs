@@ -125,6 +125,14 @@ impl Room {
         }
     }
 
+    /// Where the C library looks for locales.
+    pub fn locales(&self) -> PathBuf {
+        match self.kind {
+            RoomKind::Guest => PathBuf::from("/usr/lib/locale"),
+            RoomKind::Host => self.runtime.join("locales"),
+        }
+    }
+
     /// A command that runs as the person, with a clean environment and the room's PATH.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
@@ -141,7 +149,6 @@ impl Room {
             .env("DBUS_SYSTEM_BUS_ADDRESS", "disabled:")
             .current_dir(&self.home);
         if let Some(locale) = &self.person.locale {
-            // Programs that lack the locale itself keep C.UTF-8 by LC_ALL's absence and find LANGUAGE.
             command.env("LANG", &locale.posix).env("LANGUAGE", locale.tag.replace('-', "_"));
         }
         if let Some(zone) = &self.person.time_zone {
@@ -160,6 +167,7 @@ impl Room {
             RoomKind::Host => {
                 let folders = Folders::of(self);
                 command.env("TMPDIR", self.temporary());
+                command.env("LOCPATH", self.locales());
                 command.env("XDG_DATA_DIRS", first(&folders.share, "/usr/local/share:/usr/share"));
                 command.env("XDG_CONFIG_DIRS", first(&folders.settings, "/etc/xdg"));
             }

@@ -9,6 +9,14 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::room::{Room, RoomKind};
 
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+const SYSTEM_FOLDER: &str = "/etc/ssl/certs";
+const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
+const END: &str = "-----END CERTIFICATE-----";
+
+/// Where programs are that bring their own bundle, and how many folders are looked at for them.
+const PROGRAMS: [&str; 4] = ["/opt", "/usr/local/lib", "/usr/lib/python3", "/home/person/.local"];
+const MAX_FOLDERS: u32 = 20_000;
+
 const POLICY_FOLDER: &str = "/etc/chromium/policies/managed";
 
 /// Whom the session's programs trust.
@@ -36,21 +44,99 @@ pub fn trust_extra_authorities(pem: &str, room: &Room) -> Result<Trust> {
         return Ok(Trust::System);
     }
     let certificates = certificates(pem)?;
-    match room.kind {
-        RoomKind::Guest => write_policy(&certificates)?,
-        RoomKind::Host => import_into_nss(pem, room)?,
-    }
-    let bundle = room.runtime.join("ca-bundle.pem");
     let system = fs::read_to_string(SYSTEM_BUNDLE).unwrap_or_default();
-    fs::write(&bundle, format!("{system}\n{pem}\n"))
-        .context("writing the bundle of authorities failed")?;
+    let all = format!("{system}\n{pem}\n");
+    let bundle = match room.kind {
+        RoomKind::Guest => {
+            write_policy(&certificates)?;
+            let bundle = PathBuf::from(SYSTEM_BUNDLE);
+            write(&bundle, &all)?;
+            into_system_folder(&certificates)?;
+            into_bundles_of_programs(&all);
+            into_java(&room.runtime);
+            bundle
+        }
+        RoomKind::Host => {
+            import_into_nss(pem, room)?;
+            let bundle = room.runtime.join("ca-bundle.pem");
+            write(&bundle, &all)?;
+            bundle
+        }
+    };
     Ok(Trust::Extended(bundle))
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    let written = path.parent().map_or(Ok(()), fs::create_dir_all);
+    written
+        .and_then(|()| fs::write(path, text))
+        .with_context(|| format!("writing {} failed", path.display()))
+}
+
+/// Into the folder where OpenSSL looks by the hash of a name, and others read every file.
+fn into_system_folder(certificates: &[String]) -> Result<()> {
+    let folder = Path::new(SYSTEM_FOLDER);
+    for (n, body) in certificates.iter().enumerate() {
+        let lines: Vec<&str> =
+            body.as_bytes().chunks(64).filter_map(|line| str::from_utf8(line).ok()).collect();
+        let path = folder.join(format!("anteroom-session-{n}.pem"));
+        write(&path, &format!("{BEGIN}\n{}\n{END}\n", lines.join("\n")))?;
+        // Of the package ca-certificates; without it there is nobody who looks by the hash.
+        let hash = Command::new("openssl")
+            .args(["x509", "-noout", "-subject_hash", "-in"])
+            .arg(&path)
+            .output();
+        let Ok(hash) = hash else { continue };
+        let hash = String::from_utf8_lossy(&hash.stdout).trim().to_owned();
+        let free = (0..100).map(|n| folder.join(format!("{hash}.{n}"))).find(|link| !link.exists());
+        if let Some(link) = free.filter(|_| !hash.is_empty()) {
+            std::os::unix::fs::symlink(&path, &link)
+                .with_context(|| format!("placing {} failed", link.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Into the bundles that Python's programs bring along (certifi, pip, botocore), which go by no
+/// variable alone. What cannot be written is left as it is.
+fn into_bundles_of_programs(all: &str) {
+    let mut folders: Vec<PathBuf> = PROGRAMS.map(PathBuf::from).to_vec();
+    let mut looked_at = 0;
+    while let Some(folder) = folders.pop().filter(|_| looked_at < MAX_FOLDERS) {
+        looked_at += 1;
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && name != "node_modules" {
+                folders.push(entry.path());
+            } else if name == "cacert.pem" {
+                let _ = fs::write(entry.path(), all);
+            }
+        }
+    }
+}
+
+/// Into Java's store, where there is one, by its own program.
+fn into_java(runtime: &Path) {
+    let store = Path::new("/etc/ssl/certs/java/cacerts");
+    if !store.exists() {
+        return;
+    }
+    for entry in fs::read_dir(SYSTEM_FOLDER).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with("anteroom-session-") {
+            continue;
+        }
+        let mut keytool = Command::new("keytool");
+        keytool.args(["-importcert", "-noprompt", "-trustcacerts", "-storepass", "changeit"]);
+        keytool.args(["-alias", &name, "-keystore"]).arg(store).arg("-file").arg(entry.path());
+        // An image with Java's store and without its programs keeps the store as it is.
+        let _ = keytool.current_dir(runtime).output();
+    }
 }
 
 /// The base64 bodies of the PEM certificates.
 fn certificates(pem: &str) -> Result<Vec<String>> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    const END: &str = "-----END CERTIFICATE-----";
     let bodies: Vec<String> = pem
         .split(BEGIN)
         .skip(1)

@@ -22,6 +22,24 @@ use crate::supervise::{self, Lines, Process, Reaper};
 const SIZE: Winsize =
     Winsize { ws_row: TERMINAL_ROWS, ws_col: TERMINAL_COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
 
+/// What programs are told a bundle of certificate authorities by: OpenSSL and Go, Node.js, Python's
+/// requests, curl, git, the AWS and Google CLIs, pip, Cargo, Deno, gRPC, Perl, Codex.
+const BUNDLE_VARIABLES: [&str; 13] = [
+    "SSL_CERT_FILE",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "PIP_CERT",
+    "CARGO_HTTP_CAINFO",
+    "DENO_CERT",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "PERL_LWP_SSL_CA_FILE",
+    "CODEX_CA_CERTIFICATE",
+];
+
 /// What the CLI needs to reach the world.
 pub struct Surroundings<'a> {
     /// `http://127.0.0.1:port` of the guest's proxy.
@@ -87,9 +105,7 @@ fn set_environment(command: &mut Command, spec: &CliSpec, around: &Surroundings<
         command.env(name, "localhost,127.0.0.1,::1");
     }
     if let Some(bundle) = around.ca_bundle {
-        for name in
-            ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CODEX_CA_CERTIFICATE"]
-        {
+        for name in BUNDLE_VARIABLES {
             command.env(name, bundle);
         }
     }

@@ -7,6 +7,7 @@
 mod clock;
 mod control;
 mod declared;
+mod identity;
 mod probe;
 mod services;
 mod setup;

@@ -4,7 +4,7 @@ use anteroom_guest_protocol::{Configure, GuestMessage};
 use anyhow::{Context, Result};
 use base64::Engine;
 
-use super::clock;
+use super::{clock, identity};
 use crate::browser::{Trust, trust_extra_authorities};
 use crate::pid1;
 use crate::room::{Room, RoomKind};
@@ -28,6 +28,8 @@ pub fn apply(configuration: &Configure, room: &Room) -> Result<Trust> {
         credit_entropy(&configuration.entropy_base64)?;
         pid1::bring_up_network(configuration.browser_ip)?;
     }
+    identity::own_machine_id(room)?;
+    identity::known_locales(configuration.locale.as_ref(), room)?;
     let user_runtime = room.home.join(".run");
     std::fs::create_dir_all(&user_runtime)
         .context("creating the person's runtime folder failed")?;

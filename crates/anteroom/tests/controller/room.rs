@@ -92,7 +92,10 @@ required = ["/token"]
 
 [egress]
 allow = ["echo.example.com", "*.example.org"]
+extra_ca_pem = """
+{}"""
 {}"#,
+        include_str!("authority.pem"),
         maps.concat()
     )
 }
@@ -157,6 +160,12 @@ fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
     }
     assert_eq!(said("name"), "gaierror");
     assert!(said("person").starts_with("de_AT.UTF-8 Europe/Vienna"), "{}", said("person"));
+
+    // A room is what a fresh desktop is.
+    let machine = said("machine");
+    assert!(machine.len() == 32 && u128::from_str_radix(&machine, 16).is_ok(), "{machine}");
+    assert_eq!(said("letters"), "UTF-8 UTF-8 without a word");
+    assert_eq!(said("authority"), "['OK'] True");
 
     // Nothing was tried that is not told.
     let egress = session["egress"].as_array().unwrap();

@@ -1,6 +1,6 @@
 # Runs as the CLI of a room: tries each way out, shows what a program is told of the person, then
 # opens a page that tries to call it and goes on to one of its own, whose title the provider file knows.
-import http.server, os, socket, subprocess, time
+import http.server, locale, os, socket, subprocess, time
 
 def tried(what, act):
     try:
@@ -29,6 +29,22 @@ tried("address", lambda: ask("192.0.2.7", 443))
 tried("quic", lambda: datagram("echo.example.com", 443))
 tried("name", lambda: socket.gethostbyname("printer.local"))
 print("probe person:", os.environ.get("LANG"), os.environ.get("TZ"), time.tzname[0], flush=True)
+# What a fresh desktop has.
+machine = open("/etc/machine-id").read().strip()
+same = machine == open("/var/lib/dbus/machine-id").read().strip()
+print("probe machine:", machine if same else "two ids", flush=True)
+locale.setlocale(locale.LC_ALL, "")
+of_the_c_library = subprocess.run(["locale", "charmap"], capture_output=True, text=True)
+perl = subprocess.run(["perl", "-e", "1"], capture_output=True, text=True).stderr
+print("probe letters:", locale.nl_langinfo(locale.CODESET), of_the_c_library.stdout.strip(),
+      of_the_c_library.stderr + perl or "without a word", flush=True)
+# The session's authority, by the system's own store and no variable.
+without = {"env": {"PATH": os.environ["PATH"]}, "capture_output": True, "text": True}
+ours = "/etc/ssl/certs/anteroom-session-0.pem"
+by_hash = subprocess.run(["openssl", "verify", "-CApath", "/etc/ssl/certs", ours], **without)
+count = "import ssl; print(any('Anteroom' in str(c) for c in ssl.create_default_context().get_ca_certs()))"
+bundle = subprocess.run(["python3", "-c", count], **without)
+print("probe authority:", by_hash.stdout.split()[-1:], bundle.stdout.strip(), flush=True)
 print("\x1b]0;evil title\x07\x1b]52;c;ZXZpbA==\x07\x1b[31mred\x1b[0m", flush=True)
 
 PAGE = b"""<title>-</title><script>
