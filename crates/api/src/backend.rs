@@ -129,6 +129,11 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Channel, Problem>> + Send;
     /// The sealed credential.
     fn credential(&self, id: SessionId) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
+    /// What may come out of the sealed credential, in an envelope (DSSE, as JSON) that the
+    /// controller signs.
+    fn envelope(&self, id: SessionId) -> impl Future<Output = Result<String, Problem>> + Send;
+    /// What verifies envelopes: a public key in PEM.
+    fn controller_key(&self) -> String;
     /// A PNG of the desktop.
     fn screenshot(&self, id: SessionId) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
     /// Console and service logs, as text.

@@ -38,6 +38,9 @@ pub enum ProblemCode {
     UnknownHost,
     /// 422: a value that cannot be.
     InvalidValue,
+    /// 422: the provider's terms let nobody but the person hold the credential, and no recipient of
+    /// theirs was named.
+    CustodyNotAllowed,
     /// 422: the same `Idempotency-Key` came with another body before.
     IdempotencyKeyReused,
     /// 422: the WebRTC offer cannot be answered.
@@ -83,6 +86,7 @@ impl ProblemCode {
             Self::BodyTooLarge => "body_too_large",
             Self::UnknownHost => "unknown_host",
             Self::InvalidValue => "invalid_value",
+            Self::CustodyNotAllowed => "custody_not_allowed",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::OfferRefused => "offer_refused",
             Self::CodeRefused => "code_refused",
@@ -114,6 +118,7 @@ impl ProblemCode {
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
             Self::InvalidValue
+            | Self::CustodyNotAllowed
             | Self::IdempotencyKeyReused
             | Self::OfferRefused
             | Self::CodeRefused => StatusCode::UNPROCESSABLE_ENTITY,

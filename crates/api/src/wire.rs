@@ -14,7 +14,7 @@ pub struct StartRequest {
     /// Whose credential it will be, in the caller's words.
     pub user_id: Option<String>,
     /// The age X25519 key (`age1…`) to seal to. Without it the vault's own is used, which the
-    /// operator can open.
+    /// operator can open; providers whose terms forbid that need a recipient.
     pub recipient: Option<String>,
     /// How long the session may live from its start, or from the last heartbeat; 900 when left out.
     #[schema(minimum = 60, maximum = 3600)]
@@ -197,6 +197,23 @@ pub struct CredentialView {
     pub openable_by: String,
     /// The age recipient it is or will be sealed to.
     pub recipient: String,
+    /// What the provider's terms say of who may hold it; absent where its file names none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terms: Option<TermsView>,
+}
+
+/// What a provider's terms say of who may hold a login, as somebody read them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TermsView {
+    /// The page that was read.
+    pub page: String,
+    /// On which day, as `2026-11-27`.
+    pub read: String,
+    /// Who may hold the credential: `recipient_only` (the person) or `vault` (the operator too).
+    pub custody: String,
+    /// Whether it is sealed to the vault all the same, by the operator's own word.
+    pub overridden: bool,
 }
 
 /// A host the guest asked for.
@@ -242,6 +259,8 @@ pub struct SessionSummary {
     pub state: String,
     /// The reason's code, once ended.
     pub reason: Option<String>,
+    /// The age recipient that its credential is or will be sealed to.
+    pub recipient: String,
     /// Milliseconds since the Unix epoch.
     pub created_at: u64,
 }

@@ -51,12 +51,9 @@ pub fn name_matches(declared: &str, name: &str) -> bool {
     let Some((before, after)) = last.split_once('*') else { return declared == name };
     let (found_folder, found) = name.rsplit_once('/').unwrap_or(("", name));
     let between = found.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-    folder == found_folder
-        && between.is_some_and(|between| {
-            !between.is_empty()
-                && !(before.is_empty() && between.starts_with('.'))
-                && !between.contains(crate::is_harmful)
-        })
+    let Some(between) = between.filter(|between| !between.is_empty()) else { return false };
+    let hides = before.is_empty() && between.starts_with('.');
+    folder == found_folder && !hides && !between.contains(crate::is_harmful)
 }
 
 /// Whether a secret's attributes are those declared, no more and no less: one that is not declared

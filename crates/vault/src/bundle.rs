@@ -1,22 +1,59 @@
-//! An opened credential: files with their paths from a home on.
+//! An opened credential: the files and secrets that its envelope declares, and nothing else.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
-use std::path::{Component, Path, PathBuf};
 
+use anteroom_guest_protocol::{KeyringItem, MAX_BUNDLE_ENTRIES, is_keyring_entry};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::envelope::{Envelope, Statement};
 use crate::{MAX_SEALED, parse_identity};
 
-/// Files of a credential at most.
-const MAX_FILES: usize = 64;
+/// Names that are told of those that are not declared.
+const TOLD: usize = 8;
+
+/// What came out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// For a home.
+    pub files: Vec<BundledFile>,
+    /// For a keyring.
+    pub secrets: Vec<BundledSecret>,
+}
 
 /// A file of a credential.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BundledFile {
-    /// From the home on; has no `..`.
-    pub path: PathBuf,
-    /// Permission bits, at most `0o777`.
-    pub mode: u32,
+    /// From the home on; declared, so it leads nowhere but down.
+    pub path: String,
     /// Its bytes.
     pub content: Vec<u8>,
+}
+
+/// A secret of a credential.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BundledSecret {
+    /// As the envelope says.
+    pub label: String,
+    /// What it is found by.
+    pub attributes: BTreeMap<String, String>,
+    /// Its bytes.
+    pub secret: Vec<u8>,
+    /// Its media type.
+    pub content_type: String,
+}
+
+impl std::fmt::Debug for BundledFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} bytes)", self.path, self.content.len())
+    }
+}
+
+impl std::fmt::Debug for BundledSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?} ({} bytes)", self.label, self.attributes, self.secret.len())
+    }
 }
 
 /// A credential that cannot be opened.
@@ -25,93 +62,164 @@ pub enum BundleError {
     /// The identity is none.
     #[error("the identity holds no age key; it is the line that starts with AGE-SECRET-KEY-1")]
     NotAnIdentity,
-    /// Not sealed, or to another key.
-    #[error("opening it with this identity failed; it is sealed to another key, or damaged")]
+    /// The envelope is of other bytes.
+    #[error(
+        "the envelope is not of these bytes: it is another sign-in's (session {session} of {provider}), or they were replaced"
+    )]
+    OtherBytes {
+        /// Whose the envelope is.
+        session: String,
+        /// And of which CLI.
+        provider: String,
+    },
+    /// Sealed to another key.
+    #[error("it is sealed to {recipient}; this identity is {identity}")]
+    OtherRecipient {
+        /// As the envelope says.
+        recipient: String,
+        /// What was tried.
+        identity: String,
+    },
+    /// Not sealed, or damaged.
+    #[error("opening it with this identity failed; it is damaged, or not sealed to it")]
     NotOpened(#[source] age::DecryptError),
     /// What was sealed is no bundle of ours.
-    #[error("what was sealed is no bundle of files: {0}")]
+    #[error("what was sealed is no bundle: {0}")]
     NotABundle(String),
+    /// It holds what its envelope does not declare: no mishap.
+    #[error(
+        "it holds what no provider file declares: {}; the room that made it is not to be trusted, so nothing of it was taken",
+        .0.join(", ")
+    )]
+    NotDeclared(Vec<String>),
 }
 
-/// Opens a sealed credential with an identity, in the form that age-keygen writes.
+/// Opens a sealed credential with an identity, in the form that age-keygen writes: what its envelope
+/// declares comes out, all of it or nothing.
 ///
 /// # Errors
-/// When it cannot be opened or holds what may not be restored.
-pub fn open_bundle(sealed: &[u8], identity: &str) -> Result<Vec<BundledFile>, BundleError> {
+/// When the envelope is not its own, it cannot be opened, or it holds anything else.
+pub fn open_bundle(
+    sealed: &[u8],
+    identity: &str,
+    envelope: &Envelope,
+) -> Result<Bundle, BundleError> {
     let identity = parse_identity(identity).ok_or(BundleError::NotAnIdentity)?;
-    let bytes = age::decrypt(&identity, sealed).map_err(BundleError::NotOpened)?;
-    let wrong = |problem: String| BundleError::NotABundle(problem);
-    let mut archive = tar::Archive::new(bytes.as_slice());
-    let entries = archive.entries().map_err(|error| wrong(error.to_string()))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| wrong(error.to_string()))?;
-        let path = entry.path().map_err(|error| wrong(error.to_string()))?.into_owned();
-        if entry.header().entry_type() != tar::EntryType::Regular || !stays_in(&path) {
-            return Err(wrong(format!("{} is no file of a home", path.display())));
-        }
-        if files.len() == MAX_FILES {
-            return Err(wrong(format!("it has more than {MAX_FILES} files")));
-        }
-        let mode = entry.header().mode().map_err(|error| wrong(error.to_string()))? & 0o777;
-        let mut content = Vec::new();
-        let read = entry.take(MAX_SEALED as u64).read_to_end(&mut content);
-        read.map_err(|error| wrong(error.to_string()))?;
-        files.push(BundledFile { path, mode, content });
+    let Statement { session, provider, sha256, recipient, .. } = envelope.statement();
+    if Statement::digest(sealed) != *sha256 {
+        let (session, provider) = (session.to_string(), provider.to_string());
+        return Err(BundleError::OtherBytes { session, provider });
     }
-    match files.is_empty() {
-        true => Err(wrong("it is empty".to_owned())),
-        false => Ok(files),
+    let own = identity.to_public().to_string();
+    if own != *recipient {
+        return Err(BundleError::OtherRecipient { recipient: recipient.clone(), identity: own });
     }
+    let archive = age::decrypt(&identity, sealed).map_err(BundleError::NotOpened)?;
+    let entries = entries(&archive)?;
+    let mut bundle = Bundle { files: Vec::new(), secrets: Vec::new() };
+    let mut undeclared = Vec::new();
+    for Entry { name, content } in entries {
+        if is_keyring_entry(&name) {
+            match secret(&name, &content, envelope)? {
+                Ok(secret) => bundle.secrets.push(secret),
+                Err(told) => undeclared.push(told),
+            }
+        } else if envelope.declares_file(&name) {
+            bundle.files.push(BundledFile { path: name, content });
+        } else {
+            undeclared.push(shown(&name));
+        }
+    }
+    if !undeclared.is_empty() {
+        if undeclared.len() > TOLD {
+            let more = format!("and {} more", undeclared.len() - TOLD);
+            undeclared.splice(TOLD.., [more]);
+        }
+        return Err(BundleError::NotDeclared(undeclared));
+    }
+    let attributes: BTreeSet<_> = bundle.secrets.iter().map(|secret| &secret.attributes).collect();
+    if attributes.len() != bundle.secrets.len() {
+        return Err(BundleError::NotABundle("two of its secrets have the same attributes".into()));
+    }
+    Ok(bundle)
 }
 
-/// Whether a path leads nowhere but down.
-fn stays_in(path: &Path) -> bool {
-    let mut parts = path.components().peekable();
-    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+struct Entry {
+    name: String,
+    content: Vec<u8>,
+}
+
+/// All entries of an archive, each a regular file of the plain form (POSIX.1-1988 ustar): no
+/// extension is gone by, since it could name or make something else than its entry.
+fn entries(archive: &[u8]) -> Result<Vec<Entry>, BundleError> {
+    let wrong = |problem: String| BundleError::NotABundle(problem);
+    let broken = |error: std::io::Error| BundleError::NotABundle(shown(&error.to_string()));
+    let mut archive = tar::Archive::new(archive);
+    let mut names = BTreeSet::new();
+    let mut entries = Vec::new();
+    for entry in archive.entries().map_err(broken)?.raw(true) {
+        let entry = entry.map_err(broken)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let kind = entry.header().entry_type();
+        if kind != tar::EntryType::Regular {
+            let kind = match kind {
+                tar::EntryType::Symlink | tar::EntryType::Link => "a link",
+                tar::EntryType::Directory => "a folder",
+                _ => "no regular file",
+            };
+            return Err(wrong(format!("{} in it is {kind}", shown(&name))));
+        }
+        if entries.len() == MAX_BUNDLE_ENTRIES {
+            return Err(wrong(format!("it has more than {MAX_BUNDLE_ENTRIES} entries")));
+        }
+        let size = entry.header().entry_size().map_err(broken)?;
+        let mut content = Vec::new();
+        entry.take(MAX_SEALED as u64).read_to_end(&mut content).map_err(broken)?;
+        if content.len() as u64 != size {
+            return Err(wrong(format!("{} in it is cut off", shown(&name))));
+        }
+        if !names.insert(name.clone()) {
+            return Err(wrong(format!("{} is in it twice", shown(&name))));
+        }
+        entries.push(Entry { name, content });
+    }
+    if entries.is_empty() { Err(wrong("it is empty".to_owned())) } else { Ok(entries) }
+}
+
+/// A secret of the keyring; the inner error is its name where it is not declared.
+fn secret(
+    name: &str,
+    content: &[u8],
+    envelope: &Envelope,
+) -> Result<Result<BundledSecret, String>, BundleError> {
+    let wrong = || BundleError::NotABundle(format!("{name} in it is no secret of a keyring"));
+    let item: KeyringItem = serde_json::from_slice(content).map_err(|_| wrong())?;
+    let secret = STANDARD.decode(&item.secret_base64).map_err(|_| wrong())?;
+    let is_type = |text: &str| text.len() <= 128 && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+    if !is_type(&item.content_type) {
+        return Err(wrong());
+    }
+    Ok(match envelope.declared_label(&item.attributes) {
+        Some(label) => Ok(BundledSecret {
+            label: label.to_owned(),
+            attributes: item.attributes,
+            secret,
+            content_type: item.content_type,
+        }),
+        None => Err(format!("a secret of the keyring with {}", shown_attributes(&item.attributes))),
+    })
+}
+
+/// Foreign text on a terminal: no more than its start, and nothing that a terminal acts on.
+fn shown(text: &str) -> String {
+    text.chars().take(200).flat_map(char::escape_debug).collect()
+}
+
+fn shown_attributes(attributes: &BTreeMap<String, String>) -> String {
+    let each = attributes.iter().take(TOLD);
+    let each: Vec<String> = each.map(|(k, v)| format!("{}={}", shown(k), shown(v))).collect();
+    each.join(" ")
 }
 
 #[cfg(test)]
-mod tests {
-    use age::secrecy::ExposeSecret;
-    use age::x25519::Identity;
-
-    use super::*;
-
-    fn sealed(identity: &Identity, entries: &[(&str, tar::EntryType)]) -> Vec<u8> {
-        let mut archive = tar::Builder::new(Vec::new());
-        for (path, kind) in entries {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(*kind);
-            header.set_mode(0o4600);
-            header.set_size(2);
-            // Written by hand: the crate refuses to write what it should refuse to read.
-            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
-            header.set_cksum();
-            archive.append(&header, &b"{}"[..]).unwrap();
-        }
-        age::encrypt(&identity.to_public(), &archive.into_inner().unwrap()).unwrap()
-    }
-
-    #[test]
-    fn only_files_below_a_home_come_out() {
-        let identity = Identity::generate();
-        let text = identity.to_string();
-        let open = |entries: &[(&str, tar::EntryType)]| {
-            open_bundle(&sealed(&identity, entries), text.expose_secret())
-        };
-        let files = open(&[(".codex/auth.json", tar::EntryType::Regular)]).unwrap();
-        assert_eq!((files.len(), files[0].mode), (1, 0o600));
-        assert_eq!(files[0].path, Path::new(".codex/auth.json"));
-        for path in ["../x", "/etc/x", "a/../../x"] {
-            assert!(open(&[(path, tar::EntryType::Regular)]).is_err(), "{path}");
-        }
-        assert!(open(&[("a", tar::EntryType::Symlink)]).is_err());
-        assert!(open(&[]).is_err());
-        let other = Identity::generate().to_string();
-        let bytes = sealed(&identity, &[("a", tar::EntryType::Regular)]);
-        assert!(open_bundle(&bytes, other.expose_secret()).is_err());
-        assert!(open_bundle(&bytes, "nonsense").is_err());
-        assert!(open_bundle(b"nonsense", text.expose_secret()).is_err());
-    }
-}
+mod tests;

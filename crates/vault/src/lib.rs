@@ -1,20 +1,29 @@
-//! Who a credential is sealed to: the caller's key, or the vault's own.
+//! Who a credential is sealed to: the caller's key, or the vault's own; and what may come out of it.
 //!
 //! Sealing itself happens in the guest (`anteroom-agent`); the host only ever holds age files. The
 //! vault's identity is for callers that give no key, and for the operator who opens theirs.
+//!
+//! A guest is not to be trusted, also about what it sealed: the controller signs an [`Envelope`] with
+//! the names that the provider file declares, and [`open_bundle`] takes nothing else.
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod controller_key;
+mod envelope;
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use age::secrecy::ExposeSecret;
 use age::x25519::{Identity, Recipient};
 
-pub use bundle::{BundleError, BundledFile, open_bundle};
+pub use bundle::{Bundle, BundleError, BundledFile, BundledSecret, open_bundle};
+pub use controller_key::{ControllerKey, ControllerKeyError, PublicKey};
+pub use envelope::{
+    Declared, Envelope, EnvelopeError, MAX_ENVELOPE, OpenableBy, PAYLOAD_TYPE, Statement,
+};
 
 /// The first line of every age file (age-encryption.org/v1).
 const AGE_HEADER: &[u8] = b"age-encryption.org/v1\n";
@@ -35,7 +44,7 @@ pub struct Vault {
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
     /// The identity file cannot be read or written.
-    #[error("opening the vault's identity {} failed", path.display())]
+    #[error("opening the identity {} failed", path.display())]
     Identity {
         /// Which file.
         path: PathBuf,
@@ -73,7 +82,7 @@ impl Vault {
                 return Err(VaultError::Sealed(path.to_path_buf()));
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                create(path).map_err(failed)?
+                create(path, 0o400).map_err(failed)?
             }
             Err(error) => return Err(failed(error)),
         };
@@ -96,24 +105,46 @@ fn parse_identity(text: &str) -> Option<Identity> {
         .ok()
 }
 
-fn create(path: &Path) -> std::io::Result<Identity> {
+/// The recipient of an identity, in the form that age-keygen writes, if it is one.
+#[must_use]
+pub fn recipient_of(identity: &str) -> Option<String> {
+    Some(parse_identity(identity)?.to_public().to_string())
+}
+
+/// Makes an identity of a person's or a workspace's own in a new file that nobody else may read; its
+/// recipient.
+///
+/// # Errors
+/// When the file is there already or cannot be written.
+pub fn create_identity(path: &Path) -> Result<String, VaultError> {
+    let failed = |source| VaultError::Identity { path: path.to_path_buf(), source };
+    create(path, 0o600).map(|identity| identity.to_public().to_string()).map_err(failed)
+}
+
+/// A recipient whose identity nobody keeps, for a credential that nobody is to have.
+#[must_use]
+pub fn nobody() -> String {
+    Identity::generate().to_public().to_string()
+}
+
+fn create(path: &Path, mode: u32) -> std::io::Result<Identity> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     let identity = Identity::generate();
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o400).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let secret = identity.to_string();
     writeln!(file, "# public key: {}\n{}", identity.to_public(), secret.expose_secret())?;
     file.sync_all()?;
     Ok(identity)
 }
 
-/// Checks a caller's key.
+/// Checks a caller's key; its one spelling.
 ///
 /// # Errors
 /// When it is no X25519 recipient.
-pub fn check_recipient(text: &str) -> Result<(), VaultError> {
-    text.parse::<Recipient>().map(|_| ()).map_err(VaultError::NotARecipient)
+pub fn check_recipient(text: &str) -> Result<String, VaultError> {
+    text.parse::<Recipient>().map(|key| key.to_string()).map_err(VaultError::NotARecipient)
 }
 
 /// Checks that bytes are an age file for keys, by its whole header; nobody here could open it.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::provider::OpenIdProvider;
-use super::server::Server;
+use super::server::{Sealed, Server};
 use super::{Identity, TTL_SECONDS, leftovers, new_identity, person};
 use crate::{interrupt, shell};
 
@@ -109,7 +109,7 @@ fn token_hash(
     anteroom: &Path,
     identity: &Identity,
     folder: &Path,
-    sealed: &[u8],
+    sealed: &Sealed,
 ) -> Result<String> {
     let (_, credential) = identity.open(anteroom, folder, sealed)?;
     let token = credential["access_token"].as_str().context("the credential has no token")?;

@@ -28,6 +28,7 @@ pub use explain::run as bench_explain;
 use front::Front;
 pub use front::Proxy;
 use provider::OpenIdProvider;
+use server::Sealed;
 pub use server::Server;
 pub use soak::Options as SoakOptions;
 
@@ -517,7 +518,7 @@ impl Identity {
     }
 
     /// Keeps the sealed credential and restores it into a home; the path and the demo CLI's file.
-    fn open(&self, anteroom: &Path, keep: &Path, sealed: &[u8]) -> Result<(PathBuf, Value)> {
+    fn open(&self, anteroom: &Path, keep: &Path, sealed: &Sealed) -> Result<(PathBuf, Value)> {
         let path = self.restore(anteroom, keep, sealed)?;
         let home = keep.join("home");
         let text = std::fs::read_to_string(home.join(".demo-login/credentials.json"))
@@ -526,12 +527,19 @@ impl Identity {
     }
 
     /// Keeps the sealed credential and restores it into the folder's `home`; its path.
-    fn restore(&self, anteroom: &Path, keep: &Path, sealed: &[u8]) -> Result<PathBuf> {
+    fn restore(&self, anteroom: &Path, keep: &Path, sealed: &Sealed) -> Result<PathBuf> {
         let path = keep.join("credential.age");
-        std::fs::write(&path, sealed).context("keeping the sealed credential failed")?;
+        let (envelope, key) =
+            (keep.join("credential.age.envelope.json"), keep.join("controller.pem"));
+        for (path, bytes) in
+            [(&path, &sealed.bytes), (&envelope, &sealed.envelope), (&key, &sealed.key)]
+        {
+            std::fs::write(path, bytes).context("keeping the sealed credential failed")?;
+        }
         let home = keep.join("home");
         let mut open = Command::new(anteroom);
         open.args(["credentials", "open", "--force", "--home"]).arg(&home);
+        open.arg("--controller-key").arg(&key);
         shell::output(open.arg("-i").arg(&self.file).arg(&path))?;
         Ok(path)
     }

@@ -119,10 +119,12 @@ impl Outcome {
             let _ = writeln!(text, "\nHosts reached: {}", hosts.join(", "));
         }
         if let Some((path, _)) = &self.credential {
-            let (path, key) = (path.display(), self.identity_file.display());
+            let (controller, key) =
+                (path.with_file_name("controller.pem"), self.identity_file.display());
+            let (path, controller) = (path.display(), controller.display());
             let _ = writeln!(
                 text,
-                "\nThe sealed credential: {path}\nPut it into a home:    anteroom credentials open -i {key} {path}"
+                "\nThe sealed credential: {path}\nPut it into a home:    anteroom credentials open -i {key} --controller-key {controller} {path}"
             );
         }
         if self.leftovers.is_empty() {

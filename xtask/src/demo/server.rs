@@ -30,6 +30,16 @@ pub struct Started {
     pub viewer_url: String,
 }
 
+/// A sealed credential as its caller gets it.
+pub struct Sealed {
+    /// An age file.
+    pub bytes: Vec<u8>,
+    /// What may come out of it.
+    pub envelope: Vec<u8>,
+    /// The key of the controller that says so.
+    pub key: Vec<u8>,
+}
+
 /// How long the controller may take to be ready.
 const READY: Duration = Duration::from_secs(30);
 
@@ -213,9 +223,12 @@ impl Server {
         Ok(())
     }
 
-    /// The sealed credential.
-    pub fn credential(&self, id: &str) -> Result<Vec<u8>> {
-        self.bytes(id, "credentials").context("fetching the credential failed")
+    /// The sealed credential, and what it is opened with beside its identity.
+    pub fn credential(&self, id: &str) -> Result<Sealed> {
+        let bytes = self.bytes(id, "credentials").context("fetching the credential failed")?;
+        let envelope = self.bytes(id, "credentials/envelope").context("fetching its envelope")?;
+        let key = self.get("/api/credentials/key").context("fetching the controller's key")?;
+        Ok(Sealed { bytes, envelope, key })
     }
 
     /// A picture of the desktop: PNG.
@@ -224,9 +237,13 @@ impl Server {
     }
 
     fn bytes(&self, id: &str, what: &str) -> Result<Vec<u8>> {
+        self.get(&format!("/api/auth/session/{id}/{what}"))
+    }
+
+    fn get(&self, path: &str) -> Result<Vec<u8>> {
         let mut answer = self
             .agent
-            .get(format!("{}/api/auth/session/{id}/{what}", self.url))
+            .get(format!("{}{path}", self.url))
             .header("Authorization", format!("Bearer {}", self.key))
             .call()?;
         if answer.status() != 200 {

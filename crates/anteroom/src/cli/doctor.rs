@@ -1,13 +1,13 @@
 //! `anteroom doctor`: what this machine can do.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anteroom_vm::{AcceleratorChoice, KvmProbe, probe_kvm};
 use anyhow::{Result, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::serve::{images_dir, state_dir};
+use super::serve::{OVERRIDES, images_dir, state_dir};
 use super::sessions::show;
 use crate::embedded;
 use crate::gate::processor::usual;
@@ -47,6 +47,7 @@ pub fn run(options: &Options) -> Result<()> {
     let mut findings =
         vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state)];
     findings.extend(unverified(&images));
+    findings.extend(overridden_terms(&state));
     let value = json!(
         findings
             .iter()
@@ -92,6 +93,23 @@ fn failure(what: impl Into<String>, fix: impl Into<String>) -> Finding {
     Finding { verdict: Verdict::Failure, what: what.into(), fix: Some(fix.into()) }
 }
 
+/// What the operator of the controller that ran last on this state folder decided against terms.
+fn overridden_terms(state: &Path) -> Vec<Finding> {
+    let file = std::fs::read(state.join("cli.json")).unwrap_or_default();
+    let file: Value = serde_json::from_slice(&file).unwrap_or_default();
+    let providers = file[OVERRIDES].as_array().cloned().unwrap_or_default();
+    let finding = |id: &Value| {
+        let id = id.as_str().unwrap_or_default();
+        warning(
+            format!(
+                "the controller was started with --allow-vault-custody {id}: this host may hold its logins, although its terms let nobody but the person"
+            ),
+            format!("start it without, and have people call `anteroom credentials receive {id}`"),
+        )
+    };
+    providers.iter().map(finding).collect()
+}
+
 fn qemu() -> Finding {
     match anteroom_vm::qemu_version() {
         Some(version) => ok(version),
@@ -126,7 +144,7 @@ fn image_tools() -> Finding {
     )
 }
 
-fn image(dir: &std::path::Path) -> Finding {
+fn image(dir: &Path) -> Finding {
     match anteroom_image::list(dir).len() {
         0 => failure(
             format!("there is no golden image in {}", dir.display()),
@@ -137,7 +155,7 @@ fn image(dir: &std::path::Path) -> Finding {
 }
 
 /// One line an image that `serve` would refuse on this machine.
-fn unverified(dir: &std::path::Path) -> Vec<Finding> {
+fn unverified(dir: &Path) -> Vec<Finding> {
     let usual = AcceleratorChoice::Auto.resolve().ok().and_then(|chosen| usual(chosen).ok());
     let Some(usual) = usual else { return Vec::new() };
     let names: BTreeSet<String> =
@@ -181,7 +199,7 @@ fn memory() -> Finding {
     ok(format!("{available} MiB of memory are free: room for {sessions} session(s)"))
 }
 
-fn disk(dir: &std::path::Path) -> Finding {
+fn disk(dir: &Path) -> Finding {
     let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stats) => {

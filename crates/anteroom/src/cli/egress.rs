@@ -42,7 +42,8 @@ pub fn run(command: &Egress) -> Result<()> {
     let provider = Provider::parse(&options.provider, &file)?;
     let interrupted = super::interrupts()?;
     let (_controller, client) = Temporary::start(&file, &options.rooms, &["--learn-egress"])?;
-    let mut body = json!({ "provider": provider.id });
+    // What is signed in to here is for nobody.
+    let mut body = json!({ "provider": provider.id, "recipient": anteroom_vault::nobody() });
     if let Some(method) = &options.method {
         body["method"] = json!(method);
     }

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anteroom_api::{AllowedHosts, router};
 use anteroom_guest_protocol::ServiceSpec;
+use anteroom_provider::{Custody, Provider};
+use anteroom_session::ProviderId;
 use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -79,6 +81,10 @@ pub struct Options {
     /// Allows real providers where there is no hardware isolation.
     #[arg(long)]
     allow_weak_isolation: bool,
+    /// Lets credentials of this provider go to the vault although its terms let nobody but the person
+    /// hold them; may be repeated.
+    #[arg(long, value_name = "PROVIDER")]
+    allow_vault_custody: Vec<ProviderId>,
     /// Sign-ins at a time [default: as many as fit into the free memory].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_sessions: Option<u16>,
@@ -168,7 +174,7 @@ async fn serve(options: Options) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let settings = settings(options)?;
-    for warning in settings.unfit_images() {
+    for warning in settings.unfit_images().into_iter().chain(settings.overridden_terms()) {
         tracing::warn!("{warning}");
     }
     let _only = lock_state(&settings.state_dir)?;
@@ -225,6 +231,10 @@ fn settings(options: Options) -> Result<Settings> {
             },
         },
     };
+    let providers = load_providers(options.providers.as_deref())?;
+    for id in &options.allow_vault_custody {
+        check_override(id, providers.get(id))?;
+    }
     let cpu = options.cpu.as_deref().map(choose).transpose()?;
     let verified_for = match (&driver, options.allow_unverified_images, &cpu) {
         (DriverChoice::Host { .. }, ..) | (_, true, _) => None,
@@ -259,9 +269,22 @@ fn settings(options: Options) -> Result<Settings> {
         learn_egress: options.learn_egress,
         allow_weak_isolation: options.allow_weak_isolation,
         min_ttl_seconds: options.min_ttl_seconds,
-        providers: load_providers(options.providers.as_deref())?,
+        vault_custody: options.allow_vault_custody.into_iter().collect(),
+        providers,
         state_dir,
     })
+}
+
+/// An operator's word for nothing is most likely meant for something else.
+fn check_override(id: &ProviderId, provider: Option<&Provider>) -> Result<()> {
+    let terms = provider.and_then(|provider| provider.terms.as_ref());
+    match (provider, terms.map(|terms| terms.custody)) {
+        (None, _) => bail!("there is no provider {id} for --allow-vault-custody to name"),
+        (Some(_), Some(Custody::RecipientOnly)) => Ok(()),
+        (Some(_), Some(Custody::Vault) | None) => {
+            bail!("the terms of {id} do not forbid the vault; leave --allow-vault-custody {id} out")
+        }
+    }
 }
 
 /// `[[services]]` as in a recipe.
@@ -389,6 +412,10 @@ async fn write_client_file(controller: &Controller, path: &Path, url: &str) -> R
     write_client_file_as(controller, "cli", path, url).await
 }
 
+/// The providers whose terms the operator overrides, as the command line's file names them; for
+/// `doctor`.
+pub const OVERRIDES: &str = "allowVaultCustody";
+
 async fn write_client_file_as(
     controller: &Controller,
     name: &str,
@@ -396,8 +423,7 @@ async fn write_client_file_as(
     url: &str,
 ) -> Result<()> {
     let key = controller.new_api_key(name).await?;
-    let json =
-        json!({ "url": url, "apiKey": key, "media": controller.media_address()?.to_string() });
+    let json = json!({ "url": url, "apiKey": key, "media": controller.media_address()?.to_string(), OVERRIDES: controller.vault_custody() });
     let temporary = path.with_extension("new");
     let mut file =
         OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::client::{Client, Connection};
+use super::credentials::fetch;
 
 /// Sign-ins.
 #[derive(clap::Subcommand)]
@@ -39,6 +40,22 @@ pub struct Start {
     /// the session as it was started, with the person's link, the last one as it ended.
     #[arg(long)]
     wait: bool,
+    #[command(flatten)]
+    wishes: Wishes,
+    /// The age key to seal to (`age1…`).
+    #[arg(long)]
+    recipient: Option<String>,
+    /// With --wait: where the sealed credential goes; beside it FILE.envelope.json, which
+    /// `credentials open` goes by.
+    #[arg(long, short, value_name = "FILE", requires = "wait")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What a sign-in may be asked for with.
+#[derive(clap::Args)]
+pub struct Wishes {
     /// How the person signs in; `auto` is the way that needs them least.
     #[arg(long, value_parser = ["auto", "browser", "paste_code", "device_code"])]
     method: Option<String>,
@@ -48,9 +65,6 @@ pub struct Start {
     /// Their time zone, such as `Europe/Vienna`.
     #[arg(long)]
     time_zone: Option<String>,
-    /// The age key to seal to (`age1…`).
-    #[arg(long)]
-    recipient: Option<String>,
     /// Whose credential it will be, in your words.
     #[arg(long)]
     user: Option<String>,
@@ -58,11 +72,25 @@ pub struct Start {
     /// said otherwise.
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<u64>,
-    /// With --wait: where the sealed credential goes.
-    #[arg(long, short, requires = "wait")]
-    output: Option<PathBuf>,
-    #[command(flatten)]
-    connection: Connection,
+}
+
+impl Wishes {
+    /// Adds them to the body of a start call.
+    pub fn add_to(&self, body: &mut Value) {
+        for (name, value) in [
+            ("userId", &self.user),
+            ("method", &self.method),
+            ("locale", &self.locale),
+            ("timeZone", &self.time_zone),
+        ] {
+            if let Some(value) = value {
+                body[name] = json!(value);
+            }
+        }
+        if let Some(ttl) = self.ttl {
+            body["ttlSeconds"] = json!(ttl);
+        }
+    }
 }
 
 /// What `sessions` takes.
@@ -113,20 +141,10 @@ pub fn auth(command: &Auth) -> Result<()> {
     }
     let client = options.connection.open()?;
     let mut body = json!({ "provider": options.provider });
-    for (name, value) in [
-        ("recipient", &options.recipient),
-        ("userId", &options.user),
-        ("method", &options.method),
-        ("locale", &options.locale),
-        ("timeZone", &options.time_zone),
-    ] {
-        if let Some(value) = value {
-            body[name] = json!(value);
-        }
+    if let Some(recipient) = &options.recipient {
+        body["recipient"] = json!(recipient);
     }
-    if let Some(ttl) = options.ttl {
-        body["ttlSeconds"] = json!(ttl);
-    }
+    options.wishes.add_to(&mut body);
     let started = client.post("/api/auth/start", &body)?;
     if !options.wait {
         return show(options.connection.json, &started, |started| {
@@ -140,19 +158,20 @@ pub fn auth(command: &Auth) -> Result<()> {
     show(options.connection.json, &started, |started| {
         format!("Open {}\n", text(started, "viewerUrl"))
     })?;
-    let ended = follow(&client, text(&started, "sessionId"), options.connection.json)?;
+    let id = text(&started, "sessionId");
+    let interrupted = super::interrupts()?;
+    let ended = follow(&client, id, options.connection.json, &interrupted, Follow::Cancel)?;
     let completed = ended["reason"]["code"] == "completed";
     if completed && let Some(path) = &options.output {
-        let sealed = client
-            .get(&format!("/api/auth/session/{}/credentials", text(&started, "sessionId")))?;
-        std::fs::write(path, sealed)
-            .with_context(|| format!("writing {} failed", path.display()))?;
+        fetch(&client, id)?.save(path)?;
     }
     let written = options.output.as_ref().filter(|_| completed);
     show(options.connection.json, &ended, |_| {
         let path = written.map(|path| path.display());
-        path.map(|path| format!("{path} is written; anteroom credentials open {path}\n"))
-            .unwrap_or_default()
+        path.map(|path| {
+            format!("{path} and its envelope are written; anteroom credentials open {path}\n")
+        })
+        .unwrap_or_default()
     })?;
     if !completed {
         bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
@@ -195,7 +214,7 @@ pub fn turn(awaiting: &Value, id: &str) -> String {
 }
 
 /// A credential that has nowhere to go is noticed before anybody signs in.
-fn check_output(path: &Path) -> Result<()> {
+pub fn check_output(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     if !folder.is_dir() {
@@ -207,14 +226,30 @@ fn check_output(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prints each new timeline entry until the session's VM is gone. Ctrl-C cancels the session once;
-/// its end is still waited for.
-fn follow(client: &Client, id: &str, quiet: bool) -> Result<Value> {
-    let interrupted = super::interrupts()?;
+/// What Ctrl-C does to a session that is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Follow {
+    /// It is cancelled, once; its end is still waited for.
+    Cancel,
+    /// It goes on without us.
+    Leave,
+}
+
+/// Prints each new timeline entry until the session's VM is gone.
+pub fn follow(
+    client: &Client,
+    id: &str,
+    quiet: bool,
+    interrupted: &AtomicBool,
+    at_interrupt: Follow,
+) -> Result<Value> {
     let mut shown = 0;
     let mut turn_shown = Value::Null;
     loop {
         if interrupted.swap(false, Ordering::SeqCst) {
+            if at_interrupt == Follow::Leave {
+                bail!("interrupted; session {id} goes on");
+            }
             client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
         }
         let session = client.get_json(&format!("/api/auth/session/{id}"))?;

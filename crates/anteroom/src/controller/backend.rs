@@ -72,6 +72,7 @@ impl Backend for Controller {
                 state: view.state,
                 reason: view.reason.map(|reason| reason.code),
                 created_at: view.created_at,
+                recipient: view.credential.recipient,
             }
         };
         Ok(records.into_iter().map(summary).collect())
@@ -188,6 +189,15 @@ impl Backend for Controller {
         sealed.ok_or_else(|| {
             Problem::wrong_state(format!("the session is {} and has no credential", view.state))
         })
+    }
+
+    async fn envelope(&self, id: SessionId) -> Result<String, Problem> {
+        let sealed = self.credential(id).await?;
+        self.envelope_of(id, &sealed).await
+    }
+
+    fn controller_key(&self) -> String {
+        self.key.public().pem().to_owned()
     }
 
     async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {

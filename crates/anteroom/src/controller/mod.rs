@@ -14,6 +14,7 @@ mod backend;
 mod calls;
 mod channels;
 mod choices;
+mod custody;
 mod front_door;
 mod janitor;
 mod metrics;
@@ -25,6 +26,7 @@ mod start;
 mod store;
 mod words;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,8 +35,8 @@ use std::time::Instant;
 
 use anteroom_api::{Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
-use anteroom_session::{Actor, Effect, Event, HolderGeneration, SessionId, State};
-use anteroom_vault::Vault;
+use anteroom_session::{Actor, Effect, Event, HolderGeneration, ProviderId, SessionId, State};
+use anteroom_vault::{ControllerKey, Vault};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -55,12 +57,17 @@ use record::{Record, runtime_dir};
 use session_actor::{Live, SessionHandle, Surroundings};
 use store::Store;
 
+/// Where in the state folder the key is that signs envelopes.
+pub const CONTROLLER_KEY: &str = "vault/controller.pem";
+
 /// The controller.
 pub struct Controller {
     settings: Settings,
     origin: String,
     store: Store,
     vault: Vault,
+    /// Signs what is stated of sealed credentials.
+    key: ControllerKey,
     around: Arc<Surroundings>,
     admission: Admission,
     calls: CallsInAnswer,
@@ -80,6 +87,7 @@ impl Controller {
             &settings.state_dir.join("vault/identity.txt"),
             store.has_credentials_of_vault().await?,
         )?;
+        let key = ControllerKey::open(&settings.state_dir.join(CONTROLLER_KEY))?;
         let door = FrontDoor::open(settings.media_listen)?;
         let origin = settings.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
         let folders =
@@ -101,6 +109,7 @@ impl Controller {
             origin: origin.trim_end_matches('/').to_owned(),
             store,
             vault,
+            key,
             around,
             store_check: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -114,6 +123,11 @@ impl Controller {
     /// Where browsers reach this.
     pub fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// Providers whose credentials may go to the vault although their terms forbid it.
+    pub fn vault_custody(&self) -> &BTreeSet<ProviderId> {
+        &self.settings.vault_custody
     }
 
     /// Where media comes in.

@@ -4,13 +4,15 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionView, Visit};
+use anteroom_provider::TermsOfUse;
 use anteroom_session::{
     Accelerator, Asks, Chosen, Method, Prompt, Room, Session, SessionId, State, TimelineEntry,
     Timestamp, View, Viewer,
 };
+use anteroom_vault::{Declared, OpenableBy};
 use serde::{Deserialize, Serialize};
 
-use super::store;
+use super::{custody, store};
 
 /// Everything about one session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -29,6 +31,12 @@ pub struct Record {
     pub recipient: String,
     /// Whose key that is.
     pub openable_by: OpenableBy,
+    /// All that may come out of it.
+    #[serde(default)]
+    pub declared: Vec<Declared>,
+    /// What the provider's terms say of who may hold it.
+    #[serde(default)]
+    pub provider_terms: Option<TermsOfUse>,
     /// Address of the guest's own interface.
     pub browser_ip: Ipv4Addr,
     /// The last sign-in URL of the CLI.
@@ -50,16 +58,6 @@ const MAX_VISITS_ALIKE: usize = 20;
 
 /// Visits of a session.
 const MAX_VISITS: usize = 500;
-
-/// Whose key opens the credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OpenableBy {
-    /// The caller's own: nobody on this host can open it.
-    Caller,
-    /// The vault's.
-    Operator,
-}
 
 impl Record {
     /// Its id.
@@ -170,6 +168,10 @@ impl Record {
                 }
                 .to_owned(),
                 recipient: self.recipient.clone(),
+                terms: self
+                    .provider_terms
+                    .as_ref()
+                    .map(|terms| custody::terms_view(terms, self.openable_by)),
             },
             egress: self.egress.clone(),
             visits: self.visits.clone(),

@@ -49,6 +49,8 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Whether sign-ins with consequences may run without hardware isolation.
     pub allow_weak_isolation: bool,
+    /// Providers whose credentials may go to the vault although their terms forbid it.
+    pub vault_custody: BTreeSet<ProviderId>,
     /// The shortest time to live that may be asked for, in seconds.
     pub min_ttl_seconds: u64,
     /// How long a session may live at most, in seconds.
@@ -80,6 +82,19 @@ pub enum DriverChoice {
 }
 
 impl Settings {
+    /// A sentence for each provider whose terms the operator overrides.
+    pub fn overridden_terms(&self) -> Vec<String> {
+        let overridden = |id: &ProviderId| {
+            let provider = self.providers.get(id)?;
+            let terms = provider.terms.as_ref()?;
+            Some(format!(
+                "credentials of {} may be sealed to the vault, although its terms ({}, read on {}) let nobody but the person hold them",
+                provider.name, terms.page, terms.read
+            ))
+        };
+        self.vault_custody.iter().filter_map(overridden).collect()
+    }
+
     /// A sentence for each provider's image that no session could be started with.
     pub fn unfit_images(&self) -> Vec<String> {
         let Some(cpu) = &self.verified_for else { return Vec::new() };

@@ -13,7 +13,8 @@ use anyhow::Result;
 
 use super::admission::Limits;
 use super::choices::Choices;
-use super::record::{OpenableBy, Record, runtime_dir};
+use super::custody;
+use super::record::{Record, runtime_dir};
 use super::session_actor::{self, StartPlan};
 use super::{Controller, DriverChoice, internal, not_stored, secret};
 use crate::clock::now;
@@ -63,7 +64,7 @@ impl Controller {
         let provider = self.provider(&request.provider)?;
         let user = request.user_id.as_deref().map(str::parse).transpose();
         let user = user.map_err(|error: anteroom_session::InvalidId| invalid(error.to_string()))?;
-        let (recipient, openable_by) = self.sealed_to(request.recipient).map_err(invalid)?;
+        let (recipient, openable_by) = self.sealed_to(&provider, request.recipient)?;
         let ttl_seconds = self.ttl_seconds(request.ttl_seconds).map_err(invalid)?;
         let files = injected(request.files).map_err(invalid)?;
         let Choices { method, chosen, instructions, locale, time_zone } =
@@ -103,6 +104,8 @@ impl Controller {
             accelerator: None,
             recipient: recipient.clone(),
             openable_by,
+            declared: custody::declared(&provider),
+            provider_terms: provider.terms.clone(),
             browser_ip,
             sign_in_url: None,
             credential_stored_at: None,
@@ -164,17 +167,6 @@ impl Controller {
             let detail = format!("there is no provider of this name; there are: {known}");
             Problem::new(ProblemCode::UnknownProvider, detail)
         })
-    }
-
-    /// Who the credential is sealed to.
-    fn sealed_to(&self, recipient: Option<String>) -> Result<(String, OpenableBy), String> {
-        match recipient {
-            Some(recipient) => {
-                anteroom_vault::check_recipient(&recipient).map_err(|error| error.to_string())?;
-                Ok((recipient, OpenableBy::Caller))
-            }
-            None => Ok((self.vault.recipient().to_owned(), OpenableBy::Operator)),
-        }
     }
 
     fn ttl_seconds(&self, asked: Option<u64>) -> Result<u64, String> {

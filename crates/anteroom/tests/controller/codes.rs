@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, Setup, files_in};
+use crate::support::{Server, Setup, anteroom, files_in};
 
 const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
 
@@ -131,13 +131,12 @@ fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
 
     // On the machine that is to use it.
     let folder = tempfile::tempdir().unwrap();
-    let sealed = folder.path().join("sealed.age");
-    std::fs::write(&sealed, server.bytes(&format!("/api/auth/session/{id}/credentials"))).unwrap();
+    let sealed = server.sealed(&id, folder.path());
     let open = |home: &str, more: &[&str]| {
-        let identity = server.state_dir().join("vault/identity.txt");
-        let mut command = Command::new(ANTEROOM);
-        command.args(["credentials", "open"]).arg(&sealed).arg("-i").arg(identity);
-        command.arg("--home").arg(folder.path().join(home)).args(more).output().unwrap()
+        let mut command = anteroom(folder.path());
+        command.args(["credentials", "open"]).arg(&sealed).arg("--state-dir");
+        command.arg(server.state_dir()).arg("--home").arg(folder.path().join(home));
+        command.args(more).output().unwrap()
     };
     assert!(open("home", &[]).status.success());
     let auth = folder.path().join("home/.tool/auth.json");
@@ -218,14 +217,13 @@ for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sle
     let id = server.started();
     let ended = server.demolished(&id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
-    let identity = server.state_dir().join("vault/identity.txt");
     let folder = tempfile::tempdir().unwrap();
-    let sealed = folder.path().join("sealed.age");
-    std::fs::write(&sealed, server.bytes(&format!("/api/auth/session/{id}/credentials"))).unwrap();
-    let mut open = Command::new(ANTEROOM);
-    open.args(["credentials", "open"]).arg(&sealed).arg("-i").arg(identity);
-    assert!(open.arg("--home").arg(folder.path()).output().unwrap().status.success());
-    let auth = std::fs::read_to_string(folder.path().join(".tool/auth.json")).unwrap();
+    let home = folder.path().join("home");
+    let mut open = anteroom(folder.path());
+    open.args(["credentials", "open"]).arg(server.sealed(&id, folder.path()));
+    open.arg("--state-dir").arg(server.state_dir()).arg("--home").arg(&home);
+    assert!(open.output().unwrap().status.success());
+    let auth = std::fs::read_to_string(home.join(".tool/auth.json")).unwrap();
     assert_eq!(auth, "{\"token\":\"third\"}\n");
 }
 

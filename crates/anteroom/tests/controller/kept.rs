@@ -6,9 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{Server, Setup};
-
-const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
+use crate::support::{Server, Setup, anteroom};
 
 /// A provider of a tool that is this Python program.
 fn provider(program: &str, credential: &str) -> String {
@@ -41,12 +39,10 @@ pub fn signed_in(server: &Server) -> Value {
 
 /// Opens a session's credential into a home.
 pub fn opened(server: &Server, session: &Value, home: &Path) -> Output {
-    let id = session["sessionId"].as_str().unwrap();
-    let sealed = home.with_extension("age");
-    std::fs::write(&sealed, server.bytes(&format!("/api/auth/session/{id}/credentials"))).unwrap();
-    let identity = server.state_dir().join("vault/identity.txt");
-    let mut open = Command::new(ANTEROOM);
-    open.args(["credentials", "open"]).arg(&sealed).arg("-i").arg(identity);
+    let folder = home.parent().unwrap();
+    let sealed = server.sealed(session["sessionId"].as_str().unwrap(), folder);
+    let mut open = anteroom(folder);
+    open.args(["credentials", "open"]).arg(&sealed).arg("--state-dir").arg(server.state_dir());
     open.arg("--home").arg(home).output().unwrap()
 }
 

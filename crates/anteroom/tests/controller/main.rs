@@ -4,6 +4,7 @@
 mod api;
 mod canary;
 mod codes;
+mod credentials;
 mod deaths;
 mod ends;
 #[cfg(feature = "fail-points")]

@@ -322,6 +322,16 @@ impl Server {
         answer.body_mut().read_to_vec().unwrap()
     }
 
+    /// A session's sealed credential and its envelope as files in a folder, by `credentials get`.
+    pub fn sealed(&self, id: &str, folder: &Path) -> PathBuf {
+        let file = folder.join("sealed.age");
+        let mut get = anteroom(folder);
+        get.args(["credentials", "get", id, "--url", &self.url, "--api-key", &self.key]);
+        let got = get.arg("-o").arg(&file).output().unwrap();
+        assert!(got.status.success(), "{got:?}");
+        file
+    }
+
     /// A POST with the API key and a body as it is.
     pub fn post(&self, path: &str, body: &str) -> Answer {
         self.post_with(path, body, &[("authorization", &self.bearer())])
@@ -483,6 +493,13 @@ fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answ
     let text = response.body_mut().read_to_string().unwrap_or_default();
     let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
     Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
+}
+
+/// The command line, on a machine whose user keeps their things in `folder`.
+pub fn anteroom(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
+    command.env("XDG_DATA_HOME", folder.join("data")).env("XDG_STATE_HOME", folder.join("state"));
+    command
 }
 
 /// Asks again and again until there is something; fails with `what` when there never is.

@@ -36,7 +36,7 @@ use crate::wire::{
     (status = 404, body = Problem, description = "No such provider"),
     (status = 409, body = Problem, description = "A call with the same Idempotency-Key is being answered"),
     (status = 413, body = Problem, description = "Too large"),
-    (status = 422, body = Problem, description = "A value that cannot be, or an Idempotency-Key that came with another body"),
+    (status = 422, body = Problem, description = "A value that cannot be, no recipient where the provider's terms want one, or an Idempotency-Key that came with another body"),
     (status = 503, body = Problem, description = "No room (see Retry-After), no image, no isolation, no disk, or stopping",
         headers(("Retry-After" = Option<u64>, description = "When to come back, in seconds")))
 ))]
@@ -210,6 +210,33 @@ pub(super) async fn credential<B: Backend>(
         sealed,
     )
         .into_response())
+}
+
+/// What may come out of the sealed credential: a DSSE envelope with the session, the provider, the
+/// SHA-256 of the sealed bytes, their recipient and the names that the provider file declares, signed
+/// by the controller. `anteroom credentials open` goes by it.
+#[utoipa::path(get, path = "/api/auth/session/{id}/credentials/envelope", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 200, content_type = "application/json", body = Object), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "None yet")
+))]
+pub(super) async fn envelope<B: Backend>(
+    State(backend): State<Arc<B>>,
+    _: Caller,
+    SessionPath(id): SessionPath,
+) -> Result<Response, Problem> {
+    let envelope = backend.envelope(id).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], envelope).into_response())
+}
+
+/// The controller's public key (Ed25519, SPKI in PEM), which verifies envelopes.
+#[utoipa::path(get, path = "/api/credentials/key", security(("apiKey" = [])), responses(
+    (status = 200, content_type = "application/x-pem-file", body = String), (status = 401, body = Problem)
+))]
+pub(super) async fn controller_key<B: Backend>(
+    State(backend): State<Arc<B>>,
+    _: Caller,
+) -> Response {
+    ([(header::CONTENT_TYPE, "application/x-pem-file")], backend.controller_key()).into_response()
 }
 
 /// A picture of the guest's desktop, now.

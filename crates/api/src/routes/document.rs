@@ -42,6 +42,8 @@ pub fn openapi() -> Document {
         calls::code,
         calls::credential_status,
         calls::credential,
+        calls::envelope,
+        calls::controller_key,
         calls::cancel,
         calls::screenshot,
         calls::logs,

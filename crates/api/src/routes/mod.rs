@@ -46,6 +46,8 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route(&at("/heartbeat"), post(calls::heartbeat::<B>))
         .route(&at("/credentials/status"), get(calls::credential_status::<B>))
         .route(&at("/credentials"), get(calls::credential::<B>))
+        .route(&at("/credentials/envelope"), get(calls::envelope::<B>))
+        .route("/api/credentials/key", get(calls::controller_key::<B>))
         .route(&at("/cancel"), post(calls::cancel::<B>))
         .route(&at("/screenshot"), get(calls::screenshot::<B>))
         .route(&at("/logs"), get(calls::logs::<B>))

@@ -1,6 +1,8 @@
 //! `cargo xtask bench doors`: attacks, each made against the program that users run, and whether each
 //! was refused. A file a door; [`DOORS`] names them.
 
+mod credentials;
+
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -11,7 +13,7 @@ use crate::interrupt;
 /// A group of attacks: its name, and what makes them.
 type Door = (&'static str, fn(&Path, &mut Tries) -> Result<()>);
 
-const DOORS: [Door; 0] = [];
+const DOORS: [Door; 1] = [("credentials", credentials::attack)];
 
 /// What became of one attack.
 #[derive(Debug, PartialEq, Eq)]

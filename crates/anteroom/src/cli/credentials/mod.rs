@@ -1,0 +1,222 @@
+//! `anteroom credentials`: a sealed credential on the machine that is to use it.
+//!
+//! What comes out of one is what the controller's envelope names (crate `vault`); [`place`] puts it
+//! into a home, [`fetch`] brings it from a controller, [`receive`] does all of it.
+
+mod fetch;
+mod place;
+mod receive;
+mod trust;
+
+use std::path::{Path, PathBuf};
+
+use anteroom_vault::{Bundle, Envelope, open_bundle};
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+pub use fetch::fetch;
+
+use super::client::Connection;
+use super::serve::state_dir;
+use super::sessions::{check_output, show, text};
+use place::Placing;
+
+/// The largest sealed file read, in bytes.
+const MAX_FILE: u64 = 4 * 1024 * 1024;
+
+/// Sealed credentials.
+#[derive(clap::Subcommand)]
+pub enum Credentials {
+    /// Opens a sealed credential and puts its files into a home directory, where the tool finds them.
+    Open(Open),
+    /// Receives a credential on the machine that is to use it: makes a key, has somebody sign in (or
+    /// waits for who does), and puts the files into the home directory.
+    Receive(receive::Receive),
+    /// Brings a session's sealed credential, and beside it the envelope that `credentials open` goes
+    /// by.
+    Get(Get),
+    /// Prints the controller's public key, which verifies envelopes on machines that do not call it.
+    Key(Key),
+}
+
+/// What `credentials open` takes.
+#[derive(clap::Args)]
+pub struct Open {
+    /// The sealed credential, as `auth start -o` or `credentials get` wrote it.
+    file: PathBuf,
+    /// The controller's envelope [default: FILE.envelope.json].
+    #[arg(long, value_name = "FILE")]
+    envelope: Option<PathBuf>,
+    /// The public key of the controller that signed the envelope, as `credentials key` prints it;
+    /// without it those of this machine's controller and of those that were called from here.
+    #[arg(long, value_name = "FILE")]
+    controller_key: Option<PathBuf>,
+    /// The age identity that it was sealed to (a file of age-keygen's); without it this machine's
+    /// vault's or your own of `credentials receive`.
+    #[arg(long, short)]
+    identity: Option<PathBuf>,
+    /// The state folder of this machine's controller, if it was started with another than the usual.
+    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    into: Into,
+    /// Says what is in it and writes nothing.
+    #[arg(long, conflicts_with = "home")]
+    list: bool,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where a credential goes.
+#[derive(clap::Args)]
+pub struct Into {
+    /// The home directory; without it your own.
+    #[arg(long, value_name = "FOLDER")]
+    home: Option<PathBuf>,
+    /// Replaces files that are there.
+    #[arg(long)]
+    force: bool,
+}
+
+/// What `credentials get` takes.
+#[derive(clap::Args)]
+pub struct Get {
+    /// The session.
+    id: String,
+    /// Where the sealed credential goes; the envelope goes to FILE.envelope.json.
+    #[arg(long, short, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `credentials key` takes.
+#[derive(clap::Args)]
+pub struct Key {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `anteroom credentials …`.
+pub fn run(command: &Credentials) -> Result<()> {
+    match command {
+        Credentials::Open(options) => open(options),
+        Credentials::Receive(options) => receive::run(options),
+        Credentials::Get(options) => get(options),
+        Credentials::Key(options) => {
+            let key = fetch::controller_key(&options.connection.open()?)?;
+            let told = json!({ "id": key.id(), "pem": key.pem() });
+            show(options.connection.json, &told, |told| text(told, "pem").to_owned())
+        }
+    }
+}
+
+fn get(options: &Get) -> Result<()> {
+    check_output(&options.output)?;
+    let fetched = fetch(&options.connection.open()?, &options.id)?;
+    fetched.save(&options.output)?;
+    let envelope = fetch::beside(&options.output);
+    let told = json!({ "file": options.output, "envelope": envelope });
+    show(options.connection.json, &told, |_| {
+        let path = options.output.display();
+        format!("{path} and its envelope are written; anteroom credentials open {path}\n")
+    })
+}
+
+fn open(options: &Open) -> Result<()> {
+    let sealed = read_sealed(&options.file)?;
+    let state_dir = options.state_dir.clone().unwrap_or_else(state_dir);
+    let envelope = read_envelope(options, &state_dir)?;
+    let identity = match &options.identity {
+        Some(path) => trust::read(path)?,
+        None => trust::identity_for(&envelope.statement().recipient, &state_dir)?,
+    };
+    let bundle = open_bundle(&sealed, &identity, &envelope)
+        .with_context(|| format!("{} was not opened", options.file.display()))?;
+    if options.list {
+        return tell(&bundle, &envelope, None, options.json);
+    }
+    // Whoever interrupts it now gets all of it or nothing.
+    super::interrupts()?;
+    let home = options.into.home()?;
+    restore(&bundle, &home, options.into.force)?;
+    tell(&bundle, &envelope, Some(&home), options.json)
+}
+
+fn read_sealed(path: &Path) -> Result<Vec<u8>> {
+    let metadata =
+        std::fs::metadata(path).with_context(|| format!("reading {} failed", path.display()))?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        bail!("{} is no sealed credential: no file, or too large", path.display());
+    }
+    std::fs::read(path).with_context(|| format!("reading {} failed", path.display()))
+}
+
+fn read_envelope(options: &Open, state_dir: &Path) -> Result<Envelope> {
+    let path = options.envelope.clone().unwrap_or_else(|| fetch::beside(&options.file));
+    let json = match std::fs::read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "the envelope {} is not there: what came from a room is opened only with the controller's word on it; `anteroom credentials get SESSION -o FILE` brings both, or name the envelope with --envelope",
+            path.display()
+        ),
+        read => read.with_context(|| format!("reading {} failed", path.display()))?,
+    };
+    let trusted = trust::trusted_keys(options.controller_key.as_deref(), state_dir)?;
+    Envelope::verify(&json, &trusted)
+        .with_context(|| format!("the envelope {} is not gone by", path.display()))
+}
+
+impl Into {
+    /// The home directory.
+    fn home(&self) -> Result<PathBuf> {
+        let home = match &self.home {
+            Some(home) => home.clone(),
+            None => {
+                std::env::home_dir().context("there is no home directory; name one with --home")?
+            }
+        };
+        std::path::absolute(&home).with_context(|| format!("finding {} failed", home.display()))
+    }
+}
+
+/// Puts all of a bundle where it belongs, or nothing.
+fn restore(bundle: &Bundle, home: &Path, force: bool) -> Result<()> {
+    if !bundle.secrets.is_empty() {
+        bail!("it holds secrets for a keyring, which this version cannot put there yet");
+    }
+    let mut placing = Placing::prepare(&bundle.files, home, force)?;
+    placing.commit()?;
+    placing.keep();
+    Ok(())
+}
+
+/// Says what is in a credential, or where it is now.
+fn tell(bundle: &Bundle, envelope: &Envelope, home: Option<&Path>, as_json: bool) -> Result<()> {
+    let statement = envelope.statement();
+    let files = bundle.files.iter().map(|file| {
+        let path = home.map_or_else(|| PathBuf::from(&file.path), |home| home.join(&file.path));
+        json!({ "path": path, "bytes": file.content.len() })
+    });
+    let secrets = bundle.secrets.iter().map(|secret| {
+        let bytes = secret.secret.len();
+        json!({ "label": secret.label, "attributes": secret.attributes, "bytes": bytes })
+    });
+    let told = json!({
+        "session": statement.session,
+        "provider": statement.provider,
+        "files": files.collect::<Vec<_>>(),
+        "secrets": secrets.collect::<Vec<_>>(),
+    });
+    show(as_json, &told, lines)
+}
+
+fn lines(told: &Value) -> String {
+    let list = |name: &str| told[name].as_array().cloned().unwrap_or_default().into_iter();
+    let line = |one: &Value, name: &str, before: &str| {
+        format!("{:>7} bytes  {before}{}\n", one["bytes"], text(one, name).escape_debug())
+    };
+    let files = list("files").map(|file| line(&file, "path", ""));
+    let secrets = list("secrets").map(|secret| line(&secret, "label", "keyring: "));
+    files.chain(secrets).collect()
+}

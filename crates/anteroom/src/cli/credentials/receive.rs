@@ -1,0 +1,117 @@
+//! `anteroom credentials receive`: the other end of a sign-in, where the tool is to run.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anteroom_vault::open_bundle;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::super::client::{Client, Connection};
+use super::super::sessions::{Follow, Wishes, follow, show, text};
+use super::{Into, fetch, restore, tell, trust};
+
+/// How often the controller is asked for a sign-in that somebody else starts.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// What `credentials receive` takes.
+#[derive(clap::Args)]
+pub struct Receive {
+    /// Which tool to sign in to: the id of a provider file. Without it, a sign-in is waited for that
+    /// somebody starts with the recipient that is printed (`auth start --recipient …`).
+    provider: Option<String>,
+    /// A sign-in that was started with this machine's recipient, also one that is over.
+    #[arg(long, value_name = "ID", conflicts_with = "provider")]
+    session: Option<String>,
+    /// The age identity to receive with; without it your own, which is made the first time.
+    #[arg(long, short, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    #[command(flatten)]
+    wishes: Wishes,
+    #[command(flatten)]
+    into: Into,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `anteroom credentials receive`.
+pub fn run(options: &Receive) -> Result<()> {
+    let interrupted = super::super::interrupts()?;
+    let client = options.connection.open()?;
+    let as_json = options.connection.json;
+    let path = options.identity.clone().unwrap_or_else(trust::own_identity);
+    let (identity, recipient) = trust::identity_or_new(&path)?;
+    let home = options.into.home()?;
+    let (id, at_interrupt) = match (&options.provider, &options.session) {
+        (Some(provider), _) => {
+            let started = start(&client, provider, &recipient, &options.wishes)?;
+            tell_line(as_json, &started, &format!("Open {}\n", text(&started, "viewerUrl")))?;
+            (text(&started, "sessionId").to_owned(), Follow::Cancel)
+        }
+        (None, Some(id)) => (id.clone(), Follow::Leave),
+        (None, None) => {
+            let told = json!({ "recipient": recipient });
+            let words = format!(
+                "recipient {recipient}\n(Waiting for a sign-in with it: anteroom auth start PROVIDER --recipient {recipient})\n"
+            );
+            tell_line(as_json, &told, &words)?;
+            let id = wait_for(&client, &recipient, &interrupted)?;
+            tell_line(as_json, &json!({ "sessionId": id }), &format!("session {id}\n"))?;
+            (id, Follow::Leave)
+        }
+    };
+    let session = client.get_json(&format!("/api/auth/session/{id}"))?;
+    let sealed_to = text(&session["credential"], "recipient");
+    if sealed_to != recipient {
+        bail!("session {id} is sealed to {sealed_to}, not to {recipient} of {}", path.display());
+    }
+    let ended = follow(&client, &id, as_json, &interrupted, at_interrupt)?;
+    if ended["credential"]["status"] != "sealed" {
+        bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
+    }
+    let fetched = fetch(&client, &id)?;
+    let bundle = open_bundle(&fetched.sealed, &identity, &fetched.envelope)
+        .with_context(|| format!("the credential of session {id} was not opened"))?;
+    restore(&bundle, &home, options.into.force).with_context(|| {
+        format!(
+            "the credential was not restored; it is still there (`anteroom credentials receive --session {id}`)"
+        )
+    })?;
+    tell(&bundle, &fetched.envelope, Some(&home), as_json)
+}
+
+fn start(client: &Client, provider: &str, recipient: &str, wishes: &Wishes) -> Result<Value> {
+    let mut body = json!({ "provider": provider, "recipient": recipient });
+    wishes.add_to(&mut body);
+    let mut started = client.post("/api/auth/start", &body)?;
+    started["recipient"] = json!(recipient);
+    Ok(started)
+}
+
+/// A line of JSON, or words.
+fn tell_line(as_json: bool, value: &Value, words: &str) -> Result<()> {
+    show(as_json, value, |_| words.to_owned())
+}
+
+/// The sign-in with this recipient that begins from now on, or runs already.
+fn wait_for(client: &Client, recipient: &str, interrupted: &AtomicBool) -> Result<String> {
+    let sessions = || -> Result<Vec<Value>> {
+        let sessions = client.get_json("/api/sessions")?;
+        let own = sessions.as_array().cloned().unwrap_or_default().into_iter();
+        Ok(own.filter(|session| session["recipient"] == recipient).collect())
+    };
+    let id = |session: &Value| text(session, "sessionId").to_owned();
+    let over = |session: &&Value| session["state"] == "ended";
+    let before: BTreeSet<String> = sessions()?.iter().filter(over).map(id).collect();
+    loop {
+        if interrupted.load(Ordering::SeqCst) {
+            bail!("interrupted; the key stays, and `anteroom credentials receive` waits again");
+        }
+        if let Some(found) = sessions()?.iter().map(id).find(|id| !before.contains(id)) {
+            return Ok(found);
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
