@@ -56,6 +56,16 @@ export interface Leftover {
   what: string;
 }
 
+/** What the provider's terms say of who may hold a login, as somebody read them. */
+export interface Terms {
+  page: string;
+  /** On which day, as `2026-11-27`. */
+  read: string;
+  custody: 'recipient_only' | 'vault';
+  /** Whether the operator may hold it all the same, by their own word. */
+  overridden: boolean;
+}
+
 export interface SessionView {
   sessionId: string;
   provider: { id: string; name: string };
@@ -77,7 +87,7 @@ export interface SessionView {
   emulated: boolean;
   isolation: 'vm' | 'none';
   /** Who can open the sealed credential; `recipient` is the caller's age recipient. */
-  credential: { openableBy: 'caller' | 'operator'; recipient?: string };
+  credential: { openableBy: 'caller' | 'operator'; recipient?: string; terms?: Terms };
   /** The host of the sign-in page, once the tool named it. */
   signInUrlHost?: string;
   /** What became of the room, once the session ended. */

@@ -125,6 +125,17 @@ export function credentialOwner(session: SessionView): string {
     : 'whoever asked for this sign-in, and nobody else';
 }
 
+/** What the tool's terms say of who may hold the login, where somebody read them. */
+export function termsWords({ provider, operator, credential }: SessionView): string | undefined {
+  const { terms } = credential;
+  if (!terms) return undefined;
+  const read = `as read on ${terms.read} (${terms.page})`;
+  if (terms.custody === 'vault') return `The terms of ${provider.name}, ${read}, allow whoever runs this to hold your login.`;
+  return terms.overridden
+    ? `The terms of ${provider.name}, ${read}, let nobody but you hold your login. ${operator.name} decided otherwise, and can open it.`
+    : `The terms of ${provider.name}, ${read}, let nobody but you hold your login: the key that opens it must be yours.`;
+}
+
 /** Enough of an age recipient to recognise it. */
 export function shortRecipient(recipient: string): string {
   return recipient.length <= 24 ? recipient : `${recipient.slice(0, 12)}…${recipient.slice(-8)}`;

@@ -4,7 +4,7 @@ import endReasons from '../../crates/session/src/end_reason.rs?raw';
 import { Problem } from '../src/api';
 import { problemWords } from '../src/screens/problem';
 import type { SessionView, StateName } from '../src/session';
-import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, stepNames, timeLeft, timeWarning, visitWords } from '../src/words';
+import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, stepNames, termsWords, timeLeft, timeWarning, visitWords } from '../src/words';
 
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method: 'browser',
@@ -80,6 +80,21 @@ describe('an end by the person', () => {
     const reason = { code: 'cancelled', message: 'cancelled by the person in the viewer', detail: { by: 'person' } };
     expect(endWords({ ...session, reason }).title).toBe('You cancelled the sign-in');
     expect(endWords({ ...session, reason: { ...reason, detail: { by: 'caller' } } }).title).toBe('The sign-in was cancelled');
+  });
+});
+
+describe('terms', () => {
+  const terms = { page: 'https://example.com/terms', read: '2026-11-27', custody: 'recipient_only', overridden: false } as const;
+  const of = (terms: NonNullable<SessionView['credential']['terms']>) => termsWords({ ...session, credential: { openableBy: 'caller', terms } });
+
+  it('are told where somebody read them', () => {
+    expect(termsWords(session)).toBeUndefined();
+    expect(of(terms)).toBe('The terms of Demo CLI, as read on 2026-11-27 (https://example.com/terms), let nobody but you hold your login: the key that opens it must be yours.');
+    expect(of({ ...terms, custody: 'vault' })).toContain('allow whoever runs this');
+  });
+
+  it('that the operator overrides name the operator', () => {
+    expect(of({ ...terms, overridden: true })).toContain('Example Ltd decided otherwise');
   });
 });
 

@@ -2,7 +2,7 @@
 
 import { element, icon, mark, setText, type IconName } from '../dom';
 import type { SessionView } from '../session';
-import { clockTime, credentialOwner, stateWords, stepIndex, stepNames, visitWords } from '../words';
+import { clockTime, credentialOwner, stateWords, stepIndex, stepNames, termsWords, visitWords } from '../words';
 
 export interface IntroScreen {
   root: HTMLElement;
@@ -49,8 +49,14 @@ function facts(session: SessionView): [IconName, string, string][] {
     ['tool', 'Sign-in for', `${session.provider.name}. Check the address at the top of the ${inRoom ? 'picture' : 'page'} before you type a password.`],
     ...passkeys(inRoom),
     ['key', 'Credential', `It is sealed inside the room. It can be opened by ${credentialOwner(session)}.`],
+    ...terms(session),
     ['flame', 'The room', end],
   ];
+}
+
+function terms(session: SessionView): [IconName, string, string][] {
+  const words = termsWords(session);
+  return words !== undefined && !session.credential.terms?.overridden ? [['key', 'Terms', words]] : [];
 }
 
 /** The room's browser has no WebAuthn: its pages offer none, and a person may wonder. */
@@ -65,6 +71,9 @@ function warnings(session: SessionView): HTMLElement[] {
   const visits = visitWords(session, Date.now());
   if (visits !== undefined) {
     shown.push(element('p', { class: 'notice', role: 'alert' }, icon('person'), element('span', {}, visits)));
+  }
+  if (session.credential.terms?.overridden) {
+    shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {}, termsWords(session) ?? '')));
   }
   if (session.isolation === 'none') {
     shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {},
