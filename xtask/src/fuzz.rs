@@ -35,8 +35,9 @@ struct Target {
     max_len: usize,
 }
 
-const TARGETS: [Target; 14] = [
+const TARGETS: [Target; 15] = [
     Target { name: "guest_frames", max_len: 1024 },
+    Target { name: "guest_hello", max_len: 4 * 1024 },
     Target { name: "guest_link", max_len: 16 * 1024 },
     Target { name: "guest_messages", max_len: 8 * 1024 },
     Target { name: "guest_requests", max_len: 16 * 1024 },

@@ -224,7 +224,7 @@ pub struct EgressEntry {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// `allowed`, `refused_by_policy`, `refused_by_limit`, `refused_address`, `failed`.
+    /// `allowed`, `refused_by_policy`, `refused_by_limit`, `refused_address`, `refused_request`, `failed`.
     pub verdict: String,
     /// Connections of this kind.
     pub connections: u64,

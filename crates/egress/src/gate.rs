@@ -7,19 +7,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anteroom_session::EgressVerdict;
 use leaky_bucket::RateLimiter;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::address::address_allowed;
+use crate::carry::{self, CHUNK, Destination, FIRST_WORDS, Requests, Speaks, Stop, Up};
+use crate::networks::HostNetworks;
 use crate::policy::{Decision, Policy};
-use crate::request::{Form, MAX_HEAD, ProxyRequest, head_end, parse};
+use crate::refusal::Refusal;
+use crate::request::{Form, ProxyRequest, to_proxy};
 
-/// What is carried at once, in bytes.
-const CHUNK: usize = 16 * 1024;
-
-const HEAD: Duration = Duration::from_secs(30);
 const RESOLVE: Duration = Duration::from_secs(10);
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -32,10 +30,18 @@ pub const BYTES_PER_SECOND: usize = 8 * 1024 * 1024;
 /// See [`BYTES_PER_SECOND`].
 pub const BYTE_BURST: usize = 8 * BYTES_PER_SECOND;
 
-/// Finds the addresses of a host name.
+/// Finds the addresses of a host name, and this machine's own.
 pub trait Resolve {
     /// All addresses, in the order to try.
     fn resolve(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
+
+    /// The networks that this machine is in, now: they change.
+    ///
+    /// # Errors
+    /// When the system does not tell them.
+    fn host_networks(&self) -> io::Result<HostNetworks> {
+        HostNetworks::read()
+    }
 }
 
 /// The host's own resolver.
@@ -82,13 +88,6 @@ pub struct Gate<R> {
     pace: RateLimiter,
 }
 
-/// A connection that was not made, and how to say so.
-struct Refusal {
-    verdict: EgressVerdict,
-    status: &'static str,
-    detail: String,
-}
-
 impl<R: Resolve> Gate<R> {
     /// A gate with this policy.
     pub fn new(policy: Policy, resolver: R) -> Self {
@@ -101,10 +100,11 @@ impl<R: Resolve> Gate<R> {
         Self { policy, resolver, places: Semaphore::new(MAX_CONNECTIONS), pace }
     }
 
-    /// Serves one connection of the guest to its end; `on_open` hears of it when it is made.
+    /// Serves one connection of the guest to its end; `on_open` hears of it when it is made, and what
+    /// it said first may be carried.
     pub async fn serve<S>(
         &self,
-        mut guest: S,
+        guest: S,
         on_open: impl FnOnce(&ConnectionRecord),
     ) -> ConnectionRecord
     where
@@ -121,8 +121,13 @@ impl<R: Resolve> Gate<R> {
             ended_ms: 0,
             detail: None,
         };
-        if let Err(refusal) = self.carry(&mut guest, &mut record, on_open).await {
-            answer(&mut guest, &record.host, &refusal).await;
+        let (from_guest, mut to_guest) = tokio::io::split(guest);
+        let mut from_guest = BufReader::with_capacity(CHUNK, from_guest);
+        let carried = self.carry(&mut from_guest, &mut to_guest, &mut record, on_open).await;
+        if let Err(Stop::Refused(refusal)) = carried {
+            // A guest that does not wait for the answer needs none.
+            let _ = to_guest.write_all(&refusal.reply(&record.host)).await;
+            let _ = to_guest.shutdown().await;
             record.verdict = refusal.verdict;
             record.detail = Some(refusal.detail);
         }
@@ -130,79 +135,74 @@ impl<R: Resolve> Gate<R> {
         record
     }
 
-    async fn carry<S>(
+    async fn carry<G, W>(
         &self,
-        guest: &mut S,
+        from_guest: &mut G,
+        to_guest: &mut W,
         record: &mut ConnectionRecord,
         on_open: impl FnOnce(&ConnectionRecord),
-    ) -> Result<(), Refusal>
+    ) -> Result<(), Stop>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        G: AsyncBufRead + Unpin,
+        W: AsyncWrite + Unpin,
     {
-        let (request, rest) = read_request(guest).await?;
-        record.host.clone_from(&request.host);
-        record.port = request.port;
-        let mapped = match self.policy.decide(&request.host, request.port) {
-            Decision::Refused => {
-                return Err(Refusal {
-                    verdict: EgressVerdict::RefusedByPolicy,
-                    status: "403 Forbidden",
-                    detail: "it is not among the hosts of this sign-in".to_owned(),
-                });
-            }
+        let head = carry::read_head(from_guest, Instant::now() + FIRST_WORDS).await?;
+        let ProxyRequest { host, port, form } = to_proxy(&head)?;
+        record.host.clone_from(&host);
+        record.port = port;
+        let mapped = match self.policy.decide(&host, port) {
+            Decision::Refused => return Err(Refusal::not_listed().into()),
             Decision::Mapped(to) => Some(to),
             Decision::Resolve => None,
         };
-        let _place = self.places.try_acquire().map_err(|_| Refusal {
-            verdict: EgressVerdict::RefusedByLimit,
-            status: "503 Service Unavailable",
-            detail: format!("the session has {MAX_CONNECTIONS} connections already"),
-        })?;
-        let mut server = self.connect(&request, mapped).await?;
+        let _place = self.places.try_acquire().map_err(|_| Refusal::too_many(MAX_CONNECTIONS))?;
+        let mut server = self.connect(&host, port, mapped).await?;
         record.address = server.peer_addr().ok();
         record.verdict = EgressVerdict::Allowed;
-        on_open(record);
-        let opened = match request.form {
-            Form::Tunnel => guest.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await,
-            Form::Plain { head } => server.write_all(&head).await,
+        let requests = match form {
+            Form::Plain(_) => Requests::ToProxy,
+            Form::Tunnel => Requests::InTunnel,
         };
-        if opened.is_err() || server.write_all(&rest).await.is_err() {
-            return Ok(());
+        let to = Destination { host: &host, port, requests };
+        let speaks = match form {
+            Form::Plain(exchange) => Speaks::Http(exchange),
+            Form::Tunnel => {
+                to_guest.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+                to_guest.flush().await?;
+                carry::first_words(from_guest, &to).await?
+            }
+        };
+        on_open(record);
+        let ConnectionRecord { bytes_up, bytes_down, .. } = record;
+        let (mut from_server, server) = server.split();
+        let up = Up { server, pace: &self.pace, carried: bytes_up };
+        let down = carry::down(&mut from_server, to_guest, &self.pace, bytes_down);
+        match speaks {
+            Speaks::Nothing => Ok(()),
+            Speaks::Tls(hellos, held) => {
+                tokio::try_join!(carry::tls(from_guest, hellos, held, up), down).map(|_| ())
+            }
+            Speaks::Http(exchange) => {
+                let up = async {
+                    carry::http(from_guest, exchange, &to, up).await?;
+                    // The answer's end is the connection's.
+                    std::future::pending().await
+                };
+                tokio::select! { stopped = up => stopped, answered = down => answered }
+            }
         }
-        record.bytes_up = rest.len() as u64;
-        let (mut from_guest, mut to_guest) = tokio::io::split(guest);
-        let (mut from_server, mut to_server) = server.split();
-        // A reset ends both ways; what was carried until then is counted.
-        let _ = tokio::try_join!(
-            copy(&mut from_guest, &mut to_server, &self.pace, &mut record.bytes_up),
-            copy(&mut from_server, &mut to_guest, &self.pace, &mut record.bytes_down),
-        );
-        Ok(())
     }
 
     /// To where the name is mapped, or to the first of its addresses that answers.
     async fn connect(
         &self,
-        request: &ProxyRequest,
+        host: &str,
+        port: u16,
         mapped: Option<SocketAddr>,
     ) -> Result<TcpStream, Refusal> {
-        let ProxyRequest { host, port, .. } = request;
-        let failed = |detail: String| Refusal {
-            verdict: EgressVerdict::Failed,
-            status: "502 Bad Gateway",
-            detail,
-        };
         let addresses = match mapped {
             Some(to) => vec![to],
-            None => {
-                let found = timeout(RESOLVE, self.resolver.resolve(host, *port)).await;
-                let found =
-                    found.map_err(|_| failed("resolving its name took too long".to_owned()))?;
-                let found =
-                    found.map_err(|error| failed(format!("resolving its name failed: {error}")))?;
-                check_all(&found)?;
-                found
-            }
+            None => self.addresses(host, port).await?,
         };
         let mut last = "it has no address".to_owned();
         for address in addresses {
@@ -216,97 +216,26 @@ impl<R: Resolve> Gate<R> {
                 Err(_) => last = "connecting took too long".to_owned(),
             }
         }
-        Err(failed(last))
+        Err(Refusal::failed(last))
     }
-}
 
-/// Carries one way until its end, at the session's pace.
-async fn copy<R, W>(
-    from: &mut R,
-    to: &mut W,
-    pace: &RateLimiter,
-    carried: &mut u64,
-) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return to.shutdown().await;
-        }
-        pace.acquire(length).await;
-        to.write_all(&buffer[..length]).await?;
-        to.flush().await?;
-        *carried += length as u64;
-    }
-}
-
-/// One refused address among several is reason enough: a name that leads inside at all is not to be
-/// trusted with the choice.
-fn check_all(addresses: &[SocketAddr]) -> Result<(), Refusal> {
-    for address in addresses {
-        address_allowed(address.ip()).map_err(|refused| Refusal {
-            verdict: EgressVerdict::RefusedAddress,
-            status: "403 Forbidden",
-            detail: refused.to_string(),
+    /// All addresses of a name. One refused among several is reason enough to refuse them all: a name
+    /// that leads inside at all is not to be trusted with the choice.
+    async fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Refusal> {
+        let found = timeout(RESOLVE, self.resolver.resolve(host, port)).await;
+        let found =
+            found.map_err(|_| Refusal::failed("resolving its name took too long".to_owned()))?;
+        let found = found
+            .map_err(|error| Refusal::failed(format!("resolving its name failed: {error}")))?;
+        let networks = self.resolver.host_networks().map_err(|error| {
+            Refusal::failed(format!("reading the addresses of this machine failed: {error}"))
         })?;
-    }
-    Ok(())
-}
-
-/// The request, and what came behind its head.
-async fn read_request<S: AsyncRead + Unpin>(
-    guest: &mut S,
-) -> Result<(ProxyRequest, Vec<u8>), Refusal> {
-    let bad = |status, detail: String| Refusal {
-        verdict: EgressVerdict::RefusedByPolicy,
-        status,
-        detail,
-    };
-    let mut bytes = Vec::with_capacity(1024);
-    let head = async {
-        loop {
-            if let Some(end) = head_end(&bytes) {
-                return Ok(end);
-            }
-            if bytes.len() >= MAX_HEAD {
-                return Err(bad(
-                    "431 Request Header Fields Too Large",
-                    "the request's head is too long".to_owned(),
-                ));
-            }
-            let room = MAX_HEAD - bytes.len();
-            let read = (&mut *guest).take(room as u64).read_buf(&mut bytes).await;
-            if !matches!(read, Ok(1..)) {
-                return Err(bad(
-                    "400 Bad Request",
-                    "the connection ended within the request's head".to_owned(),
-                ));
-            }
+        for address in &found {
+            let allowed = networks.allow(address.ip());
+            allowed.map_err(|refused| Refusal::address(refused.to_string()))?;
         }
-    };
-    let end = timeout(HEAD, head).await.map_err(|_| {
-        bad("408 Request Timeout", "the request's head did not come within 30 s".to_owned())
-    })??;
-    let rest = bytes.split_off(end);
-    let request = parse(&bytes).map_err(|detail| bad("400 Bad Request", detail))?;
-    Ok((request, rest))
-}
-
-async fn answer<S: AsyncWrite + Unpin>(guest: &mut S, host: &str, refusal: &Refusal) {
-    let host = if host.is_empty() { "anywhere" } else { host };
-    let body = format!("Anteroom did not connect to {host}: {}.\n", refusal.detail);
-    let response = format!(
-        "HTTP/1.1 {}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        refusal.status,
-        body.len()
-    );
-    // A guest that does not wait for the answer needs none.
-    let _ = guest.write_all(response.as_bytes()).await;
-    let _ = guest.shutdown().await;
+        Ok(found)
+    }
 }
 
 fn unix_ms() -> u64 {

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::request::port_of;
+
 /// Ports that an entry without one allows.
 const USUAL_PORTS: [u16; 2] = [80, 443];
 
@@ -81,11 +83,13 @@ impl Policy {
             Allowed::Listed(list) => list.iter().any(|pattern| pattern.matches(host, port)),
             Allowed::AllNames => matches!(url::Host::parse(host), Ok(url::Host::Domain(_))),
         };
-        if !allowed {
-            return Decision::Refused;
-        }
         let mapped = self.map.iter().find(|mapping| mapping.host == host && mapping.port == port);
-        mapped.map_or(Decision::Resolve, |mapping| Decision::Mapped(mapping.to))
+        match mapped {
+            _ if !allowed => Decision::Refused,
+            Some(mapping) => Decision::Mapped(mapping.to),
+            None if is_local(host) => Decision::Refused,
+            None => Decision::Resolve,
+        }
     }
 }
 
@@ -106,7 +110,7 @@ impl HostPattern {
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let invalid = || InvalidPattern(text.to_owned());
         let (name, port) = match text.rsplit_once(':') {
-            Some((name, port)) => (name, Some(port.parse().map_err(|_| invalid())?)),
+            Some((name, port)) => (name, Some(port_of(port).ok_or_else(invalid)?)),
             None => (text, None),
         };
         let (name, subdomains_only) = match name.strip_prefix("*.") {
@@ -129,6 +133,18 @@ impl HostPattern {
         };
         port_fits && name_fits
     }
+}
+
+/// Whether a name is a network's own, as those of cloud machines' metadata are: no resolver is asked
+/// for it (RFC 6761, 6762, 8375, and what ICANN keeps for private use).
+fn is_local(host: &str) -> bool {
+    const LOCAL: [&str; 8] =
+        ["local", "localhost", "localdomain", "internal", "intranet", "lan", "home.arpa", "onion"];
+    let is_in = |zone: &&str| {
+        host.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let is_name = matches!(url::Host::parse(host), Ok(url::Host::Domain(_)));
+    is_name && (!host.contains('.') || LOCAL.iter().any(is_in))
 }
 
 /// A host name in its one spelling: lower case, IDNA as punycode, no trailing dot; an IP address in
@@ -206,6 +222,36 @@ mod tests {
         assert_eq!(policy.decide("anything.test", 8443), Decision::Resolve);
         assert_eq!(policy.decide("192.0.2.1", 443), Decision::Refused);
         assert_eq!(policy.decide("[2001:db8::1]", 443), Decision::Refused);
+    }
+
+    #[test]
+    fn names_of_a_network_are_reached_only_where_they_are_mapped() {
+        let local = [
+            "localhost",
+            "metadata",
+            "metadata.google.internal",
+            "printer.local",
+            "router.home.arpa",
+            "x.localhost",
+        ];
+        let mapping =
+            Mapping { host: "idp.internal".into(), port: 443, to: "127.0.0.1:9".parse().unwrap() };
+        let learning = Policy::learning(std::slice::from_ref(&mapping)).unwrap();
+        for host in local {
+            assert_eq!(learning.decide(host, 443), Decision::Refused, "{host}");
+            assert_eq!(policy(&[host]).decide(host, 443), Decision::Refused, "{host}");
+        }
+        assert_eq!(learning.decide("idp.internal", 443), Decision::Mapped(mapping.to));
+        assert_eq!(learning.decide("notlocal.test", 443), Decision::Resolve);
+        assert_eq!(learning.decide("notinternal", 443), Decision::Refused);
+        assert_eq!(learning.decide("x.notinternal", 443), Decision::Resolve);
+    }
+
+    #[test]
+    fn a_port_is_of_digits() {
+        for bad in ["a.test:", "a.test:+443", "a.test:65536", "a.test: 443"] {
+            assert!(HostPattern::parse(bad).is_err(), "{bad}");
+        }
     }
 
     proptest! {

@@ -226,6 +226,9 @@ pub enum EgressVerdict {
     RefusedByLimit,
     /// The name resolved to an address no guest may reach (private, loopback, metadata, …).
     RefusedAddress,
+    /// The host is allowed, and what was sent is not: it names another host, or is neither TLS nor
+    /// HTTP.
+    RefusedRequest,
     /// Allowed, but the connection failed.
     Failed,
 }

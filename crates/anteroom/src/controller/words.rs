@@ -124,6 +124,13 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             EgressVerdict::RefusedByLimit => {
                 ("host_refused", format!("{host}:{port} was refused: {}", cause(detail)))
             }
+            EgressVerdict::RefusedRequest if host.is_empty() => {
+                ("request_refused", format!("a connection was refused: {}", cause(detail)))
+            }
+            EgressVerdict::RefusedRequest => (
+                "request_refused",
+                format!("a connection to {host}:{port} was refused: {}", cause(detail)),
+            ),
             EgressVerdict::RefusedAddress => {
                 ("host_refused", format!("{host}:{port} was refused: it leads inside"))
             }

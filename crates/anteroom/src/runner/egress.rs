@@ -6,7 +6,7 @@ use std::rc::Rc;
 use anteroom_egress::ConnectionRecord;
 use anteroom_guest_link::{Incoming, LinkError, read_kind};
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{EndReason, Observation};
+use anteroom_session::{EgressVerdict, EndReason, Observation};
 use tokio::sync::mpsc;
 
 use super::guest::{self, printable, violation};
@@ -60,8 +60,8 @@ pub async fn carry(
 /// What the controller hears of a connection.
 pub fn told((record, connections): Contact, unreached: &mut Unreached) -> Vec<Observation> {
     let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, detail, .. } = record;
-    // A browser opens connections ahead of need and drops them unused: no host was asked for.
-    if host.is_empty() {
+    // A browser opens connections ahead of need and drops them unused: nothing was asked for.
+    if host.is_empty() && verdict == EgressVerdict::Failed {
         return Vec::new();
     }
     let host = printable(&host);

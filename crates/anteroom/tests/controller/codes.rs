@@ -464,13 +464,13 @@ fn where_a_server_hangs_up_the_tool_hears_it() {
 python3 -c "import os, socket; p = os.environ['HTTPS_PROXY'].split('/')[2].split(':')
 for n in range(2):
   s = socket.create_connection((p[0], int(p[1])), 20)
-  s.sendall(b'CONNECT api.example.com:443 HTTP/1.1\r\n\r\n'); s.recv(100)
-  s.sendall(b'ping' + b'x' * 1000 * n)
+  s.sendall(b'CONNECT api.example.com:80 HTTP/1.1\r\n\r\n'); s.recv(100)
+  s.sendall(b'GET /' + b'x' * 1000 * n + b' HTTP/1.1\r\nHost: api.example.com\r\n\r\n')
   try: print('heard', n, s.recv(100))
   except ConnectionError: print('heard', n, 'reset')
 "; sleep 1000"#;
     let map = format!(
-        "allow = ['api.example.com']\n[[egress.map]]\nhost = 'api.example.com'\nto = '{to}'"
+        "allow = ['api.example.com']\n[[egress.map]]\nhost = 'api.example.com'\nport = 80\nto = '{to}'"
     );
     let text = provider("paste_code", script, PASTE, "").replace("allow = []", &map);
     let server = serve(&text);

@@ -64,8 +64,9 @@ fn provider(port: u16, site: u16) -> String {
     };
     // Chromium tries each http address by https first.
     let maps = [
+        map("echo.example.com", 80, port),
         map("echo.example.com", 443, port),
-        map("deep.down.example.org", 443, port),
+        map("deep.down.example.org", 80, port),
         map("page.example.org", 80, site),
         map("page.example.org", 443, site),
     ];
@@ -151,6 +152,9 @@ fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
     };
     assert_eq!(said("mapped"), "pong");
     assert_eq!(said("wildcard"), "pong");
+    // As browsers put it: `ERR_SSL_UNRECOGNIZED_NAME_ALERT`.
+    assert!(said("fronted").contains("UNRECOGNIZED_NAME"), "{}", said("fronted"));
+    assert!(said("no TLS").starts_with("HTTP/1.1 403"), "{}", said("no TLS"));
     for refused in ["other host", "other port", "address", "quic"] {
         let how = said(refused);
         assert!(
@@ -173,8 +177,9 @@ fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
         let found = egress.iter().find(|e| e["host"] == host && e["port"] == port);
         found.map(|entry| entry["verdict"].as_str().unwrap())
     };
-    assert_eq!(verdict("echo.example.com", 443), Some("allowed"), "{egress:?}");
-    assert_eq!(verdict("deep.down.example.org", 443), Some("allowed"), "{egress:?}");
+    assert_eq!(verdict("echo.example.com", 80), Some("allowed"), "{egress:?}");
+    assert_eq!(verdict("deep.down.example.org", 80), Some("allowed"), "{egress:?}");
+    assert_eq!(verdict("echo.example.com", 443), Some("refused_request"), "{egress:?}");
     for (host, port) in [
         ("evil.example.net", 443),
         ("echo.example.com", 22),

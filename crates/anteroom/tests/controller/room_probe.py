@@ -1,6 +1,6 @@
 # Runs as the CLI of a room: tries each way out, shows what a program is told of the person, then
 # opens a page that tries to call it and goes on to one of its own, whose title the provider file knows.
-import http.server, locale, os, socket, subprocess, time
+import http.server, locale, os, socket, ssl, subprocess, time
 
 def tried(what, act):
     try:
@@ -11,8 +11,16 @@ def tried(what, act):
 def ask(host, port):
     """By the system's own names and routes, as a program does that knows no proxy."""
     with socket.create_connection((host, port), 20) as connection:
-        connection.sendall(b"ping")
+        connection.sendall(f"GET / HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         return connection.recv(64).decode()
+
+def fronted(host, name):
+    """By TLS, to one host in the name of another."""
+    with socket.create_connection((host, 443), 20) as connection:
+        try:
+            ssl.create_default_context().wrap_socket(connection, server_hostname=name)
+        except ssl.SSLError as error:
+            return error.reason
 
 def datagram(host, port):
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
@@ -21,8 +29,10 @@ def datagram(host, port):
         datagrams.send(b"ping")
         return datagrams.recv(64)
 
-tried("mapped", lambda: ask("echo.example.com", 443))
-tried("wildcard", lambda: ask("deep.down.example.org", 443))
+tried("mapped", lambda: ask("echo.example.com", 80))
+tried("wildcard", lambda: ask("deep.down.example.org", 80))
+tried("fronted", lambda: fronted("echo.example.com", "evil.example.net"))
+tried("no TLS", lambda: ask("echo.example.com", 443))
 tried("other host", lambda: ask("evil.example.net", 443))
 tried("other port", lambda: ask("echo.example.com", 22))
 tried("address", lambda: ask("192.0.2.7", 443))
