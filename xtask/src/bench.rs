@@ -81,6 +81,18 @@ enum What {
         #[arg(long)]
         only: Option<String>,
     },
+    /// How long a start call takes while many connections ask for `/health`, against how long without.
+    Health {
+        /// How many connections.
+        #[arg(long, default_value_t = 1000)]
+        connections: usize,
+        /// How often each way is measured, in turns.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Starts in each.
+        #[arg(long, default_value_t = 60)]
+        starts: usize,
+    },
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -105,6 +117,9 @@ pub fn run(options: &Options) -> Result<()> {
         }
         What::Troubles { only } => crate::demo::bench_troubles(only.as_deref()),
         What::Doors { only } => crate::demo::bench_doors(only.as_deref()),
+        What::Health { connections, rounds, starts } => {
+            crate::demo::bench_health(*connections, *rounds, *starts)
+        }
         What::Soak(options) => crate::demo::bench_soak(options),
         What::Boots { boots } => crate::demo::bench_boots(*boots),
     }

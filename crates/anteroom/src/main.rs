@@ -6,6 +6,7 @@ mod controller;
 mod embedded;
 mod gate;
 mod logging;
+mod private;
 mod runner;
 mod runner_protocol;
 

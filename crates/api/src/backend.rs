@@ -9,7 +9,10 @@ use tokio::sync::watch;
 
 use crate::idempotency::Idempotency;
 use crate::problem::Problem;
-use crate::wire::{Health, SessionSummary, SessionView, StartAnswer, StartRequest, ViewerView};
+use crate::wire::{
+    Health, KeyRole, KeyView, MadeKey, NewKey, SessionSummary, SessionView, StartAnswer,
+    StartRequest, ViewerView,
+};
 
 /// A viewer that exchanged its link: the cookie's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +47,26 @@ pub struct Watched {
     pub revoked: Revoked,
 }
 
+/// Which API key, by its hash: a key that is made anew is another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct KeyId(pub [u8; 32]);
+
+/// A caller, as their key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallerKey {
+    /// Which key.
+    pub id: KeyId,
+    /// What it may.
+    pub role: KeyRole,
+}
+
 /// Who asks about a session, and by what right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asker {
     /// The person, by the cookie that the link of this generation was exchanged for.
     Person(HolderGeneration),
-    /// A caller.
-    Caller,
+    /// A caller, by this key.
+    Caller(KeyId),
 }
 
 impl Asker {
@@ -59,7 +75,7 @@ impl Asker {
     pub fn viewer(&self) -> Viewer {
         match self {
             Self::Person(generation) => Viewer::Link { generation: *generation },
-            Self::Caller => Viewer::ApiKey {},
+            Self::Caller(_) => Viewer::ApiKey {},
         }
     }
 }
@@ -75,8 +91,16 @@ pub enum Begun {
 
 /// The controller, as the API sees it. A session that does not exist is `Problem::no_such_session`.
 pub trait Backend: Send + Sync + 'static {
-    /// Whether this is an API key.
-    fn is_api_key(&self, key: &str) -> impl Future<Output = Result<bool, Problem>> + Send;
+    /// Whose key this is, if anybody's.
+    fn caller(&self, key: &str) -> impl Future<Output = Result<Option<CallerKey>, Problem>> + Send;
+    /// Every key, by name.
+    fn keys(&self) -> impl Future<Output = Result<Vec<KeyView>, Problem>> + Send;
+    /// Makes a key under a new name.
+    fn add_key(&self, key: NewKey) -> impl Future<Output = Result<MadeKey, Problem>> + Send;
+    /// Makes the key of a name anew; the one before it is good no more.
+    fn rotate_key(&self, name: &str) -> impl Future<Output = Result<MadeKey, Problem>> + Send;
+    /// Revokes a key, and closes what it opened.
+    fn revoke_key(&self, name: &str) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Whose cookie this is, if it was given for this session: its link's generation. One whose link
     /// was revoked is [`ProblemCode::ViewerRevoked`](crate::ProblemCode::ViewerRevoked).
     fn holder(
@@ -157,8 +181,8 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<ViewerAccess, Problem>> + Send;
     /// What was counted, as OpenMetrics text.
     fn metrics(&self) -> String;
-    /// Whether the controller can work.
-    fn health(&self) -> impl Future<Output = Health> + Send;
+    /// Whether the controller can work, as far as is known: this asks nothing and nobody.
+    fn health(&self) -> Health;
     /// A file of the viewer by its path (`index.html`, `assets/…`), and its media type.
     fn viewer_file(&self, path: &str) -> Option<(Vec<u8>, &'static str)>;
 }

@@ -1,24 +1,68 @@
 //! What routes ask of a request before they do anything: who asks, and about which session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anteroom_session::SessionId;
 use axum::extract::{FromRequestParts, Path};
+use axum::http::Extensions;
 use axum::http::request::Parts;
 
-use crate::backend::{Asker, Backend};
+use crate::backend::{Asker, Backend, CallerKey, KeyId};
 use crate::guard::{caller, viewer_or_caller};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemCode};
+use crate::wire::KeyRole;
+
+/// Whether whoever asks showed a right that is known here. Whoever serves connections puts one into a
+/// request's extensions and looks at it when the answer is there.
+#[derive(Clone, Debug, Default)]
+pub struct Recognized(Arc<AtomicBool>);
+
+impl Recognized {
+    /// Whether they did.
+    #[must_use]
+    pub fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// They did.
+    pub(crate) fn in_extensions(extensions: &Extensions) {
+        if let Some(Self(recognized)) = extensions.get() {
+            recognized.store(true, Ordering::Relaxed);
+        }
+    }
+}
 
 /// A caller with an API key. Comes first among a route's arguments: who may not ask learns nothing
 /// else, not even whether the rest of the request is well-formed.
-pub(crate) struct Caller;
+pub(crate) struct Caller(pub(crate) KeyId);
 
 impl<B: Backend> FromRequestParts<Arc<B>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, backend: &Arc<B>) -> Result<Self, Problem> {
-        caller(&**backend, &parts.headers).await.map(|()| Self)
+        let CallerKey { id, .. } = caller(&**backend, &parts.headers).await?;
+        Recognized::in_extensions(&parts.extensions);
+        Ok(Self(id))
+    }
+}
+
+/// A caller whose key may manage keys.
+pub(crate) struct Admin;
+
+impl<B: Backend> FromRequestParts<Arc<B>> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, backend: &Arc<B>) -> Result<Self, Problem> {
+        let CallerKey { role, .. } = caller(&**backend, &parts.headers).await?;
+        Recognized::in_extensions(&parts.extensions);
+        match role {
+            KeyRole::Admin => Ok(Self),
+            KeyRole::Caller => {
+                let detail = "this needs a key with the role admin; the command line has one on the controller's own machine";
+                Err(Problem::new(ProblemCode::NotAdmin, detail))
+            }
+        }
     }
 }
 
@@ -32,11 +76,13 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Viewer {
         match SessionPath::from_request_parts(parts, backend).await {
             Ok(SessionPath(id)) => {
                 let asker = viewer_or_caller(&**backend, &parts.headers, id).await?;
+                Recognized::in_extensions(&parts.extensions);
                 Ok(Self(id, asker))
             }
             // No session has a viewer then.
             Err(problem) => {
                 caller(&**backend, &parts.headers).await?;
+                Recognized::in_extensions(&parts.extensions);
                 Err(problem)
             }
         }

@@ -11,7 +11,10 @@ mod problem;
 mod routes;
 mod wire;
 
-pub use backend::{Asker, Backend, Begun, Bytes, Channel, Revoked, ViewerAccess, Watched};
+pub use backend::{
+    Asker, Backend, Begun, Bytes, CallerKey, Channel, KeyId, Revoked, ViewerAccess, Watched,
+};
+pub use extract::Recognized;
 pub use guard::{AllowedHosts, viewer_cookie};
 pub use idempotency::Idempotency;
 pub use problem::{Problem, ProblemCode};

@@ -18,16 +18,22 @@ pub enum ProblemCode {
     ViewerRevoked,
     /// 403: the page that asks is of another origin.
     ForeignOrigin,
+    /// 403: the key may not manage keys.
+    NotAdmin,
     /// 404: there is no such session.
     NoSuchSession,
     /// 404: there is no such provider.
     UnknownProvider,
     /// 404: there is no such route.
     NoSuchRoute,
+    /// 404: there is no API key of that name.
+    NoSuchKey,
     /// 405: the route does not take this method.
     WrongMethod,
     /// 409: the session's state does not allow this.
     WrongState,
+    /// 409: there is an API key of that name.
+    KeyExists,
     /// 409: a request with the same `Idempotency-Key` is being answered.
     IdempotencyKeyInUse,
     /// 410: the viewer link was used, revoked, is expired or unknown.
@@ -47,6 +53,8 @@ pub enum ProblemCode {
     OfferRefused,
     /// 422: the code is none that the tool takes, or it takes none.
     CodeRefused,
+    /// 429: this address has as many connections as its share.
+    TooManyConnections,
     /// 426: the route is for WebSockets.
     NotWebSocket,
     /// 500: ours to mend.
@@ -76,6 +84,10 @@ impl ProblemCode {
             Self::Unauthorized => "unauthorized",
             Self::ViewerRevoked => "viewer_revoked",
             Self::ForeignOrigin => "foreign_origin",
+            Self::NotAdmin => "not_admin",
+            Self::NoSuchKey => "no_such_key",
+            Self::KeyExists => "key_exists",
+            Self::TooManyConnections => "too_many_connections",
             Self::NoSuchSession => "no_such_session",
             Self::UnknownProvider => "unknown_provider",
             Self::NoSuchRoute => "no_such_route",
@@ -108,12 +120,13 @@ impl ProblemCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized | Self::ViewerRevoked => StatusCode::UNAUTHORIZED,
-            Self::ForeignOrigin => StatusCode::FORBIDDEN,
-            Self::NoSuchSession | Self::UnknownProvider | Self::NoSuchRoute => {
+            Self::ForeignOrigin | Self::NotAdmin => StatusCode::FORBIDDEN,
+            Self::TooManyConnections => StatusCode::TOO_MANY_REQUESTS,
+            Self::NoSuchSession | Self::UnknownProvider | Self::NoSuchRoute | Self::NoSuchKey => {
                 StatusCode::NOT_FOUND
             }
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
-            Self::WrongState | Self::IdempotencyKeyInUse => StatusCode::CONFLICT,
+            Self::WrongState | Self::IdempotencyKeyInUse | Self::KeyExists => StatusCode::CONFLICT,
             Self::LinkUsed => StatusCode::GONE,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,

@@ -375,6 +375,79 @@ pub struct Named {
     pub name: String,
 }
 
+/// What an API key may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyRole {
+    /// Everything about sessions.
+    Caller,
+    /// That, and managing keys.
+    Admin,
+}
+
+impl From<KeyRole> for &'static str {
+    fn from(role: KeyRole) -> Self {
+        match role {
+            KeyRole::Caller => "caller",
+            KeyRole::Admin => "admin",
+        }
+    }
+}
+
+impl std::str::FromStr for KeyRole {
+    type Err = UnknownRole;
+
+    fn from_str(text: &str) -> Result<Self, UnknownRole> {
+        [Self::Caller, Self::Admin]
+            .into_iter()
+            .find(|role| <&str>::from(*role) == text)
+            .ok_or(UnknownRole)
+    }
+}
+
+/// A text that names no role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a key's role is caller or admin")]
+pub struct UnknownRole;
+
+/// `POST /api/keys`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewKey {
+    /// What it is called: 1 to 64 letters, digits, `-`, `_` and `.`.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "deploy")]
+    pub name: String,
+    /// What it may; `caller` when left out.
+    pub role: Option<KeyRole>,
+}
+
+/// A key that was just made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeKey {
+    /// As it is called.
+    pub name: String,
+    /// What it may.
+    pub role: KeyRole,
+    /// The key itself, shown this once.
+    pub key: String,
+}
+
+/// A key, without itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyView {
+    /// As it is called. `cli` is the command line's on the controller's machine, made anew at each
+    /// start; `ready-file` that of `--ready-file`, likewise.
+    pub name: String,
+    /// What it may.
+    pub role: KeyRole,
+    /// When it was made, or made anew, in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// When it was last used.
+    pub last_used_at: Option<u64>,
+}
+
 /// `GET /health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Health {

@@ -5,6 +5,7 @@ mod cycles;
 mod doors;
 mod explain;
 mod front;
+mod health;
 mod idle;
 mod leftovers;
 mod logins;
@@ -281,6 +282,13 @@ pub fn bench_troubles(only: Option<&str>) -> Result<()> {
 /// Attacks, and whether each was refused.
 pub fn bench_doors(only: Option<&str>) -> Result<()> {
     doors::run(&prepare_bench()?, only)
+}
+
+/// Start calls while many ask for `/health`.
+pub fn bench_health(connections: usize, rounds: usize, starts: usize) -> Result<()> {
+    let anteroom = prepare_bench()?;
+    println!("{}", health::bench(&anteroom, connections, rounds, starts)?);
+    Ok(())
 }
 
 /// Many start calls at once.

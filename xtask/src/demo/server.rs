@@ -87,8 +87,19 @@ impl Server {
 
     /// Starts one whose rooms are a fake guest on this host, as many as are asked for.
     pub fn with_fake_guest(anteroom: &Path, folder: &Path, guest: &Path) -> Result<Self> {
+        Self::with_fake_guest_and(anteroom, folder, guest, &[])
+    }
+
+    /// The same with further options of `serve`.
+    pub fn with_fake_guest_and(
+        anteroom: &Path,
+        folder: &Path,
+        guest: &Path,
+        options: &[&str],
+    ) -> Result<Self> {
         let mut command = Command::new(anteroom);
         command.args(["serve", "--driver", "host", "--max-sessions", "1000", "--agent"]).arg(guest);
+        command.args(options);
         Self::run(command, folder, None)
     }
 

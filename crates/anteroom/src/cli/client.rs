@@ -1,6 +1,7 @@
 //! The API, as the command line calls it.
 
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,15 +10,22 @@ use ureq::tls::{RootCerts, TlsConfig};
 
 use super::serve::state_dir;
 
+/// The longest line with a secret in it, in bytes.
+const MAX_SECRET: u64 = 64 * 1024;
+
 /// How commands find the controller.
 #[derive(clap::Args)]
 pub struct Connection {
     /// The controller's address; without it the one on this machine.
     #[arg(long, env = "ANTEROOM_URL")]
     url: Option<String>,
-    /// An API key; without it the one of this machine's controller.
+    /// An API key; without it the one of this machine's controller. Better by --api-key-file or the
+    /// variable: every user of this machine sees arguments in the list of processes.
     #[arg(long, env = "ANTEROOM_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// A file with the API key; `-` is standard input.
+    #[arg(long, value_name = "FILE", env = "ANTEROOM_API_KEY_FILE")]
+    api_key_file: Option<PathBuf>,
     /// The state folder of this machine's controller, if it was started with another than the usual.
     #[arg(long, env = "ANTEROOM_STATE_DIR")]
     state_dir: Option<PathBuf>,
@@ -41,7 +49,7 @@ impl Connection {
             let path = dir.join("cli.json");
             let text = match std::fs::read_to_string(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-                    "no controller has run on the state folder {}; start one with `anteroom serve`, name its folder with --state-dir, or another machine's controller with --url and --api-key",
+                    "no controller has run on the state folder {}; start one with `anteroom serve`, name its folder with --state-dir, or another machine's controller with --url and --api-key-file",
                     dir.display()
                 ),
                 read => read.with_context(|| format!("reading {} failed", path.display()))?,
@@ -50,10 +58,16 @@ impl Connection {
         };
         // An empty variable is as good as none.
         let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
-        let (url, key) = match (given(&self.url), given(&self.api_key)) {
+        let key = match self.api_key_file.as_deref().filter(|file| !file.as_os_str().is_empty()) {
+            Some(file) => Some(read_secret(file).context("reading the API key failed")?),
+            None => given(&self.api_key),
+        };
+        let (url, key) = match (given(&self.url), key) {
             (Some(url), Some(key)) => (url, key),
             // This machine's key is for this machine's controller only.
-            (Some(url), None) => bail!("an API key is needed for {url}: name it with --api-key"),
+            (Some(url), None) => bail!(
+                "an API key is needed for {url}: give it by --api-key-file or ANTEROOM_API_KEY"
+            ),
             (None, key) => {
                 let local = local()?;
                 let field = |name: &str| local[name].as_str().unwrap_or_default().to_owned();
@@ -65,6 +79,25 @@ impl Connection {
         }
         Ok(Client::new(&url, &key))
     }
+}
+
+/// A secret's one line, from a file or (`-`) standard input.
+pub fn read_secret(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().lock().take(MAX_SECRET).read_line(&mut text)?;
+    } else {
+        let file = std::fs::File::open(path)
+            .with_context(|| format!("opening {} failed", path.display()))?;
+        BufReader::new(file.take(MAX_SECRET))
+            .read_line(&mut text)
+            .with_context(|| format!("reading {} failed", path.display()))?;
+    }
+    let secret = text.trim();
+    if secret.is_empty() {
+        bail!("there is nothing in the first line of {}", path.display());
+    }
+    Ok(secret.to_owned())
 }
 
 impl Client {
@@ -103,6 +136,13 @@ impl Client {
         serde_json::from_slice(&bytes).context("the controller's answer is no JSON")
     }
 
+    /// Deletes.
+    pub fn delete(&self, path: &str) -> Result<()> {
+        let request =
+            self.agent.delete(format!("{}{path}", self.url)).header("Authorization", self.bearer());
+        self.body(request.call()).map(drop)
+    }
+
     fn bearer(&self) -> String {
         format!("Bearer {}", self.key)
     }
@@ -121,7 +161,7 @@ impl Client {
         }
         if status == ureq::http::StatusCode::UNAUTHORIZED {
             bail!(
-                "the controller at {} does not know this API key; name its own with --api-key, or on its own machine its folder with --state-dir",
+                "the controller at {} does not know this API key; give its own by --api-key-file or ANTEROOM_API_KEY, or on its own machine its folder with --state-dir",
                 self.url
             );
         }

@@ -7,8 +7,9 @@ use anteroom_vm::{AcceleratorChoice, KvmProbe, probe_kvm};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
-use super::serve::{OVERRIDES, images_dir, state_dir};
+use super::serve::{images_dir, state_dir};
 use super::sessions::show;
+use crate::controller::OVERRIDES;
 use crate::embedded;
 use crate::gate::processor::usual;
 

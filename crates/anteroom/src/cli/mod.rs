@@ -7,6 +7,7 @@ mod egress;
 mod explain;
 mod http_server;
 mod image;
+mod keys;
 mod progress;
 mod provider;
 mod provider_test;
@@ -48,6 +49,9 @@ enum Command {
     Why(why::Why),
     /// Takes a picture of a session's desktop.
     Screenshot(sessions::Screenshot),
+    /// Makes, lists and revokes API keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Renews or revokes the person's link.
     #[command(subcommand)]
     Viewer(viewer::Command),
@@ -85,6 +89,7 @@ pub fn run() -> Result<()> {
         Command::Why(options) => why::run(&options),
         Command::Explain(command) => explain::run(&command),
         Command::Screenshot(options) => sessions::screenshot(&options),
+        Command::Keys(command) => keys::run(&command),
         Command::Viewer(command) => viewer::run(&command),
         Command::Cancel(options) => sessions::cancel(&options),
         Command::Credentials(command) => credentials::run(&command),

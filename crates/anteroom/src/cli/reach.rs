@@ -15,6 +15,7 @@ pub struct Reach<'a> {
     pub media_listen: SocketAddr,
     pub advertise: &'a [SocketAddr],
     pub public_url: Option<&'a str>,
+    pub trusted_proxies: &'a [IpAddr],
 }
 
 impl Reach<'_> {
@@ -32,10 +33,15 @@ impl Reach<'_> {
                 self.media_listen
             );
         }
-        Ok([self.in_clear(), self.around_the_proxy(), self.without_a_picture()]
-            .into_iter()
-            .flatten()
-            .collect())
+        Ok([
+            self.in_clear(),
+            self.around_the_proxy(),
+            self.as_one_address(),
+            self.without_a_picture(),
+        ]
+        .into_iter()
+        .flatten()
+        .collect())
     }
 
     fn in_clear(&self) -> Option<String> {
@@ -47,9 +53,20 @@ impl Reach<'_> {
         })
     }
 
+    fn as_one_address(&self) -> Option<String> {
+        (self.has_proxy() && self.trusted_proxies.is_empty()).then(|| {
+            format!(
+                "all who come through the TLS proxy share one address's part of the connections; name the address that it connects from with --trusted-proxy, see {PAGE}"
+            )
+        })
+    }
+
+    fn has_proxy(&self) -> bool {
+        self.public_url.is_some_and(|url| url.starts_with("https://"))
+    }
+
     fn around_the_proxy(&self) -> Option<String> {
-        let has_proxy = self.public_url.is_some_and(|url| url.starts_with("https://"));
-        (has_proxy && !self.listen.ip().is_loopback()).then(|| {
+        (self.has_proxy() && !self.listen.ip().is_loopback()).then(|| {
             format!(
                 "{} takes unencrypted requests too; let nobody but the TLS proxy reach it, or --listen on 127.0.0.1",
                 self.listen
@@ -106,7 +123,8 @@ mod tests {
     ) -> Result<Vec<String>> {
         let advertise: Vec<SocketAddr> = advertise.iter().map(|a| a.parse().unwrap()).collect();
         let (listen, media_listen) = (listen.parse().unwrap(), media.parse().unwrap());
-        Reach { listen, media_listen, advertise: &advertise, public_url }.check()
+        let trusted_proxies = &[IpAddr::from([127, 0, 0, 1])];
+        Reach { listen, media_listen, advertise: &advertise, public_url, trusted_proxies }.check()
     }
 
     #[test]
@@ -142,6 +160,17 @@ mod tests {
         told(here, "192.0.2.7:7071", Some("http://signin.example.com"), "unencrypted to");
         told(there, "192.0.2.7:7071", https, "let nobody but the TLS proxy");
         told(here, "127.0.0.1:0", https, "no picture");
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_named_is_told_of() {
+        let (listen, media_listen) =
+            ("127.0.0.1:7070".parse().unwrap(), "192.0.2.7:7071".parse().unwrap());
+        let public_url = Some("https://signin.example.com");
+        let reach =
+            Reach { listen, media_listen, advertise: &[], public_url, trusted_proxies: &[] };
+        let said = reach.check().unwrap();
+        assert!(said.len() == 1 && said[0].contains("--trusted-proxy"), "{said:?}");
     }
 
     #[test]

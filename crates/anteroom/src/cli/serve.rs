@@ -1,19 +1,18 @@
 //! `anteroom serve`.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io::IsTerminal;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anteroom_api::{AllowedHosts, router};
+use anteroom_api::{AllowedHosts, KeyRole, MadeKey, Problem, router};
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{Custody, Provider};
 use anteroom_session::ProviderId;
 use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
-use serde_json::json;
 use tokio::net::TcpListener;
 
 use super::asked_to_stop;
@@ -25,6 +24,7 @@ use crate::controller::{
 use crate::embedded;
 use crate::gate::processor::{choose, usual};
 use crate::logging::{self, LogFormat};
+use crate::private;
 
 /// What `serve` takes.
 #[derive(clap::Args)]
@@ -75,6 +75,13 @@ pub struct Options {
     /// How browsers reach this, if not by the listening address: `https://signin.example.com`.
     #[arg(long, value_parser = web_origin)]
     public_url: Option<String>,
+    /// Connections of one address (of one /64 with IPv6) at a time [default: a quarter of all].
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    connections_per_address: Option<u16>,
+    /// Address that a proxy before this connects from, which has no share of the connections: the proxy
+    /// gives each of its clients one. May be repeated.
+    #[arg(long, value_name = "ADDRESS")]
+    trusted_proxy: Vec<IpAddr>,
     /// Lets sign-ins reach every host; started so by `anteroom egress learn`.
     #[arg(long, hide = true)]
     learn_egress: bool,
@@ -111,7 +118,7 @@ pub struct Options {
     /// The shortest time to live that may be asked for.
     #[arg(long, hide = true, default_value_t = 60)]
     min_ttl_seconds: u64,
-    /// Writes address and a key as JSON to this file when ready.
+    /// Writes address and a key as JSON to this file when ready: a new one, for its owner alone.
     #[arg(long)]
     ready_file: Option<PathBuf>,
     /// How the log is written.
@@ -169,15 +176,19 @@ async fn serve(options: Options) -> Result<()> {
         media_listen: options.media_listen,
         advertise: &options.advertise,
         public_url: options.public_url.as_deref(),
+        trusted_proxies: &options.trusted_proxy,
     };
     for warning in reach.check()? {
         tracing::warn!("{warning}");
     }
+    let per_address = options.connections_per_address.map(usize::from);
+    let limits = http_server::Limits::new(per_address, options.trusted_proxy.clone());
     let settings = settings(options)?;
     for warning in settings.unfit_images().into_iter().chain(settings.overridden_terms()) {
         tracing::warn!("{warning}");
     }
     let _only = lock_state(&settings.state_dir)?;
+    private::check_state(&settings.state_dir)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("listening on {} failed; choose another with --listen", settings.listen)
     })?;
@@ -194,14 +205,19 @@ async fn serve(options: Options) -> Result<()> {
         }
     }
     let app = router(controller.clone(), hosts);
-    show_first_key(&controller).await?;
-    write_client_file(&controller, &state_dir.join("cli.json"), &format!("http://{bound}")).await?;
+    show_first_key(&controller, &state_dir).await?;
+    let url = format!("http://{bound}");
+    controller.serve_command_line(&state_dir.join("cli.json"), &url).await?;
     if let Some(path) = ready_file {
-        write_client_file_as(&controller, "ready-file", &path, &format!("http://{bound}")).await?;
+        controller.write_client_file("ready-file", KeyRole::Caller, &path, &url).await?;
     }
     tracing::info!("at most {max_sessions} sign-ins at a time; --max-sessions changes that");
     tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address()?);
-    let serving = tokio::spawn(http_server::serve(listener, app));
+    tracing::info!(
+        "at most {} connections of one address at a time; --connections-per-address changes that",
+        limits.per_peer()
+    );
+    let serving = tokio::spawn(http_server::serve(listener, app, limits));
     asked_to_stop().await?;
     tracing::info!("ending all sessions; again to leave at once");
     tokio::select! {
@@ -217,6 +233,11 @@ fn settings(options: Options) -> Result<Settings> {
     let state_dir = options.state_dir.unwrap_or_else(state_dir);
     make_private(&state_dir)?;
     let cache_dir = cache_dir();
+    let images_dir = options.images_dir.unwrap_or_else(images_dir);
+    // What lies there is run, or trusted because it was looked at before.
+    for dir in [&cache_dir, &images_dir].into_iter().filter(|dir| dir.exists()) {
+        private::check_folder(dir, "0755")?;
+    }
     let accelerator = match options.accelerator {
         Accelerator::Auto => AcceleratorChoice::Auto,
         Accelerator::Kvm => AcceleratorChoice::Kvm,
@@ -255,7 +276,7 @@ fn settings(options: Options) -> Result<Settings> {
         listen: options.listen,
         media_listen: options.media_listen,
         advertise: options.advertise,
-        images_dir: options.images_dir.unwrap_or_else(images_dir),
+        images_dir,
         cache_dir,
         driver,
         memory_mib: options.memory,
@@ -348,23 +369,14 @@ fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
     let digest = hex::encode(sha2::Sha256::digest(agent));
     // Not in the private state folder: when root, the agent runs as an unprivileged user.
     let path = cache_dir.join(format!("agent-{}", &digest[..16]));
-    if !path.exists() {
+    if !cache_dir.exists() {
         std::fs::create_dir_all(cache_dir)
             .with_context(|| format!("creating {} failed", cache_dir.display()))?;
         allow_all_to_enter(cache_dir)?;
-        let temporary = cache_dir.join(format!(".agent-{}", std::process::id()));
-        let mut file = OpenOptions::new()
-            .create(true)
-            .write(true)
-            .truncate(true)
-            .mode(0o755)
-            .open(&temporary)
-            .with_context(|| format!("creating {} failed", temporary.display()))?;
-        file.write_all(agent).context("unpacking the agent failed")?;
-        file.set_permissions(std::fs::Permissions::from_mode(0o755))
-            .context("unpacking the agent failed")?;
-        drop(file);
-        std::fs::rename(&temporary, &path).context("unpacking the agent failed")?;
+    }
+    // A name alone proves nothing of what lies there.
+    if !private::holds(&path, agent) {
+        private::write_with_mode(&path, agent, 0o755).context("unpacking the agent failed")?;
     }
     Ok(path)
 }
@@ -399,36 +411,26 @@ fn lock_state(dir: &Path) -> Result<Flock<File>> {
     }
 }
 
-async fn show_first_key(controller: &Controller) -> Result<()> {
-    if !controller.has_api_key_named("first").await? {
-        let key = controller.new_api_key("first").await?;
-        anstream::println!("API key (shown this once): {key}");
+/// Makes the first key, once in a state folder's life. It is shown to a person at a terminal; a journal
+/// or a file that the output goes to keeps what it gets.
+async fn show_first_key(controller: &Controller, state_dir: &Path) -> Result<()> {
+    let failed = |problem: Problem| anyhow::anyhow!(problem.detail);
+    let keys = controller.keys();
+    if !keys.list().await.map_err(failed)?.is_empty() {
+        return Ok(());
     }
+    let MadeKey { key, .. } = keys.add("first", KeyRole::Caller).await.map_err(failed)?;
+    if std::io::stdout().is_terminal() {
+        anstream::println!("API key (shown this once): {key}");
+        return Ok(());
+    }
+    let path = state_dir.join("first-key.txt");
+    private::write(&path, format!("{key}\n").as_bytes())?;
+    let path = path.display();
+    tracing::info!(
+        "the first API key is in {path}; take it to where it is needed and remove the file"
+    );
     Ok(())
-}
-
-/// How this machine's command line finds the controller; a new key at each start.
-async fn write_client_file(controller: &Controller, path: &Path, url: &str) -> Result<()> {
-    write_client_file_as(controller, "cli", path, url).await
-}
-
-/// The providers whose terms the operator overrides, as the command line's file names them; for
-/// `doctor`.
-pub const OVERRIDES: &str = "allowVaultCustody";
-
-async fn write_client_file_as(
-    controller: &Controller,
-    name: &str,
-    path: &Path,
-    url: &str,
-) -> Result<()> {
-    let key = controller.new_api_key(name).await?;
-    let json = json!({ "url": url, "apiKey": key, "media": controller.media_address()?.to_string(), OVERRIDES: controller.vault_custody() });
-    let temporary = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&temporary)?;
-    file.write_all(json.to_string().as_bytes())?;
-    std::fs::rename(&temporary, path).with_context(|| format!("writing {} failed", path.display()))
 }
 
 #[cfg(test)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::client::{Client, Connection};
+use super::client::{Client, Connection, read_secret};
 use super::credentials::fetch;
+use crate::private;
 
 /// Sign-ins.
 #[derive(clap::Subcommand)]
@@ -25,8 +26,13 @@ pub enum Auth {
 pub struct Code {
     /// The session.
     id: String,
-    /// The code; without it, it is read from standard input.
+    /// The code. Better not here, where every user of this machine sees it in the list of processes:
+    /// without it, it is read from standard input.
+    #[arg(env = "ANTEROOM_CODE", hide_env_values = true)]
     code: Option<String>,
+    /// A file with the code; `-` is standard input.
+    #[arg(long, value_name = "FILE", conflicts_with = "code")]
+    code_file: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
 }
@@ -181,13 +187,10 @@ pub fn auth(command: &Auth) -> Result<()> {
 
 /// `anteroom auth code`.
 fn bring_code(options: &Code) -> Result<()> {
-    let code = match &options.code {
-        Some(code) => code.clone(),
-        None => {
-            let mut line = String::new();
-            std::io::stdin().read_line(&mut line).context("reading the code failed")?;
-            line.trim().to_owned()
-        }
+    let code = match (&options.code_file, &options.code) {
+        (None, Some(code)) => code.clone(),
+        (file, _) => read_secret(file.as_deref().unwrap_or(Path::new("-")))
+            .context("reading the code failed")?,
     };
     let client = options.connection.open()?;
     client.post(&format!("/api/auth/session/{}/code", options.id), &json!({ "code": code }))?;
@@ -308,8 +311,7 @@ pub fn logs(options: &Logs) -> Result<()> {
 pub fn screenshot(options: &Screenshot) -> Result<()> {
     let png =
         options.connection.open()?.get(&format!("/api/auth/session/{}/screenshot", options.id))?;
-    std::fs::write(&options.output, &png)
-        .with_context(|| format!("writing {} failed", options.output.display()))?;
+    private::write(&options.output, &png)?;
     let written = json!({ "path": options.output, "bytes": png.len() });
     show(options.connection.json, &written, |_| format!("{}\n", options.output.display()))
 }

@@ -1,17 +1,16 @@
 //! What the API asks of the controller.
 
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anteroom_api::{
-    Asker, Backend, Begun, Channel, Health, Idempotency, Named, Problem, ProblemCode,
-    SessionSummary, SessionView, StartRequest, ViewerAccess, ViewerView, Watched,
+    Asker, Backend, Begun, CallerKey, Channel, Health, Idempotency, KeyRole, KeyView, MadeKey,
+    Named, NewKey, Problem, ProblemCode, Revoked, SessionSummary, SessionView, StartRequest,
+    ViewerAccess, ViewerView, Watched,
 };
 use anteroom_guest_protocol::StreamKind;
 use anteroom_session::{
     Actor, Event, HolderGeneration, SessionId, State, StateName, TimelineEntry, View, Viewer,
 };
-use anteroom_vm::Qemu;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
@@ -19,22 +18,30 @@ use tokio::sync::watch;
 use super::record::Record;
 use super::session_actor::SessionHandle;
 use super::store::{Cookie, Exchanged, Unusable};
-use super::{
-    Controller, DriverChoice, internal, not_stored, runner_process, secret, unreadable, words,
-};
+use super::{Controller, internal, not_stored, runner_process, secret, unreadable, words};
 use crate::clock::now;
 use crate::embedded;
 use crate::runner_protocol::RunnerCommand;
 
-/// Files that starting a session opens: sockets, their duplicates, its log; and some to spare.
-const FILES_TO_START: usize = 16;
-
-/// How old a check of the store may be.
-const CHECK_AGAIN: Duration = Duration::from_secs(2);
-
 impl Backend for Controller {
-    async fn is_api_key(&self, key: &str) -> Result<bool, Problem> {
-        self.store.is_api_key(key).await.map_err(unreadable)
+    async fn caller(&self, key: &str) -> Result<Option<CallerKey>, Problem> {
+        self.keys.caller(key).await
+    }
+
+    async fn keys(&self) -> Result<Vec<KeyView>, Problem> {
+        self.keys.list().await
+    }
+
+    async fn add_key(&self, key: NewKey) -> Result<MadeKey, Problem> {
+        self.keys.add(&key.name, key.role.unwrap_or(KeyRole::Caller)).await
+    }
+
+    async fn rotate_key(&self, name: &str) -> Result<MadeKey, Problem> {
+        self.rotate(name).await
+    }
+
+    async fn revoke_key(&self, name: &str) -> Result<(), Problem> {
+        self.keys.revoke(name).await
     }
 
     async fn holder(
@@ -98,10 +105,9 @@ impl Backend for Controller {
 
     async fn watch(&self, id: SessionId, asker: &Asker) -> Result<Watched, Problem> {
         match self.handle(id) {
-            Some(handle) => Ok(Watched {
-                revoked: Box::pin(handle.revoked(asker.viewer())),
-                changes: handle.view,
-            }),
+            Some(handle) => {
+                Ok(Watched { revoked: self.revoked(&handle, asker), changes: handle.view })
+            }
             // One that is over does not change: the receiver gives it once.
             None => Ok(Watched {
                 changes: watch::channel(self.record(id).await?.view()).1,
@@ -282,26 +288,8 @@ impl Backend for Controller {
         self.around.metrics.page(&states)
     }
 
-    async fn health(&self) -> Health {
-        let mut reasons = Vec::new();
-        if let Err(error) = self.check_store().await {
-            reasons.push(error);
-        }
-        if let Err(error) = can_open_files() {
-            reasons.push(format!("no more files can be opened: {error}; raise `ulimit -n`"));
-        }
-        if let DriverChoice::Qemu(_) = self.settings.driver {
-            if let Err(error) = Qemu::installed() {
-                reasons.push(error.to_string());
-            }
-            if anteroom_image::list(&self.settings.images_dir).is_empty() {
-                let dir = self.settings.images_dir.display();
-                reasons.push(format!(
-                    "there is no golden image in {dir}; build one with `anteroom image build`"
-                ));
-            }
-        }
-        Health { live: true, ready: reasons.is_empty(), reasons }
+    fn health(&self) -> Health {
+        self.health.health()
     }
 
     fn viewer_file(&self, path: &str) -> Option<(Vec<u8>, &'static str)> {
@@ -310,20 +298,6 @@ impl Backend for Controller {
 }
 
 impl Controller {
-    /// Whether the store takes writes. Asked at most every [`CHECK_AGAIN`], since each is a write.
-    async fn check_store(&self) -> Result<(), String> {
-        let last = self.store_check.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((at, result)) = last
-            && at.elapsed() < CHECK_AGAIN
-        {
-            return result;
-        }
-        let result = self.store.check(now().0).await.map_err(|error| format!("{error:#}"));
-        *self.store_check.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), result.clone()));
-        result
-    }
-
     async fn channel(
         &self,
         id: SessionId,
@@ -336,16 +310,24 @@ impl Controller {
         let viewer = asker.viewer();
         let channel = runner.channel(kind, viewer).await;
         let channel = channel.map_err(|error| error.problem(ProblemCode::WrongState, &state))?;
-        let link_revoked = handle.revoked(viewer);
+        let right_revoked = self.revoked(&handle, asker);
         if handle.is_revoked(viewer) {
             return Err(revoked());
         }
         handle.tell(Event::Opened { view, viewer }).await;
         let outdone = channel.outdone();
         let revoked = async {
-            tokio::select! { () = link_revoked => {}, () = outdone => {} }
+            tokio::select! { () = right_revoked => {}, () = outdone => {} }
         };
         Ok(Channel { bytes: Box::new(channel), revoked: Box::pin(revoked) })
+    }
+
+    /// Comes when the asker's right is revoked: the link of a person, the key of a caller.
+    fn revoked(&self, handle: &SessionHandle, asker: &Asker) -> Revoked {
+        match asker {
+            Asker::Person(_) => Box::pin(handle.revoked(asker.viewer())),
+            Asker::Caller(key) => Box::pin(self.keys.revoked(*key)),
+        }
     }
 
     /// Has the timeline say that a link was opened, also where the session is over.
@@ -401,11 +383,4 @@ fn link_refused(unusable: Unusable) -> Problem {
         }
         Unusable::Unknown => used("this link is expired or unknown; ask for a new one"),
     }
-}
-
-/// Whether this process may open as many files as starting a session takes.
-fn can_open_files() -> std::io::Result<()> {
-    let files: std::io::Result<Vec<_>> =
-        (0..FILES_TO_START).map(|_| std::fs::File::open("/dev/null")).collect();
-    files.map(drop)
 }

@@ -14,9 +14,12 @@ mod backend;
 mod calls;
 mod channels;
 mod choices;
+mod client_file;
 mod custody;
 mod front_door;
+mod health;
 mod janitor;
+mod keys;
 mod metrics;
 mod record;
 mod runner_process;
@@ -28,22 +31,22 @@ mod words;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
-use anteroom_api::{Problem, ProblemCode};
+use anteroom_api::{KeyRole, MadeKey, Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
 use anteroom_session::{Actor, Effect, Event, HolderGeneration, ProviderId, SessionId, State};
 use anteroom_vault::{ControllerKey, Vault};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::RwLock;
 
 pub use admission::{Limits, rooms_by_memory};
 pub use choices::methods;
+pub use client_file::OVERRIDES;
 pub use janitor::Keep;
 pub use settings::{DriverChoice, Settings, default_dir, load_providers};
 pub use start::SCREEN;
@@ -51,7 +54,10 @@ pub use start::SCREEN;
 use crate::clock::now;
 use admission::Admission;
 use calls::CallsInAnswer;
+use client_file::ClientFile;
 use front_door::FrontDoor;
+use health::Look;
+use keys::Keys;
 use metrics::Metrics;
 use record::{Record, runtime_dir};
 use session_actor::{Live, SessionHandle, Surroundings};
@@ -59,6 +65,9 @@ use store::Store;
 
 /// Where in the state folder the key is that signs envelopes.
 pub const CONTROLLER_KEY: &str = "vault/controller.pem";
+
+/// The name of the command line's own key.
+const COMMAND_LINE: &str = "cli";
 
 /// The controller.
 pub struct Controller {
@@ -71,8 +80,10 @@ pub struct Controller {
     around: Arc<Surroundings>,
     admission: Admission,
     calls: CallsInAnswer,
-    /// When the store was last written to as a check, and how that went.
-    store_check: Mutex<Option<(Instant, Result<(), String>)>>,
+    keys: Keys,
+    health: health::Known,
+    /// What the command line of this machine reads.
+    command_line: OnceLock<ClientFile>,
     /// No session is started any more.
     stopping: AtomicBool,
     /// Held for reading by each start; [`Self::end_all`] waits for those that have begun.
@@ -105,13 +116,15 @@ impl Controller {
         let controller = Arc::new(Self {
             admission: Admission::new(settings.limits),
             calls: CallsInAnswer::default(),
-            settings,
             origin: origin.trim_end_matches('/').to_owned(),
-            store,
             vault,
             key,
             around,
-            store_check: Mutex::default(),
+            keys: Keys::new(store.clone()),
+            health: Look::new(store.clone(), &settings).start().await,
+            command_line: OnceLock::new(),
+            settings,
+            store,
             stopping: AtomicBool::new(false),
             starting: RwLock::default(),
         });
@@ -125,26 +138,56 @@ impl Controller {
         &self.origin
     }
 
-    /// Providers whose credentials may go to the vault although their terms forbid it.
-    pub fn vault_custody(&self) -> &BTreeSet<ProviderId> {
-        &self.settings.vault_custody
-    }
-
     /// Where media comes in.
     pub fn media_address(&self) -> Result<SocketAddr> {
         self.around.door.address()
     }
 
-    /// Makes a key under a name, instead of one it may have had.
-    pub async fn new_api_key(&self, name: &str) -> Result<String> {
-        let key = format!("ak_{}", secret());
-        self.store.put_api_key(name, &key, now().0).await?;
-        Ok(key)
+    /// The API keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
     }
 
-    /// Whether a key of that name was made before.
-    pub async fn has_api_key_named(&self, name: &str) -> Result<bool> {
-        self.store.has_api_key_named(name).await
+    /// Writes how a client of this machine reaches this, with a key of its own that is made anew, to a
+    /// file that is its owner's alone.
+    pub async fn write_client_file(
+        &self,
+        name: &str,
+        role: KeyRole,
+        path: &Path,
+        url: &str,
+    ) -> Result<()> {
+        let key = self.keys.put(name, role).await.map_err(|problem| anyhow!(problem.detail))?;
+        self.client_file(path, url)?.write(&key)
+    }
+
+    fn client_file(&self, path: &Path, url: &str) -> Result<ClientFile> {
+        Ok(ClientFile {
+            path: path.to_owned(),
+            url: url.to_owned(),
+            media: self.media_address()?,
+            vault_custody: self.settings.vault_custody.clone(),
+        })
+    }
+
+    /// The same for this machine's command line; kept true when its key is made anew later.
+    pub async fn serve_command_line(&self, path: &Path, url: &str) -> Result<()> {
+        self.write_client_file(COMMAND_LINE, KeyRole::Admin, path, url).await?;
+        let file = self.client_file(path, url)?;
+        // There is one.
+        let _ = self.command_line.set(file);
+        Ok(())
+    }
+
+    /// Makes a key anew; the command line goes on with its own.
+    async fn rotate(&self, name: &str) -> Result<MadeKey, Problem> {
+        let made = self.keys.rotate(name).await?;
+        if name == COMMAND_LINE
+            && let Some(file) = self.command_line.get()
+        {
+            file.write(&made.key).map_err(not_stored)?;
+        }
+        Ok(made)
     }
 
     /// Takes no new sessions, ends every one there is and waits until all of them are gone.
@@ -158,6 +201,7 @@ impl Controller {
         for handle in &handles {
             handle.demolished().await;
         }
+        self.keys.store_use().await;
     }
 
     /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished

@@ -17,8 +17,10 @@ use sqlx::{Connection, Row};
 use super::record::Record;
 
 mod holders;
+mod keys;
 
 pub use holders::{Cookie, Exchanged, Unusable};
+pub use keys::KeptKey;
 
 /// The tables. Rows hold a session as JSON of the session crate's types, and beside it what is
 /// searched for.
@@ -138,7 +140,7 @@ impl Store {
             .execute(&writes)
             .await
             .context("creating the database's tables failed")?;
-        add_explanations(&writes).await?;
+        add_columns(&writes).await?;
         let reads = open(READERS, options.read_only(true)).await?;
         Ok(Self { reads, writes, file: DatabaseFile::of(path)? })
     }
@@ -369,39 +371,6 @@ impl Store {
         self.in_transaction(work).await.context("storing what happened failed")
     }
 
-    /// Whether this is an API key. The look-up is by hash, so its time says nothing about the key.
-    pub async fn is_api_key(&self, key: &str) -> Result<bool> {
-        let row = sqlx::query("SELECT 1 FROM api_keys WHERE key_hash = ?")
-            .bind(hash(key))
-            .fetch_optional(&self.reads)
-            .await?;
-        Ok(row.is_some())
-    }
-
-    /// Whether there is a key of that name.
-    pub async fn has_api_key_named(&self, name: &str) -> Result<bool> {
-        let row = sqlx::query("SELECT 1 FROM api_keys WHERE name = ?")
-            .bind(name)
-            .fetch_optional(&self.reads)
-            .await?;
-        Ok(row.is_some())
-    }
-
-    /// Keeps a key under a name, instead of one it may have had.
-    pub async fn put_api_key(&self, name: &str, key: &str, now: u64) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO api_keys (key_hash, name, created_at) VALUES (?, ?, ?)
-             ON CONFLICT (name) DO UPDATE SET key_hash = excluded.key_hash, created_at = excluded.created_at",
-        )
-        .bind(hash(key))
-        .bind(name)
-        .bind(signed(now))
-        .execute(&self.writes)
-        .await
-        .context("storing an API key failed")?;
-        Ok(())
-    }
-
     /// Writes, durably: a full disk and a read-only folder answer reads as if nothing were wrong.
     pub async fn check(&self, now: u64) -> Result<()> {
         self.file.check()?;
@@ -446,15 +415,24 @@ async fn write_record(connection: &mut SqliteConnection, record: &Record) -> Res
     Ok(())
 }
 
-/// A database of before there were explanations.
-async fn add_explanations(writes: &SqlitePool) -> Result<()> {
-    let has = "SELECT count(*) FROM pragma_table_info('timeline') WHERE name = 'explanation'";
-    let has: i64 = sqlx::query_scalar(has).fetch_one(writes).await?;
-    if has == 0 {
-        sqlx::query("ALTER TABLE timeline ADD COLUMN explanation TEXT")
-            .execute(writes)
-            .await
-            .context("bringing the database up to date failed")?;
+/// Columns that tables of earlier versions lack.
+const ADDED: [(&str, &str, &str); 3] = [
+    ("timeline", "explanation", "TEXT"),
+    ("api_keys", "role", "TEXT NOT NULL DEFAULT 'caller'"),
+    ("api_keys", "last_used_at", "INTEGER"),
+];
+
+async fn add_columns(writes: &SqlitePool) -> Result<()> {
+    for (table, column, form) in ADDED {
+        let has = "SELECT count(*) FROM pragma_table_info(?) WHERE name = ?";
+        let has: i64 = sqlx::query_scalar(has).bind(table).bind(column).fetch_one(writes).await?;
+        if has == 0 {
+            let add = format!("ALTER TABLE {table} ADD COLUMN {column} {form}");
+            sqlx::query(sqlx::AssertSqlSafe(add))
+                .execute(writes)
+                .await
+                .context("bringing the database up to date failed")?;
+        }
     }
     Ok(())
 }

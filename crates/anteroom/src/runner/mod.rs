@@ -12,7 +12,7 @@ mod egress;
 pub(crate) mod guest;
 mod lines;
 mod media;
-mod pace;
+pub(crate) mod pace;
 pub(crate) mod paced_link;
 pub(crate) mod room;
 pub(crate) mod service_log;

@@ -5,13 +5,17 @@ mod api;
 mod canary;
 mod codes;
 mod credentials;
+mod crowd;
 mod deaths;
 mod ends;
 #[cfg(feature = "fail-points")]
 mod faults;
+mod files;
 mod host;
+mod hosts;
 mod incident;
 mod kept;
+mod keys;
 mod limits;
 mod logins;
 mod machines;

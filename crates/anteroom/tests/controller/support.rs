@@ -404,12 +404,6 @@ impl Fill {
         let path = server.state_dir_inside().join("fill");
         let mut file = std::fs::File::create(&path).unwrap();
         while file.write_all(&[0; 4096]).is_ok() {}
-        // The database may have a few pages of its own in reserve.
-        for _ in 0..2000 {
-            if server.get("/health").status == 503 {
-                break;
-            }
-        }
         Self(path)
     }
 }
@@ -473,7 +467,8 @@ impl Setup {
     fn program(&self, folder: &Path) -> Command {
         let anteroom = env!("CARGO_BIN_EXE_anteroom");
         if let Some(mebibytes) = self.disk_mebibytes {
-            let script = r#"mount -t tmpfs -o size="$0"m none "$1" && shift && exec "$@""#;
+            let script =
+                r#"mount -t tmpfs -o mode=0700,size="$0"m none "$1" && shift && exec "$@""#;
             let mut command = own_mounts();
             command.args(["sh", "-c", script, &mebibytes.to_string()]);
             command.arg(folder.join("state")).arg(anteroom);

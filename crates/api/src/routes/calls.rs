@@ -42,7 +42,7 @@ use crate::wire::{
 ))]
 pub(super) async fn start<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -63,7 +63,7 @@ pub(super) async fn start<B: Backend>(
 ))]
 pub(super) async fn sessions<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
 ) -> Result<Json<Vec<SessionSummary>>, Problem> {
     Ok(Json(backend.sessions().await?))
 }
@@ -75,7 +75,7 @@ pub(super) async fn sessions<B: Backend>(
 ))]
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
     Ok(Json(backend.session(id).await?))
@@ -88,7 +88,7 @@ pub(super) async fn session<B: Backend>(
 ))]
 pub(super) async fn delete<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
     backend.end(id, Actor::Caller).await?;
@@ -115,7 +115,7 @@ pub(super) async fn cancel<B: Backend>(
 ))]
 pub(super) async fn oauth_url<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<OAuthUrl>, Problem> {
     let view = backend.session(id).await?;
@@ -135,7 +135,7 @@ pub(super) async fn oauth_url<B: Backend>(
 ))]
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
     backend.open_sign_in_url(id).await?;
@@ -153,7 +153,7 @@ pub(super) async fn open_url<B: Backend>(
 ))]
 pub(super) async fn code<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
     body: Body,
 ) -> Result<StatusCode, Problem> {
@@ -170,7 +170,7 @@ pub(super) async fn code<B: Backend>(
 ))]
 pub(super) async fn heartbeat<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
     Ok(Json(backend.heartbeat(id).await?))
@@ -183,7 +183,7 @@ pub(super) async fn heartbeat<B: Backend>(
 ))]
 pub(super) async fn credential_status<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<CredentialStatus>, Problem> {
     let view = backend.session(id).await?;
@@ -197,7 +197,7 @@ pub(super) async fn credential_status<B: Backend>(
 ))]
 pub(super) async fn credential<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Response, Problem> {
     let sealed = backend.credential(id).await?;
@@ -247,7 +247,7 @@ pub(super) async fn controller_key<B: Backend>(
 ))]
 pub(super) async fn screenshot<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Response, Problem> {
     let png = backend.screenshot(id).await?;
@@ -261,7 +261,7 @@ pub(super) async fn screenshot<B: Backend>(
 ))]
 pub(super) async fn logs<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<String, Problem> {
     backend.logs(id).await
@@ -275,7 +275,7 @@ pub(super) async fn logs<B: Backend>(
 ))]
 pub(super) async fn viewer_link<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<(StatusCode, Json<ViewerLink>), Problem> {
     let viewer_url = backend.viewer_link(id).await?;
@@ -290,7 +290,7 @@ pub(super) async fn viewer_link<B: Backend>(
 ))]
 pub(super) async fn revoke_viewers<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
     backend.revoke_viewers(id).await?;
@@ -304,10 +304,10 @@ pub(super) async fn revoke_viewers<B: Backend>(
 ))]
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(key): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let Watched { changes, revoked } = backend.watch(id, &Asker::Caller).await?;
+    let Watched { changes, revoked } = backend.watch(id, &Asker::Caller(key)).await?;
     Ok(stream(WatchStream::new(changes), revoked))
 }
 

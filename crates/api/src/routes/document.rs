@@ -8,16 +8,18 @@ use utoipa::openapi::{
 };
 use utoipa::{Modify, OpenApi};
 
-use super::{calls, viewer};
+use super::{calls, keys, viewer};
 use crate::problem::ProblemCode;
 
 const PROBLEM_TYPE: &str = "application/problem+json";
 const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 
 /// Every route may answer these, before it is asked itself or instead of it.
-const EVERYWHERE: [(ProblemCode, &str); 4] = [
+const EVERYWHERE: [(ProblemCode, &str); 6] = [
+    (ProblemCode::BadRequest, "Malformed"),
     (ProblemCode::ForeignOrigin, "A page of another origin asks"),
     (ProblemCode::UnknownHost, "Not known by that host name"),
+    (ProblemCode::TooManyConnections, "More connections from this address than its share"),
     (ProblemCode::Internal, "Ours to mend"),
     (ProblemCode::TooSlow, "No answer in time"),
 ];
@@ -59,6 +61,10 @@ pub fn openapi() -> Document {
         super::channel::terminal,
         super::channel::vnc,
         viewer::events,
+        keys::list,
+        keys::add,
+        keys::rotate,
+        keys::revoke,
         super::metrics,
         super::health
     ),

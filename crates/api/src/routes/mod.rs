@@ -3,6 +3,7 @@
 mod calls;
 mod channel;
 mod document;
+mod keys;
 mod viewer;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::backend::Backend;
@@ -59,6 +60,9 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route("/api/viewer/session/{id}/cancel", post(viewer::cancel::<B>))
         .route("/api/viewer/session/{id}/code", post(viewer::code::<B>))
         .route("/api/viewer/session/{id}/open-url", post(viewer::open_url::<B>))
+        .route("/api/keys", get(keys::list::<B>).post(keys::add::<B>))
+        .route("/api/keys/{name}", delete(keys::revoke::<B>))
+        .route("/api/keys/{name}/rotate", post(keys::rotate::<B>))
         .route("/health", get(health::<B>))
         .route("/metrics", get(metrics::<B>))
         .route("/openapi.json", get(openapi_json))
@@ -84,13 +88,13 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .with_state(backend)
 }
 
-/// Whether the controller answers, and can work.
+/// Whether the controller answers, and can work, as the last look of some seconds ago found.
 #[utoipa::path(get, path = "/health", responses(
     (status = 200, body = Health, description = "It can start sessions"),
     (status = 503, body = Health, description = "It answers and cannot start sessions")
 ))]
 async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
-    let health = backend.health().await;
+    let health = backend.health();
     let status = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(health)).into_response()
 }
@@ -101,7 +105,7 @@ async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
 ))]
 async fn metrics<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(_): Caller,
 ) -> Result<Response, Problem> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], backend.metrics()).into_response())

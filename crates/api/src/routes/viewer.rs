@@ -7,7 +7,7 @@ use anteroom_session::Actor;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Json, Response};
 use futures::{Stream, StreamExt};
@@ -15,7 +15,7 @@ use tokio_stream::wrappers::WatchStream;
 
 use super::calls::stream;
 use crate::backend::{Backend, Watched};
-use crate::extract::{SessionPath, Viewer, session_id};
+use crate::extract::{Recognized, SessionPath, Viewer, session_id};
 use crate::guard::viewer_cookie;
 use crate::json::{USUAL_LIMIT, read};
 use crate::problem::{Problem, ProblemCode};
@@ -31,12 +31,14 @@ const MAX_OFFER: usize = 64 * 1024;
 ))]
 pub(super) async fn exchange<B: Backend>(
     State(backend): State<Arc<B>>,
+    extensions: Extensions,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let request: Exchange = read(body, USUAL_LIMIT).await?;
     let id = session_id(&request.session_id)?;
     let access = backend.exchange(id, &request.secret).await?;
+    Recognized::in_extensions(&extensions);
     // Behind a TLS proxy the page's origin is https, and the cookie must not leave it.
     let origin =
         headers.get(header::ORIGIN).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -2,6 +2,12 @@
 //! was refused. A file a door; [`DOORS`] names them.
 
 mod credentials;
+mod files;
+mod health;
+mod hosts;
+mod keys;
+mod links;
+mod raw;
 
 use std::path::Path;
 
@@ -13,7 +19,14 @@ use crate::interrupt;
 /// A group of attacks: its name, and what makes them.
 type Door = (&'static str, fn(&Path, &mut Tries) -> Result<()>);
 
-const DOORS: [Door; 1] = [("credentials", credentials::attack)];
+const DOORS: [Door; 6] = [
+    ("credentials", credentials::attack),
+    ("links", links::attack),
+    ("health", health::attack),
+    ("files", files::attack),
+    ("hosts", hosts::attack),
+    ("keys", keys::attack),
+];
 
 /// What became of one attack.
 #[derive(Debug, PartialEq, Eq)]

@@ -69,9 +69,16 @@ impl Front {
     /// What `anteroom serve` has to know.
     pub fn serve_options(&self) -> Result<Vec<String>> {
         let advertised = self.media.address()?.to_string();
-        Ok(["--public-url", &self.origin(), "--advertise-address", &advertised]
-            .map(str::to_owned)
-            .into())
+        Ok([
+            "--public-url",
+            &self.origin(),
+            "--advertise-address",
+            &advertised,
+            "--trusted-proxy",
+            "127.0.0.1",
+        ]
+        .map(str::to_owned)
+        .into())
     }
 
     /// `https://name:port`, as browsers write it.

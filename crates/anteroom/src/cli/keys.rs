@@ -1,0 +1,138 @@
+//! `anteroom keys`: API keys of a controller that runs.
+
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::client::Connection;
+use super::sessions::{show, text};
+use crate::private;
+
+/// API keys. These commands need a key with the role `admin`; on the controller's own machine the
+/// command line has one.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Makes a key.
+    Add(Add),
+    /// Lists the keys: their names, what they may, when they were made and last used.
+    List(List),
+    /// Makes a key anew; the one before it is refused from then on, and what it opened is closed.
+    Rotate(Rotate),
+    /// Revokes a key: it is refused from then on, and what it opened is closed.
+    Revoke(Revoke),
+}
+
+/// What `keys add` takes.
+#[derive(clap::Args)]
+pub struct Add {
+    /// What it is called, such as the service that will have it.
+    name: String,
+    /// It may manage keys too.
+    #[arg(long)]
+    admin: bool,
+    #[command(flatten)]
+    made: Made,
+}
+
+/// What `keys list` takes.
+#[derive(clap::Args)]
+pub struct List {
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `keys rotate` takes.
+#[derive(clap::Args)]
+pub struct Rotate {
+    /// Whose.
+    name: String,
+    #[command(flatten)]
+    made: Made,
+}
+
+/// Where a key that was made goes.
+#[derive(clap::Args)]
+struct Made {
+    /// Writes the key to this file, which its owner alone may read, instead of printing it.
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// What `keys revoke` takes.
+#[derive(clap::Args)]
+pub struct Revoke {
+    /// Whose.
+    name: String,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// `anteroom keys …`.
+pub fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Add(Add { name, admin, made }) => {
+            let role = if *admin { "admin" } else { "caller" };
+            let key = made
+                .connection
+                .open()?
+                .post("/api/keys", &json!({ "name": name, "role": role }))?;
+            made.show(&key)
+        }
+        Command::Rotate(Rotate { name, made }) => {
+            let path = format!("/api/keys/{}/rotate", segment(name));
+            let key = made.connection.open()?.post(&path, &Value::Null)?;
+            // The command line's own key is in its file already.
+            made.show(&key)
+        }
+        Command::Revoke(Revoke { name, connection }) => {
+            connection.open()?.delete(&format!("/api/keys/{}", segment(name)))?;
+            show(connection.json, &json!({ "revoked": name }), |_| {
+                format!("the key {name} is refused from now on\n")
+            })
+        }
+        Command::List(List { connection }) => {
+            let keys = connection.open()?.get_json("/api/keys")?;
+            show(connection.json, &keys, table)
+        }
+    }
+}
+
+impl Made {
+    fn show(&self, key: &Value) -> Result<()> {
+        let Some(path) = &self.output else {
+            return show(self.connection.json, key, |key| format!("{}\n", text(key, "key")));
+        };
+        private::write(path, format!("{}\n", text(key, "key")).as_bytes())?;
+        let written = json!({ "name": key["name"], "role": key["role"], "path": path });
+        show(self.connection.json, &written, |_| format!("the key is in {}\n", path.display()))
+    }
+}
+
+fn table(keys: &Value) -> String {
+    let mut table = format!("{:<24}{:<8}{:<22}{}\n", "NAME", "ROLE", "MADE", "LAST USED");
+    for key in keys.as_array().into_iter().flatten() {
+        let time = |field: &str| key[field].as_u64().map(time).unwrap_or("never".to_owned());
+        table.push_str(&format!(
+            "{:<24}{:<8}{:<22}{}\n",
+            text(key, "name"),
+            text(key, "role"),
+            time("createdAt"),
+            time("lastUsedAt")
+        ));
+    }
+    table
+}
+
+fn time(millis: u64) -> String {
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+    humantime::format_rfc3339_seconds(at).to_string()
+}
+
+/// A name as a part of a path. The controller says what a name may be.
+fn segment(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
+}

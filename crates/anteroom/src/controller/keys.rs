@@ -1,0 +1,225 @@
+//! API keys: made, listed, made anew and revoked while the controller runs.
+//!
+//! Whose key one is, is read from the store at each request, so a revoked one is refused from then on.
+//! What it opened before and is still open (events, terminals) is closed.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anteroom_api::{CallerKey, KeyId, KeyRole, KeyView, MadeKey, Problem, ProblemCode};
+use anyhow::Result;
+use tokio::sync::watch;
+
+use super::store::{KeptKey, Store};
+use super::{not_stored, secret, unreadable};
+use crate::clock::now;
+
+/// How often it is stored when keys were last used: once for many requests.
+const STORE_USE_EVERY: Duration = Duration::from_secs(60);
+
+/// The longest name.
+const MAX_NAME: usize = 64;
+
+/// The controller's keys. Cheap to clone.
+#[derive(Clone)]
+pub struct Keys(Arc<Inner>);
+
+struct Inner {
+    store: Store,
+    /// When keys were used, as far as it is not stored yet.
+    used: Mutex<HashMap<KeyId, u64>>,
+    /// Those that were good and are not any more, since this process began.
+    revoked: watch::Sender<HashSet<KeyId>>,
+}
+
+impl Keys {
+    /// The keys of this store.
+    pub fn new(store: Store) -> Self {
+        let keys = Self(Arc::new(Inner {
+            store,
+            used: Mutex::default(),
+            revoked: watch::Sender::new(HashSet::new()),
+        }));
+        let storing = keys.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(STORE_USE_EVERY).await;
+                storing.store_use().await;
+            }
+        });
+        keys
+    }
+
+    /// Whose key this is, if anybody's.
+    pub async fn caller(&self, key: &str) -> Result<Option<CallerKey>, Problem> {
+        let found = self.0.store.api_key(key).await.map_err(unreadable)?;
+        if let Some(caller) = found {
+            self.with_used(|used| used.insert(caller.id, now().0));
+        }
+        Ok(found)
+    }
+
+    /// Comes when this key is revoked, or was.
+    pub fn revoked(&self, key: KeyId) -> impl Future<Output = ()> + Send + use<> {
+        let mut revoked = self.0.revoked.subscribe();
+        async move {
+            if revoked.wait_for(|revoked| revoked.contains(&key)).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Every key, by name.
+    pub async fn list(&self) -> Result<Vec<KeyView>, Problem> {
+        let kept = self.0.store.api_keys().await.map_err(unreadable)?;
+        let view = |key: KeptKey| KeyView {
+            last_used_at: self.with_used(|used| used.get(&key.id).copied()).or(key.last_used_at),
+            name: key.name,
+            role: key.role,
+            created_at: key.created_at,
+        };
+        Ok(kept.into_iter().map(view).collect())
+    }
+
+    /// Makes a key under a new name.
+    pub async fn add(&self, name: &str, role: KeyRole) -> Result<MadeKey, Problem> {
+        check_name(name)?;
+        let key = new_key();
+        if !self.0.store.add_api_key(name, role, &key, now().0).await.map_err(not_stored)? {
+            let detail = format!("there is a key {name}; rotate it, or choose another name");
+            return Err(Problem::new(ProblemCode::KeyExists, detail));
+        }
+        tracing::info!(name, role = <&str>::from(role), "an API key was made");
+        Ok(MadeKey { name: name.to_owned(), role, key })
+    }
+
+    /// Makes the key of a name anew; the one before it is revoked.
+    pub async fn rotate(&self, name: &str) -> Result<MadeKey, Problem> {
+        let key = new_key();
+        let before = self.0.store.rotate_api_key(name, &key, now().0).await.map_err(not_stored)?;
+        self.close(before.ok_or_else(|| no_such_key(name))?);
+        tracing::info!(name, "an API key was made anew, and the one before it revoked");
+        let kept = self.0.store.api_key(&key).await.map_err(unreadable)?;
+        let role = kept.ok_or_else(|| no_such_key(name))?.role;
+        Ok(MadeKey { name: name.to_owned(), role, key })
+    }
+
+    /// Makes a key under a name, instead of one it may have had.
+    pub async fn put(&self, name: &str, role: KeyRole) -> Result<String, Problem> {
+        match self.rotate(name).await {
+            Ok(made) => Ok(made.key),
+            Err(problem) if problem.code == ProblemCode::NoSuchKey => {
+                Ok(self.add(name, role).await?.key)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Revokes a key, and closes what it opened.
+    pub async fn revoke(&self, name: &str) -> Result<(), Problem> {
+        let before = self.0.store.remove_api_key(name).await.map_err(not_stored)?;
+        self.close(before.ok_or_else(|| no_such_key(name))?);
+        tracing::info!(name, "an API key was revoked");
+        Ok(())
+    }
+
+    /// Stores when keys were last used.
+    pub async fn store_use(&self) {
+        let used: Vec<(KeyId, u64)> = self.with_used(|used| used.drain().collect());
+        if used.is_empty() {
+            return;
+        }
+        if let Err(error) = self.0.store.keys_were_used(&used).await {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    fn close(&self, key: KeyId) {
+        self.with_used(|used| used.remove(&key));
+        self.0.revoked.send_modify(|revoked| {
+            revoked.insert(key);
+        });
+    }
+
+    fn with_used<T>(&self, with: impl FnOnce(&mut HashMap<KeyId, u64>) -> T) -> T {
+        with(&mut self.0.used.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn new_key() -> String {
+    format!("ak_{}", secret())
+}
+
+fn no_such_key(name: &str) -> Problem {
+    let detail =
+        format!("there is no key named {name:?}; `anteroom keys list` shows those there are");
+    Problem::new(ProblemCode::NoSuchKey, detail)
+}
+
+/// Names stand in logs and tables.
+fn check_name(name: &str) -> Result<(), Problem> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_word) {
+        return Ok(());
+    }
+    let detail = format!("a key's name is 1 to {MAX_NAME} letters, digits, '-', '_' and '.'");
+    Err(Problem::new(ProblemCode::InvalidValue, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn keys() -> (tempfile::TempDir, Keys) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("a.db")).await.unwrap();
+        (folder, Keys::new(store))
+    }
+
+    #[tokio::test]
+    async fn a_key_is_good_until_it_is_made_anew_or_revoked() {
+        let (_folder, keys) = keys().await;
+        let made = keys.add("deploy", KeyRole::Caller).await.unwrap();
+        let known = keys.caller(&made.key).await.unwrap().unwrap();
+        assert_eq!(known.role, KeyRole::Caller);
+        assert_eq!(
+            keys.add("deploy", KeyRole::Admin).await.unwrap_err().code,
+            ProblemCode::KeyExists
+        );
+        let again = keys.rotate("deploy").await.unwrap();
+        keys.revoked(known.id).await;
+        assert_eq!(keys.caller(&made.key).await.unwrap(), None);
+        let known = keys.caller(&again.key).await.unwrap().unwrap();
+        keys.revoke("deploy").await.unwrap();
+        keys.revoked(known.id).await;
+        assert_eq!(keys.caller(&again.key).await.unwrap(), None);
+        assert_eq!(keys.revoke("deploy").await.unwrap_err().code, ProblemCode::NoSuchKey);
+        // The name is free again, and its new key is no revoked one.
+        let third = keys.add("deploy", KeyRole::Admin).await.unwrap();
+        assert_eq!(keys.caller(&third.key).await.unwrap().unwrap().role, KeyRole::Admin);
+    }
+
+    #[tokio::test]
+    async fn the_list_has_names_and_times_and_no_key() {
+        let (_folder, keys) = keys().await;
+        let made = keys.add("ci", KeyRole::Caller).await.unwrap();
+        assert_eq!(keys.list().await.unwrap()[0].last_used_at, None);
+        keys.caller(&made.key).await.unwrap();
+        let used = keys.list().await.unwrap()[0].last_used_at;
+        assert!(used.is_some());
+        keys.store_use().await;
+        let listed = keys.list().await.unwrap();
+        assert_eq!(listed[0].last_used_at, used);
+        assert!(!format!("{listed:?}").contains(&made.key));
+    }
+
+    #[tokio::test]
+    async fn names_are_words() {
+        let (_folder, keys) = keys().await;
+        for name in ["", "a b", "a/b", "\u{1b}[2J", &"a".repeat(65), "é"] {
+            let refused = keys.add(name, KeyRole::Caller).await.unwrap_err();
+            assert_eq!(refused.code, ProblemCode::InvalidValue, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! API keys: their hashes, names and times. A key itself is nowhere.
+
+use anteroom_api::{CallerKey, KeyId, KeyRole};
+use anyhow::{Context, Result};
+use sqlx::Row;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+
+use super::{Store, hash, signed};
+
+/// A key as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptKey {
+    /// Which.
+    pub id: KeyId,
+    /// As it was named.
+    pub name: String,
+    /// What it may.
+    pub role: KeyRole,
+    /// When it was made, or made anew, in milliseconds since the Unix epoch.
+    pub created_at: u64,
+    /// When it was last used.
+    pub last_used_at: Option<u64>,
+}
+
+impl Store {
+    /// Whose key this is. The look-up is by hash, so its time says nothing about the key.
+    pub async fn api_key(&self, key: &str) -> Result<Option<CallerKey>> {
+        let row = sqlx::query("SELECT key_hash, role FROM api_keys WHERE key_hash = ?")
+            .bind(hash(key))
+            .fetch_optional(&self.reads)
+            .await
+            .context("looking for an API key failed")?;
+        row.map(|row| Ok(CallerKey { id: id(&row)?, role: role(&row)? })).transpose()
+    }
+
+    /// Every key, by name.
+    pub async fn api_keys(&self) -> Result<Vec<KeptKey>> {
+        let rows = sqlx::query(
+            "SELECT key_hash, name, role, created_at, last_used_at FROM api_keys ORDER BY name",
+        )
+        .fetch_all(&self.reads)
+        .await
+        .context("reading the API keys failed")?;
+        let kept = |row: &SqliteRow| {
+            Ok(KeptKey {
+                id: id(row)?,
+                name: row.get("name"),
+                role: role(row)?,
+                created_at: row.get::<i64, _>("created_at").unsigned_abs(),
+                last_used_at: row.get::<Option<i64>, _>("last_used_at").map(i64::unsigned_abs),
+            })
+        };
+        rows.iter().map(kept).collect()
+    }
+
+    /// Keeps a key under a new name; `false` when there is one of that name.
+    pub async fn add_api_key(
+        &self,
+        name: &str,
+        role: KeyRole,
+        key: &str,
+        now: u64,
+    ) -> Result<bool> {
+        let work = async |connection: &mut SqliteConnection| {
+            let done = sqlx::query(
+                "INSERT INTO api_keys (key_hash, name, role, created_at) VALUES (?, ?, ?, ?)
+                 ON CONFLICT (name) DO NOTHING",
+            )
+            .bind(hash(key))
+            .bind(name)
+            .bind(<&str>::from(role))
+            .bind(signed(now))
+            .execute(connection)
+            .await?;
+            Ok(done.rows_affected() == 1)
+        };
+        self.in_transaction(work).await.context("storing an API key failed")
+    }
+
+    /// Keeps another key under a name; the one before it, or `None` when there is none of that name.
+    pub async fn rotate_api_key(&self, name: &str, key: &str, now: u64) -> Result<Option<KeyId>> {
+        let work = async |connection: &mut SqliteConnection| {
+            let Some(before) = of_name(connection, name).await? else { return Ok(None) };
+            sqlx::query(
+                "UPDATE api_keys SET key_hash = ?, created_at = ?, last_used_at = NULL WHERE name = ?",
+            )
+            .bind(hash(key))
+            .bind(signed(now))
+            .bind(name)
+            .execute(connection)
+            .await?;
+            Ok(Some(before))
+        };
+        self.in_transaction(work).await.context("storing an API key failed")
+    }
+
+    /// Forgets a key; which it was, or `None` when there is none of that name.
+    pub async fn remove_api_key(&self, name: &str) -> Result<Option<KeyId>> {
+        let work = async |connection: &mut SqliteConnection| {
+            let Some(before) = of_name(connection, name).await? else { return Ok(None) };
+            sqlx::query("DELETE FROM api_keys WHERE name = ?")
+                .bind(name)
+                .execute(connection)
+                .await?;
+            Ok(Some(before))
+        };
+        self.in_transaction(work).await.context("removing an API key failed")
+    }
+
+    /// Keeps when keys were last used.
+    pub async fn keys_were_used(&self, used: &[(KeyId, u64)]) -> Result<()> {
+        let work = async |connection: &mut SqliteConnection| {
+            for (key, at) in used {
+                sqlx::query("UPDATE api_keys SET last_used_at = ? WHERE key_hash = ?")
+                    .bind(signed(*at))
+                    .bind(&key.0[..])
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            Ok(())
+        };
+        self.in_transaction(work).await.context("storing when API keys were used failed")
+    }
+}
+
+async fn of_name(connection: &mut SqliteConnection, name: &str) -> Result<Option<KeyId>> {
+    let row = sqlx::query("SELECT key_hash FROM api_keys WHERE name = ?")
+        .bind(name)
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(id).transpose()
+}
+
+fn id(row: &SqliteRow) -> Result<KeyId> {
+    let hash: [u8; 32] =
+        row.get::<&[u8], _>("key_hash").try_into().context("a stored API key is no hash")?;
+    Ok(KeyId(hash))
+}
+
+fn role(row: &SqliteRow) -> Result<KeyRole> {
+    let role: &str = row.get("role");
+    role.parse().with_context(|| format!("a stored API key has the unknown role {role}"))
+}

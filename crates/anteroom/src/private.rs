@@ -1,0 +1,337 @@
+//! Files and folders that hold secrets: written so that nobody else's hand is in it, and looked at
+//! before they are used.
+
+use std::fs::Metadata;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Permission bits of others than the owner.
+const OTHERS: u32 = 0o077;
+/// Of these, those that let them write.
+const OTHERS_WRITE: u32 = 0o022;
+/// In a folder with this bit, others replace and remove nothing that is not theirs.
+const STICKY: u32 = 0o1000;
+
+/// Writes a file that its owner alone may read: a new one, which takes the path in one step. A link
+/// that lies there, a folder, a device or a pipe is refused; a file is replaced, whoever made it.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_with_mode(path, bytes, 0o600)
+}
+
+/// The same with other permission bits.
+pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let failed = || format!("writing {} failed", path.display());
+    check_target(path).with_context(failed)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // Exclusive (O_EXCL), so it is no link of somebody's, and with a name that nobody can foretell.
+    let mut file = tempfile::Builder::new()
+        .prefix(".anteroom-")
+        .permissions(PermissionsExt::from_mode(mode))
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .with_context(failed)?;
+    let written = file.write_all(bytes).and_then(|()| {
+        // Whatever the umask says.
+        file.as_file().set_permissions(PermissionsExt::from_mode(mode))?;
+        file.as_file().sync_all()
+    });
+    written.with_context(failed)?;
+    file.persist(path).map(drop).with_context(failed)
+}
+
+/// What lies at a path that is to be written must be a file, or nothing.
+fn check_target(path: &Path) -> Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(found) if found.is_file() => Ok(()),
+        Ok(found) => {
+            bail!("{} is there already; remove it, or name another file", kind(&found))
+        }
+    }
+}
+
+fn kind(found: &Metadata) -> &'static str {
+    let file_type = found.file_type();
+    if file_type.is_symlink() {
+        "a link"
+    } else if file_type.is_dir() {
+        "a folder"
+    } else {
+        "something that is no file"
+    }
+}
+
+/// Refuses a state folder, or a secret in it, that others can change or that is not ours; says which
+/// command mends it.
+pub fn check_state(dir: &Path) -> Result<()> {
+    check_folder(dir, "0700")?;
+    let names = ["anteroom.db", "anteroom.db-wal", "anteroom.db-shm", "cli.json", "first-key.txt"];
+    let mut secrets: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
+    let vault = dir.join("vault");
+    for folder in [&vault, &dir.join("logs")] {
+        if exists(folder)? {
+            check_own(folder, Secret::Folder)?;
+        }
+    }
+    if exists(&vault)? {
+        let entries = std::fs::read_dir(&vault)
+            .with_context(|| format!("reading {} failed", vault.display()))?;
+        for entry in entries {
+            secrets.push(entry?.path());
+        }
+    }
+    for secret in secrets {
+        if exists(&secret)? {
+            check_own(&secret, Secret::File)?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a folder that others can change: it, or one that it is in. `mode` is what it should have.
+pub fn check_folder(dir: &Path, mode: &str) -> Result<()> {
+    // A link to it is the operator's; what counts is where it leads.
+    let real = dir
+        .canonicalize()
+        .with_context(|| format!("looking at the folder {} failed", dir.display()))?;
+    let found = look(&real)?;
+    let shown = real.display();
+    if !found.is_dir() {
+        bail!("{shown} is {}, not a folder", kind(&found));
+    }
+    check_owner(&real, &found)?;
+    if found.mode() & OTHERS_WRITE != 0 {
+        bail!(
+            "others can write to the folder {shown} (mode {:04o}); close it with `chmod {mode} {}`",
+            found.mode() & 0o7777,
+            quoted(&real)
+        );
+    }
+    for above in real.ancestors().skip(1) {
+        let mode = look(above)?.mode();
+        if mode & 0o002 != 0 && mode & STICKY == 0 {
+            bail!(
+                "anybody can replace {shown}, since everybody can write to {} (mode {:04o}); close that with `chmod o-w {}`",
+                above.display(),
+                mode & 0o7777,
+                quoted(above)
+            );
+        }
+    }
+    Ok(())
+}
+
+enum Secret {
+    File,
+    Folder,
+}
+
+/// Refuses a secret that is not ours alone.
+fn check_own(path: &Path, secret: Secret) -> Result<()> {
+    let found = look(path)?;
+    let shown = path.display();
+    let (is_right, mode) = match secret {
+        Secret::File => (found.is_file(), "0600"),
+        Secret::Folder => (found.is_dir(), "0700"),
+    };
+    if !is_right {
+        bail!("{shown} is {}; move it away: `mv {q} {q}.away`", kind(&found), q = quoted(path));
+    }
+    if matches!(secret, Secret::File) && found.nlink() > 1 {
+        bail!(
+            "{shown} has a second name somewhere (it is hard-linked); give it one of its own: `cp {q} {q}.new && mv {q}.new {q}`",
+            q = quoted(path)
+        );
+    }
+    check_owner(path, &found)?;
+    if found.mode() & OTHERS != 0 {
+        bail!(
+            "{shown} is open to others (mode {:04o}); close it with `chmod {mode} {}`",
+            found.mode() & 0o7777,
+            quoted(path)
+        );
+    }
+    Ok(())
+}
+
+fn check_owner(path: &Path, found: &Metadata) -> Result<()> {
+    let we = nix::unistd::geteuid().as_raw();
+    if found.uid() != we {
+        bail!(
+            "{} belongs to the user {}, and this runs as the user {we}; give it to this one with `chown {we} {}`, or run this as that one",
+            path.display(),
+            found.uid(),
+            quoted(path)
+        );
+    }
+    Ok(())
+}
+
+/// Whether this very content lies at a path, in a file of ours that nobody else can change.
+pub fn holds(path: &Path, content: &[u8]) -> bool {
+    let no_link = nix::fcntl::OFlag::O_NOFOLLOW.bits();
+    let opened = std::fs::OpenOptions::new().read(true).custom_flags(no_link).open(path);
+    let Ok(mut file) = opened else { return false };
+    let Ok(found) = file.metadata() else { return false };
+    let is_ours = found.is_file()
+        && found.uid() == nix::unistd::geteuid().as_raw()
+        && found.mode() & OTHERS_WRITE == 0
+        && found.len() == content.len() as u64;
+    let mut bytes = Vec::new();
+    is_ours && std::io::Read::read_to_end(&mut file, &mut bytes).is_ok() && bytes == content
+}
+
+fn look(path: &Path) -> Result<Metadata> {
+    std::fs::symlink_metadata(path).with_context(|| format!("looking at {} failed", path.display()))
+}
+
+fn exists(path: &Path) -> Result<bool> {
+    match std::fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("looking at {} failed", path.display())),
+    }
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '.' | '_' | '-' | '+');
+    if text.chars().all(is_plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    fn state() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("vault")).unwrap();
+        mode(&folder.path().join("vault"), 0o700);
+        for secret in ["anteroom.db", "cli.json", "vault/identity.txt"] {
+            std::fs::write(folder.path().join(secret), "x").unwrap();
+            mode(&folder.path().join(secret), 0o600);
+        }
+        folder
+    }
+
+    fn refusal(dir: &Path) -> String {
+        format!("{:#}", check_state(dir).unwrap_err())
+    }
+
+    #[test]
+    fn what_is_written_is_a_new_file_of_ours_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        std::fs::write(&path, "of somebody").unwrap();
+        mode(&path, 0o666);
+        let theirs = std::fs::File::open(&path).unwrap();
+        write(&path, b"ours").unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        // Whoever has the file open that lay there reads nothing of it.
+        let mut seen = String::new();
+        std::io::Read::read_to_string(&mut &theirs, &mut seen).unwrap();
+        assert_eq!(
+            (seen.as_str(), std::fs::read(&path).unwrap()),
+            ("of somebody", b"ours".to_vec())
+        );
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn no_link_is_followed_and_nothing_else_is_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("secret"), folder.path().join("victim"));
+        std::fs::write(&victim, "whole").unwrap();
+        for target in [victim.as_path(), Path::new("/nowhere/at/all")] {
+            symlink(target, &path).unwrap();
+            let refused = format!("{:#}", write(&path, b"x").unwrap_err());
+            assert!(refused.contains("a link is there already"), "{refused}");
+            std::fs::remove_file(&path).unwrap();
+        }
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(write(&path, b"x").is_err());
+        assert!(write(folder.path(), b"x").is_err());
+        assert_eq!(std::fs::read(&victim).unwrap(), b"whole");
+    }
+
+    #[test]
+    fn a_state_that_others_can_change_or_read_is_refused_with_what_mends_it() {
+        let folder = state();
+        let dir = folder.path().canonicalize().unwrap();
+        check_state(&dir).unwrap();
+        for (path, open, closed, command) in [
+            (dir.clone(), 0o777, 0o700, "chmod 0700"),
+            (dir.clone(), 0o770, 0o700, "chmod 0700"),
+            (dir.join("anteroom.db"), 0o644, 0o600, "chmod 0600"),
+            (dir.join("cli.json"), 0o640, 0o600, "chmod 0600"),
+            (dir.join("vault"), 0o755, 0o700, "chmod 0700"),
+            (dir.join("vault/identity.txt"), 0o604, 0o400, "chmod 0600"),
+        ] {
+            mode(&path, open);
+            let refused = refusal(&dir);
+            let mends = format!("`{command} {}`", path.display());
+            assert!(refused.contains(&mends), "{refused}");
+            mode(&path, closed);
+            check_state(&dir).unwrap();
+        }
+    }
+
+    #[test]
+    fn links_in_a_state_are_refused() {
+        let folder = state();
+        let dir = folder.path();
+        let other = dir.join("other");
+        std::fs::rename(dir.join("cli.json"), &other).unwrap();
+        symlink(&other, dir.join("cli.json")).unwrap();
+        assert!(refusal(dir).contains("cli.json is a link"), "{}", refusal(dir));
+        std::fs::remove_file(dir.join("cli.json")).unwrap();
+        std::fs::hard_link(&other, dir.join("cli.json")).unwrap();
+        assert!(refusal(dir).contains("hard-linked"), "{}", refusal(dir));
+        std::fs::remove_file(&other).unwrap();
+        check_state(dir).unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_anybody_can_replace_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("it's in");
+        std::fs::create_dir(&inner).unwrap();
+        mode(&inner, 0o700);
+        mode(folder.path(), 0o777);
+        let refused = format!("{:#}", check_folder(&inner, "0700").unwrap_err());
+        assert!(refused.contains("chmod o-w"), "{refused}");
+        mode(folder.path(), 0o1777);
+        check_folder(&inner, "0700").unwrap();
+        mode(&inner, 0o777);
+        let refused = format!("{:#}", check_folder(&inner, "0700").unwrap_err());
+        assert!(refused.contains(r"it'\''s in'`"), "{refused}");
+    }
+
+    #[test]
+    fn what_somebody_planted_is_not_taken_for_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent");
+        assert!(!holds(&path, b"agent"));
+        write_with_mode(&path, b"agent", 0o755).unwrap();
+        assert!(holds(&path, b"agent") && !holds(&path, b"Agent"));
+        mode(&path, 0o777);
+        assert!(!holds(&path, b"agent"));
+        mode(&path, 0o755);
+        let link = folder.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(!holds(&link, b"agent"));
+    }
+}
