@@ -286,7 +286,9 @@ pub fn bench_doors(only: Option<&str>) -> Result<()> {
 
 /// Start calls while many ask for `/health`.
 pub fn bench_health(connections: usize, rounds: usize, starts: usize) -> Result<()> {
-    let anteroom = prepare_bench()?;
+    interrupt::take_over()?;
+    machine::prepare()?;
+    let anteroom = build::everything()?;
     println!("{}", health::bench(&anteroom, connections, rounds, starts)?);
     Ok(())
 }

@@ -29,7 +29,6 @@ mod start;
 mod store;
 mod words;
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +36,7 @@ use std::sync::{Arc, OnceLock};
 
 use anteroom_api::{KeyRole, MadeKey, Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
-use anteroom_session::{Actor, Effect, Event, HolderGeneration, ProviderId, SessionId, State};
+use anteroom_session::{Actor, Effect, Event, HolderGeneration, SessionId, State};
 use anteroom_vault::{ControllerKey, Vault};
 use anyhow::{Context, Result, anyhow};
 use base64::Engine;

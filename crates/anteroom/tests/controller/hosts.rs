@@ -16,8 +16,8 @@ fn exchange(address: &str, bytes: &str) -> String {
 }
 
 fn statuses(answer: &str) -> Vec<&str> {
-    let lines = answer.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 "));
-    lines.map(|line| &line[..3]).collect()
+    let lines = answer.lines().filter_map(|line| line.strip_prefix("HTTP/1."));
+    lines.map(|line| &line[2..5]).collect()
 }
 
 #[test]

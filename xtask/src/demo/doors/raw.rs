@@ -46,8 +46,8 @@ pub fn exchange(host: &str, bytes: &[u8]) -> Result<Answer> {
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text).into_owned();
-    let statuses = text.lines().filter_map(|line| line.strip_prefix("HTTP/1.1 "));
-    let status = statuses.last().and_then(|line| line.get(..3)?.parse().ok()).unwrap_or(0);
+    let mut statuses = text.lines().filter_map(|line| line.strip_prefix("HTTP/1."));
+    let status = statuses.next_back().and_then(|line| line.get(2..5)?.parse().ok()).unwrap_or(0);
     Ok(Answer { status, text })
 }
 
@@ -60,8 +60,12 @@ pub fn ask(host: &str, method: &str, path: &str, headers: &str, body: &str) -> R
     exchange(host, format!("{head}{body}").as_bytes())
 }
 
-/// A GET that goes on: its stream once the head of the answer is there, and the answer's status.
+/// A GET whose answer goes on: its stream once the head is there, and the answer's status.
 pub fn open(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
+    begin(host, path, &format!("Connection: close\r\n{headers}"))
+}
+
+fn begin(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
     let mut stream = TcpStream::connect(host).context("connecting failed")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n")?;
@@ -82,7 +86,7 @@ pub fn open(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
 pub fn web_socket(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    open(host, path, &format!("{upgrade}{headers}"))
+    begin(host, path, &format!("{upgrade}{headers}"))
 }
 
 /// Whether the other side closes within `at_most`; what it still sends is thrown away.

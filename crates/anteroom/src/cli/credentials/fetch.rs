@@ -1,8 +1,6 @@
 //! A sealed credential from the controller, with the envelope that says what may come out of it.
 
 use std::ffi::OsString;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anteroom_vault::{Envelope, PublicKey};
@@ -10,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::super::client::Client;
 use super::trust;
+use crate::private;
 
 /// What a controller gave.
 pub struct Fetched {
@@ -47,8 +46,8 @@ pub fn controller_key(client: &Client) -> Result<PublicKey> {
 impl Fetched {
     /// Writes credential and envelope beside each other, and trusts the controller from now on.
     pub fn save(&self, path: &Path) -> Result<()> {
-        write(path, &self.sealed)?;
-        write(&beside(path), &self.envelope_json)?;
+        private::write(path, &self.sealed)?;
+        private::write(&beside(path), &self.envelope_json)?;
         trust::keep_key(&self.key)
     }
 }
@@ -58,11 +57,4 @@ pub fn beside(path: &Path) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".envelope.json");
     name.into()
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options.open(path).and_then(|mut file| file.write_all(bytes));
-    written.with_context(|| format!("writing {} failed", path.display()))
 }
