@@ -20,7 +20,7 @@ enum Sign {
 }
 
 /// Debian 12 and 13 name these alike.
-const NEEDED: [Needed; 17] = [
+const NEEDED: [Needed; 20] = [
     Needed { sign: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
     Needed { sign: Sign::Program("mmdebstrap"), package: "mmdebstrap" },
     Needed { sign: Sign::Program("mkfs.erofs"), package: "erofs-utils" },
@@ -40,6 +40,10 @@ const NEEDED: [Needed; 17] = [
     Needed { sign: Sign::Program("xdg-open"), package: "xdg-utils" },
     Needed { sign: Sign::Program("gio"), package: "libglib2.0-bin" },
     Needed { sign: Sign::Program("sensible-browser"), package: "sensible-utils" },
+    // For those of the keyring.
+    Needed { sign: Sign::Program("dbus-run-session"), package: "dbus-x11" },
+    Needed { sign: Sign::Program("gnome-keyring-daemon"), package: "gnome-keyring" },
+    Needed { sign: Sign::Program("secret-tool"), package: "libsecret-tools" },
     // For the tests: Debian keeps it apart from its Python.
     Needed { sign: Sign::PythonModule("ensurepip"), package: "python3-venv" },
 ];

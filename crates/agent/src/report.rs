@@ -3,6 +3,8 @@
 use anteroom_guest_protocol::{GuestMessage, LogStream, ServiceEvent};
 use tokio::sync::mpsc;
 
+use crate::browser::console;
+
 /// Messages that may wait for the link. Log lines are dropped beyond it, the rest waits.
 const QUEUE: usize = 512;
 
@@ -38,6 +40,13 @@ impl Reporter {
     /// A line of output. A service that prints faster than the link carries loses lines, never
     /// slows the rest.
     pub fn log(&self, service: &str, stream: LogStream, line: &str) {
+        if service == "browser" {
+            match console::look(line) {
+                console::Line::Logged => {}
+                console::Line::Dropped => return,
+                console::Line::Told(refused) => return self.offer(refused),
+            }
+        }
         let mut line = line.to_owned();
         if line.len() > MAX_LINE {
             let cut = (0..=MAX_LINE).rev().find(|&i| line.is_char_boundary(i)).unwrap_or(0);

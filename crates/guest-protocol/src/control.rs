@@ -205,6 +205,13 @@ pub enum GuestMessage {
         /// At most 512 characters.
         title: String,
     },
+    /// A script of a page called a port of this machine, and Chromium refused it.
+    PageCallRefused {
+        /// The page's origin.
+        page: String,
+        /// What it called: `127.0.0.1:1455`.
+        address: String,
+    },
     /// A program sent something past every way out, and it was refused. Told once a place.
     Stray {
         /// The name that it was for, or the address.

@@ -46,6 +46,8 @@ pub struct CliSpec {
 pub struct CredentialSpec {
     /// Its files.
     pub files: Vec<CredentialFileSpec>,
+    /// Its secrets in the desktop's keyring; there is one when there are such.
+    pub keyring: Vec<KeyringSpec>,
     /// Whether nothing is taken before [`SignedIn`](crate::HostMessage::SignedIn).
     pub awaits_screen: bool,
     /// What the CLI is asked, of these files alone, before they are sealed.
@@ -63,6 +65,18 @@ pub struct CredentialFileSpec {
     /// Whether it is waited for.
     pub optional: bool,
     /// The largest file taken, in bytes.
+    pub max_bytes: u64,
+}
+
+/// A secret of the keyring.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyringSpec {
+    /// All of its attributes; [`ANY_VALUE`](crate::ANY_VALUE) for any value.
+    pub attributes: BTreeMap<String, String>,
+    /// Whether it is waited for.
+    pub optional: bool,
+    /// The largest secret taken, in bytes.
     pub max_bytes: u64,
 }
 

@@ -10,10 +10,10 @@ use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
     Check, Checked, CliSpec, Completeness, Configure, CredentialFileSpec, CredentialSpec,
     CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu, GuestMessage,
-    HostMessage, Hung, Locale, LogStream, Mapping, NotStarted, OutOfMemory, PROTOCOL_VERSION,
-    PageFacts, Preamble, Probe, ProcessExit, Purpose, ScreenSize, Sender, ServiceEvent,
-    ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol, SystemFacts, Then, Transport,
-    Watchdog,
+    HostMessage, Hung, KeyringSpec, Locale, LogStream, Mapping, NotStarted, OutOfMemory,
+    PROTOCOL_VERSION, PageFacts, Preamble, Probe, ProcessExit, Purpose, ScreenSize, Sender,
+    ServiceEvent, ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol, SystemFacts,
+    Then, Transport, Watchdog,
 };
 use serde::Serialize;
 
@@ -70,6 +70,11 @@ fn host_messages() {
                         max_bytes: 65_536,
                     },
                 ],
+                keyring: vec![KeyringSpec {
+                    attributes: [("service".to_owned(), "acme".to_owned())].into(),
+                    optional: false,
+                    max_bytes: 65_536,
+                }],
                 awaits_screen: true,
                 status: Some(StatusSpec {
                     command: vec!["demo-login".into(), "status".into()],
@@ -226,6 +231,7 @@ fn guest_messages() {
         GuestMessage::SignInUrl { url: "https://x.test/".into() },
         GuestMessage::SignInPageOpened {},
         GuestMessage::PageTitle { title: "t".into() },
+        GuestMessage::PageCallRefused { page: "https://x.test".into(), address: "[::1]:80".into() },
         GuestMessage::Cursor(CursorImage {
             width: 1,
             height: 1,

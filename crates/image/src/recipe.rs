@@ -121,6 +121,10 @@ pub enum RecipeError {
     },
 }
 
+/// Debian's packages of the desktop's keyring and of the session bus that it is on, for a provider
+/// whose tool keeps a secret there.
+const KEYRING: [&str; 2] = ["dbus-x11", "gnome-keyring"];
+
 impl Recipe {
     /// Reads a recipe file.
     ///
@@ -216,6 +220,9 @@ impl Recipe {
             seconds: program_seconds(),
         });
         extend(&mut self.packages, packages);
+        if !provider.credential.keyring.is_empty() {
+            extend(&mut self.packages, &KEYRING.map(str::to_owned));
+        }
         extend(&mut self.npm, npm);
         extend(&mut self.pypi, pypi);
         extend(&mut self.archives, archives);

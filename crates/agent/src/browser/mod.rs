@@ -4,6 +4,7 @@
 //! it has asked for that page and its window is on the screen. Starting `chromium URL` a second time took 14 s under emulation, so
 //! the waiting page leads on by itself once the URL is known.
 
+pub mod console;
 mod titles;
 mod trust;
 mod waiting_page;
@@ -39,6 +40,7 @@ pub fn command(
     command.arg(format!("--ip-address-space-overrides={proxy}=public"));
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
     command.args(flags());
+    command.args(console::FLAGS);
     if let Some(locale) = &room.person.locale {
         let language = locale.tag.split('-').next().unwrap_or_default();
         command.arg(format!("--lang={}", locale.tag));

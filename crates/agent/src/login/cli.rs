@@ -50,6 +50,8 @@ pub struct Surroundings<'a> {
     pub ca_bundle: Option<&'a Path>,
     /// The X display, `:1`.
     pub display: &'a str,
+    /// Address of the session bus, where there is one.
+    pub session_bus: Option<&'a str>,
 }
 
 /// The command that a provider names, in the room and with what the CLI needs.
@@ -108,6 +110,9 @@ fn set_environment(command: &mut Command, spec: &CliSpec, around: &Surroundings<
         for name in BUNDLE_VARIABLES {
             command.env(name, bundle);
         }
+    }
+    if let Some(bus) = around.session_bus {
+        command.env("DBUS_SESSION_BUS_ADDRESS", bus);
     }
     command.envs(&spec.env);
 }

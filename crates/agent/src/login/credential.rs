@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -10,14 +11,15 @@ use std::time::Duration;
 
 use age::x25519::Recipient;
 use anteroom_guest_protocol::{
-    Completeness, CredentialFileSpec, CredentialSpec, MAX_BUNDLE_ENTRIES, MAX_CREDENTIAL,
-    SQLITE_COMPANIONS, name_matches,
+    Completeness, CredentialFileSpec, CredentialSpec, KeyringItem, KeyringSpec, MAX_BUNDLE_ENTRIES,
+    MAX_CREDENTIAL, SQLITE_COMPANIONS, keyring_entry, name_matches,
 };
 use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
 pub use super::bundle::{BundledFile, archive};
 use super::changes::Changes;
+use super::keyring;
 use crate::room::{GUEST_UID, Room, RoomKind};
 
 /// Between two looks that must agree, and between any two: CLIs write in different ways (rename,
@@ -33,6 +35,9 @@ const MAX_NAMES: usize = 4096;
 /// The credential's files, resolved for this room.
 pub struct Watched {
     files: Vec<WatchedFile>,
+    secrets: Vec<KeyringSpec>,
+    home: PathBuf,
+    owner: Option<u32>,
     /// What was there when the person's turn began.
     before: RefCell<Option<Look>>,
 }
@@ -82,6 +87,11 @@ pub enum Missing {
         /// What, so that it goes on after "is there": "without /token".
         what: String,
     },
+    /// A secret is not in the keyring.
+    Secret {
+        /// By which it is meant.
+        attributes: BTreeMap<String, String>,
+    },
 }
 
 impl Missing {
@@ -91,6 +101,14 @@ impl Missing {
             Self::File { name } => format!(
                 "the tool ended with success, and there is no ~/{name}; find out where it keeps its credential, and name that in the provider file"
             ),
+            Self::Secret { attributes } => {
+                let pairs: Vec<_> =
+                    attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                format!(
+                    "the tool ended with success, and the keyring holds no secret with {}; find out where it keeps its credential, and name that in the provider file",
+                    pairs.join(", ")
+                )
+            }
             Self::Content { name, what } => format!(
                 "the tool ended with success, and ~/{name} is there {what}; find out what it keeps where, and name that in the provider file"
             ),
@@ -102,7 +120,13 @@ impl Watched {
     /// What to watch for in this room.
     pub fn new(spec: &CredentialSpec, room: &Room) -> Result<Self> {
         let files = spec.files.iter().map(|file| WatchedFile::new(file, room));
-        Ok(Self { files: files.collect::<Result<_>>()?, before: RefCell::default() })
+        Ok(Self {
+            files: files.collect::<Result<_>>()?,
+            secrets: spec.keyring.clone(),
+            home: room.home.clone(),
+            owner: owner(room),
+            before: RefCell::default(),
+        })
     }
 
     /// The tool gives its address: what is there now is not what the person's sign-in leaves.
@@ -122,6 +146,7 @@ impl Watched {
     /// read it can only tell that they are there.
     pub fn tells(&self) -> bool {
         self.files.iter().any(|file| !file.optional && !matches!(file.complete, Complete::Binary))
+            || self.secrets.iter().any(|secret| !secret.optional)
     }
 
     /// Returns when the files are complete and two looks in a row agree; the error is a sentence for
@@ -133,6 +158,9 @@ impl Watched {
         loop {
             for file in &self.files {
                 changes.watch(&file.home.join(&file.declared));
+            }
+            if !self.secrets.is_empty() {
+                changes.watch(&self.home.join(keyring::FOLDER).join("*"));
             }
             let look = self.look();
             // A database may be written without end; it is copied while its tool stands still.
@@ -177,6 +205,10 @@ impl Watched {
                 Err(look) => return look,
             }
         }
+        match self.look_at_secrets() {
+            Ok(found) => files.extend(found),
+            Err(look) => return look,
+        }
         if files.len() > MAX_BUNDLE_ENTRIES {
             let count = files.len();
             return Look::Refused(format!(
@@ -191,6 +223,63 @@ impl Watched {
         }
         Look::Complete(files)
     }
+}
+
+impl Watched {
+    /// The declared secrets of the keyring, as the bundle has them.
+    fn look_at_secrets(&self) -> Result<Vec<BundledFile>, Look> {
+        let mut items = Vec::new();
+        if !self.secrets.is_empty() {
+            for name in keyring::files(&self.home) {
+                let file = WatchedFile {
+                    declared: name.clone(),
+                    home: self.home.clone(),
+                    complete: Complete::Binary,
+                    optional: true,
+                    max_bytes: MAX_CREDENTIAL as u64,
+                    owner: self.owner,
+                };
+                let text = file.look_at(&name)?.map(|file| file.content).unwrap_or_default();
+                items.extend(keyring::items(&String::from_utf8_lossy(&text)));
+            }
+        }
+        let mut taken: Vec<KeyringItem> = Vec::new();
+        for secret in &self.secrets {
+            let found = match keyring::declared(secret, &items) {
+                keyring::Found::Items(found) => found,
+                keyring::Found::Undeclared(name) => {
+                    return Err(Look::Refused(format!(
+                        "its secret in the keyring also has the attribute {name}, which [[credential.keyring]] of the provider file does not name"
+                    )));
+                }
+            };
+            if found.is_empty() && !secret.optional {
+                let attributes = secret.attributes.clone();
+                return Err(Look::Incomplete(Missing::Secret { attributes }));
+            }
+            // Base64 has four characters for three bytes.
+            let bytes = |item: &KeyringItem| item.secret_base64.len() as u64 / 4 * 3;
+            if let Some(large) = found.iter().map(bytes).find(|bytes| *bytes > secret.max_bytes + 2)
+            {
+                return Err(Look::Refused(format!(
+                    "its secret in the keyring has {large} bytes, at most {} are taken",
+                    secret.max_bytes
+                )));
+            }
+            taken
+                .extend(found.into_iter().filter(|item| !taken.contains(item)).collect::<Vec<_>>());
+        }
+        let entry = |(n, item): (usize, &KeyringItem)| {
+            let content = keyring::entry(item).map_err(|error| Look::Refused(error.to_string()))?;
+            Ok(BundledFile { path: keyring_entry(n), mode: 0o600, content })
+        };
+        taken.iter().enumerate().map(entry).collect()
+    }
+}
+
+/// Whose the files must be.
+fn owner(room: &Room) -> Option<u32> {
+    (room.kind == RoomKind::Guest).then_some(GUEST_UID)
 }
 
 impl WatchedFile {
@@ -212,7 +301,7 @@ impl WatchedFile {
             complete,
             optional: spec.optional,
             max_bytes: spec.max_bytes,
-            owner: (room.kind == RoomKind::Guest).then_some(GUEST_UID),
+            owner: owner(room),
         })
     }
 
@@ -414,7 +503,7 @@ mod tests {
             max_bytes: 100,
         });
         let files = files.collect();
-        let spec = CredentialSpec { files, awaits_screen: false, status: None };
+        let spec = CredentialSpec { files, keyring: vec![], awaits_screen: false, status: None };
         Watched::new(&spec, &room).unwrap()
     }
 
@@ -486,7 +575,8 @@ mod tests {
         let utf_16 = |text: &str, bytes: fn(u16) -> [u8; 2]| -> Vec<u8> {
             "\u{feff}".encode_utf16().chain(text.encode_utf16()).flat_map(bytes).collect()
         };
-        let forms: [&dyn Fn(&str) -> Vec<u8>; 4] = [
+        type Form<'a> = &'a dyn Fn(&str) -> Vec<u8>;
+        let forms: [Form; 4] = [
             &|text| text.as_bytes().to_vec(),
             &utf_8,
             &|text| utf_16(text, u16::to_le_bytes),

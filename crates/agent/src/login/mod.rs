@@ -6,6 +6,7 @@ pub mod cli;
 pub mod credential;
 pub mod desktop_entry;
 pub mod elsewhere;
+pub mod keyring;
 pub mod opener;
 pub mod secrets;
 pub mod status;

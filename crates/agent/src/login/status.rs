@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{ProcessExit, StatusSpec};
+use anteroom_guest_protocol::{KeyringItem, ProcessExit, StatusSpec, is_keyring_entry};
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use regex::Regex;
 
 use super::bundle::BundledFile;
 use super::elsewhere::{NO_SUCH_PLACE, Place};
+use super::keyring;
 use crate::report::Reporter;
 use crate::room::Room;
 use crate::supervise::{self, Reaper};
@@ -113,7 +114,13 @@ impl Question<'_> {
     async fn ask(&self, place: Where) -> Result<Option<Vec<String>>> {
         let Self { spec, files, room, reaper, reporter } = self;
         let home = make_home(files, room).context("making a home for it failed")?;
-        let mut command = self.command(place, &home.0)?;
+        let secrets = secrets(files);
+        let mut words = spec.command.clone();
+        if !secrets.is_empty() {
+            keyring::lay(&home.0, &secrets, room).context("laying out its keyring failed")?;
+            words = keyring::with_a_session(&words);
+        }
+        let mut command = self.command(place, &words, &home.0)?;
         command.envs(&spec.env);
         let mut process = supervise::start("status", command, reaper, reporter)?;
         let ended = tokio::time::timeout(ANSWER, process.died()).await;
@@ -132,16 +139,12 @@ impl Question<'_> {
         Ok(Some(lines))
     }
 
-    fn command(&self, place: Where, home: &Path) -> Result<Command> {
-        let Self { spec, room, .. } = self;
-        let [program, arguments @ ..] = spec.command.as_slice() else {
-            bail!("it names no program")
-        };
+    fn command(&self, place: Where, words: &[String], home: &Path) -> Result<Command> {
+        let room = self.room;
+        let [program, arguments @ ..] = words else { bail!("it names no program") };
         match place {
-            Where::Elsewhere => {
-                Place::elsewhere(home, &room.runtime, &spec.command, room)?.command(room)
-            }
-            Where::Here => Place::here(home, &spec.command, room).command(room),
+            Where::Elsewhere => Place::elsewhere(home, &room.runtime, words, room)?.command(room),
+            Where::Here => Place::here(home, words, room).command(room),
             Where::Plainly => {
                 let mut command = room.command(program);
                 command.args(arguments).env("HOME", home).current_dir(home);
@@ -151,11 +154,17 @@ impl Question<'_> {
     }
 }
 
+/// The secrets of the keyring among what a bundle has.
+fn secrets(files: &[BundledFile]) -> Vec<KeyringItem> {
+    let entries = files.iter().filter(|file| is_keyring_entry(&file.path));
+    entries.filter_map(|file| serde_json::from_slice(&file.content).ok()).collect()
+}
+
 /// A home with these files and nothing else.
 fn make_home(files: &[BundledFile], room: &Room) -> Result<Home> {
     let home = Home(room.runtime.join("status-home"));
     make_folder(&home.0, room)?;
-    for file in files {
+    for file in files.iter().filter(|file| !is_keyring_entry(&file.path)) {
         let path = home.0.join(&file.path);
         let folders: Vec<&Path> =
             path.ancestors().skip(1).take_while(|folder| **folder != home.0).collect();

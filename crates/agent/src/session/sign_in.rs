@@ -2,11 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{Desktop, GuestMessage, ProcessExit, SignIn, Then};
-use anyhow::Result;
+use anteroom_guest_protocol::{Desktop, GuestMessage, ProcessExit, ServiceEvent, SignIn, Then};
+use anyhow::{Context, Result};
 use base64::Engine;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
@@ -17,11 +18,12 @@ use super::services::{give_up, startable, started};
 use crate::browser::Trust;
 use crate::login::cli::{self, Surroundings};
 use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, seal};
-use crate::login::opener;
 use crate::login::opener::SOCKET_ENV;
 use crate::login::status::{self, Answer};
+use crate::login::terminal::Terminal;
+use crate::login::{keyring, opener};
 use crate::room::RoomKind;
-use crate::supervise::{Death, Process};
+use crate::supervise::{self, Death, Process};
 
 /// How long a CLI may take to end by itself once its credential is there: it shows its last page,
 /// and writes what it wrote before once more. One that goes on, or says nothing for a while, is
@@ -42,6 +44,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const NEVER_SHOWN: &str = "the tool wrote its credential and ended, and its screen never showed that it is \
                            signed in, by `credential.screen` of the provider file";
 
+/// How long the keyring's bus may take to be there.
+const KEYRING_READY: Duration = Duration::from_secs(60);
+
 /// What the CLI needs of the room.
 pub struct Around {
     /// The X display, `:1`.
@@ -59,35 +64,7 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
     let mut mark = OsString::from(SOCKET_ENV);
     mark.push("=");
     mark.push(&opener_socket);
-    let surroundings = Surroundings {
-        proxy: &format!("http://{}", around.proxy),
-        opener_socket: &opener_socket,
-        ca_bundle: around.trust.bundle(),
-        display: &around.display,
-    };
-    let command = cli::command(&wanted.cli, &surroundings, &shared.room)?;
-    startable(&shared, "cli", &command).await?;
-    if let Some(port) = cli::taken_port(&wanted.cli.callback_ports) {
-        let cause = format!(
-            "something listens on port {port} already, where it takes the end of the sign-in"
-        );
-        give_up(&shared, "cli", &cause).await;
-        anyhow::bail!("the CLI cannot be started: {cause}");
-    }
-    let started_cli = cli::start(command, &shared.reaper, &shared.reporter, &shared.secrets);
-    let (mut process, terminal) = match started_cli {
-        Ok(started) => started,
-        Err(error) => {
-            give_up(&shared, "cli", &format!("{error:#}")).await;
-            return Err(error);
-        }
-    };
-    shared.terminal.send_replace(Some(terminal.clone()));
-    if wanted.desktop == Desktop::Used {
-        // The browser takes longest: the CLI is done long before it, also with what it leaves.
-        process.give_way();
-    }
-    started(&shared, "cli", &process).await;
+    let (mut process, terminal) = start_cli(&shared, &wanted, &around, &opener_socket).await?;
     let watched = Rc::new(Watched::new(&wanted.credential, &shared.room)?);
     tokio::task::spawn_local(tell_urls(shared.clone(), urls, watched.clone()));
     loop {
@@ -172,6 +149,70 @@ async fn says_that_it_is_signed_in(shared: &Shared, wanted: &SignIn) {
         // Its sender lives as long as the session.
         let _ = shared.signed_in.subscribe().wait_for(|signed_in| *signed_in).await;
     }
+}
+
+/// Starts the CLI, and before it what it needs of the room.
+async fn start_cli(
+    shared: &Shared,
+    wanted: &SignIn,
+    around: &Around,
+    opener_socket: &Path,
+) -> Result<(Process, Terminal)> {
+    let session_bus = if wanted.credential.keyring.is_empty() {
+        None
+    } else {
+        Some(start_keyring(shared, &around.display).await?)
+    };
+    let surroundings = Surroundings {
+        proxy: &format!("http://{}", around.proxy),
+        opener_socket,
+        ca_bundle: around.trust.bundle(),
+        display: &around.display,
+        session_bus: session_bus.as_deref(),
+    };
+    let command = cli::command(&wanted.cli, &surroundings, &shared.room)?;
+    startable(shared, "cli", &command).await?;
+    if let Some(port) = cli::taken_port(&wanted.cli.callback_ports) {
+        let cause = format!(
+            "something listens on port {port} already, where it takes the end of the sign-in"
+        );
+        give_up(shared, "cli", &cause).await;
+        anyhow::bail!("the CLI cannot be started: {cause}");
+    }
+    let started_cli = cli::start(command, &shared.reaper, &shared.reporter, &shared.secrets);
+    let (process, terminal) = match started_cli {
+        Ok(started) => started,
+        Err(error) => {
+            give_up(shared, "cli", &format!("{error:#}")).await;
+            return Err(error);
+        }
+    };
+    shared.terminal.send_replace(Some(terminal.clone()));
+    if wanted.desktop == Desktop::Used {
+        // The browser takes longest: the CLI is done long before it, also with what it leaves.
+        process.give_way();
+    }
+    started(shared, "cli", &process).await;
+    Ok((process, terminal))
+}
+
+/// Starts the desktop's keyring on a session bus of its own; the bus's address.
+async fn start_keyring(shared: &Shared, display: &str) -> Result<String> {
+    let bus = keyring::Bus::of(&shared.room);
+    keyring::lay(&shared.room.home, &[], &shared.room).context("laying out the keyring failed")?;
+    // It is the bus that starts it, when somebody asks.
+    startable(shared, "keyring", &shared.room.command("gnome-keyring-daemon")).await?;
+    let command = bus.command(&shared.room, display);
+    startable(shared, "keyring", &command).await?;
+    let mut process = supervise::start("keyring", command, &shared.reaper, &shared.reporter)?;
+    started(shared, "keyring", &process).await;
+    if let Err(unready) = process.until_ready(KEYRING_READY, bus.ready()).await {
+        let cause = unready.to_string();
+        shared.reporter.service("keyring", process.failed_event(unready)).await;
+        anyhow::bail!("the keyring did not start: {cause}");
+    }
+    shared.reporter.service("keyring", ServiceEvent::Ready {}).await;
+    Ok(bus.address())
 }
 
 /// Tells the host what the CLI wants opened.

@@ -9,10 +9,10 @@ use super::pace::pace;
 use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::{
     CliSpec, Completeness, CredentialFileSpec, CredentialSpec, FileHeader, FileOutcome,
-    GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, HostMessage, MAX_CONTROL_MESSAGE,
-    MAX_LAST_LINES, SignIn, StatusSpec, StreamKind, is_harmful,
+    GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, HostMessage, KeyringSpec,
+    MAX_CONTROL_MESSAGE, MAX_LAST_LINES, SignIn, StatusSpec, StreamKind, is_harmful,
 };
-use anteroom_provider::{FileFormat, InjectedFile, Provider};
+use anteroom_provider::{FileFormat, InjectedFile, KeyringSecret, Provider};
 use anteroom_session::EndReason;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -179,12 +179,21 @@ pub fn sign_in_spec(config: &RunnerConfig) -> SignIn {
             callback_ports: login.callback_ports.clone(),
         },
         credential: CredentialSpec {
+            keyring: credential.keyring.iter().map(keyring_spec).collect(),
             files: files.collect(),
             awaits_screen: credential.screen.is_some(),
             status,
         },
         recipient: config.recipient.clone(),
         desktop: super::sign_in::desktop(login.method),
+    }
+}
+
+fn keyring_spec(secret: &KeyringSecret) -> KeyringSpec {
+    KeyringSpec {
+        attributes: secret.attributes.clone(),
+        optional: secret.optional,
+        max_bytes: secret.max_bytes,
     }
 }
 

@@ -14,6 +14,7 @@ mod lines;
 mod media;
 pub(crate) mod pace;
 pub(crate) mod paced_link;
+mod pages;
 pub(crate) mod room;
 pub(crate) mod service_log;
 mod session;

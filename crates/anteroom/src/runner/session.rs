@@ -378,12 +378,19 @@ impl Session<'_> {
                     // What the provider file says of its last screen is of more use than its status.
                     return Err(refused(over));
                 }
+                if is_end && let Some(Act::Say(says)) = sign_in.wanted_keyring() {
+                    self.voice.observed(Observation::PersonTold { says }).await;
+                }
                 let changed = self.service_changed(&guest::service_name(&name), event).await;
                 return changed.map(|()| Vec::new()).map_err(|reason| sign_in.explained(reason));
             }
             GuestMessage::SignInUrl { url } => return sign_in.opened(url),
             GuestMessage::PageTitle { title } => {
                 return Ok(sign_in.titled(&printable(&title)).into_iter().collect());
+            }
+            GuestMessage::PageCallRefused { page, address } => {
+                let told = sign_in.call_refused(printable(&page), printable(&address));
+                return Ok(told.into_iter().collect());
             }
             GuestMessage::Stray { host, port, transport } => {
                 let host = match transport {

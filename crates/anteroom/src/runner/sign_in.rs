@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::guest::{link_failed, violation};
 use super::pace::pace;
+use super::pages::Pages;
 
 /// Between two things that are typed: a tool that gets a code and Enter at once takes both for one
 /// paste.
@@ -68,6 +69,15 @@ const STUCK: [(&str, &str); 3] = [
     ),
 ];
 
+/// How tools and their libraries (Python's keyring, libsecret, keytar, Go's and Rust's) say that they
+/// find no keyring.
+const NO_KEYRING: &str = r"NoKeyringError|No recommended backend was available|org\.freedesktop\.secrets|Cannot autolaunch D-Bus|dbus-launch|(?i:no such secret collection|secret service (is )?(not available|unavailable|not found)|platform secure storage failure|no keyring is available|keyring (is )?not available)";
+
+/// What is said then.
+const WANTED_KEYRING: &str = "The tool wants to keep its secret in the desktop's keyring, and this room \
+    has none. Whoever runs Anteroom can declare that secret in the provider file \
+    ([[credential.keyring]]), or set the tool's own option to keep it in a file.";
+
 /// Whether this way of signing in needs the desktop.
 pub fn desktop(method: Method) -> Desktop {
     match method {
@@ -81,6 +91,8 @@ pub struct SignIn {
     terminal: Terminal,
     director: Director,
     pages: Vec<(Regex, String)>,
+    /// What the desktop's browser shows.
+    shown_pages: Pages,
     url_timeout: Duration,
     /// When the CLI must have given its address.
     url_by: Option<Instant>,
@@ -147,6 +159,7 @@ impl SignIn {
             terminal,
             director,
             pages: pages.collect::<Result<_, EndReason>>()?,
+            shown_pages: Pages::default(),
             url_timeout: Duration::from_secs(login.url_timeout_seconds),
             url_by: None,
             written,
@@ -198,6 +211,9 @@ impl SignIn {
             Some(bytes) = self.written.recv() => Ok(Step::Acts(self.shown(&bytes))),
             Some(text) = self.typed.recv() => Ok(Step::Typed(text)),
             () = still => Ok(Step::Acts(self.director.rest(&self.terminal, now()))),
+            () = self.shown_pages.check_for_ever() => {
+                Ok(Step::Acts(vec![Act::Say(self.shown_pages.checked_for_ever())]))
+            }
             () = late => match self.director.stuck(&self.terminal) {
                 acts if acts.is_empty() => Err(EndReason::NoSignInUrl {
                     waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -270,9 +286,21 @@ impl SignIn {
     }
 
     /// What there is to say about the page with this title.
-    pub fn titled(&self, title: &str) -> Option<Act> {
+    pub fn titled(&mut self, title: &str) -> Option<Act> {
+        self.shown_pages.titled(title);
         let known = self.pages.iter().find(|(pattern, _)| pattern.is_match(title));
         known.map(|(_, says)| Act::Say(says.clone()))
+    }
+
+    /// A page's script was kept from a port of the room.
+    pub fn call_refused(&mut self, page: String, address: String) -> Option<Act> {
+        self.shown_pages.call_refused(page, address).map(Act::Say)
+    }
+
+    /// What there is to say of a tool that ended for want of a keyring.
+    pub fn wanted_keyring(&self) -> Option<Act> {
+        let wanted = Regex::new(NO_KEYRING).is_ok_and(|why| why.is_match(&self.terminal.text()));
+        wanted.then(|| Act::Say(WANTED_KEYRING.to_owned()))
     }
 
     /// Passes on what a viewer types, as it comes.

@@ -201,3 +201,67 @@ fn a_credential_that_is_bound_to_its_machine_is_refused_while_the_person_is_ther
     let ended = signed_in(&server);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
 }
+
+/// Keeps its token in the keyring by libsecret, and nowhere else; it is asked by libsecret too.
+const SECRET: &str = r#"
+import subprocess
+subprocess.run(["xdg-open", "https://login.example.com/authorize"], check=True)
+subprocess.run(
+    ["secret-tool", "store", "--label=Acme", "service", "acme", "username", "ada"],
+    input=b"canary-secret\nof two lines", check=True, timeout=60,
+)
+subprocess.run(["secret-tool", "store", "--label=Other", "service", "other"], input=b"x", check=True)
+"#;
+
+fn secret(attributes: &str) -> String {
+    let credential = format!(
+        "[[credential.keyring]]\nlabel = 'Acme'\nattributes = {attributes}\n[credential.status]\n\
+         command = ['secret-tool', 'lookup', 'service', 'acme', 'username', 'ada']\n\
+         signed_in = '^canary-secret$'\n"
+    )
+    .replace("^canary-secret$", "(?m)^of two lines$");
+    provider(SECRET, &credential)
+}
+
+#[test]
+fn a_secret_of_the_keyring_is_sealed_like_a_file() {
+    let text = secret("{ service = 'acme', username = '*' }");
+    let server = Setup::host().start_with_provider(&text);
+    let ended = signed_in(&server);
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+    let folder = tempfile::tempdir().unwrap();
+    let id = ended["sessionId"].as_str().unwrap();
+    let sealed = folder.path().join("sealed.age");
+    std::fs::write(&sealed, server.bytes(&format!("/api/auth/session/{id}/credentials"))).unwrap();
+    let script = r#"age -d -i "$0" "$1" | tar -t && age -d -i "$0" "$1" | tar -xO"#;
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script]).arg(server.state_dir().join("vault/identity.txt")).arg(&sealed);
+    let said = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+    let (name, item) = said.split_once('\n').unwrap();
+    assert_eq!(name, ".anteroom/keyring/0.json");
+    let item: Value = serde_json::from_str(item).unwrap();
+    let attributes = serde_json::json!({ "service": "acme", "username": "ada" });
+    assert_eq!(item["attributes"], attributes);
+    assert_eq!(item["secret_base64"], "Y2FuYXJ5LXNlY3JldApvZiB0d28gbGluZXM=");
+}
+
+#[test]
+fn a_secret_with_more_attributes_than_declared_is_refused_by_their_name() {
+    let server = Setup::host().start_with_provider(&secret("{ service = 'acme' }"));
+    let ended = signed_in(&server);
+    assert_eq!(ended["reason"]["code"], "credential_refused", "{ended}");
+    let message = ended["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("attribute username") && message.contains("[[credential.keyring]]"));
+}
+
+#[test]
+fn a_tool_that_finds_no_keyring_gets_advice() {
+    let tool = "raise RuntimeError('keyring.errors.NoKeyringError: No recommended backend was available.')";
+    let credential = "[[credential.files]]\npath = '~/.tool.json'\nrequired = ['/token']\n";
+    let server = Setup::host().start_with_provider(&provider(tool, credential));
+    let ended = signed_in(&server);
+    assert_eq!(ended["reason"]["code"], "cli_exited", "{ended}");
+    let timeline = ended["timeline"].as_array().unwrap();
+    let told = timeline.iter().find(|entry| entry["kind"] == "person_told").expect("it is told");
+    assert!(told["message"].as_str().unwrap().contains("[[credential.keyring]]"), "{told}");
+}
