@@ -21,7 +21,7 @@ fuzz_target!(|dump: &[u8]| {
         service: "planted",
         exit: Some(ProcessExit::Signalled { signal }),
         lived_ms: None,
-        last_lines: &[],
+        last_lines: None,
         evidence: &evidence,
         cpu: Some(&cpu),
     });

@@ -20,7 +20,7 @@ fuzz_target!(|message: &[u8]| {
         service: "planted",
         exit,
         lived_ms: Some(lived_ms),
-        last_lines: &last_lines,
+        last_lines: Some(&last_lines),
         evidence: &evidence,
         cpu: None,
     });

@@ -60,9 +60,11 @@ pub fn read(head: &[u8]) -> Result<Core, CoreError> {
     let mut segments = Vec::new();
     for segment in headers.iter().take(MAX_MAPPINGS) {
         match segment.p_type(endian) {
-            elf::PT_NOTE => {
+            // The kernel writes one; what is made by hand must not be read over and over.
+            elf::PT_NOTE if notes.status.is_none() => {
                 let Ok(Some(mut entries)) = segment.notes(endian, head) else { continue };
-                while let Ok(Some(note)) = entries.next() {
+                let mut entries = std::iter::from_fn(|| entries.next().ok().flatten());
+                for note in entries.by_ref().take(MAX_MAPPINGS) {
                     notes.take(note.n_type(endian), note.desc());
                 }
             }

@@ -18,6 +18,12 @@ pub const MAX_FILE: u64 = 1024 * 1024 * 1024;
 /// How far behind a symbol without a size an address may be to be told by it, in bytes.
 const UNSIZED_REACH: u64 = 4096;
 
+/// Most program headers that a file may have: real ones have some twenty.
+const MAX_SEGMENTS: usize = 1024;
+
+/// The largest segment of notes that is read, in bytes: real ones have some hundred.
+const MAX_NOTES: u64 = 64 * 1024;
+
 /// Most libraries, and findings of one kind, that are listed.
 const MAX_LISTED: usize = 200;
 
@@ -27,6 +33,14 @@ pub enum ElfError {
     /// It is something else.
     #[error("this is no ELF file for x86-64")]
     NotElf,
+    /// It is none that a linker made.
+    #[error(
+        "the ELF file has {0} program headers; more than {MAX_SEGMENTS} are not looked through"
+    )]
+    TooManySegments(usize),
+    /// It has code where it has no bytes.
+    #[error("the ELF file is damaged: it says that it has code beyond its end")]
+    BeyondItsEnd,
     /// It is damaged.
     #[error("the ELF file is damaged")]
     Damaged(#[from] object::read::Error),
@@ -54,6 +68,28 @@ fn header<'data, R: ReadRef<'data>>(data: R) -> Result<(&'data Header, Endiannes
     Ok((header, endian))
 }
 
+/// The program headers, of which there may be so many.
+fn segments<'data, R: ReadRef<'data>>(
+    header: &Header,
+    endian: Endianness,
+    data: R,
+) -> Result<&'data [Segment], ElfError> {
+    let segments = header.program_headers(endian, data)?;
+    match segments.len() {
+        count if count > MAX_SEGMENTS => Err(ElfError::TooManySegments(count)),
+        _ => Ok(segments),
+    }
+}
+
+/// A segment's notes, if it is one of notes and not larger than those are.
+fn notes<'data, R: ReadRef<'data>>(
+    segment: &Segment,
+    endian: Endianness,
+    data: R,
+) -> Option<object::read::elf::NoteIterator<'data, FileHeader64<Endianness>>> {
+    (segment.p_filesz(endian) <= MAX_NOTES).then(|| segment.notes(endian, data).ok().flatten())?
+}
+
 /// Interpreter, libraries and build id.
 ///
 /// # Errors
@@ -61,15 +97,17 @@ fn header<'data, R: ReadRef<'data>>(data: R) -> Result<(&'data Header, Endiannes
 pub fn facts<'data, R: ReadRef<'data>>(data: R) -> Result<Facts, ElfError> {
     let (header, endian) = header(data)?;
     let mut facts = Facts::default();
-    let segments = header.program_headers(endian, data)?;
+    let segments = segments(header, endian, data)?;
     for segment in segments {
         if let Some(path) = segment.interpreter(endian, data)? {
             facts.interpreter = Some(String::from_utf8_lossy(path).into_owned());
         }
-        if let Some(dynamic) = segment.dynamic(endian, data)? {
+        if let Some(dynamic) = segment.dynamic(endian, data)?
+            && facts.libraries.is_empty()
+        {
             facts.libraries = libraries(endian, data, segments, dynamic);
         }
-        let Some(mut notes) = segment.notes(endian, data)? else { continue };
+        let Some(mut notes) = notes(segment, endian, data) else { continue };
         while let Ok(Some(note)) = notes.next() {
             if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
                 let id = note.desc();
@@ -114,7 +152,7 @@ fn file_offset(endian: Endianness, segments: &[Segment], address: u64) -> Option
 #[must_use]
 pub fn symbol_at<'data, R: ReadRef<'data>>(data: R, file_offset: u64) -> Option<Symbol> {
     let (header, endian) = header(data).ok()?;
-    let segments = header.program_headers(endian, data).ok()?;
+    let segments = segments(header, endian, data).ok()?;
     let address = segments.iter().filter(|s| s.p_type(endian) == elf::PT_LOAD).find_map(|s| {
         let into = file_offset.checked_sub(s.p_offset(endian))?;
         (into < s.p_filesz(endian)).then(|| s.p_vaddr(endian).checked_add(into))?
@@ -180,12 +218,15 @@ pub fn survey(data: &[u8], cpu: &CpuProfile) -> Result<Survey, ElfError> {
     let (header, endian) = header(data)?;
     let sections = header.sections(endian, data)?;
     let mut sweep = Sweep::new(cpu);
-    for section in sections.iter() {
-        let flags = section.sh_flags(endian);
-        let executable = flags & u64::from(elf::SHF_EXECINSTR) != 0;
-        if executable && section.sh_type(endian) == elf::SHT_PROGBITS {
-            sweep.over(section.data(endian, data)?, section.sh_offset(endian));
-        }
+    let code = sections.iter().filter(|section| {
+        let executable = section.sh_flags(endian) & u64::from(elf::SHF_EXECINSTR) != 0;
+        executable && section.sh_type(endian) == elf::SHT_PROGBITS
+    });
+    let ranges = code.map(|s| (s.sh_offset(endian), s.sh_size(endian)));
+    for (start, end) in once_each(ranges, data.len() as u64)? {
+        let (from, to) = (usize::try_from(start), usize::try_from(end));
+        let bytes = from.ok().zip(to.ok()).and_then(|(from, to)| data.get(from..to));
+        sweep.over(bytes.unwrap_or_default(), start);
     }
     let mut beyond: Vec<Beyond> = sweep.found.into_values().collect();
     for finding in &mut beyond {
@@ -200,6 +241,27 @@ pub fn survey(data: &[u8], cpu: &CpuProfile) -> Result<Survey, ElfError> {
         .and_then(|needed| LEVELS.iter().find(|level| level.0 & needed != 0 && !has(cpu, level.1)))
         .map(|level| level.1);
     Ok(Survey { build_id: facts.build_id, level_lacking, chooses, beyond })
+}
+
+/// Ranges, each of an offset and a size, as starts and ends that do not overlap: however many sections
+/// a file lays over each other, each byte is decoded once.
+fn once_each(
+    ranges: impl Iterator<Item = (u64, u64)>,
+    length: u64,
+) -> Result<Vec<(u64, u64)>, ElfError> {
+    let mut ranges: Vec<(u64, u64)> = ranges
+        .map(|(offset, size)| offset.checked_add(size).map(|end| (offset, end)))
+        .collect::<Option<_>>()
+        .filter(|ranges: &Vec<_>| ranges.iter().all(|(_, end)| *end <= length))
+        .ok_or(ElfError::BeyondItsEnd)?;
+    ranges.sort_unstable();
+    let mut reached = 0;
+    ranges.retain_mut(|(start, end)| {
+        *start = (*start).max(reached);
+        reached = reached.max(*end);
+        start < end
+    });
+    Ok(ranges)
 }
 
 /// Instructions of a file that a processor lacks; see [`survey`].
@@ -223,8 +285,8 @@ fn has(cpu: &CpuProfile, level: &str) -> bool {
 }
 
 fn level_needed(data: &[u8], header: &Header, endian: Endianness) -> Option<u32> {
-    for segment in header.program_headers(endian, data).ok()? {
-        let Ok(Some(mut notes)) = segment.notes(endian, data) else { continue };
+    for segment in segments(header, endian, data).ok()? {
+        let Some(mut notes) = notes(segment, endian, data) else { continue };
         while let Ok(Some(note)) = notes.next() {
             let Some(mut properties) = note.gnu_properties(endian) else { continue };
             while let Ok(Some(property)) = properties.next() {
@@ -307,5 +369,66 @@ impl Sweep {
         *self.missing[code].get_or_insert_with(|| {
             instruction::needs(instruction).into_iter().find(|feature| lacks.contains(feature))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Headers of a file whose sections all lie over the same code.
+    fn overlapping(sections: u16, segments: u16, code: &[u8]) -> Vec<u8> {
+        let (header, section, segment) = (64_u64, 64_u64, 56_u64);
+        let code_at = header + section * u64::from(sections) + segment * u64::from(segments);
+        let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut put = |bytes: &[u8]| file.extend_from_slice(bytes);
+        put(&3_u16.to_le_bytes());
+        put(&62_u16.to_le_bytes());
+        put(&1_u32.to_le_bytes());
+        put(&0_u64.to_le_bytes());
+        put(&(header + section * u64::from(sections)).to_le_bytes());
+        put(&header.to_le_bytes());
+        put(&0_u32.to_le_bytes());
+        for half in [64, 56, segments, 64, sections, 1] {
+            put(&half.to_le_bytes());
+        }
+        for number in 0..sections {
+            // The second holds the sections' names, as one must.
+            let kind = if number == 1 { elf::SHT_STRTAB } else { elf::SHT_PROGBITS };
+            put(&0_u32.to_le_bytes());
+            put(&kind.to_le_bytes());
+            put(&u64::from(elf::SHF_EXECINSTR).to_le_bytes());
+            put(&0_u64.to_le_bytes());
+            put(&code_at.to_le_bytes());
+            put(&(code.len() as u64).to_le_bytes());
+            put(&[0; 24]);
+        }
+        put(&vec![0; usize::from(segments) * 56]);
+        put(code);
+        file
+    }
+
+    #[test]
+    fn a_byte_of_code_is_decoded_once_however_many_sections_lie_over_it() {
+        let cpu = CpuProfile::named("x86-64-v1").unwrap();
+        // vpmovzxbd ymm0, [rax], then two megabytes of nothing: 60,000 times that took hours.
+        let mut code = vec![0xc4, 0xe2, 0x7d, 0x31, 0x00];
+        code.resize(2 * 1024 * 1024, 0x90);
+        let found = beyond(&overlapping(60_000, 0, &code), &cpu).unwrap();
+        assert_eq!((found.len(), found[0].count), (1, 1));
+        let file = overlapping(2, 2000, &code);
+        assert!(matches!(facts(file.as_slice()), Err(ElfError::TooManySegments(2000))));
+    }
+
+    #[test]
+    fn ranges_that_overlap_are_taken_once_and_must_lie_in_the_file() {
+        let of = |ranges: &[(u64, u64)]| once_each(ranges.iter().copied(), 100).ok();
+        assert_eq!(
+            of(&[(10, 5), (0, 12), (11, 2), (90, 10)]),
+            Some(vec![(0, 12), (12, 15), (90, 100)])
+        );
+        assert_eq!(of(&[(5, 0)]), Some(vec![]));
+        assert_eq!(of(&[(99, 2)]), None);
+        assert_eq!(of(&[(u64::MAX, 2)]), None);
     }
 }

@@ -4,12 +4,18 @@ use anteroom_guest_protocol::NotStarted;
 
 use anteroom_session::{Cause, Confidence, Explanation};
 
-use super::{Death, seconds, signal, told, words};
+use super::{Death, processor, seconds, signal, told, words};
 
 /// Says why a program ended by itself.
 pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
     let (service, lived) = (death.service, seconds(death.lived_ms));
-    if let Some((number, line)) = words::own_crash_report(death.last_lines)
+    if code != 0
+        && let Some(complaint) = processor::complaint(death.lines())
+    {
+        let how = format!("{service} exited {code} after {lived}");
+        return processor::explain(death, &how, &complaint);
+    }
+    if let Some((number, line)) = words::own_crash_report(death.lines())
         && code != 0
     {
         return told(
@@ -21,7 +27,7 @@ pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
             ),
         );
     }
-    if let Some(said) = words::said(death.last_lines)
+    if let Some(said) = words::said(death.lines())
         && code != 0
     {
         let sentence = match said.cause {
@@ -32,11 +38,11 @@ pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
         };
         let explanation = told(said.cause, Confidence::Likely, sentence);
         return match said.advice {
-            Some(advice) => explanation.advise(advice),
+            Some(advice) => explanation.advise(&advice),
             None => explanation,
         };
     }
-    let last = words::last(death.last_lines);
+    let last = words::last(death.lines());
     match (code, last) {
         (0, last) => told(
             Cause::EndedBySelf,
@@ -79,7 +85,7 @@ pub fn explain(death: &Death<'_>, code: i32) -> Explanation {
         (code, None) => told(
             Cause::Unknown,
             Confidence::Unknown,
-            format!("{service} exited {code} after {lived} and printed nothing"),
+            format!("{service} exited {code} after {lived}{}", death.silence()),
         ),
     }
 }

@@ -3,10 +3,10 @@
 
 use anteroom_guest_protocol::{Fault, MAX_INSTRUCTION, Mapping, Sender};
 
-use super::instruction::{Decoded, Kind, decode, missing};
+use super::instruction::{Decoded, Kind, Refused, decode, missing};
 use anteroom_session::{Cause, Confidence, Explanation};
 
-use super::{Death, seconds, signal, told, words};
+use super::{Death, processor, seconds, signal, told, words};
 
 /// `si_code` of sigaction(2), those that are the same for each signal.
 const SI_KERNEL: i32 = 128;
@@ -126,7 +126,11 @@ fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Explanation {
         death.service,
         place(fault)
     );
-    if let Some(said) = words::said(death.last_lines) {
+    if let Some(complaint) = processor::complaint(death.lines()) {
+        let how = format!("{} stopped itself ({instruction})", death.service);
+        return processor::explain(death, &how, &complaint);
+    }
+    if let Some(said) = words::said(death.lines()) {
         sentence.push_str(&format!("; its last words: {}", said.line));
         return told(said.cause, Confidence::Certain, sentence);
     }
@@ -158,7 +162,7 @@ fn memory(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Explan
         _ => "read",
     };
     if fault.code == SI_KERNEL {
-        return general_protection(&stopped, &place, decoded);
+        return general_protection(&stopped, &place, decoded, &fault.registers);
     }
     if is_stack_overflow(fault) {
         return told(
@@ -181,23 +185,64 @@ fn memory(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Explan
     told(Cause::BadMemoryAccess, Confidence::Certain, sentence)
 }
 
-/// The processor's general protection: the kernel knows no address.
-fn general_protection(stopped: &str, place: &str, decoded: Option<&Decoded>) -> Explanation {
-    match decoded {
-        Some(decoded) if decoded.kind == Kind::Privileged => told(
+/// The processor's general protection: the kernel knows no address, the registers may.
+fn general_protection(
+    stopped: &str,
+    place: &str,
+    decoded: Option<&Decoded>,
+    registers: &[u64],
+) -> Explanation {
+    let Some(decoded) = decoded else {
+        return told(
+            Cause::BadMemoryAccess,
+            Confidence::Unknown,
+            format!(
+                "{stopped}: the processor refused the instruction at {place}, which could not be read"
+            ),
+        );
+    };
+    let text = &decoded.text;
+    match decoded.refused(registers) {
+        Some(Refused::NotCanonical(address)) => told(
+            Cause::BadMemoryAccess,
+            Confidence::Certain,
+            format!(
+                "{stopped}: `{text}` at {place} used {address:#x}, an address that no memory can have"
+            ),
+        ),
+        Some(Refused::NotAligned(address, size)) => told(
+            Cause::BadMemoryAccess,
+            Confidence::Certain,
+            format!(
+                "{stopped}: `{text}` at {place} used {address:#x}, which is not aligned to {size} bytes as it must be"
+            ),
+        ),
+        None if decoded.kind == Kind::Privileged => told(
             Cause::BadInstruction,
             Confidence::Certain,
-            format!("{stopped}: `{}` at {place} is for the kernel alone", decoded.text),
+            format!("{stopped}: `{text}` at {place} is for the kernel alone"),
         ),
-        Some(decoded) => told(
+        None if decoded.accesses.is_empty() => told(
+            Cause::BadInstruction,
+            Confidence::Likely,
+            format!(
+                "{stopped}: the processor refused `{text}` at {place}, which uses no memory; a program may not execute it so"
+            ),
+        ),
+        None if registers.is_empty() => told(
             Cause::BadMemoryAccess,
             Confidence::Likely,
             format!(
-                "{stopped}: the address that `{}` at {place} uses is none that any memory can have, or is not aligned as it must be",
-                decoded.text
+                "{stopped}: the address that `{text}` at {place} uses is none that any memory can have, or is not aligned as it must be; the registers that would tell were not seen"
             ),
         ),
-        None => told(Cause::BadMemoryAccess, Confidence::Unknown, format!("{stopped} at {place}")),
+        None => told(
+            Cause::BadMemoryAccess,
+            Confidence::Unknown,
+            format!(
+                "{stopped}: the processor refused `{text}` at {place}, and its registers do not show why"
+            ),
+        ),
     }
 }
 
@@ -281,7 +326,7 @@ fn sent(death: &Death<'_>, fault: &Fault) -> Explanation {
     let (service, lived) = (death.service, seconds(death.lived_ms));
     let name = signal::name(fault.signal);
     let certain = |cause, sentence| told(cause, Confidence::Certain, sentence);
-    match (fault.sender, words::own_crash_report(death.last_lines)) {
+    match (fault.sender, words::own_crash_report(death.lines())) {
         (Some(Sender::Itself), Some((_, line))) => told(
             Cause::Aborted,
             Confidence::Likely,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anteroom_cpu::{CpuProfile, Feature, Standing};
 use iced_x86::{
-    Code, Decoder, DecoderOptions, Formatter, Instruction, InstructionInfoFactory, IntelFormatter,
-    Mnemonic, OpAccess,
+    Code, Decoder, DecoderOptions, EncodingKind, Formatter, Instruction, InstructionInfoFactory,
+    IntelFormatter, Mnemonic, OpAccess, OpKind, Register, UsedMemory,
 };
 
 /// A decoded instruction.
@@ -21,6 +21,126 @@ pub struct Decoded {
     pub writes_memory: bool,
     /// Bytes.
     pub length: usize,
+    /// What it reads and writes in memory: each address is computed from registers.
+    pub(crate) accesses: Vec<Access>,
+}
+
+/// One use of memory by an instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Access {
+    memory: UsedMemory,
+    /// Bytes.
+    size: u64,
+    /// Whether an address that is no multiple of the size is refused.
+    aligned: bool,
+}
+
+/// What the processor's manual says of an address that it refuses without asking the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Bits 47 to 63 are not alike (48-bit addresses; Intel SDM volume 1, 3.3.7.1).
+    NotCanonical(u64),
+    /// It is no multiple of this many bytes.
+    NotAligned(u64, u64),
+}
+
+impl Decoded {
+    /// The address that the processor refused, as the registers of the fault have it: `registers` in
+    /// the order of `struct user_regs_struct`.
+    pub(crate) fn refused(&self, registers: &[u64]) -> Option<Refused> {
+        self.accesses.iter().find_map(|access| {
+            let value = |register: Register, _, _| match register {
+                // In 64-bit code only these two have a base; the others are at zero.
+                Register::FS => registers.get(21).copied(),
+                Register::GS => registers.get(22).copied(),
+                Register::CS | Register::DS | Register::ES | Register::SS => Some(0),
+                _ => {
+                    let at = place_of(register.full_register())?;
+                    let whole = *registers.get(at)?;
+                    Some(if register.size() == 4 { whole & 0xffff_ffff } else { whole })
+                }
+            };
+            let address = access.memory.virtual_address(0, value)?;
+            let sign = address >> 47;
+            match () {
+                () if sign != 0 && sign != 0x1_ffff => Some(Refused::NotCanonical(address)),
+                () if access.aligned && access.size > 0 && !address.is_multiple_of(access.size) => {
+                    Some(Refused::NotAligned(address, access.size))
+                }
+                () => None,
+            }
+        })
+    }
+}
+
+/// Where a general register is in `struct user_regs_struct` (arch/x86/include/asm/user_64.h).
+fn place_of(register: Register) -> Option<usize> {
+    const ORDER: [Register; 20] = [
+        Register::R15,
+        Register::R14,
+        Register::R13,
+        Register::R12,
+        Register::RBP,
+        Register::RBX,
+        Register::R11,
+        Register::R10,
+        Register::R9,
+        Register::R8,
+        Register::RAX,
+        Register::RCX,
+        Register::RDX,
+        Register::RSI,
+        Register::RDI,
+        Register::None,
+        Register::RIP,
+        Register::None,
+        Register::None,
+        Register::RSP,
+    ];
+    ORDER.iter().position(|known| *known == register && register != Register::None)
+}
+
+/// Whether an instruction refuses addresses that are not aligned to what it takes: the moves that say
+/// so by their names, and all of the older encoding that take 16 bytes and are no unaligned move
+/// (Intel SDM volume 1, 10.8.3 and 14.9).
+fn wants_alignment(instruction: &Instruction, size: u64) -> bool {
+    use Mnemonic as M;
+    match instruction.mnemonic() {
+        M::Movaps
+        | M::Movapd
+        | M::Movdqa
+        | M::Movntps
+        | M::Movntpd
+        | M::Movntdq
+        | M::Movntdqa
+        | M::Vmovaps
+        | M::Vmovapd
+        | M::Vmovdqa
+        | M::Vmovdqa32
+        | M::Vmovdqa64
+        | M::Vmovntps
+        | M::Vmovntpd
+        | M::Vmovntdq
+        | M::Vmovntdqa => true,
+        M::Cmpxchg16b => true,
+        M::Movups
+        | M::Movupd
+        | M::Movdqu
+        | M::Lddqu
+        | M::Pcmpestri
+        | M::Pcmpestrm
+        | M::Pcmpistri
+        | M::Pcmpistrm
+        | M::Maskmovdqu => false,
+        _ => {
+            size == 16
+                && instruction.encoding() == EncodingKind::Legacy
+                && (0..instruction.op_count()).any(|n| {
+                    instruction.op_kind(n) == OpKind::Register
+                        && instruction.op_register(n).is_xmm()
+                })
+        }
+    }
 }
 
 /// What an instruction is for.
@@ -56,14 +176,19 @@ fn describe(instruction: &Instruction) -> Decoded {
             OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite
         )
     };
-    let writes_memory =
-        info.info(instruction).used_memory().iter().any(|memory| writes(memory.access()));
+    let used = info.info(instruction).used_memory().to_vec();
+    let writes_memory = used.iter().any(|memory| writes(memory.access()));
+    let accesses = used.into_iter().map(|memory| {
+        let size = memory.memory_size().size() as u64;
+        Access { memory, size, aligned: wants_alignment(instruction, size) }
+    });
     Decoded {
         text,
         needs: needs(instruction),
         kind: kind(instruction),
         writes_memory,
         length: instruction.len(),
+        accesses: accesses.collect(),
     }
 }
 

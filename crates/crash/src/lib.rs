@@ -9,6 +9,8 @@ mod exit;
 mod fault;
 mod instruction;
 mod machine;
+mod processor;
+mod reports;
 mod signal;
 mod words;
 
@@ -32,12 +34,28 @@ pub struct Death<'a> {
     pub exit: Option<ProcessExit>,
     /// How long it lived, in milliseconds, where that is known.
     pub lived_ms: Option<u64>,
-    /// Its last lines of output, oldest first, free of control characters.
-    pub last_lines: &'a [String],
+    /// Its last lines of output, oldest first, free of control characters; `None` where its output
+    /// was not seen.
+    pub last_lines: Option<&'a [String]>,
     /// What else was seen.
     pub evidence: &'a Evidence,
     /// The processor that it ran on, where known.
     pub cpu: Option<&'a Cpu>,
+}
+
+impl Death<'_> {
+    /// Its last lines, none where its output was not seen.
+    fn lines(&self) -> &[String] {
+        self.last_lines.unwrap_or_default()
+    }
+
+    /// What is said in place of a last line: nothing of output that was not seen.
+    fn silence(&self) -> &'static str {
+        match self.last_lines {
+            Some(_) => " and it printed nothing",
+            None => "; what it printed was not seen",
+        }
+    }
 }
 
 /// The processor of a virtual machine.
@@ -73,7 +91,7 @@ pub fn explain(death: &Death<'_>) -> Explanation {
     if let Some(exit) = death.exit {
         explanation.evidence.insert(0, wait_status(exit, death.lived_ms));
     }
-    let lines = words::last_few(death.last_lines);
+    let lines = words::last_few(death.lines());
     for (n, line) in lines.iter().enumerate() {
         let label = if n == 0 { "its last lines: " } else { "    " };
         explanation.evidence.push(format!("{label}{line}"));

@@ -3,7 +3,7 @@
 use anteroom_guest_protocol::{Hung, OutOfMemory};
 use anteroom_session::{Cause, Confidence, Explanation, signal_name};
 
-use super::{Death, seconds, told, words};
+use super::{Death, processor, seconds, told, words};
 
 /// A signal with its number and name.
 #[must_use]
@@ -86,17 +86,20 @@ pub fn aborted(death: &Death<'_>, confidence: Confidence) -> Explanation {
             name(6)
         ),
     };
-    if let Some(said) = words::said(death.last_lines) {
+    if let Some(complaint) = processor::complaint(death.lines()) {
+        return processor::explain(death, &did, &complaint);
+    }
+    if let Some(said) = words::said(death.lines()) {
         let explanation =
             told(said.cause, confidence, format!("{did}; its last words: {}", said.line));
         return match said.advice {
-            Some(advice) => explanation.advise(advice),
+            Some(advice) => explanation.advise(&advice),
             None => explanation,
         };
     }
-    let end = match words::last(death.last_lines) {
+    let end = match words::last(death.lines()) {
         Some(line) => format!("; its last line: {line}"),
-        None => " and it printed nothing".to_owned(),
+        None => death.silence().to_owned(),
     };
     told(Cause::Aborted, confidence, did + &end)
 }

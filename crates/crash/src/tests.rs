@@ -7,7 +7,14 @@ use anteroom_guest_protocol::{
 use super::*;
 
 fn death<'a>(exit: Option<ProcessExit>, lines: &'a [String], evidence: &'a Evidence) -> Death<'a> {
-    Death { service: "server", exit, lived_ms: Some(300), last_lines: lines, evidence, cpu: None }
+    Death {
+        service: "server",
+        exit,
+        lived_ms: Some(300),
+        last_lines: Some(lines),
+        evidence,
+        cpu: None,
+    }
 }
 
 fn exited(code: i32, lines: &[&str]) -> Explanation {
@@ -245,4 +252,55 @@ fn an_exception_is_quoted_from_above_or_below_its_stack() {
     ];
     let why = exited(1, &node);
     assert!(why.sentence.ends_with("TypeError: x is not a function"), "{}", why.sentence);
+}
+
+#[test]
+fn a_complaint_about_the_processor_is_held_to_it() {
+    let lines = ["Fatal glibc error: CPU does not support x86-64-v2".to_owned()];
+    let of = |cpu: Option<&Cpu>| {
+        let evidence = Evidence::default();
+        let exit = Some(ProcessExit::Exited { code: 127 });
+        explain(&Death { cpu, ..death(exit, &lines, &evidence) })
+    };
+    let why = of(Some(&cpu("x86-64-v1")));
+    assert_eq!((why.cause, why.confidence), (Cause::MissingCpuFeature, Confidence::Likely));
+    assert!(why.sentence.contains("has no") && why.sentence.contains("SSE4.2"), "{}", why.sentence);
+    let why = of(Some(&cpu("x86-64-v3")));
+    assert_eq!((why.cause, why.confidence), (Cause::Unknown, Confidence::Unknown));
+    assert!(why.sentence.contains("has all of it, so why"), "{}", why.sentence);
+    let why = of(None);
+    assert!(why.sentence.ends_with("what its processor has is not known"), "{}", why.sentence);
+}
+
+#[test]
+fn what_was_printed_is_told_only_where_it_was_seen() {
+    let evidence = with(fault(6, -6, "90"));
+    let exit = Some(ProcessExit::Signalled { signal: 6 });
+    let seen = explain(&death(exit, &[], &evidence));
+    assert!(seen.sentence.ends_with("and it printed nothing"), "{}", seen.sentence);
+    let unseen = explain(&Death { last_lines: None, ..death(exit, &[], &evidence) });
+    assert!(unseen.sentence.ends_with("what it printed was not seen"), "{}", unseen.sentence);
+}
+
+#[test]
+fn the_registers_say_what_the_processor_refused() {
+    let refused = |instruction: &str, rax: u64| {
+        let mut fault = fault(11, 128, instruction);
+        fault.registers[10] = rax;
+        signalled(11, &with(fault), None)
+    };
+    // mov rax, [rax]
+    let why = refused("488b00", 0x4141_4141_4141_4141);
+    assert!(why.sentence.contains("used 0x4141414141414141, an address that no memory can have"));
+    assert_eq!(why.confidence, Confidence::Certain);
+    // movaps xmm0, [rax]
+    let why = refused("0f2800", 0x7fff_0000_0008);
+    assert!(why.sentence.contains("is not aligned to 16 bytes"), "{}", why.sentence);
+    assert_eq!(refused("0f2800", 0x7fff_0000_0010).confidence, Confidence::Unknown);
+    // movups never wants it.
+    assert_eq!(refused("0f1000", 0x7fff_0000_0008).confidence, Confidence::Unknown);
+    // hlt
+    let why = refused("f4", 0);
+    assert_eq!((why.cause, why.confidence), (Cause::BadInstruction, Confidence::Certain));
+    assert!(why.sentence.contains("for the kernel alone"), "{}", why.sentence);
 }

@@ -1,6 +1,10 @@
 //! What programs say when they die, as far as it is always said the same way.
 
+use std::borrow::Cow;
+
 use anteroom_session::Cause;
+
+use super::reports;
 
 /// Characters of a line that go into a sentence.
 const MAX_QUOTED: usize = 240;
@@ -13,7 +17,7 @@ pub struct Said {
     /// The line, shortened.
     pub line: String,
     /// What to do.
-    pub advice: Option<&'static str>,
+    pub advice: Option<Cow<'static, str>>,
 }
 
 /// How a line is recognised.
@@ -86,47 +90,94 @@ const PATTERNS: &[Pattern] = &[
         Some("end what listens there, or choose another port"),
     ),
     p(&["terminate called after throwing an instance of"], Cause::UncaughtException, None),
-    p(&["goroutine ", "[running]"], Cause::UncaughtException, None),
+    p(&["Unhandled exception", "OutOfMemoryException"], Cause::OutOfMemory, None),
+    p(&["Unhandled exception", "DllNotFoundException"], Cause::MissingLibrary, INSTALL),
+    p(&["Unhandled exception", "Could not load file or assembly"], Cause::MissingLibrary, INSTALL),
+    p(&["Unhandled exception. "], Cause::UncaughtException, None),
+    p(&["Unhandled Exception: "], Cause::UncaughtException, None),
+    p(&["Allowed memory size of", "exhausted"], Cause::OutOfMemory, None),
+    p(&["PHP Parse error:"], Cause::SyntaxError, CODE),
+    p(&["PHP Fatal error:"], Cause::UncaughtException, None),
+    p(&["Can't locate", "in @INC"], Cause::MissingLibrary, INSTALL),
+    p(&["(LoadError)"], Cause::MissingLibrary, INSTALL),
+    p(&[".rb:", "(NoMemoryError)"], Cause::OutOfMemory, None),
+    p(&[".rb:", "(SystemStackError)"], Cause::StackOverflow, None),
+    p(&[".rb:", "Error)"], Cause::UncaughtException, None),
+    p(&["Could not find or load main class"], Cause::MissingLibrary, INSTALL),
+    p(&["error: Uncaught "], Cause::UncaughtException, None),
+    p(&["** (", "Error) "], Cause::UncaughtException, None),
 ];
 
 /// The line in which the program says why, if it says it in a known way and says nothing else after
 /// it: what it printed before that it has survived.
 pub fn said(lines: &[String]) -> Option<Said> {
+    if let Some(said) = reports::reason(lines) {
+        return Some(said);
+    }
     let end = last_words(lines)?;
     let line = &lines[end];
     let found = PATTERNS.iter().find(|pattern| pattern.all.iter().all(|w| line.contains(w)));
     if let Some(pattern) = found {
-        return Some(Said { cause: pattern.cause, line: quoted(line), advice: pattern.advice });
+        return Some(Said {
+            cause: pattern.cause,
+            line: quoted(line),
+            advice: pattern.advice.map(Cow::Borrowed),
+        });
     }
     panicked(lines, end).or_else(|| thrown(lines, end)).or_else(|| traceback(lines, end))
 }
 
+/// Lines below a report that tell nothing of why.
+const HINTS: [&str; 18] = [
+    "}",
+    "- ",
+    "-----",
+    "Emitted 'error' event",
+    "Require stack:",
+    "Node.js v",
+    "Bun v",
+    "note: ",
+    "Aborted",
+    "stack backtrace:",
+    "Stack backtrace:",
+    "Extension modules:",
+    "Trace/breakpoint",
+    "Stack trace:",
+    "Stacktrace:",
+    "stack traceback:",
+    "CallStack (from ",
+    "exit status ",
+];
+
 /// The last line that is no frame of a stack and no hint below one.
-fn last_words(lines: &[String]) -> Option<usize> {
-    const HINTS: [&str; 12] = [
-        "}",
-        "- ",
-        "-----",
-        "Emitted 'error' event",
-        "Require stack:",
-        "Node.js v",
-        "Bun v",
-        "note: ",
-        "Aborted",
-        "stack backtrace:",
-        "Extension modules:",
-        "Trace/breakpoint",
-    ];
-    lines.iter().rposition(|line| {
-        let is_frame = (line.starts_with(' ') && !line.trim_start().starts_with("what():"))
-            || line.starts_with("at ")
-            || is_numbered_frame(line);
-        !line.trim().is_empty() && !is_frame && !HINTS.iter().any(|hint| line.starts_with(hint))
-    })
+pub fn last_words(lines: &[String]) -> Option<usize> {
+    lines.iter().rposition(|line| is_telling(line))
 }
 
-/// A frame of Node's native stack: `10: 0x195e476  [node]`.
+/// How many lines after this one tell something.
+pub fn telling_after(lines: &[String], at: usize) -> usize {
+    lines[at + 1..].iter().filter(|line| is_telling(line)).count()
+}
+
+fn is_telling(line: &str) -> bool {
+    !line.trim().is_empty()
+        && !is_frame(line)
+        && line.trim_end() != "Caused by:"
+        && !HINTS.iter().any(|hint| line.starts_with(hint))
+}
+
+/// A line of a stack, as the runtimes write them: indented, or with a number or "at" before it.
+pub fn is_frame(line: &str) -> bool {
+    (line.starts_with([' ', '\t']) && !line.trim_start().starts_with("what():"))
+        || line.starts_with("at ")
+        || is_numbered_frame(line)
+}
+
+/// A frame of Node's native stack, `10: 0x195e476  [node]`, or of PHP's, `#0 {main}`.
 fn is_numbered_frame(line: &str) -> bool {
+    if let Some(rest) = line.strip_prefix('#') {
+        return rest.starts_with(|c: char| c.is_ascii_digit());
+    }
     let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
     rest.len() < line.len() && rest.starts_with(": ")
 }
@@ -145,7 +196,7 @@ fn thrown(lines: &[String], end: usize) -> Option<Said> {
     let line = quoted(&format!("{} {}", line.trim(), lines[end].trim()));
     let cause = if bad_alloc { Cause::OutOfMemory } else { Cause::UncaughtException };
     let advice = "it asked for more memory than there is: give the VM more, or look what asks";
-    Some(Said { cause, line, advice: bad_alloc.then_some(advice) })
+    Some(Said { cause, line, advice: bad_alloc.then_some(Cow::Borrowed(advice)) })
 }
 
 /// The last line of a Python traceback, or Node's `XError: …` above its stack.

@@ -182,7 +182,7 @@ fn stays(spec: &ServiceSpec, death: &Death, last_lines: &[String]) -> bool {
         service: &spec.name,
         exit: Some(death.exit),
         lived_ms: Some(death.lived_ms),
-        last_lines,
+        last_lines: Some(last_lines),
         evidence: &death.evidence,
         cpu: None,
     });

@@ -89,7 +89,7 @@ fn core(options: &Core) -> Result<()> {
         service: &service,
         exit: Some(ProcessExit::Signalled { signal }),
         lived_ms: None,
-        last_lines: &[],
+        last_lines: None,
         evidence: &evidence,
         cpu: cpu.as_ref(),
     });

@@ -27,8 +27,8 @@ struct Told<'a> {
     exit: Option<ProcessExit>,
     /// How long it lived, in milliseconds, where that is known.
     lived_ms: Option<u64>,
-    /// Its last lines, as the guest sent them.
-    last_lines: &'a [String],
+    /// Its last lines, as the guest sent them; `None` where its output was not seen.
+    last_lines: Option<&'a [String]>,
     /// What else was seen, as the guest sent it.
     evidence: Evidence,
 }
@@ -42,13 +42,13 @@ impl Explainer {
 
     /// Why.
     fn explain(&self, told: Told<'_>) -> Box<Explanation> {
-        let last_lines = printable_lines(told.last_lines);
+        let last_lines = told.last_lines.map(printable_lines);
         let evidence = cleaned(told.evidence);
         Box::new(explain(&Death {
             service: told.service,
             exit: told.exit,
             lived_ms: told.lived_ms,
-            last_lines: &last_lines,
+            last_lines: last_lines.as_deref(),
             evidence: &evidence,
             cpu: self.cpu.as_ref(),
         }))
@@ -73,7 +73,7 @@ impl Explainer {
                     service: name,
                     exit: Some(exit),
                     lived_ms: Some(lived_ms),
-                    last_lines: &last_lines,
+                    last_lines: Some(&last_lines),
                     evidence: *evidence,
                 };
                 let mut explanation = self.explain(told);
@@ -107,7 +107,7 @@ impl Explainer {
                     service: name,
                     exit,
                     lived_ms: Some(lived_ms),
-                    last_lines: &last_lines,
+                    last_lines: Some(&last_lines),
                     evidence: *evidence,
                 };
                 let mut explanation = self.explain(told);
@@ -142,7 +142,7 @@ impl Explainer {
             service: &name,
             exit: Some(ProcessExit::Signalled { signal }),
             lived_ms: None,
-            last_lines: &[],
+            last_lines: None,
             evidence: Evidence { fault: Some(Box::new(fault)), ..Evidence::default() },
         })
     }

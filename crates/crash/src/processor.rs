@@ -1,0 +1,319 @@
+//! Programs that look at the processor themselves, find that it lacks what they need, and say so.
+//!
+//! What they say is held to the processor that they ran on: a complaint that it does not bear out is
+//! told as a contradiction.
+
+use std::collections::BTreeSet;
+
+use anteroom_cpu::{CpuProfile, Feature, Standing};
+use anteroom_session::{Cause, Confidence, Explanation};
+
+use super::{Death, told, words};
+
+/// A complaint, and the words it was made in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// The line or lines, joined and shortened.
+    pub words: String,
+    /// What is said to be needed.
+    needs: Needs,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Needs {
+    Features(BTreeSet<Feature>),
+    /// A level of the x86-64 psABI, by the name of its profile.
+    Level(&'static str),
+    /// The words do not say what.
+    Unnamed,
+}
+
+/// Lines from the end that are looked through.
+const LINES: usize = 24;
+
+/// Lines that one complaint may take: Polars lists a feature a line.
+const JOINED: usize = 8;
+
+/// Complaints that name nothing, or are made in several lines, as their sources print them.
+const KNOWN: [&[&str]; 13] = [
+    // glibc, elf/dl-load.c and sysdeps/x86/cpu-features.c.
+    &["CPU ISA level is lower than required"],
+    &["CPU does not support x86-64-v"],
+    // NumPy, numpy/_core/src/common/npy_cpu_features.c.
+    &["baseline optimizations", "your machine doesn't support"],
+    // Go, runtime/asm_amd64.s.
+    &["can only be run on AMD64 processors with v"],
+    // .NET, src/coreclr/vm/codeman.cpp and the native AOT runtime.
+    &["The current CPU is missing one or more of the"],
+    &["required instruction sets are not supported by the current CPU"],
+    // GraalVM, CPUFeatureAccess.
+    &["current machine does not support all of the following CPU features"],
+    // Polars, _cpu_check.py.
+    &["required CPU features were not detected"],
+    // OpenCV, modules/core/src/system.cpp.
+    &["OpenCV build doesn't support current CPU"],
+    // TensorFlow, tsl/platform/cpu_feature_guard.cc.
+    &["was compiled to use", "instructions, but these aren't available on your machine"],
+    // DPDK, lib/eal/x86/rte_cpuflags.c.
+    &["ERROR: This system does not support \""],
+    // ClickHouse, programs/main.cpp.
+    &["Instruction check fail", "does not support"],
+    // Julia, src/processor.cpp.
+    &["Unable to find compatible target in"],
+];
+
+/// What a sentence about a processor speaks of.
+const SUBJECTS: [&str; 9] = [
+    "cpu",
+    "processor",
+    "your machine",
+    "this machine",
+    "current machine",
+    "this hardware",
+    "hardware on this system",
+    "instruction set",
+    "microarchitecture",
+];
+
+/// How such a sentence says that something is not there.
+const LACKS: [&str; 16] = [
+    "not support",
+    "n't support",
+    "unsupported",
+    "lacks",
+    "lacking",
+    "missing",
+    "requires",
+    "required",
+    "not available",
+    "n't available",
+    "not have",
+    "n't have",
+    "not detected",
+    "only run on",
+    "only be run on",
+    "lower than",
+];
+
+/// The complaint that the program died of, if it made one: nothing else is reported after it.
+pub fn complaint(lines: &[String]) -> Option<Complaint> {
+    let first = lines.len().saturating_sub(LINES);
+    let at = (first..lines.len()).rev().find(|at| complains(&lines[*at..]))?;
+    let crashed = matches!(words::own_crash_report(lines), Some((4, _)));
+    let is_warning = lines[at].trim_start().to_ascii_lowercase().starts_with("warn");
+    let others = words::telling_after(lines, at);
+    if !crashed && (others > JOINED || (is_warning && others > 0)) {
+        return None;
+    }
+    let text = joined(&lines[at..]);
+    Some(Complaint { words: words::quoted(&text), needs: needs(&text) })
+}
+
+/// Whether a complaint begins in the first of these lines.
+fn complains(lines: &[String]) -> bool {
+    let (line, text) = (&lines[0], joined(lines));
+    let known = KNOWN
+        .iter()
+        .any(|all| line.contains(all[0]) && all.iter().all(|words| text.contains(words)));
+    known || {
+        let lower = line.to_ascii_lowercase();
+        let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+        any(&SUBJECTS)
+            && any(&LACKS)
+            && (needs(line) != Needs::Unnamed || lower.contains("instruction set"))
+    }
+}
+
+/// A complaint's lines as one: those that follow belong to it while it has not ended.
+fn joined(lines: &[String]) -> String {
+    let mut text = lines[0].trim().to_owned();
+    for line in lines[1..].iter().take(JOINED - 1) {
+        let line = line.trim();
+        let goes_on = text.ends_with([':', ',', '(', '[']) || line.starts_with('(');
+        if !line.is_empty() && !goes_on {
+            break;
+        }
+        if !line.is_empty() {
+            text.push(' ');
+            text.push_str(line);
+        }
+    }
+    text
+}
+
+/// What a complaint names. Where it lists what it was built with first, what it lacks comes last.
+fn needs(text: &str) -> Needs {
+    let text = text.rsplit_once("doesn't support:").map_or(text, |(_, lacks)| lacks);
+    let text = text.replace("SSE 4", "SSE4").replace("AVX 512", "AVX512");
+    if let Some(level) = level(&text) {
+        return Needs::Level(level);
+    }
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let names = text.split(|c| !is_part(c)).map(|name| name.trim_matches(['.', '-', '_']));
+    let features: BTreeSet<Feature> = names.filter_map(feature).collect();
+    if features.is_empty() { Needs::Unnamed } else { Needs::Features(features) }
+}
+
+fn feature(name: &str) -> Option<Feature> {
+    match name.to_ascii_lowercase().as_str() {
+        "avx512" | "avx-512" => Some(Feature::Avx512F),
+        "fma3" => Some(Feature::Fma),
+        "sse4" => Some(Feature::Sse4_1),
+        "bmi" => Some(Feature::Bmi1),
+        _ => Feature::from_name(name),
+    }
+}
+
+/// `x86-64-v3`, NumPy's `X86_V3`, Go's `AMD64 processors with v3 microarchitecture`.
+fn level(text: &str) -> Option<&'static str> {
+    const LEVELS: [(&str, &str); 3] =
+        [("v2", "x86-64-v2"), ("v3", "x86-64-v3"), ("v4", "x86-64-v4")];
+    let lower = text.to_ascii_lowercase().replace('_', "-");
+    // The highest that is named contains the others.
+    LEVELS.into_iter().rev().find_map(|(short, name)| {
+        let forms =
+            [name.to_owned(), format!("x86-{short}"), format!("amd64 processors with {short} ")];
+        forms.iter().any(|form| lower.contains(form)).then_some(name)
+    })
+}
+
+/// Says why, by a complaint; `how` is how the program ended, as the beginning of a sentence.
+pub fn explain(death: &Death<'_>, how: &str, complaint: &Complaint) -> Explanation {
+    let words = &complaint.words;
+    let likely = |sentence| told(Cause::MissingCpuFeature, Confidence::Likely, sentence);
+    let (named, features) = match &complaint.needs {
+        Needs::Unnamed => {
+            return likely(format!(
+                "{how}, saying that its processor lacks something that it does not name: {words}"
+            ))
+            .advise("use a build for older processors, or a CPU profile with more");
+        }
+        Needs::Level(level) => ((*level).to_owned(), features_of(level)),
+        Needs::Features(features) => (list(features.iter()), features.clone()),
+    };
+    let advice = format!("use a build that does without {named}, or a CPU profile with it");
+    let Some(cpu) = death.cpu else {
+        return likely(format!(
+            "{how}, saying that its processor lacks {named}: {words}; what its processor has is not known"
+        ))
+        .advise(&advice);
+    };
+    let missing = super::instruction::missing(&features, &cpu.profile);
+    if !missing.is_empty() {
+        let missing = list(missing.iter());
+        return likely(format!(
+            "{how}, saying that its processor lacks {named}: {words}; {} has no {missing}",
+            cpu.name
+        ))
+        .advise(&advice);
+    }
+    let all_there = features.iter().all(|feature| cpu.profile.standing(*feature) == Standing::On);
+    let what = if all_there {
+        "has all of it, so why it says so is not known"
+    } else {
+        "leaves that to its host"
+    };
+    told(
+        Cause::Unknown,
+        Confidence::Unknown,
+        format!("{how}, saying that its processor lacks {named}: {words}; but {} {what}", cpu.name),
+    )
+}
+
+fn features_of(level: &str) -> BTreeSet<Feature> {
+    CpuProfile::named(level).map(|profile| profile.features(Standing::On)).unwrap_or_default()
+}
+
+fn list<'a>(features: impl Iterator<Item = &'a Feature>) -> String {
+    features.map(|feature| feature.name()).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<Complaint> {
+        complaint(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    fn features(names: &[&str]) -> Needs {
+        Needs::Features(names.iter().map(|name| Feature::from_name(name).unwrap()).collect())
+    }
+
+    #[test]
+    fn each_program_s_complaint_is_understood() {
+        let level = Needs::Level;
+        let cases = [
+            ("Fatal glibc error: CPU does not support x86-64-v2", level("x86-64-v2")),
+            (
+                "a: error while loading shared libraries: libx.so: CPU ISA level is lower than required",
+                Needs::Unnamed,
+            ),
+            (
+                "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nRuntimeError: NumPy was built with baseline optimizations: \n(SSE SSE2 X86_V2) but your machine doesn't support:\n(X86_V2).",
+                level("x86-64-v2"),
+            ),
+            (
+                "RuntimeError: NumPy was built with baseline optimizations: \n(SSE SSE2 SSE3) but your machine doesn't support:\n(SSE3 SSSE3 SSE41 POPCNT SSE42).",
+                features(&["SSE3", "SSSE3", "SSE4.1", "POPCNT", "SSE4.2"]),
+            ),
+            (
+                "This program can only be run on AMD64 processors with v3 microarchitecture support.",
+                level("x86-64-v3"),
+            ),
+            (
+                "2026-01-01 00:00:00.0: F tensorflow/core/platform/cpu_feature_guard.cc:38] The TensorFlow library was compiled to use AVX2 instructions, but these aren't available on your machine.",
+                features(&["AVX2"]),
+            ),
+            (
+                "Instruction check fail. The CPU does not support SSSE3 instruction set.",
+                features(&["SSSE3"]),
+            ),
+            (
+                "The current CPU is missing one or more of the baseline instruction sets.",
+                Needs::Unnamed,
+            ),
+            (
+                "The current machine does not support all of the following CPU features that are required by the image: [CX8, CMOV, FXSR, MMX, SSE, SSE2, SSE4_2, POPCNT, AVX].\nPlease rebuild the executable with an appropriate setting of the -march option.",
+                features(&["CX8", "CMOV", "FXSR", "MMX", "SSE", "SSE2", "SSE4.2", "POPCNT", "AVX"]),
+            ),
+            (
+                "RuntimeWarning: Missing required CPU features.\n\nThe following required CPU features were not detected:\n    avx2, fma\n",
+                features(&["AVX2", "FMA"]),
+            ),
+            (
+                "The hardware on this system lacks support for SSE3 instructions.",
+                features(&["SSE3"]),
+            ),
+            ("scylla requires a processor with SSE 4.2 support", features(&["SSE4.2"])),
+            ("ERROR: This system does not support \"AVX2\".", features(&["AVX2"])),
+            (
+                "CPU lacks AVX support. Please consider upgrading to a newer CPU.",
+                features(&["AVX"]),
+            ),
+            (
+                "error: this binary needs a CPU with AVX-512, which is not available",
+                features(&["AVX-512F"]),
+            ),
+        ];
+        for (text, needs) in cases {
+            assert_eq!(of(text).map(|found| found.needs), Some(needs), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_complaint_or_was_survived_is_none() {
+        for text in [
+            "",
+            "fatal: this machine requires a login",
+            "CPU usage 95 %, SSE stream closed",
+            "error: unsupported processor architecture",
+            "warn: CPU lacks AVX support, strange crashes may occur\nlistening\nfatal: no database",
+            "missing AES key",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+        let bun = "warn: CPU lacks AVX support, strange crashes may occur.\npanic(main thread): Illegal instruction at address 0x1";
+        assert_eq!(of(bun).unwrap().needs, features(&["AVX"]));
+    }
+}
