@@ -68,6 +68,35 @@ fn header<'data, R: ReadRef<'data>>(data: R) -> Result<(&'data Header, Endiannes
     Ok((header, endian))
 }
 
+/// The processor that an ELF file is for, by the first bytes of it, where that is not x86-64: names of
+/// the gABI's table of `e_machine`.
+#[must_use]
+pub fn other_processor(head: &[u8]) -> Option<String> {
+    let half = |at: usize| Some([*head.get(at)?, *head.get(at + 1)?]);
+    if !head.starts_with(b"\x7fELF") {
+        return None;
+    }
+    let machine = match head.get(5)? {
+        2 => u16::from_be_bytes(half(18)?),
+        _ => u16::from_le_bytes(half(18)?),
+    };
+    Some(match machine {
+        elf::EM_X86_64 if head.get(4) == Some(&1) => {
+            "x86-64 with 32-bit addresses (x32)".to_owned()
+        }
+        elf::EM_X86_64 => return None,
+        elf::EM_386 => "32-bit x86".to_owned(),
+        elf::EM_AARCH64 => "64-bit ARM (AArch64)".to_owned(),
+        elf::EM_ARM => "32-bit ARM".to_owned(),
+        elf::EM_RISCV => "RISC-V".to_owned(),
+        elf::EM_PPC64 => "64-bit PowerPC".to_owned(),
+        elf::EM_S390 => "IBM Z (s390)".to_owned(),
+        elf::EM_MIPS => "MIPS".to_owned(),
+        elf::EM_LOONGARCH => "LoongArch".to_owned(),
+        other => format!("the processor with the number {other}"),
+    })
+}
+
 /// The program headers, of which there may be so many.
 fn segments<'data, R: ReadRef<'data>>(
     header: &Header,

@@ -130,6 +130,11 @@ pub fn not_started(death: &Death<'_>, failure: &NotStarted) -> Explanation {
                 "{program} is neither a script with a first line like #!/bin/sh nor a binary for this machine (it begins with the bytes {begins_with})"
             ),
         ),
+        NotStarted::OtherProcessor { program, processor } => could_not(
+            Cause::NotExecutable,
+            format!("{program} is a program for another processor: {processor}, and this machine's is x86-64"),
+        )
+        .advise("take the build for x86-64 (amd64)"),
         NotStarted::Other { program, errno } => told(
             Cause::Unknown,
             Confidence::Unknown,

@@ -100,13 +100,18 @@ pub fn explain(death: &Death<'_>) -> Explanation {
 }
 
 fn wait_status(exit: ProcessExit, lived_ms: Option<u64>) -> String {
-    let how = match exit {
-        ProcessExit::Exited { code } => format!("exited with code {code}"),
-        ProcessExit::Signalled { signal } => format!("killed by {}", signal::name(signal)),
-    };
+    let how = how(exit);
     match lived_ms {
         Some(_) => format!("wait status: {how} after {}", seconds(lived_ms)),
         None => format!("wait status: {how}"),
+    }
+}
+
+/// A wait status, as the end of a sentence.
+fn how(exit: ProcessExit) -> String {
+    match exit {
+        ProcessExit::Exited { code } => format!("exited with code {code}"),
+        ProcessExit::Signalled { signal } => format!("killed by {}", signal::name(signal)),
     }
 }
 

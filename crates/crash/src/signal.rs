@@ -122,7 +122,18 @@ pub fn limit(death: &Death<'_>, signal: i32) -> Explanation {
 /// The kernel's own word.
 pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Explanation {
     let service = death.service;
-    let mut sentence = format!("{service} was killed by the kernel: out of memory");
+    let (mut sentence, confidence) = match (&oom.child, death.exit) {
+        (None, _) => {
+            (format!("{service} was killed by the kernel: out of memory"), Confidence::Certain)
+        }
+        (Some(child), exit) => {
+            let ended = exit.map_or_else(|| "ended".to_owned(), super::how);
+            let sentence = format!(
+                "{service} {ended} just after the kernel killed {child}, a process of its group: out of memory"
+            );
+            (sentence, Confidence::Likely)
+        }
+    };
     match oom.limit {
         Some(limit) => sentence.push_str(&format!(", limit {}", mebibytes(limit))),
         None => sentence.push_str(", the whole virtual machine had no more"),
@@ -134,7 +145,7 @@ pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Explanation {
         Some(_) => "raise the service's memory limit in the recipe",
         None => "give the virtual machine more memory (--memory-mib)",
     };
-    told(Cause::OutOfMemory, Confidence::Certain, sentence)
+    told(Cause::OutOfMemory, confidence, sentence)
         .advise(advice)
         .resting_on([format!("the kernel's log: {}", words::quoted(&oom.line))])
 }

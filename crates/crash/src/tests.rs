@@ -124,12 +124,21 @@ fn null_stack_and_jumps_are_told_apart() {
 #[test]
 fn memory_watchdog_and_failed_starts_are_told_by_their_evidence() {
     let line = "Memory cgroup out of memory: Killed process 77 (server)".to_owned();
-    let oom = OutOfMemory { line, limit: Some(512 << 20), peak: Some(511 << 20) };
-    let evidence = Evidence { out_of_memory: Some(oom), ..Evidence::default() };
+    let oom = OutOfMemory { line, child: None, limit: Some(512 << 20), peak: Some(511 << 20) };
+    let evidence = Evidence { out_of_memory: Some(oom.clone()), ..Evidence::default() };
     let why = signalled(9, &evidence, None);
     assert_eq!(
         why.sentence,
         "server was killed by the kernel: out of memory, limit 512 MiB, peak 511 MiB"
+    );
+    let of_child = OutOfMemory { child: Some("worker".into()), ..oom.clone() };
+    let child = Evidence { out_of_memory: Some(of_child), ..Evidence::default() };
+    let why = explain(&death(Some(ProcessExit::Exited { code: 1 }), &[], &child));
+    assert_eq!((why.cause, why.confidence), (Cause::OutOfMemory, Confidence::Likely));
+    assert_eq!(
+        why.sentence,
+        "server exited with code 1 just after the kernel killed worker, a process of its group: \
+         out of memory, limit 512 MiB, peak 511 MiB"
     );
     let hung = Hung {
         silent_ms: 30_000,

@@ -39,11 +39,17 @@ const CODE: Option<&str> = Some(
     "the file is written for another version of its interpreter, or damaged; check which version runs it",
 );
 
+const OTHER_PROCESSOR: Option<&str> = Some(
+    "the file is a program for another processor, or damaged; take the build for x86-64 (amd64)",
+);
+
 /// The more telling come first.
 const PATTERNS: &[Pattern] = &[
     p(&["error while loading shared libraries"], Cause::MissingLibrary, INSTALL),
     p(&["version `GLIBC", "not found"], Cause::MissingLibrary, OLDER_C),
     p(&["version `", "not found (required by"], Cause::MissingLibrary, OLDER_C),
+    p(&["Exec format error"], Cause::NotExecutable, OTHER_PROCESSOR),
+    p(&["cannot execute binary file"], Cause::NotExecutable, OTHER_PROCESSOR),
     p(&["symbol lookup error"], Cause::MissingLibrary, INSTALL),
     p(&["Error loading shared library"], Cause::MissingLibrary, INSTALL),
     p(&["Cannot find module"], Cause::MissingLibrary, INSTALL),

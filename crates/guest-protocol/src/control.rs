@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Fault, GuestCpu};
+use crate::evidence::{Evidence, Fault, GuestCpu, OutOfMemory};
 use crate::service::ServiceSpec;
 use crate::sign_in::{Locale, SignIn};
 
@@ -308,6 +308,13 @@ pub enum ServiceEvent {
     ChildCrashed {
         /// Its core dump.
         fault: Box<Fault>,
+    },
+    /// The kernel killed something that the service had started, for want of memory.
+    ChildKilled {
+        /// The child's name, as the kernel has it.
+        child: String,
+        /// What the kernel said.
+        out_of_memory: OutOfMemory,
     },
 }
 

@@ -119,6 +119,9 @@ pub struct Symbol {
 pub struct OutOfMemory {
     /// The kernel's line.
     pub line: String,
+    /// What was killed, where it was not the process itself but one of its group, just before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub child: Option<String>,
     /// The service's own limit in bytes; without one the guest as a whole had no more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u64>,
@@ -156,6 +159,13 @@ pub enum NotStarted {
         program: String,
         /// What it begins with, in hexadecimal.
         begins_with: String,
+    },
+    /// It is a binary for another processor.
+    OtherProcessor {
+        /// The program.
+        program: String,
+        /// What its header names (`e_machine`), such as `AArch64`.
+        processor: String,
     },
     /// Anything else.
     Other {

@@ -194,6 +194,7 @@ fn guest_messages() {
             evidence: Box::new(Evidence {
                 fault: Some(Box::new(fault())),
                 out_of_memory: Some(OutOfMemory {
+                    child: None,
                     line: "l".into(),
                     limit: Some(2),
                     peak: Some(1),

@@ -81,10 +81,13 @@ fn look_at(path: &Path) -> Result<(), NotStarted> {
             let interpreter = text(&interpreter.replace('\r', "\\r"));
             Err(NotStarted::NoInterpreter { program, interpreter })
         }
-        None => {
-            let begins_with = hex::encode(&head[..head.len().min(8)]);
-            Err(NotStarted::NotAProgram { program, begins_with })
-        }
+        None => Err(match anteroom_crash::elf::other_processor(&head) {
+            Some(processor) => NotStarted::OtherProcessor { program, processor },
+            None => {
+                let begins_with = hex::encode(&head[..head.len().min(8)]);
+                NotStarted::NotAProgram { program, begins_with }
+            }
+        }),
     }
 }
 
@@ -118,6 +121,14 @@ mod tests {
         assert_eq!(at(b"#! /bin/sh -e\n", 0o755), Ok(()));
         assert!(matches!(at(b"#!/bin/sh\n", 0o644), Err(NotStarted::NotExecutable { .. })));
         assert!(matches!(at(b"nothing", 0o755), Err(NotStarted::NotAProgram { .. })));
+        let mut arm = b"\x7fELF\x02\x01\x01".to_vec();
+        arm.resize(16, 0);
+        arm.extend([3, 0, 183, 0]);
+        let other = at(&arm, 0o755).unwrap_err();
+        assert!(
+            matches!(&other, NotStarted::OtherProcessor { processor, .. } if processor.contains("AArch64")),
+            "{other:?}"
+        );
         assert!(matches!(at(b"", 0o755), Err(NotStarted::NotAProgram { .. })));
         assert_eq!(look(Command::new("sh").env("PATH", "/nowhere:/bin")), Ok(()));
         let none = look(Command::new("sh").env("PATH", "/nowhere")).unwrap_err();

@@ -1,6 +1,6 @@
 //! What is seen of a process' end beside its wait status.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::core_dump::CoreDumps;
-use super::out_of_memory::Kills;
+use super::out_of_memory::{Kill, Kills};
 use super::reaper::End;
 use super::{hung, limits};
 use crate::report::Reporter;
@@ -38,7 +38,18 @@ pub struct Witness {
 impl Witness {
     /// Has the guest's kernel tell of crashes and kills.
     pub fn ask_kernel(&self, agent: &Path, reporter: &Reporter) -> Result<()> {
-        self.kills.follow()?;
+        let (services, teller) = (self.names.clone(), reporter.clone());
+        let killed = Cell::new(0);
+        self.kills.follow(Box::new(move |kill| {
+            let services = services.borrow();
+            // A service's own process is told by its end.
+            if services.contains_key(&kill.pid) || killed.get() >= MAX_CHILDREN {
+                return;
+            }
+            killed.set(killed.get() + 1);
+            let service = kill.group.and_then(|group| services.get(&group));
+            tell_of_kill(&teller, service.map_or("room", String::as_str), kill);
+        }))?;
         let (names, reporter) = (self.names.clone(), reporter.clone());
         let told = RefCell::new(HashSet::new());
         self.dumps.receive(
@@ -102,14 +113,34 @@ impl Witness {
             && end.exit == (ProcessExit::Signalled { signal: libc::SIGKILL })
             && let Some(line) = self.kills.of(pid.as_raw()).await
         {
-            let (limit, peak) = service.map(|name| limits::memory(&name)).unwrap_or_default();
-            evidence.out_of_memory = Some(OutOfMemory { line, limit, peak });
+            evidence.out_of_memory = Some(out_of_memory(service.as_deref(), line, None));
+        }
+        let explained = evidence.hung.is_some()
+            || evidence.fault.is_some()
+            || evidence.out_of_memory.is_some()
+            || end.exit == (ProcessExit::Exited { code: 0 });
+        if !explained && let Some(kill) = self.kills.in_group_of(pid.as_raw()) {
+            let child = Some(kill.name);
+            evidence.out_of_memory = Some(out_of_memory(service.as_deref(), kill.line, child));
         }
         evidence.kernel_log_read = self.kills.are_seen();
         // Only now: its dump must not be taken for that of a stranger.
         self.names.borrow_mut().remove(&pid.as_raw());
         evidence
     }
+}
+
+/// A kill, with what the service's own limit is and what it came to.
+fn out_of_memory(service: Option<&str>, line: String, child: Option<String>) -> OutOfMemory {
+    let (limit, peak) = service.map(limits::memory).unwrap_or_default();
+    OutOfMemory { line, child, limit, peak }
+}
+
+fn tell_of_kill(reporter: &Reporter, service: &str, kill: &Kill) {
+    let out_of_memory = out_of_memory(Some(service), kill.line.clone(), None);
+    let event = ServiceEvent::ChildKilled { child: kill.name.clone(), out_of_memory };
+    reporter
+        .offer(anteroom_guest_protocol::GuestMessage::Service { name: service.to_owned(), event });
 }
 
 /// Where a program crashed: its file, and how far in the code's file.

@@ -274,7 +274,9 @@ pub fn code_of(event: &ServiceEvent) -> Option<String> {
             evidence.fault.as_deref()
         }
         ServiceEvent::ChildCrashed { fault } => Some(&**fault),
-        ServiceEvent::Started { .. } | ServiceEvent::Ready {} => None,
+        ServiceEvent::Started { .. }
+        | ServiceEvent::Ready {}
+        | ServiceEvent::ChildKilled { .. } => None,
     };
     Some(printable(&fault?.code_mapping.as_ref()?.path))
 }

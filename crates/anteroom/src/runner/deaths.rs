@@ -130,6 +130,19 @@ impl Explainer {
                 let explanation = self.explain_child(name, *fault);
                 Observation::ChildCrashed { service, explanation }
             }
+            ServiceEvent::ChildKilled { child, out_of_memory } => {
+                let told = Told {
+                    service: &format!("{}, started by {service},", printable(&child)),
+                    exit: None,
+                    lived_ms: None,
+                    last_lines: None,
+                    evidence: Evidence {
+                        out_of_memory: Some(out_of_memory),
+                        ..Evidence::default()
+                    },
+                };
+                Observation::ChildCrashed { explanation: self.explain(told), service }
+            }
         }))
     }
 
@@ -189,6 +202,7 @@ fn cleaned(mut evidence: Evidence) -> Evidence {
     }
     if let Some(oom) = &mut evidence.out_of_memory {
         clean(&mut oom.line);
+        oom.child.iter_mut().for_each(clean);
     }
     if let Some(hung) = &mut evidence.hung {
         clean(&mut hung.asked);
@@ -204,6 +218,7 @@ fn cleaned(mut evidence: Evidence) -> Evidence {
             | NotStarted::Other { program, .. },
         ) => clean(program),
         Some(NotStarted::NoInterpreter { program, interpreter: other })
+        | Some(NotStarted::OtherProcessor { program, processor: other })
         | Some(NotStarted::NotAProgram { program, begins_with: other }) => {
             clean(program);
             clean(other);
