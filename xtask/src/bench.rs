@@ -1,10 +1,17 @@
 //! `cargo xtask bench`: figures, each printed as one JSON object in the last line.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::demo;
 
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Options {
+    /// This host binary instead of the release build, which is made otherwise.
+    #[arg(long, global = true, value_name = "PATH")]
+    binary: Option<PathBuf>,
     #[command(subcommand)]
     what: What,
 }
@@ -49,7 +56,7 @@ enum What {
         rounds: usize,
     },
     /// One long session, watched in some visits: what dies, how long the picture stands still, what grows.
-    Soak(crate::demo::SoakOptions),
+    Soak(demo::SoakOptions),
     /// Planted deaths in real VMs: what Anteroom says of each.
     Explain {
         /// Only those whose name holds this.
@@ -104,23 +111,27 @@ enum What {
 
 /// Measures.
 pub fn run(options: &Options) -> Result<()> {
+    let given = options.binary.as_ref().map(|path| {
+        path.canonicalize().with_context(|| format!("there is no host binary {}", path.display()))
+    });
+    let anteroom = &demo::prepare_bench(given.transpose()?)?;
     match &options.what {
-        What::Demo { runs } => crate::demo::bench(*runs),
-        What::Idle { seconds } => crate::demo::bench_idle(*seconds),
-        What::Cycles { host, qemu } => crate::demo::bench_cycles(*host, *qemu),
+        What::Demo { runs } => demo::bench(anteroom, *runs),
+        What::Idle { seconds } => demo::bench_idle(anteroom, *seconds),
+        What::Cycles { host, qemu } => demo::bench_cycles(anteroom, *host, *qemu),
         What::Burst { driver, calls, rooms, rounds } => {
-            crate::demo::bench_burst(driver, *calls, *rooms, *rounds)
+            demo::bench_burst(anteroom, driver, *calls, *rooms, *rounds)
         }
-        What::Explain { only } => crate::demo::bench_explain(only.as_deref()),
+        What::Explain { only } => demo::bench_explain(anteroom, only.as_deref()),
         What::Logins { only, host, qemu } => {
-            crate::demo::bench_logins(only.as_deref(), *host, *qemu)
+            demo::bench_logins(anteroom, only.as_deref(), *host, *qemu)
         }
-        What::Troubles { only } => crate::demo::bench_troubles(only.as_deref()),
-        What::Doors { only } => crate::demo::bench_doors(only.as_deref()),
+        What::Troubles { only } => demo::bench_troubles(anteroom, only.as_deref()),
+        What::Doors { only } => demo::bench_doors(anteroom, only.as_deref()),
         What::Health { connections, rounds, starts } => {
-            crate::demo::bench_health(*connections, *rounds, *starts)
+            demo::bench_health(anteroom, *connections, *rounds, *starts)
         }
-        What::Soak(options) => crate::demo::bench_soak(options),
-        What::Boots { boots } => crate::demo::bench_boots(*boots),
+        What::Soak(options) => demo::bench_soak(anteroom, options),
+        What::Boots { boots } => demo::bench_boots(anteroom, *boots),
     }
 }

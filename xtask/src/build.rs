@@ -1,4 +1,7 @@
 //! Agent, viewer, host binary: in this order, since the last carries the others.
+//!
+//! There are two host binaries. Users, the demo and the benchmarks have the release build; the tests have
+//! the development build that their own crates are linked with, so that neither is built for the other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +15,23 @@ use crate::shell;
 /// The machine the guest's binary is for: the oldest x86-64.
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds all three; returns the path of the host binary.
-pub fn everything() -> Result<PathBuf> {
+/// With it the host binary has places where tests let it fail or die; no other build has them.
+pub const FAIL_POINTS: &str = "anteroom/fail-points";
+
+/// Builds all three as users have them; returns the path of the host binary.
+pub fn for_users() -> Result<PathBuf> {
     agent()?;
     viewer()?;
     host()
+}
+
+/// Builds all three and every test, and runs none; returns the path of the host binary.
+pub fn for_tests() -> Result<PathBuf> {
+    agent()?;
+    viewer()?;
+    eprintln!("Building the tests, and the host binary that they use …");
+    shell::run(nextest()?.arg("--no-run"))?;
+    Ok(shell::root().join("target/debug/anteroom"))
 }
 
 /// The guest agent: static, in a target folder of its own, since other flags in the shared one would
@@ -31,7 +46,8 @@ fn agent() -> Result<()> {
     )
 }
 
-fn viewer() -> Result<()> {
+/// The viewer, unless it was built from these very files.
+pub fn viewer() -> Result<()> {
     let folder = shell::root().join("viewer");
     let sources = digest_of_tracked(&folder)?;
     let stamp = folder.join("dist/.built-from");
@@ -44,10 +60,37 @@ fn viewer() -> Result<()> {
     fs::write(&stamp, sources).context("marking the viewer as built failed")
 }
 
+/// The host binary of the release profile, with its symbols in a file beside it: a debugger, and the
+/// backtrace of a panic, find them there.
 fn host() -> Result<PathBuf> {
     eprintln!("Building the host binary …");
-    shell::run(cargo().args(["build", "--locked", "--package", "anteroom"]))?;
-    Ok(shell::root().join("target/debug/anteroom"))
+    shell::run(cargo().args(["build", "--locked", "--release", "--package", "anteroom"]))?;
+    let binary = shell::root().join("target/release/anteroom");
+    let symbols = binary.with_extension("debug");
+    let stripped = binary.with_extension("stripped");
+    let objcopy = || Command::new("objcopy");
+    shell::run(objcopy().arg("--only-keep-debug").arg(&binary).arg(&symbols))?;
+    let mut link = std::ffi::OsString::from("--add-gnu-debuglink=");
+    link.push(&symbols);
+    shell::run(objcopy().arg("--strip-all").arg(link).arg(&binary).arg(&stripped))?;
+    // In the place of cargo's link to its own file, which keeps the symbols.
+    fs::rename(&stripped, &binary).context("putting the stripped host binary into place failed")?;
+    Ok(binary)
+}
+
+/// nextest over all crates, installed when it is missing.
+pub fn nextest() -> Result<Command> {
+    let there = Command::new("cargo")
+        .args(["nextest", "--version"])
+        .output()
+        .is_ok_and(|o| o.status.success());
+    if !there {
+        eprintln!("Installing cargo-nextest (once, some minutes) …");
+        shell::run(cargo().args(["install", "--locked", "cargo-nextest"]))?;
+    }
+    let mut command = cargo();
+    command.args(["nextest", "run", "--locked", "--workspace", "--features", FAIL_POINTS]);
+    Ok(command)
 }
 
 /// `npm ci`, once for each lock file.

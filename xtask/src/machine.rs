@@ -20,13 +20,15 @@ enum Sign {
 }
 
 /// Debian 12 and 13 name these alike.
-const NEEDED: [Needed; 20] = [
+const NEEDED: &[Needed] = &[
     Needed { sign: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
     Needed { sign: Sign::Program("mmdebstrap"), package: "mmdebstrap" },
     Needed { sign: Sign::Program("mkfs.erofs"), package: "erofs-utils" },
     Needed { sign: Sign::Program("pkg-config"), package: "pkg-config" },
     Needed { sign: Sign::PkgConfig("vpx"), package: "libvpx-dev" },
     Needed { sign: Sign::Program("gcc"), package: "gcc" },
+    // For the release build, whose symbols are kept apart.
+    Needed { sign: Sign::Program("objcopy"), package: "binutils" },
     // For libFuzzer.
     Needed { sign: Sign::Program("g++"), package: "g++" },
     Needed { sign: Sign::Program("age"), package: "age" },

@@ -1,14 +1,11 @@
 //! `cargo xtask test`: all tests, as CI runs them. Rust's runner comes last, so that its summary is
 //! the last line.
 
-use std::process::Command;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
 use crate::{build, contract, demo, fuzz, machine, shell};
-
-/// With it the host binary has places where tests let it fail or die; no other build has them.
-const FAIL_POINTS: &str = "anteroom/fail-points";
 
 /// All tests.
 #[derive(clap::Args)]
@@ -51,50 +48,55 @@ impl Part {
 /// Prepares the machine, builds, lints and tests everything.
 pub fn run(options: &Options) -> Result<()> {
     machine::prepare()?;
-    let anteroom = build::everything()?;
     let parts: &[Part] = match (&options.only, options.fast) {
         (Some(part), _) => std::slice::from_ref(part),
         (None, true) => &Part::FAST,
         (None, false) => &Part::ALL,
     };
-    if !options.fast {
-        demo::build_image(&anteroom, false)?;
-        build::install_node_packages(&shell::root().join("demo"))?;
-    }
     for part in parts {
         match part {
             Part::Web => web()?,
-            Part::SignIns => {
-                for driver in ["host", "qemu"] {
-                    demo::check(&anteroom, driver)?;
-                }
-                demo::check_vnc(&anteroom)?;
-                for proxy in demo::Proxy::ALL {
-                    demo::check_behind(&anteroom, proxy)?;
-                }
-            }
-            Part::Contract => contract::check(&anteroom)?,
+            Part::SignIns => sign_ins(&prepare_sign_ins()?)?,
+            Part::Contract => contract::check(&build::for_tests()?)?,
             Part::Fuzz => fuzz::short()?,
             Part::Lint => lint()?,
-            Part::Rust => {
-                let mut command = nextest()?;
-                if options.fast {
-                    command.args(["--profile", "fast"]);
-                }
-                shell::run(command.args(&options.nextest))?;
-            }
+            Part::Rust => rust(options)?,
         }
     }
     Ok(())
 }
 
-fn web() -> Result<()> {
-    for folder in ["viewer", "demo"] {
-        let folder = shell::root().join(folder);
-        build::install_node_packages(&folder)?;
-        shell::run(build::npm(&folder).args(["test", "--silent"]))?;
+/// The host binary, the golden image and the demo's programs, which real sign-ins need.
+fn prepare_sign_ins() -> Result<PathBuf> {
+    let anteroom = build::for_tests()?;
+    demo::build_image(&anteroom, false)?;
+    build::install_node_packages(&shell::root().join("demo"))?;
+    Ok(anteroom)
+}
+
+fn sign_ins(anteroom: &Path) -> Result<()> {
+    for driver in ["host", "qemu"] {
+        demo::check(anteroom, driver)?;
     }
-    shell::run(build::npm(&shell::root().join("viewer")).args(["run", "--silent", "lint"]))
+    demo::check_vnc(anteroom)?;
+    for proxy in demo::Proxy::ALL {
+        demo::check_behind(anteroom, proxy)?;
+    }
+    Ok(())
+}
+
+fn web() -> Result<()> {
+    build::viewer()?;
+    let folders = ["viewer", "demo"].map(|folder| shell::root().join(folder));
+    let [viewer, _] = &folders;
+    for folder in &folders {
+        build::install_node_packages(folder)?;
+    }
+    shell::run(build::npm(viewer).args(["run", "--silent", "lint"]))?;
+    for folder in &folders {
+        shell::run(build::npm(folder).args(["test", "--silent"]))?;
+    }
+    shell::run(build::npm(viewer).args(["run", "--silent", "test:browser"]))
 }
 
 fn lint() -> Result<()> {
@@ -102,21 +104,21 @@ fn lint() -> Result<()> {
     let fuzz = ["fetch", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"];
     shell::run(build::cargo().args(fuzz))?;
     shell::run(build::cargo().args(["fmt", "--all", "--check"]))?;
-    let clippy = ["clippy", "--locked", "--workspace", "--all-targets", "--features", FAIL_POINTS];
-    shell::run(build::cargo().args(clippy).args(["--", "-D", "warnings"]))
+    let clippy = ["clippy", "--locked", "--workspace", "--all-targets"];
+    let features = ["--features", build::FAIL_POINTS, "--", "-D", "warnings"];
+    shell::run(build::cargo().args(clippy).args(features))
 }
 
-/// nextest, installed when it is missing.
-fn nextest() -> Result<Command> {
-    let there = Command::new("cargo")
-        .args(["nextest", "--version"])
-        .output()
-        .is_ok_and(|o| o.status.success());
-    if !there {
-        eprintln!("Installing cargo-nextest (once, some minutes) …");
-        shell::run(build::cargo().args(["install", "--locked", "cargo-nextest"]))?;
+fn rust(options: &Options) -> Result<()> {
+    if options.fast {
+        build::for_tests()?;
+    } else {
+        // Tests boot VMs of the golden image.
+        prepare_sign_ins()?;
     }
-    let mut command = build::cargo();
-    command.args(["nextest", "run", "--locked", "--workspace", "--features", FAIL_POINTS]);
-    Ok(command)
+    let mut command = build::nextest()?;
+    if options.fast {
+        command.args(["--profile", "fast"]);
+    }
+    shell::run(command.args(&options.nextest))
 }

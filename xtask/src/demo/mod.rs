@@ -93,7 +93,7 @@ const TTL_SECONDS: u64 = 900;
 pub fn run(options: &Options) -> Result<()> {
     interrupt::take_over()?;
     machine::prepare()?;
-    let anteroom = build::everything()?;
+    let anteroom = build::for_users()?;
     interrupt::check()?;
     let image_build_ms = build_image(&anteroom, true)?.took_ms;
     build::install_node_packages(&shell::root().join("demo"))?;
@@ -120,7 +120,7 @@ pub fn serve_provider() -> Result<()> {
     std::fs::write(providers.join("demo.toml"), server::provider_file(&provider)?)?;
     eprintln!(
         "\nThe demo's OpenID provider runs as {} on port {}. Start the controller with\n\n    \
-         target/debug/anteroom serve --providers target/demo/providers\n\n\
+         target/release/anteroom serve --providers target/demo/providers\n\n\
          and sign in as {} with the password {}. Ctrl-C ends the provider.",
         provider::HOST,
         provider.port,
@@ -187,17 +187,13 @@ fn check_sign_in(options: &Options, anteroom: &Path) -> Result<()> {
 }
 
 /// The demo and the raw VM in turns; medians in the last line.
-pub fn bench(runs: usize) -> Result<()> {
-    interrupt::take_over()?;
-    machine::prepare()?;
-    let anteroom = build::everything()?;
-    let image = build_image(&anteroom, true)?;
-    build::install_node_packages(&shell::root().join("demo"))?;
+pub fn bench(anteroom: &Path, runs: usize) -> Result<()> {
+    let image = build_image(anteroom, true)?;
     let options = Options::auto("qemu");
     let mut results = Vec::new();
     for _ in 0..runs {
         interrupt::check()?;
-        let mut result = sign_in(&options, &anteroom, 0)?.json();
+        let mut result = sign_in(&options, anteroom, 0)?.json();
         result["raw_page_ms"] = raw_vm::time_to_page(&image.dir)?.into();
         println!("{result}");
         results.push(result);
@@ -207,11 +203,10 @@ pub fn bench(runs: usize) -> Result<()> {
 }
 
 /// A sign-in with a pause of `seconds` in which nobody touches the desktop.
-pub fn bench_idle(seconds: u64) -> Result<()> {
-    let anteroom = prepare_bench()?;
+pub fn bench_idle(anteroom: &Path, seconds: u64) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
-    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu", &[])?;
+    let mut server = Server::start(anteroom, folder.path(), &provider, "qemu", &[])?;
     let identity = new_identity(folder.path())?;
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
     let logs = folder.path().join("state/logs").join(&session.id);
@@ -243,10 +238,9 @@ pub fn bench_idle(seconds: u64) -> Result<()> {
 }
 
 /// Sign-ins in a row by each driver; the last line says what became of them.
-pub fn bench_cycles(host: usize, qemu: usize) -> Result<()> {
-    let anteroom = prepare_bench()?;
-    let on_host = cycles::run(&anteroom, "host", host)?;
-    let in_vms = cycles::run(&anteroom, "qemu", qemu)?;
+pub fn bench_cycles(anteroom: &Path, host: usize, qemu: usize) -> Result<()> {
+    let on_host = cycles::run(anteroom, "host", host)?;
+    let in_vms = cycles::run(anteroom, "qemu", qemu)?;
     for left in on_host.leftovers.iter().chain(&in_vms.leftovers) {
         eprintln!("left over: {left}");
     }
@@ -270,58 +264,64 @@ pub fn bench_cycles(host: usize, qemu: usize) -> Result<()> {
 }
 
 /// Real CLIs in real VMs.
-pub fn bench_logins(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
-    logins::run(only, host, qemu)
+pub fn bench_logins(anteroom: &Path, only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
+    logins::run(anteroom, only, host, qemu)
 }
 
 /// Sign-ins of real CLIs that something goes wrong with.
-pub fn bench_troubles(only: Option<&str>) -> Result<()> {
-    logins::run_troubles(only)
+pub fn bench_troubles(anteroom: &Path, only: Option<&str>) -> Result<()> {
+    logins::run_troubles(anteroom, only)
 }
 
 /// Attacks, and whether each was refused.
-pub fn bench_doors(only: Option<&str>) -> Result<()> {
-    doors::run(&prepare_bench()?, only)
+pub fn bench_doors(anteroom: &Path, only: Option<&str>) -> Result<()> {
+    doors::run(anteroom, only)
 }
 
 /// Start calls while many ask for `/health`.
-pub fn bench_health(connections: usize, rounds: usize, starts: usize) -> Result<()> {
-    interrupt::take_over()?;
-    machine::prepare()?;
-    let anteroom = build::everything()?;
-    println!("{}", health::bench(&anteroom, connections, rounds, starts)?);
+pub fn bench_health(
+    anteroom: &Path,
+    connections: usize,
+    rounds: usize,
+    starts: usize,
+) -> Result<()> {
+    println!("{}", health::bench(anteroom, connections, rounds, starts)?);
     Ok(())
 }
 
 /// Many start calls at once.
-pub fn bench_burst(driver: &str, calls: usize, rooms: usize, rounds: usize) -> Result<()> {
-    let anteroom = prepare_bench()?;
-    println!("{}", cycles::burst(&anteroom, driver, calls, rooms, rounds)?);
+pub fn bench_burst(
+    anteroom: &Path,
+    driver: &str,
+    calls: usize,
+    rooms: usize,
+    rounds: usize,
+) -> Result<()> {
+    println!("{}", cycles::burst(anteroom, driver, calls, rooms, rounds)?);
     Ok(())
 }
 
 /// One long session that is watched.
-pub fn bench_soak(options: &SoakOptions) -> Result<()> {
-    let anteroom = prepare_bench()?;
-    println!("{}", soak::run(&anteroom, options)?);
+pub fn bench_soak(anteroom: &Path, options: &SoakOptions) -> Result<()> {
+    println!("{}", soak::run(anteroom, options)?);
     Ok(())
 }
 
-fn prepare_bench() -> Result<PathBuf> {
+/// Prepares the machine; the host binary is `given`, or built as users have it.
+pub fn prepare_bench(given: Option<PathBuf>) -> Result<PathBuf> {
     interrupt::take_over()?;
     machine::prepare()?;
-    let anteroom = build::everything()?;
+    let anteroom = given.map_or_else(build::for_users, Ok)?;
     build_image(&anteroom, true)?;
     build::install_node_packages(&shell::root().join("demo"))?;
     Ok(anteroom)
 }
 
 /// Boots with every core busy; the last line says how many hung and how long the others took.
-pub fn bench_boots(boots: usize) -> Result<()> {
-    let anteroom = prepare_bench()?;
+pub fn bench_boots(anteroom: &Path, boots: usize) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
-    let mut server = Server::start(&anteroom, folder.path(), &provider, "qemu", &[])?;
+    let mut server = Server::start(anteroom, folder.path(), &provider, "qemu", &[])?;
     let identity = new_identity(folder.path())?;
     let busy = BusyCores::start();
     let mut took = Vec::new();

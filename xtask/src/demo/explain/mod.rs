@@ -17,7 +17,6 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::prepare_bench;
 use super::server::Server;
 use crate::{interrupt, shell};
 use planted::Death;
@@ -42,8 +41,7 @@ enum Verdict {
 }
 
 /// Runs all rounds and prints the table.
-pub fn run(only: Option<&str>) -> Result<()> {
-    let anteroom = prepare_bench()?;
+pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
     let programs = tempfile::Builder::new().prefix("anteroom-planted-").tempdir()?;
     let rounds = [
         ("demo", "x86-64-v2", planted::modern(programs.path())?),
@@ -51,21 +49,21 @@ pub fn run(only: Option<&str>) -> Result<()> {
         (runtimes::IMAGE, "x86-64-v2", runtimes::modern(programs.path())?),
         (runtimes::IMAGE, "x86-64-v1", runtimes::oldest()),
     ];
-    alarms::build_image(&anteroom, programs.path())?;
+    alarms::build_image(anteroom, programs.path())?;
     let mut outcomes = Vec::new();
     for (image, profile, mut deaths) in rounds {
         deaths.retain(|death| only.is_none_or(|only| death.name.contains(only)));
         if !deaths.is_empty() {
             eprintln!("{} deaths in a VM of {image} with {profile}", deaths.len());
-            outcomes.extend(round(&anteroom, image, profile, &deaths)?);
+            outcomes.extend(round(anteroom, image, profile, &deaths)?);
         }
         interrupt::check()?;
     }
-    outcomes.extend(rooms::run(&anteroom, only)?);
+    outcomes.extend(rooms::run(anteroom, only)?);
     let around = match only {
-        Some("calm") => Some((0, calm::agent_percent(&anteroom)?)),
+        Some("calm") => Some((0, calm::agent_percent(anteroom)?)),
         Some(_) => None,
-        None => Some((alarms::count(&anteroom)?, calm::agent_percent(&anteroom)?)),
+        None => Some((alarms::count(anteroom)?, calm::agent_percent(anteroom)?)),
     };
     print(&outcomes, around);
     Ok(())

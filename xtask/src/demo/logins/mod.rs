@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::server::{Server, Started};
-use super::{Identity, cycles, leftovers, new_identity, prepare_bench};
+use super::{Identity, cycles, leftovers, new_identity};
 use crate::{interrupt, shell};
 use stand_in::StandIn;
 
@@ -82,12 +82,12 @@ struct Outcome {
 }
 
 /// Real CLIs, then scripted sign-ins of the demo provider; the last line is one JSON object.
-pub fn run(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
-    let anteroom = prepare()?;
+pub fn run(anteroom: &Path, only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
+    build_image(anteroom)?;
     let (mut result, mut left) = (json!({}), Vec::new());
     for cli in CLIS.iter().filter(|cli| only.is_none_or(|only| cli.provider.contains(only))) {
         interrupt::check()?;
-        let Outcome { address_ms, full, leftovers } = sign_in(&anteroom, cli)
+        let Outcome { address_ms, full, leftovers } = sign_in(anteroom, cli)
             .with_context(|| format!("the sign-in of {} failed", cli.provider))?;
         let short = cli.provider.split('_').next().unwrap_or_default();
         eprintln!("{short}: the person's turn after {address_ms} ms, signed in: {full}");
@@ -96,8 +96,8 @@ pub fn run(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
         left.extend(leftovers);
     }
     if only.is_none() {
-        let on_host = cycles::run(&anteroom, "host", host)?;
-        let in_vms = cycles::run(&anteroom, "qemu", qemu)?;
+        let on_host = cycles::run(anteroom, "host", host)?;
+        let in_vms = cycles::run(anteroom, "qemu", qemu)?;
         result["demo_runs"] = json!(host + qemu);
         result["captured"] = json!(on_host.captured + in_vms.captured);
         left.extend(on_host.leftovers.into_iter().chain(in_vms.leftovers));
@@ -111,18 +111,17 @@ pub fn run(only: Option<&str>, host: usize, qemu: usize) -> Result<()> {
 }
 
 /// Sign-ins that something goes wrong with; the last line is one JSON object.
-pub fn run_troubles(only: Option<&str>) -> Result<()> {
-    troubles::run(&prepare()?, only)
+pub fn run_troubles(anteroom: &Path, only: Option<&str>) -> Result<()> {
+    build_image(anteroom)?;
+    troubles::run(anteroom, only)
 }
 
-/// The binary, and the image of the CLIs.
-fn prepare() -> Result<PathBuf> {
-    let anteroom = prepare_bench()?;
+/// The image of the CLIs.
+fn build_image(anteroom: &Path) -> Result<()> {
     let recipe = shell::root().join("images/signin.toml");
-    let mut build = Command::new(&anteroom);
+    let mut build = Command::new(anteroom);
     build.args(["image", "build", "--no-verify"]).arg(recipe).stdout(Stdio::null());
-    shell::run(&mut build)?;
-    Ok(anteroom)
+    shell::run(&mut build)
 }
 
 /// One sign-in of a real CLI, from the start call to a credential that works elsewhere.
