@@ -4,6 +4,7 @@
 //! place. All happens in a temporary folder beside the place, so that a build that fails or is
 //! interrupted leaves nothing, and one that succeeds appears at once.
 
+mod apt;
 mod archives;
 mod debian;
 mod registries;
@@ -118,6 +119,40 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// This machine's apt has no archive of the suite.
+    #[error(
+        "this machine's apt has no source of Debian's {suite} that is switched on; add one to /etc/apt/sources.list.d, or say mirror = \"…\" in the recipe"
+    )]
+    NoSource {
+        /// Which.
+        suite: String,
+    },
+    /// A package cannot be fetched from where this machine's client of its registry is set to.
+    #[error(
+        "{client} cannot fetch {package} from where it is set to on this machine (`{told_by}` tells it); its last words: {last_lines}"
+    )]
+    Package {
+        /// npm or pip.
+        client: &'static str,
+        /// The command that shows where it is set to.
+        told_by: &'static str,
+        /// Which.
+        package: String,
+        /// What it said at the end.
+        last_lines: String,
+    },
+    /// A package is not the one that the recipe means.
+    #[error(
+        "the npm package {package} has the integrity {found} where this machine's npm is set to, and the recipe says {expected}; use what was pinned, or change the recipe after a look at what is new"
+    )]
+    OtherPackage {
+        /// Which.
+        package: String,
+        /// As the recipe has it.
+        expected: String,
+        /// As it is.
+        found: String,
+    },
     /// An archive cannot be fetched.
     #[error("fetching {url} failed")]
     Download {
@@ -167,7 +202,7 @@ pub fn build(
     {
         return Ok(Built { dir, manifest, cached: true });
     }
-    let missing = missing_tools();
+    let missing = tools::missing_for(recipe);
     if !missing.is_empty() {
         return Err(BuildError::MissingTools(missing));
     }
@@ -268,12 +303,12 @@ impl Job<'_> {
             .prefix(".work-")
             .tempdir_in(self.folder)
             .map_err(system("creating a working folder"))?;
-        let mirror = debian::mirror(self.recipe.mirror.as_deref());
+        let apt = apt::of_recipe(self.recipe)?;
 
         let started = Instant::now();
         let archives = archives::fetch_all(self)?;
         let filled = registries::fill_all(self, work.path())?;
-        let tree = debian::install(self, work.path(), &mirror, &archives, &filled)?;
+        let tree = debian::install(self, work.path(), &apt, &archives, &filled)?;
         timed(BuildStep::Packages, started);
 
         let started = Instant::now();
@@ -300,7 +335,7 @@ impl Job<'_> {
             name: self.recipe.name.clone(),
             recipe_digest: self.digest.to_owned(),
             suite: self.recipe.suite.clone(),
-            mirror,
+            mirror: apt.shown(),
             kernel: release,
             created_at: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
             build_ms,

@@ -4,12 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::Provider;
-use anteroom_provider::install::{Archive, Install, Link, is_npm_package, is_pypi_package};
+use anteroom_provider::install::{
+    Archive, DebianPackage, Install, Link, NpmPackage, is_pypi_package, is_sha256,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Raised when a build of the same recipe gives something else than before.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// One recipe file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +21,9 @@ pub struct Recipe {
     pub name: String,
     /// Debian's suite.
     pub suite: String,
-    /// The archive; without it the one that this machine's apt uses.
+    /// Debian's archive; without it the sources that this machine's apt has.
     pub mirror: Option<String>,
-    /// Packages beside the smallest system.
+    /// Packages beside the smallest system: `name`, `name=version` or `name=version@sha256:…`.
     pub packages: Vec<String>,
     /// Files copied in.
     #[serde(default)]
@@ -32,11 +34,12 @@ pub struct Recipe {
     /// Providers whose CLIs are installed as their own files say; see [`Recipe::add`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub providers: Vec<String>,
-    /// npm packages with their versions, `name@1.2.3`; they need `node` in the image. Nothing of
-    /// theirs runs while it is built.
+    /// npm packages, from where this machine's npm has them. Nothing of theirs runs while it is built.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub npm: Vec<String>,
-    /// Python packages with their versions, `name==1.2.3`, as wheels; they need `python3` in the image.
+    pub npm: Vec<NpmPackage>,
+    /// Python packages as pip's requirements have them, `name==1.2.3 --hash=sha256:…`, with all that
+    /// they depend on, as wheels, from where this machine's pip has them; they need `python3` in the
+    /// image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pypi: Vec<String>,
     /// Archives unpacked into it.
@@ -163,7 +166,8 @@ impl Recipe {
                 && !text.is_empty()
                 && !text.starts_with('-')
         };
-        let texts = self.packages.iter().chain(self.files.iter().map(|f| &f.path));
+        let texts = self.files.iter().map(|f| &f.path);
+        let texts = texts.chain(self.npm.iter().filter_map(|package| package.path.as_ref()));
         let texts = texts.chain(self.archives.iter().map(|archive| &archive.path));
         let texts = texts.chain(self.links.iter().flat_map(|link| [&link.path, &link.target]));
         if let Some(bad) = texts.chain([&self.suite]).chain(&self.mirror).find(|text| !plain(text))
@@ -173,31 +177,43 @@ impl Recipe {
         let files = self.files.iter().map(|file| &file.path);
         let archives = self.archives.iter().map(|archive| &archive.path);
         let links = self.links.iter().map(|link| &link.path);
-        let mut paths = files.chain(archives).chain(links);
+        let npm = self.npm.iter().filter_map(|package| package.path.as_ref());
+        let mut paths = files.chain(archives).chain(links).chain(npm);
         if let Some(bad) = paths.find(|path| !path.starts_with('/') || path.contains("..")) {
             return Err(format!("the path {bad:?} is not absolute"));
         }
-        let digits = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if let Some(bad) = self.archives.iter().find(|a| a.sha256.len() != 64 || !digits(&a.sha256))
-        {
+        if let Some(bad) = self.archives.iter().find(|archive| !is_sha256(&archive.sha256)) {
             return Err(format!(
                 "the digest {:?} of {} is not 64 of 0-9 and a-f",
                 bad.sha256, bad.url
             ));
         }
-        let bad_npm = self.npm.iter().find(|text| !is_npm_package(text));
-        let bad_pypi = self.pypi.iter().find(|text| !is_pypi_package(text));
-        if let Some(bad) = bad_npm.or(bad_pypi) {
-            return Err(format!(
-                "{bad:?} is no package with its exact version, as in name@1.2.3 (npm) or name==1.2.3 (PyPI)"
-            ));
-        }
+        self.check_packages()?;
         if let Some(bad) = self.files.iter().find(|f| f.mode > 0o7777) {
             return Err(format!("the mode of {:?} is over 0o7777", bad.path));
         }
         check_services(&self.services)?;
         check_programs(&self.programs)?;
         Ok(())
+    }
+
+    /// Whether all packages are named exactly; the error is what is wrong, one sentence.
+    fn check_packages(&self) -> Result<(), String> {
+        let bad = |text: &&String| DebianPackage::parse(text).is_none();
+        if let Some(bad) = self.packages.iter().find(bad) {
+            return Err(format!(
+                "the Debian package {bad:?} is none of name, name=version and name=version@sha256:…"
+            ));
+        }
+        for package in &self.npm {
+            package.check().map_err(|problem| format!("the npm package {problem}"))?;
+        }
+        match self.pypi.iter().find(|text| !is_pypi_package(text)) {
+            Some(bad) => Err(format!(
+                "the Python package {bad:?} is no exact version with its hashes, as in name==1.2.3 --hash=sha256:…"
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Adds what a provider needs; what is there already stays as it is.

@@ -350,17 +350,27 @@ impl Mistakes {
 
     fn install(&mut self, install: &install::Install) {
         let key = |name| Key::of("install").get(name);
-        for bad in install.npm.iter().filter(|text| !install::is_npm_package(text)) {
-            let problem = format!("holds {bad:?}, which names no exact version, as in name@1.2.3");
-            self.add(&key("npm"), problem);
+        for (n, text) in install.packages.iter().enumerate() {
+            if install::DebianPackage::parse(text).is_none() {
+                let problem = format!(
+                    "{text:?} is none of name, name=version and name=version@sha256:… (64 of 0-9 and a-f)"
+                );
+                self.add(&key("packages").at(n), problem);
+            }
+        }
+        for (n, package) in install.npm.iter().enumerate() {
+            if let Err(problem) = package.check() {
+                self.add(&key("npm").at(n), problem);
+            }
         }
         for bad in install.pypi.iter().filter(|text| !install::is_pypi_package(text)) {
-            let problem = format!("holds {bad:?}, which names no exact version, as in name==1.2.3");
+            let problem = format!(
+                "holds {bad:?}, which is no exact version with its hashes, as in name==1.2.3 --hash=sha256:…"
+            );
             self.add(&key("pypi"), problem);
         }
         for (n, archive) in install.archives.iter().enumerate() {
-            let digit = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-            if archive.sha256.len() != 64 || !archive.sha256.bytes().all(digit) {
+            if !install::is_sha256(&archive.sha256) {
                 let key = key("archives").at(n).get("sha256");
                 self.add(&key, "must be 64 of 0-9 and a-f");
             }

@@ -70,7 +70,12 @@ fn what_could_not_work_is_refused() {
     let login =
         |toml: &str| DEMO.replace("method = \"browser\"", &format!("method = \"browser\"\n{toml}"));
     let owner = format!("{DEMO}\n[[files]]\npath = '/a'\nowner = 'nobody'\ncontent = ''\n");
-    let npm = |name: &str| format!("{DEMO}\n[install]\nnpm = ['{name}']\n");
+    let integrity = format!("sha512-{}==", "A".repeat(86));
+    let npm = |name: &str| {
+        format!("{DEMO}\n[[install.npm]]\npackage = '{name}'\nintegrity = '{integrity}'\n")
+    };
+    let debian = |name: &str| format!("{DEMO}\n[install]\npackages = ['{name}']\n");
+    let python = |name: &str| format!("{DEMO}\n[install]\npypi = ['{name}']\n");
     for (text, key) in [
         (command("[]"), "login[0].command"),
         (command(r#"[""]"#), "login[0].command"),
@@ -89,6 +94,10 @@ fn what_could_not_work_is_refused() {
         (DEMO.replace("Anteroom demo CLI", " "), "name"),
         (npm("@a/b"), "install.npm"),
         (npm("a;b@1"), "install.npm"),
+        (npm("a@1.0.0").replace("sha512-", "sha1-"), "`npm view a@1.0.0 dist.integrity` tells it"),
+        (npm("a@1.0.0").replace("AA==", "=="), "install.npm[0]"),
+        (debian("a;b"), "install.packages[0]"),
+        (python("a==1.0.0"), "install.pypi"),
         (DEMO.replace("[\"accounts.", "[\"https://accounts."), "egress.allow[0]"),
         (owner, "files[0].owner"),
     ] {
@@ -188,9 +197,14 @@ fn packages_have_their_exact_versions() {
     ] {
         assert!(!is_npm_package(bad), "{bad}");
     }
+    let hash = format!("--hash=sha256:{}", "0".repeat(64));
     for good in ["a==1.0.0", "a_b[x,y]==1.2.0", "a==2024.1.post1", "a==1!2.0+local"] {
-        assert!(is_pypi_package(good), "{good}");
+        assert!(!is_pypi_package(good), "{good} has no hash");
+        assert!(is_pypi_package(&format!("{good} {hash}")), "{good}");
+        assert!(is_pypi_package(&format!("{good} {hash} {hash}")), "{good}");
     }
+    assert!(!is_pypi_package(&format!("a==1 {hash} --index-url=x")));
+    assert!(!is_pypi_package("a==1 --hash=sha256:0"));
     for bad in [
         "",
         "a",
@@ -205,7 +219,31 @@ fn packages_have_their_exact_versions() {
         "a[x==1",
         "a[-x]==1",
     ] {
-        assert!(!is_pypi_package(bad), "{bad}");
+        assert!(!is_pypi_package(&format!("{bad} {hash}")), "{bad}");
+    }
+}
+
+#[test]
+fn debian_packages_may_have_version_and_digest() {
+    use install::DebianPackage;
+    let digest = "0".repeat(64);
+    let pinned = format!("gh=2.23.0+dfsg1-1+b4@sha256:{digest}");
+    assert_eq!(
+        DebianPackage::parse(&pinned),
+        Some(DebianPackage {
+            name: "gh",
+            version: Some("2.23.0+dfsg1-1+b4"),
+            sha256: Some(&digest)
+        })
+    );
+    for good in ["g++", "libc6:amd64", "a=1:2.3~rc1-4"] {
+        assert!(DebianPackage::parse(good).is_some(), "{good}");
+    }
+    let no_version = format!("a@sha256:{digest}");
+    for bad in
+        ["", "-a", "a-", "a;b", "a b", "a=", "a=1@sha256:0", "?x", "a/b", "a=1 2", &no_version]
+    {
+        assert_eq!(DebianPackage::parse(bad), None, "{bad}");
     }
 }
 

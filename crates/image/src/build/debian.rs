@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anteroom_provider::install::DebianPackage;
+
+use super::apt::Apt;
 use super::{BuildError, BuildStep, Job, archives, registries, system};
 
 /// The kernel's package, as fetched beside the tree.
 pub(super) const KERNEL_PACKAGE: &str = "kernel.deb";
 /// dpkg's record of what is installed.
 pub(super) const STATUS: &str = "dpkg-status";
-
-const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
 /// Left out of every package: nobody reads manuals in a room that lives for minutes.
 const EXCLUDED: [&str; 5] = [
@@ -28,36 +29,11 @@ pub(super) enum Tree {
     Archive(PathBuf),
 }
 
-/// The recipe's mirror, or the one that this machine's apt uses, or Debian's.
-pub(super) fn mirror(of_recipe: Option<&str>) -> String {
-    of_recipe
-        .map(str::to_owned)
-        .or_else(mirror_of_this_machine)
-        .unwrap_or_else(|| DEFAULT_MIRROR.to_owned())
-}
-
-fn mirror_of_this_machine() -> Option<String> {
-    let mut texts: Vec<String> = fs::read_to_string("/etc/apt/sources.list").into_iter().collect();
-    for entry in fs::read_dir("/etc/apt/sources.list.d").ok()?.flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        if name.ends_with(".list") || name.ends_with(".sources") {
-            texts.extend(fs::read_to_string(entry.path()));
-        }
-    }
-    texts
-        .iter()
-        .flat_map(|text| text.lines())
-        .filter(|line| !line.trim_start().starts_with('#'))
-        .flat_map(str::split_whitespace)
-        .find(|word| word.starts_with("http") && word.trim_end_matches('/').ends_with("/debian"))
-        .map(|word| word.trim_end_matches('/').to_owned())
-}
-
 /// Installs the recipe's packages and files, and fetches the kernel's package beside them.
 pub(super) fn install(
     job: &Job<'_>,
     work: &Path,
-    mirror: &str,
+    apt: &Apt,
     archives: &[PathBuf],
     filled: &[registries::Filled],
 ) -> Result<Tree, BuildError> {
@@ -69,14 +45,17 @@ pub(super) fn install(
         .arg(if root { "--mode=root" } else { "--mode=unshare" })
         .args(["--variant=minbase", "--aptopt=Apt::Install-Recommends \"false\""])
         .args(["--aptopt=Acquire::Retries \"3\"", "--aptopt=Acquire::Languages \"none\""])
-        .arg(format!("--include={}", job.recipe.packages.join(",")));
+        .arg(format!("--include={}", included(&job.recipe.packages).join(",")))
+        .args(apt.options.iter().map(|option| format!("--aptopt={option}")))
+        .args(apt.carried().iter().map(|hook| format!("--setup-hook={hook}")))
+        .args(held(&job.recipe.packages).iter().map(|hook| format!("--extract-hook={hook}")));
     for path in EXCLUDED {
         command.arg(format!("--dpkgopt=path-exclude={path}"));
     }
     for hook in hooks(job, work, archives, filled)? {
         command.arg(format!("--customize-hook={hook}"));
     }
-    command.arg(&job.recipe.suite).arg(tree.path()).args(sources(&job.recipe.suite, mirror));
+    command.arg(&job.recipe.suite).arg(tree.path()).args(&apt.sources);
     let expected = expected_packages(job);
     job.run_program(command, |log| {
         let (part, detail) = progress_of(log, expected);
@@ -85,18 +64,32 @@ pub(super) fn install(
     Ok(tree)
 }
 
-/// Lines of apt's sources: the suite, and its security and other updates where the archive is laid out
-/// as Debian's own. A browser without its security updates would make the room a trap.
-fn sources(suite: &str, mirror: &str) -> Vec<String> {
-    let base = mirror.trim_end_matches('/');
-    let mut lines = vec![format!("deb {base} {suite} main")];
-    if let Some(host) = base.strip_suffix("/debian")
-        && !["sid", "unstable"].contains(&suite)
-    {
-        lines.push(format!("deb {base} {suite}-updates main"));
-        lines.push(format!("deb {host}/debian-security {suite}-security main"));
-    }
-    lines
+/// The recipe's packages as apt takes them.
+fn included(packages: &[String]) -> Vec<String> {
+    let parsed = packages.iter().filter_map(|text| DebianPackage::parse(text));
+    parsed
+        .map(|package| match package.version {
+            Some(version) => format!("{}={version}", package.name),
+            None => package.name.to_owned(),
+        })
+        .collect()
+}
+
+/// Shell lines, run before anything of the packages is: the signed index has the very files that the
+/// recipe means. apt holds what it fetches to that index.
+fn held(packages: &[String]) -> Vec<String> {
+    let parsed = packages.iter().filter_map(|text| DebianPackage::parse(text));
+    parsed
+        .filter_map(|DebianPackage { name, version, sha256 }| {
+            let (version, sha256) = (version?, sha256?);
+            Some(format!(
+                "found=$(APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-cache show {name}={version} \
+                 | sed -n 's/^SHA256: //p'); case \"$found\" in *{sha256}*) ;; *) \
+                 echo \"The Debian package {name}={version} has the SHA-256 ${{found:-of none that is there}}, \
+                 and the recipe says {sha256}.\" >&2; exit 1;; esac"
+            ))
+        })
+        .collect()
 }
 
 /// Shell lines and built-in commands of mmdebstrap, run when the packages are installed. All texts of
@@ -110,23 +103,28 @@ fn hooks(
     let mut hooks = vec![
         "chroot \"$1\" useradd --uid 1000 --create-home --shell /bin/bash person".to_owned(),
         // Its dependency is the newest kernel; installing it would pull in an initramfs builder.
-        "chroot \"$1\" sh -c 'cd /var/tmp && apt-get download $(apt-cache depends linux-image-cloud-amd64 \
-         | awk \"/Depends: linux-image/{print \\$2; exit}\") && mv linux-image-*.deb kernel.deb'"
+        // From outside, where this machine's authorities and passwords are.
+        "cd \"$1\"/var/tmp && export APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" && \
+         apt-get download $(apt-cache depends linux-image-cloud-amd64 \
+         | awk '/Depends: linux-image/{print $2; exit}') && mv linux-image-*.deb kernel.deb"
             .to_owned(),
         format!("download /var/tmp/kernel.deb {}", quoted(&work.join(KERNEL_PACKAGE))),
         format!("download /var/lib/dpkg/status {}", quoted(&work.join(STATUS))),
-        // An identity shared by all guests is none; the agent makes what a session needs.
+        // An identity shared by all guests is none; the agent makes what a session needs. And where
+        // this machine has packages from, with which password, is nothing for a guest.
         "rm -f \"$1\"/var/tmp/kernel.deb \"$1\"/etc/machine-id \"$1\"/var/lib/dbus/machine-id \
          \"$1\"/etc/hostname \"$1\"/etc/resolv.conf; : > \"$1\"/etc/machine-id; \
+         rm -rf \"$1\"/etc/apt/sources.list \"$1\"/etc/apt/sources.list.d/* \
+         \"$1\"/etc/apt/auth.conf.d \"$1\"/etc/apt/apt.conf.d/99mmdebstrap; \
          printf '127.0.0.1 localhost anteroom\\n' > \"$1\"/etc/hosts"
             .to_owned(),
     ];
     for (archive, file) in job.recipe.archives.iter().zip(archives) {
         hooks.push(archives::unpacking(&archive.path, archive.strip, file)?);
     }
-    for registries::Filled { archive, path, link } in filled {
-        hooks.push(archives::unpacking(path, 0, archive)?);
-        hooks.push(format!("chroot \"$1\" sh -ec '{link}'"));
+    for registries::Filled { archive, path, strip, link } in filled {
+        hooks.push(archives::unpacking(path, *strip, archive)?);
+        hooks.extend(link.map(|link| format!("chroot \"$1\" sh -ec '{link}'")));
     }
     for link in &job.recipe.links {
         hooks.push(folder_of(&link.path));
@@ -268,16 +266,12 @@ mod tests {
     }
 
     #[test]
-    fn debian_suites_come_with_their_security_updates() {
-        assert_eq!(
-            sources("bookworm", "http://deb.debian.org/debian/"),
-            [
-                "deb http://deb.debian.org/debian bookworm main",
-                "deb http://deb.debian.org/debian bookworm-updates main",
-                "deb http://deb.debian.org/debian-security bookworm-security main",
-            ]
-        );
-        assert_eq!(sources("sid", "http://deb.debian.org/debian").len(), 1);
-        assert_eq!(sources("bookworm", "http://mirror.test/snapshot").len(), 1);
+    fn packages_are_named_to_apt_with_their_versions_and_held_to_their_digests() {
+        let digest = "0".repeat(64);
+        let packages = ["a".to_owned(), "b=1:2~3".to_owned(), format!("c=4@sha256:{digest}")];
+        assert_eq!(included(&packages), ["a", "b=1:2~3", "c=4"]);
+        let held = held(&packages);
+        assert_eq!(held.len(), 1);
+        assert!(held[0].contains("apt-cache show c=4 ") && held[0].contains(&digest), "{held:?}");
     }
 }

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::{BuildError, Job, system};
+use crate::recipe::Recipe;
 
 /// Program and Debian's package.
 const NEEDED: [(&str, &str); 3] =
@@ -24,9 +25,6 @@ const CLEANING_UP: Duration = Duration::from_secs(20);
 /// Packages whose programs are not installed.
 #[must_use]
 pub fn missing_tools() -> Vec<&'static str> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found =
-        |program: &str| std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
     let without_root: &[_] =
         if nix::unistd::geteuid().is_root() { &[] } else { &NEEDED_WITHOUT_ROOT };
     NEEDED
@@ -35,6 +33,25 @@ pub fn missing_tools() -> Vec<&'static str> {
         .filter(|(program, _)| !found(program))
         .map(|(_, package)| *package)
         .collect()
+}
+
+/// Packages that a build of this recipe needs and that are not installed.
+pub(super) fn missing_for(recipe: &Recipe) -> Vec<&'static str> {
+    let mut missing = missing_tools();
+    let mut need = |wanted: bool, there: bool, package| {
+        if wanted && !there {
+            missing.push(package);
+        }
+    };
+    need(!recipe.npm.is_empty(), found("npm"), "npm");
+    let pip = || Command::new("python3").args(["-m", "pip", "--version"]).output();
+    need(!recipe.pypi.is_empty(), pip().is_ok_and(|it| it.status.success()), "python3-pip");
+    missing
+}
+
+fn found(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
 impl Job<'_> {

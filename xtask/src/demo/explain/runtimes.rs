@@ -15,11 +15,10 @@ pub const IMAGE: &str = "runtimes";
 
 /// Bun for processors without AVX2, as npm's registry has it.
 const BUN: &str = r#"
-[[archives]]
-url = "https://registry.npmjs.org/@oven/bun-linux-x64-baseline/-/bun-linux-x64-baseline-1.4.5.tgz"
-sha256 = "c18ff4130882eaa8209f0b3e66a202abd1e07a137f38a254d0b7431bc6a03827"
+[[npm]]
+package = "@oven/bun-linux-x64-baseline@1.4.5"
+integrity = "sha512-s8yMwYcFnnrA178gji0gZbkE2WVDej/Ti1x770oPfihxyRxSMNhGhiAQNXV53aDeraZxksdvKV/RAdQBCd0qPA=="
 path = "/opt/bun"
-strip = 1
 
 [[programs]]
 name = "bun"
