@@ -91,8 +91,13 @@ pub fn check_state(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Refuses folders that others can change, of those that are there: what lies in them is run, or kept.
+pub fn check_used(dirs: &[&Path]) -> Result<()> {
+    dirs.iter().filter(|dir| dir.exists()).try_for_each(|dir| check_folder(dir, "0755"))
+}
+
 /// Refuses a folder that others can change: it, or one that it is in. `mode` is what it should have.
-pub fn check_folder(dir: &Path, mode: &str) -> Result<()> {
+fn check_folder(dir: &Path, mode: &str) -> Result<()> {
     // A link to it is the operator's; what counts is where it leads.
     let real = dir
         .canonicalize()

@@ -11,6 +11,7 @@ use super::serve::{cache_dir, images_dir};
 use super::sessions::show;
 use super::verify::{self, How};
 use crate::controller::load_providers;
+use crate::private;
 
 /// Golden images.
 #[derive(clap::Subcommand)]
@@ -158,6 +159,7 @@ fn build(
     let work = Work::measured(format!("Building image {}", recipe.name));
     let images_dir = place.dir();
     let cache_dir = cache_dir();
+    private::check_used(&[&images_dir, &cache_dir])?;
     let built = anteroom_image::build(
         &recipe,
         BuildOptions { images_dir: &images_dir, cache_dir: &cache_dir, force },

@@ -235,9 +235,7 @@ fn settings(options: Options) -> Result<Settings> {
     let cache_dir = cache_dir();
     let images_dir = options.images_dir.unwrap_or_else(images_dir);
     // What lies there is run, or trusted because it was looked at before.
-    for dir in [&cache_dir, &images_dir].into_iter().filter(|dir| dir.exists()) {
-        private::check_folder(dir, "0755")?;
-    }
+    private::check_used(&[&cache_dir, &images_dir])?;
     let accelerator = match options.accelerator {
         Accelerator::Auto => AcceleratorChoice::Auto,
         Accelerator::Kvm => AcceleratorChoice::Kvm,

@@ -40,7 +40,7 @@ fn a_disk_that_is_full_when_the_credential_comes_loses_it_honestly() {
 fn a_disk_that_is_full_when_an_image_is_built_is_told_and_nothing_of_it_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/demo.toml");
-    let script = r#"mount -t tmpfs -o size=16m none "$1" && "$2" image build "$3" --images-dir "$1" ;
+    let script = r#"mount -t tmpfs -o mode=0755,size=16m none "$1" && "$2" image build "$3" --images-dir "$1" ;
         code=$?; find "$1" -mindepth 1 -not -name '*.log' -not -name '*.lock' -not -type d; exit $code"#;
     let output = own_mounts()
         .args(["sh", "-c", script, "sh"])
