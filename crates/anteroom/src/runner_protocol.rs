@@ -218,7 +218,8 @@ pub struct OfferAnswer {
 }
 
 /// A media datagram between front door and runner: 1 byte family (4 or 6), 16 bytes address
-/// (IPv4 in the first four), 2 bytes port big-endian, then the datagram as it came.
+/// (IPv4 in the first four), 2 bytes port big-endian, then the datagram as it came. The other way goes
+/// the address alone: the runner has authenticated a request from there.
 pub mod datagram {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

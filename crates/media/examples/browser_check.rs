@@ -124,6 +124,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = MediaConfig {
         candidates: vec![address],
         udp: std_udp,
+        authenticated: Box::new(|_| ()),
         max_bitrate_bps: 20_000_000,
         start_bitrate_bps: 8_000_000,
     };

@@ -105,6 +105,8 @@ pub enum PeerEvent {
     Input(InputEvent),
     /// The viewer takes pointer shapes now.
     CursorChannelOpen,
+    /// A request from this address was authentic: by its message integrity (RFC 8445, 7.3).
+    Authenticated(SocketAddr),
 }
 
 struct Video {
@@ -192,6 +194,10 @@ impl Peer {
         let input = Input::Receive(now, receive);
         if !self.rtc.accepts(&input) {
             return;
+        }
+        // One that is accepted was checked, now or, where media goes to its sender, before.
+        if is_binding_request(bytes) {
+            self.events.push_back(PeerEvent::Authenticated(from));
         }
         // Anyone can send a datagram with a viewer's address on it: a bad one must not end the
         // connection.
@@ -375,6 +381,11 @@ impl Peer {
             self.events.push_back(PeerEvent::Disconnected);
         }
     }
+}
+
+/// Whether a datagram is a STUN binding request (RFC 8489, 5).
+fn is_binding_request(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0, 1]) && bytes.get(4..8) == Some(&[0x21, 0x12, 0xa4, 0x42])
 }
 
 fn rtc_config(config: &PeerConfig) -> RtcConfig {

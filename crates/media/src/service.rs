@@ -31,13 +31,17 @@ const COMMAND_QUEUE: usize = 32;
 const INPUT_QUEUE: usize = 1024;
 const EVENT_QUEUE: usize = 64;
 
+/// Is told of an address from which a request was authentic, before it is answered.
+pub type Authenticated = Box<dyn Fn(SocketAddr) + Send>;
+
 /// What a session's media needs.
-#[derive(Debug)]
 pub struct MediaConfig {
     /// The addresses at which viewers reach the front door.
     pub candidates: Vec<SocketAddr>,
     /// The front door's socket, for sending only.
     pub udp: UdpSocket,
+    /// Tells the front door which addresses are the viewer's.
+    pub authenticated: Authenticated,
     /// Bits a second never to exceed.
     pub max_bitrate_bps: u64,
     /// Bits a second to start with.
@@ -155,7 +159,7 @@ struct Counters {
 /// # Errors
 /// When the encoder's thread cannot be started or the socket not be prepared.
 pub fn spawn(config: MediaConfig, frames: impl FrameSource) -> Result<Media, StartError> {
-    let MediaConfig { candidates, udp, max_bitrate_bps, start_bitrate_bps } = config;
+    let MediaConfig { candidates, udp, authenticated, max_bitrate_bps, start_bitrate_bps } = config;
     udp.set_nonblocking(true).map_err(StartError::Socket)?;
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (datagrams, datagram_queue) = mpsc::channel(DATAGRAM_QUEUE);
@@ -165,7 +169,8 @@ pub fn spawn(config: MediaConfig, frames: impl FrameSource) -> Result<Media, Sta
     let (done, results) = mpsc::unbounded_channel();
     let jobs = worker::start(done).map_err(StartError::Thread)?;
     let peers = PeerConfig { candidates, start_bitrate_bps, max_bitrate_bps };
-    let engine = Engine::new(peers, udp, input_queue, event_queue, jobs, Arc::clone(&counters));
+    let sockets = (udp, authenticated);
+    let engine = Engine::new(peers, sockets, input_queue, event_queue, jobs, Arc::clone(&counters));
     let task = tokio::spawn(engine.run(frames, command_queue, datagram_queue, results));
     Ok(Media { handle: MediaHandle { commands, datagrams, counters }, input, events, task })
 }

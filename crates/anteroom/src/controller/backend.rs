@@ -245,7 +245,7 @@ impl Backend for Controller {
             () = handle.revoked(viewer) => return Err(revoked()),
         };
         let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
-        self.around.door.add_fragment(&answer.ice_ufrag, id);
+        self.around.door.set_fragment(&answer.ice_ufrag, id);
         Ok(answer.sdp)
     }
 

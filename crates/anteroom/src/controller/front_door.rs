@@ -1,34 +1,37 @@
-//! The front door: the one UDP port by which every viewer's media comes in.
-//!
-//! The first packets of a viewer are STUN binding requests whose user name starts with the ICE user
-//! fragment that its answer gave out: they lead to the session, and from then on the address does.
+//! The front door: the one UDP port by which every viewer's media comes in. [`Routes`] says which
+//! session a packet is for; which addresses it may go by, each session's runner says.
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use anteroom_session::SessionId;
 use anyhow::{Context, Result};
-use tokio::net::UdpSocket;
+use tokio::net::{UdpSocket, UnixDatagram};
+use tokio::task::JoinHandle;
 
+use super::routes::Routes;
 use crate::runner_protocol::datagram;
-
-/// Addresses remembered; a flood from forged ones must not grow without bound.
-const MAX_ADDRESSES: usize = 4096;
 
 /// Shared between the receiving task and the sessions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct FrontDoor {
     socket: Arc<StdUdpSocket>,
-    routes: Arc<Mutex<Routes>>,
+    routes: Arc<Mutex<Routes<Runner>>>,
 }
 
-#[derive(Debug, Default)]
-struct Routes {
-    runners: HashMap<SessionId, Arc<UnixDatagram>>,
-    fragments: HashMap<String, SessionId>,
-    addresses: HashMap<SocketAddr, SessionId>,
+/// A runner's end of the media socket, and the task that hears which addresses it has authenticated.
+#[derive(Debug)]
+struct Runner {
+    media: Arc<UnixDatagram>,
+    hearing: JoinHandle<()>,
+}
+
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.hearing.abort();
+    }
 }
 
 impl FrontDoor {
@@ -39,7 +42,7 @@ impl FrontDoor {
         socket.set_nonblocking(true)?;
         let receiving = UdpSocket::from_std(socket.try_clone()?)?;
         let door = Self { socket: Arc::new(socket), routes: Arc::default() };
-        tokio::spawn(receive(receiving, door.routes.clone()));
+        tokio::spawn(receive(receiving, door.clone()));
         Ok(door)
     }
 
@@ -53,119 +56,133 @@ impl FrontDoor {
         self.socket.try_clone().context("duplicating the media socket failed")
     }
 
-    /// Leads a session's packets to its runner.
-    pub fn add_session(&self, session: SessionId, runner: UnixDatagram) {
-        self.with(|routes| routes.runners.insert(session, Arc::new(runner)));
+    /// Leads a session's packets to its runner, by this (non-blocking) socket.
+    pub fn add_session(&self, session: SessionId, media: StdUnixDatagram) -> Result<()> {
+        let media = UnixDatagram::from_std(media).context("preparing the media socket failed")?;
+        let media = Arc::new(media);
+        let hearing = tokio::spawn(hear(media.clone(), session, self.clone()));
+        self.with(|routes| routes.add_session(session, Runner { media, hearing }));
+        Ok(())
     }
 
-    /// Leads packets with this ICE user fragment to a session.
-    pub fn add_fragment(&self, fragment: &str, session: SessionId) {
-        self.with(|routes| routes.fragments.insert(fragment.to_owned(), session));
+    /// Leads packets with this ICE user fragment to a session, in place of the one before.
+    pub fn set_fragment(&self, fragment: &str, session: SessionId) {
+        self.with(|routes| routes.set_fragment(fragment, session));
     }
 
     /// Forgets a session.
     pub fn remove_session(&self, session: SessionId) {
-        self.with(|routes| {
-            routes.runners.remove(&session);
-            routes.fragments.retain(|_, of| *of != session);
-            routes.addresses.retain(|_, of| *of != session);
-        });
+        self.with(|routes| routes.remove_session(session));
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut Routes) -> T) -> T {
+    fn with<T>(&self, change: impl FnOnce(&mut Routes<Runner>) -> T) -> T {
         change(&mut self.routes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-async fn receive(socket: UdpSocket, routes: Arc<Mutex<Routes>>) {
+async fn receive(socket: UdpSocket, door: FrontDoor) {
     let mut buffer = vec![0; 2048];
     loop {
         // An error here is an ICMP answer to something a runner sent; the port itself goes on.
         let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
         let packet = &buffer[..length];
-        let runner = routes.lock().unwrap_or_else(PoisonError::into_inner).route(packet, from);
+        let now = Instant::now();
+        let runner =
+            door.with(|routes| routes.route(packet, from, now).map(|runner| runner.media.clone()));
         if let Some(runner) = runner {
             // A runner that does not keep up loses packets, as on any full link.
-            let _ = runner.send(&datagram::encode(from, packet));
+            let _ = runner.try_send(&datagram::encode(from, packet));
         }
     }
 }
 
-impl Routes {
-    fn route(&mut self, packet: &[u8], from: SocketAddr) -> Option<Arc<UnixDatagram>> {
-        let by_fragment =
-            stun_fragment(packet).and_then(|fragment| self.fragments.get(fragment)).copied();
-        let session = match by_fragment {
-            Some(session) => {
-                if self.addresses.len() >= MAX_ADDRESSES {
-                    self.addresses.clear();
-                }
-                self.addresses.insert(from, session);
-                session
-            }
-            None => *self.addresses.get(&from)?,
-        };
-        self.runners.get(&session).cloned()
-    }
-}
-
-/// The receiver's user fragment in a STUN binding request (RFC 8489; RFC 8445, 7.2.2: the user name
-/// is `receiver:sender`).
-fn stun_fragment(packet: &[u8]) -> Option<&str> {
-    const BINDING_REQUEST: [u8; 2] = [0, 1];
-    const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
-    const USERNAME: u16 = 6;
-    let (header, mut attributes) = packet.split_at_checked(20)?;
-    if header[..2] != BINDING_REQUEST || header[4..8] != COOKIE {
-        return None;
-    }
-    while let Some((head, rest)) = attributes.split_at_checked(4) {
-        let kind = u16::from_be_bytes([head[0], head[1]]);
-        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        let value = rest.get(..length)?;
-        if kind == USERNAME {
-            return std::str::from_utf8(value).ok()?.split(':').next();
+/// Hears which addresses a runner has authenticated, until its session is forgotten.
+async fn hear(media: Arc<UnixDatagram>, session: SessionId, door: FrontDoor) {
+    let mut buffer = [0; datagram::HEADER_LEN + 1];
+    while let Ok(length) = media.recv(&mut buffer).await {
+        if let Some((address, [])) = datagram::decode(&buffer[..length]) {
+            door.with(|routes| routes.authenticated(session, address, Instant::now()));
         }
-        attributes = rest.get(length.next_multiple_of(4)..)?;
     }
-    None
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::routes::binding_request;
     use super::*;
 
-    fn binding_request(user: &str) -> Vec<u8> {
-        let mut packet = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
-        packet.extend([0; 12]);
-        packet.extend([0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
-        packet.extend([0, 6]);
-        packet.extend(u16::try_from(user.len()).unwrap().to_be_bytes());
-        packet.extend(user.as_bytes());
-        packet
+    /// A session whose runner is the test; its end of the media socket.
+    fn session(door: &FrontDoor, fragment: &str) -> (SessionId, UnixDatagram) {
+        let (ours, theirs) = StdUnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        let id = SessionId::generate();
+        door.add_session(id, ours).unwrap();
+        door.set_fragment(fragment, id);
+        (id, UnixDatagram::from_std(theirs).unwrap())
     }
 
-    #[test]
-    fn packets_follow_the_fragment_and_then_the_address() {
-        let (ours, theirs) = UnixDatagram::pair().unwrap();
-        let session = SessionId::generate();
-        let mut routes = Routes::default();
-        routes.runners.insert(session, Arc::new(ours));
-        routes.fragments.insert("room".into(), session);
-        let from: SocketAddr = "192.0.2.1:5000".parse().unwrap();
-        assert!(routes.route(b"media", from).is_none());
-        assert!(routes.route(&binding_request("other:x"), from).is_none());
-        assert!(routes.route(&binding_request("room:x"), from).is_some());
-        assert!(routes.route(b"media", from).is_some());
-        drop(theirs);
+    async fn heard(runner: &UnixDatagram) -> (SocketAddr, Vec<u8>) {
+        let mut buffer = [0; datagram::MAX_LEN];
+        let length = runner.recv(&mut buffer).await.unwrap();
+        let (from, packet) = datagram::decode(&buffer[..length]).unwrap();
+        (from, packet.to_vec())
     }
 
-    #[test]
-    fn broken_packets_lead_nowhere() {
-        let whole = binding_request("room:x");
-        assert_eq!(stun_fragment(&whole), Some("room"));
-        for length in 0..whole.len() {
-            assert_eq!(stun_fragment(&whole[..length]), None);
+    async fn viewer(door: &FrontDoor) -> UdpSocket {
+        let viewer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        viewer.connect(door.address().unwrap()).await.unwrap();
+        viewer
+    }
+
+    /// As its runner does with an authentic request.
+    async fn joins(viewer: &UdpSocket, fragment: &str, runner: &UnixDatagram, door: &FrontDoor) {
+        viewer.send(&binding_request(&format!("{fragment}:x"))).await.unwrap();
+        let (from, _) = heard(runner).await;
+        assert_eq!(from, viewer.local_addr().unwrap());
+        runner.send(&datagram::encode(from, &[])).await.unwrap();
+        let is_known = || door.with(|routes| routes.route(b"x", from, Instant::now()).is_some());
+        while !is_known() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_viewer_s_thousands_of_ports_cut_nobody_else_off() {
+        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let ((_, room), (hostile_id, hostile_room)) = (session(&door, "a"), session(&door, "b"));
+        let person = viewer(&door).await;
+        joins(&person, "a", &room, &door).await;
+        // A hostile viewer and a hostile runner: every one of its addresses is called authentic.
+        let (mut buffer, request) = ([0; datagram::MAX_LEN], binding_request("b:x"));
+        for _ in 0..4200 {
+            let hostile = viewer(&door).await;
+            hostile.send(&request).await.unwrap();
+            while let Ok(length) = hostile_room.try_recv(&mut buffer) {
+                let (from, _) = datagram::decode(&buffer[..length]).unwrap();
+                let _ = hostile_room.try_send(&datagram::encode(from, &[]));
+            }
+        }
+        // It claims the person's address too.
+        let theirs = datagram::encode(person.local_addr().unwrap(), &[]);
+        let _ = hostile_room.try_send(&theirs);
+        person.send(b"media").await.unwrap();
+        assert_eq!(heard(&room).await, (person.local_addr().unwrap(), b"media".to_vec()));
+        door.remove_session(hostile_id);
+    }
+
+    #[tokio::test]
+    async fn what_no_runner_has_authenticated_leads_nowhere() {
+        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (_, room) = session(&door, "a");
+        let (stranger, person) = (viewer(&door).await, viewer(&door).await);
+        stranger.send(&binding_request("a:x")).await.unwrap();
+        assert_eq!(heard(&room).await.0, stranger.local_addr().unwrap());
+        stranger.send(b"not media").await.unwrap();
+        joins(&person, "a", &room, &door).await;
+        person.send(b"media").await.unwrap();
+        assert_eq!(heard(&room).await.1, b"media");
     }
 }

@@ -22,6 +22,7 @@ mod janitor;
 mod keys;
 mod metrics;
 mod record;
+mod routes;
 mod runner_process;
 mod session_actor;
 mod settings;

@@ -137,7 +137,7 @@ pub fn start(
     drop(command);
     let pid = child.id().context("the runner ended at once")?;
     fail_point("runner.spawned").context("reaching the runner failed")?;
-    door.add_session(config.session, media);
+    door.add_session(config.session, media)?;
     let (reader, writer) = UnixStream::from_std(control)?.into_split();
     let (commands, queue) = mpsc::channel(32);
     let waiting = Arc::<Waiting>::default();

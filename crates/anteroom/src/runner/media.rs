@@ -35,15 +35,20 @@ pub async fn start(
     let failed = |cause: String| EndReason::VmNotStarted {
         cause: format!("starting the stream failed: {cause}"),
     };
+    from_front_door.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+    let to_front_door = from_front_door.try_clone().map_err(|error| failed(error.to_string()))?;
     let media_config = MediaConfig {
         candidates: config.candidates.clone(),
         udp,
+        // Where the front door does not keep up, the viewer's next request is told of.
+        authenticated: Box::new(move |from| {
+            drop(to_front_door.send(&datagram::encode(from, &[])));
+        }),
         max_bitrate_bps: MAX_BITRATE,
         start_bitrate_bps: START_BITRATE,
     };
     let media = spawn(media_config, LinkFrameSource::new(frames))
         .map_err(|error| failed(anteroom_guest_link::chain(&error)))?;
-    from_front_door.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
     let from_front_door =
         UnixDatagram::from_std(from_front_door).map_err(|error| failed(error.to_string()))?;
     voice.count(media.handle.clone());

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pacing::Pacing;
 use super::worker::{Done, EncodeJob, Encoded, Job, WorkerError};
-use super::{Command, Counters, MediaEvent, OfferAccepted, ScreenshotError};
+use super::{Authenticated, Command, Counters, MediaEvent, OfferAccepted, ScreenshotError};
 use crate::frame_source::{Frame, FrameSource, FrameSourceError};
 use crate::peer::{OfferError, Peer, PeerConfig, PeerEvent, cursor_message};
 
@@ -36,6 +36,7 @@ pub(super) struct Engine {
     peers: PeerConfig,
     udp: UdpSocket,
     input: mpsc::Sender<InputEvent>,
+    authenticated: Authenticated,
     events: mpsc::Sender<MediaEvent>,
     jobs: JobSender<Job>,
     counters: Arc<Counters>,
@@ -97,7 +98,7 @@ type Pulled = (Frame, Result<(), FrameSourceError>);
 impl Engine {
     pub(super) fn new(
         peers: PeerConfig,
-        udp: UdpSocket,
+        (udp, authenticated): (UdpSocket, Authenticated),
         input: mpsc::Sender<InputEvent>,
         events: mpsc::Sender<MediaEvent>,
         jobs: JobSender<Job>,
@@ -106,6 +107,7 @@ impl Engine {
         Self {
             peers,
             udp,
+            authenticated,
             input,
             events,
             jobs,
@@ -322,6 +324,8 @@ impl Engine {
                     viewer.state = ViewerState::NeedsKey { first: true };
                 }
                 PeerEvent::Disconnected => gone = true,
+                // Before the answer leaves, whose receiver sends what only an address leads here.
+                PeerEvent::Authenticated(from) => (self.authenticated)(from),
                 PeerEvent::KeyframeRequested
                     if viewer.state == ViewerState::Watching && viewer.misses_a_frame(now) =>
                 {

@@ -44,6 +44,7 @@ struct Room {
     change: Option<mpsc::UnboundedSender<(Rect, u8)>>,
     asked: mpsc::UnboundedReceiver<Request>,
     address: SocketAddr,
+    authenticated: std::sync::mpsc::Receiver<SocketAddr>,
 }
 
 impl Room {
@@ -52,9 +53,11 @@ impl Room {
         let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
         let address = door.local_addr().unwrap();
         let door = door.into_std().unwrap();
+        let (told, authenticated) = std::sync::mpsc::channel();
         let config = MediaConfig {
             candidates: vec![address],
             udp: door.try_clone().unwrap(),
+            authenticated: Box::new(move |from| told.send(from).unwrap_or_default()),
             max_bitrate_bps: 20_000_000,
             start_bitrate_bps: 8_000_000,
         };
@@ -69,7 +72,7 @@ impl Room {
                 handle.datagram(from, buffer[..length].to_vec());
             }
         });
-        Self { media, change: Some(change), asked, address }
+        Self { media, change: Some(change), asked, address, authenticated }
     }
 
     async fn event(&mut self) -> MediaEvent {
@@ -137,6 +140,28 @@ async fn a_screenshot_needs_no_viewer_and_nothing_else_is_pulled() {
     assert_eq!(room.asked.recv().await, Some(Request::Everything));
     assert!(room.asked.try_recv().is_err(), "changes were pulled for no one");
     assert_eq!(room.media.handle.stats().frames, 0);
+}
+
+#[tokio::test]
+async fn an_address_is_told_once_a_request_from_it_is_authentic() {
+    let mut room = Room::new().await;
+    let mut person = room.viewer().await;
+    let stranger = TokioUdp::bind("127.0.0.1:0").await.unwrap();
+    let mut forged = 0;
+    while forged == 0 {
+        person.viewer.timeout(person.viewer.next);
+        for (to, mut bytes) in person.viewer.drain() {
+            person.socket.send_to(&bytes, to).await.unwrap();
+            // The same request in the middle changed: its integrity says so.
+            bytes[10] ^= 1;
+            stranger.send_to(&bytes, to).await.unwrap();
+            forged += 1;
+        }
+    }
+    person.watching().await;
+    let told: Vec<SocketAddr> = room.authenticated.try_iter().collect();
+    let own = person.socket.local_addr().unwrap();
+    assert!(!told.is_empty() && told.iter().all(|from| *from == own), "{told:?}, not {own}");
 }
 
 #[tokio::test]
@@ -235,6 +260,7 @@ async fn the_service_ends_with_its_last_handle() {
     let config = MediaConfig {
         candidates: vec![door.local_addr().unwrap()],
         udp: door.into_std().unwrap(),
+        authenticated: Box::new(|_| ()),
         max_bitrate_bps: 20_000_000,
         start_bitrate_bps: 8_000_000,
     };

@@ -1,0 +1,382 @@
+//! Which session a media packet is for. Pure.
+//!
+//! A viewer's STUN binding requests name the session, by the ICE user fragment that its answer gave
+//! out: they are routed by it, packet by packet. Its other packets are routed by their address, once
+//! the session's runner has said that a request from there was authentic (message integrity, RFC 8445,
+//! 7.3): anyone may send a fragment, or forge an address.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anteroom_session::SessionId;
+
+/// Addresses of a session that are known, and as many that it was asked from: a browser has one for
+/// each of its networks.
+const MAX_ADDRESSES: usize = 16;
+
+/// Requests a second that a runner gets from addresses that it has not authenticated.
+const MAX_UNKNOWN: u32 = 64;
+
+/// How long an address stays a session's after it was last authenticated there, whoever else claims
+/// it: as long as a viewer's consent lasts (RFC 7675, 5.1).
+const HELD: Duration = Duration::from_secs(30);
+
+/// Where the packets of all sessions go, each to its runner `R`.
+#[derive(Debug)]
+pub struct Routes<R> {
+    sessions: HashMap<SessionId, Session<R>>,
+    fragments: HashMap<String, SessionId>,
+    addresses: HashMap<SocketAddr, SessionId>,
+}
+
+#[derive(Debug)]
+struct Session<R> {
+    runner: R,
+    fragment: Option<String>,
+    /// Those in `addresses` that are its own, and when each was last authenticated.
+    known: Recent,
+    /// From where its fragment came, unproven.
+    asked: Recent,
+    unknown: Allowance,
+}
+
+/// So many addresses, each with the moment it was last of use; that of the longest ago goes first.
+#[derive(Debug, Default)]
+struct Recent(Vec<(SocketAddr, Instant)>);
+
+/// What was used of [`MAX_UNKNOWN`] in this second.
+#[derive(Debug, Default)]
+struct Allowance {
+    second: Option<Instant>,
+    used: u32,
+}
+
+impl<R> Default for Routes<R> {
+    fn default() -> Self {
+        let (sessions, fragments, addresses) = Default::default();
+        Self { sessions, fragments, addresses }
+    }
+}
+
+impl<R> Routes<R> {
+    /// Adds a session whose packets go to `runner`.
+    pub fn add_session(&mut self, session: SessionId, runner: R) {
+        self.remove_session(session);
+        let (known, asked, unknown) = Default::default();
+        self.sessions.insert(session, Session { runner, fragment: None, known, asked, unknown });
+    }
+
+    /// A session's viewer has this fragment now; the one before is gone, and its addresses with it.
+    pub fn set_fragment(&mut self, fragment: &str, session: SessionId) {
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        for (address, _) in entry.known.0.drain(..) {
+            self.addresses.remove(&address);
+        }
+        entry.asked.0.clear();
+        if let Some(before) = entry.fragment.replace(fragment.to_owned()) {
+            self.fragments.remove(&before);
+        }
+        self.fragments.insert(fragment.to_owned(), session);
+    }
+
+    /// Forgets a session.
+    pub fn remove_session(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+        self.fragments.retain(|_, of| *of != session);
+        self.addresses.retain(|_, of| *of != session);
+    }
+
+    /// Whose packet this is, if anybody's.
+    pub fn route(&mut self, packet: &[u8], from: SocketAddr, now: Instant) -> Option<&R> {
+        let Some(fragment) = stun_fragment(packet) else {
+            return self.sessions.get(self.addresses.get(&from)?).map(|entry| &entry.runner);
+        };
+        let session = *self.fragments.get(fragment)?;
+        let entry = self.sessions.get_mut(&session)?;
+        if self.addresses.get(&from) != Some(&session) {
+            if !entry.unknown.take(now) {
+                return None;
+            }
+            entry.asked.touch(from, now);
+        }
+        Some(&entry.runner)
+    }
+
+    /// A session's runner has authenticated a request from this address. Counts only where one with
+    /// the session's fragment came from there: a runner cannot claim what it was never sent.
+    pub fn authenticated(&mut self, session: SessionId, address: SocketAddr, now: Instant) {
+        let holder = self.addresses.get(&address).copied();
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        if holder == Some(session) {
+            entry.known.touch(address, now);
+            return;
+        }
+        if !entry.asked.has(address) {
+            return;
+        }
+        if let Some(other) = holder.and_then(|holder| self.sessions.get_mut(&holder))
+            && !other.known.remove_if_older(address, HELD, now)
+        {
+            return;
+        }
+        let Some(entry) = self.sessions.get_mut(&session) else { return };
+        entry.asked.0.retain(|(of, _)| *of != address);
+        if let Some(oldest) = entry.known.touch(address, now) {
+            self.addresses.remove(&oldest);
+        }
+        self.addresses.insert(address, session);
+    }
+}
+
+impl Recent {
+    fn has(&self, address: SocketAddr) -> bool {
+        self.0.iter().any(|(of, _)| *of == address)
+    }
+
+    /// It is of use now; gives the one that had to go for it.
+    fn touch(&mut self, address: SocketAddr, now: Instant) -> Option<SocketAddr> {
+        self.0.retain(|(of, _)| *of != address);
+        let gone = (self.0.len() == MAX_ADDRESSES).then(|| self.0.remove(0).0);
+        self.0.push((address, now));
+        gone
+    }
+
+    /// Whether it was there and last of use so long ago; then it is removed.
+    fn remove_if_older(&mut self, address: SocketAddr, age: Duration, now: Instant) -> bool {
+        let before = self.0.len();
+        self.0.retain(|(of, at)| *of != address || now.saturating_duration_since(*at) < age);
+        self.0.len() < before
+    }
+}
+
+impl Allowance {
+    fn take(&mut self, now: Instant) -> bool {
+        let is_over = |second| now.saturating_duration_since(second) >= Duration::from_secs(1);
+        if self.second.is_none_or(is_over) {
+            *self = Self { second: Some(now), used: 0 };
+        }
+        self.used += 1;
+        self.used <= MAX_UNKNOWN
+    }
+}
+
+/// The receiver's user fragment in a STUN binding request (RFC 8489; RFC 8445, 7.2.2: the user name
+/// is `receiver:sender`).
+fn stun_fragment(packet: &[u8]) -> Option<&str> {
+    const BINDING_REQUEST: [u8; 2] = [0, 1];
+    const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+    const USERNAME: u16 = 6;
+    let (header, mut attributes) = packet.split_at_checked(20)?;
+    if header[..2] != BINDING_REQUEST || header[4..8] != COOKIE {
+        return None;
+    }
+    while let Some((head, rest)) = attributes.split_at_checked(4) {
+        let kind = u16::from_be_bytes([head[0], head[1]]);
+        let length = usize::from(u16::from_be_bytes([head[2], head[3]]));
+        let value = rest.get(..length)?;
+        if kind == USERNAME {
+            return std::str::from_utf8(value).ok()?.split(':').next();
+        }
+        attributes = rest.get(length.next_multiple_of(4)..)?;
+    }
+    None
+}
+
+/// A binding request for this user name, without integrity, as anybody can make one.
+#[cfg(test)]
+pub fn binding_request(user: &str) -> Vec<u8> {
+    let mut packet = vec![0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    packet.extend([0; 12]);
+    packet.extend([0x80, 0x22, 0, 3, b'a', b'b', b'c', 0]);
+    packet.extend([0, 6]);
+    packet.extend(u16::try_from(user.len()).unwrap().to_be_bytes());
+    packet.extend(user.as_bytes());
+    packet
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MEDIA: &[u8] = b"\x80media";
+
+    fn address(n: u16) -> SocketAddr {
+        SocketAddr::from(([192, 0, 2, 1], 1000 + n))
+    }
+
+    /// Sessions `a` and `b`, each with its name for fragment and runner.
+    fn two() -> (Routes<char>, [SessionId; 2], Instant) {
+        let mut routes = Routes::default();
+        let sessions = [SessionId::generate(), SessionId::generate()];
+        for (session, name) in sessions.into_iter().zip(['a', 'b']) {
+            routes.add_session(session, name);
+            routes.set_fragment(&name.to_string(), session);
+        }
+        (routes, sessions, Instant::now())
+    }
+
+    #[test]
+    fn an_address_leads_nowhere_before_its_request_is_authenticated() {
+        let (mut routes, [a, b], now) = two();
+        assert_eq!(routes.route(MEDIA, address(1), now), None);
+        assert_eq!(routes.route(&binding_request("x:y"), address(1), now), None);
+        assert_eq!(routes.route(&binding_request("a:y"), address(1), now), Some(&'a'));
+        assert_eq!(routes.route(MEDIA, address(1), now), None);
+        // Nobody else can claim it, nor what it was never asked from.
+        routes.authenticated(b, address(1), now);
+        routes.authenticated(a, address(2), now);
+        assert_eq!(routes.route(MEDIA, address(1), now), None);
+        assert_eq!(routes.route(MEDIA, address(2), now), None);
+        routes.authenticated(a, address(1), now);
+        assert_eq!(routes.route(MEDIA, address(1), now), Some(&'a'));
+        // Another viewer of the session has another fragment, and addresses of its own.
+        routes.set_fragment("a2", a);
+        assert_eq!(routes.route(MEDIA, address(1), now), None);
+        assert_eq!(routes.route(&binding_request("a:y"), address(1), now), None);
+        routes.remove_session(a);
+        assert_eq!(routes.route(&binding_request("a2:y"), address(1), now), None);
+    }
+
+    #[test]
+    fn a_viewer_with_thousands_of_ports_forgets_only_its_own() {
+        let (mut routes, [a, b], now) = two();
+        routes.route(&binding_request("a:y"), address(0), now);
+        routes.authenticated(a, address(0), now);
+        for n in 1..=4200 {
+            // As slowly as its runner is asked.
+            let now = now + Duration::from_millis(20) * u32::from(n);
+            assert_eq!(routes.route(&binding_request("b:y"), address(n), now), Some(&'b'));
+            routes.authenticated(b, address(n), now);
+        }
+        assert_eq!(routes.route(MEDIA, address(0), now), Some(&'a'));
+        assert_eq!(routes.route(MEDIA, address(1), now), None);
+        assert_eq!(routes.route(MEDIA, address(4200), now), Some(&'b'));
+        assert_eq!(routes.addresses.len(), 1 + MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn a_runner_is_asked_only_so_often_by_whom_it_does_not_know() {
+        let (mut routes, [a, _], now) = two();
+        routes.route(&binding_request("a:y"), address(0), now);
+        routes.authenticated(a, address(0), now);
+        let passed = (1..1000)
+            .filter(|n| routes.route(&binding_request("a:y"), address(*n), now).is_some())
+            .count();
+        assert_eq!(passed, MAX_UNKNOWN as usize - 1);
+        // Whom it knows, and the other session, feel nothing of it; and it is over soon.
+        assert!(routes.route(&binding_request("a:y"), address(0), now).is_some());
+        assert!(routes.route(&binding_request("b:y"), address(1), now).is_some());
+        let later = now + Duration::from_secs(1);
+        assert!(routes.route(&binding_request("a:y"), address(1), later).is_some());
+    }
+
+    #[test]
+    fn an_address_is_taken_over_only_when_its_holder_is_silent() {
+        let (mut routes, [a, b], now) = two();
+        routes.route(&binding_request("a:y"), address(1), now);
+        routes.authenticated(a, address(1), now);
+        let claim = |routes: &mut Routes<char>, now| {
+            routes.route(&binding_request("b:y"), address(1), now);
+            routes.authenticated(b, address(1), now);
+            routes.route(MEDIA, address(1), now).copied()
+        };
+        assert_eq!(claim(&mut routes, now + Duration::from_secs(1)), Some('a'));
+        assert_eq!(claim(&mut routes, now + HELD), Some('b'));
+    }
+
+    #[test]
+    fn broken_packets_lead_nowhere() {
+        let whole = binding_request("room:x");
+        assert_eq!(stun_fragment(&whole), Some("room"));
+        for length in 0..whole.len() {
+            assert_eq!(stun_fragment(&whole[..length]), None);
+        }
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Request(usize, u16),
+        Media(u16),
+        Authenticated(usize, u16),
+        Viewer(usize),
+        Remove(usize),
+        Wait(u64),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let (session, port) = (|| 0..2usize, || 0..40u16);
+        let step = prop_oneof![
+            8 => (session(), port()).prop_map(|(s, p)| Step::Request(s, p)),
+            4 => port().prop_map(Step::Media),
+            8 => (session(), port()).prop_map(|(s, p)| Step::Authenticated(s, p)),
+            1 => session().prop_map(Step::Viewer),
+            1 => session().prop_map(Step::Remove),
+            2 => (0..40u64).prop_map(Step::Wait),
+        ];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn no_session_takes_another_s_addresses(steps in steps()) {
+            let (mut routes, sessions, mut now) = two();
+            let mut asked = [const { Vec::new() }; 2];
+            for (n, step) in steps.into_iter().enumerate() {
+                let held: Vec<_> = routes
+                    .sessions
+                    .iter()
+                    .flat_map(|(id, s)| s.known.0.iter().map(move |(a, at)| (*id, *a, *at)))
+                    .collect();
+                let actor = match step {
+                    Step::Request(s, port) => {
+                        let name = routes.sessions.get(&sessions[s]).and_then(|s| s.fragment.clone());
+                        let packet = binding_request(&format!("{}:x", name.unwrap_or_default()));
+                        let to = routes.route(&packet, address(port), now);
+                        prop_assert!(to.is_none_or(|to| *to == ['a', 'b'][s]));
+                        asked[s].push(address(port));
+                        Some(s)
+                    }
+                    Step::Media(port) => {
+                        let to = routes.route(MEDIA, address(port), now).copied();
+                        for (s, name) in ['a', 'b'].into_iter().enumerate() {
+                            prop_assert!(to != Some(name) || asked[s].contains(&address(port)));
+                        }
+                        None
+                    }
+                    Step::Authenticated(s, port) => {
+                        routes.authenticated(sessions[s], address(port), now);
+                        Some(s)
+                    }
+                    Step::Viewer(s) => {
+                        routes.set_fragment(&format!("f{n}"), sessions[s]);
+                        Some(s)
+                    }
+                    Step::Remove(s) => {
+                        routes.remove_session(sessions[s]);
+                        Some(s)
+                    }
+                    Step::Wait(seconds) => {
+                        now += Duration::from_secs(seconds);
+                        None
+                    }
+                };
+                for (session, address, at) in held {
+                    let others = actor.is_none_or(|actor| sessions[actor] != session);
+                    if others && now.saturating_duration_since(at) < HELD {
+                        prop_assert_eq!(routes.addresses.get(&address), Some(&session));
+                    }
+                }
+                for session in routes.sessions.values() {
+                    prop_assert!(session.known.0.len() <= MAX_ADDRESSES);
+                    prop_assert!(session.asked.0.len() <= MAX_ADDRESSES);
+                }
+                let known: usize = routes.sessions.values().map(|s| s.known.0.len()).sum();
+                prop_assert_eq!(known, routes.addresses.len());
+                prop_assert!(routes.fragments.len() <= routes.sessions.len());
+            }
+        }
+    }
+}
