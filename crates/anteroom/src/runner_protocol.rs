@@ -65,6 +65,8 @@ pub struct RunnerConfig {
     pub candidates: Vec<SocketAddr>,
     /// Services beside the room's own.
     pub services: Vec<ServiceSpec>,
+    /// Who runs this Anteroom, as the person knows them.
+    pub operator_name: String,
     /// Whether every host is let through, to find out which are asked for.
     pub learns: bool,
 }
@@ -141,6 +143,13 @@ pub enum RunnerCommand {
         /// As the person gave it.
         code: String,
     },
+    /// The operator allows a host that was refused; answered by [`RunnerMessage::HostAllowed`].
+    AllowHost {
+        /// Chosen by the controller.
+        request: u64,
+        /// As the operator wrote it.
+        host: String,
+    },
     /// The sealed credential is durable: the guest may forget it and power off.
     CredentialStored {},
     /// End: kill the VM, remove what was made, exit. The end of the control socket means the same.
@@ -178,6 +187,13 @@ pub enum RunnerMessage {
         /// Of the command.
         request: u64,
         /// Or a sentence why it is not typed.
+        result: Result<(), String>,
+    },
+    /// Answer to a host that is to be allowed.
+    HostAllowed {
+        /// Of the command.
+        request: u64,
+        /// Or a sentence why it is not.
         result: Result<(), String>,
     },
     /// Answer to a screenshot request.

@@ -139,6 +139,12 @@ pub trait Backend: Send + Sync + 'static {
         id: SessionId,
         code: String,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// Allows a host that the session was refused.
+    fn allow_host(
+        &self,
+        id: SessionId,
+        host: String,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// The CLI's terminal: from it what draws it, to it what is typed.
     fn terminal(
         &self,

@@ -175,6 +175,15 @@ pub struct Code {
     pub code: String,
 }
 
+/// A host that the operator allows.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AllowHost {
+    /// Its name: one that this session was refused.
+    #[schema(min_length = 1, max_length = 253, example = "acme.okta.example")]
+    pub host: String,
+}
+
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reason {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anteroom_session::EgressVerdict;
@@ -82,7 +83,7 @@ pub struct ConnectionRecord {
 /// The gate of one session.
 #[derive(Debug)]
 pub struct Gate<R> {
-    policy: Policy,
+    policy: Mutex<Policy>,
     resolver: R,
     places: Semaphore,
     pace: RateLimiter,
@@ -97,7 +98,16 @@ impl<R: Resolve> Gate<R> {
             .max(BYTE_BURST)
             .initial(BYTE_BURST)
             .build();
-        Self { policy, resolver, places: Semaphore::new(MAX_CONNECTIONS), pace }
+        Self { policy: Mutex::new(policy), resolver, places: Semaphore::new(MAX_CONNECTIONS), pace }
+    }
+
+    /// Allows this (normalised) host from now on; whether it is one that can be.
+    pub fn allow(&self, host: &str) -> bool {
+        self.policy().allow(host)
+    }
+
+    fn policy(&self) -> MutexGuard<'_, Policy> {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Serves one connection of the guest to its end; `on_open` hears of it when it is made, and what
@@ -150,7 +160,8 @@ impl<R: Resolve> Gate<R> {
         let ProxyRequest { host, port, form } = to_proxy(&head)?;
         record.host.clone_from(&host);
         record.port = port;
-        let mapped = match self.policy.decide(&host, port) {
+        let decision = self.policy().decide(&host, port);
+        let mapped = match decision {
             Decision::Refused => return Err(Refusal::not_listed().into()),
             Decision::Mapped(to) => Some(to),
             Decision::Resolve => None,

@@ -76,6 +76,19 @@ impl Policy {
         Ok(Self { allow: Allowed::AllNames, map: mapped(map)? })
     }
 
+    /// Allows a host (normalised) on the usual ports. No address and no name of a network's own: for
+    /// these nothing changes, and the answer is `false`.
+    pub fn allow(&mut self, host: &str) -> bool {
+        let is_name = matches!(url::Host::parse(host), Ok(url::Host::Domain(_)));
+        if !is_name || is_local(host) {
+            return false;
+        }
+        if let Allowed::Listed(list) = &mut self.allow {
+            list.push(HostPattern { host: host.to_owned(), subdomains_only: false, port: None });
+        }
+        true
+    }
+
     /// Decides on a host (normalised, see [`normalise_host`]) and port.
     #[must_use]
     pub fn decide(&self, host: &str, port: u16) -> Decision {

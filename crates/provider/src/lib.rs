@@ -94,9 +94,30 @@ pub struct Egress {
     /// Names that lead to fixed addresses (mirrors, tests).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub map: Vec<NameMapping>,
+    /// What becomes of a host on which the sign-in's page goes on and that is not allowed, as the
+    /// sign-in of a company is.
+    #[serde(default, skip_serializing_if = "Sso::is_refuse")]
+    pub sso: Sso,
     /// PEM of further certificate authorities that the guest's programs trust.
     #[serde(default)]
     pub extra_ca_pem: String,
+}
+
+/// What becomes of a host on which a page goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Sso {
+    /// It is refused, and told.
+    #[default]
+    Refuse,
+    /// The operator may allow it while the session waits.
+    Ask,
+}
+
+impl Sso {
+    fn is_refuse(&self) -> bool {
+        *self == Self::Refuse
+    }
 }
 
 /// A name that leads to a fixed address, whatever DNS says, private ranges included.

@@ -154,6 +154,20 @@ pub enum Observation {
         /// Its name.
         host: String,
     },
+    /// The page that the person is on goes on at a host that is refused.
+    HostNeeded {
+        /// Its name.
+        host: String,
+        /// The provider whose list it is not on.
+        provider: String,
+        /// Whether it can be allowed while the session waits.
+        asks: bool,
+    },
+    /// The operator allowed a refused host for this session.
+    HostAllowed {
+        /// Its name.
+        host: String,
+    },
     /// The guest's browser shows the sign-in page (its navigation started).
     SignInPageOpened,
     /// The first video frame of the desktop was sent to a viewer.

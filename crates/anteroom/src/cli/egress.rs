@@ -9,6 +9,7 @@ use anteroom_provider::Provider;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::client::Connection;
 use super::sessions::{show, text, turn};
 use super::temporary::{Rooms, Temporary, provider_text};
 
@@ -18,6 +19,20 @@ pub enum Egress {
     /// Has somebody sign in with every host allowed, and prints which were asked for: what to write
     /// into the provider file's list. Ctrl-C ends it and prints what was seen so far.
     Learn(Learn),
+    /// Allows a host that a session was refused, for that session alone, while it waits: where its
+    /// provider file says `sso = "ask"`.
+    Allow(Allow),
+}
+
+/// What `egress allow` takes.
+#[derive(clap::Args)]
+pub struct Allow {
+    /// The session.
+    id: String,
+    /// The host: one of those that `anteroom why SESSION` calls refused.
+    host: String,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 /// What `egress learn` takes.
@@ -37,7 +52,10 @@ pub struct Learn {
 
 /// `anteroom egress …`.
 pub fn run(command: &Egress) -> Result<()> {
-    let Egress::Learn(options) = command;
+    let options = match command {
+        Egress::Learn(options) => options,
+        Egress::Allow(options) => return allow(options),
+    };
     let file = provider_text(&options.provider)?;
     let provider = Provider::parse(&options.provider, &file)?;
     let interrupted = super::interrupts()?;
@@ -68,40 +86,104 @@ pub fn run(command: &Egress) -> Result<()> {
         told = session["awaiting"].clone();
         std::thread::sleep(Duration::from_millis(300));
     };
-    show(options.json, &learnt(&session, &provider)?, |learnt| {
-        let mut lines = format!("\nThe sign-in: {}\n\n[egress]\nallow = [\n", text(learnt, "end"));
-        for host in learnt["hosts"].as_array().into_iter().flatten() {
-            let bytes = host["bytes"].as_u64().unwrap_or_default();
-            let new = if host["listed"] == true { "" } else { ", not listed yet" };
-            let entry = format!("{:?},", text(host, "host"));
-            lines.push_str(&format!("  {entry:<50} # {bytes} bytes{new}\n"));
+    show(options.json, &learnt(&session, &provider)?, for_people)
+}
+
+/// The list to write, and beside it what was asked for in vain.
+fn for_people(learnt: &Value) -> String {
+    let mut lines = format!("\nThe sign-in: {}\n\n[egress]\nallow = [\n", text(learnt, "end"));
+    for host in learnt["hosts"].as_array().into_iter().flatten() {
+        let entry = format!("{:?},", text(host, "host"));
+        match host["cause"].as_str() {
+            Some(cause) => lines.push_str(&format!("  # {entry:<48} # {cause}\n")),
+            None => {
+                let bytes = host["bytes"].as_u64().unwrap_or_default();
+                let new = if host["listed"] == true { "" } else { ", not listed yet" };
+                lines.push_str(&format!("  {entry:<50} # {bytes} bytes{new}\n"));
+            }
         }
-        lines + "]\n"
+    }
+    lines + "]\n"
+}
+
+fn allow(options: &Allow) -> Result<()> {
+    let Allow { id, host, connection } = options;
+    let client = connection.open()?;
+    client.post(&format!("/api/auth/session/{id}/egress/allow"), &json!({ "host": host }))?;
+    show(connection.json, &json!({ "sessionId": id, "allowed": host }), |_| {
+        format!("{host} is allowed for this session; the page can be loaded again.\n")
     })
 }
 
-/// Each host that was reached, with what it carried and whether the provider's list has it.
+/// What is known of a host that was asked for.
+#[derive(Default)]
+struct Asked {
+    listed: bool,
+    bytes: u64,
+    reached: bool,
+    cause: Option<String>,
+}
+
+/// Each host that was asked for: with what it carried and whether the provider's list has it, or with
+/// the cause where it was never reached.
 fn learnt(session: &Value, provider: &Provider) -> Result<Value> {
     let policy = Policy::new(&provider.egress.allow, &[])?;
-    let mut hosts: BTreeMap<String, (bool, u64)> = BTreeMap::new();
+    let mut hosts: BTreeMap<String, Asked> = BTreeMap::new();
     for entry in session["egress"].as_array().into_iter().flatten() {
-        if entry["verdict"] != "allowed" {
-            continue;
-        }
         let number = |name: &str| entry[name].as_u64().unwrap_or_default();
         let (name, port) = (text(entry, "host"), u16::try_from(number("port")).unwrap_or(0));
+        if name.is_empty() {
+            continue;
+        }
         let host = match port {
             80 | 443 => name.to_owned(),
             port => format!("{name}:{port}"),
         };
-        let (listed, bytes) = hosts.entry(host).or_default();
-        *listed |= policy.decide(name, port) != Decision::Refused;
-        *bytes += number("bytesUp") + number("bytesDown");
+        let asked = hosts.entry(host).or_default();
+        asked.listed |= policy.decide(name, port) != Decision::Refused;
+        asked.bytes += number("bytesUp") + number("bytesDown");
+        match text(entry, "verdict") {
+            "allowed" => asked.reached = true,
+            verdict => {
+                let cause = entry["detail"].as_str().unwrap_or("no cause is known");
+                asked.cause = Some(format!("{}: {cause}", verdict.replace('_', " ")));
+            }
+        }
     }
-    let hosts: Vec<Value> = hosts
-        .iter()
-        .map(|(host, (listed, bytes))| json!({ "host": host, "bytes": bytes, "listed": listed }))
-        .collect();
+    let one = |(host, asked): (&String, &Asked)| {
+        let cause = asked.cause.as_ref().filter(|_| !asked.reached);
+        json!({ "host": host, "bytes": asked.bytes, "listed": asked.listed, "cause": cause })
+    };
+    let hosts: Vec<Value> = hosts.iter().map(one).collect();
     let end = session["reason"]["message"].as_str().unwrap_or("cancelled");
     Ok(json!({ "provider": provider.id, "end": end, "hosts": hosts }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_host_that_was_asked_for_is_learnt_with_its_cause() {
+        let file = super::super::temporary::provider_text("demo").unwrap();
+        let provider = Provider::parse("demo", &file).unwrap();
+        let entry = |host: &str, verdict: &str, detail: Value| json!({ "host": host, "port": 443, "verdict": verdict, "bytesUp": 1, "detail": detail });
+        let session = json!({ "egress": [
+            entry("gone.example", "failed", json!("resolving its name failed: no such name")),
+            entry("inside.example", "refused_address", json!("10.0.0.1 is private")),
+            entry("late.example", "failed", json!("connecting took too long")),
+            entry("late.example", "allowed", Value::Null),
+        ]});
+        let learnt = learnt(&session, &provider).unwrap();
+        let causes: Vec<_> =
+            learnt["hosts"].as_array().unwrap().iter().map(|h| &h["cause"]).collect();
+        let gone = "failed: resolving its name failed: no such name";
+        assert_eq!(
+            causes,
+            [&json!(gone), &json!("refused address: 10.0.0.1 is private"), &Value::Null]
+        );
+        let page = for_people(&learnt);
+        assert!(page.contains("  # \"gone.example\",") && page.contains(gone), "{page}");
+        assert!(page.contains("\n  \"late.example\",") && !page.contains("too long"), "{page}");
+    }
 }

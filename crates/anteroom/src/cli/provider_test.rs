@@ -152,7 +152,8 @@ fn lines(one: &Value) -> String {
         add("", row.as_str().unwrap_or_default());
     }
     for entry in one["egress"].as_array().into_iter().flatten() {
-        add(text(entry, "verdict"), &format!("{}:{}", text(entry, "host"), entry["port"]));
+        let cause = entry["detail"].as_str().map(|cause| format!(" ({cause})")).unwrap_or_default();
+        add(text(entry, "verdict"), &format!("{}:{}{cause}", text(entry, "host"), entry["port"]));
     }
     lines
 }

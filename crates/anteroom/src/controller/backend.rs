@@ -181,6 +181,13 @@ impl Backend for Controller {
         entered.map_err(|error| error.problem(ProblemCode::CodeRefused, &state))
     }
 
+    async fn allow_host(&self, id: SessionId, host: String) -> Result<(), Problem> {
+        let (_, runner) = self.with_desktop(id).await?;
+        let state = self.session(id).await?.state;
+        let allowed = runner.allow_host(host).await;
+        allowed.map_err(|error| error.problem(ProblemCode::WrongState, &state))
+    }
+
     async fn terminal(&self, id: SessionId, asker: &Asker) -> Result<Channel, Problem> {
         self.channel(id, StreamKind::Terminal, View::Terminal, asker).await
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anteroom_session::{Cause, EndReason, Event, StateName, Timestamp};
+use anteroom_session::{Cause, EndReason, Event, Observation, StateName, Timestamp};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -73,6 +73,7 @@ pub struct Metrics {
     ended: Family<OfReason, Counter>,
     deaths: Family<OfCause, Counter>,
     leftovers: Counter,
+    hosts_needed: Family<OfProvider, Counter>,
     phases: Family<OfPhase, Histogram>,
     frames: Counter,
     key_frames: Counter,
@@ -94,6 +95,7 @@ impl Metrics {
             ended: Family::default(),
             deaths: Family::default(),
             leftovers: Counter::default(),
+            hosts_needed: Family::default(),
             phases: Family::new_with_constructor(|| Histogram::new(PHASE_BUCKETS)),
             frames: Counter::default(),
             key_frames: Counter::default(),
@@ -121,6 +123,11 @@ impl Metrics {
         registry.register("starts_refused", "Start calls refused, by code", self.refused.clone());
         registry.register("sessions_ended", "Sessions over, by reason", self.ended.clone());
         registry.register("deaths", "Processes of rooms that died, by cause", self.deaths.clone());
+        registry.register(
+            "hosts_needed",
+            "Pages that went on at a host that is refused, by provider",
+            self.hosts_needed.clone(),
+        );
         registry.register("leftovers", "Things found after a teardown", self.leftovers.clone());
         registry.register_with_unit(
             "session_phase",
@@ -195,6 +202,9 @@ impl Metrics {
     pub fn note(&self, event: &Event) {
         if let Event::Demolished { leftovers } = event {
             self.leftovers.inc_by(leftovers.len() as u64);
+        }
+        if let Event::Observed(Observation::HostNeeded { provider, .. }) = event {
+            self.hosts_needed.get_or_create(&OfProvider { provider: provider.clone() }).inc();
         }
     }
 

@@ -70,6 +70,7 @@ struct Waiting {
     offers: Mutex<HashMap<u64, oneshot::Sender<Result<OfferAnswer, String>>>>,
     screenshots: Mutex<HashMap<u64, oneshot::Sender<Result<String, String>>>>,
     codes: Mutex<HashMap<u64, oneshot::Sender<Result<(), String>>>>,
+    hosts: Mutex<HashMap<u64, oneshot::Sender<Result<(), String>>>>,
 }
 
 /// Starts a runner; what it reports arrives on `events`, its end last.
@@ -227,6 +228,9 @@ async fn read(
             Ok(Some(RunnerMessage::CodeTaken { request, result })) => {
                 answer(&waiting.codes, request, result);
             }
+            Ok(Some(RunnerMessage::HostAllowed { request, result })) => {
+                answer(&waiting.hosts, request, result);
+            }
             Ok(Some(RunnerMessage::Screenshot { request, result })) => {
                 answer(&waiting.screenshots, request, result);
             }
@@ -328,6 +332,11 @@ impl Runner {
     /// Has the person's code typed.
     pub async fn enter_code(&self, code: String) -> Result<(), AskError> {
         self.ask(&self.waiting.codes, |request| RunnerCommand::EnterCode { request, code }).await
+    }
+
+    /// Has a refused host allowed.
+    pub async fn allow_host(&self, host: String) -> Result<(), AskError> {
+        self.ask(&self.waiting.hosts, |request| RunnerCommand::AllowHost { request, host }).await
     }
 
     /// Opens a channel for a viewer.

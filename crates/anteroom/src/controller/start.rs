@@ -137,6 +137,7 @@ impl Controller {
             log_dir,
             candidates,
             services,
+            operator_name: self.settings.operator_name.clone(),
             learns: self.settings.learn_egress,
         };
         let answer = StartAnswer {

@@ -145,6 +145,20 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
                  again in some minutes"
             ),
         ),
+        Observation::HostNeeded { host, provider, asks } => {
+            let now = match asks {
+                true => format!(", or only now: `anteroom egress allow SESSION {host}`"),
+                false => String::new(),
+            };
+            let line = format!(
+                "the page goes on at {host}, which is not on the list of {provider}; to allow it, add \
+                 {host:?} to allow in [egress] of its provider file{now}"
+            );
+            ("host_needed", line)
+        }
+        Observation::HostAllowed { host } => {
+            ("host_allowed", format!("the operator allowed {host} for this session"))
+        }
         Observation::HostReached { host } => {
             ("host_reached", format!("{host} was reached after all"))
         }

@@ -24,11 +24,10 @@ pub type Contact = (ConnectionRecord, u64);
 /// Serves each stream the guest opens: all of them are its programs' connections.
 pub async fn carry(
     mut incoming: Incoming,
-    gate: room::SessionGate,
+    gate: Rc<room::SessionGate>,
     records: mpsc::Sender<Result<Contact, EndReason>>,
     is_open: Rc<Cell<bool>>,
 ) {
-    let gate = Rc::new(gate);
     let pace = pace(CONNECTIONS_PER_SECOND, CONNECTION_BURST);
     while let Some(mut stream) = incoming.next().await {
         pace.acquire_one().await;

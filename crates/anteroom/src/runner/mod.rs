@@ -12,6 +12,7 @@ mod egress;
 pub(crate) mod guest;
 mod lines;
 mod media;
+mod needed;
 pub(crate) mod pace;
 pub(crate) mod paced_link;
 mod pages;

@@ -26,6 +26,7 @@ use super::conduct::Conduct;
 use super::controller_link::{self, Voice};
 use super::deaths::Explainer;
 use super::guest::{self, GuestVoice, broken, printable, printable_lines, violation};
+use super::needed::Needed;
 use super::room;
 use super::service_log::ServiceLog;
 use super::sign_in::{self, SignIn};
@@ -119,7 +120,7 @@ async fn serve(
         }
     };
     let explainer = Explainer::new(&room::processor(config), &GuestCpu::default());
-    let mut session = Session { config, voice, log, link: None, explainer };
+    let mut session = Session { config, voice, log, link: None, explainer, needed: None };
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
         biased;
@@ -158,6 +159,8 @@ struct Session<'a> {
     link: Option<JoinHandle<Result<(), LinkError>>>,
     /// Of no processor until the guest has told of its own.
     explainer: Explainer,
+    /// Of the gate, once there is one.
+    needed: Option<Needed>,
 }
 
 impl Session<'_> {
@@ -215,9 +218,11 @@ impl Session<'_> {
         tokio::task::spawn_local(channels::serve(viewers.channels, sign_in.view(), opener.clone()));
         let (records, mut connections) = mpsc::channel(64);
         let gate = match room::gate(self.config) {
-            Ok(gate) => gate,
+            Ok(gate) => Rc::new(gate),
             Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
         };
+        self.needed =
+            Some(Needed::new(gate.clone(), &self.config.provider, &self.config.operator_name));
         let mut unreached = Unreached::default();
         let is_open = Rc::new(Cell::new(true));
         tokio::task::spawn_local(egress::carry(incoming, gate, records, is_open.clone()));
@@ -276,7 +281,9 @@ impl Session<'_> {
                 }
                 Some(record) = connections.recv() => match record {
                     Ok(contact) => {
-                        for told in egress::told(contact, &mut unreached) {
+                        let needed = self.needed.as_mut().map(|needed| needed.contacted(&contact));
+                        let needed = needed.into_iter().flatten();
+                        for told in egress::told(contact, &mut unreached).into_iter().chain(needed) {
                             self.voice.observed(told).await;
                         }
                         Ok(Vec::new())
@@ -386,6 +393,10 @@ impl Session<'_> {
             }
             GuestMessage::SignInUrl { url } => return sign_in.opened(url),
             GuestMessage::PageTitle { title } => {
+                let needed = self.needed.as_mut().map(|needed| needed.titled(&printable(&title)));
+                for told in needed.into_iter().flatten() {
+                    self.voice.observed(told).await;
+                }
                 return Ok(sign_in.titled(&printable(&title)).into_iter().collect());
             }
             GuestMessage::PageCallRefused { page, address } => {
@@ -502,6 +513,18 @@ impl Session<'_> {
                 let result = entered.as_ref().map(|_| ()).map_err(ToString::to_string);
                 self.voice.say(RunnerMessage::CodeTaken { request, result }).await;
                 return Obeyed::GoOn(entered.unwrap_or_default());
+            }
+            Some(RunnerCommand::AllowHost { request, host }) => {
+                let allowed = self.needed.as_mut().map(|needed| needed.allow(&host));
+                let (told, result) = match allowed {
+                    Some(Ok(told)) => (told, Ok(())),
+                    Some(Err(sentence)) => (Vec::new(), Err(sentence)),
+                    None => (Vec::new(), Err("the room is not ready yet".to_owned())),
+                };
+                for told in told {
+                    self.voice.observed(told).await;
+                }
+                self.voice.say(RunnerMessage::HostAllowed { request, result }).await;
             }
             Some(RunnerCommand::CredentialStored {}) => {
                 if let Err(reason) = step("capture.acknowledged") {

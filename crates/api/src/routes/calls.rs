@@ -19,8 +19,8 @@ use crate::idempotency::{self, Idempotency};
 use crate::json::{START_LIMIT, USUAL_LIMIT, collect, parse, read};
 use crate::problem::Problem;
 use crate::wire::{
-    Code, CredentialStatus, OAuthUrl, SessionEvent, SessionSummary, SessionView, StartAnswer,
-    StartRequest, ViewerLink,
+    AllowHost, Code, CredentialStatus, OAuthUrl, SessionEvent, SessionSummary, SessionView,
+    StartAnswer, StartRequest, ViewerLink,
 };
 
 /// Starts a sign-in: boots a disposable VM and returns a one-use link for the person. With an
@@ -160,6 +160,24 @@ pub(super) async fn code<B: Backend>(
     let Code { code } = read(body, USUAL_LIMIT).await?;
     backend.enter_code(id, code).await?;
     Ok(StatusCode::ACCEPTED)
+}
+
+/// Allows a host that this session was refused, for it alone, where its provider file says
+/// `sso = "ask"`: the page can then be loaded again. Addresses inside are refused all the same.
+#[utoipa::path(post, path = "/api/auth/session/{id}/egress/allow", request_body = AllowHost, params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 204, description = "It is allowed"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not this host, or not in this state"),
+    (status = 413, body = Problem), (status = 504, body = Problem, description = "The session's runner does not answer")
+))]
+pub(super) async fn allow_host<B: Backend>(
+    State(backend): State<Arc<B>>,
+    _: Caller,
+    SessionPath(id): SessionPath,
+    body: Body,
+) -> Result<StatusCode, Problem> {
+    let AllowHost { host } = read(body, USUAL_LIMIT).await?;
+    backend.allow_host(id, host).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Says that the caller is still there: the time to live counts from now again, up to the longest

@@ -42,6 +42,7 @@ pub fn openapi() -> Document {
         calls::open_url,
         calls::heartbeat,
         calls::code,
+        calls::allow_host,
         calls::credential_status,
         calls::credential,
         calls::envelope,

@@ -44,6 +44,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route(&at("/oauth-url"), get(calls::oauth_url::<B>))
         .route(&at("/open-url"), post(calls::open_url::<B>))
         .route(&at("/code"), post(calls::code::<B>))
+        .route(&at("/egress/allow"), post(calls::allow_host::<B>))
         .route(&at("/heartbeat"), post(calls::heartbeat::<B>))
         .route(&at("/credentials/status"), get(calls::credential_status::<B>))
         .route(&at("/credentials"), get(calls::credential::<B>))
