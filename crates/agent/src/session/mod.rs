@@ -139,7 +139,9 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
         Some(other) => bail!("the host sent {other:?} before the configuration"),
         None => return Ok(()),
     };
-    let trust = setup::apply(&configuration, &shared.room)?;
+    // Beside the signs of life: on a busy machine it takes some seconds.
+    let (wanted, room) = ((*configuration).clone(), shared.room.clone());
+    let trust = tokio::task::spawn_blocking(move || setup::apply(&wanted, &room)).await??;
     let person =
         Person { locale: configuration.locale.clone(), time_zone: configuration.time_zone.clone() };
     let shared = &Shared { room: Room { person, ..shared.room.clone() }, ..shared.clone() };
