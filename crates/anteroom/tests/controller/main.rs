@@ -15,6 +15,7 @@ mod host;
 mod hosts;
 mod incident;
 mod kept;
+mod keyring;
 mod keys;
 mod limits;
 mod logins;

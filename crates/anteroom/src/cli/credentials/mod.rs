@@ -1,14 +1,16 @@
 //! `anteroom credentials`: a sealed credential on the machine that is to use it.
 //!
 //! What comes out of one is what the controller's envelope names (crate `vault`); [`place`] puts it
-//! into a home, [`fetch`] brings it from a controller, [`receive`] does all of it.
+//! into a home and [`keyring`] into a keyring, [`fetch`] brings it from a controller, [`receive`] does all of it.
 
 mod fetch;
+mod keyring;
 mod place;
 mod receive;
 mod trust;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use anteroom_vault::{Bundle, Envelope, open_bundle};
 use anyhow::{Context, Result, bail};
@@ -138,9 +140,9 @@ fn open(options: &Open) -> Result<()> {
         return tell(&bundle, &envelope, None, options.json);
     }
     // Whoever interrupts it now gets all of it or nothing.
-    super::interrupts()?;
+    let interrupted = super::interrupts()?;
     let home = options.into.home()?;
-    restore(&bundle, &home, options.into.force)?;
+    restore(&bundle, &home, options.into.force, &interrupted)?;
     tell(&bundle, &envelope, Some(&home), options.json)
 }
 
@@ -181,12 +183,18 @@ impl Into {
 }
 
 /// Puts all of a bundle where it belongs, or nothing.
-fn restore(bundle: &Bundle, home: &Path, force: bool) -> Result<()> {
-    if !bundle.secrets.is_empty() {
-        bail!("it holds secrets for a keyring, which this version cannot put there yet");
+fn restore(bundle: &Bundle, home: &Path, force: bool, interrupted: &AtomicBool) -> Result<()> {
+    let secrets = &bundle.secrets;
+    if !secrets.is_empty() {
+        keyring::unlock(interrupted)
+            .with_context(|| format!("{} was not restored", keyring::named(secrets)))?;
     }
     let mut placing = Placing::prepare(&bundle.files, home, force)?;
-    placing.commit()?;
+    if secrets.is_empty() {
+        placing.commit()?;
+    } else {
+        keyring::put(secrets, force, || placing.commit())?;
+    }
     placing.keep();
     Ok(())
 }

@@ -74,7 +74,7 @@ pub fn run(options: &Receive) -> Result<()> {
     let fetched = fetch(&client, &id)?;
     let bundle = open_bundle(&fetched.sealed, &identity, &fetched.envelope)
         .with_context(|| format!("the credential of session {id} was not opened"))?;
-    restore(&bundle, &home, options.into.force).with_context(|| {
+    restore(&bundle, &home, options.into.force, &interrupted).with_context(|| {
         format!(
             "the credential was not restored; it is still there (`anteroom credentials receive --session {id}`)"
         )
