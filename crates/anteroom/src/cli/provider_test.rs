@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::sessions::{show, text};
 use super::temporary::{Rooms, Temporary, provider_text};
+use super::why::explanation;
 use crate::controller::methods;
 
 /// How long a tool may take beyond its own limit.
@@ -109,7 +110,8 @@ fn try_login(
             .map(|entry| &entry["message"])
             .collect()
     };
-    let awaiting = &session["awaiting"];
+    let (awaiting, reason) = (&session["awaiting"], &session["reason"]);
+    let ended = session["state"] == "ended";
     Ok(json!({
         "method": login.method,
         "ok": awaiting["url"].is_string(),
@@ -117,9 +119,13 @@ fn try_login(
         "url": awaiting["url"],
         "code": awaiting["code"],
         "answered": of_kind("question_answered"),
+        "answeredAgain": of_kind("question_answered_again"),
+        "instructions": awaiting["instructions"],
         "ignored": of_kind("address_ignored"),
-        "screen": awaiting["screen"],
-        "error": session["reason"]["message"],
+        "screen": if ended { &reason["detail"]["last_lines"] } else { &awaiting["screen"] },
+        "error": reason["message"],
+        "line": reason["detail"]["line"],
+        "explanation": reason["detail"]["explanation"],
         "egress": session["egress"],
     }))
 }
@@ -133,7 +139,7 @@ fn lines(one: &Value) -> String {
             "FAIL  {method:<14} {}\n",
             match one["error"].as_str() {
                 Some(error) => error.to_owned(),
-                None => "its terminal shows what no rule knows:".to_owned(),
+                None => text(one, "instructions").to_owned(),
             }
         ),
     };
@@ -142,18 +148,25 @@ fn lines(one: &Value) -> String {
     if let Some(code) = one["code"].as_str() {
         add("code", code);
     }
-    for answered in one["answered"].as_array().into_iter().flatten() {
-        add("answered", answered.as_str().unwrap_or_default());
+    for (label, key) in [("answered", "answered"), ("once more", "answeredAgain")] {
+        for answered in one[key].as_array().into_iter().flatten() {
+            add(label, answered.as_str().unwrap_or_default());
+        }
+    }
+    if let Some(line) = one["line"].as_str() {
+        add("it showed", line);
     }
     for ignored in one["ignored"].as_array().into_iter().flatten() {
         add("not taken", ignored.as_str().unwrap_or_default());
     }
-    for row in one["screen"].as_array().into_iter().flatten() {
-        add("", row.as_str().unwrap_or_default());
+    let rows = one["screen"].as_array();
+    for (n, row) in rows.into_iter().flatten().enumerate() {
+        add(if n == 0 { "its screen" } else { "" }, row.as_str().unwrap_or_default());
     }
     for entry in one["egress"].as_array().into_iter().flatten() {
         let cause = entry["detail"].as_str().map(|cause| format!(" ({cause})")).unwrap_or_default();
         add(text(entry, "verdict"), &format!("{}:{}{cause}", text(entry, "host"), entry["port"]));
     }
+    lines.push_str(&explanation(&one["explanation"]));
     lines
 }

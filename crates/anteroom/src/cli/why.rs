@@ -28,6 +28,12 @@ fn for_people(session: &Value) -> String {
         "" => format!("The session is {}.\n", text(session, "state")),
         reason => format!("It ended ({}): {reason}\n", text(&session["reason"], "code")),
     };
+    let detail = &session["reason"]["detail"];
+    for (label, key) in [("it showed", "line"), ("for you", "operator")] {
+        if let Some(words) = detail[key].as_str() {
+            page.push_str(&format!("{label:12}{words}\n"));
+        }
+    }
     if session["awaiting"].is_object() {
         page.push_str(&turn(&session["awaiting"], text(session, "sessionId")));
     }

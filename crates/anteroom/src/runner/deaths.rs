@@ -7,7 +7,8 @@ use anteroom_guest_protocol::{
     Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, NotStarted, ProcessExit,
     ServiceEvent, Then,
 };
-use anteroom_session::{self as session, EndReason, Explanation, Observation};
+use anteroom_session::{self as session, Cause, EndReason, Explanation, Observation};
+use anteroom_terminal::says_why;
 
 use super::guest::{printable, printable_lines};
 
@@ -76,10 +77,9 @@ impl Explainer {
                     last_lines: Some(&last_lines),
                     evidence: *evidence,
                 };
-                let mut explanation = self.explain(told);
-                let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                 if name == "cli" {
-                    let explanation = Some(explanation);
+                    let explanation = Some(self.explain_tool(told));
+                    let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                     return Err(EndReason::CliExited {
                         exit,
                         left_credential: false,
@@ -87,6 +87,8 @@ impl Explainer {
                         explanation,
                     });
                 }
+                let mut explanation = self.explain(told);
+                let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                 let then_words = then_words(then, deaths);
                 if needed && !matches!(then, Then::Restart { .. }) {
                     explanation.sentence = format!("{}; {then_words}", explanation.sentence);
@@ -144,6 +146,20 @@ impl Explainer {
                 Observation::ChildCrashed { explanation: self.explain(told), service }
             }
         }))
+    }
+
+    /// Why a CLI ended. Where its words are no form of a runtime's, those count that say why, and
+    /// not a hint below them.
+    fn explain_tool(&self, told: Told<'_>) -> Box<Explanation> {
+        let telling = says_why(told.last_lines).map(|at| &told.last_lines[..=at]);
+        let again = Told { evidence: told.evidence.clone(), ..told };
+        let mut explanation = self.explain(told);
+        if let Some(last_lines) = telling
+            && matches!(explanation.cause, Cause::EndedBySelf | Cause::Unknown)
+        {
+            explanation.sentence = self.explain(Told { last_lines, ..again }).sentence;
+        }
+        explanation
     }
 
     /// Why a child of a service crashed.

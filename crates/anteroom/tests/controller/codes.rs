@@ -405,6 +405,14 @@ fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
     let (ok, told, said) = command(&["provider", "test"], &short);
     assert!(!ok && said.contains("1 of 1 methods"), "{said}");
     assert_eq!(told[0]["screen"], json!(["Theme?"]), "{told}");
+    let ends =
+        "echo '✘ [ERROR] No such account'; echo; echo 'Logs were written to /root/x.log'; exit 3";
+    let (ok, told, said) = command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
+    assert!(!ok, "{said}");
+    let error = told[0]["error"].as_str().unwrap();
+    assert!(error.ends_with("its own message: ✘ [ERROR] No such account"), "{error}");
+    assert_eq!(told[0]["screen"][1], "Logs were written to /root/x.log", "{told}");
+    assert!(told[0]["explanation"]["evidence"].is_array(), "{told}");
 }
 
 #[test]
