@@ -159,6 +159,8 @@ const anthropic = async (request, url, response, form) => {
       if (!agreed) return
       const tokens = { token_type: 'Bearer', access_token: `sk-ant-oat01-${random(48)}`, refresh_token: `sk-ant-ort01-${random(48)}`, expires_in: 28800, scope: 'org:create_api_key user:profile user:inference user:sessions:claude_code', account: { uuid: '11111111-1111-4111-8111-111111111111', email_address: 'ada@example.com' }, organization: { uuid: '22222222-2222-4222-8222-222222222222', name: "Ada's Organization" } }
       tell({ issued: 'anthropic', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
+      // `claude setup-token` keeps this one alone.
+      tell({ issued: 'anthropic', refresh_sha256: createHash('sha256').update(tokens.access_token).digest('hex') })
       return json(response, 200, tokens)
     }
     case 'GET /api/oauth/profile':

@@ -178,7 +178,8 @@ export class App {
   #showTime(): void {
     if (!this.#session) return;
     const now = Date.now() + this.#clockOffset;
-    const { deadline, idleDeadline } = this.#session;
+    const { awaiting, idleDeadline } = this.#session;
+    const deadline = Math.min(this.#session.deadline, awaiting?.deadline ?? Infinity);
     this.#room()?.showTimeLeft(deadline - now, idleDeadline === undefined ? undefined : idleDeadline - now);
   }
 }

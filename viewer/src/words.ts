@@ -69,7 +69,7 @@ export function timeWarning(deadline: number, idle: number | undefined, desktop:
     const stay = desktop ? 'Move the mouse in the picture to stay.' : 'Type in the tool’s terminal to stay.';
     return `Are you still there? Without a touch the room closes in less than a minute. ${stay}`;
   }
-  return deadline < WARN_BELOW_MS ? 'Less than a minute is left. Then the room closes.' : undefined;
+  return deadline < WARN_BELOW_MS ? 'Less than a minute is left. Then this sign-in ends.' : undefined;
 }
 
 /** What to do when the room is there and its picture does not come through. */
@@ -211,7 +211,7 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
   service_failed: { title: 'Something in the room failed', todo: TRY_AGAIN },
   cli_exited: {
     title: 'The tool ended before you were signed in',
-    todo: 'If you did not allow it on the page, that is why. To sign in after all, ask for a new link.',
+    todo: 'No credential was kept. What the tool said stands above. To sign in after all, ask for a new link.',
   },
   no_sign_in_url: { title: 'The tool never asked you to sign in', todo: FOR_THE_OPERATOR },
   sign_in_refused: {

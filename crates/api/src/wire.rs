@@ -162,7 +162,8 @@ pub struct AwaitingView {
     pub screen: Vec<String>,
     /// What to do, one or two sentences.
     pub instructions: String,
-    /// Until when, in milliseconds since the Unix epoch.
+    /// Until when, in milliseconds since the Unix epoch: the session's time is over, or the tool gives up
+    /// by itself, whichever comes first.
     pub deadline: u64,
 }
 

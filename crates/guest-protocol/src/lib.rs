@@ -44,7 +44,7 @@ pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
 pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};
 pub use sign_in::{
     CliSpec, Completeness, CredentialFileSpec, CredentialSpec, Desktop, KeyringSpec, Locale,
-    SignIn, StatusSpec,
+    PrintedSpec, SignIn, StatusSpec,
 };
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the

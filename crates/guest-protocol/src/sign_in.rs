@@ -48,10 +48,25 @@ pub struct CredentialSpec {
     pub files: Vec<CredentialFileSpec>,
     /// Its secrets in the desktop's keyring; there is one when there are such.
     pub keyring: Vec<KeyringSpec>,
+    /// What of it the CLI prints and keeps in no file.
+    #[serde(default)]
+    pub printed: Vec<PrintedSpec>,
     /// Whether nothing is taken before [`SignedIn`](crate::HostMessage::SignedIn).
     pub awaits_screen: bool,
     /// What the CLI is asked, of these files alone, before they are sealed.
     pub status: Option<StatusSpec>,
+}
+
+/// A credential that the CLI prints; it becomes a file of the bundle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrintedSpec {
+    /// Path in the bundle, from the home on.
+    pub path: String,
+    /// How it begins, exactly.
+    pub begins: String,
+    /// A regular expression for what follows.
+    pub rest: String,
 }
 
 /// A file of a credential.

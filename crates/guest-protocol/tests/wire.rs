@@ -11,9 +11,9 @@ use anteroom_guest_protocol::{
     Check, Checked, CliSpec, Completeness, Configure, CredentialFileSpec, CredentialSpec,
     CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu, GuestMessage,
     HostMessage, Hung, KeyringSpec, Locale, LogStream, Mapping, NotStarted, OutOfMemory,
-    PROTOCOL_VERSION, PageFacts, Preamble, Probe, ProcessExit, Purpose, ScreenSize, Sender,
-    ServiceEvent, ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol, SystemFacts,
-    Then, Transport, Watchdog,
+    PROTOCOL_VERSION, PageFacts, Preamble, PrintedSpec, Probe, ProcessExit, Purpose, ScreenSize,
+    Sender, ServiceEvent, ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol,
+    SystemFacts, Then, Transport, Watchdog,
 };
 use serde::Serialize;
 
@@ -74,6 +74,11 @@ fn host_messages() {
                     attributes: [("service".to_owned(), "acme".to_owned())].into(),
                     optional: false,
                     max_bytes: 65_536,
+                }],
+                printed: vec![PrintedSpec {
+                    path: ".demo/token".into(),
+                    begins: "demo-".into(),
+                    rest: "[a-z]+".into(),
                 }],
                 awaits_screen: true,
                 status: Some(StatusSpec {

@@ -8,7 +8,9 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::{self, PemObject};
 
 use crate::terms::is_date;
-use crate::{CredentialFile, Egress, FileFormat, KeyringSecret, Login, Provider, install};
+use crate::{
+    CredentialFile, Egress, FileFormat, KeyringSecret, Login, PrintedSecret, Provider, install,
+};
 
 /// A value that cannot be.
 pub struct Wrong {
@@ -122,6 +124,9 @@ impl Mistakes {
         if !(1..=3600).contains(&login.url_timeout_seconds) {
             self.add(&key("url_timeout_seconds"), "must be 1 to 3600");
         }
+        if login.gives_up_after_seconds.is_some_and(|seconds| !(1..=86_400).contains(&seconds)) {
+            self.add(&key("gives_up_after_seconds"), "must be 1 to 86400");
+        }
         if !(50..=10_000).contains(&login.quiet_ms) {
             self.add(&key("quiet_ms"), "must be 50 to 10000");
         }
@@ -194,13 +199,18 @@ impl Mistakes {
     fn credential(&mut self, provider: &Provider) {
         let credential = &provider.credential;
         let (files, secrets) = (&credential.files, &credential.keyring);
+        let printed = &credential.printed;
         let key = |name| Key::of("credential").get(name);
-        if files.len() > 16 || secrets.len() > 16 || files.is_empty() && secrets.is_empty() {
-            self.add(&key("files"), "must name 1 to 16 files, or [[credential.keyring]] secrets");
+        let none = files.is_empty() && secrets.is_empty() && printed.is_empty();
+        if files.len() > 16 || secrets.len() > 16 || printed.len() > 4 || none {
+            let problem = "must name 1 to 16 files, or [[credential.keyring]] secrets, or at most 4 \
+                           that are [[credential.printed]]";
+            self.add(&key("files"), problem);
             return;
         }
         let optional = files.iter().map(|file| file.optional);
-        if optional.chain(secrets.iter().map(|secret| secret.optional)).all(|optional| optional) {
+        let optional = optional.chain(secrets.iter().map(|secret| secret.optional));
+        if printed.is_empty() && optional.clone().all(|optional| optional) {
             self.add(&key("files"), "are all optional; one must be there");
         }
         for (n, file) in files.iter().enumerate() {
@@ -209,6 +219,11 @@ impl Mistakes {
         }
         for (n, secret) in secrets.iter().enumerate() {
             self.keyring_secret(secret, &key("keyring").at(n));
+        }
+        for (n, secret) in printed.iter().enumerate() {
+            let before = files.iter().map(|file| &file.path);
+            let before = before.chain(printed[..n].iter().map(|other| &other.path));
+            self.printed(secret, before, &key("printed").at(n));
         }
         if let Some(screen) = &credential.screen {
             self.pattern(screen, &Key::of("credential").get("screen"), 0);
@@ -264,6 +279,28 @@ impl Mistakes {
                 }
             }
         }
+    }
+
+    fn printed<'a>(
+        &mut self,
+        secret: &PrintedSecret,
+        before: impl Iterator<Item = &'a String>,
+        key: &Key,
+    ) {
+        let key = |name| key.get(name);
+        let own = secret.path.starts_with("~/.anteroom/");
+        if !is_guest_path(&secret.path) || !secret.path.starts_with("~/") || own {
+            self.add(&key("path"), "must start with ~/, have no .., and not be below ~/.anteroom");
+        }
+        if secret.path.contains('*') {
+            self.add(&key("path"), "has a *; it is the name that the file gets");
+        }
+        self.apart(&secret.path, before, &key("path"));
+        let is_plain = secret.begins.bytes().all(|byte| byte.is_ascii_graphic());
+        if !(3..=64).contains(&secret.begins.len()) || !is_plain {
+            self.add(&key("begins"), "must be the 3 to 64 characters that it always begins with");
+        }
+        self.pattern(&secret.rest, &key("rest"), 0);
     }
 
     fn keyring_secret(&mut self, secret: &KeyringSecret, key: &Key) {

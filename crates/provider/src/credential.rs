@@ -16,6 +16,9 @@ pub struct Credential {
     /// files, and put into their owner's keyring.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keyring: Vec<KeyringSecret>,
+    /// What the CLI prints and keeps in no file; each is sealed as a file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub printed: Vec<PrintedSecret>,
     /// A regular expression on the terminal's screen that shows when the CLI is signed in, for one that
     /// writes its files before it knows: nothing is taken until it was there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -24,6 +27,19 @@ pub struct Credential {
     /// are used once, and what is sealed would be worth nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<StatusCommand>,
+}
+
+/// A secret that the CLI shows on its terminal, over one row or several. It is read in the guest, and
+/// what the terminal shows from its beginning on is passed neither to the host nor to a log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrintedSecret {
+    /// The file that it is sealed as, from `~/` on; it holds the secret and a line feed.
+    pub path: String,
+    /// How it begins, exactly, such as `sk-ant-oat01-`.
+    pub begins: String,
+    /// A regular expression for what follows, such as `[A-Za-z0-9_-]{80,}`.
+    pub rest: String,
 }
 
 /// One file.

@@ -20,7 +20,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use check::is_guest_path;
-pub use credential::{Credential, CredentialFile, FileFormat, KeyringSecret, StatusCommand};
+pub use credential::{
+    Credential, CredentialFile, FileFormat, KeyringSecret, PrintedSecret, StatusCommand,
+};
 pub use install::Install;
 pub use login::{Answer, KnownScreen, Login, UrlSource};
 pub use terms::{Custody, TermsOfUse};

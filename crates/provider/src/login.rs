@@ -26,6 +26,10 @@ pub struct Login {
     /// How long the CLI may take to give its sign-in URL (and code), in seconds.
     #[serde(default = "default_url_timeout")]
     pub url_timeout_seconds: u64,
+    /// How long the CLI waits for the person once it gave its URL, in seconds, where it gives up by
+    /// itself: the person is told this deadline where it comes before the session's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gives_up_after_seconds: Option<u64>,
     /// Where the CLI's sign-in URL comes from: `opener` (it starts a browser; the default for
     /// `browser`) or `terminal` (it prints it; the default for the others).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -24,7 +24,7 @@ fn the_shipped_providers_are_read() {
         ids.push(provider.id.to_string());
     }
     ids.sort();
-    assert_eq!(ids, ["claude_code", "codex", "demo", "gemini_cli", "gh"]);
+    assert_eq!(ids, ["claude_code", "claude_setup_token", "codex", "demo", "gemini_cli", "gh"]);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EndReason, Event, Method, Observation, ProviderId, Room, SessionId, State, Timestamp, UserId,
+    EndReason, Event, Method, Observation, Prompt, ProviderId, Room, SessionId, State, Timestamp,
+    UserId,
 };
 
 /// What was agreed when the session was requested; never changes.
@@ -29,6 +30,9 @@ pub struct Terms {
     pub max_seconds: u64,
     /// How long the person may do nothing once they came, in seconds.
     pub idle_seconds: u64,
+    /// How long the CLI waits for the person once it gave its address, in seconds, where that is known.
+    #[serde(default)]
+    pub tool_waits_seconds: Option<u64>,
 }
 
 /// Of sessions that were stored before there were others.
@@ -82,6 +86,9 @@ pub struct Session {
     pub deadline: Timestamp,
     /// When the person last did something; absent before they came.
     pub active_at: Option<Timestamp>,
+    /// When the CLI gives up by itself; absent before it gave its address, or where that is not known.
+    #[serde(default)]
+    pub tool_gives_up_at: Option<Timestamp>,
 }
 
 impl Session {
@@ -89,7 +96,8 @@ impl Session {
     #[must_use]
     pub fn request(terms: Terms) -> (Self, Vec<Effect>) {
         let deadline = terms.created_at.plus_seconds(terms.ttl_seconds.min(terms.max_seconds));
-        let session = Self { terms, state: State::Requested, deadline, active_at: None };
+        let (state, active_at, tool_gives_up_at) = (State::Requested, None, None);
+        let session = Self { terms, state, deadline, active_at, tool_gives_up_at };
         (session, vec![Effect::StartRunner])
     }
 
@@ -102,6 +110,13 @@ impl Session {
         self.active_at
             .filter(|_| their_turn)
             .map(|active_at| active_at.plus_seconds(self.terms.idle_seconds))
+    }
+
+    /// Until when the person's turn lasts: the session's time, or the CLI's own where that is over
+    /// before.
+    #[must_use]
+    pub fn turn_deadline(&self) -> Timestamp {
+        self.tool_gives_up_at.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
     /// When [`Event::Tick`] next means something; None once the session ended.
@@ -121,6 +136,23 @@ impl Session {
         (Self { state, ..self }, effects)
     }
 
+    /// The CLI's time runs from each new address; a question on the way does not stop it.
+    fn run_tool_clock(&mut self, prompt: &Prompt, now: Timestamp) {
+        let shown = match &self.state {
+            State::AwaitingUser { prompt, .. } => prompt.url(),
+            _ => None,
+        };
+        let is_new = match (shown, prompt.url()) {
+            (_, None) => false,
+            (Some(shown), Some(url)) => shown != url,
+            (None, Some(_)) => self.tool_gives_up_at.is_none(),
+        };
+        if is_new {
+            let waits = self.terms.tool_waits_seconds;
+            self.tool_gives_up_at = waits.map(|seconds| now.plus_seconds(seconds));
+        }
+    }
+
     fn run_clocks(&mut self, event: &Event, now: Timestamp) {
         match event {
             Event::Heartbeat => {
@@ -131,8 +163,9 @@ impl Session {
                 self.active_at = Some(now);
             }
             // Their turn begins now, however long they watched before.
-            Event::Observed(Observation::SignInAwaited { .. }) => {
+            Event::Observed(Observation::SignInAwaited { prompt }) => {
                 self.active_at = self.active_at.map(|_| now);
+                self.run_tool_clock(prompt, now);
             }
             _ => {}
         }

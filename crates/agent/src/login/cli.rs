@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
 use super::opener::SOCKET_ENV;
+use super::printed::{Printed, WHOLE};
 use super::secrets::Secrets;
 use super::terminal::Terminal;
 use crate::report::Reporter;
@@ -65,12 +66,13 @@ pub fn command(spec: &CliSpec, around: &Surroundings<'_>, room: &Room) -> Result
     Ok(command)
 }
 
-/// Starts the CLI; its terminal output is logged line by line, without `secrets`.
+/// Starts the CLI; its terminal output is logged line by line, without `secrets` and what is `printed`.
 pub fn start(
     mut command: Command,
     reaper: &Reaper,
     reporter: &Reporter,
     secrets: &Secrets,
+    printed: &Printed,
 ) -> Result<(Process, Terminal)> {
     let program = command.get_program().to_string_lossy().into_owned();
     let pty = openpty(&SIZE, None).context("opening a terminal failed")?;
@@ -81,7 +83,8 @@ pub fn start(
     drop(command);
     let process = Process::adopt("cli", &child, reaper);
     let (terminal, output) = Terminal::new(pty.master)?;
-    let reading = read(output, terminal.clone(), &process, reporter.clone(), secrets.clone());
+    let (reporter, secrets) = (reporter.clone(), secrets.clone());
+    let reading = read(output, terminal.clone(), &process, reporter, secrets, printed.clone());
     tokio::task::spawn_local(reading);
     Ok((process, terminal))
 }
@@ -143,23 +146,92 @@ fn read(
     process: &Process,
     reporter: Reporter,
     secrets: Secrets,
+    printed: Printed,
 ) -> impl Future<Output = ()> + use<> {
     let (tail, told) = (process.tail.clone(), reporter.clone());
     async move {
-        let mut lines = Lines::new(move |line| {
-            let line = secrets.redact(line);
+        let clean = secrets.clone();
+        let lines = Lines::new(move |line| {
+            let line = clean.redact(line);
             tail.borrow_mut().push(&line);
             reporter.log("cli", LogStream::Stdout, &line);
         });
+        let mut passing = Passing { terminal, lines, secrets, printed, held: Vec::new(), still: 0 };
         let mut buffer = [0; 4096];
         let mut is_ready = false;
-        // A terminal answers EIO when its last program is gone.
-        while let Ok(count @ 1..) = output.read(&mut buffer).await {
-            terminal.wrote(&buffer[..count]);
-            if !std::mem::replace(&mut is_ready, true) {
-                told.service("cli", ServiceEvent::Ready {}).await;
+        loop {
+            let read = output.read(&mut buffer);
+            let read = match passing.held.is_empty() {
+                true => Ok(read.await),
+                false => tokio::time::timeout(WHOLE, read).await,
+            };
+            match read {
+                Ok(Ok(count @ 1..)) => {
+                    if !std::mem::replace(&mut is_ready, true) {
+                        told.service("cli", ServiceEvent::Ready {}).await;
+                    }
+                    passing.wrote(&buffer[..count]);
+                }
+                // A terminal answers EIO when its last program is gone.
+                Ok(_) => break,
+                Err(_) => passing.is_still(),
             }
-            lines.feed(&buffer[..count]);
         }
+        passing.log_held();
+    }
+}
+
+/// So many bytes are kept back at most.
+const MAX_HELD: usize = 256 * 1024;
+
+/// How many times [`WHOLE`] what began like a secret may take to become one, until it is passed on.
+const NONE_AFTER: u32 = 10;
+
+/// What a CLI writes on its way to the host and to the log.
+struct Passing<F: FnMut(&str)> {
+    terminal: Terminal,
+    lines: Lines<F>,
+    secrets: Secrets,
+    printed: Printed,
+    /// Kept back, since a secret has begun on the screen.
+    held: Vec<u8>,
+    /// How often nothing came since.
+    still: u32,
+}
+
+impl<F: FnMut(&str)> Passing<F> {
+    fn wrote(&mut self, bytes: &[u8]) {
+        if !self.printed.see(bytes) && self.held.is_empty() {
+            self.terminal.wrote(bytes);
+            self.lines.feed(bytes);
+            return;
+        }
+        self.still = 0;
+        self.terminal.wrote_in_secret();
+        self.held.extend_from_slice(bytes);
+        if self.held.len() > MAX_HELD {
+            self.log_held();
+        }
+    }
+
+    /// Nothing has come for [`WHOLE`].
+    fn is_still(&mut self) {
+        self.still += 1;
+        let is_secret = !self.printed.take().is_empty();
+        if !is_secret && self.still < NONE_AFTER {
+            return;
+        }
+        if !is_secret {
+            self.terminal.wrote(&self.held);
+        }
+        self.log_held();
+    }
+
+    /// Logs what was kept back, without secrets.
+    fn log_held(&mut self) {
+        for secret in self.printed.take() {
+            self.secrets.add(&secret);
+        }
+        self.lines.feed(&std::mem::take(&mut self.held));
     }
 }

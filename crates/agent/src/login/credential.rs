@@ -142,6 +142,11 @@ impl Watched {
         self.before.replace(Some(look));
     }
 
+    /// Whether there is nothing to look for.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty() && self.secrets.is_empty()
+    }
+
     /// Whether a look can tell by itself that somebody has signed in: of bytes of which nothing is
     /// read it can only tell that they are there.
     pub fn tells(&self) -> bool {
@@ -503,7 +508,13 @@ mod tests {
             max_bytes: 100,
         });
         let files = files.collect();
-        let spec = CredentialSpec { files, keyring: vec![], awaits_screen: false, status: None };
+        let spec = CredentialSpec {
+            files,
+            keyring: vec![],
+            printed: vec![],
+            awaits_screen: false,
+            status: None,
+        };
         Watched::new(&spec, &room).unwrap()
     }
 

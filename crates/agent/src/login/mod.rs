@@ -8,6 +8,7 @@ pub mod desktop_entry;
 pub mod elsewhere;
 pub mod keyring;
 pub mod opener;
+pub mod printed;
 pub mod secrets;
 pub mod status;
 pub mod terminal;

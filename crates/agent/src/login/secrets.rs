@@ -1,7 +1,7 @@
 //! Secrets that the host typed into the CLI's terminal, which shows what is typed: they are kept out
 //! of logs, also in pieces, since a terminal shows a long one over several rows.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use crate::supervise::REDACTED;
@@ -15,13 +15,20 @@ const MAX_LENGTH: usize = 4096;
 
 /// The secrets of a session. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Secrets(Rc<RefCell<Vec<String>>>);
+pub struct Secrets(Rc<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    secrets: RefCell<Vec<String>>,
+    /// Whether the last line ended in a secret: the next may begin with less of it than a piece.
+    goes_on: Cell<bool>,
+}
 
 impl Secrets {
     /// From now on this is not logged: each line of it, without the keys that are no characters. What
     /// is shorter than a piece is no secret.
     pub fn add(&self, typed: &str) {
-        let mut secrets = self.0.borrow_mut();
+        let mut secrets = self.0.secrets.borrow_mut();
         for line in typed.replace("\x1b[200~", "").replace("\x1b[201~", "").split(['\r', '\n']) {
             let secret: String =
                 line.chars().filter(|c| !c.is_control()).take(MAX_LENGTH).collect();
@@ -37,7 +44,8 @@ impl Secrets {
 
     /// The line without them and their pieces.
     pub fn redact(&self, line: &str) -> String {
-        let secrets = self.0.borrow();
+        let secrets = self.0.secrets.borrow();
+        let goes_on = self.0.goes_on.take();
         if secrets.is_empty() {
             return line.to_owned();
         }
@@ -49,6 +57,25 @@ impl Secrets {
                 is_secret[start..start + PIECE].fill(true);
             }
         }
+        let inner = |c: &char| c.is_alphanumeric() || c.is_ascii_punctuation() && *c != '|';
+        if goes_on && let Some(start) = characters.iter().position(inner) {
+            let rest = characters[start..].iter().take_while(|c| inner(c)).count();
+            let rest = start..start + rest;
+            let text: String = characters[rest.clone()].iter().collect();
+            let is_last_word = characters[rest.end..].iter().all(|c| !inner(c));
+            if is_last_word && secrets.iter().any(|secret| secret.ends_with(&text)) {
+                is_secret[rest].fill(true);
+            }
+        }
+        let end = characters.iter().rposition(inner);
+        let redacted = line.trim_end_matches(|c| !inner(&c)).ends_with(REDACTED);
+        let ends_secret = end.is_some_and(|end| is_secret[end]);
+        let last: String = end.map_or_else(String::new, |end| {
+            let from = (0..=end).rev().take(PIECE).take_while(|at| is_secret[*at]).last();
+            characters[from.unwrap_or(end)..=end].iter().collect()
+        });
+        let is_whole = secrets.iter().any(|secret| secret.ends_with(&last));
+        self.0.goes_on.set(redacted || (ends_secret && !is_whole));
         let mut clean = String::with_capacity(line.len());
         for (at, character) in characters.iter().enumerate() {
             if !is_secret[at] {
@@ -74,6 +101,19 @@ mod tests {
         assert_eq!(secrets.redact("code > abcdefg"), "code > [redacted]");
         assert_eq!(secrets.redact("| 456789-tail |"), "| [redacted] |");
         assert_eq!(secrets.redact("^[[200~abcdefgh#1^[[201~"), "^[[200~[redacted]^[[201~");
+    }
+
+    #[test]
+    fn what_is_left_for_the_next_row_is_none_however_short() {
+        let secrets = Secrets::default();
+        secrets.add("sk-ant-oat01-abcdefghijklmnop-xyz");
+        assert_eq!(secrets.redact("│ [redacted] │"), "│ [redacted] │", "by its form, before");
+        assert_eq!(secrets.redact("│ xyz        │"), "│ [redacted]        │");
+        assert_eq!(secrets.redact("xyz"), "xyz", "not of the row above");
+        assert_eq!(secrets.redact("token: abcdefghijklm"), "token: [redacted]");
+        assert_eq!(secrets.redact("z and more"), "z and more", "words");
+        assert_eq!(secrets.redact("│ abcdefghijklm │"), "│ [redacted] │");
+        assert_eq!(secrets.redact("│ p-xyz │"), "│ [redacted] │");
     }
 
     #[test]

@@ -57,6 +57,11 @@ impl Terminal {
         self.grew.notify_one();
     }
 
+    /// The CLI wrote what is kept back.
+    pub fn wrote_in_secret(&self) {
+        self.wrote_at.set(Instant::now());
+    }
+
     /// Bytes that the host has taken or will take of what was written so far.
     pub fn bytes(&self) -> u64 {
         self.passed.get() + self.written.borrow().len() as u64

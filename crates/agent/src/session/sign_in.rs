@@ -19,6 +19,7 @@ use crate::browser::Trust;
 use crate::login::cli::{self, Surroundings};
 use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, seal};
 use crate::login::opener::SOCKET_ENV;
+use crate::login::printed::Printed;
 use crate::login::status::{self, Answer};
 use crate::login::terminal::Terminal;
 use crate::login::{keyring, opener};
@@ -64,22 +65,20 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
     let mut mark = OsString::from(SOCKET_ENV);
     mark.push("=");
     mark.push(&opener_socket);
-    let (mut process, terminal) = start_cli(&shared, &wanted, &around, &opener_socket).await?;
+    let printed = Printed::new(&wanted.credential.printed)?;
+    let (mut process, terminal) =
+        start_cli(&shared, &wanted, &around, &opener_socket, &printed).await?;
     let watched = Rc::new(Watched::new(&wanted.credential, &shared.room)?);
     tokio::task::spawn_local(tell_urls(shared.clone(), urls, watched.clone()));
     loop {
         let ended = tokio::select! {
-            found = watched.until_stable() => {
+            found = files_are_there(&watched) => {
                 if let Err(cause) = found {
                     process.freeze(&mark).await;
                     return refuse(&shared, cause).await;
                 }
-                let quiet = async {
-                    says_that_it_is_signed_in(&shared, &wanted).await;
-                    let quiet = terminal.quiet(SAYS_NOTHING);
-                    let _ = tokio::time::timeout(LAST_STEPS, quiet).await;
-                };
-                tokio::select! { death = process.died() => Some(death), () = quiet => None }
+                let done = is_done(&shared, &wanted, &printed, &terminal);
+                tokio::select! { death = process.died() => Some(death), () = done => None }
             }
             death = process.died() => Some(death),
         };
@@ -95,14 +94,19 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         let outcome = match (watched.look(), ended) {
             (Look::Complete(_), Some(death)) if failed(&death) => {
                 // A tool that says that it failed has failed, whatever it left.
-                if watched.tells() {
+                if watched.tells() || (!printed.is_empty() && printed.files().is_ok()) {
                     shared.reporter.tell(GuestMessage::CredentialLeft {}).await;
                 }
                 report_end(&shared, &process, death).await
             }
             (Look::Complete(_), _) if unseen => refuse(&shared, NEVER_SHOWN.to_owned()).await,
-            (Look::Complete(files), ended) => {
-                let goes_on = ended.is_none() && !watched.tells();
+            (Look::Complete(mut files), ended) => {
+                match printed.files() {
+                    Ok(more) => files.extend(more),
+                    // A CLI that goes on has printed all: that was waited for.
+                    Err(path) => return refuse(&shared, never_printed(&path)).await,
+                }
+                let goes_on = ended.is_none() && !watched.tells() && printed.is_empty();
                 let found = Found {
                     terminal_bytes: terminal.bytes(),
                     its_word_decides: goes_on && wanted.credential.status.is_some(),
@@ -142,6 +146,27 @@ async fn what_it_left_ends(process: &Process, mark: &OsStr) {
     }
 }
 
+/// Waits until a CLI that goes on, and whose files are complete, has said all that is waited for, and
+/// a while longer for its last steps.
+async fn is_done(shared: &Shared, wanted: &SignIn, printed: &Printed, terminal: &Terminal) {
+    says_that_it_is_signed_in(shared, wanted).await;
+    printed.all_found().await;
+    let _ = tokio::time::timeout(LAST_STEPS, terminal.quiet(SAYS_NOTHING)).await;
+}
+
+/// Waits until the files are complete and stable, where there are any.
+async fn files_are_there(watched: &Watched) -> Result<(), String> {
+    match watched.is_empty() {
+        true => Ok(()),
+        false => watched.until_stable().await,
+    }
+}
+
+/// Said of a CLI that ended as if all were well.
+fn never_printed(path: &str) -> String {
+    format!("the tool ended with success and never showed what is to be sealed as ~/{path}")
+}
+
 /// Waits until the host has seen on the screen that the CLI is signed in, where the provider file says
 /// what shows it.
 async fn says_that_it_is_signed_in(shared: &Shared, wanted: &SignIn) {
@@ -157,6 +182,7 @@ async fn start_cli(
     wanted: &SignIn,
     around: &Around,
     opener_socket: &Path,
+    printed: &Printed,
 ) -> Result<(Process, Terminal)> {
     let session_bus = if wanted.credential.keyring.is_empty() {
         None
@@ -179,7 +205,8 @@ async fn start_cli(
         give_up(shared, "cli", &cause).await;
         anyhow::bail!("the CLI cannot be started: {cause}");
     }
-    let started_cli = cli::start(command, &shared.reaper, &shared.reporter, &shared.secrets);
+    let started_cli =
+        cli::start(command, &shared.reaper, &shared.reporter, &shared.secrets, printed);
     let (process, terminal) = match started_cli {
         Ok(started) => started,
         Err(error) => {

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anteroom_api::{AllowedHosts, KeyRole, MadeKey, Problem, router};
 use anteroom_guest_protocol::ServiceSpec;
@@ -19,7 +20,7 @@ use super::asked_to_stop;
 use super::http_server;
 use super::reach::{Reach, reachable};
 use crate::controller::{
-    Controller, DriverChoice, Keep, Limits, Settings, default_dir, load_providers, rooms_by_memory,
+    Controller, DriverChoice, Keep, Limits, Providers, Settings, default_dir, rooms_by_memory,
 };
 use crate::embedded;
 use crate::gate::processor::{choose, usual};
@@ -250,9 +251,10 @@ fn settings(options: Options) -> Result<Settings> {
             },
         },
     };
-    let providers = load_providers(options.providers.as_deref())?;
+    let providers = Providers::open(options.providers.as_deref())?;
+    let offered = providers.now();
     for id in &options.allow_vault_custody {
-        check_override(id, providers.get(id))?;
+        check_override(id, offered.get(id))?;
     }
     let cpu = options.cpu.as_deref().map(choose).transpose()?;
     let verified_for = match (&driver, options.allow_unverified_images, &cpu) {
@@ -289,7 +291,7 @@ fn settings(options: Options) -> Result<Settings> {
         allow_weak_isolation: options.allow_weak_isolation,
         min_ttl_seconds: options.min_ttl_seconds,
         vault_custody: options.allow_vault_custody.into_iter().collect(),
-        providers,
+        providers: Arc::new(providers),
         state_dir,
     })
 }

@@ -75,6 +75,8 @@ pub fn declared(provider: &Provider) -> Vec<Declared> {
         let names = beside.iter().map(move |suffix| format!("{name}{suffix}"));
         std::iter::once(name.to_owned()).chain(names)
     });
+    let printed = credential.printed.iter().map(|secret| &secret.path);
+    let files = files.chain(printed.map(|path| path.trim_start_matches("~/").to_owned()));
     let files = files.map(|name| match name.contains('*') {
         true => Declared::Files { pattern: name },
         false => Declared::File { path: name },
@@ -106,6 +108,7 @@ mod tests {
         let text = include_str!("../../../../providers/demo.toml");
         let more = "[[credential.files]]\npath = '~/.demo-login/db'\nformat = 'binary'\n\
                     [[credential.files]]\npath = '~/.demo-login/*.yml'\noptional = true\n\
+                    [[credential.printed]]\npath = '~/.demo-login/token'\nbegins = 'tok-'\nrest = 'x+'\n\
                     [[credential.keyring]]\nlabel = 'Demo'\nattributes = { service = 'demo' }\n\
                     [egress]";
         let provider = Provider::parse("demo", &text.replace("[egress]", more)).unwrap();
@@ -121,6 +124,7 @@ mod tests {
                 file(".demo-login/db-shm"),
                 file(".demo-login/db-journal"),
                 Declared::Files { pattern: ".demo-login/*.yml".to_owned() },
+                file(".demo-login/token"),
                 Declared::KeyringSecret { label, attributes },
             ]
         );

@@ -21,6 +21,7 @@ mod health;
 mod janitor;
 mod keys;
 mod metrics;
+mod providers;
 mod record;
 mod routes;
 mod runner_process;
@@ -48,6 +49,7 @@ pub use admission::{Limits, rooms_by_memory};
 pub use choices::methods;
 pub use client_file::OVERRIDES;
 pub use janitor::Keep;
+pub use providers::Providers;
 pub use settings::{DriverChoice, Settings, default_dir, load_providers};
 pub use start::SCREEN;
 

@@ -98,9 +98,7 @@ impl Record {
 
     /// What the person has to do, while it is their turn.
     fn awaiting(&self) -> Option<AwaitingView> {
-        let Session { terms, state: State::AwaitingUser { prompt, .. }, deadline, .. } =
-            &self.session
-        else {
+        let Session { terms, state: State::AwaitingUser { prompt, .. }, .. } = &self.session else {
             return None;
         };
         let (url, code, screen, instructions) = match prompt {
@@ -116,7 +114,7 @@ impl Record {
             takes_code: terms.method == Method::PasteCode,
             screen,
             instructions,
-            deadline: deadline.0,
+            deadline: self.session.turn_deadline().0,
         })
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_image::Processor;
@@ -13,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use super::admission::Limits;
 use super::janitor::Keep;
+use super::providers::Providers;
 use crate::embedded;
 use crate::logging::LogFormat;
 
@@ -65,8 +67,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Whether sign-ins may reach every host, to find out which they ask for.
     pub learn_egress: bool,
-    /// By id.
-    pub providers: BTreeMap<ProviderId, Provider>,
+    /// What may be signed in to.
+    pub providers: Arc<Providers>,
 }
 
 /// How rooms are made.
@@ -84,8 +86,9 @@ pub enum DriverChoice {
 impl Settings {
     /// A sentence for each provider whose terms the operator overrides.
     pub fn overridden_terms(&self) -> Vec<String> {
+        let providers = self.providers.now();
         let overridden = |id: &ProviderId| {
-            let provider = self.providers.get(id)?;
+            let provider = providers.get(id)?;
             let terms = provider.terms.as_ref()?;
             Some(format!(
                 "credentials of {} may be sealed to the vault, although its terms ({}, read on {}) let nobody but the person hold them",
@@ -98,7 +101,8 @@ impl Settings {
     /// A sentence for each provider's image that no session could be started with.
     pub fn unfit_images(&self) -> Vec<String> {
         let Some(cpu) = &self.verified_for else { return Vec::new() };
-        let names: BTreeSet<&str> = self.providers.values().map(|p| p.image.as_str()).collect();
+        let providers = self.providers.now();
+        let names: BTreeSet<&str> = providers.values().map(|p| p.image.as_str()).collect();
         let unfit = |name: &&str| {
             let image = anteroom_image::find(&self.images_dir, name).ok()?;
             anteroom_image::verified_for(&image.dir, cpu).err().map(|error| error.to_string())
@@ -144,7 +148,7 @@ fn read_all(texts: &[(String, String)]) -> Result<BTreeMap<ProviderId, Provider>
 }
 
 /// Whether a file is an image's recipe, which may lie beside the providers that it names.
-fn is_recipe(text: &str) -> bool {
+pub fn is_recipe(text: &str) -> bool {
     let table: Option<toml::Table> = text.parse().ok();
     table.is_some_and(|table| table.contains_key("suite") && !table.contains_key("login"))
 }

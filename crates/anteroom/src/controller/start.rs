@@ -7,7 +7,7 @@ use anteroom_api::{Backend, Begun, Idempotency, Problem, ProblemCode, StartAnswe
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
-use anteroom_session::{ProviderId, Session, SessionId, Terms};
+use anteroom_session::{Method, ProviderId, Session, SessionId, Terms};
 use anteroom_vm::VmAccelerator;
 use anyhow::Result;
 
@@ -90,6 +90,7 @@ impl Controller {
             ttl_seconds,
             max_seconds: self.settings.max_session_seconds,
             idle_seconds: self.settings.idle_seconds,
+            tool_waits_seconds: tool_waits(&provider, method),
         };
         let (session, effects) = Session::request(terms);
         let record = Record {
@@ -162,8 +163,9 @@ impl Controller {
 
     fn provider(&self, name: &str) -> Result<Provider, Problem> {
         let id: Option<ProviderId> = name.parse().ok();
-        id.and_then(|id| self.settings.providers.get(&id)).cloned().ok_or_else(|| {
-            let known = self.settings.providers.keys().map(ToString::to_string);
+        let mut providers = self.settings.providers.now();
+        id.and_then(|id| providers.remove(&id)).ok_or_else(|| {
+            let known = providers.keys().map(ToString::to_string);
             let known = known.collect::<Vec<_>>().join(", ");
             let detail = format!("there is no provider of this name; there are: {known}");
             Problem::new(ProblemCode::UnknownProvider, detail)
@@ -266,6 +268,11 @@ impl Controller {
             advertised => Ok(advertised.to_vec()),
         }
     }
+}
+
+/// How long the CLI waits for the person by itself, in seconds, where its provider file says so.
+fn tool_waits(provider: &Provider, method: Method) -> Option<u64> {
+    provider.login_by(method).and_then(|login| login.gives_up_after_seconds)
 }
 
 fn injected(files: Vec<anteroom_api::StartFile>) -> Result<Vec<InjectedFile>, String> {

@@ -151,12 +151,13 @@ impl Explainer {
     /// Why a CLI ended. Where its words are no form of a runtime's, those count that say why, and
     /// not a hint below them.
     fn explain_tool(&self, told: Told<'_>) -> Box<Explanation> {
-        let telling = says_why(told.last_lines).map(|at| &told.last_lines[..=at]);
+        let telling = told.last_lines.and_then(|lines| Some(&lines[..=says_why(lines)?]));
         let again = Told { evidence: told.evidence.clone(), ..told };
         let mut explanation = self.explain(told);
         if let Some(last_lines) = telling
             && matches!(explanation.cause, Cause::EndedBySelf | Cause::Unknown)
         {
+            let last_lines = Some(last_lines);
             explanation.sentence = self.explain(Told { last_lines, ..again }).sentence;
         }
         explanation

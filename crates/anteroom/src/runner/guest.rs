@@ -10,9 +10,9 @@ use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, wr
 use anteroom_guest_protocol::{
     CliSpec, Completeness, CredentialFileSpec, CredentialSpec, FileHeader, FileOutcome,
     GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, HostMessage, KeyringSpec,
-    MAX_CONTROL_MESSAGE, MAX_LAST_LINES, SignIn, StatusSpec, StreamKind, is_harmful,
+    MAX_CONTROL_MESSAGE, MAX_LAST_LINES, PrintedSpec, SignIn, StatusSpec, StreamKind, is_harmful,
 };
-use anteroom_provider::{FileFormat, InjectedFile, KeyringSecret, Provider};
+use anteroom_provider::{FileFormat, InjectedFile, KeyringSecret, PrintedSecret, Provider};
 use anteroom_session::EndReason;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
@@ -181,6 +181,7 @@ pub fn sign_in_spec(config: &RunnerConfig) -> SignIn {
         credential: CredentialSpec {
             keyring: credential.keyring.iter().map(keyring_spec).collect(),
             files: files.collect(),
+            printed: credential.printed.iter().map(printed_spec).collect(),
             awaits_screen: credential.screen.is_some(),
             status,
         },
@@ -194,6 +195,14 @@ fn keyring_spec(secret: &KeyringSecret) -> KeyringSpec {
         attributes: secret.attributes.clone(),
         optional: secret.optional,
         max_bytes: secret.max_bytes,
+    }
+}
+
+fn printed_spec(secret: &PrintedSecret) -> PrintedSpec {
+    PrintedSpec {
+        path: secret.path.trim_start_matches("~/").to_owned(),
+        begins: secret.begins.clone(),
+        rest: secret.rest.clone(),
     }
 }
 

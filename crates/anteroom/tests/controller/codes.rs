@@ -344,6 +344,56 @@ fn an_answer_that_is_not_taken_is_told_as_answered() {
 }
 
 #[test]
+fn a_printed_token_is_sealed_as_a_file_and_stands_in_no_log() {
+    let token = format!("tok-demo-{}", "aB3_-".repeat(25));
+    let (first, rest) = token.split_at(110);
+    let (rest, last) = rest.split_at(22);
+    let shows = format!(
+        "read code; printf '\\nYour token:\\n\\n {first}\\n {rest}{last}\\n\\nKeep it.\\n'"
+    );
+    // In pieces too, and by a tool that goes on.
+    let pieces = format!(
+        "read code; printf '\\nexport T={first}'; sleep 0.2; printf '\\n{rest}{last}\\n'; exec sleep 1000"
+    );
+    let secret = "[[credential.printed]]\npath = '~/.tool/token'\nbegins = 'tok-demo-'\nrest = '[A-Za-z0-9_-]{60,}'";
+    for script in [shows, pieces] {
+        let script = after_its_address(&script);
+        let text = provider("paste_code", &script, PASTE, secret);
+        let at = text.find("[[credential.files]]").unwrap();
+        let server = serve(&text[..at]);
+        let id = server.started();
+        turn(&server, &id);
+        assert_eq!(bring(&server, &id, "good1234#state").0, 202);
+        let ended = server.demolished(&id);
+        assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+        for path in files_in(&server.state_dir()) {
+            let bytes = std::fs::read(&path).unwrap();
+            for piece in ["aB3_-aB3_-", "B3_-aB", &token[100..112]] {
+                let holds = bytes.windows(piece.len()).any(|window| window == piece.as_bytes());
+                assert!(!holds, "{} holds {piece}", path.display());
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let sealed = folder.path().join("sealed.age");
+        let bundle = server.bytes(&format!("/api/auth/session/{id}/credentials"));
+        std::fs::write(&sealed, bundle).unwrap();
+        let identity = server.state_dir().join("vault/identity.txt");
+        let mut open = Command::new(ANTEROOM);
+        open.args(["credentials", "open"]).arg(&sealed).arg("-i").arg(identity);
+        assert!(open.arg("--home").arg(folder.path()).output().unwrap().status.success());
+        let file = folder.path().join(".tool/token");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{token}\n"));
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let ends = provider("paste_code", &after_its_address("exit 0"), PASTE, secret);
+    let at = ends.find("[[credential.files]]").unwrap();
+    let server = serve(&ends[..at]);
+    let (code, message) = end(&server, &server.started());
+    assert_eq!(code, "credential_refused");
+    assert!(message.contains("never showed what is to be sealed as ~/.tool/token"), "{message}");
+}
+
+#[test]
 fn the_tool_s_own_word_decides() {
     let signs_in = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool
 echo '{"token":"t"}' > ~/.tool/auth.json; echo done"#;

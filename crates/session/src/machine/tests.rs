@@ -16,6 +16,7 @@ fn terms() -> Terms {
         ttl_seconds: 600,
         max_seconds: 3600,
         idle_seconds: 120,
+        tool_waits_seconds: None,
     }
 }
 
@@ -249,4 +250,33 @@ proptest! {
         prop_assert_eq!(count(&Effect::Demolish), usize::from(reason_given.is_some()));
         prop_assert!(count(&Effect::AcknowledgeCredential) <= 1);
     }
+}
+
+#[test]
+fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
+    let terms = Terms { tool_waits_seconds: Some(120), ..terms() };
+    let created = terms.created_at;
+    let (session, _) = Session::request(terms);
+    let page = |url: &str| {
+        let prompt = Prompt::Page { url: url.into(), code: None };
+        Event::Observed(Observation::SignInAwaited { prompt })
+    };
+    let asks = || {
+        let prompt = Prompt::Terminal { screen: vec![], asks: crate::Asks::Unknown };
+        Event::Observed(Observation::SignInAwaited { prompt })
+    };
+    let connected = Observation::AgentConnected { agent_version: "1".into(), kernel: "6".into() };
+    let at = |seconds| created.plus_seconds(seconds);
+    let mut session = session;
+    let mut turn = |event: Event, seconds: u64| {
+        session = session.clone().handle(event, at(seconds)).0;
+        session.turn_deadline().millis_since(created) / 1000
+    };
+    let whole = turn(Event::RunnerStarted { pid: 1 }, 1);
+    assert_eq!(turn(Event::Observed(connected), 2), whole);
+    assert_eq!(turn(page("https://a.test/1"), 10), 130);
+    assert_eq!(turn(asks(), 20), 130, "a question does not stop its clock");
+    assert_eq!(turn(page("https://a.test/1"), 30), 130);
+    assert_eq!(turn(Event::Heartbeat, 31), 130, "nor does its caller");
+    assert_eq!(turn(page("https://a.test/2"), 40), 160, "a new address is a new time");
 }

@@ -36,7 +36,7 @@ struct Cli {
     says: &'static str,
 }
 
-const CLIS: [Cli; 4] = [
+const CLIS: [Cli; 5] = [
     Cli {
         provider: "codex",
         method: "browser",
@@ -52,6 +52,14 @@ const CLIS: [Cli; 4] = [
         file: ".claude/.credentials.json",
         status: &["claude", "auth", "status"],
         says: "\"loggedIn\": true",
+    },
+    Cli {
+        provider: "claude_setup_token",
+        method: "paste_code",
+        url: "https://claude.ai/oauth/authorize?",
+        file: ".claude/setup-token",
+        status: &[],
+        says: "",
     },
     Cli {
         provider: "gemini_cli",
@@ -89,7 +97,10 @@ pub fn run(anteroom: &Path, only: Option<&str>, host: usize, qemu: usize) -> Res
         interrupt::check()?;
         let Outcome { address_ms, full, leftovers } = sign_in(anteroom, cli)
             .with_context(|| format!("the sign-in of {} failed", cli.provider))?;
-        let short = cli.provider.split('_').next().unwrap_or_default();
+        let short = match cli.provider {
+            "claude_setup_token" => "claude_setup",
+            other => other.split('_').next().unwrap_or_default(),
+        };
         eprintln!("{short}: the person's turn after {address_ms} ms, signed in: {full}");
         result[format!("{short}_ms")] = json!(address_ms);
         result[format!("{short}_full")] = json!(full);
@@ -129,7 +140,12 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let before = leftovers::Before::look();
     let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
     let stand_in = StandIn::start(folder.path())?;
-    let provider = stand_in.provider(cli.provider, &format!("sha256sum ~/{}", cli.file))?;
+    // What is printed is in no file of the room's.
+    let then = match cli.provider {
+        "claude_setup_token" => String::new(),
+        _ => format!("sha256sum ~/{}", cli.file),
+    };
+    let provider = stand_in.provider(cli.provider, &then)?;
     let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
     let identity = new_identity(folder.path())?;
     let session = server.begin(&json!({
@@ -248,10 +264,12 @@ fn works_elsewhere(
     Ok(same && said.contains(cli.says))
 }
 
-/// Whether the refresh token of a JSON file is one that the stand-in issued.
+/// Whether the refresh token of a JSON file, or the token that is the file, is one that the stand-in issued.
 fn issued(content: &[u8], stand_in: &StandIn) -> bool {
     let json: Value = serde_json::from_slice(content).unwrap_or_default();
-    let token = json["refresh_token"].as_str().unwrap_or_default();
+    // A file without JSON is the token itself.
+    let whole = std::str::from_utf8(content).unwrap_or_default().trim();
+    let token = json["refresh_token"].as_str().unwrap_or(whole);
     stand_in.issued().contains(&hex::encode(Sha256::digest(token)))
 }
 

@@ -78,7 +78,9 @@ const CLAUDE_FAILED: Outcome = Outcome::Told("Anthropic's sign-in server");
 const CERTIFICATE: Outcome = Outcome::Told("is not one for its name");
 const CLOCK: Outcome = Outcome::Told("one of the two clocks is wrong");
 
-const TROUBLES: [Trouble; 15] = [
+const GEMINI: Trouble = Trouble { cli: "gemini_cli", method: "paste_code", ..CODEX };
+
+const TROUBLES: [Trouble; 17] = [
     Trouble { name: "down", fault: Fault::Down, outcome: NOT_REACHED, ..CODEX },
     Trouble { name: "500", fault: Fault::Server("500"), outcome: CODEX_FAILED, ..CODEX },
     Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CODEX_FAILED, ..CODEX },
@@ -96,6 +98,18 @@ const TROUBLES: [Trouble; 15] = [
         fault: Fault::Server("blocked"),
         outcome: Outcome::Told("does not take a sign-in in the desktop's browser"),
         ..CODEX
+    },
+    Trouble {
+        name: "country",
+        fault: Fault::Server("country"),
+        outcome: Outcome::Told("in the country that this room's connection comes from"),
+        ..CODEX
+    },
+    Trouble {
+        name: "ineligible",
+        fault: Fault::Server("ineligible"),
+        outcome: Outcome::Told("does not serve personal accounts by Gemini CLI any more"),
+        ..GEMINI
     },
     Trouble { name: "meddling_page", fault: Fault::Server("meddle"), ..CODEX },
     Trouble { name: "500", fault: Fault::Server("500"), outcome: CLAUDE_FAILED, ..CLAUDE },

@@ -1,0 +1,143 @@
+//! The providers that are offered: the shipped ones, and the operator's files as they are now.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
+
+use anteroom_provider::Provider;
+use anteroom_session::ProviderId;
+use anyhow::{Context, Result};
+
+use super::settings::{is_recipe, load_providers};
+
+/// Reads the operator's folder anew where a file in it has changed. A file that cannot be used any
+/// more counts as it was before, which is said once.
+#[derive(Debug)]
+pub struct Providers {
+    folder: Option<PathBuf>,
+    shipped: BTreeMap<ProviderId, Provider>,
+    files: Mutex<BTreeMap<PathBuf, File>>,
+}
+
+#[derive(Debug)]
+struct File {
+    stamp: Stamp,
+    /// What it said when it could be used last; nothing of a recipe.
+    provider: Option<Provider>,
+}
+
+/// When and how large a file was; absent where that could not be seen.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Providers {
+    /// Those of a folder.
+    ///
+    /// # Errors
+    /// When it cannot be read, or a file in it cannot be used.
+    pub fn open(folder: Option<&Path>) -> Result<Self> {
+        // Whoever starts with a mistake in a file is there to mend it.
+        load_providers(folder)?;
+        let shipped = load_providers(None)?;
+        let folder = folder.map(Path::to_owned);
+        Ok(Self { folder, shipped, files: Mutex::default() })
+    }
+
+    /// Those that are offered now.
+    pub fn now(&self) -> BTreeMap<ProviderId, Provider> {
+        let mut providers = self.shipped.clone();
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folder) = &self.folder
+            && let Err(error) = read_anew(folder, &mut files)
+        {
+            tracing::warn!("{error:#}; its providers are used as they were");
+        }
+        // Of two with the same id the first by name counts.
+        for file in files.values().rev() {
+            let provider =
+                file.provider.iter().map(|provider| (provider.id.clone(), provider.clone()));
+            providers.extend(provider);
+        }
+        providers
+    }
+}
+
+fn read_anew(folder: &Path, files: &mut BTreeMap<PathBuf, File>) -> Result<()> {
+    let reading = || format!("reading {} failed", folder.display());
+    let mut there = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            there.push(path);
+        }
+    }
+    files.retain(|path, _| there.contains(path));
+    for path in there {
+        let metadata = std::fs::metadata(&path).ok();
+        let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
+        if files.get(&path).is_some_and(|file| file.stamp.is_some() && file.stamp == stamp) {
+            continue;
+        }
+        let before = files.remove(&path);
+        let provider = match read(&path) {
+            Ok(provider) => {
+                if before.is_some() {
+                    tracing::info!("{} was read anew", path.display());
+                }
+                provider
+            }
+            Err(error) => {
+                let instead = match before.as_ref().and_then(|file| file.provider.as_ref()) {
+                    Some(_) => "it is used as it was before",
+                    None => "it is left out",
+                };
+                tracing::warn!("{error:#}; {instead}");
+                before.and_then(|file| file.provider)
+            }
+        };
+        files.insert(path, File { stamp, provider });
+    }
+    Ok(())
+}
+
+/// What a file says; nothing of an image's recipe.
+fn read(path: &Path) -> Result<Option<Provider>> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("reading {} failed", path.display()))?;
+    if is_recipe(&text) {
+        return Ok(None);
+    }
+    Ok(Some(Provider::parse(&path.display().to_string(), &text)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_counts_as_it_is_now_and_a_broken_one_as_it_was() {
+        let demo = include_str!("../../../../providers/demo.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("own.toml");
+        let write = |id: &str, name: &str| {
+            let text = demo.replace("id = \"demo\"", &format!("id = \"{id}\""));
+            std::fs::write(&path, text.replace("Anteroom demo CLI", name)).unwrap();
+        };
+        let providers = Providers::open(Some(folder.path())).unwrap();
+        let name = |id: &str| providers.now().get(&id.parse().unwrap()).map(|p| p.name.clone());
+        assert_eq!((name("own"), name("gh")), (None, Some("GitHub CLI".into())));
+        write("own", "First");
+        assert_eq!(name("own").as_deref(), Some("First"));
+        write("own", "The second");
+        assert_eq!(name("own").as_deref(), Some("The second"));
+        std::fs::write(&path, "nonsense").unwrap();
+        assert_eq!(name("own").as_deref(), Some("The second"), "a broken file keeps the old one");
+        write("gh", "Mine");
+        assert_eq!((name("own"), name("gh")), (None, Some("Mine".into())), "it takes its place");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(name("gh").as_deref(), Some("GitHub CLI"));
+        std::fs::write(&path, "nonsense").unwrap();
+        assert_eq!(name("own"), None);
+        assert!(Providers::open(Some(folder.path())).is_err(), "not at a start");
+    }
+}
