@@ -17,7 +17,9 @@ fn main() -> ExitCode {
     match cli::run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            anstream::eprintln!("error: {error:#}");
+            // A cause may quote a file or a guest.
+            let error = format!("{error:#}");
+            anstream::eprintln!("error: {}", anteroom_guest_protocol::ForeignText::lines(&error));
             ExitCode::FAILURE
         }
     }

@@ -17,6 +17,7 @@ mod bundle;
 mod check;
 mod control;
 mod evidence;
+mod foreign_text;
 pub mod frames;
 pub mod input;
 mod keys;
@@ -39,6 +40,7 @@ pub use evidence::{
     Evidence, Fault, GuestCpu, Hung, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT,
     MAX_INSTRUCTION, Mapping, NotStarted, OutOfMemory, Sender, Symbol,
 };
+pub use foreign_text::{ForeignText, is_harmful};
 pub use keys::PhysicalKey;
 pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
 pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};
@@ -81,11 +83,3 @@ pub const HEARTBEAT_DEADLINE_MS: u64 = 10_000;
 
 /// The name of the virtio-serial port, as in `/sys/class/virtio-ports/*/name`.
 pub const VIRTIO_PORT_NAME: &str = "org.anteroom.link";
-
-/// Whether a character of a guest's text does something where the text is shown: a control
-/// character, or one that turns the text around it (Unicode's bidirectional controls).
-#[must_use]
-pub fn is_harmful(c: char) -> bool {
-    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns
-}

@@ -10,7 +10,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::client::Connection;
-use super::sessions::{show, text, turn};
+use super::sessions::{say, show, text, turn};
 use super::temporary::{Rooms, Temporary, provider_text};
 
 /// What sign-ins ask of the network.
@@ -68,7 +68,7 @@ pub fn run(command: &Egress) -> Result<()> {
     let started = client.post("/api/auth/start", &body)?;
     let id = text(&started, "sessionId");
     if !options.json {
-        anstream::println!("Sign in at {}", text(&started, "viewerUrl"));
+        say(&format!("Sign in at {}\n", text(&started, "viewerUrl")))?;
     }
     let mut told = Value::Null;
     let session = loop {
@@ -81,7 +81,7 @@ pub fn run(command: &Egress) -> Result<()> {
             break client.get_json(&format!("/api/auth/session/{id}"))?;
         }
         if !options.json && !session["awaiting"].is_null() && session["awaiting"] != told {
-            anstream::println!("{}", turn(&session["awaiting"], id));
+            say(&format!("{}\n", turn(&session["awaiting"], id)))?;
         }
         told = session["awaiting"].clone();
         std::thread::sleep(Duration::from_millis(300));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anteroom_guest_protocol::{ForeignText, is_harmful};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
@@ -260,19 +261,15 @@ pub fn follow(
         let timeline = session["timeline"].as_array().cloned().unwrap_or_default();
         for entry in timeline.iter().skip(shown).filter(|_| !quiet) {
             let at = entry["at"].as_u64().unwrap_or(created).saturating_sub(created);
-            anstream::println!(
-                "{:>6}.{} s  {}",
-                at / 1000,
-                at % 1000 / 100,
-                text(entry, "message")
-            );
+            let (seconds, tenths) = (at / 1000, at % 1000 / 100);
+            say(&format!("{seconds:>6}.{tenths} s  {}\n", text(entry, "message")))?;
         }
         shown = timeline.len();
         let awaiting = &session["awaiting"];
         // On the desktop the person's own page says all of it.
         let tells = awaiting["method"] != "browser" || awaiting["url"].is_null();
         if !quiet && !awaiting.is_null() && tells && *awaiting != turn_shown {
-            anstream::println!("{}", turn(awaiting, id));
+            say(&format!("{}\n", turn(awaiting, id)))?;
         }
         turn_shown = awaiting.clone();
         if session["room"] == "demolished" {
@@ -331,13 +328,48 @@ pub fn cancel(options: &Cancel) -> Result<()> {
     })
 }
 
-/// JSON as asked for, or the form for people.
+/// JSON as asked for, or the form for people. Much of what is shown is of foreign origin, a guest's or
+/// a file's: nothing in it reaches the terminal but as text.
 pub fn show(as_json: bool, value: &Value, for_people: impl Fn(&Value) -> String) -> Result<()> {
-    let text = if as_json { format!("{value}\n") } else { for_people(value) };
-    anstream::stdout().write_all(text.as_bytes()).context("printing failed")
+    let text = if as_json { format!("{}\n", harmless_json(value)) } else { for_people(value) };
+    say(&text)
+}
+
+/// Prints lines on the standard output, without what would do something there.
+pub fn say(text: &str) -> Result<()> {
+    let text = ForeignText::lines(text).to_string();
+    std::io::stdout().write_all(text.as_bytes()).context("printing failed")
+}
+
+/// JSON in which strings hold by its own escapes what would do something on a terminal.
+fn harmless_json(value: &Value) -> String {
+    let mut json = String::new();
+    for c in value.to_string().chars() {
+        if is_harmful(c) {
+            let mut units = [0; 2];
+            let units = c.encode_utf16(&mut units).iter();
+            json.extend(units.map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            json.push(c);
+        }
+    }
+    json
 }
 
 /// A field's text, or none.
 pub fn text<'a>(value: &'a Value, field: &str) -> &'a str {
     value[field].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_on_a_terminal_is_text_and_the_same_json() {
+        let value = json!({ "a": "x\u{1b}[2J\u{9b}31m\u{202e}\u{e0041}\u{7f}ö" });
+        let shown = harmless_json(&value);
+        assert!(!shown.chars().any(is_harmful), "{shown:?}");
+        assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), value);
+    }
 }

@@ -1,8 +1,10 @@
 //! `anteroom image verify`, and the gate behind a build.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
+use anteroom_guest_protocol::ForeignText;
 use anteroom_image::{Image, Reached, Verdict, Verification};
 use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
@@ -187,10 +189,35 @@ fn in_runtime(gate: &Gate<'_>) -> Result<Proven> {
 /// Prints all records.
 pub fn report(recorded: &[Recorded], as_json: bool) -> Result<()> {
     let records: Vec<Value> = recorded.iter().map(as_value).collect();
-    show(as_json, &json!({ "verifications": records }), |_| {
-        recorded.iter().map(for_people).collect::<Vec<_>>().join("\n")
-    })
+    if as_json {
+        return show(true, &json!({ "verifications": records }), |_| String::new());
+    }
+    // What an image holds is of foreign origin; the colours are ours.
+    let page = recorded.iter().map(for_people).collect::<Vec<_>>().join("\n");
+    let page = painted(&ForeignText::lines(&page).to_string());
+    anstream::stdout().write_all(page.as_bytes()).context("printing failed")
 }
+
+/// With the verdicts at the lines' beginnings in colours.
+fn painted(page: &str) -> String {
+    let style = |color: AnsiColor| Style::new().fg_color(Some(color.into())).bold();
+    let paint = |line: &str| {
+        let colors = [(PASS, AnsiColor::Green), (FAIL, AnsiColor::Red)];
+        let found =
+            colors.iter().find_map(|(word, color)| Some((*word, *color, line.strip_prefix(word)?)));
+        match found {
+            Some((word, color, rest)) => {
+                let style = style(color);
+                format!("{style}{word}{style:#}{rest}\n")
+            }
+            None => format!("{line}\n"),
+        }
+    };
+    page.lines().map(paint).collect()
+}
+
+const PASS: &str = "PASS";
+const FAIL: &str = "FAIL";
 
 /// The record, and where it is.
 pub fn as_value(recorded: &Recorded) -> Value {
@@ -202,12 +229,9 @@ pub fn as_value(recorded: &Recorded) -> Value {
 
 fn for_people(recorded: &Recorded) -> String {
     let record = &recorded.record;
-    let paint = |style: Style, text: &str| format!("{style}{text}{style:#}");
-    let good = Style::new().fg_color(Some(AnsiColor::Green.into())).bold();
-    let bad = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
     let word = |verdict| match verdict {
-        Verdict::Passed => paint(good, "PASS"),
-        Verdict::Failed => paint(bad, "FAIL"),
+        Verdict::Passed => PASS,
+        Verdict::Failed => FAIL,
     };
     let width = record.components.iter().map(|one| one.name.chars().count() + 2).max();
     let width = width.unwrap_or(0).max(NAME_WIDTH);

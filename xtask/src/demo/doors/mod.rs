@@ -3,6 +3,7 @@
 
 mod credentials;
 mod files;
+mod foreign_files;
 mod health;
 mod hosts;
 mod keys;
@@ -19,11 +20,12 @@ use crate::interrupt;
 /// A group of attacks: its name, and what makes them.
 type Door = (&'static str, fn(&Path, &mut Tries) -> Result<()>);
 
-const DOORS: [Door; 6] = [
+const DOORS: [Door; 7] = [
     ("credentials", credentials::attack),
     ("links", links::attack),
     ("health", health::attack),
     ("files", files::attack),
+    ("foreign_files", foreign_files::attack),
     ("hosts", hosts::attack),
     ("keys", keys::attack),
 ];

@@ -1,0 +1,111 @@
+//! Files of others that `anteroom explain elf` reads: one that would keep it busy for hours, and texts
+//! in one that would work on the terminal.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::{Outcome, Tries};
+
+/// How long it may take over two megabytes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Makes the attacks.
+pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let path = folder.path().join("file.elf");
+    for (attack, sections, segments) in
+        [("60,000 sections over the same code", 60_000, 0), ("60,000 segments of notes", 2, 60_000)]
+    {
+        std::fs::write(&path, elf(sections, segments, 4, &vec![0x90; 2 * 1024 * 1024]))?;
+        let took = explained(anteroom, &path, &["--json"])?.map(|(took, _)| took);
+        tries.record(
+            attack,
+            match took {
+                Some(took) => {
+                    eprintln!("           after {} ms", took.as_millis());
+                    Outcome::Refused
+                }
+                None => Outcome::Passed(format!("it ran for {} s", PATIENCE.as_secs())),
+            },
+        );
+    }
+    // PT_INTERP, and a name of 7- and 8-bit control sequences and of one that turns the text.
+    let name = "/lib/\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}ld\0";
+    std::fs::write(&path, elf(2, 1, 3, name.as_bytes()))?;
+    for (attack, options) in [("control sequences", &[][..]), ("the same in JSON", &["--json"])] {
+        let Some((_, shown)) = explained(anteroom, &path, options)? else { continue };
+        let does = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+        let passed = shown.chars().find(|c| does(*c));
+        tries.record(
+            attack,
+            passed.map_or(Outcome::Refused, |c| Outcome::Passed(format!("{c:?} was printed"))),
+        );
+    }
+    Ok(())
+}
+
+/// What it printed and how long that took; `None` when it had to be ended.
+fn explained(anteroom: &Path, file: &Path, options: &[&str]) -> Result<Option<(Duration, String)>> {
+    let began = Instant::now();
+    let output = file.with_extension("out");
+    let to = std::fs::File::create(&output)?;
+    let mut child = Command::new(anteroom)
+        .args(["explain", "elf", "--cpu", "x86-64-v1"])
+        .args(options)
+        .arg(file)
+        .stdin(Stdio::null())
+        .stdout(to.try_clone()?)
+        .stderr(to)
+        .spawn()
+        .context("starting `anteroom explain` failed")?;
+    while child.try_wait()?.is_none() {
+        if began.elapsed() > PATIENCE {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(Some((began.elapsed(), String::from_utf8_lossy(&std::fs::read(&output)?).into_owned())))
+}
+
+/// An x86-64 ELF file whose sections are all code over the same bytes, and whose program headers, all
+/// of one kind, are too.
+fn elf(sections: u16, segments: u16, kind: u32, bytes: &[u8]) -> Vec<u8> {
+    let tables = 64 + 64 * u64::from(sections) + 56 * u64::from(segments);
+    let length = bytes.len() as u64;
+    let mut file = b"\x7fELF\x02\x01\x01".to_vec();
+    file.resize(16, 0);
+    let mut put = |bytes: &[u8]| file.extend_from_slice(bytes);
+    put(&3_u16.to_le_bytes());
+    put(&62_u16.to_le_bytes());
+    put(&1_u32.to_le_bytes());
+    for word in [0, 64 + 64 * u64::from(sections), 64] {
+        put(&word.to_le_bytes());
+    }
+    put(&0_u32.to_le_bytes());
+    for half in [64, 56, segments, 64, sections, 1] {
+        put(&half.to_le_bytes());
+    }
+    for number in 0..sections {
+        // The second holds the sections' names, as one must; the others are code.
+        let of_kind: u32 = if number == 1 { 3 } else { 1 };
+        put(&0_u32.to_le_bytes());
+        put(&of_kind.to_le_bytes());
+        for word in [4, 0, tables, length, 0, 0, 0] {
+            put(&u64::to_le_bytes(word));
+        }
+    }
+    for _ in 0..segments {
+        put(&kind.to_le_bytes());
+        put(&4_u32.to_le_bytes());
+        for word in [tables, 0, 0, length, length, 4] {
+            put(&u64::to_le_bytes(word));
+        }
+    }
+    put(bytes);
+    file
+}
