@@ -18,6 +18,24 @@ const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// With it the host binary has places where tests let it fail or die; no other build has them.
 pub const FAIL_POINTS: &str = "anteroom/fail-points";
 
+/// What to build.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The guest agent and the viewer alone, which every host binary carries: what `cargo nextest run`
+    /// needs before it.
+    #[arg(long)]
+    carried: bool,
+}
+
+/// Builds what users have, or what it carries.
+pub fn run(options: &Options) -> Result<()> {
+    if options.carried {
+        agent()?;
+        return viewer();
+    }
+    for_users().map(|_| ())
+}
+
 /// Builds all three as users have them; returns the path of the host binary.
 pub fn for_users() -> Result<PathBuf> {
     agent()?;

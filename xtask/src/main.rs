@@ -38,7 +38,7 @@ enum Command {
     /// Runs the demo's OpenID provider, for a controller started by hand.
     Provider,
     /// Builds the guest agent, the viewer and the host binary, target/release/anteroom.
-    Build,
+    Build(build::Options),
     /// Measures; prints one JSON object as its last line.
     Bench(bench::Options),
 }
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Provider => demo::serve_provider(),
         Command::Test(options) => test::run(&options),
-        Command::Build => machine::prepare().and_then(|()| build::for_users()).map(|_| ()),
+        Command::Build(options) => machine::prepare().and_then(|()| build::run(&options)),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Bench(options) => bench::run(&options),
     };
