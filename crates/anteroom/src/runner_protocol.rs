@@ -110,6 +110,16 @@ pub enum DriverConfig {
     },
 }
 
+impl DriverConfig {
+    /// The driver's name, as `serve --driver` takes it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Qemu { .. } => "qemu",
+            Self::Host { .. } => "host",
+        }
+    }
+}
+
 /// Controller → runner, after the config line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]

@@ -42,7 +42,7 @@ pub fn question(rows: &[String], cursor: usize, hidden: bool) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn asked<'a>(rows: &'a [&str], cursor: usize, hidden: bool) -> Option<String> {
+    fn asked(rows: &[&str], cursor: usize, hidden: bool) -> Option<String> {
         let rows: Vec<String> = rows.iter().map(|row| (*row).to_owned()).collect();
         question(&rows, cursor, hidden).map(str::to_owned)
     }

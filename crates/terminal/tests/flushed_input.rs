@@ -1,5 +1,6 @@
 //! Tools that throw typed input away, on real terminals: a question that has an answer is answered,
 //! every time.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::fs::File;
 use std::io::{Read, Write};

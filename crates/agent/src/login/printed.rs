@@ -130,10 +130,11 @@ impl Wanted {
             let full = width + MARGIN >= usize::from(TERMINAL_COLUMNS);
             let Some((next, _)) = rows.get(at + 1) else { break };
             let next = inner(next);
+            let goes_on = *wrapped || full || (width >= WIDE && is_no_word(next));
             if ends_here
                 || next.is_empty()
                 || next.contains(char::is_whitespace)
-                || (whole.is_some() && !*wrapped && !full && !(width >= WIDE && is_no_word(next)))
+                || (whole.is_some() && !goes_on)
             {
                 break;
             }

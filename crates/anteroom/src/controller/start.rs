@@ -97,11 +97,7 @@ impl Controller {
             session,
             provider_name: provider.name.clone(),
             instructions,
-            driver: match driver {
-                DriverConfig::Qemu { .. } => "qemu",
-                DriverConfig::Host { .. } => "host",
-            }
-            .to_owned(),
+            driver: driver.name().to_owned(),
             accelerator: None,
             recipient: recipient.clone(),
             openable_by,
