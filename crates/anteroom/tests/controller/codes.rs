@@ -374,13 +374,12 @@ fn a_printed_token_is_sealed_as_a_file_and_stands_in_no_log() {
             }
         }
         let folder = tempfile::tempdir().unwrap();
-        let sealed = folder.path().join("sealed.age");
-        let bundle = server.bytes(&format!("/api/auth/session/{id}/credentials"));
-        std::fs::write(&sealed, bundle).unwrap();
+        let sealed = server.sealed(&id, folder.path());
         let identity = server.state_dir().join("vault/identity.txt");
-        let mut open = Command::new(ANTEROOM);
+        let mut open = anteroom(folder.path());
         open.args(["credentials", "open"]).arg(&sealed).arg("-i").arg(identity);
-        assert!(open.arg("--home").arg(folder.path()).output().unwrap().status.success());
+        let opened = open.arg("--home").arg(folder.path()).output().unwrap();
+        assert!(opened.status.success(), "{opened:?}");
         let file = folder.path().join(".tool/token");
         assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{token}\n"));
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
