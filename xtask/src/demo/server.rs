@@ -247,6 +247,12 @@ impl Server {
         self.bytes(id, "screenshot").context("taking a picture failed")
     }
 
+    /// What its console and services said.
+    pub fn logs(&self, id: &str) -> Result<String> {
+        let bytes = self.bytes(id, "logs").context("fetching the logs failed")?;
+        String::from_utf8(bytes).context("the logs are no text")
+    }
+
     fn bytes(&self, id: &str, what: &str) -> Result<Vec<u8>> {
         self.get(&format!("/api/auth/session/{id}/{what}"))
     }

@@ -2,6 +2,7 @@
 //! was refused. A file a door; [`DOORS`] names them.
 
 mod credentials;
+mod egress;
 mod files;
 mod foreign_files;
 mod health;
@@ -27,6 +28,7 @@ const DOORS: [Door; 7] = [
     ("files", files::attack),
     ("foreign_files", foreign_files::attack),
     ("hosts", hosts::attack),
+    ("egress", egress::attack),
     ("keys", keys::attack),
 ];
 
