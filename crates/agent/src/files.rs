@@ -3,15 +3,15 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Component, Path};
 
 use anteroom_guest_link::{LinkError, LinkStream, read_message, write_message};
 use anteroom_guest_protocol::{FileHeader, FileOutcome, MAX_CONTROL_MESSAGE, MAX_INJECTED_FILE};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
-use crate::room::Room;
+use crate::room::{Room, RoomKind};
 
 /// Takes one file from its stream and answers what became of it.
 pub async fn receive(stream: &mut LinkStream, room: &Room) -> Result<(), LinkError> {
@@ -38,6 +38,9 @@ async fn take(stream: &mut LinkStream, header: &FileHeader, room: &Room) -> Resu
 
 fn place(header: &FileHeader, content: &[u8], room: &Room) -> Result<String> {
     let path = room.resolve(&header.path);
+    if room.kind == RoomKind::Host {
+        check_in_home(&path, &room.home)?;
+    }
     let for_person = match header.owner.as_str() {
         "person" => true,
         "root" => false,
@@ -63,6 +66,28 @@ fn place(header: &FileHeader, content: &[u8], room: &Room) -> Result<String> {
     hash_of(&path).context("reading it back failed")
 }
 
+/// On a host only the room's home is the room's. Nothing of the room runs yet that could make a link
+/// meanwhile.
+fn check_in_home(path: &Path, home: &Path) -> Result<()> {
+    let below = path.strip_prefix(home).ok();
+    let below = below.filter(|rest| {
+        let mut parts = rest.components().peekable();
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    });
+    let Some(below) = below else {
+        bail!(
+            "{} is not in the room's home; with the host driver a file goes there only, as ~/NAME",
+            path.display()
+        );
+    };
+    let mut folder = home.to_path_buf();
+    for part in below.components() {
+        folder.push(part);
+        ensure!(!folder.is_symlink(), "{} is a link, which is not followed", folder.display());
+    }
+    Ok(())
+}
+
 fn make_folders(folder: &Path, for_person: bool, room: &Room) -> Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
     for path in missing.into_iter().rev() {
@@ -83,7 +108,6 @@ fn hash_of(path: &Path) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room::RoomKind;
 
     fn header(path: &str) -> FileHeader {
         FileHeader { path: path.into(), owner: "person".into(), mode: 0o640, size: 3 }
@@ -108,10 +132,25 @@ mod tests {
     }
 
     #[test]
+    fn on_a_host_a_file_stays_in_the_home() {
+        let (folder, others) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(others.path(), folder.path().join("out")).unwrap();
+        let outside = others.path().join("x");
+        for path in ["~/../x", "~/out/x", "~/a/../../x", "~/.", "~", outside.to_str().unwrap()] {
+            let refused = place(&header(path), b"abc", &room(folder.path()));
+            assert!(refused.is_err(), "{path}");
+        }
+        assert!(!outside.exists());
+    }
+
+    #[test]
     fn a_symlink_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("x")).unwrap();
         let error = place(&header("~/x"), b"abc", &room(folder.path())).unwrap_err();
-        assert!(format!("{error:#}").contains("opening it failed"));
+        assert!(format!("{error:#}").contains("is a link"), "{error:#}");
+        let in_a_vm = Room { kind: RoomKind::Guest, ..room(folder.path()) };
+        let error = place(&header("~/x"), b"abc", &in_a_vm).unwrap_err();
+        assert!(format!("{error:#}").contains("opening it failed"), "{error:#}");
     }
 }

@@ -161,17 +161,19 @@ fn gone(path: &Path, removed: io::Result<()>) -> Result<(), RemoveError> {
     }
 }
 
-/// Private to whoever the agent will run as.
+/// Private to whoever the agent will run as, and new: what somebody else has put there, a folder or a
+/// link to one, is neither taken nor given away.
 fn make_runtime_dir(spec: &HostSpec) -> Result<(), BootError> {
-    use std::os::unix::fs::DirBuilderExt;
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let failed = |source| BootError::File { path: spec.runtime_dir.clone(), source };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&spec.runtime_dir)
-        .map_err(failed)?;
+    std::fs::DirBuilder::new().mode(0o700).create(&spec.runtime_dir).map_err(failed)?;
     if let Some(user) = unprivileged_user() {
-        std::os::unix::fs::chown(&spec.runtime_dir, Some(user), Some(user)).map_err(failed)?;
+        let folder = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
+            .open(&spec.runtime_dir)
+            .map_err(failed)?;
+        std::os::unix::fs::fchown(folder, Some(user), Some(user)).map_err(failed)?;
     }
     Ok(())
 }
@@ -192,6 +194,28 @@ mod tests {
         remove_display(folder.path(), 7).unwrap();
         assert!(!socket.exists());
         remove_display(folder.path(), 7).unwrap();
+    }
+
+    #[test]
+    fn a_folder_or_a_link_that_is_there_is_neither_taken_nor_given_away() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let others = folder.path().join("others");
+        std::fs::create_dir(&others).unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&others, &link).unwrap();
+        let before = std::fs::metadata(&others).unwrap();
+        for runtime_dir in [others.clone(), link, folder.path().join("none/below")] {
+            let spec = HostSpec {
+                agent: "/bin/true".into(),
+                runtime_dir,
+                console_log: folder.path().join("console"),
+                console_log_limit: 1,
+            };
+            assert!(make_runtime_dir(&spec).is_err(), "{}", spec.runtime_dir.display());
+        }
+        let after = std::fs::metadata(&others).unwrap();
+        assert_eq!((after.uid(), after.mode()), (before.uid(), before.mode()));
     }
 
     #[test]
