@@ -21,7 +21,7 @@ use crate::interrupt;
 /// A group of attacks: its name, and what makes them.
 type Door = (&'static str, fn(&Path, &mut Tries) -> Result<()>);
 
-const DOORS: [Door; 7] = [
+const DOORS: [Door; 8] = [
     ("credentials", credentials::attack),
     ("links", links::attack),
     ("health", health::attack),
