@@ -114,7 +114,7 @@ impl Front {
             let line = line.with_context(|| format!("events stopped; the last said {last}"))?;
             let Some(data) = line.strip_prefix("data:") else { continue };
             let session: Value = serde_json::from_str(data).context("an event is no JSON")?;
-            last = session["state"].to_string();
+            last = format!("{} {}", session["state"], session["reason"]["message"]);
             match session["state"].as_str() {
                 Some("awaiting_user") => return Ok(()),
                 Some("ended") => break,
