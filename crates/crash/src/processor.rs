@@ -34,7 +34,8 @@ const LINES: usize = 24;
 /// Lines that one complaint may take: Polars lists a feature a line.
 const JOINED: usize = 8;
 
-/// Complaints that name nothing, or are made in several lines, as their sources print them.
+/// Complaints that name nothing, or are made in several lines. The words of Go, .NET, GraalVM, Polars,
+/// OpenCV and Julia were looked up; the others, and where each source has them, are from memory.
 const KNOWN: [&[&str]; 13] = [
     // glibc, elf/dl-load.c and sysdeps/x86/cpu-features.c.
     &["CPU ISA level is lower than required"],
