@@ -22,10 +22,11 @@ const { values: options } = parseArgs({
 const package_ = fileURLToPath(new URL('../node_modules/@novnc/novnc/', import.meta.url));
 const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
 let code = 1;
+let page;
 try {
   // Our own pages take no foreign scripts; a developer's page that embeds noVNC has rules of its own.
   const context = await browser.newContext({ bypassCSP: true });
-  const page = await context.newPage();
+  page = await context.newPage();
   await page.route('**/novnc/**', (route) => {
     const path = new URL(route.request().url()).pathname.replace('/novnc/', '');
     return route.fulfill({ contentType: 'text/javascript', body: readFileSync(join(package_, path)) });
@@ -57,7 +58,9 @@ try {
   process.stdout.write(`${JSON.stringify(seen)}\n`);
   code = seen.events === 'connected' && seen.width === 1280 && seen.height === 720 && seen.colours >= 3 ? 0 : 1;
 } catch (error) {
-  process.stdout.write(`${JSON.stringify({ error: String(error.message).split('\n')[0] })}\n`);
+  // What the page said instead tells why.
+  const shown = await page?.locator('body').innerText({ timeout: 5_000 }).catch(String);
+  process.stdout.write(`${JSON.stringify({ error: String(error.message).split('\n')[0], page: shown })}\n`);
 } finally {
   await browser.close();
 }

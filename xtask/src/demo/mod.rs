@@ -152,9 +152,13 @@ pub fn check_vnc(anteroom: &Path) -> Result<()> {
     let provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, "host", &[])?;
     let session = server.start_session_without_recipient()?;
-    server.wait_until(&session.id, Duration::from_secs(120), "come to the person", |view| {
-        view["state"] == "awaiting_user" || view["state"] == "ended"
-    })?;
+    let status =
+        server.wait_until(&session.id, Duration::from_secs(120), "come to the person", |view| {
+            view["state"] == "awaiting_user" || view["state"] == "ended"
+        })?;
+    if status["state"] == "ended" {
+        bail!("the session ended before its person's turn: {status}");
+    }
     let mut novnc = Command::new("node");
     novnc.arg(shell::root().join("demo/person/novnc.mjs"));
     novnc.args(["--viewer-url", &session.viewer_url, "--session", &session.id]);
