@@ -21,6 +21,7 @@ pub use waiting_page::{FirstPage, WaitingPage};
 pub use window::shown;
 
 use crate::room::{Room, RoomKind};
+use crate::supervise::run_to_end;
 
 /// Chromium on the waiting page. Its own address bar stays in the picture: the person sees whose
 /// page they type into, and no page can draw over it.
@@ -67,10 +68,6 @@ fn flags() -> impl Iterator<Item = &'static str> {
 
 /// Whether an unprivileged process may make the namespaces that Chromium's sandbox is built on.
 fn user_namespaces_work() -> bool {
-    Command::new("unshare")
-        .args(["--user", "--pid", "--fork", "true"])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+    run_to_end(Command::new("unshare").args(["--user", "--pid", "--fork", "true"]))
+        .is_ok_and(|output| output.status.success())
 }

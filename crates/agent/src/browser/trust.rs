@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::room::{Room, RoomKind};
+use crate::supervise::run_to_end;
 
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 const SYSTEM_FOLDER: &str = "/etc/ssl/certs";
@@ -82,11 +83,9 @@ fn into_system_folder(certificates: &[String]) -> Result<()> {
         let path = folder.join(format!("anteroom-session-{n}.pem"));
         write(&path, &format!("{BEGIN}\n{}\n{END}\n", lines.join("\n")))?;
         // Of the package ca-certificates; without it there is nobody who looks by the hash.
-        let hash = Command::new("openssl")
-            .args(["x509", "-noout", "-subject_hash", "-in"])
-            .arg(&path)
-            .output();
-        let Ok(hash) = hash else { continue };
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-noout", "-subject_hash", "-in"]).arg(&path);
+        let Ok(hash) = run_to_end(&mut openssl) else { continue };
         let hash = String::from_utf8_lossy(&hash.stdout).trim().to_owned();
         let free = (0..100).map(|n| folder.join(format!("{hash}.{n}"))).find(|link| !link.exists());
         if let Some(link) = free.filter(|_| !hash.is_empty()) {
@@ -131,7 +130,7 @@ fn into_java(runtime: &Path) {
         keytool.args(["-importcert", "-noprompt", "-trustcacerts", "-storepass", "changeit"]);
         keytool.args(["-alias", &name, "-keystore"]).arg(store).arg("-file").arg(entry.path());
         // An image with Java's store and without its programs keeps the store as it is.
-        let _ = keytool.current_dir(runtime).output();
+        let _ = run_to_end(keytool.current_dir(runtime));
     }
 }
 
@@ -168,10 +167,14 @@ fn import_into_nss(pem: &str, room: &Room) -> Result<()> {
         vec!["-N", "-d", &database, "--empty-password"],
         vec!["-A", "-d", &database, "-n", "session", "-t", "C,,", "-i", &pem_file],
     ] {
-        let output = Command::new("certutil")
-            .args(&arguments)
-            .output()
-            .context("running certutil failed; install it with `apt-get install libnss3-tools`")?;
+        let output = match run_to_end(Command::new("certutil").args(&arguments)) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(error).context(
+                    "running certutil failed; install it with `apt-get install libnss3-tools`",
+                );
+            }
+            ran => ran.context("running certutil failed")?,
+        };
         if !output.status.success() {
             bail!("certutil failed: {}", String::from_utf8_lossy(&output.stderr).trim());
         }

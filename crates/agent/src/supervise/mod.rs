@@ -33,7 +33,7 @@ pub use hung::look as look_at_hung;
 pub use limits::Limits;
 pub use not_started::look as can_start;
 pub use output::{Lines, Tail, watch_lines};
-pub use reaper::{End, Reaper};
+pub use reaper::{End, Reaper, run_to_end};
 pub use redact::MARK as REDACTED;
 pub use witness::Witness;
 

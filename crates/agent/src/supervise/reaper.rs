@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::process::{Command, Output};
 use std::rc::Rc;
+use std::sync::{PoisonError, RwLock};
 
 use anteroom_guest_protocol::ProcessExit;
 use anyhow::{Context, Result};
@@ -13,6 +15,24 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Witness;
+
+/// Held for reading by who waits for a child of its own, for writing by who takes every status there
+/// is: else the second takes what the first waits for.
+static WAITING_ELSEWHERE: RwLock<()> = RwLock::new(());
+
+/// Runs a program to its end, on a thread that may block. The only right way beside a [`Reaper`].
+///
+/// # Errors
+/// When it cannot be started.
+pub fn run_to_end(command: &mut Command) -> std::io::Result<Output> {
+    let output = {
+        let _waiting = WAITING_ELSEWHERE.read().unwrap_or_else(PoisonError::into_inner);
+        command.output()
+    };
+    // What ended meanwhile was left, and its signal is over.
+    let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGCHLD);
+    output
+}
 
 /// Hands each wait status to whoever expects it, and drops those of orphans. Cheap to clone.
 #[derive(Clone, Default)]
@@ -58,8 +78,10 @@ impl Reaper {
         receiver
     }
 
-    /// Takes every status there is; says whether any child is left.
+    /// Takes every status there is, unless another thread waits for a child of its own; says whether
+    /// any child is left.
     pub fn reap_all(&self) -> bool {
+        let Ok(_alone) = WAITING_ELSEWHERE.try_write() else { return true };
         loop {
             let flags = WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED;
             let (pid, exit, dumped) = match waitpid(None, Some(flags)) {
@@ -80,5 +102,33 @@ impl Reaper {
                 let _ = waiting.send(End { exit, dumped });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_child_of_its_own_gets_its_status() {
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let reaper = Reaper::start().unwrap();
+                let others = tokio::task::spawn_blocking(|| {
+                    (0..200).map(|_| run_to_end(&mut Command::new("true"))).collect::<Vec<_>>()
+                });
+                for _ in 0..20 {
+                    #[expect(clippy::zombie_processes, reason = "the reaper waits for it")]
+                    let child = Command::new("sh").args(["-c", "exit 3"]).spawn().unwrap();
+                    let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+                    let end = reaper.expect(pid).await.unwrap();
+                    assert!(matches!(end.exit, ProcessExit::Exited { code: 3 }), "{end:?}");
+                }
+                for ended in others.await.unwrap() {
+                    assert!(ended.unwrap().status.success());
+                }
+            })
+            .await;
     }
 }
