@@ -1,17 +1,21 @@
-//! A core dump of anybody's: read, completed from its own memory, explained. No panic, and nothing
+//! A core dump of anybody's, also compressed: unpacked, read, completed from its own memory, explained. No panic, and nothing
 //! without bound.
 #![no_main]
 
+use std::io::Cursor;
+
 use anteroom_cpu::CpuProfile;
+use anteroom_crash::dump::Dump;
 use anteroom_crash::{Cpu, Death, core_file, explain};
 use anteroom_guest_protocol::{Evidence, ProcessExit};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|dump: &[u8]| {
-    let Ok(mut core) = core_file::read(dump) else { return };
+fuzz_target!(|file: &[u8]| {
+    let Ok(mut dump) = Dump::open(Cursor::new(file), "FILE") else { return };
+    let Ok(mut core) = core_file::read(dump.head()) else { return };
     let at = core.fault.instruction_pointer;
-    if let Some(code) = core.memory(dump, at, 15) {
-        core.set_instruction(code);
+    if let Some((offset, length)) = core.place(at, 15) {
+        core.set_instruction(&dump.at(offset, length).unwrap());
     }
     let signal = core.fault.signal;
     let evidence = Evidence { fault: Some(Box::new(core.fault)), ..Evidence::default() };

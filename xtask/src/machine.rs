@@ -46,6 +46,10 @@ const NEEDED: &[Needed] = &[
     Needed { sign: Sign::Program("dbus-run-session"), package: "dbus-x11" },
     Needed { sign: Sign::Program("gnome-keyring-daemon"), package: "gnome-keyring" },
     Needed { sign: Sign::Program("secret-tool"), package: "libsecret-tools" },
+    // For those of compressed core dumps.
+    Needed { sign: Sign::Program("zstd"), package: "zstd" },
+    Needed { sign: Sign::Program("lz4"), package: "lz4" },
+    Needed { sign: Sign::Program("xz"), package: "xz-utils" },
     // For the tests: Debian keeps it apart from its Python.
     Needed { sign: Sign::PythonModule("ensurepip"), package: "python3-venv" },
 ];

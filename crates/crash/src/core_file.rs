@@ -1,9 +1,11 @@
 //! An ELF core dump, read for what explains the death and nothing else.
 
 use anteroom_guest_protocol::{Fault, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION, Mapping, Sender};
+use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::{Endianness, ReadRef};
+
+use crate::elf::other_processor;
 
 /// Bytes at the beginning of a dump that hold all headers and notes, unless it has thousands of
 /// threads.
@@ -31,6 +33,9 @@ pub enum CoreError {
     /// It is something else.
     #[error("this is no core dump of an x86-64 Linux process")]
     NotACore,
+    /// Of a process on another processor.
+    #[error("this is a core dump of a process on another processor: {0}; only x86-64 is explained")]
+    OtherProcessor(String),
     /// Its notes do not say what a death is explained by.
     #[error("the core dump has no {0}; it is cut short or damaged")]
     Missing(&'static str),
@@ -51,6 +56,11 @@ pub struct Core {
 pub fn read(head: &[u8]) -> Result<Core, CoreError> {
     let header = FileHeader64::<Endianness>::parse(head).map_err(|_| CoreError::NotACore)?;
     let endian = header.endian().map_err(|_| CoreError::NotACore)?;
+    if header.e_type(endian) == elf::ET_CORE
+        && let Some(processor) = other_processor(head)
+    {
+        return Err(CoreError::OtherProcessor(processor));
+    }
     if header.e_type(endian) != elf::ET_CORE || header.e_machine(endian) != elf::EM_X86_64 {
         return Err(CoreError::NotACore);
     }
@@ -89,20 +99,16 @@ pub fn read(head: &[u8]) -> Result<Core, CoreError> {
 }
 
 impl Core {
-    /// Memory of the process as a whole dump holds it.
+    /// Where a dump holds this much memory of the process from this address on, or the less that it
+    /// has of it: a place in the dump, and bytes.
     #[must_use]
-    pub fn memory<'data, R: ReadRef<'data>>(
-        &self,
-        dump: R,
-        address: u64,
-        length: usize,
-    ) -> Option<&'data [u8]> {
+    pub fn place(&self, address: u64, length: usize) -> Option<(u64, usize)> {
         let (mapping, offset, held) = self.segments.iter().find(|(mapping, _, held)| {
             address >= mapping.start && address - mapping.start < *held
         })?;
         let into = address - mapping.start;
-        let length = (length as u64).min(held - into);
-        dump.read_bytes_at(offset.checked_add(into)?, length).ok()
+        let left = usize::try_from(held - into).unwrap_or(usize::MAX);
+        Some((offset.checked_add(into)?, length.min(left)))
     }
 
     /// Fills in the instruction from bytes of memory at the instruction pointer.

@@ -2,7 +2,8 @@
 //!
 //! [`explain`] looks at what was seen (wait status, last lines, core dump, the kernel's word) and
 //! says what it means, what that rests on, how sure it is, and what to do. *No claim without
-//! evidence*: what is not known stays [`Cause::Unknown`], with what was seen. Pure: no I/O.
+//! evidence*: what is not known stays [`Cause::Unknown`], with what was seen. Pure: what is read comes
+//! from readers that the caller opened.
 #![forbid(unsafe_code)]
 
 mod exit;
@@ -15,6 +16,7 @@ mod signal;
 mod words;
 
 pub mod core_file;
+pub mod dump;
 pub mod elf;
 
 use anteroom_cpu::CpuProfile;

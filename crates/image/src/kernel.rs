@@ -5,6 +5,8 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use lzma_rust2::XzReader;
+
 use crate::cpio::Archive;
 
 /// The largest kernel taken, in bytes.
@@ -87,9 +89,7 @@ fn unpack(payload: &[u8]) -> Result<Vec<u8>, KernelError> {
             flate2::read::GzDecoder::new(payload).take(MAX_KERNEL).read_to_end(&mut kernel)
         }
         [0xfd, b'7', b'z', b'X', b'Z', ..] => {
-            lzma_rs::xz_decompress(&mut &payload[..], &mut kernel)
-                .map_err(|e| std::io::Error::other(format!("{e:?}")))
-                .map(|()| 0)
+            XzReader::new(payload, false).take(MAX_KERNEL).read_to_end(&mut kernel)
         }
         other => {
             let mut start = [0; 6];
@@ -209,6 +209,8 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use lzma_rust2::{XzOptions, XzWriter};
+
     use super::*;
 
     fn bz_image(payload: &[u8]) -> Vec<u8> {
@@ -236,9 +238,9 @@ mod tests {
             &kernel[..],
             ruzstd::encoding::CompressionLevel::Fastest,
         );
-        let mut xz = Vec::new();
-        lzma_rs::xz_compress(&mut &kernel[..], &mut xz).unwrap();
-        for payload in [lz4, gzip.finish().unwrap(), zstd, xz] {
+        let mut xz = XzWriter::new(Vec::new(), XzOptions::default()).unwrap();
+        xz.write_all(&kernel).unwrap();
+        for payload in [lz4, gzip.finish().unwrap(), zstd, xz.finish().unwrap()] {
             assert_eq!(vmlinux(&bz_image(&payload)).unwrap(), kernel);
         }
         assert!(matches!(vmlinux(&bz_image(b"unknown")), Err(KernelError::UnknownCompression(_))));

@@ -1,10 +1,10 @@
 //! `anteroom explain`: what Anteroom says of deaths, for core dumps and programs outside a session.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anteroom_cpu::{CpuProfile, Standing};
+use anteroom_crash::dump::Dump;
 use anteroom_crash::elf::{Beyond, Facts};
 use anteroom_crash::{Cpu, Death, core_file, elf};
 use anteroom_guest_protocol::{Evidence, MAX_INSTRUCTION, ProcessExit};
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::sessions::show;
 use super::why;
 use crate::gate::processor::profile;
+use crate::private::quoted;
 
 /// What to explain.
 #[derive(clap::Subcommand)]
@@ -29,7 +30,7 @@ pub enum Explain {
 /// What `explain core` takes.
 #[derive(clap::Args)]
 pub struct Core {
-    /// The core dump.
+    /// The core dump, also compressed as systemd keeps it (zstd, lz4, xz).
     file: PathBuf,
     /// The CPU profile that the process ran on: a name, or a file with a Firecracker CPU template.
     #[arg(long, value_name = "PROFILE")]
@@ -72,13 +73,11 @@ fn open(path: &Path) -> Result<File> {
 }
 
 fn core(options: &Core) -> Result<()> {
-    let mut file = open(&options.file)?;
-    let mut head = Vec::new();
     let failed = || format!("reading {} failed", options.file.display());
-    file.by_ref().take(core_file::HEAD as u64).read_to_end(&mut head).with_context(failed)?;
-    let mut core = core_file::read(&head).with_context(failed)?;
-    let dump = ReadCache::new(file);
-    find_code(&mut core, &dump);
+    let file = open(&options.file)?;
+    let mut dump = Dump::open(file, &quoted(&options.file)).with_context(failed)?;
+    let mut core = core_file::read(dump.head()).with_context(failed)?;
+    find_code(&mut core, &mut dump).with_context(failed)?;
     let cpu = options.cpu.as_deref().map(profile).transpose()?;
     let cpu = cpu.map(|profile| Cpu { name: format!("the CPU profile {}", profile.name), profile });
     let service = core.fault.program.rsplit('/').next().unwrap_or_default().to_owned();
@@ -100,25 +99,24 @@ fn core(options: &Core) -> Result<()> {
 
 /// The instruction from the dump where it holds code, else from the file that it is of, if that is
 /// still here; build id and symbol likewise.
-fn find_code(core: &mut core_file::Core, dump: &ReadCache<File>) {
+fn find_code(core: &mut core_file::Core, dump: &mut Dump<File>) -> std::io::Result<()> {
     let at = core.fault.instruction_pointer;
-    if let Some(bytes) = core.memory(dump, at, MAX_INSTRUCTION) {
-        let bytes = bytes.to_vec();
-        core.set_instruction(&bytes);
+    if let Some((offset, length)) = core.place(at, MAX_INSTRUCTION) {
+        core.set_instruction(&dump.at(offset, length)?);
     }
     let Some(mapping) = core.fault.code_mapping.clone().filter(|m| m.path.starts_with('/')) else {
-        return;
+        return Ok(());
     };
     let Ok(file) = open(Path::new(&mapping.path)) else {
         let unseen = format!("{}, which is not on this machine", mapping.path);
         core.fault.unseen.push(unseen);
-        return;
+        return Ok(());
     };
     let data = ReadCache::new(file);
     let Some(offset) =
         at.checked_sub(mapping.start).and_then(|n| n.checked_add(mapping.file_offset))
     else {
-        return;
+        return Ok(());
     };
     if core.fault.instruction.is_empty() {
         use object::ReadRef;
@@ -135,6 +133,7 @@ fn find_code(core: &mut core_file::Core, dump: &ReadCache<File>) {
     if let Some(mapping) = &mut core.fault.code_mapping {
         mapping.build_id = elf::facts(&data).ok().and_then(|facts| facts.build_id);
     }
+    Ok(())
 }
 
 fn programs(options: &Elf) -> Result<()> {
