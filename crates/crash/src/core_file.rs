@@ -6,6 +6,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::elf::other_processor;
+use crate::fault::BY_PROCESSES;
 
 /// Bytes at the beginning of a dump that hold all headers and notes, unless it has thousands of
 /// threads.
@@ -13,6 +14,8 @@ pub const HEAD: usize = 4 * 1024 * 1024;
 
 /// Most mapped ranges that are looked at.
 const MAX_MAPPINGS: usize = 100_000;
+
+const SIGABRT: i32 = 6;
 
 /// Types of notes (`include/uapi/linux/elf.h`).
 const NT_PRSTATUS: u32 = 1;
@@ -111,6 +114,26 @@ impl Core {
         Some((offset.checked_add(into)?, length.min(left)))
     }
 
+    /// Where the beginning of a file is mapped.
+    #[must_use]
+    pub fn base_of(&self, path: &str) -> Option<u64> {
+        let begins = |mapping: &Mapping| mapping.path == path && mapping.file_offset == 0;
+        self.segments.iter().map(|(mapping, _, _)| mapping).find(|m| begins(m)).map(|m| m.start)
+    }
+
+    /// Of a process that aborted: path and beginning of its C library, where it is glibc by its name.
+    #[must_use]
+    pub fn aborting_library(&self) -> Option<(String, u64)> {
+        let is_glibc = |path: &str| {
+            let name = path.rsplit('/').next().unwrap_or_default();
+            path.starts_with('/')
+                && (name == "libc.so.6" || (name.starts_with("libc-2.") && name.ends_with(".so")))
+        };
+        let mut paths = self.segments.iter().map(|(mapping, _, _)| mapping.path.as_str());
+        let path = paths.find(|path| self.fault.signal == SIGABRT && is_glibc(path))?;
+        Some((path.to_owned(), self.base_of(path)?))
+    }
+
     /// Fills in the instruction from bytes of memory at the instruction pointer.
     pub fn set_instruction(&mut self, bytes: &[u8]) {
         self.fault.instruction = hex::encode(&bytes[..bytes.len().min(MAX_INSTRUCTION)]);
@@ -205,7 +228,7 @@ impl<'a> Notes<'a> {
             // 1 is of no signal's own here: nothing is concluded from it but that it was no process.
             code: code.unwrap_or(1),
             address,
-            sender: code.filter(|code| *code <= 0).and_then(|_| self.sender()),
+            sender: code.filter(|code| BY_PROCESSES.contains(code)).and_then(|_| self.sender()),
             // pr_fname of struct elf_prpsinfo: the thread's name, 16 bytes.
             thread: self.info.and_then(|info| info.get(40..56)).map(until_nul).unwrap_or_default(),
             program: mappings()
@@ -219,12 +242,13 @@ impl<'a> Notes<'a> {
             code_mapping: mappings().find(holds).cloned(),
             near_address: mappings().filter(|m| m.end > address).min_by_key(|m| m.end).cloned(),
             symbol: None,
+            last_message: None,
             unseen,
         })
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u64> {
+pub(crate) fn word(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
 
@@ -233,7 +257,7 @@ fn until_nul(bytes: &[u8]) -> String {
 }
 
 /// A name without control characters, bounded.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EVIDENCE_TEXT)]);
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -136,15 +136,31 @@ pub fn facts<'data, R: ReadRef<'data>>(data: R) -> Result<Facts, ElfError> {
         {
             facts.libraries = libraries(endian, data, segments, dynamic);
         }
-        let Some(mut notes) = notes(segment, endian, data) else { continue };
-        while let Ok(Some(note)) = notes.next() {
-            if note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID {
-                let id = note.desc();
-                facts.build_id = Some(hex::encode(&id[..id.len().min(32)]));
-            }
-        }
     }
+    facts.build_id = build_id_of(endian, segments, data);
     Ok(facts)
+}
+
+/// The GNU build id in hexadecimal; a file's first page is enough where it holds the note.
+#[must_use]
+pub fn build_id<'data, R: ReadRef<'data>>(data: R) -> Option<String> {
+    let (header, endian) = header(data).ok()?;
+    build_id_of(endian, segments(header, endian, data).ok()?, data)
+}
+
+fn build_id_of<'data, R: ReadRef<'data>>(
+    endian: Endianness,
+    segments: &[Segment],
+    data: R,
+) -> Option<String> {
+    segments.iter().filter_map(|segment| notes(segment, endian, data)).find_map(|mut notes| {
+        let mut notes = std::iter::from_fn(|| notes.next().ok().flatten());
+        let note = notes.find(|note| {
+            note.name() == elf::ELF_NOTE_GNU && note.n_type(endian) == elf::NT_GNU_BUILD_ID
+        })?;
+        let id = note.desc();
+        Some(hex::encode(&id[..id.len().min(32)]))
+    })
 }
 
 type Segment = elf::ProgramHeader64<Endianness>;
@@ -175,6 +191,22 @@ fn file_offset(endian: Endianness, segments: &[Segment], address: u64) -> Option
         let into = address.checked_sub(segment.p_vaddr(endian))?;
         (into < segment.p_filesz(endian)).then(|| segment.p_offset(endian).checked_add(into))?
     })
+}
+
+/// How far from the beginning of a library in memory its exported data of this name is.
+pub(crate) fn offset_of<'data, R: ReadRef<'data>>(data: R, name: &str) -> Option<u64> {
+    let (header, endian) = header(data).ok()?;
+    let first = segments(header, endian, data)
+        .ok()?
+        .iter()
+        .find(|s| s.p_type(endian) == elf::PT_LOAD && s.p_offset(endian) == 0)?;
+    let sections = header.sections(endian, data).ok()?;
+    let table = sections.symbols(endian, data, elf::SHT_DYNSYM).ok()?;
+    let is_it = |symbol: &&elf::Sym64<Endianness>| {
+        symbol.st_type() == elf::STT_OBJECT
+            && symbol.name(endian, table.strings()).is_ok_and(|found| found == name.as_bytes())
+    };
+    table.iter().find(is_it)?.st_value(endian).checked_sub(first.p_vaddr(endian))
 }
 
 /// The function at `file_offset`, by the symbol tables.

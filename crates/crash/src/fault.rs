@@ -1,267 +1,205 @@
 //! Deaths by a signal that the processor or the kernel raised for what the program did, from its
 //! core dump.
 
-use anteroom_guest_protocol::{Fault, MAX_INSTRUCTION, Mapping, Sender};
+use anteroom_guest_protocol::{Fault, MAX_INSTRUCTION, Mapping, ProcessExit, Sender};
+use anteroom_session::Cause;
 
-use super::instruction::{Decoded, Kind, Refused, decode, missing};
-use anteroom_session::{Cause, Confidence, Explanation};
+use super::claim::{Access, AtAddress, Claim, Dumped, Told};
+use super::instruction::{Decoded, Kind, Refused, decode};
+use super::{Death, processor, signal, words};
 
-use super::{Death, processor, seconds, signal, told, words};
-
-/// `si_code` of sigaction(2), those that are the same for each signal.
+/// `si_code` of sigaction(2).
 const SI_KERNEL: i32 = 128;
+const SI_USER: i32 = 0;
+pub(crate) const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 const BUS_ADRERR: i32 = 2;
-const FPE_INTDIV: i32 = 1;
+const SYS_SECCOMP: i32 = 1;
+
+/// Those that tell of a process which sent the signal: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
+pub(crate) const BY_PROCESSES: [i32; 3] = [SI_USER, -1, -6];
 
 /// Addresses below are a null pointer's: Linux maps nothing there (vm.mmap_min_addr).
-const NULL_PAGE: u64 = 64 * 1024;
+pub(crate) const NULL_PAGE: u64 = 64 * 1024;
 
 /// How far from the stack pointer an access may be that used up the stack.
 const STACK_REACH: u64 = 64 * 1024;
 
 /// Where in `struct user_regs_struct` the number of the system call is.
-const ORIG_RAX: usize = 15;
+pub(crate) const ORIG_RAX: usize = 15;
 
 /// Says why, by a core dump.
-pub fn explain(death: &Death<'_>, fault: &Fault) -> Explanation {
+pub fn explain(death: &Death<'_>, fault: &Fault) -> Told {
     let decoded = decoded(fault);
-    let by_other = matches!(fault.sender, Some(Sender::Process(_)));
-    let of_processor = [4, 5, 7, 8, 11, 31].contains(&fault.signal);
-    let explanation = match fault.signal {
-        _ if fault.code <= 0 && (of_processor || by_other) => sent(death, fault),
-        4 => illegal(death, fault, decoded.as_ref()),
-        5 => trapped(death, fault),
-        6 => signal::aborted(death, Confidence::Certain),
-        7 => bus(death, fault),
-        8 => arithmetic(death, fault),
-        11 => memory(death, fault, decoded.as_ref()),
+    let decoded = decoded.as_ref();
+    let told = match fault.signal {
+        6 if fault.sender == Some(Sender::Itself) => signal::aborted(death),
         // The kernel sends the one as its own, the other in the name of who wrote.
         24 if fault.code == SI_KERNEL => signal::limit(death, 24),
-        25 if fault.code == SI_KERNEL || fault.sender == Some(Sender::Itself) => {
+        25 if fault.code == SI_USER && fault.sender == Some(Sender::Itself) => {
             signal::limit(death, 25)
         }
-        31 => forbidden_call(death, fault),
+        signal if fault.code <= 0 && (of_processor(signal) || fault.sender.is_some()) => {
+            sent(death, fault)
+        }
+        4 => illegal(death, fault, decoded),
+        5 => trapped(death, fault),
+        7 => bus(fault),
+        8 => arithmetic(fault),
+        11 => memory(fault, decoded),
+        31 if fault.code == SYS_SECCOMP => {
+            let number = fault.registers.get(ORIG_RAX).copied();
+            let number = number.and_then(|number| i64::try_from(number).ok());
+            Told::new(Cause::ForbiddenSystemCall, [of(Dumped::ForbiddenCall(number))])
+        }
+        31 => Told::new(Cause::Unknown, [stopped(fault)]).unknown(),
         other => signal::explain(death, other),
     };
-    explanation.resting_on(seen(fault, decoded.as_ref()))
+    told.resting_on(seen(fault, decoded))
 }
 
-fn decoded(fault: &Fault) -> Option<Decoded> {
+/// Signals that a processor or the kernel raises for what a program does.
+fn of_processor(signal: i32) -> bool {
+    [4, 5, 7, 8, 11, 31].contains(&signal)
+}
+
+fn of(dumped: Dumped) -> Claim {
+    Claim::Dumped(dumped)
+}
+
+pub(crate) fn decoded(fault: &Fault) -> Option<Decoded> {
     let bytes = hex::decode(&fault.instruction).ok()?;
     decode(&bytes[..bytes.len().min(MAX_INSTRUCTION)], fault.instruction_pointer)
 }
 
-/// Beginning of every sentence about an instruction: who, by what signal.
-fn stopped(death: &Death<'_>, fault: &Fault, by: &str) -> String {
+/// Beginning of every sentence about an instruction: by what signal, in which thread.
+fn stopped(fault: &Fault) -> Claim {
     let program = fault.program.rsplit('/').next().unwrap_or_default();
-    let thread = match fault.thread.as_str() {
-        "" => String::new(),
-        thread if program.starts_with(thread) => String::new(),
-        thread => format!(" in its thread {thread}"),
-    };
-    format!("{} was stopped by {by}{thread}", death.service)
+    let is_first = fault.thread.is_empty() || program.starts_with(&fault.thread);
+    let thread = (!is_first).then(|| fault.thread.clone());
+    of(Dumped::Stopped { signal: fault.signal, thread })
 }
 
-fn illegal(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Explanation {
-    let place = place(fault);
+fn instruction(fault: &Fault, decoded: &Decoded) -> Claim {
+    of(Dumped::Instruction { text: decoded.text.clone(), place: place(fault) })
+}
+
+fn illegal(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Told {
+    let mut claims = vec![stopped(fault)];
     let Some(decoded) = decoded else {
-        let what = if fault.instruction.is_empty() {
-            "which one could not be read".to_owned()
-        } else {
-            format!("the bytes {} at {place} are none", fault.instruction)
-        };
-        return told(
-            Cause::BadInstruction,
-            Confidence::Unknown,
-            format!("{}: {what}", stopped(death, fault, "an illegal instruction")),
-        );
+        claims.push(of(match fault.instruction.as_str() {
+            "" => Dumped::InstructionUnread,
+            bytes => Dumped::NoInstruction { bytes: bytes.to_owned(), place: place(fault) },
+        }));
+        return Told::new(Cause::BadInstruction, claims);
     };
     if decoded.kind == Kind::Trap {
         return trap(death, fault, &decoded.text);
     }
-    let text = &decoded.text;
-    let Some(cpu) = death.cpu else {
-        return told(
-            Cause::BadInstruction,
-            Confidence::Unknown,
-            format!(
-                "{}: `{text}` at {place}; what its processor has is not known",
-                stopped(death, fault, "an illegal instruction")
-            ),
-        );
+    claims.push(instruction(fault, decoded));
+    let standing = processor::held_to(death.cpu, &decoded.needs);
+    let Claim::CpuLacks { features, .. } = &standing else {
+        claims.push(standing);
+        return Told::new(Cause::BadInstruction, claims).unknown();
     };
-    let missing = missing(&decoded.needs, &cpu.profile);
-    if missing.is_empty() {
-        return told(
-            Cause::BadInstruction,
-            Confidence::Unknown,
-            format!(
-                "{}: `{text}` at {place}; {} has all that it needs, so why it was refused is not known",
-                stopped(death, fault, "an illegal instruction"),
-                cpu.name
-            ),
-        );
-    }
-    let names: Vec<&str> = missing.iter().map(|feature| feature.name()).collect();
+    let names: Vec<&str> = features.iter().map(|feature| feature.name()).collect();
     let names = names.join(" and ");
-    told(
-        Cause::MissingCpuFeature,
-        Confidence::Certain,
-        format!(
-            "{}: `{text}` at {place} needs {names}; {} has no {names}",
-            stopped(death, fault, "an illegal instruction"),
-            cpu.name
-        ),
-    )
-    .advise(&format!(
+    claims.extend([of(Dumped::Needs(features.clone())), standing]);
+    Told::new(Cause::MissingCpuFeature, claims).advise(format!(
         "use an image with a build that does without {names}, or a CPU profile with it"
     ))
 }
 
 /// An instruction that is there to stop the program.
-fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Explanation {
-    let mut sentence = format!(
-        "{} stopped itself: deliberate abort ({instruction}) in {}, not a missing CPU feature",
-        death.service,
-        place(fault)
-    );
+fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Told {
+    let instruction = instruction.to_owned();
+    let trapped = of(Dumped::Trap { instruction, place: place(fault) });
     if let Some(complaint) = processor::complaint(death.lines()) {
-        let how = format!("{} stopped itself ({instruction})", death.service);
-        return processor::explain(death, &how, &complaint);
+        return processor::explain(death, vec![trapped], complaint);
     }
-    if let Some(said) = words::said(death.lines()) {
-        sentence.push_str(&format!("; its last words: {}", said.line));
-        return told(said.cause, Confidence::Certain, sentence);
+    match words::said(death.lines()) {
+        Some(said) => Told::new(said.cause, [trapped, Claim::LastWords(said.line)]),
+        None => Told::new(Cause::DeliberateTrap, [trapped]),
     }
-    told(Cause::DeliberateTrap, Confidence::Certain, sentence)
 }
 
 /// SIGTRAP leaves the instruction pointer behind the `int3`.
-fn trapped(death: &Death<'_>, fault: &Fault) -> Explanation {
+fn trapped(death: &Death<'_>, fault: &Fault) -> Told {
     if fault.code == SI_KERNEL {
         return trap(death, fault, "int3");
     }
-    told(
-        Cause::Unknown,
-        Confidence::Unknown,
-        format!(
-            "{} at {}; nothing that traces it is known",
-            stopped(death, fault, &signal::name(5)),
-            place(fault)
-        ),
-    )
+    let claims = [stopped(fault), of(Dumped::At(place(fault))), of(Dumped::NothingTraces)];
+    Told::new(Cause::Unknown, claims)
 }
 
-fn memory(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Explanation {
-    let (address, place) = (fault.address, place(fault));
-    let stopped = stopped(death, fault, "a bad memory access");
-    let access = match decoded {
-        Some(decoded) if decoded.writes_memory => "wrote to",
-        Some(decoded) if decoded.kind == Kind::Stack => "used the stack at",
-        _ => "read",
-    };
+fn memory(fault: &Fault, decoded: Option<&Decoded>) -> Told {
     if fault.code == SI_KERNEL {
-        return general_protection(&stopped, &place, decoded, &fault.registers);
+        return general_protection(fault, decoded);
     }
+    let (address, place) = (fault.address, place(fault));
     if is_stack_overflow(fault) {
-        return told(
-            Cause::StackOverflow,
-            Confidence::Likely,
-            format!(
-                "{} used up its stack (in {place}): {address:#x} is just below it, the stack pointer is {:#x}",
-                death.service, fault.stack_pointer
-            ),
-        )
-        .advise("a recursion without end most likely; a larger stack (ulimit -s) helps only where it ends");
+        let stack_pointer = fault.stack_pointer;
+        let used_up = of(Dumped::StackUsedUp { place, address, stack_pointer });
+        return Told::new(Cause::StackOverflow, [used_up]).advise("a recursion without end most likely; a larger stack (ulimit -s) helps only where it ends");
     }
-    let sentence = if address == fault.instruction_pointer {
-        format!("{stopped}: it jumped to {address:#x}, {}", holds(fault))
-    } else if address < NULL_PAGE {
-        format!("{stopped}: it {access} address {address:#x}, a null pointer, in {place}")
+    let (at, within) = (at_address(fault), of(Dumped::In(place)));
+    let access = || of(Dumped::Access { access: access(decoded), address });
+    let claims = if address == fault.instruction_pointer {
+        vec![stopped(fault), of(Dumped::Jumped(address)), of(Dumped::Holds(at))]
+    } else if address < NULL_PAGE && at == AtAddress::Nothing {
+        vec![stopped(fault), access(), of(Dumped::NullPointer), within]
     } else {
-        format!("{stopped}: it {access} address {address:#x} in {place}, {}", holds(fault))
+        vec![stopped(fault), access(), within, of(Dumped::Holds(at))]
     };
-    told(Cause::BadMemoryAccess, Confidence::Certain, sentence)
+    Told::new(Cause::BadMemoryAccess, claims)
 }
 
 /// The processor's general protection: the kernel knows no address, the registers may.
-fn general_protection(
-    stopped: &str,
-    place: &str,
-    decoded: Option<&Decoded>,
-    registers: &[u64],
-) -> Explanation {
+fn general_protection(fault: &Fault, decoded: Option<&Decoded>) -> Told {
     let Some(decoded) = decoded else {
-        return told(
-            Cause::BadMemoryAccess,
-            Confidence::Unknown,
-            format!(
-                "{stopped}: the processor refused the instruction at {place}, which could not be read"
-            ),
-        );
+        let unread = of(Dumped::RefusedUnread(place(fault)));
+        return Told::new(Cause::BadMemoryAccess, [stopped(fault), unread]);
     };
-    let text = &decoded.text;
-    match decoded.refused(registers) {
-        Some(Refused::NotCanonical(address)) => told(
-            Cause::BadMemoryAccess,
-            Confidence::Certain,
-            format!(
-                "{stopped}: `{text}` at {place} used {address:#x}, an address that no memory can have"
-            ),
-        ),
-        Some(Refused::NotAligned(address, size)) => told(
-            Cause::BadMemoryAccess,
-            Confidence::Certain,
-            format!(
-                "{stopped}: `{text}` at {place} used {address:#x}, which is not aligned to {size} bytes as it must be"
-            ),
-        ),
-        None if decoded.kind == Kind::Privileged => told(
-            Cause::BadInstruction,
-            Confidence::Certain,
-            format!("{stopped}: `{text}` at {place} is for the kernel alone"),
-        ),
-        None if decoded.accesses.is_empty() => told(
-            Cause::BadInstruction,
-            Confidence::Likely,
-            format!(
-                "{stopped}: the processor refused `{text}` at {place}, which uses no memory; a program may not execute it so"
-            ),
-        ),
-        None if registers.is_empty() => told(
-            Cause::BadMemoryAccess,
-            Confidence::Likely,
-            format!(
-                "{stopped}: the address that `{text}` at {place} uses is none that any memory can have, or is not aligned as it must be; the registers that would tell were not seen"
-            ),
-        ),
-        None => told(
-            Cause::BadMemoryAccess,
-            Confidence::Unknown,
-            format!(
-                "{stopped}: the processor refused `{text}` at {place}, and its registers do not show why"
-            ),
-        ),
+    let (cause, why) = match decoded.refused(&fault.registers) {
+        Some(Refused::NotCanonical(address)) => {
+            (Cause::BadMemoryAccess, Dumped::NotCanonical(address))
+        }
+        Some(Refused::NotAligned(address, size)) => {
+            (Cause::BadMemoryAccess, Dumped::NotAligned(address, size))
+        }
+        None if decoded.kind == Kind::Privileged => (Cause::BadInstruction, Dumped::ForKernelAlone),
+        None if !decoded.uses_memory() => (Cause::BadInstruction, Dumped::RefusedWithoutMemory),
+        None if fault.registers.is_empty() => (Cause::BadMemoryAccess, Dumped::RefusedUnseen),
+        None => (Cause::BadMemoryAccess, Dumped::RefusedUnknown),
+    };
+    Told::new(cause, [stopped(fault), instruction(fault, decoded), of(why)])
+}
+
+/// What an instruction did at the address: where it reads one place and writes another, only that it
+/// used it.
+pub(crate) fn access(decoded: Option<&Decoded>) -> Access {
+    match decoded {
+        Some(decoded) if decoded.kind == Kind::Stack => Access::Stack,
+        Some(decoded) if decoded.only_writes() => Access::Wrote,
+        Some(decoded) if decoded.uses_memory() && !decoded.writes_memory => Access::Read,
+        _ => Access::Used,
     }
 }
 
 /// What is at the address that was used.
-fn holds(fault: &Fault) -> String {
-    match &fault.near_address {
-        Some(mapping) if (mapping.start..mapping.end).contains(&fault.address) => {
-            let name = if mapping.path.is_empty() { "memory" } else { &mapping.path };
-            let may =
-                if fault.code == SEGV_ACCERR { "that may not be used so" } else { "that is there" };
-            format!("{name} ({}) {may}", mapping.permissions)
-        }
-        _ => "where nothing is mapped".to_owned(),
+pub(crate) fn at_address(fault: &Fault) -> AtAddress {
+    let inside = |mapping: &&Mapping| (mapping.start..mapping.end).contains(&fault.address);
+    match (fault.code, fault.near_address.as_ref().filter(inside)) {
+        (SEGV_ACCERR, mapping) => AtAddress::Forbidden(mapping.cloned()),
+        (_, Some(mapping)) => AtAddress::Mapped(mapping.clone()),
+        (SEGV_MAPERR, None) => AtAddress::Nothing,
+        (_, None) => AtAddress::Unknown,
     }
 }
 
 /// An access next to the stack pointer, where the stack has ended: in nothing, or in the guard page
 /// that is mapped to catch it, with memory that may be written right above.
-fn is_stack_overflow(fault: &Fault) -> bool {
+pub(crate) fn is_stack_overflow(fault: &Fault) -> bool {
     let near = fault.address.abs_diff(fault.stack_pointer) <= STACK_REACH;
     let Some(mapping) = &fault.near_address else { return false };
     let inside = (mapping.start..mapping.end).contains(&fault.address);
@@ -273,90 +211,47 @@ fn is_stack_overflow(fault: &Fault) -> bool {
     near && (is_guard || below_stack)
 }
 
-fn bus(death: &Death<'_>, fault: &Fault) -> Explanation {
-    let what = match (fault.code, &fault.near_address) {
-        (BUS_ADRERR, Some(Mapping { path, .. })) if path.starts_with('/') => {
-            format!(
-                "it used {:#x} of {path}, which is mapped and has no data there: the file is shorter than it was, or its disk is full",
-                fault.address
-            )
+fn bus(fault: &Fault) -> Told {
+    let address = fault.address;
+    let of_file = |mapping: &&Mapping| {
+        mapping.path.starts_with('/') && (mapping.start..mapping.end).contains(&address)
+    };
+    let what = match (fault.code, fault.near_address.as_ref().filter(of_file)) {
+        (BUS_ADRERR, Some(mapping)) => {
+            Dumped::FileWithoutData { address, path: mapping.path.clone() }
         }
-        _ => {
-            format!("it used address {:#x} in a way that this memory does not allow", fault.address)
-        }
+        _ => Dumped::BadUse(address),
     };
-    told(
-        Cause::BadMemoryAccess,
-        Confidence::Certain,
-        format!("{}: {what}, in {}", stopped(death, fault, "a bus error"), place(fault)),
-    )
+    let claims = [stopped(fault), of(what), of(Dumped::In(place(fault)))];
+    Told::new(Cause::BadMemoryAccess, claims)
 }
 
-fn arithmetic(death: &Death<'_>, fault: &Fault) -> Explanation {
-    let what = match fault.code {
-        FPE_INTDIV => "it divided a whole number by zero, or the result was too large",
-        _ => "an arithmetic exception that it had asked for",
-    };
-    told(
-        Cause::BadArithmetic,
-        Confidence::Certain,
-        format!("{}: {what}, in {}", stopped(death, fault, "an arithmetic fault"), place(fault)),
-    )
+fn arithmetic(fault: &Fault) -> Told {
+    let what = of(Dumped::Arithmetic(fault.code));
+    Told::new(Cause::BadArithmetic, [stopped(fault), what, of(Dumped::In(place(fault)))])
 }
 
-fn forbidden_call(death: &Death<'_>, fault: &Fault) -> Explanation {
-    let number = fault.registers.get(ORIG_RAX).copied().and_then(|n| i64::try_from(n).ok());
-    let call = match number {
-        Some(number) => match signal::system_call(number) {
-            Some(name) => format!("{name} (number {number})"),
-            None => format!("number {number}"),
-        },
-        None => "that is not known".to_owned(),
-    };
-    told(
-        Cause::ForbiddenSystemCall,
-        Confidence::Certain,
-        format!("{} made a system call that its own sandbox forbids: {call}", death.service),
-    )
-}
-
-/// A signal of the processor's that some process sent: perhaps the program itself, whose handler
-/// caught the first one and reported it.
-fn sent(death: &Death<'_>, fault: &Fault) -> Explanation {
-    let (service, lived) = (death.service, seconds(death.lived_ms));
-    let name = signal::name(fault.signal);
-    let certain = |cause, sentence| told(cause, Confidence::Certain, sentence);
-    match (fault.sender, words::own_crash_report(death.lines())) {
-        (Some(Sender::Itself), Some((_, line))) => told(
-            Cause::Aborted,
-            Confidence::Likely,
-            format!(
-                "{service} caught a fault of its own after {lived}, reported it and ended itself by {name}: {line}"
-            ),
-        ),
-        (Some(Sender::Itself), None) => certain(
-            Cause::Aborted,
-            format!(
-                "{service} ended itself by {name} after {lived}: it sent the signal to itself, the processor did not raise it"
-            ),
-        ),
-        (Some(Sender::Process(pid)), _) => certain(
-            Cause::KilledBySignal,
-            format!(
-                "{service} was ended by {name} after {lived}: a process sent it (number {pid}), the processor did not raise it"
-            ),
-        ),
-        (None, _) => certain(
-            Cause::KilledBySignal,
-            format!(
-                "{service} was ended by {name} after {lived}: a process sent it, the processor did not raise it"
-            ),
-        ),
+/// A signal that was sent: perhaps by the program itself, whose handler caught one of the processor's
+/// and reported it.
+fn sent(death: &Death<'_>, fault: &Fault) -> Told {
+    let (signal, lived, sender) = (fault.signal, death.lived_ms, fault.sender);
+    if !BY_PROCESSES.contains(&fault.code) {
+        let ended = [Claim::EndedBy(signal), Claim::After(lived), Claim::SentByCode(fault.code)];
+        return Told::new(Cause::KilledBySignal, ended);
     }
+    if sender == Some(Sender::Itself) {
+        let Some((_, line)) = words::own_crash_report(death.lines()) else {
+            return Told::new(Cause::Aborted, [Claim::Sent { signal, lived, sender }]);
+        };
+        let exit = ProcessExit::Signalled { signal };
+        let caught = Claim::CaughtFault { signal: None, lived, exit, line };
+        return Told::new(Cause::Aborted, [caught]);
+    }
+    Told::new(Cause::KilledBySignal, [Claim::Sent { signal, lived, sender }])
 }
 
 /// Where: `libfoo.so+0x1234 (function+0x56)`, by offset in the file, else by address.
-fn place(fault: &Fault) -> String {
+pub(crate) fn place(fault: &Fault) -> String {
     let ip = fault.instruction_pointer;
     let Some(mapping) = fault.code_mapping.as_ref().filter(|mapping| !mapping.path.is_empty())
     else {
@@ -372,14 +267,21 @@ fn place(fault: &Fault) -> String {
 
 /// The evidence, a line each.
 fn seen(fault: &Fault, decoded: Option<&Decoded>) -> Vec<String> {
+    // A sent signal has its sender where others have an address.
+    let address = match fault.code {
+        ..=0 => String::new(),
+        _ => format!(", address {:#x}", fault.address),
+    };
     let mut lines = vec![format!(
-        "core dump of {}: {}, code {}, address {:#x}, thread {}",
+        "core dump of {}: {}, code {}{address}, thread {}",
         fault.program,
         signal::name(fault.signal),
         fault.code,
-        fault.address,
         fault.thread
     )];
+    lines.extend(
+        fault.last_message.as_deref().map(|text| format!("its C library's last message: {text}")),
+    );
     if !fault.instruction.is_empty() {
         let meaning = match decoded {
             Some(decoded) => {

@@ -29,6 +29,7 @@ pub struct Decoded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Access {
     memory: UsedMemory,
+    writes: bool,
     /// Bytes.
     size: u64,
     /// Whether an address that is no multiple of the size is refused.
@@ -45,6 +46,15 @@ pub(crate) enum Refused {
 }
 
 impl Decoded {
+    pub(crate) fn uses_memory(&self) -> bool {
+        !self.accesses.is_empty()
+    }
+
+    /// Whether all memory that it uses it writes.
+    pub(crate) fn only_writes(&self) -> bool {
+        self.uses_memory() && self.accesses.iter().all(|access| access.writes)
+    }
+
     /// The address that the processor refused, as the registers of the fault have it: `registers` in
     /// the order of `struct user_regs_struct`.
     pub(crate) fn refused(&self, registers: &[u64]) -> Option<Refused> {
@@ -180,7 +190,8 @@ fn describe(instruction: &Instruction) -> Decoded {
     let writes_memory = used.iter().any(|memory| writes(memory.access()));
     let accesses = used.into_iter().map(|memory| {
         let size = memory.memory_size().size() as u64;
-        Access { memory, size, aligned: wants_alignment(instruction, size) }
+        let writes = writes(memory.access());
+        Access { memory, writes, size, aligned: wants_alignment(instruction, size) }
     });
     Decoded {
         text,

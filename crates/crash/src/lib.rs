@@ -2,10 +2,11 @@
 //!
 //! [`explain`] looks at what was seen (wait status, last lines, core dump, the kernel's word) and
 //! says what it means, what that rests on, how sure it is, and what to do. *No claim without
-//! evidence*: what is not known stays [`Cause::Unknown`], with what was seen. Pure: what is read comes
+//! evidence*: what is not known stays [`Cause::Unknown`](anteroom_session::Cause), with what was seen. Pure: what is read comes
 //! from readers that the caller opened.
 #![forbid(unsafe_code)]
 
+mod claim;
 mod exit;
 mod fault;
 mod instruction;
@@ -18,10 +19,13 @@ mod words;
 pub mod core_file;
 pub mod dump;
 pub mod elf;
+pub mod glibc;
 
 use anteroom_cpu::CpuProfile;
 use anteroom_guest_protocol::{Evidence, ProcessExit};
-use anteroom_session::{Cause, Confidence, Explanation};
+use anteroom_session::Explanation;
+
+use claim::{Claim, Told};
 
 pub use instruction::{Decoded, decode};
 pub use machine::explain_machine;
@@ -52,10 +56,10 @@ impl Death<'_> {
     }
 
     /// What is said in place of a last line: nothing of output that was not seen.
-    fn silence(&self) -> &'static str {
+    fn silence(&self) -> Claim {
         match self.last_lines {
-            Some(_) => " and it printed nothing",
-            None => "; what it printed was not seen",
+            Some(_) => Claim::PrintedNothing,
+            None => Claim::OutputUnseen,
         }
     }
 }
@@ -72,24 +76,7 @@ pub struct Cpu {
 /// Says why.
 #[must_use]
 pub fn explain(death: &Death<'_>) -> Explanation {
-    let Evidence { fault, out_of_memory, not_started, hung, kernel_log_read: _ } = death.evidence;
-    let mut explanation = if let Some(failure) = not_started {
-        exit::not_started(death, failure)
-    } else if let Some(hung) = hung {
-        signal::hung(death, hung)
-    } else if let Some(oom) = out_of_memory {
-        signal::out_of_memory(death, oom)
-    } else {
-        match death.exit {
-            Some(ProcessExit::Signalled { signal }) => match fault {
-                // A core of another signal is of another death.
-                Some(fault) if fault.signal == signal => fault::explain(death, fault),
-                _ => signal::explain(death, signal),
-            },
-            Some(ProcessExit::Exited { code }) => exit::explain(death, code),
-            None => exit::never_ran(death),
-        }
-    };
+    let mut explanation = told(death).explanation(death.service);
     if let Some(exit) = death.exit {
         explanation.evidence.insert(0, wait_status(exit, death.lived_ms));
     }
@@ -104,7 +91,7 @@ pub fn explain(death: &Death<'_>) -> Explanation {
 fn wait_status(exit: ProcessExit, lived_ms: Option<u64>) -> String {
     let how = how(exit);
     match lived_ms {
-        Some(_) => format!("wait status: {how} after {}", seconds(lived_ms)),
+        Some(millis) => format!("wait status: {how} after {}", seconds(millis)),
         None => format!("wait status: {how}"),
     }
 }
@@ -117,17 +104,32 @@ fn how(exit: ProcessExit) -> String {
     }
 }
 
-/// How long something lived, as a person reads it.
-fn seconds(millis: Option<u64>) -> String {
-    match millis {
-        Some(millis) => format!("{}.{} s", millis / 1000, millis % 1000 / 100),
-        None => "a time that is not known".to_owned(),
-    }
+/// A time, as a person reads it.
+fn seconds(millis: u64) -> String {
+    format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }
 
-/// Short for the many places that tell something.
-fn told(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
-    Explanation::new(cause, confidence, sentence)
+/// What is said of a death, before it is put into words.
+fn told(death: &Death<'_>) -> Told {
+    let Evidence { fault, out_of_memory, not_started, hung, kernel_log_read: _ } = death.evidence;
+    if let Some(failure) = not_started {
+        return exit::not_started(failure);
+    }
+    if let Some(hung) = hung {
+        return signal::hung(hung);
+    }
+    if let Some(oom) = out_of_memory {
+        return signal::out_of_memory(death, oom);
+    }
+    match death.exit {
+        Some(ProcessExit::Signalled { signal }) => match fault {
+            // A core of another signal is of another death.
+            Some(fault) if fault.signal == signal => fault::explain(death, fault),
+            _ => signal::explain(death, signal),
+        },
+        Some(ProcessExit::Exited { code }) => exit::explain(death, code),
+        None => exit::never_ran(),
+    }
 }
 
 #[cfg(test)]

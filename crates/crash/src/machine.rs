@@ -3,7 +3,7 @@
 use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::{Cause, Confidence, Explanation};
 
-use super::{signal, told, words};
+use super::{signal, words};
 
 /// How Linux begins the line of its panic (kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing: ";
@@ -29,7 +29,10 @@ pub fn explain_machine(
         (Some("guest-reset"), _) => Some(told(
             Cause::GuestEndedItself,
             Confidence::Certain,
-            "the guest restarted itself; its console tells of no kernel panic".to_owned(),
+            match console {
+                [] => "the guest restarted itself; nothing of its console was seen".to_owned(),
+                _ => "the guest restarted itself; its console tells of no kernel panic".to_owned(),
+            },
         )),
         (Some("guest-shutdown"), _) => Some(told(
             Cause::GuestEndedItself,
@@ -49,6 +52,10 @@ pub fn explain_machine(
         )),
         _ => None,
     }
+}
+
+fn told(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
+    Explanation::new(cause, confidence, sentence)
 }
 
 fn panicked(line: &str, console: &[String]) -> Explanation {
@@ -107,6 +114,7 @@ mod tests {
             of(&["[ 1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"]);
         assert!(why.sentence.ends_with("(PID 1) exited with code 1"), "{}", why.sentence);
         assert_eq!(of(&["login:"]).cause, Cause::GuestEndedItself);
+        assert!(of(&[]).sentence.ends_with("nothing of its console was seen"));
         assert_eq!(explain_machine(Some(ProcessExit::Signalled { signal: 9 }), None, &[]), None);
     }
 }

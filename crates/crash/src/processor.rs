@@ -6,9 +6,10 @@
 use std::collections::BTreeSet;
 
 use anteroom_cpu::{CpuProfile, Feature, Standing};
-use anteroom_session::{Cause, Confidence, Explanation};
+use anteroom_session::Cause;
 
-use super::{Death, told, words};
+use super::claim::{Claim, Told};
+use super::{Cpu, Death, words};
 
 /// A complaint, and the words it was made in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -178,47 +179,40 @@ fn level(text: &str) -> Option<&'static str> {
     })
 }
 
-/// Says why, by a complaint; `how` is how the program ended, as the beginning of a sentence.
-pub fn explain(death: &Death<'_>, how: &str, complaint: &Complaint) -> Explanation {
-    let words = &complaint.words;
-    let likely = |sentence| told(Cause::MissingCpuFeature, Confidence::Likely, sentence);
-    let (named, features) = match &complaint.needs {
+/// Says why, by a complaint; `how` is how the program ended.
+pub fn explain(death: &Death<'_>, mut how: Vec<Claim>, complaint: Complaint) -> Told {
+    let words = complaint.words;
+    let (named, features) = match complaint.needs {
         Needs::Unnamed => {
-            return likely(format!(
-                "{how}, saying that its processor lacks something that it does not name: {words}"
-            ))
-            .advise("use a build for older processors, or a CPU profile with more");
+            how.push(Claim::Complaint { lacks: None, words });
+            return Told::new(Cause::MissingCpuFeature, how)
+                .advise("use a build for older processors, or a CPU profile with more");
         }
-        Needs::Level(level) => ((*level).to_owned(), features_of(level)),
-        Needs::Features(features) => (list(features.iter()), features.clone()),
+        Needs::Level(level) => (level.to_owned(), features_of(level)),
+        Needs::Features(features) => (list(features.iter()), features),
     };
     let advice = format!("use a build that does without {named}, or a CPU profile with it");
-    let Some(cpu) = death.cpu else {
-        return likely(format!(
-            "{how}, saying that its processor lacks {named}: {words}; what its processor has is not known"
-        ))
-        .advise(&advice);
+    how.push(Claim::Complaint { lacks: Some(named), words });
+    let standing = held_to(death.cpu, &features);
+    let cause = match standing {
+        Claim::CpuLacks { .. } | Claim::CpuUnknown => Cause::MissingCpuFeature,
+        _ => Cause::Unknown,
     };
-    let missing = super::instruction::missing(&features, &cpu.profile);
+    how.push(standing);
+    let told = Told::new(cause, how);
+    if cause == Cause::Unknown { told } else { told.advise(advice) }
+}
+
+/// What is said of a processor that is to have these.
+pub fn held_to(cpu: Option<&Cpu>, features: &BTreeSet<Feature>) -> Claim {
+    let Some(Cpu { name, profile }) = cpu else { return Claim::CpuUnknown };
+    let (cpu, missing) = (name.clone(), super::instruction::missing(features, profile));
     if !missing.is_empty() {
-        let missing = list(missing.iter());
-        return likely(format!(
-            "{how}, saying that its processor lacks {named}: {words}; {} has no {missing}",
-            cpu.name
-        ))
-        .advise(&advice);
+        return Claim::CpuLacks { cpu, features: missing };
     }
-    let all_there = features.iter().all(|feature| cpu.profile.standing(*feature) == Standing::On);
-    let what = if all_there {
-        "has all of it, so why it says so is not known"
-    } else {
-        "leaves that to its host"
-    };
-    told(
-        Cause::Unknown,
-        Confidence::Unknown,
-        format!("{how}, saying that its processor lacks {named}: {words}; but {} {what}", cpu.name),
-    )
+    let is_on = |feature: &Feature| profile.standing(*feature) == Standing::On;
+    let (all, features) = (features.iter().all(is_on), features.iter().copied().collect());
+    if all { Claim::CpuHasAll { cpu, features } } else { Claim::CpuLeavesToHost { cpu, features } }
 }
 
 fn features_of(level: &str) -> BTreeSet<Feature> {

@@ -133,6 +133,7 @@ fn fault() -> Fault {
         code_mapping: Some(mapping.clone()),
         near_address: Some(mapping),
         symbol: Some(Symbol { name: "main".into(), offset: 3 }),
+        last_message: None,
         unseen: vec!["u".into()],
     }
 }

@@ -14,13 +14,15 @@ use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_crash::{core_file, elf};
+use anteroom_crash::{core_file, elf, glibc};
 use anteroom_guest_protocol::{Fault, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION};
 use anyhow::{Context, Result};
 use object::ReadCache;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
+
+use super::redact::redact;
 
 /// The first argument of a run by the kernel.
 pub const ARGUMENT: &str = "--core";
@@ -142,6 +144,7 @@ fn hand_over(pid: i32, head: &[u8]) -> Result<()> {
         Ok(bytes) => core.set_instruction(&bytes),
         Err(error) => core.fault.unseen.push(format!("the instruction: {error}")),
     }
+    find_last_message(&proc, &mut core);
     let mut fault = core.fault;
     if let Ok(program) = std::fs::read_link(proc.join("exe")) {
         fault.program = program.to_string_lossy().chars().take(MAX_EVIDENCE_TEXT).collect();
@@ -155,6 +158,28 @@ fn hand_over(pid: i32, head: &[u8]) -> Result<()> {
     let stream = UnixStream::connect(SOCKET).context("reaching the agent failed")?;
     serde_json::to_writer(&stream, &Report { pid, group, fault })
         .context("telling the agent failed")
+}
+
+/// What its C library aborted with: a child's output is not known to be its own, and a program may
+/// have closed it.
+fn find_last_message(proc: &Path, core: &mut core_file::Core) {
+    let Some((path, base)) = core.aborting_library() else { return };
+    let library = proc.join("root").join(path.trim_start_matches('/'));
+    let found = std::fs::File::open(library)
+        .and_then(|library| Ok((library, std::fs::File::open(proc.join("mem"))?)))
+        .map_err(|_| "its C library or its memory could not be opened")
+        .and_then(|(library, memory)| {
+            glibc::last_message(&ReadCache::new(library), base, |address, length| {
+                let mut bytes = vec![0; length];
+                let read = memory.read_at(&mut bytes, address).ok()?;
+                bytes.truncate(read);
+                Some(bytes)
+            })
+        });
+    match found {
+        Ok(message) => core.fault.last_message = message.map(|text| redact(&text)),
+        Err(why) => core.fault.unseen.push(format!("glibc's last message: {why}")),
+    }
 }
 
 /// Code is not in a dump: it is read while the kernel holds the process.

@@ -1,43 +1,27 @@
 //! `anteroom explain`: what Anteroom says of deaths, for core dumps and programs outside a session.
 
+mod core;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use anteroom_cpu::{CpuProfile, Standing};
-use anteroom_crash::dump::Dump;
+use anteroom_crash::elf;
 use anteroom_crash::elf::{Beyond, Facts};
-use anteroom_crash::{Cpu, Death, core_file, elf};
-use anteroom_guest_protocol::{Evidence, MAX_INSTRUCTION, ProcessExit};
 use anyhow::{Context, Result, bail};
-use object::ReadCache;
 use serde_json::{Value, json};
 
 use super::sessions::show;
-use super::why;
 use crate::gate::processor::profile;
-use crate::private::quoted;
 
 /// What to explain.
 #[derive(clap::Subcommand)]
 pub enum Explain {
     /// Says why a process died, by its core dump.
-    Core(Core),
+    Core(core::Options),
     /// Lists what programs hold that a processor lacks, what they need to start, and whether it is
     /// there.
     Elf(Elf),
-}
-
-/// What `explain core` takes.
-#[derive(clap::Args)]
-pub struct Core {
-    /// The core dump, also compressed as systemd keeps it (zstd, lz4, xz).
-    file: PathBuf,
-    /// The CPU profile that the process ran on: a name, or a file with a Firecracker CPU template.
-    #[arg(long, value_name = "PROFILE")]
-    cpu: Option<String>,
-    /// Prints JSON.
-    #[arg(long)]
-    json: bool,
 }
 
 /// What `explain elf` takes.
@@ -57,7 +41,7 @@ pub struct Elf {
 /// `anteroom explain …`.
 pub fn run(command: &Explain) -> Result<()> {
     match command {
-        Explain::Core(options) => core(options),
+        Explain::Core(options) => core::run(options),
         Explain::Elf(options) => programs(options),
     }
 }
@@ -70,70 +54,6 @@ fn open(path: &Path) -> Result<File> {
         bail!("{} is no file", path.display());
     }
     Ok(file)
-}
-
-fn core(options: &Core) -> Result<()> {
-    let failed = || format!("reading {} failed", options.file.display());
-    let file = open(&options.file)?;
-    let mut dump = Dump::open(file, &quoted(&options.file)).with_context(failed)?;
-    let mut core = core_file::read(dump.head()).with_context(failed)?;
-    find_code(&mut core, &mut dump).with_context(failed)?;
-    let cpu = options.cpu.as_deref().map(profile).transpose()?;
-    let cpu = cpu.map(|profile| Cpu { name: format!("the CPU profile {}", profile.name), profile });
-    let service = core.fault.program.rsplit('/').next().unwrap_or_default().to_owned();
-    let service = if service.is_empty() { "the program".to_owned() } else { service };
-    let signal = core.fault.signal;
-    let evidence = Evidence { fault: Some(Box::new(core.fault)), ..Evidence::default() };
-    let explanation = anteroom_crash::explain(&Death {
-        service: &service,
-        exit: Some(ProcessExit::Signalled { signal }),
-        lived_ms: None,
-        last_lines: None,
-        evidence: &evidence,
-        cpu: cpu.as_ref(),
-    });
-    show(options.json, &serde_json::to_value(&explanation)?, |value| {
-        format!("{}\n{}", explanation.sentence, why::explanation(value))
-    })
-}
-
-/// The instruction from the dump where it holds code, else from the file that it is of, if that is
-/// still here; build id and symbol likewise.
-fn find_code(core: &mut core_file::Core, dump: &mut Dump<File>) -> std::io::Result<()> {
-    let at = core.fault.instruction_pointer;
-    if let Some((offset, length)) = core.place(at, MAX_INSTRUCTION) {
-        core.set_instruction(&dump.at(offset, length)?);
-    }
-    let Some(mapping) = core.fault.code_mapping.clone().filter(|m| m.path.starts_with('/')) else {
-        return Ok(());
-    };
-    let Ok(file) = open(Path::new(&mapping.path)) else {
-        let unseen = format!("{}, which is not on this machine", mapping.path);
-        core.fault.unseen.push(unseen);
-        return Ok(());
-    };
-    let data = ReadCache::new(file);
-    let Some(offset) =
-        at.checked_sub(mapping.start).and_then(|n| n.checked_add(mapping.file_offset))
-    else {
-        return Ok(());
-    };
-    if core.fault.instruction.is_empty() {
-        use object::ReadRef;
-        let read = (1..=MAX_INSTRUCTION as u64)
-            .rev()
-            .find_map(|length| (&data).read_bytes_at(offset, length).ok());
-        if let Some(bytes) = read {
-            core.set_instruction(bytes);
-            let whence = "the code is of the file as it is on this machine now, not of the dump";
-            core.fault.unseen.push(whence.to_owned());
-        }
-    }
-    core.fault.symbol = elf::symbol_at(&data, offset);
-    if let Some(mapping) = &mut core.fault.code_mapping {
-        mapping.build_id = elf::facts(&data).ok().and_then(|facts| facts.build_id);
-    }
-    Ok(())
 }
 
 fn programs(options: &Elf) -> Result<()> {

@@ -208,6 +208,7 @@ fn cleaned(mut evidence: Evidence) -> Evidence {
         clean(&mut fault.thread);
         clean(&mut fault.program);
         clean(&mut fault.instruction);
+        fault.last_message.iter_mut().for_each(clean);
         fault.unseen.truncate(MAX_UNSEEN);
         fault.unseen.iter_mut().for_each(clean);
         for mapping in [&mut fault.code_mapping, &mut fault.near_address].into_iter().flatten() {

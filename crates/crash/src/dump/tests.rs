@@ -37,7 +37,7 @@ fn content(length: usize) -> Vec<u8> {
     let mut state = 1_u32;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        if state >> 27 == 0 { (state >> 16) as u8 } else { 0 }
+        if state >> 27 == 0 { state.to_le_bytes()[2] } else { 0 }
     };
     std::iter::repeat_with(next).take(length).collect()
 }

@@ -106,7 +106,7 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
         )?,
         fault("recursion", 4, "stack_overflow", &["used up its stack", "deeper"])?,
         fault("division", 5, "bad_arithmetic", &["divided a whole number by zero"])?,
-        fault("seccomp", 6, "forbidden_system_call", &["its own sandbox forbids", "39"])?,
+        fault("seccomp", 6, "forbidden_system_call", &["its sandbox forbids", "39"])?,
         no_library(folder)?,
     ])
 }

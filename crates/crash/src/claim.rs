@@ -1,0 +1,335 @@
+//! What a sentence may say: each claim is of something that the evidence holds, and tells how sure an
+//! explanation can be that rests on it. Sentences are made of nothing else, so that one property test
+//! (`claim/tests.rs`) holds all of them to all evidence.
+
+use anteroom_cpu::Feature;
+use anteroom_guest_protocol::{Hung, NotStarted, ProcessExit, Sender};
+use anteroom_session::{Cause, Confidence, Explanation};
+
+use super::{how, seconds, signal};
+
+mod dumped;
+
+pub(crate) use dumped::{Access, AtAddress, Dumped};
+
+/// One thing that is said of a death. The first of a sentence follows the service's name, the others
+/// follow it with their own punctuation.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Claim {
+    Exited(i32),
+    EndedWithoutError,
+    EndedBy(i32),
+    /// `abort`, by the program itself.
+    AbortedItself,
+    /// Milliseconds; nothing where they are not known.
+    After(Option<u64>),
+    GoneUnseen,
+    NotStarted(NotStarted),
+
+    /// Its own words, as what it died of.
+    LastWords(String),
+    OwnMessage(String),
+    /// A loader's, in place of a program.
+    CouldNotStart(String),
+    /// Its last line, which may have nothing to do with it.
+    LastLine(String),
+    PrintedNothing,
+    OutputUnseen,
+    /// The message that its C library keeps in memory.
+    KeptMessage(String),
+    CaughtFault {
+        signal: Option<i32>,
+        lived: Option<u64>,
+        exit: ProcessExit,
+        line: String,
+    },
+    /// Its words about its processor, and what they say it lacks.
+    Complaint {
+        lacks: Option<String>,
+        words: String,
+    },
+
+    /// What a shell means by its code 126 or 127.
+    ShellCouldNot(i32),
+    /// The signal that a shell's child was ended by.
+    ShellsChild(i32),
+    /// What programs do that are ended so, unless a process sent it.
+    Typical(i32),
+    SomebodySent(i32),
+    NoDump,
+    /// Who may have sent SIGKILL.
+    Killers {
+        log_read: bool,
+    },
+    LimitReached(i32),
+
+    KilledForMemory,
+    ChildKilledForMemory {
+        child: String,
+        exit: Option<ProcessExit>,
+    },
+    MemoryLimit(Option<u64>),
+    MemoryPeak(u64),
+    Unanswering(Hung),
+    Doing(Hung),
+
+    CpuLacks {
+        cpu: String,
+        features: Vec<Feature>,
+    },
+    CpuHasAll {
+        cpu: String,
+        features: Vec<Feature>,
+    },
+    /// Of some of them it says nothing.
+    CpuLeavesToHost {
+        cpu: String,
+        features: Vec<Feature>,
+    },
+    CpuUnknown,
+
+    /// Of its core dump.
+    Dumped(Dumped),
+    /// Sent by a process, as its core dump says.
+    Sent {
+        signal: i32,
+        lived: Option<u64>,
+        sender: Option<Sender>,
+    },
+    /// Neither the processor nor a process: by a code of its core dump.
+    SentByCode(i32),
+}
+
+impl Claim {
+    /// The most that an explanation may be which says this.
+    fn allows(&self) -> Confidence {
+        match self {
+            Self::GoneUnseen
+            | Self::NotStarted(NotStarted::Other { .. })
+            | Self::ShellsChild(_)
+            | Self::NoDump
+            | Self::CpuHasAll { .. }
+            | Self::CpuLeavesToHost { .. } => Confidence::Unknown,
+            Self::LastWords(_)
+            | Self::OwnMessage(_)
+            | Self::CouldNotStart(_)
+            | Self::KeptMessage(_)
+            | Self::CaughtFault { .. }
+            | Self::Complaint { .. }
+            | Self::ShellCouldNot(_)
+            | Self::Typical(_)
+            | Self::LimitReached(25)
+            | Self::SentByCode(_)
+            | Self::ChildKilledForMemory { .. } => Confidence::Likely,
+            Self::Dumped(dumped) => dumped.allows(),
+            _ => Confidence::Certain,
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Exited(code) => format!("exited {code}"),
+            Self::EndedWithoutError => "ended with exit code 0, so without an error".to_owned(),
+            Self::EndedBy(9) => format!("was killed by {}", signal::name(9)),
+            Self::EndedBy(number) => format!("was ended by {}", signal::name(*number)),
+            Self::AbortedItself => "stopped itself (abort)".to_owned(),
+            Self::After(None) => String::new(),
+            Self::After(Some(millis)) => format!(" after {}", seconds(*millis)),
+            Self::GoneUnseen => "is gone and how it ended was not seen".to_owned(),
+            Self::NotStarted(failure) => format!("could not start: {}", not_started(failure)),
+            Self::LastWords(line) => format!("; its last words: {line}"),
+            Self::OwnMessage(line) => format!(", after its own message: {line}"),
+            Self::CouldNotStart(line) => format!("could not start: {line}"),
+            Self::LastLine(line) => format!("; its last line: {line}"),
+            Self::PrintedNothing => " and it printed nothing".to_owned(),
+            Self::OutputUnseen => "; what it printed was not seen".to_owned(),
+            Self::KeptMessage(text) => {
+                format!(" with the message that its C library keeps: {text}")
+            }
+            Self::CaughtFault { signal: number, lived, exit, line } => {
+                let fault = number.map_or_else(|| "a fault".to_owned(), signal::name);
+                let ended = match exit {
+                    ProcessExit::Exited { code } => format!("exited {code}"),
+                    ProcessExit::Signalled { signal } => {
+                        format!("ended itself by {}", signal::name(*signal))
+                    }
+                };
+                let after = Self::After(*lived).text();
+                format!("caught {fault} of its own{after}, reported it and {ended}: {line}")
+            }
+            Self::Complaint { lacks, words } => {
+                let lacks = lacks.as_deref().unwrap_or("something that it does not name");
+                format!(", saying that its processor lacks {lacks}: {words}")
+            }
+            Self::ShellCouldNot(126) => {
+                ", as a shell does when a program is there and cannot be executed".to_owned()
+            }
+            Self::ShellCouldNot(_) => {
+                ", as a shell does when a program is not there".to_owned()
+            }
+            Self::ShellsChild(number) => format!(
+                ", a shell's way to say that its child was ended by {}",
+                signal::name(*number)
+            ),
+            Self::Typical(number) => format!(
+                ", as a program is that {}, unless a process sent it",
+                signal::typical(*number).unwrap_or("ends so")
+            ),
+            Self::SomebodySent(1..=3) => {
+                ": some process sent it, perhaps itself, or its terminal did".to_owned()
+            }
+            Self::SomebodySent(_) => ": some process sent it, perhaps itself".to_owned(),
+            Self::NoDump => "; there is no core dump that would tell at what".to_owned(),
+            Self::Killers { log_read: true } => {
+                "; a process sent it, or its own limit of processor time did; the kernel's log tells of no want of memory".to_owned()
+            }
+            Self::Killers { log_read: false } => {
+                "; a process sent it, or its own limit of processor time did, or the kernel for want of memory, whose log is not read here".to_owned()
+            }
+            Self::LimitReached(number) => {
+                let what = if *number == 24 {
+                    "used up its limit of processor time"
+                } else {
+                    "wrote a file beyond its size limit"
+                };
+                format!("{what} and was ended by {}", signal::name(*number))
+            }
+            Self::KilledForMemory => "was killed by the kernel: out of memory".to_owned(),
+            Self::ChildKilledForMemory { child, exit } => format!(
+                "{} just after the kernel killed {child}, a process of its group: out of memory",
+                exit.map_or_else(|| "ended".to_owned(), how)
+            ),
+            Self::MemoryLimit(Some(bytes)) => format!(", limit {}", mebibytes(*bytes)),
+            Self::MemoryLimit(None) => ", the whole virtual machine had no more".to_owned(),
+            Self::MemoryPeak(bytes) => format!(", peak {}", mebibytes(*bytes)),
+            Self::Unanswering(hung) => unanswering(hung),
+            Self::Doing(hung) => format!("; {}", signal::doing(hung)),
+            Self::CpuLacks { cpu, features } => format!("; {cpu} has no {}", names(features)),
+            Self::CpuHasAll { cpu, .. } => {
+                format!("; {cpu} has all of that, which leaves it unexplained")
+            }
+            Self::CpuLeavesToHost { cpu, .. } => format!("; {cpu} leaves that to its host"),
+            Self::CpuUnknown => "; what its processor has is not known".to_owned(),
+            Self::Dumped(dumped) => dumped.text(),
+            Self::Sent { signal, lived, sender } => sent(*signal, *lived, *sender),
+            Self::SentByCode(code) => {
+                format!(": the processor did not raise it, and no process sent it (code {code})")
+            }
+        }
+    }
+}
+
+fn sent(number: i32, lived: Option<u64>, sender: Option<Sender>) -> String {
+    let ended = format!("{}{}", signal::name(number), Claim::After(lived).text());
+    let sent = match sender {
+        Some(Sender::Itself) => {
+            return format!(
+                "ended itself by {ended}: it sent the signal to itself, the processor did not raise it"
+            );
+        }
+        Some(Sender::Process(pid)) => format!("a process sent it (number {pid})"),
+        None => "a process sent it".to_owned(),
+    };
+    format!("was ended by {ended}: {sent}, the processor did not raise it")
+}
+
+fn not_started(failure: &NotStarted) -> String {
+    match failure {
+        NotStarted::NoProgram { program } => format!("there is no program {program}"),
+        NotStarted::NoInterpreter { program, interpreter } if interpreter.ends_with("\\r") => {
+            format!(
+                "the interpreter {interpreter} of {program} does not exist: its first line ends in a carriage return"
+            )
+        }
+        NotStarted::NoInterpreter { program, interpreter } => {
+            format!("the interpreter {interpreter} of {program} does not exist")
+        }
+        NotStarted::NotExecutable { program, mode } => {
+            format!("{program} may not be executed by its user (mode {:o})", mode & 0o7777)
+        }
+        NotStarted::NotAProgram { program, begins_with } => format!(
+            "{program} is neither a script with a first line like #!/bin/sh nor a binary for this machine (it begins with the bytes {begins_with})"
+        ),
+        NotStarted::OtherProcessor { program, processor } => format!(
+            "{program} is a program for another processor: {processor}, and this machine's is x86-64"
+        ),
+        NotStarted::Other { program, errno } => {
+            format!("executing {program} failed with error number {errno}")
+        }
+    }
+}
+
+fn unanswering(hung: &Hung) -> String {
+    let (asked, seconds) = (&hung.asked, hung.silent_ms / 1000);
+    if asked.is_empty() {
+        format!("did not end within {seconds} s")
+    } else if hung.was_ready {
+        format!("stopped answering for {seconds} s (watchdog: {asked})")
+    } else {
+        format!("did not become ready within {seconds} s ({asked})")
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes / (1024 * 1024))
+}
+
+fn names(features: &[Feature]) -> String {
+    features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(" and ")
+}
+
+/// An explanation before it is put into words.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) cause: Cause,
+    pub(crate) claims: Vec<Claim>,
+    at_most: Confidence,
+    advice: Option<String>,
+    evidence: Vec<String>,
+}
+
+impl Told {
+    pub(crate) fn new(cause: Cause, claims: impl Into<Vec<Claim>>) -> Self {
+        let claims = claims.into();
+        Self { cause, claims, at_most: Confidence::Certain, advice: None, evidence: Vec::new() }
+    }
+
+    /// Not sure, although each claim by itself is.
+    pub(crate) fn unknown(self) -> Self {
+        Self { at_most: Confidence::Unknown, ..self }
+    }
+
+    pub(crate) fn advise(self, advice: impl Into<String>) -> Self {
+        Self { advice: Some(advice.into()), ..self }
+    }
+
+    pub(crate) fn resting_on(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
+        self.evidence.extend(evidence);
+        self
+    }
+
+    /// As sure as the weakest of its claims.
+    pub(crate) fn confidence(&self) -> Confidence {
+        let doubt = |confidence: &Confidence| match confidence {
+            Confidence::Certain => 0,
+            Confidence::Likely => 1,
+            Confidence::Unknown => 2,
+        };
+        let all = self.claims.iter().map(Claim::allows).chain([self.at_most]);
+        all.max_by_key(doubt).unwrap_or(Confidence::Unknown)
+    }
+
+    pub(crate) fn explanation(self, service: &str) -> Explanation {
+        let claims: String = self.claims.iter().map(Claim::text).collect();
+        let sentence = format!("{service} {claims}");
+        let explanation = Explanation::new(self.cause, self.confidence(), sentence);
+        let explanation = explanation.resting_on(self.evidence);
+        match self.advice {
+            Some(advice) => explanation.advise(&advice),
+            None => explanation,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

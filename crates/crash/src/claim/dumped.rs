@@ -1,0 +1,199 @@
+//! What is said by a core dump.
+
+use anteroom_cpu::Feature;
+use anteroom_guest_protocol::Mapping;
+use anteroom_session::Confidence;
+
+use super::names;
+use crate::signal;
+
+/// `si_code` of sigaction(2).
+pub(crate) const FPE_INTDIV: i32 = 1;
+const FPE_FLOATING: std::ops::RangeInclusive<i32> = 3..=8;
+
+/// A claim that a core dump carries. Places are the instruction's.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Dumped {
+    /// The processor's or the kernel's signal, and in which thread where it is another than the
+    /// program's first.
+    Stopped {
+        signal: i32,
+        thread: Option<String>,
+    },
+    Instruction {
+        text: String,
+        place: String,
+    },
+    NoInstruction {
+        bytes: String,
+        place: String,
+    },
+    InstructionUnread,
+    Needs(Vec<Feature>),
+    Trap {
+        instruction: String,
+        place: String,
+    },
+    At(String),
+    NothingTraces,
+    Access {
+        access: Access,
+        address: u64,
+    },
+    NullPointer,
+    Jumped(u64),
+    In(String),
+    Holds(AtAddress),
+    StackUsedUp {
+        place: String,
+        address: u64,
+        stack_pointer: u64,
+    },
+    NotCanonical(u64),
+    NotAligned(u64, u64),
+    ForKernelAlone,
+    RefusedWithoutMemory,
+    RefusedUnseen,
+    RefusedUnknown,
+    RefusedUnread(String),
+    FileWithoutData {
+        address: u64,
+        path: String,
+    },
+    BadUse(u64),
+    Arithmetic(i32),
+    ForbiddenCall(Option<i64>),
+}
+
+/// What an instruction did at an address, as far as all that it does there is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Wrote,
+    Read,
+    Stack,
+    Used,
+}
+
+/// What is at an address that was used.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AtAddress {
+    Nothing,
+    /// Memory whose permissions do not allow it.
+    Forbidden(Option<Mapping>),
+    Mapped(Mapping),
+    Unknown,
+}
+
+impl Dumped {
+    pub(super) fn allows(&self) -> Confidence {
+        match self {
+            Self::NoInstruction { .. }
+            | Self::InstructionUnread
+            | Self::NothingTraces
+            | Self::RefusedUnknown
+            | Self::RefusedUnread(_) => Confidence::Unknown,
+            Self::StackUsedUp { .. } | Self::RefusedWithoutMemory | Self::RefusedUnseen => {
+                Confidence::Likely
+            }
+            _ => Confidence::Certain,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Stopped { signal: number, thread } => {
+                let by = match number {
+                    4 => "an illegal instruction".to_owned(),
+                    7 => "a bus error".to_owned(),
+                    8 => "an arithmetic fault".to_owned(),
+                    11 => "a bad memory access".to_owned(),
+                    number => signal::name(*number),
+                };
+                let thread = thread.as_ref().map_or(String::new(), |t| format!(" in its thread {t}"));
+                format!("was stopped by {by}{thread}")
+            }
+            Self::Instruction { text, place } => format!(": `{text}` at {place}"),
+            Self::NoInstruction { bytes, place } => format!(": the bytes {bytes} at {place} are none"),
+            Self::InstructionUnread => ": which one could not be read".to_owned(),
+            Self::Needs(features) => format!(" needs {}", names(features)),
+            Self::Trap { instruction, place } => format!(
+                "stopped itself: deliberate abort ({instruction}) in {place}, not a missing CPU feature"
+            ),
+            Self::At(place) => format!(" at {place}"),
+            Self::NothingTraces => "; nothing that traces it is known".to_owned(),
+            Self::Access { access, address } => {
+                let did = match access {
+                    Access::Wrote => "wrote to",
+                    Access::Read => "read",
+                    Access::Stack => "used the stack at",
+                    Access::Used => "used",
+                };
+                format!(": it {did} address {address:#x}")
+            }
+            Self::NullPointer => ", a null pointer,".to_owned(),
+            Self::Jumped(address) => format!(": it jumped to {address:#x}"),
+            Self::In(place) => format!(" in {place}"),
+            Self::Holds(at) => match at {
+                AtAddress::Nothing => ", where nothing is mapped".to_owned(),
+                AtAddress::Forbidden(Some(mapping)) => {
+                    format!(", {} that may not be used so", named(mapping))
+                }
+                AtAddress::Forbidden(None) => ", in memory that may not be used so".to_owned(),
+                AtAddress::Mapped(mapping) => format!(", {} that is there", named(mapping)),
+                AtAddress::Unknown => "; what is there is not known".to_owned(),
+            },
+            Self::StackUsedUp { place, address, stack_pointer } => format!(
+                "used up its stack (in {place}): {address:#x} is just below it, the stack pointer is {stack_pointer:#x}"
+            ),
+            Self::NotCanonical(address) => {
+                format!(" used {address:#x}, an address that no memory can have")
+            }
+            Self::NotAligned(address, size) => {
+                format!(" used {address:#x}, which is not aligned to {size} bytes as it must be")
+            }
+            Self::ForKernelAlone => " is for the kernel alone".to_owned(),
+            Self::RefusedWithoutMemory => {
+                ", which uses no memory, was refused by the processor; a program may not execute it so"
+                    .to_owned()
+            }
+            Self::RefusedUnseen => {
+                " used an address that no memory can have, or one that is not aligned as it must be; the registers that would tell were not seen"
+                    .to_owned()
+            }
+            Self::RefusedUnknown => {
+                " was refused by the processor, and its registers do not show why".to_owned()
+            }
+            Self::RefusedUnread(place) => {
+                format!(": the processor refused the instruction at {place}, which could not be read")
+            }
+            Self::FileWithoutData { address, path } => format!(
+                ": it used {address:#x} of {path}, which is mapped and has no data there: the file is shorter than it was, its disk is full, or it could not be read,"
+            ),
+            Self::BadUse(address) => {
+                format!(": it used address {address:#x} in a way that this memory does not allow,")
+            }
+            Self::Arithmetic(FPE_INTDIV) => {
+                ": it divided a whole number by zero, or the result was too large,".to_owned()
+            }
+            Self::Arithmetic(code) if FPE_FLOATING.contains(code) => {
+                ": an arithmetic exception that it had asked for,".to_owned()
+            }
+            Self::Arithmetic(_) => String::new(),
+            Self::ForbiddenCall(number) => {
+                let call = match number {
+                    Some(number) => match signal::system_call(*number) {
+                        Some(name) => format!("{name} (number {number})"),
+                        None => format!("number {number}"),
+                    },
+                    None => "which one is not known".to_owned(),
+                };
+                format!("made a system call that its sandbox forbids: {call}")
+            }
+        }
+    }
+}
+
+fn named(mapping: &Mapping) -> String {
+    let name = if mapping.path.is_empty() { "memory" } else { &mapping.path };
+    format!("{name} ({})", mapping.permissions)
+}

@@ -1,0 +1,291 @@
+//! All evidence, and what may be said of it: no claim without a field that carries it, and nothing
+//! certain that the kernel or the processor did not say.
+
+use anteroom_cpu::{CpuProfile, Standing};
+use anteroom_guest_protocol::{Fault, Mapping};
+use proptest::prelude::*;
+
+use super::*;
+use crate::fault::{
+    BY_PROCESSES, NULL_PAGE, ORIG_RAX, SEGV_MAPERR, access, at_address, decoded, is_stack_overflow,
+    place,
+};
+use crate::instruction::{Decoded, Kind, Refused};
+use crate::{Cpu, Death, told};
+
+mod generated;
+
+use generated::deaths;
+
+/// Whether the evidence holds what is claimed; written beside the code that claims.
+fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
+    let evidence = death.evidence;
+    let exited = |code: i32| death.exit == Some(ProcessExit::Exited { code });
+    let signalled = |signal: i32| death.exit == Some(ProcessExit::Signalled { signal });
+    let fault = evidence.fault.as_deref().filter(|fault| signalled(fault.signal));
+    let said = |line: &str| death.last_lines.is_some_and(|lines| has_words(lines, line));
+    let silent =
+        || death.last_lines.is_some_and(|lines| lines.iter().all(|line| line.trim().is_empty()));
+    let is_cpu = |name: &String, holds: &dyn Fn(&CpuProfile) -> bool| {
+        death.cpu.is_some_and(|cpu| cpu.name == *name && holds(&cpu.profile))
+    };
+    match claim {
+        Claim::Exited(code) => exited(*code),
+        Claim::EndedWithoutError => exited(0),
+        Claim::EndedBy(signal) => signalled(*signal),
+        Claim::AbortedItself => {
+            fault.is_some_and(|f| f.signal == 6 && f.sender == Some(Sender::Itself))
+        }
+        Claim::After(lived) => death.lived_ms == *lived,
+        Claim::GoneUnseen => death.exit.is_none(),
+        Claim::NotStarted(failure) => evidence.not_started.as_ref() == Some(failure),
+        Claim::LastWords(line) | Claim::OwnMessage(line) | Claim::LastLine(line) => said(line),
+        Claim::CouldNotStart(line) => said(line) && exited(127),
+        Claim::Complaint { words, .. } => said(words),
+        Claim::PrintedNothing => silent(),
+        Claim::OutputUnseen => death.last_lines.is_none(),
+        Claim::KeptMessage(text) => fault
+            .and_then(|fault| fault.last_message.clone())
+            .is_some_and(|kept| has_words(&[kept], text)),
+        Claim::CaughtFault { lived, exit, line, .. } => {
+            death.lived_ms == *lived && death.exit == Some(*exit) && said(line)
+        }
+        Claim::ShellCouldNot(code) => exited(*code) && [126, 127].contains(code),
+        Claim::ShellsChild(signal) => exited(128 + signal),
+        // Where the dump tells who sent it, nothing typical is left to say.
+        Claim::Typical(signal) => {
+            signalled(*signal) && fault.is_none_or(|fault| fault.sender.is_none())
+        }
+        Claim::SomebodySent(signal) => signalled(*signal) && [1, 2, 3, 10, 12, 15].contains(signal),
+        Claim::NoDump => fault.is_none() && death.exit.is_some(),
+        Claim::Killers { log_read } => {
+            signalled(9)
+                && evidence.kernel_log_read == *log_read
+                && evidence.out_of_memory.is_none()
+        }
+        Claim::LimitReached(24) => fault.is_some_and(|f| f.signal == 24 && f.code == 128),
+        Claim::LimitReached(signal) => fault.is_some_and(|f| {
+            f.signal == *signal && f.code == 0 && f.sender == Some(Sender::Itself)
+        }),
+        Claim::KilledForMemory => {
+            evidence.out_of_memory.as_ref().is_some_and(|oom| oom.child.is_none())
+        }
+        Claim::ChildKilledForMemory { child, exit } => {
+            let oom = evidence.out_of_memory.as_ref();
+            oom.is_some_and(|oom| oom.child.as_ref() == Some(child)) && death.exit == *exit
+        }
+        Claim::MemoryLimit(limit) => {
+            evidence.out_of_memory.as_ref().is_some_and(|oom| oom.limit == *limit)
+        }
+        Claim::MemoryPeak(peak) => {
+            evidence.out_of_memory.as_ref().is_some_and(|oom| oom.peak == Some(*peak))
+        }
+        Claim::Unanswering(hung) | Claim::Doing(hung) => evidence.hung.as_ref() == Some(hung),
+        Claim::CpuLacks { cpu, features } => is_cpu(cpu, &|profile| {
+            features.iter().all(|feature| profile.standing(*feature) == Standing::Off)
+        }),
+        Claim::CpuHasAll { cpu, features } => is_cpu(cpu, &|profile| {
+            features.iter().all(|feature| profile.standing(*feature) == Standing::On)
+        }),
+        Claim::CpuLeavesToHost { cpu, features } => is_cpu(cpu, &|profile| {
+            features.iter().any(|feature| profile.standing(*feature) == Standing::AsHost)
+        }),
+        Claim::CpuUnknown => death.cpu.is_none(),
+        Claim::Dumped(dumped) => fault.is_some_and(|fault| is_dumped(dumped, fault)),
+        Claim::Sent { signal, lived, sender } => {
+            death.lived_ms == *lived
+                && fault.is_some_and(|fault| {
+                    fault.signal == *signal
+                        && fault.sender == *sender
+                        && BY_PROCESSES.contains(&fault.code)
+                })
+        }
+        Claim::SentByCode(code) => {
+            fault.is_some_and(|f| f.code == *code && *code < 0 && !BY_PROCESSES.contains(code))
+        }
+    }
+}
+
+fn is_dumped(dumped: &Dumped, fault: &Fault) -> bool {
+    let decoded = decoded(fault);
+    let is = |holds: &dyn Fn(&Decoded) -> bool| decoded.as_ref().is_some_and(holds);
+    // The kernel or the processor raised it: nobody sent it.
+    let raised = fault.code > 0;
+    let refused = |of: &Refused| {
+        fault.code == 128 && is(&|decoded| decoded.refused(&fault.registers).as_ref() == Some(of))
+    };
+    let protection = || raised && fault.code == 128 && fault.signal == 11;
+    match dumped {
+        Dumped::Stopped { signal, thread } => {
+            raised && fault.signal == *signal && thread.as_ref().is_none_or(|t| fault.thread == *t)
+        }
+        Dumped::Instruction { text, place: at } => {
+            raised && *at == place(fault) && is(&|decoded| decoded.text == *text)
+        }
+        Dumped::NoInstruction { bytes, place: at } => {
+            *at == place(fault) && decoded.is_none() && fault.instruction == *bytes
+        }
+        Dumped::InstructionUnread => fault.instruction.is_empty(),
+        Dumped::Needs(features) => {
+            is(&|decoded| features.iter().all(|feature| decoded.needs.contains(feature)))
+        }
+        Dumped::Trap { instruction, place: at } => {
+            let decoded = is(&|decoded| decoded.kind == Kind::Trap && decoded.text == *instruction);
+            let by_trap = fault.signal == 5 && fault.code == 128 && instruction == "int3";
+            raised && *at == place(fault) && (decoded || by_trap)
+        }
+        Dumped::At(at) | Dumped::In(at) => *at == place(fault),
+        Dumped::NothingTraces => fault.signal == 5,
+        Dumped::Access { access: did, address } => {
+            let found = access(decoded.as_ref());
+            let kept = match did {
+                Access::Wrote => is(&|decoded| decoded.writes_memory),
+                Access::Read => is(&|decoded| decoded.uses_memory() && !decoded.writes_memory),
+                Access::Stack => is(&|decoded| decoded.kind == Kind::Stack),
+                Access::Used => true,
+            };
+            found == *did && kept && raised && fault.code != 128 && fault.address == *address
+        }
+        Dumped::NullPointer => fault.address < NULL_PAGE && fault.code == SEGV_MAPERR,
+        Dumped::Jumped(address) => {
+            raised && fault.address == *address && fault.instruction_pointer == *address
+        }
+        Dumped::Holds(at) => {
+            let inside = |m: &Mapping| (m.start..m.end).contains(&fault.address);
+            let there = fault.near_address.as_ref().filter(|mapping| inside(mapping));
+            let carried = match at {
+                AtAddress::Nothing => there.is_none() && fault.code == SEGV_MAPERR,
+                AtAddress::Forbidden(mapping) => fault.code == 2 && mapping.as_ref() == there,
+                AtAddress::Mapped(mapping) => there == Some(mapping),
+                AtAddress::Unknown => there.is_none(),
+            };
+            carried && *at == at_address(fault)
+        }
+        Dumped::StackUsedUp { place: at, address, stack_pointer } => {
+            *at == place(fault)
+                && fault.address == *address
+                && fault.stack_pointer == *stack_pointer
+                && address.abs_diff(*stack_pointer) <= NULL_PAGE
+                && is_stack_overflow(fault)
+        }
+        Dumped::NotCanonical(address) => refused(&Refused::NotCanonical(*address)),
+        Dumped::NotAligned(address, size) => refused(&Refused::NotAligned(*address, *size)),
+        Dumped::ForKernelAlone => protection() && is(&|decoded| decoded.kind == Kind::Privileged),
+        Dumped::RefusedWithoutMemory => protection() && is(&|decoded| !decoded.uses_memory()),
+        Dumped::RefusedUnseen => protection() && fault.registers.is_empty(),
+        Dumped::RefusedUnknown => protection() && decoded.is_some(),
+        Dumped::RefusedUnread(at) => protection() && decoded.is_none() && *at == place(fault),
+        Dumped::FileWithoutData { address, path } => {
+            let mapping = fault.near_address.as_ref();
+            fault.signal == 7
+                && fault.code == 2
+                && fault.address == *address
+                && mapping.is_some_and(|m| m.path == *path && (m.start..m.end).contains(address))
+        }
+        Dumped::BadUse(address) => raised && fault.signal == 7 && fault.address == *address,
+        Dumped::Arithmetic(code) => raised && fault.signal == 8 && fault.code == *code,
+        Dumped::ForbiddenCall(number) => {
+            let register = fault.registers.get(ORIG_RAX).and_then(|n| i64::try_from(*n).ok());
+            fault.signal == 31 && fault.code == 1 && register == *number
+        }
+    }
+}
+
+/// Whether each word of a quote stands in the lines.
+fn has_words(lines: &[String], quote: &str) -> bool {
+    let whole = quote.trim_end_matches('…');
+    let words = whole.split_whitespace().map(|word| word.trim_matches(['(', ')']));
+    words.into_iter().all(|word| lines.iter().any(|line| line.contains(word)))
+}
+
+/// Whether somebody who decides (the kernel, the processor, the start of it) said that it was this.
+fn is_decided(cause: Cause, death: &Death<'_>) -> bool {
+    let evidence = death.evidence;
+    let fault = evidence.fault.as_deref();
+    let raised = |signals: &[i32]| fault.is_some_and(|f| f.code > 0 && signals.contains(&f.signal));
+    let decoded = fault.and_then(decoded);
+    match cause {
+        Cause::MissingCpuFeature => {
+            let lacking = |cpu: &Cpu| {
+                let mut needs = decoded.iter().flat_map(|decoded| decoded.needs.iter());
+                needs.any(|feature| cpu.profile.standing(*feature) == Standing::Off)
+            };
+            raised(&[4]) && death.cpu.is_some_and(lacking)
+        }
+        Cause::DeliberateTrap => raised(&[4, 5]),
+        Cause::BadInstruction => {
+            raised(&[11]) && decoded.is_some_and(|decoded| decoded.kind == Kind::Privileged)
+        }
+        Cause::BadMemoryAccess => raised(&[7, 11]),
+        Cause::BadArithmetic => raised(&[8]),
+        Cause::ForbiddenSystemCall => raised(&[31]),
+        Cause::OutOfMemory => evidence.out_of_memory.as_ref().is_some_and(|o| o.child.is_none()),
+        Cause::Aborted => fault.is_some_and(|fault| fault.sender == Some(Sender::Itself)),
+        Cause::LimitReached => fault.is_some_and(|f| f.signal == 24 && f.code == 128),
+        Cause::Hung => evidence.hung.is_some(),
+        Cause::KilledBySignal => match death.exit {
+            Some(ProcessExit::Signalled { signal: 4 | 5 | 6 | 7 | 8 | 11 | 24 | 25 | 31 }) => {
+                fault.is_some_and(|f| f.sender != Some(Sender::Itself) && f.code <= 0)
+            }
+            Some(ProcessExit::Signalled { signal: 13 | 14 }) => fault.is_some(),
+            exit => matches!(exit, Some(ProcessExit::Signalled { .. })),
+        },
+        Cause::EndedBySelf => death.exit == Some(ProcessExit::Exited { code: 0 }),
+        Cause::MissingProgram | Cause::MissingInterpreter | Cause::NotExecutable => {
+            evidence.not_started.is_some()
+        }
+        _ => false,
+    }
+}
+
+type Seen = fn(&Death<'_>) -> bool;
+
+/// Words of a sentence, and what must have been seen where they stand.
+const WORDS: [(&str, Seen); 14] = [
+    ("printed nothing", |death| death.last_lines.is_some()),
+    ("its last words", |death| death.last_lines.is_some()),
+    ("its last line", |death| death.last_lines.is_some()),
+    ("its own message", |death| death.last_lines.is_some()),
+    ("not seen", |death| death.last_lines.is_none() || death.exit.is_none() || no_registers(death)),
+    ("no want of memory", |death| death.evidence.kernel_log_read),
+    ("log is not read", |death| !death.evidence.kernel_log_read),
+    ("out of memory", |death| death.evidence.out_of_memory.is_some()),
+    ("no core dump", |death| death.evidence.fault.is_none() || no_own_dump(death)),
+    ("mapped", |death| death.evidence.fault.is_some()),
+    ("sandbox", |death| death.evidence.fault.is_some()),
+    ("the profile", |death| death.cpu.is_some()),
+    ("C library keeps", |death| death.evidence.fault.is_some()),
+    ("the processor", |death| death.evidence.fault.is_some()),
+];
+
+fn no_registers(death: &Death<'_>) -> bool {
+    death.evidence.fault.as_ref().is_some_and(|fault| fault.registers.is_empty())
+}
+
+fn no_own_dump(death: &Death<'_>) -> bool {
+    let fault = death.evidence.fault.as_ref();
+    fault.is_some_and(|f| death.exit != Some(ProcessExit::Signalled { signal: f.signal }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn no_sentence_says_what_was_not_observed(owned in deaths()) {
+        let death = owned.death();
+        let said = told(&death);
+        for claim in &said.claims {
+            prop_assert!(is_carried(claim, &death), "{claim:?}");
+        }
+        let confidence = said.confidence();
+        if confidence == Confidence::Certain {
+            prop_assert!(is_decided(said.cause, &death), "{:?} of {:?}", said.cause, said.claims);
+        }
+        prop_assert!(said.cause != Cause::Unknown || confidence == Confidence::Unknown);
+        let explanation = crate::explain(&death);
+        prop_assert!(explanation.sentence.starts_with("planted "));
+        for (words, seen) in WORDS {
+            prop_assert!(!explanation.sentence.contains(words) || seen(&death), "{words}");
+        }
+    }
+}
