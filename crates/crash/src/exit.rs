@@ -10,7 +10,7 @@ use super::{Death, processor, words};
 pub fn explain(death: &Death<'_>, code: i32) -> Told {
     let (exited, after) = (Claim::Exited(code), Claim::After(death.lived_ms));
     if code != 0 {
-        if let Some(complaint) = processor::complaint(death.lines()) {
+        if let Some(complaint) = processor::complaint(death) {
             return processor::explain(death, vec![exited, after], complaint);
         }
         if let Some((signal, line)) = words::own_crash_report(death.lines()) {

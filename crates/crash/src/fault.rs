@@ -114,7 +114,7 @@ fn illegal(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Told 
 fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Told {
     let instruction = instruction.to_owned();
     let trapped = of(Dumped::Trap { instruction, place: place(fault) });
-    if let Some(complaint) = processor::complaint(death.lines()) {
+    if let Some(complaint) = processor::complaint(death) {
         return processor::explain(death, vec![trapped], complaint);
     }
     match words::said(death.lines()) {

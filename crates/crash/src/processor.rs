@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 
 use anteroom_cpu::{CpuProfile, Feature, Standing};
+use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Told};
@@ -35,6 +36,11 @@ const LINES: usize = 24;
 /// Lines that one complaint may take: Polars lists a feature a line.
 const JOINED: usize = 8;
 
+const SIGILL: i32 = 4;
+
+/// The first line of what Polars lists, below its own line that this is a warning.
+const POLARS: &str = "required CPU features were not detected";
+
 /// Complaints that name nothing, or are made in several lines. The words of Go, .NET, GraalVM, Polars,
 /// OpenCV and Julia were looked up; the others, and where each source has them, are from memory.
 const KNOWN: [&[&str]; 13] = [
@@ -51,7 +57,7 @@ const KNOWN: [&[&str]; 13] = [
     // GraalVM, CPUFeatureAccess.
     &["current machine does not support all of the following CPU features"],
     // Polars, _cpu_check.py.
-    &["required CPU features were not detected"],
+    &[POLARS],
     // OpenCV, modules/core/src/system.cpp.
     &["OpenCV build doesn't support current CPU"],
     // TensorFlow, tsl/platform/cpu_feature_guard.cc.
@@ -97,18 +103,30 @@ const LACKS: [&str; 16] = [
     "lower than",
 ];
 
-/// The complaint that the program died of, if it made one: nothing else is reported after it.
-pub fn complaint(lines: &[String]) -> Option<Complaint> {
+/// The complaint that the program died of, if it made one: nothing else is reported after it. Who only
+/// warns goes on, and died of that only where an illegal instruction followed.
+pub fn complaint(death: &Death<'_>) -> Option<Complaint> {
+    let lines = death.lines();
     let first = lines.len().saturating_sub(LINES);
     let at = (first..lines.len()).rev().find(|at| complains(&lines[*at..]))?;
-    let crashed = matches!(words::own_crash_report(lines), Some((4, _)));
-    let is_warning = lines[at].trim_start().to_ascii_lowercase().starts_with("warn");
-    let others = words::telling_after(lines, at);
-    if !crashed && (others > JOINED || (is_warning && others > 0)) {
+    let crashed = matches!(words::own_crash_report(lines), Some((SIGILL, _)))
+        || match death.exit {
+            Some(ProcessExit::Signalled { signal }) => signal == SIGILL,
+            // A shell's way to say it.
+            Some(ProcessExit::Exited { code }) => code == 128 + SIGILL,
+            None => false,
+        };
+    let text = joined(&lines[at..]);
+    if !crashed && (is_warning(&lines[at]) || words::telling_after(lines, at) > JOINED) {
         return None;
     }
-    let text = joined(&lines[at..]);
     Some(Complaint { words: words::quoted(&text), needs: needs(&text) })
+}
+
+fn is_warning(line: &str) -> bool {
+    line.trim_start().to_ascii_lowercase().starts_with("warn")
+        || line.contains("Warning: ")
+        || line.contains(POLARS)
 }
 
 /// Whether a complaint begins in the first of these lines.
@@ -227,8 +245,20 @@ fn list<'a>(features: impl Iterator<Item = &'a Feature>) -> String {
 mod tests {
     use super::*;
 
+    fn ended(exit: ProcessExit, text: &str) -> Option<Complaint> {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        complaint(&Death {
+            service: "planted",
+            exit: Some(exit),
+            lived_ms: None,
+            last_lines: Some(&lines),
+            evidence: &anteroom_guest_protocol::Evidence::default(),
+            cpu: None,
+        })
+    }
+
     fn of(text: &str) -> Option<Complaint> {
-        complaint(&text.lines().map(str::to_owned).collect::<Vec<_>>())
+        ended(ProcessExit::Exited { code: 1 }, text)
     }
 
     fn features(names: &[&str]) -> Needs {
@@ -273,10 +303,6 @@ mod tests {
                 features(&["CX8", "CMOV", "FXSR", "MMX", "SSE", "SSE2", "SSE4.2", "POPCNT", "AVX"]),
             ),
             (
-                "RuntimeWarning: Missing required CPU features.\n\nThe following required CPU features were not detected:\n    avx2, fma\n",
-                features(&["AVX2", "FMA"]),
-            ),
-            (
                 "The hardware on this system lacks support for SSE3 instructions.",
                 features(&["SSE3"]),
             ),
@@ -310,5 +336,20 @@ mod tests {
         }
         let bun = "warn: CPU lacks AVX support, strange crashes may occur.\npanic(main thread): Illegal instruction at address 0x1";
         assert_eq!(of(bun).unwrap().needs, features(&["AVX"]));
+    }
+
+    #[test]
+    fn what_came_after_a_warning_is_put_down_to_it_only_where_it_was_an_illegal_instruction() {
+        // As Polars prints it, and goes on.
+        let polars = "a/polars/_cpu_check.py:259: RuntimeWarning: Missing required CPU features.\n\nThe following required CPU features were not detected:\n    avx2, fma\nContinuing to use this version of Polars on this processor will likely result in a crash.\nInstall `polars[rtcompat]` instead of `polars` to run Polars with better compatibility.\n\nHint: If you are on an Apple ARM machine (e.g. M1) this is likely due to running Python under Rosetta.\n\nIf you believe this warning to be a false positive, you can set the `POLARS_SKIP_CPU_CHECK` environment variable to bypass this check.\n\n  warnings.warn(";
+        let failed = format!(
+            "{polars}\nTraceback (most recent call last):\n  File \"a.py\", line 3, in <module>\nKeyError: 'price'"
+        );
+        assert_eq!(of(&failed), None);
+        assert_eq!(of(polars), None);
+        assert_eq!(of("a.py:3: UserWarning: this CPU does not support AVX2, falling back"), None);
+        for exit in [ProcessExit::Exited { code: 132 }, ProcessExit::Signalled { signal: 4 }] {
+            assert_eq!(ended(exit, polars).unwrap().needs, features(&["AVX2", "FMA"]));
+        }
     }
 }

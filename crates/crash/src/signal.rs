@@ -20,6 +20,11 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Told {
     let ended = vec![Claim::EndedBy(signal), Claim::After(death.lived_ms)];
     let more = |claim| [ended.clone(), vec![claim]].concat();
     let killed = Cause::KilledBySignal;
+    if signal == 4
+        && let Some(complaint) = processor::complaint(death)
+    {
+        return processor::explain(death, ended, complaint);
+    }
     match signal {
         6 => with_words(death, more(Claim::Typical(6))),
         9 => Told::new(killed, more(Claim::Killers { log_read: death.evidence.kernel_log_read })),
@@ -38,7 +43,7 @@ pub fn aborted(death: &Death<'_>) -> Told {
 
 /// The program, or its C library, may have said why it aborts.
 fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
-    if let Some(complaint) = processor::complaint(death.lines()) {
+    if let Some(complaint) = processor::complaint(death) {
         return processor::explain(death, claims, complaint);
     }
     // A core of another signal is of another death.
