@@ -181,8 +181,10 @@ test('no picture is connected before the desktop is asked for, and none when it 
   await page.reload();
   await page.locator('[data-action=continue]').click();
   await page.getByRole('heading', { name: 'Your room is being made' }).waitFor();
+  server.set({ state: 'ready' });
+  await page.getByRole('heading', { name: 'Your sign-in is being started' }).waitFor();
   server.set({ state: 'preparing' });
-  await page.getByText('Starting the tool…').waitFor();
+  await page.getByText('Starting the sign-in…').waitFor();
   server.set(fakeTurn('paste_code'));
   await page.getByRole('heading', { name: 'Open the page' }).waitFor();
   await page.waitForTimeout(500);

@@ -4,6 +4,7 @@ export type StateName =
   | 'requested'
   | 'booting'
   | 'preparing'
+  | 'ready'
   | 'awaiting_user'
   | 'capturing'
   | 'sealed'

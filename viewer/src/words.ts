@@ -1,14 +1,16 @@
 // What the person reads, for each state and each end. Pure.
 
-import type { Method, SessionView, StateName, Visit } from './session';
+import type { SessionView, StateName, Visit } from './session';
 
-export function stateWords(state: StateName, method: Method): string {
+export function stateWords(state: StateName): string {
   switch (state) {
     case 'requested':
     case 'booting':
       return 'Starting the room…';
     case 'preparing':
-      return method === 'browser' ? 'Preparing the browser…' : 'Starting the tool…';
+    // A room that waited for the person waits no more: they look at it.
+    case 'ready':
+      return 'Starting the sign-in…';
     case 'awaiting_user':
       return 'Your turn: sign in';
     case 'capturing':
@@ -20,9 +22,7 @@ export function stateWords(state: StateName, method: Method): string {
 }
 
 /** The way through a session, as the person sees it. */
-export function stepNames(method: Method): string[] {
-  return ['Start the room', method === 'browser' ? 'Prepare the browser' : 'Start the tool', 'You sign in', 'Save and clean up'];
-}
+export const STEPS: readonly string[] = ['Start the room', 'Start the sign-in', 'You sign in', 'Save and clean up'];
 
 /** Which of the steps a state belongs to; their number once it is over. */
 export function stepIndex(state: StateName): number {
@@ -31,6 +31,7 @@ export function stepIndex(state: StateName): number {
     case 'booting':
       return 0;
     case 'preparing':
+    case 'ready':
       return 1;
     case 'awaiting_user':
       return 2;
@@ -194,6 +195,10 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
   too_long: {
     title: 'The time is over',
     todo: 'No credential was kept. Ask for a new link to try again.',
+  },
+  nobody_came: {
+    title: 'Nobody came',
+    todo: 'The sign-in was not begun. Ask for a new link, and open it when you are there.',
   },
   idle: {
     title: 'The room was left alone',

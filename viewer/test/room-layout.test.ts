@@ -18,17 +18,23 @@ const OWN_BROWSER = ['paste_code', 'device_code'] as const;
 
 describe('the room', () => {
   it('is the picture for those who sign in with the desktop', () => {
-    expect(roomLayout(session('browser', 'preparing'), false, false))
+    expect(roomLayout(session('browser', 'booting'), false, false))
       .toEqual({ card: false, desktop: true, waiting: 'Your room is being made' });
     expect(roomLayout(session('browser', 'awaiting_user', {}), false, true)).toEqual({ card: false, desktop: true });
   });
 
   it.each(OWN_BROWSER)('is the card for %s, and no picture before it is asked for', (method) => {
-    expect(roomLayout(session(method, 'preparing'), false, false))
+    expect(roomLayout(session(method, 'booting'), false, false))
       .toEqual({ card: false, desktop: false, waiting: 'Your room is being made' });
     expect(roomLayout(session(method, 'awaiting_user', {}), false, false)).toEqual({ card: true, desktop: false });
     expect(roomLayout(session(method, 'capturing'), false, false))
       .toEqual({ card: false, desktop: false, waiting: 'Your sign-in is being saved' });
+  });
+
+  it.each(['browser', ...OWN_BROWSER] as const)('says for %s that the sign-in is started once they came', (method) => {
+    for (const state of ['ready', 'preparing'] as const) {
+      expect(roomLayout(session(method, state), false, false).waiting).toBe('Your sign-in is being started');
+    }
   });
 
   it.each(OWN_BROWSER)('is card and picture for %s once that is asked for', (method) => {

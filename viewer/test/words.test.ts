@@ -4,7 +4,7 @@ import endReasons from '../../crates/session/src/end_reason.rs?raw';
 import { Problem } from '../src/api';
 import { problemWords } from '../src/screens/problem';
 import type { SessionView, StateName } from '../src/session';
-import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, stepIndex, stepNames, termsWords, timeLeft, timeWarning, visitWords } from '../src/words';
+import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, STEPS, stepIndex, termsWords, timeLeft, timeWarning, visitWords } from '../src/words';
 
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method: 'browser',
@@ -12,27 +12,25 @@ const session: SessionView = {
   credential: { openableBy: 'operator' }, room: 'demolished', leftovers: [],
 };
 
-const STATES: StateName[] = ['requested', 'booting', 'preparing', 'awaiting_user', 'capturing', 'sealed', 'ended'];
+const STATES: StateName[] = ['requested', 'booting', 'preparing', 'ready', 'awaiting_user', 'capturing', 'sealed', 'ended'];
 
 describe('states', () => {
   it('are told in words a person understands', () => {
-    expect(STATES.map((state) => stateWords(state, 'browser'))).toEqual([
-      'Starting the room…', 'Starting the room…', 'Preparing the browser…', 'Your turn: sign in',
+    expect(STATES.map(stateWords)).toEqual([
+      'Starting the room…', 'Starting the room…', 'Starting the sign-in…', 'Starting the sign-in…', 'Your turn: sign in',
       'Saving your sign-in…', 'Saving your sign-in…', 'Done',
     ]);
   });
 
   it('speak of no browser to those who use their own', () => {
-    for (const method of ['paste_code', 'device_code'] as const) {
-      const words = [...STATES.map((state) => stateWords(state, method)), ...stepNames(method)];
-      expect(words.filter((text) => text.includes('browser'))).toEqual([]);
-    }
+    const words = [...STATES.map(stateWords), ...STEPS];
+    expect(words.filter((text) => text.includes('browser'))).toEqual([]);
   });
 
   it('only go forward', () => {
     const steps = STATES.map(stepIndex);
     expect(steps).toEqual([...steps].sort((a, b) => a - b));
-    expect(stepIndex('ended')).toBe(stepNames('browser').length);
+    expect(stepIndex('ended')).toBe(STEPS.length);
   });
 });
 

@@ -2,7 +2,7 @@
 
 import { element, icon, mark, setText, type IconName } from '../dom';
 import type { SessionView } from '../session';
-import { clockTime, credentialOwner, stateWords, stepIndex, stepNames, termsWords, visitWords } from '../words';
+import { clockTime, credentialOwner, stateWords, STEPS, stepIndex, termsWords, visitWords } from '../words';
 
 export interface IntroScreen {
   root: HTMLElement;
@@ -31,7 +31,7 @@ export function introScreen(session: SessionView, onContinue: () => void): Intro
     const step = stepIndex(now.state);
     setText(progress, now.state === 'awaiting_user'
       ? 'Your room is ready.'
-      : `Step ${step + 1} of ${stepNames(now.method).length}: ${stateWords(now.state, now.method)}`);
+      : `Step ${step + 1} of ${STEPS.length}: ${stateWords(now.state)}`);
     progress.classList.toggle('ready', now.state === 'awaiting_user');
   };
   update(session);

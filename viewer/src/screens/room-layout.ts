@@ -28,8 +28,10 @@ function waitingTitle({ state, method }: SessionView, desktop: boolean, hasPictu
   switch (state) {
     case 'requested':
     case 'booting':
-    case 'preparing':
       return 'Your room is being made';
+    case 'preparing':
+    case 'ready':
+      return 'Your sign-in is being started';
     case 'awaiting_user':
       if (!desktop) return undefined;
       return method === 'browser' ? 'Your room is being made' : 'The desktop is being opened';

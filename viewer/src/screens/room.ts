@@ -8,7 +8,7 @@ import { SignInCard } from '../sign-in/card';
 import { codeNews, hostNews } from '../sign-in/told';
 import { TerminalPanel } from '../terminal/panel';
 import {
-  latestWords, stateWords, stepIndex, stepNames, timeLeft, timeWarning, unreachableWords, visitWords, WARN_BELOW_MS,
+  latestWords, stateWords, STEPS, stepIndex, timeLeft, timeWarning, unreachableWords, visitWords, WARN_BELOW_MS,
 } from '../words';
 import { cancelDialog, pasteDialog } from './dialogs';
 import { roomLayout, type RoomLayout } from './room-layout';
@@ -79,7 +79,7 @@ export class RoomScreen {
       type: 'button', class: 'tool menu', 'aria-expanded': 'false', 'aria-controls': 'tools',
       onclick: () => this.#showMenu(!this.#tools.classList.contains('open')),
     }, icon('menu'), element('span', {}, 'Menu'));
-    this.#steps = stepNames(session.method).map((name) => element('li', {}, element('span', { class: 'dot' }), name));
+    this.#steps = STEPS.map((name) => element('li', {}, element('span', { class: 'dot' }), name));
     this.#waiting = element('div', { class: 'waiting' },
       this.#waitingTitle,
       element('ol', { class: 'steps' }, ...this.#steps),
@@ -147,7 +147,7 @@ export class RoomScreen {
 
   update(session: SessionView): void {
     this.#session = session;
-    setText(this.#state, stateWords(session.state, session.method));
+    setText(this.#state, stateWords(session.state));
     this.#state.dataset['state'] = session.state;
     const current = stepIndex(session.state);
     this.#steps.forEach((item, index) => {
