@@ -143,6 +143,8 @@ pub enum RunnerCommand {
         /// Chosen by the controller.
         request: u64,
     },
+    /// The person is there: have the CLI started that waits for them.
+    StartTool {},
     /// Make the guest's browser show the sign-in URL (again).
     OpenSignInUrl {},
     /// The person's code, to be typed into the CLI's terminal; answered by

@@ -133,6 +133,9 @@ pub trait Backend: Send + Sync + 'static {
     fn end(&self, id: SessionId, by: Actor) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Shows the sign-in page again in the guest's browser.
     fn open_sign_in_url(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
+    /// Has the CLI started that waits for the person, who is there by the caller's word; one that was
+    /// started is fine.
+    fn start_tool(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Has the person's code typed into the CLI's terminal.
     fn enter_code(
         &self,

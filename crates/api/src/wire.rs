@@ -83,7 +83,8 @@ pub struct SessionView {
     pub provider_name: String,
     /// As the caller gave it.
     pub user_id: Option<String>,
-    /// `requested`, `booting`, `preparing`, `awaiting_user`, `capturing`, `sealed`, `ended`.
+    /// `requested`, `booting`, `preparing`, `ready` (the tool is started when the person comes),
+    /// `awaiting_user`, `capturing`, `sealed`, `ended`.
     pub state: String,
     /// Why it ended.
     pub reason: Option<Reason>,

@@ -81,6 +81,8 @@ pub enum HostMessage {
     Configure(Box<Configure>),
     /// All files are confirmed: start the services.
     StartServices {},
+    /// Start the CLI as soon as the services allow it. Once; it may be said again.
+    StartTool {},
     /// Show this sign-in page in the desktop's browser, which is started if it does not run yet.
     OpenPage {
         /// Its URL.

@@ -101,6 +101,7 @@ fn host_messages() {
         HostMessage::Configure(Box::new(configure)),
         HostMessage::Configure(Box::new(proof)),
         HostMessage::StartServices {},
+        HostMessage::StartTool {},
         HostMessage::OpenPage { url: "https://x.test/".into() },
         HostMessage::Time { asked_ms: 2_000, now_unix_ms: 1_700_000_002_000 },
         HostMessage::Secret { text: "s".into() },

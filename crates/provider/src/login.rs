@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anteroom_session::Method;
+use anteroom_session::{Method, Start};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,12 @@ pub struct Login {
     pub env: BTreeMap<String, String>,
     /// What the person has to do, one sentence.
     pub instructions: String,
-    /// How long the CLI may take to give its sign-in URL (and code), in seconds.
+    /// When the CLI is started: `at_once`, or `when_the_person_comes`, for one that gives up by itself
+    /// sooner than people come. Room, desktop and browser are ready by then.
+    #[serde(default, skip_serializing_if = "is_at_once")]
+    #[schemars(with = "String", extend("enum" = ["at_once", "when_the_person_comes"]))]
+    pub start: Start,
+    /// How long the CLI may take from its start to give its sign-in URL (and code), in seconds.
     #[serde(default = "default_url_timeout")]
     pub url_timeout_seconds: u64,
     /// How long the CLI waits for the person once it gave its URL, in seconds, where it gives up by
@@ -57,6 +62,11 @@ pub struct Login {
     /// What the CLI asks on the way, and how it is answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub answers: Vec<Answer>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_at_once(start: &Start) -> bool {
+    *start == Start::AtOnce
 }
 
 fn default_url_timeout() -> u64 {

@@ -1,5 +1,6 @@
 //! The shipped files, mistakes and where they are told to be.
 
+use anteroom_session::Start;
 use proptest::prelude::*;
 
 use super::*;
@@ -56,6 +57,23 @@ fn a_wrong_form_names_line_and_key() {
     let error = Provider::parse("x.toml", &text).unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
     assert!(source.contains("line 6") && source.contains("imago"), "{source}");
+}
+
+#[test]
+fn a_tool_is_started_at_once_or_when_the_person_comes() {
+    let start = |word: &str| {
+        let with = format!("method = \"browser\"\nstart = \"{word}\"");
+        Provider::parse("x.toml", &DEMO.replace("method = \"browser\"", &with))
+    };
+    let when = |provider: Provider| provider.login[0].start;
+    assert_eq!(when(Provider::parse("x.toml", DEMO).unwrap()), Start::AtOnce);
+    assert_eq!(when(start("at_once").unwrap()), Start::AtOnce);
+    assert_eq!(when(start("when_the_person_comes").unwrap()), Start::WhenThePersonComes);
+    let error = start("later").unwrap_err();
+    let source = std::error::Error::source(&error).unwrap().to_string();
+    for told in ["later", "at_once", "when_the_person_comes", "line 10"] {
+        assert!(source.contains(told), "{source}");
+    }
 }
 
 #[test]

@@ -110,6 +110,11 @@ pub enum EndReason {
         /// How long a session may live at most, in seconds.
         max_seconds: u64,
     },
+    /// The CLI was to be started when the person comes, and they did not.
+    NobodyCame {
+        /// How long the session had, in seconds.
+        waited_seconds: u64,
+    },
     /// The person came and then did nothing for too long.
     Idle {
         /// How long, in seconds.
@@ -272,6 +277,7 @@ impl EndReason {
             Self::Cancelled { .. } => "cancelled",
             Self::TimedOut { .. } => "timed_out",
             Self::TooLong { .. } => "too_long",
+            Self::NobodyCame { .. } => "nobody_came",
             Self::Idle { .. } => "idle",
             Self::ImageRefused { .. } => "image_refused",
             Self::VmNotStarted { .. } => "vm_not_started",
@@ -316,6 +322,10 @@ impl fmt::Display for EndReason {
                 f,
                 "the session lived for {max_seconds} s, as long as one may, and was {} then; start again",
                 during.replace('_', " ")
+            ),
+            Self::NobodyCame { waited_seconds } => write!(
+                f,
+                "nobody came in {waited_seconds} s: the link was not opened, and the tool was not started; start again"
             ),
             Self::Idle { idle_seconds } => write!(
                 f,

@@ -51,6 +51,8 @@ pub enum Event {
         /// By what right.
         viewer: Viewer,
     },
+    /// The caller says that the person is there, and has the CLI started that waits for them.
+    StartRequested,
     /// The caller is still there, and prolongs the session's time to live.
     Heartbeat,
     /// Time passed; a deadline may be over.
@@ -118,6 +120,8 @@ pub enum Observation {
         /// Why, by the evidence.
         explanation: Box<Explanation>,
     },
+    /// All is there but the CLI, which waits for the person to come.
+    RoomReady,
     /// The CLI waits for the person.
     SignInAwaited {
         /// What they sign in with.

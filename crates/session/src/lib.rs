@@ -7,6 +7,8 @@
 //! Requested → Booting → Preparing → AwaitingUser → Capturing → Sealed → Ended{reason}
 //!     └──────────┴──────────┴────────────┴─────────────┴──────────────────↗
 //! ```
+//!
+//! Where the CLI is started when the person comes, `Preparing → Ready → Preparing` is on the way.
 #![forbid(unsafe_code)]
 
 mod end_reason;
@@ -23,6 +25,6 @@ pub use event::{Accelerator, EgressVerdict, Event, Observation};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use machine::{Chosen, Effect, Session, Terms};
-pub use state::{Asks, Leftover, Method, Prompt, Room, State, StateName};
+pub use state::{Asks, Leftover, Method, Prompt, Room, Start, State, StateName};
 pub use timeline::{TimelineEntry, Timestamp};
 pub use viewer::{HolderGeneration, View, Viewer};

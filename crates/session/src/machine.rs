@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EndReason, Event, Method, Observation, Prompt, ProviderId, Room, SessionId, State, Timestamp,
-    UserId,
+    EndReason, Event, Method, Observation, Prompt, ProviderId, Room, SessionId, Start, State,
+    Timestamp, UserId, Viewer,
 };
 
 /// What was agreed when the session was requested; never changes.
@@ -22,6 +22,9 @@ pub struct Terms {
     /// Why in this way.
     #[serde(default)]
     pub method_chosen: Chosen,
+    /// When the CLI is started.
+    #[serde(default)]
+    pub start: Start,
     /// When the start call was accepted.
     pub created_at: Timestamp,
     /// How long the session may live, in seconds from its start or from its caller's last heartbeat.
@@ -64,6 +67,8 @@ impl Terms {
 pub enum Effect {
     /// Start the runner process.
     StartRunner,
+    /// Have the CLI started, which waited for the person.
+    StartTool,
     /// Make the sealed credential durable, then report `CredentialStored` or `CredentialNotStored`.
     StoreCredential {
         /// The age file, base64.
@@ -84,7 +89,10 @@ pub struct Session {
     pub state: State,
     /// When its time to live is over.
     pub deadline: Timestamp,
-    /// When the person last did something; absent before they came.
+    /// When the person came: by their link, or by their caller's word. Absent before.
+    #[serde(default)]
+    pub came_at: Option<Timestamp>,
+    /// When the person last did something on the desktop; absent before they saw it.
     pub active_at: Option<Timestamp>,
     /// When the CLI gives up by itself; absent before it gave its address, or where that is not known.
     #[serde(default)]
@@ -96,8 +104,14 @@ impl Session {
     #[must_use]
     pub fn request(terms: Terms) -> (Self, Vec<Effect>) {
         let deadline = terms.created_at.plus_seconds(terms.ttl_seconds.min(terms.max_seconds));
-        let (state, active_at, tool_gives_up_at) = (State::Requested, None, None);
-        let session = Self { terms, state, deadline, active_at, tool_gives_up_at };
+        let session = Self {
+            terms,
+            state: State::Requested,
+            deadline,
+            came_at: None,
+            active_at: None,
+            tool_gives_up_at: None,
+        };
         (session, vec![Effect::StartRunner])
     }
 
@@ -131,8 +145,14 @@ impl Session {
     /// Applies one event. An event that means nothing in the present state changes nothing.
     #[must_use]
     pub fn handle(mut self, event: Event, now: Timestamp) -> (Self, Vec<Effect>) {
+        let comes = self.came_at.is_none() && says_person_is_there(&event);
         self.run_clocks(&event, now);
-        let (state, effects) = step(&self, event, now);
+        let (state, effects) = if comes {
+            self.came_at = Some(now);
+            person_came(&self)
+        } else {
+            step(&self, event, now)
+        };
         (Self { state, ..self }, effects)
     }
 
@@ -172,6 +192,28 @@ impl Session {
     }
 }
 
+/// Whether an event shows the person to be there: a caller who looks is not the person.
+fn says_person_is_there(event: &Event) -> bool {
+    match event {
+        Event::StartRequested => true,
+        Event::Opened { viewer, .. } | Event::Observed(Observation::ViewerJoined { viewer }) => {
+            matches!(viewer, Viewer::Link { .. })
+        }
+        _ => false,
+    }
+}
+
+/// They are waited for no longer. Of a room that is not awake yet, it is told once it is.
+fn person_came(session: &Session) -> (State, Vec<Effect>) {
+    match (session.terms.start, session.state.clone()) {
+        (
+            Start::WhenThePersonComes,
+            State::Preparing { runner_pid } | State::Ready { runner_pid },
+        ) => (State::Preparing { runner_pid }, vec![Effect::StartTool]),
+        (_, other) => (other, vec![]),
+    }
+}
+
 fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
     let state = match session.state.clone() {
         State::Ended { reason, at, room } => {
@@ -184,7 +226,7 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
             State::Requested => (State::Booting { runner_pid: pid }, vec![]),
             other => (other, vec![]),
         },
-        Event::Observed(observation) => observed(state, observation, now),
+        Event::Observed(observation) => observed(session, state, observation, now),
         Event::RunnerExited(exit) => runner_lost(&state, EndReason::RunnerDied { exit }, now),
         Event::RunnerSilent { silent_ms } => {
             runner_lost(&state, EndReason::RunnerSilent { silent_ms }, now)
@@ -214,9 +256,11 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
             Some(reason) => end(reason, now),
             None => (state, vec![]),
         },
-        Event::Heartbeat | Event::LinkMade { .. } | Event::LinksRevoked | Event::Opened { .. } => {
-            (state, vec![])
-        }
+        Event::Heartbeat
+        | Event::LinkMade { .. }
+        | Event::LinksRevoked
+        | Event::Opened { .. }
+        | Event::StartRequested => (state, vec![]),
         Event::FoundByReconciliation => match state {
             State::Sealed { .. } => end(EndReason::Completed, now),
             _ => end(EndReason::ControllerStopped, now),
@@ -231,10 +275,12 @@ fn overdue(session: &Session, now: Timestamp) -> Option<EndReason> {
     if now >= *deadline {
         let during = state.name().as_str().to_owned();
         let lived_seconds = deadline.millis_since(terms.created_at) / 1000;
-        return Some(if *deadline == terms.last_moment() {
-            EndReason::TooLong { during, max_seconds: terms.max_seconds }
-        } else {
-            EndReason::TimedOut { during, ttl_seconds: lived_seconds }
+        return Some(match state {
+            State::Ready { .. } => EndReason::NobodyCame { waited_seconds: lived_seconds },
+            _ if *deadline == terms.last_moment() => {
+                EndReason::TooLong { during, max_seconds: terms.max_seconds }
+            }
+            _ => EndReason::TimedOut { during, ttl_seconds: lived_seconds },
         });
     }
     session
@@ -243,14 +289,25 @@ fn overdue(session: &Session, now: Timestamp) -> Option<EndReason> {
         .map(|_| EndReason::Idle { idle_seconds: terms.idle_seconds })
 }
 
-fn observed(state: State, observation: Observation, now: Timestamp) -> (State, Vec<Effect>) {
+fn observed(
+    session: &Session,
+    state: State,
+    observation: Observation,
+    now: Timestamp,
+) -> (State, Vec<Effect>) {
+    let waits = session.terms.start == Start::WhenThePersonComes;
+    let came = session.came_at.is_some();
     match (state, observation) {
         (State::Sealed { .. }, Observation::Failed(_) | Observation::GuestPoweredOff) => {
             end(EndReason::Completed, now)
         }
         (_, Observation::Failed(reason)) => end(reason, now),
         (State::Booting { runner_pid }, Observation::AgentConnected { .. }) => {
-            (State::Preparing { runner_pid }, vec![])
+            let effects = if waits && came { vec![Effect::StartTool] } else { vec![] };
+            (State::Preparing { runner_pid }, effects)
+        }
+        (State::Preparing { runner_pid }, Observation::RoomReady) if waits && !came => {
+            (State::Ready { runner_pid }, vec![])
         }
         // A CLI may try again with a new address; the last one counts.
         (

@@ -17,8 +17,13 @@ pub enum State {
         /// The runner's process id.
         runner_pid: u32,
     },
-    /// The agent puts files in place and starts the services.
+    /// The agent puts files in place and starts the services, then the CLI is started.
     Preparing {
+        /// The runner's process id.
+        runner_pid: u32,
+    },
+    /// All is there but the CLI, which is started when the person comes.
+    Ready {
         /// The runner's process id.
         runner_pid: u32,
     },
@@ -72,6 +77,17 @@ pub enum Method {
     PasteCode,
     /// Where they like; they give the page the code that the CLI shows.
     DeviceCode,
+}
+
+/// When the CLI is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// With everything else, whether or not anybody is there.
+    #[default]
+    AtOnce,
+    /// When the person opens their link, or the caller says that they are there.
+    WhenThePersonComes,
 }
 
 /// What the CLI gives the person to sign in with.
@@ -155,6 +171,8 @@ pub enum StateName {
     Booting,
     /// See [`State::Preparing`].
     Preparing,
+    /// See [`State::Ready`].
+    Ready,
     /// See [`State::AwaitingUser`].
     AwaitingUser,
     /// See [`State::Capturing`].
@@ -173,6 +191,7 @@ impl State {
             Self::Requested => StateName::Requested,
             Self::Booting { .. } => StateName::Booting,
             Self::Preparing { .. } => StateName::Preparing,
+            Self::Ready { .. } => StateName::Ready,
             Self::AwaitingUser { .. } => StateName::AwaitingUser,
             Self::Capturing { .. } => StateName::Capturing,
             Self::Sealed { .. } => StateName::Sealed,
@@ -186,6 +205,7 @@ impl State {
         match self {
             Self::Booting { runner_pid }
             | Self::Preparing { runner_pid }
+            | Self::Ready { runner_pid }
             | Self::AwaitingUser { runner_pid, .. }
             | Self::Capturing { runner_pid }
             | Self::Sealed { runner_pid } => Some(*runner_pid),
@@ -196,10 +216,11 @@ impl State {
 
 impl StateName {
     /// Every state, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Requested,
         Self::Booting,
         Self::Preparing,
+        Self::Ready,
         Self::AwaitingUser,
         Self::Capturing,
         Self::Sealed,
@@ -213,6 +234,7 @@ impl StateName {
             Self::Requested => "requested",
             Self::Booting => "booting",
             Self::Preparing => "preparing",
+            Self::Ready => "ready",
             Self::AwaitingUser => "awaiting_user",
             Self::Capturing => "capturing",
             Self::Sealed => "sealed",

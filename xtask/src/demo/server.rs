@@ -220,6 +220,20 @@ impl Server {
         answer.body_mut().read_json().context("reading the session failed")
     }
 
+    /// Says that the person is there.
+    pub fn start_tool(&self, id: &str) -> Result<()> {
+        let mut answer = self
+            .agent
+            .post(format!("{}/api/auth/session/{id}/start-tool", self.url))
+            .header("Authorization", format!("Bearer {}", self.key))
+            .send_empty()
+            .context("having the tool started failed")?;
+        if answer.status() != 202 {
+            bail!("the tool was not started: {}", answer.body_mut().read_to_string()?);
+        }
+        Ok(())
+    }
+
     /// Brings the code that the last page of a sign-in shows.
     pub fn enter_code(&self, id: &str, code: &str) -> Result<()> {
         let mut answer = self

@@ -58,6 +58,8 @@ struct Shared {
     terminal: watch::Sender<Option<Terminal>>,
     /// What is kept out of logs.
     secrets: Secrets,
+    /// The host has said that the CLI may be started.
+    tool_wanted: watch::Sender<bool>,
     /// The host has seen on the CLI's screen that it is signed in.
     signed_in: watch::Sender<bool>,
 }
@@ -85,6 +87,7 @@ where
         checker: watch::channel(None).0,
         terminal: watch::channel(None).0,
         secrets: Secrets::default(),
+        tool_wanted: watch::channel(false).0,
         signed_in: watch::channel(false).0,
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
@@ -155,6 +158,9 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
         match message {
             Some(HostMessage::StartServices {}) if services.is_none() => {
                 services = Some(services::start(shared, &configuration, trust.clone()).await?);
+            }
+            Some(HostMessage::StartTool {}) => {
+                shared.tool_wanted.send_replace(true);
             }
             Some(HostMessage::OpenPage { url }) => {
                 // Parsed, no line break is left in it.

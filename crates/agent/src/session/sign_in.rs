@@ -176,7 +176,7 @@ async fn says_that_it_is_signed_in(shared: &Shared, wanted: &SignIn) {
     }
 }
 
-/// Starts the CLI, and before it what it needs of the room.
+/// Starts the CLI when the host says so, and before that what it needs of the room.
 async fn start_cli(
     shared: &Shared,
     wanted: &SignIn,
@@ -198,6 +198,9 @@ async fn start_cli(
     };
     let command = cli::command(&wanted.cli, &surroundings, &shared.room)?;
     startable(shared, "cli", &command).await?;
+    // All else is there by now, and what cannot be started was told. Its sender lives as long as the
+    // session.
+    let _ = shared.tool_wanted.subscribe().wait_for(|wanted| *wanted).await;
     if let Some(port) = cli::taken_port(&wanted.cli.callback_ports) {
         let cause = format!(
             "something listens on port {port} already, where it takes the end of the sign-in"

@@ -84,6 +84,8 @@ fn try_login(
     let body = json!({ "provider": provider.id, "method": login.method, "recipient": recipient });
     let started = client.post("/api/auth/start", &body)?;
     let id = text(&started, "sessionId").to_owned();
+    // A tool that waits for the person is tried all the same.
+    client.post(&format!("/api/auth/session/{id}/start-tool"), &Value::Null)?;
     let asked = Instant::now();
     let most = Duration::from_secs(login.url_timeout_seconds) + SLACK;
     let session = loop {

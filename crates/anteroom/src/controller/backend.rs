@@ -171,6 +171,18 @@ impl Backend for Controller {
             .map_err(|error| error.problem(ProblemCode::WrongState, &view.state))
     }
 
+    async fn start_tool(&self, id: SessionId) -> Result<(), Problem> {
+        let told = match self.handle(id) {
+            Some(handle) => handle.tell(Event::StartRequested).await,
+            None => false,
+        };
+        let state = self.session(id).await?.state;
+        if !told || state == StateName::Ended.as_str() {
+            return Err(Problem::wrong_state(format!("the session is {state} and starts no tool")));
+        }
+        Ok(())
+    }
+
     async fn enter_code(&self, id: SessionId, code: String) -> Result<(), Problem> {
         let (_, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;

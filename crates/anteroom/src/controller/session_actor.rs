@@ -325,6 +325,9 @@ impl Actor {
             self.around.metrics.reached(kind, &self.record, at);
             self.add_entry(at, kind, message, explanation);
         }
+        for (kind, message) in effects.iter().filter_map(words::of_effect) {
+            self.add_entry(at, kind, message, None);
+        }
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
@@ -432,6 +435,11 @@ impl Actor {
                         Err(error) => Event::CredentialNotStored { cause: format!("{error:#}") },
                     };
                     Box::pin(self.apply(event)).await;
+                }
+                Effect::StartTool => {
+                    if let Some(runner) = self.current_runner() {
+                        runner.tell(RunnerCommand::StartTool {}).await;
+                    }
                 }
                 Effect::AcknowledgeCredential => {
                     if let Some(runner) = self.current_runner() {

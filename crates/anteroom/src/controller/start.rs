@@ -90,6 +90,7 @@ impl Controller {
             ttl_seconds,
             max_seconds: self.settings.max_session_seconds,
             idle_seconds: self.settings.idle_seconds,
+            start: provider.login_by(method).map(|login| login.start).unwrap_or_default(),
             tool_waits_seconds: tool_waits(&provider, method),
         };
         let (session, effects) = Session::request(terms);

@@ -1,8 +1,11 @@
 //! What happened, in words: the timeline's entries.
 
 use anteroom_session::{
-    Accelerator, Asks, EgressVerdict, Event, Explanation, Observation, Prompt, View, Viewer,
+    Accelerator, Asks, Effect, EgressVerdict, Event, Explanation, Observation, Prompt, View, Viewer,
 };
+
+/// Where the tool waits for the person.
+const ROOM_READY: &str = "the room is ready; the tool is started when the person comes";
 
 /// Kind and sentence of an event, if it belongs in the timeline.
 pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
@@ -39,13 +42,28 @@ pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
             "all links were revoked, and what they opened was closed".to_owned(),
         )),
         Event::Opened { view, viewer } => Some(of_view(*view, *viewer)),
-        // These end the session or mean nothing; the end has an entry of its own.
+        // These end the session, have the tool started, or mean nothing; the first two have entries of
+        // their own.
         Event::RunnerExited(_)
         | Event::RunnerSilent { .. }
         | Event::StateNotStored { .. }
         | Event::EndRequested(_)
+        | Event::StartRequested
         | Event::Heartbeat
         | Event::Tick => None,
+    }
+}
+
+/// Kind and sentence of what is done, where the event that it is done for says less.
+pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
+    match effect {
+        Effect::StartTool => {
+            Some(("person_came", "the person is there; the tool is being started".to_owned()))
+        }
+        Effect::StartRunner
+        | Effect::StoreCredential { .. }
+        | Effect::AcknowledgeCredential
+        | Effect::Demolish => None,
     }
 }
 
@@ -94,6 +112,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::ChildCrashed { explanation, .. } => {
             ("child_crashed", explanation.sentence.clone())
         }
+        Observation::RoomReady => ("room_ready", ROOM_READY.to_owned()),
         Observation::SignInAwaited { .. }
         | Observation::QuestionAnswered { .. }
         | Observation::AddressIgnored { .. } => return of_terminal(observation),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anteroom_guest_protocol::{Desktop, GuestMessage, ServiceEvent};
-use anteroom_session::EndReason;
+use anteroom_session::{EndReason, Observation};
 use tokio::time::Instant;
 
 use super::guest::violation;
@@ -30,9 +30,12 @@ pub struct Conduct {
     step: Step,
     unready: BTreeSet<&'static str>,
     services_by: Instant,
+    url_timeout: Duration,
 }
 
 enum Step {
+    /// The CLI was not told to start.
+    BeforeTool,
     /// Neither an address nor a credential has come.
     BeforeAddress { by: Instant },
     /// The person's turn, which the session's own limits bound.
@@ -44,29 +47,43 @@ enum Step {
 }
 
 impl Conduct {
-    /// Services were told to start `now`; the CLI has `url_timeout` to give an address.
+    /// Services were told to start `now`; the CLI has `url_timeout` from its own start to give an
+    /// address.
     pub fn new(url_timeout: Duration, desktop: Desktop, now: Instant) -> Self {
         let mut unready = BTreeSet::from(NEEDED);
         if desktop == Desktop::Spare {
             unready.remove("browser");
         }
-        Self {
-            step: Step::BeforeAddress { by: now + url_timeout + URL_GRACE },
-            unready,
-            services_by: now + SERVICES,
-        }
+        Self { step: Step::BeforeTool, unready, services_by: now + SERVICES, url_timeout }
     }
 
-    /// Whether the guest may say this now.
+    /// The CLI is told to start `now`, unless it was before.
+    pub fn start_tool(&mut self, now: Instant) -> bool {
+        let starts = matches!(self.step, Step::BeforeTool);
+        if starts {
+            self.step = Step::BeforeAddress { by: now + self.url_timeout + URL_GRACE };
+        }
+        starts
+    }
+
+    /// Whether the guest may say this now, and what is to be told beside it.
     ///
     /// # Errors
     /// When it may not.
-    pub fn heard(&mut self, message: &GuestMessage, now: Instant) -> Result<(), EndReason> {
+    pub fn heard(
+        &mut self,
+        message: &GuestMessage,
+        now: Instant,
+    ) -> Result<Option<Observation>, EndReason> {
         match (message, &self.step) {
-            (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, _) => {
-                self.unready.remove(name.as_str());
+            (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, step) => {
+                let is_last = self.unready.remove(name.as_str()) && self.unready.is_empty();
+                if is_last && matches!(step, Step::BeforeTool) {
+                    return Ok(Some(Observation::RoomReady));
+                }
             }
-            (GuestMessage::SignInPageOpened {}, Step::BeforeAddress { .. }) => {
+            (message, Step::BeforeTool) if shows_tool(message) => return Err(tool_too_early()),
+            (GuestMessage::SignInPageOpened {}, Step::BeforeTool | Step::BeforeAddress { .. }) => {
                 return Err(violation("the guest opened a sign-in page before it had its address"));
             }
             (GuestMessage::CredentialFound { .. }, Step::BeforeAddress { .. } | Step::Person) => {
@@ -86,14 +103,20 @@ impl Conduct {
             }
             _ => {}
         }
-        Ok(())
+        Ok(None)
     }
 
     /// It is the person's turn: the CLI has an address, or shows something that they may answer.
-    pub fn persons_turn(&mut self) {
-        if matches!(self.step, Step::BeforeAddress { .. }) {
-            self.step = Step::Person;
+    ///
+    /// # Errors
+    /// When it was not even told to start.
+    pub fn persons_turn(&mut self) -> Result<(), EndReason> {
+        match self.step {
+            Step::BeforeTool => return Err(tool_too_early()),
+            Step::BeforeAddress { .. } => self.step = Step::Person,
+            Step::Person | Step::Sealing { .. } | Step::Sealed => {}
         }
+        Ok(())
     }
 
     /// Waits until the guest is late with what it has to do next, and tells with what.
@@ -112,20 +135,33 @@ impl Conduct {
             .map(|name| (self.services_by, format!("bring its {name} to readiness"), SERVICES));
         match self.step {
             Step::BeforeAddress { by } => {
-                let allowed = by + SERVICES - self.services_by;
+                let allowed = self.url_timeout + URL_GRACE;
                 let address = (by, "give a sign-in address or say why not".to_owned(), allowed);
                 Some(match services {
                     Some(services) if services.0 < by => services,
                     _ => address,
                 })
             }
-            Step::Person => services,
+            Step::BeforeTool | Step::Person => services,
             Step::Sealing { by } => {
                 Some((by, "seal the credential that it found".to_owned(), SEAL))
             }
             Step::Sealed => None,
         }
     }
+}
+
+/// Whether it can only come of a CLI that runs.
+fn shows_tool(message: &GuestMessage) -> bool {
+    match message {
+        GuestMessage::Service { name, event: ServiceEvent::Started { .. } } => name == "cli",
+        GuestMessage::SignInUrl { .. } | GuestMessage::CredentialFound { .. } => true,
+        _ => false,
+    }
+}
+
+fn tool_too_early() -> EndReason {
+    violation("the guest started the tool before it was told to")
 }
 
 #[cfg(test)]
@@ -144,8 +180,9 @@ mod tests {
     async fn late_after(persons_turn: bool, messages: &[GuestMessage]) -> (u64, String) {
         let start = Instant::now();
         let mut conduct = Conduct::new(Duration::from_secs(120), Desktop::Used, start);
+        assert!(conduct.start_tool(start));
         if persons_turn {
-            conduct.persons_turn();
+            conduct.persons_turn().unwrap();
         }
         for message in messages {
             conduct.heard(message, start).unwrap();
@@ -183,13 +220,56 @@ mod tests {
         );
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_tool_that_waits_for_the_person_has_its_time_from_its_own_start() {
+        let day = Duration::from_secs(86_400);
+        let start = Instant::now();
+        let mut conduct = Conduct::new(Duration::from_secs(120), Desktop::Spare, start);
+        assert_eq!(conduct.heard(&ready("x"), start).unwrap(), None);
+        let told = conduct.heard(&ready("window-manager"), start).unwrap();
+        assert_eq!(told, Some(Observation::RoomReady));
+        assert!(tokio::time::timeout(day, conduct.late()).await.is_err(), "it waits");
+        assert!(conduct.start_tool(Instant::now()));
+        assert!(!conduct.start_tool(Instant::now()), "told twice it starts once");
+        let why = conduct.late().await.to_string();
+        assert_eq!(start.elapsed(), day + Duration::from_secs(210), "{why}");
+        // Where the person came before all was there, nobody is waited for.
+        let mut early = Conduct::new(Duration::from_secs(120), Desktop::Spare, start);
+        early.start_tool(start);
+        for name in ["x", "window-manager"] {
+            assert_eq!(early.heard(&ready(name), start).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_tool_that_was_not_to_start_has_nothing_to_tell() {
+        let now = Instant::now();
+        let waits = || Conduct::new(Duration::from_secs(1), Desktop::Used, now);
+        let url = "https://login.example.com/".to_owned();
+        let started = ServiceEvent::Started { pid: 7 };
+        for message in [
+            GuestMessage::Service { name: "cli".into(), event: started.clone() },
+            GuestMessage::SignInUrl { url },
+            GuestMessage::CredentialFound { terminal_bytes: 0 },
+            GuestMessage::SignInPageOpened {},
+            sealed(),
+        ] {
+            let refused = waits().heard(&message, now).unwrap_err();
+            assert_eq!(refused.code(), "guest_broke_protocol", "{message:?}");
+        }
+        assert_eq!(waits().persons_turn().unwrap_err().code(), "guest_broke_protocol");
+        let other = GuestMessage::Service { name: "keyring".into(), event: started };
+        assert!(waits().heard(&other, now).is_ok());
+    }
+
     #[test]
     fn what_comes_out_of_turn_is_refused() {
         let now = Instant::now();
         let refused = |before: &[GuestMessage], message: GuestMessage| {
             let mut conduct = Conduct::new(Duration::from_secs(1), Desktop::Used, now);
-            conduct.persons_turn();
-            before.iter().for_each(|message| conduct.heard(message, now).unwrap());
+            conduct.start_tool(now);
+            conduct.persons_turn().unwrap();
+            before.iter().for_each(|message| drop(conduct.heard(message, now).unwrap()));
             conduct.heard(&message, now).unwrap_err().code()
         };
         let found = || GuestMessage::CredentialFound { terminal_bytes: 0 };
@@ -197,6 +277,7 @@ mod tests {
         assert_eq!(refused(&[found()], found()), "guest_broke_protocol");
         assert_eq!(refused(&[found(), sealed()], sealed()), "guest_broke_protocol");
         let mut early = Conduct::new(Duration::from_secs(1), Desktop::Used, now);
+        early.start_tool(now);
         let opened = early.heard(&GuestMessage::SignInPageOpened {}, now).unwrap_err();
         assert_eq!(opened.code(), "guest_broke_protocol");
     }

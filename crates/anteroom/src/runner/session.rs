@@ -12,7 +12,7 @@ use anteroom_guest_protocol::{
     GuestCpu, GuestMessage, HostMessage, LogStream, ServiceEvent, Transport,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
-use anteroom_session::{Asks, EgressVerdict, EndReason, Observation, Prompt};
+use anteroom_session::{Asks, EgressVerdict, EndReason, Observation, Prompt, Start};
 use anteroom_terminal::{Act, Over};
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
@@ -241,8 +241,11 @@ impl Session<'_> {
         if let Err(reason) = step("boot.media_started") {
             return Ended::Failed(reason);
         }
-        for command in early {
-            let obeyed = self.obey(Some(command), &media, &mut to_guest, &mut sign_in).await;
+        // Whoever came meanwhile is waited for no longer; nobody is where the tool starts at once.
+        let at_once = (login.start == Start::AtOnce).then_some(RunnerCommand::StartTool {});
+        for command in at_once.into_iter().chain(early) {
+            let obeyed =
+                self.obey(Some(command), &media, &mut to_guest, &mut sign_in, &mut conduct).await;
             if let Obeyed::End(ended) = obeyed {
                 return ended;
             }
@@ -250,19 +253,13 @@ impl Session<'_> {
         loop {
             let step = tokio::select! {
                 message = messages.next() => match message {
-                    Ok(message) => match conduct.heard(&message, Instant::now()) {
-                        Ok(()) => {
-                            if matches!(message, GuestMessage::CredentialFound { .. }) {
-                                // What is asked of the credential now is asked without a network.
-                                is_open.set(false);
-                            }
-                            match to_guest.answer_heartbeat(&message).await {
-                                Ok(()) => self.heard(message, &media, &mut sign_in).await,
-                                Err(reason) => Err(reason),
-                            }
+                    Ok(message) => {
+                        if matches!(message, GuestMessage::CredentialFound { .. }) {
+                            // What is asked of the credential now is asked without a network.
+                            is_open.set(false);
                         }
-                        Err(out_of_turn) => Err(out_of_turn),
-                    },
+                        self.listen(message, &mut conduct, &mut to_guest, &media, &mut sign_in).await
+                    }
                     Err(reason) => Err(reason),
                 },
                 reason = conduct.late() => Err(reason),
@@ -274,7 +271,9 @@ impl Session<'_> {
                     Err(reason) => Err(reason),
                 },
                 command = commands.recv() => {
-                    match self.obey(command, &media, &mut to_guest, &mut sign_in).await {
+                    let obeyed =
+                        self.obey(command, &media, &mut to_guest, &mut sign_in, &mut conduct);
+                    match obeyed.await {
                         Obeyed::GoOn(acts) => Ok(acts),
                         Obeyed::End(ended) => return ended,
                     }
@@ -324,7 +323,7 @@ impl Session<'_> {
                 }
                 Act::Await(prompt) => {
                     step("capture.sign_in_url")?;
-                    conduct.persons_turn();
+                    conduct.persons_turn()?;
                     Observation::SignInAwaited { prompt: clean(prompt) }
                 }
                 Act::Answered { question, again } => {
@@ -357,6 +356,24 @@ impl Session<'_> {
         sign_in.pass_keys(text);
         self.voice.observed(Observation::PersonActive).await;
         Ok(())
+    }
+
+    /// Takes in what the guest says in its turn, and answers what asks for an answer.
+    async fn listen(
+        &mut self,
+        message: GuestMessage,
+        conduct: &mut Conduct,
+        to_guest: &mut GuestVoice,
+        media: &MediaHandle,
+        sign_in: &mut SignIn,
+    ) -> Result<Vec<Act>, EndReason> {
+        let beside = conduct.heard(&message, Instant::now())?;
+        to_guest.answer_heartbeat(&message).await?;
+        let acts = self.heard(message, media, sign_in).await?;
+        if let Some(told) = beside {
+            self.voice.observed(told).await;
+        }
+        Ok(acts)
     }
 
     async fn heard(
@@ -473,8 +490,16 @@ impl Session<'_> {
         media: &MediaHandle,
         to_guest: &mut GuestVoice,
         sign_in: &mut SignIn,
+        conduct: &mut Conduct,
     ) -> Obeyed {
         match command {
+            Some(RunnerCommand::StartTool {}) => {
+                if conduct.start_tool(Instant::now())
+                    && let Err(reason) = to_guest.say(&HostMessage::StartTool {}).await
+                {
+                    return Obeyed::End(Ended::Failed(reason));
+                }
+            }
             Some(RunnerCommand::RevokeBefore { oldest }) => media.revoke_before(oldest).await,
             Some(RunnerCommand::Offer { request, sdp, viewer }) => {
                 let answered = media.offer(sdp, viewer).await;
@@ -593,6 +618,8 @@ async fn shutdown(commands: &mut mpsc::Receiver<RunnerCommand>, early: &mut Vec<
                 });
                 early.insert(0, RunnerCommand::RevokeBefore { oldest });
             }
+            // Said once a session, and nothing comes of it without.
+            Some(RunnerCommand::StartTool {}) => early.insert(0, RunnerCommand::StartTool {}),
             Some(command) if early.len() < MAX_EARLY => early.push(command),
             Some(_) => {}
         }

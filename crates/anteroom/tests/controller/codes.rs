@@ -73,12 +73,14 @@ fn serve(provider: &str) -> Server {
 
 const PASTE: &str = "code_prompt = 'Paste code:'\ncode_form = '[a-z0-9]+#[a-z]+'";
 
-fn kinds(session: &Value) -> Vec<&str> {
+/// The kinds of its timeline's entries.
+pub fn kinds(session: &Value) -> Vec<&str> {
     let timeline = session["timeline"].as_array().unwrap();
     timeline.iter().map(|entry| entry["kind"].as_str().unwrap()).collect()
 }
 
-fn turn(server: &Server, id: &str) -> Value {
+/// The person's turn, once it is.
+pub fn turn(server: &Server, id: &str) -> Value {
     let session = server.session_when(id, "the person's turn", |session| {
         assert_eq!(session["reason"], Value::Null, "{session}");
         session["awaiting"].is_object()
@@ -86,7 +88,8 @@ fn turn(server: &Server, id: &str) -> Value {
     session["awaiting"].clone()
 }
 
-fn bring(server: &Server, id: &str, code: &str) -> (u16, Value) {
+/// Brings a code; status and problem code of the answer.
+pub fn bring(server: &Server, id: &str, code: &str) -> (u16, Value) {
     let body = json!({ "code": code }).to_string();
     let answer = server.post(&format!("/api/auth/session/{id}/code"), &body);
     (answer.status, answer.body["code"].clone())

@@ -4,6 +4,7 @@
 mod api;
 mod canary;
 mod codes;
+mod coming;
 mod credentials;
 mod crowd;
 mod deaths;

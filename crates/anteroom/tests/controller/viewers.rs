@@ -35,10 +35,10 @@ path = "~/.tool/auth.json"
 required = ["/token"]
 "#;
 
-type Socket = WebSocket<MaybeTlsStream<TcpStream>>;
+pub type Socket = WebSocket<MaybeTlsStream<TcpStream>>;
 
 /// Whoever came by a link: their cookie.
-struct Visitor<'a> {
+pub struct Visitor<'a> {
     server: &'a Server,
     id: String,
     cookie: String,
@@ -51,7 +51,8 @@ fn exchange(server: &Server, id: &str, link: &str) -> Answer {
 }
 
 impl<'a> Visitor<'a> {
-    fn by(server: &'a Server, id: &str, link: &str) -> Self {
+    /// Opens a link.
+    pub fn by(server: &'a Server, id: &str, link: &str) -> Self {
         let answer = exchange(server, id, link);
         assert_eq!(answer.status, 204, "{}", answer.body);
         let cookie = answer.headers["set-cookie"].to_str().unwrap();
@@ -82,7 +83,8 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    fn terminal(&self) -> Result<Socket, (u16, String)> {
+    /// Opens the tool's terminal.
+    pub fn terminal(&self) -> Result<Socket, (u16, String)> {
         self.socket(&format!("/api/viewer/session/{}/terminal", self.id))
     }
 
@@ -121,13 +123,15 @@ fn closed(mut socket: Socket) -> Option<u16> {
     }
 }
 
-fn started(server: &Server) -> (String, String) {
+/// A new session and its link.
+pub fn started(server: &Server) -> (String, String) {
     let session = server.start_session();
     let text = |name: &str| session[name].as_str().unwrap().to_owned();
     (text("sessionId"), text("viewerUrl"))
 }
 
-fn new_link(server: &Server, id: &str) -> String {
+/// A new link.
+pub fn new_link(server: &Server, id: &str) -> String {
     let answer = server.post(&format!("/api/auth/session/{id}/viewer-link"), "");
     assert_eq!(answer.status, 201, "{}", answer.body);
     answer.body["viewerUrl"].as_str().unwrap().to_owned()

@@ -142,6 +142,21 @@ pub(super) async fn open_url<B: Backend>(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// Says that the person is there, for callers who show them the page themselves: a tool that waits for
+/// the person is started, as it is when they open their link. Another is started at once anyway.
+#[utoipa::path(post, path = "/api/auth/session/{id}/start-tool", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+    (status = 202, description = "It is started, or was"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "The session has ended")
+))]
+pub(super) async fn start_tool<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Caller(_): Caller,
+    SessionPath(id): SessionPath,
+) -> Result<StatusCode, Problem> {
+    backend.start_tool(id).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
 /// Brings the code that the last page of the sign-in shows; it is typed into the tool's terminal. That
 /// the tool takes it is another matter: see `state`, and `person_told` in the timeline.
 #[utoipa::path(post, path = "/api/auth/session/{id}/code", request_body = Code, params(("id" = String, Path)), security(("apiKey" = [])), responses(

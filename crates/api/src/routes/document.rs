@@ -41,6 +41,7 @@ pub fn openapi() -> Document {
         calls::oauth_url,
         calls::open_url,
         calls::heartbeat,
+        calls::start_tool,
         calls::code,
         calls::allow_host,
         calls::credential_status,

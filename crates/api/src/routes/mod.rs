@@ -43,6 +43,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .route(session, get(calls::session::<B>).delete(calls::delete::<B>))
         .route(&at("/oauth-url"), get(calls::oauth_url::<B>))
         .route(&at("/open-url"), post(calls::open_url::<B>))
+        .route(&at("/start-tool"), post(calls::start_tool::<B>))
         .route(&at("/code"), post(calls::code::<B>))
         .route(&at("/egress/allow"), post(calls::allow_host::<B>))
         .route(&at("/heartbeat"), post(calls::heartbeat::<B>))

@@ -2,8 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Accelerator, Actor, HolderGeneration, Leftover, ProcessExit, Prompt, StateName, Viewer,
+    Accelerator, Actor, HolderGeneration, Leftover, ProcessExit, Prompt, StateName, View, Viewer,
 };
+
+mod coming;
 
 fn terms() -> Terms {
     Terms {
@@ -12,6 +14,7 @@ fn terms() -> Terms {
         user: None,
         method: Method::Browser,
         method_chosen: Chosen::First,
+        start: Start::AtOnce,
         created_at: Timestamp(1_000),
         ttl_seconds: 600,
         max_seconds: 3600,
@@ -195,6 +198,22 @@ fn who_signs_in_elsewhere_is_not_idle_here() {
     assert_eq!(session.idle_deadline(), None);
 }
 
+fn opened(viewer: Viewer) -> Event {
+    Event::Opened { view: View::Link, viewer }
+}
+
+fn link_opened() -> Event {
+    opened(Viewer::Link { generation: HolderGeneration::FIRST })
+}
+
+fn room_ready() -> Event {
+    Event::Observed(Observation::RoomReady)
+}
+
+fn to_a_ready_room() -> [Event; 3] {
+    [Event::RunnerStarted { pid: 7 }, agent_connected(), room_ready()]
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let exit = prop_oneof![
         Just(ProcessExit::Exited { code: 1 }),
@@ -213,6 +232,11 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::LinksRevoked),
         1 => Just(Event::LinkMade { generation: HolderGeneration::FIRST }),
         1 => Just(Event::Observed(Observation::PersonActive)),
+        2 => Just(room_ready()),
+        1 => Just(link_opened()),
+        1 => Just(opened(Viewer::ApiKey {})),
+        1 => Just(viewer_joined()),
+        1 => Just(Event::StartRequested),
         1 => Just(Event::FoundByReconciliation),
         1 => Just(Event::Demolished { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
         1 => Just(Event::Observed(Observation::Failed(EndReason::GuestLinkFailed { cause: "x".into() }))),
@@ -223,21 +247,37 @@ fn any_event() -> impl Strategy<Value = Event> {
 
 proptest! {
     /// In whatever order a hostile or broken world speaks: one runner, one demolition, an
-    /// acknowledgement only after the store said durable, and an end that is never rewritten.
+    /// acknowledgement only after the store said durable, and an end that is never rewritten. A CLI
+    /// that waits for the person is started once, with them and not before; another never.
     #[test]
     fn any_order_of_events_keeps_the_promises(
-        events in prop::collection::vec((any_event(), 0u64..1_000_000), 0..60)
+        events in prop::collection::vec((any_event(), 0u64..1_000_000), 0..60),
+        start in prop_oneof![Just(Start::AtOnce), Just(Start::WhenThePersonComes)],
+        first in 0..=3usize,
     ) {
-        let (mut session, mut effects) = Session::request(terms());
+        // Few orders lead into a room by themselves.
+        let on_the_way = to_a_ready_room().into_iter().take(first).map(|event| (event, 0));
+
+        let waits = start == Start::WhenThePersonComes;
+        let (mut session, mut effects) = Session::request(Terms { start, ..terms() });
+        let mut came = false;
         let mut reason_given: Option<EndReason> = None;
-        for (event, at) in events {
+        for (event, at) in on_the_way.chain(events) {
             let stored = event == Event::CredentialStored;
+            came |= [link_opened(), viewer_joined(), Event::StartRequested].contains(&event);
             let (next, more) = session.handle(event, Timestamp(at));
             if more.contains(&Effect::AcknowledgeCredential) {
                 prop_assert!(stored);
             }
+            if more.contains(&Effect::StartTool) {
+                prop_assert!(waits && came);
+            }
             session = next;
             effects.extend(more);
+            prop_assert!(session.state.name() != StateName::Ready || (waits && !came));
+            if waits && came && session.state.name() == StateName::Preparing {
+                prop_assert!(effects.contains(&Effect::StartTool));
+            }
             if let State::Ended { reason, .. } = &session.state {
                 match &reason_given {
                     Some(first) => prop_assert_eq!(first, reason),
@@ -249,6 +289,7 @@ proptest! {
         prop_assert_eq!(count(&Effect::StartRunner), 1);
         prop_assert_eq!(count(&Effect::Demolish), usize::from(reason_given.is_some()));
         prop_assert!(count(&Effect::AcknowledgeCredential) <= 1);
+        prop_assert!(count(&Effect::StartTool) <= 1);
     }
 }
 

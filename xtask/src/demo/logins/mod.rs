@@ -184,8 +184,10 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     Ok(Outcome { address_ms, full, leftovers })
 }
 
-/// The session when the person has something to do, or has ended before.
+/// The session when the person, who is there from the beginning, has something to do, or has ended
+/// before.
 fn persons_turn(server: &Server, session: &Started) -> Result<Value> {
+    server.start_tool(&session.id)?;
     server.wait_until(&session.id, ADDRESS, "come to the person's turn", |view| {
         !view["awaiting"].is_null() || view["state"] == "ended"
     })

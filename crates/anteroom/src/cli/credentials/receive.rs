@@ -67,6 +67,10 @@ pub fn run(options: &Receive) -> Result<()> {
     if sealed_to != recipient {
         bail!("session {id} is sealed to {sealed_to}, not to {recipient} of {}", path.display());
     }
+    // Who runs this is the person: a tool that waits for them waits no longer.
+    if session["state"] != "ended" {
+        client.post(&format!("/api/auth/session/{id}/start-tool"), &Value::Null)?;
+    }
     let ended = follow(&client, &id, as_json, &interrupted, at_interrupt)?;
     if ended["credential"]["status"] != "sealed" {
         bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
