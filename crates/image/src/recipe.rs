@@ -281,8 +281,9 @@ impl Recipe {
     }
 }
 
-/// Names of the room's own services.
-const OWN_SERVICES: [&str; 6] = ["x", "window-manager", "browser", "cli", "agent", "room"];
+/// Names of the room's own services, and of others that are told of as if they were.
+const OWN_SERVICES: [&str; 8] =
+    ["x", "window-manager", "browser", "cli", "keyring", "status", "agent", "room"];
 
 /// Checks declared services; the error is what is wrong, one sentence.
 ///
@@ -384,5 +385,18 @@ mod tests {
         let text = "name='a'\nsuite='bookworm'\npackages=[]\n\
                     [[files]]\nsource='f'\npath='/f'\nmode=0o10000\n";
         assert!(Recipe::parse(Path::new("r.toml"), text).is_err());
+    }
+
+    #[test]
+    fn a_service_with_the_name_of_the_room_s_own_is_refused() {
+        let recipe = |name: &str| {
+            let text = "name='a'\nsuite='bookworm'\npackages=[]\n[[services]]\ncommand=['true']\n";
+            Recipe::parse(Path::new("r.toml"), &format!("{text}name='{name}'\n"))
+        };
+        recipe("my-keyring").unwrap();
+        for name in ["keyring", "status", "browser", "x"] {
+            let refused = recipe(name).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{name:?} is not")), "{refused}");
+        }
     }
 }
