@@ -16,6 +16,9 @@ pub const GUEST_UID: u32 = 1000;
 /// The name of that user.
 pub const PERSON: &str = "person";
 
+/// In a home: what programs keep while they run, their `XDG_RUNTIME_DIR`.
+pub const RUNTIME: &str = ".run";
+
 /// Guest or host, and what differs between them.
 #[derive(Clone, Debug)]
 pub struct Room {
@@ -142,7 +145,7 @@ impl Room {
             .env("USER", PERSON)
             .env("PATH", self.path_variable())
             .env("LANG", "C.UTF-8")
-            .env("XDG_RUNTIME_DIR", self.home.join(".run"))
+            .env("XDG_RUNTIME_DIR", self.home.join(RUNTIME))
             .env("XAUTHORITY", self.xauthority())
             // Chromium looks for a bus every 2 s when none is named.
             .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")

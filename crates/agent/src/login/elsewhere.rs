@@ -17,7 +17,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::pid1::bring_up_loopback;
-use crate::room::{GUEST_UID, PERSON, Room, RoomKind};
+use crate::room::{GUEST_UID, PERSON, RUNTIME, Room, RoomKind};
 
 /// The agent's first argument as this program; the second is a [`Place`] in JSON.
 pub const ARGUMENT: &str = "--elsewhere";
@@ -107,7 +107,7 @@ impl Place {
         command.arg(ARGUMENT).arg(serde_json::to_string(self)?);
         let user = if self.host.is_some() { USER } else { PERSON };
         command.env("HOME", &self.home).env("USER", user).env("LOGNAME", user);
-        command.env("XDG_RUNTIME_DIR", self.home.join(".run"));
+        command.env("XDG_RUNTIME_DIR", self.home.join(RUNTIME));
         for of_the_desktop in ["XAUTHORITY", "TMPDIR"] {
             command.env_remove(of_the_desktop);
         }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::room::Room;
+use crate::room::{RUNTIME, Room};
 
 /// From the home on: the folder of keyrings, and the one that is used when none is named.
 pub const FOLDER: &str = ".local/share/keyrings";
@@ -69,7 +69,7 @@ pub struct Bus(PathBuf);
 impl Bus {
     /// Of this room: where programs look that are told nothing.
     pub fn of(room: &Room) -> Self {
-        Self(room.home.join(".run/bus"))
+        Self(room.home.join(RUNTIME).join("bus"))
     }
 
     /// For `DBUS_SESSION_BUS_ADDRESS`.
@@ -95,10 +95,36 @@ impl Bus {
     }
 }
 
-/// A command in a session of its own, with a bus, and so with the keyring of its home.
-pub fn with_a_session(command: &[String]) -> Vec<String> {
-    let before = ["dbus-run-session".to_owned(), "--".to_owned()];
-    before.into_iter().chain(command.iter().cloned()).collect()
+/// The bus of a session: Debian's own listens in /tmp, where its socket stays when it is killed. This
+/// one does in `XDG_RUNTIME_DIR`, which is in the home and goes with it.
+const SESSION: &str = r#"<busconfig>
+  <type>session</type>
+  <keep_umask/>
+  <listen>unix:runtime=yes</listen>
+  <auth>EXTERNAL</auth>
+  <standard_session_servicedirs/>
+  <policy context="default">
+    <allow send_destination="*" eavesdrop="true"/>
+    <allow eavesdrop="true"/>
+    <allow own="*"/>
+  </policy>
+  <limit name="service_start_timeout">120000</limit>
+</busconfig>
+"#;
+
+/// A command, to be run in `home`, in a session of its own, with a bus, and so with the keyring of that
+/// home.
+pub fn with_a_session(home: &Path, command: &[String], room: &Room) -> Result<Vec<String>> {
+    let folder = home.join(RUNTIME);
+    fs::create_dir(&folder)?;
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
+    room.give_to_person(&folder)?;
+    let bus = folder.join("bus.conf");
+    fs::write(&bus, SESSION)?;
+    room.give_to_person(&bus)?;
+    let config = format!("--config-file={RUNTIME}/bus.conf");
+    let before = ["dbus-run-session".to_owned(), config, "--".to_owned()];
+    Ok(before.into_iter().chain(command.iter().cloned()).collect())
 }
 
 /// What there is of a declared secret.

@@ -15,7 +15,7 @@ use super::bundle::BundledFile;
 use super::elsewhere::{NO_SUCH_PLACE, Place};
 use super::keyring;
 use crate::report::Reporter;
-use crate::room::Room;
+use crate::room::{RUNTIME, Room};
 use crate::supervise::{self, Reaper};
 
 /// How long the CLI may take: a large one starts for a quarter of a minute under emulation.
@@ -118,7 +118,8 @@ impl Question<'_> {
         let mut words = spec.command.clone();
         if !secrets.is_empty() {
             keyring::lay(&home.0, &secrets, room).context("laying out its keyring failed")?;
-            words = keyring::with_a_session(&words);
+            words = keyring::with_a_session(&home.0, &words, room)
+                .context("preparing a session bus for it failed")?;
         }
         let mut command = self.command(place, &words, &home.0)?;
         command.envs(&spec.env);
@@ -148,6 +149,7 @@ impl Question<'_> {
             Where::Plainly => {
                 let mut command = room.command(program);
                 command.args(arguments).env("HOME", home).current_dir(home);
+                command.env("XDG_RUNTIME_DIR", home.join(RUNTIME));
                 Ok(command)
             }
         }

@@ -7,7 +7,7 @@ use base64::Engine;
 use super::{clock, identity};
 use crate::browser::{Trust, trust_extra_authorities};
 use crate::pid1;
-use crate::room::{Room, RoomKind};
+use crate::room::{RUNTIME, Room, RoomKind};
 
 /// Who this agent is.
 pub fn hello() -> Result<GuestMessage> {
@@ -30,7 +30,7 @@ pub fn apply(configuration: &Configure, room: &Room) -> Result<Trust> {
     }
     identity::own_machine_id(room)?;
     identity::known_locales(configuration.locale.as_ref(), room)?;
-    let user_runtime = room.home.join(".run");
+    let user_runtime = room.home.join(RUNTIME);
     std::fs::create_dir_all(&user_runtime)
         .context("creating the person's runtime folder failed")?;
     room.give_to_person(&user_runtime)?;

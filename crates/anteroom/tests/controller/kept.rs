@@ -1,12 +1,15 @@
 //! What tools keep their credentials in besides a text file of a known name, and credentials that work
 //! only where they were made.
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{Server, Setup, anteroom};
+use crate::keyring::desktop;
+use crate::support::{Server, Setup, anteroom, eventually};
 
 /// A provider of a tool that is this Python program.
 fn provider(program: &str, credential: &str) -> String {
@@ -224,15 +227,14 @@ fn secret(attributes: &str) -> String {
 }
 
 #[test]
-fn a_secret_of_the_keyring_is_sealed_like_a_file() {
+fn a_secret_of_the_keyring_is_sealed_like_a_file_and_found_in_its_owner_s() {
+    let buses = dead_buses();
     let text = secret("{ service = 'acme', username = '*' }");
     let server = Setup::host().start_with_provider(&text);
     let ended = signed_in(&server);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     let folder = tempfile::tempdir().unwrap();
-    let id = ended["sessionId"].as_str().unwrap();
-    let sealed = folder.path().join("sealed.age");
-    std::fs::write(&sealed, server.bytes(&format!("/api/auth/session/{id}/credentials"))).unwrap();
+    let sealed = server.sealed(ended["sessionId"].as_str().unwrap(), folder.path());
     let script = r#"age -d -i "$0" "$1" | tar -t && age -d -i "$0" "$1" | tar -xO"#;
     let mut shell = Command::new("sh");
     shell.args(["-c", script]).arg(server.state_dir().join("vault/identity.txt")).arg(&sealed);
@@ -243,6 +245,32 @@ fn a_secret_of_the_keyring_is_sealed_like_a_file() {
     let attributes = serde_json::json!({ "service": "acme", "username": "ada" });
     assert_eq!(item["attributes"], attributes);
     assert_eq!(item["secret_base64"], "Y2FuYXJ5LXNlY3JldApvZiB0d28gbGluZXM=");
+
+    // On its owner's desktop the tool's own question finds it, and nothing else was put there.
+    let ask = r#""$0" "$@" > opened.txt 2>&1 || { cat opened.txt; exit 1; }
+secret-tool lookup service acme username ada; echo; secret-tool search service other"#;
+    let mut open = desktop(folder.path(), ask);
+    open.current_dir(folder.path()).arg(env!("CARGO_BIN_EXE_anteroom"));
+    open.args(["credentials", "open"]).arg(&sealed).arg("--state-dir").arg(server.state_dir());
+    let found = open.arg("--home").arg(folder.path().join("home")).output().unwrap();
+    let found = (found.status.success(), String::from_utf8(found.stdout).unwrap());
+    assert_eq!(found, (true, "canary-secret\nof two lines\n".to_owned()));
+
+    // Others' buses end while this looks; what a bus of ours left would stay.
+    eventually("no bus has left its socket in /tmp", || {
+        dead_buses().is_subset(&buses).then_some(())
+    });
+}
+
+/// Sockets of session buses in /tmp on which nobody listens any more.
+fn dead_buses() -> BTreeSet<PathBuf> {
+    let entries = std::fs::read_dir("/tmp").unwrap().flatten().map(|entry| entry.path());
+    let is_bus = |path: &PathBuf| path.to_string_lossy().starts_with("/tmp/dbus-");
+    let is_dead = |path: &PathBuf| {
+        let refused = std::io::ErrorKind::ConnectionRefused;
+        UnixStream::connect(path).is_err_and(|error| error.kind() == refused)
+    };
+    entries.filter(is_bus).filter(is_dead).collect()
 }
 
 #[test]

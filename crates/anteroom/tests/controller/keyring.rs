@@ -11,9 +11,13 @@ use base64::Engine;
 
 use crate::support::anteroom;
 
-/// Runs `$@` where the owner's keyring is unlocked and has another program's secret.
-const DESKTOP: &str = r#"
+/// Unlocks the owner's keyring.
+const UNLOCK: &str = r#"
 printf password | gnome-keyring-daemon --unlock --components=secrets > "$HOME/daemon.log" 2>&1
+"#;
+
+/// Runs `$@` where the owner's keyring has another program's secret.
+const BESIDE_ANOTHER: &str = r#"
 printf other | secret-tool store --label=Other service acme username ada application other
 "$0" "$@"
 code=$?
@@ -67,19 +71,25 @@ fn seal(folder: &Path, users: &[(&str, &str)]) {
     std::fs::write(folder.join("c.age.envelope.json"), statement.sign(&key).unwrap()).unwrap();
 }
 
-/// `credentials open`, below `program` with its arguments.
-fn open(folder: &Path, program: &[&str], more: &[&str]) -> Output {
-    let mut command = Command::new(program[0]);
-    command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_anteroom"));
-    command.args(["credentials", "open"]).arg(folder.join("c.age"));
-    command.arg("-i").arg(folder.join("identity.txt")).arg("--state-dir").arg(folder.join("state"));
-    command.args(more).env("HOME", folder).env("XDG_RUNTIME_DIR", folder);
-    command.env("XDG_DATA_HOME", folder.join("data")).output().unwrap()
+/// The owner's desktop, whose keyring is unlocked and kept in the folder: a shell there, for further
+/// arguments.
+pub fn desktop(folder: &Path, script: &str) -> Command {
+    let mut command = Command::new("dbus-run-session");
+    command.args(["--", "sh", "-c", &format!("{UNLOCK}{script}")]);
+    command.env("HOME", folder).env("XDG_RUNTIME_DIR", folder);
+    command.env("XDG_DATA_HOME", folder.join("data"));
+    command
+}
+
+/// `credentials open`, below a command.
+fn open(folder: &Path, mut below: Command, more: &[&str]) -> Output {
+    below.arg(env!("CARGO_BIN_EXE_anteroom")).args(["credentials", "open"]);
+    below.arg(folder.join("c.age")).arg("-i").arg(folder.join("identity.txt"));
+    below.arg("--state-dir").arg(folder.join("state")).args(more).output().unwrap()
 }
 
 fn on_a_desktop(folder: &Path, more: &[&str]) -> (bool, String) {
-    let program = ["dbus-run-session", "--", "sh", "-c", DESKTOP];
-    let output = open(folder, &program, more);
+    let output = open(folder, desktop(folder, BESIDE_ANOTHER), more);
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     (output.status.success(), said)
 }
@@ -141,7 +151,9 @@ fn without_a_keyring_nothing_is_written_and_what_to_do_is_told() {
     let home = folder.path().join("home");
     seal(folder.path(), &[("bob", "first")]);
     let nowhere = "DBUS_SESSION_BUS_ADDRESS=unix:path=/nonexistent";
-    let refused = open(folder.path(), &["env", nowhere], &["--home", home.to_str().unwrap()]);
+    let mut without = Command::new("env");
+    without.arg(nowhere).env("HOME", folder.path());
+    let refused = open(folder.path(), without, &["--home", home.to_str().unwrap()]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success(), "{said}");
     assert!(
