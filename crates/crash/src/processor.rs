@@ -41,8 +41,9 @@ const SIGILL: i32 = 4;
 /// The first line of what Polars lists, below its own line that this is a warning.
 const POLARS: &str = "required CPU features were not detected";
 
-/// Complaints that name nothing, or are made in several lines. The words of Go, .NET, GraalVM, Polars,
-/// OpenCV and Julia were looked up; the others, and where each source has them, are from memory.
+/// Complaints that name nothing, or are made in several lines. The words of glibc, NumPy, Go, .NET,
+/// GraalVM, Polars, OpenCV and Julia were looked up; the others, and where each source has them, are
+/// from memory.
 const KNOWN: [&[&str]; 13] = [
     // glibc, elf/dl-load.c and sysdeps/x86/cpu-features.c.
     &["CPU ISA level is lower than required"],

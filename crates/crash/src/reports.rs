@@ -10,6 +10,9 @@ pub fn reason(lines: &[String]) -> Option<Said> {
     finders.iter().find_map(|find| find(lines))
 }
 
+/// Most lines that a message goes on for.
+const MESSAGE: usize = 12;
+
 fn said(cause: Cause, line: &str) -> Said {
     Said { cause, line: words::quoted(line), advice: None }
 }
@@ -129,11 +132,17 @@ fn v8(lines: &[String]) -> Option<Said> {
         ["# Fatal error in", "# A fatal error has been detected", "# Fatal javascript OOM in"];
     let at = lines.iter().rposition(|line| BEGIN.iter().any(|words| line.starts_with(words)))?;
     let end = words::last_words(lines)?;
-    if end < at || lines[at..=end].iter().any(|line| !line.is_empty() && !line.starts_with('#')) {
+    let block = lines.get(at + 1..=end)?;
+    let is_reason =
+        |line: &String| line.starts_with('#') && line.trim_start_matches('#').trim().len() > 1;
+    let reason = block.iter().position(is_reason)?;
+    // Its message may have more lines, without the sign.
+    let goes_on = block[reason + 1..].iter().take_while(|line| !line.starts_with('#')).count();
+    let rest = &block[reason + 1 + goes_on..];
+    if goes_on > MESSAGE || rest.iter().any(|line| !line.is_empty() && !line.starts_with('#')) {
         return None;
     }
-    let reason = |line: &&String| line.trim_start_matches('#').trim().len() > 1;
-    let line = lines[at + 1..].iter().take_while(|line| line.starts_with('#')).find(reason)?;
+    let line = &block[reason];
     let line = line.trim_start_matches('#').trim();
     let cause = match () {
         () if lines[at].contains("OOM") || line.contains("out of memory") => Cause::OutOfMemory,
@@ -195,7 +204,9 @@ fn python(lines: &[String]) -> Option<Said> {
     let rest = lines.get(at + 1..).unwrap_or_default();
     let telling: Vec<&str> =
         rest.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
-    if telling.is_empty() || telling.len() > 12 || telling.iter().any(|line| is_other_report(line))
+    if telling.is_empty()
+        || telling.len() > MESSAGE
+        || telling.iter().any(|line| is_other_report(line))
     {
         return None;
     }
@@ -255,6 +266,11 @@ mod tests {
                 "#\n# Fatal error in , line 0\n# Check failed: a > b.\n#\n#\n#\n#FailureMessage Object: 0x7ffd1\n----- Native stack trace -----\n\n 1: 0xb [node]\n",
                 Cause::FailedCheck,
                 "Check failed: a > b.",
+            ),
+            (
+                "\n\n#\n# Fatal error in , line 0\n# Flag --a: value implied by --b conflicts.\nIf a test variant caused this, look there.\n#\n#\n#\n#FailureMessage Object: 0x7ffe\n----- Native stack trace -----\n\n 1: 0xd32b41  [node]\n 2: 0x214a881 V8_Fatal(char const*, ...) [node]",
+                Cause::FailedCheck,
+                "Flag --a: value implied by --b conflicts.",
             ),
             (
                 "Exception in thread \"main\" java.lang.IllegalStateException: no\n\tat A.main(A.java:3)\nCaused by: java.io.IOException: disk full\n\tat A.f(A.java:9)\n\t... 1 more",

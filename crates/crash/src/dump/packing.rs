@@ -109,11 +109,17 @@ impl<R: BufRead> Zstd<R> {
                 Err(FrameDecoderError::WindowSizeTooBig { .. }) => {
                     return Err(ErrorKind::OutOfMemory.into());
                 }
-                Err(error) => return Err(Error::other(error)),
+                Err(error) => return Err(innermost(&error)),
             }
         }
         Ok(false)
     }
+}
+
+/// What is at the bottom of the decoder's errors: each of them repeats those below.
+fn innermost(error: &dyn std::error::Error) -> Error {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    Error::other(causes.last().unwrap_or(error).to_string())
 }
 
 impl<R: BufRead> Read for Zstd<R> {
@@ -122,7 +128,7 @@ impl<R: BufRead> Read for Zstd<R> {
             while self.decoder.can_collect() == 0 && !self.decoder.is_finished() {
                 self.decoder
                     .decode_blocks(&mut self.packed, BlockDecodingStrategy::UptoBlocks(1))
-                    .map_err(Error::other)?;
+                    .map_err(|error| innermost(&error))?;
             }
             let read = self.decoder.read(into)?;
             if read > 0 || into.is_empty() || !self.next()? {

@@ -1,4 +1,5 @@
-//! `cargo xtask bench explain`: planted deaths in real VMs, and what Anteroom says of each.
+//! `cargo xtask bench explain`: planted deaths in real VMs, and core dumps made here, and what Anteroom
+//! says of each.
 //!
 //! Right is an explanation of the right kind that says what the table demands; unknown is one that
 //! says so itself; everything else is wrong. A false alarm is a component that the image gate fails in
@@ -7,7 +8,9 @@
 
 mod alarms;
 mod calm;
+mod dumps;
 mod planted;
+mod reports;
 mod rooms;
 mod runtimes;
 
@@ -49,16 +52,19 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
         (runtimes::IMAGE, "x86-64-v2", runtimes::modern(programs.path())?),
         (runtimes::IMAGE, "x86-64-v1", runtimes::oldest()),
     ];
-    alarms::build_image(anteroom, programs.path())?;
     let mut outcomes = Vec::new();
     for (image, profile, mut deaths) in rounds {
         deaths.retain(|death| only.is_none_or(|only| death.name.contains(only)));
         if !deaths.is_empty() {
+            if image == runtimes::IMAGE {
+                alarms::build_image(anteroom, programs.path())?;
+            }
             eprintln!("{} deaths in a VM of {image} with {profile}", deaths.len());
             outcomes.extend(round(anteroom, image, profile, &deaths)?);
         }
         interrupt::check()?;
     }
+    outcomes.extend(dumps::run(anteroom, programs.path(), only)?);
     outcomes.extend(rooms::run(anteroom, only)?);
     let around = match only {
         Some("calm") => Some((0, calm::agent_percent(anteroom)?)),

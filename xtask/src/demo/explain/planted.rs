@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::reports;
 use crate::shell;
 
 /// A service that will die.
@@ -27,16 +28,19 @@ pub struct Death {
 pub fn modern(folder: &Path) -> Result<Vec<Death>> {
     let mut deaths = programs(folder)?;
     deaths.extend(scripts());
+    deaths.extend(reports::modern(folder)?);
     Ok(deaths)
 }
 
 /// Deaths in a guest that has nothing beyond the first x86-64.
 pub fn oldest(folder: &Path) -> Result<Vec<Death>> {
-    Ok(vec![
+    let mut deaths = reports::oldest(folder)?;
+    deaths.extend([
         instruction(folder, "sse4-2", "crc32b %al, %ebx", &["needs SSE4.2", "no SSE4.2"])?,
         instruction(folder, "popcnt", "popcnt %eax, %ebx", &["needs POPCNT", "no POPCNT"])?,
         instruction(folder, "ssse3", "pshufb %xmm0, %xmm1", &["needs SSSE3", "no SSSE3"])?,
-    ])
+    ]);
+    Ok(deaths)
 }
 
 /// The file of services for `serve`.
@@ -65,6 +69,12 @@ path = "/tmp/no-format"
 owner = "person"
 mode = 0o755
 content = "planted"
+
+[[files]]
+path = "/tmp/other-processor"
+owner = "person"
+mode = 0o755
+content = "\u007fELF\u0001\u0001\u0001\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0002\u0000\u0028\u0000\u0001\u0000\u0000\u0000"
 "##;
 
 fn programs(folder: &Path) -> Result<Vec<Death>> {
@@ -163,6 +173,12 @@ fn by_signals() -> Vec<Death> {
             "ulimit -f 1; exec head -c 100000 /dev/zero > /tmp/planted-file",
             "limit_reached",
             &["beyond its size limit"],
+        ),
+        of(
+            "child-memory",
+            "command = [\"sh\", \"-c\", \"python3 -c 'x=[bytearray(1<<20) for _ in range(4000)]'; exit 1\"]\nmemory_mib = 48",
+            "out_of_memory",
+            &["exited with code 1 just after the kernel killed python3", "limit 48 MiB"],
         ),
         limited(
             "memory",
@@ -284,6 +300,11 @@ fn that_never_start() -> Vec<Death> {
             "missing_interpreter",
             &["the interpreter /usr/bin/node-12 of /tmp/no-interpreter does not exist"],
         ),
+        file(
+            "other-processor",
+            "not_executable",
+            &["is a program for another processor: 32-bit ARM", "this machine's is x86-64"],
+        ),
         file("no-format", "not_executable", &["neither a script with a first line"]),
     ]
 }
@@ -324,7 +345,7 @@ fn command(words: &[&str]) -> String {
     format!("command = {}", serde_json::json!(words))
 }
 
-fn shell(
+pub(super) fn shell(
     name: &'static str,
     script: &str,
     cause: &'static str,
@@ -333,7 +354,7 @@ fn shell(
     of(name, &command(&["sh", "-c", script]), cause, says)
 }
 
-fn python(
+pub(super) fn python(
     name: &'static str,
     script: &str,
     cause: &'static str,
@@ -342,7 +363,7 @@ fn python(
     of(name, &command(&["python3", "-c", script]), cause, says)
 }
 
-fn limited(
+pub(super) fn limited(
     name: &'static str,
     limit: &str,
     script: &str,
@@ -372,7 +393,7 @@ fn watched(name: &'static str, then: &str, says: &'static [&'static str]) -> Dea
     of(name, &service, "hung", says)
 }
 
-fn instruction(
+pub(super) fn instruction(
     folder: &Path,
     name: &'static str,
     code: &str,
@@ -391,7 +412,7 @@ fn privileged(folder: &Path) -> Result<Death> {
     carried(&program, "halt", "bad_instruction", &["`hlt`", "is for the kernel alone"])
 }
 
-fn assembled(folder: &Path, name: &str, code: &str) -> Result<Vec<u8>> {
+pub(super) fn assembled(folder: &Path, name: &str, code: &str) -> Result<Vec<u8>> {
     let source = shell::root().join("xtask/planted/instruction.S");
     compiled(folder, name, &source, &format!("-DINSTRUCTION={code}"))
 }
@@ -444,7 +465,7 @@ fn no_library(folder: &Path) -> Result<Death> {
 }
 
 /// The program itself travels in the command line, compressed, and replaces the shell that unpacks it.
-fn carried(
+pub(super) fn carried(
     program: &[u8],
     name: &'static str,
     cause: &'static str,

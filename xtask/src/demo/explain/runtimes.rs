@@ -113,6 +113,13 @@ fn node() -> Vec<Death> {
             "out_of_memory",
             &["heap out of memory"],
         ),
+        of(
+            "node-v8",
+            "command = [\"node\", \"--abort-on-contradictory-flags\", \"--jitless\", \
+             \"--always-sparkplug\", \"-e\", \"1\"]",
+            "failed_check",
+            &["its last words: Flag --always-sparkplug: value implied by --jitless conflicts"],
+        ),
         run("node-abort", "process.abort()", "aborted", &["node-abort stopped itself (abort)"]),
         run(
             "node-60s",
