@@ -128,3 +128,19 @@ fn a_caller_who_shows_the_page_themselves_says_that_the_person_is_there() {
     assert_eq!(bring(&server, &id, "some-code").0, 202);
     assert_eq!(server.demolished(&id)["reason"]["code"], "completed");
 }
+
+#[test]
+fn a_room_that_nobody_comes_to_ends_by_the_session_s_time_and_says_so() {
+    let server = patient();
+    let begun = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":5}"#);
+    let id = begun.body["sessionId"].as_str().unwrap();
+    // However long the room takes, its last seconds begin when it is ready.
+    server.session_when(id, "the room is ready", |session| {
+        server.post(&format!("/api/auth/session/{id}/heartbeat"), "");
+        session["state"] == "ready"
+    });
+    let ended = server.demolished(id);
+    assert_eq!(ended["reason"]["code"], "nobody_came", "{ended}");
+    assert!(ended["reason"]["message"].as_str().unwrap().contains("not started"), "{ended}");
+    assert_eq!(starts(&server, id), 0);
+}
