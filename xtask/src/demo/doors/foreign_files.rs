@@ -1,5 +1,5 @@
-//! Files of others that `anteroom explain elf` reads: one that would keep it busy for hours, and texts
-//! in one that would work on the terminal.
+//! Files of others that `anteroom explain` reads: ones that would keep it busy for hours or fill the
+//! memory, and texts in one that would work on the terminal.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,7 +20,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         [("60,000 sections over the same code", 60_000, 0), ("60,000 segments of notes", 2, 60_000)]
     {
         std::fs::write(&path, elf(sections, segments, 4, &vec![0x90; 2 * 1024 * 1024]))?;
-        let took = explained(anteroom, &path, &["--json"])?.map(|(took, _)| took);
+        let took = programs(anteroom, &path, &["--json"])?.map(|(took, _)| took);
         tries.record(
             attack,
             match took {
@@ -36,7 +36,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let name = "/lib/\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}ld\0";
     std::fs::write(&path, elf(2, 1, 3, name.as_bytes()))?;
     for (attack, options) in [("control sequences", &[][..]), ("the same in JSON", &["--json"])] {
-        let Some((_, shown)) = explained(anteroom, &path, options)? else { continue };
+        let Some((_, shown)) = programs(anteroom, &path, options)? else { continue };
         let does = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
         let passed = shown.chars().find(|c| does(*c));
         tries.record(
@@ -44,7 +44,20 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
             passed.map_or(Outcome::Refused, |c| Outcome::Passed(format!("{c:?} was printed"))),
         );
     }
+    std::fs::write(&path, bomb())?;
+    tries.record(
+        "a dump of 300 KB that unpacks to 9 GiB",
+        match explained(anteroom, &path, &["core"])? {
+            Some((_, said)) if said.contains("holds over") => Outcome::Refused,
+            Some((_, said)) => Outcome::Passed(said),
+            None => Outcome::Passed(format!("it ran for {} s", PATIENCE.as_secs())),
+        },
+    );
     Ok(())
+}
+
+fn programs(anteroom: &Path, file: &Path, options: &[&str]) -> Result<Option<(Duration, String)>> {
+    explained(anteroom, file, &[&["elf", "--cpu", "x86-64-v1"], options].concat())
 }
 
 /// What it printed and how long that took; `None` when it had to be ended.
@@ -53,7 +66,7 @@ fn explained(anteroom: &Path, file: &Path, options: &[&str]) -> Result<Option<(D
     let output = file.with_extension("out");
     let to = std::fs::File::create(&output)?;
     let mut child = Command::new(anteroom)
-        .args(["explain", "elf", "--cpu", "x86-64-v1"])
+        .arg("explain")
         .args(options)
         .arg(file)
         .stdin(Stdio::null())
@@ -70,6 +83,18 @@ fn explained(anteroom: &Path, file: &Path, options: &[&str]) -> Result<Option<(D
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(Some((began.elapsed(), String::from_utf8_lossy(&std::fs::read(&output)?).into_owned())))
+}
+
+/// A zstd frame of blocks that are one byte each, 131072 times (RFC 8878, 3.1.1.2).
+fn bomb() -> Vec<u8> {
+    const HEAD: [u8; 6] = [0x28, 0xb5, 0x2f, 0xfd, 0, 7 << 3];
+    let block = |last: u32| {
+        let [a, b, c, _] = (131_072 << 3 | 1 << 1 | last).to_le_bytes();
+        [a, b, c, 0]
+    };
+    let blocks = 9 * 1024 * 1024 / 128;
+    let all = std::iter::repeat_n(block(0), blocks - 1).chain([block(1)]);
+    HEAD.into_iter().chain(all.flatten()).collect()
 }
 
 /// An x86-64 ELF file whose sections are all code over the same bytes, and whose program headers, all
