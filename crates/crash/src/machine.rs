@@ -117,4 +117,46 @@ mod tests {
         assert!(of(&[]).sentence.ends_with("nothing of its console was seen"));
         assert_eq!(explain_machine(Some(ProcessExit::Signalled { signal: 9 }), None, &[]), None);
     }
+
+    use proptest::collection::vec;
+    use proptest::option::of as perhaps;
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    proptest! {
+        #[test]
+        fn no_sentence_says_what_neither_console_nor_vmm_said(
+            console in vec(select(vec![
+                "login:",
+                "Kernel panic - not syncing: sysrq triggered crash",
+                "Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
+                "Oops: 0000",
+            ]), 0..4),
+            shutdown in perhaps(select(vec![
+                "guest-reset", "guest-shutdown", "guest-panic", "host-signal", "host-qmp-quit",
+            ])),
+        ) {
+            let lines: Vec<String> = console.iter().map(|line| (*line).to_owned()).collect();
+            let panic = console.iter().rev().find_map(|line| line.strip_prefix(PANIC));
+            let said = explain_machine(None, shutdown, &lines);
+            let Some(said) = said else {
+                prop_assert!(panic.is_none());
+                return Ok(());
+            };
+            let says = |words: &str| said.sentence.contains(words);
+            let carried = [
+                ("tells of no kernel panic", panic.is_none() && !console.is_empty()),
+                ("nothing of its console", console.is_empty()),
+                ("restarted itself", shutdown == Some("guest-reset")),
+                ("shut itself down", shutdown == Some("guest-shutdown")),
+                ("panicked", panic.is_some() || shutdown == Some("guest-panic")),
+                ("sysrq", panic.is_some_and(|what| what.contains("sysrq"))),
+                ("SIGSEGV", panic.is_some_and(|what| what.contains("init!"))),
+                ("a process on the host", shutdown == Some("host-signal")),
+            ];
+            for (words, seen) in carried {
+                prop_assert!(!says(words) || seen, "{}", said.sentence);
+            }
+        }
+    }
 }
