@@ -129,7 +129,7 @@ impl Claim {
     fn text(&self) -> String {
         match self {
             Self::Exited(code) => format!("exited {code}"),
-            Self::EndedWithoutError => "ended with exit code 0, so without an error".to_owned(),
+            Self::EndedWithoutError => "ended without an error (exit code 0)".to_owned(),
             Self::EndedBy(9) => format!("was killed by {}", signal::name(9)),
             Self::EndedBy(number) => format!("was ended by {}", signal::name(*number)),
             Self::AbortedItself => "stopped itself (abort)".to_owned(),
@@ -275,7 +275,12 @@ fn mebibytes(bytes: u64) -> String {
 }
 
 fn names(features: &[Feature]) -> String {
-    features.iter().map(|feature| feature.name()).collect::<Vec<_>>().join(" and ")
+    let names: Vec<&str> = features.iter().map(|feature| feature.name()).collect();
+    match names.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} and {last}", others.join(", ")),
+        None => String::new(),
+    }
 }
 
 /// An explanation before it is put into words.
