@@ -1,5 +1,6 @@
 // Stand-ins (fakes, for tests) for the identity providers of real command-line tools: OpenAI's for
-// Codex, Anthropic's for Claude Code, Google's for Gemini CLI. They implement the endpoints that the
+// Codex, Anthropic's for Claude Code, Google's for Gemini CLI, GitHub's for its own CLI and Copilot's.
+// They implement the endpoints that the
 // unmodified tools call, by OAuth 2.0 (RFC 6749) with PKCE (RFC 7636); what a tool sends is held to
 // those. Accounts, consent and everything else that a person meets are one button.
 //
@@ -7,9 +8,12 @@
 // posted), blocked (the page refuses the browser), meddle (the page calls the tool's own port),
 // country (OpenAI refuses where the request comes from), ineligible (Google serves no individuals by
 // this client)
-// Prints one line of JSON at a time: {"port": …} first, then what is called. Ends with its input.
+// Prints one line of JSON at a time: {"port": …, "proxy": …} first, then what is called. Ends with its
+// input. By the proxy, a port without TLS, a tool that runs on this machine finds all hosts here.
 import { createHash, randomBytes } from 'node:crypto'
+import { createServer as createProxy } from 'node:http'
 import { createServer } from 'node:https'
+import { connect } from 'node:net'
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 
@@ -198,27 +202,36 @@ const google = async (request, url, response, form) => {
 }
 
 const github = (request, url, response, form) => {
+  // A form unless JSON is asked for, as GitHub has it.
+  const answer = (value) => {
+    if ((request.headers.accept ?? '').includes('application/json')) return json(response, 200, value)
+    response.writeHead(200, { 'content-type': 'application/x-www-form-urlencoded' })
+    response.end(new URLSearchParams(value).toString())
+  }
   switch (`${request.method} ${url.hostname}${url.pathname}`) {
     case 'POST github.com/login/device/code': {
       const device = { id: random(), allowed: false }
       devices.set(device.id, device)
-      const text = new URLSearchParams({ device_code: device.id, user_code: 'WXYZ-1234', verification_uri: 'https://github.com/login/device', expires_in: '899', interval: '1' })
-      response.writeHead(200, { 'content-type': 'application/x-www-form-urlencoded' })
-      return response.end(text.toString())
+      return answer({ device_code: device.id, user_code: 'WXYZ-1234', verification_uri: 'https://github.com/login/device', expires_in: 899, interval: 1 })
     }
     case 'GET github.com/login/device':
       for (const device of devices.values()) device.allowed = true
       return html(response, 200, page('Device', 'Allowed.'))
+    case 'GET github.com/login/oauth/authorize':
+      return authorize(url, response, 'github.com')
     case 'POST github.com/login/oauth/access_token': {
-      const device = devices.get(form.device_code)
-      const text = new URLSearchParams(device?.allowed
-        ? { access_token: `gho_${randomBytes(18).toString('hex')}`, token_type: 'bearer', scope: 'gist,read:org,repo' }
-        : { error: 'authorization_pending' })
-      response.writeHead(200, { 'content-type': 'application/x-www-form-urlencoded' })
-      return response.end(text.toString())
+      if (form.code && !redeem(form, response)) return
+      if (!form.code && !devices.get(form.device_code)?.allowed) return answer({ error: 'authorization_pending' })
+      const token = `gho_${randomBytes(18).toString('hex')}`
+      tell({ issued: 'github', refresh_sha256: createHash('sha256').update(token).digest('hex') })
+      return answer({ access_token: token, token_type: 'bearer', scope: 'gist,read:org,repo' })
     }
     case 'POST api.github.com/graphql':
       return json(response, 200, { data: { viewer: { login: 'ada' } } })
+    case 'GET api.github.com/user':
+      return json(response, 200, { login: 'ada', id: 1 })
+    case 'GET api.github.com/copilot_internal/user':
+      return json(response, 200, { login: 'ada', access_type_sku: 'monthly_subscriber', copilot_plan: 'individual', chat_enabled: true, organization_list: [], organization_login_list: [], endpoints: { api: 'https://api.individual.githubcopilot.com' } })
     case 'GET api.github.com/':
       response.setHeader('x-oauth-scopes', 'gist, read:org, repo')
       return json(response, 200, {})
@@ -248,7 +261,9 @@ const server = createServer({ cert: readFileSync(options.cert), key: readFileSyn
   } catch {
     return json(response, 400, { error: 'invalid_request' })
   }
-  tell({ called: `${request.method} ${host}${url.pathname}`, grant: form.grant_type })
+  const bearer = request.headers.authorization?.replace(/^\S+ +/, '')
+  const used_sha256 = bearer && createHash('sha256').update(bearer).digest('hex')
+  tell({ called: `${request.method} ${host}${url.pathname}`, grant: form.grant_type, used_sha256 })
   if (url.pathname === '/stand-in/go') {
     response.writeHead(302, { location: url.searchParams.get('to') })
     return response.end()
@@ -260,5 +275,16 @@ const server = createServer({ cert: readFileSync(options.cert), key: readFileSyn
   if (!stand) return json(response, 404, { error: 'no such host here' })
   return stand(request, url, response, form)
 })
-server.listen(0, '127.0.0.1', () => tell({ port: server.address().port }))
+
+const proxy = createProxy().on('connect', (_, from, head) => {
+  const to = connect(server.address().port, '127.0.0.1', () => {
+    from.write('HTTP/1.1 200 OK\r\n\r\n')
+    to.write(head)
+    from.pipe(to).pipe(from)
+  })
+  from.on('error', () => to.destroy())
+  to.on('error', () => from.destroy())
+})
+server.listen(0, '127.0.0.1', () =>
+  proxy.listen(0, '127.0.0.1', () => tell({ port: server.address().port, proxy: proxy.address().port })))
 process.stdin.on('end', () => process.exit(0)).resume()

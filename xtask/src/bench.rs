@@ -63,8 +63,8 @@ enum What {
         #[arg(long)]
         only: Option<String>,
     },
-    /// Sign-ins of the real Codex, Claude Code and Gemini CLI in VMs, against stand-ins for their identity
-    /// providers, and scripted ones of the demo provider.
+    /// Sign-ins of the real Codex, Claude Code, Gemini CLI, GitHub CLI and GitHub Copilot CLI in VMs,
+    /// against stand-ins for their identity providers, and scripted ones of the demo provider.
     Logins {
         /// Only the CLIs whose provider's id holds this, and no scripted ones.
         #[arg(long)]

@@ -25,7 +25,9 @@ fn the_shipped_providers_are_read() {
         ids.push(provider.id.to_string());
     }
     ids.sort();
-    assert_eq!(ids, ["claude_code", "claude_setup_token", "codex", "demo", "gemini_cli", "gh"]);
+    let shipped =
+        ["claude_code", "claude_setup_token", "codex", "copilot_cli", "demo", "gemini_cli", "gh"];
+    assert_eq!(ids, shipped);
 }
 
 #[test]

@@ -542,6 +542,12 @@ impl Identity {
 
     /// Keeps the sealed credential and restores it into the folder's `home`; its path.
     fn restore(&self, anteroom: &Path, keep: &Path, sealed: &Sealed) -> Result<PathBuf> {
+        shell::output(&mut self.restoring(anteroom, keep, sealed)?)?;
+        Ok(keep.join("credential.age"))
+    }
+
+    /// Keeps the sealed credential; the command that restores it into the folder's `home`.
+    fn restoring(&self, anteroom: &Path, keep: &Path, sealed: &Sealed) -> Result<Command> {
         let path = keep.join("credential.age");
         let (envelope, key) =
             (keep.join("credential.age.envelope.json"), keep.join("controller.pem"));
@@ -553,8 +559,7 @@ impl Identity {
         let home = keep.join("home");
         let mut open = Command::new(anteroom);
         open.args(["credentials", "open", "--force", "--home"]).arg(&home);
-        open.arg("--controller-key").arg(&key);
-        shell::output(open.arg("-i").arg(&self.file).arg(&path))?;
-        Ok(path)
+        open.arg("--controller-key").arg(&key).arg("-i").arg(&self.file).arg(&path);
+        Ok(open)
     }
 }

@@ -19,6 +19,8 @@ pub struct NodeServer {
     pub lines: Receiver<Value>,
     /// TCP port on 127.0.0.1.
     pub port: u16,
+    /// The line with its port, and what else is in it.
+    pub first: Value,
 }
 
 impl NodeServer {
@@ -43,7 +45,7 @@ impl NodeServer {
                 }
             }
         });
-        let mut server = Self { child, stdin, lines, port: 0 };
+        let mut server = Self { child, stdin, lines, port: 0, first: Value::Null };
         let first = server.lines.recv_timeout(Duration::from_secs(30));
         let first: Value = first.with_context(|| {
             let said = std::fs::read_to_string(log).unwrap_or_default();
@@ -53,6 +55,7 @@ impl NodeServer {
             Some(port) => server.port = port,
             None => bail!("the server said {first} instead of its port"),
         }
+        server.first = first;
         Ok(server)
     }
 

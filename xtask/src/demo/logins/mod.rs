@@ -1,6 +1,7 @@
 //! Sign-ins of the real, unmodified CLIs in real VMs: how long each takes to its true address, and
 //! whole sign-ins against stand-ins for their identity providers; [`troubles`] are those that go wrong.
 
+mod elsewhere;
 mod stand_in;
 mod troubles;
 
@@ -10,10 +11,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::server::{Server, Started};
-use super::{Identity, cycles, leftovers, new_identity};
+use super::{cycles, leftovers, new_identity};
 use crate::{interrupt, shell};
 use stand_in::StandIn;
 
@@ -31,51 +31,68 @@ struct Cli {
     url: &'static str,
     /// The file whose bytes are compared, in its home.
     file: &'static str,
-    /// Asks it in a home that holds the bundle alone, and what it says then.
-    status: &'static [&'static str],
-    says: &'static str,
+    /// What shows that the credential works on another machine.
+    proof: Proof,
 }
 
-const CLIS: [Cli; 5] = [
+/// What shows that a credential works at its owner's: in a home that holds it alone.
+enum Proof {
+    /// What the CLI says to this question.
+    Says { question: &'static [&'static str], answer: &'static str },
+    /// Its file has a token that was issued: the CLI can be asked nothing.
+    Token,
+    /// The CLI, so called, finds its token in its owner's keyring and calls its provider with it.
+    Calls(&'static [&'static str]),
+}
+
+const CLIS: [Cli; 6] = [
     Cli {
         provider: "codex",
         method: "browser",
         url: "https://auth.openai.com/oauth/authorize?response_type=code&client_id=app_",
         file: ".codex/auth.json",
-        status: &["codex", "login", "status"],
-        says: "Logged in using ChatGPT",
+        proof: Proof::Says {
+            question: &["codex", "login", "status"],
+            answer: "Logged in using ChatGPT",
+        },
     },
     Cli {
         provider: "claude_code",
         method: "paste_code",
         url: "https://claude.ai/oauth/authorize?",
         file: ".claude/.credentials.json",
-        status: &["claude", "auth", "status"],
-        says: "\"loggedIn\": true",
+        proof: Proof::Says {
+            question: &["claude", "auth", "status"],
+            answer: "\"loggedIn\": true",
+        },
     },
     Cli {
         provider: "claude_setup_token",
         method: "paste_code",
         url: "https://claude.ai/oauth/authorize?",
         file: ".claude/setup-token",
-        status: &[],
-        says: "",
+        proof: Proof::Token,
     },
     Cli {
         provider: "gemini_cli",
         method: "paste_code",
         url: "https://accounts.google.com/o/oauth2/v2/auth?",
         file: ".gemini/oauth_creds.json",
-        status: &[],
-        says: "",
+        proof: Proof::Token,
     },
     Cli {
         provider: "gh",
         method: "device_code",
         url: "https://github.com/login/device",
         file: ".config/gh/hosts.yml",
-        status: &[],
-        says: "",
+        proof: Proof::Token,
+    },
+    Cli {
+        provider: "copilot_cli",
+        method: "device_code",
+        url: "https://github.com/login/device",
+        file: ".copilot/config.json",
+        proof: Proof::Calls(&["copilot", "-p", "hi"]),
     },
 ];
 
@@ -177,8 +194,12 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     if !full {
         eprintln!("{}: {}", cli.provider, ended["reason"]["message"]);
     }
-    let full =
-        full && works_elsewhere(anteroom, cli, &server, &session, &identity, &stand_in, &logs)?;
+    let full = full && {
+        let sealed = server.credential(&session.id)?;
+        let log = std::fs::read_to_string(logs.join("services.log"))?;
+        let issuer = elsewhere::Issuer { stand_in: &stand_in, log: &log };
+        elsewhere::works(anteroom, cli, &sealed, &identity, &issuer)?
+    };
     server.stop()?;
     let leftovers = leftovers::of_session(&session.id, folder.path(), &before)?;
     Ok(Outcome { address_ms, full, leftovers })
@@ -226,79 +247,4 @@ fn keep(server: &Server, session: &Started, folder: &Path) -> Result<PathBuf> {
         std::fs::write(kept.join("desktop.png"), png)?;
     }
     Ok(logs)
-}
-
-/// Whether the bundle is what the CLI wrote, and the CLI takes it in another home, on this machine.
-fn works_elsewhere(
-    anteroom: &Path,
-    cli: &Cli,
-    server: &Server,
-    session: &Started,
-    identity: &Identity,
-    stand_in: &StandIn,
-    logs: &Path,
-) -> Result<bool> {
-    let folder = tempfile::Builder::new().prefix("anteroom-home-").tempdir()?;
-    identity.restore(anteroom, folder.path(), &server.credential(&session.id)?)?;
-    let home = folder.path().join("home");
-    let content = std::fs::read(home.join(cli.file)).context("the bundle lacks its file")?;
-    let digest = hex::encode(Sha256::digest(&content));
-    let log = std::fs::read_to_string(logs.join("services.log"))?;
-    // One that goes on has no last word; its tokens are those that were issued.
-    let same = log.contains(&digest) || (cli.status.is_empty() && issued(&content, stand_in));
-    if !same {
-        eprintln!("{}: the file in the bundle is another one than the CLI's", cli.provider);
-    }
-    let [program, arguments @ ..] = cli.status else { return Ok(same) };
-    let program = unpack(cli.provider, program, folder.path())?;
-    let status = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("HOME", &home)
-        .env("PATH", "/usr/bin:/bin")
-        .output()
-        .context("asking the CLI on this machine failed")?;
-    let said = [status.stdout, status.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    if !said.contains(cli.says) {
-        eprintln!("{}: on this machine it says: {}", cli.provider, said.trim());
-    }
-    Ok(same && said.contains(cli.says))
-}
-
-/// Whether the refresh token of a JSON file, or the token that is the file, is one that the stand-in issued.
-fn issued(content: &[u8], stand_in: &StandIn) -> bool {
-    let json: Value = serde_json::from_slice(content).unwrap_or_default();
-    // A file without JSON is the token itself.
-    let whole = std::str::from_utf8(content).unwrap_or_default().trim();
-    let token = json["refresh_token"].as_str().unwrap_or(whole);
-    stand_in.issued().contains(&hex::encode(Sha256::digest(token)))
-}
-
-/// Where Anteroom keeps the archives that recipes name.
-fn archive_cache() -> PathBuf {
-    let own = std::env::home_dir().unwrap_or_default().join(".cache/anteroom");
-    let usual = PathBuf::from("/var/cache/anteroom");
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(|base| PathBuf::from(base).join("anteroom"));
-    let places = [cache, Some(usual), Some(own)].into_iter().flatten();
-    let mut archives = places.map(|place| place.join("archives"));
-    archives.find(|archives| archives.is_dir()).unwrap_or_default()
-}
-
-/// The CLI's program for this machine: from the archive that the image was made of.
-fn unpack(provider: &str, program: &str, folder: &Path) -> Result<PathBuf> {
-    let path = shell::root().join(format!("providers/{provider}.toml"));
-    let file: toml::Table = std::fs::read_to_string(path)?.parse()?;
-    let archives = file["install"]["archives"].as_array().context("there is no archive")?;
-    let digest = archives.first().and_then(|archive| archive["sha256"].as_str());
-    let digest = digest.with_context(|| format!("the provider {provider} has no archive"))?;
-    let into = folder.join("program");
-    std::fs::create_dir(&into)?;
-    let archive = archive_cache().join(digest);
-    shell::run(Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&into))?;
-    let mut find = Command::new("find");
-    find.arg(&into).args(["-type", "f", "-name", program, "-perm", "-u+x"]);
-    let found = shell::output(&mut find)?;
-    let first = found.lines().next().with_context(|| format!("{program} is not in its archive"))?;
-    Ok(first.into())
 }

@@ -129,9 +129,22 @@ impl StandIn {
         self.told("called")
     }
 
-    /// SHA-256 of each refresh token that it issued.
+    /// SHA-256 of each token that it issued and that a tool keeps.
     pub fn issued(&self) -> Vec<String> {
         self.told("refresh_sha256")
+    }
+
+    /// SHA-256 of the tokens that it was called with, call by call.
+    pub fn used(&self) -> Vec<String> {
+        self.told("used_sha256")
+    }
+
+    /// Has a tool on this machine find every host here, and trust it.
+    pub fn lead(&self, tool: &mut Command) {
+        tool.env("HTTPS_PROXY", format!("http://127.0.0.1:{}", self.server.first["proxy"]));
+        for name in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
+            tool.env(name, &self.authority);
+        }
     }
 
     fn told(&self, field: &str) -> Vec<String> {
