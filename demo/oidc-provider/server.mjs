@@ -27,10 +27,12 @@ const { values: options } = parseArgs({
     key: { type: 'string' },
     user: { type: 'string', default: 'ada@example.com' },
     password: { type: 'string', default: 'correct horse' },
+    // A host, here too, that the way to the sign-in page leads over, as a company's own does.
+    by: { type: 'string' },
   },
 });
 if (!options.cert || !options.key) {
-  process.stderr.write('usage: node server.mjs --cert FILE --key FILE [--host H] [--port P] [--issuer URL] [--user E] [--password P]\n');
+  process.stderr.write('usage: node server.mjs --cert FILE --key FILE [--host H] [--port P] [--issuer URL] [--user E] [--password P] [--by HOST]\n');
   process.exit(2);
 }
 
@@ -68,7 +70,9 @@ const provider = new Provider(options.issuer, {
     Session: HOUR_SECONDS,
   },
   features: { devInteractions: { enabled: false } },
-  interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
+  interactions: {
+    url: (_ctx, interaction) => `${options.by ? `https://${options.by}` : ''}/interaction/${interaction.uid}`,
+  },
   findAccount: (_ctx, id) => ({
     accountId: id,
     claims: () => ({ sub: id, email: options.user, email_verified: true }),
@@ -159,6 +163,11 @@ const rest = provider.callback();
 const issuerHost = new URL(options.issuer).host;
 
 async function handle(request, response) {
+  if (options.by && request.headers.host === options.by) {
+    response.writeHead(302, { Location: new URL(request.url, options.issuer).href, 'Cache-Control': 'no-store' });
+    response.end();
+    return;
+  }
   // Cookies and addresses follow the issuer's name, whatever name and port led here.
   request.headers.host = issuerHost;
   const [, root, uid, step = ''] = new URL(request.url, options.issuer).pathname.split('/');

@@ -23,6 +23,8 @@ const { values: options } = parseArgs({
     'wrong-password-first': { type: 'boolean', default: false },
     // Closes the tab when the sign-in page is seen, and opens the viewer in a new one.
     'close-tab-once': { type: 'boolean', default: false },
+    // Loads the desktop's page again when they are told to: it leads to a host that must be allowed first.
+    'reload-when-told': { type: 'boolean', default: false },
     // How long to leave the desktop alone before signing in, in seconds.
     'idle-seconds': { type: 'string', default: '0' },
     // A name to take for this machine's, which no resolver knows.
@@ -34,7 +36,7 @@ const { values: options } = parseArgs({
   },
 });
 if (!options['viewer-url']) {
-  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--idle-seconds N] [--name-of-this-machine NAME] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
+  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--reload-when-told] [--idle-seconds N] [--name-of-this-machine NAME] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
   process.exit(2);
 }
 
@@ -74,6 +76,7 @@ let page = await newTab();
 let code = 0;
 try {
   await enter();
+  if (options['reload-when-told']) await reloadWhenTold();
   await until('the sign-in page', () => saw.has('ready'), PAGE_SECONDS);
   if (options['close-tab-once']) await closeTabAndComeBack();
   await tellTheWay();
@@ -112,6 +115,25 @@ async function closeTabAndComeBack() {
   say('came_back');
 }
 
+/** Reads what stands beside the picture, as a person does, and does it. */
+async function reloadWhenTold() {
+  const told = async (event, words) => {
+    const notice = page.locator('[role=alert]', { hasText: words });
+    await until(`the words "${words}"`, () => notice.isVisible(), PAGE_SECONDS);
+    await picture(event);
+    say(event, { words: await notice.textContent() });
+  };
+  await until('a picture', () => saw.has('first_frame'), PAGE_SECONDS);
+  await told('told', 'which this room may not reach yet');
+  // The browser says so too, in its page.
+  await rest();
+  await picture('refused_page');
+  say('asks');
+  await told('told_to_reload', 'load the page again');
+  await page.locator('anteroom-player').focus();
+  await page.keyboard.press('F5', { delay: KEY_DELAY_MS });
+}
+
 /** Where the picture comes from, and how the right to see it is kept: what the browser says. */
 async function tellTheWay() {
   const media = await page.evaluate(() => window.personWatch.mediaFrom());
@@ -124,17 +146,26 @@ async function tellTheWay() {
 async function idle(seconds) {
   const { email } = await fields();
   await click({ left: 20, top: email.top + 200, width: 40, height: 40 });
-  const count = () => page.evaluate(() => window.personWatch.frames);
+  const frames = await rest();
+  say('idle_begins');
+  await pause(seconds * 1000);
+  say('idle_ends', { frames: await countFrames() - frames });
+}
+
+/** Waits until nothing moves in the desktop; how many frames there were until then. */
+async function rest() {
   let frames = -1;
   await until('the desktop to rest', async () => {
     const before = frames;
-    frames = await count();
+    frames = await countFrames();
     await pause(REST_MS);
-    return before === frames && frames === await count();
+    return before === frames && frames === await countFrames();
   });
-  say('idle_begins');
-  await pause(seconds * 1000);
-  say('idle_ends', { frames: await count() - frames });
+  return frames;
+}
+
+function countFrames() {
+  return page.evaluate(() => window.personWatch.frames);
 }
 
 async function enter() {

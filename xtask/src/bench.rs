@@ -76,7 +76,8 @@ enum What {
         #[arg(long, default_value_t = 5)]
         qemu: usize,
     },
-    /// Sign-ins of the real Codex and Claude Code that something goes wrong with: what the person is told.
+    /// Sign-ins of the real Codex and Claude Code that something goes wrong with, and one of the demo's
+    /// that leads over a company's own host: what the person is told.
     Troubles {
         /// Only those whose CLI and name hold this, such as `codex 500`.
         #[arg(long)]

@@ -26,7 +26,8 @@ pub struct Options {
 enum Part {
     /// The viewer's and the demo's own tests, in Node and in Chromium.
     Web,
-    /// One whole sign-in by each driver, noVNC on a desktop, and a sign-in behind each TLS proxy.
+    /// One whole sign-in by each driver, noVNC on a desktop, a sign-in over a company's own host, and
+    /// one behind each TLS proxy.
     SignIns,
     /// The API against its OpenAPI document.
     Contract,
@@ -79,6 +80,7 @@ fn sign_ins(anteroom: &Path) -> Result<()> {
         demo::check(anteroom, driver)?;
     }
     demo::check_vnc(anteroom)?;
+    demo::check_company(anteroom)?;
     for proxy in demo::Proxy::ALL {
         demo::check_behind(anteroom, proxy)?;
     }

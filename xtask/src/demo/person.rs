@@ -17,6 +17,8 @@ pub struct Plan {
     pub wrong_password_first: bool,
     /// Closes the tab and comes back.
     pub close_tab_once: bool,
+    /// Loads the page again when they are told to.
+    pub reload_when_told: bool,
     /// Leaves the desktop alone for so many seconds.
     pub idle_seconds: u64,
     /// How long to wait for the sign-in page, in seconds; 0 for the person's own patience.
@@ -84,6 +86,9 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     }
     if plan.close_tab_once {
         command.arg("--close-tab-once");
+    }
+    if plan.reload_when_told {
+        command.arg("--reload-when-told");
     }
     if plan.idle_seconds > 0 {
         command.arg("--idle-seconds").arg(plan.idle_seconds.to_string());

@@ -40,7 +40,13 @@ pub struct Saw {
 impl OpenIdProvider {
     /// Makes an authority and a certificate in `folder` and starts the provider.
     pub fn start(folder: &Path) -> Result<Self> {
-        let authority_pem = certificates::make(folder, "provider", &[HOST])
+        Self::start_by(folder, None)
+    }
+
+    /// The same, and the way to its sign-in page leads over another host, which is the same server.
+    pub fn start_by(folder: &Path, by: Option<&str>) -> Result<Self> {
+        let hosts: Vec<&str> = [HOST].into_iter().chain(by).collect();
+        let authority_pem = certificates::make(folder, "provider", &hosts)
             .context("making the provider's certificates failed")?;
         let mut command = Command::new("node");
         command
@@ -50,7 +56,8 @@ impl OpenIdProvider {
             .arg(folder.join("provider.pem"))
             .arg("--key")
             .arg(folder.join("provider.key"))
-            .args(["--user", USER, "--password", PASSWORD]);
+            .args(["--user", USER, "--password", PASSWORD])
+            .args(by.into_iter().flat_map(|host| ["--by", host]));
         // It warns of what does not matter here: a store in memory, a Node that is not the newest.
         let server = NodeServer::start(&mut command, &folder.join("provider.log"))
             .context("starting the OpenID provider failed")?;

@@ -105,7 +105,7 @@ impl Needed {
         }
         self.refused.remove(&host);
         self.needed.remove(&host);
-        let says = format!("{host} can be reached now: load the page again.");
+        let says = format!("This room can reach {host} now: load the page again.");
         Ok(vec![Observation::HostAllowed { host }, Observation::PersonTold { says }])
     }
 }
