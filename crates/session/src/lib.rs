@@ -11,6 +11,7 @@
 //! Where the CLI is started when the person comes, `Preparing → Ready → Preparing` is on the way.
 #![forbid(unsafe_code)]
 
+mod boundaries;
 mod end_reason;
 mod event;
 mod explanation;
@@ -20,6 +21,7 @@ mod state;
 mod timeline;
 mod viewer;
 
+pub use boundaries::{Boundaries, Confined, Namespace};
 pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, EgressVerdict, Event, Observation};
 pub use explanation::{Cause, Confidence, Explanation};

@@ -1,0 +1,39 @@
+//! What holds a session's processes, so that they reach neither the machine nor another session.
+//!
+//! [`Offered`] says what this machine lets us do, by trying it. [`Confinement`] is what one session
+//! gets of it: a [`SessionUser`], an [`Enclosure`] of mounts and namespaces, a [`Cgroup`]. A process
+//! that lives on confines itself by [`FileAccess`] and [`system_calls`]. [`boundaries_of`] reads from
+//! the kernel what holds a process: what is told is what was read.
+
+mod account;
+mod cgroup;
+mod enclosure;
+mod file_access;
+mod offered;
+mod seen;
+mod syscalls;
+mod user;
+
+pub use account::Account;
+pub use cgroup::{Cgroup, Limits, killed_for_memory};
+pub use enclosure::Enclosure;
+pub use file_access::{FileAccess, Rules, kernel_limits_files};
+pub use offered::{Confinement, Offer, Offered};
+pub use seen::{boundaries_of, processes_of};
+pub use syscalls::{SystemCallError, system_calls};
+pub use user::SessionUser;
+
+use std::path::PathBuf;
+
+/// Something that was to hold a process could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {} failed", path.display())]
+pub struct ConfineError {
+    /// What was tried.
+    pub operation: &'static str,
+    /// With what.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
+}

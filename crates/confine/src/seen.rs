@@ -1,0 +1,86 @@
+//! What holds a process, in the kernel's words.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use anteroom_session::{Boundaries, Namespace};
+
+use crate::SessionUser;
+
+/// Reads what holds a process. The namespaces are named of which it has another than this process.
+///
+/// # Errors
+/// When the process is gone or not to be looked at.
+pub fn boundaries_of(pid: u32) -> io::Result<Boundaries> {
+    let folder = Path::new("/proc").join(pid.to_string());
+    let status = fs::read_to_string(folder.join("status"))?;
+    let field = |name| field_of(&status, name).ok_or_else(|| missing(name));
+    let number = |name| {
+        let first = field(name)?.split_whitespace().next().and_then(|word| word.parse().ok());
+        first.ok_or_else(|| missing(name))
+    };
+    let capabilities = |name| u64::from_str_radix(field(name)?, 16).map_err(|_| missing(name));
+    let has_capabilities = capabilities("CapPrm")? != 0 || capabilities("CapEff")? != 0;
+    let cgroup = fs::read_to_string(folder.join("cgroup"))?;
+    let mut namespaces = Vec::new();
+    for namespace in Namespace::ALL {
+        let of = |folder: &Path| fs::read_link(folder.join("ns").join(namespace.as_str()));
+        if of(&folder)? != of(Path::new("/proc/self"))? {
+            namespaces.push(namespace);
+        }
+    }
+    Ok(Boundaries {
+        uid: number("Uid")?,
+        gid: number("Gid")?,
+        has_groups: !field("Groups")?.trim().is_empty(),
+        has_capabilities,
+        no_new_privileges: number("NoNewPrivs")? == 1,
+        // 2: a filter (proc(5)).
+        filters_system_calls: number("Seccomp")? == 2,
+        namespaces,
+        cgroup: crate::cgroup::own_of(&cgroup),
+    })
+}
+
+/// Every process that runs as this user, this one apart.
+#[must_use]
+pub fn processes_of(user: SessionUser) -> Vec<i32> {
+    let own = std::process::id().to_string();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_its = |status: &str| {
+        let mut ids = field_of(status, "Uid").unwrap_or_default().split_whitespace();
+        let is_dead = field_of(status, "State").is_some_and(|state| state.starts_with('Z'));
+        ids.any(|id| id.parse() == Ok(user.id())) && !is_dead
+    };
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
+            let pid = name.parse().ok()?;
+            let status = fs::read_to_string(entry.path().join("status")).ok()?;
+            is_its(&status).then_some(pid)
+        })
+        .collect()
+}
+
+fn field_of<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let of_line = |line: &'a str| line.strip_prefix(name)?.strip_prefix(':');
+    status.lines().find_map(of_line).map(str::trim)
+}
+
+fn missing(name: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel does not tell {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_held_by_what_its_status_says() {
+        let seen = boundaries_of(std::process::id()).unwrap();
+        assert_eq!(seen.uid, nix::unistd::getuid().as_raw());
+        assert!(seen.namespaces.is_empty() && seen.cgroup.is_none());
+        assert!(boundaries_of(u32::MAX).is_err());
+    }
+}

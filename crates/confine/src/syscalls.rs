@@ -1,0 +1,255 @@
+//! The system calls that a session's runner makes once it is set up, by seccomp.
+//!
+//! Any other is answered with ENOSYS, as an older kernel does: libraries then take the older way, and
+//! what an intruder is after is not there: no program is started, no process traced, nothing mounted.
+
+use nix::libc;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule,
+};
+
+/// The filter could not be made or set.
+#[derive(Debug, thiserror::Error)]
+pub enum SystemCallError {
+    /// It is not well formed, or this architecture is unknown.
+    #[error("making the filter of system calls failed")]
+    Make(#[from] seccompiler::BackendError),
+    /// The kernel refused.
+    #[error("setting the filter of system calls failed")]
+    Set(#[from] seccompiler::Error),
+}
+
+/// Filters the calls of this process, all its threads included, from now on.
+///
+/// # Errors
+/// When the filter cannot be set.
+pub fn system_calls() -> Result<(), SystemCallError> {
+    seccompiler::apply_filter_all_threads(&program()?)?;
+    Ok(())
+}
+
+fn program() -> Result<BpfProgram, SystemCallError> {
+    let free = FREE.iter().map(|number| (*number, Vec::new()));
+    let held = HELD.iter().map(|(number, argument, values)| {
+        let rules: Result<Vec<_>, _> = values.iter().map(|value| value.rule(*argument)).collect();
+        rules.map(|rules| (*number, rules))
+    });
+    let rules = free.map(Ok).chain(held).collect::<Result<_, seccompiler::BackendError>>()?;
+    let absent = SeccompAction::Errno(libc::ENOSYS as u32);
+    let architecture = std::env::consts::ARCH.try_into()?;
+    Ok(SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?.try_into()?)
+}
+
+/// What an argument must be.
+enum Value {
+    Is(u64),
+    HasBits(u64),
+}
+
+impl Value {
+    fn rule(&self, argument: u8) -> Result<SeccompRule, seccompiler::BackendError> {
+        let (operator, value) = match self {
+            Self::Is(value) => (SeccompCmpOp::Eq, *value),
+            Self::HasBits(bits) => (SeccompCmpOp::MaskedEq(*bits), *bits),
+        };
+        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
+        SeccompRule::new(vec![condition])
+    }
+}
+
+/// Calls whose one argument decides: the number of the call and of the argument, and its values.
+const HELD: &[(i64, u8, &[Value])] = &[
+    // A thread, never a process.
+    (libc::SYS_clone, 0, &[Value::HasBits(libc::CLONE_THREAD as u64)]),
+    (
+        libc::SYS_socket,
+        0,
+        &[
+            Value::Is(libc::AF_UNIX as u64),
+            Value::Is(libc::AF_INET as u64),
+            Value::Is(libc::AF_INET6 as u64),
+            // Which addresses this machine has.
+            Value::Is(libc::AF_NETLINK as u64),
+        ],
+    ),
+    (libc::SYS_socketpair, 0, &[Value::Is(libc::AF_UNIX as u64)]),
+    (
+        libc::SYS_ioctl,
+        1,
+        &[Value::Is(libc::FIONREAD), Value::Is(libc::FIONBIO), Value::Is(libc::TCGETS)],
+    ),
+    (
+        libc::SYS_prctl,
+        0,
+        &[
+            Value::Is(libc::PR_SET_NAME as u64),
+            // Names of the allocator's memory.
+            Value::Is(libc::PR_SET_VMA as u64),
+        ],
+    ),
+    // Asked for, never set.
+    (libc::SYS_prlimit64, 2, &[Value::Is(0)]),
+];
+
+/// Calls that are free.
+const FREE: &[i64] = &[
+    // Descriptors that are there.
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_lseek,
+    libc::SYS_ftruncate,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_dup3,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_pipe2,
+    libc::SYS_eventfd2,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_flock,
+    // Files by path: Landlock says which.
+    libc::SYS_openat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_getdents64,
+    libc::SYS_statfs,
+    libc::SYS_fstatfs,
+    libc::SYS_getcwd,
+    // Waiting.
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_timerfd_create,
+    libc::SYS_timerfd_settime,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_gettimeofday,
+    libc::SYS_restart_syscall,
+    // Sockets.
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvmmsg,
+    libc::SYS_shutdown,
+    // Memory.
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_mprotect,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_membarrier,
+    // Threads and signals.
+    libc::SYS_futex,
+    libc::SYS_set_robust_list,
+    libc::SYS_get_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_sched_yield,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_getparam,
+    libc::SYS_sched_getscheduler,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_getppid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getrusage,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_tgkill,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    // Its VM: the kernel lets it signal that alone, being of the same user.
+    libc::SYS_kill,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    // What there is of everything.
+    libc::SYS_getrandom,
+    libc::SYS_uname,
+    libc::SYS_sysinfo,
+    // Where x86-64 has older forms that libraries still use.
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_open,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_stat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_lstat,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_access,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_readlink,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_poll,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_select,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_dup2,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_time,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In a process of its own: a filter stays for ever.
+    #[test]
+    #[ignore = "started by the next test"]
+    fn filtered() {
+        system_calls().unwrap();
+        let started = std::process::Command::new("/bin/true").status();
+        assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::ENOSYS));
+        let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER);
+        assert_eq!(unshared.unwrap_err(), nix::errno::Errno::ENOSYS);
+        assert!(std::fs::remove_dir("/nowhere").unwrap_err().raw_os_error() == Some(libc::ENOSYS));
+        // What a runner does.
+        std::thread::spawn(|| std::fs::read("/etc/hostname").ok()).join().unwrap();
+        let looked = std::net::ToSocketAddrs::to_socket_addrs("localhost:1");
+        assert!(looked.unwrap().count() > 0);
+        nix::ifaddrs::getifaddrs().unwrap();
+        let pair = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(pair);
+        println!("the filter holds");
+    }
+
+    #[test]
+    fn only_what_a_runner_does_is_let_through() {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "syscalls::tests::filtered", "--ignored", "--nocapture"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.contains("the filter holds"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
