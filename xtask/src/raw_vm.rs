@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use anteroom_confine::Confinement;
 use anteroom_image::{Image, initramfs_with_agent, initramfs_with_program};
 use anteroom_session::SessionId;
 use anteroom_vm::{Driver, Qemu, VmAccelerator, VmSpec};
@@ -39,6 +40,7 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
         console_log_limit: 1024 * 1024,
         accelerator: VmAccelerator::Tcg,
         cpu: None,
+        confinement: Confinement::of_this_machine(None),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {

@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anteroom_confine::Confinement;
 use anteroom_guest_protocol::{Locale, ScreenSize, ServiceSpec};
 use anteroom_image::Processor;
 use anteroom_provider::{InjectedFile, Login, Provider};
@@ -59,6 +60,8 @@ pub struct RunnerConfig {
     pub screen: ScreenSize,
     /// Address of the guest's dummy interface.
     pub browser_ip: std::net::Ipv4Addr,
+    /// What is to hold its processes.
+    pub confinement: Confinement,
     /// Folder for the session's logs (exists, bounded files, kept after the end).
     pub log_dir: PathBuf,
     /// Addresses of the front door that viewers can reach.
@@ -105,7 +108,7 @@ pub enum DriverConfig {
     Host {
         /// The agent binary to run.
         agent: PathBuf,
-        /// Folder for this session's files, made and removed by the runner.
+        /// Folder for this session's files, made by the runner, removed by the controller.
         runtime_dir: PathBuf,
     },
 }

@@ -1,6 +1,6 @@
 //! What travels. Names are camelCase on the wire; states and codes are the session crate's.
 
-use anteroom_session::{Leftover, TimelineEntry, View, Viewer};
+use anteroom_session::{Confined, Leftover, TimelineEntry, View, Viewer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -103,6 +103,11 @@ pub struct SessionView {
     pub isolation: String,
     /// Whether the guest is emulated, and so slow and weakly isolated.
     pub emulated: bool,
+    /// What holds the session's processes on the host, as the kernel says: `room` (the VMM, or the agent
+    /// with the `host` driver), `runner`, and `missing`, what there is not and why. Null until it was
+    /// read.
+    #[schema(value_type = Option<Object>)]
+    pub confinement: Option<Confined>,
     /// Address of the guest's own interface.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,

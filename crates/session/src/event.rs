@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, EndReason, Explanation, HolderGeneration, Leftover, ProcessExit, Prompt, View, Viewer,
+    Actor, Confined, EndReason, Explanation, HolderGeneration, Leftover, ProcessExit, Prompt, View,
+    Viewer,
 };
 
 /// Everything that moves a session.
@@ -80,6 +81,8 @@ pub enum Observation {
         /// The VMM's process id on the host.
         pid: u32,
     },
+    /// What holds the session's processes was read from the kernel.
+    Confined(Box<Confined>),
     /// The agent in the guest said hello.
     AgentConnected {
         /// The agent's version.

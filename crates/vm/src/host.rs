@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anteroom_confine::{Account, Confinement, SessionUser};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::HOST_DISPLAY_FILE;
 use anteroom_session::{Accelerator, SessionId};
@@ -13,7 +14,8 @@ use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 
 use crate::console::ConsoleFile;
-use crate::process::{RunningVm, unprivileged_user};
+use crate::hold::Hold;
+use crate::process::RunningVm;
 use crate::{BootError, Driver, SESSION_ENV};
 
 /// The link's descriptor as the agent sees it.
@@ -24,6 +26,8 @@ const LINK: RawFd = 10;
 pub struct HostSpec {
     /// The agent binary.
     pub agent: PathBuf,
+    /// What holds it: only a user, and where there are namespaces an account of that user's.
+    pub confinement: Confinement,
     /// Folder for all it writes; made here, removed by whoever boots.
     pub runtime_dir: PathBuf,
     /// Where its output goes.
@@ -42,6 +46,12 @@ impl Driver for Host {
     fn boot(&self, session: SessionId, spec: HostSpec) -> Result<RunningVm, BootError> {
         make_runtime_dir(&spec)?;
         fail_point("host.runtime_dir").map_err(BootError::system("making the room's folder"))?;
+        let account = spec
+            .confinement
+            .enclosed()
+            .map(|user| Account::write(&spec.runtime_dir, &spec.runtime_dir.join("home"), user))
+            .transpose()
+            .map_err(BootError::system("writing the room's account"))?;
         let (link, agent_link) =
             UnixStream::pair().map_err(BootError::system("making the guest link"))?;
         let (console, agent_console) =
@@ -63,7 +73,8 @@ impl Driver for Host {
             .map_err(|_| std::io::Error::other("two descriptors have one number"))
             .map_err(BootError::system("passing the link to the agent"))?;
         let file = ConsoleFile { path: spec.console_log, limit: spec.console_log_limit };
-        RunningVm::start(command, Accelerator::None, link.into(), console.into(), &file)
+        let hold = Hold::agent(spec.confinement.user, account);
+        RunningVm::start(command, hold, Accelerator::None, link.into(), console.into(), &file)
     }
 }
 
@@ -77,18 +88,35 @@ pub struct RemoveError {
 }
 
 /// Removes a room's folder, and the socket and lock of an X server that was killed before it could
-/// do so itself. One that is gone is fine.
+/// do so itself. One that is gone is fine; what somebody else has put there, which kept the room from
+/// being made, stays.
 ///
 /// # Errors
 /// When something of it cannot be removed.
-pub fn remove_runtime_dir(dir: &Path) -> Result<(), RemoveError> {
+pub fn remove_runtime_dir(dir: &Path, user: Option<SessionUser>) -> Result<(), RemoveError> {
     gone(dir, fail_point("teardown.remove"))?;
+    if !is_folder_of(dir, user) {
+        return Ok(());
+    }
     let display = read_display(&dir.join(HOST_DISPLAY_FILE));
     let display_removed =
-        display.map_or(Ok(()), |number| remove_display(Path::new("/tmp"), number));
+        display.map_or(Ok(()), |number| remove_display(Path::new("/tmp"), number, user));
     // Whatever became of the socket: the folder may hold a credential in clear.
     let tree_removed = gone(dir, remove_tree(dir));
     display_removed.and(tree_removed)
+}
+
+/// By its owner, which nobody but root can give to another: in a folder where everybody may write, a
+/// name alone shows nothing.
+fn is_folder_of(dir: &Path, user: Option<SessionUser>) -> bool {
+    std::fs::symlink_metadata(dir).is_ok_and(|found| found.is_dir() && is_ours(&found, user))
+}
+
+/// Whether it belongs to the session's user or to this one.
+pub(crate) fn is_ours(found: &std::fs::Metadata, user: Option<SessionUser>) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let own = nix::unistd::geteuid().as_raw();
+    found.uid() == own || user.is_some_and(|user| found.uid() == user.id())
 }
 
 /// The folder is the room's own: what lies there may be anything, a pipe that nobody writes to or a
@@ -133,9 +161,17 @@ fn remove_tree(dir: &Path) -> io::Result<()> {
 const DYING: std::time::Duration = std::time::Duration::from_millis(50);
 const DYING_TRIES: u32 = 20;
 
-/// A socket that somebody listens on belongs to another server, which took the number since.
-fn remove_display(folder: &Path, number: u32) -> Result<(), RemoveError> {
+/// A socket that somebody listens on, or that another user made, belongs to another server, which took
+/// the number since.
+fn remove_display(
+    folder: &Path,
+    number: u32,
+    user: Option<SessionUser>,
+) -> Result<(), RemoveError> {
     let socket = folder.join(format!(".X11-unix/X{number}"));
+    if !std::fs::symlink_metadata(&socket).is_ok_and(|found| is_ours(&found, user)) {
+        return Ok(());
+    }
     // Our own may only be dying yet.
     let listens = || UnixStream::connect(&socket).is_ok();
     let mut tries = 0;
@@ -167,13 +203,13 @@ fn make_runtime_dir(spec: &HostSpec) -> Result<(), BootError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let failed = |source| BootError::File { path: spec.runtime_dir.clone(), source };
     std::fs::DirBuilder::new().mode(0o700).create(&spec.runtime_dir).map_err(failed)?;
-    if let Some(user) = unprivileged_user() {
+    if let Some(user) = spec.confinement.user {
         let folder = std::fs::OpenOptions::new()
             .read(true)
             .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
             .open(&spec.runtime_dir)
             .map_err(failed)?;
-        std::os::unix::fs::fchown(folder, Some(user), Some(user)).map_err(failed)?;
+        std::os::unix::fs::fchown(folder, Some(user.id()), Some(user.id())).map_err(failed)?;
     }
     Ok(())
 }
@@ -188,12 +224,12 @@ mod tests {
         std::fs::create_dir(folder.path().join(".X11-unix")).unwrap();
         let socket = folder.path().join(".X11-unix/X7");
         let server = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-        remove_display(folder.path(), 7).unwrap();
+        remove_display(folder.path(), 7, None).unwrap();
         assert!(socket.exists());
         drop(server);
-        remove_display(folder.path(), 7).unwrap();
+        remove_display(folder.path(), 7, None).unwrap();
         assert!(!socket.exists());
-        remove_display(folder.path(), 7).unwrap();
+        remove_display(folder.path(), 7, None).unwrap();
     }
 
     #[test]
@@ -208,6 +244,7 @@ mod tests {
         for runtime_dir in [others.clone(), link, folder.path().join("none/below")] {
             let spec = HostSpec {
                 agent: "/bin/true".into(),
+                confinement: Confinement::of_this_machine(None),
                 runtime_dir,
                 console_log: folder.path().join("console"),
                 console_log_limit: 1,
@@ -220,9 +257,9 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_gone_is_fine_and_one_that_stays_is_named() {
-        assert!(remove_runtime_dir(Path::new("/nowhere/anteroom")).is_ok());
+        assert!(remove_runtime_dir(Path::new("/nowhere/anteroom"), None).is_ok());
         // Nobody can remove this one.
-        let error = remove_runtime_dir(Path::new("/proc/self/task")).unwrap_err();
+        let error = remove_runtime_dir(Path::new("/proc/self/task"), None).unwrap_err();
         assert_eq!(error.to_string(), "removing /proc/self/task failed");
     }
 
@@ -235,7 +272,27 @@ mod tests {
                     for _ in range(20000): os.mkdir('d'); os.chdir('d')";
         let made = Command::new("python3").args(["-c", deep]).arg(&dir).status().unwrap();
         assert!(made.success());
-        remove_runtime_dir(&dir).unwrap();
+        remove_runtime_dir(&dir, None).unwrap();
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn what_somebody_else_has_put_there_stays() {
+        use std::os::unix::fs::{chown, symlink};
+        let folder = tempfile::tempdir().unwrap();
+        let (kept, link) = (folder.path().join("kept"), folder.path().join("link"));
+        std::fs::create_dir(&kept).unwrap();
+        symlink(&kept, &link).unwrap();
+        remove_runtime_dir(&link, None).unwrap();
+        assert!(kept.exists() && std::fs::symlink_metadata(&link).is_ok());
+        let user = SessionUser::try_from(*SessionUser::RANGE.start()).unwrap();
+        // Only root makes files of others.
+        if chown(&kept, Some(user.id() + 1), None).is_ok() {
+            remove_runtime_dir(&kept, Some(user)).unwrap();
+            assert!(kept.exists());
+            chown(&kept, Some(user.id()), None).unwrap();
+            remove_runtime_dir(&kept, Some(user)).unwrap();
+            assert!(!kept.exists());
+        }
     }
 }

@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use anteroom_confine::{SessionUser, processes_of};
 use anteroom_fail_point::fail_point;
 use anteroom_session::{Leftover, SessionId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::SESSION_ENV;
+use crate::host::is_ours;
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
@@ -18,13 +20,23 @@ const GONE: Duration = Duration::from_secs(5);
 /// process itself is no longer seen.
 const CLOSED: Duration = Duration::from_secs(2);
 
-/// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id; `kept` is
-/// what is meant to outlive it, its logs. Looks again for a moment while there is anything.
+/// A session, as what is left of it can be known.
+#[derive(Clone, Copy, Debug)]
+pub struct Traces {
+    /// Its id, which processes, files and cgroups carry.
+    pub session: SessionId,
+    /// Its user, which no other process has.
+    pub user: Option<SessionUser>,
+}
+
+/// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id or are its
+/// user's; `kept` is what is meant to outlive it, its logs. Looks again for a moment while there is
+/// anything.
 #[must_use]
-pub fn leftovers(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
+pub fn leftovers(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let started = Instant::now();
     loop {
-        let found = look(session, folders, kept);
+        let found = look(traces, folders, kept);
         if found.is_empty() || started.elapsed() > CLOSED {
             return found;
         }
@@ -33,12 +45,12 @@ pub fn leftovers(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Le
     }
 }
 
-fn look(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
+fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     if let Err(error) = fail_point("teardown.look") {
         return unseen(Path::new("/"), error).into_iter().collect();
     }
-    let id = session.to_string();
-    let mut found: Vec<Leftover> = processes(session)
+    let id = traces.session.to_string();
+    let mut found: Vec<Leftover> = processes(traces)
         .into_iter()
         .map(|(pid, command)| leftover("process", format!("{pid}: {command}")))
         .collect();
@@ -56,9 +68,10 @@ fn look(session: SessionId, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
                 .map(|line| leftover(kind, line.to_owned())),
         );
     }
-    entries_named(Path::new("/sys/fs/cgroup"), &id, 4, "cgroup", &mut found);
+    let of = |kind| Named { id: &id, kind, user: traces.user };
+    entries_named(Path::new("/sys/fs/cgroup"), &of("cgroup"), 4, &mut found);
     for folder in folders {
-        entries_named(folder, &id, 2, "file", &mut found);
+        entries_named(folder, &of("file"), 2, &mut found);
     }
     let kept = kept.display().to_string();
     found.retain(|leftover| leftover.what != kept);
@@ -73,13 +86,13 @@ fn unseen(place: &Path, error: std::io::Error) -> Option<Leftover> {
 }
 
 /// Kills every process of the session and waits until they are gone.
-pub fn reap(session: SessionId) {
+pub fn reap(traces: Traces) {
     if fail_point("teardown.reap").is_err() {
         return;
     }
     let started = Instant::now();
     loop {
-        let left = processes(session);
+        let left = processes(traces);
         if left.is_empty() || started.elapsed() > GONE {
             return;
         }
@@ -91,13 +104,14 @@ pub fn reap(session: SessionId) {
     }
 }
 
-/// Process id and command of every process of the session, this one apart: those that carry its mark
-/// in their environment, and, since Chromium writes over its own, those that were pointed into the
-/// session's folder. Zombies have neither command nor environment left and are their parent's to
-/// collect.
-fn processes(session: SessionId) -> Vec<(i32, String)> {
-    let marker = format!("{SESSION_ENV}={session}");
-    let folder = format!("/anteroom-{session}/");
+/// Process id and command of every process of the session, this one apart: those of its user, those
+/// that carry its mark in their environment, and, since Chromium writes over its own, those that were
+/// pointed into the session's folder. Zombies have neither command nor environment left and are their
+/// parent's to collect.
+fn processes(traces: Traces) -> Vec<(i32, String)> {
+    let marker = format!("{SESSION_ENV}={}", traces.session);
+    let folder = format!("/anteroom-{}/", traces.session);
+    let of_user = traces.user.map(processes_of).unwrap_or_default();
     let own = std::process::id().to_string();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -105,24 +119,36 @@ fn processes(session: SessionId) -> Vec<(i32, String)> {
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
             let pid: i32 = name.parse().ok()?;
-            let environment = fs::read(entry.path().join("environ")).ok()?;
-            let carries =
-                environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes());
             let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let command = String::from_utf8_lossy(&command).replace('\0', " ");
-            let is_of_session = carries || command.contains(&folder);
+            let carries = || {
+                let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+                environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
+            };
+            let is_of_session = of_user.contains(&pid) || command.contains(&folder) || carries();
             is_of_session.then(|| (pid, command.chars().take(200).collect()))
         })
         .collect()
 }
 
-fn entries_named(folder: &Path, id: &str, depth: u32, kind: &str, found: &mut Vec<Leftover>) {
+/// What is looked for in a folder.
+struct Named<'a> {
+    id: &'a str,
+    kind: &'static str,
+    user: Option<SessionUser>,
+}
+
+/// What somebody else has put under the session's name is no leftover of the session's.
+fn entries_named(folder: &Path, named: &Named, depth: u32, found: &mut Vec<Leftover>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().contains(id) {
-            found.push(leftover(kind, entry.path().display().to_string()));
+        let is_ours = || entry.metadata().is_ok_and(|entry| is_ours(&entry, named.user));
+        if entry.file_name().to_string_lossy().contains(named.id) {
+            if is_ours() {
+                found.push(leftover(named.kind, entry.path().display().to_string()));
+            }
         } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            entries_named(&entry.path(), id, depth - 1, kind, found);
+            entries_named(&entry.path(), named, depth - 1, found);
         }
     }
 }
@@ -138,6 +164,10 @@ mod tests {
 
     use super::*;
 
+    fn of(session: SessionId) -> Traces {
+        Traces { session, user: None }
+    }
+
     #[test]
     fn a_process_of_the_session_is_found_and_reaped() {
         let session = SessionId::generate();
@@ -150,21 +180,21 @@ mod tests {
         // A process in the middle of `exec` shows no environment for a moment: this one answers.
         child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-        let found = leftovers(session, &[], Path::new("/nowhere"));
+        let found = leftovers(of(session), &[], Path::new("/nowhere"));
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].what.ends_with(": cat "), "{found:?}");
         let _open = child.stdin.take();
         let waited = std::thread::spawn(move || child.wait().unwrap());
-        reap(session);
+        reap(of(session));
         waited.join().unwrap();
-        assert_eq!(leftovers(session, &[], Path::new("/nowhere")), []);
+        assert_eq!(leftovers(of(session), &[], Path::new("/nowhere")), []);
     }
 
     #[test]
     fn a_place_that_cannot_be_looked_at_is_said() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let places = [file.path().to_path_buf(), "/nowhere".into()];
-        let found = leftovers(SessionId::generate(), &places, Path::new("/nowhere"));
+        let found = leftovers(of(SessionId::generate()), &places, Path::new("/nowhere"));
         assert_eq!(found.iter().map(|l| l.kind.as_str()).collect::<Vec<_>>(), ["unseen"]);
     }
 
@@ -173,9 +203,37 @@ mod tests {
         let session = SessionId::generate();
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join(session.to_string())).unwrap();
-        let found = leftovers(session, &[folder.path().to_path_buf()], Path::new("/nowhere"));
+        let found = leftovers(of(session), &[folder.path().to_path_buf()], Path::new("/nowhere"));
         assert_eq!(found.iter().map(|l| l.kind.as_str()).collect::<Vec<_>>(), ["file"]);
         let kept = folder.path().join(session.to_string());
-        assert_eq!(leftovers(session, &[folder.path().to_path_buf()], &kept), []);
+        assert_eq!(leftovers(of(session), &[folder.path().to_path_buf()], &kept), []);
+    }
+
+    /// Whatever it did to its environment and its name. Only root starts a process of another user.
+    #[test]
+    fn a_process_of_the_session_s_user_is_found_and_reaped() {
+        use std::os::unix::process::CommandExt;
+        let Some(user) = SessionUser::unused(|_| false) else { return };
+        let mut command = Command::new("sleep");
+        command.arg("1000").env_clear().uid(user.id()).gid(user.id());
+        let Ok(mut child) = command.spawn() else { return };
+        let traces = Traces { session: SessionId::generate(), user: Some(user) };
+        assert_eq!(leftovers(traces, &[], Path::new("/nowhere")).len(), 1);
+        let waited = std::thread::spawn(move || child.wait().unwrap());
+        reap(traces);
+        waited.join().unwrap();
+        assert_eq!(leftovers(traces, &[], Path::new("/nowhere")), []);
+    }
+
+    #[test]
+    fn what_another_user_has_put_under_the_name_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let session = SessionId::generate();
+        let path = folder.path().join(session.to_string());
+        fs::create_dir(&path).unwrap();
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            let places = [folder.path().to_path_buf()];
+            assert_eq!(leftovers(of(session), &places, Path::new("/nowhere")), []);
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod console;
 mod counter;
+mod hold;
 mod host;
 mod kvm_probe;
 mod leftovers;
@@ -20,9 +21,11 @@ use anteroom_session::{ProcessExit, SessionId};
 pub use console::ConsoleLog;
 pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
-pub use leftovers::{leftovers, reap};
+pub use leftovers::{Traces, leftovers, reap};
 pub use process::{RunningVm, VmEnd};
-pub use qemu::{AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_version};
+pub use qemu::{
+    AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_program, qemu_version,
+};
 
 /// The byte stream to the agent.
 pub type LinkStream = tokio::net::UnixStream;
@@ -58,6 +61,9 @@ pub enum BootError {
         /// What the probe saw.
         why: String,
     },
+    /// What is to hold the VM's process cannot be made.
+    #[error(transparent)]
+    NotHeld(#[from] anteroom_confine::ConfineError),
     /// Something of the operating system failed.
     #[error("{operation} failed")]
     System {

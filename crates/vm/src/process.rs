@@ -1,19 +1,23 @@
 //! A running room's process.
 
 use std::cell::RefCell;
+use std::fs::File;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
+use anteroom_confine::{boundaries_of, killed_for_memory};
 use anteroom_fail_point::fail_point;
-use anteroom_session::{Accelerator, ProcessExit};
+use anteroom_session::{Accelerator, Boundaries, ProcessExit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{ConsoleFile, ConsoleLog};
+use crate::hold::{HeldCgroup, Hold};
 use crate::monitor::Monitor;
 use crate::{BootError, LinkStream, exit_of};
 
@@ -29,25 +33,23 @@ pub struct RunningVm {
     console: Rc<RefCell<ConsoleLog>>,
     following: Option<tokio::task::JoinHandle<()>>,
     monitor: Option<Monitor>,
+    /// Dropped after the child, which is killed then.
+    cgroup: Option<HeldCgroup>,
+    /// What the kernel killed in the cgroup for want of memory.
+    memory_events: Option<File>,
 }
 
 /// How long the console may take to arrive after the process' end.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How far a room's processes stand back behind the controller and the runners (nice(2)).
-const ROOM_NICENESS: i32 = 10;
-
-/// Who a room's process runs as when the runner is root: Debian's `nobody`.
-const UNPRIVILEGED: u32 = 65534;
-
 /// How long a process may be stopped before that is its end.
 const STOPPED: Duration = Duration::from_secs(5);
 
 impl RunningVm {
-    /// Starts `command` in a process group of its own, ended with this thread. `console` is what its
-    /// console or output arrives on.
+    /// Starts `command`, held as said. `console` is what its console or output arrives on.
     pub(crate) fn start(
-        mut command: Command,
+        command: Command,
+        hold: Hold,
         accelerator: Accelerator,
         link: OwnedFd,
         console: OwnedFd,
@@ -57,15 +59,12 @@ impl RunningVm {
         let log =
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
-        end_with_this_thread(&mut command, accelerator);
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true);
         fail_point("vm.spawn")
             .map_err(BootError::system("starting the virtual machine's process"))?;
-        let child =
-            command.spawn().map_err(BootError::system("starting the virtual machine's process"))?;
-        // The command holds the child's ends of the sockets: closed here, their end is the child's.
-        drop(command);
+        let (child, cgroup) = hold
+            .spawn(command)
+            .map_err(BootError::system("starting the virtual machine's process"))?;
+        let memory_events = cgroup.as_ref().and_then(|cgroup| cgroup.0.memory_events().ok());
         let pid = child.id().ok_or(std::io::ErrorKind::NotFound.into());
         let pid = pid.map_err(BootError::system::<std::io::Error>("asking for the process id"))?;
         fail_point("vm.spawned").map_err(BootError::system("watching the console"))?;
@@ -82,6 +81,8 @@ impl RunningVm {
             console: console_log,
             following,
             monitor: None,
+            cgroup,
+            memory_events,
         })
     }
 
@@ -118,6 +119,20 @@ impl RunningVm {
             None => None,
         };
         text.unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// What holds the process, as the kernel says.
+    ///
+    /// # Errors
+    /// When the process is gone.
+    pub fn boundaries(&self) -> io::Result<Boundaries> {
+        boundaries_of(self.pid)
+    }
+
+    /// Whether the kernel killed it because its cgroup was out of memory; `false` without one.
+    #[must_use]
+    pub fn was_out_of_memory(&self) -> bool {
+        self.memory_events.as_ref().and_then(killed_for_memory).is_some_and(|killed| killed > 0)
     }
 
     /// Why the guest stopped, in the VMM's word: `guest-reset`, `host-signal`, …; None while it runs
@@ -172,6 +187,7 @@ impl RunningVm {
             let _ = self.child.start_kill();
             self.wait().await;
         }
+        self.cgroup = None;
     }
 
     /// Asks the process to end by SIGTERM; [`Self::wait`] tells when it has.
@@ -235,39 +251,4 @@ fn stream(fd: OwnedFd) -> std::io::Result<LinkStream> {
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
     LinkStream::from_std(stream)
-}
-
-/// Who the room's process runs as; `None` keeps the runner's own user.
-pub(crate) fn unprivileged_user() -> Option<u32> {
-    nix::unistd::geteuid().is_root().then_some(UNPRIVILEGED)
-}
-
-/// The group that may open /dev/kvm, where it is needed.
-fn group_for(accelerator: Accelerator) -> Option<u32> {
-    use std::os::unix::fs::MetadataExt;
-    let device = std::fs::metadata("/dev/kvm").ok();
-    device.filter(|_| accelerator == Accelerator::Kvm).map(|device| device.gid())
-}
-
-/// Drops root, leads a process group, and has the kernel kill the process when the thread that
-/// started it ends: the runner has only one, so that is the runner's death, `kill -9` included.
-fn end_with_this_thread(command: &mut Command, accelerator: Accelerator) {
-    use std::os::unix::process::CommandExt;
-    command.process_group(0);
-    if let Some(user) = unprivileged_user() {
-        command.uid(user).gid(group_for(accelerator).unwrap_or(user));
-    }
-    // SAFETY: the calls are plain system calls, async-signal-safe. std changes the user before it runs this, which
-    // matters: the change would clear the parent-death signal.
-    #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
-    unsafe {
-        command.pre_exec(|| {
-            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0)?;
-            // Rooms that start take every core they get; who watches and streams them comes first.
-            // Refused it changes nothing else.
-            nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, ROOM_NICENESS);
-            Ok(())
-        });
-    }
 }

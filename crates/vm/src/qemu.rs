@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anteroom_confine::{Confinement, Limits};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::VIRTIO_PORT_NAME;
 use anteroom_session::{Accelerator, SessionId};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::console::ConsoleFile;
 use crate::counter::counter_khz;
+use crate::hold::Hold;
 use crate::kvm_probe::{KvmProbe, probe_kvm};
 use crate::process::RunningVm;
 use crate::{BootError, Driver, SESSION_ENV};
@@ -58,7 +60,20 @@ pub struct VmSpec {
     pub accelerator: VmAccelerator,
     /// The processor that the guest sees, in QEMU's words behind `-cpu`; `None` for the usual one.
     pub cpu: Option<String>,
+    /// What holds QEMU.
+    pub confinement: Confinement,
 }
+
+/// What QEMU may take beside the guest's memory, in MiB: a flood of what it keeps for the guest is an
+/// end, not the machine's.
+const OVERHEAD_MIB: u64 = 512;
+
+/// Threads beside those of the guest's processors: emulation, and the disk's helpers, of which QEMU
+/// makes up to 64.
+const OTHER_THREADS: u64 = 128;
+
+/// Processors' worth of time beside the guest's: the disk, the console, the display.
+const OTHER_CPUS: u64 = 1;
 
 /// The processor that an emulated guest sees unless said otherwise. It has AVX2 and no TSX; `max` and
 /// `EPYC` hang at TSC calibration.
@@ -121,12 +136,18 @@ impl Qemu {
     /// # Errors
     /// [`BootError::ProgramMissing`] when it is not.
     pub fn installed() -> Result<(), BootError> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        if std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file()) {
-            return Ok(());
-        }
-        Err(BootError::ProgramMissing { program: PROGRAM, package: PACKAGE })
+        qemu_program().map(|_| ()).ok_or(NOT_INSTALLED)
     }
+}
+
+/// What is told where it is not.
+const NOT_INSTALLED: BootError = BootError::ProgramMissing { program: PROGRAM, package: PACKAGE };
+
+/// Where QEMU is, by PATH; `None` when it is not installed.
+#[must_use]
+pub fn qemu_program() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| file.is_file())
 }
 
 /// QEMU's own word on its version; `None` when it is not installed.
@@ -154,7 +175,8 @@ impl Driver for Qemu {
             UnixStream::pair().map_err(BootError::system("making the console"))?;
         let (monitor, qemu_monitor) =
             UnixStream::pair().map_err(BootError::system("making the monitor"))?;
-        let mut command = Command::new(PROGRAM);
+        let program = qemu_program().ok_or(NOT_INSTALLED)?;
+        let mut command = Command::new(&program);
         command
             .args(arguments(session, &spec))
             .env_clear()
@@ -184,17 +206,31 @@ impl Driver for Qemu {
             .map_err(|_| std::io::Error::other("two descriptors have one number"))
             .map_err(BootError::system("passing descriptors to QEMU"))?;
         let file = ConsoleFile { path: spec.console_log.clone(), limit: spec.console_log_limit };
-        let started =
-            RunningVm::start(command, spec.accelerator.into(), link.into(), console.into(), &file);
-        match started {
-            Ok(vm) => vm.with_monitor(monitor.into()),
-            Err(BootError::System { source, .. })
-                if source.kind() == std::io::ErrorKind::NotFound =>
-            {
-                Err(BootError::ProgramMissing { program: PROGRAM, package: PACKAGE })
-            }
-            Err(other) => Err(other),
-        }
+        let hold = Hold::vmm(
+            session,
+            &spec.confinement,
+            &program,
+            vec![spec.kernel.clone()],
+            spec.accelerator == VmAccelerator::Kvm,
+            &limits(&spec),
+        )?;
+        let accelerator = spec.accelerator.into();
+        RunningVm::start(command, hold, accelerator, link.into(), console.into(), &file)?
+            .with_monitor(monitor.into())
+    }
+}
+
+/// What QEMU may take of the machine.
+fn limits(spec: &VmSpec) -> Limits {
+    let translated = match spec.accelerator {
+        VmAccelerator::Tcg => u64::from(TRANSLATION_BUFFER_MIB),
+        VmAccelerator::Kvm => 0,
+    };
+    let vcpus = u64::from(spec.vcpus);
+    Limits {
+        memory_bytes: (u64::from(spec.memory_mib) + translated + OVERHEAD_MIB) << 20,
+        pids: vcpus + OTHER_THREADS,
+        cpus: vcpus + OTHER_CPUS,
     }
 }
 
@@ -210,7 +246,8 @@ fn arguments(session: SessionId, spec: &VmSpec) -> Vec<String> {
         "-name",
         &format!("anteroom-{session}"),
         "-machine",
-        "microvm,acpi=on,pit=on,pic=on,rtc=on",
+        // The guest's memory holds a credential in clear for a moment.
+        "microvm,acpi=on,pit=on,pic=on,rtc=on,dump-guest-core=off",
         "-accel",
         &acceleration,
         "-cpu",
@@ -311,6 +348,7 @@ mod tests {
             console_log_limit: 1,
             accelerator: VmAccelerator::Tcg,
             cpu: None,
+            confinement: Confinement::of_this_machine(None),
         };
         let line = arguments(SessionId::generate(), &spec).join(" ");
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
@@ -383,6 +421,7 @@ mod tests {
             console_log_limit: 1,
             accelerator: VmAccelerator::Tcg,
             cpu: None,
+            confinement: Confinement::of_this_machine(None),
         };
         let error = Qemu.boot(SessionId::generate(), spec).err().expect("there is no such kernel");
         assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use anteroom_confine::{Offer, Offered};
 use anteroom_vm::{AcceleratorChoice, KvmProbe, probe_kvm};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
@@ -47,6 +48,7 @@ pub fn run(options: &Options) -> Result<()> {
     let state = options.state_dir.clone().unwrap_or_else(state_dir);
     let mut findings =
         vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state)];
+    findings.extend(confinement());
     findings.extend(unverified(&images));
     findings.extend(overridden_terms(&state));
     let value = json!(
@@ -131,6 +133,30 @@ fn kvm() -> Finding {
             "use a machine with hardware virtualisation, and let this user open /dev/kvm (group kvm)",
         ),
     }
+}
+
+/// What sessions can be held with, each part tried.
+fn confinement() -> Vec<Finding> {
+    let offered = Offered::here(anteroom_vm::qemu_program().as_deref());
+    let root = "start the controller as root; each session then gives root up";
+    let container =
+        "start the controller outside of a container, or in one with CAP_SYS_ADMIN and CAP_MKNOD";
+    let cgroups = "mount cgroup v2 (or v1's memory, pids and cpu) writable at /sys/fs/cgroup";
+    let kernel = "use a kernel of 5.13 or later with landlock in its list of lsm=";
+    let parts = [
+        ("each session runs as a user of its own", &offered.users, root),
+        ("each VM has a file tree and namespaces of its own", &offered.namespaces, container),
+        ("each VM has a cgroup of its own", &offered.cgroups, cgroups),
+        ("what a session's runner opens is held by Landlock", &offered.landlock, kernel),
+    ];
+    let finding = |(what, offer, fix): (&str, &Offer, &str)| match offer {
+        Offer::Given {} => ok(what),
+        Offer::Refused { why } => {
+            let fix = if nix::unistd::geteuid().is_root() || fix == kernel { fix } else { root };
+            warning(format!("this machine does not offer that {what}: {why}"), fix)
+        }
+    };
+    parts.into_iter().map(finding).collect()
 }
 
 fn image_tools() -> Finding {

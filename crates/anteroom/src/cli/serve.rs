@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anteroom_api::{AllowedHosts, KeyRole, MadeKey, Problem, router};
+use anteroom_confine::Offered;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{Custody, Provider};
 use anteroom_session::ProviderId;
@@ -288,6 +289,7 @@ fn settings(options: Options) -> Result<Settings> {
         operator_name: options.operator_name,
         public_url: options.public_url,
         learn_egress: options.learn_egress,
+        offered: Offered::here(anteroom_vm::qemu_program().as_deref()),
         allow_weak_isolation: options.allow_weak_isolation,
         min_ttl_seconds: options.min_ttl_seconds,
         vault_custody: options.allow_vault_custody.into_iter().collect(),

@@ -29,6 +29,7 @@ mod session_actor;
 mod settings;
 mod start;
 mod store;
+mod users;
 mod words;
 
 use std::net::SocketAddr;
@@ -40,6 +41,7 @@ use anteroom_api::{KeyRole, MadeKey, Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
 use anteroom_session::{Actor, Effect, Event, HolderGeneration, SessionId, State};
 use anteroom_vault::{ControllerKey, Vault};
+use anteroom_vm::Traces;
 use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -64,6 +66,7 @@ use metrics::Metrics;
 use record::{Record, runtime_dir};
 use session_actor::{Live, SessionHandle, Surroundings};
 use store::Store;
+use users::Users;
 
 /// Where in the state folder the key is that signs envelopes.
 pub const CONTROLLER_KEY: &str = "vault/controller.pem";
@@ -108,6 +111,7 @@ impl Controller {
         let logs = settings.state_dir.join("logs");
         let around = Arc::new(Surroundings {
             live: Live::default(),
+            users: Users::default(),
             metrics: Arc::new(Metrics::new(settings.limits.max_sessions)),
             store: store.clone(),
             log_format: settings.log_format,
@@ -220,8 +224,9 @@ impl Controller {
                 Err(error) => {
                     tracing::error!(session = %id, "{error:#}; what still runs of it is killed");
                     let cleaned = tokio::task::spawn_blocking(move || {
-                        anteroom_vm::reap(id);
-                        anteroom_vm::remove_runtime_dir(&runtime_dir(id))
+                        let traces = Traces { session: id, user: None };
+                        anteroom_vm::reap(traces);
+                        session_actor::remove(traces, Some(&runtime_dir(id)))
                     });
                     cleaned.await?.context("cleaning up after it failed")?;
                 }

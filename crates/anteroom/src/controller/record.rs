@@ -4,12 +4,14 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionView, Visit};
+use anteroom_confine::SessionUser;
 use anteroom_provider::TermsOfUse;
 use anteroom_session::{
-    Accelerator, Asks, Chosen, Method, Prompt, Room, Session, SessionId, State, TimelineEntry,
-    Timestamp, View, Viewer,
+    Accelerator, Asks, Chosen, Confined, Method, Prompt, Room, Session, SessionId, State,
+    TimelineEntry, Timestamp, View, Viewer,
 };
 use anteroom_vault::{Declared, OpenableBy};
+use anteroom_vm::Traces;
 use serde::{Deserialize, Serialize};
 
 use super::{custody, store};
@@ -25,6 +27,12 @@ pub struct Record {
     pub instructions: String,
     /// `qemu` or `host`.
     pub driver: String,
+    /// Who its processes run as; none: whoever runs Anteroom.
+    #[serde(default)]
+    pub user: Option<SessionUser>,
+    /// What holds them, once it was read.
+    #[serde(default)]
+    pub confined: Option<Confined>,
     /// Known once the VM runs.
     pub accelerator: Option<Accelerator>,
     /// Who the credential is sealed to.
@@ -74,6 +82,11 @@ impl Record {
     /// so that a later controller finds what an earlier one left.
     pub fn runtime_dir(&self) -> Option<PathBuf> {
         (self.driver == "host").then(|| runtime_dir(self.id()))
+    }
+
+    /// What of it can be found on this machine.
+    pub fn traces(&self) -> Traces {
+        Traces { session: self.id(), user: self.user }
     }
 
     /// Keeps that somebody opened something; `false` when they did so too often to be told each time.
@@ -151,6 +164,7 @@ impl Record {
             accelerator: accelerator.map(str::to_owned),
             isolation: if self.driver == "host" { "none" } else { "vm" }.to_owned(),
             emulated: accelerator == Some("tcg"),
+            confinement: self.confined.clone(),
             browser_ip: self.browser_ip.to_string(),
             sign_in_url: self.sign_in_url.clone(),
             instructions: self.instructions.clone(),

@@ -130,8 +130,6 @@ pub fn start(
                 .collect(),
         )
         .map_err(|error| anyhow!("passing sockets to the runner failed: {error}"))?;
-    // Ctrl-C in the operator's terminal is the controller's to handle.
-    command.process_group(0);
     let mut command = tokio::process::Command::from(command);
     fail_point("runner.spawn").context("starting the session's runner failed")?;
     let child = command.spawn().context("starting the session's runner failed")?;

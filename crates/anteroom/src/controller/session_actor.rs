@@ -2,16 +2,18 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_api::{EgressEntry, SessionView};
+use anteroom_confine::Cgroup;
 use anteroom_session::{
-    Effect, Event, Explanation, HolderGeneration, Leftover, Observation, SessionId, State,
+    Effect, Event, Explanation, HolderGeneration, Leftover, Observation, Room, SessionId, State,
     TimelineEntry, Timestamp, Viewer,
 };
+use anteroom_vm::Traces;
 use anyhow::{Context, Result};
 use base64::Engine;
 use tokio::sync::{mpsc, watch};
@@ -23,6 +25,7 @@ use super::metrics::Metrics;
 use super::record::Record;
 use super::runner_process::{self, Runner};
 use super::store::{Store, count_connection};
+use super::users::{Lease, Users};
 use super::words;
 use crate::clock::now;
 use crate::logging::LogFormat;
@@ -90,6 +93,8 @@ pub struct Surroundings {
     pub log_format: LogFormat,
     /// Where media comes in.
     pub door: FrontDoor,
+    /// The users of sessions.
+    pub users: Users,
     /// Folders that a session's files may be in, to look for leftovers.
     pub folders: Vec<PathBuf>,
     /// Folder of the sessions' logs, which stay.
@@ -102,6 +107,8 @@ pub struct StartPlan {
     pub config: RunnerConfig,
     /// The session's right to a room.
     pub admitted: Admitted,
+    /// The session's user.
+    pub user: Option<Lease>,
 }
 
 /// The session's room, as far as [`Admission`](super::admission::Admission) goes.
@@ -189,6 +196,7 @@ struct Actor {
     store_fails: bool,
     plan: Option<StartPlan>,
     claim: Claim,
+    user: Option<Lease>,
     runner: watch::Sender<Option<Runner>>,
     oldest: watch::Receiver<HolderGeneration>,
     view: watch::Sender<SessionView>,
@@ -225,6 +233,9 @@ pub fn start(
         return other;
     }
     let stored_entries = record.timeline.len();
+    let mut plan = plan;
+    let leased = plan.as_mut().and_then(|plan| plan.user.take());
+    let user = leased.or_else(|| record.user.map(|user| around.users.lease_again(user)));
     let actor = Actor {
         record,
         stored_entries,
@@ -232,6 +243,7 @@ pub fn start(
         store_fails: false,
         plan,
         claim: Claim::None,
+        user,
         runner,
         oldest: watch_oldest,
         view,
@@ -267,6 +279,13 @@ impl Actor {
             self.apply(event).await;
         }
         self.runner.send_replace(None);
+        let is_clean = matches!(
+            &self.record.session.state,
+            State::Ended { room: Room::Demolished { leftovers, .. }, .. } if leftovers.is_empty()
+        );
+        if let Some(user) = self.user.take().filter(|_| !is_clean) {
+            user.withdraw();
+        }
     }
 
     fn until_tick(&self) -> Duration {
@@ -349,6 +368,7 @@ impl Actor {
             Observation::VmStarted { accelerator, .. } => {
                 self.record.accelerator = Some(*accelerator)
             }
+            Observation::Confined(confined) => self.record.confined = Some((**confined).clone()),
             Observation::SignInAwaited { prompt } => {
                 // A question of the tool's on the way does not take the page away.
                 if let Some(url) = prompt.url() {
@@ -451,7 +471,7 @@ impl Actor {
                         self.claim = Claim::None;
                     }
                     let demolition = demolish(
-                        self.record.id(),
+                        self.record.traces(),
                         self.current_runner(),
                         self.record.runtime_dir(),
                         self.around.clone(),
@@ -537,9 +557,18 @@ impl Drop for Place {
     }
 }
 
+/// Removes what a driver made outside of its processes.
+pub fn remove(traces: Traces, runtime_dir: Option<&Path>) -> Result<()> {
+    let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, traces.user));
+    // Whatever became of the folder.
+    let cgroup = Cgroup::remove_named(&traces.session.to_string());
+    folder.transpose()?;
+    Ok(cgroup?)
+}
+
 /// Ends the runner, kills what still runs, removes what still lies, and looks.
 async fn demolish(
-    session: SessionId,
+    traces: Traces,
     runner: Option<Runner>,
     runtime_dir: Option<PathBuf>,
     around: Arc<Surroundings>,
@@ -548,16 +577,14 @@ async fn demolish(
         runner.end().await;
     }
     let looked = tokio::task::spawn_blocking(move || {
-        let logs = around.logs.join(session.to_string());
+        let logs = around.logs.join(traces.session.to_string());
         let mut leftovers = Vec::new();
         for _ in 0..DEMOLITIONS {
-            anteroom_vm::reap(session);
-            let removed = runtime_dir.as_deref().map(anteroom_vm::remove_runtime_dir);
-            if let Some(Err(error)) = removed {
-                let error = anteroom_guest_link::chain(&error);
-                tracing::error!(session = %session, "{error}");
+            anteroom_vm::reap(traces);
+            if let Err(error) = remove(traces, runtime_dir.as_deref()) {
+                tracing::error!(session = %traces.session, "{error:#}");
             }
-            leftovers = anteroom_vm::leftovers(session, &around.folders, &logs);
+            leftovers = anteroom_vm::leftovers(traces, &around.folders, &logs);
             if leftovers.is_empty() {
                 break;
             }

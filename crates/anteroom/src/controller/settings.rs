@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anteroom_confine::Offered;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_image::Processor;
 use anteroom_provider::Provider;
@@ -67,6 +68,8 @@ pub struct Settings {
     pub log_format: LogFormat,
     /// Whether sign-ins may reach every host, to find out which they ask for.
     pub learn_egress: bool,
+    /// What this machine offers to hold sessions with.
+    pub offered: Offered,
     /// What may be signed in to.
     pub providers: Arc<Providers>,
 }

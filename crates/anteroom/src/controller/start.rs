@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use anteroom_api::{Backend, Begun, Idempotency, Problem, ProblemCode, StartAnswer, StartRequest};
+use anteroom_confine::{Confinement, SessionUser};
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
@@ -16,6 +17,7 @@ use super::choices::Choices;
 use super::custody;
 use super::record::{Record, runtime_dir};
 use super::session_actor::{self, StartPlan};
+use super::users::Lease;
 use super::{Controller, DriverChoice, internal, not_stored, secret};
 use crate::clock::now;
 use crate::runner_protocol::{DriverConfig, RunnerConfig};
@@ -80,6 +82,9 @@ impl Controller {
         let id = SessionId::generate();
         let (driver, services) = self.driver_config(id, &provider)?;
         let browser_ip = browser_ip(id);
+        let leased = self.session_user()?;
+        let offered = self.settings.offered.clone();
+        let confinement = Confinement { user: leased.as_ref().map(Lease::user), offered };
         let terms = Terms {
             id,
             provider: provider.id.clone(),
@@ -99,6 +104,8 @@ impl Controller {
             provider_name: provider.name.clone(),
             instructions,
             driver: driver.name().to_owned(),
+            user: confinement.user,
+            confined: None,
             accelerator: None,
             recipient: recipient.clone(),
             openable_by,
@@ -132,6 +139,7 @@ impl Controller {
             recipient,
             screen: SCREEN,
             browser_ip,
+            confinement,
             log_dir,
             candidates,
             services,
@@ -149,13 +157,26 @@ impl Controller {
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
         self.around.metrics.started(&answer.provider);
-        session_actor::start(
-            record,
-            effects,
-            Some(StartPlan { config, admitted }),
-            self.around.clone(),
-        );
+        let plan = StartPlan { config, admitted, user: leased };
+        session_actor::start(record, effects, Some(plan), self.around.clone());
         Ok(answer)
+    }
+
+    /// The user of the session's processes, where this machine offers one.
+    fn session_user(&self) -> Result<Option<Lease>, Problem> {
+        if !self.settings.offered.users.is_given() {
+            return Ok(None);
+        }
+        let lease = self.around.users.lease().ok_or_else(|| {
+            let range = SessionUser::RANGE;
+            let detail = format!(
+                "every user id from {} to {} is in use on this machine",
+                range.start(),
+                range.end()
+            );
+            Problem::internal(detail)
+        })?;
+        Ok(Some(lease))
     }
 
     fn provider(&self, name: &str) -> Result<Provider, Problem> {

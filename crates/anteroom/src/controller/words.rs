@@ -1,7 +1,8 @@
 //! What happened, in words: the timeline's entries.
 
 use anteroom_session::{
-    Accelerator, Asks, Effect, EgressVerdict, Event, Explanation, Observation, Prompt, View, Viewer,
+    Accelerator, Asks, Boundaries, Confined, Effect, EgressVerdict, Event, Explanation,
+    Observation, Prompt, View, Viewer,
 };
 
 /// Where the tool waits for the person.
@@ -85,6 +86,33 @@ pub fn visit(event: &Event) -> Option<(View, Viewer)> {
     }
 }
 
+/// What holds the session's processes, and what does not.
+fn held(confined: &Confined) -> String {
+    let Confined { room, runner, missing } = confined;
+    let of = |what: &str, held: &Boundaries| {
+        let mut by = vec![format!("user {}", held.uid)];
+        if !held.has_capabilities {
+            by.push("no capabilities".to_owned());
+        }
+        if !held.namespaces.is_empty() {
+            let names: Vec<_> = held.namespaces.iter().map(|name| name.as_str()).collect();
+            by.push(format!("its own {} namespaces", names.join(", ")));
+        }
+        if held.cgroup.is_some() {
+            by.push("its own cgroup".to_owned());
+        }
+        if held.filters_system_calls {
+            by.push("filtered system calls".to_owned());
+        }
+        format!("{what} is held by: {}", by.join(", "))
+    };
+    let mut said = format!("{}; {}", of("the room's process", room), of("the runner", runner));
+    if !missing.is_empty() {
+        said.push_str(&format!("; this machine does not offer {}", missing.join(", ")));
+    }
+    said
+}
+
 fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
     Some(match observation {
         Observation::VmStarted { driver, accelerator, .. } => {
@@ -95,6 +123,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             };
             ("vm_started", format!("{driver} started {how}"))
         }
+        Observation::Confined(confined) => ("confined", held(confined)),
         Observation::AgentConnected { agent_version, kernel } => {
             ("agent_connected", format!("the agent {agent_version} answered from Linux {kernel}"))
         }

@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use anteroom_confine::Confinement;
 use anteroom_cpu::CpuProfile;
 use anteroom_guest_link::{Incoming, Side, connect, start_handshake};
 use anteroom_guest_protocol::{
@@ -43,8 +44,16 @@ pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> R
     let processor_text = Some(gate.cpu.processor.qemu.clone());
     // Emulation refuses what the processor lacks; hardware only hides it.
     let tcg = VmAccelerator::Tcg;
-    let spec =
-        vm_spec(gate.image, &gate.log_dir, gate.memory_mib, gate.vcpus, tcg, processor_text)?;
+    let confinement = Confinement::of_this_machine(anteroom_vm::qemu_program().as_deref());
+    let spec = vm_spec(
+        gate.image,
+        confinement,
+        &gate.log_dir,
+        gate.memory_mib,
+        gate.vcpus,
+        tcg,
+        processor_text,
+    )?;
     (gate.progress)("booting");
     let mut vm = Qemu.boot(SessionId::generate(), spec)?;
     let link = vm.take_link();

@@ -1,11 +1,12 @@
 //! `anteroom session`: one process a session, between the controller and a hostile guest.
 //!
 //! It owns the VM, the guest link, the egress gate and the viewer's media; it holds no key and no
-//! credential in clear. It ends when the guest is done, when something fails, when the controller
+//! credential in clear. Once its VM runs it confines itself ([`confine`]). It ends when the guest is done, when something fails, when the controller
 //! says so or is gone; whatever the way, the VM ends with it.
 
 mod channels;
 mod conduct;
+mod confine;
 mod controller_link;
 pub(crate) mod deaths;
 mod egress;
@@ -38,6 +39,9 @@ pub use lines::{read as read_line, write as write_line};
 /// When the sockets are not there or the controller cannot be told any more. Whatever happens to
 /// the session itself is told to the controller, and is no error here.
 pub fn run() -> Result<()> {
+    // Ctrl-C in the operator's terminal is the controller's to handle, and within one kernel session
+    // anybody may continue anybody (kill(2)).
+    nix::unistd::setsid().context("leaving the controller's terminal failed")?;
     crate::logging::start_as_told();
     let session = std::env::var(SESSION_ENV).unwrap_or_default();
     let _span = tracing::info_span!("runner", session).entered();

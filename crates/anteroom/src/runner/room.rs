@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anteroom_confine::Confinement;
 use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
 use anteroom_guest_protocol::ProcessExit as GuestExit;
 use anteroom_image::{Image, initramfs_with_agent};
@@ -53,22 +54,26 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
                 cause: anteroom_guest_link::chain(&error),
             };
             let (dir, cache) = (image_dir.clone(), cache_dir.clone());
-            // A first look hashes for seconds, in which this process must still say that it lives.
-            let image = tokio::task::spawn_blocking(move || Image::open(&dir, &cache))
-                .await
-                .map_err(|error| not_started(format!("checking the image failed: {error}")))?
-                .map_err(refused)?;
+            let image = open_image(dir, cache).await.map_err(not_started)?.map_err(refused)?;
             let hold = image.hold().map_err(refused)?;
             let processor = cpu.as_ref().map(|cpu| cpu.qemu.clone());
-            let spec =
-                vm_spec(&image, &config.log_dir, *memory_mib, *vcpus, *accelerator, processor)
-                    .map_err(|error| not_started(format!("{error:#}")))?;
+            let spec = vm_spec(
+                &image,
+                config.confinement.clone(),
+                &config.log_dir,
+                *memory_mib,
+                *vcpus,
+                *accelerator,
+                processor,
+            )
+            .map_err(|error| not_started(format!("{error:#}")))?;
             let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
             Ok(Room { vm, _hold: Some(hold) })
         }
         DriverConfig::Host { agent, runtime_dir } => {
             let spec = HostSpec {
                 agent: agent.clone(),
+                confinement: config.confinement.clone(),
                 runtime_dir: runtime_dir.clone(),
                 console_log: console_log(&config.log_dir),
                 console_log_limit: CONSOLE_LIMIT,
@@ -77,6 +82,25 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
             Ok(Room { vm, _hold: None })
         }
     }
+}
+
+/// A first look hashes for seconds, in which this process must still say that it lives. By a thread that
+/// is gone afterwards: the runner is to be confined as a whole.
+async fn open_image(
+    dir: PathBuf,
+    cache: PathBuf,
+) -> Result<Result<Image, anteroom_image::ImageError>, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("checking the image failed: {error}");
+    let (sender, opened) = tokio::sync::oneshot::channel();
+    let thread = std::thread::Builder::new()
+        .name("image".to_owned())
+        .spawn(move || {
+            let _ = sender.send(Image::open(&dir, &cache));
+        })
+        .map_err(|error| failed(&error))?;
+    let image = opened.await.map_err(|_| failed(&"its thread ended"))?;
+    thread.join().map_err(|_| failed(&"its thread panicked"))?;
+    Ok(image)
 }
 
 /// Why a machine does not run any more.
@@ -112,6 +136,7 @@ pub fn exit_reason(vm: &RunningVm, exit: ProcessExit) -> EndReason {
 /// When a part of it cannot be read.
 pub fn vm_spec(
     image: &Image,
+    confinement: Confinement,
     log_dir: &Path,
     memory_mib: u32,
     vcpus: u8,
@@ -131,6 +156,7 @@ pub fn vm_spec(
         console_log_limit: CONSOLE_LIMIT,
         accelerator,
         cpu,
+        confinement,
     })
 }
 
@@ -149,16 +175,6 @@ pub fn processor(config: &RunnerConfig) -> String {
         }
         DriverConfig::Qemu { .. } => "this VM's CPU".to_owned(),
         DriverConfig::Host { .. } => "this machine's CPU".to_owned(),
-    }
-}
-
-/// Removes what the driver made in the file system; nothing for a VM.
-pub fn remove(config: &RunnerConfig) {
-    if let DriverConfig::Host { runtime_dir, .. } = &config.driver {
-        // What an agent left that was killed: its X server holds a socket that would stay.
-        anteroom_vm::reap(config.session);
-        // The controller tries again, looks afterwards, and names what is left.
-        let _ = anteroom_vm::remove_runtime_dir(runtime_dir);
     }
 }
 

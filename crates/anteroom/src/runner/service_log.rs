@@ -1,9 +1,9 @@
 //! What the guest's services printed: a bounded file that outlives the VM.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use anteroom_guest_protocol::LogStream;
@@ -12,21 +12,22 @@ use anteroom_session::Timestamp;
 /// Bytes of one file; there is at most one older file beside it.
 const LIMIT: u64 = 2 * 1024 * 1024;
 
-/// The file, and how much is in it.
+/// The file, the older one, and how much is in the first. Both are open from the beginning: later the
+/// runner can make and rename none.
 pub struct ServiceLog {
-    path: PathBuf,
     file: File,
+    older: File,
     written: u64,
 }
 
 impl ServiceLog {
-    /// Creates `services.log` in `folder`.
+    /// Creates `services.log`, and `services.log.old`, in `folder`.
     pub fn create(folder: &Path) -> io::Result<Self> {
-        let path = folder.join("services.log");
-        Ok(Self { file: open(&path)?, path, written: 0 })
+        let (path, older) = (folder.join("services.log"), folder.join("services.log.old"));
+        Ok(Self { file: open(&path)?, older: open(&older)?, written: 0 })
     }
 
-    /// Appends a line; past the limit the present file becomes the older one.
+    /// Appends a line; past the limit what is in the present file takes the place of the older one's.
     pub fn line(
         &mut self,
         at: Timestamp,
@@ -35,8 +36,11 @@ impl ServiceLog {
         line: &str,
     ) -> io::Result<()> {
         if self.written > LIMIT {
-            std::fs::rename(&self.path, self.path.with_extension("log.old"))?;
-            self.file = open(&self.path)?;
+            let mut text = Vec::new();
+            self.file.rewind()?;
+            self.file.read_to_end(&mut text)?;
+            replace(&mut self.older, &text)?;
+            replace(&mut self.file, &[])?;
             self.written = 0;
         }
         let mark = match stream {
@@ -55,8 +59,14 @@ impl ServiceLog {
     }
 }
 
+fn replace(file: &mut File, text: &[u8]) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(text)
+}
+
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path)
+    OpenOptions::new().create(true).read(true).write(true).truncate(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::conduct::Conduct;
+use super::confine::confine;
 use super::controller_link::{self, Voice};
 use super::deaths::Explainer;
 use super::guest::{self, GuestVoice, broken, printable, printable_lines, violation};
@@ -68,7 +69,6 @@ pub async fn run(sockets: Sockets) -> Result<()> {
         Err(reason) => voice.failed(reason).await,
     }
     fail_point("teardown.room_ended").context("ending the room failed")?;
-    room::remove(&config);
     drop(voice);
     writing.finished().await;
     Ok(())
@@ -110,7 +110,6 @@ async fn serve(
     let driver = room::driver_name(config).to_owned();
     let accelerator = vm.confirmed_accelerator().await;
     voice.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
-    let link = vm.take_link();
     let log = match ServiceLog::create(&config.log_dir) {
         Ok(log) => log,
         Err(error) => {
@@ -119,6 +118,17 @@ async fn serve(
             return Ended::Failed(EndReason::VmNotStarted { cause });
         }
     };
+    // A machine that is gone already is told of as what it is.
+    if let Ok(room) = vm.boundaries() {
+        match confine(&config.confinement, room) {
+            Ok(confined) => voice.observed(Observation::Confined(Box::new(confined))).await,
+            Err(error) => {
+                let cause = format!("{error:#}");
+                return Ended::Failed(EndReason::VmNotStarted { cause });
+            }
+        }
+    }
+    let link = vm.take_link();
     let explainer = Explainer::new(&room::processor(config), &GuestCpu::default());
     let mut session = Session { config, voice, log, link: None, explainer, needed: None };
     // The VM's own end is the most telling of all ends, so it is looked at first.

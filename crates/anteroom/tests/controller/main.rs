@@ -21,6 +21,7 @@ mod keys;
 mod limits;
 mod logins;
 mod machines;
+mod neighbours;
 mod openers;
 mod room;
 mod storage;

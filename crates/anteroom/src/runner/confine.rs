@@ -1,0 +1,92 @@
+//! The runner gives up all that it does not need, before it hears the guest's first word.
+//!
+//! Afterwards it has no file to write but those that are open, starts no program, and is nobody's but
+//! its session's. What it reads by path is what resolving a host's name takes.
+
+use std::path::PathBuf;
+
+use anteroom_confine::{Confinement, FileAccess, boundaries_of, system_calls};
+use anteroom_session::{Boundaries, Confined};
+use anyhow::{Context, Result, ensure};
+use nix::libc;
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl;
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+
+/// What the C library reads to resolve a name.
+const READS: [&str; 13] = [
+    "/etc",
+    "/run/systemd/resolve",
+    "/run/resolvconf",
+    "/run/NetworkManager",
+    "/run/nscd",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/lib",
+    "/lib64",
+    "/nix",
+    "/gnu",
+    "/proc",
+];
+
+/// Confines this process for ever; `room` is what holds the room's process, as it was read.
+///
+/// # Errors
+/// When a part that this machine offers fails, or the kernel says otherwise afterwards.
+pub fn confine(confinement: &Confinement, room: Boundaries) -> Result<Confined> {
+    let threads = std::fs::read_dir("/proc/self/task").context("counting the threads failed")?;
+    let threads = threads.count();
+    // Some of what follows holds one thread and those that it starts.
+    ensure!(threads == 1, "the runner has {threads} threads before it is confined");
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbidding core dumps failed")?;
+    stay_in_memory();
+    if let Some(user) = confinement.user {
+        user.become_it(&[]).with_context(|| format!("becoming the user {user} failed"))?;
+    }
+    // Its memory is not for other processes of its user's to look at.
+    prctl::set_dumpable(false).context("hiding the runner's memory failed")?;
+    let access = FileAccess {
+        reads: READS.map(PathBuf::from).to_vec(),
+        connects: true,
+        // Its VM is held by rules of its own.
+        signals: true,
+        ..FileAccess::default()
+    };
+    let rules = access.rules().context("making the rules of file access failed")?;
+    let holds_files = rules.restrict().context("limiting the access to files failed")?;
+    ensure!(
+        holds_files || !confinement.offered.landlock.is_given(),
+        "the kernel does not hold the runner's rules of file access"
+    );
+    system_calls()?;
+    let runner =
+        boundaries_of(std::process::id()).context("reading what holds the runner failed")?;
+    check("the runner", &runner, confinement)?;
+    ensure!(runner.filters_system_calls, "the runner's system calls are not filtered");
+    check("the room's process", &room, confinement)?;
+    Ok(Confined { room, runner, missing: confinement.offered.missing() })
+}
+
+/// What was asked for is what there is.
+fn check(what: &str, held: &Boundaries, confinement: &Confinement) -> Result<()> {
+    let Some(user) = confinement.user else { return Ok(()) };
+    let Boundaries { uid, gid, has_capabilities, .. } = held;
+    ensure!(
+        (*uid, *gid) == (user.id(), user.id()) && !has_capabilities,
+        "{what} is to be held as the user {user} without capabilities, and is {uid}:{gid}"
+    );
+    Ok(())
+}
+
+/// Keeps what the person types out of the swap, where the limit lets this process.
+fn stay_in_memory() {
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+    let is_unlimited =
+        getrlimit(Resource::RLIMIT_MEMLOCK).is_ok_and(|(soft, _)| soft == RLIM_INFINITY);
+    if is_unlimited {
+        // As it comes to be used, not all that is mapped.
+        let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+        let _ = mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault);
+    }
+}

@@ -1,0 +1,125 @@
+//! Sessions beside one another on one machine, and a process of somebody else's beside them.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::ends::runner_and_room;
+use crate::support::{SILENT, Server};
+
+const NOBODY: u64 = 65534;
+
+/// What is tried of a process: `all`, or names of the script's.
+fn attack(user: u64, attempts: &str, pids: &[i32]) -> Value {
+    let mut python = Command::new("python3");
+    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/attacks/neighbours.py"));
+    python.args([user.to_string(), attempts.to_owned()]);
+    let output = python.args(pids.iter().map(ToString::to_string)).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runner and room of a session that is confined, and its user.
+fn confined(server: &Server, id: &str) -> ([i32; 2], u64, Value) {
+    let session = server.session_when(id, "the session is confined", |session| {
+        assert_eq!(session["reason"], Value::Null, "{session}");
+        !session["confinement"].is_null()
+    });
+    let (runner, room) = runner_and_room(server, id);
+    let confinement = session["confinement"].clone();
+    ([runner, room], confinement["runner"]["uid"].as_u64().unwrap(), confinement)
+}
+
+/// Two sessions of a controller, each held as told, neither within reach of the other.
+fn two(server: &Server) -> [(String, [i32; 2], Value); 2] {
+    let ids = [server.started(), server.started()];
+    let [first, second] = ids.clone().map(|id| confined(server, &id));
+    assert_ne!(first.1, second.1, "a user each");
+    let none = Value::Array(Vec::new());
+    assert_eq!(attack(first.1, "all", &second.0), none, "the first session against the second");
+    assert_eq!(attack(second.1, "all", &first.0), none, "the second session against the first");
+    for (pids, user, confinement) in [&first, &second] {
+        assert_eq!(attack(NOBODY, "all", pids), none, "nobody against a session");
+        // A room that breaks out of its VMM is still not its runner.
+        let looks = "memory,memory across,environment,addresses,descriptors,files,trace";
+        assert_eq!(attack(*user, looks, &pids[..1]), none, "a session's user against its runner");
+        for process in ["room", "runner"] {
+            let held = &confinement[process];
+            assert_eq!((&held["uid"], &held["gid"]), (&(*user).into(), &(*user).into()), "{held}");
+            assert_eq!(held["hasCapabilities"], false, "{held}");
+            assert_eq!(held["hasGroups"], false, "{held}");
+        }
+        assert_eq!(confinement["runner"]["noNewPrivileges"], true);
+        assert_eq!(confinement["runner"]["filtersSystemCalls"], true);
+    }
+    let [one, other] = ids;
+    [(one, first.0, first.2), (other, second.0, second.2)]
+}
+
+fn end(server: &Server, ids: &[&str]) {
+    for id in ids {
+        server.post(&format!("/api/auth/session/{id}/cancel"), "");
+    }
+    for id in ids {
+        assert_eq!(server.demolished(id)["leftovers"], Value::Array(Vec::new()));
+        // Nor does it miss what it gave up.
+        let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
+        assert!(!logs.as_str().unwrap().contains("panicked"), "{logs}");
+    }
+}
+
+/// Everything here is another user's to try, and only root is every user.
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+#[test]
+fn neither_sessions_nor_nobody_read_signal_or_trace_a_session() {
+    if !is_root() {
+        return;
+    }
+    let server = Server::with_fake_guest(SILENT);
+    let [(one, ..), (other, ..)] = two(&server);
+    end(&server, &[&one, &other]);
+}
+
+#[test]
+fn a_virtual_machine_has_a_file_tree_namespaces_and_a_cgroup_of_its_own() {
+    if !is_root() {
+        return;
+    }
+    let server = Server::with_machines();
+    let [(one, [_, qemu], confinement), (other, ..)] = two(&server);
+    let room = &confinement["room"];
+    assert_eq!(room["noNewPrivileges"], true);
+    assert_eq!(room["filtersSystemCalls"], true);
+    assert_eq!(room["namespaces"], serde_json::json!(["mnt", "net", "ipc", "pid", "uts"]));
+    assert_eq!(room["cgroup"], format!("/anteroom/{one}"));
+    assert_eq!(confinement["missing"], Value::Array(Vec::new()));
+
+    let root = Path::new("/proc").join(qemu.to_string()).join("root");
+    let names = |folder: &Path| {
+        let mut names: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    let system = ["bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin"];
+    let other_names: Vec<_> =
+        names(&root).into_iter().filter(|name| !system.contains(&name.as_str())).collect();
+    assert_eq!(other_names, ["usr"], "and nothing of anybody's");
+    assert_eq!(names(&root.join("dev")), ["null", "random", "urandom", "zero"]);
+    // It is the only process that it sees, and has no network but a loopback.
+    let seen = names(&root.join("proc"));
+    let seen: Vec<_> = seen.iter().filter(|name| name.parse::<u32>().is_ok()).collect();
+    assert_eq!(seen, ["1"]);
+    let network = std::fs::read_to_string(format!("/proc/{qemu}/net/dev")).unwrap();
+    assert_eq!(network.lines().filter(|line| line.contains(':')).count(), 1, "{network}");
+    let limits = std::fs::read_to_string(format!("/proc/{qemu}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert!(core.split_whitespace().nth(4) == Some("0"), "{core}");
+    end(&server, &[&one, &other]);
+}

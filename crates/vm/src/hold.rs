@@ -1,0 +1,218 @@
+//! How a room's process is held, from its first instruction on.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anteroom_confine::{
+    Account, Cgroup, Confinement, Enclosure, FileAccess, Limits, Rules, SessionUser,
+};
+use anteroom_session::SessionId;
+use nix::fcntl::{OFlag, open};
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::{Gid, setsid, write};
+
+use crate::BootError;
+
+/// How far a room's processes stand back behind the controller and the runners (nice(2)).
+const NICENESS: i32 = 10;
+
+/// What QEMU reads and runs where it has no file tree of its own.
+const SYSTEM: [&str; 9] = [
+    "/usr",
+    "/bin",
+    "/lib",
+    "/lib64",
+    "/opt",
+    "/nix",
+    "/gnu",
+    "/etc/ld.so.cache",
+    "/etc/alternatives",
+];
+
+/// The device that executes guest code.
+const KVM: &str = "/dev/kvm";
+
+/// What is done to a process between fork and exec.
+pub struct Hold {
+    user: Option<SessionUser>,
+    groups: Vec<Gid>,
+    entrances: Vec<CString>,
+    enclosure: Option<Enclosure>,
+    account: Option<Account>,
+    rules: Option<Rules>,
+    gains_privileges: bool,
+    /// The process's cgroup.
+    pub cgroup: Option<HeldCgroup>,
+}
+
+/// A cgroup that goes when this does: only root can, so that a runner leaves it to its controller.
+pub struct HeldCgroup(pub Cgroup);
+
+impl Drop for HeldCgroup {
+    fn drop(&mut self) {
+        let _ = self.0.remove();
+    }
+}
+
+impl Hold {
+    /// For a VMM at this path, which opens these files by path.
+    ///
+    /// # Errors
+    /// When a part of it cannot be made.
+    pub fn vmm(
+        session: SessionId,
+        confinement: &Confinement,
+        program: &Path,
+        files: Vec<PathBuf>,
+        uses_kvm: bool,
+        limits: &Limits,
+    ) -> Result<Self, BootError> {
+        let cgroup = match confinement.offered.cgroups.is_given() {
+            true => Some(HeldCgroup(Cgroup::make(&session.to_string(), limits)?)),
+            false => None,
+        };
+        let entrances = cgroup.iter().flat_map(|cgroup| cgroup.0.entrances());
+        let entrances = entrances.map(|path| CString::new(path.as_os_str().as_bytes()));
+        let entrances = entrances
+            .collect::<Result<_, _>>()
+            .map_err(io::Error::other)
+            .map_err(BootError::system("naming the cgroup"))?;
+        let devices: &[&Path] = if uses_kvm { &[Path::new(KVM)] } else { &[] };
+        let enclosure = confinement
+            .enclosed()
+            .map(|user| Enclosure::around(program, devices, user))
+            .transpose()
+            .map_err(BootError::system("making the VM's file tree"))?;
+        let rules = match enclosure {
+            Some(_) => None,
+            None => Some(file_rules(program, files, devices)?),
+        };
+        let groups = if enclosure.is_none() && uses_kvm { kvm_group() } else { Vec::new() };
+        let user = confinement.user;
+        Ok(Self {
+            user,
+            groups,
+            entrances,
+            enclosure,
+            account: None,
+            rules,
+            gains_privileges: false,
+            cgroup,
+        })
+    }
+
+    /// For an agent on this machine: its user alone, and an account of that.
+    pub fn agent(user: Option<SessionUser>, account: Option<Account>) -> Self {
+        Self {
+            user,
+            account,
+            groups: Vec::new(),
+            entrances: Vec::new(),
+            enclosure: None,
+            rules: None,
+            // Chromium's own sandbox may be a program of root's.
+            gains_privileges: true,
+            cgroup: None,
+        }
+    }
+
+    /// Starts the command so held, as the leader of a kernel session and a process group, killed by the kernel when the
+    /// thread that starts it ends: the runner has only one that starts anything, so that is the runner's death,
+    /// `kill -9` included.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn spawn(
+        self,
+        mut command: Command,
+    ) -> io::Result<(tokio::process::Child, Option<HeldCgroup>)> {
+        let Self {
+            user,
+            groups,
+            entrances,
+            enclosure,
+            account,
+            mut rules,
+            gains_privileges,
+            cgroup,
+        } = self;
+        let has_namespaces = enclosure.is_some();
+        // SAFETY: in the child only system calls are made, whose arguments were made before.
+        #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
+        unsafe {
+            command.pre_exec(move || {
+                // A kernel session of its own, not only a group: within one, anybody may continue
+                // anybody (kill(2)).
+                setsid()?;
+                entrances.iter().try_for_each(|file| go_in(file.as_c_str()))?;
+                if let Some(enclosure) = &enclosure {
+                    enclosure.enter()?;
+                }
+                if let Some(account) = &account {
+                    account.enter()?;
+                }
+                setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+                // Rooms that start take every core they get; who watches and streams them comes first.
+                // Refused it changes nothing else.
+                nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICENESS);
+                if let Some(user) = user {
+                    user.become_it(&groups)?;
+                }
+                // After the user: another one clears it.
+                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                if !gains_privileges {
+                    prctl::set_no_new_privs()?;
+                }
+                if let Some(rules) = rules.take() {
+                    rules.restrict()?;
+                }
+                Ok(())
+            });
+        }
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true);
+        // The command holds the child's ends of the sockets: closed with it, their end is the child's.
+        let mut spawn = move || command.spawn();
+        let child = match has_namespaces {
+            true => Enclosure::own_pid_namespace(spawn)??,
+            false => spawn()?,
+        };
+        Ok((child, cgroup))
+    }
+}
+
+fn go_in(entrance: &CStr) -> nix::Result<()> {
+    let file = open(entrance, OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    // The kernel's word for the process that writes it.
+    write(&file, b"0")?;
+    Ok(())
+}
+
+fn file_rules(program: &Path, files: Vec<PathBuf>, devices: &[&Path]) -> Result<Rules, BootError> {
+    let mut runs: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
+    runs.extend(program.ancestors().nth(2).map(Path::to_path_buf));
+    let access = FileAccess {
+        reads: files.into_iter().chain(["/proc", "/dev"].map(PathBuf::from)).collect(),
+        runs,
+        writes: devices.iter().map(|path| path.to_path_buf()).collect(),
+        connects: false,
+        signals: false,
+    };
+    access
+        .rules()
+        .map_err(|error| io::Error::other(error.to_string()))
+        .map_err(BootError::system("limiting what QEMU may open"))
+}
+
+/// The group that may open /dev/kvm.
+fn kvm_group() -> Vec<Gid> {
+    std::fs::metadata(KVM).map(|device| Gid::from_raw(device.gid())).into_iter().collect()
+}
