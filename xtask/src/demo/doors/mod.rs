@@ -6,9 +6,11 @@ mod egress;
 mod files;
 mod foreign_files;
 mod health;
+mod host_driver;
 mod hosts;
 mod keys;
 mod links;
+mod neighbours;
 mod raw;
 
 use std::path::Path;
@@ -21,9 +23,11 @@ use crate::interrupt;
 /// A group of attacks: its name, and what makes them.
 type Door = (&'static str, fn(&Path, &mut Tries) -> Result<()>);
 
-const DOORS: [Door; 8] = [
+const DOORS: [Door; 10] = [
     ("credentials", credentials::attack),
     ("links", links::attack),
+    ("neighbours", neighbours::attack),
+    ("host_driver", host_driver::attack),
     ("health", health::attack),
     ("files", files::attack),
     ("foreign_files", foreign_files::attack),
