@@ -143,6 +143,18 @@ fn github_by_its_code() {
 }
 
 #[test]
+fn github_copilot_by_its_code_and_never_without_a_keyring() {
+    let mut copilot = Stage::shipped("copilot_cli", Method::DeviceCode);
+    let url = "https://github.com/login/device";
+    let awaited = Prompt::Page { url: url.into(), code: Some("WXYZ-1234".into()) };
+    let prints = format!("To authenticate, visit {url} and enter code WXYZ-1234\nWaiting…\n");
+    assert_eq!(copilot.writes(&prints), [Act::Await(awaited)]);
+    let asks = "System keychain unavailable. Store token in plaintext config file? (y/N) ";
+    let acts = copilot.writes(asks);
+    assert!(matches!(&acts[..], [Act::End(over)] if over.says.contains("keyring")), "{acts:?}");
+}
+
+#[test]
 fn what_no_rule_knows_is_shown() {
     let mut codex = Stage::shipped("codex", Method::Browser);
     assert_eq!(codex.director.stuck(&codex.terminal), []);
