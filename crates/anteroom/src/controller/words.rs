@@ -86,6 +86,14 @@ pub fn visit(event: &Event) -> Option<(View, Viewer)> {
     }
 }
 
+fn what_runs(accelerator: Accelerator) -> &'static str {
+    match accelerator {
+        Accelerator::Kvm => "a virtual machine on KVM",
+        Accelerator::Tcg => "an emulated virtual machine",
+        Accelerator::None => "the agent on this host, with no isolation",
+    }
+}
+
 /// What holds the session's processes, and what does not.
 fn held(confined: &Confined) -> String {
     let Confined { room, runner, missing } = confined;
@@ -116,12 +124,7 @@ fn held(confined: &Confined) -> String {
 fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
     Some(match observation {
         Observation::VmStarted { driver, accelerator, .. } => {
-            let how = match accelerator {
-                Accelerator::Kvm => "a virtual machine on KVM",
-                Accelerator::Tcg => "an emulated virtual machine",
-                Accelerator::None => "the agent on this host, with no isolation",
-            };
-            ("vm_started", format!("{driver} started {how}"))
+            ("vm_started", format!("{driver} started {}", what_runs(*accelerator)))
         }
         Observation::Confined(confined) => ("confined", held(confined)),
         Observation::AgentConnected { agent_version, kernel } => {

@@ -3,10 +3,12 @@
 //! Afterwards it has no file to write but those that are open, starts no program, and is nobody's but
 //! its session's. What it reads by path is what resolving a host's name takes.
 
+use std::io;
 use std::path::PathBuf;
 
 use anteroom_confine::{Confinement, FileAccess, boundaries_of, system_calls};
 use anteroom_session::{Boundaries, Confined};
+use anteroom_vm::RunningVm;
 use anyhow::{Context, Result, ensure};
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -30,11 +32,12 @@ const READS: [&str; 13] = [
     "/proc",
 ];
 
-/// Confines this process for ever; `room` is what holds the room's process, as it was read.
+/// Confines this process for ever, and tells what holds it and the room's process; `None` when the
+/// latter is gone already.
 ///
 /// # Errors
 /// When a part that this machine offers fails, or the kernel says otherwise afterwards.
-pub fn confine(confinement: &Confinement, room: Boundaries) -> Result<Confined> {
+pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Confined>> {
     let threads = std::fs::read_dir("/proc/self/task").context("counting the threads failed")?;
     let threads = threads.count();
     // Some of what follows holds one thread and those that it starts.
@@ -44,6 +47,8 @@ pub fn confine(confinement: &Confinement, room: Boundaries) -> Result<Confined> 
     if let Some(user) = confinement.user {
         user.become_it(&[]).with_context(|| format!("becoming the user {user} failed"))?;
     }
+    // As its user, whom the kernel lets look, and before the rules, which forbid it.
+    let room = room.boundaries();
     // Its memory is not for other processes of its user's to look at.
     prctl::set_dumpable(false).context("hiding the runner's memory failed")?;
     let access = FileAccess {
@@ -64,8 +69,16 @@ pub fn confine(confinement: &Confinement, room: Boundaries) -> Result<Confined> 
         boundaries_of(std::process::id()).context("reading what holds the runner failed")?;
     check("the runner", &runner, confinement)?;
     ensure!(runner.filters_system_calls, "the runner's system calls are not filtered");
+    let room = match room {
+        Err(error) if is_gone(&error) => return Ok(None),
+        room => room.context("reading what holds the room's process failed")?,
+    };
     check("the room's process", &room, confinement)?;
-    Ok(Confined { room, runner, missing: confinement.offered.missing() })
+    Ok(Some(Confined { room, runner, missing: confinement.offered.missing() }))
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// What was asked for is what there is.

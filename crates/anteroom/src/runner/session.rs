@@ -118,14 +118,12 @@ async fn serve(
             return Ended::Failed(EndReason::VmNotStarted { cause });
         }
     };
-    // A machine that is gone already is told of as what it is.
-    if let Ok(room) = vm.boundaries() {
-        match confine(&config.confinement, room) {
-            Ok(confined) => voice.observed(Observation::Confined(Box::new(confined))).await,
-            Err(error) => {
-                let cause = format!("{error:#}");
-                return Ended::Failed(EndReason::VmNotStarted { cause });
-            }
+    match confine(&config.confinement, vm) {
+        Ok(Some(confined)) => voice.observed(Observation::Confined(Box::new(confined))).await,
+        // Told below, as what it ended by.
+        Ok(None) => {}
+        Err(error) => {
+            return Ended::Failed(EndReason::VmNotStarted { cause: format!("{error:#}") });
         }
     }
     let link = vm.take_link();

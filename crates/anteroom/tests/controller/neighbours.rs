@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::ends::runner_and_room;
-use crate::support::{SILENT, Server};
+use crate::support::{SILENT, Server, Setup};
 
 const NOBODY: u64 = 65534;
 
@@ -81,6 +81,23 @@ fn neither_sessions_nor_nobody_read_signal_or_trace_a_session() {
     }
     let server = Server::with_fake_guest(SILENT);
     let [(one, ..), (other, ..)] = two(&server);
+    end(&server, &[&one, &other]);
+}
+
+/// What Docker gives a container's root by default.
+const IN_A_CONTAINER: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+net_raw,+setgid,\
+                              +setuid,+setpcap,+net_bind_service,+sys_chroot,+mknod,\
+                              +audit_write,+setfcap";
+
+#[test]
+fn where_less_is_offered_the_session_has_what_there_is_and_says_the_rest() {
+    if !is_root() {
+        return;
+    }
+    let server = Setup::fake_guest(SILENT).capabilities(IN_A_CONTAINER).start();
+    let [(one, _, confinement), (other, ..)] = two(&server);
+    let missing = confinement["missing"][0].as_str().unwrap();
+    assert!(missing.starts_with("namespaces of its own (Operation not permitted"), "{missing}");
     end(&server, &[&one, &other]);
 }
 

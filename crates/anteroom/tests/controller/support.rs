@@ -36,6 +36,7 @@ pub struct Setup {
     environment: Vec<(String, String)>,
     disk_mebibytes: Option<u32>,
     open_files: Option<u32>,
+    capabilities: Option<&'static str>,
 }
 
 /// What the rooms of a controller are.
@@ -66,7 +67,14 @@ impl Setup {
 
     fn of(rooms: Rooms) -> Self {
         let (options, environment) = (Vec::new(), Vec::new());
-        Self { rooms, options, environment, disk_mebibytes: None, open_files: None }
+        Self {
+            rooms,
+            options,
+            environment,
+            disk_mebibytes: None,
+            open_files: None,
+            capabilities: None,
+        }
     }
 
     /// With a further option of `serve`.
@@ -96,6 +104,12 @@ impl Setup {
     /// With at most so many open files.
     pub fn open_files(mut self, most: u32) -> Self {
         self.open_files = Some(most);
+        self
+    }
+
+    /// As root with these capabilities alone, in setpriv(1)'s words.
+    pub fn capabilities(mut self, some: &'static str) -> Self {
+        self.capabilities = Some(some);
         self
     }
 
@@ -477,6 +491,11 @@ impl Setup {
         if let Some(most) = self.open_files {
             let mut command = Command::new("sh");
             command.args(["-c", r#"ulimit -n "$0" && exec "$@""#, &most.to_string(), anteroom]);
+            return command;
+        }
+        if let Some(some) = self.capabilities {
+            let mut command = Command::new("setpriv");
+            command.args(["--inh-caps", "-all", "--bounding-set"]).args([some, anteroom]);
             return command;
         }
         Command::new(anteroom)
