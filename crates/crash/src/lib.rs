@@ -28,7 +28,7 @@ use anteroom_session::Explanation;
 use claim::{Claim, Told};
 
 pub use instruction::{Decoded, decode};
-pub use machine::explain_machine;
+pub use machine::{explain_machine, explain_machine_out_of_memory};
 pub use signal::name as signal_name;
 
 /// What was seen of one death.

@@ -54,6 +54,21 @@ pub fn explain_machine(
     }
 }
 
+/// Says that the kernel killed a virtual machine's process because its cgroup, which nothing else is in,
+/// had no more memory to give: `limit_mib` is its limit, `killed` the kernel's count.
+#[must_use]
+pub fn explain_machine_out_of_memory(limit_mib: u64, killed: u64) -> Explanation {
+    told(
+        Cause::OutOfMemory,
+        Confidence::Certain,
+        format!(
+            "the host's kernel killed the virtual machine's process, whose cgroup had used its \
+             {limit_mib} MiB of memory"
+        ),
+    )
+    .resting_on([format!("the cgroup's count of processes killed for want of memory: {killed}")])
+}
+
 fn told(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
     Explanation::new(cause, confidence, sentence)
 }

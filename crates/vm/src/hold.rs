@@ -54,11 +54,14 @@ pub struct Hold {
 }
 
 /// A cgroup that goes when this does: only root can, so that a runner leaves it to its controller.
-pub struct HeldCgroup(pub Cgroup);
+pub struct HeldCgroup {
+    pub cgroup: Cgroup,
+    pub limits: Limits,
+}
 
 impl Drop for HeldCgroup {
     fn drop(&mut self) {
-        let _ = self.0.remove();
+        let _ = self.cgroup.remove();
     }
 }
 
@@ -76,10 +79,13 @@ impl Hold {
         limits: &Limits,
     ) -> Result<Self, BootError> {
         let cgroup = match confinement.offered.cgroups.is_given() {
-            true => Some(HeldCgroup(Cgroup::make(&session.to_string(), limits)?)),
+            true => {
+                let cgroup = Cgroup::make(&session.to_string(), limits)?;
+                Some(HeldCgroup { cgroup, limits: *limits })
+            }
             false => None,
         };
-        let entrances = cgroup.iter().flat_map(|cgroup| cgroup.0.entrances());
+        let entrances = cgroup.iter().flat_map(|held| held.cgroup.entrances());
         let entrances = entrances.map(|path| CString::new(path.as_os_str().as_bytes()));
         let entrances = entrances
             .collect::<Result<_, _>>()

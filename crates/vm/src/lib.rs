@@ -22,7 +22,7 @@ pub use console::ConsoleLog;
 pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{Traces, leftovers, reap};
-pub use process::{RunningVm, VmEnd};
+pub use process::{OutOfMemory, RunningVm, VmEnd};
 pub use qemu::{
     AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_program, qemu_version,
 };

@@ -35,8 +35,22 @@ pub struct RunningVm {
     monitor: Option<Monitor>,
     /// Dropped after the child, which is killed then.
     cgroup: Option<HeldCgroup>,
-    /// What the kernel killed in the cgroup for want of memory.
-    memory_events: Option<File>,
+    memory: Option<MemoryLimit>,
+}
+
+/// A limit of a cgroup, and where the kernel counts what it did because of it.
+struct MemoryLimit {
+    mib: u64,
+    events: File,
+}
+
+/// A cgroup's limit that was met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory {
+    /// The limit.
+    pub limit_mib: u64,
+    /// How many processes the kernel killed.
+    pub killed: u64,
 }
 
 /// How long the console may take to arrive after the process' end.
@@ -64,7 +78,10 @@ impl RunningVm {
         let (child, cgroup) = hold
             .spawn(command)
             .map_err(BootError::system("starting the virtual machine's process"))?;
-        let memory_events = cgroup.as_ref().and_then(|cgroup| cgroup.0.memory_events().ok());
+        let memory = cgroup.as_ref().and_then(|held| {
+            let events = held.cgroup.memory_events().ok()?;
+            Some(MemoryLimit { mib: held.limits.memory_bytes >> 20, events })
+        });
         let pid = child.id().ok_or(std::io::ErrorKind::NotFound.into());
         let pid = pid.map_err(BootError::system::<std::io::Error>("asking for the process id"))?;
         fail_point("vm.spawned").map_err(BootError::system("watching the console"))?;
@@ -82,7 +99,7 @@ impl RunningVm {
             following,
             monitor: None,
             cgroup,
-            memory_events,
+            memory,
         })
     }
 
@@ -129,10 +146,12 @@ impl RunningVm {
         boundaries_of(self.pid)
     }
 
-    /// Whether the kernel killed it because its cgroup was out of memory; `false` without one.
+    /// Whether the kernel killed something of it because its cgroup was out of memory.
     #[must_use]
-    pub fn was_out_of_memory(&self) -> bool {
-        self.memory_events.as_ref().and_then(killed_for_memory).is_some_and(|killed| killed > 0)
+    pub fn out_of_memory(&self) -> Option<OutOfMemory> {
+        let MemoryLimit { mib, events } = self.memory.as_ref()?;
+        let killed = killed_for_memory(events).filter(|killed| *killed > 0)?;
+        Some(OutOfMemory { limit_mib: *mib, killed })
     }
 
     /// Why the guest stopped, in the VMM's word: `guest-reset`, `host-signal`, …; None while it runs
@@ -251,4 +270,46 @@ fn stream(fd: OwnedFd) -> std::io::Result<LinkStream> {
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
     LinkStream::from_std(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+
+    use anteroom_confine::{Confinement, Limits};
+    use anteroom_session::SessionId;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_process_killed_for_want_of_memory_is_told_from_one_killed_by_somebody() {
+        let confinement = Confinement::of_this_machine(None);
+        if !confinement.offered.cgroups.is_given() {
+            return;
+        }
+        let limits = Limits { memory_bytes: 32 << 20, pids: 8, cpus: 1 };
+        let folder = tempfile::tempdir().unwrap();
+        let file = ConsoleFile { path: folder.path().join("console"), limit: 1000 };
+        let run = |script: &str| {
+            let mut command = Command::new("/usr/bin/perl");
+            command.args(["-e", script]);
+            let program = Path::new("/usr/bin/perl");
+            let session = SessionId::generate();
+            let hold = Hold::vmm(session, &confinement, program, vec![], false, &limits).unwrap();
+            let [link, console] = [(); 2].map(|()| UnixStream::pair().unwrap().0.into());
+            RunningVm::start(command, hold, Accelerator::None, link, console, &file).unwrap()
+        };
+        let killed = ProcessExit::Signalled { signal: Signal::SIGKILL as i32 };
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let mut greedy = run("$x = 'x' x 200_000_000; sleep 1000");
+                assert_eq!(greedy.wait().await, killed);
+                assert_eq!(greedy.out_of_memory(), Some(OutOfMemory { limit_mib: 32, killed: 1 }));
+                let mut modest = run("sleep 1000");
+                modest.kill().await;
+                assert_eq!((modest.wait().await, modest.out_of_memory()), (killed, None));
+            })
+            .await;
+    }
 }

@@ -7,8 +7,11 @@ use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
 use anteroom_guest_protocol::ProcessExit as GuestExit;
 use anteroom_image::{Image, initramfs_with_agent};
 use anteroom_session::{EndReason, ProcessExit};
-use anteroom_vm::{Driver, Host, HostSpec, Qemu, RunningVm, VmAccelerator, VmEnd, VmSpec};
+use anteroom_vm::{
+    Driver, Host, HostSpec, OutOfMemory, Qemu, RunningVm, VmAccelerator, VmEnd, VmSpec,
+};
 use anyhow::Context;
+use nix::libc::SIGKILL;
 
 use crate::embedded;
 use crate::runner_protocol::{DriverConfig, RunnerConfig};
@@ -121,11 +124,16 @@ pub fn exit_reason(vm: &RunningVm, exit: ProcessExit) -> EndReason {
         ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
         ProcessExit::Unknown => None,
     };
-    let explanation = anteroom_crash::explain_machine(
-        status,
-        shutdown.as_deref(),
-        &vm.console_tail(CONSOLE_SEARCHED),
-    );
+    let explanation = match (exit, vm.out_of_memory()) {
+        (ProcessExit::Signalled { signal: SIGKILL }, Some(OutOfMemory { limit_mib, killed })) => {
+            Some(anteroom_crash::explain_machine_out_of_memory(limit_mib, killed))
+        }
+        _ => anteroom_crash::explain_machine(
+            status,
+            shutdown.as_deref(),
+            &vm.console_tail(CONSOLE_SEARCHED),
+        ),
+    };
     let explanation = explanation.map(Box::new);
     EndReason::VmExited { exit, shutdown, console_tail, explanation }
 }
