@@ -228,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("vault")).unwrap();
         mode(&folder.path().join("vault"), 0o700);
-        for secret in ["anteroom.db", "cli.json", "vault/identity.txt"] {
+        for secret in ["anteroom.db", "cli.json", "vault/identity.txt", "vault/controller.pem"] {
             std::fs::write(folder.path().join(secret), "x").unwrap();
             mode(&folder.path().join(secret), 0o600);
         }
@@ -287,6 +287,7 @@ mod tests {
             (dir.join("cli.json"), 0o640, 0o600, "chmod 0600"),
             (dir.join("vault"), 0o755, 0o700, "chmod 0700"),
             (dir.join("vault/identity.txt"), 0o604, 0o400, "chmod 0600"),
+            (dir.join("vault/controller.pem"), 0o604, 0o600, "chmod 0600"),
         ] {
             mode(&path, open);
             let refused = refusal(&dir);

@@ -104,7 +104,8 @@ impl Enclosure {
                 | CloneFlags::CLONE_NEWIPC
                 | CloneFlags::CLONE_NEWUTS,
         )?;
-        umask(Mode::from_bits_truncate(0o022));
+        // Each step says its whole mode.
+        umask(Mode::empty());
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
         mount(Some("tmpfs"), ROOT, Some("tmpfs"), flags, Some("mode=755,size=1m"))?;
@@ -123,7 +124,9 @@ impl Enclosure {
             | MsFlags::MS_RDONLY
             | MsFlags::MS_NOSUID
             | MsFlags::MS_NOEXEC;
-        mount(none, "/", none, flags, none)
+        mount(none, "/", none, flags, none)?;
+        umask(Mode::from_bits_truncate(0o077));
+        Ok(())
     }
 
     /// Runs `spawn`, whose first child is the first process of a PID namespace of its own. Needs root.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use anteroom_guest_protocol::{KeyringItem, MAX_BUNDLE_ENTRIES, is_keyring_entry};
+use anteroom_guest_protocol::{ForeignText, KeyringItem, MAX_BUNDLE_ENTRIES, is_keyring_entry};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -212,7 +212,8 @@ fn secret(
 
 /// Foreign text on a terminal: no more than its start, and nothing that a terminal acts on.
 fn shown(text: &str) -> String {
-    text.chars().take(200).flat_map(char::escape_debug).collect()
+    let start: String = text.chars().take(200).collect();
+    ForeignText::new(&start).to_string()
 }
 
 fn shown_attributes(attributes: &BTreeMap<String, String>) -> String {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use anteroom_guest_protocol::ForeignText;
 use anteroom_vault::BundledSecret;
 use anyhow::{Context, Result, anyhow, bail};
 use secret_service::blocking::{Collection, Item, SecretService};
@@ -23,7 +24,7 @@ struct Put<'a> {
 /// The secrets, as a sentence names them.
 pub fn named(secrets: &[BundledSecret]) -> String {
     let labels: Vec<String> =
-        secrets.iter().map(|secret| secret.label.escape_debug().to_string()).collect();
+        secrets.iter().map(|secret| ForeignText::new(&secret.label).to_string()).collect();
     format!("the secret for a keyring ({})", labels.join(", "))
 }
 
@@ -147,8 +148,9 @@ fn pairs(attributes: &BTreeMap<String, String>) -> HashMap<&str, &str> {
 }
 
 fn shown(attributes: &BTreeMap<String, String>) -> String {
-    let each =
-        attributes.iter().map(|(name, value)| format!("{name}={value}").escape_debug().to_string());
+    let each = attributes
+        .iter()
+        .map(|(name, value)| ForeignText::new(&format!("{name}={value}")).to_string());
     each.collect::<Vec<_>>().join(" ")
 }
 

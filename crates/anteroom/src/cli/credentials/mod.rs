@@ -12,6 +12,7 @@ mod trust;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
+use anteroom_guest_protocol::ForeignText;
 use anteroom_vault::{Bundle, Envelope, open_bundle};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -222,7 +223,7 @@ fn tell(bundle: &Bundle, envelope: &Envelope, home: Option<&Path>, as_json: bool
 fn lines(told: &Value) -> String {
     let list = |name: &str| told[name].as_array().cloned().unwrap_or_default().into_iter();
     let line = |one: &Value, name: &str, before: &str| {
-        format!("{:>7} bytes  {before}{}\n", one["bytes"], text(one, name).escape_debug())
+        format!("{:>7} bytes  {before}{}\n", one["bytes"], ForeignText::new(text(one, name)))
     };
     let files = list("files").map(|file| line(&file, "path", ""));
     let secrets = list("secrets").map(|secret| line(&secret, "label", "keyring: "));
