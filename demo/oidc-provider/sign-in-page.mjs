@@ -59,12 +59,13 @@ export function escapeHtml(text) {
 export function signInPage({ action, cancelAction, clientName, email, problem }) {
   // After a mistake the e-mail stands already; the password is what has to be typed again.
   const [emailFocus, passwordFocus] = problem && email ? ['', ' autofocus'] : [' autofocus', ''];
+  // `novalidate`: the server says what is missing; the browser's bubble for it lies over the next field.
   return document(
     'Sign in · Anteroom demo',
     `<h1>Sign in</h1>
 <p class="asks">${escapeHtml(clientName)} will see your e-mail and stay signed in.</p>
 ${problem ? `<p class="problem" role="alert" id="problem">${escapeHtml(problem)}</p>` : ''}
-<form method="post" action="${escapeHtml(action)}">
+<form method="post" action="${escapeHtml(action)}" novalidate>
 <label for="email">E-mail</label>
 <input id="email" name="email" type="email" autocomplete="username" required maxlength="254" value="${escapeHtml(email)}"${emailFocus}>
 <label for="password">Password</label>
