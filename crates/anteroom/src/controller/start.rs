@@ -82,7 +82,7 @@ impl Controller {
         let id = SessionId::generate();
         let (driver, services) = self.driver_config(id, &provider)?;
         let browser_ip = browser_ip(id);
-        let leased = self.session_user()?;
+        let leased = self.session_user().await?;
         let offered = self.settings.offered.clone();
         let confinement = Confinement { user: leased.as_ref().map(Lease::user), offered };
         let terms = Terms {
@@ -163,11 +163,14 @@ impl Controller {
     }
 
     /// The user of the session's processes, where this machine offers one.
-    fn session_user(&self) -> Result<Option<Lease>, Problem> {
+    async fn session_user(&self) -> Result<Option<Lease>, Problem> {
         if !self.settings.offered.users.is_given() {
             return Ok(None);
         }
-        let lease = self.around.users.lease().ok_or_else(|| {
+        let users = self.around.users.clone();
+        // It looks at every process of the machine.
+        let leased = tokio::task::spawn_blocking(move || users.lease()).await;
+        let lease = leased.map_err(|error| internal(error.into()))?.ok_or_else(|| {
             let range = SessionUser::RANGE;
             let detail = format!(
                 "every user id from {} to {} is in use on this machine",
