@@ -14,9 +14,6 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::SessionUser;
 
-/// The account's name.
-const NAME: &str = "anteroom";
-
 /// Files that lie over those of the machine. Written before the fork; entered after it, without an
 /// allocation.
 #[derive(Debug)]
@@ -31,9 +28,10 @@ impl Account {
     /// When they cannot be read or written.
     pub fn write(folder: &Path, home: &Path, user: SessionUser) -> io::Result<Self> {
         let id = user.id();
+        // No name that the machine's own rules, sudo's for one, could mean.
         let lines = [
-            ("passwd", format!("{NAME}:x:{id}:{id}::{}:/bin/sh\n", home.display())),
-            ("group", format!("{NAME}:x:{id}:\n")),
+            ("passwd", format!("anteroom-{id}:x:{id}:{id}::{}:/bin/sh\n", home.display())),
+            ("group", format!("anteroom-{id}:x:{id}:\n")),
         ];
         let mut over = Vec::new();
         for (name, line) in lines {

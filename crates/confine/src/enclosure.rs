@@ -4,12 +4,13 @@
 //! needs; nothing else of the machine has a path there. It has no network but a loopback that is down,
 //! sees no process but itself, and shares no System V memory.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{Mode, SFlag, dev_t, mknod, umask};
@@ -155,12 +156,7 @@ impl Step {
             Self::Bind { from, at } => {
                 let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
                 mount(Some(from.as_c_str()), at.as_c_str(), none, flags, none)?;
-                let flags = MsFlags::MS_REMOUNT
-                    | MsFlags::MS_BIND
-                    | MsFlags::MS_RDONLY
-                    | MsFlags::MS_NOSUID
-                    | MsFlags::MS_NODEV;
-                mount(none, at.as_c_str(), none, flags, none)
+                close_all(at)
             }
             Self::Device { at, number, mode, owner } => {
                 mknod(at.as_c_str(), SFlag::S_IFCHR, *mode, *number)?;
@@ -174,6 +170,30 @@ impl Step {
             }
         }
     }
+}
+
+/// Makes a mount, and all that is mounted below it, read-only and without devices and set-user-id
+/// programs (mount_setattr(2), Linux 5.12).
+fn close_all(at: &CStr) -> nix::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: both pointers are to values that live here, and the size is the second's.
+    #[expect(unsafe_code, reason = "neither the C library nor nix has this call yet")]
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            libc::AT_FDCWD,
+            at.as_ptr(),
+            libc::AT_RECURSIVE,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    nix::errno::Errno::result(answer).map(drop)
 }
 
 /// The steps that give the tree this path as it is outside.

@@ -19,7 +19,7 @@ pub use cgroup::{Cgroup, Limits, killed_for_memory};
 pub use enclosure::Enclosure;
 pub use file_access::{FileAccess, Rules, kernel_limits_files};
 pub use offered::{Confinement, Offer, Offered};
-pub use seen::{boundaries_of, processes_of};
+pub use seen::{boundaries_of, filters_system_calls, processes_of, runs_as};
 pub use syscalls::{SystemCallError, system_calls};
 pub use user::SessionUser;
 

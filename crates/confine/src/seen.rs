@@ -36,11 +36,21 @@ pub fn boundaries_of(pid: u32) -> io::Result<Boundaries> {
         has_groups: !field("Groups")?.trim().is_empty(),
         has_capabilities,
         no_new_privileges: number("NoNewPrivs")? == 1,
-        // 2: a filter (proc(5)).
-        filters_system_calls: number("Seccomp")? == 2,
+        filters_system_calls: has_filter(&status),
         namespaces,
         cgroup: crate::cgroup::own_of(&cgroup),
     })
+}
+
+/// Whether a process's system calls are filtered by now; `false` when it is gone.
+#[must_use]
+pub fn filters_system_calls(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_filter(&status))
+}
+
+/// 2: a filter (proc(5)).
+fn has_filter(status: &str) -> bool {
+    field_of(status, "Seccomp") == Some("2")
 }
 
 /// Every process that runs as this user, this one apart.
@@ -48,19 +58,24 @@ pub fn boundaries_of(pid: u32) -> io::Result<Boundaries> {
 pub fn processes_of(user: SessionUser) -> Vec<i32> {
     let own = std::process::id().to_string();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let is_its = |status: &str| {
-        let mut ids = field_of(status, "Uid").unwrap_or_default().split_whitespace();
-        let is_dead = field_of(status, "State").is_some_and(|state| state.starts_with('Z'));
-        ids.any(|id| id.parse() == Ok(user.id())) && !is_dead
-    };
     entries
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
             let pid = name.parse().ok()?;
-            let status = fs::read_to_string(entry.path().join("status")).ok()?;
-            is_its(&status).then_some(pid)
+            runs_as(pid, user.id()).then_some(pid)
         })
         .collect()
+}
+
+/// Whether a process lives and runs as this user. One whose first thread has ended looks like a zombie
+/// while its others run.
+#[must_use]
+pub fn runs_as(pid: i32, uid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mut ids = field_of(&status, "Uid").unwrap_or_default().split_whitespace();
+    let is_zombie = field_of(&status, "State").is_some_and(|state| state.starts_with('Z'));
+    let is_dead = is_zombie && field_of(&status, "Threads") == Some("1");
+    ids.any(|id| id.parse() == Ok(uid)) && !is_dead
 }
 
 fn field_of<'a>(status: &'a str, name: &str) -> Option<&'a str> {
@@ -74,7 +89,31 @@ fn missing(name: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
+
+    #[test]
+    fn a_process_whose_first_thread_has_ended_lives() {
+        let script = "import ctypes, threading, time\n\
+                      threading.Thread(target=time.sleep, args=(1000,)).start()\n\
+                      print('started', flush=True)\n\
+                      ctypes.CDLL(None).syscall(60, 0)";
+        let mut command = Command::new("python3");
+        let mut child = command.args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let state = || fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        while !state().contains("Z (zombie)") {
+            std::thread::yield_now();
+        }
+        assert!(runs_as(pid, nix::unistd::getuid().as_raw()));
+        child.kill().unwrap();
+        while state().contains("Threads:\t2") {
+            std::thread::yield_now();
+        }
+        assert!(!runs_as(pid, nix::unistd::getuid().as_raw()));
+        child.wait().unwrap();
+    }
 
     #[test]
     fn this_process_is_held_by_what_its_status_says() {

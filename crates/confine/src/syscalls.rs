@@ -31,8 +31,8 @@ pub fn system_calls() -> Result<(), SystemCallError> {
 
 fn program() -> Result<BpfProgram, SystemCallError> {
     let free = FREE.iter().map(|number| (*number, Vec::new()));
-    let held = HELD.iter().map(|(number, argument, values)| {
-        let rules: Result<Vec<_>, _> = values.iter().map(|value| value.rule(*argument)).collect();
+    let held = HELD.iter().map(|(number, forms)| {
+        let rules: Result<Vec<_>, _> = forms.iter().map(|form| rule(form)).collect();
         rules.map(|rules| (*number, rules))
     });
     let rules = free.map(Ok).chain(held).collect::<Result<_, seccompiler::BackendError>>()?;
@@ -41,55 +41,89 @@ fn program() -> Result<BpfProgram, SystemCallError> {
     Ok(SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?.try_into()?)
 }
 
-/// What an argument must be.
-enum Value {
-    Is(u64),
-    HasBits(u64),
+/// What an argument must be, by its place.
+enum Argument {
+    Is(u8, u64),
+    HasBits(u8, u64),
+    /// The whole of it, as of a pointer.
+    IsNull(u8),
 }
 
-impl Value {
-    fn rule(&self, argument: u8) -> Result<SeccompRule, seccompiler::BackendError> {
-        let (operator, value) = match self {
-            Self::Is(value) => (SeccompCmpOp::Eq, *value),
-            Self::HasBits(bits) => (SeccompCmpOp::MaskedEq(*bits), *bits),
-        };
-        let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
-        SeccompRule::new(vec![condition])
-    }
+fn rule(form: &[Argument]) -> Result<SeccompRule, seccompiler::BackendError> {
+    use SeccompCmpArgLen::{Dword, Qword};
+    let condition = |argument: &Argument| match argument {
+        Argument::Is(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Eq, *value),
+        Argument::HasBits(at, bits) => {
+            SeccompCondition::new(*at, Dword, SeccompCmpOp::MaskedEq(*bits), *bits)
+        }
+        Argument::IsNull(at) => SeccompCondition::new(*at, Qword, SeccompCmpOp::Eq, 0),
+    };
+    SeccompRule::new(form.iter().map(condition).collect::<Result<_, _>>()?)
 }
 
-/// Calls whose one argument decides: the number of the call and of the argument, and its values.
-const HELD: &[(i64, u8, &[Value])] = &[
+/// A socket of this family and protocol.
+macro_rules! socket {
+    ($family:expr, $protocol:expr) => {
+        &[Argument::Is(0, $family as u64), Argument::Is(2, $protocol as u64)]
+    };
+}
+
+/// An option of a socket, by its level and name.
+macro_rules! option {
+    ($level:expr, $name:expr) => {
+        &[Argument::Is(1, $level as u64), Argument::Is(2, $name as u64)]
+    };
+}
+
+/// Calls in these forms alone.
+const HELD: &[(i64, &[&[Argument]])] = &[
     // A thread, never a process.
-    (libc::SYS_clone, 0, &[Value::HasBits(libc::CLONE_THREAD as u64)]),
+    (libc::SYS_clone, &[&[Argument::HasBits(0, libc::CLONE_THREAD as u64)]]),
     (
         libc::SYS_socket,
-        0,
         &[
-            Value::Is(libc::AF_UNIX as u64),
-            Value::Is(libc::AF_INET as u64),
-            Value::Is(libc::AF_INET6 as u64),
+            socket!(libc::AF_INET, 0),
+            socket!(libc::AF_INET, libc::IPPROTO_TCP),
+            socket!(libc::AF_INET, libc::IPPROTO_UDP),
+            socket!(libc::AF_INET6, 0),
+            socket!(libc::AF_INET6, libc::IPPROTO_TCP),
+            socket!(libc::AF_INET6, libc::IPPROTO_UDP),
             // Which addresses this machine has.
-            Value::Is(libc::AF_NETLINK as u64),
+            socket!(libc::AF_NETLINK, libc::NETLINK_ROUTE),
         ],
     ),
-    (libc::SYS_socketpair, 0, &[Value::Is(libc::AF_UNIX as u64)]),
+    (libc::SYS_socketpair, &[&[Argument::Is(0, libc::AF_UNIX as u64)]]),
+    (
+        libc::SYS_setsockopt,
+        &[
+            option!(libc::IPPROTO_TCP, libc::TCP_NODELAY),
+            option!(libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+            option!(libc::SOL_SOCKET, libc::SO_LINGER),
+            option!(libc::SOL_SOCKET, libc::SO_RCVBUF),
+            option!(libc::SOL_SOCKET, libc::SO_SNDBUF),
+            // The resolver's.
+            option!(libc::IPPROTO_IP, libc::IP_RECVERR),
+            option!(libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
+        ],
+    ),
     (
         libc::SYS_ioctl,
-        1,
-        &[Value::Is(libc::FIONREAD), Value::Is(libc::FIONBIO), Value::Is(libc::TCGETS)],
+        &[
+            &[Argument::Is(1, libc::FIONREAD)],
+            &[Argument::Is(1, libc::FIONBIO)],
+            &[Argument::Is(1, libc::TCGETS)],
+        ],
     ),
     (
         libc::SYS_prctl,
-        0,
         &[
-            Value::Is(libc::PR_SET_NAME as u64),
+            &[Argument::Is(0, libc::PR_SET_NAME as u64)],
             // Names of the allocator's memory.
-            Value::Is(libc::PR_SET_VMA as u64),
+            &[Argument::Is(0, libc::PR_SET_VMA as u64)],
         ],
     ),
     // Asked for, never set.
-    (libc::SYS_prlimit64, 2, &[Value::Is(0)]),
+    (libc::SYS_prlimit64, &[&[Argument::IsNull(2)]]),
 ];
 
 /// Calls that are free.
@@ -112,7 +146,6 @@ const FREE: &[i64] = &[
     libc::SYS_eventfd2,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
-    libc::SYS_flock,
     // Files by path: Landlock says which.
     libc::SYS_openat,
     libc::SYS_newfstatat,
@@ -145,7 +178,6 @@ const FREE: &[i64] = &[
     libc::SYS_getsockname,
     libc::SYS_getpeername,
     libc::SYS_getsockopt,
-    libc::SYS_setsockopt,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
     libc::SYS_sendmsg,

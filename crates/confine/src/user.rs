@@ -1,8 +1,14 @@
 //! The user of one session.
 
+use std::io;
 use std::ops::RangeInclusive;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
 
-use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
+use nix::errno::Errno;
+use nix::sched::sched_yield;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +18,9 @@ use crate::seen::processes_of;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct SessionUser(u32);
+
+/// How often all of a user's processes are killed before that is given up.
+const KILL_ROUNDS: u32 = 10_000;
 
 /// A number that is no session's user.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +72,34 @@ impl std::fmt::Display for SessionUser {
 }
 
 impl SessionUser {
+    /// Kills everything that runs as the user, by one of its own processes: the kernel goes through all of
+    /// them at once, so that none can fork away from it.
+    ///
+    /// # Errors
+    /// When no process can be started for it, or after many rounds something still lives.
+    pub fn kill_all(self) -> io::Result<()> {
+        let mut command = Command::new("/bin/true");
+        // SAFETY: only system calls, whose arguments were made before the fork.
+        #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
+        unsafe {
+            command.pre_exec(move || {
+                self.become_it(&[])?;
+                for _ in 0..KILL_ROUNDS {
+                    // All but this one (kill(2)).
+                    match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+                        Err(Errno::ESRCH) => return Ok(()),
+                        Err(error) => return Err(error.into()),
+                        Ok(()) => {}
+                    }
+                    sched_yield()?;
+                }
+                Err(Errno::EBUSY.into())
+            });
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().map(drop)
+    }
+
     /// Makes this process, and all its threads, the user's for ever, in its own group and these. The
     /// capabilities go with root. Only system calls.
     ///

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{OwnedFd, RawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -114,7 +115,6 @@ fn is_folder_of(dir: &Path, user: Option<SessionUser>) -> bool {
 
 /// Whether it belongs to the session's user or to this one.
 pub(crate) fn is_ours(found: &std::fs::Metadata, user: Option<SessionUser>) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let own = nix::unistd::geteuid().as_raw();
     found.uid() == own || user.is_some_and(|user| found.uid() == user.id())
 }
@@ -162,20 +162,21 @@ const DYING: std::time::Duration = std::time::Duration::from_millis(50);
 const DYING_TRIES: u32 = 20;
 
 /// A socket that somebody listens on, or that another user made, belongs to another server, which took
-/// the number since.
+/// the number since; one in a folder that is a link is not X's. Nothing here speaks with whoever listens.
 fn remove_display(
     folder: &Path,
     number: u32,
     user: Option<SessionUser>,
 ) -> Result<(), RemoveError> {
-    let socket = folder.join(format!(".X11-unix/X{number}"));
-    if !std::fs::symlink_metadata(&socket).is_ok_and(|found| is_ours(&found, user)) {
+    let sockets = folder.join(".X11-unix");
+    let socket = sockets.join(format!("X{number}"));
+    let is_folder = std::fs::symlink_metadata(&sockets).is_ok_and(|found| found.is_dir());
+    if !is_folder || !is_its(&socket, user, |found| found.file_type().is_socket()) {
         return Ok(());
     }
     // Our own may only be dying yet.
-    let listens = || UnixStream::connect(&socket).is_ok();
     let mut tries = 0;
-    while listens() {
+    while is_listened_on(&socket) {
         tries += 1;
         if tries > DYING_TRIES {
             return Ok(());
@@ -185,7 +186,30 @@ fn remove_display(
     gone(&socket, std::fs::remove_file(&socket))?;
     // With a number of its own choice Xvnc makes no lock; other versions may.
     let lock = folder.join(format!(".X{number}-lock"));
+    if !is_its(&lock, user, std::fs::Metadata::is_file) {
+        return Ok(());
+    }
     gone(&lock, std::fs::remove_file(&lock))
+}
+
+/// Whether it is of this kind and the session's user's; without such a user, this one's.
+fn is_its(
+    path: &Path,
+    user: Option<SessionUser>,
+    is_kind: impl FnOnce(&std::fs::Metadata) -> bool,
+) -> bool {
+    let owner = user.map_or_else(|| nix::unistd::geteuid().as_raw(), SessionUser::id);
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.uid() == owner && is_kind(&found))
+}
+
+/// As the kernel lists it (`__SO_ACCEPTCON` in the flags).
+fn is_listened_on(socket: &Path) -> bool {
+    let list = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    let path = socket.display().to_string();
+    list.lines().any(|line| {
+        let mut fields = line.split_whitespace();
+        fields.nth(3) == Some("00010000") && fields.nth(3) == Some(&path)
+    })
 }
 
 fn gone(path: &Path, removed: io::Result<()>) -> Result<(), RemoveError> {

@@ -1,10 +1,11 @@
 //! What is left of a session, by looking: no record is asked, so none can be wrong.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anteroom_confine::{SessionUser, processes_of};
+use anteroom_confine::{SessionUser, processes_of, runs_as};
 use anteroom_fail_point::fail_point;
 use anteroom_session::{Leftover, SessionId};
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +16,9 @@ use crate::host::is_ours;
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
+
+/// Bytes of a process's command or environment.
+const MOST_READ: u64 = 256 * 1024;
 
 /// How long what a killed process had open may take to be gone: the kernel closes it after the
 /// process itself is no longer seen.
@@ -64,7 +68,9 @@ fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
         });
         found.extend(
             text.lines()
-                .filter(|line| line.contains(&id))
+                .filter(|line| {
+                    line.contains(&id) && (kind != "socket" || is_own_socket(line, traces))
+                })
                 .map(|line| leftover(kind, line.to_owned())),
         );
     }
@@ -76,6 +82,13 @@ fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let kept = kept.display().to_string();
     found.retain(|leftover| leftover.what != kept);
     found
+}
+
+/// By the owner of its file: a name without one anybody may take.
+fn is_own_socket(line: &str, traces: Traces) -> bool {
+    let path = line.split_whitespace().nth(7).filter(|path| path.starts_with('/'));
+    let found = path.and_then(|path| fs::symlink_metadata(path).ok());
+    found.is_some_and(|found| is_ours(&found, traces.user))
 }
 
 /// Where nothing could be seen, nothing can be said to be gone. A place that is not there holds nothing.
@@ -90,6 +103,8 @@ pub fn reap(traces: Traces) {
     if fail_point("teardown.reap").is_err() {
         return;
     }
+    // What it leaves is looked for below, and told.
+    let _ = traces.user.map(SessionUser::kill_all);
     let started = Instant::now();
     loop {
         let left = processes(traces);
@@ -104,31 +119,47 @@ pub fn reap(traces: Traces) {
     }
 }
 
-/// Process id and command of every process of the session, this one apart: those of its user, those
-/// that carry its mark in their environment, and, since Chromium writes over its own, those that were
-/// pointed into the session's folder. Zombies have neither command nor environment left and are their
-/// parent's to collect.
+/// Process id and command of every process of the session, this one apart: those of its user, and of
+/// this process's user those that carry its mark in their environment or, since Chromium writes over
+/// its own, were pointed into the session's folder. What another process says of itself is not read: it
+/// may be anything, of any length. Zombies are their parent's to collect.
 fn processes(traces: Traces) -> Vec<(i32, String)> {
     let marker = format!("{SESSION_ENV}={}", traces.session);
     let folder = format!("/anteroom-{}/", traces.session);
     let of_user = traces.user.map(processes_of).unwrap_or_default();
     let own = std::process::id().to_string();
+    let own_user = nix::unistd::geteuid().as_raw();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries
         .flatten()
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
             let pid: i32 = name.parse().ok()?;
-            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+            if of_user.contains(&pid) {
+                return Some((pid, start_of(&entry.path().join("comm")).trim_end().to_owned()));
+            }
+            if !runs_as(pid, own_user) {
+                return None;
+            }
+            let command = start_of(&entry.path().join("cmdline")).replace('\0', " ");
             let carries = || {
-                let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-                environment.split(|byte| *byte == 0).any(|variable| variable == marker.as_bytes())
+                let environment = start_of(&entry.path().join("environ"));
+                environment.split('\0').any(|variable| variable == marker)
             };
-            let is_of_session = of_user.contains(&pid) || command.contains(&folder) || carries();
+            let is_of_session = command.contains(&folder) || carries();
             is_of_session.then(|| (pid, command.chars().take(200).collect()))
         })
         .collect()
+}
+
+/// As much of a file of /proc as an honest process has there.
+fn start_of(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(MOST_READ).read_to_end(&mut bytes));
+    if read.is_err() {
+        bytes.clear();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// What is looked for in a folder.
@@ -159,7 +190,7 @@ fn leftover(kind: &str, what: String) -> Leftover {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Write;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -235,5 +266,36 @@ mod tests {
             let places = [folder.path().to_path_buf()];
             assert_eq!(leftovers(of(session), &places, Path::new("/nowhere")), []);
         }
+    }
+
+    /// Only root starts a process of another user.
+    #[test]
+    fn who_forks_and_ends_for_ever_does_not_get_away() {
+        use std::os::unix::process::CommandExt;
+        let Some(user) = SessionUser::unused(|_| false) else { return };
+        let script = "$SIG{TERM} = $SIG{CHLD} = 'IGNORE'; \
+                      for (1..3) { next if fork; setpgrp; while (1) { exit if fork } } print 'x'";
+        let mut command = Command::new("perl");
+        command.args(["-e", script]).env_clear().uid(user.id()).gid(user.id());
+        let Ok(started) = command.stdout(Stdio::null()).status() else { return };
+        assert!(started.success());
+        let traces = Traces { session: SessionId::generate(), user: Some(user) };
+        assert!(!processes_of(user).is_empty());
+        reap(traces);
+        for _ in 0..20 {
+            assert_eq!(leftovers(traces, &[], Path::new("/nowhere")), []);
+        }
+    }
+
+    #[test]
+    fn what_another_user_s_process_says_of_itself_is_not_read() {
+        use std::os::unix::process::CommandExt;
+        let session = SessionId::generate();
+        let mut command = Command::new("sleep");
+        command.arg("1000").env(SESSION_ENV, session.to_string()).uid(65534).gid(65534);
+        let Ok(mut child) = command.spawn() else { return };
+        assert_eq!(leftovers(of(session), &[], Path::new("/nowhere")), []);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 }

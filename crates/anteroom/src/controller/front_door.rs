@@ -4,7 +4,7 @@
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anteroom_session::SessionId;
 use anyhow::{Context, Result};
@@ -80,11 +80,35 @@ impl FrontDoor {
     }
 }
 
+/// How many receipts without a packet there may be before a pause, and how long that is: short, since
+/// anybody can send empty packets.
+const EMPTY_IN_A_ROW: u32 = 64;
+const EMPTY_PAUSE: Duration = Duration::from_millis(1);
+
 async fn receive(socket: UdpSocket, door: FrontDoor) {
     let mut buffer = vec![0; 2048];
+    let mut empty = 0;
     loop {
-        // An error here is an ICMP answer to something a runner sent; the port itself goes on.
-        let Ok((length, from)) = socket.recv_from(&mut buffer).await else { continue };
+        // Each runner has the port's socket to send by, and can shut it down: then this is at once, for
+        // ever, and must not take the controller along.
+        if empty >= EMPTY_IN_A_ROW {
+            empty = 0;
+            tokio::time::sleep(EMPTY_PAUSE).await;
+        }
+        // Not `recv_from`, which on a socket that was shut down tries again in itself, for ever.
+        let received = match socket.readable().await {
+            Ok(()) => socket.try_recv_from(&mut buffer),
+            Err(error) => Err(error),
+        };
+        let (length, from) = match received {
+            Ok((length, from)) if length > 0 => (length, from),
+            // An error is an ICMP answer to something a runner sent; the port itself goes on.
+            Ok(_) | Err(_) => {
+                empty += 1;
+                continue;
+            }
+        };
+        empty = 0;
         let packet = &buffer[..length];
         let now = Instant::now();
         let runner =
@@ -108,8 +132,6 @@ async fn hear(media: Arc<UnixDatagram>, session: SessionId, door: FrontDoor) {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::super::routes::binding_request;
     use super::*;
 
@@ -135,6 +157,21 @@ mod tests {
         let viewer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         viewer.connect(door.address().unwrap()).await.unwrap();
         viewer
+    }
+
+    #[tokio::test]
+    async fn a_port_that_a_runner_has_shut_down_takes_nobody_along() {
+        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let theirs = door.duplicate().unwrap();
+        // It says that nobody is connected, and does it.
+        let _ = nix::sys::socket::shutdown(
+            std::os::fd::AsRawFd::as_raw_fd(&theirs),
+            nix::sys::socket::Shutdown::Both,
+        );
+        // One thread: a task that never waits would keep this from coming back.
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// As its runner does with an authentic request.

@@ -57,6 +57,9 @@ const STORE_AGAIN: Duration = Duration::from_secs(2);
 /// How often a room is demolished while something of it is left: what fails once may work again.
 const DEMOLITIONS: u32 = 3;
 
+/// How long demolition may take: whoever waits for a room must not wait for ever.
+const DEMOLITION: Duration = Duration::from_secs(120);
+
 /// The sessions that have a task.
 #[derive(Default)]
 pub struct Live(Mutex<HashMap<SessionId, SessionHandle>>);
@@ -592,9 +595,10 @@ async fn demolish(
         leftovers
     });
     // Nothing seen is not nothing there.
-    let unseen = |_| {
-        let what = "the look for leftovers itself failed; see the controller's log".to_owned();
-        vec![Leftover { kind: "unseen".to_owned(), what }]
-    };
-    looked.await.unwrap_or_else(unseen)
+    let unseen = |what: &str| vec![Leftover { kind: "unseen".to_owned(), what: what.to_owned() }];
+    match tokio::time::timeout(DEMOLITION, looked).await {
+        Ok(Ok(leftovers)) => leftovers,
+        Ok(Err(_)) => unseen("the look for leftovers itself failed; see the controller's log"),
+        Err(_) => unseen("the look for leftovers was not over after two minutes, and goes on"),
+    }
 }

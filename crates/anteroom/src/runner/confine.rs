@@ -14,6 +14,7 @@ use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
+use nix::sys::signal::{SigHandler, Signal};
 
 /// What the C library reads to resolve a name.
 const READS: [&str; 13] = [
@@ -32,6 +33,9 @@ const READS: [&str; 13] = [
     "/proc",
 ];
 
+/// More than any log of a session has.
+const MOST_OF_A_FILE: u64 = 16 * 1024 * 1024;
+
 /// Confines this process for ever, and tells what holds it and the room's process; `None` when the
 /// latter is gone already.
 ///
@@ -43,6 +47,7 @@ pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Con
     // Some of what follows holds one thread and those that it starts.
     ensure!(threads == 1, "the runner has {threads} threads before it is confined");
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbidding core dumps failed")?;
+    bound_files();
     stay_in_memory();
     if let Some(user) = confinement.user {
         user.become_it(&[]).with_context(|| format!("becoming the user {user} failed"))?;
@@ -90,6 +95,15 @@ fn check(what: &str, held: &Boundaries, confinement: &Confinement) -> Result<()>
         "{what} is to be held as the user {user} without capabilities, and is {uid}:{gid}"
     );
     Ok(())
+}
+
+/// Bounds each file that is open, in bytes: a runner that is taken over must not fill the disk. More is an
+/// error, not an end.
+fn bound_files() {
+    // SAFETY: the handler is the kernel's own.
+    #[expect(unsafe_code, reason = "a signal's handler is the whole process's")]
+    let _ = unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+    let _ = setrlimit(Resource::RLIMIT_FSIZE, MOST_OF_A_FILE, MOST_OF_A_FILE);
 }
 
 /// Keeps what the person types out of the swap, where the limit lets this process.

@@ -1,5 +1,6 @@
 //! The session's room, by whichever driver was chosen.
 
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use anteroom_confine::Confinement;
@@ -35,7 +36,8 @@ const CONSOLE_SEARCHED: usize = 400;
 pub struct Room {
     /// The running VM.
     pub vm: RunningVm,
-    _hold: Option<anteroom_image::ImageHold>,
+    /// Let go of by this process's end: a runner that could lock could lock others out.
+    _hold: Option<ManuallyDrop<anteroom_image::ImageHold>>,
 }
 
 /// As the API names it.
@@ -71,7 +73,7 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
             )
             .map_err(|error| not_started(format!("{error:#}")))?;
             let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
-            Ok(Room { vm, _hold: Some(hold) })
+            Ok(Room { vm, _hold: Some(ManuallyDrop::new(hold)) })
         }
         DriverConfig::Host { agent, runtime_dir } => {
             let spec = HostSpec {

@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use anteroom_confine::filters_system_calls;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::LinkError;
 use anteroom_guest_protocol::{
@@ -107,9 +108,6 @@ async fn serve(
     commands: &mut mpsc::Receiver<RunnerCommand>,
     voice: &Voice,
 ) -> Ended {
-    let driver = room::driver_name(config).to_owned();
-    let accelerator = vm.confirmed_accelerator().await;
-    voice.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
     let log = match ServiceLog::create(&config.log_dir) {
         Ok(log) => log,
         Err(error) => {
@@ -118,13 +116,21 @@ async fn serve(
             return Ended::Failed(EndReason::VmNotStarted { cause });
         }
     };
-    match confine(&config.confinement, vm) {
-        Ok(Some(confined)) => voice.observed(Observation::Confined(Box::new(confined))).await,
-        // Told below, as what it ended by.
-        Ok(None) => {}
+    // Nothing was awaited since the VM was started: nothing of it has been read.
+    let confined = match confine(&config.confinement, vm) {
+        Ok(confined) => confined,
         Err(error) => {
             return Ended::Failed(EndReason::VmNotStarted { cause: format!("{error:#}") });
         }
+    };
+    let driver = room::driver_name(config).to_owned();
+    let accelerator = vm.confirmed_accelerator().await;
+    voice.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
+    // A room that is gone already is told of below, as what it ended by.
+    if let Some(mut confined) = confined {
+        // QEMU filters its own after it has begun, and has answered since.
+        confined.room.filters_system_calls = filters_system_calls(vm.pid);
+        voice.observed(Observation::Confined(Box::new(confined))).await;
     }
     let link = vm.take_link();
     let explainer = Explainer::new(&room::processor(config), &GuestCpu::default());
