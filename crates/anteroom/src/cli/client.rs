@@ -125,11 +125,14 @@ impl Client {
         serde_json::from_slice(&self.get(path)?).context("the controller's answer is no JSON")
     }
 
-    /// Posts JSON; the answer as JSON, or null when it is empty.
+    /// Posts JSON, nothing for null; the answer as JSON, or null when it is empty.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value> {
         let request =
             self.agent.post(format!("{}{path}", self.url)).header("Authorization", self.bearer());
-        let bytes = self.body(request.send_json(body))?;
+        // A body that nobody reads may come after the answer; the connection is closed then, and the
+        // next call on it fails.
+        let answer = if body.is_null() { request.send_empty() } else { request.send_json(body) };
+        let bytes = self.body(answer)?;
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
