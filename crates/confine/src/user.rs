@@ -35,7 +35,7 @@ impl SessionUser {
     /// One that no process on this machine runs as, and that `taken` does not name; `None` when there
     /// is no such.
     pub fn unused(taken: impl Fn(Self) -> bool) -> Option<Self> {
-        // Those used long ago come last: from a random one on, round the range.
+        // From a random one on, round the range: so one that was used lately is seldom next.
         let (first, last) = (*Self::RANGE.start(), *Self::RANGE.end());
         let begin = rand::rng().random_range(Self::RANGE);
         (begin..=last)
@@ -49,29 +49,7 @@ impl SessionUser {
     pub fn id(self) -> u32 {
         self.0
     }
-}
 
-impl TryFrom<u32> for SessionUser {
-    type Error = NoSessionUser;
-
-    fn try_from(id: u32) -> Result<Self, NoSessionUser> {
-        if Self::RANGE.contains(&id) { Ok(Self(id)) } else { Err(NoSessionUser(id)) }
-    }
-}
-
-impl From<SessionUser> for u32 {
-    fn from(user: SessionUser) -> Self {
-        user.0
-    }
-}
-
-impl std::fmt::Display for SessionUser {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl SessionUser {
     /// Kills everything that runs as the user, by one of its own processes: the kernel goes through all of
     /// them at once, so that none can fork away from it.
     ///
@@ -110,6 +88,26 @@ impl SessionUser {
         setgroups(groups)?;
         setresgid(gid, gid, gid)?;
         setresuid(uid, uid, uid)
+    }
+}
+
+impl TryFrom<u32> for SessionUser {
+    type Error = NoSessionUser;
+
+    fn try_from(id: u32) -> Result<Self, NoSessionUser> {
+        if Self::RANGE.contains(&id) { Ok(Self(id)) } else { Err(NoSessionUser(id)) }
+    }
+}
+
+impl From<SessionUser> for u32 {
+    fn from(user: SessionUser) -> Self {
+        user.0
+    }
+}
+
+impl std::fmt::Display for SessionUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anteroom_confine::{SessionUser, processes_of, runs_as};
+use anteroom_confine::{SessionUser, runs_as};
 use anteroom_fail_point::fail_point;
 use anteroom_session::{Leftover, SessionId};
 use nix::sys::signal::{Signal, kill};
@@ -126,7 +126,6 @@ pub fn reap(traces: Traces) {
 fn processes(traces: Traces) -> Vec<(i32, String)> {
     let marker = format!("{SESSION_ENV}={}", traces.session);
     let folder = format!("/anteroom-{}/", traces.session);
-    let of_user = traces.user.map(processes_of).unwrap_or_default();
     let own = std::process::id().to_string();
     let own_user = nix::unistd::geteuid().as_raw();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -135,7 +134,7 @@ fn processes(traces: Traces) -> Vec<(i32, String)> {
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
             let pid: i32 = name.parse().ok()?;
-            if of_user.contains(&pid) {
+            if traces.user.is_some_and(|user| runs_as(pid, user.id())) {
                 return Some((pid, start_of(&entry.path().join("comm")).trim_end().to_owned()));
             }
             if !runs_as(pid, own_user) {
@@ -280,7 +279,7 @@ mod tests {
         let Ok(started) = command.stdout(Stdio::null()).status() else { return };
         assert!(started.success());
         let traces = Traces { session: SessionId::generate(), user: Some(user) };
-        assert!(!processes_of(user).is_empty());
+        assert!(!anteroom_confine::processes_of(user).is_empty());
         reap(traces);
         for _ in 0..20 {
             assert_eq!(leftovers(traces, &[], Path::new("/nowhere")), []);

@@ -212,7 +212,7 @@ struct Actor {
 pub fn start(
     record: Record,
     effects: Vec<Effect>,
-    plan: Option<StartPlan>,
+    mut plan: Option<StartPlan>,
     around: Arc<Surroundings>,
 ) -> SessionHandle {
     let (events, queue) = mpsc::channel(256);
@@ -236,7 +236,6 @@ pub fn start(
         return other;
     }
     let stored_entries = record.timeline.len();
-    let mut plan = plan;
     let leased = plan.as_mut().and_then(|plan| plan.user.take());
     let user = leased.or_else(|| record.user.map(|user| around.users.lease_again(user)));
     let actor = Actor {

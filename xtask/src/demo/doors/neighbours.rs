@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use anteroom_confine::{SessionUser, processes_of};
 use anyhow::{Context, Result, bail};
 
 use super::{Outcome, Tries};
@@ -66,18 +67,12 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
 
 /// The runner and the room of a session.
 fn processes(user: u64) -> Result<Vec<String>> {
-    let mut pids = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"));
-        if uid.and_then(|ids| ids.split_whitespace().next()) == Some(&user.to_string()) {
-            pids.push(entry.file_name().to_string_lossy().into_owned());
-        }
-    }
+    let user = SessionUser::try_from(u32::try_from(user)?)?;
+    let pids = processes_of(user);
     if pids.len() < 2 {
         bail!("of user {user} there are {} processes, not a runner and a room", pids.len());
     }
-    Ok(pids)
+    Ok(pids.iter().map(ToString::to_string).collect())
 }
 
 fn try_all(attacker: u64, what: &str, pids: &[String], tries: &mut Tries) -> Result<()> {
