@@ -17,6 +17,9 @@ const toolEnvironment = (home, more = {}) => ({
   PATH: process.env.PATH, HOME: home, BROWSER: '/bin/true', ...more,
 });
 
+/** The browser gives the focus with the first frame that it draws. */
+const hasFocus = (page, id) => page.waitForFunction((wanted) => document.activeElement?.id === wanted, id);
+
 async function startSignIn(t) {
   const folder = temporaryFolder(t);
   const provider = await startProvider(t, folder);
@@ -33,7 +36,7 @@ async function startSignIn(t) {
 test('a wrong password is said, the right one ends in a complete credential', async (t) => {
   const { folder, provider, login, page, environment } = await startSignIn(t);
   assert.equal(await page.title(), 'Sign in · Anteroom demo');
-  assert.equal(await page.evaluate(() => document.activeElement?.id), 'email');
+  await hasFocus(page, 'email');
 
   await page.keyboard.type('ada@example.com');
   await page.keyboard.press('Tab');
@@ -41,7 +44,7 @@ test('a wrong password is said, the right one ends in a complete credential', as
   await page.keyboard.press('Enter');
   await page.getByRole('alert').filter({ hasText: 'That password is not right.' }).waitFor();
   assert.equal(await page.inputValue('#email'), 'ada@example.com');
-  assert.equal(await page.evaluate(() => document.activeElement?.id), 'password');
+  await hasFocus(page, 'password');
 
   await page.keyboard.type('correct horse');
   await page.keyboard.press('Enter');
@@ -60,6 +63,7 @@ test('a wrong password is said, the right one ends in a complete credential', as
   assert.equal(credential.scope, 'openid email offline_access');
   assert.ok(!(await page.content()).includes(credential.access_token));
 
+  await provider.until((line) => JSON.parse(line).issued);
   assert.deepEqual(provider.said('login').map((line) => line.login), [
     { email: 'ada@example.com', ok: false, online: true },
     { email: 'ada@example.com', ok: true, online: true },

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { openViewer } from './open-viewer.mjs';
+import { received, sentBy, textsOf } from './waiting.mjs';
 
 async function enter(page) {
   await page.locator('[data-action=continue]').click();
@@ -16,36 +17,26 @@ async function connected(page) {
   await page.getByText(/Connected · \d+ ms/).waitFor();
 }
 
-/** The room's messages since `from`, once `count` of them are there. */
-async function received(room, from, count) {
-  await room.page.waitForFunction((wanted) => window.fakeRoom.messages.length >= wanted, from + count);
-  return (await room.messages()).slice(from);
-}
-
 const key = (code, pressed) => ({ type: 'key', code, pressed });
 
 test('the picture is there before Continue, but input is not', async (t) => {
-  const { room, page, complaints } = await openViewer(t);
+  const viewer = await openViewer(t);
+  const { page, complaints } = viewer;
   assert.equal(new URL(page.url()).hash, '', 'the secret is gone from the address');
   await page.waitForFunction(() => document.querySelector('anteroom-player').hasPicture);
   await page.mouse.click(640, 400);
   await page.keyboard.type('early');
-  assert.deepEqual((await room.messages()).filter(({ type }) => type !== 'release_all'), []);
   await enter(page);
-  const from = (await room.messages()).length;
-  await page.keyboard.type('a');
-  assert.deepEqual(await received(room, from, 2), [key('KeyA', true), key('KeyA', false)]);
+  assert.deepEqual((await received(viewer)).filter(({ type }) => type !== 'release_all'), []);
+  assert.deepEqual(await sentBy(viewer, 2, () => page.keyboard.type('a')), [key('KeyA', true), key('KeyA', false)]);
   assert.deepEqual(complaints, [], 'the strict policy blocks nothing, and nothing warns');
 });
 
 test('input arrives exactly as the guest reads it', async (t) => {
-  const { room, page } = await openViewer(t);
+  const viewer = await openViewer(t);
+  const { page } = viewer;
   await enter(page);
-  const expect = async (act, messages) => {
-    const from = (await room.messages()).length;
-    await act();
-    assert.deepEqual(await received(room, from, messages.length), messages);
-  };
+  const expect = async (act, messages) => assert.deepEqual(await sentBy(viewer, messages.length, act), messages);
   // The picture lies below the bar of 48 pixels and its line, pixel by pixel. A move goes out with the
   // next frame, which may come before the press or not: so the pointer is there first.
   await expect(() => page.mouse.move(740, 349), [{ type: 'pointer_move', x: 740, y: 300 }]);
@@ -82,14 +73,15 @@ test('too long a paste is not sent, and says why', async (t) => {
 });
 
 test('keys are let go when the keyboard leaves, and Ctrl+Alt+M leaves', async (t) => {
-  const { room, page } = await openViewer(t);
+  const viewer = await openViewer(t);
+  const { page } = viewer;
   await enter(page);
-  const from = (await room.messages()).length;
-  await page.keyboard.down('KeyX');
-  await page.keyboard.press('Control+Alt+KeyM');
-  const messages = await received(room, from, 4);
+  const messages = await sentBy(viewer, 4, async () => {
+    await page.keyboard.down('KeyX');
+    await page.keyboard.press('Control+Alt+KeyM');
+  });
   assert.deepEqual(messages[0], key('KeyX', true));
-  assert.ok(messages.some(({ type }) => type === 'release_all'));
+  assert.deepEqual(messages.at(-1), { type: 'release_all' });
   assert.equal(await page.evaluate(() => document.activeElement?.textContent), 'Paste text…');
 });
 
@@ -106,17 +98,19 @@ test('the guest’s cursor is shown', async (t) => {
 });
 
 test('a broken connection comes back by itself', async (t) => {
-  const { server, room, page } = await openViewer(t);
+  const viewer = await openViewer(t);
+  const { server, room, page } = viewer;
   await enter(page);
   const before = server.offers.length;
+  const said = await textsOf(page, '.connection');
   await room.drop();
-  await page.getByText('Reconnecting').waitFor();
-  await connected(page);
+  await page.waitForFunction((texts) => texts.includes('Reconnecting') && texts.at(-1).startsWith('Connected'), said);
   assert.ok(server.offers.length > before);
   await page.waitForFunction(() => document.querySelector('anteroom-player').shadowRoot.querySelector('video').videoWidth > 0);
-  const from = (await room.messages()).length;
-  await page.locator('anteroom-player').click();
-  assert.ok((await received(room, from, 2)).some(({ type }) => type === 'pointer_button'));
+  const messages = await sentBy(viewer, 4, () => page.locator('anteroom-player').click());
+  assert.deepEqual(messages.filter(({ type }) => type === 'pointer_button'), [
+    { type: 'pointer_button', button: 'left', pressed: true }, { type: 'pointer_button', button: 'left', pressed: false },
+  ]);
 });
 
 test('it is not called connected before input gets through', async (t) => {

@@ -35,7 +35,9 @@ function drawRoom({ layout, password }) {
   const messages = [];
   const held = new Set();
   let connection;
-  let cursorChannel;
+  let cursorOpened;
+  // The viewer may be called connected before its channel for the cursor is here.
+  const cursorChannel = new Promise((resolve) => { cursorOpened = resolve; });
 
   function draw() {
     pen.fillStyle = '#2b3440';
@@ -138,7 +140,10 @@ function drawRoom({ layout, password }) {
     track.contentHint = 'detail';
     const sender = connection.addTrack(track);
     connection.addEventListener('datachannel', ({ channel }) => {
-      if (channel.label === 'cursor') cursorChannel = channel;
+      if (channel.label === 'cursor') {
+        if (channel.readyState === 'open') cursorOpened(channel);
+        else channel.addEventListener('open', () => cursorOpened(channel));
+      }
       if (channel.label === 'input') channel.addEventListener('message', (event) => take(JSON.parse(event.data)));
     });
     await connection.setRemoteDescription({ type: 'offer', sdp });
@@ -159,7 +164,7 @@ function drawRoom({ layout, password }) {
     answer,
     messages,
     show: (screen) => { state.screen = screen; draw(); },
-    sendCursor: (message) => cursorChannel.send(JSON.stringify(message)),
+    sendCursor: async (message) => (await cursorChannel).send(JSON.stringify(message)),
     drop: () => connection.close(),
   };
 }

@@ -7,6 +7,7 @@ import { chromium } from 'playwright-core';
 import { chromiumArguments } from '../../demo/person/chromium.mjs';
 import { fakeSession, startFakeServer } from './fake-server.mjs';
 import { startFakeRoom } from './fake-room.mjs';
+import { LONGEST_MS } from './waiting.mjs';
 
 /** One for all tests of a file: a test has contexts of its own, which share neither cookies nor storage. */
 let browser;
@@ -24,6 +25,8 @@ export async function openViewer(t, session = {}, { takeCode, ...browsing } = {}
   browser ??= chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: chromiumArguments() });
   const newContext = async (options) => {
     const context = await (await browser).newContext(options);
+    // Far more than a busy machine needs.
+    context.setDefaultTimeout(LONGEST_MS);
     t.after(() => context.close());
     return context;
   };

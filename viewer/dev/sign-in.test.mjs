@@ -6,6 +6,7 @@ import { test } from 'node:test';
 
 import { fakeTurn } from './fake-server.mjs';
 import { openViewer } from './open-viewer.mjs';
+import { becomes, takenIn, textsOf } from './waiting.mjs';
 
 const FIELD = 'The code that the page shows at the end';
 const SEND = { name: 'Send the code' };
@@ -31,6 +32,16 @@ async function send(page, code) {
 }
 
 const told = (page) => page.locator('.code-form [role=alert]');
+
+/** It says so for a moment only. */
+async function saysOnCopying(page, words) {
+  const said = await textsOf(page, '.device-code-row [role=status]');
+  await page.getByRole('button', { name: 'Copy the code' }).click();
+  await page.waitForFunction(([texts, wanted]) => texts.includes(wanted), [said, words]);
+}
+
+/** The field shows that a code is on its way before the server has it. */
+const gotCodes = ({ codes }, wanted) => becomes(() => [...codes], wanted);
 
 test('the page opens in a tab of its own that knows nothing of the room', async (t) => {
   const { page, context, complaints } = await openCard(t, 'paste_code');
@@ -60,8 +71,7 @@ test('a code for the page is shown and copied, and goes to its host only', async
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
   assert.equal(await page.locator('.device-code').textContent(), 'WXYZ-2048');
   await page.getByText('type it at code.anteroom.test and nowhere else').waitFor();
-  await page.getByRole('button', { name: 'Copy the code' }).click();
-  await page.getByText('Copied').waitFor();
+  await saysOnCopying(page, 'Copied');
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'WXYZ-2048');
   assert.equal(await page.getByLabel(FIELD).isVisible(), false, 'no code is brought back');
   assert.deepEqual(complaints, []);
@@ -71,8 +81,7 @@ test('a code that cannot be copied is selected', async (t) => {
   const { page } = await openViewer(t, fakeTurn('device_code'));
   await page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined }));
   await page.locator('[data-action=continue]').click();
-  await page.getByRole('button', { name: 'Copy the code' }).click();
-  await page.getByText('Selected: copy it with Ctrl+C').waitFor();
+  await saysOnCopying(page, 'Selected: copy it with Ctrl+C');
   assert.equal(await page.evaluate(() => getSelection().toString()), 'WXYZ-2048');
 });
 
@@ -109,11 +118,12 @@ test('a code is sent once, trimmed, and leads on', async (t) => {
   await page.locator('.code-form').evaluate((form) => form.requestSubmit());
   assert.equal(await field.getAttribute('readonly'), '');
   assert.ok(await page.getByRole('button', SEND).isDisabled());
-  assert.deepEqual(server.codes, ['abc#def']);
+  await gotCodes(server, ['abc#def']);
   server.happened('code_entered', 'the code was typed into the tool');
   server.set({ state: 'capturing', awaiting: undefined });
   await page.getByRole('heading', { name: 'Your sign-in is being saved' }).waitFor();
   assert.equal(await field.inputValue(), '', 'no code stays behind');
+  assert.deepEqual(server.codes, ['abc#def'], 'and none was sent twice');
   assert.equal(await page.getByRole('heading', { name: 'Open the page' }).isVisible(), false);
   assert.deepEqual(complaints, []);
 });
@@ -133,7 +143,7 @@ test('a code that is refused is told in the server’s words, and can be mended'
   await send(page, 'ab');
   await page.getByText('Checking the code…').waitFor();
   assert.equal(await told(page).isVisible(), false);
-  assert.deepEqual(server.codes, ['a b', 'ab']);
+  await gotCodes(server, ['a b', 'ab']);
 });
 
 test('a code that the tool does not take frees the field; the next one is right', async (t) => {
@@ -151,19 +161,31 @@ test('a code that the tool does not take frees the field; the next one is right'
   // Nothing was said of the new one yet.
   server.happened('viewer_joined', 'a viewer joined');
   server.happened('code_entered', 'the code was typed into the tool');
-  await page.waitForTimeout(300);
+  await takenIn(server, page);
   assert.equal(await field.getAttribute('readonly'), '');
   server.set({ state: 'capturing', awaiting: undefined });
   await page.getByRole('heading', { name: 'Your sign-in is being saved' }).waitFor();
-  assert.deepEqual(server.codes, ['wrong', 'right']);
+  await gotCodes(server, ['wrong', 'right']);
 });
 
 test('a tool that says nothing of a code does not lock the field', async (t) => {
   const { server, page } = await openCard(t, 'paste_code');
   await page.clock.install();
+  // From here on time passes when the test says so.
+  await page.clock.pauseAt(Date.now() + 60_000);
+  const waits = await page.evaluateHandle(() => {
+    const begun = [];
+    const { setTimeout } = window;
+    window.setTimeout = (act, ms, ...more) => {
+      begun.push(ms);
+      return setTimeout(act, ms, ...more);
+    };
+    return begun;
+  });
   await send(page, 'abc');
   await page.getByText('Checking the code…').waitFor();
-  await page.waitForTimeout(300);
+  // The tool's time begins when the server has taken the code.
+  await page.waitForFunction((begun) => begun.includes(30_000), waits);
   await page.clock.fastForward(29_000);
   const field = page.getByLabel(FIELD);
   assert.equal(await field.getAttribute('readonly'), '');
@@ -172,7 +194,7 @@ test('a tool that says nothing of a code does not lock the field', async (t) => 
   assert.deepEqual(await field.evaluate((it) => [it.value, it.readOnly]), ['abc', false]);
   await send(page, 'abc');
   await page.getByText('Checking the code…').waitFor();
-  assert.deepEqual(server.codes, ['abc', 'abc']);
+  await gotCodes(server, ['abc', 'abc']);
 });
 
 test('no picture is connected before the desktop is asked for, and none when it is hidden', async (t) => {
@@ -187,7 +209,7 @@ test('no picture is connected before the desktop is asked for, and none when it 
   await page.getByText('Starting the sign-in…').waitFor();
   server.set(fakeTurn('paste_code'));
   await page.getByRole('heading', { name: 'Open the page' }).waitFor();
-  await page.waitForTimeout(500);
+  await takenIn(server, page);
   const player = () => page.evaluate(() => {
     const { live, connectionState } = document.querySelector('anteroom-player');
     return [live, connectionState, window.peers];

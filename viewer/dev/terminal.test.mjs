@@ -6,6 +6,7 @@ import { test } from 'node:test';
 
 import { fakeTurn, UNKNOWN_PROMPT } from './fake-server.mjs';
 import { openViewer } from './open-viewer.mjs';
+import { becomes, takenIn, textsOf } from './waiting.mjs';
 
 const TYPING = { name: 'Let me type' };
 
@@ -22,11 +23,8 @@ async function openTerminal(page) {
 
 const shows = (page, text) => page.locator('.xterm-rows').getByText(text).waitFor();
 
-/** What was typed into the tool, once it is `wanted`. */
-async function typed({ server }, wanted) {
-  for (let tries = 0; server.terminal.typed() !== wanted && tries < 50; tries += 1) await new Promise((go) => setTimeout(go, 50));
-  assert.equal(server.terminal.typed(), wanted);
-}
+/** Waits until what was typed into the tool is `wanted`. */
+const typed = ({ server }, wanted) => becomes(() => server.terminal.typed(), wanted);
 
 const styleOf = (page, text) => page.locator('.xterm-rows span', { hasText: text }).first().evaluate((it) => {
   const { color, backgroundColor, fontWeight, display } = getComputedStyle(it);
@@ -75,8 +73,10 @@ test('it takes no key before it is let, and every key then', async (t) => {
   await page.keyboard.type('late');
   await page.keyboard.press('Tab');
   assert.ok(await page.evaluate(() => !document.activeElement?.closest('.xterm')), 'the Tab key leads on');
-  await page.waitForTimeout(200);
-  await typed(viewer, '1é\x1b[B\t\r');
+  // Had any of it gone out, it would be before what is typed now.
+  await page.getByRole('switch', TYPING).click();
+  await page.keyboard.type('2');
+  await typed(viewer, '1é\x1b[B\t\r2');
   assert.deepEqual(complaints, []);
 });
 
@@ -89,19 +89,19 @@ test('no link in it can be followed, and it writes nothing to the clipboard', as
   await page.getByRole('switch', TYPING).click();
   await shows(page, 'end');
   const opened = [];
-  context.on('page', (tab) => opened.push(tab.url()));
+  context.on('page', (tab) => opened.push(tab));
   page.on('dialog', (dialog) => { opened.push(dialog.message()); void dialog.dismiss(); });
   const box = await page.locator('.xterm-rows > div').first().boundingBox();
   for (const x of [10, 30, 90, 150]) {
     await page.mouse.move(box.x + x, box.y + 6);
-    await page.waitForTimeout(100);
     await page.mouse.click(box.x + x, box.y + 6, { modifiers: x === 150 ? ['Control'] : [] });
   }
-  await page.waitForTimeout(200);
-  assert.deepEqual(opened, []);
   assert.equal(await page.locator('.xterm-cursor-pointer').count(), 0);
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'mine');
   assert.equal(await page.title(), 'Anteroom demo CLI · Anteroom');
+  // The browser tells of tabs in their order.
+  const ours = await context.newPage();
+  assert.ok(opened.length === 1 && opened[0] === ours, `also opened: ${opened.filter((it) => it !== ours).map((it) => it.url?.() ?? it)}`);
   assert.deepEqual(complaints, []);
 });
 
@@ -129,30 +129,30 @@ test('a line that drops comes back, and draws on an empty screen', async (t) => 
   await shows(page, 'again');
   assert.equal(server.terminal.connections(), 2);
   await page.getByRole('button', { name: 'Close the terminal' }).click();
-  await page.waitForTimeout(600);
-  assert.deepEqual([server.terminal.connected(), server.terminal.connections()], [0, 2], 'hidden, it stays away');
+  await becomes(() => server.terminal.connected(), 0, 'hidden, it is not connected');
   await openTerminal(page);
   await shows(page, 'again');
+  assert.equal(server.terminal.connections(), 3, 'nor was it meanwhile');
   assert.equal(await page.getByRole('switch', TYPING).isChecked(), false);
   server.set({ state: 'ended', awaiting: undefined, reason: { code: 'completed', message: 'signed in' }, room: 'demolished', leftovers: [] });
   await page.getByRole('heading', { name: 'You are signed in' }).waitFor();
-  await page.waitForTimeout(600);
-  assert.equal(server.terminal.connected(), 0);
+  await becomes(() => server.terminal.connected(), 0);
 });
 
-test('a line that is refused is tried again more and more seldom', async (t) => {
+// How long the pauses are: test/line.test.ts.
+test('a line that drops again and again is said, and tried again each time', async (t) => {
   const { server, page } = await enter(t, fakeTurn('paste_code'));
   await openTerminal(page);
-  for (let count = 1; count <= 3; count += 1) {
-    while (server.terminal.connected() === 0) await page.waitForTimeout(20);
+  const isConnected = () => page.waitForFunction(() => document.querySelector('.terminal-state').textContent === '');
+  await becomes(() => server.terminal.connections(), 1);
+  await isConnected();
+  const said = await textsOf(page, '.terminal-state');
+  for (let drops = 1; drops <= 3; drops += 1) {
     server.terminal.drop();
-    await page.getByText('Reconnecting').waitFor();
+    await becomes(() => server.terminal.connections(), 1 + drops);
+    await isConnected();
   }
-  const before = server.terminal.connections();
-  await page.waitForTimeout(600);
-  assert.equal(server.terminal.connections(), before);
-  await page.waitForTimeout(1_000);
-  assert.equal(server.terminal.connections(), before + 1);
+  assert.deepEqual(await said.jsonValue(), ['', 'Reconnecting', '', 'Reconnecting', '', 'Reconnecting', '']);
 });
 
 for (const method of ['paste_code', 'device_code', 'browser']) {
@@ -161,8 +161,9 @@ for (const method of ['paste_code', 'device_code', 'browser']) {
     const { server, page, complaints } = viewer;
     server.terminal.draw('Select login method:');
     server.set(fakeTurn(method, UNKNOWN_PROMPT));
-    await page.waitForTimeout(300);
-    assert.equal(server.terminal.connections(), 0, 'not behind the introduction');
+    await takenIn(server, page);
+    assert.equal(await page.locator('.terminal-panel').isVisible(), false, 'not behind the introduction');
+    assert.equal(server.terminal.connections(), 0);
     await page.locator('[data-action=continue]').click();
     await page.getByRole('alert').getByText('The tool asks something that Anteroom does not know.').waitFor();
     await shows(page, 'Select login method:');
@@ -182,6 +183,7 @@ for (const method of ['paste_code', 'device_code', 'browser']) {
 test('over the picture it leaves the picture connected, and a second click takes it away', async (t) => {
   const { server, room, page, complaints } = await enter(t);
   await page.getByText(/Connected · \d+ ms/).waitFor();
+  const offers = server.offers.length;
   server.terminal.draw('hello');
   await openTerminal(page);
   await shows(page, 'hello');
@@ -190,7 +192,7 @@ test('over the picture it leaves the picture connected, and a second click takes
   await toggle.click();
   await page.locator('.terminal-panel').waitFor({ state: 'hidden' });
   assert.equal(await toggle.getAttribute('aria-pressed'), 'false');
-  assert.equal(server.offers.length, 1);
+  assert.equal(server.offers.length, offers);
   await page.keyboard.press('KeyB');
   await room.page.waitForFunction(() => window.fakeRoom.messages.some(({ code }) => code === 'KeyB'));
   assert.deepEqual(complaints, []);
@@ -213,5 +215,6 @@ test('on a phone it is moved sideways, not made smaller', async (t) => {
   await touch('touchStart', { x: 300, y: 400 });
   for (let x = 290; x > 50; x -= 10) await touch('touchMove', { x, y: 400 });
   await touch('touchEnd');
-  assert.ok(await ground.evaluate((it) => it.scrollLeft) > 100, 'a finger moves it');
+  // It is moved aside from the page, which hears of it with a later frame.
+  await page.waitForFunction(() => document.querySelector('.terminal-ground').scrollLeft > 100);
 });

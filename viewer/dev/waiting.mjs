@@ -1,0 +1,71 @@
+// What the browser tests wait with. None of it depends on how fast the machine is: a test waits for the
+// thing itself, and that something did not happen is asked once something later has.
+
+import assert from 'node:assert/strict';
+import { isDeepStrictEqual } from 'node:util';
+
+/** Far more than a busy machine needs: who waits so long waits in vain. */
+export const LONGEST_MS = 60_000;
+const LOOK_EVERY_MS = 20;
+
+/** Waits until `read` gives `wanted`; otherwise the test fails by what it gave last. */
+export async function becomes(read, wanted, message) {
+  const limit = Date.now() + LONGEST_MS;
+  let found = await read();
+  while (!isDeepStrictEqual(found, wanted) && Date.now() < limit) {
+    await new Promise((go) => { setTimeout(go, LOOK_EVERY_MS); });
+    found = await read();
+  }
+  assert.deepEqual(found, wanted, message);
+}
+
+/** Every text that the element has from now on, however short it has it: an array in the page. */
+export function textsOf(page, selector) {
+  return page.evaluateHandle((wanted) => {
+    const element = document.querySelector(wanted);
+    const texts = [element.textContent];
+    new MutationObserver(() => {
+      if (element.textContent !== texts.at(-1)) texts.push(element.textContent);
+    }).observe(element, { childList: true, characterData: true, subtree: true });
+    return texts;
+  }, selector);
+}
+
+let told = 0;
+
+/** Waits until the page has taken in all that `server` told of the session: a name told last has become its title. */
+export async function takenIn(server, page) {
+  const name = `Told ${told += 1}`;
+  server.set({ provider: { ...server.session().provider, name } });
+  await page.waitForFunction((title) => document.title === title, `${name} · Anteroom`);
+}
+
+let marks = 0;
+
+/** Marks the room's messages: where all that the page has sent until now has arrived. Input must be enabled. */
+async function mark({ page, room }) {
+  const text = `mark ${marks += 1}`;
+  await page.evaluate(async (marked) => {
+    // A move of the pointer goes out with the next frame.
+    for (let frames = 0; frames < 2; frames += 1) await new Promise((go) => { requestAnimationFrame(go); });
+    if (!document.querySelector('anteroom-player').paste(marked)) throw new Error('the mark could not be sent');
+  }, text);
+  await room.page.waitForFunction((marked) => window.fakeRoom.messages.some((message) => message.text === marked), text);
+  return (await room.messages()).findIndex((message) => message.text === text);
+}
+
+/** All that the room has got until now. */
+export async function received(viewer) {
+  const end = await mark(viewer);
+  return (await viewer.room.messages()).slice(0, end);
+}
+
+/** All that the room gets by `act`, which sends at least `count` messages. */
+export async function sentBy(viewer, count, act) {
+  const { room } = viewer;
+  const from = await mark(viewer) + 1;
+  await act();
+  await room.page.waitForFunction((wanted) => window.fakeRoom.messages.length >= wanted, from + count);
+  const end = await mark(viewer);
+  return (await room.messages()).slice(from, end);
+}
