@@ -1,6 +1,6 @@
 //! What the controller and a session's runner process say to each other: JSON, one message a line,
-//! over a Unix stream socket that the runner inherits as a file descriptor; media datagrams go
-//! beside it over a Unix datagram socket pair.
+//! over a Unix stream socket that the runner inherits as a file descriptor; the viewers' media goes
+//! beside it over a Unix datagram socket pair ([`datagram`]).
 //!
 //! The runner parses what a hostile guest says, so the controller reads its lines with a bound
 //! ([`MAX_LINE`]) and a strict schema too.
@@ -26,8 +26,6 @@ pub const MAX_RUNNER_LINE: usize = 16 * 1024 * 1024;
 pub const CONTROL_FD_ENV: &str = "ANTEROOM_CONTROL_FD";
 /// Environment variable: number of the inherited media datagram socket (Unix datagram pair).
 pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
-/// Environment variable: number of the inherited front-door UDP socket, used for sending only.
-pub const UDP_FD_ENV: &str = "ANTEROOM_UDP_FD";
 /// Environment variable: number of the inherited socket (Unix stream) that the controller opens
 /// channels on, multiplexed like the guest link: each begins with the kind
 /// [`Terminal`](anteroom_guest_protocol::StreamKind::Terminal) (to the viewer what draws the CLI's
@@ -248,9 +246,9 @@ pub struct OfferAnswer {
     pub ice_ufrag: String,
 }
 
-/// A media datagram between front door and runner: 1 byte family (4 or 6), 16 bytes address
-/// (IPv4 in the first four), 2 bytes port big-endian, then the datagram as it came. The other way goes
-/// the address alone: the runner has authenticated a request from there.
+/// A viewer's datagram between front door and runner: 1 byte family (4 or 6), 16 bytes the viewer's
+/// address (IPv4 in the first four), 2 bytes port big-endian, then the datagram as it came or is to go.
+/// An address alone, from the runner: a request from there was authentic, and more may go there.
 pub mod datagram {
     use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -259,11 +257,11 @@ pub mod datagram {
     /// The longest datagram carried, header included, in bytes.
     pub const MAX_LEN: usize = HEADER_LEN + 2048;
 
-    /// Header and payload of a datagram that came from `from`.
+    /// Header and payload of a datagram from or to a viewer.
     #[must_use]
-    pub fn encode(from: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    pub fn encode(viewer: SocketAddr, payload: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEADER_LEN + payload.len());
-        match from.ip() {
+        match viewer.ip() {
             IpAddr::V4(v4) => {
                 bytes.push(4);
                 bytes.extend(v4.octets());
@@ -274,12 +272,12 @@ pub mod datagram {
                 bytes.extend(v6.octets());
             }
         }
-        bytes.extend(from.port().to_be_bytes());
+        bytes.extend(viewer.port().to_be_bytes());
         bytes.extend(payload);
         bytes
     }
 
-    /// The sender and payload; `None` when the bytes are too short or of no known family.
+    /// The viewer's address and the payload; `None` when the bytes are too short or of no known family.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<(SocketAddr, &[u8])> {
         let (header, payload) = bytes.split_at_checked(HEADER_LEN)?;

@@ -2,6 +2,7 @@
 //! `cargo run --release -p anteroom-media --example browser_check -- [VP9|VP8]`
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use anteroom_guest_protocol::CursorImage;
 use anteroom_guest_protocol::frames::{Rect, Request};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_media::frame_source::{Frame, FrameSource, FrameSourceError};
-use anteroom_media::service::{Media, MediaConfig, MediaHandle, spawn};
+use anteroom_media::service::{FrontDoor, Media, MediaConfig, MediaHandle, spawn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Notify, mpsc};
@@ -112,6 +113,17 @@ fn page() -> Vec<u8> {
     pixels
 }
 
+/// The viewers' port, in this very process.
+struct Loopback(std::net::UdpSocket);
+
+impl FrontDoor for Loopback {
+    fn authenticated(&mut self, _from: SocketAddr) {}
+
+    fn send(&mut self, to: SocketAddr, packet: &[u8]) -> std::io::Result<()> {
+        self.0.send_to(packet, to).map(drop)
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let codec = std::env::args().nth(1).unwrap_or_else(|| "VP9".into());
@@ -123,8 +135,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let painter = Painter { scene: Arc::clone(&scene), page: page(), step: 0, flips_shown: 0 };
     let config = MediaConfig {
         candidates: vec![address],
-        udp: std_udp,
-        authenticated: Box::new(|_| ()),
+        front_door: Box::new(Loopback(std_udp)),
         max_bitrate_bps: 20_000_000,
         start_bitrate_bps: 8_000_000,
     };

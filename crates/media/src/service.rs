@@ -10,7 +10,7 @@ mod pacing;
 mod tests;
 mod worker;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -31,17 +31,24 @@ const COMMAND_QUEUE: usize = 32;
 const INPUT_QUEUE: usize = 1024;
 const EVENT_QUEUE: usize = 64;
 
-/// Is told of an address from which a request was authentic, before it is answered.
-pub type Authenticated = Box<dyn Fn(SocketAddr) + Send>;
+/// The way out to viewers: whoever holds the port that they reach.
+pub trait FrontDoor: Send + 'static {
+    /// A request from this address was authentic; said before it is answered.
+    fn authenticated(&mut self, from: SocketAddr);
+
+    /// Sends a packet to a viewer, without waiting.
+    ///
+    /// # Errors
+    /// When it could not be taken; it is lost then.
+    fn send(&mut self, to: SocketAddr, packet: &[u8]) -> std::io::Result<()>;
+}
 
 /// What a session's media needs.
 pub struct MediaConfig {
     /// The addresses at which viewers reach the front door.
     pub candidates: Vec<SocketAddr>,
-    /// The front door's socket, for sending only.
-    pub udp: UdpSocket,
-    /// Tells the front door which addresses are the viewer's.
-    pub authenticated: Authenticated,
+    /// The way out to them.
+    pub front_door: Box<dyn FrontDoor>,
     /// Bits a second never to exceed.
     pub max_bitrate_bps: u64,
     /// Bits a second to start with.
@@ -131,9 +138,6 @@ pub enum StartError {
     /// The encoder's thread.
     #[error("starting the encoder's thread failed")]
     Thread(#[source] std::io::Error),
-    /// The socket.
-    #[error("making the front door's socket non-blocking failed")]
-    Socket(#[source] std::io::Error),
 }
 
 enum Command {
@@ -157,10 +161,9 @@ struct Counters {
 /// Starts a session's media service on the current tokio runtime.
 ///
 /// # Errors
-/// When the encoder's thread cannot be started or the socket not be prepared.
+/// When the encoder's thread cannot be started.
 pub fn spawn(config: MediaConfig, frames: impl FrameSource) -> Result<Media, StartError> {
-    let MediaConfig { candidates, udp, authenticated, max_bitrate_bps, start_bitrate_bps } = config;
-    udp.set_nonblocking(true).map_err(StartError::Socket)?;
+    let MediaConfig { candidates, front_door, max_bitrate_bps, start_bitrate_bps } = config;
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (datagrams, datagram_queue) = mpsc::channel(DATAGRAM_QUEUE);
     let (input_queue, input) = mpsc::channel(INPUT_QUEUE);
@@ -169,8 +172,7 @@ pub fn spawn(config: MediaConfig, frames: impl FrameSource) -> Result<Media, Sta
     let (done, results) = mpsc::unbounded_channel();
     let jobs = worker::start(done).map_err(StartError::Thread)?;
     let peers = PeerConfig { candidates, start_bitrate_bps, max_bitrate_bps };
-    let sockets = (udp, authenticated);
-    let engine = Engine::new(peers, sockets, input_queue, event_queue, jobs, Arc::clone(&counters));
+    let engine = Engine::new(peers, front_door, input_queue, event_queue, jobs, Arc::clone(&counters));
     let task = tokio::spawn(engine.run(frames, command_queue, datagram_queue, results));
     Ok(Media { handle: MediaHandle { commands, datagrams, counters }, input, events, task })
 }

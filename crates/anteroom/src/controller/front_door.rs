@@ -1,5 +1,6 @@
-//! The front door: the one UDP port by which every viewer's media comes in. [`Routes`] says which
-//! session a packet is for; which addresses it may go by, each session's runner says.
+//! The front door: the one UDP port that every viewer's media goes through, both ways. [`Routes`] says
+//! which session a packet is for; which addresses it may go by, each session's runner says. Only the
+//! controller holds the port: a runner sends by it, to addresses that it has authenticated.
 
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
@@ -8,61 +9,82 @@ use std::time::{Duration, Instant};
 
 use anteroom_session::SessionId;
 use anyhow::{Context, Result};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::task::JoinHandle;
 
 use super::routes::Routes;
+use crate::runner::pace::pace;
 use crate::runner_protocol::datagram;
+
+/// Bytes a second that a session may send, several times what its encoder is held to, and how many at
+/// once: its runner waits then.
+const MAX_SENT: usize = 8 << 20;
+const MAX_SENT_AT_ONCE: usize = 1 << 20;
+
+/// Bytes that may wait between a runner and the front door each way; where the kernel allows fewer,
+/// as many as it does. A key frame of a full desktop has some 300 kB.
+const WAITING: usize = 2 << 20;
+
+/// What the least packet counts of that: sending it is work too.
+const LEAST_PACKET: usize = 200;
+
+/// A pause after an error of the port, so that one that stays takes nobody's time.
+const AFTER_ERROR: Duration = Duration::from_millis(1);
 
 /// Shared between the receiving task and the sessions. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct FrontDoor {
-    socket: Arc<StdUdpSocket>,
+    port: Arc<UdpSocket>,
     routes: Arc<Mutex<Routes<Runner>>>,
 }
 
-/// A runner's end of the media socket, and the task that hears which addresses it has authenticated.
+/// The front door's end of a runner's media socket, and the task that takes what the runner sends.
 #[derive(Debug)]
 struct Runner {
     media: Arc<UnixDatagram>,
-    hearing: JoinHandle<()>,
+    taking: JoinHandle<()>,
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        self.hearing.abort();
+        self.taking.abort();
     }
 }
 
 impl FrontDoor {
     /// Binds the port and starts to receive.
     pub fn open(address: SocketAddr) -> Result<Self> {
-        let socket = StdUdpSocket::bind(address)
+        let port = StdUdpSocket::bind(address)
             .with_context(|| format!("binding UDP {address} for media failed"))?;
-        socket.set_nonblocking(true)?;
-        let receiving = UdpSocket::from_std(socket.try_clone()?)?;
-        let door = Self { socket: Arc::new(socket), routes: Arc::default() };
-        tokio::spawn(receive(receiving, door.clone()));
+        port.set_nonblocking(true)?;
+        let port = Arc::new(UdpSocket::from_std(port)?);
+        let door = Self { port, routes: Arc::default() };
+        tokio::spawn(receive(door.clone()));
         Ok(door)
     }
 
     /// Where viewers send to.
     pub fn address(&self) -> Result<SocketAddr> {
-        self.socket.local_addr().context("asking for the media port failed")
+        self.port.local_addr().context("asking for the media port failed")
     }
 
-    /// A duplicate of the socket, for a runner to send by.
-    pub fn duplicate(&self) -> Result<StdUdpSocket> {
-        self.socket.try_clone().context("duplicating the media socket failed")
-    }
-
-    /// Leads a session's packets to its runner, by this (non-blocking) socket.
-    pub fn add_session(&self, session: SessionId, media: StdUnixDatagram) -> Result<()> {
+    /// Takes a session in; gives the socket that its runner receives and sends media by.
+    pub fn add_session(&self, session: SessionId) -> Result<StdUnixDatagram> {
+        let (media, runner) = StdUnixDatagram::pair().context("making the media socket failed")?;
+        for end in [&media, &runner] {
+            // Only the kernel's administrator may go past its bound; the rest get up to it.
+            if setsockopt(end, sockopt::SndBufForce, &WAITING).is_err() {
+                setsockopt(end, sockopt::SndBuf, &WAITING)
+                    .context("making room in the media socket failed")?;
+            }
+        }
+        media.set_nonblocking(true).context("preparing the media socket failed")?;
         let media = UnixDatagram::from_std(media).context("preparing the media socket failed")?;
         let media = Arc::new(media);
-        let hearing = tokio::spawn(hear(media.clone(), session, self.clone()));
-        self.with(|routes| routes.add_session(session, Runner { media, hearing }));
-        Ok(())
+        let taking = tokio::spawn(take(media.clone(), session, self.clone()));
+        self.with(|routes| routes.add_session(session, Runner { media, taking }));
+        Ok(runner)
     }
 
     /// Leads packets with this ICE user fragment to a session, in place of the one before.
@@ -80,35 +102,13 @@ impl FrontDoor {
     }
 }
 
-/// How many receipts without a packet there may be before a pause, and how long that is: short, since
-/// anybody can send empty packets.
-const EMPTY_IN_A_ROW: u32 = 64;
-const EMPTY_PAUSE: Duration = Duration::from_millis(1);
-
-async fn receive(socket: UdpSocket, door: FrontDoor) {
+async fn receive(door: FrontDoor) {
     let mut buffer = vec![0; 2048];
-    let mut empty = 0;
     loop {
-        // Each runner has the port's socket to send by, and can shut it down: then this is at once, for
-        // ever, and must not take the controller along.
-        if empty >= EMPTY_IN_A_ROW {
-            empty = 0;
-            tokio::time::sleep(EMPTY_PAUSE).await;
-        }
-        // Not `recv_from`, which on a socket that was shut down tries again in itself, for ever.
-        let received = match socket.readable().await {
-            Ok(()) => socket.try_recv_from(&mut buffer),
-            Err(error) => Err(error),
+        let Ok((length, from)) = door.port.recv_from(&mut buffer).await else {
+            tokio::time::sleep(AFTER_ERROR).await;
+            continue;
         };
-        let (length, from) = match received {
-            Ok((length, from)) if length > 0 => (length, from),
-            // An error is an ICMP answer to something a runner sent; the port itself goes on.
-            Ok(_) | Err(_) => {
-                empty += 1;
-                continue;
-            }
-        };
-        empty = 0;
         let packet = &buffer[..length];
         let now = Instant::now();
         let runner =
@@ -120,12 +120,23 @@ async fn receive(socket: UdpSocket, door: FrontDoor) {
     }
 }
 
-/// Hears which addresses a runner has authenticated, until its session is forgotten.
-async fn hear(media: Arc<UnixDatagram>, session: SessionId, door: FrontDoor) {
-    let mut buffer = [0; datagram::HEADER_LEN + 1];
+/// Takes what a runner sends, until its session is forgotten: packets for its viewers, and which
+/// addresses are theirs.
+async fn take(media: Arc<UnixDatagram>, session: SessionId, door: FrontDoor) {
+    let mut buffer = vec![0; datagram::MAX_LEN];
+    let pace = pace(MAX_SENT, MAX_SENT_AT_ONCE);
     while let Ok(length) = media.recv(&mut buffer).await {
-        if let Some((address, [])) = datagram::decode(&buffer[..length]) {
-            door.with(|routes| routes.authenticated(session, address, Instant::now()));
+        pace.acquire(length.max(LEAST_PACKET)).await;
+        match datagram::decode(&buffer[..length]) {
+            Some((from, [])) => {
+                door.with(|routes| routes.authenticated(session, from, Instant::now()));
+            }
+            Some((to, packet)) if door.with(|routes| routes.leads(to, session)) => {
+                // What the network does not take is lost, as anywhere on the way.
+                let _ = door.port.send_to(packet, to).await;
+            }
+            // No viewer of this session is there. A runner of ours sends none of these.
+            Some(_) | None => {}
         }
     }
 }
@@ -137,13 +148,11 @@ mod tests {
 
     /// A session whose runner is the test; its end of the media socket.
     fn session(door: &FrontDoor, fragment: &str) -> (SessionId, UnixDatagram) {
-        let (ours, theirs) = StdUnixDatagram::pair().unwrap();
-        ours.set_nonblocking(true).unwrap();
-        theirs.set_nonblocking(true).unwrap();
         let id = SessionId::generate();
-        door.add_session(id, ours).unwrap();
+        let runner = door.add_session(id).unwrap();
+        runner.set_nonblocking(true).unwrap();
         door.set_fragment(fragment, id);
-        (id, UnixDatagram::from_std(theirs).unwrap())
+        (id, UnixDatagram::from_std(runner).unwrap())
     }
 
     async fn heard(runner: &UnixDatagram) -> (SocketAddr, Vec<u8>) {
@@ -157,21 +166,6 @@ mod tests {
         let viewer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         viewer.connect(door.address().unwrap()).await.unwrap();
         viewer
-    }
-
-    #[tokio::test]
-    async fn a_port_that_a_runner_has_shut_down_takes_nobody_along() {
-        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let theirs = door.duplicate().unwrap();
-        // It says that nobody is connected, and does it.
-        let _ = nix::sys::socket::shutdown(
-            std::os::fd::AsRawFd::as_raw_fd(&theirs),
-            nix::sys::socket::Shutdown::Both,
-        );
-        // One thread: a task that never waits would keep this from coming back.
-        for _ in 0..20 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
     }
 
     /// As its runner does with an authentic request.
@@ -208,6 +202,51 @@ mod tests {
         person.send(b"media").await.unwrap();
         assert_eq!(heard(&room).await, (person.local_addr().unwrap(), b"media".to_vec()));
         door.remove_session(hostile_id);
+    }
+
+    #[tokio::test]
+    async fn a_picture_s_worth_of_packets_waits_for_the_front_door() {
+        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (_, room) = session(&door, "a");
+        let person = viewer(&door).await;
+        joins(&person, "a", &room, &door).await;
+        // One thread: the front door takes nothing before this waits. More than 10, which is what a
+        // Unix datagram socket takes whose other end is not its own pair.
+        let packet = datagram::encode(person.local_addr().unwrap(), &[7; 1200]);
+        for _ in 0..60 {
+            room.try_send(&packet).unwrap();
+        }
+        let mut buffer = [0; 2048];
+        for _ in 0..60 {
+            assert_eq!(person.recv(&mut buffer).await.unwrap(), 1200);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_runner_reaches_only_its_own_viewers() {
+        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let ((_, room), (_, hostile)) = (session(&door, "a"), session(&door, "b"));
+        let (person, accomplice) = (viewer(&door).await, viewer(&door).await);
+        joins(&person, "a", &room, &door).await;
+        joins(&accomplice, "b", &hostile, &door).await;
+        let stranger = StdUdpSocket::bind("127.0.0.1:0").unwrap();
+        stranger.set_nonblocking(true).unwrap();
+        for address in [person.local_addr(), stranger.local_addr(), door.port.local_addr()] {
+            hostile.send(&datagram::encode(address.unwrap(), b"hostile")).await.unwrap();
+        }
+        // What is not an address at all, and nothing.
+        hostile.send(&[9; 40]).await.unwrap();
+        hostile.send(&[]).await.unwrap();
+        // All these were taken once this is there.
+        hostile.send(&datagram::encode(accomplice.local_addr().unwrap(), b"own")).await.unwrap();
+        let mut buffer = [0; 64];
+        let length = accomplice.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..length], b"own");
+        hostile.shutdown(std::net::Shutdown::Both).unwrap();
+        room.send(&datagram::encode(person.local_addr().unwrap(), b"media")).await.unwrap();
+        let length = person.recv(&mut buffer).await.unwrap();
+        assert_eq!(&buffer[..length], b"media");
+        assert!(stranger.recv(&mut buffer).is_err());
     }
 
     #[tokio::test]

@@ -103,6 +103,11 @@ impl<R> Routes<R> {
         Some(&entry.runner)
     }
 
+    /// Whether packets from this address are for this session: those to it may then come from there.
+    pub fn leads(&self, address: SocketAddr, session: SessionId) -> bool {
+        self.addresses.get(&address) == Some(&session)
+    }
+
     /// A session's runner has authenticated a request from this address. Counts only where one with
     /// the session's fragment came from there: a runner cannot claim what it was never sent.
     pub fn authenticated(&mut self, session: SessionId, address: SocketAddr, now: Instant) {

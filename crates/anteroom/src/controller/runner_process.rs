@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{UnixDatagram, UnixStream as StdUnixStream};
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,14 +30,13 @@ use super::session_actor::Surroundings;
 use crate::runner::{read_line, write_line};
 use crate::runner_protocol::{
     CHANNELS_FD_ENV, CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, MediaTotals, OfferAnswer,
-    RunnerCommand, RunnerConfig, RunnerMessage, SESSION_ENV, UDP_FD_ENV,
+    RunnerCommand, RunnerConfig, RunnerMessage, SESSION_ENV,
 };
 
 /// Descriptors as the runner sees them.
 const CONTROL: RawFd = 10;
 const MEDIA: RawFd = 11;
-const UDP: RawFd = 12;
-const CHANNELS: RawFd = 13;
+const CHANNELS: RawFd = 12;
 
 /// From how many bytes on the runner's memory is mapped by itself (mallopt(3); glibc's first value).
 const LARGE_BUFFER: &str = "131072";
@@ -83,11 +82,9 @@ pub fn start(
     let Surroundings { door, metrics, log_format, .. } = around;
     let (control, runner_control) =
         StdUnixStream::pair().context("making the control socket failed")?;
-    let (media, runner_media) = UnixDatagram::pair().context("making the media socket failed")?;
     let (channels, runner_channels) =
         StdUnixStream::pair().context("making the channels' socket failed")?;
     channels.set_nonblocking(true)?;
-    media.set_nonblocking(true)?;
     control.set_nonblocking(true)?;
     let log_path = config.log_dir.join("runner.log");
     let log = OpenOptions::new()
@@ -106,7 +103,6 @@ pub fn start(
         .env(SESSION_ENV, config.session.to_string())
         .env(CONTROL_FD_ENV, CONTROL.to_string())
         .env(MEDIA_FD_ENV, MEDIA.to_string())
-        .env(UDP_FD_ENV, UDP.to_string())
         .env(CHANNELS_FD_ENV, CHANNELS.to_string())
         // An encoder's buffers go back to the system with it: left to itself glibc raises this after
         // the first, keeps those of every later one, and a runner grows with each viewer that comes.
@@ -118,8 +114,7 @@ pub fn start(
         .envs(anteroom_fail_point::inherited());
     let mappings = [
         (OwnedFd::from(runner_control), CONTROL),
-        (OwnedFd::from(runner_media), MEDIA),
-        (OwnedFd::from(door.duplicate()?), UDP),
+        (OwnedFd::from(door.add_session(config.session)?), MEDIA),
         (OwnedFd::from(runner_channels), CHANNELS),
     ];
     command
@@ -136,7 +131,6 @@ pub fn start(
     drop(command);
     let pid = child.id().context("the runner ended at once")?;
     fail_point("runner.spawned").context("reaching the runner failed")?;
-    door.add_session(config.session, media)?;
     let (reader, writer) = UnixStream::from_std(control)?.into_split();
     let (commands, queue) = mpsc::channel(32);
     let waiting = Arc::<Waiting>::default();

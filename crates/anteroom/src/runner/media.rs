@@ -1,12 +1,14 @@
 //! The viewers' media: from the guest link to the front door and back.
 
+use std::net::SocketAddr;
+use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::time::{Duration, Instant};
 
 use anteroom_guest_link::{LinkStream, Opener, write_message};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, StreamKind};
 use anteroom_media::frame_source::LinkFrameSource;
-use anteroom_media::service::{MediaConfig, MediaEvent, MediaHandle, spawn};
+use anteroom_media::service::{FrontDoor, MediaConfig, MediaEvent, MediaHandle, spawn};
 use anteroom_session::{EndReason, Observation};
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
@@ -26,8 +28,7 @@ const TELL_ACTIVITY: Duration = Duration::from_secs(5);
 pub async fn start(
     config: &RunnerConfig,
     opener: &Opener,
-    from_front_door: std::os::unix::net::UnixDatagram,
-    udp: std::net::UdpSocket,
+    from_front_door: StdUnixDatagram,
     voice: Voice,
 ) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
     let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
@@ -39,11 +40,7 @@ pub async fn start(
     let to_front_door = from_front_door.try_clone().map_err(|error| failed(error.to_string()))?;
     let media_config = MediaConfig {
         candidates: config.candidates.clone(),
-        udp,
-        // Where the front door does not keep up, the viewer's next request is told of.
-        authenticated: Box::new(move |from| {
-            drop(to_front_door.send(&datagram::encode(from, &[])));
-        }),
+        front_door: Box::new(ToFrontDoor(to_front_door)),
         max_bitrate_bps: MAX_BITRATE,
         start_bitrate_bps: START_BITRATE,
     };
@@ -55,6 +52,20 @@ pub async fn start(
     tokio::task::spawn_local(take_datagrams(from_front_door, media.handle.clone()));
     tokio::task::spawn_local(send_input(media.input, input, voice));
     Ok((media.handle, media.events))
+}
+
+/// The runner's end of the socket to the front door.
+struct ToFrontDoor(StdUnixDatagram);
+
+impl FrontDoor for ToFrontDoor {
+    fn authenticated(&mut self, from: SocketAddr) {
+        // Where the front door does not keep up, the viewer's next request is told of.
+        let _ = self.0.send(&datagram::encode(from, &[]));
+    }
+
+    fn send(&mut self, to: SocketAddr, packet: &[u8]) -> std::io::Result<()> {
+        self.0.send(&datagram::encode(to, packet)).map(drop)
+    }
 }
 
 async fn take_datagrams(socket: UnixDatagram, media: MediaHandle) {

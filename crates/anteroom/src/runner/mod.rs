@@ -28,7 +28,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use anyhow::{Context, Result};
 
 use crate::runner_protocol::{
-    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV, UDP_FD_ENV,
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV,
 };
 
 pub use lines::{read as read_line, write as write_line};
@@ -48,7 +48,6 @@ pub fn run() -> Result<()> {
     let sockets = Sockets {
         control: inherited(CONTROL_FD_ENV)?.into(),
         media: inherited(MEDIA_FD_ENV)?.into(),
-        udp: inherited(UDP_FD_ENV)?.into(),
         channels: inherited(CHANNELS_FD_ENV)?.into(),
     };
     // One thread: the VMM's parent-death signal is tied to the thread that starts it.
@@ -63,7 +62,6 @@ pub fn run() -> Result<()> {
 struct Sockets {
     control: std::os::unix::net::UnixStream,
     media: std::os::unix::net::UnixDatagram,
-    udp: std::net::UdpSocket,
     channels: std::os::unix::net::UnixStream,
 }
 

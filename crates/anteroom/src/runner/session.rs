@@ -46,7 +46,7 @@ const MAX_EARLY: usize = 8;
 
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run(sockets: Sockets) -> Result<()> {
-    let Sockets { control, media, udp, channels } = sockets;
+    let Sockets { control, media, channels } = sockets;
     let (config, mut commands, voice, writing) = controller_link::open(control).await?;
     fail_point("runner.told").context("reading what the session is to be failed")?;
     match room::boot(&config).await {
@@ -54,7 +54,7 @@ pub async fn run(sockets: Sockets) -> Result<()> {
             let ended = serve(
                 &config,
                 &mut room.vm,
-                Viewers { media, udp, channels },
+                Viewers { media, channels },
                 &mut commands,
                 &voice,
             )
@@ -97,7 +97,6 @@ enum Ended {
 /// Sockets of the viewers' media.
 struct Viewers {
     media: std::os::unix::net::UnixDatagram,
-    udp: std::net::UdpSocket,
     channels: std::os::unix::net::UnixStream,
 }
 
@@ -244,7 +243,6 @@ impl Session<'_> {
             self.config,
             &opener,
             viewers.media,
-            viewers.udp,
             self.voice.clone(),
         )
         .await

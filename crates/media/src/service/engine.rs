@@ -1,6 +1,6 @@
 //! The task: takes what happens, and starts what can be started.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender as JobSender;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pacing::Pacing;
 use super::worker::{Done, EncodeJob, Encoded, Job, WorkerError};
-use super::{Authenticated, Command, Counters, MediaEvent, OfferAccepted, ScreenshotError};
+use super::{Command, Counters, FrontDoor, MediaEvent, OfferAccepted, ScreenshotError};
 use crate::frame_source::{Frame, FrameSource, FrameSourceError};
 use crate::peer::{OfferError, Peer, PeerConfig, PeerEvent, cursor_message};
 
@@ -34,9 +34,8 @@ const MIN_BITRATE_BPS: u64 = 150_000;
 
 pub(super) struct Engine {
     peers: PeerConfig,
-    udp: UdpSocket,
+    front_door: Box<dyn FrontDoor>,
     input: mpsc::Sender<InputEvent>,
-    authenticated: Authenticated,
     events: mpsc::Sender<MediaEvent>,
     jobs: JobSender<Job>,
     counters: Arc<Counters>,
@@ -98,7 +97,7 @@ type Pulled = (Frame, Result<(), FrameSourceError>);
 impl Engine {
     pub(super) fn new(
         peers: PeerConfig,
-        (udp, authenticated): (UdpSocket, Authenticated),
+        front_door: Box<dyn FrontDoor>,
         input: mpsc::Sender<InputEvent>,
         events: mpsc::Sender<MediaEvent>,
         jobs: JobSender<Job>,
@@ -106,8 +105,7 @@ impl Engine {
     ) -> Self {
         Self {
             peers,
-            udp,
-            authenticated,
+            front_door,
             input,
             events,
             jobs,
@@ -325,7 +323,7 @@ impl Engine {
                 }
                 PeerEvent::Disconnected => gone = true,
                 // Before the answer leaves, whose receiver sends what only an address leads here.
-                PeerEvent::Authenticated(from) => (self.authenticated)(from),
+                PeerEvent::Authenticated(from) => self.front_door.authenticated(from),
                 PeerEvent::KeyframeRequested
                     if viewer.state == ViewerState::Watching && viewer.misses_a_frame(now) =>
                 {
@@ -345,7 +343,7 @@ impl Engine {
                 }
             }
         }
-        send_all(&mut viewer.peer, &self.udp, &self.counters);
+        send_all(&mut viewer.peer, &mut *self.front_door, &self.counters);
         if let Some(right) = joined {
             self.tell(MediaEvent::ViewerJoined(right));
         }
@@ -358,7 +356,7 @@ impl Engine {
     fn dismiss(&mut self, now: Instant) {
         let Some(mut viewer) = self.viewer.take() else { return };
         viewer.peer.close(now);
-        send_all(&mut viewer.peer, &self.udp, &self.counters);
+        send_all(&mut viewer.peer, &mut *self.front_door, &self.counters);
         let _ = self.jobs.send(Job::Forget);
         if !matches!(viewer.state, ViewerState::Connecting { .. }) {
             self.owes_release = self.input.try_send(InputEvent::ReleaseAll {}).is_err();
@@ -529,10 +527,10 @@ async fn pull(
     }
 }
 
-fn send_all(peer: &mut Peer, udp: &UdpSocket, counters: &Counters) {
+fn send_all(peer: &mut Peer, front_door: &mut dyn FrontDoor, counters: &Counters) {
     while let Some(transmit) = peer.poll_transmit() {
         // A full socket loses datagrams as a full link does: the viewer asks again.
-        if udp.send_to(&transmit.bytes, transmit.to).is_err() {
+        if front_door.send(transmit.to, &transmit.bytes).is_err() {
             counters.lost_datagrams.fetch_add(1, Relaxed);
         }
     }

@@ -1,3 +1,4 @@
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use anteroom_guest_protocol::frames::{Rect, Request};
@@ -39,6 +40,19 @@ fn link(number: i64) -> Viewer {
     Viewer::Link { generation: HolderGeneration::from_number(number).unwrap() }
 }
 
+/// A front door on the loopback; what was authenticated is told.
+struct Loopback(UdpSocket, std::sync::mpsc::Sender<SocketAddr>);
+
+impl FrontDoor for Loopback {
+    fn authenticated(&mut self, from: SocketAddr) {
+        let _ = self.1.send(from);
+    }
+
+    fn send(&mut self, to: SocketAddr, packet: &[u8]) -> std::io::Result<()> {
+        self.0.send_to(packet, to).map(drop)
+    }
+}
+
 struct Room {
     media: Media,
     change: Option<mpsc::UnboundedSender<(Rect, u8)>>,
@@ -56,8 +70,7 @@ impl Room {
         let (told, authenticated) = std::sync::mpsc::channel();
         let config = MediaConfig {
             candidates: vec![address],
-            udp: door.try_clone().unwrap(),
-            authenticated: Box::new(move |from| told.send(from).unwrap_or_default()),
+            front_door: Box::new(Loopback(door.try_clone().unwrap(), told)),
             max_bitrate_bps: 20_000_000,
             start_bitrate_bps: 8_000_000,
         };
@@ -259,8 +272,7 @@ async fn the_service_ends_with_its_last_handle() {
     let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
     let config = MediaConfig {
         candidates: vec![door.local_addr().unwrap()],
-        udp: door.into_std().unwrap(),
-        authenticated: Box::new(|_| ()),
+        front_door: Box::new(Loopback(door.into_std().unwrap(), std::sync::mpsc::channel().0)),
         max_bitrate_bps: 20_000_000,
         start_bitrate_bps: 8_000_000,
     };
