@@ -172,7 +172,8 @@ pub fn spawn(config: MediaConfig, frames: impl FrameSource) -> Result<Media, Sta
     let (done, results) = mpsc::unbounded_channel();
     let jobs = worker::start(done).map_err(StartError::Thread)?;
     let peers = PeerConfig { candidates, start_bitrate_bps, max_bitrate_bps };
-    let engine = Engine::new(peers, front_door, input_queue, event_queue, jobs, Arc::clone(&counters));
+    let engine =
+        Engine::new(peers, front_door, input_queue, event_queue, jobs, Arc::clone(&counters));
     let task = tokio::spawn(engine.run(frames, command_queue, datagram_queue, results));
     Ok(Media { handle: MediaHandle { commands, datagrams, counters }, input, events, task })
 }

@@ -27,9 +27,7 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context, Result};
 
-use crate::runner_protocol::{
-    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV,
-};
+use crate::runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV};
 
 pub use lines::{read as read_line, write as write_line};
 

@@ -51,14 +51,9 @@ pub async fn run(sockets: Sockets) -> Result<()> {
     fail_point("runner.told").context("reading what the session is to be failed")?;
     match room::boot(&config).await {
         Ok(mut room) => {
-            let ended = serve(
-                &config,
-                &mut room.vm,
-                Viewers { media, channels },
-                &mut commands,
-                &voice,
-            )
-            .await;
+            let ended =
+                serve(&config, &mut room.vm, Viewers { media, channels }, &mut commands, &voice)
+                    .await;
             end_room(&config, &mut room.vm).await;
             voice.last_figures().await;
             match ended {
@@ -239,17 +234,11 @@ impl Session<'_> {
         let mut unreached = Unreached::default();
         let is_open = Rc::new(Cell::new(true));
         tokio::task::spawn_local(egress::carry(incoming, gate, records, is_open.clone()));
-        let (media, mut media_events) = match media::start(
-            self.config,
-            &opener,
-            viewers.media,
-            self.voice.clone(),
-        )
-        .await
-        {
-            Ok(started) => started,
-            Err(reason) => return Ended::Failed(reason),
-        };
+        let (media, mut media_events) =
+            match media::start(self.config, &opener, viewers.media, self.voice.clone()).await {
+                Ok(started) => started,
+                Err(reason) => return Ended::Failed(reason),
+            };
         if let Err(reason) = step("boot.media_started") {
             return Ended::Failed(reason);
         }

@@ -15,7 +15,7 @@ use crate::demo::Server;
 const SOON: Duration = Duration::from_secs(1);
 
 /// A tool that waits for a code that never comes: a terminal and a desktop, and no browser.
-const WAITS: &str = r#"
+pub(super) const WAITS: &str = r#"
 id = "demo"
 name = "A tool that waits"
 kind = "demo"
@@ -37,14 +37,15 @@ required = ["/token"]
 "#;
 
 /// Whoever came by a link.
-struct Visitor {
+pub(super) struct Visitor {
     host: String,
     id: String,
-    cookie: String,
+    /// Name and value.
+    pub(super) cookie: String,
 }
 
 impl Visitor {
-    fn by(host: &str, id: &str, link: &str) -> Result<Self> {
+    pub(super) fn by(host: &str, id: &str, link: &str) -> Result<Self> {
         let answer = exchange(host, id, secret(link)?)?;
         let cookie = answer.text.lines().find_map(|line| line.strip_prefix("set-cookie: "));
         let cookie = cookie.and_then(|cookie| cookie.split(';').next());

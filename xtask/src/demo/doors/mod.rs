@@ -10,6 +10,7 @@ mod host_driver;
 mod hosts;
 mod keys;
 mod links;
+mod media;
 mod neighbours;
 mod raw;
 
@@ -23,9 +24,10 @@ use crate::interrupt;
 /// A group of attacks: its name, and what makes them.
 type Door = (&'static str, fn(&Path, &mut Tries) -> Result<()>);
 
-const DOORS: [Door; 10] = [
+const DOORS: [Door; 11] = [
     ("credentials", credentials::attack),
     ("links", links::attack),
+    ("media", media::attack),
     ("neighbours", neighbours::attack),
     ("host_driver", host_driver::attack),
     ("health", health::attack),
