@@ -1,11 +1,13 @@
 //! Where the tool is asked: a place without a network, and, elsewhere, one where nothing is as it was
-//! but the credential's files: another host, user and machine id, other folders. What works there does
-//! not hang on the machine that made it.
+//! but the credential's files: another host, user and machine id, other folders, and none of the keys
+//! that the kernel keeps for a user (keyrings(7)). What works there does not hang on the machine that
+//! made it.
 //!
 //! The agent starts itself with [`ARGUMENT`] as the program that makes the place (namespaces(7)) and
 //! runs a command in it.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -28,6 +30,8 @@ pub const NO_SUCH_PLACE: i32 = 125;
 /// Who one is there, and where.
 const USER: &str = "someone";
 const HOST: &str = "elsewhere";
+/// How far their id is from what it was.
+const OTHER_USER: u32 = 4000;
 
 /// What names the machine.
 const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
@@ -48,8 +52,8 @@ pub struct Place {
     emptied: Vec<PathBuf>,
     /// Files that are others there.
     replaced: Vec<(PathBuf, PathBuf)>,
-    /// Who runs the command, if not whoever starts this.
-    user: Option<u32>,
+    /// By which user's id the command runs there; the home is theirs.
+    user: u32,
     /// Program and arguments.
     command: Vec<String>,
 }
@@ -63,7 +67,7 @@ impl Place {
             host: None,
             emptied: Vec::new(),
             replaced: Vec::new(),
-            user: (room.kind == RoomKind::Guest).then_some(GUEST_UID),
+            user: user_of(room),
             command: command.to_vec(),
         }
     }
@@ -73,7 +77,8 @@ impl Place {
     pub fn elsewhere(files: &Path, beside: &Path, command: &[String], room: &Room) -> Result<Self> {
         let is_guest = room.kind == RoomKind::Guest;
         let home = if is_guest { Path::new("/home").join(USER) } else { files.to_path_buf() };
-        let uid = if is_guest { GUEST_UID } else { Uid::effective().as_raw() };
+        let uid = user_of(room);
+        let there = uid.wrapping_add(OTHER_USER);
         let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
         let id = format!("{:032x}\n", rand::random::<u128>());
         let write = |name: &str, text: &str| {
@@ -83,7 +88,7 @@ impl Place {
                 .map(|()| path)
         };
         let (id, users) =
-            (write("machine-id", &id)?, write("passwd", &renamed(&users, uid, &home))?);
+            (write("machine-id", &id)?, write("passwd", &renamed(&users, uid, there, &home))?);
         let ids = MACHINE_IDS.map(|path| (PathBuf::from(path), id.clone()));
         let emptied = if is_guest {
             GUEST_FOLDERS.map(PathBuf::from).to_vec()
@@ -96,7 +101,7 @@ impl Place {
             host: Some(HOST.to_owned()),
             emptied,
             replaced: ids.into_iter().chain([("/etc/passwd".into(), users)]).collect(),
-            user: is_guest.then_some(GUEST_UID),
+            user: there,
             command: command.to_vec(),
         })
     }
@@ -115,14 +120,22 @@ impl Place {
     }
 }
 
-/// The list of users with another name and home for one.
-fn renamed(users: &str, uid: u32, home: &Path) -> String {
+/// As whom the person's programs run.
+fn user_of(room: &Room) -> u32 {
+    match room.kind {
+        RoomKind::Guest => GUEST_UID,
+        RoomKind::Host => Uid::effective().as_raw(),
+    }
+}
+
+/// The list of users with another name, id and home for one.
+fn renamed(users: &str, uid: u32, there: u32, home: &Path) -> String {
     let uid = uid.to_string();
     let line = |line: &str| {
         let fields: Vec<&str> = line.split(':').collect();
         match fields[..] {
             [_, password, id, group, _, _, shell] if id == uid => {
-                format!("{USER}:{password}:{id}:{group}::{}:{shell}\n", home.display())
+                format!("{USER}:{password}:{there}:{group}::{}:{shell}\n", home.display())
             }
             _ => format!("{line}\n"),
         }
@@ -134,9 +147,9 @@ fn renamed(users: &str, uid: u32, home: &Path) -> String {
 pub fn run(place: &str) -> ExitCode {
     let made = serde_json::from_str(place)
         .context("the place is no JSON")
-        .and_then(|place: Place| enter(&place).map(|()| place));
-    let place = match made {
-        Ok(place) => place,
+        .and_then(|place: Place| enter(&place).map(|owner| (place, owner)));
+    let (place, owner) = match made {
+        Ok(made) => made,
         Err(error) => {
             eprintln!("{error:#}");
             return code(NO_SUCH_PLACE);
@@ -145,7 +158,7 @@ pub fn run(place: &str) -> ExitCode {
     let [program, arguments @ ..] = place.command.as_slice() else { return code(NO_SUCH_PLACE) };
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&place.home);
-    as_its_first_process(&mut command, place.user);
+    as_its_first_process(&mut command, owner);
     match command.status() {
         Ok(status) => code(status.code().unwrap_or(128 + status.signal().unwrap_or(0))),
         Err(error) => {
@@ -159,14 +172,18 @@ fn code(status: i32) -> ExitCode {
     ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
 }
 
-/// Makes the place around this process; its next child is the first in it.
-fn enter(place: &Place) -> Result<()> {
+/// Makes the place around this process; its next child is the first in it. Gives whom that is to become,
+/// if not who this is.
+fn enter(place: &Place) -> Result<Option<Owner>> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
-    if !uid.is_root() {
-        // As whom we are, with the rights to what follows.
+    let mut owner = None;
+    if uid.is_root() {
+        owner = Some(Owner::of(&place.files, place.user)?);
+    } else {
+        // Who we are, by the other id, with the rights to what follows.
         unshare(CloneFlags::CLONE_NEWUSER).context("making a user namespace failed")?;
         fs::write("/proc/self/setgroups", "deny")?;
-        fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+        fs::write("/proc/self/uid_map", format!("{} {uid} 1", place.user))?;
         fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
     }
     let own = CloneFlags::CLONE_NEWNS
@@ -205,24 +222,57 @@ fn enter(place: &Place) -> Result<()> {
         use std::os::fd::AsRawFd;
         bind(Path::new(&format!("/proc/self/fd/{}", held.as_raw_fd())), &place.home)?;
     }
-    Ok(())
+    Ok(owner)
+}
+
+/// Whose a home is.
+#[derive(Clone, Copy)]
+struct Owner {
+    uid: Uid,
+    gid: Gid,
+}
+
+impl Owner {
+    /// Gives a folder and all in it to a user.
+    fn of(folder: &Path, user: u32) -> Result<Self> {
+        let gid = Gid::from_raw(fs::metadata(folder)?.gid());
+        let mut folders = vec![folder.to_path_buf()];
+        let give = |path: &Path| {
+            std::os::unix::fs::lchown(path, Some(user), None)
+                .with_context(|| format!("giving {} to another user failed", path.display()))
+        };
+        while let Some(folder) = folders.pop() {
+            give(&folder)?;
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                match entry.file_type()?.is_dir() {
+                    true => folders.push(entry.path()),
+                    false => give(&entry.path())?,
+                }
+            }
+        }
+        Ok(Self { uid: Uid::from_raw(user), gid })
+    }
 }
 
 /// Has a command see its own processes alone, and run as this user.
-fn as_its_first_process(command: &mut Command, user: Option<u32>) {
-    // SAFETY: mount, setgroups, setgid, setuid and prctl are async-signal-safe system calls on values
-    // made before.
+fn as_its_first_process(command: &mut Command, user: Option<Owner>) {
+    // SAFETY: keyctl, mount, setgroups, setgid, setuid and prctl are async-signal-safe system calls on
+    // values made before.
     #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
     unsafe {
         command.pre_exec(move || {
             let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             // Where somebody hides a part of /proc this is forbidden, and the old one stays.
             let _ = mount(Some("proc"), "/proc", Some("proc"), safe, None::<&str>);
-            if let Some(user) = user {
+            if let Some(Owner { uid, gid }) = user {
                 nix::unistd::setgroups(&[])?;
-                nix::unistd::setgid(Gid::from_raw(user))?;
-                nix::unistd::setuid(Uid::from_raw(user))?;
+                nix::unistd::setgid(gid)?;
+                nix::unistd::setuid(uid)?;
             }
+            // A session's keys go along with a change of user; where there are no keys, none do.
+            let nameless = std::ptr::null::<libc::c_char>();
+            libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, nameless);
             // The first process takes all others with it.
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
             Ok(())
@@ -235,13 +285,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_user_has_another_name_and_home() {
+    fn one_user_has_another_name_id_and_home() {
         let users =
             "root:x:0:0:root:/root:/bin/bash\nperson:x:1000:1000:P,,,:/home/person:/bin/sh\n";
-        let there = renamed(users, 1000, Path::new("/home/someone"));
+        let there = renamed(users, 1000, 5000, Path::new("/home/someone"));
         assert_eq!(
             there,
-            "root:x:0:0:root:/root:/bin/bash\nsomeone:x:1000:1000::/home/someone:/bin/sh\n"
+            "root:x:0:0:root:/root:/bin/bash\nsomeone:x:5000:1000::/home/someone:/bin/sh\n"
         );
     }
 }

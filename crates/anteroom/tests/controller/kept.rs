@@ -190,6 +190,7 @@ fn a_credential_that_is_bound_to_its_machine_is_refused_while_the_person_is_ther
         "socket.gethostname()",
         "pwd.getpwuid(os.getuid()).pw_name",
         "getpass.getuser()",
+        "os.getuid()",
         "open('/etc/machine-id').read()",
     ] {
         let server = Setup::host().start_with_provider(&bound(mine));
