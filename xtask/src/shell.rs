@@ -1,5 +1,6 @@
 //! Running programs.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,6 +18,22 @@ pub fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("starting `{shown}` failed"))?;
     if !status.success() {
         bail!("`{shown}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Runs to the end beside others, and says then, in one piece, all that it said.
+pub fn run_beside(command: &mut Command) -> Result<()> {
+    let shown = show(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("starting `{shown}` failed"))?;
+    let mut out = std::io::stdout().lock();
+    let told = out.write_all(&output.stdout).and_then(|()| out.write_all(&output.stderr));
+    told.context("writing failed")?;
+    if !output.status.success() {
+        bail!("`{shown}` failed ({})", output.status);
     }
     Ok(())
 }

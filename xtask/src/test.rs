@@ -2,8 +2,10 @@
 //! the last line.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::{build, contract, demo, fuzz, machine, shell};
 
@@ -40,9 +42,9 @@ enum Part {
 }
 
 impl Part {
-    /// The order they run in. Rust's is the last, so that its summary is the last line.
-    const ALL: [Self; 6] =
-        [Self::Web, Self::SignIns, Self::Contract, Self::Fuzz, Self::Lint, Self::Rust];
+    /// The order they run in, after that of the web, which runs beside the building. Rust's is the
+    /// last, so that its summary is the last line.
+    const ALL: [Self; 5] = [Self::SignIns, Self::Contract, Self::Fuzz, Self::Lint, Self::Rust];
     const FAST: [Self; 2] = [Self::Lint, Self::Rust];
 }
 
@@ -54,9 +56,12 @@ pub fn run(options: &Options) -> Result<()> {
         (None, true) => &Part::FAST,
         (None, false) => &Part::ALL,
     };
+    if options.only.is_none() && !options.fast {
+        web_beside_building()?;
+    }
     for part in parts {
         match part {
-            Part::Web => web()?,
+            Part::Web => web(shell::run)?,
             Part::SignIns => sign_ins(&prepare_sign_ins()?)?,
             Part::Contract => contract::check(&build::for_tests()?)?,
             Part::Fuzz => fuzz::short()?,
@@ -87,18 +92,29 @@ fn sign_ins(anteroom: &Path) -> Result<()> {
     Ok(())
 }
 
-fn web() -> Result<()> {
+/// The viewer's tests wait for a browser most of the time: what all others need is built meanwhile.
+fn web_beside_building() -> Result<()> {
+    build::viewer()?;
+    thread::scope(|scope| {
+        let web = scope.spawn(|| web(shell::run_beside));
+        let built = build::for_tests();
+        web.join().ok().context("the thread of the web's tests panicked")??;
+        built.map(|_| ())
+    })
+}
+
+fn web(run: fn(&mut Command) -> Result<()>) -> Result<()> {
     build::viewer()?;
     let folders = ["viewer", "demo"].map(|folder| shell::root().join(folder));
     let [viewer, _] = &folders;
     for folder in &folders {
         build::install_node_packages(folder)?;
     }
-    shell::run(build::npm(viewer).args(["run", "--silent", "lint"]))?;
+    run(build::npm(viewer).args(["run", "--silent", "lint"]))?;
     for folder in &folders {
-        shell::run(build::npm(folder).args(["test", "--silent"]))?;
+        run(build::npm(folder).args(["test", "--silent"]))?;
     }
-    shell::run(build::npm(viewer).args(["run", "--silent", "test:browser"]))
+    run(build::npm(viewer).args(["run", "--silent", "test:browser"]))
 }
 
 fn lint() -> Result<()> {
