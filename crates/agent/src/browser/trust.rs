@@ -14,8 +14,12 @@ const SYSTEM_FOLDER: &str = "/etc/ssl/certs";
 const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
 const END: &str = "-----END CERTIFICATE-----";
 
-/// Where programs are that bring their own bundle, and how many folders are looked at for them.
-const PROGRAMS: [&str; 4] = ["/opt", "/usr/local/lib", "/usr/lib/python3", "/home/person/.local"];
+/// The store that Debian's Java runtimes share.
+const SYSTEM_JAVA: &str = "/etc/ssl/certs/java/cacerts";
+
+/// Where programs are that bring their own store, and how many folders are looked at for them.
+const PROGRAMS: [&str; 5] =
+    ["/opt", "/usr/local", "/usr/lib/jvm", "/usr/lib/python3", "/home/person"];
 const MAX_FOLDERS: u32 = 20_000;
 
 const POLICY_FOLDER: &str = "/etc/chromium/policies/managed";
@@ -52,9 +56,9 @@ pub fn trust_extra_authorities(pem: &str, room: &Room) -> Result<Trust> {
             write_policy(&certificates)?;
             let bundle = PathBuf::from(SYSTEM_BUNDLE);
             write(&bundle, &all)?;
-            into_system_folder(&certificates)?;
-            into_bundles_of_programs(&all);
-            into_java(&room.runtime);
+            let authorities = into_system_folder(&certificates)?;
+            into_stores_of_programs(&PROGRAMS.map(Path::new), &all, &authorities);
+            into_java(Path::new(SYSTEM_JAVA), Path::new("keytool"), &authorities);
             bundle
         }
         RoomKind::Host => {
@@ -74,14 +78,17 @@ fn write(path: &Path, text: &str) -> Result<()> {
         .with_context(|| format!("writing {} failed", path.display()))
 }
 
-/// Into the folder where OpenSSL looks by the hash of a name, and others read every file.
-fn into_system_folder(certificates: &[String]) -> Result<()> {
+/// Into the folder where OpenSSL looks by the hash of a name, and others read every file; each in its own,
+/// which it gives.
+fn into_system_folder(certificates: &[String]) -> Result<Vec<PathBuf>> {
     let folder = Path::new(SYSTEM_FOLDER);
+    let mut authorities = Vec::new();
     for (n, body) in certificates.iter().enumerate() {
         let lines: Vec<&str> =
             body.as_bytes().chunks(64).filter_map(|line| str::from_utf8(line).ok()).collect();
         let path = folder.join(format!("anteroom-session-{n}.pem"));
         write(&path, &format!("{BEGIN}\n{}\n{END}\n", lines.join("\n")))?;
+        authorities.push(path.clone());
         // Of the package ca-certificates; without it there is nobody who looks by the hash.
         let mut openssl = Command::new("openssl");
         openssl.args(["x509", "-noout", "-subject_hash", "-in"]).arg(&path);
@@ -93,44 +100,45 @@ fn into_system_folder(certificates: &[String]) -> Result<()> {
                 .with_context(|| format!("placing {} failed", link.display()))?;
         }
     }
-    Ok(())
+    Ok(authorities)
 }
 
-/// Into the bundles that Python's programs bring along (certifi, pip, botocore), which go by no
-/// variable alone. What cannot be written is left as it is.
-fn into_bundles_of_programs(all: &str) {
-    let mut folders: Vec<PathBuf> = PROGRAMS.map(PathBuf::from).to_vec();
+/// Into what programs bring along and go by without a word to the system: the bundles of Python's
+/// (certifi, pip, botocore), and the stores of Java's that have their own. What cannot be written is left
+/// as it is.
+fn into_stores_of_programs(roots: &[&Path], all: &str, authorities: &[PathBuf]) {
+    let mut folders: Vec<PathBuf> = roots.iter().map(|root| root.to_path_buf()).collect();
     let mut looked_at = 0;
     while let Some(folder) = folders.pop().filter(|_| looked_at < MAX_FOLDERS) {
         looked_at += 1;
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-            if is_folder && name != "node_modules" {
-                folders.push(entry.path());
-            } else if name == "cacert.pem" {
-                let _ = fs::write(entry.path(), all);
+            let (name, path) = (entry.file_name(), entry.path());
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() && name != "node_modules" {
+                folders.push(path);
+            } else if kind.is_file() && name == "cacert.pem" {
+                let _ = fs::write(path, all);
+            } else if kind.is_file() && name == "cacerts" {
+                // JAVA_HOME/lib/security/cacerts
+                if let Some(java_home) = folder.ancestors().nth(2) {
+                    into_java(&path, &java_home.join("bin/keytool"), authorities);
+                }
             }
         }
     }
 }
 
-/// Into Java's store, where there is one, by its own program.
-fn into_java(runtime: &Path) {
-    let store = Path::new("/etc/ssl/certs/java/cacerts");
+/// Into a store of Java's, where there is one, by its own program: one without it is left as it is.
+fn into_java(store: &Path, keytool: &Path, authorities: &[PathBuf]) {
     if !store.exists() {
         return;
     }
-    for entry in fs::read_dir(SYSTEM_FOLDER).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with("anteroom-session-") {
-            continue;
-        }
-        let mut keytool = Command::new("keytool");
+    for authority in authorities {
+        let Some(alias) = authority.file_stem() else { continue };
+        let mut keytool = Command::new(keytool);
         keytool.args(["-importcert", "-noprompt", "-trustcacerts", "-storepass", "changeit"]);
-        keytool.args(["-alias", &name, "-keystore"]).arg(store).arg("-file").arg(entry.path());
-        // An image with Java's store and without its programs keeps the store as it is.
-        let _ = run_to_end(keytool.current_dir(runtime));
+        keytool.arg("-alias").arg(alias).arg("-keystore").arg(store).arg("-file").arg(authority);
+        let _ = run_to_end(keytool.current_dir("/"));
     }
 }
 
@@ -185,6 +193,28 @@ fn import_into_nss(pem: &str, room: &Room) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn programs_that_bring_a_bundle_get_the_whole_and_others_keep_theirs() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let root = folder.path();
+        let write = |path: &str| {
+            write(&root.join(path), "theirs").unwrap();
+            root.join(path)
+        };
+        let certifi = write("lib/python3/site-packages/certifi/cacert.pem");
+        let pip = write("venv/lib/pip/_vendor/certifi/cacert.pem");
+        let node = write("lib/node_modules/tool/cacert.pem");
+        let elsewhere = other.path().join("cacert.pem");
+        super::write(&elsewhere, "theirs").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, root.join("cacert.pem")).unwrap();
+        // No program of its own: left as it is.
+        let java = write("jdk/lib/security/cacerts");
+        into_stores_of_programs(&[root], "all", &[certifi.clone()]);
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!([read(&certifi), read(&pip)], ["all", "all"]);
+        assert_eq!([read(&node), read(&elsewhere), read(&java)], ["theirs", "theirs", "theirs"]);
+    }
 
     #[test]
     fn each_certificate_is_found_and_joined() {
