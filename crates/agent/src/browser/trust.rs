@@ -210,7 +210,7 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, root.join("cacert.pem")).unwrap();
         // No program of its own: left as it is.
         let java = write("jdk/lib/security/cacerts");
-        into_stores_of_programs(&[root], "all", &[certifi.clone()]);
+        into_stores_of_programs(&[root], "all", std::slice::from_ref(&certifi));
         let read = |path: &Path| fs::read_to_string(path).unwrap();
         assert_eq!([read(&certifi), read(&pip)], ["all", "all"]);
         assert_eq!([read(&node), read(&elsewhere), read(&java)], ["theirs", "theirs", "theirs"]);
