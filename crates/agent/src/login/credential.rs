@@ -17,6 +17,7 @@ use anteroom_guest_protocol::{
 use anyhow::{Context, Result, anyhow};
 use regex::Regex;
 
+use super::bundle;
 pub use super::bundle::{BundledFile, archive};
 use super::changes::Changes;
 use super::keyring;
@@ -218,6 +219,12 @@ impl Watched {
             let count = files.len();
             return Look::Refused(format!(
                 "it has {count} files, at most {MAX_BUNDLE_ENTRIES} are taken"
+            ));
+        }
+        if let Some(file) = files.iter().find(|file| !bundle::holds(&file.path)) {
+            return Look::Refused(format!(
+                "the path {} is too long: at most 100 bytes after a slash and 155 before it are taken",
+                file.path
             ));
         }
         let bytes: usize = files.iter().map(|file| file.content.len()).sum();
@@ -574,6 +581,28 @@ mod tests {
         let mut archive = tar::Archive::new(&bytes[..]);
         let names = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned());
         assert_eq!(names.collect::<Vec<_>>(), [Path::new(".a/hosts.yml"), Path::new(".b.json")]);
+    }
+
+    #[test]
+    fn a_path_that_only_an_extension_of_the_archive_could_hold_is_refused_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, fits) in [("n".repeat(100), true), ("n".repeat(101), false)] {
+            let path = format!("{}/{name}", "d".repeat(100));
+            let watched = watched(folder.path(), &[(&path, json(), false)]);
+            std::fs::create_dir_all(folder.path().join("d".repeat(100))).unwrap();
+            std::fs::write(folder.path().join(&path), r#"{"tokens":{"access":"x"}}"#).unwrap();
+            match watched.look() {
+                Look::Complete(found) if fits => {
+                    let bytes = archive(&found).unwrap();
+                    let mut archive = tar::Archive::new(&bytes[..]);
+                    let mut entries = archive.entries().unwrap().raw(true);
+                    let entry = entries.next().unwrap().unwrap();
+                    assert_eq!(entry.path_bytes(), path.as_bytes());
+                }
+                Look::Refused(cause) if !fits => assert!(cause.contains(&name), "{cause}"),
+                look => panic!("{look:?}"),
+            }
+        }
     }
 
     #[test]
