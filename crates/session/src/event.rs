@@ -58,7 +58,7 @@ pub enum Event {
     Heartbeat,
     /// Time passed; a deadline may be over.
     Tick,
-    /// A controller found this session unfinished at its start.
+    /// A controller found this session unfinished at its start, or something left of it.
     FoundByReconciliation,
     /// Teardown ran; `leftovers` is what looking at the machine still found.
     Demolished {

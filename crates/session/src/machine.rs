@@ -217,7 +217,8 @@ fn person_came(session: &Session) -> (State, Vec<Effect>) {
 fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
     let state = match session.state.clone() {
         State::Ended { reason, at, room } => {
-            return (after_end(reason, at, room, event, now), vec![]);
+            let (room, effects) = after_end(room, event, now);
+            return (State::Ended { reason, at, room }, effects);
         }
         live => live,
     };
@@ -339,15 +340,18 @@ fn end(reason: EndReason, at: Timestamp) -> (State, Vec<Effect>) {
 }
 
 /// The reason never changes once given (a completed session must not become "cancelled" during
-/// clean-up); only the report of the demolition is taken.
-fn after_end(reason: EndReason, at: Timestamp, room: Room, event: Event, now: Timestamp) -> State {
-    let room = match (room, event) {
+/// clean-up); only the report of the demolition is taken, and by a later controller what an earlier one
+/// did not get to the end of.
+fn after_end(room: Room, event: Event, now: Timestamp) -> (Room, Vec<Effect>) {
+    match (room, event) {
         (Room::Demolishing, Event::Demolished { leftovers }) => {
-            Room::Demolished { at: now, leftovers }
+            (Room::Demolished { at: now, leftovers }, vec![])
         }
-        (room, _) => room,
-    };
-    State::Ended { reason, at, room }
+        (room, Event::FoundByReconciliation) if !room.is_gone() => {
+            (Room::Demolishing, vec![Effect::Demolish])
+        }
+        (room, _) => (room, vec![]),
+    }
 }
 
 #[cfg(test)]

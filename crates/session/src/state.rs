@@ -151,6 +151,14 @@ pub enum Room {
     },
 }
 
+impl Room {
+    /// Whether looking found nothing left of it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Demolished { leftovers, .. } if leftovers.is_empty())
+    }
+}
+
 /// Something of a session that should be gone and was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leftover {

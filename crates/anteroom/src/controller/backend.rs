@@ -151,7 +151,8 @@ impl Backend for Controller {
             return Ok(());
         }
         let record = self.record(id).await?;
-        if !record.is_finished() {
+        // Of one that is over something may be left: the operator wants that looked at again.
+        if !record.is_gone() {
             self.end_abandoned(record).await.map_err(internal)?;
         }
         Ok(())

@@ -6,8 +6,8 @@
 //! UDP → front_door ───────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Here it is opened, and finishes what an earlier one left; `start` begins sign-ins, `backend` answers
-//! the API.
+//! Here it is opened; `reconcile` finishes what an earlier one left, `start` begins sign-ins, `backend`
+//! answers the API.
 
 mod admission;
 mod backend;
@@ -22,6 +22,7 @@ mod janitor;
 mod keys;
 mod metrics;
 mod providers;
+mod reconcile;
 mod record;
 mod routes;
 mod runner_process;
@@ -39,9 +40,8 @@ use std::sync::{Arc, OnceLock};
 
 use anteroom_api::{KeyRole, MadeKey, Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
-use anteroom_session::{Actor, Effect, Event, HolderGeneration, SessionId, State};
+use anteroom_session::{Actor, Event, HolderGeneration, SessionId};
 use anteroom_vault::{ControllerKey, Vault};
-use anteroom_vm::Traces;
 use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -63,7 +63,7 @@ use front_door::FrontDoor;
 use health::Look;
 use keys::Keys;
 use metrics::Metrics;
-use record::{Record, runtime_dir};
+use record::Record;
 use session_actor::{Live, SessionHandle, Surroundings};
 use store::Store;
 use users::Users;
@@ -208,50 +208,6 @@ impl Controller {
             handle.demolished().await;
         }
         self.keys.store_use().await;
-    }
-
-    /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished
-    /// and their state says so.
-    async fn reconcile(&self) -> Result<()> {
-        for id in self.store.unfinished().await? {
-            match self.store.load(id).await {
-                Ok(Some(record)) => {
-                    tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session");
-                    self.end_abandoned(record).await?;
-                }
-                Ok(None) => {}
-                // One row must not keep all the others from being served.
-                Err(error) => {
-                    tracing::error!(session = %id, "{error:#}; what still runs of it is killed");
-                    let cleaned = tokio::task::spawn_blocking(move || {
-                        let traces = Traces { session: id, user: None };
-                        anteroom_vm::reap(traces);
-                        session_actor::remove(traces, Some(&runtime_dir(id)))
-                    });
-                    cleaned.await?.context("cleaning up after it failed")?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends an unfinished session that has no task.
-    async fn end_abandoned(&self, record: Record) -> Result<()> {
-        let id = record.id();
-        let state = record.session.state.clone();
-        let effects = match state {
-            // Its end is known, its demolition was not reported.
-            State::Ended { .. } => vec![Effect::Demolish],
-            _ => Vec::new(),
-        };
-        let handle = session_actor::start(record, effects, None, self.around.clone());
-        if matches!(state, State::Capturing { .. }) && self.store.credential(id).await?.is_some() {
-            handle.tell(Event::CredentialStored).await;
-        }
-        if !matches!(state, State::Ended { .. }) {
-            handle.tell(Event::FoundByReconciliation).await;
-        }
-        Ok(())
     }
 
     fn handle(&self, id: SessionId) -> Option<SessionHandle> {

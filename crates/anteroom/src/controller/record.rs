@@ -14,7 +14,7 @@ use anteroom_vault::{Declared, OpenableBy};
 use anteroom_vm::Traces;
 use serde::{Deserialize, Serialize};
 
-use super::{custody, store};
+use super::custody;
 
 /// Everything about one session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,9 +73,14 @@ impl Record {
         self.session.terms.id
     }
 
-    /// Whether nothing remains to be done.
+    /// Whether it is over and its room was demolished, as far as that went.
     pub fn is_finished(&self) -> bool {
-        store::is_finished(&self.session.state)
+        matches!(self.session.state, State::Ended { room: Room::Demolished { .. }, .. })
+    }
+
+    /// Whether, in addition, nothing is left of it.
+    pub fn is_gone(&self) -> bool {
+        matches!(&self.session.state, State::Ended { room, .. } if room.is_gone())
     }
 
     /// Folder of the session's files, where its driver makes one. It follows from the session alone,

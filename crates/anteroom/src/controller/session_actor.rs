@@ -10,7 +10,7 @@ use std::time::Duration;
 use anteroom_api::{EgressEntry, SessionView};
 use anteroom_confine::Cgroup;
 use anteroom_session::{
-    Effect, Event, Explanation, HolderGeneration, Leftover, Observation, Room, SessionId, State,
+    Effect, Event, Explanation, HolderGeneration, Leftover, Observation, SessionId, State,
     TimelineEntry, Timestamp, Viewer,
 };
 use anteroom_vm::Traces;
@@ -182,7 +182,13 @@ impl SessionHandle {
         self.runner.borrow().clone()
     }
 
-    /// Waits until everything of the session is gone.
+    /// Waits until its task is over.
+    #[cfg(test)]
+    pub async fn over(&self) {
+        self.events.closed().await;
+    }
+
+    /// Waits until its room was demolished.
     pub async fn demolished(&self) {
         let mut view = self.view.clone();
         let _ = view.wait_for(|view| view.room.as_deref() == Some("demolished")).await;
@@ -199,7 +205,6 @@ struct Actor {
     store_fails: bool,
     plan: Option<StartPlan>,
     claim: Claim,
-    user: Option<Lease>,
     runner: watch::Sender<Option<Runner>>,
     oldest: watch::Receiver<HolderGeneration>,
     view: watch::Sender<SessionView>,
@@ -236,8 +241,11 @@ pub fn start(
         return other;
     }
     let stored_entries = record.timeline.len();
-    let leased = plan.as_mut().and_then(|plan| plan.user.take());
-    let user = leased.or_else(|| record.user.map(|user| around.users.lease_again(user)));
+    // Not this task's: whatever becomes of it, its session's processes may be there.
+    match plan.as_mut().and_then(|plan| plan.user.take()) {
+        Some(leased) => leased.keep(),
+        None => record.user.into_iter().for_each(|user| around.users.keep(user)),
+    }
     let actor = Actor {
         record,
         stored_entries,
@@ -245,7 +253,6 @@ pub fn start(
         store_fails: false,
         plan,
         claim: Claim::None,
-        user,
         runner,
         oldest: watch_oldest,
         view,
@@ -281,12 +288,8 @@ impl Actor {
             self.apply(event).await;
         }
         self.runner.send_replace(None);
-        let is_clean = matches!(
-            &self.record.session.state,
-            State::Ended { room: Room::Demolished { leftovers, .. }, .. } if leftovers.is_empty()
-        );
-        if let Some(user) = self.user.take().filter(|_| !is_clean) {
-            user.withdraw();
+        if let Some(user) = self.record.user.filter(|_| self.record.is_gone()) {
+            self.around.users.free(user);
         }
     }
 

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anteroom_api::{EgressEntry, Idempotency};
+use anteroom_confine::SessionUser;
 use anteroom_fail_point::fail_point;
-use anteroom_session::{SessionId, State, TimelineEntry};
+use anteroom_session::{SessionId, TimelineEntry};
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::{
@@ -23,7 +24,7 @@ pub use holders::{Cookie, Exchanged, Unusable};
 pub use keys::KeptKey;
 
 /// The tables. Rows hold a session as JSON of the session crate's types, and beside it what is
-/// searched for.
+/// searched for; one is `finished` when it is over and nothing is left of it.
 const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS sessions (
         id TEXT PRIMARY KEY, state TEXT NOT NULL, finished INTEGER NOT NULL, created_at INTEGER NOT NULL,
@@ -283,7 +284,22 @@ impl Store {
         Ok(rows.iter().filter_map(read).collect())
     }
 
-    /// Sessions that an earlier controller left unfinished.
+    /// Who a session's processes run as, of one that may be unreadable otherwise.
+    pub async fn user_of(&self, id: SessionId) -> Result<Option<SessionUser>> {
+        #[derive(serde::Deserialize)]
+        struct Run {
+            #[serde(default)]
+            user: Option<SessionUser>,
+        }
+        let json: Option<String> = sqlx::query_scalar("SELECT record FROM sessions WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.reads)
+            .await
+            .context("reading a session's user failed")?;
+        Ok(json.and_then(|json| serde_json::from_str::<Run>(&json).ok()?.user))
+    }
+
+    /// Sessions that an earlier controller left unfinished, or of which something is left.
     pub async fn unfinished(&self) -> Result<Vec<SessionId>> {
         let rows = sqlx::query("SELECT id FROM sessions WHERE finished = 0")
             .fetch_all(&self.reads)
@@ -388,6 +404,10 @@ impl Store {
 
 #[cfg(test)]
 impl Store {
+    pub async fn run_for_tests(&self, statement: &'static str) {
+        sqlx::query(statement).execute(&self.writes).await.unwrap();
+    }
+
     /// A row for a session, so that others may refer to it.
     async fn reserve_for_tests(&self, id: SessionId) {
         sqlx::query("INSERT INTO sessions VALUES (?, 'requested', 0, 0, '{}')")
@@ -407,7 +427,7 @@ async fn write_record(connection: &mut SqliteConnection, record: &Record) -> Res
     )
     .bind(terms.id.to_string())
     .bind(record.session.state.name().as_str())
-    .bind(i64::from(record.is_finished()))
+    .bind(i64::from(record.is_gone()))
     .bind(signed(terms.created_at.0))
     .bind(json)
     .execute(connection)
@@ -473,9 +493,4 @@ pub fn count_connection(egress: &mut Vec<EgressEntry>, connection: EgressEntry) 
         // A guest that asks for endless names gets a list that ends.
         egress.push(connection);
     }
-}
-
-/// Whether nothing remains to be done for a session in this state.
-pub fn is_finished(state: &State) -> bool {
-    matches!(state, State::Ended { room: anteroom_session::Room::Demolished { .. }, .. })
 }

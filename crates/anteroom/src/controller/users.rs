@@ -18,14 +18,23 @@ impl Users {
         Some(Lease { user, users: self.clone() })
     }
 
-    /// The one that a session has already, which an earlier controller began.
-    pub fn lease_again(&self, user: SessionUser) -> Lease {
+    /// Keeps one for the session that its record names it for.
+    pub fn keep(&self, user: SessionUser) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
-        Lease { user, users: self.clone() }
+    }
+
+    /// Lets others have it again: nothing is left of its session.
+    pub fn free(&self, user: SessionUser) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+    }
+
+    #[cfg(test)]
+    pub fn has_leased(&self, user: SessionUser) -> bool {
+        self.0.lock().unwrap().contains(&user)
     }
 }
 
-/// A user, until dropped.
+/// A user that nothing runs as yet; free again when dropped.
 pub struct Lease {
     user: SessionUser,
     users: Users,
@@ -37,15 +46,15 @@ impl Lease {
         self.user
     }
 
-    /// Lets nobody else have it while this controller lives: something of the session is left.
-    pub fn withdraw(self) {
+    /// Keeps it until [`Users::free`]: a session that may run as it has begun.
+    pub fn keep(self) {
         std::mem::forget(self);
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.users.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.user);
+        self.users.free(self.user);
     }
 }
 
@@ -59,11 +68,13 @@ mod tests {
         let first = users.lease().unwrap();
         let second = users.lease().unwrap();
         assert_ne!(first.user(), second.user());
-        let (gone, left) = (first.user(), second.user());
+        let (refused, begun) = (first.user(), second.user());
         drop(first);
-        second.withdraw();
-        let taken = |user| users.0.lock().unwrap().contains(&user);
-        assert!(!taken(gone) && taken(left));
-        assert_eq!(users.lease_again(gone).user(), gone);
+        second.keep();
+        assert!(!users.has_leased(refused) && users.has_leased(begun));
+        users.free(begun);
+        assert!(!users.has_leased(begun));
+        users.keep(begun);
+        assert!(users.has_leased(begun));
     }
 }

@@ -103,6 +103,23 @@ fn a_sign_in_passes_every_state_and_does_each_thing_once() {
 }
 
 #[test]
+fn what_is_left_is_demolished_again_by_the_next_controller_until_nothing_is() {
+    let ended = |leftovers| {
+        let mut events = happy_path();
+        *events.last_mut().unwrap() = Event::Demolished { leftovers };
+        run(events).0
+    };
+    let left = vec![Leftover { kind: "file".into(), what: "/x".into() }];
+    let (found, effects) = ended(left).handle(Event::FoundByReconciliation, Timestamp(3_000));
+    assert_eq!(effects, [Effect::Demolish]);
+    let (gone, _) = found.handle(Event::Demolished { leftovers: vec![] }, Timestamp(4_000));
+    let is_gone = matches!(&gone.state, State::Ended { reason: EndReason::Completed, room, .. } if room.is_gone());
+    assert!(is_gone, "{:?}", gone.state);
+    let (same, effects) = gone.clone().handle(Event::FoundByReconciliation, Timestamp(5_000));
+    assert_eq!((same, effects), (gone, vec![]));
+}
+
+#[test]
 fn a_credential_out_of_order_is_not_stored() {
     let (session, effects) = run([Event::RunnerStarted { pid: 7 }, agent_connected(), sealed()]);
     assert_eq!(session.state.name(), StateName::Preparing);
@@ -246,9 +263,10 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// In whatever order a hostile or broken world speaks: one runner, one demolition, an
-    /// acknowledgement only after the store said durable, and an end that is never rewritten. A CLI
-    /// that waits for the person is started once, with them and not before; another never.
+    /// In whatever order a hostile or broken world speaks: one runner, one demolition and another for
+    /// each controller that finds it not done, an acknowledgement only after the store said durable,
+    /// and an end that is never rewritten. A CLI that waits for the person is started once, with them
+    /// and not before; another never.
     #[test]
     fn any_order_of_events_keeps_the_promises(
         events in prop::collection::vec((any_event(), 0u64..1_000_000), 0..60),
@@ -262,7 +280,13 @@ proptest! {
         let (mut session, mut effects) = Session::request(Terms { start, ..terms() });
         let mut came = false;
         let mut reason_given: Option<EndReason> = None;
+        let mut found_undone = 0;
         for (event, at) in on_the_way.chain(events) {
+            if let State::Ended { room, .. } = &session.state
+                && event == Event::FoundByReconciliation
+            {
+                found_undone += usize::from(!room.is_gone());
+            }
             let stored = event == Event::CredentialStored;
             came |= [link_opened(), viewer_joined(), Event::StartRequested].contains(&event);
             let (next, more) = session.handle(event, Timestamp(at));
@@ -287,7 +311,8 @@ proptest! {
         }
         let count = |wanted: &Effect| effects.iter().filter(|e| *e == wanted).count();
         prop_assert_eq!(count(&Effect::StartRunner), 1);
-        prop_assert_eq!(count(&Effect::Demolish), usize::from(reason_given.is_some()));
+        let demolitions = usize::from(reason_given.is_some()) + found_undone;
+        prop_assert_eq!(count(&Effect::Demolish), demolitions);
         prop_assert!(count(&Effect::AcknowledgeCredential) <= 1);
         prop_assert!(count(&Effect::StartTool) <= 1);
     }

@@ -1,0 +1,202 @@
+//! What an earlier controller left is finished by the next, before that begins anything.
+
+use anteroom_session::{Event, SessionId, State};
+use anteroom_vm::Traces;
+use anyhow::{Context, Result};
+
+use super::record::{Record, runtime_dir};
+use super::{Controller, session_actor};
+use crate::clock::now;
+
+impl Controller {
+    /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished
+    /// and their state says so. So are those of which something was left, and until nothing is, nobody
+    /// else has their users.
+    pub(super) async fn reconcile(&self) -> Result<()> {
+        for id in self.store.unfinished().await? {
+            match self.store.load(id).await {
+                Ok(Some(record)) => {
+                    tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session");
+                    self.end_abandoned(record).await?;
+                }
+                Ok(None) => {}
+                // One row must not keep all the others from being served.
+                Err(error) => {
+                    tracing::error!(session = %id, "{error:#}; what still runs of it is killed");
+                    self.clean_up_after_unreadable(id).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Its record will say of no look that nothing is left.
+    async fn clean_up_after_unreadable(&self, id: SessionId) -> Result<()> {
+        let user = self.store.user_of(id).await?;
+        user.into_iter().for_each(|user| self.around.users.keep(user));
+        let cleaned = tokio::task::spawn_blocking(move || {
+            let traces = Traces { session: id, user };
+            anteroom_vm::reap(traces);
+            session_actor::remove(traces, Some(&runtime_dir(id)))
+        });
+        cleaned.await?.context("cleaning up after it failed")
+    }
+
+    /// Ends a session that has no task, as far as it has not ended.
+    pub(super) async fn end_abandoned(&self, mut record: Record) -> Result<()> {
+        let id = record.id();
+        if let State::Ended { .. } = record.session.state {
+            // Its end is known; its demolition was not reported, or left something.
+            let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
+            record.session = session;
+            session_actor::start(record, effects, None, self.around.clone());
+            return Ok(());
+        }
+        let has_captured = matches!(record.session.state, State::Capturing { .. });
+        let handle = session_actor::start(record, Vec::new(), None, self.around.clone());
+        if has_captured && self.store.credential(id).await?.is_some() {
+            handle.tell(Event::CredentialStored).await;
+        }
+        handle.tell(Event::FoundByReconciliation).await;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use anteroom_confine::{Offered, SessionUser};
+    use anteroom_session::{
+        Chosen, EndReason, Leftover, Method, Room, Session, Start, Terms, Timestamp,
+    };
+    use anteroom_vault::OpenableBy;
+
+    use super::*;
+    use crate::controller::store::Store;
+    use crate::controller::{DriverChoice, Keep, Limits, Providers, Settings};
+
+    fn settings(state_dir: &Path) -> Settings {
+        Settings {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            media_listen: "127.0.0.1:0".parse().unwrap(),
+            advertise: Vec::new(),
+            state_dir: state_dir.to_owned(),
+            images_dir: state_dir.join("images"),
+            cache_dir: state_dir.join("cache"),
+            driver: DriverChoice::Host { agent: "/nowhere".into() },
+            memory_mib: 1,
+            vcpus: 1,
+            cpu: None,
+            verified_for: None,
+            services: Vec::new(),
+            operator_name: String::new(),
+            public_url: None,
+            allow_weak_isolation: true,
+            vault_custody: Default::default(),
+            min_ttl_seconds: 1,
+            max_session_seconds: 1,
+            idle_seconds: 1,
+            keep: Keep { days: 36_500, log_bytes: 0 },
+            limits: Limits { max_sessions: 1, max_queued: 0 },
+            log_format: crate::logging::LogFormat::Text,
+            learn_egress: false,
+            offered: Offered::here(None),
+            providers: Arc::new(Providers::open(None).unwrap()),
+        }
+    }
+
+    /// A session that is over, and whose teardown left this.
+    fn over(user: SessionUser, leftovers: Vec<Leftover>) -> Record {
+        let terms = Terms {
+            id: SessionId::generate(),
+            provider: "demo".parse().unwrap(),
+            user: None,
+            method: Method::Browser,
+            method_chosen: Chosen::First,
+            start: Start::AtOnce,
+            created_at: Timestamp(1),
+            ttl_seconds: 1,
+            max_seconds: 1,
+            idle_seconds: 1,
+            tool_waits_seconds: None,
+        };
+        let (mut session, _) = Session::request(terms);
+        let room = Room::Demolished { at: Timestamp(1), leftovers };
+        session.state =
+            State::Ended { reason: EndReason::ControllerStopped, at: Timestamp(1), room };
+        Record {
+            session,
+            provider_name: String::new(),
+            instructions: String::new(),
+            driver: "qemu".to_owned(),
+            user: Some(user),
+            confined: None,
+            accelerator: None,
+            recipient: String::new(),
+            openable_by: OpenableBy::Operator,
+            declared: Vec::new(),
+            provider_terms: None,
+            browser_ip: std::net::Ipv4Addr::LOCALHOST,
+            sign_in_url: None,
+            credential_stored_at: None,
+            egress: Vec::new(),
+            visits: Vec::new(),
+            timeline: Vec::new(),
+        }
+    }
+
+    async fn started(state_dir: &Path) -> Arc<Controller> {
+        Controller::open(settings(state_dir), "127.0.0.1:1".parse().unwrap()).await.unwrap()
+    }
+
+    async fn store(state_dir: &Path) -> Store {
+        Store::open(&state_dir.join("anteroom.db")).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_user_whose_session_left_something_is_nobody_else_s_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = |id: u32| SessionUser::try_from(id).unwrap();
+        let (holds, gone) = (user(1_900_000_001), user(1_900_000_002));
+        let left = vec![Leftover { kind: "file".to_owned(), what: "/x".to_owned() }];
+        let (leaves, clean) = (over(holds, left), over(gone, Vec::new()));
+        let id = leaves.id();
+        // What a look at the machine finds of it.
+        let file = folder.path().join(format!("left-{id}"));
+        std::fs::write(&file, "").unwrap();
+        for record in [&leaves, &clean] {
+            store(folder.path()).await.save(record, &[]).await.unwrap();
+        }
+        let controller = started(folder.path()).await;
+        let users = controller.around.users.clone();
+        assert!(users.has_leased(holds) && !users.has_leased(gone));
+        // It looks again, finds it again, and does not forget it however old it is.
+        controller.handle(id).unwrap().over().await;
+        assert!(users.has_leased(holds));
+        let forgotten = controller.store.forget(now().0, now().0).await.unwrap();
+        assert_eq!(forgotten, 1, "the clean one");
+        std::fs::remove_file(&file).unwrap();
+        let controller = started(folder.path()).await;
+        assert!(controller.around.users.has_leased(holds));
+        if let Some(task) = controller.handle(id) {
+            task.over().await;
+        }
+        assert!(!controller.around.users.has_leased(holds));
+        let record = controller.store.load(id).await.unwrap().unwrap();
+        assert!(record.is_gone() && record.timeline.len() == 2, "{:?}", record.timeline);
+    }
+
+    #[tokio::test]
+    async fn the_user_of_a_session_that_cannot_be_read_stays_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = SessionUser::try_from(1_900_000_003).unwrap();
+        let left = vec![Leftover { kind: "file".to_owned(), what: "/x".to_owned() }];
+        store(folder.path()).await.save(&over(user, left), &[]).await.unwrap();
+        let spoil = "UPDATE sessions SET record = json_remove(record, '$.session')";
+        store(folder.path()).await.run_for_tests(spoil).await;
+        let controller = started(folder.path()).await;
+        assert!(controller.around.users.has_leased(user));
+    }
+}
