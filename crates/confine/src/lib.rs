@@ -2,7 +2,7 @@
 //!
 //! [`Offered`] says what this machine lets us do, by trying it. [`Confinement`] is what one session
 //! gets of it: a [`SessionUser`], an [`Enclosure`] of mounts and namespaces, a [`Cgroup`]. A process
-//! that lives on confines itself by [`FileAccess`] and [`system_calls`]. [`boundaries_of`] reads from
+//! that lives on confines itself by [`FileAccess`] and [`system_calls`]; a VMM is refused [`VmmCalls`]. [`boundaries_of`] reads from
 //! the kernel what holds a process: what is told is what was read.
 
 mod account;
@@ -13,15 +13,17 @@ mod offered;
 mod seen;
 mod syscalls;
 mod user;
+mod vmm_calls;
 
 pub use account::Account;
 pub use cgroup::{Cgroup, Limits, killed_for_memory};
 pub use enclosure::Enclosure;
 pub use file_access::{FileAccess, Rules, kernel_limits_files};
 pub use offered::{Confinement, Offer, Offered};
-pub use seen::{boundaries_of, filters_system_calls, processes_of, runs_as};
+pub use seen::{boundaries_of, processes_of, runs_as};
 pub use syscalls::{SystemCallError, system_calls};
 pub use user::SessionUser;
+pub use vmm_calls::VmmCalls;
 
 use std::path::PathBuf;
 

@@ -42,12 +42,6 @@ pub fn boundaries_of(pid: u32) -> io::Result<Boundaries> {
     })
 }
 
-/// Whether a process's system calls are filtered by now; `false` when it is gone.
-#[must_use]
-pub fn filters_system_calls(pid: u32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| has_filter(&status))
-}
-
 /// 2: a filter (proc(5)).
 fn has_filter(status: &str) -> bool {
     field_of(status, "Seccomp") == Some("2")

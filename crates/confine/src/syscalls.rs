@@ -3,6 +3,8 @@
 //! Any other is answered with ENOSYS, as an older kernel does: libraries then take the older way, and
 //! what an intruder is after is not there: no program is started, no process traced, nothing mounted.
 
+use std::collections::BTreeMap;
+
 use nix::libc;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -30,20 +32,29 @@ pub fn system_calls() -> Result<(), SystemCallError> {
 }
 
 fn program() -> Result<BpfProgram, SystemCallError> {
-    let free = FREE.iter().map(|number| (*number, Vec::new()));
-    let held = HELD.iter().map(|(number, forms)| {
-        let rules: Result<Vec<_>, _> = forms.iter().map(|form| rule(form)).collect();
-        rules.map(|rules| (*number, rules))
-    });
-    let rules = free.map(Ok).chain(held).collect::<Result<_, seccompiler::BackendError>>()?;
+    let rules = rules_of(FREE, HELD)?;
     let absent = SeccompAction::Errno(libc::ENOSYS as u32);
     let architecture = std::env::consts::ARCH.try_into()?;
     Ok(SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?.try_into()?)
 }
 
+/// For these calls in whatever form, and these in some.
+pub(crate) fn rules_of(
+    whole: &[i64],
+    by_form: &[(i64, &[&[Argument]])],
+) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+    let whole = whole.iter().map(|number| Ok((*number, Vec::new())));
+    let by_form = by_form.iter().map(|(number, forms)| {
+        let rules: Result<Vec<_>, _> = forms.iter().map(|form| rule(form)).collect();
+        rules.map(|rules| (*number, rules))
+    });
+    whole.chain(by_form).collect()
+}
+
 /// What an argument must be, by its place.
-enum Argument {
+pub(crate) enum Argument {
     Is(u8, u64),
+    IsNot(u8, u64),
     HasBits(u8, u64),
     /// The whole of it, as of a pointer.
     IsNull(u8),
@@ -53,6 +64,7 @@ fn rule(form: &[Argument]) -> Result<SeccompRule, seccompiler::BackendError> {
     use SeccompCmpArgLen::{Dword, Qword};
     let condition = |argument: &Argument| match argument {
         Argument::Is(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Eq, *value),
+        Argument::IsNot(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Ne, *value),
         Argument::HasBits(at, bits) => {
             SeccompCondition::new(*at, Dword, SeccompCmpOp::MaskedEq(*bits), *bits)
         }
@@ -249,8 +261,21 @@ const FREE: &[i64] = &[
 ];
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// An ignored test of this crate, which says when the filter holds.
+    pub(crate) fn passes_in_a_process_of_its_own(test: &str) {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", test, "--ignored", "--nocapture"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            said.contains("the filter holds"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 
     /// In a process of its own: a filter stays for ever.
     #[test]
@@ -274,14 +299,6 @@ mod tests {
 
     #[test]
     fn only_what_a_runner_does_is_let_through() {
-        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "syscalls::tests::filtered", "--ignored", "--nocapture"]);
-        let output = command.output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            said.contains("the filter holds"),
-            "{said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        passes_in_a_process_of_its_own("syscalls::tests::filtered");
     }
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anteroom_confine::{
-    Account, Cgroup, Confinement, Enclosure, FileAccess, Limits, Rules, SessionUser,
+    Account, Cgroup, Confinement, Enclosure, FileAccess, Limits, Rules, SessionUser, VmmCalls,
 };
 use anteroom_session::SessionId;
 use nix::fcntl::{OFlag, open};
@@ -48,6 +48,7 @@ pub struct Hold {
     enclosure: Option<Enclosure>,
     account: Option<Account>,
     rules: Option<Rules>,
+    calls: Option<VmmCalls>,
     gains_privileges: bool,
     /// The process's cgroup.
     pub cgroup: Option<HeldCgroup>,
@@ -102,6 +103,9 @@ impl Hold {
             None => Some(file_rules(program, files, devices)?),
         };
         let groups = if enclosure.is_none() && uses_kvm { kvm_group() } else { Vec::new() };
+        let calls = VmmCalls::filter()
+            .map_err(io::Error::other)
+            .map_err(BootError::system("making the filter of the VM's system calls"))?;
         let user = confinement.user;
         Ok(Self {
             user,
@@ -110,6 +114,7 @@ impl Hold {
             enclosure,
             account: None,
             rules,
+            calls: Some(calls),
             gains_privileges: false,
             cgroup,
         })
@@ -124,6 +129,7 @@ impl Hold {
             entrances: Vec::new(),
             enclosure: None,
             rules: None,
+            calls: None,
             // Chromium's own sandbox may be a program of root's.
             gains_privileges: true,
             cgroup: None,
@@ -147,6 +153,7 @@ impl Hold {
             enclosure,
             account,
             mut rules,
+            calls,
             gains_privileges,
             cgroup,
         } = self;
@@ -180,7 +187,8 @@ impl Hold {
                 if let Some(rules) = rules.take() {
                     rules.restrict()?;
                 }
-                Ok(())
+                // Last: what is done above is among what it refuses.
+                calls.as_ref().map_or(Ok(()), VmmCalls::refuse)
             });
         }
         let mut command = tokio::process::Command::from(command);
@@ -221,4 +229,50 @@ fn file_rules(program: &Path, files: Vec<PathBuf>, devices: &[&Path]) -> Result<
 /// The group that may open /dev/kvm.
 fn kvm_group() -> Vec<Gid> {
     std::fs::metadata(KVM).map(|device| Gid::from_raw(device.gid())).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use nix::libc;
+
+    use super::*;
+
+    /// A stand-in for a VMM that was broken out of: it makes calls, and says each one's error.
+    #[tokio::test]
+    async fn a_vmm_is_refused_the_calls_that_qemu_s_own_filter_lets_through() {
+        let here = Confinement::of_this_machine(None);
+        // Also as whoever runs Anteroom, where nothing else holds it.
+        let bare = Confinement { user: None, ..here.clone() };
+        let calls = [
+            (libc::SYS_io_uring_setup, "0, 0"),
+            // Which keyring the session has.
+            (libc::SYS_keyctl, "0, -3, 0"),
+            // Of this process's own faults, for which no right is asked.
+            (libc::SYS_userfaultfd, "1"),
+            (libc::SYS_socket, "40, 1, 0"),
+            (libc::SYS_socket, "2, 2, 0"),
+        ];
+        let made = calls.map(|(number, rest)| {
+            format!(
+                "print syscall({number}, {rest}) < 0 && $!{{EPERM}} ? 'refused' : 'done', \"\\n\";"
+            )
+        });
+        let script = format!("{} exec 'cat', '/proc/self/status'", made.concat());
+        let program = Path::new("/usr/bin/perl");
+        for confinement in [here, bare] {
+            let limits = Limits { memory_bytes: 64 << 20, pids: 8, cpus: 1 };
+            let session = SessionId::generate();
+            let hold = Hold::vmm(session, &confinement, program, vec![], false, &limits).unwrap();
+            let mut command = Command::new(program);
+            command.args(["-e", &format!("$| = 1; {script}")]).stdout(Stdio::piped());
+            let (child, _cgroup) = hold.spawn(command).unwrap();
+            let said = child.wait_with_output().await.unwrap().stdout;
+            let said = String::from_utf8(said).unwrap();
+            let answers: Vec<_> = said.lines().take(calls.len()).collect();
+            assert_eq!(answers, ["refused"; 5], "{said}");
+            assert!(said.contains("Seccomp:\t2") && said.contains("NoNewPrivs:\t1"), "{said}");
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use anteroom_confine::{Confinement, FileAccess, boundaries_of, system_calls};
-use anteroom_session::{Boundaries, Confined};
+use anteroom_session::{Accelerator, Boundaries, Confined};
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result, ensure};
 use nix::libc;
@@ -52,6 +52,7 @@ pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Con
     if let Some(user) = confinement.user {
         user.become_it(&[]).with_context(|| format!("becoming the user {user} failed"))?;
     }
+    let accelerator = room.accelerator;
     // As its user, whom the kernel lets look, and before the rules, which forbid it.
     let room = room.boundaries();
     // Its memory is not for other processes of its user's to look at.
@@ -79,6 +80,9 @@ pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Con
         room => room.context("reading what holds the room's process failed")?,
     };
     check("the room's process", &room, confinement)?;
+    // From its first instruction on; QEMU sets another filter after its set-up.
+    let is_vmm = accelerator != Accelerator::None;
+    ensure!(!is_vmm || room.filters_system_calls, "the VM's system calls are not filtered");
     Ok(Some(Confined { room, runner, missing: confinement.offered.missing() }))
 }
 

@@ -6,7 +6,6 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_confine::filters_system_calls;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::LinkError;
 use anteroom_guest_protocol::{
@@ -121,9 +120,7 @@ async fn serve(
     let accelerator = vm.confirmed_accelerator().await;
     voice.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
     // A room that is gone already is told of below, as what it ended by.
-    if let Some(mut confined) = confined {
-        // QEMU filters its own after it has begun, and has answered since.
-        confined.room.filters_system_calls = filters_system_calls(vm.pid);
+    if let Some(confined) = confined {
         voice.observed(Observation::Confined(Box::new(confined))).await;
     }
     let link = vm.take_link();

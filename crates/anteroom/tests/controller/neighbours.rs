@@ -135,6 +135,9 @@ fn a_virtual_machine_has_a_file_tree_namespaces_and_a_cgroup_of_its_own() {
     assert_eq!(seen, ["1"]);
     let network = std::fs::read_to_string(format!("/proc/{qemu}/net/dev")).unwrap();
     assert_eq!(network.lines().filter(|line| line.contains(':')).count(), 1, "{network}");
+    // Ours, and QEMU's own.
+    let status = std::fs::read_to_string(format!("/proc/{qemu}/status")).unwrap();
+    assert!(status.contains("Seccomp_filters:\t2\n"), "{status}");
     let limits = std::fs::read_to_string(format!("/proc/{qemu}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert!(core.split_whitespace().nth(4) == Some("0"), "{core}");
