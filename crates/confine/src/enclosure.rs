@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -17,22 +17,7 @@ use nix::sys::stat::{Mode, SFlag, dev_t, mknod, umask};
 use nix::unistd::{Gid, Uid, chdir, chown, mkdir, pivot_root, symlinkat};
 
 use crate::SessionUser;
-
-/// What programs consist of. Those that are not there, or are links, are so inside too.
-const SYSTEM: [&str; 12] = [
-    "/usr",
-    "/bin",
-    "/sbin",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/opt",
-    "/nix",
-    "/gnu",
-    "/etc/alternatives",
-    "/etc/ld.so.cache",
-];
+use crate::system::parts_of;
 
 /// Devices that anybody may use.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
@@ -64,22 +49,10 @@ impl Enclosure {
     /// When something of the machine cannot be looked at.
     pub fn around(program: &Path, devices: &[&Path], user: SessionUser) -> io::Result<Self> {
         let mut steps = Vec::new();
-        let program = std::fs::canonicalize(program)?;
-        let mut shared: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
-        if !shared.iter().any(|folder| program.starts_with(folder)) {
-            // Somebody's own build: its folder, and what is installed beside it.
-            shared.extend(
-                program
-                    .ancestors()
-                    .nth(2)
-                    .filter(|dir| dir.parent().is_some())
-                    .map(Path::to_path_buf),
-            );
-        }
         for path in ["/etc", "/dev", "/proc"] {
             steps.push(Step::Folder(inside(Path::new(path))?));
         }
-        for path in shared {
+        for path in parts_of(program)? {
             share(&path, &mut steps)?;
         }
         let everyone =

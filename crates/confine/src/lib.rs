@@ -12,6 +12,7 @@ mod file_access;
 mod offered;
 mod seen;
 mod syscalls;
+mod system;
 mod user;
 mod vmm_calls;
 
@@ -22,6 +23,7 @@ pub use file_access::{FileAccess, Rules, kernel_limits_files};
 pub use offered::{Confinement, Offer, Offered};
 pub use seen::{boundaries_of, processes_of, runs_as};
 pub use syscalls::{SystemCallError, system_calls};
+pub use system::parts_of;
 pub use user::SessionUser;
 pub use vmm_calls::VmmCalls;
 

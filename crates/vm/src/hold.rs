@@ -10,6 +10,7 @@ use std::process::Command;
 
 use anteroom_confine::{
     Account, Cgroup, Confinement, Enclosure, FileAccess, Limits, Rules, SessionUser, VmmCalls,
+    parts_of,
 };
 use anteroom_session::SessionId;
 use nix::fcntl::{OFlag, open};
@@ -23,19 +24,6 @@ use crate::BootError;
 
 /// How far a room's processes stand back behind the controller and the runners (nice(2)).
 const NICENESS: i32 = 10;
-
-/// What QEMU reads and runs where it has no file tree of its own.
-const SYSTEM: [&str; 9] = [
-    "/usr",
-    "/bin",
-    "/lib",
-    "/lib64",
-    "/opt",
-    "/nix",
-    "/gnu",
-    "/etc/ld.so.cache",
-    "/etc/alternatives",
-];
 
 /// The device that executes guest code.
 const KVM: &str = "/dev/kvm";
@@ -211,8 +199,7 @@ fn go_in(entrance: &CStr) -> nix::Result<()> {
 }
 
 fn file_rules(program: &Path, files: Vec<PathBuf>, devices: &[&Path]) -> Result<Rules, BootError> {
-    let mut runs: Vec<PathBuf> = SYSTEM.map(PathBuf::from).to_vec();
-    runs.extend(program.ancestors().nth(2).map(Path::to_path_buf));
+    let runs = parts_of(program).map_err(BootError::system("looking for the VM's program"))?;
     let access = FileAccess {
         reads: files.into_iter().chain(["/proc", "/dev"].map(PathBuf::from)).collect(),
         runs,
