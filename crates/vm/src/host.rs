@@ -133,8 +133,9 @@ fn read_display(path: &Path) -> Option<u32> {
 
 /// By `rm`, which keeps its place in a list: std's own calls itself for each level, and a tree that
 /// is some ten thousand deep overflows the stack of whoever removes it.
-fn remove_tree(dir: &Path) -> io::Result<()> {
-    if !dir.exists() {
+pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
+    // Not what a link leads to.
+    if std::fs::symlink_metadata(dir).is_err() {
         return Ok(());
     }
     let run = |rm: &str| {
@@ -212,7 +213,7 @@ fn is_listened_on(socket: &Path) -> bool {
     })
 }
 
-fn gone(path: &Path, removed: io::Result<()>) -> Result<(), RemoveError> {
+pub(crate) fn gone(path: &Path, removed: io::Result<()>) -> Result<(), RemoveError> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(RemoveError { path: path.to_path_buf(), source: error })

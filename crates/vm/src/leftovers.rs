@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::SESSION_ENV;
 use crate::host::is_ours;
+use crate::strays::Strays;
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
@@ -34,8 +35,8 @@ pub struct Traces {
 }
 
 /// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id or are its
-/// user's; `kept` is what is meant to outlive it, its logs. Looks again for a moment while there is
-/// anything.
+/// user's, and its user's files where everybody may write; `kept` is what is meant to outlive it, its
+/// logs. Looks again for a moment while there is anything.
 #[must_use]
 pub fn leftovers(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let started = Instant::now();
@@ -78,6 +79,16 @@ fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     entries_named(Path::new("/sys/fs/cgroup"), &of("cgroup"), 4, &mut found);
     for folder in folders {
         entries_named(folder, &of("file"), 2, &mut found);
+    }
+    if let Some(user) = traces.user {
+        let strays = Strays::of(user);
+        for path in strays.found.iter().map(|path| path.display().to_string()) {
+            // One may carry the session's id too.
+            if !found.iter().any(|leftover| leftover.what == path) {
+                found.push(leftover("file", path));
+            }
+        }
+        found.extend(strays.unseen.into_iter().filter_map(|(place, error)| unseen(&place, error)));
     }
     let kept = kept.display().to_string();
     found.retain(|leftover| leftover.what != kept);

@@ -13,6 +13,7 @@ mod leftovers;
 mod monitor;
 mod process;
 mod qemu;
+mod strays;
 
 use std::path::PathBuf;
 
@@ -26,6 +27,7 @@ pub use process::{OutOfMemory, RunningVm, VmEnd};
 pub use qemu::{
     AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_program, qemu_version,
 };
+pub use strays::remove_strays;
 
 /// The byte stream to the agent.
 pub type LinkStream = tokio::net::UnixStream;

@@ -562,13 +562,18 @@ impl Drop for Place {
     }
 }
 
-/// Removes what a driver made outside of its processes.
+/// Removes what a driver made outside of its processes, and what those left outside of its folder.
 pub fn remove(traces: Traces, runtime_dir: Option<&Path>) -> Result<()> {
     let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, traces.user));
     // Whatever became of the folder.
     let cgroup = Cgroup::remove_named(&traces.session.to_string());
+    let strays = traces.user.map(anteroom_vm::remove_strays);
     folder.transpose()?;
-    Ok(cgroup?)
+    cgroup?;
+    for path in strays.transpose()?.unwrap_or_default() {
+        tracing::warn!(session = %traces.session, "removed {path:?}, which a process of the session had left outside of its folder");
+    }
+    Ok(())
 }
 
 /// Ends the runner, kills what still runs, removes what still lies, and looks.

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::ends::runner_and_room;
-use crate::support::{SILENT, Server, Setup};
+use crate::support::{SILENT, Server, Setup, eventually};
 
 const NOBODY: u64 = 65534;
 
@@ -82,6 +82,27 @@ fn neither_sessions_nor_nobody_read_signal_or_trace_a_session() {
     let server = Server::with_fake_guest(SILENT);
     let [(one, ..), (other, ..)] = two(&server);
     end(&server, &[&one, &other]);
+}
+
+#[test]
+fn what_a_session_leaves_where_everybody_may_write_goes_with_it() {
+    if !is_root() {
+        return;
+    }
+    let [file, tree] = ["/tmp", "/dev/shm"]
+        .map(|folder| Path::new(folder).join(format!("left-by-a-session-{}", std::process::id())));
+    let script = format!(
+        "#!/bin/sh\nmkdir {tree} && echo x > {tree}/deep && echo x > {file}\nexec sleep 1000\n",
+        tree = tree.display(),
+        file = file.display()
+    );
+    let server = Server::with_fake_guest(&script);
+    let id = server.started();
+    eventually("it is there", || file.exists().then_some(()));
+    server.delete(&format!("/api/auth/session/{id}"));
+    server.demolished(&id);
+    assert!(!file.exists() && !tree.exists());
+    assert!(server.log().contains("had left outside of its folder"), "{}", server.log());
 }
 
 /// What Docker gives a container's root by default.

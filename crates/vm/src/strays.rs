@@ -1,0 +1,243 @@
+//! What a session's user left in the folders where everybody may write: outside of its own, whose name
+//! tells whose it is, the owner does.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anteroom_confine::SessionUser;
+use nix::fcntl::OFlag;
+
+use crate::host::{RemoveError, gone, remove_tree};
+
+/// Where everybody may write, on most machines. What lies deeper in a folder of somebody else's is not
+/// looked for.
+const OPEN: [&str; 7] = [
+    "/tmp",
+    "/tmp/.X11-unix",
+    "/tmp/.ICE-unix",
+    "/var/tmp",
+    "/dev/shm",
+    "/dev/mqueue",
+    "/run/lock",
+];
+
+/// Entries of a folder that are looked at.
+const MOST_ENTRIES: usize = 100_000;
+
+/// In a folder with this bit nobody but an entry's owner, the folder's and root may put another in its
+/// place.
+const STICKY: u32 = 0o1000;
+
+/// What is the user's in these folders.
+pub(crate) struct Strays {
+    pub(crate) found: Vec<PathBuf>,
+    /// Folders that could not be looked at, or not to their end.
+    pub(crate) unseen: Vec<(PathBuf, io::Error)>,
+}
+
+impl Strays {
+    /// Looks in the folders of this machine.
+    pub(crate) fn of(user: SessionUser) -> Self {
+        Self::within(OPEN.iter().map(Path::new), user, MOST_ENTRIES)
+    }
+
+    fn within<'a>(
+        folders: impl IntoIterator<Item = &'a Path>,
+        user: SessionUser,
+        most: usize,
+    ) -> Self {
+        let mut strays = Self { found: Vec::new(), unseen: Vec::new() };
+        for path in folders {
+            let looked = OpenFolder::at(path).and_then(|folder| match folder {
+                None => Ok(()),
+                Some(folder) => {
+                    folder.each_of(user, most, |name, _| strays.found.push(path.join(name)))
+                }
+            });
+            if let Err(error) = looked {
+                strays.unseen.push((path.to_owned(), error));
+            }
+        }
+        strays
+    }
+}
+
+/// A folder as it was opened: whatever takes its name afterwards is another.
+struct OpenFolder {
+    /// Ours by way of /proc, for programs that are started too.
+    path: PathBuf,
+    /// Whether its entries cannot be exchanged by others than their owners.
+    holds_names: bool,
+    _open: File,
+}
+
+impl OpenFolder {
+    /// `None` where there is none. A link is followed where the machine has it so, as /var/tmp to /tmp;
+    /// one that anybody else has put there leads nowhere.
+    fn at(path: &Path) -> io::Result<Option<Self>> {
+        let found = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            found => found?,
+        };
+        let is_ours =
+            |found: &fs::Metadata| [0, nix::unistd::geteuid().as_raw()].contains(&found.uid());
+        let flags = match (found.is_symlink(), is_ours(&found)) {
+            (true, false) => return Ok(None),
+            (true, true) => OFlag::O_DIRECTORY,
+            (false, _) => OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW,
+        };
+        let open = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+        let metadata = open.metadata()?;
+        let path = format!("/proc/{}/fd/{}", std::process::id(), open.as_raw_fd());
+        let holds_names = is_ours(&metadata) && metadata.mode() & STICKY != 0;
+        Ok(Some(Self { path: path.into(), holds_names, _open: open }))
+    }
+
+    /// The user's entries, by name.
+    fn each_of(
+        &self,
+        user: SessionUser,
+        most: usize,
+        mut found: impl FnMut(&Path, &fs::Metadata),
+    ) -> io::Result<()> {
+        for (count, entry) in fs::read_dir(&self.path)?.enumerate() {
+            if count == most {
+                return Err(io::Error::other(format!("it has more than {most} entries")));
+            }
+            let entry = entry?;
+            // One that has gone since is nobody's.
+            if let Ok(metadata) = entry.metadata()
+                && metadata.uid() == user.id()
+            {
+                found(Path::new(&entry.file_name()), &metadata);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes what the user, whose processes are gone, left in the folders where everybody may write; what it
+/// was. It goes by the owner, whom only root can give to something. A folder of the user's stays where
+/// somebody else could put another in its place.
+///
+/// # Errors
+/// When something of it cannot be removed; the rest is.
+pub fn remove_strays(user: SessionUser) -> Result<Vec<PathBuf>, RemoveError> {
+    remove(OPEN.iter().map(Path::new), user)
+}
+
+fn remove<'a>(
+    folders: impl IntoIterator<Item = &'a Path>,
+    user: SessionUser,
+) -> Result<Vec<PathBuf>, RemoveError> {
+    let mut failed = None;
+    let mut removed = Vec::new();
+    for path in folders {
+        // What could not be looked at is told by who looks afterwards.
+        let Ok(Some(folder)) = OpenFolder::at(path) else { continue };
+        let _ = folder.each_of(user, MOST_ENTRIES, |name, metadata| {
+            let (entry, told) = (folder.path.join(name), path.join(name));
+            let done = match metadata.is_dir() {
+                false => fs::remove_file(&entry),
+                true if folder.holds_names => remove_tree(&entry),
+                true => return,
+            };
+            match gone(&told, done) {
+                Ok(()) => removed.push(told),
+                Err(error) => failed = Some(error),
+            }
+        });
+    }
+    failed.map_or(Ok(removed), Err)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+
+    use super::*;
+
+    /// A folder where everybody may write, with these bits.
+    fn open_folder(mode: u32) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        folder
+    }
+
+    /// A file, a link and a tree; only root gives them to another.
+    fn left_in(folder: &Path, user: SessionUser) -> Option<[PathBuf; 3]> {
+        let left = ["file", "link", "tree"].map(|name| folder.join(name));
+        let [file, link, tree] = &left;
+        fs::write(file, "x").unwrap();
+        symlink("/nowhere", link).unwrap();
+        fs::create_dir(tree).unwrap();
+        fs::write(tree.join("deep"), "x").unwrap();
+        for path in &left {
+            lchown(path, Some(user.id()), None).ok()?;
+        }
+        Some(left)
+    }
+
+    fn found_in(folder: &Path, user: SessionUser) -> Vec<PathBuf> {
+        let mut found = Strays::within([folder], user, 100).found;
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn what_the_user_left_is_found_and_removed_and_nobody_else_s() {
+        let (user, other) = (SessionUser::try_from(1_900_000_010).unwrap(), 1_900_000_011);
+        let folder = open_folder(0o1777);
+        let Some(left) = left_in(folder.path(), user) else { return };
+        let others = folder.path().join("other");
+        fs::write(&others, "x").unwrap();
+        lchown(&others, Some(other), None).unwrap();
+        assert_eq!(found_in(folder.path(), user), left);
+        assert_eq!(remove([folder.path()], user).unwrap().len(), 3);
+        assert_eq!(found_in(folder.path(), user), [] as [PathBuf; 0]);
+        assert!(others.exists());
+    }
+
+    #[test]
+    fn a_tree_stays_and_is_told_where_another_could_be_put_in_its_place() {
+        let user = SessionUser::try_from(1_900_000_012).unwrap();
+        let exchangeable = [(0o777, 0), (0o1777, 65534)];
+        for (mode, owner) in exchangeable {
+            let folder = open_folder(mode);
+            let Some([_, _, tree]) = left_in(folder.path(), user) else { return };
+            lchown(folder.path(), Some(owner), None).unwrap();
+            assert_eq!(remove([folder.path()], user).unwrap().len(), 2);
+            assert_eq!(found_in(folder.path(), user), [tree]);
+        }
+    }
+
+    #[test]
+    fn a_link_in_a_folder_s_place_is_followed_only_where_the_machine_has_it_so() {
+        let user = SessionUser::try_from(1_900_000_014).unwrap();
+        let folder = open_folder(0o1777);
+        let Some(left) = left_in(folder.path(), user) else { return };
+        let beside = tempfile::tempdir().unwrap();
+        let link = beside.path().join("link");
+        symlink(folder.path(), &link).unwrap();
+        lchown(&link, Some(65534), None).unwrap();
+        assert_eq!(remove([link.as_path()], user).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(found_in(&link, user), [] as [PathBuf; 0]);
+        assert_eq!(found_in(folder.path(), user), left);
+        lchown(&link, Some(0), None).unwrap();
+        assert_eq!(found_in(&link, user).len(), 3);
+    }
+
+    #[test]
+    fn a_folder_without_end_is_told() {
+        let user = SessionUser::try_from(1_900_000_013).unwrap();
+        let folder = open_folder(0o1777);
+        for name in ["a", "b", "c"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let within = |most| Strays::within([folder.path()], user, most).unseen.len();
+        assert_eq!((within(3), within(2)), (0, 1));
+    }
+}
