@@ -6,6 +6,8 @@ mod corpus;
 mod run;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
@@ -67,6 +69,25 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
 /// How long each target runs as a part of the tests.
 const SHORT_SECONDS: u64 = 5;
 
+/// What the targets are built as: `fuzz/Cargo.toml` has both.
+#[derive(Clone, Copy)]
+enum Profile {
+    /// Fast for as long as it may run.
+    Dev,
+    /// There soon, for a moment.
+    Short,
+}
+
+impl Profile {
+    /// As cargo names it, and the folder that it builds into.
+    const fn name_and_folder(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Dev => ("dev", "debug"),
+            Self::Short => ("short", "short"),
+        }
+    }
+}
+
 /// Builds the targets and runs them one after the other.
 pub fn run(options: &Options) -> Result<()> {
     interrupt::take_over()?;
@@ -75,9 +96,9 @@ pub fn run(options: &Options) -> Result<()> {
         options.targets.is_empty() || options.targets.iter().any(|name| name == target.name)
     };
     let targets: Vec<&Target> = TARGETS.iter().filter(wanted).collect();
-    let programs = build()?;
+    let programs = build(Profile::Dev)?;
     let found = work_folder().join("corpus");
-    run_all(&targets, &programs, &found, options.seconds)?;
+    run_all(&targets, &programs, &found, options.seconds, 1)?;
     if options.keep {
         for target in targets {
             let kept = corpus::keep(target, &programs, &found.join(target.name))?;
@@ -90,10 +111,11 @@ pub fn run(options: &Options) -> Result<()> {
 /// All targets for a moment, each from its kept corpus and nothing else, so that it is the same
 /// everywhere.
 pub fn short() -> Result<()> {
-    let programs = build()?;
+    let programs = build(Profile::Short)?;
     let found = tempfile::Builder::new().prefix("anteroom-fuzz-").tempdir()?;
     let targets: Vec<&Target> = TARGETS.iter().collect();
-    run_all(&targets, &programs, found.path(), SHORT_SECONDS)
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    run_all(&targets, &programs, found.path(), SHORT_SECONDS, processors)
 }
 
 fn work_folder() -> PathBuf {
@@ -101,26 +123,51 @@ fn work_folder() -> PathBuf {
 }
 
 /// Builds all targets; returns the folder of their programs.
-fn build() -> Result<PathBuf> {
+fn build(profile: Profile) -> Result<PathBuf> {
     eprintln!("Building the fuzz targets …");
+    let (profile, folder) = profile.name_and_folder();
     let mut cargo = build::cargo();
     cargo
         .env("RUSTFLAGS", RUSTFLAGS)
         .args(["build", "--locked", "--bins", "--manifest-path", "fuzz/Cargo.toml"])
-        .args(["--target", HOST, "--target-dir", "target/fuzz"]);
+        .args(["--profile", profile, "--target", HOST, "--target-dir", "target/fuzz"]);
     shell::run(&mut cargo)?;
-    Ok(work_folder().join(HOST).join("debug"))
+    Ok(work_folder().join(HOST).join(folder))
 }
 
-/// Every target gets its time, also after one has failed.
-fn run_all(targets: &[&Target], programs: &Path, found: &Path, seconds: u64) -> Result<()> {
-    let mut failures = Vec::new();
-    for target in targets {
-        let Outcome { runs, corpus, failure } = run::run(target, programs, found, seconds)?;
-        let result = if failure.is_some() { "FAILED" } else { "ok" };
-        println!("{:16} {runs:>10} runs, {corpus:>5} inputs in the corpus, {result}", target.name);
-        failures.extend(failure);
-    }
+/// Every target gets its time, also after one has failed; so many run at a time.
+fn run_all(
+    targets: &[&Target],
+    programs: &Path,
+    found: &Path,
+    seconds: u64,
+    at_a_time: usize,
+) -> Result<()> {
+    let waiting = Mutex::new(targets.iter());
+    let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next());
+    let run_next = || {
+        let mut failures = Vec::new();
+        while let Some(target) = next() {
+            let Outcome { runs, corpus, failure } = run::run(target, programs, found, seconds)?;
+            let result = if failure.is_some() { "FAILED" } else { "ok" };
+            println!(
+                "{:16} {runs:>10} runs, {corpus:>5} inputs in the corpus, {result}",
+                target.name
+            );
+            failures.extend(failure);
+        }
+        Ok(failures)
+    };
+    let failures = thread::scope(|scope| -> Result<Vec<String>> {
+        let runners: Vec<_> = (0..at_a_time).map(|_| scope.spawn(run_next)).collect();
+        let mut failures = Vec::new();
+        for runner in runners {
+            let of_one: Result<Vec<String>> =
+                runner.join().ok().context("a thread that runs fuzz targets panicked")?;
+            failures.extend(of_one?);
+        }
+        Ok(failures)
+    })?;
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));
     }
