@@ -135,6 +135,9 @@ fn rust(options: &Options) -> Result<()> {
         prepare_sign_ins()?;
     }
     let mut command = build::nextest()?;
+    // Most tests wait: for a process, a silence, a page. `-- --test-threads N` counts more.
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    command.env("NEXTEST_TEST_THREADS", (2 * processors).to_string());
     if options.fast {
         command.args(["--profile", "fast"]);
     }
