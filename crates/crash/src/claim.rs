@@ -57,6 +57,8 @@ pub(crate) enum Claim {
     Typical(i32),
     SomebodySent(i32),
     NoDump,
+    /// Its core dump has no code for what raised the signal.
+    DumpUntold,
     /// Who may have sent SIGKILL.
     Killers {
         log_read: bool,
@@ -108,6 +110,7 @@ impl Claim {
             | Self::NotStarted(NotStarted::Other { .. })
             | Self::ShellsChild(_)
             | Self::NoDump
+            | Self::DumpUntold
             | Self::CpuHasAll { .. }
             | Self::CpuLeavesToHost { .. } => Confidence::Unknown,
             Self::LastWords(_)
@@ -180,6 +183,7 @@ impl Claim {
             }
             Self::SomebodySent(_) => ": some process sent it, perhaps itself".to_owned(),
             Self::NoDump => "; there is no core dump that would tell at what".to_owned(),
+            Self::DumpUntold => "; its core dump does not say what raised it".to_owned(),
             Self::Killers { log_read: true } => {
                 "; a process sent it, or its own limit of processor time did; the kernel's log tells of no want of memory".to_owned()
             }

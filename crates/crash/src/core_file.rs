@@ -6,7 +6,8 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::elf::other_processor;
-use crate::fault::BY_PROCESSES;
+use crate::fault::{BY_PROCESSES, UNTOLD};
+use crate::signal;
 
 /// Bytes at the beginning of a dump that hold all headers and notes, unless it has thousands of
 /// threads.
@@ -15,7 +16,12 @@ pub const HEAD: usize = 4 * 1024 * 1024;
 /// Most mapped ranges that are looked at.
 const MAX_MAPPINGS: usize = 100_000;
 
+const SIGTRAP: i32 = 5;
 const SIGABRT: i32 = 6;
+
+/// Signals for which the kernel dumps a process (signal(7)). A dump with another one is of a process
+/// that somebody stopped to take it, as gcore does.
+const DUMPING: [i32; 10] = [3, 4, SIGTRAP, SIGABRT, 7, 8, 11, 24, 25, 31];
 
 /// Types of notes (`include/uapi/linux/elf.h`).
 const NT_PRSTATUS: u32 = 1;
@@ -42,6 +48,12 @@ pub enum CoreError {
     /// Its notes do not say what a death is explained by.
     #[error("the core dump has no {0}; it is cut short or damaged")]
     Missing(&'static str),
+    /// Taken of a process that lived.
+    #[error(
+        "this core dump tells of no death: somebody took it, as gcore and debuggers do, of a process \
+         that stood at {0}"
+    )]
+    Alive(String),
 }
 
 /// What the head of a dump says; code and names are filled in by who can read memory and files.
@@ -98,6 +110,11 @@ pub fn read(head: &[u8]) -> Result<Core, CoreError> {
     }
     notes.name(&mut segments);
     let fault = notes.fault(&segments)?;
+    // Debuggers stop what they run by SIGTRAP.
+    if !DUMPING.contains(&fault.signal) || (notes.by_debugger && fault.signal == SIGTRAP) {
+        let at = if fault.signal == 0 { "no signal".to_owned() } else { signal::name(fault.signal) };
+        return Err(CoreError::Alive(at));
+    }
     Ok(Core { fault, segments })
 }
 
@@ -148,6 +165,8 @@ fn permissions(flags: u32) -> String {
 /// Notes of a dump as far as they are used; those of the first thread, which is the one that died.
 #[derive(Default)]
 struct Notes<'a> {
+    /// The kernel begins with the thread that died, gdb with the process.
+    by_debugger: bool,
     status: Option<&'a [u8]>,
     info: Option<&'a [u8]>,
     signal: Option<&'a [u8]>,
@@ -156,6 +175,7 @@ struct Notes<'a> {
 
 impl<'a> Notes<'a> {
     fn take(&mut self, kind: u32, content: &'a [u8]) {
+        self.by_debugger |= kind == NT_PRPSINFO && self.status.is_none();
         let place = match kind {
             NT_PRSTATUS => &mut self.status,
             NT_PRPSINFO => &mut self.info,
@@ -219,14 +239,16 @@ impl<'a> Notes<'a> {
         if code.is_none() {
             unseen.push("why the signal was raised: the dump has no signal information".to_owned());
         }
+        if self.by_debugger {
+            unseen.push("whether the process ended: not the kernel made the dump, but a debugger".to_owned());
+        }
         let address = address.unwrap_or_default();
         let holds =
             |mapping: &&Mapping| (mapping.start..mapping.end).contains(&instruction_pointer);
         let mappings = || segments.iter().map(|(mapping, _, _)| mapping);
         Ok(Fault {
             signal: signal.ok_or(CoreError::Missing("signal"))?,
-            // 1 is of no signal's own here: nothing is concluded from it but that it was no process.
-            code: code.unwrap_or(1),
+            code: code.unwrap_or(UNTOLD),
             address,
             sender: code.filter(|code| BY_PROCESSES.contains(code)).and_then(|_| self.sender()),
             // pr_fname of struct elf_prpsinfo: the thread's name, 16 bytes.
@@ -260,4 +282,86 @@ fn until_nul(bytes: &[u8]) -> String {
 pub(crate) fn text(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EVIDENCE_TEXT)]);
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A note of the kernel's form: sizes, type, the padded name `CORE`, the padded content.
+    fn note(kind: u32, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).unwrap();
+        let mut note = [5, length, kind].map(u32::to_le_bytes).concat();
+        note.extend(b"CORE\0\0\0\0");
+        note.extend(content);
+        note.resize(note.len().next_multiple_of(4), 0);
+        note
+    }
+
+    fn status(signal: u8) -> Vec<u8> {
+        let mut content = vec![0; PRSTATUS_REGISTERS + 8 * REGISTERS];
+        content[PRSTATUS_SIGNAL] = signal;
+        note(NT_PRSTATUS, &content)
+    }
+
+    fn signal_information(signal: i32, code: i32) -> Vec<u8> {
+        let mut content = [signal, 0, code].map(i32::to_le_bytes).concat();
+        content.resize(128, 0);
+        note(NT_SIGINFO, &content)
+    }
+
+    fn process() -> Vec<u8> {
+        note(NT_PRPSINFO, &[0; 136])
+    }
+
+    /// A dump of nothing but notes.
+    fn dump(notes: &[Vec<u8>]) -> Vec<u8> {
+        let notes = notes.concat();
+        let mut dump = b"\x7fELF\x02\x01\x01".to_vec();
+        dump.resize(16, 0);
+        dump.extend([4, 0, 62, 0, 1, 0, 0, 0]);
+        dump.extend([0, 64, 0_u64].map(u64::to_le_bytes).concat());
+        dump.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        dump.extend([4, 4_u32].map(u32::to_le_bytes).concat());
+        let length = notes.len() as u64;
+        dump.extend([120, 0, 0, length, length, 4].map(u64::to_le_bytes).concat());
+        dump.extend(notes);
+        dump
+    }
+
+    #[test]
+    fn a_dump_that_was_taken_of_a_living_process_tells_of_no_death() {
+        // gcore of a process that it stopped, and gdb at a breakpoint.
+        for (signal, code) in [(19, 128), (5, 128), (0, 0)] {
+            let taken = dump(&[process(), status(0), signal_information(signal, code)]);
+            let error = read(&taken).unwrap_err();
+            assert!(matches!(error, CoreError::Alive(_)), "{error}");
+        }
+        let trapped = dump(&[status(5), process(), signal_information(5, 128)]);
+        assert_eq!(read(&trapped).unwrap().fault.signal, 5, "the kernel's");
+        // What stopped it in a debugger is told, and that its end was not seen.
+        let taken = dump(&[process(), status(11), signal_information(11, 1)]);
+        let unseen = read(&taken).unwrap().fault.unseen.concat();
+        assert!(unseen.contains("whether the process ended"), "{unseen}");
+    }
+
+    #[test]
+    fn nothing_is_said_of_an_address_where_a_dump_has_no_signal_information() {
+        for signal in [4, 5, 7, 8, 11, 31] {
+            let core = read(&dump(&[status(signal), process()])).unwrap();
+            let fault = Some(Box::new(core.fault));
+            let why = crate::explain(&crate::Death {
+                service: "planted",
+                exit: Some(anteroom_guest_protocol::ProcessExit::Signalled {
+                    signal: i32::from(signal),
+                }),
+                lived_ms: None,
+                last_lines: None,
+                evidence: &anteroom_guest_protocol::Evidence { fault, ..Default::default() },
+                cpu: None,
+            });
+            assert!(why.sentence.ends_with("does not say what raised it"), "{}", why.sentence);
+            assert!(!why.evidence.iter().any(|line| line.contains("address")), "{:?}", why.evidence);
+        }
+    }
 }

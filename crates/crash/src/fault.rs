@@ -10,6 +10,8 @@ use super::{Death, processor, signal, words};
 
 /// `si_code` of sigaction(2).
 const SI_KERNEL: i32 = 128;
+/// In place of a code, where a dump has none: what raised the signal is not known then, nor an address.
+pub(crate) const UNTOLD: i32 = i32::MIN;
 const SI_USER: i32 = 0;
 pub(crate) const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
@@ -33,6 +35,7 @@ pub fn explain(death: &Death<'_>, fault: &Fault) -> Told {
     let decoded = decoded(fault);
     let decoded = decoded.as_ref();
     let told = match fault.signal {
+        signal if fault.code == UNTOLD => signal::explain(death, signal),
         6 if fault.sender == Some(Sender::Itself) => signal::aborted(death),
         // The kernel sends the one as its own, the other in the name of who wrote.
         24 if fault.code == SI_KERNEL => signal::limit(death, 24),
@@ -268,15 +271,15 @@ pub(crate) fn place(fault: &Fault) -> String {
 /// The evidence, a line each.
 fn seen(fault: &Fault, decoded: Option<&Decoded>) -> Vec<String> {
     // A sent signal has its sender where others have an address.
-    let address = match fault.code {
-        ..=0 => String::new(),
-        _ => format!(", address {:#x}", fault.address),
+    let raised = match fault.code {
+        UNTOLD => String::new(),
+        code @ ..=0 => format!(", code {code}"),
+        code => format!(", code {code}, address {:#x}", fault.address),
     };
     let mut lines = vec![format!(
-        "core dump of {}: {}, code {}{address}, thread {}",
+        "core dump of {}: {}{raised}, thread {}",
         fault.program,
         signal::name(fault.signal),
-        fault.code,
         fault.thread
     )];
     lines.extend(

@@ -4,7 +4,7 @@ use anteroom_guest_protocol::{Hung, OutOfMemory};
 use anteroom_session::{Cause, signal_name};
 
 use super::claim::{Claim, Told};
-use super::{Death, processor, words};
+use super::{Death, fault, processor, words};
 
 /// A signal with its number and name.
 #[must_use]
@@ -30,10 +30,17 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Told {
         9 => Told::new(killed, more(Claim::Killers { log_read: death.evidence.kernel_log_read })),
         13 | 14 => Told::new(killed, more(Claim::Typical(signal))),
         24 | 25 => Told::new(Cause::LimitReached, more(Claim::Typical(signal))),
-        4 | 5 | 7 | 8 | 11 | 31 => Told::new(Cause::Unknown, more(Claim::NoDump)),
+        4 | 5 | 7 | 8 | 11 | 31 => Told::new(Cause::Unknown, more(undumped(death, signal))),
         1 | 2 | 3 | 10 | 12 | 15 => Told::new(killed, more(Claim::SomebodySent(signal))),
         _ => Told::new(killed, ended),
     }
+}
+
+/// Why nothing says at what the processor or the kernel stopped it.
+fn undumped(death: &Death<'_>, signal: i32) -> Claim {
+    // A core of another signal is of another death.
+    let dump = death.evidence.fault.as_ref().filter(|fault| fault.signal == signal);
+    if dump.is_some_and(|dump| dump.code == fault::UNTOLD) { Claim::DumpUntold } else { Claim::NoDump }
 }
 
 /// `abort` of the program itself, as its core dump says.

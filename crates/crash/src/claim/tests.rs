@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fault::{
-    BY_PROCESSES, NULL_PAGE, ORIG_RAX, SEGV_MAPERR, access, at_address, decoded, is_stack_overflow,
+    BY_PROCESSES, NULL_PAGE, ORIG_RAX, SEGV_MAPERR, UNTOLD, access, at_address, decoded, is_stack_overflow,
     place,
 };
 use crate::instruction::{Decoded, Kind, Refused};
@@ -58,6 +58,7 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         }
         Claim::SomebodySent(signal) => signalled(*signal) && [1, 2, 3, 10, 12, 15].contains(signal),
         Claim::NoDump => fault.is_none() && death.exit.is_some(),
+        Claim::DumpUntold => fault.is_some_and(|fault| fault.code == UNTOLD),
         Claim::Killers { log_read } => {
             signalled(9)
                 && evidence.kernel_log_read == *log_read

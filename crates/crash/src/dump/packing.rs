@@ -67,6 +67,10 @@ pub fn first_command(head: &[u8], file: &str) -> Option<(&'static str, String)> 
         [0x02, 0x21, 0x4c, 0x18, ..] => {
             Some(("an old file of lz4", format!("`lz4 -dc {file} > core`")))
         }
+        [b'M', b'D', b'M', b'P', ..] => Some((
+            "a minidump (Breakpad, Crashpad)",
+            format!("`minidump-2-core {file} > core`, of Breakpad,"),
+        )),
         _ if head.starts_with(b"ProblemType: ") => {
             Some(("a report of Apport", format!("`apport-unpack {file} FOLDER`")))
         }
