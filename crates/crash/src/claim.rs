@@ -33,6 +33,8 @@ pub(crate) enum Claim {
     CouldNotStart(String),
     /// Its last line, which may have nothing to do with it.
     LastLine(String),
+    /// One of its last lines, which may have nothing to do with it either.
+    AmongLast(String),
     PrintedNothing,
     OutputUnseen,
     /// The message that its C library keeps in memory.
@@ -129,6 +131,11 @@ impl Claim {
         }
     }
 
+    /// Whether it says something that the program printed.
+    pub(crate) fn is_quote(&self) -> bool {
+        matches!(self, Self::LastLine(_) | Self::AmongLast(_))
+    }
+
     fn text(&self) -> String {
         match self {
             Self::Exited(code) => format!("exited {code}"),
@@ -144,6 +151,7 @@ impl Claim {
             Self::OwnMessage(line) => format!(", after its own message: {line}"),
             Self::CouldNotStart(line) => format!("could not start: {line}"),
             Self::LastLine(line) => format!("; its last line: {line}"),
+            Self::AmongLast(line) => format!("; among its last lines: {line}"),
             Self::PrintedNothing => " and it printed nothing".to_owned(),
             Self::OutputUnseen => "; what it printed was not seen".to_owned(),
             Self::KeptMessage(text) => {
@@ -154,7 +162,7 @@ impl Claim {
                 let ended = match exit {
                     ProcessExit::Exited { code } => format!("exited {code}"),
                     ProcessExit::Signalled { signal } => {
-                        format!("ended itself by {}", signal::name(*signal))
+                        format!("was ended by {}", signal::name(*signal))
                     }
                 };
                 let after = Self::After(*lived).text();
@@ -168,10 +176,10 @@ impl Claim {
                 ", as a shell does when a program is there and cannot be executed".to_owned()
             }
             Self::ShellCouldNot(_) => {
-                ", as a shell does when a program is not there".to_owned()
+                ", as a shell does when a program, or what is to run it, is not there".to_owned()
             }
             Self::ShellsChild(number) => format!(
-                ", a shell's way to say that its child was ended by {}",
+                ", which is how a shell says that its child was ended by {}, and any program what it likes",
                 signal::name(*number)
             ),
             Self::Typical(number) => format!(

@@ -112,7 +112,8 @@ pub fn read(head: &[u8]) -> Result<Core, CoreError> {
     let fault = notes.fault(&segments)?;
     // Debuggers stop what they run by SIGTRAP.
     if !DUMPING.contains(&fault.signal) || (notes.by_debugger && fault.signal == SIGTRAP) {
-        let at = if fault.signal == 0 { "no signal".to_owned() } else { signal::name(fault.signal) };
+        let at =
+            if fault.signal == 0 { "no signal".to_owned() } else { signal::name(fault.signal) };
         return Err(CoreError::Alive(at));
     }
     Ok(Core { fault, segments })
@@ -240,7 +241,10 @@ impl<'a> Notes<'a> {
             unseen.push("why the signal was raised: the dump has no signal information".to_owned());
         }
         if self.by_debugger {
-            unseen.push("whether the process ended: not the kernel made the dump, but a debugger".to_owned());
+            unseen.push(
+                "whether the process ended: not the kernel made the dump, but a debugger"
+                    .to_owned(),
+            );
         }
         let address = address.unwrap_or_default();
         let holds =
@@ -361,7 +365,11 @@ mod tests {
                 cpu: None,
             });
             assert!(why.sentence.ends_with("does not say what raised it"), "{}", why.sentence);
-            assert!(!why.evidence.iter().any(|line| line.contains("address")), "{:?}", why.evidence);
+            assert!(
+                !why.evidence.iter().any(|line| line.contains("address")),
+                "{:?}",
+                why.evidence
+            );
         }
     }
 }

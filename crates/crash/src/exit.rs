@@ -4,7 +4,7 @@ use anteroom_guest_protocol::{NotStarted, ProcessExit};
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Told};
-use super::{Death, processor, words};
+use super::{Death, processor, signal, telling, words};
 
 /// Says why a program ended by itself.
 pub fn explain(death: &Death<'_>, code: i32) -> Told {
@@ -20,7 +20,7 @@ pub fn explain(death: &Death<'_>, code: i32) -> Told {
         }
         if let Some(said) = words::said(death.lines()) {
             let told = match said.cause {
-                Cause::MissingLibrary if code == 127 => {
+                Cause::MissingLibrary if code == 127 && words::is_of_loader(&said.line) => {
                     Told::new(said.cause, [Claim::CouldNotStart(said.line)])
                 }
                 _ => Told::new(said.cause, [exited, after, Claim::LastWords(said.line)]),
@@ -31,22 +31,39 @@ pub fn explain(death: &Death<'_>, code: i32) -> Told {
             };
         }
     }
-    let last = words::last(death.lines());
-    let (cause, mut claims) = match (code, &last) {
+    let message = telling::message(death.lines());
+    let (cause, mut claims) = match (code, message) {
         (0, _) => (Cause::EndedBySelf, vec![Claim::EndedWithoutError, after]),
-        (126, _) => (Cause::NotExecutable, vec![exited, after, Claim::ShellCouldNot(126)]),
-        (127, _) => (Cause::MissingProgram, vec![exited, after, Claim::ShellCouldNot(127)]),
-        (129..=192, _) => (Cause::Unknown, vec![exited, after, Claim::ShellsChild(code - 128)]),
-        (_, Some(line)) => {
-            let claims = [exited, after, Claim::OwnMessage(line.clone())];
+        (126, message) if is_of_shell(message.as_deref(), &CANNOT_EXECUTE) => {
+            (Cause::NotExecutable, vec![exited, after, Claim::ShellCouldNot(126)])
+        }
+        (127, message) if is_of_shell(message.as_deref(), &NOT_THERE) => {
+            (Cause::MissingProgram, vec![exited, after, Claim::ShellCouldNot(127)])
+        }
+        (129.., _) if signal::ends(code - 128) => {
+            (Cause::Unknown, vec![exited, after, Claim::ShellsChild(code - 128)])
+        }
+        (_, Some(message)) => {
+            let claims = [exited, after, Claim::OwnMessage(words::quoted(&message))];
             return Told::new(Cause::EndedBySelf, claims);
         }
         (_, None) => {
-            return Told::new(Cause::Unknown, [exited, after, death.silence()]).unknown();
+            return Told::new(Cause::Unknown, [exited, after, words::shown(death)]).unknown();
         }
     };
-    claims.extend(last.map(Claim::LastLine));
+    // What is said where there is nothing is no news beside these.
+    claims.extend(Some(words::shown(death)).filter(Claim::is_quote));
     Told::new(cause, claims)
+}
+
+/// What shells and `env` say of a program that is not there, or cannot be executed.
+const NOT_THERE: [&str; 4] = ["not found", "No such file", "cannot execute", "not recognized"];
+const CANNOT_EXECUTE: [&str; 6] =
+    ["denied", "cannot execute", "irectory", "format error", "interpreter", "Text file busy"];
+
+/// Whether a shell's code is borne out by the words beside it; where there are none, it stands alone.
+fn is_of_shell(message: Option<&str>, words: &[&str]) -> bool {
+    message.is_none_or(|message| words.iter().any(|word| message.contains(word)))
 }
 
 /// A start that failed before the program ran.

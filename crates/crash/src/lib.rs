@@ -6,14 +6,17 @@
 //! from readers that the caller opened.
 #![forbid(unsafe_code)]
 
+mod chain;
 mod claim;
 mod exit;
 mod fault;
 mod instruction;
 mod machine;
+mod patterns;
 mod processor;
 mod reports;
 mod signal;
+mod telling;
 mod words;
 
 pub mod core_file;

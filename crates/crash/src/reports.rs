@@ -2,16 +2,14 @@
 
 use anteroom_session::Cause;
 
-use super::words::{self, Said, is_frame};
+use super::telling;
+use super::words::{self, MESSAGE, Said, is_frame};
 
 /// The reason that a runtime's report gives, when a report is the last thing that was printed.
 pub fn reason(lines: &[String]) -> Option<Said> {
     let finders = [library, go, v8, java, sanitizer, python];
     finders.iter().find_map(|find| find(lines))
 }
-
-/// Most lines that a message goes on for.
-const MESSAGE: usize = 12;
 
 fn said(cause: Cause, line: &str) -> Said {
     Said { cause, line: words::quoted(line), advice: None }
@@ -25,13 +23,17 @@ fn library(lines: &[String]) -> Option<Said> {
         return None;
     }
     let line = &lines[at];
+    // Java's guess at it, which the kernel's own word is not.
+    if line.contains("can't load ") && line.contains(" .so on a ") {
+        return words::known(line);
+    }
     // The loader names the program first and the library last, before its words.
     let name = line
         .split(WORDS)
         .next()?
         .split(|c: char| c.is_whitespace() || "\"'()".contains(c))
         .map(|word| word.trim_matches(':').rsplit('/').next().unwrap_or_default())
-        .rfind(|word| word.contains(".so"))?;
+        .rfind(|word| word.contains(".so") || word.ends_with(".node"))?;
     let advice = match package_of(name) {
         Some(package) => format!(
             "install {name} in the image's recipe (Debian's package {package}) and build the image again"
@@ -112,8 +114,9 @@ fn go(lines: &[String]) -> Option<Said> {
         line.starts_with("panic: ") || line.starts_with("fatal error: ")
     };
     let at = lines[..stack].iter().rposition(begins)?;
+    let report = lines[at..stack].iter().take_while(|line| !line.starts_with("runtime stack:"));
     let report: Vec<&str> =
-        lines[at..stack].iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+        report.map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
     let line = report.join(" ");
     let cause = match () {
         () if line.contains("out of memory") => Cause::OutOfMemory,
@@ -143,13 +146,21 @@ fn v8(lines: &[String]) -> Option<Said> {
         return None;
     }
     let line = &block[reason];
-    let line = line.trim_start_matches('#').trim();
+    let mut line = line.trim_start_matches('#').trim().to_owned();
+    if let Some(next) = rest.first().filter(|_| line.starts_with("Internal Error")) {
+        line = format!("{line} {}", next.trim_start_matches('#').trim());
+    }
     let cause = match () {
-        () if lines[at].contains("OOM") || line.contains("out of memory") => Cause::OutOfMemory,
+        () if lines[at].contains("OOM")
+            || line.contains("out of memory")
+            || line.contains("OutOfMemory") =>
+        {
+            Cause::OutOfMemory
+        }
         () if line.starts_with("SIG") => Cause::Aborted,
         () => Cause::FailedCheck,
     };
-    Some(said(cause, line))
+    Some(said(cause, &line))
 }
 
 /// Java: the exception, its stack, and what it was caused by, each with a stack.
@@ -157,13 +168,17 @@ fn java(lines: &[String]) -> Option<Said> {
     let at = lines.iter().rposition(|line| line.starts_with("Exception in thread \""))?;
     let belongs =
         |line: &String| is_frame(line) || line.trim().is_empty() || line.starts_with("Caused by: ");
-    if !lines[at + 1..].iter().all(belongs) {
+    // Its message may have more lines, above the stack.
+    let goes_on = lines[at + 1..].iter().position(belongs).unwrap_or(0);
+    let rest = &lines[at + 1 + goes_on..];
+    if goes_on > MESSAGE || !rest.iter().all(belongs) {
         return None;
     }
-    let root = lines[at + 1..].iter().rfind(|line| line.starts_with("Caused by: "));
-    let line = match root {
-        Some(root) => format!("{} ({})", lines[at].trim(), root.trim()),
-        None => lines[at].clone(),
+    let head: Vec<&str> = lines[at..=at + goes_on].iter().map(|line| line.trim()).collect();
+    let head = head.join(" ");
+    let line = match rest.iter().rfind(|line| line.starts_with("Caused by: ")) {
+        Some(root) => format!("{head} ({})", root.trim()),
+        None => head,
     };
     let has = |words: &str| line.contains(words);
     let cause = match () {
@@ -203,10 +218,11 @@ fn python(lines: &[String]) -> Option<Said> {
     let at = stack + 1 + lines[stack + 1..].iter().position(|line| !line.starts_with(' '))?;
     let rest = lines.get(at + 1..).unwrap_or_default();
     let telling: Vec<&str> =
-        rest.iter().map(|line| line.trim()).filter(|line| !line.is_empty()).collect();
+        rest.iter().map(|line| line.trim()).filter(|line| !telling::is_hint(line)).collect();
     if telling.is_empty()
         || telling.len() > MESSAGE
         || telling.iter().any(|line| is_other_report(line))
+        || (stack > 0 && lines[stack - 1].starts_with("Exception ignored in"))
     {
         return None;
     }

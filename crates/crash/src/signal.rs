@@ -1,6 +1,6 @@
 //! Deaths by a signal of which there is no core dump, or that needs none.
 
-use anteroom_guest_protocol::{Hung, OutOfMemory};
+use anteroom_guest_protocol::{Hung, OutOfMemory, ProcessExit};
 use anteroom_session::{Cause, signal_name};
 
 use super::claim::{Claim, Told};
@@ -30,7 +30,13 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Told {
         9 => Told::new(killed, more(Claim::Killers { log_read: death.evidence.kernel_log_read })),
         13 | 14 => Told::new(killed, more(Claim::Typical(signal))),
         24 | 25 => Told::new(Cause::LimitReached, more(Claim::Typical(signal))),
-        4 | 5 | 7 | 8 | 11 | 31 => Told::new(Cause::Unknown, more(undumped(death, signal))),
+        4 | 5 => trapped(death, more(undumped(death, signal))),
+        7 | 8 | 11 | 31 => {
+            let shown = Some(words::shown(death)).filter(Claim::is_quote);
+            let mut claims = more(undumped(death, signal));
+            claims.extend(shown);
+            Told::new(Cause::Unknown, claims)
+        }
         1 | 2 | 3 | 10 | 12 | 15 => Told::new(killed, more(Claim::SomebodySent(signal))),
         _ => Told::new(killed, ended),
     }
@@ -40,12 +46,40 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Told {
 fn undumped(death: &Death<'_>, signal: i32) -> Claim {
     // A core of another signal is of another death.
     let dump = death.evidence.fault.as_ref().filter(|fault| fault.signal == signal);
-    if dump.is_some_and(|dump| dump.code == fault::UNTOLD) { Claim::DumpUntold } else { Claim::NoDump }
+    if dump.is_some_and(|dump| dump.code == fault::UNTOLD) {
+        Claim::DumpUntold
+    } else {
+        Claim::NoDump
+    }
+}
+
+/// V8, GLib, Swift and Chromium stop themselves by a trap, after they have said why.
+fn trapped(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
+    match words::said(death.lines()) {
+        Some(said) => {
+            claims.truncate(claims.len() - 1);
+            claims.push(Claim::LastWords(said.line));
+            let told = Told::new(said.cause, claims);
+            match said.advice {
+                Some(advice) => told.advise(advice),
+                None => told,
+            }
+        }
+        None => {
+            claims.extend(Some(words::shown(death)).filter(Claim::is_quote));
+            Told::new(Cause::Unknown, claims)
+        }
+    }
 }
 
 /// `abort` of the program itself, as its core dump says.
 pub fn aborted(death: &Death<'_>) -> Told {
     with_words(death, vec![Claim::AbortedItself, Claim::After(death.lived_ms)])
+}
+
+/// Whether this signal ends a process that does nothing about it (signal(7)).
+pub fn ends(signal: i32) -> bool {
+    matches!(signal, 1..=16 | 24..=27 | 29..=31)
 }
 
 /// The program, or its C library, may have said why it aborts.
@@ -57,6 +91,14 @@ fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
     let fault = death.evidence.fault.as_ref().filter(|fault| fault.signal == 6);
     let kept = fault.and_then(|fault| fault.last_message.clone());
     let kept = kept.filter(|text| !text.trim().is_empty());
+    if let Some((signal, line)) = words::own_crash_report(death.lines())
+        && fault.is_none()
+    {
+        let exit = ProcessExit::Signalled { signal: 6 };
+        let lived = death.lived_ms;
+        let caught = Claim::CaughtFault { signal: Some(signal), lived, exit, line };
+        return Told::new(Cause::Aborted, [caught]);
+    }
     if let Some(said) = words::said(death.lines()) {
         claims.push(Claim::LastWords(said.line));
         let told = Told::new(said.cause, claims);
@@ -70,7 +112,7 @@ fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
         claims.push(Claim::KeptMessage(words::quoted(&text)));
         return Told::new(said.map_or(Cause::Aborted, |said| said.cause), claims);
     }
-    claims.push(words::last(death.lines()).map_or_else(|| death.silence(), Claim::LastLine));
+    claims.push(words::shown(death));
     Told::new(Cause::Aborted, claims)
 }
 

@@ -1,13 +1,18 @@
-//! What programs say when they die, as far as it is always said the same way.
+//! Which of a program's words say why it ended.
 
 use std::borrow::Cow;
 
+use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
-use super::reports;
+use super::claim::Claim;
+use super::{Death, chain, patterns, reports, telling};
 
 /// Characters of a line that go into a sentence.
 const MAX_QUOTED: usize = 240;
+
+/// Most lines that a message goes on for.
+pub const MESSAGE: usize = 12;
 
 /// A line in which a program says why it ends, and what kind of cause that is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,100 +25,6 @@ pub struct Said {
     pub advice: Option<Cow<'static, str>>,
 }
 
-/// How a line is recognised.
-struct Pattern {
-    /// All of these are in it, in any order.
-    all: &'static [&'static str],
-    cause: Cause,
-    advice: Option<&'static str>,
-}
-
-const fn p(all: &'static [&'static str], cause: Cause, advice: Option<&'static str>) -> Pattern {
-    Pattern { all, cause, advice }
-}
-
-const INSTALL: Option<&str> = Some("install it in the image's recipe and build the image again");
-const OLDER_C: Option<&str> =
-    Some("the image's C library is older than the program: take a newer base, or an older build");
-const CODE: Option<&str> = Some(
-    "the file is written for another version of its interpreter, or damaged; check which version runs it",
-);
-
-const OTHER_PROCESSOR: Option<&str> = Some(
-    "the file is a program for another processor, or damaged; take the build for x86-64 (amd64)",
-);
-
-/// The more telling come first.
-const PATTERNS: &[Pattern] = &[
-    p(&["error while loading shared libraries"], Cause::MissingLibrary, INSTALL),
-    p(&["version `GLIBC", "not found"], Cause::MissingLibrary, OLDER_C),
-    p(&["version `", "not found (required by"], Cause::MissingLibrary, OLDER_C),
-    p(&["Exec format error"], Cause::NotExecutable, OTHER_PROCESSOR),
-    p(&["cannot execute binary file"], Cause::NotExecutable, OTHER_PROCESSOR),
-    p(&["symbol lookup error"], Cause::MissingLibrary, INSTALL),
-    p(&["Error loading shared library"], Cause::MissingLibrary, INSTALL),
-    p(&["Cannot find module"], Cause::MissingLibrary, INSTALL),
-    p(&["ERR_MODULE_NOT_FOUND"], Cause::MissingLibrary, INSTALL),
-    p(&["ModuleNotFoundError:"], Cause::MissingLibrary, INSTALL),
-    p(&["SyntaxError:"], Cause::SyntaxError, CODE),
-    p(&["IndentationError:"], Cause::SyntaxError, CODE),
-    p(&["syntax error"], Cause::SyntaxError, CODE),
-    p(&["Syntax error"], Cause::SyntaxError, CODE),
-    p(
-        &["JavaScript heap out of memory"],
-        Cause::OutOfMemory,
-        Some("give it a larger heap (--max-old-space-size), or the VM more memory"),
-    ),
-    p(&["MemoryError"], Cause::OutOfMemory, Some("give the VM more memory")),
-    p(
-        &["terminate called after throwing an instance of 'std::bad_alloc'"],
-        Cause::OutOfMemory,
-        Some("give the VM more memory"),
-    ),
-    p(
-        &["memory allocation of", "bytes failed"],
-        Cause::OutOfMemory,
-        Some("give the VM more memory"),
-    ),
-    p(&["RangeError: Maximum call stack size exceeded"], Cause::StackOverflow, None),
-    p(&["RecursionError:"], Cause::StackOverflow, None),
-    p(&["has overflowed its stack"], Cause::StackOverflow, None),
-    p(&["stack smashing detected"], Cause::FailedCheck, None),
-    p(&["Assertion", "failed"], Cause::FailedCheck, None),
-    p(&["assertion", "failed"], Cause::FailedCheck, None),
-    p(&["AssertionError"], Cause::FailedCheck, None),
-    p(&["Check failed:"], Cause::FailedCheck, None),
-    p(&["panicked at"], Cause::FailedCheck, None),
-    p(&["free(): invalid"], Cause::FailedCheck, None),
-    p(&["double free"], Cause::FailedCheck, None),
-    p(&["malloc(): "], Cause::FailedCheck, None),
-    p(&["corrupted size vs. prev_size"], Cause::FailedCheck, None),
-    p(&["Fatal Python error"], Cause::FailedCheck, None),
-    p(&["EADDRINUSE"], Cause::AlreadyInUse, Some("end what listens there, or choose another port")),
-    p(
-        &["ddress already in use"],
-        Cause::AlreadyInUse,
-        Some("end what listens there, or choose another port"),
-    ),
-    p(&["terminate called after throwing an instance of"], Cause::UncaughtException, None),
-    p(&["Unhandled exception", "OutOfMemoryException"], Cause::OutOfMemory, None),
-    p(&["Unhandled exception", "DllNotFoundException"], Cause::MissingLibrary, INSTALL),
-    p(&["Unhandled exception", "Could not load file or assembly"], Cause::MissingLibrary, INSTALL),
-    p(&["Unhandled exception. "], Cause::UncaughtException, None),
-    p(&["Unhandled Exception: "], Cause::UncaughtException, None),
-    p(&["Allowed memory size of", "exhausted"], Cause::OutOfMemory, None),
-    p(&["PHP Parse error:"], Cause::SyntaxError, CODE),
-    p(&["PHP Fatal error:"], Cause::UncaughtException, None),
-    p(&["Can't locate", "in @INC"], Cause::MissingLibrary, INSTALL),
-    p(&["(LoadError)"], Cause::MissingLibrary, INSTALL),
-    p(&[".rb:", "(NoMemoryError)"], Cause::OutOfMemory, None),
-    p(&[".rb:", "(SystemStackError)"], Cause::StackOverflow, None),
-    p(&[".rb:", "Error)"], Cause::UncaughtException, None),
-    p(&["Could not find or load main class"], Cause::MissingLibrary, INSTALL),
-    p(&["error: Uncaught "], Cause::UncaughtException, None),
-    p(&["** (", "Error) "], Cause::UncaughtException, None),
-];
-
 /// The line in which the program says why, if it says it in a known way and says nothing else after
 /// it: what it printed before that it has survived.
 pub fn said(lines: &[String]) -> Option<Said> {
@@ -121,20 +32,22 @@ pub fn said(lines: &[String]) -> Option<Said> {
         return Some(said);
     }
     let end = last_words(lines)?;
-    let line = &lines[end];
-    let found = PATTERNS.iter().find(|pattern| pattern.all.iter().all(|w| line.contains(w)));
-    if let Some(pattern) = found {
-        return Some(Said {
-            cause: pattern.cause,
-            line: quoted(line),
-            advice: pattern.advice.map(Cow::Borrowed),
-        });
-    }
-    panicked(lines, end).or_else(|| thrown(lines, end)).or_else(|| traceback(lines, end))
+    chain::reason(lines)
+        .or_else(|| known(&lines[end]))
+        .or_else(|| panicked(lines))
+        .or_else(|| thrown(lines, end))
+        .or_else(|| traceback(lines, end))
+}
+
+/// What a line means in itself.
+pub fn known(line: &str) -> Option<Said> {
+    let pattern = patterns::of(line)?;
+    let advice = pattern.advice.map(Cow::Borrowed);
+    Some(Said { cause: pattern.cause, line: quoted(line), advice })
 }
 
 /// Lines below a report that tell nothing of why.
-const HINTS: [&str; 18] = [
+const HINTS: [&str; 32] = [
     "}",
     "- ",
     "-----",
@@ -153,6 +66,20 @@ const HINTS: [&str; 18] = [
     "stack traceback:",
     "CallStack (from ",
     "exit status ",
+    "Python runtime state: ",
+    "Current thread 0x",
+    "Thread 0x",
+    "BEGIN failed--compilation aborted",
+    "Compilation failed in require",
+    "Execution of ",
+    "thread caused non-unwinding panic",
+    "(Use `node --trace",
+    "==== C stack trace",
+    "---",
+    "C++ backtrace",
+    "[NOTE]",
+    "You may have encountered a bug in the Ruby",
+    "For details: ",
 ];
 
 /// The last line that is no frame of a stack and no hint below one.
@@ -165,8 +92,9 @@ pub fn telling_after(lines: &[String], at: usize) -> usize {
     lines[at + 1..].iter().filter(|line| is_telling(line)).count()
 }
 
-fn is_telling(line: &str) -> bool {
-    !line.trim().is_empty()
+/// Whether a line is no frame of a stack and no hint below one.
+pub fn is_telling(line: &str) -> bool {
+    !line.trim_matches(['#', '^', '=', ' ']).is_empty()
         && !is_frame(line)
         && line.trim_end() != "Caused by:"
         && !HINTS.iter().any(|hint| line.starts_with(hint))
@@ -188,10 +116,19 @@ fn is_numbered_frame(line: &str) -> bool {
     rest.len() < line.len() && rest.starts_with(": ")
 }
 
-/// Rust names the place in one line and the words in the next.
-fn panicked(lines: &[String], end: usize) -> Option<Said> {
-    let line = lines[..end].last().filter(|line| line.contains("panicked at"))?;
-    let line = quoted(&format!("{} {}", line.trim(), lines[end].trim()));
+/// Rust names the place in one line and the words in the next ones, until it tells of a backtrace.
+/// Where it does not, as when its backtraces are off, the words are one line.
+fn panicked(lines: &[String]) -> Option<Said> {
+    let at = lines.iter().rposition(|l| l.contains("thread '") && l.contains("panicked at"))?;
+    let ends = |line: &String| line.starts_with("note: ") || line.starts_with("stack backtrace:");
+    let below = &lines[at + 1..];
+    let length = below.iter().position(ends).unwrap_or(1).min(below.len());
+    let is_last = !below[length..].iter().any(|line| is_telling(line));
+    if !is_last || length > MESSAGE {
+        return None;
+    }
+    let words = below[..length].iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    let line = quoted(&format!("{} {words}", lines[at].trim()));
     Some(Said { cause: Cause::FailedCheck, line, advice: None })
 }
 
@@ -205,39 +142,54 @@ fn thrown(lines: &[String], end: usize) -> Option<Said> {
     Some(Said { cause, line, advice: bad_alloc.then_some(Cow::Borrowed(advice)) })
 }
 
-/// The last line of a Python traceback, or Node's `XError: …` above its stack.
+/// The last line of a Python traceback, or Node's `XError: …` above its stack, whose message may have
+/// several lines.
 fn traceback(lines: &[String], end: usize) -> Option<Said> {
-    let line = &lines[end];
-    let of = |cause| Some(Said { cause, line: quoted(line), advice: None });
-    let below_frames = lines[..end]
+    let of = |cause, line: &str| Some(Said { cause, line: quoted(line), advice: None });
+    let stack = lines[..end]
         .iter()
-        .rev()
-        .take_while(|line| line.starts_with(' ') || line.starts_with("Traceback (most recent call"))
-        .any(|line| line.starts_with("Traceback"));
-    let above_frames = lines.get(end + 1).is_some_and(|next| next.trim_start().starts_with("at "));
-    match line {
-        line if below_frames && line.starts_with("PermissionError:") => of(Cause::PermissionDenied),
-        line if above_frames && (line.contains("EACCES") || line.contains("EPERM")) => {
-            of(Cause::PermissionDenied)
+        .rposition(|line| !line.starts_with(' '))
+        .filter(|at| lines[*at].starts_with("Traceback (most recent call"));
+    if let Some(stack) = stack {
+        // What Python only reports, and goes on.
+        let ignored = stack > 0 && lines[stack - 1].starts_with("Exception ignored in");
+        return match lines[end].as_str() {
+            _ if ignored => None,
+            line if line.starts_with("PermissionError:") => of(Cause::PermissionDenied, line),
+            line => of(Cause::UncaughtException, line),
+        };
+    }
+    let above_frames = lines.get(end + 1).is_some_and(|next| {
+        let next = next.trim_start();
+        next.starts_with("at ") || next.starts_with("[errors]: [")
+    });
+    let goes_on = |line: &&String| !is_exception(line) && !is_frame(line) && line.trim() != "^";
+    let first = end - lines[..=end].iter().rev().take_while(goes_on).count().min(end);
+    if !above_frames || end - first > MESSAGE || !is_exception(&lines[first]) {
+        return None;
+    }
+    let message: Vec<&str> = lines[first..=end].iter().map(|line| line.trim()).collect();
+    let message = message.join(" ");
+    match known(&message) {
+        Some(said) => Some(said),
+        None if message.contains("EACCES") || message.contains("EPERM") => {
+            of(Cause::PermissionDenied, &message)
         }
-        line if below_frames || (above_frames && is_exception(line)) => {
-            of(Cause::UncaughtException)
-        }
-        _ => None,
+        None => of(Cause::UncaughtException, &message),
     }
 }
 
 /// `TypeError: …`, `Error: …`, `Uncaught Error: …`.
-fn is_exception(line: &str) -> bool {
-    let line = line.trim_start().trim_start_matches("Uncaught ");
+pub fn is_exception(line: &str) -> bool {
+    let line = line.trim_start().trim_start_matches("Uncaught ").trim_start_matches('[');
     let name: String =
-        line.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-    (name.ends_with("Error") || name.ends_with("Exception")) && !name.is_empty()
+        line.chars().take_while(|c| c.is_ascii_alphanumeric() || "_.".contains(*c)).collect();
+    ["Error", "Exception", "ExceptionGroup", "Rejection"].iter().any(|end| name.ends_with(end))
 }
 
 /// A program's own report of a signal that it caught, as bun's: the signal it names.
 pub fn own_crash_report(lines: &[String]) -> Option<(i32, String)> {
-    const NAMES: [(&str, i32); 11] = [
+    const NAMES: [(&str, i32); 16] = [
         ("Fatal Python error: Segmentation fault", 11),
         ("Fatal Python error: Illegal instruction", 4),
         ("Fatal Python error: Bus error", 7),
@@ -249,18 +201,45 @@ pub fn own_crash_report(lines: &[String]) -> Option<(i32, String)> {
         ("Fatal signal 4", 4),
         ("SIGSEGV (", 11),
         ("SIGILL (", 4),
+        // Go, runtime/signal_unix.go.
+        ("SIGSEGV: segmentation violation", 11),
+        ("SIGILL: illegal instruction", 4),
+        ("SIGBUS: bus error", 7),
+        ("SIGFPE: floating-point exception", 8),
+        // Ruby.
+        ("[BUG] Segmentation fault at", 11),
     ];
-    lines.iter().rev().find_map(|line| {
-        let (_, signal) = NAMES.iter().find(|(words, _)| line.contains(words))?;
-        Some((*signal, quoted(line)))
-    })
+    let of = |line: &String| NAMES.iter().find(|(words, _)| line.contains(words));
+    let at = lines.iter().rposition(|line| of(line).is_some())?;
+    // Who reports another error below goes on after it: then it is told of another process.
+    let below = lines.get(at + 1..)?;
+    if below.iter().any(|line| !is_frame(line) && telling::is_error(line)) {
+        return None;
+    }
+    of(&lines[at]).map(|(_, signal)| (*signal, quoted(&lines[at])))
 }
 
-/// The last line that says anything; of a bare stack its last frame.
-pub fn last(lines: &[String]) -> Option<String> {
-    let telling = last_words(lines).map(|at| &lines[at]);
-    let any = || lines.iter().rev().find(|line| !line.trim().is_empty());
-    telling.or_else(any).map(|line| quoted(line))
+/// What is shown of its output, where that may have nothing to do with its end: the line that tells
+/// most. Of a program that ended well, its last one.
+pub fn shown(death: &Death<'_>) -> Claim {
+    let lines = death.lines();
+    let Some(last) = lines.iter().rfind(|line| !line.trim().is_empty()) else {
+        return death.silence();
+    };
+    let well = death.exit == Some(ProcessExit::Exited { code: 0 });
+    match telling::message(lines).map(|message| quoted(&message)) {
+        Some(message) if !well && message != quoted(last) => Claim::AmongLast(message),
+        _ => Claim::LastLine(quoted(last)),
+    }
+}
+
+/// Whether the dynamic loader says it of a program that it cannot start. What it says of a single
+/// symbol may come at any time, when that is first used.
+pub fn is_of_loader(line: &str) -> bool {
+    line.contains("error while loading shared libraries")
+        || line.contains("Error loading shared library")
+        || line.contains("Error relocating")
+        || (line.contains("version `") && line.contains("not found (required by"))
 }
 
 /// Lines that go into the evidence.

@@ -10,8 +10,6 @@ mod director;
 mod question;
 mod screen;
 mod urls;
-mod words;
 
 pub use director::{Act, CodeRefused, Director, Over};
 pub use screen::{Screen, Terminal};
-pub use words::says_why;

@@ -7,8 +7,7 @@ use anteroom_guest_protocol::{
     Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, NotStarted, ProcessExit,
     ServiceEvent, Then,
 };
-use anteroom_session::{self as session, Cause, EndReason, Explanation, Observation};
-use anteroom_terminal::says_why;
+use anteroom_session::{self as session, EndReason, Explanation, Observation};
 
 use super::guest::{printable, printable_lines};
 
@@ -78,7 +77,7 @@ impl Explainer {
                     evidence: *evidence,
                 };
                 if name == "cli" {
-                    let explanation = Some(self.explain_tool(told));
+                    let explanation = Some(self.explain(told));
                     let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                     return Err(EndReason::CliExited {
                         exit,
@@ -146,21 +145,6 @@ impl Explainer {
                 Observation::ChildCrashed { explanation: self.explain(told), service }
             }
         }))
-    }
-
-    /// Why a CLI ended. Where its words are no form of a runtime's, those count that say why, and
-    /// not a hint below them.
-    fn explain_tool(&self, told: Told<'_>) -> Box<Explanation> {
-        let telling = told.last_lines.and_then(|lines| Some(&lines[..=says_why(lines)?]));
-        let again = Told { evidence: told.evidence.clone(), ..told };
-        let mut explanation = self.explain(told);
-        if let Some(last_lines) = telling
-            && matches!(explanation.cause, Cause::EndedBySelf | Cause::Unknown)
-        {
-            let last_lines = Some(last_lines);
-            explanation.sentence = self.explain(Told { last_lines, ..again }).sentence;
-        }
-        explanation
     }
 
     /// Why a child of a service crashed.

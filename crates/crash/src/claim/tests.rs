@@ -7,11 +7,11 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::fault::{
-    BY_PROCESSES, NULL_PAGE, ORIG_RAX, SEGV_MAPERR, UNTOLD, access, at_address, decoded, is_stack_overflow,
-    place,
+    BY_PROCESSES, NULL_PAGE, ORIG_RAX, SEGV_MAPERR, UNTOLD, access, at_address, decoded,
+    is_stack_overflow, place,
 };
 use crate::instruction::{Decoded, Kind, Refused};
-use crate::{Cpu, Death, told};
+use crate::{Cpu, Death, told, words};
 
 mod generated;
 
@@ -39,7 +39,12 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         Claim::After(lived) => death.lived_ms == *lived,
         Claim::GoneUnseen => death.exit.is_none(),
         Claim::NotStarted(failure) => evidence.not_started.as_ref() == Some(failure),
-        Claim::LastWords(line) | Claim::OwnMessage(line) | Claim::LastLine(line) => said(line),
+        Claim::LastWords(line) | Claim::OwnMessage(line) | Claim::AmongLast(line) => said(line),
+        Claim::LastLine(line) => {
+            let lines = death.last_lines.unwrap_or_default();
+            let last = lines.iter().rfind(|line| !line.trim().is_empty());
+            last.is_some_and(|last| *line == words::quoted(last))
+        }
         Claim::CouldNotStart(line) => said(line) && exited(127),
         Claim::Complaint { words, .. } => said(words),
         Claim::PrintedNothing => silent(),

@@ -36,7 +36,7 @@ impl Owned {
 }
 
 /// Lines that mean something to one rule or another; none has a word of `WORDS`.
-const LINES: [&str; 26] = [
+const LINES: [&str; 33] = [
     "",
     "hello",
     "fatal: upstream closed",
@@ -63,6 +63,13 @@ const LINES: [&str; 26] = [
     "Fatal Python error: Segmentation fault",
     "a.c:4: main: Assertion `count == 7' failed.",
     "Exception in thread \"main\" java.lang.Error: x",
+    "Caused by:",
+    "    1: account is not eligible",
+    "  [cause]: Error: refused",
+    "  [errors]: [",
+    "  + Exception Group Traceback (most recent call last):",
+    "  | ExceptionGroup: two (2 sub-exceptions)",
+    "For more information, try '--help'.",
 ];
 
 /// `vpmovzxbd ymm0, [rax]`, `ud2`, `int3`, `hlt`, `mov rax, [rax]`, `mov [rax], rbx`, `movaps`,
@@ -173,7 +180,8 @@ fn not_started_ways() -> impl Strategy<Value = NotStarted> {
 fn fault() -> impl Strategy<Value = Fault> {
     let near = 0x7f00_0000_0000_u64..0x7f00_0010_0000;
     let address = prop_oneof![near.clone(), 0..2 * NULL_PAGE, any::<u64>()];
-    let code = prop_oneof![9 => select(vec![-6, -2, -1, 0, 1, 2, 3, 128, UNTOLD]), 1 => any::<i32>()];
+    let code =
+        prop_oneof![9 => select(vec![-6, -2, -1, 0, 1, 2, 3, 128, UNTOLD]), 1 => any::<i32>()];
     let sender = of(prop_oneof![Just(Sender::Itself), (1_u32..9).prop_map(Sender::Process)]);
     let instruction = prop_oneof![select(&CODE[..]).prop_map(str::to_owned), "[0-9a-f]{0,30}"];
     let registers = prop_oneof![Just(Vec::new()), vec(prop_oneof![near.clone(), any::<u64>()], 27)];

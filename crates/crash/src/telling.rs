@@ -1,9 +1,11 @@
-//! Which of a tool's last lines says why it ended: seldom the last, which is a hint, or the path of a
+//! Which of a program's last lines says why it ended: seldom the last, which is a hint, or the path of a
 //! log file in a room that is gone.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
+
+use super::words;
 
 /// Marks and words by which tools and the runtimes they are made with begin an error.
 const ERROR: &str = r"(?x)
@@ -27,25 +29,55 @@ const HINT: &str = r"(?ix)
     ^\W*(?:npm\ (?:ERR!|error)\s+)?(?:hint|note|tip|info|usage|docs?|documentation|help|debug|warn(?:ing)?)\b\s*:
   | ^\W*(?:npm\ (?:ERR!|error)\s+)?(?:see|for\ (?:more|help|details|further)|run|try|use|set|add|visit|learn\ more|read\ more
       |if\ (?:you|this)|please\ (?:report|file|open|see|visit|check)|to\ report|report\ (?:this|it)|need\ help
-      |node\.js\ v|bun\ v|a\ complete\ log|flags|options|commands)\b
+      |node\.js\ v\d+|bun\ v\d+|a\ complete\ log|flags|options|commands)\b
   | \b(?:logs?|details?|output|report)\b.{0,60}\b(?:written|found|saved|available|stored|located)\b
   | \b(?:written|saved|logged)\ to\b | ^\W*(?:full|debug|complete)?\s*logs?\s*(?:file|at|in)?\s*:
   | ^npm\ (?:ERR!|error)\s+(?:code|errno|syscall|path|cwd)\b | ^npm\ (?:ERR!|error)\s*$
-  | ^\W*(?:https?://|~?/)\S*\W*$ | --(?:help|verbose|debug)\b | ^\s+at\s | ^\W*$";
+  | ^\W*(?:https?://|~?/)\S*\W*$ | --(?:help|verbose|debug)\b | ^\s+at\s | ^\W*$
+  | ^\W*(?:crash\ dump\ is\ being\ written|execution\ halted|calls:|in\ expression\ starting\ at|did\ you\ mean
+      |raised\ at\s|called\ from\s|backtrace\ omitted|more\ details|you\ can)\b
+  | ^\S*env:\ use\ - | `\+RTS\b | could\ not\ create\ the\ java\ virtual | \ program\ will\ exit\.$
+  | ^[a-z][a-z0-9]{1,3}\s+0x[0-9a-f]+$";
 
 #[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
 static PATTERNS: LazyLock<[Regex; 3]> =
     LazyLock::new(|| [ERROR, FAILURE, HINT].map(|pattern| Regex::new(pattern).unwrap()));
 
+/// Most lines that belong to one which ends in a colon.
+const LISTED: usize = 3;
+
+/// Whether a line begins as an error does.
+pub fn is_error(line: &str) -> bool {
+    let [error, _, hint] = &*PATTERNS;
+    error.is_match(line) && !hint.is_match(line)
+}
+
+/// Whether a line says what to do next, or where more stands.
+pub fn is_hint(line: &str) -> bool {
+    PATTERNS[2].is_match(line)
+}
+
+/// The line that says why, with what it lists below itself.
+pub fn message(lines: &[String]) -> Option<String> {
+    let at = says_why(lines)?;
+    let mut message = lines[at].trim().to_owned();
+    let lists = lines[at].trim_end().ends_with(':');
+    let below = lines[at + 1..].iter().take_while(|line| lists && !is_hint(line));
+    for line in below.take(LISTED) {
+        message = format!("{message} {}", line.trim());
+    }
+    Some(message)
+}
+
 /// The place of the line that says why, if one says more than the last.
-#[must_use]
-pub fn says_why(lines: &[String]) -> Option<usize> {
+fn says_why(lines: &[String]) -> Option<usize> {
     let [error, failure, hint] = &*PATTERNS;
     let telling = |pattern: &Regex| {
         lines.iter().rposition(|line| pattern.is_match(line) && !hint.is_match(line))
     };
     telling(error)
         .or_else(|| telling(failure))
+        .or_else(|| lines.iter().rposition(|line| !hint.is_match(line) && words::is_telling(line)))
         .or_else(|| lines.iter().rposition(|line| !hint.is_match(line)))
 }
 
