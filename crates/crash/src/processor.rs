@@ -10,7 +10,7 @@ use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Told};
-use super::{Cpu, Death, words};
+use super::{Cpu, Death, telling, words};
 
 /// A complaint, and the words it was made in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ const POLARS: &str = "required CPU features were not detected";
 /// Complaints that name nothing, or are made in several lines. The words of glibc, NumPy, Go, .NET,
 /// GraalVM, Polars, OpenCV and Julia were looked up; the others, and where each source has them, are
 /// from memory.
-const KNOWN: [&[&str]; 13] = [
+const KNOWN: [&[&str]; 16] = [
     // glibc, elf/dl-load.c and sysdeps/x86/cpu-features.c.
     &["CPU ISA level is lower than required"],
     &["CPU does not support x86-64-v"],
@@ -69,6 +69,10 @@ const KNOWN: [&[&str]; 13] = [
     &["Instruction check fail", "does not support"],
     // Julia, src/processor.cpp.
     &["Unable to find compatible target in"],
+    // Intel's compilers, and its Math Kernel Library.
+    &["Please verify that both the operating system and the processor support"],
+    &["This program was not built to run on the processor in your system"],
+    &["The processor must support the Intel(R)"],
 ];
 
 /// What a sentence about a processor speaks of.
@@ -85,7 +89,7 @@ const SUBJECTS: [&str; 9] = [
 ];
 
 /// How such a sentence says that something is not there.
-const LACKS: [&str; 16] = [
+const LACKS: [&str; 20] = [
     "not support",
     "n't support",
     "unsupported",
@@ -98,6 +102,10 @@ const LACKS: [&str; 16] = [
     "n't available",
     "not have",
     "n't have",
+    "has no ",
+    "have no ",
+    "not meet",
+    "n't meet",
     "not detected",
     "only run on",
     "only be run on",
@@ -118,16 +126,48 @@ pub fn complaint(death: &Death<'_>) -> Option<Complaint> {
             None => false,
         };
     let text = joined(&lines[at..]);
-    if !crashed && (is_warning(&lines[at]) || words::telling_after(lines, at) > JOINED) {
+    if !crashed
+        && (is_warning(&lines[at])
+            || words::telling_after(lines, at) > JOINED
+            || lines[at + 1..].iter().any(|line| is_other_error(line)))
+    {
         return None;
     }
     Some(Complaint { words: words::quoted(&text), needs: needs(&text) })
 }
 
+/// Whether it is said of something that the program does without.
 fn is_warning(line: &str) -> bool {
-    line.trim_start().to_ascii_lowercase().starts_with("warn")
-        || line.contains("Warning: ")
-        || line.contains(POLARS)
+    const SOFT: [&str; 9] = [
+        "warning: ",
+        "warn]",
+        "falling back",
+        "fall back",
+        "fallback",
+        "slow",
+        "performance",
+        "disabling",
+        POLARS,
+    ];
+    const LEVELS: [&str; 5] = ["warn", "note:", "info", "hint:", "debug"];
+    let lower = line.trim_start_matches(['[', ' ', '(']).to_ascii_lowercase();
+    LEVELS.iter().any(|level| lower.starts_with(level)) || {
+        SOFT.iter().any(|words| lower.contains(&words.to_ascii_lowercase()))
+    }
+}
+
+/// Whether another error is told, of which the processor is no part.
+fn is_other_error(line: &str) -> bool {
+    let lower = line.to_ascii_lowercase();
+    telling::is_error(line) && !SUBJECTS.iter().any(|subject| lower.contains(subject))
+}
+
+/// Names of features that are names of other things, too.
+const AMBIGUOUS: [&str; 6] = ["aes", "sha", "sse", "adx", "hle", "rtm"];
+
+/// Whether its words are of instructions, where what it names may be something else.
+fn is_of_instructions(lower: &str) -> bool {
+    lower.contains("cpu") || lower.contains("instruction") || lower.contains("microarchitecture")
 }
 
 /// Whether a complaint begins in the first of these lines.
@@ -141,8 +181,18 @@ fn complains(lines: &[String]) -> bool {
         let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
         any(&SUBJECTS)
             && any(&LACKS)
+            && (is_of_instructions(&lower) || !is_ambiguous(line))
             && (needs(line) != Needs::Unnamed || lower.contains("instruction set"))
     }
+}
+
+/// Whether all that a line names may be something else.
+fn is_ambiguous(line: &str) -> bool {
+    let line = &joined_names(line);
+    let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || "_.-".contains(c)));
+    let mut named = words.filter(|word| feature(word.trim_matches(['.', '-', '_'])).is_some());
+    level(line).is_none()
+        && named.all(|word| AMBIGUOUS.contains(&word.to_ascii_lowercase().as_str()))
 }
 
 /// A complaint's lines as one: those that follow belong to it while it has not ended.
@@ -165,7 +215,10 @@ fn joined(lines: &[String]) -> String {
 /// What a complaint names. Where it lists what it was built with first, what it lacks comes last.
 fn needs(text: &str) -> Needs {
     let text = text.rsplit_once("doesn't support:").map_or(text, |(_, lacks)| lacks);
-    let text = text.replace("SSE 4", "SSE4").replace("AVX 512", "AVX512");
+    // What it has comes after what it lacks.
+    let has = [" only supports ", " supports only ", " only has "];
+    let text = has.iter().find_map(|has| text.split_once(has)).map_or(text, |(lacks, _)| lacks);
+    let text = joined_names(text);
     if let Some(level) = level(&text) {
         return Needs::Level(level);
     }
@@ -175,11 +228,18 @@ fn needs(text: &str) -> Needs {
     if features.is_empty() { Needs::Unnamed } else { Needs::Features(features) }
 }
 
+/// With names of features as one word.
+fn joined_names(text: &str) -> String {
+    text.replace("SSE 4", "SSE4").replace("AVX 512", "AVX512")
+}
+
 fn feature(name: &str) -> Option<Feature> {
     match name.to_ascii_lowercase().as_str() {
         "avx512" | "avx-512" => Some(Feature::Avx512F),
         "fma3" => Some(Feature::Fma),
         "sse4" => Some(Feature::Sse4_1),
+        "aes-ni" | "aesni" | "aes_ni" => Some(Feature::Aes),
+        "pclmul" => Some(Feature::Pclmulqdq),
         "bmi" => Some(Feature::Bmi1),
         _ => Feature::from_name(name),
     }
@@ -211,7 +271,13 @@ pub fn explain(death: &Death<'_>, mut how: Vec<Claim>, complaint: Complaint) -> 
         Needs::Features(features) => (list(features.iter()), features),
     };
     let advice = format!("use a build that does without {named}, or a CPU profile with it");
-    how.push(Claim::Complaint { lacks: Some(named), words });
+    // Of a list it may say that something of it is missing.
+    let some = features.len() > 1
+        && ["one or more of", "not support all of", "Please verify that"]
+            .iter()
+            .any(|of| words.contains(of));
+    let lacks = if some { format!("some of {named}") } else { named };
+    how.push(Claim::Complaint { lacks: Some(lacks), words });
     let standing = held_to(death.cpu, &features);
     let cause = match standing {
         Claim::CpuLacks { .. } | Claim::CpuUnknown => Cause::MissingCpuFeature,
@@ -317,6 +383,22 @@ mod tests {
                 "error: this binary needs a CPU with AVX-512, which is not available",
                 features(&["AVX-512F"]),
             ),
+            ("runtime: this CPU has no SSE2 support", features(&["SSE2"])),
+            ("Error: This CPU doesn't have AES-NI instructions", features(&["AES"])),
+            ("panic: CPU does not meet the x86_64-v2 microarchitecture level", level("x86-64-v2")),
+            ("error: this build requires AVX2; your CPU only supports SSE4.2", features(&["AVX2"])),
+            (
+                "This binary requires a processor with SSE 4.2 and PCLMUL support; aborting",
+                features(&["SSE4.2", "PCLMULQDQ"]),
+            ),
+            (
+                "Please verify that both the operating system and the processor support Intel(R) X87, SSE4_2, POPCNT and AVX2 instructions.",
+                features(&["SSE4.2", "POPCNT", "AVX2"]),
+            ),
+            (
+                "Fatal Error: This program was not built to run on the processor in your system.\nThe allowed processors are: Intel(R) processors.",
+                Needs::Unnamed,
+            ),
         ];
         for (text, needs) in cases {
             assert_eq!(of(text).map(|found| found.needs), Some(needs), "{text}");
@@ -332,6 +414,14 @@ mod tests {
             "error: unsupported processor architecture",
             "warn: CPU lacks AVX support, strange crashes may occur\nlistening\nfatal: no database",
             "missing AES key",
+            "error: this command requires AES encryption of the keyring, which is not available on this machine",
+            "Error: this machine does not support SHA 1 login tokens; please upgrade",
+            "Error: your machine doesn't have ADX access",
+            "Error: this machine is missing the proxy setting required for SSE",
+            "error: the payment processor for AES tokens is missing",
+            "[warn] AVX2 not supported by this CPU, using the slow path\n[error] connect ECONNREFUSED",
+            "note: this CPU does not support AVX2",
+            "this CPU does not support AVX2\nloading all the same\nerror: invalid password",
         ] {
             assert_eq!(of(text), None, "{text}");
         }
