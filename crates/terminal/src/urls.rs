@@ -35,12 +35,29 @@ pub fn on_rows(rows: &[(String, bool)], columns: usize) -> Vec<String> {
             if hit.end() == text.len() {
                 continue_on(&mut url, rows, n, columns);
             }
-            found.push(
-                url.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '\'', ']']).to_owned(),
-            );
+            found.push(without_text_around(&url).to_owned());
         }
     }
     found
+}
+
+/// An address without the marks of the text that it stands in; a bracket that it opened is its own.
+fn without_text_around(url: &str) -> &str {
+    let mut url = url;
+    while let Some(last) = url.chars().next_back() {
+        let opened = |open| url.matches(open).count() >= url.matches(last).count();
+        let is_text = match last {
+            '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '*' => true,
+            ')' => !opened('('),
+            ']' => !opened('['),
+            _ => false,
+        };
+        if !is_text {
+            return url;
+        }
+        url = &url[..url.len() - last.len_utf8()];
+    }
+    url
 }
 
 /// Addresses as shown, with what links say more: a link completes an address that is shown cut, and one
@@ -121,6 +138,19 @@ mod tests {
         assert_eq!(found, ["https://evil.test/", "https://a.test/real?x=1"]);
         for bad in ["https://", "https://a b", "https://a\u{202e}", "javascript:x", "https:///x"] {
             assert!(!is_address(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn marks_around_an_address_are_no_part_of_it() {
+        for (row, url) in [
+            ("[here](https://a.test/x).", "https://a.test/x"),
+            ("https://a.test/x_(y)", "https://a.test/x_(y)"),
+            ("(https://a.test/x_(y))", "https://a.test/x_(y)"),
+            ("**https://a.test/x**", "https://a.test/x"),
+            ("<https://a.test/x?y=1>,", "https://a.test/x?y=1"),
+        ] {
+            assert_eq!(found(&[(row, false)]), [url], "{row}");
         }
     }
 
