@@ -70,7 +70,9 @@ impl Printed {
         let mut screen = self.screen.borrow_mut();
         screen.process(bytes);
         let rows = rows(screen.screen());
-        self.wanted.iter().any(|wanted| rows.iter().any(|(row, _)| row.contains(&wanted.begins)))
+        self.wanted
+            .iter()
+            .any(|wanted| (0..rows.len()).any(|n| wanted.begins_on(&rows, n).is_some()))
     }
 
     /// What is whole on the screen now; each secret is kept, the last one of its kind.
@@ -110,10 +112,23 @@ impl Wanted {
     /// The lowest one on these rows.
     fn on(&self, rows: &[(String, bool)]) -> Option<String> {
         (0..rows.len()).rev().find_map(|n| {
-            let row = &rows[n].0;
-            let begins = row.rfind(&self.begins)?;
-            self.from(&row[begins..], rows, n)
+            let (first, at) = self.begins_on(rows, n)?;
+            self.from(&first, rows, at)
         })
+    }
+
+    /// Where a secret begins on row `n`: what stands there from its beginning on, and on which row that
+    /// ends, which is the next one where the beginning itself goes over two.
+    fn begins_on(&self, rows: &[(String, bool)], n: usize) -> Option<(String, usize)> {
+        let (row, wrapped) = &rows[n];
+        if let Some(at) = row.rfind(&self.begins) {
+            return Some((row[at..].to_owned(), n));
+        }
+        let (next, _) = rows.get(n + 1).filter(|_| *wrapped || row.chars().count() >= WIDE)?;
+        let row = inner(row);
+        let both = format!("{row}{}", inner(next));
+        let at = both.rfind(&self.begins).filter(|at| *at < row.len())?;
+        Some((both[at..].to_owned(), n + 1))
     }
 
     /// The secret that begins with `first` on row `n`. It goes on where the terminal itself goes on, where
@@ -138,7 +153,17 @@ impl Wanted {
             {
                 break;
             }
-            text.push_str(next);
+            let longer = format!("{text}{next}");
+            let found = self.whole.find(&longer).map_or(0, |hit| hit.end());
+            // What stands below a whole secret is none of it, unless all of it may be.
+            if whole.is_some()
+                && !full
+                && !*wrapped
+                && longer[found..].contains(char::is_alphanumeric)
+            {
+                break;
+            }
+            text = longer;
         }
         self.whole.find(&text).map(|hit| hit.as_str().to_owned()).or(whole)
     }
@@ -152,6 +177,15 @@ fn rows(screen: &vt100::Screen) -> Vec<(String, bool)> {
 
 /// Whether letters and digits are mixed as in a secret, and not as in a word.
 fn is_no_word(text: &str) -> bool {
+    let is_word = |part: &str| {
+        let mut letters = part.chars();
+        letters.next().is_some_and(char::is_alphabetic) && letters.all(char::is_lowercase)
+    };
+    let is_words = text.split(['-', '_']).all(is_word);
+    let is_loud = text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase());
+    if is_words || is_loud || !text.contains(char::is_alphanumeric) {
+        return false;
+    }
     let mut rest = text.chars();
     rest.next();
     rest.any(|c| c.is_ascii_uppercase())
@@ -205,8 +239,25 @@ mod tests {
             Some(short.clone()),
             "a word below is none of it"
         );
+        let eighty = format!("{TOKEN}{}", "aB3_-".repeat(14))[..80].to_owned();
+        for below in ["Done", "DONE", "v2.1.0", "Store-it-safely", "-----", "https://x.test/9"] {
+            assert_eq!(found(&format!("{eighty}\n{below}")), Some(eighty.clone()), "{below}");
+        }
         assert_eq!(found(&format!("{short} and more")), Some(short));
         assert_eq!(found(&format!("{TOKEN}abc\n\nnot whole")), None);
+    }
+
+    #[test]
+    fn a_beginning_that_goes_over_two_rows_is_seen() {
+        let token = format!("{TOKEN}{}", "aB3_-".repeat(20));
+        for (before, shown) in [
+            ("x".repeat(114) + "=", token.clone()),
+            ("x".repeat(75), format!("{}\n{}", &token[..5], &token[5..])),
+        ] {
+            assert_eq!(found(&format!("{before}{shown}\n\nKeep it.")), Some(token.clone()));
+        }
+        let printed = printed();
+        assert!(printed.see(format!("{}={token}", "x".repeat(114)).as_bytes()));
     }
 
     #[test]
