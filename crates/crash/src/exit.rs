@@ -79,6 +79,13 @@ pub fn not_started(failure: &NotStarted) -> Told {
             Cause::MissingInterpreter,
             Some("save the file with LF line ends (sed -i 's/\\r$//' FILE)"),
         ),
+        // A binary's is a loader of a C library.
+        NotStarted::NoInterpreter { interpreter, .. } if is_loader(interpreter) => (
+            Cause::MissingInterpreter,
+            Some(
+                "take the build for this image's C library and for 64 bits, or install the loader (of musl, libc6-i386)",
+            ),
+        ),
         NotStarted::NoInterpreter { .. } => (
             Cause::MissingInterpreter,
             Some("install the interpreter in the image's recipe, or mend the file's first line"),
@@ -97,6 +104,10 @@ pub fn not_started(failure: &NotStarted) -> Told {
         Some(advice) => told.advise(advice),
         None => told,
     }
+}
+
+fn is_loader(interpreter: &str) -> bool {
+    interpreter.rsplit('/').next().is_some_and(|name| name.starts_with("ld-"))
 }
 
 /// Neither a wait status nor a failed start.

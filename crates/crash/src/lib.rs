@@ -22,6 +22,7 @@ mod words;
 pub mod core_file;
 pub mod dump;
 pub mod elf;
+pub mod elf32;
 pub mod glibc;
 
 use anteroom_cpu::CpuProfile;

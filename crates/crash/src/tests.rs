@@ -161,6 +161,11 @@ fn memory_watchdog_and_failed_starts_are_told_by_their_evidence() {
     let evidence = Evidence { not_started: Some(not_started), ..Evidence::default() };
     let why = explain(&death(None, &[], &evidence));
     assert!(why.sentence.contains("the interpreter /usr/bin/node of /opt/a does not exist"));
+    let interpreter = "/lib/ld-musl-x86_64.so.1".into();
+    let not_started = NotStarted::NoInterpreter { program: "/opt/a".into(), interpreter };
+    let evidence = Evidence { not_started: Some(not_started), ..Evidence::default() };
+    let advice = explain(&death(None, &[], &evidence)).advice.unwrap();
+    assert!(advice.contains("C library") && !advice.contains("first line"), "{advice}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anteroom_crash::{elf, elf32};
 use anteroom_guest_protocol::{MAX_EVIDENCE_TEXT, NotStarted};
 use object::ReadCache;
 
@@ -67,12 +68,12 @@ fn look_at(path: &Path) -> Result<(), NotStarted> {
         // As the kernel does: a carriage return is a part of the name.
         line.split([' ', '\t']).find(|word| !word.is_empty()).map(str::to_owned)
     } else {
-        match anteroom_crash::elf::facts(&ReadCache::new(file)) {
-            Ok(facts) => match facts.interpreter {
-                Some(interpreter) => Some(interpreter),
-                None => return Ok(()),
-            },
-            Err(_) => None,
+        let file = ReadCache::new(file);
+        let facts = elf::facts(&file).ok().map(|facts| facts.interpreter);
+        match facts.or_else(|| elf32::interpreter(&file)) {
+            Some(Some(interpreter)) => Some(interpreter),
+            Some(None) => return Ok(()),
+            None => None,
         }
     };
     match interpreter {
@@ -81,7 +82,7 @@ fn look_at(path: &Path) -> Result<(), NotStarted> {
             let interpreter = text(&interpreter.replace('\r', "\\r"));
             Err(NotStarted::NoInterpreter { program, interpreter })
         }
-        None => Err(match anteroom_crash::elf::other_processor(&head) {
+        None => Err(match elf::other_processor(&head) {
             Some(processor) => NotStarted::OtherProcessor { program, processor },
             None => {
                 let begins_with = hex::encode(&head[..head.len().min(8)]);
@@ -107,6 +108,19 @@ mod tests {
         look(Command::new(&path).env("PATH", "/bin"))
     }
 
+    /// A program for 32-bit x86, of nothing but headers.
+    fn for_32_bits(interpreter: Option<&[u8]>) -> Vec<u8> {
+        let mut program = b"\x7fELF\x01\x01\x01".to_vec();
+        program.resize(16, 0);
+        program.extend([2, 0, 3, 0, 1, 0, 0, 0]);
+        program.extend([0_u32, 52, 0, 0].map(u32::to_le_bytes).concat());
+        program.extend([52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+        let (kind, length) = interpreter.map_or((1, 0), |path| (3, path.len() as u32));
+        program.extend([kind, 84, 0, 0, length, length, 4, 1].map(u32::to_le_bytes).concat());
+        program.extend(interpreter.unwrap_or_default());
+        program
+    }
+
     #[test]
     fn each_obstacle_is_named() {
         assert_eq!(at(b"#!/bin/sh\n", 0o755), Ok(()));
@@ -128,6 +142,12 @@ mod tests {
         assert!(
             matches!(&other, NotStarted::OtherProcessor { processor, .. } if processor.contains("AArch64")),
             "{other:?}"
+        );
+        assert_eq!(at(&for_32_bits(None), 0o755), Ok(()));
+        let loader = at(&for_32_bits(Some(b"/lib/ld-none.so.2\0")), 0o755).unwrap_err();
+        assert!(
+            matches!(&loader, NotStarted::NoInterpreter { interpreter, .. } if interpreter == "/lib/ld-none.so.2"),
+            "{loader:?}"
         );
         assert!(matches!(at(b"", 0o755), Err(NotStarted::NotAProgram { .. })));
         assert_eq!(look(Command::new("sh").env("PATH", "/nowhere:/bin")), Ok(()));

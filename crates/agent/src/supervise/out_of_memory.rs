@@ -146,8 +146,9 @@ fn killed(record: &str) -> Option<Kill> {
     }
     let (_, rest) = line.split_once("Killed process ")?;
     let pid = rest.split(' ').next()?.parse().ok()?;
+    // A name may have brackets of its own; nothing behind it has any.
     let name =
-        rest.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(name, _)| name);
+        rest.split_once('(').and_then(|(_, rest)| rest.rsplit_once(')')).map(|(name, _)| name);
     let name = name.unwrap_or("a process").to_owned();
     Some(Kill { pid, name, group: group_of(pid), line: line.to_owned(), at: Instant::now() })
 }
@@ -174,6 +175,9 @@ mod tests {
         let kill = killed(line).unwrap();
         assert_eq!((kill.pid, kill.name.as_str()), (77, "hog"));
         assert_eq!(kill.line, "Memory cgroup out of memory: Killed process 77 (hog) total-vm:9kB");
+        let brackets =
+            killed("3,1,1,-;Out of memory: Killed process 7 ((sd-pam)) total-vm:9kB, UID:0");
+        assert_eq!(brackets.map(|kill| kill.name), Some("(sd-pam)".to_owned()));
         // Facility 1: a program wrote it.
         assert_eq!(killed("11,801,9,-;Out of memory: Killed process 77 (hog)"), None);
         assert_eq!(killed("6,1,1,-;usb 1-1: new device"), None);
