@@ -14,6 +14,7 @@ pub(crate) mod guest;
 mod lines;
 mod media;
 mod needed;
+mod no_keyring;
 pub(crate) mod pace;
 pub(crate) mod paced_link;
 mod pages;

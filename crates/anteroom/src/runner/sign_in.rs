@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::guest::{link_failed, violation};
+use super::no_keyring;
 use super::pace::pace;
 use super::pages::Pages;
 
@@ -69,15 +70,6 @@ const STUCK: [(&str, &str); 3] = [
     ),
 ];
 
-/// How tools and their libraries (Python's keyring, libsecret, keytar, Go's and Rust's) say that they
-/// find no keyring.
-const NO_KEYRING: &str = r"NoKeyringError|No recommended backend was available|org\.freedesktop\.secrets|Cannot autolaunch D-Bus|dbus-launch|(?i:no such secret collection|secret service (is )?(not available|unavailable|not found)|platform secure storage failure|no keyring is available|keyring (is )?not available)";
-
-/// What is said then.
-const WANTED_KEYRING: &str = "The tool wants to keep its secret in the desktop's keyring, and this room \
-    has none. Whoever runs Anteroom can declare that secret in the provider file \
-    ([[credential.keyring]]), or set the tool's own option to keep it in a file.";
-
 /// Whether this way of signing in needs the desktop.
 pub fn desktop(method: Method) -> Desktop {
     match method {
@@ -105,6 +97,8 @@ pub struct SignIn {
     taken: u64,
     /// Whether the CLI, which failed, had written its credential.
     pub left_credential: bool,
+    /// Whether its room has a keyring.
+    has_keyring: bool,
 }
 
 /// What goes to the terminal.
@@ -158,6 +152,7 @@ impl SignIn {
         Ok(Self {
             terminal,
             director,
+            has_keyring: !provider.credential.keyring.is_empty(),
             pages: pages.collect::<Result<_, EndReason>>()?,
             shown_pages: Pages::default(),
             url_timeout: Duration::from_secs(login.url_timeout_seconds),
@@ -299,8 +294,8 @@ impl SignIn {
 
     /// What there is to say of a tool that ended for want of a keyring.
     pub fn wanted_keyring(&self) -> Option<Act> {
-        let wanted = Regex::new(NO_KEYRING).is_ok_and(|why| why.is_match(&self.terminal.text()));
-        wanted.then(|| Act::Say(WANTED_KEYRING.to_owned()))
+        let says = no_keyring::advice(&self.terminal.text(), self.has_keyring)?;
+        Some(Act::Say(says.to_owned()))
     }
 
     /// Passes on what a viewer types, as it comes.

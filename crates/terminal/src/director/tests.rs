@@ -295,3 +295,23 @@ fn a_screen_that_ends_a_sign_in_is_told_with_its_line_and_what_the_operator_may_
     };
     assert_eq!(tool.writes("a\nError: not from here\nb"), [Act::End(over)]);
 }
+
+#[test]
+fn a_refusal_for_the_country_is_told_as_that_in_each_company_s_words() {
+    for (name, method, line) in [
+        ("codex", Method::Browser, "Country, region, or territory not supported"),
+        ("codex", Method::Browser, "Codex isn't available in your country."),
+        ("gemini_cli", Method::PasteCode, "User location is not supported for the API use."),
+        ("gemini_cli", Method::PasteCode, "it is not currently available in your location."),
+        ("claude_code", Method::PasteCode, "Claude Code is not available in your region"),
+        ("claude_code", Method::PasteCode, "Couldn't log in: unsupported_country_region_territory"),
+        ("claude_code", Method::PasteCode, "App unavailable in region"),
+        ("claude_setup_token", Method::PasteCode, "Claude is not available in your country"),
+    ] {
+        let mut tool = Stage::shipped(name, method);
+        let acts = tool.writes(&format!("{line}\n"));
+        let Some(Act::End(over)) = acts.first() else { panic!("{name}: {line}: {acts:?}") };
+        assert!(over.says.contains("connection comes from"), "{}", over.says);
+        assert!(over.operator.is_some(), "{name}: {line}");
+    }
+}
