@@ -5,7 +5,7 @@
 pub const MARK: &str = "[redacted]";
 
 /// Ends of names whose value is a secret, in lower case.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "token",
     "secret",
     "password",
@@ -19,10 +19,17 @@ const NAMES: [&str; 13] = [
     "access_key",
     "private_key",
     "passphrase",
+    "authorization",
 ];
+
+/// The end of a name whose value is a list of names with a secret each.
+const COOKIE: &str = "cookie";
 
 /// Words before a secret, with only space between.
 const SCHEMES: [&str; 2] = ["bearer", "basic"];
+
+/// Words that are schemes behind a name alone: `Authorization: token …`.
+const SCHEMES_BEHIND: [&str; 4] = ["token", "apikey", "digest", "negotiate"];
 
 /// How issuers begin their tokens.
 const FORMS: [&str; 13] = [
@@ -41,6 +48,12 @@ const FORMS: [&str; 13] = [
     "eyJ",
 ];
 
+/// How other issuers do, who go on with letters and digits alone.
+const PLAIN_FORMS: [&str; 14] = [
+    "hf_", "npm_", "dop_v1_", "shpat_", "gsk_", "r8_", "sk_live_", "rk_live_", "AKIA", "AIza",
+    "ATATT", "figd_", "nvapi-", "1//0",
+];
+
 /// The shortest value taken for a secret, in bytes: after a name, and by its form.
 const AFTER_NAME: usize = 6;
 const BY_FORM: usize = 20;
@@ -49,7 +62,7 @@ const BY_FORM: usize = 20;
 pub fn redact(line: &str) -> String {
     let mut clean = String::with_capacity(line.len());
     let mut expects = Expects::Nothing;
-    let (mut rest, mut unexpected) = (line, false);
+    let (mut rest, mut unexpected, mut cookies) = (line, false, false);
     while let Some(first) = rest.chars().next() {
         let is_word = |c: char| c.is_ascii_alphanumeric() || "-_.~+/".contains(c);
         let in_word = is_word(first);
@@ -57,17 +70,22 @@ pub fn redact(line: &str) -> String {
         let (part, after) = rest.split_at(end);
         rest = after;
         if !in_word {
-            if expects == Expects::Assignment && part.contains([':', '=']) {
+            let assigns = part.contains([':', '=']);
+            if assigns && (expects == Expects::Assignment || cookies) {
                 expects = Expects::Value;
             }
             clean.push_str(part);
             continue;
         }
         let by_name = expects == Expects::Value && part.len() >= AFTER_NAME;
-        let by_form = part.len() >= BY_FORM && FORMS.iter().any(|form| part.starts_with(form));
+        let by_form = part.len() >= BY_FORM && has_form(part);
         let lower = part.to_ascii_lowercase();
+        // The name of a cookie, and not its value.
+        let is_name = cookies && rest.starts_with('=');
+        let is_scheme = SCHEMES.contains(&lower.as_str())
+            || (expects == Expects::Value && SCHEMES_BEHIND.contains(&lower.as_str()));
         let after_unexpected = std::mem::replace(&mut unexpected, lower == "unexpected");
-        if SCHEMES.contains(&lower.as_str()) {
+        if is_scheme || is_name {
             expects = Expects::Value;
             clean.push_str(part);
         } else if by_name || by_form {
@@ -79,10 +97,19 @@ pub fn redact(line: &str) -> String {
                 && !after_unexpected
                 && !lower.contains('/');
             expects = if names { Expects::Assignment } else { Expects::Nothing };
+            cookies |= lower.ends_with(COOKIE);
             clean.push_str(part);
         }
     }
     clean
+}
+
+fn has_form(part: &str) -> bool {
+    let plain = |form: &str| {
+        let rest = part.strip_prefix(form);
+        rest.is_some_and(|rest| !rest.contains(['_', '.', '/', '~', '+']))
+    };
+    FORMS.iter().any(|form| part.starts_with(form)) || PLAIN_FORMS.into_iter().any(plain)
 }
 
 /// What the next word may be.
@@ -115,6 +142,16 @@ mod tests {
             ("exec: /etc/passwd: Permission denied", "exec: /etc/passwd: Permission denied"),
             ("AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI", "AWS_SECRET_ACCESS_KEY=[redacted]"),
             ("no offer", "no offer"),
+            (
+                "Set-Cookie: session=abcdef123456; sid=0123456789ab; Path=/",
+                "Set-Cookie: session=[redacted]; sid=[redacted]; Path=/",
+            ),
+            ("Authorization: token abcdef123", "Authorization: token [redacted]"),
+            ("Authorization: Token token=abcdef123", "Authorization: Token token=[redacted]"),
+            ("cookies are off in this browser", "cookies are off in this browser"),
+            ("saved hf_abcdefghijklmnopqrstuv now", "saved [redacted] now"),
+            ("npm_config_user_agent_is_long is set", "npm_config_user_agent_is_long is set"),
+            ("refresh 1//0gAbCdEfGhIjKlMnOpQr-St", "refresh [redacted]"),
         ];
         for (line, clean) in cases {
             assert_eq!(redact(line), clean);
