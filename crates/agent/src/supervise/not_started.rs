@@ -115,7 +115,8 @@ mod tests {
         program.extend([2, 0, 3, 0, 1, 0, 0, 0]);
         program.extend([0_u32, 52, 0, 0].map(u32::to_le_bytes).concat());
         program.extend([52, 0, 32, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-        let (kind, length) = interpreter.map_or((1, 0), |path| (3, path.len() as u32));
+        let (kind, length) =
+            interpreter.map_or((1, 0), |path| (3, u32::try_from(path.len()).unwrap()));
         program.extend([kind, 84, 0, 0, length, length, 4, 1].map(u32::to_le_bytes).concat());
         program.extend(interpreter.unwrap_or_default());
         program
