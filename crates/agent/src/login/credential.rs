@@ -106,7 +106,7 @@ impl Missing {
                 let pairs: Vec<_> =
                     attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 format!(
-                    "the tool ended with success, and the keyring holds no secret with {}; find out where it keeps its credential, and name that in the provider file",
+                    "the tool ended with success, and the keyring's files hold no secret with {} that is read without a password (one of the collection `session` is in none); find out where it keeps its credential, and name that in the provider file",
                     pairs.join(", ")
                 )
             }
@@ -398,6 +398,10 @@ impl WatchedFile {
                 return refused("is a symbolic link".into());
             }
             Err(_) if optional => return Ok(None),
+            Err(error) if !is_absent(&error) => {
+                let what = format!("and cannot be opened ({error})");
+                return Err(Look::Incomplete(Missing::Content { name: name.to_owned(), what }));
+            }
             Err(_) => return Err(missing()),
         };
         let metadata = file.metadata().map_err(|_| missing())?;
@@ -428,6 +432,11 @@ impl WatchedFile {
     }
 }
 
+/// Whether there is nothing of that name.
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
 /// A folder between the home and the file of this name that is a symbolic link.
 fn linked_folder<'a>(path: &'a Path, name: &str) -> Option<&'a Path> {
     let below_home = Path::new(name).components().count().saturating_sub(1);
@@ -456,11 +465,14 @@ impl Complete {
                         ));
                     }
                 };
-                let is_there = |pointer: &&String| {
-                    json.pointer(pointer).and_then(|v| v.as_str()).is_some_and(|s| !s.is_empty())
-                };
-                let missing = pointers.iter().find(|pointer| !is_there(pointer));
-                missing.map(|pointer| format!("without {pointer}"))
+                pointers.iter().find_map(|pointer| match json.pointer(pointer) {
+                    None | Some(serde_json::Value::Null) => Some(format!("without {pointer}")),
+                    Some(value) => match value.as_str() {
+                        Some("") => Some(format!("and its {pointer} is empty")),
+                        Some(_) => None,
+                        None => Some(format!("and its {pointer} is no text in quotes")),
+                    },
+                })
             }
             Self::Text(patterns) => {
                 let Some(text) = text_of(content) else {
@@ -603,6 +615,30 @@ mod tests {
                 look => panic!("{look:?}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_there_and_not_as_it_should_be_is_not_told_as_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let complete = Completeness::Json { pointers: vec!["/a".into()] };
+        let watched = watched(folder.path(), &[("c.json", complete, false)]);
+        let said = || {
+            let Look::Incomplete(missing) = watched.look() else { panic!() };
+            missing.after_success()
+        };
+        assert!(said().contains("there is no ~/c.json"), "{}", said());
+        for (content, what) in [
+            (r#"{"b":1}"#, "is there without /a"),
+            (r#"{"a":null}"#, "is there without /a"),
+            (r#"{"a":12}"#, "is there and its /a is no text"),
+            (r#"{"a":""}"#, "is there and its /a is empty"),
+        ] {
+            std::fs::write(folder.path().join("c.json"), content).unwrap();
+            assert!(said().contains(what), "{}", said());
+        }
+        std::fs::remove_file(folder.path().join("c.json")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("c.json")).unwrap();
+        assert!(said().contains("is there and cannot be opened"), "{}", said());
     }
 
     #[test]
