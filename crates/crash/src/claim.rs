@@ -72,7 +72,11 @@ pub(crate) enum Claim {
         child: String,
         exit: Option<ProcessExit>,
     },
-    MemoryLimit(Option<u64>),
+    /// The service's own.
+    MemoryLimit(u64),
+    /// Of a group that the service's limit is not of.
+    GroupLimit,
+    NoMemoryLeft,
     MemoryPeak(u64),
     Unanswering(Hung),
     Doing(Hung),
@@ -211,8 +215,9 @@ impl Claim {
                 "{} just after the kernel killed {child}, a process of its group: out of memory",
                 exit.map_or_else(|| "ended".to_owned(), how)
             ),
-            Self::MemoryLimit(Some(bytes)) => format!(", limit {}", mebibytes(*bytes)),
-            Self::MemoryLimit(None) => ", the whole virtual machine had no more".to_owned(),
+            Self::MemoryLimit(bytes) => format!(", limit {}", mebibytes(*bytes)),
+            Self::GroupLimit => ", at the limit of a control group".to_owned(),
+            Self::NoMemoryLeft => ", the whole virtual machine had no more".to_owned(),
             Self::MemoryPeak(bytes) => format!(", peak {}", mebibytes(*bytes)),
             Self::Unanswering(hung) => unanswering(hung),
             Self::Doing(hung) => format!("; {}", signal::doing(hung)),
@@ -245,6 +250,10 @@ fn sent(number: i32, lived: Option<u64>, sender: Option<Sender>) -> String {
     format!("was ended by {ended}: {sent}, the processor did not raise it")
 }
 
+/// How an ELF file begins, and a script behind a byte order mark, in hexadecimal.
+pub(crate) const ELF: &str = "7f454c46";
+pub(crate) const MARKED: &str = "efbbbf2321";
+
 fn not_started(failure: &NotStarted) -> String {
     match failure {
         NotStarted::NoProgram { program } => format!("there is no program {program}"),
@@ -258,6 +267,16 @@ fn not_started(failure: &NotStarted) -> String {
         }
         NotStarted::NotExecutable { program, mode } => {
             format!("{program} may not be executed by its user (mode {:o})", mode & 0o7777)
+        }
+        NotStarted::NotAProgram { program, begins_with } if begins_with.starts_with(ELF) => {
+            format!(
+                "{program} begins as a binary does and cannot be read as one: it is cut short or damaged"
+            )
+        }
+        NotStarted::NotAProgram { program, begins_with } if begins_with.starts_with(MARKED) => {
+            format!(
+                "{program} has a byte order mark before the #! of its first line, so the kernel does not take it for a script"
+            )
         }
         NotStarted::NotAProgram { program, begins_with } => format!(
             "{program} is neither a script with a first line like #!/bin/sh nor a binary for this machine (it begins with the bytes {begins_with})"

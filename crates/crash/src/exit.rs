@@ -3,7 +3,7 @@
 use anteroom_guest_protocol::{NotStarted, ProcessExit};
 use anteroom_session::Cause;
 
-use super::claim::{Claim, Told};
+use super::claim::{Claim, ELF, MARKED, Told};
 use super::{Death, processor, signal, telling, words};
 
 /// Says why a program ended by itself.
@@ -93,6 +93,13 @@ pub fn not_started(failure: &NotStarted) -> Told {
         NotStarted::NotExecutable { .. } => {
             (Cause::NotExecutable, Some("set its execute bits (chmod +x) in the image's recipe"))
         }
+        NotStarted::NotAProgram { begins_with, .. } if begins_with.starts_with(ELF) => {
+            (Cause::NotExecutable, Some("copy it, or download it, again"))
+        }
+        NotStarted::NotAProgram { begins_with, .. } if begins_with.starts_with(MARKED) => (
+            Cause::NotExecutable,
+            Some("save it without the mark (sed -i '1s/^\\xef\\xbb\\xbf//' FILE)"),
+        ),
         NotStarted::NotAProgram { .. } => (Cause::NotExecutable, None),
         NotStarted::OtherProcessor { .. } => {
             (Cause::NotExecutable, Some("take the build for x86-64 (amd64)"))

@@ -133,18 +133,28 @@ pub fn limit(death: &Death<'_>, signal: i32) -> Told {
     Told::new(Cause::LimitReached, [Claim::LimitReached(signal), Claim::After(death.lived_ms)])
 }
 
+/// Whether the kernel says that a control group had no more (mm/oom_kill.c).
+pub fn of_group(line: &str) -> bool {
+    line.contains("cgroup out of memory")
+}
+
 /// The kernel's own word.
 pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Told {
     let killed = match &oom.child {
         None => Claim::KilledForMemory,
         Some(child) => Claim::ChildKilledForMemory { child: child.clone(), exit: death.exit },
     };
-    let mut claims = vec![killed, Claim::MemoryLimit(oom.limit)];
-    claims.extend(oom.peak.map(Claim::MemoryPeak));
-    let advice = match oom.limit {
-        Some(_) => "raise the service's memory limit in the recipe",
-        None => "give the virtual machine more memory (--memory-mib)",
+    // Whose memory was used up stands in the kernel's line: a service that has a limit may be killed
+    // because the machine has no more.
+    let (whose, advice) = match (of_group(&oom.line), oom.limit) {
+        (true, Some(limit)) => {
+            (Claim::MemoryLimit(limit), "raise the service's memory limit in the recipe")
+        }
+        (true, None) => (Claim::GroupLimit, "raise the limit of the group that it ran in"),
+        (false, _) => (Claim::NoMemoryLeft, "give the virtual machine more memory (--memory-mib)"),
     };
+    let mut claims = vec![killed, whose];
+    claims.extend(oom.peak.map(Claim::MemoryPeak));
     Told::new(Cause::OutOfMemory, claims)
         .advise(advice)
         .resting_on([format!("the kernel's log: {}", words::quoted(&oom.line))])

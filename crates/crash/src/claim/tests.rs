@@ -11,6 +11,7 @@ use crate::fault::{
     is_stack_overflow, place,
 };
 use crate::instruction::{Decoded, Kind, Refused};
+use crate::signal::of_group;
 use crate::{Cpu, Death, told, words};
 
 mod generated;
@@ -80,8 +81,16 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
             let oom = evidence.out_of_memory.as_ref();
             oom.is_some_and(|oom| oom.child.as_ref() == Some(child)) && death.exit == *exit
         }
-        Claim::MemoryLimit(limit) => {
-            evidence.out_of_memory.as_ref().is_some_and(|oom| oom.limit == *limit)
+        Claim::MemoryLimit(limit) => evidence
+            .out_of_memory
+            .as_ref()
+            .is_some_and(|oom| oom.limit == Some(*limit) && of_group(&oom.line)),
+        Claim::GroupLimit => evidence
+            .out_of_memory
+            .as_ref()
+            .is_some_and(|oom| oom.limit.is_none() && of_group(&oom.line)),
+        Claim::NoMemoryLeft => {
+            evidence.out_of_memory.as_ref().is_some_and(|oom| !of_group(&oom.line))
         }
         Claim::MemoryPeak(peak) => {
             evidence.out_of_memory.as_ref().is_some_and(|oom| oom.peak == Some(*peak))

@@ -141,11 +141,10 @@ fn evidence() -> impl Strategy<Value = Evidence> {
 
 fn oom() -> impl Strategy<Value = OutOfMemory> {
     let bytes = || of(0_u64..1 << 40);
-    (of("[a-z]{1,8}"), bytes(), bytes()).prop_map(|(child, limit, peak)| OutOfMemory {
-        line: "Killed process 77 (server)".to_owned(),
-        child,
-        limit,
-        peak,
+    let lines =
+        vec!["Killed process 77 (server)", "Memory cgroup out of memory: Killed process 7 (a)"];
+    (of("[a-z]{1,8}"), bytes(), bytes(), select(lines)).prop_map(|(child, limit, peak, line)| {
+        OutOfMemory { line: line.to_owned(), child, limit, peak }
     })
 }
 
@@ -172,6 +171,7 @@ fn not_started_ways() -> impl Strategy<Value = NotStarted> {
         NotStarted::NoInterpreter { program: program(), interpreter: "/b\\r".to_owned() },
         NotStarted::NotExecutable { program: program(), mode: 0o644 },
         NotStarted::NotAProgram { program: program(), begins_with: "00".to_owned() },
+        NotStarted::NotAProgram { program: program(), begins_with: "7f454c4602".to_owned() },
         NotStarted::OtherProcessor { program: program(), processor: "ARM".to_owned() },
         NotStarted::Other { program: program(), errno: 5 },
     ])
