@@ -43,6 +43,9 @@ const HINT: &str = r"(?ix)
 static PATTERNS: LazyLock<[Regex; 3]> =
     LazyLock::new(|| [ERROR, FAILURE, HINT].map(|pattern| Regex::new(pattern).unwrap()));
 
+/// Lines that tell something below the one that says why, at most: good-byes, and what is closed.
+const NEAR: usize = 5;
+
 /// Most lines that belong to one which ends in a colon.
 const LISTED: usize = 3;
 
@@ -72,12 +75,16 @@ pub fn message(lines: &[String]) -> Option<String> {
 /// The place of the line that says why, if one says more than the last.
 fn says_why(lines: &[String]) -> Option<usize> {
     let [error, failure, hint] = &*PATTERNS;
+    // What a program went on for long after is not why it ended.
+    let tells = |line: &String| words::is_telling(line) && !hint.is_match(line);
+    let is_near = |at: &usize| lines[at + 1..].iter().filter(|line| tells(line)).count() <= NEAR;
     let telling = |pattern: &Regex| {
-        lines.iter().rposition(|line| pattern.is_match(line) && !hint.is_match(line))
+        let found = lines.iter().rposition(|line| pattern.is_match(line) && !hint.is_match(line));
+        found.filter(is_near)
     };
     telling(error)
         .or_else(|| telling(failure))
-        .or_else(|| lines.iter().rposition(|line| !hint.is_match(line) && words::is_telling(line)))
+        .or_else(|| lines.iter().rposition(tells))
         .or_else(|| lines.iter().rposition(|line| !hint.is_match(line)))
 }
 
@@ -137,6 +144,8 @@ mod tests {
             ("The code has expired.\nGoodbye!", "The code has expired."),
             ("I have no idea\nRun acme login again", "I have no idea"),
             ("Opening browser\nI have no idea", "I have no idea"),
+            ("error: no plugin, going on\na\nb\nc\nd\ne\nno offer", "no offer"),
+            ("error: no account\nclosing a\nclosing b\nbye", "error: no account"),
         ] {
             let lines: Vec<String> = lines.lines().map(str::to_owned).collect();
             assert_eq!(says_why(&lines).map(|at| lines[at].as_str()), Some(why));
