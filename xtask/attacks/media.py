@@ -9,7 +9,10 @@ import json
 import os
 import socket
 import struct
+import subprocess
 import sys
+import tempfile
+import time
 import urllib.request
 import zlib
 
@@ -25,9 +28,10 @@ OFFER = "\r\n".join([
 class Viewer:
     """A viewer of one session: the link's cookie, and what the session's answer to an offer says."""
 
-    def __init__(self, host, session, cookie):
+    def __init__(self, host, session, cookie=None, key=None):
         self.url = f"http://{host}/api/webrtc/session/{session}/offer"
-        self.headers = {"Cookie": cookie, "Origin": f"http://{host}", "Content-Type": "application/json"}
+        right = {"Authorization": f"Bearer {key}"} if key else {"Cookie": cookie}
+        self.headers = {"Origin": f"http://{host}", "Content-Type": "application/json"} | right
         self.socket = udp()
         self.offer()
 
@@ -125,7 +129,8 @@ def has_the_port():
 
 
 def media_socket():
-    found = [one for one in descriptors(runner) if one.family == socket.AF_UNIX and one.type & 0xF == socket.SOCK_DGRAM]
+    kinds = socket.SOCK_SEQPACKET, socket.SOCK_DGRAM
+    found = [one for one in descriptors(runner) if one.family == socket.AF_UNIX and one.type & 0xF in kinds]
     # The runner has it twice, to receive and to send.
     assert len({os.fstat(one.fileno()).st_ino for one in found}) == 1, found
     return found[0]
@@ -150,6 +155,29 @@ def sends_to(name, address, opened):
         return None
 
 
+def to_a_path():
+    """What the machine's log is, for one."""
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind(f"{folder}/log")
+        log.setblocking(False)
+        sender = media_socket()
+        sender.setblocking(True)
+        for attempt in [lambda: sender.sendto(b"", f"{folder}/log"), lambda: sender.connect(f"{folder}/log")]:
+            try:
+                attempt()
+            except OSError:
+                pass
+        try:
+            connected = bool(sender.getpeername())
+        except OSError:
+            connected = False
+        try:
+            log.recv(64)
+            return "it was told something"
+        except BlockingIOError:
+            return "it is connected to the runner" if connected else None
+
+
 def flood():
     sender = media_socket()
     sender.setblocking(False)
@@ -164,24 +192,42 @@ def flood():
 def rubbish():
     sender = media_socket()
     sender.settimeout(1)
-    for payload in [b"", b"\0", bytes(18), bytes(4096), b"\4" + bytes(60000), os.urandom(2000)]:
+    for payload in [b"\0", bytes(18), bytes(4096), b"\4" + bytes(60000), os.urandom(2000)]:
         sender.send(payload)
 
 
 def shut():
     for opened in descriptors(runner):
-        if opened.type & 0xF == socket.SOCK_DGRAM:
+        if opened.type & 0xF in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
             try:
                 opened.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
 
+def by_revoked_key(host, session, key, revoke):
+    """The picture that a caller has when their key is taken away."""
+    caller = Viewer(host, session, key=key)
+    assert caller.joins(), "a caller's own request is not answered"
+    subprocess.run(revoke, check=True, capture_output=True)
+    time.sleep(1)
+    caller.socket.setblocking(False)
+    while True:
+        try:
+            caller.socket.recv(4096)
+        except BlockingIOError:
+            break
+    caller.socket.settimeout(1)
+    return "its picture goes on" if caller.joins() else None
+
+
 plan = json.load(sys.stdin)
 runner = plan["runner"]
 person, hostile = (Viewer(plan["host"], **plan[name]) for name in ("person", "hostile"))
 stranger = udp()
-seen = {}
+seen = {"a picture by a revoked key": by_revoked_key(plan["host"], **plan["caller"])}
+person.offer()
+hostile.offer()
 
 
 def against_the_person(name, attack):
@@ -214,4 +260,5 @@ for name, of in [("another session's viewer", person.socket), ("a stranger", str
 against_their_address("a flood, by a runner", flood)
 against_their_address("rubbish, by a runner", rubbish)
 against_the_person("its sockets shut down, by a runner", shut)
+seen["a socket that has a path, by a runner"] = to_a_path()
 print(json.dumps(seen))

@@ -1,6 +1,6 @@
 //! What the controller and a session's runner process say to each other: JSON, one message a line,
 //! over a Unix stream socket that the runner inherits as a file descriptor; the viewers' media goes
-//! beside it over a Unix datagram socket pair ([`datagram`]).
+//! beside it over a Unix socket pair that keeps packets apart ([`datagram`]).
 //!
 //! The runner parses what a hostile guest says, so the controller reads its lines with a bound
 //! ([`MAX_LINE`]) and a strict schema too.
@@ -24,7 +24,7 @@ pub const MAX_RUNNER_LINE: usize = 16 * 1024 * 1024;
 
 /// Environment variable: number of the inherited control socket (Unix stream).
 pub const CONTROL_FD_ENV: &str = "ANTEROOM_CONTROL_FD";
-/// Environment variable: number of the inherited media datagram socket (Unix datagram pair).
+/// Environment variable: number of the inherited media socket (Unix, SOCK_SEQPACKET).
 pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
 /// Environment variable: number of the inherited socket (Unix stream) that the controller opens
 /// channels on, multiplexed like the guest link: each begins with the kind
@@ -138,6 +138,11 @@ pub enum RunnerCommand {
     RevokeBefore {
         /// The oldest that is good.
         oldest: HolderGeneration,
+    },
+    /// The right by which an offer was made has ended: its viewer is sent away.
+    Dismiss {
+        /// As the offer was answered.
+        ice_ufrag: String,
     },
     /// Wanted: a picture of the desktop; answered by [`RunnerMessage::Screenshot`].
     Screenshot {

@@ -143,6 +143,7 @@ pub enum StartError {
 enum Command {
     Offer(String, Viewer, oneshot::Sender<Result<OfferAccepted, OfferError>>),
     Revoke(HolderGeneration),
+    Dismiss(String),
     Cursor(Box<CursorImage>),
     Screenshot(oneshot::Sender<Result<Vec<u8>, ScreenshotError>>),
 }
@@ -198,6 +199,12 @@ impl MediaHandle {
     pub async fn revoke_before(&self, oldest: HolderGeneration) {
         // A session that is over shows nothing.
         let _ = self.commands.send(Command::Revoke(oldest)).await;
+    }
+
+    /// Sends the viewer away whose offer was answered with this user fragment, if they are still the one.
+    pub async fn dismiss(&self, ufrag: String) {
+        // A session that is over shows nothing.
+        let _ = self.commands.send(Command::Dismiss(ufrag)).await;
     }
 
     /// Hands over a datagram that came to the front door. Too many are lost, as on any full link.

@@ -261,11 +261,15 @@ impl Backend for Controller {
         let state = self.session(id).await?.state;
         let viewer = asker.viewer();
         let answered = tokio::select! {
-            answered = runner.offer(sdp, viewer) => answered,
+            answered = runner.offer(sdp, viewer, self.revoked(&handle, asker)) => answered,
             () = handle.revoked(viewer) => return Err(revoked()),
         };
         let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
-        self.around.door.set_fragment(&answer.ice_ufrag, id);
+        if !self.around.door.set_fragment(&answer.ice_ufrag, id) {
+            let detail =
+                "the session's runner answered with what is not its own to use; offer again";
+            return Err(Problem::new(ProblemCode::OfferRefused, detail));
+        }
         Ok(answer.sdp)
     }
 

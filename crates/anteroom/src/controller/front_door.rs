@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_session::SessionId;
 use anyhow::{Context, Result};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio::task::JoinHandle;
 
@@ -71,7 +71,7 @@ impl FrontDoor {
 
     /// Takes a session in; gives the socket that its runner receives and sends media by.
     pub fn add_session(&self, session: SessionId) -> Result<StdUnixDatagram> {
-        let (media, runner) = StdUnixDatagram::pair().context("making the media socket failed")?;
+        let (media, runner) = pair().context("making the media socket failed")?;
         for end in [&media, &runner] {
             // Only the kernel's administrator may go past its bound; the rest get up to it.
             if setsockopt(end, sockopt::SndBufForce, &WAITING).is_err() {
@@ -87,9 +87,11 @@ impl FrontDoor {
         Ok(runner)
     }
 
-    /// Leads packets with this ICE user fragment to a session, in place of the one before.
-    pub fn set_fragment(&self, fragment: &str, session: SessionId) {
-        self.with(|routes| routes.set_fragment(fragment, session));
+    /// Leads packets with this ICE user fragment to a session, in place of the one before; whether it
+    /// can have it.
+    #[must_use]
+    pub fn set_fragment(&self, fragment: &str, session: SessionId) -> bool {
+        self.with(|routes| routes.set_fragment(fragment, session))
     }
 
     /// Forgets a session.
@@ -100,6 +102,14 @@ impl FrontDoor {
     fn with<T>(&self, change: impl FnOnce(&mut Routes<Runner>) -> T) -> T {
         change(&mut self.routes.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Two sockets that send packets to each other and to nobody else: other datagram sockets may be
+/// connected anew, to any that has a path or a name (unix(7)).
+fn pair() -> nix::Result<(StdUnixDatagram, StdUnixDatagram)> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let (one, other) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)?;
+    Ok((one.into(), other.into()))
 }
 
 async fn receive(door: FrontDoor) {
@@ -126,6 +136,10 @@ async fn take(media: Arc<UnixDatagram>, session: SessionId, door: FrontDoor) {
     let mut buffer = vec![0; datagram::MAX_LEN];
     let pace = pace(MAX_SENT, MAX_SENT_AT_ONCE);
     while let Ok(length) = media.recv(&mut buffer).await {
+        if length == 0 {
+            // Its end: a runner of ours sends nothing that is empty.
+            return;
+        }
         pace.acquire(length.max(LEAST_PACKET)).await;
         match datagram::decode(&buffer[..length]) {
             Some((from, [])) => {
@@ -151,7 +165,7 @@ mod tests {
         let id = SessionId::generate();
         let runner = door.add_session(id).unwrap();
         runner.set_nonblocking(true).unwrap();
-        door.set_fragment(fragment, id);
+        assert!(door.set_fragment(fragment, id));
         (id, UnixDatagram::from_std(runner).unwrap())
     }
 
@@ -234,9 +248,15 @@ mod tests {
         for address in [person.local_addr(), stranger.local_addr(), door.port.local_addr()] {
             hostile.send(&datagram::encode(address.unwrap(), b"hostile")).await.unwrap();
         }
-        // What is not an address at all, and nothing.
+        // What is not an address at all.
         hostile.send(&[9; 40]).await.unwrap();
-        hostile.send(&[]).await.unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let elsewhere = elsewhere.path().join("log");
+        let log = StdUnixDatagram::bind(&elsewhere).unwrap();
+        log.set_nonblocking(true).unwrap();
+        assert!(hostile.connect(&elsewhere).is_err());
+        let _ = hostile.send_to(b"hostile", &elsewhere).await;
+        assert!(log.recv(&mut [0; 64]).is_err());
         // All these were taken once this is there.
         hostile.send(&datagram::encode(accomplice.local_addr().unwrap(), b"own")).await.unwrap();
         let mut buffer = [0; 64];

@@ -15,6 +15,9 @@ use anteroom_session::SessionId;
 /// each of its networks.
 const MAX_ADDRESSES: usize = 16;
 
+/// The longest user fragment, in bytes.
+const MAX_FRAGMENT: usize = 256;
+
 /// Requests a second that a runner gets from addresses that it has not authenticated.
 const MAX_UNKNOWN: u32 = 64;
 
@@ -68,8 +71,15 @@ impl<R> Routes<R> {
     }
 
     /// A session's viewer has this fragment now; the one before is gone, and its addresses with it.
-    pub fn set_fragment(&mut self, fragment: &str, session: SessionId) {
-        let Some(entry) = self.sessions.get_mut(&session) else { return };
+    /// Whether it can have it: another session's it cannot, nor one that no agent would take (RFC 8839,
+    /// 5.4). It is the runner's word.
+    #[must_use]
+    pub fn set_fragment(&mut self, fragment: &str, session: SessionId) -> bool {
+        let is_another_s = self.fragments.get(fragment).is_some_and(|holder| *holder != session);
+        let Some(entry) = self.sessions.get_mut(&session) else { return false };
+        if is_another_s || fragment.len() > MAX_FRAGMENT {
+            return false;
+        }
         for (address, _) in entry.known.0.drain(..) {
             self.addresses.remove(&address);
         }
@@ -78,6 +88,7 @@ impl<R> Routes<R> {
             self.fragments.remove(&before);
         }
         self.fragments.insert(fragment.to_owned(), session);
+        true
     }
 
     /// Forgets a session.
@@ -218,7 +229,7 @@ mod tests {
         let sessions = [SessionId::generate(), SessionId::generate()];
         for (session, name) in sessions.into_iter().zip(['a', 'b']) {
             routes.add_session(session, name);
-            routes.set_fragment(&name.to_string(), session);
+            assert!(routes.set_fragment(&name.to_string(), session));
         }
         (routes, sessions, Instant::now())
     }
@@ -238,11 +249,24 @@ mod tests {
         routes.authenticated(a, address(1), now);
         assert_eq!(routes.route(MEDIA, address(1), now), Some(&'a'));
         // Another viewer of the session has another fragment, and addresses of its own.
-        routes.set_fragment("a2", a);
+        assert!(routes.set_fragment("a2", a));
         assert_eq!(routes.route(MEDIA, address(1), now), None);
         assert_eq!(routes.route(&binding_request("a:y"), address(1), now), None);
         routes.remove_session(a);
         assert_eq!(routes.route(&binding_request("a2:y"), address(1), now), None);
+    }
+
+    #[test]
+    fn a_runner_takes_no_other_session_s_fragment() {
+        let (mut routes, [a, b], now) = two();
+        assert!(!routes.set_fragment("a", b));
+        assert!(!routes.set_fragment(&"x".repeat(257), b));
+        assert_eq!(routes.route(&binding_request("a:y"), address(1), now), Some(&'a'));
+        // What it has stays, and goes without the other's.
+        assert_eq!(routes.route(&binding_request("b:y"), address(2), now), Some(&'b'));
+        routes.remove_session(b);
+        assert_eq!(routes.route(&binding_request("a:y"), address(1), now), Some(&'a'));
+        routes.remove_session(a);
     }
 
     #[test]
@@ -356,7 +380,7 @@ mod tests {
                         Some(s)
                     }
                     Step::Viewer(s) => {
-                        routes.set_fragment(&format!("f{n}"), sessions[s]);
+                        let _ = routes.set_fragment(&format!("f{}", n % 3), sessions[s]);
                         Some(s)
                     }
                     Step::Remove(s) => {

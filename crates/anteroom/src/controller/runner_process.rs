@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::channels::{Channel, Places};
 use super::metrics::Metrics;
@@ -59,8 +60,9 @@ pub struct Runner {
     exited: watch::Receiver<Option<ProcessExit>>,
     channels: Opener,
     places: Arc<Places>,
-    /// One offer is answered at a time: however many one viewer makes, the next waits for one.
-    offering: Arc<tokio::sync::Mutex<()>>,
+    /// One offer is answered at a time: however many one viewer makes, the next waits for one. What
+    /// watches over the right of the newest viewer.
+    offering: Arc<tokio::sync::Mutex<Option<AbortOnDropHandle<()>>>>,
 }
 
 #[derive(Default)]
@@ -309,11 +311,25 @@ impl Runner {
         })
     }
 
-    /// Has a viewer's offer answered.
-    pub async fn offer(&self, sdp: String, viewer: Viewer) -> Result<OfferAnswer, AskError> {
-        let _turn = self.offering.lock().await;
+    /// Has a viewer's offer answered; they are sent away when their right ends.
+    pub async fn offer(
+        &self,
+        sdp: String,
+        viewer: Viewer,
+        right_ends: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<OfferAnswer, AskError> {
+        let mut showing = self.offering.lock().await;
         let command = |request| RunnerCommand::Offer { request, sdp, viewer };
-        self.ask(&self.waiting.offers, command).await
+        let answer = self.ask(&self.waiting.offers, command).await?;
+        let (commands, ice_ufrag) = (self.commands.downgrade(), answer.ice_ufrag.clone());
+        // The viewer before is gone, and with this goes what watched over their right.
+        *showing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            right_ends.await;
+            if let Some(commands) = commands.upgrade() {
+                let _ = commands.send(RunnerCommand::Dismiss { ice_ufrag }).await;
+            }
+        })));
+        Ok(answer)
     }
 
     /// A picture of the desktop: PNG in base64.

@@ -499,6 +499,7 @@ impl Session<'_> {
                 }
             }
             Some(RunnerCommand::RevokeBefore { oldest }) => media.revoke_before(oldest).await,
+            Some(RunnerCommand::Dismiss { ice_ufrag }) => media.dismiss(ice_ufrag).await,
             Some(RunnerCommand::Offer { request, sdp, viewer }) => {
                 let answered = media.offer(sdp, viewer).await;
                 let result = answered

@@ -166,6 +166,11 @@ impl Engine {
                 let _ = reply.send(self.offer(&sdp, right, now));
             }
             Command::Revoke(oldest) => self.revoke_before(oldest, now),
+            Command::Dismiss(ufrag) => {
+                if self.viewer.as_ref().is_some_and(|viewer| viewer.peer.ufrag() == ufrag) {
+                    self.dismiss(now);
+                }
+            }
             Command::Cursor(image) => match cursor_message(&image) {
                 Ok(message) => {
                     if let Some(viewer) = &mut self.viewer {

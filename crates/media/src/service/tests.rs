@@ -103,7 +103,7 @@ impl Room {
         let accepted = self.media.handle.offer(offer, right).await.unwrap();
         assert!(accepted.answer_sdp.contains(&accepted.ufrag));
         viewer.accept(&accepted.answer_sdp);
-        Client { viewer, socket, door: self.address }
+        Client { viewer, socket, door: self.address, ufrag: accepted.ufrag }
     }
 }
 
@@ -111,6 +111,7 @@ struct Client {
     viewer: TestViewer,
     socket: TokioUdp,
     door: SocketAddr,
+    ufrag: String,
 }
 
 impl Client {
@@ -249,6 +250,21 @@ async fn a_revoked_link_s_viewer_is_sent_away_and_gets_no_other_offer_answered()
     let handle = room.media.handle.clone();
     later.until(|_| handle.stats().key_frames >= 3).await;
     assert!(room.media.handle.offer("whatever".into(), link(1)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_viewer_is_sent_away_by_the_answer_to_their_own_offer_alone() {
+    let mut room = Room::new().await;
+    let mut first = room.viewer_by(link(1)).await;
+    first.watching().await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
+    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    let handle = room.media.handle.clone();
+    handle.dismiss("another".to_owned()).await;
+    first.viewer.ask_for_key_frame();
+    first.until(|_| handle.stats().key_frames >= 2).await;
+    handle.dismiss(first.ufrag.clone()).await;
+    assert!(matches!(room.event().await, MediaEvent::ViewerLeft));
 }
 
 #[tokio::test]

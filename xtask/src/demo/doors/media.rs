@@ -39,10 +39,21 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         })?;
     }
     let [(person, of_person), (hostile, of_hostile)] = &viewers[..] else { bail!("two sessions") };
+    let state = folder.path().join("state");
+    let keys = |arguments: &[&str]| -> Vec<String> {
+        let (anteroom, state) = (anteroom.display().to_string(), state.display().to_string());
+        let rest = ["--json", "--state-dir", &state];
+        let command = [&anteroom, "keys"].into_iter();
+        command.chain(arguments.iter().copied()).chain(rest).map(str::to_owned).collect()
+    };
+    let add = keys(&["add", "caller"]);
+    let added = shell::output(Command::new(&add[0]).args(&add[1..]))?;
+    let added: Value = serde_json::from_str(&added).context("anteroom keys printed no JSON")?;
     let plan = json!({
         "host": host,
         "person": { "session": person, "cookie": of_person.cookie },
         "hostile": { "session": hostile, "cookie": of_hostile.cookie },
+        "caller": { "session": person, "key": added["key"], "revoke": keys(&["revoke", "caller"]) },
         "runner": runner_of(hostile)?,
     });
     for (attack, seen) in made(&plan)? {
