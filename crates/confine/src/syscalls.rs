@@ -22,17 +22,24 @@ pub enum SystemCallError {
     Set(#[from] seccompiler::Error),
 }
 
-/// Filters the calls of this process, all its threads included, from now on.
+/// Filters the calls of this process, all its threads included, from now on. Of other processes it
+/// signals `child` alone, which leads a group.
 ///
 /// # Errors
 /// When the filter cannot be set.
-pub fn system_calls() -> Result<(), SystemCallError> {
-    seccompiler::apply_filter_all_threads(&program()?)?;
+pub fn system_calls(child: u32) -> Result<(), SystemCallError> {
+    seccompiler::apply_filter_all_threads(&program(std::process::id(), child)?)?;
     Ok(())
 }
 
-fn program() -> Result<BpfProgram, SystemCallError> {
-    let rules = rules_of(FREE, HELD)?;
+fn program(own: u32, child: u32) -> Result<BpfProgram, SystemCallError> {
+    let is = |pid: u32| [Argument::Is(0, pid.into())];
+    // Where the runner is of the operator's user the kernel would let it signal all that is theirs.
+    let (child, group, own) = (is(child), is(child.wrapping_neg()), is(own));
+    let signals: [(i64, &[&[Argument]]); 2] =
+        [(libc::SYS_kill, &[&child, &group]), (libc::SYS_tgkill, &[&own])];
+    let mut rules = rules_of(FREE, HELD)?;
+    rules.extend(rules_of(&[], &signals)?);
     let absent = SeccompAction::Errno(libc::ENOSYS as u32);
     let architecture = std::env::consts::ARCH.try_into()?;
     Ok(SeccompFilter::new(rules, absent, SeccompAction::Allow, architecture)?.try_into()?)
@@ -56,6 +63,8 @@ pub(crate) enum Argument {
     Is(u8, u64),
     IsNot(u8, u64),
     HasBits(u8, u64),
+    /// These bits of it are those.
+    Bits(u8, u64, u64),
     /// The whole of it, as of a pointer.
     IsNull(u8),
 }
@@ -67,6 +76,9 @@ fn rule(form: &[Argument]) -> Result<SeccompRule, seccompiler::BackendError> {
         Argument::IsNot(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Ne, *value),
         Argument::HasBits(at, bits) => {
             SeccompCondition::new(*at, Dword, SeccompCmpOp::MaskedEq(*bits), *bits)
+        }
+        Argument::Bits(at, bits, value) => {
+            SeccompCondition::new(*at, Dword, SeccompCmpOp::MaskedEq(*bits), *value)
         }
         Argument::IsNull(at) => SeccompCondition::new(*at, Qword, SeccompCmpOp::Eq, 0),
     };
@@ -87,6 +99,9 @@ macro_rules! option {
     };
 }
 
+/// The part of a socket's type that is none of its flags (socket(2)).
+const SOCKET_TYPE: u64 = 0xf;
+
 /// Calls in these forms alone.
 const HELD: &[(i64, &[&[Argument]])] = &[
     // A thread, never a process.
@@ -104,7 +119,27 @@ const HELD: &[(i64, &[&[Argument]])] = &[
             socket!(libc::AF_NETLINK, libc::NETLINK_ROUTE),
         ],
     ),
-    (libc::SYS_socketpair, &[&[Argument::Is(0, libc::AF_UNIX as u64)]]),
+    // A stream stays with its other end. A pair of datagram sockets could be connected anew, to any
+    // socket that has a path: the machine's log, a service manager.
+    (
+        libc::SYS_socketpair,
+        &[&[
+            Argument::Is(0, libc::AF_UNIX as u64),
+            Argument::Bits(1, SOCKET_TYPE, libc::SOCK_STREAM as u64),
+        ]],
+    ),
+    // Not F_SETOWN and F_SETSIG, which signal any process of the same user.
+    (
+        libc::SYS_fcntl,
+        &[
+            &[Argument::Is(1, libc::F_DUPFD as u64)],
+            &[Argument::Is(1, libc::F_DUPFD_CLOEXEC as u64)],
+            &[Argument::Is(1, libc::F_GETFD as u64)],
+            &[Argument::Is(1, libc::F_SETFD as u64)],
+            &[Argument::Is(1, libc::F_GETFL as u64)],
+            &[Argument::Is(1, libc::F_SETFL as u64)],
+        ],
+    ),
     (
         libc::SYS_setsockopt,
         &[
@@ -152,7 +187,6 @@ const FREE: &[i64] = &[
     libc::SYS_close,
     libc::SYS_dup,
     libc::SYS_dup3,
-    libc::SYS_fcntl,
     libc::SYS_fstat,
     libc::SYS_pipe2,
     libc::SYS_eventfd2,
@@ -226,11 +260,9 @@ const FREE: &[i64] = &[
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
     libc::SYS_sigaltstack,
-    libc::SYS_tgkill,
     libc::SYS_exit,
     libc::SYS_exit_group,
-    // Its VM: the kernel lets it signal that alone, being of the same user.
-    libc::SYS_kill,
+    // Its VM.
     libc::SYS_wait4,
     libc::SYS_waitid,
     // What there is of everything.
@@ -262,6 +294,12 @@ const FREE: &[i64] = &[
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::os::unix::process::CommandExt;
+
+    use nix::errno::Errno;
+    use nix::sys::signal::{Signal, kill, killpg};
+    use nix::unistd::Pid;
+
     use super::*;
 
     /// An ignored test of this crate, which says when the filter holds.
@@ -281,7 +319,13 @@ pub(crate) mod tests {
     #[test]
     #[ignore = "started by the next test"]
     fn filtered() {
-        system_calls().unwrap();
+        let mut other = std::process::Command::new("cat");
+        let other = other.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let child = std::process::Command::new("sleep").arg("100").process_group(0).spawn();
+        let mut child = child.unwrap();
+        system_calls(child.id()).unwrap();
+        signals_its_child_alone(&mut child, other);
+        reaches_no_socket_with_a_path();
         let started = std::process::Command::new("/bin/true").status();
         assert_eq!(started.unwrap_err().raw_os_error(), Some(libc::ENOSYS));
         let unshared = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER);
@@ -295,6 +339,34 @@ pub(crate) mod tests {
         let pair = std::os::unix::net::UnixStream::pair().unwrap();
         drop(pair);
         println!("the filter holds");
+    }
+
+    fn signals_its_child_alone(child: &mut std::process::Child, mut other: std::process::Child) {
+        let pid = |child: &std::process::Child| Pid::from_raw(child.id().try_into().unwrap());
+        let parent = nix::unistd::getppid();
+        for of in [parent, pid(&other), Pid::from_raw(0), Pid::from_raw(-1)] {
+            assert_eq!(kill(of, None), Err(Errno::ENOSYS), "{of}");
+        }
+        // SAFETY: system calls on numbers and on a descriptor that is open.
+        #[expect(unsafe_code, reason = "nix has neither form")]
+        let refused = unsafe {
+            let thread = libc::syscall(libc::SYS_tgkill, parent.as_raw(), parent.as_raw(), 0);
+            [thread, libc::fcntl(0, libc::F_SETOWN, parent.as_raw()).into()]
+        };
+        assert_eq!(refused, [-1, -1]);
+        assert_eq!(Errno::last(), Errno::ENOSYS);
+        kill(pid(child), Signal::SIGTERM).unwrap();
+        killpg(pid(child), Signal::SIGKILL).unwrap();
+        child.wait().unwrap();
+        nix::sys::signal::raise(Signal::SIGCONT).unwrap();
+        // It ends by its standard input: it is not ours to signal any more.
+        drop(other.stdin.take());
+        other.wait().unwrap();
+    }
+
+    fn reaches_no_socket_with_a_path() {
+        assert!(std::os::unix::net::UnixDatagram::pair().is_err());
+        assert!(std::os::unix::net::UnixDatagram::unbound().is_err());
     }
 
     #[test]

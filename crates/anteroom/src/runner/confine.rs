@@ -53,6 +53,7 @@ pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Con
         user.become_it(&[]).with_context(|| format!("becoming the user {user} failed"))?;
     }
     let accelerator = room.accelerator;
+    let vm = room.pid;
     // As its user, whom the kernel lets look, and before the rules, which forbid it.
     let room = room.boundaries();
     // Its memory is not for other processes of its user's to look at.
@@ -70,7 +71,7 @@ pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Con
         holds_files || !confinement.offered.landlock.is_given(),
         "the kernel does not hold the runner's rules of file access"
     );
-    system_calls()?;
+    system_calls(vm)?;
     let runner =
         boundaries_of(std::process::id()).context("reading what holds the runner failed")?;
     check("the runner", &runner, confinement)?;
