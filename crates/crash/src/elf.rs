@@ -1,28 +1,33 @@
 //! What an ELF file says of itself: interpreter, libraries, build id, symbols, and which of its
 //! instructions a processor lacks.
 
+mod symbols;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use anteroom_cpu::{CpuProfile, Feature, Standing};
 use anteroom_guest_protocol::Symbol;
 use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 use object::elf::{self, FileHeader64};
-use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader, Sym};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, ReadRef};
 
 use crate::instruction;
+pub(crate) use symbols::offset_of;
+pub use symbols::symbol_at;
+use symbols::{MAX_NAME, Symbols, name_at};
 
 /// The largest file looked into, in bytes: Chromium has some 250 MiB.
 pub const MAX_FILE: u64 = 1024 * 1024 * 1024;
-
-/// How far behind a symbol without a size an address may be to be told by it, in bytes.
-const UNSIZED_REACH: u64 = 4096;
 
 /// Most program headers that a file may have: real ones have some twenty.
 const MAX_SEGMENTS: usize = 1024;
 
 /// The largest segment of notes that is read, in bytes: real ones have some hundred.
 const MAX_NOTES: u64 = 64 * 1024;
+
+/// The longest path of an interpreter that is read, in bytes: the longest that the kernel takes.
+const MAX_PATH: u64 = 4096;
 
 /// Most libraries, and findings of one kind, that are listed.
 const MAX_LISTED: usize = 200;
@@ -128,7 +133,11 @@ pub fn facts<'data, R: ReadRef<'data>>(data: R) -> Result<Facts, ElfError> {
     let mut facts = Facts::default();
     let segments = segments(header, endian, data)?;
     for segment in segments {
-        if let Some(path) = segment.interpreter(endian, data)? {
+        if segment.p_type(endian) == elf::PT_INTERP && facts.interpreter.is_none() {
+            let length = segment.p_filesz(endian).min(MAX_PATH);
+            let path = data.read_bytes_at(segment.p_offset(endian), length);
+            let path = path.map_err(|()| ElfError::BeyondItsEnd)?;
+            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
             facts.interpreter = Some(String::from_utf8_lossy(path).into_owned());
         }
         if let Some(dynamic) = segment.dynamic(endian, data)?
@@ -179,7 +188,7 @@ fn libraries<'data, R: ReadRef<'data>>(
     };
     let name = |entry: &elf::Dyn64<Endianness>| {
         let start = strings.checked_add(entry.d_val(endian))?;
-        let name = data.read_bytes_at_until(start..data.len().ok()?, 0).ok()?;
+        let name = name_at(data, start, data.len().ok()?, MAX_NAME)?;
         Some(String::from_utf8_lossy(&name[..name.len().min(256)]).into_owned())
     };
     dynamic.iter().filter(tag(elf::DT_NEEDED)).take(MAX_LISTED).filter_map(name).collect()
@@ -191,52 +200,6 @@ fn file_offset(endian: Endianness, segments: &[Segment], address: u64) -> Option
         let into = address.checked_sub(segment.p_vaddr(endian))?;
         (into < segment.p_filesz(endian)).then(|| segment.p_offset(endian).checked_add(into))?
     })
-}
-
-/// How far from the beginning of a library in memory its exported data of this name is.
-pub(crate) fn offset_of<'data, R: ReadRef<'data>>(data: R, name: &str) -> Option<u64> {
-    let (header, endian) = header(data).ok()?;
-    let first = segments(header, endian, data)
-        .ok()?
-        .iter()
-        .find(|s| s.p_type(endian) == elf::PT_LOAD && s.p_offset(endian) == 0)?;
-    let sections = header.sections(endian, data).ok()?;
-    let table = sections.symbols(endian, data, elf::SHT_DYNSYM).ok()?;
-    let is_it = |symbol: &&elf::Sym64<Endianness>| {
-        symbol.st_type() == elf::STT_OBJECT
-            && symbol.name(endian, table.strings()).is_ok_and(|found| found == name.as_bytes())
-    };
-    table.iter().find(is_it)?.st_value(endian).checked_sub(first.p_vaddr(endian))
-}
-
-/// The function at `file_offset`, by the symbol tables.
-#[must_use]
-pub fn symbol_at<'data, R: ReadRef<'data>>(data: R, file_offset: u64) -> Option<Symbol> {
-    let (header, endian) = header(data).ok()?;
-    let segments = segments(header, endian, data).ok()?;
-    let address = segments.iter().filter(|s| s.p_type(endian) == elf::PT_LOAD).find_map(|s| {
-        let into = file_offset.checked_sub(s.p_offset(endian))?;
-        (into < s.p_filesz(endian)).then(|| s.p_vaddr(endian).checked_add(into))?
-    })?;
-    let sections = header.sections(endian, data).ok()?;
-    let mut best: Option<(u64, &[u8])> = None;
-    for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
-        let Ok(table) = sections.symbols(endian, data, kind) else { continue };
-        for symbol in table.iter() {
-            let (start, size) = (symbol.st_value(endian), symbol.st_size(endian));
-            let reach = if size == 0 { UNSIZED_REACH } else { size };
-            let holds = symbol.st_type() == elf::STT_FUNC
-                && start <= address
-                && address - start < reach
-                && best.is_none_or(|(other, _)| other < start);
-            if holds && let Ok(name) = symbol.name(endian, table.strings()) {
-                best = Some((start, name));
-            }
-        }
-    }
-    let (start, name) = best?;
-    let name = String::from_utf8_lossy(&name[..name.len().min(256)]).into_owned();
-    Some(Symbol { name, offset: address - start })
 }
 
 /// Instructions of a file that a processor lacks, by the first feature that each misses.
@@ -364,14 +327,13 @@ fn level_needed(data: &[u8], header: &Header, endian: Endianness) -> Option<u32>
 const ASKING: [&[u8]; 3] = [b"__cpu_indicator_init", b"__cpu_model", b"__cpu_features2"];
 
 fn chosen_by_symbol(data: &[u8], header: &Header, endian: Endianness) -> Option<&'static str> {
-    let sections = header.sections(endian, data).ok()?;
     for kind in [elf::SHT_SYMTAB, elf::SHT_DYNSYM] {
-        let Ok(table) = sections.symbols(endian, data, kind) else { continue };
-        for symbol in table.iter() {
+        let Some(table) = Symbols::of(header, endian, data, kind) else { continue };
+        for symbol in table.list {
             if symbol.st_type() == elf::STT_GNU_IFUNC {
                 return Some("its loader chooses functions (IFUNC)");
             }
-            if symbol.name(endian, table.strings()).is_ok_and(|name| ASKING.contains(&name)) {
+            if table.name(symbol, data, MAX_NAME).is_some_and(|name| ASKING.contains(&name)) {
                 return Some("it asks the compiler's library (__cpu_model)");
             }
         }
@@ -434,62 +396,4 @@ impl Sweep {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Headers of a file whose sections all lie over the same code.
-    fn overlapping(sections: u16, segments: u16, code: &[u8]) -> Vec<u8> {
-        let (header, section, segment) = (64_u64, 64_u64, 56_u64);
-        let code_at = header + section * u64::from(sections) + segment * u64::from(segments);
-        let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let mut put = |bytes: &[u8]| file.extend_from_slice(bytes);
-        put(&3_u16.to_le_bytes());
-        put(&62_u16.to_le_bytes());
-        put(&1_u32.to_le_bytes());
-        put(&0_u64.to_le_bytes());
-        put(&(header + section * u64::from(sections)).to_le_bytes());
-        put(&header.to_le_bytes());
-        put(&0_u32.to_le_bytes());
-        for half in [64, 56, segments, 64, sections, 1] {
-            put(&half.to_le_bytes());
-        }
-        for number in 0..sections {
-            // The second holds the sections' names, as one must.
-            let kind = if number == 1 { elf::SHT_STRTAB } else { elf::SHT_PROGBITS };
-            put(&0_u32.to_le_bytes());
-            put(&kind.to_le_bytes());
-            put(&u64::from(elf::SHF_EXECINSTR).to_le_bytes());
-            put(&0_u64.to_le_bytes());
-            put(&code_at.to_le_bytes());
-            put(&(code.len() as u64).to_le_bytes());
-            put(&[0; 24]);
-        }
-        put(&vec![0; usize::from(segments) * 56]);
-        put(code);
-        file
-    }
-
-    #[test]
-    fn a_byte_of_code_is_decoded_once_however_many_sections_lie_over_it() {
-        let cpu = CpuProfile::named("x86-64-v1").unwrap();
-        // vpmovzxbd ymm0, [rax], then two megabytes of nothing: 60,000 times that took hours.
-        let mut code = vec![0xc4, 0xe2, 0x7d, 0x31, 0x00];
-        code.resize(2 * 1024 * 1024, 0x90);
-        let found = beyond(&overlapping(60_000, 0, &code), &cpu).unwrap();
-        assert_eq!((found.len(), found[0].count), (1, 1));
-        let file = overlapping(2, 2000, &code);
-        assert!(matches!(facts(file.as_slice()), Err(ElfError::TooManySegments(2000))));
-    }
-
-    #[test]
-    fn ranges_that_overlap_are_taken_once_and_must_lie_in_the_file() {
-        let of = |ranges: &[(u64, u64)]| once_each(ranges.iter().copied(), 100).ok();
-        assert_eq!(
-            of(&[(10, 5), (0, 12), (11, 2), (90, 10)]),
-            Some(vec![(0, 12), (12, 15), (90, 100)])
-        );
-        assert_eq!(of(&[(5, 0)]), Some(vec![]));
-        assert_eq!(of(&[(99, 2)]), None);
-        assert_eq!(of(&[(u64::MAX, 2)]), None);
-    }
-}
+mod tests;

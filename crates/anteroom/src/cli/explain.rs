@@ -3,11 +3,13 @@
 mod core;
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anteroom_cpu::{CpuProfile, Standing};
 use anteroom_crash::elf;
 use anteroom_crash::elf::{Beyond, Facts};
+use anteroom_guest_protocol::ForeignText;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
@@ -47,10 +49,17 @@ pub fn run(command: &Explain) -> Result<()> {
 }
 
 fn open(path: &Path) -> Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
     let failed = || format!("reading {} failed", path.display());
-    let file = File::open(path).with_context(failed)?;
-    let kind = file.metadata().with_context(failed)?;
-    if !kind.is_file() {
+    // A dump may name any path. Opening a device can do something, and a pipe waits for its other end:
+    // what it is, is asked before, and nobody is waited for should it be another by now.
+    if !std::fs::metadata(path).with_context(failed)?.is_file() {
+        bail!("{} is no file", path.display());
+    }
+    let no_wait = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
+    let opened = File::options().read(true).custom_flags(no_wait.bits()).open(path);
+    let file = opened.with_context(failed)?;
+    if !file.metadata().with_context(failed)?.is_file() {
         bail!("{} is no file", path.display());
     }
     Ok(file)
@@ -62,11 +71,13 @@ fn programs(options: &Elf) -> Result<()> {
     let mut page = String::new();
     for path in &options.files {
         let file = open(path)?;
-        if file.metadata()?.len() > elf::MAX_FILE {
+        let mut data = Vec::new();
+        file.take(elf::MAX_FILE + 1)
+            .read_to_end(&mut data)
+            .with_context(|| format!("reading {} failed", path.display()))?;
+        if data.len() as u64 > elf::MAX_FILE {
             bail!("{} is over {} MiB", path.display(), elf::MAX_FILE / (1024 * 1024));
         }
-        let data =
-            std::fs::read(path).with_context(|| format!("reading {} failed", path.display()))?;
         let failed = || format!("{} cannot be explained", path.display());
         let facts = elf::facts(data.as_slice()).with_context(failed)?;
         let beyond = elf::beyond(data.as_slice(), &profile).with_context(failed)?;
@@ -94,16 +105,18 @@ fn report(path: &Path, facts: &Facts, beyond: &[Beyond]) -> Value {
 }
 
 fn about(path: &Path, facts: &Facts, beyond: &[Beyond], profile: &CpuProfile) -> String {
-    let mut page = format!("{}\n", path.display());
+    // Each has its line: none of the file's may look like one of ours.
+    let line = |text: &str| ForeignText::new(text).to_string();
+    let mut page = format!("{}\n", line(&path.display().to_string()));
     if let Some(id) = &facts.build_id {
         page.push_str(&format!("  build id     {id}\n"));
     }
     if let Some(interpreter) = &facts.interpreter {
         let there = if Path::new(interpreter).exists() { "" } else { " (does not exist here)" };
-        page.push_str(&format!("  interpreter  {interpreter}{there}\n"));
+        page.push_str(&format!("  interpreter  {}{there}\n", line(interpreter)));
     }
     if !facts.libraries.is_empty() {
-        page.push_str(&format!("  libraries    {}\n", facts.libraries.join(", ")));
+        page.push_str(&format!("  libraries    {}\n", line(&facts.libraries.join(", "))));
     }
     if beyond.is_empty() {
         page.push_str(&format!("  nothing in its code is beyond {}\n", profile.name));
@@ -114,7 +127,8 @@ fn about(path: &Path, facts: &Facts, beyond: &[Beyond], profile: &CpuProfile) ->
         ));
     }
     for found in beyond {
-        let symbol = found.symbol.as_ref().map_or(String::new(), |s| format!(" in {}", s.name));
+        let symbol =
+            found.symbol.as_ref().map_or(String::new(), |s| format!(" in {}", line(&s.name)));
         page.push_str(&format!(
             "    {:12} {:>8} instructions, the first `{}` at {:#x}{symbol}\n",
             found.feature.name(),

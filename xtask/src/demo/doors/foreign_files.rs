@@ -32,6 +32,24 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
             },
         );
     }
+    let long = [vec![b'a'; 8 * 1024 * 1024], vec![0]].concat();
+    std::fs::write(&path, elf(2, 1000, 3, &long))?;
+    record_time(tries, "1,000 interpreters of 8 MiB", programs(anteroom, &path, &["--json"])?);
+    std::fs::write(&path, with_long_names())?;
+    record_time(tries, "400,000 names of some megabytes", programs(anteroom, &path, &["--json"])?);
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU)?;
+    for kind in [&["elf", "--cpu", "x86-64-v1"][..], &["core"]] {
+        let attack = format!("a pipe as {}", kind[0]);
+        record_time(tries, &attack, explained(anteroom, &pipe, kind)?);
+    }
+    let forged = b"/lib/ld\nnothing is wrong with it\0";
+    std::fs::write(&path, elf(2, 1, 3, forged))?;
+    if let Some((_, shown)) = programs(anteroom, &path, &[])? {
+        let passed = shown.lines().find(|line| line.starts_with("nothing is wrong"));
+        let outcome = passed.map_or(Outcome::Refused, |line| Outcome::Passed(line.to_owned()));
+        tries.record("a line that looks like ours", outcome);
+    }
     // PT_INTERP, and a name of 7- and 8-bit control sequences and of one that turns the text.
     let name = "/lib/\u{1b}[2J\u{1b}]0;title\u{7}\u{9b}31m\u{202e}ld\0";
     std::fs::write(&path, elf(2, 1, 3, name.as_bytes()))?;
@@ -54,6 +72,14 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         },
     );
     Ok(())
+}
+
+fn record_time(tries: &mut Tries, attack: &str, explained: Option<(Duration, String)>) {
+    let outcome = match explained {
+        Some(_) => Outcome::Refused,
+        None => Outcome::Passed(format!("it ran for {} s", PATIENCE.as_secs())),
+    };
+    tries.record(attack, outcome);
 }
 
 fn programs(anteroom: &Path, file: &Path, options: &[&str]) -> Result<Option<(Duration, String)>> {
@@ -95,6 +121,42 @@ fn bomb() -> Vec<u8> {
     let blocks = 9 * 1024 * 1024 / 128;
     let all = std::iter::repeat_n(block(0), blocks - 1).chain([block(1)]);
     HEAD.into_iter().chain(all.flatten()).collect()
+}
+
+/// An x86-64 ELF file whose symbols are all functions over its one instruction (`vpmovzxbd`), with names
+/// that go on to the end of their table.
+fn with_long_names() -> Vec<u8> {
+    const SYMBOLS: u64 = 400_000;
+    const NAMES: u64 = 8 * 1024 * 1024;
+    let (table_at, names_at) = (64 + 4 * 64 + 56, 64 + 4 * 64 + 56 + 24 * SYMBOLS);
+    let code_at = names_at + NAMES;
+    let mut file = elf(4, 1, 1, &[]);
+    let mut put = |at: usize, words: &[u64]| {
+        for (number, word) in words.iter().enumerate() {
+            file[at + 8 * number..][..8].copy_from_slice(&word.to_le_bytes());
+        }
+    };
+    // Kind (above 32 bits), flags, address, offset, size, link; each entry's size.
+    for (number, kind, flags, at, size, entry) in [
+        (0, 0, 0, 0, 0, 0),
+        (1, 3, 0, names_at, NAMES, 0),
+        (2, 2, 0, table_at, 24 * SYMBOLS, 24),
+        (3, 1, 4, code_at, 5, 0),
+    ] {
+        let section = [kind << 32, flags, 0, at, size, 1, 1, entry];
+        put(64 + 64 * number, &section);
+    }
+    put(64 + 4 * 64 + 8, &[0, 0, 0, code_at + 5, u64::MAX, 4]);
+    for number in 0..SYMBOLS {
+        // Name, then a global function of the section 3; address and size.
+        file.extend_from_slice(&((number + 1) | (0x0003_0012 << 32)).to_le_bytes());
+        file.extend_from_slice(&number.to_le_bytes());
+        file.extend_from_slice(&u64::MAX.to_le_bytes());
+    }
+    file.resize(usize::try_from(code_at - 1).unwrap_or_default(), b'a');
+    file.push(0);
+    file.extend_from_slice(&[0xc4, 0xe2, 0x7d, 0x31, 0]);
+    file
 }
 
 /// An x86-64 ELF file whose sections are all code over the same bytes, and whose program headers, all
