@@ -125,6 +125,10 @@ pub fn open_bundle(
                 Err(told) => undeclared.push(told),
             }
         } else if envelope.declares_file(&name) {
+            if deletes_a_file(&name, &content) {
+                let problem = "names another file, which SQLite would remove on this machine";
+                return Err(BundleError::NotABundle(format!("{} {problem}", shown(&name))));
+            }
             bundle.files.push(BundledFile { path: name, content });
         } else {
             undeclared.push(shown(&name));
@@ -142,6 +146,14 @@ pub fn open_bundle(
         return Err(BundleError::NotABundle("two of its secrets have the same attributes".into()));
     }
     Ok(bundle)
+}
+
+/// Whether a file is a rollback journal of SQLite's that names a super-journal: whoever opens the
+/// database next removes the file of that name, wherever it is (SQLite's file format, 3; pager.c,
+/// `pager_delsuper`).
+fn deletes_a_file(name: &str, content: &[u8]) -> bool {
+    const END: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    name.ends_with("-journal") && content.ends_with(&END)
 }
 
 struct Entry {

@@ -57,6 +57,8 @@ fn declared() -> Vec<Declared> {
     vec![
         Declared::File { path: ".tool/auth.json".into() },
         Declared::Files { pattern: ".tool/cache/*.json".into() },
+        Declared::File { path: ".tool/keys.db".into() },
+        Declared::File { path: ".tool/keys.db-journal".into() },
         Declared::KeyringSecret { label: "Acme".into(), attributes: attributes.into() },
     ]
 }
@@ -245,4 +247,25 @@ proptest! {
             }
         }
     }
+}
+
+/// As SQLite 3.40 was seen to do with it: it removed the victim.
+#[test]
+fn a_journal_that_has_sqlite_remove_another_file_is_refused() {
+    let world = World::new();
+    let magic = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let victim = b"/home/ada/.ssh/id_ed25519";
+    let sum: u32 = victim.iter().map(|byte| u32::from(*byte)).sum();
+    let length = u32::try_from(victim.len()).unwrap();
+    let plain = [&magic[..], &[0; 504]].concat();
+    let hostile = [&plain[..], victim, &length.to_be_bytes(), &sum.to_be_bytes(), &magic].concat();
+    let with = |journal: &[u8]| {
+        world.open(&archive(&[
+            file(".tool/keys.db"),
+            entry(".tool/keys.db-journal", b'0', 0o600, journal),
+        ]))
+    };
+    assert_eq!(with(&plain).unwrap().files.len(), 2);
+    let refused = refusal(with(&hostile));
+    assert!(refused.contains("which SQLite would remove"), "{refused}");
 }
