@@ -118,18 +118,87 @@ fn check_folder(dir: &Path, mode: &str) -> Result<()> {
             quoted(&real)
         );
     }
+    check_above(&real)?;
+    // The links on the way to it are followed again when it is used.
+    check_links(dir)
+}
+
+/// Refuses a folder that others can replace, since those above it are theirs or open to them.
+fn check_above(real: &Path) -> Result<()> {
+    let shown = real.display();
     for above in real.ancestors().skip(1) {
-        let mode = look(above)?.mode();
-        if mode & 0o002 != 0 && mode & STICKY == 0 {
+        let found = look(above)?;
+        let mode = found.mode();
+        let everybody = mode & 0o002 != 0;
+        // One of ours is most likely ours alone, as distributions make them.
+        let a_group = mode & 0o020 != 0 && !is_own_group(&found);
+        if (everybody || a_group) && mode & STICKY == 0 {
+            let (who, bits) = if everybody { ("everybody", "go-w") } else { ("a group", "g-w") };
             bail!(
-                "anybody can replace {shown}, since everybody can write to {} (mode {:04o}); close that with `chmod o-w {}`",
+                "others can replace {shown}, since {who} can write to {} (mode {:04o}); close that with `chmod {bits} {}`",
                 above.display(),
                 mode & 0o7777,
                 quoted(above)
             );
         }
+        if !is_trusted(&found) {
+            bail!(
+                "the user {} can replace {shown}, since {} is theirs; keep it elsewhere, or give that folder to root with `chown root {}`",
+                found.uid(),
+                above.display(),
+                quoted(above)
+            );
+        }
     }
     Ok(())
+}
+
+/// Refuses a path in which somebody else made a link: they can lead it elsewhere at any time.
+fn check_links(path: &Path) -> Result<()> {
+    let path = std::path::absolute(path)
+        .with_context(|| format!("looking at the folder {} failed", path.display()))?;
+    for part in path.ancestors() {
+        let found = look(part)?;
+        if found.is_symlink() && !is_trusted(&found) {
+            bail!(
+                "{} is a link of the user {}, who can lead it elsewhere; name the folder itself, {}",
+                part.display(),
+                found.uid(),
+                path.canonicalize().unwrap_or(path.clone()).display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn is_own_group(found: &Metadata) -> bool {
+    found.gid() == 0 || found.gid() == nix::unistd::getegid().as_raw()
+}
+
+/// Refuses a folder of text files, or a file in it, that everybody can change.
+pub fn check_texts(dir: &Path) -> Result<()> {
+    let failed = || format!("looking at the folder {} failed", dir.display());
+    let files = std::fs::read_dir(dir).with_context(failed)?;
+    let files = files.map(|file| file.map(|file| file.path()));
+    for path in std::iter::once(Ok(dir.to_path_buf())).chain(files) {
+        let path = path.with_context(failed)?;
+        // As they are read: a link to one is the operator's.
+        let mode = std::fs::metadata(&path).with_context(failed)?.mode();
+        if mode & 0o002 != 0 {
+            bail!(
+                "everybody can change {} (mode {:04o}); close it with `chmod o-w {}`",
+                path.display(),
+                mode & 0o7777,
+                quoted(&path)
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether it is root's or ours: whoever has either can do all that we do.
+fn is_trusted(found: &Metadata) -> bool {
+    found.uid() == 0 || found.uid() == nix::unistd::geteuid().as_raw()
 }
 
 enum Secret {
@@ -321,12 +390,57 @@ mod tests {
         mode(&inner, 0o700);
         mode(folder.path(), 0o777);
         let refused = format!("{:#}", check_folder(&inner, "0700").unwrap_err());
-        assert!(refused.contains("chmod o-w"), "{refused}");
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        if nix::unistd::geteuid().is_root() {
+            mode(folder.path(), 0o770);
+            check_folder(&inner, "0700").unwrap();
+            std::os::unix::fs::lchown(folder.path(), None, Some(65534)).unwrap();
+            let refused = format!("{:#}", check_folder(&inner, "0700").unwrap_err());
+            assert!(refused.contains("chmod g-w"), "{refused}");
+        }
         mode(folder.path(), 0o1777);
         check_folder(&inner, "0700").unwrap();
         mode(&inner, 0o777);
         let refused = format!("{:#}", check_folder(&inner, "0700").unwrap_err());
         assert!(refused.contains(r"it'\''s in'`"), "{refused}");
+    }
+
+    #[test]
+    fn a_folder_that_somebody_else_can_replace_is_refused() {
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (above, link) = (folder.path().join("above"), folder.path().join("link"));
+        let inner = above.join("inner");
+        std::fs::create_dir_all(&inner).unwrap();
+        symlink(&inner, &link).unwrap();
+        for path in [&above, &inner] {
+            mode(path, 0o755);
+        }
+        check_folder(&link, "0755").unwrap();
+        std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+        let refused = format!("{:#}", check_folder(&link, "0755").unwrap_err());
+        assert!(refused.contains("a link of the user 65534"), "{refused}");
+        check_folder(&inner, "0755").unwrap();
+        std::os::unix::fs::lchown(&above, Some(65534), None).unwrap();
+        let refused = format!("{:#}", check_folder(&inner, "0755").unwrap_err());
+        assert!(refused.contains("the user 65534 can replace"), "{refused}");
+    }
+
+    #[test]
+    fn texts_that_everybody_can_change_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, file) = (folder.path(), folder.path().join("demo.toml"));
+        std::fs::write(&file, "x").unwrap();
+        mode(&file, 0o644);
+        check_texts(dir).unwrap();
+        for (path, open, closed) in [(dir, 0o1777, 0o755), (&file, 0o666, 0o644)] {
+            mode(path, open);
+            let refused = format!("{:#}", check_texts(dir).unwrap_err());
+            assert!(refused.contains(&format!("`chmod o-w {}`", path.display())), "{refused}");
+            mode(path, closed);
+        }
     }
 
     #[test]

@@ -238,6 +238,10 @@ fn settings(options: Options) -> Result<Settings> {
     let images_dir = options.images_dir.unwrap_or_else(images_dir);
     // What lies there is run, or trusted because it was looked at before.
     private::check_used(&[&cache_dir, &images_dir])?;
+    if let Some(providers) = &options.providers {
+        // They say what is run, and which files come out of a credential on its owner's machine.
+        private::check_texts(providers)?;
+    }
     let accelerator = match options.accelerator {
         Accelerator::Auto => AcceleratorChoice::Auto,
         Accelerator::Kvm => AcceleratorChoice::Kvm,

@@ -1,6 +1,6 @@
 //! Files that somebody else prepared, and folders that somebody else may change: no key goes there.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown, symlink};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -159,7 +159,21 @@ fn opened(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     }
     mode(folder, 0o777)?;
     attempt("a state in a folder where anybody can replace it", tries)?;
-    mode(folder, 0o700)
+    mode(folder, 0o770)?;
+    chown(folder, None, Some(NOBODY))?;
+    attempt("a state in a folder where a group can replace it", tries)?;
+    chown(folder, None, Some(0))?;
+    mode(folder, 0o700)?;
+    chown(folder, Some(NOBODY), None)?;
+    attempt("a state in a folder of somebody else's", tries)?;
+    chown(folder, Some(0), None)?;
+    let aside = folder.join("aside");
+    std::fs::rename(&state, &aside)?;
+    symlink(&aside, &state)?;
+    lchown(&state, Some(NOBODY), None)?;
+    attempt("a state by a link of somebody else's", tries)?;
+    std::fs::remove_file(&state)?;
+    std::fs::rename(&aside, &state).context("putting the state back failed")
 }
 
 /// The agent as somebody else left it in the cache, under its right name.
