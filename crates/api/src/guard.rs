@@ -44,6 +44,13 @@ impl AllowedHosts {
 
     fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let host = host(uri, headers)?;
+        // A proxy before this may go by the other one.
+        for name in [header::ORIGIN, header::AUTHORIZATION] {
+            if headers.get_all(&name).iter().nth(1).is_some() {
+                let detail = format!("a request may have one {name} header");
+                return Err(Problem::bad_request(detail));
+            }
+        }
         // A page under another name that resolves to us (DNS rebinding) is a foreign page.
         if !self.authorities.contains(&host) {
             if uri.authority().is_some() {
@@ -209,6 +216,10 @@ mod tests {
         assert_eq!(check(Method::GET, &[("host", "evil.test")]), Err(ProblemCode::UnknownHost));
         assert_eq!(check(Method::GET, &[]), Err(ProblemCode::BadRequest));
         assert_eq!(check(Method::GET, &[host, host]), Err(ProblemCode::BadRequest));
+        let (own, key) = (("origin", "http://127.0.0.1:7070"), ("authorization", "Bearer x"));
+        for twice in [[host, own, ("origin", "https://evil.test")], [host, key, key]] {
+            assert_eq!(check(Method::POST, &twice), Err(ProblemCode::BadRequest), "{twice:?}");
+        }
     }
 
     #[test]

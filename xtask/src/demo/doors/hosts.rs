@@ -53,6 +53,25 @@ fn two_hosts(own: &str) -> Vec<(String, String)> {
         ("a user in the request line", get(&format!("http://u@{own}/health"), &ours)),
         ("another scheme in the request line", get(&format!("ftp://{own}/health"), &ours)),
         ("CONNECT", format!("CONNECT evil.test:443 HTTP/1.1\r\n{ours}\r\n")),
+        ("a foreign Origin after ours", {
+            get("/health", &format!("{ours}Origin: http://{own}\r\nOrigin: http://evil.test\r\n"))
+        }),
+        ("two Authorization headers", {
+            get(
+                "/api/sessions",
+                &format!("{ours}Authorization: Bearer a\r\nAuthorization: Bearer b\r\n"),
+            )
+        }),
+        (
+            "a Host behind a bare line feed",
+            get("/health", &format!("X: y\nHost: evil.test\r\n{ours}")),
+        ),
+        (
+            "a Host behind a bare carriage return",
+            get("/health", &format!("X: y\rHost: evil.test\r\n{ours}")),
+        ),
+        ("two Hosts, in HTTP/1.0", format!("GET /health HTTP/1.0\r\n{ours}{evil}\r\n")),
+        ("another port in the request line", get("http://127.0.0.1:1/health", &ours)),
         ("a folded Host", get("/health", &format!("Host: {own}\r\n evil.test\r\n"))),
         ("a space before the colon", get("/health", &format!("Host : {own}\r\n"))),
         ("HTTP/2's preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned()),
