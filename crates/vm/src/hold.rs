@@ -167,6 +167,7 @@ impl Hold {
                 if let Some(user) = user {
                     user.become_it(&groups)?;
                 }
+                leave_keyring();
                 // After the user: another one clears it.
                 prctl::set_pdeathsig(Signal::SIGKILL)?;
                 if !gains_privileges {
@@ -189,6 +190,18 @@ impl Hold {
         };
         Ok((child, cgroup))
     }
+}
+
+/// Goes into a session keyring of its own: whoever has a process's keyring reads the keys in it,
+/// whatever its user (keyrings(7)), and the operator's may hold tickets and disk keys. Where the kernel
+/// has no keys there is none to leave.
+fn leave_keyring() {
+    let nameless = std::ptr::null::<nix::libc::c_char>();
+    // SAFETY: a system call that is given no name.
+    #[expect(unsafe_code, reason = "neither the C library nor nix has this call")]
+    unsafe {
+        nix::libc::syscall(nix::libc::SYS_keyctl, nix::libc::KEYCTL_JOIN_SESSION_KEYRING, nameless)
+    };
 }
 
 fn go_in(entrance: &CStr) -> nix::Result<()> {
@@ -261,5 +274,45 @@ mod tests {
             assert_eq!(answers, ["refused"; 5], "{said}");
             assert!(said.contains("Seccomp:\t2") && said.contains("NoNewPrivs:\t1"), "{said}");
         }
+    }
+
+    /// The thread has a keyring of its own first, not to leave a key in the tester's.
+    #[tokio::test]
+    async fn a_room_has_none_of_the_operator_s_keys() {
+        leave_keyring();
+        let (kind, name) = (c"user", c"anteroom-test-of-the-operator");
+        // SAFETY: all pointers are to values that live here, and the length is the third's.
+        #[expect(unsafe_code, reason = "neither the C library nor nix has this call")]
+        let key = unsafe {
+            nix::libc::syscall(
+                nix::libc::SYS_add_key,
+                kind.as_ptr(),
+                name.as_ptr(),
+                b"secret".as_ptr(),
+                6,
+                nix::libc::KEY_SPEC_SESSION_KEYRING,
+            )
+        };
+        if key < 0 {
+            eprintln!("this kernel keeps no keys here");
+            return;
+        }
+        // For whoever has it alone: the child is of the same user, who would see it otherwise.
+        // SAFETY: only numbers.
+        #[expect(unsafe_code, reason = "neither the C library nor nix has this call")]
+        let set = unsafe {
+            let possessor: u32 = 0x3f00_0000;
+            nix::libc::syscall(nix::libc::SYS_keyctl, nix::libc::KEYCTL_SETPERM, key, possessor)
+        };
+        assert_eq!(set, 0);
+        let keys = || {
+            let mut command = Command::new("cat");
+            command.arg("/proc/keys").stdout(std::process::Stdio::piped());
+            command
+        };
+        let has = |output: &[u8]| String::from_utf8_lossy(output).contains("anteroom-test-of");
+        assert!(has(&keys().output().unwrap().stdout));
+        let (child, _) = Hold::agent(None, None).spawn(keys()).unwrap();
+        assert!(!has(&child.wait_with_output().await.unwrap().stdout));
     }
 }
