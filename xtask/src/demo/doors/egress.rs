@@ -35,7 +35,21 @@ const INSIDE: [(&str, &[&str]); 9] = [
 ];
 
 /// Destinations of tunnels that lead nowhere; `PORT` is that of the server inside.
-const DESTINATIONS: [&str; 70] = [
+const DESTINATIONS: [&str; 84] = [
+    "[::ffff:0:127.0.0.1]:PORT",
+    "[fec0::1]:PORT",
+    "[2001:db8::1]:443",
+    "[5f00::1]:443",
+    "[fd20:ce::254]:80",
+    "192.88.99.1:80",
+    "203.0.113.1:80",
+    "127.0.0.1%00:PORT",
+    "ⓛocalhost:PORT",
+    "127。0。0。1:PORT",
+    "0x7f.0x0.0x0.0x1:PORT",
+    "[::1]ok.attack.test:PORT",
+    "ok.attack.test\t:443",
+    "OK.ATTACK.TEST:8443",
     "127.0.0.1:PORT",
     "127.1:PORT",
     "0x7f.1:PORT",
@@ -110,7 +124,67 @@ const DESTINATIONS: [&str; 70] = [
 
 /// Plain requests to the proxy, in the pieces in which they are sent; what is refused in each says
 /// `evil`.
-const TO_PROXY: [(&str, &[&str]); 17] = [
+const TO_PROXY: [(&str, &[&str]); 29] = [
+    (
+        "another port's URL",
+        &["GET http://ok.attack.test:81/evil HTTP/1.1\r\nHost: ok.attack.test:81\r\n\r\n"],
+    ),
+    (
+        "another port in Host",
+        &["GET http://ok.attack.test/evil HTTP/1.1\r\nHost: ok.attack.test:22\r\n\r\n"],
+    ),
+    ("HTTP/0.9", &["GET http://ok.attack.test/evil\r\n\r\n"]),
+    (
+        "a NUL in Host",
+        &["GET http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\0evil\r\n\r\n"],
+    ),
+    (
+        "a header name with an underscore",
+        &[
+            "POST http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\r\nTransfer_Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        ],
+    ),
+    (
+        "a chunk with an extension that hides its end",
+        &[
+            "POST http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\r\nTransfer-Encoding: chunked\r\n\r\n2;a=\nxx\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        ],
+    ),
+    (
+        "a chunk that ends in a bare line feed",
+        &[
+            "POST http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\r\nTransfer-Encoding: chunked\r\n\r\n2\nxx\n0\n\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        ],
+    ),
+    (
+        "a chunk of a size beyond all numbers",
+        &[
+            "POST http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\r\nTransfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        ],
+    ),
+    (
+        "a GET with a body that is a request",
+        &[
+            "GET http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\r\nContent-Length: 0\r\n\r\nGET / HTTP/1.1\r\nHost: evil.test\r\n\r\n",
+        ],
+    ),
+    (
+        "a Connection header that drops Host",
+        &[
+            "GET http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\r\nConnection: close, host\r\nX-Host: y\r\n\r\nGET http://evil.test/ HTTP/1.1\r\n\r\n",
+        ],
+    ),
+    (
+        "a tabulator in the request line",
+        &["GET http://ok.attack.test/\thttp://evil.test/ HTTP/1.1\r\nHost: ok.attack.test\r\n\r\n"],
+    ),
+    (
+        "an upgrade to HTTP/2",
+        &[
+            "GET http://ok.attack.test/ HTTP/1.1\r\nHost: ok.attack.test\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nevil",
+        ],
+    ),
     ("another host's URL", &["GET http://evil.test/ HTTP/1.1\r\nHost: evil.test\r\n\r\n"]),
     ("an URL with a user name", &["GET http://ok.attack.test@evil.test/ HTTP/1.1\r\n\r\n"]),
     ("an URL with a backslash", &["GET http://evil.test\\@ok.attack.test/ HTTP/1.1\r\n\r\n"]),
