@@ -318,6 +318,13 @@ fn by_tls() -> Vec<(&'static str, Vec<u8>)> {
     let (other, own) = (hello(Some("evil.test")), hello(Some(OK)));
     vec![
         ("another server's name in TLS", records(&other, 1 << 14)),
+        (
+            "another server's name behind ours",
+            records(&hello(Some("ok.attack.test.evil.test")), 1 << 14),
+        ),
+        ("a NUL in a server's name", records(&hello(Some("ok.attack.test\0.evil.test")), 1 << 14)),
+        ("two names of servers", records(&hello_with(&[OK, "evil.test"]), 1 << 14)),
+        ("two extensions with a server's name", records(&hello_twice(OK, "evil.test"), 1 << 14)),
         ("another server's name in many records", records(&other, 20)),
         ("no server's name in TLS", [records(&hello(None), 1 << 14), b"evil".to_vec()].concat()),
         ("an address for a name in TLS", {
@@ -478,6 +485,20 @@ fn connect(port: u16) -> Vec<u8> {
 
 /// A TLS hello's message with this server name, or none (RFC 8446, 4.1.2).
 fn hello(name: Option<&str>) -> Vec<u8> {
+    hello_with(name.as_slice())
+}
+
+/// The same with these names in its list.
+fn hello_with(names: &[&str]) -> Vec<u8> {
+    hello_of(if names.is_empty() { &[] } else { std::slice::from_ref(&names) })
+}
+
+/// The same with two lists of one name each.
+fn hello_twice(one: &str, other: &str) -> Vec<u8> {
+    hello_of(&[&[one], &[other]])
+}
+
+fn hello_of(lists: &[&[&str]]) -> Vec<u8> {
     let sized = |bytes: &[u8]| {
         let [.., high, low] = bytes.len().to_be_bytes();
         [&[high, low], bytes].concat()
@@ -485,9 +506,10 @@ fn hello(name: Option<&str>) -> Vec<u8> {
     let extension = |kind: u8, body: &[u8]| [&[0, kind], &sized(body)[..]].concat();
     let mut extensions = extension(13, &sized(&[4, 3, 8, 4]));
     extensions.extend(extension(43, &[2, 3, 4]));
-    if let Some(name) = name {
-        let entry = [&[0], &sized(name.as_bytes())[..]].concat();
-        extensions.extend(extension(0, &sized(&entry)));
+    for names in lists {
+        let entry = |name: &&str| [&[0], &sized(name.as_bytes())[..]].concat();
+        let entries: Vec<u8> = names.iter().flat_map(entry).collect();
+        extensions.extend(extension(0, &sized(&entries)));
     }
     let mut body = vec![3, 3];
     body.extend([9; 32]);
