@@ -59,7 +59,8 @@ pub fn question(rows: &[String], cursor: usize, hidden: bool) -> Option<&str> {
     if let Some(line) = row(cursor) {
         let asks = ends_in_question(line) || ASKS.is_match(line) || tells(line);
         // Behind a choice of a menu, below what says how to choose.
-        let menu = || (0..cursor).rev().find_map(row).filter(|above| ASKS.is_match(above));
+        let heads = |above: &&str| ASKS.is_match(above) || ends_in_question(above);
+        let menu = || (0..cursor).rev().find_map(row).filter(heads);
         return if asks { Some(line) } else { menu().filter(|_| CHOSEN.is_match(line)) };
     }
     // A program that ended the line before it reads.
@@ -118,6 +119,9 @@ mod tests {
         }
         let keys = ["? Keep it where? (Use arrow keys)", "❯ keychain", "  file"];
         assert_eq!(asked(&keys, 1, false).as_deref(), Some(keys[0]));
+        let plain = ["Choose a keyring:", "> keychain", "  file"];
+        assert_eq!(asked(&plain, 1, false).as_deref(), Some(plain[0]));
+        assert_eq!(asked(&["Opening the page", "> Waiting"], 1, false), None);
         let menu = ["? Which account", "❯ work", "  home"];
         assert_eq!(asked(&menu, 3, true).as_deref(), Some("? Which account"));
     }
