@@ -27,7 +27,7 @@ pub const BROWSER: &str = "anteroom-open";
 /// What programs call to open a page: openers of desktops and distributions, then browsers.
 // `gio open`, `exo-open` of a desktop and the rest that asks for the default of a kind of file come
 // by the desktop entry. Browsers in a terminal are not here: they are used to read pages, too.
-pub const NAMES: [&str; 43] = [
+pub const NAMES: [&str; 50] = [
     BROWSER,
     "xdg-open",
     "open",
@@ -55,22 +55,29 @@ pub const NAMES: [&str; 43] = [
     "google-chrome-unstable",
     "firefox",
     "firefox-esr",
+    "firefox-developer-edition",
+    "firefox-nightly",
     "iceweasel",
     "mozilla",
     "seamonkey",
     "brave",
     "brave-browser",
+    "brave-browser-stable",
     "microsoft-edge",
     "microsoft-edge-stable",
+    "microsoft-edge-beta",
+    "microsoft-edge-dev",
     "opera",
     "vivaldi",
     "vivaldi-stable",
+    "vivaldi-snapshot",
     "epiphany",
     "epiphany-browser",
     "konqueror",
     "falkon",
     "midori",
     "librewolf",
+    "zen-browser",
 ];
 
 /// Marks the processes of the CLI: it is in their environment and no other's.
@@ -259,6 +266,17 @@ mod tests {
         assert_eq!(real(), None);
         std::fs::copy("/bin/true", theirs.join("chromium")).unwrap();
         assert_eq!(real(), Some(theirs.join("chromium")));
+    }
+
+    #[test]
+    fn browsers_that_programs_ask_for_by_their_names_are_ours() {
+        // Those of npm's package `open`, and of channels that people install beside the stable one.
+        let names = "google-chrome google-chrome-stable chromium brave-browser brave firefox \
+                     microsoft-edge microsoft-edge-dev microsoft-edge-beta brave-browser-stable \
+                     firefox-developer-edition firefox-nightly vivaldi-snapshot zen-browser";
+        for name in names.split_whitespace() {
+            assert!(is_opener(name), "{name}");
+        }
     }
 
     #[test]

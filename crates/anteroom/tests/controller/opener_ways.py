@@ -46,6 +46,7 @@ WAYS = {
     "brave-browser": ["brave-browser", "PAGE"],
     "chrome": ["chrome", "PAGE"],
     "microsoft-edge": ["microsoft-edge", "PAGE"],
+    "microsoft-edge-dev": ["microsoft-edge-dev", "PAGE"],
 }
 if MODULES:
     # npm's package `open` brings an xdg-open of its own.
