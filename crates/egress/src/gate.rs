@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -46,10 +46,18 @@ pub trait Resolve {
 }
 
 /// The host's own resolver.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemResolver;
+#[derive(Clone, Debug, Default)]
+pub struct SystemResolver {
+    /// Addresses by which others reach this machine, whatever its interfaces say: a router before it
+    /// may lead them here.
+    pub own: Vec<IpAddr>,
+}
 
 impl Resolve for SystemResolver {
+    fn host_networks(&self) -> io::Result<HostNetworks> {
+        HostNetworks::read().map(|networks| networks.with_own(&self.own))
+    }
+
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         // An IPv6 address stands in brackets in a URL (RFC 3986, 3.2.2), and nowhere else.
         let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);

@@ -44,6 +44,13 @@ impl HostNetworks {
         Self(networks.iter().map(|&(address, prefix)| Network { address, prefix }).collect())
     }
 
+    /// These, and addresses that are this machine's too.
+    #[must_use]
+    pub fn with_own(mut self, addresses: &[IpAddr]) -> Self {
+        self.0.extend(addresses.iter().map(|&address| Network { address, prefix: u32::MAX }));
+        self
+    }
+
     /// Whether a guest may be connected to `address`: it is of the internet, and neither this
     /// machine nor beside it.
     ///

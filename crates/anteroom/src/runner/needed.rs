@@ -119,7 +119,7 @@ mod tests {
     fn needed(sso: Sso) -> Needed {
         let policy = Policy::new(&["login.example.com".to_owned()], &[]).unwrap();
         Needed {
-            gate: Rc::new(Gate::new(policy, SystemResolver)),
+            gate: Rc::new(Gate::new(policy, SystemResolver::default())),
             provider: "tool".to_owned(),
             sso,
             operator: "Ada".to_owned(),

@@ -201,5 +201,7 @@ pub fn gate(config: &RunnerConfig) -> Result<SessionGate, String> {
         false => Policy::new(&egress.allow, &map),
     };
     let policy = policy.map_err(|error| error.to_string())?;
-    Ok(Gate::new(policy, SystemResolver))
+    // Those that the operator advertises are this machine's, also behind a router.
+    let own = config.candidates.iter().map(|address| address.ip()).collect();
+    Ok(Gate::new(policy, SystemResolver { own }))
 }

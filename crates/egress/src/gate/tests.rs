@@ -305,3 +305,12 @@ async fn a_tunnel_on_which_nothing_is_said_is_given_up() {
         assert_eq!(record.detail.as_deref(), Some("nothing was said on it within 30 s"));
     }
 }
+
+#[test]
+fn an_address_by_which_others_reach_this_machine_is_its_own() {
+    let resolver = SystemResolver { own: vec!["93.184.216.34".parse().unwrap()] };
+    let networks = resolver.host_networks().unwrap();
+    let refused = networks.allow("93.184.216.34".parse().unwrap()).unwrap_err();
+    assert_eq!(refused.range, "this machine");
+    assert!(networks.allow("93.184.216.35".parse().unwrap()).is_ok());
+}
