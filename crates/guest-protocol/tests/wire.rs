@@ -105,6 +105,7 @@ fn host_messages() {
         HostMessage::OpenPage { url: "https://x.test/".into() },
         HostMessage::Time { asked_ms: 2_000, now_unix_ms: 1_700_000_002_000 },
         HostMessage::Secret { text: "s".into() },
+        HostMessage::TurnBegins {},
         HostMessage::SignedIn {},
         HostMessage::CredentialStored {},
         HostMessage::Shutdown {},

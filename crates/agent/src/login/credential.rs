@@ -143,6 +143,11 @@ impl Watched {
         self.before.replace(Some(look));
     }
 
+    /// Whether this is another look than when the person's turn began: then the tool has written since.
+    pub fn is_news(&self, look: &Look) -> bool {
+        self.before.borrow().as_ref().is_some_and(|before| before != look)
+    }
+
     /// Whether there is nothing to look for.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty() && self.secrets.is_empty()
@@ -173,10 +178,8 @@ impl Watched {
             let settled = self.but_for_databases(&look);
             agreeing = if last.as_ref() == Some(&settled) { agreeing + 1 } else { 1 };
             match &look {
-                // A tool opens its database when it starts.
-                Look::Complete(_)
-                    if !self.tells() && self.before.borrow().as_ref() == Some(&look) =>
-                {
+                // A tool opens its database when it starts: what counts is what it writes after its turn.
+                Look::Complete(_) if !self.tells() && !self.is_news(&look) => {
                     changes.next().await;
                 }
                 Look::Complete(_) if agreeing >= AGREEING_LOOKS => return Ok(()),
@@ -639,6 +642,18 @@ mod tests {
         std::fs::remove_file(folder.path().join("c.json")).unwrap();
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("c.json")).unwrap();
         assert!(said().contains("is there and cannot be opened"), "{}", said());
+    }
+
+    #[test]
+    fn bytes_that_came_after_the_turn_began_are_the_tool_s_own_news() {
+        let folder = tempfile::tempdir().unwrap();
+        let watched = watched(folder.path(), &[("s.db", Completeness::Binary {}, false)]);
+        std::fs::write(folder.path().join("s.db"), "opened").unwrap();
+        assert!(!watched.is_news(&watched.look()), "nobody's turn has begun");
+        watched.turn_begins();
+        assert!(!watched.is_news(&watched.look()));
+        std::fs::write(folder.path().join("s.db"), "signed in").unwrap();
+        assert!(watched.is_news(&watched.look()));
     }
 
     #[test]

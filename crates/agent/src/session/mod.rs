@@ -62,6 +62,8 @@ struct Shared {
     tool_wanted: watch::Sender<bool>,
     /// The host has seen on the CLI's screen that it is signed in.
     signed_in: watch::Sender<bool>,
+    /// It is the person's turn.
+    turn: watch::Sender<bool>,
 }
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
@@ -89,6 +91,7 @@ where
         secrets: Secrets::default(),
         tool_wanted: watch::channel(false).0,
         signed_in: watch::channel(false).0,
+        turn: watch::channel(false).0,
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
     if room.kind == RoomKind::Guest
@@ -173,6 +176,9 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
                 clock::hold(&shared.room, asked_ms, now_unix_ms, &shared.reporter);
             }
             Some(HostMessage::Secret { text }) => shared.secrets.add(&text),
+            Some(HostMessage::TurnBegins {}) => {
+                shared.turn.send_replace(true);
+            }
             Some(HostMessage::SignedIn {}) => {
                 shared.signed_in.send_replace(true);
             }

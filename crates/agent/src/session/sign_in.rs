@@ -70,6 +70,14 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         start_cli(&shared, &wanted, &around, &opener_socket, &printed).await?;
     let watched = Rc::new(Watched::new(&wanted.credential, &shared.room)?);
     tokio::task::spawn_local(tell_urls(shared.clone(), urls, watched.clone()));
+    let (turn, of_turn) = (shared.turn.subscribe(), watched.clone());
+    tokio::task::spawn_local(async move {
+        let mut turn = turn;
+        // Its sender lives as long as the session.
+        if turn.wait_for(|begun| *begun).await.is_ok() {
+            of_turn.turn_begins();
+        }
+    });
     loop {
         let ended = tokio::select! {
             found = files_are_there(&watched) => {
@@ -92,9 +100,12 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         let unseen = ended.as_ref().is_some_and(|death| !failed(death))
             && tokio::time::timeout(SEEN, said).await.is_err();
         let outcome = match (watched.look(), ended) {
-            (Look::Complete(_), Some(death)) if failed(&death) => {
+            (look @ Look::Complete(_), Some(death)) if failed(&death) => {
                 // A tool that says that it failed has failed, whatever it left.
-                if watched.tells() || (!printed.is_empty() && printed.files().is_ok()) {
+                if watched.tells()
+                    || watched.is_news(&look)
+                    || (!printed.is_empty() && printed.files().is_ok())
+                {
                     shared.reporter.tell(GuestMessage::CredentialLeft {}).await;
                 }
                 report_end(&shared, &process, death).await

@@ -322,6 +322,7 @@ impl Session<'_> {
                 Act::Await(prompt) => {
                     step("capture.sign_in_url")?;
                     conduct.persons_turn()?;
+                    to_guest.say(&HostMessage::TurnBegins {}).await?;
                     Observation::SignInAwaited { prompt: clean(prompt) }
                 }
                 Act::Answered { question, again } => {
