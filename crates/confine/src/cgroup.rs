@@ -99,6 +99,12 @@ impl Cgroup {
     pub fn remove(&self) -> Result<(), ConfineError> {
         let began = Instant::now();
         for folder in &self.folders {
+            // Of one that is not there, below a folder of somebody else's, the kernel says that it may not
+            // be removed.
+            if fs::symlink_metadata(folder).is_err_and(|error| error.kind() == ErrorKind::NotFound)
+            {
+                continue;
+            }
             loop {
                 match fs::remove_dir(folder) {
                     Ok(()) => break,

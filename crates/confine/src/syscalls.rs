@@ -61,7 +61,6 @@ pub(crate) fn rules_of(
 /// What an argument must be, by its place.
 pub(crate) enum Argument {
     Is(u8, u64),
-    IsNot(u8, u64),
     HasBits(u8, u64),
     /// These bits of it are those.
     Bits(u8, u64, u64),
@@ -73,7 +72,6 @@ fn rule(form: &[Argument]) -> Result<SeccompRule, seccompiler::BackendError> {
     use SeccompCmpArgLen::{Dword, Qword};
     let condition = |argument: &Argument| match argument {
         Argument::Is(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Eq, *value),
-        Argument::IsNot(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Ne, *value),
         Argument::HasBits(at, bits) => {
             SeccompCondition::new(*at, Dword, SeccompCmpOp::MaskedEq(*bits), *bits)
         }
