@@ -375,10 +375,12 @@ fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
     let digest = hex::encode(sha2::Sha256::digest(agent));
     // Not in the private state folder: when root, the agent runs as an unprivileged user.
     let path = cache_dir.join(format!("agent-{}", &digest[..16]));
-    if !cache_dir.exists() {
-        std::fs::create_dir_all(cache_dir)
-            .with_context(|| format!("creating {} failed", cache_dir.display()))?;
-        allow_all_to_enter(cache_dir)?;
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing: Vec<&Path> = cache_dir.ancestors().take_while(is_missing).collect();
+    std::fs::create_dir_all(cache_dir)
+        .with_context(|| format!("creating {} failed", cache_dir.display()))?;
+    for made in missing {
+        allow_all_to_enter(made)?;
     }
     // A name alone proves nothing of what lies there.
     if !private::holds(&path, agent) {
