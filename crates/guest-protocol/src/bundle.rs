@@ -42,6 +42,15 @@ pub fn is_keyring_entry(name: &str) -> bool {
     (0..MAX_BUNDLE_ENTRIES).any(|n| keyring_entry(n) == name)
 }
 
+/// Whether a file is a rollback journal of SQLite's that names a super-journal: whoever opens the
+/// database next removes the file of that name, wherever it is (SQLite's file format, 3; pager.c,
+/// `pager_delsuper`).
+#[must_use]
+pub fn deletes_a_file(name: &str, content: &[u8]) -> bool {
+    const END: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    name.ends_with("-journal") && content.ends_with(&END)
+}
+
 /// Whether a file's name, from the home on, is one that a declared name stands for: the same, or
 /// with one or more characters in place of the `*` in its last component. What stands there is no
 /// folder, does not hide the file, and turns no text around it.

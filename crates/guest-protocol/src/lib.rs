@@ -28,7 +28,7 @@ mod sign_in;
 
 pub use bundle::{
     ANY_VALUE, KeyringItem, MAX_BUNDLE_ENTRIES, RESERVED_FOLDER, SQLITE_COMPANIONS,
-    attributes_match, is_keyring_entry, keyring_entry, name_matches,
+    attributes_match, deletes_a_file, is_keyring_entry, keyring_entry, name_matches,
 };
 pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, SystemFacts};
 pub use control::{

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
-use anteroom_guest_protocol::{ForeignText, KeyringItem, MAX_BUNDLE_ENTRIES, is_keyring_entry};
+use anteroom_guest_protocol::{
+    ForeignText, KeyringItem, MAX_BUNDLE_ENTRIES, deletes_a_file, is_keyring_entry,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -146,14 +148,6 @@ pub fn open_bundle(
         return Err(BundleError::NotABundle("two of its secrets have the same attributes".into()));
     }
     Ok(bundle)
-}
-
-/// Whether a file is a rollback journal of SQLite's that names a super-journal: whoever opens the
-/// database next removes the file of that name, wherever it is (SQLite's file format, 3; pager.c,
-/// `pager_delsuper`).
-fn deletes_a_file(name: &str, content: &[u8]) -> bool {
-    const END: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
-    name.ends_with("-journal") && content.ends_with(&END)
 }
 
 struct Entry {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use age::x25519::Recipient;
 use anteroom_guest_protocol::{
     Completeness, CredentialFileSpec, CredentialSpec, KeyringItem, KeyringSpec, MAX_BUNDLE_ENTRIES,
-    MAX_CREDENTIAL, SQLITE_COMPANIONS, keyring_entry, name_matches,
+    MAX_CREDENTIAL, SQLITE_COMPANIONS, deletes_a_file, keyring_entry, name_matches,
 };
 use anyhow::{Context, Result, anyhow};
 use regex::Regex;
@@ -222,6 +222,12 @@ impl Watched {
             let count = files.len();
             return Look::Refused(format!(
                 "it has {count} files, at most {MAX_BUNDLE_ENTRIES} are taken"
+            ));
+        }
+        if let Some(file) = files.iter().find(|file| deletes_a_file(&file.path, &file.content)) {
+            return Look::Refused(format!(
+                "{} names another file, which SQLite would remove where the credential is opened",
+                file.path
             ));
         }
         if let Some(file) = files.iter().find(|file| !bundle::holds(&file.path)) {
@@ -706,6 +712,12 @@ mod tests {
         std::fs::write(folder.path().join("t/other"), "x").unwrap();
         assert_eq!(names(&watched), ["t/a.db", "t/a.db-wal"]);
         std::fs::remove_file(folder.path().join("t/a.db-wal")).unwrap();
+        let journal = folder.path().join("t/a.db-journal");
+        std::fs::write(&journal, "pages").unwrap();
+        assert_eq!(names(&watched), ["t/a.db", "t/a.db-journal"]);
+        std::fs::write(&journal, b"name\xd9\xd5\x05\xf9\x20\xa1\x63\xd7").unwrap();
+        assert!(matches!(watched.look(), Look::Refused(cause) if cause.contains("a.db-journal")));
+        std::fs::remove_file(journal).unwrap();
         std::os::unix::fs::symlink("/etc/hostname", folder.path().join("t/a.db-wal")).unwrap();
         assert!(matches!(watched.look(), Look::Refused(_)));
     }
