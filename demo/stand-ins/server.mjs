@@ -71,6 +71,10 @@ const json = (response, status, value) => {
 const MEDDLING = `<img src="http://localhost:1455/cancel" hidden><script>
 for (const way of ['no-cors', 'cors']) fetch('http://localhost:1455/cancel', { mode: way }).catch(() => {})</script>`
 
+/** As sign-in pages have it: who presses twice has signed in once. */
+const ONCE = `<script>let sent = false
+addEventListener('submit', (event) => { if (sent) event.preventDefault(); sent = true })</script>`
+
 /** The page where an account is chosen; `Allow` goes on to where the tool wants to be called back. */
 const authorize = (url, response, host) => {
   const asked = url.searchParams
@@ -92,7 +96,7 @@ const authorize = (url, response, host) => {
     200,
     page(`Sign in to ${host}`, `<p>${host} (stand-in)${options.fault === 'meddle' ? MEDDLING : ''}<form method=get action=/stand-in/go>` +
       `<input type=hidden name=to value="${redirect.href.replaceAll('&', '&amp;')}"><button id=allow autofocus>Allow</button></form>` +
-      `<form method=get action=/stand-in/go><input type=hidden name=to value="${denied.href.replaceAll('&', '&amp;')}"><button id=deny>Deny</button></form>`),
+      `<form method=get action=/stand-in/go><input type=hidden name=to value="${denied.href.replaceAll('&', '&amp;')}"><button id=deny>Deny</button></form>${ONCE}`),
   )
 }
 
