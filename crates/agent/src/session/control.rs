@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use anteroom_guest_link::{LinkStream, read_message, write_message};
+use anteroom_guest_link::{LinkError, LinkStream, read_message, write_message};
 use anteroom_guest_protocol::{
     GuestMessage, HEARTBEAT_INTERVAL_MS, HostMessage, MAX_CONTROL_MESSAGE,
 };
-use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -23,7 +23,7 @@ pub struct Control(JoinHandle<()>);
 pub fn start(
     stream: LinkStream,
     messages: mpsc::Receiver<GuestMessage>,
-) -> (Control, mpsc::Receiver<HostMessage>) {
+) -> (Control, mpsc::Receiver<Result<HostMessage, LinkError>>) {
     let (reader, writer) = tokio::io::split(stream);
     let (sender, from_host) = mpsc::channel(8);
     tokio::task::spawn_local(read(reader, sender));
@@ -37,10 +37,19 @@ impl Control {
     }
 }
 
-async fn read(mut reader: ReadHalf<LinkStream>, sender: mpsc::Sender<HostMessage>) {
-    // The host is trusted; an error means that the link is gone, and so is the session.
-    while let Ok(Some(message)) = read_message(&mut reader, MAX_CONTROL_MESSAGE).await {
-        if sender.send(message).await.is_err() {
+async fn read(
+    mut reader: impl AsyncRead + Unpin,
+    sender: mpsc::Sender<Result<HostMessage, LinkError>>,
+) {
+    loop {
+        let message = match read_message(&mut reader, MAX_CONTROL_MESSAGE).await {
+            // The link is gone, and so is the session.
+            Ok(None) | Err(LinkError::Io(_)) => return,
+            Ok(Some(message)) => Ok(message),
+            Err(error) => Err(error),
+        };
+        let is_last = message.is_err();
+        if sender.send(message).await.is_err() || is_last {
             return;
         }
     }
@@ -65,4 +74,29 @@ async fn write(mut writer: WriteHalf<LinkStream>, mut messages: mpsc::Receiver<G
         }
     }
     let _ = writer.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_the_host_should_not_have_said_is_told_and_the_end_is_not() {
+        let (mut host, reader) = tokio::io::duplex(1024);
+        let (sender, mut from_host) = mpsc::channel(8);
+        let reading = tokio::spawn(read(reader, sender));
+        write_message(&mut host, &HostMessage::SignedIn {}, MAX_CONTROL_MESSAGE).await.unwrap();
+        let unknown = serde_json::json!({ "type": "of_a_later_version" });
+        write_message(&mut host, &unknown, MAX_CONTROL_MESSAGE).await.unwrap();
+        assert!(matches!(from_host.recv().await, Some(Ok(HostMessage::SignedIn {}))));
+        assert!(matches!(from_host.recv().await, Some(Err(LinkError::Message(_)))));
+        assert!(from_host.recv().await.is_none());
+        reading.await.unwrap();
+
+        let (host, reader) = tokio::io::duplex(1024);
+        let (sender, mut from_host) = mpsc::channel(8);
+        drop(host);
+        read(reader, sender).await;
+        assert!(from_host.recv().await.is_none());
+    }
 }

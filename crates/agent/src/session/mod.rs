@@ -17,7 +17,7 @@ mod vnc;
 use std::rc::Rc;
 
 use anteroom_guest_link::{
-    Incoming, LinkStream, Opener, Side, answer_handshake, connect, read_kind,
+    Incoming, LinkError, LinkStream, Opener, Side, answer_handshake, connect, read_kind,
 };
 use anteroom_guest_protocol::{Configure, GuestMessage, HostMessage, StreamKind};
 use anyhow::{Context, Result, bail};
@@ -138,9 +138,13 @@ async fn control_stream(incoming: &mut Incoming) -> Result<LinkStream> {
 }
 
 /// Says hello, configures, starts the services on the host's word, and obeys until the end.
-async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> Result<()> {
+async fn serve(
+    shared: &Shared,
+    mut from_host: mpsc::Receiver<Result<HostMessage, LinkError>>,
+) -> Result<()> {
     shared.reporter.tell(setup::hello()?).await;
-    let configuration = match from_host.recv().await {
+    const READING: &str = "reading what the host says failed";
+    let configuration = match from_host.recv().await.transpose().context(READING)? {
         Some(HostMessage::Configure(configuration)) => Rc::new(*configuration),
         Some(other) => bail!("the host sent {other:?} before the configuration"),
         None => return Ok(()),
@@ -155,7 +159,7 @@ async fn serve(shared: &Shared, mut from_host: mpsc::Receiver<HostMessage>) -> R
     let mut services: Option<services::Services> = None;
     loop {
         let message = tokio::select! {
-            message = from_host.recv() => message,
+            message = from_host.recv() => message.transpose().context(READING)?,
             failure = services::failure(&mut services) => return Err(failure),
         };
         match message {
