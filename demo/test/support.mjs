@@ -20,7 +20,7 @@ export const demoFolder = fileURLToPath(new URL('..', import.meta.url));
 
 /** A folder that is removed when the test ends. */
 export function temporaryFolder(t) {
-  const folder = mkdtempSync(join(tmpdir(), 'anteroom-demo-'));
+  const folder = mkdtempSync(join(tmpdir(), 'demo-test-'));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   return folder;
 }

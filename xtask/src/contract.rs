@@ -23,7 +23,7 @@ const SILENT_GUEST: &str = "#!/bin/sh\nexec sleep 1000\n";
 pub fn check(anteroom: &Path) -> Result<()> {
     eprintln!("The API against its OpenAPI document …");
     let schemathesis = install()?;
-    let folder = tempfile::Builder::new().prefix("anteroom-contract-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-contract-").tempdir()?;
     // The fake guest runs as another user when this is root.
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
     let guest = folder.path().join("silent-guest");

@@ -112,7 +112,7 @@ pub fn run(options: &Options) -> Result<()> {
 /// everywhere.
 pub fn short() -> Result<()> {
     let programs = build(Profile::Short)?;
-    let found = tempfile::Builder::new().prefix("anteroom-fuzz-").tempdir()?;
+    let found = tempfile::Builder::new().prefix("xtask-fuzz-").tempdir()?;
     let targets: Vec<&Target> = TARGETS.iter().collect();
     let processors = thread::available_parallelism().map_or(1, usize::from);
     run_all(&targets, &programs, found.path(), SHORT_SECONDS, processors)

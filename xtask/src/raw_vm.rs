@@ -27,7 +27,7 @@ const VCPUS: u8 = 2;
 /// Boots the image in `image_dir` raw; milliseconds until it has drawn the sign-in page.
 pub fn time_to_page(image_dir: &Path) -> Result<u64> {
     machine::need("busybox", "busybox-static")?;
-    let folder = tempfile::Builder::new().prefix("anteroom-raw-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-raw-").tempdir()?;
     let console = folder.path().join("console.log");
     let image = Image::open(image_dir, folder.path())?;
     let spec = VmSpec {

@@ -24,7 +24,7 @@ const REFUSED: Duration = Duration::from_secs(240);
 /// One sign-in from start to end, by this driver; what was left of it on this machine.
 pub fn sign_in(anteroom: &Path, driver: &str) -> Result<Vec<String>> {
     let before = leftovers::Before::look();
-    let folder = tempfile::Builder::new().prefix("anteroom-demo-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-demo-").tempdir()?;
     let mut provider = OpenIdProvider::start_by(folder.path(), Some(HOST))?;
     let mut server = Server::start_with(anteroom, folder.path(), &asks(&provider)?, driver, &[])?;
     let identity = new_identity(folder.path())?;

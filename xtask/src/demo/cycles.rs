@@ -32,7 +32,7 @@ pub struct Cycles {
 /// `count` sign-ins in a row with one controller.
 pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
     let before = leftovers::Before::look();
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let mut provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, driver, &[])?;
     let identity = new_identity(folder.path())?;
@@ -184,7 +184,7 @@ struct Round {
 }
 
 fn burst_once(anteroom: &Path, driver: &str, calls: usize, rooms: usize) -> Result<Round> {
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
     let options = ["--max-sessions", &rooms.to_string()];
     let mut server = Server::start(anteroom, folder.path(), &provider, driver, &options)?;

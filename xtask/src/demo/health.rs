@@ -24,7 +24,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// Measures `rounds` times `starts` starts in each way.
 pub fn bench(anteroom: &Path, connections: usize, rounds: usize, starts: usize) -> Result<Value> {
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let guest = folder.path().join("guest");
     std::fs::write(&guest, SILENT)?;
     std::fs::set_permissions(&guest, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;

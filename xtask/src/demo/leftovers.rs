@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-/// What programs of a desktop on this host leave in /tmp under names of their own. The browser's are
+/// What programs of a desktop on this host, and Anteroom, leave in /tmp under names of their own. What
+/// xtask makes there is named by it: another of its runs is nothing that a session left. The browser's are
 /// not among them: its temporary files go into its room, and a person's browser has the same names.
 const DESKTOP_NAMES: [&str; 3] = [".X", "anteroom-", "dbus-"];
 

@@ -115,7 +115,7 @@ pub fn serve_provider() -> Result<()> {
     interrupt::take_over()?;
     machine::prepare()?;
     build::install_node_packages(&shell::root().join("demo"))?;
-    let folder = tempfile::Builder::new().prefix("anteroom-provider-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-provider-").tempdir()?;
     let mut provider = OpenIdProvider::start(folder.path())?;
     let providers = shell::root().join("target/demo/providers");
     std::fs::create_dir_all(&providers)?;
@@ -150,7 +150,7 @@ pub fn check(anteroom: &Path, driver: &str) -> Result<()> {
 /// noVNC on a session's desktop.
 pub fn check_vnc(anteroom: &Path) -> Result<()> {
     eprintln!("noVNC on a desktop …");
-    let folder = tempfile::Builder::new().prefix("anteroom-demo-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-demo-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, "host", &[])?;
     let session = server.start_session_without_recipient()?;
@@ -218,7 +218,7 @@ pub fn bench(anteroom: &Path, runs: usize) -> Result<()> {
 
 /// A sign-in with a pause of `seconds` in which nobody touches the desktop.
 pub fn bench_idle(anteroom: &Path, seconds: u64) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, "qemu", &[])?;
     let identity = new_identity(folder.path())?;
@@ -333,7 +333,7 @@ pub fn prepare_bench(given: Option<PathBuf>) -> Result<PathBuf> {
 
 /// Boots with every core busy; the last line says how many hung and how long the others took.
 pub fn bench_boots(anteroom: &Path, boots: usize) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, "qemu", &[])?;
     let identity = new_identity(folder.path())?;
@@ -430,7 +430,7 @@ pub fn build_image(anteroom: &Path, show_progress: bool) -> Result<GoldenImage> 
 fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Result<report::Outcome> {
     let before = leftovers::Before::look();
     let folder = tempfile::Builder::new()
-        .prefix("anteroom-demo-")
+        .prefix("xtask-demo-")
         .tempdir()
         .context("making a folder failed")?;
     let keep = shell::root().join("target/demo");

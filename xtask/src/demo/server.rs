@@ -369,7 +369,7 @@ fn programs_for_host_driver(driver: &str) -> Result<Option<tempfile::TempDir>> {
     if driver != "host" {
         return Ok(None);
     }
-    let folder = tempfile::Builder::new().prefix("anteroom-programs-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-programs-").tempdir()?;
     let everyone = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.path(), everyone.clone())?;
     let program = folder.path().join("demo-login");

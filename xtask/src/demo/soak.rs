@@ -43,7 +43,7 @@ const PAGE: Duration = Duration::from_secs(180);
 /// Watches; the summary is one JSON object.
 pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
     let before = leftovers::Before::look();
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let mut provider = OpenIdProvider::start(folder.path())?;
     let ttl = options.minutes * 60 + options.join_after_seconds + 900;
     let (most, driver) = (ttl.to_string(), options.driver.as_str());

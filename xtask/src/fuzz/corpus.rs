@@ -18,7 +18,7 @@ const MOST_BYTES: u64 = 200 * 1024;
 /// seeds. Returns how many inputs that are.
 pub fn keep(target: &Target, programs: &Path, found: &Path) -> Result<usize> {
     let [seeds, corpus] = known(target);
-    let merged = tempfile::Builder::new().prefix("anteroom-corpus-").tempdir()?;
+    let merged = tempfile::Builder::new().prefix("xtask-corpus-").tempdir()?;
     // What lies in the first folder counts as reached already.
     let seeded = copy_all(&seeds, merged.path())?;
     make_folder(&corpus)?;

@@ -190,7 +190,7 @@ fn race(world: &World, tries: &mut Tries) -> Result<()> {
 
 impl World {
     fn new(anteroom: &Path) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
         let key = ControllerKey::open(&folder.path().join("state/vault/controller.pem"))?;
         let recipient = create_identity(&folder.path().join("identity.txt"))?;
         std::fs::create_dir(folder.path().join("outside"))?;

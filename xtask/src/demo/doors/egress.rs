@@ -272,7 +272,7 @@ type Heard = Arc<Mutex<Vec<u8>>>;
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let heard = Heard::default();
     let (outside, inside) = (listen(&heard)?, listen(&heard)?);
-    let folder = tempfile::Builder::new().prefix("anteroom-door-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-door-").tempdir()?;
     let anteroom = with_names(anteroom, folder.path())?;
     let server = Server::start_with(
         &anteroom,

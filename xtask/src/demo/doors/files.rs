@@ -23,7 +23,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
 }
 
 fn folder() -> Result<tempfile::TempDir> {
-    tempfile::Builder::new().prefix("anteroom-doors-").tempdir().context("making a folder failed")
+    tempfile::Builder::new().prefix("xtask-doors-").tempdir().context("making a folder failed")
 }
 
 fn mode(path: &Path, mode: u32) -> Result<()> {

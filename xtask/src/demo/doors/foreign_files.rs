@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     let path = folder.path().join("file.elf");
     for (attack, sections, segments) in
         [("60,000 sections over the same code", 60_000, 0), ("60,000 segments of notes", 2, 60_000)]

@@ -24,7 +24,7 @@ const SHARE: &str = "200";
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     let guest = folder.path().join("guest");
     std::fs::write(&guest, "#!/bin/sh\nexec sleep 1000\n")?;
     let options = ["--connections-per-address", SHARE];

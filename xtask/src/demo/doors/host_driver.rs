@@ -14,9 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     // Anybody may write there: that it is not written is not the file system's doing.
-    let open = tempfile::Builder::new().prefix("anteroom-doors-open-").tempdir()?;
+    let open = tempfile::Builder::new().prefix("xtask-doors-open-").tempdir()?;
     for path in [folder.path(), open.path()] {
         std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o1777))?;
     }

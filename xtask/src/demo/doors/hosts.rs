@@ -10,7 +10,7 @@ use crate::demo::Server;
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     let mut server = Server::with_fake_guest(anteroom, folder.path(), Path::new("/bin/true"))?;
     let own = raw::host(server.url()).to_owned();
     let whole = get("/health", &format!("Host: {own}\r\n"));

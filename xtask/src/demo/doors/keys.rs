@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     let guest = folder.path().join("guest");
     std::fs::write(&guest, "#!/bin/sh\nexec sleep 1000\n")?;
     std::fs::set_permissions(&guest, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;

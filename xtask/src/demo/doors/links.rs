@@ -84,7 +84,7 @@ fn exchange(host: &str, id: &str, secret: &str) -> Result<Answer> {
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     let mut server = Server::start_with(anteroom, folder.path(), WAITS, "host", &[])?;
     let host = raw::host(server.url()).to_owned();
     let started = server.begin(&json!({ "provider": "demo" }))?;

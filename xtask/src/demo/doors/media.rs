@@ -24,7 +24,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         eprintln!("  skipped: only root can do as a runner that was taken over does");
         return Ok(());
     }
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     let mut server = Server::start_with(anteroom, folder.path(), WAITS, "host", &[])?;
     let host = raw::host(server.url()).to_owned();
     let mut viewers = Vec::new();

@@ -35,7 +35,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         eprintln!("  skipped: only root can try as other users");
         return Ok(());
     }
-    let folder = tempfile::Builder::new().prefix("anteroom-doors-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
     let guest = folder.path().join("guest");
     std::fs::write(&guest, "#!/bin/sh\nexec sleep 1000\n")?;
     for path in [folder.path(), &guest] {

@@ -45,7 +45,7 @@ look; sleep 60; look; sleep 1000
 /// The agent's share of one core, in percent.
 pub fn agent_percent(anteroom: &Path) -> Result<f64> {
     eprintln!("a room in which nothing dies, for two minutes");
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
     std::fs::write(&services, SERVICES)?;
     let services = services.to_string_lossy().into_owned();

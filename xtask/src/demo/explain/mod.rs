@@ -45,7 +45,7 @@ enum Verdict {
 
 /// Runs all rounds and prints the table.
 pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
-    let programs = tempfile::Builder::new().prefix("anteroom-planted-").tempdir()?;
+    let programs = tempfile::Builder::new().prefix("xtask-planted-").tempdir()?;
     let rounds = [
         ("demo", "x86-64-v2", planted::modern(programs.path())?),
         ("demo", "x86-64-v1", planted::oldest(programs.path())?),
@@ -77,7 +77,7 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
 
 /// One VM in which all of these die.
 fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome>> {
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
     std::fs::write(&services, planted::services(deaths))?;
     let services = services.to_string_lossy().into_owned();

@@ -97,7 +97,7 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<Vec<Outcome>> {
 }
 
 fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
     let mut options = vec![];
     if let By::Guest(script) = case.by {

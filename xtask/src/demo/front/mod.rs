@@ -48,7 +48,7 @@ struct Running(Child);
 impl Front {
     /// Prepares all that can be before Anteroom runs: it is told of the name and the port.
     pub fn prepare(proxy: Proxy) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("anteroom-front-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("xtask-front-").tempdir()?;
         // By its number it is called too, to be refused.
         let hosts = [NAME, &Ipv4Addr::LOCALHOST.to_string()];
         let authority_pem = certificates::make(folder.path(), "front", &hosts)?;

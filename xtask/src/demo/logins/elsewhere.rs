@@ -38,7 +38,7 @@ pub fn works(
     identity: &Identity,
     issuer: &Issuer<'_>,
 ) -> Result<bool> {
-    let folder = tempfile::Builder::new().prefix("anteroom-home-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-home-").tempdir()?;
     let home = folder.path().join("home");
     std::fs::create_dir(&home)?;
     let mut open = identity.restoring(anteroom, folder.path(), sealed)?;

@@ -155,7 +155,7 @@ fn build_image(anteroom: &Path) -> Result<()> {
 /// One sign-in of a real CLI, from the start call to a credential that works elsewhere.
 fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let before = leftovers::Before::look();
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let stand_in = StandIn::start(folder.path())?;
     // What is printed is in no file of the room's.
     let then = match cli.provider {

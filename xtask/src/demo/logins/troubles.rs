@@ -177,7 +177,7 @@ type Met = (Result<String, String>, Vec<String>);
 
 fn meet(anteroom: &Path, trouble: &Trouble) -> Result<Met> {
     let before = leftovers::Before::look();
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let certificate = match trouble.fault {
         Fault::OtherName => {
             Certificate { hosts: &["elsewhere.example.com"], ..Certificate::default() }
@@ -283,7 +283,7 @@ fn told(view: &Value) -> Vec<String> {
 /// Two people sign in to the same CLI at once.
 fn two_at_once(anteroom: &Path) -> Result<(bool, Vec<String>)> {
     let before = leftovers::Before::look();
-    let folder = tempfile::Builder::new().prefix("anteroom-bench-").tempdir()?;
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let stand_in = StandIn::start(folder.path())?;
     let provider = stand_in.provider(CODEX.cli, "")?;
     let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
