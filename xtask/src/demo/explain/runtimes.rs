@@ -125,7 +125,7 @@ fn node() -> Vec<Death> {
             "node-60s",
             "console.log('waiting for an offer'); setTimeout(() => { console.error('no offer'); process.exit(1) }, 60200)",
             "ended_by_self",
-            &["exited 1 after 6", "after its own message: no offer"],
+            &["exited 1 after ", "after its own message: no offer"],
         ),
         run("node-quiet", "process.exit(9)", "unknown", &["exited 9", "printed nothing"]),
     ]
