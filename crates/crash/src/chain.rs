@@ -23,9 +23,9 @@ const ENDS: [&str; 8] = [
 /// The reason of an error with causes, when it is the last thing that was printed.
 pub fn reason(lines: &[String]) -> Option<Said> {
     let found = marked(lines).or_else(|| listed(lines)).or_else(|| of_several(lines))?;
-    let line = format!("{} ({})", lines[found.head].trim_start_matches([' ', '|']), found.cause);
     let known = words::known(&found.cause).or_else(|| words::known(&lines[found.head]));
     let head = lines[found.head].trim_start_matches([' ', '|']);
+    let line = format!("{head} ({})", found.cause);
     let is_thrown = || {
         // Java's and .NET's names have dots: what they do not report so was caught and logged.
         let dotted = head.split(": ").next().unwrap_or_default().contains('.');
@@ -34,11 +34,10 @@ pub fn reason(lines: &[String]) -> Option<Said> {
             .any(|words| head.starts_with(words))
             || (is_exception(head) && !dotted)
     };
-    let (cause, advice) = known.map_or((None, None), |said| (Some(said.cause), said.advice));
-    let cause = match cause {
-        Some(cause) => cause,
-        None if found.with_stack && is_thrown() => Cause::UncaughtException,
-        None => Cause::EndedBySelf,
+    let (cause, advice) = match known {
+        Some(said) => (said.cause, said.advice),
+        None if found.with_stack && is_thrown() => (Cause::UncaughtException, None),
+        None => (Cause::EndedBySelf, None),
     };
     Some(Said { cause, line: words::quoted(&line), advice })
 }
@@ -55,6 +54,11 @@ fn is_end(line: &str) -> bool {
     line.is_empty() || ENDS.iter().any(|end| line.starts_with(end))
 }
 
+/// Whether a line below a cause adds nothing to it.
+fn tells_nothing(line: &str) -> bool {
+    is_frame(line) || is_end(line) || !words::is_telling(line)
+}
+
 /// The last line above `at` that is no frame and no hint.
 fn head(lines: &[String], at: usize) -> Option<usize> {
     words::last_words(&lines[..at])
@@ -64,14 +68,14 @@ fn head(lines: &[String], at: usize) -> Option<usize> {
 fn marked(lines: &[String]) -> Option<Found> {
     let mark = |line: &String| MARKS.iter().find(|mark| line.trim_start().starts_with(**mark));
     let last = lines.iter().rposition(|line| mark(line).is_some())?;
-    let belongs = |line: &String| is_frame(line) || is_end(line) || !words::is_telling(line);
-    if !lines[last + 1..].iter().all(belongs) {
+    if !lines[last + 1..].iter().all(|line| tells_nothing(line)) {
         return None;
     }
     // The causes of one error, with nothing between them but stacks.
-    let first = lines[..last].iter().rposition(|line| !belongs(line) && mark(line).is_none()).map(
-        |head| head + 1 + lines[head + 1..].iter().take_while(|l| mark(l).is_none()).count(),
-    )?;
+    let first =
+        lines[..last].iter().rposition(|line| !tells_nothing(line) && mark(line).is_none()).map(
+            |head| head + 1 + lines[head + 1..].iter().take_while(|l| mark(l).is_none()).count(),
+        )?;
     let head = head(lines, first)?;
     let with_stack = lines[head + 1..].iter().any(|line| line.trim_start().starts_with("at "));
     let cause = lines[last].trim().trim_end_matches(" {").to_owned();
@@ -84,7 +88,7 @@ fn listed(lines: &[String]) -> Option<Found> {
     let is_cause = |line: &&String| line.starts_with(' ') && !is_end(line);
     let causes: Vec<&String> = lines[mark + 1..].iter().take_while(is_cause).collect();
     let below = &lines[mark + 1 + causes.len()..];
-    if !below.iter().all(|line| is_frame(line) || is_end(line) || !words::is_telling(line)) {
+    if !below.iter().all(|line| tells_nothing(line)) {
         return None;
     }
     let last = causes.last()?.trim();
@@ -103,8 +107,7 @@ fn of_several(lines: &[String]) -> Option<Found> {
         line.trim_start_matches([' ', '|', '+', '-']).trim().trim_end_matches(',').to_owned()
     };
     if let Some(mark) = lines.iter().rposition(|line| line.trim() == "[errors]: [") {
-        let belongs = |line: &String| is_frame(line) || is_end(line) || !words::is_telling(line);
-        if !lines[mark + 1..].iter().all(belongs) {
+        if !lines[mark + 1..].iter().all(|line| tells_nothing(line)) {
             return None;
         }
         let cause = format!("[errors]: {}", inside(lines.get(mark + 1)?));
@@ -125,8 +128,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<(Cause, String)> {
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        reason(&lines).map(|said| (said.cause, said.line))
+        words::tests::read_by(reason, text)
     }
 
     #[test]

@@ -339,6 +339,13 @@ impl Told {
         Self { advice: Some(advice.into()), ..self }
     }
 
+    pub(crate) fn advise_if(self, advice: Option<impl Into<String>>) -> Self {
+        match advice {
+            Some(advice) => self.advise(advice),
+            None => self,
+        }
+    }
+
     pub(crate) fn resting_on(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(evidence);
         self

@@ -13,21 +13,22 @@ use object::read::elf::{Dyn, FileHeader, ProgramHeader, SectionHeader};
 use object::{Endianness, ReadRef};
 
 use crate::instruction;
+pub(crate) use symbols::name_at;
 pub(crate) use symbols::offset_of;
 pub use symbols::symbol_at;
-use symbols::{MAX_NAME, Symbols, name_at};
+use symbols::{MAX_NAME, Symbols};
 
 /// The largest file looked into, in bytes: Chromium has some 250 MiB.
 pub const MAX_FILE: u64 = 1024 * 1024 * 1024;
 
 /// Most program headers that a file may have: real ones have some twenty.
-const MAX_SEGMENTS: usize = 1024;
+pub(crate) const MAX_SEGMENTS: usize = 1024;
 
 /// The largest segment of notes that is read, in bytes: real ones have some hundred.
 const MAX_NOTES: u64 = 64 * 1024;
 
 /// The longest path of an interpreter that is read, in bytes: the longest that the kernel takes.
-const MAX_PATH: u64 = 4096;
+pub(crate) const MAX_PATH: u64 = 4096;
 
 /// Most libraries, and findings of one kind, that are listed.
 const MAX_LISTED: usize = 200;
@@ -134,10 +135,9 @@ pub fn facts<'data, R: ReadRef<'data>>(data: R) -> Result<Facts, ElfError> {
     let segments = segments(header, endian, data)?;
     for segment in segments {
         if segment.p_type(endian) == elf::PT_INTERP && facts.interpreter.is_none() {
-            let length = segment.p_filesz(endian).min(MAX_PATH);
-            let path = data.read_bytes_at(segment.p_offset(endian), length);
-            let path = path.map_err(|()| ElfError::BeyondItsEnd)?;
-            let path = path.split(|byte| *byte == 0).next().unwrap_or_default();
+            let (start, size) = (segment.p_offset(endian), segment.p_filesz(endian));
+            let path = name_at(data, start, start.saturating_add(size), MAX_PATH);
+            let path = path.ok_or(ElfError::BeyondItsEnd)?;
             facts.interpreter = Some(String::from_utf8_lossy(path).into_owned());
         }
         if let Some(dynamic) = segment.dynamic(endian, data)?
@@ -189,7 +189,7 @@ fn libraries<'data, R: ReadRef<'data>>(
     let name = |entry: &elf::Dyn64<Endianness>| {
         let start = strings.checked_add(entry.d_val(endian))?;
         let name = name_at(data, start, data.len().ok()?, MAX_NAME)?;
-        Some(String::from_utf8_lossy(&name[..name.len().min(256)]).into_owned())
+        Some(String::from_utf8_lossy(name).into_owned())
     };
     dynamic.iter().filter(tag(elf::DT_NEEDED)).take(MAX_LISTED).filter_map(name).collect()
 }

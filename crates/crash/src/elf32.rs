@@ -4,8 +4,7 @@ use object::elf::{self, FileHeader32};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, ReadRef};
 
-/// Most program headers that are looked through: real files have some ten.
-const MAX_SEGMENTS: usize = 1024;
+use crate::elf::{MAX_PATH, MAX_SEGMENTS, name_at};
 
 /// Of a program for 32-bit x86 its interpreter, where it has one; `None` for any other file.
 pub fn interpreter<'data, R: ReadRef<'data>>(data: R) -> Option<Option<String>> {
@@ -18,6 +17,10 @@ pub fn interpreter<'data, R: ReadRef<'data>>(data: R) -> Option<Option<String>> 
     if segments.is_empty() || segments.len() > MAX_SEGMENTS {
         return None;
     }
-    let interpreter = segments.iter().find_map(|segment| segment.interpreter(endian, data).ok()?);
+    let interpreter =
+        segments.iter().filter(|s| s.p_type(endian) == elf::PT_INTERP).find_map(|s| {
+            let (start, size) = (u64::from(s.p_offset(endian)), u64::from(s.p_filesz(endian)));
+            name_at(data, start, start + size, MAX_PATH)
+        });
     Some(interpreter.map(|path| String::from_utf8_lossy(path).into_owned()))
 }

@@ -25,10 +25,7 @@ pub fn explain(death: &Death<'_>, code: i32) -> Told {
                 }
                 _ => Told::new(said.cause, [exited, after, Claim::LastWords(said.line)]),
             };
-            return match said.advice {
-                Some(advice) => told.advise(advice),
-                None => told,
-            };
+            return told.advise_if(said.advice);
         }
     }
     let message = telling::message(death.lines());
@@ -51,8 +48,7 @@ pub fn explain(death: &Death<'_>, code: i32) -> Told {
             return Told::new(Cause::Unknown, [exited, after, words::shown(death)]).unknown();
         }
     };
-    // What is said where there is nothing is no news beside these.
-    claims.extend(Some(words::shown(death)).filter(Claim::is_quote));
+    claims.extend(words::printed(death));
     Told::new(cause, claims)
 }
 
@@ -106,11 +102,7 @@ pub fn not_started(failure: &NotStarted) -> Told {
         }
         NotStarted::Other { .. } => (Cause::Unknown, None),
     };
-    let told = Told::new(cause, [Claim::NotStarted(failure.clone())]);
-    match advice {
-        Some(advice) => told.advise(advice),
-        None => told,
-    }
+    Told::new(cause, [Claim::NotStarted(failure.clone())]).advise_if(advice)
 }
 
 fn is_loader(interpreter: &str) -> bool {

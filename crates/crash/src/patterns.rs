@@ -55,8 +55,8 @@ fn is_ruby(line: &str) -> bool {
         && class.starts_with(|c: char| c.is_ascii_uppercase())
 }
 
-/// Reading a library: what the loader says of one that is there and not of this machine.
-fn is_of_loader(line: &str) -> bool {
+/// What is said of a library, and may be said of other files.
+fn names_library(line: &str) -> bool {
     line.contains(".so") || line.contains(".node")
 }
 
@@ -77,6 +77,8 @@ const INTERPRETER: Option<&str> =
 const LINE_ENDS: Option<&str> = Some("save the file with LF line ends (sed -i 's/\\r$//' FILE)");
 const MEMORY: Option<&str> =
     Some("raise its own limit, where it has one, or give the VM more memory");
+const MORE_MEMORY: Option<&str> = Some("give the VM more memory");
+const PORT: Option<&str> = Some("end what listens there, or choose another port");
 const CODE: Option<&str> = Some(
     "the file is written for another version of its interpreter, or damaged; check which version runs it",
 );
@@ -90,11 +92,11 @@ const PATTERNS: &[Pattern] = &[
     p(&["error while loading shared libraries"], Cause::MissingLibrary, INSTALL),
     p(&["version `GLIBC_", "not found"], Cause::MissingLibrary, OLDER_C),
     p(&["version `", "not found (required by"], Cause::MissingLibrary, OLDER),
-    formed(is_of_loader, p(&["wrong ELF class"], Cause::NotExecutable, OTHER_PROCESSOR)),
-    formed(is_of_loader, p(&["invalid ELF header"], Cause::NotExecutable, OTHER_PROCESSOR)),
+    formed(names_library, p(&["wrong ELF class"], Cause::NotExecutable, OTHER_PROCESSOR)),
+    formed(names_library, p(&["invalid ELF header"], Cause::NotExecutable, OTHER_PROCESSOR)),
     p(&["can't load ", " .so on a "], Cause::NotExecutable, OTHER_PROCESSOR),
     p(&["Error relocating", "symbol not found"], Cause::MissingLibrary, OTHER_C),
-    formed(is_of_loader, p(&["undefined symbol: "], Cause::MissingLibrary, OTHER_BUILD)),
+    formed(names_library, p(&["undefined symbol: "], Cause::MissingLibrary, OTHER_BUILD)),
     p(&["^M: bad interpreter"], Cause::MissingInterpreter, LINE_ENDS),
     p(&["env: ", "\\r", "No such file"], Cause::MissingInterpreter, LINE_ENDS),
     p(&["bad interpreter: "], Cause::MissingInterpreter, INTERPRETER),
@@ -142,13 +144,9 @@ const PATTERNS: &[Pattern] = &[
     p(
         &["terminate called after throwing an instance of 'std::bad_alloc'"],
         Cause::OutOfMemory,
-        Some("give the VM more memory"),
+        MORE_MEMORY,
     ),
-    p(
-        &["memory allocation of", "bytes failed"],
-        Cause::OutOfMemory,
-        Some("give the VM more memory"),
-    ),
+    p(&["memory allocation of", "bytes failed"], Cause::OutOfMemory, MORE_MEMORY),
     p(&["RangeError: Maximum call stack size exceeded"], Cause::StackOverflow, None),
     p(&["RecursionError:"], Cause::StackOverflow, None),
     p(&["has overflowed its stack"], Cause::StackOverflow, None),
@@ -174,12 +172,8 @@ const PATTERNS: &[Pattern] = &[
     p(&["malloc(): "], Cause::FailedCheck, None),
     p(&["corrupted size vs. prev_size"], Cause::FailedCheck, None),
     p(&["Fatal Python error"], Cause::FailedCheck, None),
-    p(&["EADDRINUSE"], Cause::AlreadyInUse, Some("end what listens there, or choose another port")),
-    p(
-        &["ddress already in use"],
-        Cause::AlreadyInUse,
-        Some("end what listens there, or choose another port"),
-    ),
+    p(&["EADDRINUSE"], Cause::AlreadyInUse, PORT),
+    p(&["ddress already in use"], Cause::AlreadyInUse, PORT),
     p(&["terminate called after throwing an instance of"], Cause::UncaughtException, None),
     p(&["Unhandled exception", "OutOfMemoryException"], Cause::OutOfMemory, None),
     p(&["Unhandled exception", "DllNotFoundException"], Cause::MissingLibrary, INSTALL),

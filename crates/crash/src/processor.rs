@@ -138,7 +138,7 @@ pub fn complaint(death: &Death<'_>) -> Option<Complaint> {
 
 /// Whether it is said of something that the program does without.
 fn is_warning(line: &str) -> bool {
-    const SOFT: [&str; 9] = [
+    const SOFT: [&str; 8] = [
         "warning: ",
         "warn]",
         "falling back",
@@ -147,13 +147,12 @@ fn is_warning(line: &str) -> bool {
         "slow",
         "performance",
         "disabling",
-        POLARS,
     ];
     const LEVELS: [&str; 5] = ["warn", "note:", "info", "hint:", "debug"];
     let lower = line.trim_start_matches(['[', ' ', '(']).to_ascii_lowercase();
-    LEVELS.iter().any(|level| lower.starts_with(level)) || {
-        SOFT.iter().any(|words| lower.contains(&words.to_ascii_lowercase()))
-    }
+    LEVELS.iter().any(|level| lower.starts_with(level))
+        || SOFT.iter().any(|words| lower.contains(words))
+        || lower.contains(&POLARS.to_ascii_lowercase())
 }
 
 /// Whether another error is told, of which the processor is no part.

@@ -256,8 +256,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<(Cause, String)> {
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        reason(&lines).map(|said| (said.cause, said.line))
+        words::tests::read_by(reason, text)
     }
 
     #[test]

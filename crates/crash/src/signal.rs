@@ -32,9 +32,8 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Told {
         24 | 25 => Told::new(Cause::LimitReached, more(Claim::Typical(signal))),
         4 | 5 => trapped(death, more(undumped(death, signal))),
         7 | 8 | 11 | 31 => {
-            let shown = Some(words::shown(death)).filter(Claim::is_quote);
             let mut claims = more(undumped(death, signal));
-            claims.extend(shown);
+            claims.extend(words::printed(death));
             Told::new(Cause::Unknown, claims)
         }
         1 | 2 | 3 | 10 | 12 | 15 => Told::new(killed, more(Claim::SomebodySent(signal))),
@@ -57,16 +56,13 @@ fn undumped(death: &Death<'_>, signal: i32) -> Claim {
 fn trapped(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
     match words::said(death.lines()) {
         Some(said) => {
-            claims.truncate(claims.len() - 1);
+            // Its words say more than that there is no dump.
+            claims.pop();
             claims.push(Claim::LastWords(said.line));
-            let told = Told::new(said.cause, claims);
-            match said.advice {
-                Some(advice) => told.advise(advice),
-                None => told,
-            }
+            Told::new(said.cause, claims).advise_if(said.advice)
         }
         None => {
-            claims.extend(Some(words::shown(death)).filter(Claim::is_quote));
+            claims.extend(words::printed(death));
             Told::new(Cause::Unknown, claims)
         }
     }
@@ -101,11 +97,7 @@ fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
     }
     if let Some(said) = words::said(death.lines()) {
         claims.push(Claim::LastWords(said.line));
-        let told = Told::new(said.cause, claims);
-        return match said.advice {
-            Some(advice) => told.advise(advice),
-            None => told,
-        };
+        return Told::new(said.cause, claims).advise_if(said.advice);
     }
     if let Some(text) = kept {
         let said = words::said(std::slice::from_ref(&text));

@@ -233,6 +233,11 @@ pub fn shown(death: &Death<'_>) -> Claim {
     }
 }
 
+/// The same where it printed anything: that there is nothing is no news beside other claims.
+pub fn printed(death: &Death<'_>) -> Option<Claim> {
+    Some(shown(death)).filter(Claim::is_quote)
+}
+
 /// Whether the dynamic loader says it of a program that it cannot start. What it says of a single
 /// symbol may come at any time, when that is first used.
 pub fn is_of_loader(line: &str) -> bool {
@@ -261,4 +266,15 @@ pub fn quoted(line: &str) -> String {
         short.push('…');
     }
     short
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The cause and the words that a reader of reports finds in a program's output.
+    pub fn read_by(reason: fn(&[String]) -> Option<Said>, text: &str) -> Option<(Cause, String)> {
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        reason(&lines).map(|said| (said.cause, said.line))
+    }
 }

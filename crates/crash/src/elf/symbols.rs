@@ -17,7 +17,7 @@ const UNSIZED_REACH: u64 = 4096;
 type Sym64 = elf::Sym64<Endianness>;
 
 /// The name that begins there, before `end`, or its beginning.
-pub(super) fn name_at<'data, R: ReadRef<'data>>(
+pub(crate) fn name_at<'data, R: ReadRef<'data>>(
     data: R,
     start: u64,
     end: u64,
