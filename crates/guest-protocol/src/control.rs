@@ -100,7 +100,8 @@ pub enum HostMessage {
         /// What.
         text: String,
     },
-    /// It is the person's turn: what is there now is not what their sign-in leaves. May be said again.
+    /// It is the person's turn: what is there now is not what their sign-in leaves. Said again, it means
+    /// nothing more.
     TurnBegins {},
     /// The terminal has shown that the CLI is signed in, where that was waited for.
     SignedIn {},

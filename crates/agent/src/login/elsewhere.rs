@@ -178,7 +178,7 @@ fn enter(place: &Place) -> Result<Option<Owner>> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     let mut owner = None;
     if uid.is_root() {
-        owner = Some(Owner::of(&place.files, place.user)?);
+        owner = Some(give(&place.files, place.user)?);
     } else {
         // Who we are, by the other id, with the rights to what follows.
         unshare(CloneFlags::CLONE_NEWUSER).context("making a user namespace failed")?;
@@ -232,27 +232,20 @@ struct Owner {
     gid: Gid,
 }
 
-impl Owner {
-    /// Gives a folder and all in it to a user.
-    fn of(folder: &Path, user: u32) -> Result<Self> {
-        let gid = Gid::from_raw(fs::metadata(folder)?.gid());
-        let mut folders = vec![folder.to_path_buf()];
-        let give = |path: &Path| {
-            std::os::unix::fs::lchown(path, Some(user), None)
-                .with_context(|| format!("giving {} to another user failed", path.display()))
-        };
-        while let Some(folder) = folders.pop() {
-            give(&folder)?;
-            for entry in fs::read_dir(&folder)? {
-                let entry = entry?;
-                match entry.file_type()?.is_dir() {
-                    true => folders.push(entry.path()),
-                    false => give(&entry.path())?,
-                }
+/// Gives a folder and all in it to a user; its group stays.
+fn give(folder: &Path, user: u32) -> Result<Owner> {
+    let gid = Gid::from_raw(fs::metadata(folder)?.gid());
+    let mut paths = vec![folder.to_path_buf()];
+    while let Some(path) = paths.pop() {
+        std::os::unix::fs::lchown(&path, Some(user), None)
+            .with_context(|| format!("giving {} to another user failed", path.display()))?;
+        if fs::symlink_metadata(&path)?.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                paths.push(entry?.path());
             }
         }
-        Ok(Self { uid: Uid::from_raw(user), gid })
     }
+    Ok(Owner { uid: Uid::from_raw(user), gid })
 }
 
 /// Has a command see its own processes alone, and run as this user.

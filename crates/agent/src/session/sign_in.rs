@@ -70,9 +70,8 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         start_cli(&shared, &wanted, &around, &opener_socket, &printed).await?;
     let watched = Rc::new(Watched::new(&wanted.credential, &shared.room)?);
     tokio::task::spawn_local(tell_urls(shared.clone(), urls, watched.clone()));
-    let (turn, of_turn) = (shared.turn.subscribe(), watched.clone());
+    let (mut turn, of_turn) = (shared.turn.subscribe(), watched.clone());
     tokio::task::spawn_local(async move {
-        let mut turn = turn;
         // Its sender lives as long as the session.
         if turn.wait_for(|begun| *begun).await.is_ok() {
             of_turn.turn_begins();

@@ -11,7 +11,7 @@ use anteroom_session::SessionId;
 use anyhow::{Context, Result};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair, sockopt};
 use tokio::net::{UdpSocket, UnixDatagram};
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::routes::Routes;
 use crate::runner::pace::pace;
@@ -22,12 +22,12 @@ use crate::runner_protocol::datagram;
 const MAX_SENT: usize = 8 << 20;
 const MAX_SENT_AT_ONCE: usize = 1 << 20;
 
+/// What the least packet counts of that: sending it is work too.
+const LEAST_PACKET: usize = 200;
+
 /// Bytes that may wait between a runner and the front door each way; where the kernel allows fewer,
 /// as many as it does. A key frame of a full desktop has some 300 kB.
 const WAITING: usize = 2 << 20;
-
-/// What the least packet counts of that: sending it is work too.
-const LEAST_PACKET: usize = 200;
 
 /// A pause after an error of the port, so that one that stays takes nobody's time.
 const AFTER_ERROR: Duration = Duration::from_millis(1);
@@ -43,13 +43,7 @@ pub struct FrontDoor {
 #[derive(Debug)]
 struct Runner {
     media: Arc<UnixDatagram>,
-    taking: JoinHandle<()>,
-}
-
-impl Drop for Runner {
-    fn drop(&mut self) {
-        self.taking.abort();
-    }
+    _taking: AbortOnDropHandle<()>,
 }
 
 impl FrontDoor {
@@ -83,7 +77,8 @@ impl FrontDoor {
         let media = UnixDatagram::from_std(media).context("preparing the media socket failed")?;
         let media = Arc::new(media);
         let taking = tokio::spawn(take(media.clone(), session, self.clone()));
-        self.with(|routes| routes.add_session(session, Runner { media, taking }));
+        let runner_of = Runner { media, _taking: AbortOnDropHandle::new(taking) };
+        self.with(|routes| routes.add_session(session, runner_of));
         Ok(runner)
     }
 
