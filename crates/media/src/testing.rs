@@ -34,6 +34,13 @@ impl TestViewer {
         let input = change.add_channel("input".into());
         change.add_channel("cursor".into());
         let (offer, pending) = change.apply().unwrap();
+        let offer = offer.to_sdp_string();
+        // str0m draws the names of an offer's two sections by lot, and seldom the same for both: then
+        // no answer could be taken.
+        let mids: Vec<_> = offer.lines().filter(|line| line.starts_with("a=mid:")).collect();
+        if mids[0] == mids[1] {
+            return Self::new(now, address);
+        }
         let viewer = Self {
             rtc,
             address,
@@ -45,7 +52,7 @@ impl TestViewer {
             next: now,
             pending: Some(pending),
         };
-        (viewer, offer.to_sdp_string())
+        (viewer, offer)
     }
 
     pub(crate) fn accept(&mut self, answer: &str) {
