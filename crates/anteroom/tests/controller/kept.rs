@@ -137,6 +137,22 @@ signed_in = "Signed in: \\['late'\\]"
     assert_eq!(found.filter(|entry| entry["kind"] == "credential_found").count(), 1, "{ended}");
 }
 
+#[test]
+fn a_database_s_tool_that_only_prints_its_address_is_signed_in_when_it_writes_again() {
+    let credential = "[[credential.files]]\npath = '~/.tool/state.db'\nformat = 'binary'\n";
+    let text = provider(ASKED, credential)
+        .replace("url_timeout_seconds", "url_from = \"terminal\"\nurl_timeout_seconds");
+    let server = Setup::host().start_with_provider(&text);
+    let ended = signed_in(&server);
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let output = opened(&server, &ended, &home);
+    assert!(output.status.success(), "{output:?}");
+    let database = std::fs::read(home.join(".tool/state.db")).unwrap();
+    assert!(database.windows(4).any(|bytes| bytes == b"late"), "sealed before the sign-in");
+}
+
 /// Writes a file whose name nobody knows before, with a byte order mark.
 const MARKED: &str = r#"
 import os, secrets, subprocess
