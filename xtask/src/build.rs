@@ -6,8 +6,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::shell;
@@ -111,6 +113,36 @@ pub fn nextest() -> Result<Command> {
     Ok(command)
 }
 
+/// The golden image.
+pub struct GoldenImage {
+    /// Milliseconds its build took; 0 when it was there.
+    pub took_ms: u64,
+    /// Its folder.
+    pub dir: PathBuf,
+}
+
+/// Builds the golden image unless it is there.
+pub fn golden_image(anteroom: &Path, show_progress: bool) -> Result<GoldenImage> {
+    let started = Instant::now();
+    let mut command = Command::new(anteroom);
+    command.current_dir(shell::root()).args(["image", "build", "images/demo.toml", "--json"]);
+    let output =
+        if show_progress { command.stderr(std::process::Stdio::inherit()) } else { &mut command }
+            .output()
+            .context("starting `anteroom image build` failed")?;
+    if !output.status.success() {
+        // With progress shown, its complaint is on the terminal already.
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("the golden image was not built\n{}", said.trim());
+    }
+    let built: Value =
+        serde_json::from_slice(&output.stdout).context("reading what was built failed")?;
+    let cached = built["cached"].as_bool().unwrap_or(false);
+    let took_ms = if cached { 0 } else { u64::try_from(started.elapsed().as_millis())? };
+    let dir = built["dir"].as_str().context("the built image has no folder")?.into();
+    Ok(GoldenImage { took_ms, dir })
+}
+
 /// `npm ci`, once for each lock file.
 pub fn install_node_packages(folder: &Path) -> Result<()> {
     let lock =
@@ -135,6 +167,14 @@ pub fn npm(folder: &Path) -> Command {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(shell::root());
+    command
+}
+
+/// The program that runs Anteroom as its users do (`bench/`), built when it must be, doing `what`.
+pub fn bench(what: &str) -> Command {
+    let mut command = cargo();
+    // As xtask itself is: without `--package`, see .cargo/config.toml.
+    command.args(["run", "--locked", "--bin", "bench", "--", what]);
     command
 }
 

@@ -12,8 +12,8 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
 
-use crate::{build, interrupt, machine, shell};
 use run::Outcome;
+use xtask::{build, interrupt, machine, shell};
 
 /// Fuzzing of what reads foreign bytes.
 #[derive(clap::Args)]

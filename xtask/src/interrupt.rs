@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+/// What a shell expects of a program that ended by Ctrl-C: 128 and the signal's number.
+pub const EXIT_CODE: u8 = 130;
+
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// From here on Ctrl-C and SIGTERM are noted instead of killing this process. Children in the

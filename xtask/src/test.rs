@@ -1,13 +1,15 @@
 //! `cargo xtask test`: all tests, as CI runs them. Rust's runner comes last, so that its summary is
 //! the last line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, Result};
 
-use crate::{build, contract, demo, fuzz, machine, shell};
+use xtask::{build, machine, shell};
+
+use crate::fuzz;
 
 /// All tests.
 #[derive(clap::Args)]
@@ -62,8 +64,8 @@ pub fn run(options: &Options) -> Result<()> {
     for part in parts {
         match part {
             Part::Web => web(shell::run)?,
-            Part::SignIns => sign_ins(&prepare_sign_ins()?)?,
-            Part::Contract => contract::check(&build::for_tests()?)?,
+            Part::SignIns => shell::run(build::bench("sign-ins").arg(prepare_sign_ins()?))?,
+            Part::Contract => shell::run(build::bench("contract").arg(build::for_tests()?))?,
             Part::Fuzz => fuzz::short()?,
             Part::Lint => lint()?,
             Part::Rust => rust(options)?,
@@ -75,21 +77,9 @@ pub fn run(options: &Options) -> Result<()> {
 /// The host binary, the golden image and the demo's programs, which real sign-ins need.
 fn prepare_sign_ins() -> Result<PathBuf> {
     let anteroom = build::for_tests()?;
-    demo::build_image(&anteroom, false)?;
+    build::golden_image(&anteroom, false)?;
     build::install_node_packages(&shell::root().join("demo"))?;
     Ok(anteroom)
-}
-
-fn sign_ins(anteroom: &Path) -> Result<()> {
-    for driver in ["host", "qemu"] {
-        demo::check(anteroom, driver)?;
-    }
-    demo::check_vnc(anteroom)?;
-    demo::check_company(anteroom)?;
-    for proxy in demo::Proxy::ALL {
-        demo::check_behind(anteroom, proxy)?;
-    }
-    Ok(())
 }
 
 /// The viewer's tests wait for a browser most of the time: what all others need is built meanwhile.

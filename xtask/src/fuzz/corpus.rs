@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 
 use super::{Target, known, make_folder};
-use crate::shell;
+use xtask::shell;
 
 /// The most that is kept of a target: it is run from the start with every test.
 const MOST_FILES: usize = 200;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::{Target, known, make_folder, work_folder};
-use crate::interrupt;
+use xtask::interrupt;
 
 /// An input that takes longer is a hang, in seconds.
 const TIMEOUT_SECONDS: u32 = 10;

@@ -13,7 +13,7 @@ const NOBODY: u64 = 65534;
 /// What is tried of a process: `all`, or names of the script's.
 fn attack(user: u64, attempts: &str, pids: &[i32]) -> Value {
     let mut python = Command::new("python3");
-    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../xtask/attacks/neighbours.py"));
+    python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../../bench/attacks/neighbours.py"));
     python.args([user.to_string(), attempts.to_owned()]);
     let output = python.args(pids.iter().map(ToString::to_string)).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

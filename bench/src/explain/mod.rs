@@ -1,0 +1,195 @@
+//! `cargo xtask bench explain`: planted deaths in real VMs, and core dumps made here, and what Anteroom
+//! says of each.
+//!
+//! Right is an explanation of the right kind that says what the table demands; unknown is one that
+//! says so itself; everything else is wrong. A false alarm is a component that the image gate fails in
+//! an image with nothing wrong. Reports are timed from the agent's line that the process is gone: the
+//! host stamps log lines and timeline by one clock.
+
+mod alarms;
+mod calm;
+mod dumps;
+mod planted;
+mod reports;
+mod rooms;
+mod runtimes;
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::server::Server;
+use planted::Death;
+use xtask::{interrupt, shell};
+
+/// How long a round of deaths may take.
+const ROUND: Duration = Duration::from_secs(240);
+
+/// What came of one death.
+struct Outcome {
+    name: String,
+    verdict: Verdict,
+    sentence: String,
+    report_ms: Option<u64>,
+}
+
+/// How an explanation did.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Right,
+    Unknown,
+    Wrong,
+}
+
+/// Runs all rounds and prints the table.
+pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
+    let programs = tempfile::Builder::new().prefix("xtask-planted-").tempdir()?;
+    let rounds = [
+        ("demo", "x86-64-v2", planted::modern(programs.path())?),
+        ("demo", "x86-64-v1", planted::oldest(programs.path())?),
+        (runtimes::IMAGE, "x86-64-v2", runtimes::modern(programs.path())?),
+        (runtimes::IMAGE, "x86-64-v1", runtimes::oldest()),
+    ];
+    let mut outcomes = Vec::new();
+    for (image, profile, mut deaths) in rounds {
+        deaths.retain(|death| only.is_none_or(|only| death.name.contains(only)));
+        if !deaths.is_empty() {
+            if image == runtimes::IMAGE {
+                alarms::build_image(anteroom, programs.path())?;
+            }
+            eprintln!("{} deaths in a VM of {image} with {profile}", deaths.len());
+            outcomes.extend(round(anteroom, image, profile, &deaths)?);
+        }
+        interrupt::check()?;
+    }
+    outcomes.extend(dumps::run(anteroom, programs.path(), only)?);
+    outcomes.extend(rooms::run(anteroom, only)?);
+    let around = match only {
+        Some("calm") => Some((0, calm::agent_percent(anteroom)?)),
+        Some(_) => None,
+        None => Some((alarms::count(anteroom)?, calm::agent_percent(anteroom)?)),
+    };
+    print(&outcomes, around);
+    Ok(())
+}
+
+/// One VM in which all of these die.
+fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome>> {
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
+    let services = folder.path().join("services.toml");
+    std::fs::write(&services, planted::services(deaths))?;
+    let services = services.to_string_lossy().into_owned();
+    let options = [
+        "--cpu",
+        profile,
+        "--allow-unverified-images",
+        "--services",
+        &services,
+        "--memory",
+        "3072",
+    ];
+    let provider = format!("{}\n{}", provider_file(image)?, planted::files(deaths));
+    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &options)?;
+    let session = server.start_session_without_recipient()?;
+    let told = |view: &Value, name: &str| explanation_of(view, name).is_some();
+    let all_told = |view: &Value| deaths.iter().all(|death| told(view, death.name));
+    let view = server.wait_until(&session.id, ROUND, "told all deaths", |view| {
+        all_told(view) || view["state"] == "ended"
+    });
+    // What is there so far says more than that it took too long.
+    let view = view.or_else(|_| server.status(&session.id))?;
+    let logs = folder.path().join("state/logs").join(&session.id).join("services.log");
+    let log = std::fs::read_to_string(logs).unwrap_or_default();
+    server.cancel(&session.id)?;
+    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.stop()?;
+    if view["state"] == "ended" {
+        eprintln!("the session ended before all had died: {}", view["reason"]["message"]);
+    }
+    Ok(deaths.iter().map(|death| judge(death, &view, &log)).collect())
+}
+
+/// The CLI waits: nobody signs in here.
+fn provider_file(image: &str) -> Result<String> {
+    let shipped = std::fs::read_to_string(shell::root().join("providers/demo.toml"))?;
+    let waits = shipped
+        .replace(r#"["demo-login", "login"]"#, r#"["sleep", "3600"]"#)
+        .replace("url_timeout_seconds = 120", "url_timeout_seconds = 600")
+        .replace("image = \"demo\"", &format!("image = \"{image}\""));
+    Ok(waits)
+}
+
+/// The timeline's entry about the end of a service.
+fn explanation_of<'a>(view: &'a Value, name: &str) -> Option<&'a Value> {
+    view["timeline"].as_array()?.iter().find(|entry| {
+        let message = entry["message"].as_str().unwrap_or_default();
+        !entry["explanation"].is_null() && message.starts_with(&format!("{name} "))
+    })
+}
+
+fn judge(death: &Death, view: &Value, log: &str) -> Outcome {
+    let name = death.name.to_owned();
+    let Some(entry) = explanation_of(view, death.name) else {
+        let sentence = "its end was not told".to_owned();
+        return Outcome { name, verdict: Verdict::Wrong, sentence, report_ms: None };
+    };
+    let sentence = entry["message"].as_str().unwrap_or_default().to_owned();
+    let explanation = &entry["explanation"];
+    let says = death.says.iter().all(|words| sentence.contains(words));
+    let evident = explanation["evidence"].as_array().is_some_and(|lines| !lines.is_empty());
+    // Some ends tell nothing: there "unknown" is what is right.
+    let verdict = if explanation["cause"] == death.cause && says {
+        let starts_failed = explanation["cause"].as_str().is_some_and(|cause| {
+            ["missing_program", "missing_interpreter", "not_executable"].contains(&cause)
+        });
+        if evident || starts_failed { Verdict::Right } else { Verdict::Wrong }
+    } else if explanation["confidence"] == "unknown" {
+        Verdict::Unknown
+    } else {
+        Verdict::Wrong
+    };
+    Outcome { report_ms: report_ms(death.name, entry, log), name, verdict, sentence }
+}
+
+/// From the agent's line that the process is gone to the timeline's entry; both are stamped on the
+/// host. What never was a process has none.
+fn report_ms(name: &str, entry: &Value, log: &str) -> Option<u64> {
+    let seen = format!(" {name} (process ");
+    let line = log
+        .lines()
+        .find(|line| line.split_whitespace().nth(1) == Some("agent") && line.contains(&seen))?;
+    let observed = humantime::parse_rfc3339(line.split(' ').next()?).ok()?;
+    let observed = observed.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis();
+    Some(entry["at"].as_u64()?.saturating_sub(u64::try_from(observed).ok()?))
+}
+
+/// `around`: false alarms of the gate, and what supervision takes of a core in percent.
+fn print(outcomes: &[Outcome], around: Option<(usize, f64)>) {
+    let count = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
+    for outcome in outcomes {
+        let verdict = match outcome.verdict {
+            Verdict::Right => "right",
+            Verdict::Unknown => "unknown",
+            Verdict::Wrong => "WRONG",
+        };
+        println!("{verdict:8} {:16} {}", outcome.name, outcome.sentence);
+    }
+    let mut reports: Vec<u64> = outcomes.iter().filter_map(|outcome| outcome.report_ms).collect();
+    reports.sort_unstable();
+    let p95 = reports.get((reports.len() * 95).div_ceil(100).saturating_sub(1));
+    println!(
+        "{}",
+        json!({
+            "planted": outcomes.len(),
+            "right": count(Verdict::Right),
+            "unknown": count(Verdict::Unknown),
+            "wrong": count(Verdict::Wrong),
+            "false_alarms": around.map(|(alarms, _)| alarms),
+            "supervision_percent": around.map(|(_, percent)| percent),
+            "p95_report_ms": p95,
+            "reports_timed": reports.len(),
+        })
+    );
+}

@@ -1,0 +1,508 @@
+//! The deaths: what is planted, what its explanation must say, and what it must be called.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::reports;
+use xtask::shell;
+
+/// A service that will die.
+pub struct Death {
+    /// Its name.
+    pub name: &'static str,
+    /// The kind of cause that is right.
+    pub cause: &'static str,
+    /// What the sentence must hold, all of it.
+    pub says: &'static [&'static str],
+    /// The service's lines in TOML, after its name.
+    service: String,
+    /// A file that it needs in the room, as lines of a provider file.
+    file: String,
+}
+
+/// Deaths in a guest that has SSE4.2 and POPCNT, and no AVX.
+pub fn modern(folder: &Path) -> Result<Vec<Death>> {
+    let mut deaths = programs(folder)?;
+    deaths.extend(scripts());
+    deaths.extend(reports::modern(folder)?);
+    Ok(deaths)
+}
+
+/// Deaths in a guest that has nothing beyond the first x86-64.
+pub fn oldest(folder: &Path) -> Result<Vec<Death>> {
+    let mut deaths = reports::oldest(folder)?;
+    deaths.extend([
+        instruction(folder, "sse4-2", "crc32b %al, %ebx", &["needs SSE4.2", "no SSE4.2"])?,
+        instruction(folder, "popcnt", "popcnt %eax, %ebx", &["needs POPCNT", "no POPCNT"])?,
+        instruction(folder, "ssse3", "pshufb %xmm0, %xmm1", &["needs SSSE3", "no SSSE3"])?,
+    ]);
+    Ok(deaths)
+}
+
+/// The file of services for `serve`.
+pub fn services(deaths: &[Death]) -> String {
+    let entry = |death: &Death| {
+        format!("[[services]]\nname = \"{}\"\nneeded = false\n{}\n", death.name, death.service)
+    };
+    deaths.iter().map(entry).collect()
+}
+
+/// Lines of a provider file that put what they need into the room.
+pub fn files(deaths: &[Death]) -> String {
+    deaths.iter().map(|death| death.file.as_str()).chain([FILES]).collect()
+}
+
+/// Files that a room needs for some of them, as a provider file names them.
+const FILES: &str = r##"
+[[files]]
+path = "/tmp/no-interpreter"
+owner = "person"
+mode = 0o755
+content = "#!/usr/bin/node-12\n"
+
+[[files]]
+path = "/tmp/no-format"
+owner = "person"
+mode = 0o755
+content = "planted"
+
+[[files]]
+path = "/tmp/other-processor"
+owner = "person"
+mode = 0o755
+content = "\u007fELF\u0001\u0001\u0001\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0000\u0002\u0000\u0028\u0000\u0001\u0000\u0000\u0000"
+"##;
+
+fn programs(folder: &Path) -> Result<Vec<Death>> {
+    let missing = |name, code, says| instruction(folder, name, code, says);
+    let fault = |name, number: u32, cause, says| {
+        let source = shell::root().join("bench/planted/faults.c");
+        let define = format!("-DDEATH={number}");
+        carried(&compiled(folder, name, &source, &define)?, name, cause, says)
+    };
+    Ok(vec![
+        missing(
+            "avx",
+            "vaddps %ymm0, %ymm1, %ymm2",
+            &["`vaddps ymm2, ymm1, ymm0`", "needs AVX;", "no AVX"],
+        )?,
+        missing(
+            "avx2",
+            "vpmovzxbd (%rsp), %ymm0",
+            &["`vpmovzxbd ymm0, [rsp]` at avx2+0x", "needs AVX2", "no AVX2"],
+        )?,
+        missing("avx512", "vaddps %zmm0, %zmm1, %zmm2", &["zmm", "needs AVX-512F"])?,
+        missing("bmi2", "pdep %eax, %ebx, %ecx", &["needs BMI2", "no BMI2"])?,
+        missing("fma", "vfmadd132ps %xmm0, %xmm1, %xmm2", &["needs FMA", "no FMA"])?,
+        trap(folder, "ud2", "ud2")?,
+        trap(folder, "int3", "int3")?,
+        privileged(folder)?,
+        fault(
+            "null-write",
+            1,
+            "bad_memory_access",
+            &["wrote to address 0x18, a null pointer", "planted"],
+        )?,
+        fault("code", 2, "bad_memory_access", &["wrote to address", "may not be used so"])?,
+        fault(
+            "jump",
+            3,
+            "bad_memory_access",
+            &["jumped to 0x700000001000, where nothing is mapped"],
+        )?,
+        fault("recursion", 4, "stack_overflow", &["used up its stack", "deeper"])?,
+        fault("division", 5, "bad_arithmetic", &["divided a whole number by zero"])?,
+        fault("seccomp", 6, "forbidden_system_call", &["its sandbox forbids", "39"])?,
+        no_library(folder)?,
+    ])
+}
+
+/// Deaths that a shell or Python die by themselves.
+fn scripts() -> Vec<Death> {
+    [by_signals(), by_words(), by_exit_codes(), that_never_start(), that_hang()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Signals that somebody or the kernel sends.
+fn by_signals() -> Vec<Death> {
+    vec![
+        shell(
+            "kill-9",
+            "kill -9 $$",
+            "killed_by_signal",
+            &["signal 9 (SIGKILL)", "no want of memory"],
+        ),
+        shell(
+            "kill-15",
+            "kill -15 $$",
+            "killed_by_signal",
+            &["signal 15 (SIGTERM)", "some process sent it"],
+        ),
+        shell(
+            "sent-segv",
+            "(sleep 1; kill -SEGV $$) & exec sleep 60",
+            "killed_by_signal",
+            &["SIGSEGV", "a process sent it (number "],
+        ),
+        python(
+            "pipe",
+            "import os,signal; signal.signal(13,signal.SIG_DFL); r,w=os.pipe(); os.close(r); os.write(w,b'x')",
+            "killed_by_signal",
+            &["SIGPIPE", "nobody reads"],
+        ),
+        python(
+            "alarm",
+            "import signal,time; signal.alarm(1); time.sleep(60)",
+            "killed_by_signal",
+            &["SIGALRM", "alarm"],
+        ),
+        shell(
+            "cpu-limit",
+            "ulimit -S -t 1; while :; do :; done",
+            "limit_reached",
+            &["limit of processor time"],
+        ),
+        shell(
+            "file-limit",
+            "ulimit -f 1; exec head -c 100000 /dev/zero > /tmp/planted-file",
+            "limit_reached",
+            &["beyond its size limit"],
+        ),
+        of(
+            "child-memory",
+            "command = [\"sh\", \"-c\", \"python3 -c 'x=[bytearray(1<<20) for _ in range(4000)]'; exit 1\"]\nmemory_mib = 48",
+            "out_of_memory",
+            &["exited with code 1 just after the kernel killed python3", "limit 48 MiB"],
+        ),
+        limited(
+            "memory",
+            "memory_mib = 48",
+            "x=[bytearray(1<<20) for _ in range(4000)]",
+            "out_of_memory",
+            &["out of memory, limit 48 MiB, peak 4"],
+        ),
+    ]
+}
+
+/// Programs that say why, each in its way.
+fn by_words() -> Vec<Death> {
+    vec![
+        python(
+            "null-read",
+            "import ctypes; ctypes.string_at(8)",
+            "bad_memory_access",
+            &["read address 0x8, a null pointer", "libc.so.6+0x"],
+        ),
+        python(
+            "bus",
+            "import mmap,os; f=os.open('/tmp/planted-map',os.O_RDWR|os.O_CREAT); os.ftruncate(f,8192); m=mmap.mmap(f,8192); os.ftruncate(f,0); m[5000]",
+            "bad_memory_access",
+            &["a bus error", "/tmp/planted-map"],
+        ),
+        python(
+            "abort",
+            "import os,sys; print('out of tea', flush=True); os.abort()",
+            "aborted",
+            &["stopped itself (abort)", "out of tea"],
+        ),
+        python(
+            "own-report",
+            "import faulthandler,ctypes; faulthandler.enable(); ctypes.string_at(0)",
+            "aborted",
+            &["caught a fault of its own", "Fatal Python error: Segmentation fault"],
+        ),
+        python(
+            "assertion",
+            "assert 1 == 2, 'sums differ'",
+            "failed_check",
+            &["AssertionError: sums differ"],
+        ),
+        python("exception", "print({}['offer'])", "uncaught_exception", &["KeyError: 'offer'"]),
+        python(
+            "syntax",
+            "a b",
+            "syntax_error",
+            &["SyntaxError", "not restarted, since that would change nothing"],
+        ),
+        python(
+            "module",
+            "import planted_nowhere",
+            "missing_library",
+            &["No module named 'planted_nowhere'"],
+        ),
+        python("recursion-error", "f=lambda: f()\nf()", "stack_overflow", &["RecursionError"]),
+        python(
+            "denied",
+            "open('/etc/shadow')",
+            "permission_denied",
+            &["PermissionError", "/etc/shadow"],
+        ),
+        python(
+            "port-taken",
+            "import socket; a=socket.socket(); a.bind(('127.0.0.1',8098)); a.listen(); socket.socket().bind(('127.0.0.1',8098))",
+            "already_in_use",
+            &["Address already in use"],
+        ),
+    ]
+}
+
+/// Exit codes, with and without words.
+fn by_exit_codes() -> Vec<Death> {
+    vec![
+        shell("quiet", "exit 3", "unknown", &["exited 3", "printed nothing"]),
+        shell(
+            "no-offer",
+            "sleep 2; echo no offer; exit 1",
+            "ended_by_self",
+            &["exited 1 after", "after its own message: no offer"],
+        ),
+        shell("orderly", "echo done", "ended_by_self", &["without an error"]),
+        shell("daemon", "sleep 30 & exit 0", "ended_by_self", &["without an error"]),
+        shell(
+            "closed-output",
+            "exec >&- 2>&-; sleep 1; exit 7",
+            "unknown",
+            &["exited 7", "printed nothing"],
+        ),
+        shell("not-found", "exec planted-nowhere", "missing_program", &["exited 127", "not found"]),
+        shell(
+            "not-executable",
+            "exec /etc/passwd",
+            "not_executable",
+            &["exited 126", "Permission denied"],
+        ),
+    ]
+}
+
+/// Starts that fail.
+fn that_never_start() -> Vec<Death> {
+    vec![
+        of(
+            "no-program",
+            "command = [\"planted-nowhere\"]",
+            "missing_program",
+            &["there is no program planted-nowhere"],
+        ),
+        of(
+            "no-right",
+            "command = [\"/etc/passwd\"]",
+            "not_executable",
+            &["/etc/passwd may not be executed", "mode 644"],
+        ),
+        file(
+            "no-interpreter",
+            "missing_interpreter",
+            &["the interpreter /usr/bin/node-12 of /tmp/no-interpreter does not exist"],
+        ),
+        file(
+            "other-processor",
+            "not_executable",
+            &["is a program for another processor: 32-bit ARM", "this machine's is x86-64"],
+        ),
+        file("no-format", "not_executable", &["neither a script with a first line"]),
+    ]
+}
+
+/// Services that are there and do not answer.
+fn that_hang() -> Vec<Death> {
+    vec![
+        watched(
+            "stopped",
+            "os.kill(os.getpid(), signal.SIGSTOP)",
+            &["stopped answering for 3 s", "it was stopped by a signal"],
+        ),
+        watched(
+            "deadlock",
+            "l=threading.Lock(); l.acquire(); l.acquire()",
+            &["stopped answering for 3 s", "futex wait"],
+        ),
+        of(
+            "never-ready",
+            "command = [\"sleep\", \"100\"]\nready = { port = 8097 }\nready_seconds = 15",
+            "hung",
+            &["did not become ready within 15 s (port 8097)", "nanosleep"],
+        ),
+    ]
+}
+
+/// A death of a service with these lines, which is not started again.
+pub fn of(
+    name: &'static str,
+    service: &str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Death {
+    Death { name, cause, says, service: format!("{service}\nrestarts = 0\n"), file: String::new() }
+}
+
+fn command(words: &[&str]) -> String {
+    format!("command = {}", serde_json::json!(words))
+}
+
+pub(super) fn shell(
+    name: &'static str,
+    script: &str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Death {
+    of(name, &command(&["sh", "-c", script]), cause, says)
+}
+
+pub(super) fn python(
+    name: &'static str,
+    script: &str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Death {
+    of(name, &command(&["python3", "-c", script]), cause, says)
+}
+
+pub(super) fn limited(
+    name: &'static str,
+    limit: &str,
+    script: &str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Death {
+    of(name, &format!("{}\n{limit}", command(&["python3", "-c", script])), cause, says)
+}
+
+/// A file that the provider puts into the room: see [`FILES`].
+fn file(name: &'static str, cause: &'static str, says: &'static [&'static str]) -> Death {
+    of(name, &command(&[&format!("/tmp/{name}")]), cause, says)
+}
+
+/// A server that answers for a while and then does `then`.
+fn watched(name: &'static str, then: &str, says: &'static [&'static str]) -> Death {
+    let port = if name == "stopped" { 8096 } else { 8095 };
+    let script = format!(
+        "import os,signal,socket,threading,time\ns=socket.socket(); s.bind(('127.0.0.1',{port})); s.listen(1)\n\
+         for _ in range(3):\n  c,_a=s.accept(); c.sendall(b'hello'); c.close()\n{then}\n"
+    );
+    let probe = format!("{{ greeting = {{ port = {port}, begins = \"hello\" }} }}");
+    let service = format!(
+        "{}\nready = {probe}\nwatchdog = {{ probe = {probe}, seconds = 3 }}",
+        command(&["python3", "-c", &script])
+    );
+    of(name, &service, "hung", says)
+}
+
+pub(super) fn instruction(
+    folder: &Path,
+    name: &'static str,
+    code: &str,
+    says: &'static [&'static str],
+) -> Result<Death> {
+    carried(&assembled(folder, name, code)?, name, "missing_cpu_feature", says)
+}
+
+fn trap(folder: &Path, name: &'static str, code: &str) -> Result<Death> {
+    let program = assembled(folder, name, code)?;
+    carried(&program, name, "deliberate_trap", &["deliberate abort", "not a missing CPU feature"])
+}
+
+fn privileged(folder: &Path) -> Result<Death> {
+    let program = assembled(folder, "halt", "hlt")?;
+    carried(&program, "halt", "bad_instruction", &["`hlt`", "is for the kernel alone"])
+}
+
+pub(super) fn assembled(folder: &Path, name: &str, code: &str) -> Result<Vec<u8>> {
+    let source = shell::root().join("bench/planted/instruction.S");
+    compiled(folder, name, &source, &format!("-DINSTRUCTION={code}"))
+}
+
+fn compiled(folder: &Path, name: &str, source: &Path, define: &str) -> Result<Vec<u8>> {
+    let program = folder.join(name);
+    let options =
+        ["-nostdlib", "-static", "-O1", "-fno-stack-protector", "-fno-optimize-sibling-calls"];
+    let status = Command::new("gcc")
+        .args(options)
+        .args(["-fno-pie", "-no-pie", "-Wl,--build-id", "-Wno-infinite-recursion", define, "-o"])
+        .arg(&program)
+        .arg(source)
+        .status()
+        .context("starting gcc failed")?;
+    if !status.success() {
+        bail!("gcc could not build {name}");
+    }
+    std::fs::read(&program).with_context(|| format!("reading {} failed", program.display()))
+}
+
+/// A program that needs a library which the guest does not have.
+fn no_library(folder: &Path) -> Result<Death> {
+    let source = folder.join("library.c");
+    std::fs::write(&source, "int planted(void) { return 1; }\n")?;
+    let library = folder.join("libplanted.so.2");
+    let main = folder.join("uses.c");
+    std::fs::write(&main, "int planted(void); int main(void) { return planted(); }\n")?;
+    let program = folder.join("no-library");
+    let run = |arguments: &[&std::ffi::OsStr]| -> Result<()> {
+        let status = Command::new("gcc").args(arguments).status().context("starting gcc failed")?;
+        if status.success() { Ok(()) } else { bail!("gcc could not build no-library") }
+    };
+    let soname = "-Wl,-soname,libplanted.so.2".as_ref();
+    run(&[
+        "-shared".as_ref(),
+        "-fPIC".as_ref(),
+        soname,
+        "-o".as_ref(),
+        library.as_ref(),
+        source.as_ref(),
+    ])?;
+    run(&["-s".as_ref(), "-o".as_ref(), program.as_ref(), main.as_ref(), library.as_ref()])?;
+    carried(
+        &std::fs::read(program)?,
+        "no-library",
+        "missing_library",
+        &["could not start", "libplanted.so.2"],
+    )
+}
+
+/// The program itself travels in the command line, compressed, and replaces the shell that unpacks it.
+pub(super) fn carried(
+    program: &[u8],
+    name: &'static str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Result<Death> {
+    use std::io::Write;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(program)?;
+    let text = STANDARD.encode(packed.finish()?);
+    let script = format!(
+        "echo {text} | base64 -d | gunzip > /tmp/{name} && chmod +x /tmp/{name} && exec /tmp/{name}"
+    );
+    Ok(shell(name, &script, cause, says))
+}
+
+/// Programs too large for a command line travel as an injected file; `script` runs them in a folder of
+/// the death's name below /tmp.
+pub fn carried_files(
+    name: &'static str,
+    programs: &[&Path],
+    script: &str,
+    cause: &'static str,
+    says: &'static [&'static str],
+) -> Result<Death> {
+    let mut tar = Command::new("tar");
+    tar.arg("-cz");
+    for program in programs {
+        let (folder, file) = (program.parent(), program.file_name());
+        let (folder, file) = folder.zip(file).context("a planted program has no folder")?;
+        tar.arg("-C").arg(folder).arg(file);
+    }
+    let packed = tar.output().context("starting tar failed")?.stdout;
+    let text = STANDARD.encode(packed);
+    let unpack = format!("mkdir /tmp/{name} && base64 -d /tmp/{name}.b64 | tar -xz -C /tmp/{name}");
+    let mut death = shell(name, &format!("{unpack} && {script}"), cause, says);
+    death.file = format!(
+        "[[files]]\npath = \"/tmp/{name}.b64\"\nowner = \"person\"\nmode = 0o644\ncontent = \"{text}\"\n"
+    );
+    Ok(death)
+}

@@ -1,0 +1,158 @@
+//! Deaths of whole rooms: kernel, hang, VMM, agent. Each takes a session of its own.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::{Outcome, Verdict, provider_file};
+use crate::processes;
+use crate::server::Server;
+use xtask::interrupt;
+
+/// How a room is ended.
+enum By {
+    /// A service of the guest's root does it, once the desktop is ready.
+    Guest(&'static str),
+    /// A signal to a process on this host, found by what is in its command line.
+    Signal { to: &'static str, signal: &'static str },
+}
+
+struct Case {
+    name: &'static str,
+    driver: &'static str,
+    by: By,
+    code: &'static str,
+    says: &'static [&'static str],
+}
+
+const CASES: [Case; 6] = [
+    Case {
+        name: "kernel-panic",
+        driver: "qemu",
+        by: By::Guest("sleep 2; echo about to panic; echo c > /proc/sysrq-trigger"),
+        code: "vm_exited",
+        says: &["the guest's kernel panicked", "sysrq triggered crash"],
+    },
+    Case {
+        name: "guest-reset",
+        driver: "qemu",
+        by: By::Guest("sleep 2; echo b > /proc/sysrq-trigger"),
+        code: "vm_exited",
+        says: &["the guest restarted itself"],
+    },
+    Case {
+        name: "guest-hang",
+        driver: "qemu",
+        // Nothing else runs any more: two endless programs of the highest real-time priority.
+        by: By::Guest(
+            "sleep 2; echo -1 > /proc/sys/kernel/sched_rt_runtime_us; for n in 1 2 3 4; do chrt -f 99 sh -c 'while :; do :; done' & done; wait",
+        ),
+        code: "agent_silent",
+        says: &["did not answer within 14 s", "the machine itself was running"],
+    },
+    Case {
+        name: "vmm-killed",
+        driver: "qemu",
+        by: By::Signal { to: "qemu-system", signal: "KILL" },
+        code: "vm_exited",
+        says: &["was killed by signal 9 (SIGKILL)"],
+    },
+    Case {
+        name: "vmm-stopped",
+        driver: "qemu",
+        by: By::Signal { to: "qemu-system", signal: "STOP" },
+        code: "vm_stopped",
+        says: &["was stopped by signal 19 (SIGSTOP)"],
+    },
+    Case {
+        name: "agent-killed",
+        driver: "host",
+        by: By::Signal { to: "--host-driver", signal: "KILL" },
+        code: "vm_exited",
+        says: &["was killed by signal 9 (SIGKILL)"],
+    },
+];
+
+/// How long a room may take to be there, and to be told as gone.
+const ROOM: Duration = Duration::from_secs(120);
+
+/// Ends a room in each way.
+pub fn run(anteroom: &Path, only: Option<&str>) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for case in CASES.iter().filter(|case| only.is_none_or(|only| case.name.contains(only))) {
+        eprintln!("a room that dies: {}", case.name);
+        // One that goes wrong in itself must not cost the others' lines.
+        outcomes.push(one(anteroom, case).unwrap_or_else(|error| Outcome {
+            name: case.name.to_owned(),
+            verdict: Verdict::Wrong,
+            sentence: format!("{error:#}"),
+            report_ms: None,
+        }));
+        interrupt::check()?;
+    }
+    Ok(outcomes)
+}
+
+fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
+    let services = folder.path().join("services.toml");
+    let mut options = vec![];
+    if let By::Guest(script) = case.by {
+        let command = serde_json::json!(["sh", "-c", script]);
+        std::fs::write(
+            &services,
+            format!(
+                "[[services]]\nname = \"planted\"\nuser = \"root\"\nneeded = false\ncommand = {command}\n"
+            ),
+        )?;
+        options.extend(["--services", services.to_str().context("the folder's name is no text")?]);
+    }
+    let mut server = Server::start_with(
+        anteroom,
+        folder.path(),
+        &provider_file("demo")?,
+        case.driver,
+        &options,
+    )?;
+    let session = server.start_session_without_recipient()?;
+    let ready = |view: &Value| has(view, "service_ready") || view["state"] == "ended";
+    let view = server.wait_until(&session.id, ROOM, "become usable", ready)?;
+    if view["state"] == "ended" && matches!(case.by, By::Signal { .. }) {
+        bail!("the session ended before anything was done: {}", view["reason"]["message"]);
+    }
+    let mut killed = None;
+    if let By::Signal { to, signal } = case.by {
+        let found = processes::of_session(&session.id)?;
+        let (pid, _) = found
+            .iter()
+            .find(|(_, command)| command.contains(to))
+            .with_context(|| format!("no {to} is running"))?;
+        let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status()?;
+        if !status.success() {
+            bail!("sending SIG{signal} to {to} failed");
+        }
+        killed = Some(Instant::now());
+    }
+    let view = server.wait_until_ended(&session.id, ROOM)?;
+    let report_ms = killed.and_then(|at| u64::try_from(at.elapsed().as_millis()).ok());
+    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.stop()?;
+    let sentence = view["reason"]["message"].as_str().unwrap_or_default().to_owned();
+    let right = view["reason"]["code"] == case.code
+        && case.says.iter().all(|words| sentence.contains(words));
+    if !right {
+        let console = folder.path().join("state/logs").join(&session.id).join("console.log");
+        eprintln!("{}: {}", case.name, std::fs::read_to_string(console).unwrap_or_default());
+    }
+    let verdict = if right { Verdict::Right } else { Verdict::Wrong };
+    // A stopped VMM is given the time to go on again: that is no report's delay.
+    let report_ms = report_ms.filter(|_| case.code != "vm_stopped");
+    Ok(Outcome { name: case.name.to_owned(), verdict, sentence, report_ms })
+}
+
+fn has(view: &Value, kind: &str) -> bool {
+    view["timeline"].as_array().is_some_and(|entries| entries.iter().any(|e| e["kind"] == kind))
+}

@@ -1,0 +1,308 @@
+//! Sign-ins of the real CLIs that something goes wrong with: what the person is told.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::stand_in::{Certificate, StandIn};
+use super::{ADDRESS, OPTIONS, enter, keep, persons_turn, press_enter};
+use crate::server::{Server, Started};
+use crate::{company, identity::new_identity, leftovers};
+use xtask::interrupt;
+
+/// How long it may take until the person is told, after it was their turn.
+const TOLD: Duration = Duration::from_secs(150);
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What goes wrong.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// A fault of the stand-in's, by its name.
+    Server(&'static str),
+    /// Its certificate is for another name.
+    OtherName,
+    /// Its certificate is valid from tomorrow on, as when the room's clock is a day slow.
+    Tomorrow,
+    /// Nobody listens.
+    Down,
+    /// Nothing, on its side.
+    None,
+}
+
+/// What the person does.
+#[derive(Clone, Copy)]
+enum Person {
+    Allows,
+    Denies,
+    /// Brings a code that nobody gave.
+    WrongCode,
+}
+
+/// What comes of it.
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// The person is told this, in the reason of the end or before.
+    Told(&'static str),
+    /// It is signed in to all the same.
+    Completes,
+}
+
+struct Trouble {
+    name: &'static str,
+    cli: &'static str,
+    method: &'static str,
+    fault: Fault,
+    person: Person,
+    outcome: Outcome,
+}
+
+const CODEX: Trouble = Trouble {
+    name: "",
+    cli: "codex",
+    method: "browser",
+    fault: Fault::None,
+    person: Person::Allows,
+    outcome: Outcome::Completes,
+};
+
+const CLAUDE: Trouble = Trouble { cli: "claude_code", method: "paste_code", ..CODEX };
+
+const NOT_REACHED: Outcome = Outcome::Told("cannot reach auth.openai.com");
+// Chromium has one page for both, see runner/sign_in.rs.
+const PRIVACY_ERROR: Outcome = Outcome::Told("by nobody that the desktop's browser knows");
+const CODEX_FAILED: Outcome = Outcome::Told("OpenAI's sign-in server");
+const CLAUDE_FAILED: Outcome = Outcome::Told("Anthropic's sign-in server");
+const CERTIFICATE: Outcome = Outcome::Told("is not one for its name");
+const CLOCK: Outcome = Outcome::Told("one of the two clocks is wrong");
+
+const GEMINI: Trouble = Trouble { cli: "gemini_cli", method: "paste_code", ..CODEX };
+
+const TROUBLES: [Trouble; 17] = [
+    Trouble { name: "down", fault: Fault::Down, outcome: NOT_REACHED, ..CODEX },
+    Trouble { name: "500", fault: Fault::Server("500"), outcome: CODEX_FAILED, ..CODEX },
+    Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CODEX_FAILED, ..CODEX },
+    Trouble { name: "slow", fault: Fault::Server("slow"), ..CODEX },
+    Trouble { name: "other_name", fault: Fault::OtherName, outcome: PRIVACY_ERROR, ..CODEX },
+    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: PRIVACY_ERROR, ..CODEX },
+    Trouble {
+        name: "denied",
+        person: Person::Denies,
+        outcome: Outcome::Told("was not allowed on OpenAI's page"),
+        ..CODEX
+    },
+    Trouble {
+        name: "blocked",
+        fault: Fault::Server("blocked"),
+        outcome: Outcome::Told("does not take a sign-in in the desktop's browser"),
+        ..CODEX
+    },
+    Trouble {
+        name: "country",
+        fault: Fault::Server("country"),
+        outcome: Outcome::Told("in the country that this room's connection comes from"),
+        ..CODEX
+    },
+    Trouble {
+        name: "ineligible",
+        fault: Fault::Server("ineligible"),
+        outcome: Outcome::Told("does not serve personal accounts by Gemini CLI any more"),
+        ..GEMINI
+    },
+    Trouble { name: "meddling_page", fault: Fault::Server("meddle"), ..CODEX },
+    Trouble { name: "500", fault: Fault::Server("500"), outcome: CLAUDE_FAILED, ..CLAUDE },
+    Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CLAUDE_FAILED, ..CLAUDE },
+    Trouble { name: "slow", fault: Fault::Server("slow"), ..CLAUDE },
+    Trouble { name: "other_name", fault: Fault::OtherName, outcome: CERTIFICATE, ..CLAUDE },
+    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: CLOCK, ..CLAUDE },
+    Trouble {
+        name: "wrong_code",
+        person: Person::WrongCode,
+        outcome: Outcome::Told("did not accept the code"),
+        ..CLAUDE
+    },
+];
+
+/// All whose CLI and name hold `only`, two sign-ins at once, and one over a company's own host; the last
+/// line is one JSON object.
+pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
+    let (mut planned, mut right, mut left) = (0, 0, Vec::new());
+    for trouble in &TROUBLES {
+        let name = format!("{} {}", trouble.cli, trouble.name);
+        if only.is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
+        interrupt::check()?;
+        planned += 1;
+        let (came, leftovers) =
+            meet(anteroom, trouble).with_context(|| format!("{name} failed"))?;
+        eprintln!(
+            "{name}: {}",
+            came.as_ref().map_or_else(|wrong| format!("WRONG: {wrong}"), Clone::clone)
+        );
+        right += u32::from(came.is_ok());
+        left.extend(leftovers);
+    }
+    if only.is_none_or(|only| "two at once".contains(only)) {
+        planned += 1;
+        let (both, leftovers) = two_at_once(anteroom)?;
+        eprintln!(
+            "two at once: {}",
+            if both { "both completed" } else { "WRONG: not both completed" }
+        );
+        right += u32::from(both);
+        left.extend(leftovers);
+    }
+    if only.is_none_or(|only| "demo company".contains(only)) {
+        planned += 1;
+        let met = company::sign_in(anteroom, "qemu");
+        match &met {
+            Ok(_) => eprintln!("demo company: its host was allowed meanwhile, and it completed"),
+            Err(wrong) => eprintln!("demo company: WRONG: {wrong:#}"),
+        }
+        right += u32::from(met.is_ok());
+        left.extend(met.into_iter().flatten());
+    }
+    for left in &left {
+        eprintln!("left over: {left}");
+    }
+    println!("{}", json!({ "troubles": planned, "right": right, "leftovers": left.len() }));
+    Ok(())
+}
+
+/// What the person was told, or what happened in its place; and what was left on this machine.
+type Met = (Result<String, String>, Vec<String>);
+
+fn meet(anteroom: &Path, trouble: &Trouble) -> Result<Met> {
+    let before = leftovers::Before::look();
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
+    let certificate = match trouble.fault {
+        Fault::OtherName => {
+            Certificate { hosts: &["elsewhere.example.com"], ..Certificate::default() }
+        }
+        Fault::Tomorrow => Certificate { from: SystemTime::now() + DAY, ..Certificate::default() },
+        _ => Certificate::default(),
+    };
+    let fault = match trouble.fault {
+        Fault::Server(name) => name,
+        _ => "",
+    };
+    let mut stand_in = StandIn::start_with(folder.path(), &certificate, fault)?;
+    let provider = stand_in.provider(trouble.cli, "")?;
+    if matches!(trouble.fault, Fault::Down) {
+        stand_in.stop()?;
+    }
+    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
+    let session = begin(&server, folder.path(), trouble)?;
+    let turn = persons_turn(&server, &session)?;
+    let url = turn["awaiting"]["url"].as_str().unwrap_or_default();
+    std::thread::scope(|scope| {
+        if trouble.method == "browser" {
+            // They stay at the picture until the end.
+            scope.spawn(|| {
+                complain(press_enter(&session, matches!(trouble.person, Person::Denies)))
+            });
+        } else {
+            complain(bring_code(trouble, &server, &session, &stand_in, url));
+        }
+        // Where it takes too long, what was told in the end says so.
+        let waited = server.wait_until(&session.id, TOLD, "told the person", |view| {
+            view["state"] == "ended" || is_as_wanted(trouble, view).is_some()
+        });
+        complain(waited.map(drop));
+        interrupt::check()?;
+        keep(&server, &session, folder.path())?;
+        server.cancel(&session.id)
+    })?;
+    let ended = server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.stop()?;
+    let leftovers = leftovers::of_session(&session.id, folder.path(), &before)?;
+    let came = is_as_wanted(trouble, &ended);
+    if came.is_none() {
+        for called in stand_in.called() {
+            eprintln!("  called: {called}");
+        }
+    }
+    Ok((came.ok_or_else(|| format!("told {:?}", told(&ended))), leftovers))
+}
+
+fn begin(server: &Server, folder: &Path, trouble: &Trouble) -> Result<Started> {
+    let recipient = new_identity(folder)?.recipient;
+    server.begin(&json!({
+        "provider": trouble.cli, "method": trouble.method, "recipient": recipient,
+    }))
+}
+
+/// What does not end the trouble: that it is not met as planned shows in what is told.
+fn complain(result: Result<()>) {
+    if let Err(error) = result {
+        eprintln!("  {error:#}");
+    }
+}
+
+fn bring_code(
+    trouble: &Trouble,
+    server: &Server,
+    session: &Started,
+    stand_in: &StandIn,
+    url: &str,
+) -> Result<()> {
+    match (trouble.person, trouble.fault) {
+        (Person::WrongCode, _) => server.enter_code(&session.id, "nobody-gave#this-code"),
+        // Their own browser is elsewhere, where all is well.
+        (_, Fault::OtherName | Fault::Tomorrow) => {
+            server.enter_code(&session.id, "some-code#and-state")
+        }
+        _ => enter(server, session, stand_in, url),
+    }
+}
+
+/// What was told, if it is what is wanted.
+fn is_as_wanted(trouble: &Trouble, view: &Value) -> Option<String> {
+    match trouble.outcome {
+        Outcome::Completes => {
+            (view["reason"]["code"] == "completed").then(|| "completed".to_owned())
+        }
+        Outcome::Told(part) => told(view).into_iter().find(|words| words.contains(part)),
+    }
+}
+
+/// All that the person was told.
+fn told(view: &Value) -> Vec<String> {
+    let entries = view["timeline"].as_array().into_iter().flatten();
+    let is_told = |entry: &&Value| {
+        ["person_told", "host_unreachable"].iter().any(|kind| entry["kind"] == *kind)
+    };
+    let said = entries.filter(is_told).map(|entry| &entry["message"]);
+    let words = said.chain([&view["reason"]["message"]]).filter_map(Value::as_str);
+    words.map(str::to_owned).collect()
+}
+
+/// Two people sign in to the same CLI at once.
+fn two_at_once(anteroom: &Path) -> Result<(bool, Vec<String>)> {
+    let before = leftovers::Before::look();
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
+    let stand_in = StandIn::start(folder.path())?;
+    let provider = stand_in.provider(CODEX.cli, "")?;
+    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
+    let sessions = [begin(&server, folder.path(), &CODEX)?, begin(&server, folder.path(), &CODEX)?];
+    let mut both = true;
+    std::thread::scope(|scope| {
+        for session in &sessions {
+            scope.spawn(move || complain(press_enter(session, false)));
+        }
+        for session in &sessions {
+            let ended = server.wait_until_demolished(&session.id, ADDRESS)?;
+            both &= ended["reason"]["code"] == "completed";
+        }
+        anyhow::Ok(())
+    })?;
+    server.stop()?;
+    let mut left = Vec::new();
+    for session in &sessions {
+        left.extend(leftovers::of_session(&session.id, folder.path(), &before)?);
+    }
+    Ok((both, left))
+}

@@ -1,0 +1,86 @@
+//! What runs Anteroom as its users do: the demo, whole sign-ins as tests, benchmarks. `cargo xtask demo`,
+//! `provider` and `bench` build this program and hand over to it.
+
+mod bench;
+mod boots;
+mod certificates;
+mod checks;
+mod company;
+mod contract;
+mod cycles;
+mod demo;
+mod doors;
+mod explain;
+mod front;
+mod health;
+mod identity;
+mod idle;
+mod leftovers;
+mod logins;
+mod node_server;
+mod person;
+mod processes;
+mod provider;
+mod raw_vm;
+mod report;
+mod server;
+mod soak;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::interrupt;
+
+/// Anteroom, run as its users do.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// One sign-in from start to end: builds everything, boots a VM, prints the viewer's link.
+    Demo(demo::Options),
+    /// Runs the demo's OpenID provider, for a controller started by hand.
+    Provider,
+    /// Measures; prints one JSON object as its last line.
+    Bench(bench::Options),
+    /// Whole sign-ins, as `cargo xtask test` runs them.
+    #[command(hide = true)]
+    SignIns {
+        /// The host binary.
+        anteroom: PathBuf,
+    },
+    /// The API against its OpenAPI document, as `cargo xtask test` holds it.
+    #[command(hide = true)]
+    Contract {
+        /// The host binary.
+        anteroom: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = interrupt::take_over().and_then(|()| match arguments.command {
+        Command::Demo(options) => demo::run(&options),
+        Command::Provider => provider::serve(),
+        Command::Bench(options) => bench::run(&options),
+        Command::SignIns { anteroom } => checks::run(&anteroom),
+        Command::Contract { anteroom } => contract::check(&anteroom),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // What failed then failed because its other side got Ctrl-C too.
+        Err(_) if interrupt::happened() => {
+            eprintln!("\ninterrupted");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The person, played by headless Chromium: `demo/person/person.mjs`.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::{provider, server::Started};
+use xtask::shell;
+
+/// What the person does beside signing in.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// Types a wrong password first.
+    pub wrong_password_first: bool,
+    /// Closes the tab and comes back.
+    pub close_tab_once: bool,
+    /// Loads the page again when they are told to.
+    pub reload_when_told: bool,
+    /// Leaves the desktop alone for so many seconds.
+    pub idle_seconds: u64,
+    /// How long to wait for the sign-in page, in seconds; 0 for the person's own patience.
+    pub patience_seconds: u64,
+    /// Where screenshots go.
+    pub screenshots: Option<PathBuf>,
+    /// How to find what no resolver knows and no authority vouches for.
+    pub directions: Option<Directions>,
+}
+
+/// What the person's browser is told beforehand.
+#[derive(Clone, Debug)]
+pub struct Directions {
+    /// A name that is this machine.
+    pub name: String,
+    /// A home folder whose store of certificates has one more authority.
+    pub home: PathBuf,
+}
+
+/// When the person saw what, in milliseconds since the Unix epoch.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// The first decoded frame of the desktop.
+    pub first_frame: Option<u64>,
+    /// The first decoded frame that shows the sign-in page.
+    pub ready: Option<u64>,
+    /// Frames that came while the desktop was left alone.
+    pub idle_frames: Option<u64>,
+    /// By which way the browser came to the desktop.
+    pub way: Option<Way>,
+}
+
+/// What the browser says of its connection.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The candidate that the picture comes from, as in its statistics.
+    pub media: Value,
+    /// The cookie, without its value.
+    pub cookie: Value,
+}
+
+/// Has the person sign in; `on_event` hears each event's name when it happens.
+pub fn play(plan: &Plan, session: &Started, mut on_event: impl FnMut(&str)) -> Result<Seen> {
+    hear(plan, session, |name, line| {
+        eprintln!("  person: {line}");
+        on_event(name);
+    })
+}
+
+/// The same without a word.
+pub fn play_quietly(plan: &Plan, session: &Started) -> Result<Seen> {
+    hear(plan, session, |_, _| ())
+}
+
+fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> Result<Seen> {
+    let mut command = Command::new("node");
+    command
+        .arg(shell::root().join("demo/person/person.mjs"))
+        .args(["--viewer-url", &session.viewer_url])
+        .args(["--email", provider::USER, "--password", provider::PASSWORD])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    if plan.wrong_password_first {
+        command.arg("--wrong-password-first");
+    }
+    if plan.close_tab_once {
+        command.arg("--close-tab-once");
+    }
+    if plan.reload_when_told {
+        command.arg("--reload-when-told");
+    }
+    if plan.idle_seconds > 0 {
+        command.arg("--idle-seconds").arg(plan.idle_seconds.to_string());
+    }
+    if plan.patience_seconds > 0 {
+        command.arg("--timeout").arg(plan.patience_seconds.to_string());
+    }
+    if let Some(directions) = &plan.directions {
+        command.args(["--name-of-this-machine", &directions.name]);
+        command.env("HOME", &directions.home);
+    }
+    if let Some(folder) = &plan.screenshots {
+        command.arg("--screenshots").arg(folder);
+    }
+    let mut child = command.spawn().context("starting the person failed")?;
+    let stdout = child.stdout.take().context("the person has no output")?;
+    let mut seen = Seen::default();
+    let mut last = String::new();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.context("listening to the person failed")?;
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        let at = event["at_ms"].as_u64();
+        let name = event["event"].as_str().unwrap_or_default();
+        match name {
+            "first_frame" => seen.first_frame = seen.first_frame.or(at),
+            "ready" => seen.ready = seen.ready.or(at),
+            "way" => {
+                let (media, cookie) = (event["media"].clone(), event["cookie"].clone());
+                seen.way = Some(Way { media, cookie });
+            }
+            "idle_ends" => seen.idle_frames = event["frames"].as_u64(),
+            _ => {}
+        }
+        on_line(name, &line);
+        last = line;
+    }
+    let status = child.wait()?;
+    if !status.success() {
+        bail!("the person could not sign in: {last}");
+    }
+    Ok(seen)
+}

@@ -1,0 +1,276 @@
+//! A long session that is watched: who dies, how long the picture stands still, what grows.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use crate::provider::{HOST, OpenIdProvider};
+use crate::server::{Server, Started};
+use crate::{identity::new_identity, leftovers, processes};
+use xtask::{interrupt, shell};
+
+/// How the long run goes.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// How long it is watched.
+    #[arg(long, default_value_t = 30)]
+    pub minutes: u64,
+    /// `host` or `qemu`.
+    #[arg(long, default_value = "host")]
+    pub driver: String,
+    /// In how many visits: the viewer leaves and comes back between them.
+    #[arg(long, default_value_t = 4)]
+    pub visits: u64,
+    /// How long nobody is there after the desktop is ready, in seconds.
+    #[arg(long, default_value_t = 90)]
+    pub join_after_seconds: u64,
+}
+
+/// A picture that stands still for longer is a freeze.
+const FREEZE_MS: u64 = 1000;
+
+/// How long the processes take to have what they need for good.
+const WARM: Duration = Duration::from_secs(120);
+
+/// How long a room may take to show its page: an emulated machine boots meanwhile.
+const PAGE: Duration = Duration::from_secs(180);
+
+/// Watches; the summary is one JSON object.
+pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
+    let before = leftovers::Before::look();
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
+    let mut provider = OpenIdProvider::start(folder.path())?;
+    let ttl = options.minutes * 60 + options.join_after_seconds + 900;
+    let (most, driver) = (ttl.to_string(), options.driver.as_str());
+    let serve = ["--max-session-seconds", &most];
+    let mut server =
+        Server::start_with(anteroom, folder.path(), &soak_file(&provider)?, driver, &serve)?;
+    let session = server.start_session(&new_identity(folder.path())?.recipient, ttl)?;
+    server.wait_until(&session.id, PAGE, "shown its page", |status| {
+        status["state"] == "awaiting_user" || status["state"] == "ended"
+    })?;
+    eprintln!("the page is open; nobody watches for {} s", options.join_after_seconds);
+    interrupt::sleep(Duration::from_secs(options.join_after_seconds))?;
+
+    let processes = Processes::of(&server, &session)?;
+    let seen = watch(options, &session, &processes);
+    let status = server.status(&session.id)?;
+    let died = processes.died();
+    server.cancel(&session.id)?;
+    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.stop()?;
+    let kept = shell::root().join("target/demo/soak-logs");
+    crate::demo::keep_logs(&folder.path().join("state/logs").join(&session.id), &kept)?;
+    let told = provider.stop()?.soak;
+    let left = leftovers::of_session(&session.id, folder.path(), &before)?;
+    let Seen { visits, grown, gaps, shown, typed } = seen?;
+
+    let exits = status["timeline"].as_array().into_iter().flatten();
+    let exits = exits.filter(|entry| entry["kind"] == "service_exited").count();
+    let ended = usize::from(status["state"] == "ended");
+    let late = late_pictures(&told);
+    let frozen: Vec<&Gap> = gaps.iter().filter(|gap| gap.unexplained(&late) > FREEZE_MS).collect();
+    for gap in &frozen {
+        eprintln!("frozen: {gap:?}");
+    }
+    for name in &died {
+        eprintln!("died: {name}");
+    }
+    let last = told.last().cloned().unwrap_or_default();
+    Ok(json!({
+        "minutes": options.minutes,
+        "deaths": died.len() + exits + ended,
+        "freezes_over_1s": frozen.len(),
+        "rss_drift_mib": (grown.values().sum::<f64>() * 100.0).round() / 100.0,
+        "driver": options.driver,
+        "visits": visits,
+        "grown_mib": grown,
+        "still_over_1s": gaps.iter().filter(|gap| gap.ms > FREEZE_MS).count(),
+        "longest_still_ms": gaps.iter().map(|gap| gap.ms).max(),
+        "longest_still_of_the_page_itself_ms": late.values().max(),
+        "lag_ms": lag(&shown, &told),
+        "keys": { "typed": typed, "arrived": last["typed"] },
+        "pictures": last["counter"],
+        "leftovers": left.len(),
+    }))
+}
+
+/// The demo's provider file with a CLI that only opens the page of the long run.
+fn soak_file(provider: &OpenIdProvider) -> Result<String> {
+    let command = format!(r#"["sh", "-c", "xdg-open https://{HOST}/soak; exec sleep 1000000"]"#);
+    let file = crate::server::provider_file(provider)?;
+    let changed = file.replace(r#"["demo-login", "login"]"#, &command);
+    if changed == file {
+        bail!("providers/demo.toml has no command that could be replaced");
+    }
+    Ok(changed)
+}
+
+/// Between two pictures that the viewer showed.
+#[derive(Debug)]
+struct Gap {
+    /// How long the first stood still, in milliseconds.
+    ms: u64,
+    /// The numbers of both.
+    after: u64,
+    until: u64,
+}
+
+impl Gap {
+    /// How much longer than the page itself needed for one of the pictures between.
+    fn unexplained(&self, late: &BTreeMap<u64, u64>) -> u64 {
+        let own = late.range(self.after + 1..=self.until.max(self.after + 1)).map(|(_, ms)| *ms);
+        self.ms.saturating_sub(own.max().unwrap_or(0))
+    }
+}
+
+/// The pictures that the page drew late, by its own clock: number, and milliseconds since the one
+/// before.
+fn late_pictures(told: &[Value]) -> BTreeMap<u64, u64> {
+    numbered(told, "late")
+}
+
+/// What the page says of some of its pictures by their numbers.
+fn numbered(told: &[Value], what: &str) -> BTreeMap<u64, u64> {
+    let entries = told.iter().filter_map(|report| report[what].as_array()).flatten();
+    entries.filter_map(|entry| Some((entry[0].as_u64()?, entry[1].as_u64()?))).collect()
+}
+
+/// How far what was shown was behind what the page had drawn: median and most, in milliseconds. Both
+/// clocks are this machine's, or set by it when the guest booted.
+fn lag(shown: &[(u64, u64)], told: &[Value]) -> Value {
+    let drawn = numbered(told, "drawn");
+    let mut lags: Vec<u64> = shown
+        .iter()
+        .filter_map(|(number, at)| {
+            let (before, begun) = drawn.range(..=number).next_back()?;
+            let (after, ended) = drawn.range(number..).next()?;
+            let drawn_at = match after - before {
+                0 => *begun,
+                steps => begun + (ended - begun) * (number - before) / steps,
+            };
+            Some(at.saturating_sub(drawn_at))
+        })
+        .collect();
+    lags.sort_unstable();
+    json!({ "median": lags.get(lags.len() / 2), "max": lags.last() })
+}
+
+struct Seen {
+    visits: usize,
+    /// What each process grew after it was warm, in MiB.
+    grown: BTreeMap<&'static str, f64>,
+    gaps: Vec<Gap>,
+    /// Number of a picture, and when it was seen.
+    shown: Vec<(u64, u64)>,
+    typed: u64,
+}
+
+fn watch(options: &Options, session: &Started, processes: &Processes) -> Result<Seen> {
+    let mut viewer = Command::new("node")
+        .arg(shell::root().join("demo/soak/viewer.mjs"))
+        .args(["--viewer-url", &session.viewer_url])
+        .args(["--minutes", &options.minutes.to_string()])
+        .args(["--visits", &options.visits.to_string()])
+        .arg("--screenshot")
+        .arg(shell::root().join("target/demo/soak.png"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting the viewer failed")?;
+    let lines = BufReader::new(viewer.stdout.take().context("the viewer has no output")?).lines();
+    let mut seen =
+        Seen { visits: 0, grown: BTreeMap::new(), gaps: Vec::new(), shown: Vec::new(), typed: 0 };
+    let (started, mut warm) = (Instant::now(), None);
+    let mut failure = None;
+    for line in lines {
+        let event: Value = serde_json::from_str(&line?)?;
+        if warm.is_none() && started.elapsed() > WARM {
+            warm = Some(processes.resident_mib()?);
+        }
+        for gap in event["gaps"].as_array().into_iter().flatten() {
+            let number = |name: &str| gap[name].as_u64().unwrap_or_default();
+            let gap = Gap { ms: number("ms"), after: number("after"), until: number("until") };
+            eprintln!("the picture stood still: {gap:?}");
+            seen.gaps.push(gap);
+        }
+        if let (Some(number), Some(at)) = (event["shown"].as_u64(), event["at_ms"].as_u64()) {
+            let silent = event["silent_ms"].as_u64().unwrap_or_default();
+            seen.shown.push((number, at.saturating_sub(silent)));
+        }
+        match event["event"].as_str() {
+            Some("joined") => {
+                seen.visits += 1;
+                eprintln!("visit {}: a picture after {} ms", event["visit"], event["took_ms"]);
+            }
+            Some("left") => {
+                let (visit, pictures) = (&event["visit"], &event["pictures"]);
+                let resident = processes.resident_mib()?;
+                eprintln!("visit {visit} over: {pictures} pictures; resident {resident:.1?} MiB");
+            }
+            Some("done") => seen.typed = event["typed"].as_u64().unwrap_or_default(),
+            Some("failed") => failure = event["why"].as_str().map(str::to_owned),
+            _ => {}
+        }
+    }
+    viewer.wait()?;
+    interrupt::check()?;
+    if let Some(why) = failure {
+        bail!("watching failed: {why}");
+    }
+    let now = processes.resident_mib()?;
+    let warm = warm.unwrap_or_else(|| now.clone());
+    seen.grown = now
+        .into_iter()
+        .map(|(name, mib)| (name, ((mib - warm[name]) * 100.0).round() / 100.0))
+        .collect();
+    Ok(seen)
+}
+
+/// Our processes of the session: name, process id, and when it was started (a number is used again).
+struct Processes(Vec<(&'static str, u32, String)>);
+
+impl Processes {
+    fn of(server: &Server, session: &Started) -> Result<Self> {
+        let mut found = vec![("controller", server.pid(), started(server.pid())?)];
+        for (pid, command) in processes::of_session(&session.id)? {
+            let name = match command.as_str() {
+                command if command.ends_with(" session ") => "runner",
+                command if command.contains("--host-driver") => "agent",
+                command if command.contains("qemu-system") => "vmm",
+                _ => continue,
+            };
+            found.push((name, pid, started(pid)?));
+        }
+        if found.len() != 3 {
+            bail!("the session's processes are {found:?}");
+        }
+        Ok(Self(found))
+    }
+
+    fn died(&self) -> Vec<&'static str> {
+        let lives = |pid: u32, since: &str| started(pid).is_ok_and(|now| now == since);
+        self.0
+            .iter()
+            .filter(|(_, pid, since)| !lives(*pid, since))
+            .map(|(name, ..)| *name)
+            .collect()
+    }
+
+    /// Of those that are our own code; a VMM's is the guest's memory.
+    fn resident_mib(&self) -> Result<BTreeMap<&'static str, f64>> {
+        let ours = self.0.iter().filter(|(name, ..)| *name != "vmm");
+        ours.map(|(name, pid, _)| Ok((*name, crate::cycles::resident_mib(*pid)?))).collect()
+    }
+}
+
+/// Field 22 of /proc/PID/stat (proc(5)).
+fn started(pid: u32) -> Result<String> {
+    let fields = processes::stat_after_name(pid)?;
+    fields.into_iter().nth(19).context("no start time in /proc/PID/stat")
+}
