@@ -46,6 +46,14 @@ pub fn modern(folder: &Path) -> Result<Vec<Death>> {
             "uncaught_exception",
             &["its last words: panic: open /etc/offers: no such file or directory"],
         ),
+        // As `fatal error` prints it: the stacks of all goroutines.
+        shell(
+            "go-stacks",
+            "printf 'fatal error: concurrent map writes\\n\\n' >&2; for n in $(seq 40); do printf 'goroutine %d \
+             [select]:\\nmain.serve(0xc0)\\n\\t/src/main.go:7 +0x1d\\n\\n' $n >&2; done; exit 2",
+            "uncaught_exception",
+            &["its last words: fatal error: concurrent map writes"],
+        ),
         python(
             "lines",
             "raise RuntimeError('no offer\\nof any kind')",

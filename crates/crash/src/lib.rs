@@ -16,6 +16,7 @@ mod patterns;
 mod processor;
 mod reports;
 mod signal;
+mod stack;
 mod telling;
 mod words;
 
@@ -34,6 +35,7 @@ use claim::{Claim, Told};
 pub use instruction::{Decoded, decode};
 pub use machine::{explain_machine, explain_machine_out_of_memory};
 pub use signal::name as signal_name;
+pub use stack::is_stack_line;
 
 /// What was seen of one death.
 #[derive(Clone, Debug)]

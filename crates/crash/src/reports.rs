@@ -293,6 +293,16 @@ mod tests {
                 "Exception in thread \"main\" java.lang.IllegalStateException: no (Caused by: java.io.IOException: disk full)",
             ),
             (
+                "Exception in thread \"main\" java.lang.StackOverflowError\n\tat A.f(A.java:3)\n    ... 1015 more of this stack\n\tat A.f(A.java:3)",
+                Cause::StackOverflow,
+                "Exception in thread \"main\" java.lang.StackOverflowError",
+            ),
+            (
+                "fatal error: concurrent map writes\ngoroutine 7 [running]:\nmain.f(...)\n    ... 66 more of this stack\n\t/a.go:8 +0x12",
+                Cause::UncaughtException,
+                "fatal error: concurrent map writes",
+            ),
+            (
                 "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\nRuntimeError: first\nsecond",
                 Cause::UncaughtException,
                 "RuntimeError: first second",

@@ -2,11 +2,16 @@
 
 use std::collections::VecDeque;
 
+use anteroom_crash::is_stack_line;
 use anteroom_guest_protocol::{MAX_FIRST_LINES, MAX_LAST_LINES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Characters of a line that are kept for a record of death: all its lines together fit one message.
 const MAX_TAIL_LINE: usize = 1024;
+
+/// Of a long stack the first and the last lines that are kept: what was said above it is more telling.
+const STACK_BEGINS: usize = 6;
+const STACK_ENDS: usize = 3;
 
 /// Bytes of a line that are kept; the rest of it is dropped.
 const MAX_LINE: usize = 4096;
@@ -16,19 +21,38 @@ const MAX_LINE: usize = 4096;
 pub struct Tail {
     last: VecDeque<String>,
     first: Vec<String>,
+    /// How many lines of one stack came last.
+    of_stack: usize,
 }
 
 impl Tail {
-    /// Adds a line, dropping the oldest beyond the bound.
+    /// Adds a line, dropping the middle of a long stack, and the oldest beyond the bound.
     pub fn push(&mut self, line: &str) {
         let line: String = line.chars().take(MAX_TAIL_LINE).collect();
         if self.first.len() < MAX_FIRST_LINES {
             self.first.push(line.clone());
         }
-        if self.last.len() == MAX_LAST_LINES {
+        self.of_stack = if is_stack_line(&line) { self.of_stack + 1 } else { 0 };
+        self.last.push_back(line);
+        if let Some(left_out) =
+            self.of_stack.checked_sub(STACK_BEGINS + STACK_ENDS).filter(|n| *n > 0)
+        {
+            self.leave_out(left_out);
+        }
+        if self.last.len() > MAX_LAST_LINES {
             self.last.pop_front();
         }
-        self.last.push_back(line);
+    }
+
+    /// Says in the place of the stack's middle how many of its lines are left out.
+    fn leave_out(&mut self, count: usize) {
+        let at = self.last.len() - STACK_ENDS - 1;
+        if count > 1 {
+            // What is said already stands above it.
+            self.last.remove(at);
+        }
+        let place = if count > 1 { at - 1 } else { at };
+        self.last[place] = format!("    ... {count} more of this stack");
     }
 
     /// The last lines, oldest first.
@@ -150,5 +174,30 @@ mod tests {
         (0..50).for_each(|n| tail.push(&n.to_string()));
         assert_eq!(tail.lines().len(), MAX_LAST_LINES);
         assert_eq!(tail.lines().last().map(String::as_str), Some("49"));
+    }
+
+    #[test]
+    fn what_stands_above_a_long_stack_is_kept() {
+        let stack = |tail: &mut Tail, frames: u32| {
+            tail.push("Exception in thread \"main\" java.lang.StackOverflowError");
+            (0..frames).for_each(|n| tail.push(&format!(" at A.f{n}(A.java:1)")));
+        };
+        for (frames, left_out) in [(9, None), (10, Some(1)), (11, Some(2)), (1024, Some(1015))] {
+            let mut tail = Tail::default();
+            (0..50).for_each(|n| tail.push(&n.to_string()));
+            stack(&mut tail, frames);
+            let lines = tail.lines();
+            assert_eq!(lines.len(), MAX_LAST_LINES);
+            let heading = lines.iter().position(|line| line.starts_with("Exception")).unwrap();
+            let below = &lines[heading + 1..];
+            let middle = left_out.map(|count| format!("    ... {count} more of this stack"));
+            let first = (0..6).map(|n| format!(" at A.f{n}(A.java:1)"));
+            let last = (frames - 3..frames).map(|n| format!(" at A.f{n}(A.java:1)"));
+            let expected: Vec<_> = first.chain(middle).chain(last).collect();
+            assert_eq!(below, expected, "{frames}");
+        }
+        let mut tail = Tail::default();
+        (0..9).for_each(|_| stack(&mut tail, 200));
+        assert_eq!(tail.lines().len(), MAX_LAST_LINES);
     }
 }
