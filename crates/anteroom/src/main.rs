@@ -3,6 +3,7 @@
 mod cli;
 mod clock;
 mod controller;
+mod counted;
 mod embedded;
 mod gate;
 mod logging;

@@ -67,7 +67,7 @@ pub struct QemuCpu {
 pub enum ConvertError {
     /// Some features are as on a host, and no host is given.
     #[error(
-        "the CPU profile {name} leaves {count} features, {first} the first, to its host; say which host, with CpuProfile::on_host"
+        "the CPU profile {name} leaves features to its host ({count}, the first is {first}); say which host, with CpuProfile::on_host"
     )]
     NeedsHost {
         /// The profile's name.

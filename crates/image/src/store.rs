@@ -1,6 +1,6 @@
 //! Images on disk: found, checked, held while in use, removed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -46,6 +46,8 @@ pub struct ImageSummary {
     pub created_at: u64,
     /// Of all files together.
     pub bytes: u64,
+    /// Whether it is the newest of its name: whoever asks for the name gets it.
+    pub is_default: bool,
     /// What runs in its rooms beside the room's own services.
     pub services: Vec<anteroom_guest_protocol::ServiceSpec>,
     /// What was proven of it.
@@ -251,12 +253,17 @@ pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
                 kernel: manifest.kernel,
                 created_at: manifest.created_at,
                 bytes,
+                is_default: false,
                 services: manifest.services,
                 verifications: manifest.verifications,
             })
         })
         .collect();
     images.sort_by_key(|image| image.created_at);
+    let mut seen = BTreeSet::new();
+    for image in images.iter_mut().rev() {
+        image.is_default = seen.insert(image.name.clone());
+    }
     images
 }
 
@@ -265,7 +272,7 @@ pub fn list(images_dir: &Path) -> Vec<ImageSummary> {
 /// # Errors
 /// When there is none, or only one with a damaged manifest.
 pub fn find(images_dir: &Path, name: &str) -> Result<ImageSummary, ImageError> {
-    let newest = list(images_dir).into_iter().rfind(|image| image.name == name);
+    let newest = list(images_dir).into_iter().find(|image| image.name == name && image.is_default);
     if let Some(image) = newest {
         return Ok(image);
     }
@@ -370,6 +377,26 @@ pub(crate) mod tests {
         fs::write(dir.join(MANIFEST), "{").unwrap();
         assert!(matches!(find(folder.path(), "demo"), Err(ImageError::BadManifest { .. })));
         assert!(matches!(find(folder.path(), "other"), Err(ImageError::NoSuchImage { .. })));
+    }
+
+    #[test]
+    fn of_each_name_the_newest_is_the_default_and_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = image_in(folder.path());
+        for (digest, name, created_at) in [("22", "demo", 3), ("33", "demo", 2), ("44", "other", 9)]
+        {
+            let mut manifest = read_manifest(&first).unwrap();
+            (manifest.name, manifest.recipe_digest) = (name.into(), digest.into());
+            manifest.created_at = created_at;
+            let dir = folder.path().join(name).join(digest);
+            fs::create_dir_all(&dir).unwrap();
+            fs::write(dir.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
+        }
+        let listed = list(folder.path());
+        let defaults: Vec<_> =
+            listed.iter().map(|image| (&image.digest[..2], image.is_default)).collect();
+        assert_eq!(defaults, [("01", false), ("33", false), ("22", true), ("44", true)]);
+        assert_eq!(find(folder.path(), "demo").unwrap().digest, "22");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::client::Connection;
 use super::sessions::{say, show, text, turn};
 use super::temporary::{Rooms, Temporary, provider_text};
+use crate::counted::counted;
 
 /// What sign-ins ask of the network.
 #[derive(clap::Subcommand)]
@@ -92,14 +93,20 @@ pub fn run(command: &Egress) -> Result<()> {
 /// The list to write, and beside it what was asked for in vain.
 fn for_people(learnt: &Value) -> String {
     let mut lines = format!("\nThe sign-in: {}\n\n[egress]\nallow = [\n", text(learnt, "end"));
-    for host in learnt["hosts"].as_array().into_iter().flatten() {
-        let entry = format!("{:?},", text(host, "host"));
+    let hosts = learnt["hosts"].as_array().into_iter().flatten();
+    let entry = |host: &Value| format!("{:?},", text(host, "host"));
+    let width = hosts.clone().map(|host| entry(host).chars().count() + 2).max().unwrap_or_default();
+    for host in hosts {
+        let entry = entry(host);
         match host["cause"].as_str() {
-            Some(cause) => lines.push_str(&format!("  # {entry:<48} # {cause}\n")),
+            Some(cause) => {
+                let entry = format!("# {entry}");
+                lines.push_str(&format!("  {entry:<width$} # {cause}\n"));
+            }
             None => {
-                let bytes = host["bytes"].as_u64().unwrap_or_default();
+                let bytes = counted(host["bytes"].as_u64().unwrap_or_default(), "byte", "bytes");
                 let new = if host["listed"] == true { "" } else { ", not listed yet" };
-                lines.push_str(&format!("  {entry:<50} # {bytes} bytes{new}\n"));
+                lines.push_str(&format!("  {entry:<width$} # {bytes}{new}\n"));
             }
         }
     }

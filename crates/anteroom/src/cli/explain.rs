@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::sessions::show;
+use crate::counted::counted;
 use crate::gate::processor::profile;
 
 /// What to explain.
@@ -126,11 +127,13 @@ fn about(path: &Path, facts: &Facts, beyond: &[Beyond], profile: &CpuProfile) ->
             profile.name
         ));
     }
+    let width = beyond.iter().map(|found| found.feature.name().len()).max().unwrap_or_default();
     for found in beyond {
+        let word = if found.count == 1 { "instruction" } else { "instructions" };
         let symbol =
             found.symbol.as_ref().map_or(String::new(), |s| format!(" in {}", line(&s.name)));
         page.push_str(&format!(
-            "    {:12} {:>8} instructions, the first `{}` at {:#x}{symbol}\n",
+            "    {:width$} {:>8} {word}, the first `{}` at {:#x}{symbol}\n",
             found.feature.name(),
             found.count,
             found.first,
@@ -139,10 +142,8 @@ fn about(path: &Path, facts: &Facts, beyond: &[Beyond], profile: &CpuProfile) ->
     }
     let open = profile.features(Standing::AsHost).len();
     if open > 0 {
-        page.push_str(&format!(
-            "  {open} features are as on the host of {}: not judged here\n",
-            profile.name
-        ));
+        let open = counted(open, "feature is", "features are");
+        page.push_str(&format!("  {open} as on the host of {}: not judged here\n", profile.name));
     }
     page
 }

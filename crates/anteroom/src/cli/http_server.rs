@@ -27,6 +27,7 @@ use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt;
 
+use crate::counted::counted;
 use head_watch::{HeadWatch, Seen};
 use shares::{Place, Shares};
 
@@ -206,7 +207,8 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
 
 fn share_used(share: usize) -> Problem {
     let detail = format!(
-        "this address has {share} connections already, which is its share; close some (the operator sets it with --connections-per-address, and --trusted-proxy exempts a proxy)"
+        "this address has {} already, which is its share; close some (the operator sets it with --connections-per-address, and --trusted-proxy exempts a proxy)",
+        counted(share, "connection", "connections")
     );
     Problem::new(ProblemCode::TooManyConnections, detail).retry_after(5)
 }

@@ -1,6 +1,7 @@
 //! `anteroom image …`.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use anteroom_image::{BuildOptions, ImageSummary, Recipe, Verdict};
 use anyhow::{Context, Result};
@@ -9,6 +10,7 @@ use serde_json::json;
 use super::progress::Work;
 use super::serve::{cache_dir, images_dir};
 use super::sessions::show;
+use super::table::table;
 use super::verify::{self, How};
 use crate::controller::load_providers;
 use crate::private;
@@ -44,7 +46,7 @@ pub enum Image {
         #[command(flatten)]
         place: Place,
     },
-    /// Lists the images.
+    /// Lists the images: when each was built, and which of a name is used (the newest).
     List {
         #[command(flatten)]
         place: Place,
@@ -61,8 +63,9 @@ pub enum Image {
 /// Where images are, and how to print.
 #[derive(clap::Args)]
 pub struct Place {
-    /// Golden images.
-    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
+    /// /var/lib/anteroom/images].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
     images_dir: Option<PathBuf>,
     /// Prints JSON.
     #[arg(long)]
@@ -86,21 +89,8 @@ pub fn run(command: &Image) -> Result<()> {
         Image::List { place } => {
             let images = anteroom_image::list(&place.dir());
             show(place.json, &json!(images), |_| {
-                let mut table = format!(
-                    "{:<20}{:<18}{:<26}{:>8}  {}\n",
-                    "IMAGE", "DIGEST", "KERNEL", "MiB", "VERIFIED FOR"
-                );
-                for image in &images {
-                    let size = image.bytes / 1024 / 1024;
-                    table.push_str(&format!(
-                        "{:<20}{:<18}{:<26}{size:>8}  {}\n",
-                        image.name,
-                        image.digest,
-                        image.kernel,
-                        verified_for(image)
-                    ));
-                }
-                table
+                let head = ["IMAGE", "DIGEST", "BUILT", "KERNEL", "MiB", "DEFAULT", "VERIFIED FOR"];
+                table(head, images.iter().map(row))
             })
         }
         Image::Rm { image, place } => {
@@ -113,6 +103,19 @@ pub fn run(command: &Image) -> Result<()> {
             })
         }
     }
+}
+
+fn row(image: &ImageSummary) -> [String; 7] {
+    let built = SystemTime::UNIX_EPOCH + Duration::from_secs(image.created_at);
+    [
+        image.name.clone(),
+        image.digest.clone(),
+        humantime::format_rfc3339_seconds(built).to_string(),
+        image.kernel.clone(),
+        (image.bytes / 1024 / 1024).to_string(),
+        if image.is_default { "yes" } else { "no" }.to_owned(),
+        verified_for(image),
+    ]
 }
 
 /// The profiles that it passed for, and those that it failed on.

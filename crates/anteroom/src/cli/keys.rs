@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::client::Connection;
 use super::sessions::{show, text};
+use super::table::table;
 use crate::private;
 
 /// API keys. These commands need a key with the role `admin`; on the controller's own machine the
@@ -46,7 +47,7 @@ pub struct List {
 /// What `keys rotate` takes.
 #[derive(clap::Args)]
 pub struct Rotate {
-    /// Whose.
+    /// The name of the key.
     name: String,
     #[command(flatten)]
     made: Made,
@@ -65,7 +66,7 @@ struct Made {
 /// What `keys revoke` takes.
 #[derive(clap::Args)]
 pub struct Revoke {
-    /// Whose.
+    /// The name of the key.
     name: String,
     #[command(flatten)]
     connection: Connection,
@@ -96,7 +97,7 @@ pub fn run(command: &Command) -> Result<()> {
         }
         Command::List(List { connection }) => {
             let keys = connection.open()?.get_json("/api/keys")?;
-            show(connection.json, &keys, table)
+            show(connection.json, &keys, for_people)
         }
     }
 }
@@ -112,19 +113,14 @@ impl Made {
     }
 }
 
-fn table(keys: &Value) -> String {
-    let mut table = format!("{:<24}{:<8}{:<22}{}\n", "NAME", "ROLE", "MADE", "LAST USED");
-    for key in keys.as_array().into_iter().flatten() {
+fn for_people(keys: &Value) -> String {
+    let row = |key: &Value| {
         let time = |field: &str| key[field].as_u64().map(time).unwrap_or("never".to_owned());
-        table.push_str(&format!(
-            "{:<24}{:<8}{:<22}{}\n",
-            text(key, "name"),
-            text(key, "role"),
-            time("createdAt"),
-            time("lastUsedAt")
-        ));
-    }
-    table
+        let of = |field: &str| text(key, field).to_owned();
+        [of("name"), of("role"), time("createdAt"), time("lastUsedAt")]
+    };
+    let rows = keys.as_array().into_iter().flatten().map(row);
+    table(["NAME", "ROLE", "MADE", "LAST USED"], rows)
 }
 
 fn time(millis: u64) -> String {

@@ -14,6 +14,7 @@ mod provider_test;
 mod reach;
 mod serve;
 mod sessions;
+mod table;
 mod temporary;
 mod verify;
 mod viewer;
@@ -38,7 +39,12 @@ struct Arguments {
 enum Command {
     /// Runs the controller: API, viewer, sessions.
     Serve(Box<serve::Options>),
-    /// Starts sign-ins.
+    /// Starts sign-ins, and brings the codes that end some of them.
+    ///
+    /// `start` has the controller (`anteroom serve`) make a session, and prints a one-use link: who opens
+    /// it signs in. Some sign-ins end with a code on the last page: the person types it into theirs, or
+    /// `code` brings it. What becomes of a session: `anteroom sessions`, `why`, `logs`, `screenshot`;
+    /// `viewer link` makes a new link, and `cancel` ends it.
     #[command(subcommand)]
     Auth(sessions::Auth),
     /// Lists sessions.
@@ -57,10 +63,10 @@ enum Command {
     Viewer(viewer::Command),
     /// Ends a session and destroys its VM.
     Cancel(sessions::Cancel),
-    /// Opens sealed credentials.
+    /// Receives, fetches and opens sealed credentials.
     #[command(subcommand)]
     Credentials(credentials::Credentials),
-    /// Finds out what sign-ins ask of the network.
+    /// Finds out which hosts a sign-in needs, and allows one that a session was refused.
     #[command(subcommand)]
     Egress(egress::Egress),
     /// Lists, checks and tries provider files.

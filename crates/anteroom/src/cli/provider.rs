@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::provider_test;
 use super::sessions::{show, text};
+use super::table::table;
 use crate::controller::load_providers;
+use crate::counted::counted;
 
 /// Provider files.
 #[derive(clap::Subcommand)]
@@ -64,19 +66,15 @@ fn list(options: &List) -> Result<()> {
     let mut told: Vec<Value> = providers.values().map(in_short).collect();
     told.sort_by_key(|provider| text(provider, "id").to_owned());
     show(options.json, &json!(told), |told| {
-        let mut table = format!("{:<16}{:<20}{:<12}{}\n", "PROVIDER", "NAME", "IMAGE", "METHODS");
-        for provider in told.as_array().into_iter().flatten() {
+        let row = |provider: &Value| {
             let methods = provider["methods"].as_array().into_iter().flatten();
             let methods: Vec<&str> = methods.filter_map(Value::as_str).collect();
-            table.push_str(&format!(
-                "{:<16}{:<20}{:<12}{}\n",
-                text(provider, "id"),
-                text(provider, "name"),
-                text(provider, "image"),
-                methods.join(", ")
-            ));
-        }
-        table
+            let [id, name, image] =
+                ["id", "name", "image"].map(|field| text(provider, field).to_owned());
+            [id, name, image, methods.join(", ")]
+        };
+        let rows = told.as_array().into_iter().flatten().map(row);
+        table(["PROVIDER", "NAME", "IMAGE", "METHODS"], rows)
     })
 }
 
@@ -96,7 +94,7 @@ fn check(options: &Check) -> Result<()> {
     })?;
     match wrong {
         0 => Ok(()),
-        n => bail!("{n} of {} files cannot be used", checked.len()),
+        n => bail!("{n} of {} cannot be used", counted(checked.len(), "file", "files")),
     }
 }
 

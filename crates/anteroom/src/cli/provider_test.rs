@@ -12,6 +12,7 @@ use super::sessions::{show, text};
 use super::temporary::{Rooms, Temporary, provider_text};
 use super::why::explanation;
 use crate::controller::methods;
+use crate::counted::counted;
 
 /// How long a tool may take beyond its own limit.
 const SLACK: Duration = Duration::from_secs(240);
@@ -68,7 +69,10 @@ pub fn run(options: &Test) -> Result<()> {
     })?;
     match failed {
         0 => Ok(()),
-        n => bail!("{n} of {} methods did not come to the person's turn", logins.len()),
+        n => {
+            let methods = counted(logins.len(), "method", "methods");
+            bail!("{n} of {methods} did not come to the person's turn")
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, Connection, read_secret};
 use super::credentials::fetch;
+use super::table::table;
 use crate::private;
 
 /// Sign-ins.
@@ -122,7 +123,7 @@ pub struct Screenshot {
     /// The session.
     id: String,
     /// Where the PNG goes.
-    #[arg(long, short, default_value = "screenshot.png")]
+    #[arg(long, short, value_name = "FILE", default_value = "screenshot.png")]
     output: PathBuf,
     #[command(flatten)]
     connection: Connection,
@@ -283,17 +284,10 @@ pub fn follow(
 pub fn list(options: &List) -> Result<()> {
     let sessions = options.connection.open()?.get_json("/api/sessions")?;
     show(options.connection.json, &sessions, |sessions| {
-        let mut table = format!("{:<38}{:<16}{:<16}{}\n", "SESSION", "PROVIDER", "STATE", "REASON");
-        for session in sessions.as_array().into_iter().flatten() {
-            table.push_str(&format!(
-                "{:<38}{:<16}{:<16}{}\n",
-                text(session, "sessionId"),
-                text(session, "provider"),
-                text(session, "state"),
-                text(session, "reason")
-            ));
-        }
-        table
+        let fields = ["sessionId", "provider", "state", "reason"];
+        let row = |session: &Value| fields.map(|field| text(session, field).to_owned());
+        let rows = sessions.as_array().into_iter().flatten().map(row);
+        table(["SESSION", "PROVIDER", "STATE", "REASON"], rows)
     })
 }
 

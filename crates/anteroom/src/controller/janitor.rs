@@ -8,6 +8,7 @@ use anteroom_session::SessionId;
 
 use super::session_actor::Surroundings;
 use crate::clock::now;
+use crate::counted::counted;
 
 /// How often is swept.
 const SWEEP_EVERY: Duration = Duration::from_secs(3600);
@@ -45,7 +46,9 @@ async fn sweep(around: &Arc<Surroundings>, keep: Keep) {
     match around.store.forget(before, now().0).await {
         Ok(0) => {}
         Ok(sessions) => {
-            tracing::info!("{sessions} sessions older than {} days were forgotten", keep.days)
+            let sessions = counted(sessions, "session was", "sessions were");
+            let days = counted(keep.days, "day", "days");
+            tracing::info!("{sessions} forgotten, being older than {days}")
         }
         Err(error) => tracing::warn!("{error:#}"),
     }
@@ -62,7 +65,8 @@ async fn sweep(around: &Arc<Surroundings>, keep: Keep) {
         doomed.len()
     });
     if let Ok(removed @ 1..) = removed.await {
-        tracing::info!("the logs of {removed} sessions were removed");
+        let sessions = counted(removed, "session", "sessions");
+        tracing::info!("the logs of {sessions} were removed");
     }
 }
 

@@ -275,11 +275,14 @@ impl Controller {
         let seconds = first.clamp(*COME_BACK.start(), *COME_BACK.end());
         let queue = match max_queued {
             0 => String::new(),
+            1 => " and one more waits".to_owned(),
             queued => format!(" and {queued} more wait"),
         };
-        let detail = format!(
-            "all {max_sessions} rooms of this Anteroom are in use{queue}; try again in {seconds} s"
-        );
+        let rooms = match max_sessions {
+            1 => "the one room of this Anteroom is".to_owned(),
+            rooms => format!("all {rooms} rooms of this Anteroom are"),
+        };
+        let detail = format!("{rooms} in use{queue}; try again in {seconds} s");
         Problem::new(ProblemCode::NoRoom, detail).retry_after(seconds)
     }
 

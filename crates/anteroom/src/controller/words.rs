@@ -5,6 +5,8 @@ use anteroom_session::{
     Observation, Prompt, View, Viewer,
 };
 
+use crate::counted::counted;
+
 /// Where the tool waits for the person.
 const ROOM_READY: &str = "the room is ready; the tool is started when the person comes";
 
@@ -27,7 +29,8 @@ pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
             "everything of the session is gone; looking found nothing left".to_owned(),
         )),
         Event::Demolished { leftovers } => {
-            Some(("demolished", format!("teardown left {} things behind", leftovers.len())))
+            let things = counted(leftovers.len(), "thing", "things");
+            Some(("demolished", format!("teardown left {things} behind")))
         }
         Event::FoundByReconciliation => {
             Some(("found_unfinished", "a new controller found the session unfinished".to_owned()))
@@ -104,7 +107,8 @@ fn held(confined: &Confined) -> String {
         }
         if !held.namespaces.is_empty() {
             let names: Vec<_> = held.namespaces.iter().map(|name| name.as_str()).collect();
-            by.push(format!("its own {} namespaces", names.join(", ")));
+            let word = if names.len() == 1 { "namespace" } else { "namespaces" };
+            by.push(format!("its own {} {word}", names.join(", ")));
         }
         if held.cgroup.is_some() {
             by.push("its own cgroup".to_owned());
@@ -132,7 +136,8 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         }
         Observation::FilesInjected { count: 0 } => return None,
         Observation::FilesInjected { count } => {
-            ("files_injected", format!("{count} files were put in place and confirmed"))
+            let files = counted(*count, "file was", "files were");
+            ("files_injected", format!("{files} put in place and confirmed"))
         }
         Observation::ServiceReady { service } => ("service_ready", format!("{service} is ready")),
         Observation::ServiceExited { explanation, then, .. } => {
@@ -277,5 +282,17 @@ pub fn explanation_of(event: &Event) -> Option<&Explanation> {
             | Observation::ChildCrashed { explanation, .. },
         ) => Some(explanation),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_file_was_and_two_files_were_put_in_place() {
+        let says = |count| of_observation(&Observation::FilesInjected { count }).unwrap().1;
+        assert_eq!(says(1), "1 file was put in place and confirmed");
+        assert_eq!(says(2), "2 files were put in place and confirmed");
     }
 }

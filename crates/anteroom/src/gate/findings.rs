@@ -63,7 +63,7 @@ pub fn summary(inventory: &Inventory, profile: &str) -> String {
     match &inventory.unread {
         Some(why) => format!("not read: {why}"),
         None => format!(
-            "{} of {} programs and libraries hold instructions beyond {profile}: {} reached, {} opened without reaching them, {} not opened{}",
+            "instructions beyond {profile} are in {} of {} programs and libraries: {} reached, {} opened without reaching them, {} not opened{}",
             inventory.findings.len(),
             inventory.elf_files,
             count(Reached::Reached),

@@ -14,6 +14,7 @@ use super::inquiry::{BARS, LEAST_PART};
 use super::inventory::Surveyed;
 use super::processor::Chosen;
 use super::seen::{OWN_SERVICES, Seen, Service};
+use crate::counted::counted;
 
 /// How far the guest's clock may be from the host's, in milliseconds.
 const CLOCK_MS: u64 = 5_000;
@@ -158,7 +159,10 @@ impl Lines<'_> {
         let has = has.features(Standing::On);
         let version = Some(name.to_owned());
         let Some(profile) = profile else {
-            let observed = format!("the guest's CPUID shows {} known features", has.len());
+            let observed = format!(
+                "the guest's CPUID shows {}",
+                counted(has.len(), "known feature", "known features")
+            );
             return self.add("processor", version, Ok(observed));
         };
         self.add("processor", version, same_features(profile, &has, not_emulated));
@@ -302,7 +306,8 @@ impl Lines<'_> {
     fn certificates(&mut self) {
         let Some(Ok(system)) = &self.seen.system else { return self.not_reached("certificates") };
         let count = system.what.certificates;
-        let observed = format!("{count} authorities in /etc/ssl/certs/ca-certificates.crt");
+        let authorities = counted(count, "authority", "authorities");
+        let observed = format!("{authorities} in /etc/ssl/certs/ca-certificates.crt");
         let observed = if count >= AUTHORITIES { Ok(observed) } else { Err(observed) };
         let advice = "add the package ca-certificates to the recipe";
         self.add_advised("certificates", observed, advice);
@@ -388,8 +393,8 @@ fn same_features(
         )
     };
     Ok(format!(
-        "the guest's CPUID shows the {} features of the profile and no others{beside}",
-        wanted.len().saturating_sub(not_emulated.len())
+        "the guest's CPUID shows the profile's {} and no others{beside}",
+        counted(wanted.len().saturating_sub(not_emulated.len()), "feature", "features")
     ))
 }
 

@@ -105,7 +105,7 @@ fn findings(page: &mut String, record: &Verification) {
     }
     let _ = writeln!(
         page,
-        "<p>{} of {} programs and libraries hold instructions that {} has not. None of that fails an image: most \
+        "<p>Instructions that {2} has not are in {0} of {1} programs and libraries. None of that fails an image: most \
          programs choose such code only where the processor has it, and what runs has been run.</p>",
         inventory.findings.len(),
         inventory.elf_files,
