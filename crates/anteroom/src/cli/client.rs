@@ -27,7 +27,7 @@ pub struct Connection {
     #[arg(long, value_name = "FILE", env = "ANTEROOM_API_KEY_FILE")]
     api_key_file: Option<PathBuf>,
     /// The state folder of this machine's controller, if it was started with another than the usual.
-    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
     state_dir: Option<PathBuf>,
     /// Prints JSON.
     #[arg(long)]

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use anteroom_confine::{Offer, Offered};
 use anteroom_vm::{AcceleratorChoice, KvmProbe, probe_kvm};
 use anyhow::{Result, bail};
+use nix::unistd::{AccessFlags, eaccess};
 use serde_json::{Value, json};
 
 use super::serve::{images_dir, state_dir};
 use super::sessions::show;
 use crate::controller::OVERRIDES;
+use crate::counted::counted;
 use crate::embedded;
 use crate::gate::processor::usual;
+use crate::private;
 
 /// What `doctor` takes.
 #[derive(clap::Args)]
@@ -20,11 +23,13 @@ pub struct Options {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
-    /// Golden images.
-    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
+    /// /var/lib/anteroom/images].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
     images_dir: Option<PathBuf>,
-    /// Database, vault and logs.
-    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    /// The folder for database, vault and logs [default: ~/.local/state/anteroom, or with root
+    /// /var/lib/anteroom].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
     state_dir: Option<PathBuf>,
 }
 
@@ -47,7 +52,7 @@ pub fn run(options: &Options) -> Result<()> {
     let images = options.images_dir.clone().unwrap_or_else(images_dir);
     let state = options.state_dir.clone().unwrap_or_else(state_dir);
     let mut findings =
-        vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), disk(&state)];
+        vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), state_folder(&state)];
     findings.extend(confinement());
     findings.extend(unverified(&images));
     findings.extend(overridden_terms(&state));
@@ -144,16 +149,36 @@ fn confinement() -> Vec<Finding> {
     let cgroups = "mount cgroup v2 (or v1's memory, pids and cpu) writable at /sys/fs/cgroup";
     let kernel = "use a kernel of 5.13 or later with landlock in its list of lsm=";
     let parts = [
-        ("each session runs as a user of its own", &offered.users, root),
-        ("each VM has a file tree and namespaces of its own", &offered.namespaces, container),
-        ("each VM has a cgroup of its own", &offered.cgroups, cgroups),
-        ("what a session's runner opens is held by Landlock", &offered.landlock, kernel),
+        (
+            "each session runs as a user of its own",
+            "sessions do not run as users of their own",
+            &offered.users,
+            root,
+        ),
+        (
+            "each VM has a file tree and namespaces of its own",
+            "VMs have no file tree and namespaces of their own",
+            &offered.namespaces,
+            container,
+        ),
+        (
+            "each VM has a cgroup of its own",
+            "VMs have no cgroups of their own",
+            &offered.cgroups,
+            cgroups,
+        ),
+        (
+            "Landlock limits which files a session's runner opens",
+            "nothing but its user limits which files a session's runner opens",
+            &offered.landlock,
+            kernel,
+        ),
     ];
-    let finding = |(what, offer, fix): (&str, &Offer, &str)| match offer {
-        Offer::Given {} => ok(what),
+    let finding = |(given, refused, offer, fix): (&str, &str, &Offer, &str)| match offer {
+        Offer::Given {} => ok(given),
         Offer::Refused { why } => {
             let fix = if nix::unistd::geteuid().is_root() || fix == kernel { fix } else { root };
-            warning(format!("this machine does not offer that {what}: {why}"), fix)
+            warning(format!("{refused}: {why}"), fix)
         }
     };
     parts.into_iter().map(finding).collect()
@@ -166,7 +191,7 @@ fn image_tools() -> Finding {
     }
     let packages = missing.join(" ");
     warning(
-        format!("golden images cannot be built: {packages} missing"),
+        format!("golden images cannot be built without these packages: {packages}"),
         format!("apt-get install {packages}"),
     )
 }
@@ -177,7 +202,10 @@ fn image(dir: &Path) -> Finding {
             format!("there is no golden image in {}", dir.display()),
             "anteroom image build images/demo.toml",
         ),
-        count => ok(format!("{count} golden image(s) in {}", dir.display())),
+        count => {
+            let images = counted(count, "golden image", "golden images");
+            ok(format!("{images} in {}", dir.display()))
+        }
     }
 }
 
@@ -190,7 +218,9 @@ fn unverified(dir: &Path) -> Vec<Finding> {
     let refusal = |name: &String| {
         let image = anteroom_image::find(dir, name).ok()?;
         let refusal = anteroom_image::verified_for(&image.dir, &usual.processor).err()?;
-        Some(warning(refusal.to_string(), format!("anteroom image verify {name}")))
+        let profile = &usual.processor.profile;
+        let fix = format!("anteroom image verify {name} --cpu {profile}");
+        Some(warning(refusal.to_string(), fix))
     };
     names.iter().filter_map(refusal).collect()
 }
@@ -223,15 +253,36 @@ fn memory() -> Finding {
             "free some memory",
         );
     }
-    ok(format!("{available} MiB of memory are free: room for {sessions} session(s)"))
+    let sessions = counted(sessions, "session", "sessions");
+    ok(format!("{available} MiB of memory are free: room for {sessions}"))
 }
 
-fn disk(dir: &Path) -> Finding {
-    let existing = dir.ancestors().find(|path| path.exists()).unwrap_or(dir);
+/// Whether `serve` could keep its state there, and how much.
+fn state_folder(dir: &Path) -> Finding {
+    let refused = |why: String| {
+        let fix = "choose another folder with --state-dir, or let this user write to it";
+        failure(format!("the state folder {} cannot be used: {why}", dir.display()), fix)
+    };
+    if dir.exists()
+        && let Err(error) = private::check_state(dir)
+    {
+        return refused(format!("{error:#}"));
+    }
+    // What `serve` makes it in, where it is not there yet.
+    let Ok(whole) = std::path::absolute(dir) else { return refused("its path is empty".into()) };
+    let existing = whole.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let shown = existing.display();
+    if !existing.is_dir() {
+        return refused(format!("{shown} is no folder"));
+    }
+    if let Err(error) = eaccess(existing, AccessFlags::W_OK | AccessFlags::X_OK) {
+        return refused(format!("writing to {shown}: {}", error.desc()));
+    }
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stats) => {
             let free = stats.blocks_available() * stats.fragment_size() / 1024 / 1024;
-            let what = format!("{free} MiB are free for state in {}", dir.display());
+            let will = if existing == whole { "can be used" } else { "can be made" };
+            let what = format!("the state folder {} {will}; {free} MiB are free", dir.display());
             if free < 2048 {
                 warning(what, "free some disk: an image build needs 2 GiB")
             } else {
@@ -239,8 +290,45 @@ fn disk(dir: &Path) -> Finding {
             }
         }
         Err(error) => warning(
-            format!("asking for the free disk of {} failed: {error}", existing.display()),
+            format!("asking for the free disk of {shown} failed: {}", error.desc()),
             "check the disk",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_state_folder_that_cannot_be_is_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let told = |path: &Path| {
+            let finding = state_folder(path);
+            (finding.verdict == Verdict::Failure, finding.what)
+        };
+        let state = folder.path().join("a/state");
+        let (failed, what) = told(&state);
+        assert!(!failed && what.contains("state can be made; "), "{what}");
+
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
+        let (failed, what) = told(&state);
+        assert!(!failed && what.contains("state can be used; "), "{what}");
+
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o777)).unwrap();
+        let (failed, what) = told(&state);
+        assert!(failed && what.contains("others can write to the folder"), "{what}");
+
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let (failed, what) = told(&file.join("state"));
+        assert!(failed && what.contains("file is no folder"), "{what}");
+
+        // Nobody writes there, root neither.
+        let (failed, what) = told(Path::new("/proc/1/anteroom"));
+        assert!(failed && what.contains("cannot be used: writing to /proc/1"), "{what}");
     }
 }

@@ -23,6 +23,7 @@ use super::reach::{Reach, reachable};
 use crate::controller::{
     Controller, DriverChoice, Keep, Limits, Providers, Settings, default_dir, rooms_by_memory,
 };
+use crate::counted::counted;
 use crate::embedded;
 use crate::gate::processor::{choose, usual};
 use crate::logging::{self, LogFormat};
@@ -32,22 +33,24 @@ use crate::private;
 #[derive(clap::Args)]
 pub struct Options {
     /// Where the API and the viewer listen.
-    #[arg(long, default_value = "127.0.0.1:7070")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
-    /// Where the viewers' media comes in (UDP).
-    #[arg(long, default_value = "127.0.0.1:0")]
+    /// Where the viewers' media comes in (UDP); with port 0 any free one.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     media_listen: SocketAddr,
     /// Address and port of the media port that viewers can reach; may be repeated.
-    #[arg(long = "advertise-address", value_parser = reachable)]
+    #[arg(long = "advertise-address", value_name = "ADDRESS:PORT", value_parser = reachable)]
     advertise: Vec<SocketAddr>,
-    /// Database, vault and logs.
-    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    /// The folder for database, vault and logs [default: ~/.local/state/anteroom, or with root
+    /// /var/lib/anteroom].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    /// Golden images.
-    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
+    /// /var/lib/anteroom/images].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
     images_dir: Option<PathBuf>,
     /// Folder of provider files; they win over the shipped ones.
-    #[arg(long, env = "ANTEROOM_PROVIDERS")]
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
     providers: Option<PathBuf>,
     /// How rooms are made.
     #[arg(long, value_enum, default_value = "qemu")]
@@ -87,7 +90,7 @@ pub struct Options {
     /// Lets sign-ins reach every host; started so by `anteroom egress learn`.
     #[arg(long, hide = true)]
     learn_egress: bool,
-    /// Allows real providers where there is no hardware isolation.
+    /// Allows sign-ins with real accounts where there is no hardware isolation.
     #[arg(long)]
     allow_weak_isolation: bool,
     /// Lets credentials of this provider go to the vault although its terms let nobody but the person
@@ -121,7 +124,7 @@ pub struct Options {
     #[arg(long, hide = true, default_value_t = 60)]
     min_ttl_seconds: u64,
     /// Writes address and a key as JSON to this file when ready: a new one, for its owner alone.
-    #[arg(long)]
+    #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// How the log is written.
     #[arg(long, value_enum, default_value = "text")]
@@ -186,7 +189,9 @@ async fn serve(options: Options) -> Result<()> {
     let per_address = options.connections_per_address.map(usize::from);
     let limits = http_server::Limits::new(per_address, options.trusted_proxy.clone());
     let settings = settings(options)?;
-    for warning in settings.unfit_images().into_iter().chain(settings.overridden_terms()) {
+    let warnings =
+        [settings.weak_isolation(), settings.unfit_images(), settings.overridden_terms()];
+    for warning in warnings.into_iter().flatten() {
         tracing::warn!("{warning}");
     }
     let _only = lock_state(&settings.state_dir)?;
@@ -213,11 +218,12 @@ async fn serve(options: Options) -> Result<()> {
     if let Some(path) = ready_file {
         controller.write_client_file("ready-file", KeyRole::Caller, &path, &url).await?;
     }
-    tracing::info!("at most {max_sessions} sign-ins at a time; --max-sessions changes that");
+    let sign_ins = counted(max_sessions, "sign-in", "sign-ins");
+    tracing::info!("at most {sign_ins} at a time; --max-sessions changes that");
     tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address()?);
     tracing::info!(
-        "at most {} connections of one address at a time; --connections-per-address changes that",
-        limits.per_peer()
+        "at most {} of one address at a time; --connections-per-address changes that",
+        counted(limits.per_peer(), "connection", "connections")
     );
     let serving = tokio::spawn(http_server::serve(listener, app, limits));
     asked_to_stop().await?;

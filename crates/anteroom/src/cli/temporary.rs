@@ -22,8 +22,9 @@ pub struct Rooms {
     /// `qemu` or `host`.
     #[arg(long, default_value = "qemu")]
     driver: String,
-    /// Golden images.
-    #[arg(long, env = "ANTEROOM_IMAGES_DIR")]
+    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
+    /// /var/lib/anteroom/images].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
     images_dir: Option<PathBuf>,
 }
 

@@ -87,6 +87,26 @@ pub enum DriverChoice {
 }
 
 impl Settings {
+    /// A sentence for each way in which sessions are kept from this machine by less than a virtual
+    /// machine on KVM, with what to do.
+    pub fn weak_isolation(&self) -> Vec<String> {
+        let weak = match self.driver {
+            DriverChoice::Qemu(VmAccelerator::Kvm) => return Vec::new(),
+            DriverChoice::Qemu(VmAccelerator::Tcg) => {
+                "virtual machines are emulated, which is slow and no isolation boundary; use a machine \
+                 on which `anteroom doctor` says that KVM works, without --accelerator tcg"
+            }
+            DriverChoice::Host { .. } => {
+                "tools and browsers run on this machine itself, with no virtual machine around them, which is \
+                 for tests; start without --driver host"
+            }
+        };
+        let allowed = "people may sign in with real accounts without hardware isolation; start without \
+                       --allow-weak-isolation, and they are refused";
+        let allowed = self.allow_weak_isolation.then_some(allowed);
+        [weak].into_iter().chain(allowed).map(str::to_owned).collect()
+    }
+
     /// A sentence for each provider whose terms the operator overrides.
     pub fn overridden_terms(&self) -> Vec<String> {
         let providers = self.providers.now();
