@@ -79,6 +79,7 @@ fn who_receives_needs_one_command() {
     assert!(started["recipient"].as_str().unwrap().starts_with("age1"), "{started}");
     let identity = folder.path().join("data/anteroom/identity.txt");
     assert_eq!(std::fs::metadata(&identity).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(started["identity"], json!(identity));
     bring_code(&server, id);
     let told = line(&mut output);
     assert!(child.wait().unwrap().success());
@@ -105,6 +106,11 @@ fn who_receives_needs_one_command() {
         open.args(["credentials", "open", "--list"]).arg(&sealed).args(more).output().unwrap()
     };
     assert!(open(&[]).status.success(), "{:?}", open(&[]));
+    let elsewhere = folder.path().join("elsewhere");
+    let listed = open(&["--home", elsewhere.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(said.contains(&elsewhere.join(".tool/db").display().to_string()), "{listed:?}");
+    assert!(!elsewhere.exists());
     let vault = server.state_dir().join("vault/identity.txt");
     let other = open(&["-i", vault.to_str().unwrap()]);
     assert!(String::from_utf8_lossy(&other.stderr).contains("it is sealed to age1"), "{other:?}");
@@ -196,8 +202,14 @@ fn the_operator_s_own_word_is_said_wherever_it_counts() {
         server.post("/api/auth/start", r#"{"provider":"claude_code"}"#).body["sessionId"].clone();
     let session = server.get(&format!("/api/auth/session/{}", id.as_str().unwrap())).body;
     assert_eq!(session["credential"]["terms"]["overridden"], true, "{session}");
+    let warned = [
+        "credentials of Claude Code may be sealed to the vault",
+        "start without --driver host",
+        "start without --allow-weak-isolation",
+    ];
     eventually("it is in the log", || {
-        server.log().contains("credentials of Claude Code may be sealed to the vault").then_some(())
+        let log = server.log();
+        warned.iter().all(|words| log.contains(words)).then_some(())
     });
     let folder = tempfile::tempdir().unwrap();
     let mut doctor = anteroom(folder.path());

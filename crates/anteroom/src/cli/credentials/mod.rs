@@ -22,6 +22,7 @@ pub use fetch::fetch;
 use super::client::Connection;
 use super::serve::state_dir;
 use super::sessions::{check_output, show, text};
+use crate::counted::counted;
 use place::Placing;
 
 /// The largest sealed file read, in bytes.
@@ -34,6 +35,9 @@ pub enum Credentials {
     Open(Open),
     /// Receives a credential on the machine that is to use it: makes a key, has somebody sign in (or
     /// waits for who does), and puts the files into the home directory.
+    ///
+    /// The key stays on this machine (see --identity), so that the same sealed credential can be opened
+    /// again.
     Receive(receive::Receive),
     /// Brings a session's sealed credential, and beside it the envelope that `credentials open` goes
     /// by.
@@ -47,6 +51,11 @@ pub enum Credentials {
 pub struct Open {
     /// The sealed credential, as `auth start -o` or `credentials get` wrote it.
     file: PathBuf,
+    /// Says what is in it and writes nothing; with --home, where it would go.
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    into: Into,
     /// The controller's envelope [default: FILE.envelope.json].
     #[arg(long, value_name = "FILE")]
     envelope: Option<PathBuf>,
@@ -54,18 +63,13 @@ pub struct Open {
     /// without it those of this machine's controller and of those that were called from here.
     #[arg(long, value_name = "FILE")]
     controller_key: Option<PathBuf>,
-    /// The age identity that it was sealed to (a file of age-keygen's); without it this machine's
-    /// vault's or your own of `credentials receive`.
-    #[arg(long, short)]
+    /// The age identity (the key, in a file of age-keygen's form) that it was sealed to; without it the
+    /// one of this machine's vault, or your own, which `credentials receive` made.
+    #[arg(long, short, value_name = "FILE")]
     identity: Option<PathBuf>,
     /// The state folder of this machine's controller, if it was started with another than the usual.
-    #[arg(long, env = "ANTEROOM_STATE_DIR")]
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
     state_dir: Option<PathBuf>,
-    #[command(flatten)]
-    into: Into,
-    /// Says what is in it and writes nothing.
-    #[arg(long, conflicts_with = "home")]
-    list: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -138,7 +142,8 @@ fn open(options: &Open) -> Result<()> {
     let bundle = open_bundle(&sealed, &identity, &envelope)
         .with_context(|| format!("{} was not opened", options.file.display()))?;
     if options.list {
-        return tell(&bundle, &envelope, None, options.json);
+        let home = options.into.home.is_some().then(|| options.into.home()).transpose()?;
+        return tell(&bundle, &envelope, home.as_deref(), options.json);
     }
     // Whoever interrupts it now gets all of it or nothing.
     let interrupted = super::interrupts()?;
@@ -223,7 +228,8 @@ fn tell(bundle: &Bundle, envelope: &Envelope, home: Option<&Path>, as_json: bool
 fn lines(told: &Value) -> String {
     let list = |name: &str| told[name].as_array().cloned().unwrap_or_default().into_iter();
     let line = |one: &Value, name: &str, before: &str| {
-        format!("{:>7} bytes  {before}{}\n", one["bytes"], ForeignText::new(text(one, name)))
+        let bytes = counted(one["bytes"].as_u64().unwrap_or_default(), "byte", "bytes");
+        format!("{bytes:>13}  {before}{}\n", ForeignText::new(text(one, name)))
     };
     let files = list("files").map(|file| line(&file, "path", ""));
     let secrets = list("secrets").map(|secret| line(&secret, "label", "keyring: "));

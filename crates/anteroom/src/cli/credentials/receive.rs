@@ -25,7 +25,9 @@ pub struct Receive {
     /// A sign-in that was started with this machine's recipient, also one that is over.
     #[arg(long, value_name = "ID", conflicts_with = "provider")]
     session: Option<String>,
-    /// The age identity to receive with; without it your own, which is made the first time.
+    /// The age identity (the key) to receive with. Without it your own: `anteroom/identity.txt` in
+    /// $XDG_DATA_HOME or ~/.local/share, with root /var/lib/anteroom/identity.txt. It is made the first
+    /// time, and stays.
     #[arg(long, short, value_name = "FILE")]
     identity: Option<PathBuf>,
     #[command(flatten)]
@@ -43,18 +45,21 @@ pub fn run(options: &Receive) -> Result<()> {
     let as_json = options.connection.json;
     let path = options.identity.clone().unwrap_or_else(trust::own_identity);
     let (identity, recipient) = trust::identity_or_new(&path)?;
+    let key = format!("Your key, which opens the credential, is in {}\n", path.display());
     let home = options.into.home()?;
     let (id, at_interrupt) = match (&options.provider, &options.session) {
         (Some(provider), _) => {
-            let started = start(&client, provider, &recipient, &options.wishes)?;
-            tell_line(as_json, &started, &format!("Open {}\n", text(&started, "viewerUrl")))?;
+            let mut started = start(&client, provider, &recipient, &options.wishes)?;
+            started["identity"] = json!(path);
+            let words = format!("{key}Open {}\n", text(&started, "viewerUrl"));
+            tell_line(as_json, &started, &words)?;
             (text(&started, "sessionId").to_owned(), Follow::Cancel)
         }
         (None, Some(id)) => (id.clone(), Follow::Leave),
         (None, None) => {
-            let told = json!({ "recipient": recipient });
+            let told = json!({ "recipient": recipient, "identity": path });
             let words = format!(
-                "recipient {recipient}\n(Waiting for a sign-in with it: anteroom auth start PROVIDER --recipient {recipient})\n"
+                "{key}recipient {recipient}\n(Waiting for a sign-in with it: anteroom auth start PROVIDER --recipient {recipient})\n"
             );
             tell_line(as_json, &told, &words)?;
             let id = wait_for(&client, &recipient, &interrupted)?;
