@@ -184,7 +184,7 @@ impl Recipe {
         }
         if let Some(bad) = self.archives.iter().find(|archive| !is_sha256(&archive.sha256)) {
             return Err(format!(
-                "the digest {:?} of {} is not 64 of 0-9 and a-f",
+                "the digest {:?} of {} is not 64 of 0-9 and a-f; `sha256sum` of the archive prints it",
                 bad.sha256, bad.url
             ));
         }
@@ -202,7 +202,7 @@ impl Recipe {
         let bad = |text: &&String| DebianPackage::parse(text).is_none();
         if let Some(bad) = self.packages.iter().find(bad) {
             return Err(format!(
-                "the Debian package {bad:?} is none of name, name=version and name=version@sha256:…"
+                "the Debian package {bad:?} is none of name, name=version and name=version@sha256:DIGEST, with a digest of 64 of 0-9 and a-f as `apt-cache show` prints it"
             ));
         }
         for package in &self.npm {
@@ -210,7 +210,7 @@ impl Recipe {
         }
         match self.pypi.iter().find(|text| !is_pypi_package(text)) {
             Some(bad) => Err(format!(
-                "the Python package {bad:?} is no exact version with its hashes, as in name==1.2.3 --hash=sha256:…"
+                "the Python package {bad:?} is no exact version with its hashes, name==1.2.3 --hash=sha256:DIGEST, each of 64 of 0-9 and a-f as `pip hash WHEEL` prints it"
             )),
             None => Ok(()),
         }

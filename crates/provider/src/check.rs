@@ -390,7 +390,7 @@ impl Mistakes {
         for (n, text) in install.packages.iter().enumerate() {
             if install::DebianPackage::parse(text).is_none() {
                 let problem = format!(
-                    "{text:?} is none of name, name=version and name=version@sha256:… (64 of 0-9 and a-f)"
+                    "{text:?} is none of name, name=version and name=version@sha256:DIGEST, with a digest of 64 of 0-9 and a-f as `apt-cache show` prints it"
                 );
                 self.add(&key("packages").at(n), problem);
             }
@@ -402,14 +402,14 @@ impl Mistakes {
         }
         for bad in install.pypi.iter().filter(|text| !install::is_pypi_package(text)) {
             let problem = format!(
-                "holds {bad:?}, which is no exact version with its hashes, as in name==1.2.3 --hash=sha256:…"
+                "holds {bad:?}, which is no exact version with its hashes, name==1.2.3 --hash=sha256:DIGEST, each of 64 of 0-9 and a-f as `pip hash WHEEL` prints it"
             );
             self.add(&key("pypi"), problem);
         }
         for (n, archive) in install.archives.iter().enumerate() {
             if !install::is_sha256(&archive.sha256) {
                 let key = key("archives").at(n).get("sha256");
-                self.add(&key, "must be 64 of 0-9 and a-f");
+                self.add(&key, "must be 64 of 0-9 and a-f; `sha256sum` of the archive prints it");
             }
         }
         if let Some(smoke) = &install.smoke {

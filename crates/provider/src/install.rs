@@ -64,7 +64,7 @@ impl NpmPackage {
         }
         if integrity_of(integrity).is_none() {
             return Err(format!(
-                "{integrity:?} is no integrity as in sha512-…; `npm view {package} dist.integrity` tells it"
+                "{package:?} has the integrity {integrity:?}, which must be sha512- and 88 characters of base64: copy what `npm view {package} dist.integrity` prints"
             ));
         }
         Ok(())
