@@ -161,7 +161,7 @@ pub struct Problem {
     pub status: u16,
     /// What went wrong and what to do, one sentence.
     pub detail: String,
-    /// Stable machine name.
+    /// Stable machine name; `docs/reference/problems.md` lists them.
     pub code: ProblemCode,
     /// When what the detail tells of was, in milliseconds since the Unix epoch: the link's use, or its
     /// revocation.

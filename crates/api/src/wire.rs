@@ -62,7 +62,8 @@ pub struct StartAnswer {
     pub provider: String,
     /// How the person signs in: `browser`, `paste_code` or `device_code`.
     pub method: String,
-    /// Address of the guest's own interface. Nothing outside the guest can reach it.
+    /// Address of the room's own network interface, in 10.213.0.0/16. Nothing outside of the room can
+    /// reach it: the way in for the person is `viewerUrl`.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
     /// One-use link for the person; the secret is in its fragment.
@@ -108,7 +109,7 @@ pub struct SessionView {
     /// read.
     #[schema(value_type = Option<Object>)]
     pub confinement: Option<Confined>,
-    /// Address of the guest's own interface.
+    /// Address of the room's own network interface, which nothing outside of the room can reach.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
     /// The CLI's sign-in URL, while it waits for the person.
@@ -194,7 +195,7 @@ pub struct AllowHost {
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reason {
-    /// Stable machine name.
+    /// Stable machine name; `docs/reference/problems.md` lists them.
     pub code: String,
     /// One sentence for a person.
     pub message: String,

@@ -86,8 +86,10 @@ pub fn signal_name(signal: i32) -> Option<&'static str> {
 }
 
 /// Why a session ended. `Display` is the sentence the person and the caller read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
+#[cfg_attr(test, derive(strum::VariantNames))]
 #[serde(tag = "code", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum EndReason {
     /// The credential is sealed and stored, the VM destroyed.
     Completed,
@@ -272,33 +274,7 @@ impl EndReason {
     /// The stable code, as in the JSON form.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::Completed => "completed",
-            Self::Cancelled { .. } => "cancelled",
-            Self::TimedOut { .. } => "timed_out",
-            Self::TooLong { .. } => "too_long",
-            Self::NobodyCame { .. } => "nobody_came",
-            Self::Idle { .. } => "idle",
-            Self::ImageRefused { .. } => "image_refused",
-            Self::VmNotStarted { .. } => "vm_not_started",
-            Self::VmExited { .. } => "vm_exited",
-            Self::VmStopped { .. } => "vm_stopped",
-            Self::AgentSilent { .. } => "agent_silent",
-            Self::GuestLinkFailed { .. } => "guest_link_failed",
-            Self::GuestBrokeProtocol { .. } => "guest_broke_protocol",
-            Self::GuestStalled { .. } => "guest_stalled",
-            Self::FileNotInjected { .. } => "file_not_injected",
-            Self::ServiceFailed { .. } => "service_failed",
-            Self::CliExited { .. } => "cli_exited",
-            Self::NoSignInUrl { .. } => "no_sign_in_url",
-            Self::SignInRefused { .. } => "sign_in_refused",
-            Self::CredentialRefused { .. } => "credential_refused",
-            Self::CredentialNotStored { .. } => "credential_not_stored",
-            Self::RunnerDied { .. } => "runner_died",
-            Self::RunnerSilent { .. } => "runner_silent",
-            Self::StateNotStored { .. } => "state_not_stored",
-            Self::ControllerStopped => "controller_stopped",
-        }
+        self.into()
     }
 }
 
@@ -490,7 +466,21 @@ fn last_line(f: &mut fmt::Formatter<'_>, label: &str, lines: &[String]) -> fmt::
 
 #[cfg(test)]
 mod tests {
+    use strum::VariantNames;
+
     use super::*;
+
+    #[test]
+    fn every_end_is_in_the_reference_and_no_other() {
+        let reference = include_str!("../../../docs/reference/problems.md");
+        let (_, ends) = reference.split_once("\n## Ends\n").unwrap();
+        let code = |line: &'static str| line.strip_prefix("| `")?.split('`').next();
+        let listed: Vec<_> = ends.lines().filter_map(code).collect();
+        assert_eq!(listed, EndReason::VARIANTS);
+        assert_eq!(serde_json::to_value(EndReason::Completed).unwrap()["code"], "completed");
+        let wire = serde_json::to_value(EndReason::NobodyCame { waited_seconds: 1 }).unwrap();
+        assert_eq!(wire["code"], EndReason::NobodyCame { waited_seconds: 1 }.code());
+    }
 
     #[test]
     fn code_is_the_tag_of_the_json_form() {

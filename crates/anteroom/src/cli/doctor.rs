@@ -260,7 +260,7 @@ fn memory() -> Finding {
 /// Whether `serve` could keep its state there, and how much.
 fn state_folder(dir: &Path) -> Finding {
     let refused = |why: String| {
-        let fix = "choose another folder with --state-dir, or let this user write to it";
+        let fix = "mend that, or choose another folder with --state-dir";
         failure(format!("the state folder {} cannot be used: {why}", dir.display()), fix)
     };
     if dir.exists()
