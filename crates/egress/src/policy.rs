@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use anteroom_session::is_local_name;
+
 use crate::request::port_of;
 
 /// Ports that an entry without one allows.
@@ -148,16 +150,9 @@ impl HostPattern {
     }
 }
 
-/// Whether a name is a network's own, as those of cloud machines' metadata are: no resolver is asked
-/// for it (RFC 6761, 6762, 8375, and what ICANN keeps for private use).
+/// Whether this is a name of a network's own: no resolver is asked for it.
 fn is_local(host: &str) -> bool {
-    const LOCAL: [&str; 8] =
-        ["local", "localhost", "localdomain", "internal", "intranet", "lan", "home.arpa", "onion"];
-    let is_in = |zone: &&str| {
-        host.strip_suffix(*zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
-    };
-    let is_name = matches!(url::Host::parse(host), Ok(url::Host::Domain(_)));
-    is_name && (!host.contains('.') || LOCAL.iter().any(is_in))
+    matches!(url::Host::parse(host), Ok(url::Host::Domain(_))) && is_local_name(host)
 }
 
 /// A host name in its one spelling: lower case, IDNA as punycode, no trailing dot; an IP address in

@@ -1,16 +1,14 @@
 //! What a provider file may not say.
 
+mod egress;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use anteroom_session::Method;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::{self, PemObject};
 
 use crate::terms::is_date;
-use crate::{
-    CredentialFile, Egress, FileFormat, KeyringSecret, Login, PrintedSecret, Provider, install,
-};
+use crate::{CredentialFile, FileFormat, KeyringSecret, Login, PrintedSecret, Provider, install};
 
 /// A value that cannot be.
 pub struct Wrong {
@@ -320,31 +318,6 @@ impl Mistakes {
         }
     }
 
-    fn egress(&mut self, egress: &Egress) {
-        let key = Key::of("egress");
-        for (n, host) in egress.allow.iter().enumerate() {
-            if !is_host_pattern(host) {
-                let problem = format!(
-                    "is {host:?}, which is no host name; write example.com, *.example.com or \
-                     example.com:8443"
-                );
-                self.add(&key.get("allow").at(n), problem);
-            }
-        }
-        for (n, mapping) in egress.map.iter().enumerate() {
-            if !is_host_name(&mapping.host) {
-                let problem = format!("is {:?}, which is no host name", mapping.host);
-                self.add(&key.get("map").at(n).get("host"), problem);
-            }
-            if mapping.port == 0 {
-                self.add(&key.get("map").at(n).get("port"), "must be 1 to 65535");
-            }
-        }
-        if let Some(problem) = wrong_with_pem(&egress.extra_ca_pem) {
-            self.add(&key.get("extra_ca_pem"), problem);
-        }
-    }
-
     fn injected(&mut self, provider: &Provider) {
         for (n, file) in provider.files.iter().enumerate() {
             let key = |name| Key::of("files").at(n).get(name);
@@ -458,41 +431,6 @@ impl Mistakes {
             Ok(_) => {}
         }
     }
-}
-
-/// What is wrong with certificates in PEM (RFC 7468), if something is; no text is none.
-fn wrong_with_pem(text: &str) -> Option<&'static str> {
-    const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    match read {
-        Ok(certificates) if !certificates.is_empty() || text.trim().is_empty() => None,
-        Ok(_) if text.contains(BEGIN) => {
-            Some("has no -----BEGIN CERTIFICATE----- at the beginning of a line")
-        }
-        Ok(_) => Some("holds no certificate; one begins with -----BEGIN CERTIFICATE-----"),
-        Err(pem::Error::MissingSectionEnd { .. }) => {
-            Some("has no -----END CERTIFICATE----- line for one of its certificates")
-        }
-        Err(pem::Error::Base64Decode(_)) => {
-            Some("has a certificate whose text is no base64: copy all of its lines")
-        }
-        Err(_) => Some("is no PEM (RFC 7468)"),
-    }
-}
-
-/// A name, perhaps for its subdomains alone, perhaps with a port.
-fn is_host_pattern(text: &str) -> bool {
-    let (name, port) = text.rsplit_once(':').unwrap_or((text, "443"));
-    is_host_name(name.strip_prefix("*.").unwrap_or(name))
-        && port.parse::<u16>().is_ok_and(|port| port > 0)
-}
-
-fn is_host_name(name: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
-    name.len() <= 253 && name.split('.').all(is_label)
 }
 
 /// Whether `path` names a place in the guest: absolute or in the home, no `..`, no NUL, ≤ 512 bytes.

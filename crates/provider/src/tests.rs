@@ -131,6 +131,39 @@ fn what_could_not_work_is_refused() {
 }
 
 #[test]
+fn an_entry_of_the_list_that_is_refused_all_the_same_is_told() {
+    let allow = |hosts: &str| DEMO.replace("\"accounts.anteroom.test\"", hosts);
+    for never in [
+        "'192.0.2.1'",
+        "'10.0.0.1:8443'",
+        "'localhost'",
+        "'LocalHost:8080'",
+        "'idp.internal'",
+        "'printer.local'",
+        "'*.local'",
+        "'intranet'",
+        "'0x7f.1'",
+    ] {
+        let error = error(&allow(&format!("'a.example', {never}")));
+        assert!(error.contains("line 24: egress.allow[1] is \""), "{error}");
+        let map = "[[egress.map]]";
+        assert!(error.contains(map), "what to do: {error}");
+    }
+    for good in ["'a.example', '*.example.com', 'notlocal.test'", "'*.com'", "'x.notinternal.test'"]
+    {
+        Provider::parse("x", &allow(good)).unwrap();
+    }
+    let mapped = |host: &str, entry: &str| {
+        let map = format!("[[egress.map]]\nhost = '{host}'\nto = '127.0.0.1:9'\n");
+        Provider::parse("x", &format!("{}\n{map}", allow(&format!("'{entry}'"))))
+    };
+    mapped("idp.internal", "idp.internal").unwrap();
+    mapped("a.idp.internal", "*.idp.internal").unwrap();
+    assert!(mapped("idp.internal", "other.internal").is_err());
+    assert!(mapped("xidp.internal", "idp.internal").is_err());
+}
+
+#[test]
 fn what_a_credential_may_be_named_by() {
     let file = |path: &str, more: &str| {
         let text = DEMO.replace("~/.demo-login/credentials.json", path);
