@@ -36,7 +36,8 @@ pub struct Provider {
     pub id: ProviderId,
     /// As a person knows the tool.
     pub name: String,
-    /// Whether the sign-ins are real: those are refused where there is no isolation.
+    /// Whether a sign-in has consequences: `real` ones, the usual, are refused where rooms are emulated
+    /// or the `host` driver makes none, unless `serve --allow-weak-isolation` lets them in.
     #[serde(default)]
     pub kind: ProviderKind,
     /// The golden image it runs in, by name.
@@ -69,11 +70,10 @@ pub struct Provider {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
-    /// An account of a person at a company: needs a real VM on real hardware virtualisation,
-    /// unless the operator says otherwise.
+    /// An account of a person at a company: needs a VM on KVM, unless the operator says otherwise.
     #[default]
     Real,
-    /// For demonstrations and tests.
+    /// A stand-in for demonstrations and tests, where nothing of worth is typed.
     Demo,
 }
 

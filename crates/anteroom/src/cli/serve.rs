@@ -75,7 +75,7 @@ pub struct Options {
     #[arg(long, hide = true)]
     services: Option<PathBuf>,
     /// Who runs this, as the person who signs in is told.
-    #[arg(long, default_value = "the operator of this machine")]
+    #[arg(long, default_value = "whoever runs this Anteroom")]
     operator_name: String,
     /// How browsers reach this, if not by the listening address: `https://signin.example.com`.
     #[arg(long, value_parser = web_origin)]
@@ -90,7 +90,8 @@ pub struct Options {
     /// Lets sign-ins reach every host; started so by `anteroom egress learn`.
     #[arg(long, hide = true)]
     learn_egress: bool,
-    /// Allows sign-ins with real accounts where there is no hardware isolation.
+    /// Allows providers of the kind real where rooms are emulated, which keeps no hostile page or tool
+    /// away from this machine, or where the `host` driver makes none.
     #[arg(long)]
     allow_weak_isolation: bool,
     /// Lets credentials of this provider go to the vault although its terms let nobody but the person

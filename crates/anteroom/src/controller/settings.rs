@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anteroom_confine::Offered;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_image::Processor;
-use anteroom_provider::Provider;
+use anteroom_provider::{Provider, ProviderKind};
 use anteroom_session::ProviderId;
 use anteroom_vm::VmAccelerator;
 use anyhow::{Context, Result, bail};
@@ -87,24 +87,50 @@ pub enum DriverChoice {
 }
 
 impl Settings {
-    /// A sentence for each way in which sessions are kept from this machine by less than a virtual
-    /// machine on KVM, with what to do.
-    pub fn weak_isolation(&self) -> Vec<String> {
-        let weak = match self.driver {
-            DriverChoice::Qemu(VmAccelerator::Kvm) => return Vec::new(),
+    /// What keeps sessions from this machine where that is less than a virtual machine on KVM, with what
+    /// to do.
+    fn weakness(&self) -> Option<&'static str> {
+        Some(match self.driver {
+            DriverChoice::Qemu(VmAccelerator::Kvm) => return None,
             DriverChoice::Qemu(VmAccelerator::Tcg) => {
                 "virtual machines are emulated, which is slow and no isolation boundary; use a machine \
                  on which `anteroom doctor` says that KVM works, without --accelerator tcg"
             }
             DriverChoice::Host { .. } => {
-                "tools and browsers run on this machine itself, with no virtual machine around them, which is \
-                 for tests; start without --driver host"
+                "the host driver runs tools and browsers on this machine itself, with no virtual machine around \
+                 them, which is for tests; start without --driver host"
             }
+        })
+    }
+
+    /// Why a sign-in with real accounts is refused, and what to do; unless it is not.
+    pub fn refuses_real(&self) -> Option<String> {
+        let weak = self.weakness().filter(|_| !self.allow_weak_isolation)?;
+        Some(format!(
+            "{weak}, or accept that with --allow-weak-isolation; a stand-in for tests says kind = \"demo\" in \
+             its provider file"
+        ))
+    }
+
+    /// A sentence for each way in which sessions are kept from this machine by less than a virtual
+    /// machine on KVM, with what to do.
+    pub fn weak_isolation(&self) -> Vec<String> {
+        let Some(weak) = self.weakness() else { return Vec::new() };
+        let real = if self.allow_weak_isolation {
+            "people may sign in with real accounts without hardware isolation; start without \
+             --allow-weak-isolation, and they are refused"
+                .to_owned()
+        } else {
+            let providers = self.providers.now();
+            let real = providers.values().filter(|provider| provider.kind == ProviderKind::Real);
+            let names: Vec<&str> = real.map(|provider| provider.id.as_str()).collect();
+            format!(
+                "sign-ins to {} are refused, since their accounts are real; --allow-weak-isolation accepts \
+                 them without hardware isolation",
+                names.join(", ")
+            )
         };
-        let allowed = "people may sign in with real accounts without hardware isolation; start without \
-                       --allow-weak-isolation, and they are refused";
-        let allowed = self.allow_weak_isolation.then_some(allowed);
-        [weak].into_iter().chain(allowed).map(str::to_owned).collect()
+        vec![weak.to_owned(), real]
     }
 
     /// A sentence for each provider whose terms the operator overrides.

@@ -9,7 +9,6 @@ use anteroom_guest_protocol::ScreenSize;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
 use anteroom_session::{Method, ProviderId, Session, SessionId, Terms};
-use anteroom_vm::VmAccelerator;
 use anyhow::Result;
 
 use super::admission::Limits;
@@ -254,16 +253,13 @@ impl Controller {
 
     /// Sign-ins with consequences need a boundary that holds.
     fn check_isolation(&self, provider: &Provider) -> Result<(), Problem> {
-        let weak = match &self.settings.driver {
-            DriverChoice::Host { .. } | DriverChoice::Qemu(VmAccelerator::Tcg) => true,
-            DriverChoice::Qemu(VmAccelerator::Kvm) => false,
-        };
-        if provider.kind == ProviderKind::Real && weak && !self.settings.allow_weak_isolation {
-            let detail = "this machine offers no hardware isolation, and this provider's sign-ins are real; \
-                          start with --allow-weak-isolation if you accept that";
-            return Err(Problem::new(ProblemCode::IsolationTooWeak, detail));
+        match self.settings.refuses_real() {
+            Some(weak) if provider.kind == ProviderKind::Real => {
+                let detail = format!("{} is of the kind real, and {weak}", provider.name);
+                Err(Problem::new(ProblemCode::IsolationTooWeak, detail))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Every room is taken: when to come back is when the first of them must be free.
