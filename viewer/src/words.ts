@@ -1,6 +1,6 @@
 // What the person reads, for each state and each end. Pure.
 
-import type { SessionView, StateName, Visit } from './session';
+import type { SessionView, StateName, TimelineEntry, Visit } from './session';
 
 export function stateWords(state: StateName): string {
   switch (state) {
@@ -46,10 +46,14 @@ export function stepIndex(state: StateName): number {
 /** About who looks, not about the room. */
 const VISITS = /^(viewer|link|links|terminal|vnc)_/;
 
-/** What happened last, as far as it is about the room: that a viewer came is no news to the viewer. */
+/** What happened, as far as it is about the room: that a viewer came is no news to the viewer. */
+export function ofTheRoom(session: SessionView): TimelineEntry[] {
+  return session.timeline.filter(({ kind }) => !VISITS.test(kind));
+}
+
+/** What of it happened last. */
 export function latestWords(session: SessionView): string {
-  const last = session.timeline.filter(({ kind }) => !VISITS.test(kind)).at(-1);
-  return sentence(last?.message ?? '');
+  return sentence(ofTheRoom(session).at(-1)?.message ?? '');
 }
 
 /** Minutes and seconds, never below zero. */
@@ -95,8 +99,8 @@ export function visitWords(session: SessionView, now: number): string | undefine
   if (first) {
     const saw = [...new Set(byLink.map(opened).filter((name) => name !== ''))];
     const what = saw.length > 0 ? ` It showed ${saw.join(' and ')}.` : '';
-    words.push(`This sign-in was opened on another device at ${clockTime(first.at, session, now)}, by an earlier link.${what} ` +
-      `That link is closed now. If it was not you, tell ${session.operator.name}.`);
+    words.push(`An earlier link to this sign-in was opened at ${clockTime(first.at, session, now)}.${what} ` +
+      `That link is closed now. If it was not you who opened it, tell ${session.operator.name}.`);
   }
   if (byKey) {
     words.push(`At ${clockTime(byKey.at, session, now)} somebody with an API key of this Anteroom opened ${opened(byKey)}.`);
@@ -120,7 +124,7 @@ function opened(visit: Visit): string {
 /** Who can open the sealed credential, to follow "The credential can be opened by". */
 export function credentialOwner(session: SessionView): string {
   const { openableBy, recipient } = session.credential;
-  if (openableBy === 'operator') return `${session.operator.name}, who runs this Anteroom`;
+  if (openableBy === 'operator') return session.operator.name;
   return recipient
     ? `whoever holds the key for ${shortRecipient(recipient)}, and nobody else`
     : 'whoever asked for this sign-in, and nobody else';

@@ -4,7 +4,7 @@ import endReasons from '../../crates/session/src/end_reason.rs?raw';
 import { Problem } from '../src/api';
 import { problemWords } from '../src/screens/problem';
 import type { SessionView, StateName } from '../src/session';
-import { clockTime, credentialOwner, endWords, latestWords, roomWords, sentence, stateWords, STEPS, stepIndex, termsWords, timeLeft, timeWarning, visitWords } from '../src/words';
+import { clockTime, credentialOwner, endWords, latestWords, ofTheRoom, roomWords, sentence, stateWords, STEPS, stepIndex, termsWords, timeLeft, timeWarning, visitWords } from '../src/words';
 
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method: 'browser',
@@ -52,7 +52,7 @@ describe('visits of others', () => {
       { at, opened: 'picture', viewer: link },
     ] as const;
     const words = visitWords({ ...session, visitsOfOthers: [...visitsOfOthers] }, 0);
-    expect(words).toMatch(/^This sign-in was opened on another device at .*, by an earlier link\. It showed the terminal and the picture\. That link is closed now\./);
+    expect(words).toMatch(/^An earlier link to this sign-in was opened at .*\. It showed the terminal and the picture\. That link is closed now\./);
     const key = { at, opened: 'vnc', viewer: { by: 'api_key' } } as const;
     expect(visitWords({ ...session, visitsOfOthers: [key] }, 0)).toMatch(/somebody with an API key of this Anteroom opened the desktop by VNC\.$/);
   });
@@ -61,6 +61,7 @@ describe('visits of others', () => {
     const kinds = ['vm_started', 'viewer_joined', 'link_opened', 'link_made', 'links_revoked', 'terminal_opened', 'vnc_opened'];
     const timeline = kinds.map((kind) => ({ at: 1, kind, message: kind }));
     expect(latestWords({ ...session, timeline })).toBe('Vm_started.');
+    expect(ofTheRoom({ ...session, timeline }).map(({ kind }) => kind)).toEqual(['vm_started']);
   });
 });
 
@@ -127,7 +128,7 @@ describe('the end', () => {
   const ended = (code: string, message: string) => endWords({ ...session, reason: { code, message } });
 
   it('names who can open the credential', () => {
-    expect(credentialOwner(session)).toBe('Example Ltd, who runs this Anteroom');
+    expect(credentialOwner(session)).toBe('Example Ltd');
     const recipient = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p';
     expect(credentialOwner({ ...session, credential: { openableBy: 'caller', recipient } })).toContain('age1ql3z7hjy…aqmcac8p');
     expect(ended('completed', '').success).toBe(true);

@@ -2,7 +2,7 @@
 
 import { element, icon, mark, setText } from '../dom';
 import type { SessionView, TimelineEntry } from '../session';
-import { endWords, roomWords, sentence, timeLeft } from '../words';
+import { endWords, ofTheRoom, roomWords, sentence, timeLeft, visitWords } from '../words';
 
 export interface EndedScreen {
   root: HTMLElement;
@@ -12,12 +12,13 @@ export interface EndedScreen {
 export function endedScreen(session: SessionView): EndedScreen {
   const words = endWords(session);
   const room = element('dd', { role: 'status' });
+  const visits = element('p', { class: 'notice' });
   const history = element('ol', { class: 'timeline' });
   const root = element('main', { class: 'card ended', 'aria-labelledby': 'ended-title' },
     element('div', { class: 'brand' }, mark(), 'Anteroom'),
     element('div', { class: `seal ${words.success ? 'good' : 'bad'}` }, icon(words.success ? 'check' : 'cross')),
     element('h1', { id: 'ended-title', tabIndex: -1 }, words.title),
-    element('p', { class: 'lead' }, words.text),
+    element('p', { class: 'lead' }, words.text), visits,
     element('dl', { class: 'facts' },
       element('dt', {}, icon('flame'), 'The room'), room,
       element('dt', {}, icon('person'), 'What to do now'), element('dd', {}, words.todo)),
@@ -29,7 +30,10 @@ export function endedScreen(session: SessionView): EndedScreen {
   const update = (now: SessionView) => {
     setText(room, roomWords(now));
     room.classList.toggle('left-behind', (now.leftovers ?? []).length > 0);
-    history.replaceChildren(...now.timeline.map((entry) => element('li', {},
+    const others = visitWords(now, Date.now());
+    visits.hidden = others === undefined;
+    setText(visits, others ?? '');
+    history.replaceChildren(...ofTheRoom(now).map((entry) => element('li', {},
       element('time', {}, timeLeft(entry.at - now.createdAt)), step(entry))));
   };
   update(session);

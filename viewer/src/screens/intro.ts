@@ -78,7 +78,7 @@ function warnings(session: SessionView): HTMLElement[] {
   if (session.isolation === 'none') {
     shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {},
       element('strong', {}, 'No isolation. '),
-      `There is no virtual machine: ${session.method === 'browser' ? 'the browser' : 'the tool'} runs directly on the operator’s computer. This is for tests. Do not sign in with a real account.`)));
+      `There is no virtual machine: ${session.method === 'browser' ? 'the browser' : 'the tool'} runs directly on the computer that serves this page. This is for tests. Do not sign in with a real account.`)));
   }
   if (session.emulated) {
     shown.push(element('p', { class: 'notice' }, icon('clock'), element('span', {},

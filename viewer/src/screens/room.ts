@@ -102,7 +102,7 @@ export class RoomScreen {
         this.#left, this.#connection, this.#menu, this.#tools,
       ),
       ...(session.isolation === 'none' ? [element('p', { class: 'stripe' },
-        icon('warning'), `No isolation: ${session.method === 'browser' ? 'this desktop' : 'the tool'} runs directly on the operator’s computer. Do not use a real account.`)] : []),
+        icon('warning'), `No isolation: ${session.method === 'browser' ? 'this desktop' : 'the tool'} runs directly on the computer that serves this page. Do not use a real account.`)] : []),
       this.#visited, this.#notice, this.#told, this.#unreachable,
       this.#stage, this.#paste.dialog, cancel.dialog,
     );
