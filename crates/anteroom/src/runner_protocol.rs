@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anteroom_api::CodeTaken;
 use anteroom_confine::Confinement;
 use anteroom_guest_protocol::{Locale, ScreenSize, ServiceSpec};
 use anteroom_image::Processor;
@@ -204,8 +205,8 @@ pub enum RunnerMessage {
     CodeTaken {
         /// Of the command.
         request: u64,
-        /// Or a sentence why it is not typed.
-        result: Result<(), String>,
+        /// What becomes of it, or a sentence why it is not taken.
+        result: Result<CodeTaken, String>,
     },
     /// Answer to a host that is to be allowed.
     HostAllowed {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::idempotency::Idempotency;
 use crate::problem::Problem;
 use crate::wire::{
-    Health, KeyRole, KeyView, MadeKey, NewKey, SessionSummary, SessionView, StartAnswer,
+    CodeTaken, Health, KeyRole, KeyView, MadeKey, NewKey, SessionSummary, SessionView, StartAnswer,
     StartRequest, ViewerView,
 };
 
@@ -136,12 +136,12 @@ pub trait Backend: Send + Sync + 'static {
     /// Has the CLI started that waits for the person, who is there by the caller's word; one that was
     /// started is fine.
     fn start_tool(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
-    /// Has the person's code typed into the CLI's terminal.
+    /// Has the person's code typed into the CLI's terminal, once the CLI asks for it.
     fn enter_code(
         &self,
         id: SessionId,
         code: String,
-    ) -> impl Future<Output = Result<(), Problem>> + Send;
+    ) -> impl Future<Output = Result<CodeTaken, Problem>> + Send;
     /// Allows a host that the session was refused.
     fn allow_host(
         &self,

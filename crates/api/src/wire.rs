@@ -28,7 +28,7 @@ pub struct StartRequest {
     /// The person's language for browser and tool, as BCP 47 names it.
     #[schema(example = "de-AT")]
     pub locale: Option<String>,
-    /// Their time zone, as IANA names it.
+    /// Their time zone, by a name that IANA has.
     #[schema(example = "Europe/Vienna")]
     pub time_zone: Option<String>,
     /// Files to put into the guest before anything starts there.
@@ -181,6 +181,17 @@ pub struct Code {
     /// As the last page of the sign-in shows it.
     #[schema(min_length = 1, max_length = 4096)]
     pub code: String,
+}
+
+/// What becomes of a code that was brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CodeTaken {
+    /// Whether it is typed already; else it waits until the tool asks for it (`code_entered` in the
+    /// timeline).
+    pub typed: bool,
+    /// Whether it took the place of an earlier one that was not typed yet, and is not any more.
+    pub replaced: bool,
 }
 
 /// A host that the operator allows.

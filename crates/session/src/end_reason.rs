@@ -218,6 +218,9 @@ pub enum EndReason {
         waited_ms: u64,
         /// Its last lines of output.
         last_lines: Vec<String>,
+        /// An address that it opened and that is not the sign-in's, by the provider file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ignored: Option<String>,
     },
     /// The CLI shows that the sign-in is over without a credential.
     SignInRefused {
@@ -335,12 +338,15 @@ impl fmt::Display for EndReason {
                 last_line(f, "its last line", last_lines)
             }
             Self::CliExited { .. } => self.of_tool(f),
-            Self::NoSignInUrl { waited_ms, last_lines } => {
+            Self::NoSignInUrl { waited_ms, last_lines, ignored } => {
                 write!(
                     f,
                     "the command-line tool gave no sign-in address within {} s",
                     waited_ms / 1000
                 )?;
+                if let Some(url) = ignored {
+                    write!(f, " that url_pattern of its provider file matches; it opened {url}")?;
+                }
                 last_line(f, "its last line", last_lines)
             }
             Self::SignInRefused { says, .. } => f.write_str(says),

@@ -144,6 +144,8 @@ pub enum Observation {
     },
     /// The person's code was typed into the CLI's terminal.
     CodeEntered,
+    /// A newer code took the place of one that was not typed.
+    CodeReplaced,
     /// The CLI's terminal, or the browser, shows what the provider file has a sentence about.
     PersonTold {
         /// The sentence.

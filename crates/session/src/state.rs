@@ -118,6 +118,11 @@ pub enum Asks {
     /// No rule of the provider file knows what it shows.
     #[default]
     Unknown,
+    /// No address came that the provider file takes for the sign-in's, but this one.
+    AddressIgnored {
+        /// At most 500 characters of it.
+        url: String,
+    },
     /// A rule answered this, and it stands there all the same.
     Answered {
         /// The line that asked.

@@ -3,6 +3,7 @@
 //! What is said of a screen is said at once; what is typed waits until it is still ([`answers`]).
 
 mod answers;
+mod code;
 mod rule;
 
 use std::time::{Duration, Instant};
@@ -13,10 +14,9 @@ use regex::Regex;
 
 use crate::screen::Terminal;
 use answers::{Answers, Typing};
+pub use code::CodeRefused;
+use code::Codes;
 use rule::{Rule, line_at};
-
-/// The longest code taken, in bytes.
-const MAX_CODE: usize = 4096;
 
 /// Addresses of a screen that are told as ignored.
 const MAX_IGNORED: usize = 3;
@@ -42,6 +42,8 @@ pub enum Act {
     },
     /// The person's code is typed.
     CodeEntered,
+    /// The person's code takes the place of one that is not typed any more.
+    CodeReplaced,
     /// An address that the CLI opened or shows is not the sign-in's, by the provider file.
     Ignored(String),
     /// Tell the person.
@@ -63,49 +65,31 @@ pub struct Over {
     pub line: String,
 }
 
-/// A code that is not typed, and why: a sentence for who sent it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CodeRefused {
-    /// The way of this sign-in has none.
-    #[error("this sign-in takes no code")]
-    NotTaken,
-    /// Nothing, too much, or what a terminal would take for keys.
-    #[error("a code has 1 to {MAX_CODE} bytes and no control characters")]
-    Malformed,
-    /// Not of the form that the provider file names.
-    #[error("this is not the code that the tool asks for; copy all of what the last page shows")]
-    WrongForm,
-}
-
 /// Follows one sign-in.
 pub struct Director {
     method: Method,
     source: UrlSource,
     url_pattern: Regex,
     code_pattern: Option<Regex>,
-    code_prompt: Option<Regex>,
-    code_form: Option<Regex>,
     /// Questions that are no news: where any way to sign in to this CLI takes its code.
     prompts: Vec<Regex>,
     answers: Answers,
+    codes: Codes,
     screens: Vec<KnownScreen>,
     /// What the screen shows when the CLI is signed in, where the file says so.
     signed_in: Option<Regex>,
-    quiet: Duration,
     /// When the CLI wrote last.
     changed: Option<Instant>,
     /// The CLI's last address.
     url: Option<String>,
+    /// The last that it opened and that is not the sign-in's.
+    ignored: Option<String>,
     /// What the person was told last.
     awaited: Option<Prompt>,
     /// The page that they were told, and what the screen showed then.
     page: Option<(Prompt, String)>,
     /// The question that led them to the terminal after that.
     question: Option<String>,
-    /// A code that waits for the CLI to take it.
-    code: Option<String>,
-    /// Whether the screen shows that it does.
-    takes_code: bool,
     /// When something was typed for the person last.
     typed: Option<Instant>,
     /// The moment that the screen is still since, once it was looked at for a question.
@@ -141,23 +125,17 @@ impl Director {
             source: login.url_source(),
             url_pattern: Regex::new(&format!("^(?:{})", login.url_pattern))?,
             code_pattern: compiled(&login.code_pattern)?,
-            code_prompt: compiled(&login.code_prompt)?,
-            code_form: match &login.code_form {
-                Some(form) => Some(Regex::new(&format!("^(?:{form})$"))?),
-                None => None,
-            },
             prompts: prompts.map(Regex::new).collect::<Result<_, _>>()?,
             answers: Answers::new(&login.answers, quiet)?,
+            codes: Codes::new(login)?,
             screens: screens.collect::<Result<_, regex::Error>>()?,
             signed_in: compiled(&provider.credential.screen)?,
-            quiet,
             changed: None,
             url: None,
+            ignored: None,
             awaited: None,
             page: None,
             question: None,
-            code: None,
-            takes_code: false,
             typed: None,
             looked: None,
         })
@@ -175,12 +153,18 @@ impl Director {
         self.page.as_ref().and_then(|(prompt, _)| prompt.url())
     }
 
+    /// The last address that the CLI opened and that is not the sign-in's, by the provider file.
+    #[must_use]
+    pub fn ignored(&self) -> Option<&str> {
+        self.ignored.as_deref()
+    }
+
     /// The CLI has written, and this is what its terminal shows.
     pub fn see(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
         let text = terminal.text();
         self.changed = Some(now);
         self.answers.see(&text, now);
-        self.takes_code = self.code_prompt.as_ref().is_some_and(|prompt| prompt.is_match(&text));
+        self.codes.see(&text, now);
         let mut acts = Vec::new();
         for screen in &mut self.screens {
             let Some(place) = screen.rule.came(&text) else { continue };
@@ -217,15 +201,17 @@ impl Director {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let changed = self.changed?;
-        let code = (self.code.is_some() && self.takes_code).then(|| changed + self.quiet);
-        [self.answers.due(changed), code, self.look_at(changed)].into_iter().flatten().min()
+        [self.answers.due(changed), self.codes.due(changed), self.look_at(changed)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Nothing was written for a while: what waited for that is done.
     pub fn rest(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
         let Some(changed) = self.changed else { return Vec::new() };
         let text = terminal.text();
-        if let Some(code) = self.code.take_if(|_| self.takes_code && now >= changed + self.quiet) {
+        if let Some(code) = self.codes.typing(changed, now) {
             self.typed = Some(now);
             return vec![Act::Type(code), Act::Type("\r".to_owned()), Act::CodeEntered];
         }
@@ -266,7 +252,7 @@ impl Director {
             (_, Some(question)) if stands(question) => None,
             (Some(question), _) if *shown != text => {
                 self.question = Some(question);
-                let prompt = self.terminal_prompt(terminal);
+                let prompt = self.terminal_prompt(terminal, None);
                 self.awaited = Some(prompt.clone());
                 Some(Act::Await(prompt))
             }
@@ -280,11 +266,12 @@ impl Director {
         }
     }
 
-    /// What leads the person to the terminal.
-    fn terminal_prompt(&self, terminal: &Terminal) -> Prompt {
-        let asks = match self.answers.unheard() {
-            Some(question) => Asks::Answered { question: question.to_owned() },
-            None => Asks::Unknown,
+    /// What leads the person to the terminal; `ignored` is an address that came in vain.
+    fn terminal_prompt(&self, terminal: &Terminal, ignored: Option<&str>) -> Prompt {
+        let asks = match (self.answers.unheard(), ignored) {
+            (Some(question), _) => Asks::Answered { question: question.to_owned() },
+            (None, Some(url)) => Asks::AddressIgnored { url: url.to_owned() },
+            (None, None) => Asks::Unknown,
         };
         Prompt::Terminal { screen: terminal.lines(), asks }
     }
@@ -296,6 +283,7 @@ impl Director {
             return Vec::new();
         }
         if !self.url_pattern.is_match(&url) {
+            self.ignored = Some(url.clone());
             return vec![Act::Ignored(url)];
         }
         self.url = Some(url.clone());
@@ -314,13 +302,16 @@ impl Director {
         if self.awaited.is_some() || terminal.lines().is_empty() {
             return Vec::new();
         }
-        let prompt = self.terminal_prompt(terminal);
-        self.awaited = Some(prompt.clone());
         let shown = terminal.urls().into_iter().filter(|url| !self.url_pattern.is_match(url));
-        shown.take(MAX_IGNORED).map(Act::Ignored).chain([Act::Await(prompt)]).collect()
+        let shown: Vec<String> = shown.take(MAX_IGNORED).collect();
+        let ignored = self.ignored().or(shown.last().map(String::as_str));
+        let prompt = self.terminal_prompt(terminal, ignored);
+        self.awaited = Some(prompt.clone());
+        shown.into_iter().map(Act::Ignored).chain([Act::Await(prompt)]).collect()
     }
 
-    /// The person brings a code. It is typed when the CLI asks for it and its screen is still.
+    /// The person brings a code. It is typed when the CLI asks for it and its screen is still; one that
+    /// waited for that is not.
     ///
     /// # Errors
     /// When it is not typed.
@@ -330,18 +321,8 @@ impl Director {
         terminal: &Terminal,
         now: Instant,
     ) -> Result<Vec<Act>, CodeRefused> {
-        if self.code_prompt.is_none() {
-            return Err(CodeRefused::NotTaken);
-        }
-        let code = code.trim();
-        if code.is_empty() || code.len() > MAX_CODE || code.chars().any(char::is_control) {
-            return Err(CodeRefused::Malformed);
-        }
-        if self.code_form.as_ref().is_some_and(|form| !form.is_match(code)) {
-            return Err(CodeRefused::WrongForm);
-        }
-        self.code = Some(code.to_owned());
-        Ok(self.rest(terminal, now))
+        let replaced = self.codes.bring(code, now)?.then_some(Act::CodeReplaced);
+        Ok(replaced.into_iter().chain(self.rest(terminal, now)).collect())
     }
 
     /// Whether it is the person's turn, in new words.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anteroom_api::{
-    Asker, Backend, Begun, CallerKey, Channel, Health, Idempotency, KeyRole, KeyView, MadeKey,
-    Named, NewKey, Problem, ProblemCode, Revoked, SessionSummary, SessionView, StartRequest,
-    ViewerAccess, ViewerView, Watched,
+    Asker, Backend, Begun, CallerKey, Channel, CodeTaken, Health, Idempotency, KeyRole, KeyView,
+    MadeKey, Named, NewKey, Problem, ProblemCode, Revoked, SessionSummary, SessionView,
+    StartRequest, ViewerAccess, ViewerView, Watched,
 };
 use anteroom_guest_protocol::StreamKind;
 use anteroom_session::{
@@ -184,7 +184,7 @@ impl Backend for Controller {
         Ok(())
     }
 
-    async fn enter_code(&self, id: SessionId, code: String) -> Result<(), Problem> {
+    async fn enter_code(&self, id: SessionId, code: String) -> Result<CodeTaken, Problem> {
         let (_, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         if !["preparing", "awaiting_user"].contains(&state.as_str()) {

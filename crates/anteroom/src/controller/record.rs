@@ -15,6 +15,7 @@ use anteroom_vm::Traces;
 use serde::{Deserialize, Serialize};
 
 use super::custody;
+use super::words::short;
 
 /// Everything about one session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -206,6 +207,11 @@ fn what_to_do(asks: &Asks) -> String {
             "The tool asks something that Anteroom does not know. Answer it in its terminal."
                 .to_owned()
         }
+        Asks::AddressIgnored { url } => format!(
+            "The tool names an address that Anteroom does not take for its sign-in page: {} Look at its \
+             terminal, and go on there if it waits.",
+            short(url)
+        ),
         Asks::Answered { question } => format!(
             "The tool asked {question:?}. It was answered, and the question stands there all the same. \
              Look at its terminal, and answer there if it waits."

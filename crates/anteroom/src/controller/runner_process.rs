@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anteroom_api::{Problem, ProblemCode};
+use anteroom_api::{CodeTaken, Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Opener, Side, connect};
 use anteroom_guest_protocol::StreamKind;
@@ -70,7 +70,7 @@ struct Waiting {
     next: AtomicU64,
     offers: Mutex<HashMap<u64, oneshot::Sender<Result<OfferAnswer, String>>>>,
     screenshots: Mutex<HashMap<u64, oneshot::Sender<Result<String, String>>>>,
-    codes: Mutex<HashMap<u64, oneshot::Sender<Result<(), String>>>>,
+    codes: Mutex<HashMap<u64, oneshot::Sender<Result<CodeTaken, String>>>>,
     hosts: Mutex<HashMap<u64, oneshot::Sender<Result<(), String>>>>,
 }
 
@@ -338,7 +338,7 @@ impl Runner {
     }
 
     /// Has the person's code typed.
-    pub async fn enter_code(&self, code: String) -> Result<(), AskError> {
+    pub async fn enter_code(&self, code: String) -> Result<CodeTaken, AskError> {
         self.ask(&self.waiting.codes, |request| RunnerCommand::EnterCode { request, code }).await
     }
 

@@ -154,6 +154,10 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         | Observation::QuestionAnswered { .. }
         | Observation::AddressIgnored { .. } => return of_terminal(observation),
         Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
+        Observation::CodeReplaced => {
+            let words = "a newer code took the place of one that was not typed yet";
+            ("code_replaced", words.to_owned())
+        }
         Observation::PersonTold { says } => ("person_told", says.clone()),
         Observation::CredentialVerified { said } => {
             ("credential_verified", format!("the tool itself calls it signed in: {said}"))
@@ -239,6 +243,13 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
                     let words = "the tool shows what its provider file does not know";
                     ("unknown_prompt", format!("{words}, and waits; its last line: {last}"))
                 }
+                Asks::AddressIgnored { url } => (
+                    "address_unmatched",
+                    format!(
+                        "the tool gave no address that url_pattern of its provider file matches; it names {}",
+                        short(url)
+                    ),
+                ),
                 Asks::Answered { question } => (
                     "answer_not_taken",
                     format!(
@@ -255,10 +266,9 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
             format!("{question:?} stood on as if nobody had answered; it was answered once more"),
         ),
         Observation::AddressIgnored { url } => {
-            let short: String = url.chars().take(120).collect();
             let words =
                 "the tool names an address that url_pattern of its provider file does not match";
-            ("address_ignored", format!("{words}: {short}"))
+            ("address_ignored", format!("{words}: {}", short(url)))
         }
         _ => return None,
     })
@@ -266,6 +276,11 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
 
 fn cause(detail: &Option<String>) -> &str {
     detail.as_deref().unwrap_or("no cause is known")
+}
+
+/// As much of an address as says which it is.
+pub fn short(url: &str) -> String {
+    url.chars().take(120).collect()
 }
 
 /// The host name of a URL; its query may hold what does not belong in a log.

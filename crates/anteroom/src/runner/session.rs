@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use anteroom_api::CodeTaken;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::LinkError;
 use anteroom_guest_protocol::{
@@ -333,6 +334,7 @@ impl Session<'_> {
                     continue;
                 }
                 Act::CodeEntered => Observation::CodeEntered,
+                Act::CodeReplaced => Observation::CodeReplaced,
                 Act::Ignored(url) => Observation::AddressIgnored { url: printable(&url) },
                 Act::Say(says) => Observation::PersonTold { says },
                 Act::End(over) => return Err(refused(over)),
@@ -535,7 +537,11 @@ impl Session<'_> {
                         return Obeyed::End(Ended::Failed(reason));
                     }
                 }
-                let result = entered.as_ref().map(|_| ()).map_err(ToString::to_string);
+                let taken = |acts: &Vec<Act>| CodeTaken {
+                    typed: acts.contains(&Act::CodeEntered),
+                    replaced: acts.contains(&Act::CodeReplaced),
+                };
+                let result = entered.as_ref().map(taken).map_err(ToString::to_string);
                 self.voice.say(RunnerMessage::CodeTaken { request, result }).await;
                 return Obeyed::GoOn(entered.unwrap_or_default());
             }
@@ -634,6 +640,7 @@ fn clean(prompt: Prompt) -> Prompt {
             screen: printable_lines(&screen),
             asks: match asks {
                 Asks::Unknown => Asks::Unknown,
+                Asks::AddressIgnored { url } => Asks::AddressIgnored { url: printable(&url) },
                 Asks::Answered { question } => Asks::Answered { question: printable(&question) },
             },
         },

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::guest::{link_failed, violation};
+use super::guest::{link_failed, printable, violation};
 use super::no_keyring;
 use super::pace::pace;
 use super::pages::Pages;
@@ -213,6 +213,7 @@ impl SignIn {
                 acts if acts.is_empty() => Err(EndReason::NoSignInUrl {
                     waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
                     last_lines: Vec::new(),
+                    ignored: self.director.ignored().map(printable),
                 }),
                 acts => Ok(Step::Acts(acts)),
             },

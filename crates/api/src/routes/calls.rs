@@ -19,8 +19,8 @@ use crate::idempotency::{self, Idempotency};
 use crate::json::{START_LIMIT, USUAL_LIMIT, collect, parse, read};
 use crate::problem::Problem;
 use crate::wire::{
-    AllowHost, Code, CredentialStatus, OAuthUrl, SessionEvent, SessionSummary, SessionView,
-    StartAnswer, StartRequest, ViewerLink,
+    AllowHost, Code, CodeTaken, CredentialStatus, OAuthUrl, SessionEvent, SessionSummary,
+    SessionView, StartAnswer, StartRequest, ViewerLink,
 };
 
 /// Starts a sign-in: boots a disposable VM and returns a one-use link for the person. With an
@@ -157,10 +157,12 @@ pub(super) async fn start_tool<B: Backend>(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Brings the code that the last page of the sign-in shows; it is typed into the tool's terminal. That
-/// the tool takes it is another matter: see `state`, and `person_told` in the timeline.
+/// Brings the code that the last page of the sign-in shows. It is typed into the tool's terminal
+/// when the tool asks for one; until then it waits, and a newer one takes its place, which is told:
+/// `replaced` of the answer, `code_replaced` in the timeline. That the tool takes it is another matter:
+/// see `state`, and `person_told` in the timeline.
 #[utoipa::path(post, path = "/api/auth/session/{id}/code", request_body = Code, params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 202, description = "It is typed, or will be when the tool asks for it"), (status = 400, body = Problem),
+    (status = 202, body = CodeTaken, description = "It is typed, or waits until the tool asks for it"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem),
     (status = 409, body = Problem, description = "Not in this state"), (status = 413, body = Problem),
     (status = 422, body = Problem, description = "No code that the tool takes, or it takes none"),
@@ -171,10 +173,9 @@ pub(super) async fn code<B: Backend>(
     Caller(_): Caller,
     SessionPath(id): SessionPath,
     body: Body,
-) -> Result<StatusCode, Problem> {
+) -> Result<(StatusCode, Json<CodeTaken>), Problem> {
     let Code { code } = read(body, USUAL_LIMIT).await?;
-    backend.enter_code(id, code).await?;
-    Ok(StatusCode::ACCEPTED)
+    Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code).await?)))
 }
 
 /// Allows a host that this session was refused, for it alone, where its provider file says

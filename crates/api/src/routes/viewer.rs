@@ -19,7 +19,7 @@ use crate::extract::{Recognized, SessionPath, Viewer, session_id};
 use crate::guard::viewer_cookie;
 use crate::json::{USUAL_LIMIT, read};
 use crate::problem::{Problem, ProblemCode};
-use crate::wire::{Code, Exchange, SessionDescription, SessionEvent, ViewerView};
+use crate::wire::{Code, CodeTaken, Exchange, SessionDescription, SessionEvent, ViewerView};
 
 /// The longest offer taken, in bytes of SDP.
 const MAX_OFFER: usize = 64 * 1024;
@@ -95,10 +95,11 @@ pub(super) async fn cancel<B: Backend>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The person brings the code that the last page shows; it is typed into the tool's terminal.
+/// The person brings the code that the last page shows. It is typed into the tool's terminal when the
+/// tool asks for one; until then it waits, and a newer one takes its place.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/code", operation_id = "viewer_code", request_body = Code, params(("id" = String, Path)),
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 202, description = "It is typed, or will be when the tool asks for it"), (status = 400, body = Problem),
+    (status = 202, body = CodeTaken, description = "It is typed, or waits until the tool asks for it"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
     (status = 409, body = Problem, description = "Not in this state"), (status = 413, body = Problem),
     (status = 422, body = Problem, description = "No code that the tool takes, or it takes none"),
@@ -108,10 +109,9 @@ pub(super) async fn code<B: Backend>(
     State(backend): State<Arc<B>>,
     Viewer(id, _): Viewer,
     body: Body,
-) -> Result<StatusCode, Problem> {
+) -> Result<(StatusCode, Json<CodeTaken>), Problem> {
     let Code { code } = read(body, USUAL_LIMIT).await?;
-    backend.enter_code(id, code).await?;
-    Ok(StatusCode::ACCEPTED)
+    Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code).await?)))
 }
 
 /// Shows the sign-in page in the desktop's browser, which is started if it does not run.

@@ -11,10 +11,10 @@ use super::rule::{Place, Rule, line_at};
 
 /// How many times the stillness before an answer its question has to stand on afterwards, until it is
 /// answered once more.
-const AGAIN: u32 = 10;
+pub const AGAIN: u32 = 10;
 
 /// How long a screen that never is still keeps an answer back: a clock or a spinner beside it.
-const RESTLESS: Duration = Duration::from_secs(5);
+pub const RESTLESS: Duration = Duration::from_secs(5);
 
 /// What is typed, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]

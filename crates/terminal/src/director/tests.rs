@@ -125,6 +125,40 @@ fn a_code_that_comes_early_waits_until_the_screen_is_still() {
 }
 
 #[test]
+fn of_codes_that_wait_the_newest_is_typed_and_no_other_is_lost_unsaid() {
+    let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
+    assert_eq!(gemini.brings("4/0Typo").unwrap(), []);
+    assert_eq!(gemini.brings("4/0Ab").unwrap(), [Act::CodeReplaced]);
+    assert_eq!(gemini.brings(" 4/0Ab").unwrap(), [], "the same one again");
+    gemini.writes("Enter the authorization code: ");
+    let typed = |code: &str| [Act::Type(code.into()), Act::Type("\r".into()), Act::CodeEntered];
+    assert_eq!(gemini.passes(400), typed("4/0Ab"));
+    // The tool looks at it, and throws away what is typed meanwhile.
+    assert_eq!(gemini.brings("4/0Second").unwrap(), []);
+    assert_eq!(gemini.writes("4/0Ab\n"), []);
+    assert_eq!(gemini.passes(3000), []);
+    gemini.writes("Invalid code.\nEnter the authorization code: ");
+    assert_eq!(gemini.passes(399), []);
+    assert_eq!(gemini.passes(1), typed("4/0Second"));
+    // One that does not ask in new words asks by standing there.
+    assert_eq!(gemini.brings("4/0Third").unwrap(), []);
+    assert_eq!(gemini.passes(3999), []);
+    assert_eq!(gemini.passes(1), typed("4/0Third"));
+}
+
+#[test]
+fn a_code_is_typed_beside_a_screen_that_is_never_still() {
+    let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
+    gemini.writes("Enter the authorization code: ");
+    let mut acts = gemini.brings("4/0Ab").unwrap();
+    for n in 0..60 {
+        acts.extend(gemini.passes(100));
+        acts.extend(gemini.writes(&format!("\x1b[s\x1b[5;1H{n}\x1b[u")));
+    }
+    assert!(acts.contains(&Act::CodeEntered), "{acts:?}");
+}
+
+#[test]
 fn github_by_its_code() {
     let mut gh = Stage::shipped("gh", Method::DeviceCode);
     assert_eq!(gh.writes("? Authenticate Git with your GitHub credentials? (Y/n) \x1b[6n"), []);
@@ -163,6 +197,22 @@ fn what_no_rule_knows_is_shown() {
     let prompt = Prompt::Terminal { screen, asks: Asks::Unknown };
     assert_eq!(codex.director.stuck(&codex.terminal), [Act::Await(prompt)]);
     assert_eq!(codex.director.stuck(&codex.terminal), []);
+}
+
+#[test]
+fn an_address_that_no_pattern_takes_is_what_is_wrong() {
+    let mut codex = Stage::shipped("codex", Method::Browser);
+    codex.writes("Visit https://elsewhere.test/a?x=1\n");
+    let shown = "https://elsewhere.test/a?x=1".to_owned();
+    let acts = codex.director.stuck(&codex.terminal);
+    assert_eq!(acts[0], Act::Ignored(shown.clone()));
+    let Act::Await(Prompt::Terminal { asks, .. }) = &acts[1] else { panic!("{acts:?}") };
+    assert_eq!(asks, &Asks::AddressIgnored { url: shown });
+    // One that it opened, with nothing on its screen.
+    let mut codex = Stage::shipped("codex", Method::Browser);
+    codex.opened("https://evil.test/");
+    assert_eq!(codex.director.stuck(&codex.terminal), []);
+    assert_eq!(codex.director.ignored(), Some("https://evil.test/"));
 }
 
 #[test]

@@ -1,0 +1,104 @@
+//! The person's code: what is taken for one, and when it is typed.
+//!
+//! One waits at a time, until the tool asks for it. After it was typed the next one waits until the
+//! tool asks anew: many throw away what comes while they look at a code.
+
+use std::time::{Duration, Instant};
+
+use anteroom_provider::Login;
+use regex::Regex;
+
+use super::answers::{AGAIN, RESTLESS};
+use super::rule::Rule;
+
+/// The longest code taken, in bytes.
+const MAX_CODE: usize = 4096;
+
+/// A code that is not typed, and why: a sentence for who sent it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodeRefused {
+    /// The way of this sign-in has none.
+    #[error("this sign-in takes no code")]
+    NotTaken,
+    /// Nothing, too much, or what a terminal would take for keys.
+    #[error("a code has 1 to {MAX_CODE} bytes and no control characters")]
+    Malformed,
+    /// Not of the form that the provider file names.
+    #[error("this is not the code that the tool asks for; copy all of what the last page shows")]
+    WrongForm,
+}
+
+/// The codes of one sign-in.
+pub struct Codes {
+    /// What the screen shows when the tool takes one; nothing where it never does.
+    prompt: Option<Rule>,
+    form: Option<Regex>,
+    quiet: Duration,
+    /// When the tool asked, while it stands there.
+    asked: Option<Instant>,
+    /// The code that is to be typed, and when it was brought.
+    waiting: Option<(String, Instant)>,
+    /// When one was typed, unless the tool has asked anew since.
+    typed: Option<Instant>,
+}
+
+impl Codes {
+    /// Of a way to sign in.
+    pub fn new(login: &Login) -> Result<Self, regex::Error> {
+        let form = login.code_form.as_ref().map(|form| Regex::new(&format!("^(?:{form})$")));
+        Ok(Self {
+            prompt: login.code_prompt.as_deref().map(Rule::new).transpose()?,
+            form: form.transpose()?,
+            quiet: Duration::from_millis(login.quiet_ms),
+            asked: None,
+            waiting: None,
+            typed: None,
+        })
+    }
+
+    /// The screen shows this now.
+    pub fn see(&mut self, text: &str, now: Instant) {
+        let Some(prompt) = &mut self.prompt else { return };
+        if prompt.came(text).is_some() {
+            (self.asked, self.typed) = (Some(now), None);
+        } else if prompt.place(text).is_none() {
+            self.asked = None;
+        }
+    }
+
+    /// When [`Codes::typing`] is to be asked next, after a screen that has changed at `changed`.
+    pub fn due(&self, changed: Instant) -> Option<Instant> {
+        let ((_, brought), asked) = (self.waiting.as_ref()?, self.asked?);
+        Some(match self.typed {
+            None => (changed + self.quiet).min(asked.max(*brought) + self.quiet + RESTLESS),
+            // Its question stood on: it is the next one's.
+            Some(typed) => typed.max(changed) + self.quiet * AGAIN,
+        })
+    }
+
+    /// The code that is to be typed now.
+    pub fn typing(&mut self, changed: Instant, now: Instant) -> Option<String> {
+        self.due(changed).filter(|due| *due <= now)?;
+        self.typed = Some(now);
+        self.waiting.take().map(|(code, _)| code)
+    }
+
+    /// The person brings a code; whether it takes the place of another, which is not typed any more.
+    ///
+    /// # Errors
+    /// When it is none, or none is taken.
+    pub fn bring(&mut self, code: &str, now: Instant) -> Result<bool, CodeRefused> {
+        if self.prompt.is_none() {
+            return Err(CodeRefused::NotTaken);
+        }
+        let code = code.trim();
+        if code.is_empty() || code.len() > MAX_CODE || code.chars().any(char::is_control) {
+            return Err(CodeRefused::Malformed);
+        }
+        if self.form.as_ref().is_some_and(|form| !form.is_match(code)) {
+            return Err(CodeRefused::WrongForm);
+        }
+        let before = self.waiting.replace((code.to_owned(), now));
+        Ok(before.is_some_and(|(before, _)| before != code))
+    }
+}
