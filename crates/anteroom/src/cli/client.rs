@@ -9,6 +9,7 @@ use serde_json::Value;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::serve::state_dir;
+use crate::private::quoted;
 
 /// The longest line with a secret in it, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -38,6 +39,8 @@ pub struct Connection {
 pub struct Client {
     url: String,
     key: String,
+    /// What a command says to find the same controller.
+    found_by: String,
     agent: ureq::Agent,
 }
 
@@ -77,7 +80,17 @@ impl Connection {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             bail!("the controller's address {url} must begin with http:// or https://");
         }
-        Ok(Client::new(&url, &key))
+        Ok(Client::new(&url, &key).found_by(self.arguments()))
+    }
+
+    /// The same for another command; but a key, which has no place in what is shown.
+    fn arguments(&self) -> String {
+        let url = self.url.as_ref().map(|url| ("url", Path::new(url)));
+        let file = self.api_key_file.as_deref().map(|file| ("api-key-file", file));
+        let folder = self.state_dir.as_deref().map(|folder| ("state-dir", folder));
+        let given = [url, file, folder].into_iter().flatten();
+        let given = given.filter(|(_, value)| !value.as_os_str().is_empty());
+        given.map(|(name, value)| format!(" --{name} {}", quoted(value))).collect()
     }
 }
 
@@ -110,7 +123,22 @@ impl Client {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .into();
-        Self { url: url.trim_end_matches('/').to_owned(), key: key.to_owned(), agent }
+        Self {
+            url: url.trim_end_matches('/').to_owned(),
+            key: key.to_owned(),
+            found_by: String::new(),
+            agent,
+        }
+    }
+
+    /// With what a command says to find the same controller, such as ` --state-dir x`.
+    pub fn found_by(self, found_by: String) -> Self {
+        Self { found_by, ..self }
+    }
+
+    /// A command line that reaches the same controller, to be shown: `anteroom …`.
+    pub fn command(&self, command: &str) -> String {
+        format!("anteroom {command}{}", self.found_by)
     }
 
     /// The body of a GET.

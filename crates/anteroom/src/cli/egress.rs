@@ -82,7 +82,7 @@ pub fn run(command: &Egress) -> Result<()> {
             break client.get_json(&format!("/api/auth/session/{id}"))?;
         }
         if !options.json && !session["awaiting"].is_null() && session["awaiting"] != told {
-            say(&format!("{}\n", turn(&session["awaiting"], id)))?;
+            say(&format!("{}\n", turn(&session["awaiting"], id, &client)))?;
         }
         told = session["awaiting"].clone();
         std::thread::sleep(Duration::from_millis(300));

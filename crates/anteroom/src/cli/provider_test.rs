@@ -14,6 +14,9 @@ use super::why::explanation;
 use crate::controller::methods;
 use crate::counted::counted;
 
+/// The timeline's entries at which it is the person's turn.
+const TURNS: [&str; 4] = ["sign_in_url", "unknown_prompt", "address_unmatched", "answer_not_taken"];
+
 /// How long a tool may take beyond its own limit.
 const SLACK: Duration = Duration::from_secs(240);
 
@@ -121,12 +124,13 @@ fn try_login(
     Ok(json!({
         "method": login.method,
         "ok": awaiting["url"].is_string(),
-        "ms": at("sign_in_url").or_else(|| at("unknown_prompt")),
+        "ms": TURNS.iter().find_map(|kind| at(kind)),
         "url": awaiting["url"],
         "code": awaiting["code"],
         "answered": of_kind("question_answered"),
         "answeredAgain": of_kind("question_answered_again"),
         "instructions": awaiting["instructions"],
+        "unmatched": of_kind("address_unmatched").first(),
         "ignored": of_kind("address_ignored"),
         "screen": if ended { &reason["detail"]["last_lines"] } else { &awaiting["screen"] },
         "error": reason["message"],
@@ -145,7 +149,7 @@ fn lines(one: &Value) -> String {
             "FAIL  {method:<14} {}\n",
             match one["error"].as_str() {
                 Some(error) => error.to_owned(),
-                None => text(one, "instructions").to_owned(),
+                None => one["unmatched"].as_str().unwrap_or(text(one, "instructions")).to_owned(),
             }
         ),
     };

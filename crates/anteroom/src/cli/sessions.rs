@@ -195,14 +195,24 @@ fn bring_code(options: &Code) -> Result<()> {
             .context("reading the code failed")?,
     };
     let client = options.connection.open()?;
-    client.post(&format!("/api/auth/session/{}/code", options.id), &json!({ "code": code }))?;
-    show(options.connection.json, &json!({ "taken": true }), |_| {
-        "it is typed into the tool (`anteroom why` tells what comes of it)\n".to_owned()
+    let path = format!("/api/auth/session/{}/code", options.id);
+    let taken = client.post(&path, &json!({ "code": code }))?;
+    show(options.connection.json, &taken, |taken| {
+        let what = match taken["typed"] == true {
+            true => "it is typed into the tool",
+            false => "it is typed when the tool asks for it",
+        };
+        let instead = match taken["replaced"] == true {
+            true => ", in place of an earlier one that was not typed yet",
+            false => "",
+        };
+        let why = client.command(&format!("why {}", options.id));
+        format!("{what}{instead} (`{why}` tells what comes of it)\n")
     })
 }
 
 /// What the person has to do, in lines.
-pub fn turn(awaiting: &Value, id: &str) -> String {
+pub fn turn(awaiting: &Value, id: &str, client: &Client) -> String {
     let mut lines = format!("\n{}\n", text(awaiting, "instructions"));
     for (label, field) in [("page", "url"), ("code", "code")] {
         if let Some(value) = awaiting[field].as_str() {
@@ -213,7 +223,7 @@ pub fn turn(awaiting: &Value, id: &str) -> String {
         lines.push_str(&format!("        {}\n", line.as_str().unwrap_or_default()));
     }
     if awaiting["takesCode"] == true {
-        lines.push_str(&format!("then    anteroom auth code {id}\n"));
+        lines.push_str(&format!("then    {}\n", client.command(&format!("auth code {id}"))));
     }
     lines
 }
@@ -270,7 +280,7 @@ pub fn follow(
         // On the desktop the person's own page says all of it.
         let tells = awaiting["method"] != "browser" || awaiting["url"].is_null();
         if !quiet && !awaiting.is_null() && tells && *awaiting != turn_shown {
-            say(&format!("{}\n", turn(awaiting, id)))?;
+            say(&format!("{}\n", turn(awaiting, id, client)))?;
         }
         turn_shown = awaiting.clone();
         if session["room"] == "demolished" {

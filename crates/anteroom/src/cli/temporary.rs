@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::client::Client;
+use crate::private::quoted;
 
 /// How long it may take to be ready, and to end.
 const READY: Duration = Duration::from_secs(30);
@@ -72,7 +73,8 @@ impl Temporary {
         let mut temporary = Self { child, folder };
         let ready = temporary.wait_until_ready(&ready_file)?;
         let text = |name: &str| ready[name].as_str().unwrap_or_default();
-        let client = Client::new(text("url"), text("apiKey"));
+        let state_dir = format!(" --state-dir {}", quoted(&temporary.folder.path().join("state")));
+        let client = Client::new(text("url"), text("apiKey")).found_by(state_dir);
         Ok((temporary, client))
     }
 

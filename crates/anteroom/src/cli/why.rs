@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use super::client::Connection;
+use super::client::{Client, Connection};
 use super::sessions::{show, text, turn};
 
 /// What `why` takes.
@@ -19,11 +19,11 @@ pub struct Why {
 pub fn run(options: &Why) -> Result<()> {
     let client = options.connection.open()?;
     let session = client.get_json(&format!("/api/auth/session/{}", options.id))?;
-    show(options.connection.json, &session, for_people)
+    show(options.connection.json, &session, |session| for_people(session, &client))
 }
 
 /// The end first, since that is what was asked; then how it came to it.
-fn for_people(session: &Value) -> String {
+fn for_people(session: &Value, client: &Client) -> String {
     let mut page = match text(&session["reason"], "message") {
         "" => format!("The session is {}.\n", text(session, "state")),
         reason => format!("It ended ({}): {reason}\n", text(&session["reason"], "code")),
@@ -35,7 +35,7 @@ fn for_people(session: &Value) -> String {
         }
     }
     if session["awaiting"].is_object() {
-        page.push_str(&turn(&session["awaiting"], text(session, "sessionId")));
+        page.push_str(&turn(&session["awaiting"], text(session, "sessionId"), client));
     }
     let created = session["createdAt"].as_u64().unwrap_or_default();
     page.push('\n');
@@ -76,13 +76,16 @@ mod tests {
 
     #[test]
     fn the_end_comes_first_and_the_evidence_below_its_line() {
-        let page = for_people(&json!({
-            "state": "ended", "createdAt": 1000, "reason": { "code": "service_failed", "message": "m" },
-            "timeline": [{ "at": 2500, "kind": "ended", "message": "m", "explanation": {
-                "cause": "out_of_memory", "confidence": "certain", "sentence": "s",
-                "evidence": ["a", "b"], "advice": "do"
-            }}]
-        }));
+        let page = for_people(
+            &json!({
+                "state": "ended", "createdAt": 1000, "reason": { "code": "service_failed", "message": "m" },
+                "timeline": [{ "at": 2500, "kind": "ended", "message": "m", "explanation": {
+                    "cause": "out_of_memory", "confidence": "certain", "sentence": "s",
+                    "evidence": ["a", "b"], "advice": "do"
+                }}]
+            }),
+            &Client::new("http://127.0.0.1:7070", "k"),
+        );
         let lines: Vec<&str> = page.lines().collect();
         assert_eq!(lines[0], "It ended (service_failed): m");
         assert_eq!(lines[2], "     1.5 s  m");

@@ -2,16 +2,13 @@
 //! shell scripts as CLIs.
 
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::{Server, Setup, anteroom, files_in};
 
-const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
-
 /// Asks for codes until it gets the good one.
-const PASTES: &str = r#"printf 'Visit:\n\n  https://login.example.com/authorize?client=1\n\n'
+pub const PASTES: &str = r#"printf 'Visit:\n\n  https://login.example.com/authorize?client=1\n\n'
 while :; do
   printf 'Paste code: '; read code
   if [ "$code" = 'good1234#state' ]; then break; fi
@@ -23,7 +20,7 @@ echo 'name: ada' > ~/.tool/sub/who.yml
 echo 'Signed in.'"#;
 
 /// The demo provider with this script as its CLI; `login` goes into its way to sign in, `rest` after.
-fn provider(method: &str, script: &str, login: &str, rest: &str) -> String {
+pub fn provider(method: &str, script: &str, login: &str, rest: &str) -> String {
     let script = serde_json::to_string(script).unwrap();
     format!(
         r##"
@@ -71,7 +68,8 @@ fn serve(provider: &str) -> Server {
     Setup::host().start_with_provider(provider)
 }
 
-const PASTE: &str = "code_prompt = 'Paste code:'\ncode_form = '[a-z0-9]+#[a-z]+'";
+/// Where they are taken, and what they look like.
+pub const PASTE: &str = "code_prompt = 'Paste code:'\ncode_form = '[a-z0-9]+#[a-z]+'";
 
 /// The kinds of its timeline's entries.
 pub fn kinds(session: &Value) -> Vec<&str> {
@@ -150,6 +148,26 @@ fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
     let again = open("home", &[]);
     assert!(String::from_utf8_lossy(&again.stderr).contains("--force"), "{again:?}");
     assert!(open("home", &["--force"]).status.success());
+}
+
+#[test]
+fn a_code_that_takes_the_place_of_one_that_waits_is_told_as_that() {
+    let script = format!(
+        "printf 'https://login.example.com/a\\n'; while [ ! -e ~/go ]; do sleep 0.1; done\n{PASTES}"
+    );
+    let server = serve(&provider("paste_code", &script, PASTE, ""));
+    let id = server.started();
+    turn(&server, &id);
+    let brings = |code: &str| {
+        let body = json!({ "code": code }).to_string();
+        server.post(&format!("/api/auth/session/{id}/code"), &body)
+    };
+    let first = brings("wrong567#state");
+    assert_eq!(first.body, json!({ "typed": false, "replaced": false }));
+    let second = brings("good1234#state");
+    assert_eq!((second.status, second.body), (202, json!({ "typed": false, "replaced": true })));
+    let session = server.get(&format!("/api/auth/session/{id}")).body;
+    assert!(kinds(&session).contains(&"code_replaced"), "{session}");
 }
 
 #[test]
@@ -430,43 +448,6 @@ fn a_callback_port_that_is_taken_is_told_before_the_tool_starts() {
     assert!(message.contains(&format!("port {port}")), "{message}");
 }
 
-/// Runs a command of its own controller on this provider file, in rooms on this host.
-fn command(arguments: &[&str], provider: &str) -> (bool, Value, String) {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let file = folder.path().join("tool.toml");
-    std::fs::write(&file, provider).unwrap();
-    let output = Command::new(ANTEROOM)
-        .args(arguments)
-        .arg(&file)
-        .args(["--driver", "host", "--json"])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_default(), said)
-}
-
-#[test]
-fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
-    let (ok, told, said) =
-        command(&["provider", "test"], &provider("paste_code", PASTES, PASTE, ""));
-    assert!(ok, "{said}");
-    assert_eq!(told[0]["url"], "https://login.example.com/authorize?client=1", "{told}");
-    let asks = "printf 'Theme?\\n'; exec sleep 1000";
-    let short = provider("paste_code", asks, PASTE, "").replace("_seconds = 20", "_seconds = 2");
-    let (ok, told, said) = command(&["provider", "test"], &short);
-    assert!(!ok && said.contains("1 of 1 methods"), "{said}");
-    assert_eq!(told[0]["screen"], json!(["Theme?"]), "{told}");
-    let ends =
-        "echo '✘ [ERROR] No such account'; echo; echo 'Logs were written to /root/x.log'; exit 3";
-    let (ok, told, said) = command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
-    assert!(!ok, "{said}");
-    let error = told[0]["error"].as_str().unwrap();
-    assert!(error.ends_with("its own message: ✘ [ERROR] No such account"), "{error}");
-    assert_eq!(told[0]["screen"][1], "Logs were written to /root/x.log", "{told}");
-    assert!(told[0]["explanation"]["evidence"].is_array(), "{told}");
-}
-
 #[test]
 fn a_host_that_cannot_be_reached_is_told_to_the_person_with_its_cause() {
     // A port that was free a moment ago: nobody listens.
@@ -584,30 +565,6 @@ for n in range(2):
             (logs.contains("heard 0") && logs.contains("heard 1")).then_some(())
         },
     );
-}
-
-#[test]
-fn what_a_sign_in_asks_of_the_network_is_learnt() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let to = listener.local_addr().unwrap();
-    std::thread::spawn(move || listener.incoming().for_each(drop));
-    let script = r#"printf 'https://login.example.com/a\nPaste code: '
-for port in 443 8443; do
-  python3 -c "import os, socket; p = os.environ['HTTPS_PROXY'].split('/')[2].split(':')
-s = socket.create_connection((p[0], int(p[1])))
-s.sendall(b'CONNECT api.example.com:$port HTTP/1.1\r\n\r\n'); s.recv(100)"
-done; exit 3"#;
-    let map = |port: u16| {
-        format!("[[egress.map]]\nhost = 'api.example.com'\nport = {port}\nto = '{to}'\n")
-    };
-    let maps = format!("allow = []\n{}{}", map(443), map(8443));
-    let text = provider("paste_code", script, PASTE, "").replace("allow = []", &maps);
-    let (ok, told, said) = command(&["egress", "learn"], &text);
-    assert!(ok, "{said}");
-    let hosts: Vec<&str> =
-        told["hosts"].as_array().unwrap().iter().map(|h| h["host"].as_str().unwrap()).collect();
-    assert_eq!(hosts, ["api.example.com", "api.example.com:8443"], "{told}");
-    assert!(told["end"].as_str().unwrap().contains("exited 3"), "{told}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod logins;
 mod machines;
 mod neighbours;
 mod openers;
+mod provider_files;
 mod room;
 mod storage;
 mod support;

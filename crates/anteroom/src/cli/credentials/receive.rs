@@ -85,7 +85,8 @@ pub fn run(options: &Receive) -> Result<()> {
         .with_context(|| format!("the credential of session {id} was not opened"))?;
     restore(&bundle, &home, options.into.force, &interrupted).with_context(|| {
         format!(
-            "the credential was not restored; it is still there (`anteroom credentials receive --session {id}`)"
+            "the credential was not restored; it is still there (`{}`)",
+            client.command(&format!("credentials receive --session {id}"))
         )
     })?;
     tell(&bundle, &fetched.envelope, Some(&home), as_json)

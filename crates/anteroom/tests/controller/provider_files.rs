@@ -1,0 +1,162 @@
+//! A provider file of one's own, along the way that docs/operate/providers.md goes.
+
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::codes::{PASTE, PASTES, provider};
+use crate::support::{Setup, eventually};
+
+const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
+
+/// The provider file of the documentation's half hour, without what its image needs.
+fn of_the_docs() -> String {
+    let page = include_str!("../../../../docs/operate/providers.md");
+    let file = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let (head, rest) = file.split_once("[[install.npm]]").unwrap();
+    let (_, rest) = rest.split_once("[[login]]").unwrap();
+    format!("{head}[[login]]{rest}")
+}
+
+#[test]
+fn a_real_provider_is_refused_with_what_is_too_weak_and_what_to_do() {
+    let real = of_the_docs();
+    assert!(real.contains("kind = \"real\""), "the documentation says which kind to write");
+    let start = |setup: Setup, text: &str| {
+        let server = setup.start_with_provider(text);
+        let answer = server.post("/api/auth/start", r#"{"provider":"acme"}"#);
+        let said = server.log().lines().any(|line| line.contains("sign-ins to acme"));
+        assert_eq!(said, answer.status == 503, "it is said at the start: {}", server.log());
+        (answer.status, answer.body["detail"].as_str().unwrap_or_default().to_owned())
+    };
+    let (status, on_host) = start(Setup::host(), &real);
+    assert_eq!(status, 503);
+    assert!(on_host.contains("the host driver") && on_host.contains("--driver host"), "{on_host}");
+    assert!(on_host.contains("Acme CLI") && on_host.contains("kind = \"demo\""), "{on_host}");
+    let emulated = Setup::machines().option("--accelerator=tcg");
+    let (status, emulated) = start(emulated, &real.replace("kind =", "# kind ="));
+    assert_eq!(status, 503);
+    assert!(emulated.contains("emulated") && emulated.contains("doctor"), "{emulated}");
+    for told in [on_host, emulated] {
+        assert!(told.contains("--allow-weak-isolation"), "{told}");
+    }
+    let stand_in = real.replace("kind = \"real\"", "kind = \"demo\"");
+    assert_eq!(start(Setup::host(), &stand_in).0, 201);
+    assert_eq!(start(Setup::host().option("--allow-weak-isolation"), &real).0, 201);
+}
+
+/// Runs a command of its own controller on this provider file, in rooms on this host.
+fn command(arguments: &[&str], provider: &str) -> (bool, Value, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = folder.path().join("tool.toml");
+    std::fs::write(&file, provider).unwrap();
+    let output = Command::new(ANTEROOM)
+        .args(arguments)
+        .arg(&file)
+        .args(["--driver", "host", "--json"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), serde_json::from_slice(&output.stdout).unwrap_or_default(), said)
+}
+
+#[test]
+fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
+    let (ok, told, said) =
+        command(&["provider", "test"], &provider("paste_code", PASTES, PASTE, ""));
+    assert!(ok, "{said}");
+    assert_eq!(told[0]["url"], "https://login.example.com/authorize?client=1", "{told}");
+    let asks = "printf 'Theme?\\n'; exec sleep 1000";
+    let short = provider("paste_code", asks, PASTE, "").replace("_seconds = 20", "_seconds = 2");
+    let (ok, told, said) = command(&["provider", "test"], &short);
+    assert!(!ok && said.contains("1 of 1 methods"), "{said}");
+    assert_eq!(told[0]["screen"], json!(["Theme?"]), "{told}");
+    // An address, but not one that url_pattern takes.
+    let other = "printf 'Visit https://other.test/a?b=1\\n'; exec sleep 1000";
+    let text =
+        provider("paste_code", other, &format!("{PASTE}\nurl_pattern = 'https://login\\.'"), "");
+    let (ok, told, said) =
+        command(&["provider", "test"], &text.replace("_seconds = 20", "_seconds = 2"));
+    assert!(!ok, "{said}");
+    let unmatched = told[0]["unmatched"].as_str().unwrap();
+    assert!(unmatched.contains("url_pattern") && unmatched.contains("other.test/a"), "{told}");
+    let ends =
+        "echo '✘ [ERROR] No such account'; echo; echo 'Logs were written to /root/x.log'; exit 3";
+    let (ok, told, said) = command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
+    assert!(!ok, "{said}");
+    let error = told[0]["error"].as_str().unwrap();
+    assert!(error.ends_with("its own message: ✘ [ERROR] No such account"), "{error}");
+    assert_eq!(told[0]["screen"][1], "Logs were written to /root/x.log", "{told}");
+    assert!(told[0]["explanation"]["evidence"].is_array(), "{told}");
+}
+
+#[test]
+fn what_a_sign_in_asks_of_the_network_is_learnt() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let to = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let script = r#"printf 'https://login.example.com/a\nPaste code: '
+for port in 443 8443; do
+  python3 -c "import os, socket; p = os.environ['HTTPS_PROXY'].split('/')[2].split(':')
+s = socket.create_connection((p[0], int(p[1])))
+s.sendall(b'CONNECT api.example.com:$port HTTP/1.1\r\n\r\n'); s.recv(100)"
+done; exit 3"#;
+    let map = |port: u16| {
+        format!("[[egress.map]]\nhost = 'api.example.com'\nport = {port}\nto = '{to}'\n")
+    };
+    let maps = format!("allow = []\n{}{}", map(443), map(8443));
+    let text = provider("paste_code", script, PASTE, "").replace("allow = []", &maps);
+    let (ok, told, said) = command(&["egress", "learn"], &text);
+    assert!(ok, "{said}");
+    let hosts: Vec<&str> =
+        told["hosts"].as_array().unwrap().iter().map(|h| h["host"].as_str().unwrap()).collect();
+    assert_eq!(hosts, ["api.example.com", "api.example.com:8443"], "{told}");
+    assert!(told["end"].as_str().unwrap().contains("exited 3"), "{told}");
+}
+
+/// A command with a controller of its own, which goes with it also where a test fails.
+struct Learning(Child);
+
+impl Drop for Learning {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(self.0.id()).unwrap());
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
+            let _ = self.0.wait();
+        }
+    }
+}
+
+#[test]
+fn the_command_that_learns_prints_one_that_brings_its_code() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = folder.path().join("tool.toml");
+    std::fs::write(&file, provider("paste_code", PASTES, PASTE, "")).unwrap();
+    let mut command = Command::new(ANTEROOM);
+    command.args(["egress", "learn", "--driver", "host"]).arg(&file).stdout(Stdio::piped());
+    let mut learning = Learning(command.spawn().unwrap());
+    let mut page = learning.0.stdout.take().unwrap();
+    let mut told = String::new();
+    let mut read = [0; 4096];
+    while !told.contains("auth code") || !told.ends_with('\n') {
+        let n = page.read(&mut read).unwrap();
+        assert!(n > 0, "it ended: {told}");
+        told.push_str(&String::from_utf8_lossy(&read[..n]));
+    }
+    let line = told.lines().find_map(|line| line.strip_prefix("then")).unwrap().trim();
+    let brings = line.replacen("anteroom", ANTEROOM, 1);
+    let brought = Command::new("sh")
+        .args(["-c", &brings])
+        .env("ANTEROOM_CODE", "good1234#state")
+        .output()
+        .unwrap();
+    assert!(brought.status.success(), "{line}: {brought:?}");
+    let said = String::from_utf8_lossy(&brought.stdout).into_owned();
+    assert!(said.contains("it is typed ") && said.contains("--state-dir"), "{said}");
+    let ended = eventually("it ends", || learning.0.try_wait().unwrap());
+    assert!(ended.success());
+}
