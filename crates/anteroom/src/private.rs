@@ -177,6 +177,7 @@ fn is_own_group(found: &Metadata) -> bool {
 
 /// Refuses a folder of text files, or a file in it, that everybody can change.
 pub fn check_texts(dir: &Path) -> Result<()> {
+    providers_are_there(dir)?;
     let failed = || format!("looking at the folder {} failed", dir.display());
     let files = std::fs::read_dir(dir).with_context(failed)?;
     let files = files.map(|file| file.map(|file| file.path()));
@@ -194,6 +195,18 @@ pub fn check_texts(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// There is a folder of provider files.
+pub fn providers_are_there(dir: &Path) -> Result<()> {
+    if exists(dir)? {
+        return Ok(());
+    }
+    bail!(
+        "there is no folder {} of provider files; make it, or name another with --providers (the demo's, \
+         target/demo/providers, is there while `cargo xtask provider` runs)",
+        dir.display()
+    );
 }
 
 /// Whether it is root's or ours: whoever has either can do all that we do.
@@ -442,6 +455,12 @@ mod tests {
             assert!(refused.contains(&format!("`chmod o-w {}`", path.display())), "{refused}");
             mode(path, closed);
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_is_told_as_that() {
+        let missing = format!("{:#}", check_texts(Path::new("target/none")).unwrap_err());
+        assert!(missing.contains("no folder target/none") && missing.contains("xtask provider"));
     }
 
     #[test]

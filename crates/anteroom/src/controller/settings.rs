@@ -18,6 +18,7 @@ use super::janitor::Keep;
 use super::providers::Providers;
 use crate::embedded;
 use crate::logging::LogFormat;
+use crate::private;
 
 /// What `anteroom serve` was started with.
 #[derive(Clone, Debug)]
@@ -165,6 +166,7 @@ pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Prov
     let mut providers = read_all(&embedded::providers())?;
     let mut texts = Vec::new();
     if let Some(folder) = folder {
+        private::providers_are_there(folder)?;
         let entries = std::fs::read_dir(folder)
             .with_context(|| format!("reading {} failed", folder.display()))?;
         for entry in entries {

@@ -117,6 +117,27 @@ done; exit 3"#;
     assert!(told["end"].as_str().unwrap().contains("exited 3"), "{told}");
 }
 
+#[test]
+fn the_demo_without_its_issuer_says_what_runs_it() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let demo = include_str!("../../../../providers/demo.toml");
+    let map = format!("[[egress.map]]\nhost = 'accounts.anteroom.test'\nto = '{nobody}'\n");
+    // Where the session's user may enter.
+    let tools = tempfile::tempdir().unwrap();
+    let open = || std::fs::Permissions::from_mode(0o755);
+    let tool = tools.path().join("demo-login");
+    std::fs::write(&tool, include_bytes!("../../../../demo/cli/demo-login")).unwrap();
+    for path in [tools.path(), &tool] {
+        std::fs::set_permissions(path, open()).unwrap();
+    }
+    let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
+    let server = Setup::host().env("PATH", &path).start_with_provider(&format!("{demo}\n{map}"));
+    let ended = server.demolished(&server.started());
+    assert_eq!(ended["reason"]["code"], "sign_in_refused", "{ended}");
+    let message = ended["reason"]["message"].as_str().unwrap();
+    assert!(message.contains("cargo xtask provider"), "{message}");
+}
+
 /// A command with a controller of its own, which goes with it also where a test fails.
 struct Learning(Child);
 
