@@ -72,7 +72,7 @@ fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
     let asks = "printf 'Theme?\\n'; exec sleep 1000";
     let short = provider("paste_code", asks, PASTE, "").replace("_seconds = 20", "_seconds = 2");
     let (ok, told, said) = command(&["provider", "test"], &short);
-    assert!(!ok && said.contains("1 of 1 methods"), "{said}");
+    assert!(!ok && said.contains("1 of 1 method"), "{said}");
     assert_eq!(told[0]["screen"], json!(["Theme?"]), "{told}");
     // An address, but not one that url_pattern takes.
     let other = "printf 'Visit https://other.test/a?b=1\\n'; exec sleep 1000";
