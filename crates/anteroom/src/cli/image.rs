@@ -39,7 +39,7 @@ pub enum Image {
     },
     /// Boots an image under exactly one CPU, runs all that is in it, and records whether it is fit.
     Verify {
-        /// Its name.
+        /// The image's name.
         image: String,
         #[command(flatten)]
         how: How,

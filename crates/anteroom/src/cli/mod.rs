@@ -41,10 +41,10 @@ enum Command {
     Serve(Box<serve::Options>),
     /// Starts sign-ins, and brings the codes that end some of them.
     ///
-    /// `start` has the controller (`anteroom serve`) make a session, and prints a one-use link: who opens
-    /// it signs in. Some sign-ins end with a code on the last page: the person types it into theirs, or
-    /// `code` brings it. What becomes of a session: `anteroom sessions`, `why`, `logs`, `screenshot`;
-    /// `viewer link` makes a new link, and `cancel` ends it.
+    /// `start` has the controller (`anteroom serve`) make a session, and prints a one-use link: whoever
+    /// opens it signs in. Where the last page of a sign-in shows a code, the person enters it on the page
+    /// that the link opened, or `code` brings it to the tool. `anteroom sessions`, `why`, `logs` and
+    /// `screenshot` tell what becomes of a session; `viewer link` makes a new link, and `cancel` ends it.
     #[command(subcommand)]
     Auth(sessions::Auth),
     /// Lists sessions.

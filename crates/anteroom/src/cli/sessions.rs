@@ -17,7 +17,7 @@ use crate::private;
 /// Sign-ins.
 #[derive(clap::Subcommand)]
 pub enum Auth {
-    /// Starts one and prints the person's link.
+    /// Starts a sign-in and prints the person's link.
     Start(Start),
     /// Brings the code that the last page of a sign-in shows.
     Code(Code),
