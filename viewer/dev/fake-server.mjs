@@ -103,7 +103,7 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
         const { code } = await readJson(request);
         codes.push(code);
         const refused = await takeCode(code);
-        return refused ? problem(refused.status, refused.title, refused.detail, refused.code) : json(202);
+        return refused ? problem(refused.status, refused.title, refused.detail, refused.code) : json(202, { typed: false, replaced: false });
       }
       case '/api/viewer/session/{id}/open-url':
         opened += 1;
