@@ -152,12 +152,9 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::RoomReady => ("room_ready", ROOM_READY.to_owned()),
         Observation::SignInAwaited { .. }
         | Observation::QuestionAnswered { .. }
-        | Observation::AddressIgnored { .. } => return of_terminal(observation),
-        Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
-        Observation::CodeReplaced => {
-            let words = "a newer code took the place of one that was not typed yet";
-            ("code_replaced", words.to_owned())
-        }
+        | Observation::AddressIgnored { .. }
+        | Observation::CodeEntered
+        | Observation::CodeReplaced => return of_terminal(observation),
         Observation::PersonTold { says } => ("person_told", says.clone()),
         Observation::CredentialVerified { said } => {
             ("credential_verified", format!("the tool itself calls it signed in: {said}"))
@@ -269,6 +266,11 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
             let words =
                 "the tool names an address that url_pattern of its provider file does not match";
             ("address_ignored", format!("{words}: {}", short(url)))
+        }
+        Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
+        Observation::CodeReplaced => {
+            let words = "a newer code took the place of one that was not typed yet";
+            ("code_replaced", words.to_owned())
         }
         _ => return None,
     })
