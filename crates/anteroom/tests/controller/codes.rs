@@ -166,8 +166,9 @@ fn a_code_that_takes_the_place_of_one_that_waits_is_told_as_that() {
     assert_eq!(first.body, json!({ "typed": false, "replaced": false }));
     let second = brings("good1234#state");
     assert_eq!((second.status, second.body), (202, json!({ "typed": false, "replaced": true })));
-    let session = server.get(&format!("/api/auth/session/{id}")).body;
-    assert!(kinds(&session).contains(&"code_replaced"), "{session}");
+    server.session_when(&id, "the timeline tells it", |session| {
+        kinds(session).contains(&"code_replaced")
+    });
 }
 
 #[test]
