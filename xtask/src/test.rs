@@ -1,12 +1,12 @@
-//! `cargo xtask test`: all tests, as CI runs them. Rust's runner comes last, so that its summary is
-//! the last line.
+//! `cargo xtask test`: all tests, as CI runs them, those first that tell soonest. Rust's runner comes
+//! last, so that its summary is the last line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-
 use xtask::{build, machine, shell};
 
 use crate::fuzz;
@@ -43,35 +43,69 @@ enum Part {
     Rust,
 }
 
-impl Part {
-    /// The order they run in, after that of the web, which runs beside the building. Rust's is the
-    /// last, so that its summary is the last line.
-    const ALL: [Self; 5] = [Self::SignIns, Self::Contract, Self::Fuzz, Self::Lint, Self::Rust];
-    const FAST: [Self; 2] = [Self::Lint, Self::Rust];
-}
-
 /// Prepares the machine, builds, lints and tests everything.
 pub fn run(options: &Options) -> Result<()> {
     machine::prepare()?;
-    let parts: &[Part] = match (&options.only, options.fast) {
-        (Some(part), _) => std::slice::from_ref(part),
-        (None, true) => &Part::FAST,
-        (None, false) => &Part::ALL,
-    };
-    if options.only.is_none() && !options.fast {
-        web_beside_building()?;
-    }
-    for part in parts {
-        match part {
-            Part::Web => web(shell::run)?,
-            Part::SignIns => shell::run(build::bench("sign-ins").arg(prepare_sign_ins()?))?,
-            Part::Contract => shell::run(build::bench("contract").arg(build::for_tests()?))?,
-            Part::Fuzz => fuzz::short()?,
-            Part::Lint => lint()?,
-            Part::Rust => rust(options)?,
+    let stages = Stages { began: Instant::now() };
+    match (options.only, options.fast) {
+        (Some(part), _) => only(part, options),
+        (None, true) => {
+            stages.run("lints", lint)?;
+            stages.run("tests that need no machine", || {
+                build::for_tests()?;
+                rust(&["--profile", "fast"], &options.nextest)
+            })
+        }
+        (None, false) => {
+            stages.run("building, and the tests of the web", web_beside_building)?;
+            stages.run("lints", lint)?;
+            stages.run("tests that need no machine", || rust(&["--profile", "fast"], &[]))?;
+            let anteroom = stages.run("the golden image", prepare_sign_ins)?;
+            stages.run("whole sign-ins", || sign_ins(&anteroom))?;
+            stages.run("the API's contract and fuzzing", || contract_beside_fuzzing(&anteroom))?;
+            // Without a heading below it: the summary of the runner is the last line.
+            stages.begin("all tests in Rust");
+            rust(&[], &options.nextest)
         }
     }
-    Ok(())
+}
+
+fn only(part: Part, options: &Options) -> Result<()> {
+    match part {
+        Part::Web => web(shell::run),
+        Part::SignIns => sign_ins(&prepare_sign_ins()?),
+        Part::Contract => shell::run(build::bench("contract").arg(build::for_tests()?)),
+        Part::Fuzz => fuzz::short(),
+        Part::Lint => lint(),
+        Part::Rust => {
+            // Tests boot VMs of the golden image.
+            prepare_sign_ins()?;
+            rust(&[], &options.nextest)
+        }
+    }
+}
+
+/// Says what is done, how long it took, and how long all has taken.
+struct Stages {
+    began: Instant,
+}
+
+impl Stages {
+    fn begin(&self, name: &str) {
+        eprintln!("\n== {name} ({} so far)", shown(self.began.elapsed()));
+    }
+
+    fn run<T>(&self, name: &str, stage: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.begin(name);
+        let began = Instant::now();
+        let done = stage().with_context(|| format!("{name}, after {}", shown(began.elapsed())))?;
+        eprintln!("== {name}: passed in {}", shown(began.elapsed()));
+        Ok(done)
+    }
+}
+
+fn shown(time: Duration) -> String {
+    humantime::format_duration(Duration::from_secs(time.as_secs())).to_string()
 }
 
 /// The host binary, the golden image and the demo's programs, which real sign-ins need.
@@ -80,6 +114,20 @@ fn prepare_sign_ins() -> Result<PathBuf> {
     build::golden_image(&anteroom, false)?;
     build::install_node_packages(&shell::root().join("demo"))?;
     Ok(anteroom)
+}
+
+fn sign_ins(anteroom: &Path) -> Result<()> {
+    shell::run(build::bench("sign-ins").arg(anteroom))
+}
+
+/// The contract's program keeps one processor busy, the compiler of the fuzz targets the other.
+fn contract_beside_fuzzing(anteroom: &Path) -> Result<()> {
+    thread::scope(|scope| {
+        let contract = scope.spawn(|| shell::run_beside(build::bench("contract").arg(anteroom)));
+        let fuzzed = fuzz::short();
+        contract.join().ok().context("the thread of the API's contract panicked")??;
+        fuzzed
+    })
 }
 
 /// The viewer's tests wait for a browser most of the time: what all others need is built meanwhile.
@@ -117,19 +165,10 @@ fn lint() -> Result<()> {
     shell::run(build::cargo().args(clippy).args(features))
 }
 
-fn rust(options: &Options) -> Result<()> {
-    if options.fast {
-        build::for_tests()?;
-    } else {
-        // Tests boot VMs of the golden image.
-        prepare_sign_ins()?;
-    }
+fn rust(arguments: &[&str], more: &[String]) -> Result<()> {
     let mut command = build::nextest()?;
     // Most tests wait: for a process, a silence, a page. `-- --test-threads N` counts more.
     let processors = thread::available_parallelism().map_or(1, usize::from);
     command.env("NEXTEST_TEST_THREADS", (2 * processors).to_string());
-    if options.fast {
-        command.args(["--profile", "fast"]);
-    }
-    shell::run(command.args(&options.nextest))
+    shell::run(command.args(arguments).args(more))
 }
