@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use super::asked_to_stop;
 use super::http_server;
 use super::reach::{Reach, reachable};
+use super::temporary;
 use crate::controller::{
     Controller, DriverChoice, Keep, Limits, Providers, Settings, default_dir, rooms_by_memory,
 };
@@ -124,6 +125,10 @@ pub struct Options {
     /// The shortest time to live that may be asked for.
     #[arg(long, hide = true, default_value_t = 60)]
     min_ttl_seconds: u64,
+    /// Ends with its standard input, whose other end a command holds, and removes this folder then;
+    /// started so by `provider test` and `egress learn`.
+    #[arg(long, hide = true)]
+    until_end_of_input: Option<PathBuf>,
     /// Writes address and a key as JSON to this file when ready: a new one, for its owner alone.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -155,12 +160,18 @@ pub fn run(options: Options) -> Result<()> {
     // The database, keys and logs are nobody else's, also in a folder that was there before.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     logging::start(options.log_format);
+    let of_a_command = options.until_end_of_input.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting failed")?;
-    runtime.block_on(serve(options))
+    let served = runtime.block_on(serve(options));
+    drop(runtime);
+    if let Some(folder) = of_a_command {
+        temporary::remove_after_command(&folder);
+    }
+    served
 }
 
 /// Lets this process open as many files as it may: the usual soft limit is below the number of
@@ -176,6 +187,7 @@ fn raise_file_limit() {
 
 async fn serve(options: Options) -> Result<()> {
     raise_file_limit();
+    let is_of_a_command = options.until_end_of_input.is_some();
     let ready_file = options.ready_file.clone();
     let reach = Reach {
         listen: options.listen,
@@ -227,7 +239,10 @@ async fn serve(options: Options) -> Result<()> {
         counted(limits.per_peer(), "connection", "connections")
     );
     let serving = tokio::spawn(http_server::serve(listener, app, limits));
-    asked_to_stop().await?;
+    tokio::select! {
+        asked = asked_to_stop() => asked?,
+        () = temporary::command_ended(), if is_of_a_command => {}
+    }
     tracing::info!("ending all sessions; again to leave at once");
     tokio::select! {
         () = controller.end_all() => {}

@@ -2,12 +2,14 @@
 //! with it.
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use super::client::Client;
@@ -58,6 +60,8 @@ impl Temporary {
             .arg(&providers)
             .arg("--ready-file")
             .arg(&ready_file)
+            .arg("--until-end-of-input")
+            .arg(folder.path())
             .args(options);
         if let Some(dir) = &rooms.images_dir {
             command.arg("--images-dir").arg(dir);
@@ -65,7 +69,8 @@ impl Temporary {
         let child = command
             // Ctrl-C is this command's to handle; it ends the controller when it is done.
             .process_group(0)
-            .stdin(Stdio::null())
+            // However this command ends, this ends with it.
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -108,6 +113,30 @@ impl Drop for Temporary {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Returns at the end of this process's input: the command that this controller is for holds the other
+/// end, and is gone, whatever ended it.
+pub async fn command_ended() {
+    let (tell, ended) = tokio::sync::oneshot::channel();
+    // Not a thread of the runtime's, which would wait for it at its own end.
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        let _ = tell.send(());
+    });
+    let _ = ended.await;
+}
+
+/// Removes the folder of a controller whose command is gone. One that lives does so itself, and reads
+/// the log first.
+pub fn remove_after_command(folder: &Path) {
+    let stdin = std::io::stdin();
+    let mut input = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    let polled = poll(&mut input, PollTimeout::ZERO);
+    let is_gone = input[0].revents().is_some_and(|seen| seen.contains(PollFlags::POLLHUP));
+    if polled.is_ok() && is_gone {
+        let _ = std::fs::remove_dir_all(folder);
     }
 }
 

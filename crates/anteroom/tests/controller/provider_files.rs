@@ -181,3 +181,38 @@ fn the_command_that_learns_prints_one_that_brings_its_code() {
     let ended = eventually("it ends", || learning.0.try_wait().unwrap());
     assert!(ended.success());
 }
+
+/// As the kernel does when memory is short: the command has no last word.
+#[test]
+fn a_controller_of_a_command_that_was_killed_ends_and_leaves_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let file = place.path().join("tool.toml");
+    std::fs::write(&file, provider("paste_code", PASTES, PASTE, "")).unwrap();
+    let mut command = Command::new(ANTEROOM);
+    command.args(["egress", "learn", "--driver", "host"]).arg(&file).stdout(Stdio::piped());
+    command.env("TMPDIR", place.path());
+    let mut learning = Learning(command.spawn().unwrap());
+    let mut read = [0; 4096];
+    assert!(learning.0.stdout.take().unwrap().read(&mut read).unwrap() > 0, "it started");
+    let folders = || {
+        let entries = std::fs::read_dir(place.path()).unwrap();
+        let entries = entries.map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    assert_eq!(folders().len(), 1);
+    let state = folders()[0].join("state");
+    learning.0.kill().unwrap();
+    learning.0.wait().unwrap();
+    eventually("its folder is gone", || folders().is_empty().then_some(()));
+    let state = state.display().to_string();
+    let serves = |id: &str| {
+        let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&state)
+    };
+    eventually("the controller is gone", || {
+        let processes = std::fs::read_dir("/proc").unwrap();
+        let ids = processes.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        (!ids.into_iter().any(|id| serves(&id))).then_some(())
+    });
+}
