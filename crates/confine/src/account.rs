@@ -51,13 +51,14 @@ impl Account {
         Ok(Self { over })
     }
 
-    /// Moves this process, which has just been forked, to where the account is. Needs root.
+    /// Moves this process, which has just been forked, to where the account is, and away from shared
+    /// memory, semaphores and message queues of others: its own go with its last process. Needs root.
     ///
     /// # Errors
     /// When the kernel refuses a part: the process must not go on then.
     pub fn enter(&self) -> nix::Result<()> {
         let none = None::<&str>;
-        unshare(CloneFlags::CLONE_NEWNS)?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC)?;
         // What the machine mounts later is seen here too, and nothing the other way.
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)?;
         for (ours, theirs) in &self.over {

@@ -276,6 +276,30 @@ mod tests {
         }
     }
 
+    /// Only root has namespaces to give.
+    #[tokio::test]
+    async fn what_an_agent_shares_by_the_kernel_s_numbers_goes_with_it() {
+        let confinement = Confinement::of_this_machine(None);
+        let Some(user) = confinement.enclosed() else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let account = Account::write(folder.path(), folder.path(), user).unwrap();
+        let script = "print defined && $_ >= 0 ? 'made' : $! for shmget(0, 64, 01600), \
+                      semget(0, 1, 01600), msgget(0, 01600), \
+                      syscall(240, \"anteroom-test-$<\", 0102, 0600, 0)";
+        let mut command = Command::new("/usr/bin/perl");
+        command.args(["-e", script]).stdout(Stdio::piped());
+        let (child, _) = Hold::agent(Some(user), Some(account)).spawn(command).unwrap();
+        let made = child.wait_with_output().await.unwrap().stdout;
+        assert_eq!(String::from_utf8(made).unwrap(), "made".repeat(4));
+        let id = user.id().to_string();
+        for kind in ["shm", "sem", "msg"] {
+            let list = std::fs::read_to_string(format!("/proc/sysvipc/{kind}")).unwrap();
+            let is_its = |line: &str| line.split_whitespace().any(|field| field == id);
+            assert!(!list.lines().any(is_its), "{kind}: {list}");
+        }
+        assert!(!Path::new(&format!("/dev/mqueue/anteroom-test-{id}")).exists());
+    }
+
     /// The thread has a keyring of its own first, not to leave a key in the tester's.
     #[tokio::test]
     async fn a_room_has_none_of_the_operator_s_keys() {

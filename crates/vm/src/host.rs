@@ -135,13 +135,18 @@ fn read_display(path: &Path) -> Option<u32> {
 /// is some ten thousand deep overflows the stack of whoever removes it.
 pub(crate) fn remove_tree(dir: &Path) -> io::Result<()> {
     // Not what a link leads to.
-    if std::fs::symlink_metadata(dir).is_err() {
-        return Ok(());
+    match std::fs::symlink_metadata(dir) {
+        Ok(_) => remove_trees(&[dir.to_owned()]),
+        Err(_) => Ok(()),
     }
+}
+
+/// See [`remove_tree`].
+pub(crate) fn remove_trees(paths: &[PathBuf]) -> io::Result<()> {
     let run = |rm: &str| {
         Command::new(rm)
             .args(["-rf", "--one-file-system", "--"])
-            .arg(dir)
+            .args(paths)
             .stdin(Stdio::null())
             .output()
     };

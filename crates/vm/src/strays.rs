@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anteroom_confine::SessionUser;
 use nix::fcntl::OFlag;
 
-use crate::host::{RemoveError, gone, remove_tree};
+use crate::host::{RemoveError, gone, remove_tree, remove_trees};
 
 /// Where everybody may write, on most machines. What lies deeper in a folder of somebody else's is not
 /// looked for.
@@ -26,6 +26,9 @@ const OPEN: [&str; 7] = [
 
 /// Entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 100_000;
+
+/// Entries that one program is told to remove: of the longest names, as many as a command line takes.
+const AT_A_TIME: usize = 1000;
 
 /// In a folder with this bit nobody but an entry's owner, the folder's and root may put another in its
 /// place.
@@ -120,8 +123,7 @@ impl OpenFolder {
 }
 
 /// Removes what the user, whose processes are gone, left in the folders where everybody may write; what it
-/// was. It goes by the owner, whom only root can give to something. A folder of the user's stays where
-/// somebody else could put another in its place.
+/// was. It goes by the owner, whom only root can give to something.
 ///
 /// # Errors
 /// When something of it cannot be removed; the rest is.
@@ -143,7 +145,7 @@ fn remove<'a>(
             let done = match metadata.is_dir() {
                 false => fs::remove_file(&entry),
                 true if folder.holds_names => remove_tree(&entry),
-                true => return,
+                true => remove_folder(&entry, user),
             };
             match gone(&told, done) {
                 Ok(()) => removed.push(told),
@@ -152,6 +154,21 @@ fn remove<'a>(
         });
     }
     failed.map_or(Ok(removed), Err)
+}
+
+/// A folder of the user's in one where somebody else could put another in its place: what is removed is
+/// in the one that was opened. An empty one that took its name since can be removed by who put it there.
+fn remove_folder(path: &Path, user: SessionUser) -> io::Result<()> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let open = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if open.metadata()?.uid() != user.id() {
+        return Ok(());
+    }
+    let opened = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), open.as_raw_fd()));
+    let entries = fs::read_dir(&opened)?.map(|entry| entry.map(|entry| entry.path()));
+    let entries: Vec<PathBuf> = entries.collect::<io::Result<_>>()?;
+    entries.chunks(AT_A_TIME).try_for_each(remove_trees)?;
+    fs::remove_dir(path)
 }
 
 #[cfg(test)]
@@ -202,16 +219,34 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_stays_and_is_told_where_another_could_be_put_in_its_place() {
+    fn a_tree_is_removed_also_where_another_could_be_put_in_its_place() {
         let user = SessionUser::try_from(1_900_000_012).unwrap();
         let exchangeable = [(0o777, 0), (0o1777, 65534)];
         for (mode, owner) in exchangeable {
             let folder = open_folder(mode);
             let Some([_, _, tree]) = left_in(folder.path(), user) else { return };
             lchown(folder.path(), Some(owner), None).unwrap();
-            assert_eq!(remove([folder.path()], user).unwrap().len(), 2);
-            assert_eq!(found_in(folder.path(), user), [tree]);
+            assert_eq!(remove([folder.path()], user).unwrap().len(), 3);
+            assert!(!tree.exists());
+            assert_eq!(found_in(folder.path(), user), [] as [PathBuf; 0]);
         }
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_tree_stays() {
+        let (user, other) = (SessionUser::try_from(1_900_000_015).unwrap(), 1_900_000_016);
+        let folder = open_folder(0o777);
+        let Some([file, link, tree]) = left_in(folder.path(), user) else { return };
+        let others = folder.path().join("others");
+        fs::create_dir(&others).unwrap();
+        fs::write(others.join("kept"), "x").unwrap();
+        lchown(&others, Some(other), None).unwrap();
+        remove_folder(&others, user).unwrap();
+        // Neither what a link leads to nor what is no folder.
+        fs::remove_file(&link).unwrap();
+        symlink(&tree, &link).unwrap();
+        assert!(remove_folder(&link, user).is_err() && remove_folder(&file, user).is_err());
+        assert!(others.join("kept").exists() && tree.join("deep").exists());
     }
 
     #[test]
