@@ -198,8 +198,8 @@ pub struct CodeTaken {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowHost {
-    /// Its name: one that this session was refused.
-    #[schema(min_length = 1, max_length = 253, example = "acme.okta.example")]
+    /// Its name: one that this session was refused, with its port where that is neither 80 nor 443.
+    #[schema(min_length = 1, max_length = 259, example = "acme.okta.example")]
     pub host: String,
 }
 

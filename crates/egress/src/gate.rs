@@ -15,7 +15,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::carry::{self, CHUNK, Destination, FIRST_WORDS, Requests, Speaks, Stop, Up};
 use crate::networks::HostNetworks;
-use crate::policy::{Decision, Policy};
+use crate::place::Place;
+use crate::policy::{Decision, Policy, Refused};
 use crate::refusal::Refusal;
 use crate::request::{Form, ProxyRequest, to_proxy};
 
@@ -109,9 +110,12 @@ impl<R: Resolve> Gate<R> {
         Self { policy: Mutex::new(policy), resolver, places: Semaphore::new(MAX_CONNECTIONS), pace }
     }
 
-    /// Allows this (normalised) host from now on; whether it is one that can be.
-    pub fn allow(&self, host: &str) -> bool {
-        self.policy().allow(host)
+    /// Allows this host from now on.
+    ///
+    /// # Errors
+    /// Where it is none that can be.
+    pub fn allow(&self, place: &Place) -> Result<(), Refused> {
+        self.policy().allow(place)
     }
 
     fn policy(&self) -> MutexGuard<'_, Policy> {
@@ -170,7 +174,7 @@ impl<R: Resolve> Gate<R> {
         record.port = port;
         let decision = self.policy().decide(&host, port);
         let mapped = match decision {
-            Decision::Refused => return Err(Refusal::not_listed().into()),
+            Decision::Refused(refused) => return Err(Refusal::by_policy(refused).into()),
             Decision::Mapped(to) => Some(to),
             Decision::Resolve => None,
         };

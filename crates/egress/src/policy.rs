@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 
 use anteroom_session::is_local_name;
 
+use crate::place::Place;
 use crate::request::port_of;
 
 /// Ports that an entry without one allows.
-const USUAL_PORTS: [u16; 2] = [80, 443];
+pub(crate) const USUAL_PORTS: [u16; 2] = [80, 443];
 
 /// What a session may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +51,33 @@ pub enum Decision {
     Resolve,
     /// Connect to this address, whatever DNS says.
     Mapped(SocketAddr),
-    /// Not on the list.
-    Refused,
+    /// No connection.
+    Refused(Refused),
+}
+
+/// Why there is no connection to a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// It is not on the list, and may be written there.
+    #[error("it is not among the hosts of this sign-in")]
+    NotListed,
+    /// It is an address.
+    #[error("it is an address, and hosts are reached by their names alone")]
+    Address,
+    /// It is a name of a network's own.
+    #[error(
+        "it is a name of a network's own, reached only where the list has it and a map leads it"
+    )]
+    LocalName,
+}
+
+/// Why a list alone never leads to this (normalised) host, unless it may.
+#[must_use]
+pub fn unlistable(host: &str) -> Option<Refused> {
+    match url::Host::parse(host) {
+        Ok(url::Host::Domain(_)) => is_local_name(host).then_some(Refused::LocalName),
+        _ => Some(Refused::Address),
+    }
 }
 
 /// A text that is no entry of an allow-list.
@@ -78,17 +104,19 @@ impl Policy {
         Ok(Self { allow: Allowed::AllNames, map: mapped(map)? })
     }
 
-    /// Allows a host (normalised) on the usual ports. No address and no name of a network's own: for
-    /// these nothing changes, and the answer is `false`.
-    pub fn allow(&mut self, host: &str) -> bool {
-        let is_name = matches!(url::Host::parse(host), Ok(url::Host::Domain(_)));
-        if !is_name || is_local(host) {
-            return false;
+    /// Allows a host.
+    ///
+    /// # Errors
+    /// For an address and a name of a network's own, for which nothing changes.
+    pub fn allow(&mut self, place: &Place) -> Result<(), Refused> {
+        if let Some(refused) = unlistable(place.host()) {
+            return Err(refused);
         }
         if let Allowed::Listed(list) = &mut self.allow {
-            list.push(HostPattern { host: host.to_owned(), subdomains_only: false, port: None });
+            let (host, port) = (place.host().to_owned(), place.port());
+            list.push(HostPattern { host, subdomains_only: false, port });
         }
-        true
+        Ok(())
     }
 
     /// Decides on a host (normalised, see [`normalise_host`]) and port.
@@ -99,11 +127,11 @@ impl Policy {
             Allowed::AllNames => matches!(url::Host::parse(host), Ok(url::Host::Domain(_))),
         };
         let mapped = self.map.iter().find(|mapping| mapping.host == host && mapping.port == port);
-        match mapped {
-            _ if !allowed => Decision::Refused,
-            Some(mapping) => Decision::Mapped(mapping.to),
-            None if is_local(host) => Decision::Refused,
-            None => Decision::Resolve,
+        match (mapped, unlistable(host)) {
+            (Some(mapping), _) if allowed => Decision::Mapped(mapping.to),
+            (_, Some(refused)) => Decision::Refused(refused),
+            (_, None) if !allowed => Decision::Refused(Refused::NotListed),
+            (_, None) => Decision::Resolve,
         }
     }
 }
@@ -148,11 +176,6 @@ impl HostPattern {
         };
         port_fits && name_fits
     }
-}
-
-/// Whether this is a name of a network's own: no resolver is asked for it.
-fn is_local(host: &str) -> bool {
-    matches!(url::Host::parse(host), Ok(url::Host::Domain(_))) && is_local_name(host)
 }
 
 /// A host name in its one spelling: lower case, IDNA as punycode, no trailing dot; an IP address in
@@ -211,7 +234,18 @@ mod tests {
         assert_eq!(with.decide("a.test", 443), Decision::Mapped(mapping.to));
         assert_eq!(with.decide("a.test", 80), Decision::Resolve);
         let without = Policy::new(&[], &[mapping]).unwrap();
-        assert_eq!(without.decide("a.test", 443), Decision::Refused);
+        assert_eq!(without.decide("a.test", 443), Decision::Refused(Refused::NotListed));
+    }
+
+    #[test]
+    fn a_host_is_allowed_on_its_port_and_what_no_list_leads_to_is_not() {
+        let mut policy = policy(&[]);
+        let mut allow = |text: &str| policy.allow(&Place::parse(text).unwrap());
+        assert_eq!(allow("a.test:8443"), Ok(()));
+        assert_eq!(allow("[2001:db8::1]"), Err(Refused::Address));
+        assert_eq!(allow("adfs.corp.local"), Err(Refused::LocalName));
+        assert_eq!(policy.decide("a.test", 8443), Decision::Resolve);
+        assert_eq!(policy.decide("a.test", 443), Decision::Refused(Refused::NotListed));
     }
 
     #[test]
@@ -228,8 +262,9 @@ mod tests {
     fn a_learning_policy_takes_names_and_no_addresses() {
         let policy = Policy::learning(&[]).unwrap();
         assert_eq!(policy.decide("anything.test", 8443), Decision::Resolve);
-        assert_eq!(policy.decide("192.0.2.1", 443), Decision::Refused);
-        assert_eq!(policy.decide("[2001:db8::1]", 443), Decision::Refused);
+        let refused = Decision::Refused(Refused::Address);
+        assert_eq!(policy.decide("192.0.2.1", 443), refused);
+        assert_eq!(policy.decide("[2001:db8::1]", 443), refused);
     }
 
     #[test]
@@ -245,13 +280,14 @@ mod tests {
         let mapping =
             Mapping { host: "idp.internal".into(), port: 443, to: "127.0.0.1:9".parse().unwrap() };
         let learning = Policy::learning(std::slice::from_ref(&mapping)).unwrap();
+        let refused = Decision::Refused(Refused::LocalName);
         for host in local {
-            assert_eq!(learning.decide(host, 443), Decision::Refused, "{host}");
-            assert_eq!(policy(&[host]).decide(host, 443), Decision::Refused, "{host}");
+            assert_eq!(learning.decide(host, 443), refused, "{host}");
+            assert_eq!(policy(&[host]).decide(host, 443), refused, "{host}");
         }
         assert_eq!(learning.decide("idp.internal", 443), Decision::Mapped(mapping.to));
         assert_eq!(learning.decide("notlocal.test", 443), Decision::Resolve);
-        assert_eq!(learning.decide("notinternal", 443), Decision::Refused);
+        assert_eq!(learning.decide("notinternal", 443), refused);
         assert_eq!(learning.decide("x.notinternal", 443), Decision::Resolve);
     }
 

@@ -3,6 +3,7 @@
 use anteroom_session::EgressVerdict;
 
 use crate::hello::BadHello;
+use crate::policy::Refused;
 use crate::request::BadRequest;
 
 /// A fatal TLS alert, `unrecognized_name` (RFC 6066, 3): browsers say so in words.
@@ -37,11 +38,11 @@ impl Refusal {
         Self { verdict: EgressVerdict::RefusedRequest, detail, reply: Reply::Http(status) }
     }
 
-    /// The host is not on the list.
-    pub(crate) fn not_listed() -> Self {
+    /// The host is none of this sign-in's.
+    pub(crate) fn by_policy(refused: Refused) -> Self {
         Self {
             verdict: EgressVerdict::RefusedByPolicy,
-            detail: "it is not among the hosts of this sign-in".to_owned(),
+            detail: refused.to_string(),
             reply: Reply::Http("403 Forbidden"),
         }
     }

@@ -251,7 +251,7 @@ fn authority_of(host: &str, port: u16) -> String {
 }
 
 /// Normalised host, and port if there is one, of `host` or `host:port`.
-fn authority(text: &str) -> Option<(String, Option<u16>)> {
+pub(crate) fn authority(text: &str) -> Option<(String, Option<u16>)> {
     // The colons within an address's brackets are its own.
     let after_address = text.rfind(']').map_or(0, |end| end + 1);
     let (host, port) = match text[after_address..].find(':') {

@@ -165,16 +165,16 @@ pub enum Observation {
     },
     /// The page that the person is on goes on at a host that is refused.
     HostNeeded {
-        /// Its name.
+        /// Its name, with its port where that is none of the usual.
         host: String,
-        /// The provider whose list it is not on.
+        /// The provider whose list it is.
         provider: String,
-        /// Whether it can be allowed while the session waits.
-        asks: bool,
+        /// What would lead there.
+        remedy: Remedy,
     },
     /// The operator allowed a refused host for this session.
     HostAllowed {
-        /// Its name.
+        /// Its name, with its port where that is none of the usual.
         host: String,
     },
     /// The guest's browser shows the sign-in page (its navigation started).
@@ -235,6 +235,22 @@ pub enum Accelerator {
     Tcg,
     /// No VM: the agent runs on the host itself. No isolation.
     None,
+}
+
+/// What would lead a page to a host that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Remedy {
+    /// An entry of the list.
+    List,
+    /// The same, or the operator's word while the session waits.
+    ListOrAllow,
+    /// It is an address: nothing but another name, which is mapped to it.
+    NameAndMap,
+    /// It is a name of a network's own: an entry of the list, and an address that it is mapped to.
+    ListAndMap,
+    /// It is on the list, and its name leads inside: an address that it is mapped to.
+    Map,
 }
 
 /// What the egress gate decided on a connection.

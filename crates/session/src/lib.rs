@@ -24,7 +24,7 @@ mod viewer;
 
 pub use boundaries::{Boundaries, Confined, Namespace};
 pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
-pub use event::{Accelerator, EgressVerdict, Event, Observation};
+pub use event::{Accelerator, EgressVerdict, Event, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::is_local_name;
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anteroom_egress::{Decision, Policy};
+use anteroom_egress::{Decision, Place, Policy};
 use anteroom_provider::Provider;
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::client::Connection;
 use super::sessions::{say, show, text, turn};
 use super::temporary::{Rooms, Temporary, provider_text};
+use crate::controller::MAX_HOSTS;
 use crate::counted::counted;
+use crate::runner::room::mappings;
 
 /// What sign-ins ask of the network.
 #[derive(clap::Subcommand)]
@@ -30,7 +32,8 @@ pub enum Egress {
 pub struct Allow {
     /// The session.
     id: String,
-    /// The host: one of those that `anteroom why SESSION` calls refused.
+    /// The host: one of those that `anteroom why SESSION` calls refused, with its port where that is
+    /// neither 80 nor 443.
     host: String,
     #[command(flatten)]
     connection: Connection,
@@ -110,7 +113,12 @@ fn for_people(learnt: &Value) -> String {
             }
         }
     }
-    lines + "]\n"
+    lines.push_str("]\n");
+    if learnt["full"] == true {
+        let most = "a session's list, which is full: further hosts may have been asked for";
+        lines.push_str(&format!("\nThese are the first {MAX_HOSTS} entries of {most}.\n"));
+    }
+    lines
 }
 
 fn allow(options: &Allow) -> Result<()> {
@@ -134,20 +142,16 @@ struct Asked {
 /// Each host that was asked for: with what it carried and whether the provider's list has it, or with
 /// the cause where it was never reached.
 fn learnt(session: &Value, provider: &Provider) -> Result<Value> {
-    let policy = Policy::new(&provider.egress.allow, &[])?;
-    let mut hosts: BTreeMap<String, Asked> = BTreeMap::new();
+    let policy = Policy::new(&provider.egress.allow, &mappings(&provider.egress))?;
+    let mut hosts: BTreeMap<Place, Asked> = BTreeMap::new();
     for entry in session["egress"].as_array().into_iter().flatten() {
         let number = |name: &str| entry[name].as_u64().unwrap_or_default();
         let (name, port) = (text(entry, "host"), u16::try_from(number("port")).unwrap_or(0));
         if name.is_empty() {
             continue;
         }
-        let host = match port {
-            80 | 443 => name.to_owned(),
-            port => format!("{name}:{port}"),
-        };
-        let asked = hosts.entry(host).or_default();
-        asked.listed |= policy.decide(name, port) != Decision::Refused;
+        let asked = hosts.entry(Place::new(name, port)).or_default();
+        asked.listed |= !matches!(policy.decide(name, port), Decision::Refused(_));
         asked.bytes += number("bytesUp") + number("bytesDown");
         match text(entry, "verdict") {
             "allowed" => asked.reached = true,
@@ -157,13 +161,14 @@ fn learnt(session: &Value, provider: &Provider) -> Result<Value> {
             }
         }
     }
-    let one = |(host, asked): (&String, &Asked)| {
+    let one = |(host, asked): (&Place, &Asked)| {
         let cause = asked.cause.as_ref().filter(|_| !asked.reached);
-        json!({ "host": host, "bytes": asked.bytes, "listed": asked.listed, "cause": cause })
+        json!({ "host": host.to_string(), "bytes": asked.bytes, "listed": asked.listed, "cause": cause })
     };
     let hosts: Vec<Value> = hosts.iter().map(one).collect();
     let end = session["reason"]["message"].as_str().unwrap_or("cancelled");
-    Ok(json!({ "provider": provider.id, "end": end, "hosts": hosts }))
+    let full = session["egress"].as_array().is_some_and(|entries| entries.len() >= MAX_HOSTS);
+    Ok(json!({ "provider": provider.id, "end": end, "hosts": hosts, "full": full }))
 }
 
 #[cfg(test)]
@@ -192,5 +197,27 @@ mod tests {
         let page = for_people(&learnt);
         assert!(page.contains("  # \"gone.example\",") && page.contains(gone), "{page}");
         assert!(page.contains("\n  \"late.example\",") && !page.contains("too long"), "{page}");
+    }
+
+    #[test]
+    fn what_a_map_leads_to_is_listed_and_a_full_list_is_told() {
+        let file = super::super::temporary::provider_text("demo").unwrap();
+        let listed = "allow = [\"idp.internal\", ";
+        let map = "\n[[egress.map]]\nhost = \"idp.internal\"\nto = \"127.0.0.1:9\"\n";
+        let file = file.replace("allow = [", listed) + map;
+        let provider = Provider::parse("demo", &file).unwrap();
+        let entry = |host: String| json!({ "host": host, "port": 443, "verdict": "allowed" });
+        let hosts = |n| (1..n).map(|n| entry(format!("{n}.example")));
+        let of = |n| {
+            let entries: Vec<_> =
+                [entry("idp.internal".to_owned())].into_iter().chain(hosts(n)).collect();
+            learnt(&json!({ "egress": entries }), &provider).unwrap()
+        };
+        let page = for_people(&of(2));
+        let line = page.lines().find(|line| line.contains("idp.internal")).unwrap();
+        assert!(!line.contains("not listed"), "{page}");
+        assert!(!page.contains("which is full"), "{page}");
+        let page = for_people(&of(MAX_HOSTS));
+        assert!(page.contains("the first 500 entries") && page.contains("which is full"), "{page}");
     }
 }

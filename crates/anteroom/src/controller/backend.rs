@@ -357,7 +357,7 @@ impl Controller {
     /// Has the timeline say that a link was opened, also where the session is over.
     async fn tell_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
         let event = Event::Opened { view: View::Link, viewer: Viewer::Link { generation } };
-        let told = words::of_event(&event);
+        let told = words::of_event(&event, id);
         if let Some(handle) = self.handle(id)
             && handle.tell(event).await
         {

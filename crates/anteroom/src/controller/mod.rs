@@ -54,6 +54,7 @@ pub use janitor::Keep;
 pub use providers::Providers;
 pub use settings::{DriverChoice, Settings, default_dir, load_providers};
 pub use start::SCREEN;
+pub use store::MAX_HOSTS;
 
 use crate::clock::now;
 use admission::Admission;

@@ -337,7 +337,7 @@ impl Actor {
             Some((view, viewer)) => self.record.visited(at, view, viewer),
             None => true,
         };
-        let entry = words::of_event(&event).filter(|_| told);
+        let entry = words::of_event(&event, self.record.session.terms.id).filter(|_| told);
         let explanation = words::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
         let (session, effects) = self.record.session.clone().handle(event, at);

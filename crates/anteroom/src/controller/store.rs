@@ -476,9 +476,11 @@ async fn write_entry(
     Ok(())
 }
 
+/// Entries of a session's list of hosts.
+pub const MAX_HOSTS: usize = 500;
+
 /// Adds a connection to a session's list of hosts.
 pub fn count_connection(egress: &mut Vec<EgressEntry>, connection: EgressEntry) {
-    const MAX_HOSTS: usize = 500;
     let same = |entry: &EgressEntry| {
         entry.host == connection.host
             && entry.port == connection.port

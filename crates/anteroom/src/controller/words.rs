@@ -2,7 +2,7 @@
 
 use anteroom_session::{
     Accelerator, Asks, Boundaries, Confined, Effect, EgressVerdict, Event, Explanation,
-    Observation, Prompt, View, Viewer,
+    Observation, Prompt, Remedy, SessionId, View, Viewer,
 };
 
 use crate::counted::counted;
@@ -11,10 +11,13 @@ use crate::counted::counted;
 const ROOM_READY: &str = "the room is ready; the tool is started when the person comes";
 
 /// Kind and sentence of an event, if it belongs in the timeline.
-pub fn of_event(event: &Event) -> Option<(&'static str, String)> {
+pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, String)> {
     match event {
         Event::RunnerStarted { .. } => {
             Some(("runner_started", "the session's runner started".to_owned()))
+        }
+        Event::Observed(Observation::HostNeeded { host, provider, remedy }) => {
+            Some(("host_needed", host_needed(host, provider, *remedy, session)))
         }
         Event::Observed(observation) => of_observation(observation),
         Event::CredentialStored => {
@@ -175,10 +178,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         }
         Observation::HostContacted { host, port, verdict, detail, .. } => match verdict {
             EgressVerdict::Allowed => return None,
-            EgressVerdict::RefusedByPolicy => {
-                ("host_refused", format!("{host}:{port} was refused: not on the list"))
-            }
-            EgressVerdict::RefusedByLimit => {
+            EgressVerdict::RefusedByPolicy | EgressVerdict::RefusedByLimit => {
                 ("host_refused", format!("{host}:{port} was refused: {}", cause(detail)))
             }
             EgressVerdict::RefusedRequest if host.is_empty() => {
@@ -202,17 +202,6 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
                  again in some minutes"
             ),
         ),
-        Observation::HostNeeded { host, provider, asks } => {
-            let now = match asks {
-                true => format!(", or only now: `anteroom egress allow SESSION {host}`"),
-                false => String::new(),
-            };
-            let line = format!(
-                "the page goes on at {host}, which is not on the list of {provider}; to allow it, add \
-                 {host:?} to allow in [egress] of its provider file{now}"
-            );
-            ("host_needed", line)
-        }
         Observation::HostAllowed { host } => {
             ("host_allowed", format!("the operator allowed {host} for this session"))
         }
@@ -222,8 +211,45 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::GuestPoweredOff => {
             ("guest_powered_off", "the guest was told and powered off".to_owned())
         }
-        Observation::PersonActive | Observation::Failed(_) => return None,
+        // The second needs the session's id.
+        Observation::PersonActive | Observation::HostNeeded { .. } | Observation::Failed(_) => {
+            return None;
+        }
     })
+}
+
+/// Where a page goes on that is refused, and what the operator can do.
+fn host_needed(host: &str, provider: &str, remedy: Remedy, session: SessionId) -> String {
+    let add = format!("add {host:?} to allow in [egress] of its provider file");
+    let (what, to_do) = match remedy {
+        Remedy::List => {
+            (format!("is not on the list of {provider}"), format!("to allow it, {add}"))
+        }
+        Remedy::ListOrAllow => (
+            format!("is not on the list of {provider}"),
+            format!("to allow it, {add}, or only now: `anteroom egress allow {session} {host}`"),
+        ),
+        Remedy::NameAndMap => (
+            "is an address: hosts are reached by their names alone".to_owned(),
+            format!(
+                "name the host in allow of {provider}, and lead it there with [[egress.map]] if it has \
+                 no name in DNS"
+            ),
+        ),
+        Remedy::ListAndMap => (
+            "is a name of a network's own, and refused".to_owned(),
+            format!(
+                "to reach it, name it in allow of {provider} and lead it to an address with [[egress.map]]"
+            ),
+        ),
+        Remedy::Map => (
+            "is allowed, and whose name leads where no room may go".to_owned(),
+            format!(
+                "to reach it all the same, lead it to its address with [[egress.map]] in the file of {provider}"
+            ),
+        ),
+    };
+    format!("the page goes on at {host}, which {what}; {to_do}")
 }
 
 /// What the tool's terminal shows.
@@ -305,6 +331,27 @@ pub fn explanation_of(event: &Event) -> Option<&Explanation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_leads_to_a_host_is_told_with_the_session_s_id() {
+        let session = SessionId::generate();
+        let says = |host: &str, remedy| host_needed(host, "acme", remedy, session);
+        let said = says("acme.okta.example:8443", Remedy::ListOrAllow);
+        let command = format!("`anteroom egress allow {session} acme.okta.example:8443`");
+        assert!(
+            said.contains(&command) && said.contains("add \"acme.okta.example:8443\""),
+            "{said}"
+        );
+        for (remedy, words) in [
+            (Remedy::NameAndMap, "is an address"),
+            (Remedy::ListAndMap, "a network's own"),
+            (Remedy::Map, "whose name leads where no room may go"),
+        ] {
+            let said = says("adfs.corp.local", remedy);
+            assert!(said.contains(words) && said.contains("[[egress.map]]"), "{said}");
+            assert!(!said.contains("egress allow") && !said.contains("not on the list"), "{said}");
+        }
+    }
 
     #[test]
     fn one_file_was_and_two_files_were_put_in_place() {

@@ -1,17 +1,17 @@
 //! Hosts on which a page goes on, and which the gate refuses: a company's own sign-in, most often. The
 //! person is told, who would else see a browser's error, and the operator, who can allow it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use anteroom_egress::normalise_host;
+use anteroom_egress::{Place, Refused, normalise_host, unlistable};
 use anteroom_provider::{Provider, Sso};
-use anteroom_session::{EgressVerdict, Observation};
+use anteroom_session::{EgressVerdict, Observation, Remedy};
 
 use super::egress::Contact;
 use super::room::SessionGate;
 
-/// Refused hosts that are remembered, and how many of them are told of as needed.
+/// Refused hosts that are remembered, the last ones, and how many are told of as needed.
 const MAX_REFUSED: usize = 128;
 const MAX_NEEDED: usize = 8;
 
@@ -24,8 +24,8 @@ pub struct Needed {
     provider: String,
     sso: Sso,
     operator: String,
-    refused: BTreeSet<String>,
-    needed: BTreeSet<String>,
+    refused: VecDeque<(Place, Remedy)>,
+    needed: BTreeSet<Place>,
     /// Of the page that the person sees.
     title: String,
 }
@@ -38,7 +38,7 @@ impl Needed {
             provider: provider.id.to_string(),
             sso: provider.egress.sso,
             operator: operator.to_owned(),
-            refused: BTreeSet::new(),
+            refused: VecDeque::new(),
             needed: BTreeSet::new(),
             title: String::new(),
         }
@@ -46,10 +46,22 @@ impl Needed {
 
     /// A connection that was made or not; what there is to say when the page needed it.
     pub fn contacted(&mut self, (record, _): &Contact) -> Vec<Observation> {
-        if record.verdict != EgressVerdict::RefusedByPolicy || self.refused.len() == MAX_REFUSED {
-            return Vec::new();
+        let remedy = match (record.verdict, unlistable(&record.host)) {
+            (EgressVerdict::RefusedByPolicy, Some(Refused::LocalName)) => Remedy::ListAndMap,
+            (EgressVerdict::RefusedByPolicy, Some(_)) => Remedy::NameAndMap,
+            (EgressVerdict::RefusedByPolicy, None) => match self.sso {
+                Sso::Refuse => Remedy::List,
+                Sso::Ask => Remedy::ListOrAllow,
+            },
+            (EgressVerdict::RefusedAddress, _) => Remedy::Map,
+            _ => return Vec::new(),
+        };
+        let place = Place::new(&record.host, record.port);
+        self.refused.retain(|(refused, _)| *refused != place);
+        if self.refused.len() == MAX_REFUSED {
+            self.refused.pop_front();
         }
-        self.refused.insert(record.host.clone());
+        self.refused.push_back((place, remedy));
         self.look()
     }
 
@@ -61,34 +73,56 @@ impl Needed {
     }
 
     fn look(&mut self) -> Vec<Observation> {
-        let host = normalise_host(&self.title).filter(|host| self.refused.contains(host));
-        let Some(host) = host.filter(|_| self.needed.len() < MAX_NEEDED) else { return Vec::new() };
-        if !self.needed.insert(host.clone()) {
-            return Vec::new();
+        let Some(host) = normalise_host(&self.title) else { return Vec::new() };
+        let needed = self.refused.iter().filter(|(place, _)| place.host() == host);
+        let mut told = Vec::new();
+        for (place, remedy) in needed {
+            if self.needed.len() == MAX_NEEDED || !self.needed.insert(place.clone()) {
+                continue;
+            }
+            let (host, provider) = (place.to_string(), self.provider.clone());
+            let says = self.for_the_person(&host, *remedy);
+            told.push(Observation::HostNeeded { host, provider, remedy: *remedy });
+            told.push(Observation::PersonTold { says });
         }
+        told
+    }
+
+    fn for_the_person(&self, host: &str, remedy: Remedy) -> String {
         let whom = match self.operator.as_str() {
             "" => "whoever sent you here",
             name => name,
         };
-        let says = match self.sso {
-            Sso::Refuse => format!(
-                "The sign-in goes on at {host}, which this room may not reach. Go back and sign in \
-                 another way, or ask {whom} to allow {host} and start again."
+        let other = "Go back and sign in another way, or";
+        match remedy {
+            Remedy::List => format!(
+                "The sign-in goes on at {host}, which this room may not reach. {other} ask {whom} to \
+                 allow {host} and start again."
             ),
-            Sso::Ask => format!(
+            Remedy::ListOrAllow => format!(
                 "The sign-in goes on at {host}, which this room may not reach yet. Ask {whom} to \
                  allow {host}, which can be done while you wait; or go back and sign in another way."
             ),
-        };
-        let (provider, asks) = (self.provider.clone(), self.sso == Sso::Ask);
-        vec![Observation::HostNeeded { host, provider, asks }, Observation::PersonTold { says }]
+            Remedy::NameAndMap => format!(
+                "The sign-in goes on at {host}, which is an address, and this room reaches hosts by \
+                 their names alone. {other} ask {whom} to set up a name for it and start again."
+            ),
+            Remedy::ListAndMap => format!(
+                "The sign-in goes on at {host}, a name of a network's own, which this room does not \
+                 reach. {other} ask {whom} to set up where {host} is and start again."
+            ),
+            Remedy::Map => format!(
+                "The sign-in goes on at {host}, whose name leads where no room may go. {other} ask \
+                 {whom} to set up where {host} is and start again."
+            ),
+        }
     }
 
     /// Allows a refused host from now on, by the operator's word.
     ///
     /// # Errors
     /// With a sentence, when it may not be.
-    pub fn allow(&mut self, host: &str) -> Result<Vec<Observation>, String> {
+    pub fn allow(&mut self, text: &str) -> Result<Vec<Observation>, String> {
         if self.sso == Sso::Refuse {
             let provider = &self.provider;
             return Err(format!(
@@ -96,17 +130,45 @@ impl Needed {
                  into [egress] of its file, or add the host to allow"
             ));
         }
-        let normal = normalise_host(host).filter(|host| self.refused.contains(host));
-        let host = normal.ok_or_else(|| {
-            format!("this session was refused no host {host:?}; its refused hosts are in egress")
-        })?;
-        if !self.gate.allow(&host) {
-            return Err(format!("{host} is no host of the internet, which alone can be allowed"));
+        let place = Place::parse(text);
+        let found = self.refused.iter().position(|(refused, _)| Some(refused) == place.as_ref());
+        let Some((at, place)) = found.zip(place.as_ref()) else {
+            return Err(self.not_refused(text, place.as_ref()));
+        };
+        if self.refused[at].1 == Remedy::Map {
+            return Err(format!(
+                "{place} is allowed, and its name leads where no room may go; lead it to its address \
+                 with [[egress.map]] in the provider file"
+            ));
         }
-        self.refused.remove(&host);
-        self.needed.remove(&host);
-        let says = format!("This room can reach {host} now: load the page again.");
-        Ok(vec![Observation::HostAllowed { host }, Observation::PersonTold { says }])
+        self.gate.allow(place).map_err(|refused| {
+            format!("{place} cannot be allowed: {refused}; see [[egress.map]] of the provider file")
+        })?;
+        self.refused.remove(at);
+        self.needed.remove(place);
+        // Whether it is reached then shows when it is asked for.
+        let says = format!("{place} is allowed for this room now: load the page again.");
+        Ok(vec![
+            Observation::HostAllowed { host: place.to_string() },
+            Observation::PersonTold { says },
+        ])
+    }
+
+    fn not_refused(&self, text: &str, place: Option<&Place>) -> String {
+        let mut of_host = self.refused.iter().map(|(refused, _)| refused);
+        let host = place.map(Place::host);
+        if let Some(other) = of_host.find(|refused| Some(refused.host()) == host) {
+            return format!("this session was refused {other}, and not {text:?}");
+        }
+        match self.refused.len() {
+            MAX_REFUSED => format!(
+                "{text:?} is not among the last {MAX_REFUSED} hosts that this session was refused; load \
+                 its page again, and allow it then"
+            ),
+            _ => format!(
+                "this session was refused no host {text:?}; its refused hosts are in egress"
+            ),
+        }
     }
 }
 
@@ -123,16 +185,20 @@ mod tests {
             provider: "tool".to_owned(),
             sso,
             operator: "Ada".to_owned(),
-            refused: BTreeSet::new(),
+            refused: VecDeque::new(),
             needed: BTreeSet::new(),
             title: String::new(),
         }
     }
 
     fn contact(host: &str, verdict: EgressVerdict) -> Contact {
+        contact_at(host, 443, verdict)
+    }
+
+    fn contact_at(host: &str, port: u16, verdict: EgressVerdict) -> Contact {
         let record = ConnectionRecord {
             host: host.to_owned(),
-            port: 443,
+            port,
             verdict,
             address: None,
             bytes_up: 0,
@@ -157,7 +223,7 @@ mod tests {
             told.extend(needed.contacted(&refused));
             told.extend(needed.titled(title));
             let (host, provider) = ("acme.okta.example".to_owned(), "tool".to_owned());
-            assert_eq!(told[0], Observation::HostNeeded { host, provider, asks: false });
+            assert_eq!(told[0], Observation::HostNeeded { host, provider, remedy: Remedy::List });
             let Observation::PersonTold { says } = &told[1] else { panic!("{told:?}") };
             assert!(says.contains("acme.okta.example") && says.contains("another way"), "{says}");
             assert!(says.contains("ask Ada"), "{says}");
@@ -184,5 +250,59 @@ mod tests {
         let host = "acme.okta.example".to_owned();
         let told = asks.allow("ACME.okta.example").unwrap();
         assert_eq!(told[0], Observation::HostAllowed { host });
+    }
+
+    #[test]
+    fn a_host_is_told_and_allowed_with_its_port() {
+        let mut asks = needed(Sso::Ask);
+        asks.titled("acme.okta.example - Chromium");
+        let refused = || contact_at("acme.okta.example", 8443, EgressVerdict::RefusedByPolicy);
+        let told = asks.contacted(&refused());
+        let (host, provider) = ("acme.okta.example:8443".to_owned(), "tool".to_owned());
+        let needed =
+            Observation::HostNeeded { host: host.clone(), provider, remedy: Remedy::ListOrAllow };
+        assert_eq!(told[0], needed);
+        let error = asks.allow("acme.okta.example").unwrap_err();
+        assert!(error.contains("refused acme.okta.example:8443"), "{error}");
+        let told = asks.allow(&host).unwrap();
+        assert_eq!(told[0], Observation::HostAllowed { host });
+        let Observation::PersonTold { says } = &told[1] else { panic!("{told:?}") };
+        assert!(says.contains(":8443 is allowed") && !says.contains("can reach"), "{says}");
+        // What the name leads to shows only now.
+        let inside = contact_at("acme.okta.example", 8443, EgressVerdict::RefusedAddress);
+        let told = asks.contacted(&inside);
+        assert!(matches!(told[0], Observation::HostNeeded { remedy: Remedy::Map, .. }), "{told:?}");
+        let error = asks.allow("acme.okta.example:8443").unwrap_err();
+        assert!(error.contains("is allowed") && error.contains("[[egress.map]]"), "{error}");
+    }
+
+    #[test]
+    fn what_no_list_leads_to_is_told_as_what_it_is() {
+        for (host, remedy, words) in [
+            ("[2001:db8::1]", Remedy::NameAndMap, "is an address"),
+            ("10.0.0.5", Remedy::NameAndMap, "is an address"),
+            ("adfs.corp.local", Remedy::ListAndMap, "a network's own"),
+        ] {
+            let mut asks = needed(Sso::Ask);
+            asks.titled(&format!("{host} - Chromium"));
+            let told = asks.contacted(&contact(host, EgressVerdict::RefusedByPolicy));
+            let (host, provider) = (host.to_owned(), "tool".to_owned());
+            assert_eq!(told[0], Observation::HostNeeded { host: host.clone(), provider, remedy });
+            let Observation::PersonTold { says } = &told[1] else { panic!("{told:?}") };
+            assert!(says.contains(words) && !says.contains("while you wait"), "{says}");
+            let error = asks.allow(&host).unwrap_err();
+            assert!(error.contains(words) && error.contains("[[egress.map]]"), "{error}");
+        }
+    }
+
+    #[test]
+    fn of_very_many_refused_hosts_the_last_are_allowed() {
+        let mut asks = needed(Sso::Ask);
+        for n in 0..=MAX_REFUSED {
+            asks.contacted(&contact(&format!("{n}.example"), EgressVerdict::RefusedByPolicy));
+        }
+        let error = asks.allow("0.example").unwrap_err();
+        assert!(error.contains("the last 128"), "{error}");
+        assert!(asks.allow(&format!("{MAX_REFUSED}.example")).is_ok());
     }
 }

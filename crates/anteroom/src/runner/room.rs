@@ -7,6 +7,7 @@ use anteroom_confine::Confinement;
 use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
 use anteroom_guest_protocol::ProcessExit as GuestExit;
 use anteroom_image::{Image, initramfs_with_agent};
+use anteroom_provider::{Egress, NameMapping};
 use anteroom_session::{EndReason, ProcessExit};
 use anteroom_vm::{
     Driver, Host, HostSpec, OutOfMemory, Qemu, RunningVm, VmAccelerator, VmEnd, VmSpec,
@@ -188,17 +189,18 @@ pub fn processor(config: &RunnerConfig) -> String {
     }
 }
 
+/// The names that a provider file leads to addresses.
+pub fn mappings(egress: &Egress) -> Vec<Mapping> {
+    let one = |map: &NameMapping| Mapping { host: map.host.clone(), port: map.port, to: map.to };
+    egress.map.iter().map(one).collect()
+}
+
 /// The egress gate that the provider file describes.
 pub fn gate(config: &RunnerConfig) -> Result<SessionGate, String> {
     let egress = &config.provider.egress;
-    let map: Vec<Mapping> = egress
-        .map
-        .iter()
-        .map(|mapping| Mapping { host: mapping.host.clone(), port: mapping.port, to: mapping.to })
-        .collect();
     let policy = match config.learns {
-        true => Policy::learning(&map),
-        false => Policy::new(&egress.allow, &map),
+        true => Policy::learning(&mappings(egress)),
+        false => Policy::new(&egress.allow, &mappings(egress)),
     };
     let policy = policy.map_err(|error| error.to_string())?;
     // Those that the operator advertises are this machine's, also behind a router.
