@@ -20,6 +20,10 @@ const TURNS: [&str; 4] = ["sign_in_url", "unknown_prompt", "address_unmatched", 
 /// How long a tool may take beyond its own limit.
 const SLACK: Duration = Duration::from_secs(240);
 
+/// How long a tool has to live on that has come to the person's turn: one that names an address in an
+/// error ends right after it, which is known when what it left has ended too.
+const LIVES_ON: Duration = Duration::from_secs(8);
+
 /// What `provider test` takes.
 #[derive(clap::Args)]
 pub struct Test {
@@ -95,10 +99,14 @@ fn try_login(
     client.post(&format!("/api/auth/session/{id}/start-tool"), &Value::Null)?;
     let asked = Instant::now();
     let most = Duration::from_secs(login.url_timeout_seconds) + SLACK;
+    let mut turn_since = None;
     let session = loop {
         let session = client.get_json(&format!("/api/auth/session/{id}"))?;
+        if !session["awaiting"].is_null() {
+            turn_since.get_or_insert_with(Instant::now);
+        }
         if interrupted.load(Ordering::SeqCst)
-            || !session["awaiting"].is_null()
+            || turn_since.is_some_and(|since: Instant| since.elapsed() > LIVES_ON)
             || session["state"] == "ended"
             || asked.elapsed() > most
         {
@@ -130,6 +138,7 @@ fn try_login(
         "answered": of_kind("question_answered"),
         "answeredAgain": of_kind("question_answered_again"),
         "instructions": awaiting["instructions"],
+        "told": of_kind("person_told"),
         "unmatched": of_kind("address_unmatched").first(),
         "ignored": of_kind("address_ignored"),
         "screen": if ended { &reason["detail"]["last_lines"] } else { &awaiting["screen"] },
@@ -166,8 +175,10 @@ fn lines(one: &Value) -> String {
     if let Some(line) = one["line"].as_str() {
         add("it showed", line);
     }
-    for ignored in one["ignored"].as_array().into_iter().flatten() {
-        add("not taken", ignored.as_str().unwrap_or_default());
+    for (label, key) in [("not taken", "ignored"), ("person told", "told")] {
+        for said in one[key].as_array().into_iter().flatten() {
+            add(label, said.as_str().unwrap_or_default());
+        }
     }
     let rows = one["screen"].as_array();
     for (n, row) in rows.into_iter().flatten().enumerate() {

@@ -94,6 +94,18 @@ fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
 }
 
 #[test]
+fn a_tool_that_ends_right_after_an_address_has_failed_and_what_the_person_was_told_is_told() {
+    let ends = "echo 'Wrong code'; echo 'fatal: unable to access https://login.example.com/ : \
+                SSL certificate problem'; sleep 1; exit 1";
+    let (ok, told, said) = command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
+    assert!(!ok && said.contains("1 of 1 method"), "{said} {told}");
+    let error = told[0]["error"].as_str().unwrap();
+    assert!(error.contains("SSL certificate problem"), "{told}");
+    let says = "The tool did not take the code; copy all of it.";
+    assert_eq!(told[0]["told"], json!([says]), "{told}");
+}
+
+#[test]
 fn what_a_sign_in_asks_of_the_network_is_learnt() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
