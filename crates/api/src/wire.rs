@@ -225,6 +225,9 @@ pub struct CredentialView {
     pub openable_by: String,
     /// The age recipient it is or will be sealed to.
     pub recipient: String,
+    /// The files that may come out of it, from the home on; with a `*` where their names are known only
+    /// afterwards.
+    pub files: Vec<String>,
     /// What the provider's terms say of who may hold it; absent where its file names none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terms: Option<TermsView>,

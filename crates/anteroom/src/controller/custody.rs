@@ -88,6 +88,16 @@ pub fn declared(provider: &Provider) -> Vec<Declared> {
     files.chain(secrets).collect()
 }
 
+/// The files among what may come out.
+pub fn files_of(declared: &[Declared]) -> Vec<String> {
+    let name = |one: &Declared| match one {
+        Declared::File { path } => Some(path.clone()),
+        Declared::Files { pattern } => Some(pattern.clone()),
+        Declared::KeyringSecret { .. } => None,
+    };
+    declared.iter().filter_map(name).collect()
+}
+
 /// Terms as callers and viewers are shown them.
 pub fn terms_view(terms: &TermsOfUse, openable_by: OpenableBy) -> TermsView {
     let only_the_person = terms.custody == Custody::RecipientOnly;

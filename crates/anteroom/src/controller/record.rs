@@ -186,6 +186,7 @@ impl Record {
                 }
                 .to_owned(),
                 recipient: self.recipient.clone(),
+                files: custody::files_of(&self.declared),
                 terms: self
                     .provider_terms
                     .as_ref()

@@ -128,6 +128,44 @@ fn who_receives_needs_one_command() {
 }
 
 #[test]
+fn what_would_not_be_received_is_told_before_somebody_signs_in() {
+    let server = Setup::host().start_with_provider(TOOL);
+    let folder = tempfile::tempdir().unwrap();
+    let said = |command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let nowhere = folder.path().join("none/home");
+    let mut receives = anteroom(folder.path());
+    receives.args(["credentials", "receive", "demo", "--url", &server.url, "--home"]);
+    let said_of_home = said(receives.arg(&nowhere).env("ANTEROOM_API_KEY", &server.key));
+    assert!(said_of_home.contains("none/home failed"), "{said_of_home}");
+    let sessions = || server.get("/api/sessions").body.as_array().unwrap().clone();
+    assert_eq!(sessions(), [] as [Value; 0]);
+    let home = folder.path().join("home");
+    std::fs::create_dir_all(home.join(".tool")).unwrap();
+    std::fs::write(home.join(".tool/db"), "old").unwrap();
+    let taken = said(&mut receive(&server, folder.path(), &["demo"]));
+    assert!(taken.contains(".tool/db is there already") && taken.contains("--force"), "{taken}");
+    let ended = server.demolished(sessions()[0]["sessionId"].as_str().unwrap());
+    assert_eq!(ended["reason"]["code"], "cancelled", "{ended}");
+    // A folder in a file's place shows only afterwards here; the command that is told has all of it.
+    std::fs::remove_dir_all(home.join(".tool")).unwrap();
+    std::fs::write(home.join(".tool"), "").unwrap();
+    let own = folder.path().join("a key.txt");
+    let more = ["demo", "-i", own.to_str().unwrap()];
+    let mut child = receive(&server, folder.path(), &more).stderr(Stdio::piped()).spawn().unwrap();
+    let started = line(&mut BufReader::new(child.stdout.take().unwrap()));
+    let id = started["sessionId"].as_str().unwrap();
+    bring_code(&server, id);
+    let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    let (own, home) = (own.display(), home.display());
+    let again = format!("receive --session {id} -i '{own}' --home {home} --url {}", server.url);
+    assert!(said.contains(&again), "{said}");
+}
+
+#[test]
 fn who_receives_may_wait_for_a_sign_in_of_somebody_else_s() {
     let server = Setup::host().start_with_provider(TOOL);
     let folder = tempfile::tempdir().unwrap();

@@ -23,6 +23,7 @@ use super::client::Connection;
 use super::serve::state_dir;
 use super::sessions::{check_output, show, text};
 use crate::counted::counted;
+use crate::private::quoted;
 use place::Placing;
 
 /// The largest sealed file read, in bytes.
@@ -127,7 +128,8 @@ fn get(options: &Get) -> Result<()> {
     let told = json!({ "file": options.output, "envelope": envelope });
     show(options.connection.json, &told, |_| {
         let path = options.output.display();
-        format!("{path} and its envelope are written; anteroom credentials open {path}\n")
+        let open = quoted(&options.output);
+        format!("{path} and its envelope are written; anteroom credentials open {open}\n")
     })
 }
 

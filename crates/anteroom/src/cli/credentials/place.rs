@@ -69,6 +69,15 @@ pub struct Placing {
 }
 
 impl Placing {
+    /// Whether files can be written into this home; nothing of the look is left.
+    pub fn try_home(home: &Path) -> Result<()> {
+        let mut placing = Self::prepare(&[], home, false)?;
+        let top = placing.open_home(home)?;
+        let scrap = placing.own_name(&top);
+        let written = placing.write(&scrap, b"");
+        written.with_context(|| format!("writing into the home {} failed", home.display()))
+    }
+
     /// Writes all files beside their places, which must be free; with `force` they may be taken by
     /// files.
     pub fn prepare(files: &[BundledFile], home: &Path, force: bool) -> Result<Self> {

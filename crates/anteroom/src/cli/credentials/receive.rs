@@ -1,7 +1,7 @@
 //! `anteroom credentials receive`: the other end of a sign-in, where the tool is to run.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 
 use super::super::client::{Client, Connection};
 use super::super::sessions::{Follow, Wishes, follow, show, text};
+use super::place::Placing;
 use super::{Into, fetch, restore, tell, trust};
+use crate::private::quoted;
 
 /// How often the controller is asked for a sign-in that somebody else starts.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -43,17 +45,29 @@ pub fn run(options: &Receive) -> Result<()> {
     let interrupted = super::super::interrupts()?;
     let client = options.connection.open()?;
     let as_json = options.connection.json;
+    let home = options.into.home()?;
+    // Whoever signed in is not to hear it only afterwards.
+    Placing::try_home(&home)?;
+    let is_free = |session: &Value| match options.into.force || session["state"] == "ended" {
+        true => Ok(()),
+        false => is_free(session, &home),
+    };
     let path = options.identity.clone().unwrap_or_else(trust::own_identity);
     let (identity, recipient) = trust::identity_or_new(&path)?;
     let key = format!("Your key, which opens the credential, is in {}\n", path.display());
-    let home = options.into.home()?;
     let (id, at_interrupt) = match (&options.provider, &options.session) {
         (Some(provider), _) => {
             let mut started = start(&client, provider, &recipient, &options.wishes)?;
+            let id = text(&started, "sessionId").to_owned();
+            let free = is_free(&client.get_json(&format!("/api/auth/session/{id}"))?);
+            if free.is_err() {
+                client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
+            }
+            free?;
             started["identity"] = json!(path);
             let words = format!("{key}Open {}\n", text(&started, "viewerUrl"));
             tell_line(as_json, &started, &words)?;
-            (text(&started, "sessionId").to_owned(), Follow::Cancel)
+            (id, Follow::Cancel)
         }
         (None, Some(id)) => (id.clone(), Follow::Leave),
         (None, None) => {
@@ -62,7 +76,10 @@ pub fn run(options: &Receive) -> Result<()> {
                 "{key}recipient {recipient}\n(Waiting for a sign-in with it: anteroom auth start PROVIDER --recipient {recipient})\n"
             );
             tell_line(as_json, &told, &words)?;
-            let id = wait_for(&client, &recipient, &interrupted)?;
+            let Some(id) = wait_for(&client, &recipient, &interrupted)? else {
+                let again = options.again(&client, None);
+                bail!("interrupted; the key stays, and `{again}` waits again");
+            };
             tell_line(as_json, &json!({ "sessionId": id }), &format!("session {id}\n"))?;
             (id, Follow::Leave)
         }
@@ -72,6 +89,7 @@ pub fn run(options: &Receive) -> Result<()> {
     if sealed_to != recipient {
         bail!("session {id} is sealed to {sealed_to}, not to {recipient} of {}", path.display());
     }
+    is_free(&session)?;
     // Who runs this is the person: a tool that waits for them waits no longer.
     if session["state"] != "ended" {
         client.post(&format!("/api/auth/session/{id}/start-tool"), &Value::Null)?;
@@ -86,10 +104,43 @@ pub fn run(options: &Receive) -> Result<()> {
     restore(&bundle, &home, options.into.force, &interrupted).with_context(|| {
         format!(
             "the credential was not restored; it is still there (`{}`)",
-            client.command(&format!("credentials receive --session {id}"))
+            options.again(&client, Some(&id))
         )
     })?;
     tell(&bundle, &fetched.envelope, Some(&home), as_json)
+}
+
+impl Receive {
+    /// The command that receives a session's credential again, or waits again, with what this one was
+    /// given.
+    fn again(&self, client: &Client, session: Option<&str>) -> String {
+        let mut command = "credentials receive".to_owned();
+        if let Some(id) = session {
+            command.push_str(&format!(" --session {id}"));
+        }
+        for (option, path) in [("-i", &self.identity), ("--home", &self.into.home)] {
+            if let Some(path) = path {
+                command.push_str(&format!(" {option} {}", quoted(path)));
+            }
+        }
+        client.command(&command)
+    }
+}
+
+/// Whether no file is in the place of one that may come out; of those whose names are not known yet it
+/// shows afterwards.
+fn is_free(session: &Value, home: &Path) -> Result<()> {
+    let files = session["credential"]["files"].as_array().into_iter().flatten();
+    for file in files.filter_map(Value::as_str).filter(|file| !file.contains('*')) {
+        let place = home.join(file);
+        if place.symlink_metadata().is_ok() {
+            bail!(
+                "{} is there already, where the credential goes; --force replaces it",
+                place.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn start(client: &Client, provider: &str, recipient: &str, wishes: &Wishes) -> Result<Value> {
@@ -105,8 +156,9 @@ fn tell_line(as_json: bool, value: &Value, words: &str) -> Result<()> {
     show(as_json, value, |_| words.to_owned())
 }
 
-/// The sign-in with this recipient that begins from now on, or runs already.
-fn wait_for(client: &Client, recipient: &str, interrupted: &AtomicBool) -> Result<String> {
+/// The sign-in with this recipient that begins from now on, or runs already; none when it was
+/// interrupted.
+fn wait_for(client: &Client, recipient: &str, interrupted: &AtomicBool) -> Result<Option<String>> {
     let sessions = || -> Result<Vec<Value>> {
         let sessions = client.get_json("/api/sessions")?;
         let own = sessions.as_array().cloned().unwrap_or_default().into_iter();
@@ -117,10 +169,10 @@ fn wait_for(client: &Client, recipient: &str, interrupted: &AtomicBool) -> Resul
     let before: BTreeSet<String> = sessions()?.iter().filter(over).map(id).collect();
     loop {
         if interrupted.load(Ordering::SeqCst) {
-            bail!("interrupted; the key stays, and `anteroom credentials receive` waits again");
+            return Ok(None);
         }
         if let Some(found) = sessions()?.iter().map(id).find(|id| !before.contains(id)) {
-            return Ok(found);
+            return Ok(Some(found));
         }
         std::thread::sleep(LOOK_AGAIN);
     }
