@@ -175,7 +175,7 @@ pub enum BuildError {
         found: String,
     },
     /// Asked to stop.
-    #[error("the build was interrupted; nothing of it is left")]
+    #[error("the build was interrupted; there is no image of it")]
     Interrupted,
 }
 

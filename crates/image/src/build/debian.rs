@@ -76,10 +76,18 @@ fn included(packages: &[String]) -> Vec<String> {
 }
 
 /// Shell lines, run before anything of the packages is: the signed index has the very files that the
-/// recipe means. apt holds what it fetches to that index.
+/// recipe means. apt holds what it fetches to that index. A plus at the end is a word of apt's where no
+/// package has it in its name, as some have.
 fn held(packages: &[String]) -> Vec<String> {
-    let parsed = packages.iter().filter_map(|text| DebianPackage::parse(text));
-    parsed
+    let parsed = || packages.iter().filter_map(|text| DebianPackage::parse(text));
+    let is_there = parsed().map(|package| package.name).filter(|name| name.ends_with('+'));
+    let is_there = is_there.map(|name| {
+        format!(
+            "APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-cache pkgnames {name} | grep -qxF {name} \
+             || {{ echo \"There is no Debian package {name}.\" >&2; exit 1; }}"
+        )
+    });
+    let digests = parsed()
         .filter_map(|DebianPackage { name, version, sha256 }| {
             let (version, sha256) = (version?, sha256?);
             Some(format!(
@@ -88,8 +96,8 @@ fn held(packages: &[String]) -> Vec<String> {
                  echo \"The Debian package {name}={version} has the SHA-256 ${{found:-of none that is there}}, \
                  and the recipe says {sha256}.\" >&2; exit 1;; esac"
             ))
-        })
-        .collect()
+        });
+    is_there.chain(digests).collect()
 }
 
 /// Shell lines and built-in commands of mmdebstrap, run when the packages are installed. All texts of
@@ -273,5 +281,25 @@ mod tests {
         let held = held(&packages);
         assert_eq!(held.len(), 1);
         assert!(held[0].contains("apt-cache show c=4 ") && held[0].contains(&digest), "{held:?}");
+    }
+
+    /// With an apt that knows two packages.
+    #[test]
+    fn a_plus_that_apt_would_take_for_a_word_of_its_own_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let apt = folder.path().join("apt-cache");
+        fs::write(&apt, "#!/bin/sh\nprintf 'gh\\nmemtest86+\\n'\n").unwrap();
+        fs::set_permissions(&apt, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let run = |name: &str| {
+            let hooks = held(&[name.to_owned()]);
+            let mut sh = Command::new("sh");
+            sh.args(["-c", hooks.first().map_or("", String::as_str)]).env("PATH", &path);
+            sh.output().unwrap()
+        };
+        assert!(run("memtest86+").status.success() && run("gh").status.success());
+        let refused = run("gh+");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains("no Debian package gh+"), "{said}");
     }
 }

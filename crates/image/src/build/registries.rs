@@ -20,6 +20,9 @@ fn python_of(suite: &str) -> &'static str {
     }
 }
 
+/// Whatever npm is set to: it would say that all was done and write nothing.
+const NOT_DRY: &str = "--dry-run=false";
+
 /// What goes into the tree: an archive, where to, how many leading parts of its paths are left out, and
 /// the shell line that makes its programs known.
 pub(super) struct Filled {
@@ -62,7 +65,7 @@ fn fetch(job: &Job<'_>, work: &Path, package: &NpmPackage) -> Result<PathBuf, Bu
     }
     let into = tempfile::tempdir_in(work).map_err(system("creating a folder"))?;
     let mut npm = Command::new("npm");
-    npm.current_dir(work).args(["pack", "--ignore-scripts", "--pack-destination"]);
+    npm.current_dir(work).args(["pack", NOT_DRY, "--ignore-scripts", "--pack-destination"]);
     npm.arg(into.path()).arg(&package.package);
     job.run_program(npm, |_| ()).map_err(cannot_fetch(
         "npm",
@@ -94,7 +97,7 @@ fn fetch(job: &Job<'_>, work: &Path, package: &NpmPackage) -> Result<PathBuf, Bu
 fn install_npm(job: &Job<'_>, work: &Path, archives: &[PathBuf]) -> Result<Filled, BuildError> {
     let folder = work.join("npm");
     let mut npm = Command::new("npm");
-    npm.current_dir(work).args(["install", "--global", "--ignore-scripts", "--omit=dev"]);
+    npm.current_dir(work).args(["install", NOT_DRY, "--global", "--ignore-scripts", "--omit=dev"]);
     npm.args(["--no-audit", "--no-fund", "--os=linux", "--cpu=x64", "--libc=glibc", "--prefix"]);
     npm.arg(&folder).args(archives);
     job.run_program(npm, |_| ()).map_err(cannot_fetch(
@@ -243,7 +246,7 @@ mod tests {
         let work = folder.join("work");
         fs::create_dir_all(&work).unwrap();
         let settings = format!(
-            "registry={registry}/\ncache={}\nfetch-retries=0\n",
+            "registry={registry}/\ncache={}\nfetch-retries=0\ndry-run=true\n",
             folder.join("npm").display()
         );
         fs::write(work.join(".npmrc"), settings).unwrap();
