@@ -495,12 +495,19 @@ fn the_operator_allows_a_refused_host_while_the_session_waits() {
 python3 -c "import os, socket, sys, time; p = os.environ['HTTPS_PROXY'].split('/')[2].split(':')
 while True:
   s = socket.create_connection((p[0], int(p[1])))
-  s.sendall(b'CONNECT acme.example.org:443 HTTP/1.1\r\n\r\n')
+  s.sendall(b'CONNECT acme.example.org:PORT HTTP/1.1\r\n\r\n')
   if b' 200 ' in s.recv(100): break
   time.sleep(0.1)
 sys.exit('it is open')""#;
-    let map = format!("[[egress.map]]\nhost = 'acme.example.org'\nto = '{to}'\n");
-    for (sso, expected) in [("sso = 'ask'", 204), ("", 409)] {
+    for (sso, port, named, expected) in [
+        ("sso = 'ask'", "443", "acme.example.org", 204),
+        ("sso = 'ask'", "8443", "acme.example.org:8443", 204),
+        ("sso = 'ask'", "8443", "acme.example.org", 409),
+        ("", "443", "acme.example.org", 409),
+    ] {
+        let map =
+            format!("[[egress.map]]\nhost = 'acme.example.org'\nport = {port}\nto = '{to}'\n");
+        let script = &script.replace("PORT", port);
         let egress = format!("allow = []\n{sso}\n{map}");
         let text = provider("paste_code", script, PASTE, "").replace("allow = []", &egress);
         let server = serve(&text);
@@ -513,7 +520,7 @@ sys.exit('it is open')""#;
         for other in ["other.example.org", "127.0.0.1", "metadata.google.internal", ""] {
             assert_eq!(allow(other).status, 409, "{other}");
         }
-        let answer = allow("acme.example.org");
+        let answer = allow(named);
         assert_eq!(answer.status, expected, "{}", answer.body);
         if expected == 204 {
             // The tool ends once its connection is taken.
