@@ -4,7 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anteroom_confine::SessionUser;
@@ -123,18 +123,16 @@ impl OpenFolder {
 }
 
 /// Removes what the user, whose processes are gone, left in the folders where everybody may write; what it
-/// was. It goes by the owner, whom only root can give to something.
+/// was. It goes by the owner, whom only root can give to something. One of these folders itself, as X makes
+/// its own where there is none, stays for others who have something in it, and is this user's from then on.
 ///
 /// # Errors
 /// When something of it cannot be removed; the rest is.
 pub fn remove_strays(user: SessionUser) -> Result<Vec<PathBuf>, RemoveError> {
-    remove(OPEN.iter().map(Path::new), user)
+    remove(&OPEN.map(Path::new), user)
 }
 
-fn remove<'a>(
-    folders: impl IntoIterator<Item = &'a Path>,
-    user: SessionUser,
-) -> Result<Vec<PathBuf>, RemoveError> {
+fn remove(folders: &[&Path], user: SessionUser) -> Result<Vec<PathBuf>, RemoveError> {
     let mut failed = None;
     let mut removed = Vec::new();
     for path in folders {
@@ -144,16 +142,29 @@ fn remove<'a>(
             let (entry, told) = (folder.path.join(name), path.join(name));
             let done = match metadata.is_dir() {
                 false => fs::remove_file(&entry),
+                true if folders.contains(&told.as_path()) => take_over(&entry, user),
                 true if folder.holds_names => remove_tree(&entry),
                 true => remove_folder(&entry, user),
             };
             match gone(&told, done) {
+                Ok(()) if folders.contains(&told.as_path()) => {}
                 Ok(()) => removed.push(told),
                 Err(error) => failed = Some(error),
             }
         });
     }
     failed.map_or(Ok(removed), Err)
+}
+
+/// A folder for everybody that the user made, which is for everybody still.
+fn take_over(path: &Path, user: SessionUser) -> io::Result<()> {
+    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+    let open = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
+    if open.metadata()?.uid() == user.id() {
+        std::os::unix::fs::fchown(&open, Some(nix::unistd::geteuid().as_raw()), None)?;
+        open.set_permissions(fs::Permissions::from_mode(0o1777))?;
+    }
+    Ok(())
 }
 
 /// A folder of the user's in one where somebody else could put another in its place: what is removed is
@@ -173,7 +184,7 @@ fn remove_folder(path: &Path, user: SessionUser) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+    use std::os::unix::fs::{lchown, symlink};
 
     use super::*;
 
@@ -213,7 +224,7 @@ mod tests {
         fs::write(&others, "x").unwrap();
         lchown(&others, Some(other), None).unwrap();
         assert_eq!(found_in(folder.path(), user), left);
-        assert_eq!(remove([folder.path()], user).unwrap().len(), 3);
+        assert_eq!(remove(&[folder.path()], user).unwrap().len(), 3);
         assert_eq!(found_in(folder.path(), user), [] as [PathBuf; 0]);
         assert!(others.exists());
     }
@@ -226,10 +237,28 @@ mod tests {
             let folder = open_folder(mode);
             let Some([_, _, tree]) = left_in(folder.path(), user) else { return };
             lchown(folder.path(), Some(owner), None).unwrap();
-            assert_eq!(remove([folder.path()], user).unwrap().len(), 3);
+            assert_eq!(remove(&[folder.path()], user).unwrap().len(), 3);
             assert!(!tree.exists());
             assert_eq!(found_in(folder.path(), user), [] as [PathBuf; 0]);
         }
+    }
+
+    #[test]
+    fn a_folder_for_everybody_that_the_user_made_stays_with_what_others_have_in_it() {
+        let (user, other) = (SessionUser::try_from(1_900_000_017).unwrap(), 1_900_000_018);
+        let folder = open_folder(0o1777);
+        let Some(left) = left_in(folder.path(), user) else { return };
+        let sockets = &left[2];
+        let others = sockets.join("X2");
+        fs::write(&others, "x").unwrap();
+        lchown(&others, Some(other), None).unwrap();
+        lchown(sockets.join("deep"), Some(user.id()), None).unwrap();
+        let folders = [folder.path(), sockets.as_path()];
+        remove(&folders, user).unwrap();
+        assert!(others.exists() && !sockets.join("deep").exists());
+        let found = fs::metadata(sockets).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o7777), (0, 0o1777));
+        assert_eq!(Strays::within(folders, user, 100).found, [] as [PathBuf; 0]);
     }
 
     #[test]
@@ -258,7 +287,7 @@ mod tests {
         let link = beside.path().join("link");
         symlink(folder.path(), &link).unwrap();
         lchown(&link, Some(65534), None).unwrap();
-        assert_eq!(remove([link.as_path()], user).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(remove(&[link.as_path()], user).unwrap(), [] as [PathBuf; 0]);
         assert_eq!(found_in(&link, user), [] as [PathBuf; 0]);
         assert_eq!(found_in(folder.path(), user), left);
         lchown(&link, Some(0), None).unwrap();
