@@ -174,7 +174,7 @@ impl Director {
                 true => Act::End(Over {
                     says,
                     operator: screen.operator.clone(),
-                    line: line_at(&text, place.start).to_owned(),
+                    line: line_at(&text, place.start),
                 }),
             });
         }

@@ -3,11 +3,12 @@
 //!
 //! Many tools change their terminal's mode after they printed a question, and throw away what was
 //! typed until then (`TCSAFLUSH`, termios(3)). So an answer waits until the screen is still, and is
-//! typed once more where the question stands on as if nobody had answered.
+//! typed once more where the question stands on as if nobody had answered. One that comes onto the
+//! screen beside it is another question, and answered as often as the provider file says.
 
 use std::time::{Duration, Instant};
 
-use super::rule::{Place, Rule, line_at};
+use super::rule::{Place, Rule, at_rest, line_at, stands_on};
 
 /// How many times the stillness before an answer its question has to stand on afterwards, until it is
 /// answered once more.
@@ -46,8 +47,8 @@ enum Stage {
     /// Not on the screen, or answered and gone.
     Over,
     /// It came onto the screen then.
-    Came { at: Instant },
-    /// It was answered.
+    Came { at: Instant, gone: Option<Instant> },
+    /// It was answered, or all of its answers were given before.
     Answered(Answered),
 }
 
@@ -55,10 +56,14 @@ struct Answered {
     question: String,
     /// When last.
     at: Instant,
-    /// What stood behind the question then, without white space.
+    /// What stood behind the question then.
     behind: String,
-    /// How often.
-    typed: usize,
+    /// What was typed at it.
+    typed: String,
+    /// Whether it may be typed once more.
+    again: bool,
+    /// When it left the screen without a word, if it did.
+    gone: Option<Instant>,
 }
 
 impl Answers {
@@ -82,17 +87,7 @@ impl Answers {
     /// The screen shows this now.
     pub fn see(&mut self, text: &str, now: Instant) {
         for known in &mut self.known {
-            let came = known.rule.came(text).is_some();
-            match &known.stage {
-                _ if came && known.times > 0 => known.stage = Stage::Came { at: now },
-                Stage::Came { .. } if known.rule.place(text).is_none() => {
-                    known.stage = Stage::Over;
-                }
-                Stage::Answered(answered) if !known.stands(answered, text) => {
-                    known.stage = Stage::Over;
-                }
-                _ => {}
-            }
+            known.see(text, now, self.quiet);
         }
     }
 
@@ -123,8 +118,10 @@ impl Answers {
     /// The question that was answered, once more where it may be, and stands on all the same.
     pub fn unheard(&self) -> Option<&str> {
         self.known.iter().find_map(|known| match &known.stage {
-            Stage::Answered(answered) => Some(answered.question.as_str()),
-            Stage::Over | Stage::Came { .. } => None,
+            Stage::Answered(answered) if answered.gone.is_none() => {
+                Some(answered.question.as_str())
+            }
+            _ => None,
         })
     }
 
@@ -135,41 +132,93 @@ impl Answers {
 
     fn due_of(&self, known: &Known, changed: Instant) -> Option<Instant> {
         match &known.stage {
-            Stage::Over => None,
-            Stage::Came { at } => Some((changed + self.quiet).min(*at + self.quiet + RESTLESS)),
-            Stage::Answered(answered) => (known.again && answered.typed == 1)
-                .then(|| answered.at.max(changed) + self.quiet * AGAIN),
+            Stage::Came { at, gone: None } => {
+                Some((changed + self.quiet).min(*at + self.quiet + RESTLESS))
+            }
+            Stage::Answered(Answered { at, again: true, gone: None, .. }) => {
+                let stood = self.quiet * AGAIN;
+                Some((changed.max(*at) + stood).min(*at + stood + RESTLESS))
+            }
+            _ => None,
         }
     }
 }
 
 impl Known {
+    /// The screen shows this now.
+    fn see(&mut self, text: &str, now: Instant, quiet: Duration) {
+        let came = self.rule.came(text);
+        let Some(place) = self.rule.place(text) else { return self.leaves(now) };
+        let within = |gone: Option<Instant>, long| gone.is_some_and(|gone| now - gone <= long);
+        let since = match &self.stage {
+            // Drawn anew.
+            Stage::Came { at, gone } if within(*gone, quiet) => *at,
+            _ => now,
+        };
+        match &mut self.stage {
+            _ if came.is_some() && self.times > 0 => {
+                self.stage = Stage::Came { at: since, gone: None };
+            }
+            Stage::Answered(answered) if within(answered.gone, quiet * AGAIN) => {
+                answered.gone = None;
+                if !answered.stands(place, text) {
+                    self.stage = Stage::Over;
+                }
+            }
+            // Once more than it is answered.
+            _ if came.is_some() => {
+                self.stage = Stage::Answered(Answered::new(place, text, now, "", false));
+            }
+            Stage::Answered(answered) if !answered.stands(place, text) => self.stage = Stage::Over,
+            _ => {}
+        }
+    }
+
+    fn leaves(&mut self, now: Instant) {
+        match &mut self.stage {
+            Stage::Came { gone, .. } | Stage::Answered(Answered { gone, .. }) => {
+                gone.get_or_insert(now);
+            }
+            Stage::Over => {}
+        }
+    }
+
     fn answer(&mut self, text: &str, place: Place, now: Instant) -> Option<Typing> {
         let keys = self.keys.clone();
         match &mut self.stage {
             Stage::Over => None,
             Stage::Came { .. } => {
                 self.times = self.times.saturating_sub(1);
-                let question = line_at(text, place.start).to_owned();
-                let behind = without_space(&text[place.end..]);
-                let first = Answered { question: question.clone(), at: now, behind, typed: 1 };
+                let first = Answered::new(place, text, now, &keys, self.again);
+                let question = first.question.clone();
                 self.stage = Stage::Answered(first);
                 Some(Typing { question, keys, again: false })
             }
             Stage::Answered(answered) => {
-                (answered.at, answered.typed) = (now, answered.typed + 1);
+                (answered.at, answered.again) = (now, false);
+                answered.typed = answered.typed.repeat(2);
                 Some(Typing { question: answered.question.clone(), keys, again: true })
             }
+        }
+    }
+}
+
+impl Answered {
+    fn new(place: Place, text: &str, at: Instant, keys: &str, again: bool) -> Self {
+        Self {
+            question: line_at(text, place.start),
+            at,
+            behind: at_rest(&text[place.end..]),
+            typed: at_rest(&echoed(keys)),
+            again,
+            gone: None,
         }
     }
 
     /// Whether the question stands as it did, with nothing new behind it but the answer itself, which
     /// the terminal may have shown.
-    fn stands(&self, answered: &Answered, text: &str) -> bool {
-        let Some(place) = self.rule.place(text) else { return false };
-        let behind = without_space(&text[place.end..]);
-        let shown = without_space(&echoed(&self.keys)).repeat(answered.typed);
-        behind.strip_prefix(&answered.behind).is_some_and(|new| shown.starts_with(new))
+    fn stands(&self, place: Place, text: &str) -> bool {
+        stands_on(&self.behind, &at_rest(&text[place.end..]), &self.typed)
     }
 }
 
@@ -184,8 +233,4 @@ fn echoed(keys: &str) -> String {
         }
     }
     shown
-}
-
-fn without_space(text: &str) -> String {
-    text.chars().filter(|c| !c.is_whitespace()).collect()
 }

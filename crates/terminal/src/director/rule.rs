@@ -37,8 +37,47 @@ impl Rule {
     }
 }
 
-/// The line that holds the byte at `at`.
-pub fn line_at(text: &str, at: usize) -> &str {
+/// The line that holds the byte at `at`, without what moves behind it and runs of blanks.
+pub fn line_at(text: &str, at: usize) -> String {
     let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-    text[start..].lines().next().unwrap_or_default().trim()
+    let line = text[start..].lines().next().unwrap_or_default();
+    let mut words: Vec<&str> = line.split_whitespace().collect();
+    while words.len() > 1 && words.last().is_some_and(|last| last.chars().all(spins)) {
+        words.pop();
+    }
+    words.join(" ")
+}
+
+/// What a text says, whatever a clock, a counter or a spinner in it shows: without white space, and the
+/// same for each of their pictures.
+pub fn at_rest(text: &str) -> String {
+    let mut rest = String::new();
+    let mut moved = false;
+    for c in text.chars() {
+        let moves = spins(c) || c.is_ascii_digit();
+        match moves {
+            true if !moved => rest.push('#'),
+            false if !c.is_whitespace() => rest.push(c),
+            _ => {}
+        }
+        moved = moves;
+    }
+    rest
+}
+
+/// Whether what stands behind a question is what stood there `before`, with nothing new but a part of
+/// what was typed, which the terminal may have shown. All three [`at_rest`].
+pub fn stands_on(before: &str, behind: &str, typed: &str) -> bool {
+    let Some(new) = behind.len().checked_sub(before.len()) else { return false };
+    let cuts = before.char_indices().map(|(at, _)| at).chain([before.len()]);
+    cuts.into_iter().any(|at| {
+        behind.starts_with(&before[..at])
+            && behind.ends_with(&before[at..])
+            && behind.get(at..at + new).is_some_and(|new| typed.starts_with(new))
+    })
+}
+
+/// A picture of a spinner.
+fn spins(c: char) -> bool {
+    matches!(c, '|' | '/' | '-' | '\\' | '\u{2800}'..='\u{28ff}' | '◐'..='◓' | '◴'..='◷')
 }

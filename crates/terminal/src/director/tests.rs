@@ -289,6 +289,91 @@ fn a_tool_that_may_not_be_answered_twice_is_not() {
 }
 
 #[test]
+fn a_question_that_comes_beside_its_answered_one_is_another() {
+    let told = Asks::Answered { question: "Shall I?".into() };
+    for times in [1, 2] {
+        let keys = format!("y\\r\", times = {times} }}, {{ screen = 'No', type = \"n");
+        let mut tool = Stage::asking("Shall I", &keys, "");
+        tool.writes("Shall I? ");
+        assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
+        tool.writes("y\nShall I? ");
+        let acts = tool.passes(60_000);
+        let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+        else {
+            panic!()
+        };
+        assert_eq!(*asks, told);
+        match times {
+            1 => assert_eq!(acts, [], "it has one answer"),
+            _ => assert_eq!(acts[..2], answered("Shall I?", "y\r")),
+        }
+    }
+}
+
+#[test]
+fn a_question_that_is_drawn_anew_is_answered_once_more_and_told_as_answered() {
+    let told = Asks::Answered { question: "Shall I?".into() };
+    let mut tool = Stage::asking("Shall I", "y\\r", "");
+    tool.writes("Shall I? ");
+    assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
+    tool.writes("y\n");
+    tool.passes(600);
+    tool.writes("\x1b[2J\x1b[H");
+    tool.passes(200);
+    tool.writes("Shall I? ");
+    assert_eq!(tool.passes(60_000), again("Shall I?", "y\r"));
+    // Each second, in its place.
+    let mut tool = Stage::asking("Shall I", "y\\r", "");
+    tool.writes("Shall I? ");
+    let mut acts = Vec::new();
+    for _ in 0..30 {
+        acts.extend(tool.passes(1000));
+        acts.extend(tool.writes("\r\x1b[2K"));
+        acts.extend(tool.passes(20));
+        acts.extend(tool.writes("Shall I? "));
+    }
+    assert_eq!(acts, [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat());
+    let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+    else {
+        panic!()
+    };
+    assert_eq!(*asks, told);
+    // What it shows for long meanwhile says that it took its answer.
+    let mut tool = Stage::asking("Shall I", "y\\r", "");
+    tool.writes("Shall I? ");
+    tool.passes(400);
+    tool.writes("\x1b[2J\x1b[HOne moment");
+    tool.passes(10_000);
+    tool.writes("\x1b[2J\x1b[HShall I? ");
+    assert_eq!(tool.passes(60_000), []);
+}
+
+#[test]
+fn a_question_that_stands_on_beside_a_spinner_or_a_clock_is_answered_once_more() {
+    let told = Asks::Answered { question: "Shall I?".into() };
+    for (place, clock) in [("1;60H", ""), ("5;1H", " of 299 s")] {
+        let mut tool = Stage::asking("Shall I", "y\\r", "");
+        tool.writes("Shall I? ");
+        let mut acts = Vec::new();
+        for n in 0..300 {
+            let picture = ["|", "/", "-", "\\"][n % 4];
+            acts.extend(tool.writes(&format!("\x1b7\x1b[{place}{picture}{clock}\x1b8")));
+            if n == 60 {
+                acts.extend(tool.writes("y\n"));
+            }
+            acts.extend(tool.passes(100));
+        }
+        let twice = [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat();
+        assert_eq!(acts, twice, "{place}");
+        let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+        else {
+            panic!()
+        };
+        assert_eq!(*asks, told);
+    }
+}
+
+#[test]
 fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     let url = "https://a.test/x";
