@@ -167,7 +167,7 @@ impl Room {
 /// Something of a session that should be gone and was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leftover {
-    /// `process`, `socket`, `file`, `mount`, `cgroup`, or `unseen` for a place that could not be
+    /// `process`, `socket`, `file`, `mount`, `cgroup`, `ipc`, or `unseen` for a place that could not be
     /// looked at.
     pub kind: String,
     /// Which: a pid and command line, a path.

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use crate::SESSION_ENV;
 use crate::host::is_ours;
+use crate::ipc::Shared;
 use crate::strays::Strays;
 
 /// How long killed processes may take to be gone.
@@ -81,6 +82,8 @@ fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
         entries_named(folder, &of("file"), 2, &mut found);
     }
     if let Some(user) = traces.user {
+        let shared = Shared::of(user).into_iter();
+        found.extend(shared.map(|shared| leftover("ipc", shared.to_string())));
         let strays = Strays::of(user);
         for path in strays.found.iter().map(|path| path.display().to_string()) {
             // One may carry the session's id too.

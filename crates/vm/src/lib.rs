@@ -8,6 +8,7 @@ mod console;
 mod counter;
 mod hold;
 mod host;
+mod ipc;
 mod kvm_probe;
 mod leftovers;
 mod monitor;

@@ -11,6 +11,7 @@ use anteroom_confine::SessionUser;
 use nix::fcntl::OFlag;
 
 use crate::host::{RemoveError, gone, remove_tree, remove_trees};
+use crate::ipc::Shared;
 
 /// Where everybody may write, on most machines. What lies deeper in a folder of somebody else's is not
 /// looked for.
@@ -129,7 +130,14 @@ impl OpenFolder {
 /// # Errors
 /// When something of it cannot be removed; the rest is.
 pub fn remove_strays(user: SessionUser) -> Result<Vec<PathBuf>, RemoveError> {
-    remove(&OPEN.map(Path::new), user)
+    let shared = Shared::of(user).into_iter().map(|shared| {
+        let told = PathBuf::from(shared.to_string());
+        gone(&told, shared.remove()).map(|()| told)
+    });
+    let shared: Result<Vec<PathBuf>, RemoveError> = shared.collect();
+    let mut removed = remove(&OPEN.map(Path::new), user)?;
+    removed.extend(shared?);
+    Ok(removed)
 }
 
 fn remove(folders: &[&Path], user: SessionUser) -> Result<Vec<PathBuf>, RemoveError> {
