@@ -6,6 +6,8 @@ use anteroom_crash::is_stack_line;
 use anteroom_guest_protocol::{MAX_FIRST_LINES, MAX_LAST_LINES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::redact::Rows;
+
 /// Characters of a line that are kept for a record of death: all its lines together fit one message.
 const MAX_TAIL_LINE: usize = 1024;
 
@@ -79,13 +81,14 @@ pub async fn watch_lines(mut reader: impl AsyncRead + Unpin, on_line: impl FnMut
 /// Cuts bytes into clean lines; the last one ends with it.
 pub struct Lines<F: FnMut(&str)> {
     line: Vec<u8>,
+    secrets: Rows,
     on_line: F,
 }
 
 impl<F: FnMut(&str)> Lines<F> {
     /// Calls `on_line` for each line that is not empty.
     pub fn new(on_line: F) -> Self {
-        Self { line: Vec::new(), on_line }
+        Self { line: Vec::new(), secrets: Rows::default(), on_line }
     }
 
     /// Takes what was printed.
@@ -100,7 +103,7 @@ impl<F: FnMut(&str)> Lines<F> {
     }
 
     fn flush(&mut self) {
-        let text = super::redact::redact(&clean_line(&self.line));
+        let text = self.secrets.redact(&clean_line(&self.line));
         self.line.clear();
         if !text.is_empty() {
             (self.on_line)(&text);

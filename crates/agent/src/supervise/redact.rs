@@ -1,5 +1,10 @@
 //! Secrets in what programs print, replaced before a line leaves the guest: by the name before them,
-//! or by the form that their issuers give them. What has neither is not recognised.
+//! or by the form that their issuers give them, a private key between its first and its last line, a
+//! password in an address. What is none of these is not recognised.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 /// What stands in a secret's place.
 pub const MARK: &str = "[redacted]";
@@ -58,8 +63,60 @@ const PLAIN_FORMS: [&str; 14] = [
 const AFTER_NAME: usize = 6;
 const BY_FORM: usize = 20;
 
-/// The line without what is recognised as a secret.
+/// What stands before and behind a private key (RFC 7468), and how it is written in text on one line.
+const KEY_BEGINS: &str = r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY[A-Z ]*-----";
+const KEY_ENDS: &str = "-----END ";
+
+/// What stands in a row of a key, and above its first one.
+const KEY_ROW: &str = r"^[A-Za-z0-9+/=]+$|^(?:Proc-Type|DEK-Info|Version|Comment|Hash): |^$";
+
+/// The password of an address.
+const PASSWORD: &str = r#"(://[^\s/?#:@"'<>]*:)[^\s/?#"'<>]+@"#;
+
+#[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
+static PATTERNS: LazyLock<[Regex; 3]> =
+    LazyLock::new(|| [KEY_BEGINS, KEY_ROW, PASSWORD].map(|pattern| Regex::new(pattern).unwrap()));
+
+/// Redacts one line after the other of a program.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// The last line was of a private key.
+    in_key: bool,
+}
+
+impl Rows {
+    /// The next line without what is recognised as a secret.
+    pub fn redact(&mut self, line: &str) -> String {
+        let [begins, row, _] = &*PATTERNS;
+        if let Some(found) = begins.find(line) {
+            let (before, rest) = line.split_at(found.end());
+            let end = rest.find(KEY_ENDS);
+            self.in_key = end.is_none();
+            let (key, after) = rest.split_at(end.unwrap_or(rest.len()));
+            let mark = if is_blank(key) { "" } else { MARK };
+            return format!("{}{mark}{}", redact(before), redact(after));
+        }
+        // In a frame, or as a list of strings.
+        let inner = line.trim_matches(|c: char| !c.is_ascii_alphanumeric() && !"+/=".contains(c));
+        self.in_key &= row.is_match(inner) && !line.contains(KEY_ENDS);
+        match self.in_key && !inner.is_empty() {
+            true => line.replacen(inner, MARK, 1),
+            false => redact(line),
+        }
+    }
+}
+
+/// Whether nothing of a key is in this.
+fn is_blank(text: &str) -> bool {
+    !text.contains(|c: char| c.is_ascii_alphanumeric())
+}
+
+/// The line without what is recognised as a secret by itself.
 pub fn redact(line: &str) -> String {
+    redact_words(&PATTERNS[2].replace_all(line, format!("${{1}}{MARK}@")))
+}
+
+fn redact_words(line: &str) -> String {
     let mut clean = String::with_capacity(line.len());
     let mut expects = Expects::Nothing;
     let (mut rest, mut unexpected, mut cookies) = (line, false, false);
@@ -93,15 +150,19 @@ pub fn redact(line: &str) -> String {
             clean.push_str(MARK);
         } else {
             // A parser's token is none to keep, and /etc/passwd is a file.
-            let names = NAMES.iter().any(|name| lower.ends_with(name))
-                && !after_unexpected
-                && !lower.contains('/');
+            let names = names_a_secret(&lower) && !after_unexpected && !lower.contains('/');
             expects = if names { Expects::Assignment } else { Expects::Nothing };
             cookies |= lower.ends_with(COOKIE);
             clean.push_str(part);
         }
     }
     clean
+}
+
+/// Whether the value of something with this name is a secret.
+pub fn names_a_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    NAMES.iter().any(|name| lower.ends_with(name))
 }
 
 fn has_form(part: &str) -> bool {
@@ -154,6 +215,42 @@ mod tests {
             ("refresh 1//0gAbCdEfGhIjKlMnOpQr-St", "refresh [redacted]"),
         ];
         for (line, clean) in cases {
+            assert_eq!(redact(line), clean);
+        }
+    }
+
+    #[test]
+    fn a_private_key_goes_from_its_first_to_its_last_line() {
+        let said = |lines: &[&str]| -> Vec<String> {
+            let mut rows = Rows::default();
+            lines.iter().map(|line| rows.redact(line)).collect()
+        };
+        for (begins, ends) in [
+            ("-----BEGIN PRIVATE KEY-----", "-----END PRIVATE KEY-----"),
+            ("key: -----BEGIN OPENSSH PRIVATE KEY-----", "-----END OPENSSH PRIVATE KEY-----"),
+        ] {
+            let lines = [begins, "MIIEvQIBADANBgkq+/", "│ hkiG9w0BAQ== │", ends, "Signed in"];
+            assert_eq!(said(&lines), [begins, MARK, "│ [redacted] │", ends, "Signed in"]);
+        }
+        let whole = r#"{"k":"-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIB\nADAN\n-----END RSA PRIVATE KEY-----\n"}"#;
+        let clean =
+            r#"{"k":"-----BEGIN RSA PRIVATE KEY-----[redacted]-----END RSA PRIVATE KEY-----\n"}"#;
+        assert_eq!(said(&[whole, "after"]), [clean, "after"]);
+        let expects = ["expected -----BEGIN PRIVATE KEY-----", "and found nothing", "Nothing"];
+        assert_eq!(said(&expects), expects, "a word of an error is none");
+    }
+
+    #[test]
+    fn a_password_in_an_address_goes() {
+        for (line, clean) in [
+            (
+                "proxy http://ada:hunter2@proxy:3128/ fails",
+                "proxy http://ada:[redacted]@proxy:3128/ fails",
+            ),
+            ("redis://:p@ss@db/0", "redis://:[redacted]@db/0"),
+            ("https://host:8443/@scope/pkg", "https://host:8443/@scope/pkg"),
+            ("https://ada@host/", "https://ada@host/"),
+        ] {
             assert_eq!(redact(line), clean);
         }
     }
