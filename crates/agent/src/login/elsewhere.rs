@@ -1,13 +1,13 @@
 //! Where the tool is asked: a place without a network, and, elsewhere, one where nothing is as it was
-//! but the credential's files: another host, user and machine id, other folders, and none of the keys
-//! that the kernel keeps for a user (keyrings(7)). What works there does not hang on the machine that
+//! but the credential's files: another host, user, group, machine id and boot, other folders, no network
+//! card, no language or time zone of the person, and none of the keys that the kernel keeps for a user
+//! (keyrings(7)). What works there does not hang on the machine that
 //! made it.
 //!
 //! The agent starts itself with [`ARGUMENT`] as the program that makes the place (namespaces(7)) and
 //! runs a command in it.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,7 +15,8 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
-use nix::unistd::{Gid, Uid};
+use nix::sys::wait::{WaitStatus, wait};
+use nix::unistd::{ForkResult, Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::pid1::bring_up_loopback;
@@ -30,14 +31,21 @@ pub const NO_SUCH_PLACE: i32 = 125;
 /// Who one is there, and where.
 const USER: &str = "someone";
 const HOST: &str = "elsewhere";
-/// How far their id is from what it was.
+/// How far their ids are from what they were.
 const OTHER_USER: u32 = 4000;
 
 /// What names the machine.
 const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
 
-/// Where a guest's programs keep things, besides the home.
-const GUEST_FOLDERS: [&str; 4] = ["/home", "/tmp", "/var/tmp", "/run/user"];
+/// What the kernel calls this boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Where a guest's programs keep things, besides the home; and where those of any machine do.
+const GUEST_FOLDERS: [&str; 5] = ["/home", "/tmp", "/var/tmp", "/run/user", "/run/lock"];
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// What tells of the person's language and time zone.
+const OF_THE_PERSON: [&str; 2] = ["TZ", "LANGUAGE"];
 
 /// A place.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,8 +60,11 @@ pub struct Place {
     emptied: Vec<PathBuf>,
     /// Files that are others there.
     replaced: Vec<(PathBuf, PathBuf)>,
-    /// By which user's id the command runs there; the home is theirs.
+    /// What the boot is called there.
+    boot_id: Option<PathBuf>,
+    /// By which ids the command runs there; the home is theirs.
     user: u32,
+    group: u32,
     /// Program and arguments.
     command: Vec<String>,
 }
@@ -67,7 +78,9 @@ impl Place {
             host: None,
             emptied: Vec::new(),
             replaced: Vec::new(),
+            boot_id: None,
             user: user_of(room),
+            group: group_of(room),
             command: command.to_vec(),
         }
     }
@@ -77,31 +90,45 @@ impl Place {
     pub fn elsewhere(files: &Path, beside: &Path, command: &[String], room: &Room) -> Result<Self> {
         let is_guest = room.kind == RoomKind::Guest;
         let home = if is_guest { Path::new("/home").join(USER) } else { files.to_path_buf() };
-        let uid = user_of(room);
-        let there = uid.wrapping_add(OTHER_USER);
-        let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let id = format!("{:032x}\n", rand::random::<u128>());
+        let (uid, gid) = (user_of(room), group_of(room));
+        let (user, group) = (uid.wrapping_add(OTHER_USER), gid.wrapping_add(OTHER_USER));
+        let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+        let host = nix::unistd::gethostname().unwrap_or_default();
+        let hosts = with_another_host(&read("/etc/hosts"), &host.to_string_lossy());
+        let users = renamed(&read("/etc/passwd"), (uid, gid), (user, group), &home);
+        let groups = renamed_group(&read("/etc/group"), gid, group);
+        let id = rand::random::<u128>();
+        let boot = uuid(rand::random());
         let write = |name: &str, text: &str| {
             let path = beside.join(name);
             fs::write(&path, text)
                 .with_context(|| format!("writing {} failed", path.display()))
                 .map(|()| path)
         };
-        let (id, users) =
-            (write("machine-id", &id)?, write("passwd", &renamed(&users, uid, there, &home))?);
+        let id = write("machine-id", &format!("{id:032x}\n"))?;
         let ids = MACHINE_IDS.map(|path| (PathBuf::from(path), id.clone()));
-        let emptied = if is_guest {
+        let files_there = [
+            ("/etc/passwd", write("passwd", &users)?),
+            ("/etc/group", write("group", &groups)?),
+            ("/etc/hosts", write("hosts", &hosts)?),
+            ("/etc/hostname", write("hostname", &format!("{HOST}\n"))?),
+        ];
+        let files_there = files_there.map(|(path, other)| (PathBuf::from(path), other));
+        let mut emptied = if is_guest {
             GUEST_FOLDERS.map(PathBuf::from).to_vec()
         } else {
             vec![room.home.clone()]
         };
+        emptied.push(SHARED_MEMORY.into());
         Ok(Self {
             files: files.to_path_buf(),
             home,
             host: Some(HOST.to_owned()),
             emptied,
-            replaced: ids.into_iter().chain([("/etc/passwd".into(), users)]).collect(),
-            user: there,
+            replaced: ids.into_iter().chain(files_there).collect(),
+            boot_id: Some(write("boot-id", &format!("{boot}\n"))?),
+            user,
+            group,
             command: command.to_vec(),
         })
     }
@@ -113,6 +140,12 @@ impl Place {
         let user = if self.host.is_some() { USER } else { PERSON };
         command.env("HOME", &self.home).env("USER", user).env("LOGNAME", user);
         command.env("XDG_RUNTIME_DIR", self.home.join(RUNTIME));
+        if self.host.is_some() {
+            OF_THE_PERSON.iter().for_each(|name| {
+                command.env_remove(name);
+            });
+            command.env("LANG", "C.UTF-8");
+        }
         for of_the_desktop in ["XAUTHORITY", "TMPDIR"] {
             command.env_remove(of_the_desktop);
         }
@@ -128,19 +161,59 @@ fn user_of(room: &Room) -> u32 {
     }
 }
 
-/// The list of users with another name, id and home for one.
-fn renamed(users: &str, uid: u32, there: u32, home: &Path) -> String {
-    let uid = uid.to_string();
+/// The group that they have.
+fn group_of(room: &Room) -> u32 {
+    match room.kind {
+        RoomKind::Guest => GUEST_UID,
+        RoomKind::Host => Gid::effective().as_raw(),
+    }
+}
+
+/// The list of users with another name, ids and home for one; user and group.
+fn renamed(users: &str, was: (u32, u32), is: (u32, u32), home: &Path) -> String {
+    let (uid, gid) = (was.0.to_string(), was.1.to_string());
+    let (user, group) = is;
     let line = |line: &str| {
         let fields: Vec<&str> = line.split(':').collect();
         match fields[..] {
-            [_, password, id, group, _, _, shell] if id == uid => {
-                format!("{USER}:{password}:{there}:{group}::{}:{shell}\n", home.display())
+            [_, password, id, its, _, _, shell] if id == uid => {
+                let group = if its == gid { group.to_string() } else { its.to_owned() };
+                format!("{USER}:{password}:{user}:{group}::{}:{shell}\n", home.display())
             }
             _ => format!("{line}\n"),
         }
     };
     users.lines().map(line).collect()
+}
+
+/// The list of groups with another name and id for one.
+fn renamed_group(groups: &str, was: u32, is: u32) -> String {
+    let was = was.to_string();
+    let line = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        match fields[..] {
+            [_, password, id, _] if id == was => format!("{USER}:{password}:{is}:\n"),
+            _ => format!("{line}\n"),
+        }
+    };
+    groups.lines().map(line).collect()
+}
+
+/// The list of hosts with another name for one.
+fn with_another_host(hosts: &str, name: &str) -> String {
+    let word = |word: &str| match word.split_once('.') {
+        _ if word == name => HOST.to_owned(),
+        Some((first, domain)) if first == name => format!("{HOST}.{domain}"),
+        _ => word.to_owned(),
+    };
+    let line = |line: &str| line.split_whitespace().map(word).collect::<Vec<_>>().join(" ") + "\n";
+    hosts.lines().map(line).collect()
+}
+
+/// In the kernel's own form.
+fn uuid(random: u128) -> String {
+    let id = format!("{random:032x}");
+    [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-")
 }
 
 /// The program's whole life.
@@ -158,7 +231,7 @@ pub fn run(place: &str) -> ExitCode {
     let [program, arguments @ ..] = place.command.as_slice() else { return code(NO_SUCH_PLACE) };
     let mut command = Command::new(program);
     command.args(arguments).current_dir(&place.home);
-    as_its_first_process(&mut command, owner);
+    as_its_first_process(&mut command, owner, place.boot_id);
     match command.status() {
         Ok(status) => code(status.code().unwrap_or(128 + status.signal().unwrap_or(0))),
         Err(error) => {
@@ -178,13 +251,13 @@ fn enter(place: &Place) -> Result<Option<Owner>> {
     let (uid, gid) = (Uid::effective(), Gid::effective());
     let mut owner = None;
     if uid.is_root() {
-        owner = Some(give(&place.files, place.user)?);
+        owner = Some(give(&place.files, place.user, place.group)?);
     } else {
         // Who we are, by the other id, with the rights to what follows.
         unshare(CloneFlags::CLONE_NEWUSER).context("making a user namespace failed")?;
         fs::write("/proc/self/setgroups", "deny")?;
         fs::write("/proc/self/uid_map", format!("{} {uid} 1", place.user))?;
-        fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))?;
+        fs::write("/proc/self/gid_map", format!("{} {gid} 1", place.group))?;
     }
     let own = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
@@ -200,6 +273,9 @@ fn enter(place: &Place) -> Result<Option<Owner>> {
     }
     // Programs speak to parts of their own over it.
     bring_up_loopback()?;
+    if place.host.is_some() {
+        no_cards()?;
+    }
     let bind = |from: &Path, to: &Path| {
         mount(Some(from), to, nothing, MsFlags::MS_BIND, nothing)
             .with_context(|| format!("putting another {} in place failed", to.display()))
@@ -232,12 +308,26 @@ struct Owner {
     gid: Gid,
 }
 
-/// Gives a folder and all in it to a user; its group stays.
-fn give(folder: &Path, user: u32) -> Result<Owner> {
-    let gid = Gid::from_raw(fs::metadata(folder)?.gid());
+/// Has /sys show this network and not the room's, whose cards have names and addresses of their own.
+fn no_cards() -> Result<()> {
+    let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    if mount(Some("sysfs"), "/sys", Some("sysfs"), safe, None::<&str>).is_ok() {
+        return Ok(());
+    }
+    // Where somebody hides a part of the old one a new one is forbidden.
+    let cards = Path::new("/sys/class/net");
+    if !cards.is_dir() {
+        return Ok(());
+    }
+    mount(Some("tmpfs"), cards, Some("tmpfs"), safe, Some("mode=0755"))
+        .context("hiding the network cards failed")
+}
+
+/// Gives a folder and all in it to a user and a group.
+fn give(folder: &Path, user: u32, group: u32) -> Result<Owner> {
     let mut paths = vec![folder.to_path_buf()];
     while let Some(path) = paths.pop() {
-        std::os::unix::fs::lchown(&path, Some(user), None)
+        std::os::unix::fs::lchown(&path, Some(user), Some(group))
             .with_context(|| format!("giving {} to another user failed", path.display()))?;
         if fs::symlink_metadata(&path)?.is_dir() {
             for entry in fs::read_dir(&path)? {
@@ -245,19 +335,24 @@ fn give(folder: &Path, user: u32) -> Result<Owner> {
             }
         }
     }
-    Ok(Owner { uid: Uid::from_raw(user), gid })
+    Ok(Owner { uid: Uid::from_raw(user), gid: Gid::from_raw(group) })
 }
 
-/// Has a command see its own processes alone, and run as this user.
-fn as_its_first_process(command: &mut Command, user: Option<Owner>) {
-    // SAFETY: keyctl, mount, setgroups, setgid, setuid and prctl are async-signal-safe system calls on
-    // values made before.
+/// Has a command see its own processes alone, and run as this user, beside a first process: the kernel
+/// keeps that one from signals, also from those that a program ends itself by.
+fn as_its_first_process(command: &mut Command, user: Option<Owner>, boot_id: Option<PathBuf>) {
+    // SAFETY: keyctl, mount, setgroups, setgid, setuid, prctl, fork, waitpid and _exit are async-signal-safe
+    // system calls on values made before.
     #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
     unsafe {
         command.pre_exec(move || {
             let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
             // Where somebody hides a part of /proc this is forbidden, and the old one stays.
             let _ = mount(Some("proc"), "/proc", Some("proc"), safe, None::<&str>);
+            if let Some(other) = &boot_id {
+                // Nor is it there where /proc is not.
+                let _ = mount(Some(other), BOOT_ID, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+            }
             if let Some(Owner { uid, gid }) = user {
                 nix::unistd::setgroups(&[])?;
                 nix::unistd::setgid(gid)?;
@@ -268,8 +363,23 @@ fn as_its_first_process(command: &mut Command, user: Option<Owner>) {
             libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, nameless);
             // The first process takes all others with it.
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-            Ok(())
+            match nix::unistd::fork()? {
+                ForkResult::Child => Ok(()),
+                ForkResult::Parent { child } => libc::_exit(wait_for(child)),
+            }
         });
+    }
+}
+
+/// Waits for one process, and meanwhile for those that nobody else waits for; its code, as a shell has it.
+fn wait_for(child: Pid) -> i32 {
+    loop {
+        match wait() {
+            Ok(WaitStatus::Exited(pid, code)) if pid == child => return code,
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => return 128 + signal as i32,
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return NO_SUCH_PLACE,
+        }
     }
 }
 
@@ -281,10 +391,21 @@ mod tests {
     fn one_user_has_another_name_id_and_home() {
         let users =
             "root:x:0:0:root:/root:/bin/bash\nperson:x:1000:1000:P,,,:/home/person:/bin/sh\n";
-        let there = renamed(users, 1000, 5000, Path::new("/home/someone"));
+        let there = renamed(users, (1000, 1000), (5000, 5000), Path::new("/home/someone"));
         assert_eq!(
             there,
-            "root:x:0:0:root:/root:/bin/bash\nsomeone:x:5000:1000::/home/someone:/bin/sh\n"
+            "root:x:0:0:root:/root:/bin/bash\nsomeone:x:5000:5000::/home/someone:/bin/sh\n"
         );
+    }
+
+    #[test]
+    fn its_group_and_host_have_other_names_and_the_rest_stays() {
+        let groups = "root:x:0:\nperson:x:1000:ada\naudio:x:29:person\n";
+        let there = "root:x:0:\nsomeone:x:5000:\naudio:x:29:person\n";
+        assert_eq!(renamed_group(groups, 1000, 5000), there);
+        let hosts = "127.0.0.1\tlocalhost\n127.0.1.1\tmine.home.arpa mine\n";
+        let there = "127.0.0.1 localhost\n127.0.1.1 elsewhere.home.arpa elsewhere\n";
+        assert_eq!(with_another_host(hosts, "mine"), there);
+        assert_eq!(uuid(1), "00000000-0000-0000-0000-000000000001");
     }
 }
