@@ -1,6 +1,7 @@
 //! The CLI's own word on a credential, before it is sealed: asked where nothing is as it was but the
 //! files, as it will be at its owner's.
 
+use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +21,9 @@ use crate::supervise::{self, Reaper};
 
 /// How long the CLI may take: a large one starts for a quarter of a minute under emulation.
 const ANSWER: Duration = Duration::from_secs(90);
+
+/// Bytes of its answer that are read: tools list much after they have said who is signed in.
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// Characters of the question that are told.
 const MAX_COMMAND: usize = 60;
@@ -51,32 +55,63 @@ pub async fn ask(
     reporter: &Reporter,
 ) -> Result<Answer> {
     let signed_in = Regex::new(&spec.signed_in).context("signed_in is no regular expression")?;
-    let says_so = |lines: &[String]| {
-        let found = signed_in.find(&lines.join("\n"))?.as_str().to_owned();
-        Some(found.lines().next().unwrap_or_default().trim().to_owned())
-    };
     let asked = in_words(&spec.command);
     let question = Question { spec, files, room, reaper, reporter };
     let elsewhere = question.ask(Where::Elsewhere).await?;
-    let denies = |lines: &[String]| {
-        let said = lines.join(" / ");
-        Answer::NotSignedIn(format!("`{asked}` does not call it signed in; it says: {said}"))
+    let denies = |said: &Said| {
+        Answer::NotSignedIn(format!("`{asked}` does not call it signed in; it {said}"))
     };
     let Some(elsewhere) = elsewhere else {
-        let here = question.ask(Where::Plainly).await?.unwrap_or_default();
-        return Ok(says_so(&here).map_or_else(|| denies(&here), Answer::SignedIn));
+        let plainly = question.ask(Where::Plainly).await?.context("there is no place to ask it")?;
+        let found = plainly.signed_in(&signed_in);
+        return Ok(found.map_or_else(|| denies(&plainly), Answer::SignedIn));
     };
-    if let Some(said) = says_so(&elsewhere) {
+    if let Some(said) = elsewhere.signed_in(&signed_in) {
         return Ok(Answer::SignedIn(said));
     }
-    let here = question.ask(Where::Here).await?.unwrap_or_default();
-    if says_so(&here).is_none() {
+    let here = question.ask(Where::Here).await?;
+    if here.and_then(|here| here.signed_in(&signed_in)).is_none() {
         return Ok(denies(&elsewhere));
     }
     Ok(Answer::NotSignedIn(format!(
-        "`{asked}` calls it signed in where it was made, and not with the same files on another machine (other host name, user name, home and machine id, nothing else in it), so its owner could not use it; there it says: {}",
-        elsewhere.join(" / ")
+        "`{asked}` calls it signed in where it was made, and not with the same files on another machine (other host name, user name, home and machine id, nothing else in it), so its owner could not use it; there it {elsewhere}"
     )))
+}
+
+/// What the CLI said to the question, and how it ended.
+struct Said {
+    exit: ProcessExit,
+    /// All of it, as far as it is read.
+    all: String,
+    last_lines: Vec<String>,
+}
+
+impl Said {
+    /// The line that says that it is signed in, of one that ended well: whoever fails after it has
+    /// failed.
+    fn signed_in(&self, pattern: &Regex) -> Option<String> {
+        let found = pattern.find(&self.all).filter(|_| self.ended_well())?.as_str();
+        Some(found.lines().next().unwrap_or_default().trim().to_owned())
+    }
+
+    fn ended_well(&self) -> bool {
+        self.exit == (ProcessExit::Exited { code: 0 })
+    }
+}
+
+impl fmt::Display for Said {
+    /// Goes on after "it".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.ended_well() {
+            write!(f, "{} and ", supervise::describe(self.exit))?;
+        }
+        match (self.last_lines.as_slice(), self.ended_well()) {
+            ([], true) => f.write_str("prints nothing"),
+            ([], false) => f.write_str("printed nothing"),
+            (lines, true) => write!(f, "says: {}", lines.join(" / ")),
+            (lines, false) => write!(f, "said: {}", lines.join(" / ")),
+        }
+    }
 }
 
 /// A command as a sentence can have it.
@@ -111,7 +146,7 @@ struct Question<'a> {
 impl Question<'_> {
     /// What the CLI prints, in a home that holds the files alone. `None` when there cannot be such a
     /// place, which is noted.
-    async fn ask(&self, place: Where) -> Result<Option<Vec<String>>> {
+    async fn ask(&self, place: Where) -> Result<Option<Said>> {
         let Self { spec, files, room, reaper, reporter } = self;
         let home = make_home(files, room).context("making a home for it failed")?;
         let secrets = secrets(files);
@@ -123,21 +158,22 @@ impl Question<'_> {
         }
         let mut command = self.command(place, &words, &home.0)?;
         command.envs(&spec.env);
-        let mut process = supervise::start("status", command, reaper, reporter)?;
+        let mut process =
+            supervise::start_and_keep("status", command, reaper, reporter, MAX_ANSWER)?;
         let ended = tokio::time::timeout(ANSWER, process.died()).await;
         let Ok(death) = ended else {
             process.signal(Signal::SIGKILL);
             process.died().await;
             bail!("`{}` did not end within {} s", in_words(&spec.command), ANSWER.as_secs());
         };
-        let lines = process.last_lines();
+        let (all, last_lines) = (process.kept(), process.last_lines());
         let no_such_place = death.exit == (ProcessExit::Exited { code: NO_SUCH_PLACE });
         if place != Where::Plainly && no_such_place {
-            let why = lines.last().map_or("", String::as_str);
+            let why = last_lines.last().map_or("", String::as_str);
             reporter.note(&format!("the tool is asked on the machine where it signed in: {why}"));
             return Ok(None);
         }
-        Ok(Some(lines))
+        Ok(Some(Said { exit: by_its_code(death.exit), all, last_lines }))
     }
 
     fn command(&self, place: Where, words: &[String], home: &Path) -> Result<Command> {
@@ -153,6 +189,16 @@ impl Question<'_> {
                 Ok(command)
             }
         }
+    }
+}
+
+/// How the CLI itself ended: who ran it in its place hands on a signal as a code, as shells do.
+fn by_its_code(exit: ProcessExit) -> ProcessExit {
+    match exit {
+        ProcessExit::Exited { code: code @ 129..=192 } => {
+            ProcessExit::Signalled { signal: code - 128 }
+        }
+        exit => exit,
     }
 }
 
@@ -174,7 +220,8 @@ fn make_home(files: &[BundledFile], room: &Room) -> Result<Home> {
             make_folder(folder, room)?;
         }
         std::fs::write(&path, &file.content)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(file.mode))?;
+        // As `anteroom credentials open` leaves it, whatever it was before.
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         room.give_to_person(&path)?;
     }
     Ok(home)

@@ -34,7 +34,7 @@ pub use limits::Limits;
 pub use not_started::look as can_start;
 pub use output::{Lines, Tail, watch_lines};
 pub use reaper::{End, Reaper, run_to_end};
-pub use redact::MARK as REDACTED;
+pub use redact::{MARK as REDACTED, names_a_secret};
 pub use witness::Witness;
 
 use crate::report::Reporter;
@@ -58,6 +58,8 @@ pub struct Process {
     pub pid: Pid,
     /// What it printed last.
     pub tail: Rc<RefCell<Tail>>,
+    /// What it printed first, of one whose output is kept.
+    kept: Rc<RefCell<String>>,
     started: Instant,
     end: oneshot::Receiver<End>,
     witness: Witness,
@@ -81,9 +83,20 @@ pub struct Death {
 /// Starts a process whose output is logged line by line.
 pub fn start(
     name: &str,
+    command: Command,
+    reaper: &Reaper,
+    reporter: &Reporter,
+) -> Result<Process> {
+    start_and_keep(name, command, reaper, reporter, 0)
+}
+
+/// The same, and keeps so many bytes of what it prints.
+pub fn start_and_keep(
+    name: &str,
     mut command: Command,
     reaper: &Reaper,
     reporter: &Reporter,
+    most: usize,
 ) -> Result<Process> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     end_with_agent(&mut command);
@@ -93,6 +106,7 @@ pub fn start(
     let end = reaper.expect(pid);
     reaper.witness().names(pid, name);
     let tail = Rc::new(RefCell::new(Tail::default()));
+    let kept = Rc::new(RefCell::new(String::new()));
     let streams = [
         (LogStream::Stdout, child.stdout.take().map(std::os::fd::OwnedFd::from)),
         (LogStream::Stderr, child.stderr.take().map(std::os::fd::OwnedFd::from)),
@@ -102,15 +116,21 @@ pub fn start(
         let receiver = tokio::net::unix::pipe::Receiver::from_owned_fd(
             fd.context("a piped stream of a child is missing")?,
         )?;
-        let (reporter, name, tail) = (reporter.clone(), name.to_owned(), tail.clone());
+        let (reporter, name) = (reporter.clone(), name.to_owned());
+        let (tail, kept) = (tail.clone(), kept.clone());
         readers.push(tokio::task::spawn_local(watch_lines(receiver, move |line| {
             tail.borrow_mut().push(line);
+            let mut kept = kept.borrow_mut();
+            if kept.len() + line.len() < most {
+                kept.push_str(line);
+                kept.push('\n');
+            }
             reporter.log(&name, stream, line);
         })));
     }
     let witness = reaper.witness().clone();
     let known_as = Some((name.to_owned(), reporter.clone()));
-    Ok(Process { pid, tail, started: Instant::now(), end, witness, readers, known_as })
+    Ok(Process { pid, tail, kept, started: Instant::now(), end, witness, readers, known_as })
 }
 
 impl Process {
@@ -120,8 +140,8 @@ impl Process {
         let end = reaper.expect(pid);
         reaper.witness().names(pid, name);
         let witness = reaper.witness().clone();
-        let (tail, readers) = (Rc::default(), Vec::new());
-        Self { pid, tail, started: Instant::now(), end, witness, readers, known_as: None }
+        let (tail, kept, readers) = (Rc::default(), Rc::default(), Vec::new());
+        Self { pid, tail, kept, started: Instant::now(), end, witness, readers, known_as: None }
     }
 
     /// Waits for its end, and for what there is to see of it.
@@ -172,6 +192,11 @@ impl Process {
     /// What it printed last.
     pub fn last_lines(&self) -> Vec<String> {
         self.tail.borrow().lines()
+    }
+
+    /// What it printed, a line each, as far as that is kept.
+    pub fn kept(&self) -> String {
+        self.kept.borrow().trim_end().to_owned()
     }
 
     /// Waits a moment for what it printed last before it died.
