@@ -4,6 +4,7 @@ use anteroom_guest_protocol::{GuestMessage, LogStream, ServiceEvent};
 use tokio::sync::mpsc;
 
 use crate::browser::console;
+use crate::login::secrets::Secrets;
 
 /// Messages that may wait for the link. Log lines are dropped beyond it, the rest waits.
 const QUEUE: usize = 512;
@@ -11,25 +12,33 @@ const QUEUE: usize = 512;
 /// The longest log line, in bytes.
 const MAX_LINE: usize = 4096;
 
-/// Queues messages for the control stream. Cheap to clone.
+/// Queues messages for the control stream, without what is secret in their words. Cheap to clone.
 #[derive(Clone)]
-pub struct Reporter(mpsc::Sender<GuestMessage>);
+pub struct Reporter {
+    queue: mpsc::Sender<GuestMessage>,
+    secrets: Secrets,
+}
 
 /// A reporter, and the queue that the control stream's writer drains.
 pub fn channel() -> (Reporter, mpsc::Receiver<GuestMessage>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Reporter(sender), receiver)
+    (Reporter { queue: sender, secrets: Secrets::default() }, receiver)
 }
 
 impl Reporter {
+    /// What is kept out of all that is told.
+    pub fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// Tells the host; waits while the queue is full. When the link is gone nobody can be told.
     pub async fn tell(&self, message: GuestMessage) {
-        let _ = self.0.send(message).await;
+        let _ = self.queue.send(self.clean(message)).await;
     }
 
     /// From a thread of its own. Drops the message when the queue is full.
     pub fn offer(&self, message: GuestMessage) {
-        let _ = self.0.try_send(message);
+        let _ = self.queue.try_send(self.clean(message));
     }
 
     /// A change of a service.
@@ -53,6 +62,28 @@ impl Reporter {
             line.truncate(cut);
         }
         self.offer(GuestMessage::Log { service: service.to_owned(), stream, line });
+    }
+
+    /// The message without secrets where it has words of programs.
+    fn clean(&self, mut message: GuestMessage) -> GuestMessage {
+        let clean = |text: &mut String| *text = self.secrets.redact(text);
+        match &mut message {
+            GuestMessage::Log { line: text, .. }
+            | GuestMessage::CredentialVerified { said: text }
+            | GuestMessage::CredentialRefused { cause: text }
+            | GuestMessage::Fatal { cause: text } => clean(text),
+            GuestMessage::Service { event: ServiceEvent::Exited { last_lines, .. }, .. } => {
+                last_lines.iter_mut().for_each(clean);
+            }
+            GuestMessage::Service {
+                event: ServiceEvent::Failed { cause, last_lines, .. }, ..
+            } => {
+                clean(cause);
+                last_lines.iter_mut().for_each(clean);
+            }
+            _ => {}
+        }
+        message
     }
 
     /// A line of the agent itself.

@@ -36,6 +36,7 @@ pub use instruction::{Decoded, decode};
 pub use machine::{explain_machine, explain_machine_out_of_memory};
 pub use signal::name as signal_name;
 pub use stack::is_stack_line;
+pub use telling::{is_error, message};
 
 /// What was seen of one death.
 #[derive(Clone, Debug)]

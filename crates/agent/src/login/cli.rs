@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 
 use anteroom_guest_protocol::{CliSpec, LogStream, ServiceEvent, TERMINAL_COLUMNS, TERMINAL_ROWS};
 use anyhow::{Context, Result, bail};
@@ -11,6 +12,7 @@ use nix::pty::{Winsize, openpty};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
+use super::credential::Watched;
 use super::opener::SOCKET_ENV;
 use super::printed::{Printed, WHOLE};
 use super::secrets::Secrets;
@@ -66,13 +68,24 @@ pub fn command(spec: &CliSpec, around: &Surroundings<'_>, room: &Room) -> Result
     Ok(command)
 }
 
-/// Starts the CLI; its terminal output is logged line by line, without `secrets` and what is `printed`.
+/// What is told of the CLI's terminal output.
+pub struct Seen {
+    /// What is looked for in it.
+    pub printed: Printed,
+    /// Whose files are looked at when an address is in it.
+    pub watched: Rc<Watched>,
+}
+
+/// What is in every address.
+const ADDRESS: &[u8] = b"://";
+
+/// Starts the CLI; its terminal output is logged line by line, without `secrets` and what is printed.
 pub fn start(
     mut command: Command,
     reaper: &Reaper,
     reporter: &Reporter,
     secrets: &Secrets,
-    printed: &Printed,
+    seen: Seen,
 ) -> Result<(Process, Terminal)> {
     let program = command.get_program().to_string_lossy().into_owned();
     let pty = openpty(&SIZE, None).context("opening a terminal failed")?;
@@ -84,7 +97,7 @@ pub fn start(
     let process = Process::adopt("cli", &child, reaper);
     let (terminal, output) = Terminal::new(pty.master)?;
     let (reporter, secrets) = (reporter.clone(), secrets.clone());
-    let reading = read(output, terminal.clone(), &process, reporter, secrets, printed.clone());
+    let reading = read(output, terminal.clone(), &process, reporter, secrets, seen);
     tokio::task::spawn_local(reading);
     Ok((process, terminal))
 }
@@ -146,17 +159,17 @@ fn read(
     process: &Process,
     reporter: Reporter,
     secrets: Secrets,
-    printed: Printed,
+    seen: Seen,
 ) -> impl Future<Output = ()> + use<> {
     let (tail, told) = (process.tail.clone(), reporter.clone());
     async move {
         let clean = secrets.clone();
         let lines = Lines::new(move |line| {
-            let line = clean.redact(line);
+            let line = clean.redact_row(line);
             tail.borrow_mut().push(&line);
             reporter.log("cli", LogStream::Stdout, &line);
         });
-        let mut passing = Passing { terminal, lines, secrets, printed, held: Vec::new(), still: 0 };
+        let mut passing = Passing { terminal, lines, secrets, seen, held: Vec::new(), still: 0 };
         let mut buffer = [0; 4096];
         let mut is_ready = false;
         loop {
@@ -192,7 +205,7 @@ struct Passing<F: FnMut(&str)> {
     terminal: Terminal,
     lines: Lines<F>,
     secrets: Secrets,
-    printed: Printed,
+    seen: Seen,
     /// Kept back, since a secret has begun on the screen.
     held: Vec<u8>,
     /// How often nothing came since.
@@ -201,7 +214,10 @@ struct Passing<F: FnMut(&str)> {
 
 impl<F: FnMut(&str)> Passing<F> {
     fn wrote(&mut self, bytes: &[u8]) {
-        if !self.printed.see(bytes) && self.held.is_empty() {
+        if bytes.windows(ADDRESS.len()).any(|part| part == ADDRESS) {
+            self.seen.watched.address_shown();
+        }
+        if !self.seen.printed.see(bytes) && self.held.is_empty() {
             self.terminal.wrote(bytes);
             self.lines.feed(bytes);
             return;
@@ -217,7 +233,7 @@ impl<F: FnMut(&str)> Passing<F> {
     /// Nothing has come for [`WHOLE`].
     fn is_still(&mut self) {
         self.still += 1;
-        let is_secret = !self.printed.take().is_empty();
+        let is_secret = !self.seen.printed.take().is_empty();
         if !is_secret && self.still < NONE_AFTER {
             return;
         }
@@ -229,7 +245,7 @@ impl<F: FnMut(&str)> Passing<F> {
 
     /// Logs what was kept back, without secrets.
     fn log_held(&mut self) {
-        for secret in self.printed.take() {
+        for secret in self.seen.printed.take() {
             self.secrets.add(&secret);
         }
         self.lines.feed(&std::mem::take(&mut self.held));

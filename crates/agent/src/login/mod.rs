@@ -12,3 +12,5 @@ pub mod printed;
 pub mod secrets;
 pub mod status;
 pub mod terminal;
+mod turn;
+mod values;

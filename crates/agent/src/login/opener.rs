@@ -161,8 +161,15 @@ pub fn behind(name: &OsStr, path: &OsStr, openers: &Path) -> Option<PathBuf> {
         .find(|path| runs(path))
 }
 
+/// An address that is to be opened. Whoever asked for it goes on when this is dropped.
+pub struct Asked {
+    /// The address.
+    pub url: String,
+    _waits: tokio::net::UnixStream,
+}
+
 /// Listens for URLs; each well-formed http or https URL arrives on the channel.
-pub fn listen(room: &Room) -> Result<(PathBuf, mpsc::Receiver<String>)> {
+pub fn listen(room: &Room) -> Result<(PathBuf, mpsc::Receiver<Asked>)> {
     let path = room.runtime.join(SOCKET);
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("listening on {} failed", path.display()))?;
@@ -179,7 +186,7 @@ pub fn listen(room: &Room) -> Result<(PathBuf, mpsc::Receiver<String>)> {
                 let deadline = Duration::from_secs(10);
                 let complete = tokio::time::timeout(deadline, read.read_to_string(&mut text)).await;
                 if let (Ok(Ok(_)), Some(url)) = (complete, sign_in_url(&text)) {
-                    let _ = sender.send(url).await;
+                    let _ = sender.send(Asked { url, _waits: connection }).await;
                 }
             });
         }

@@ -1,34 +1,34 @@
-//! Secrets that the host typed into the CLI's terminal, which shows what is typed: they are kept out
-//! of logs, also in pieces, since a terminal shows a long one over several rows.
+//! Secrets that the host typed into the CLI's terminal, which shows what is typed, and those of the
+//! credential: they are kept out of all that is told, also in pieces, since a terminal shows a long one
+//! over several rows.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::supervise::REDACTED;
 
 /// So many characters in a row that are in a secret too are taken for a piece of it.
 const PIECE: usize = 6;
 
-/// Secrets that are kept, and characters of one; a person types few, and not for long.
+/// Secrets that are kept, and characters of one: a person types few, and a credential's file has few.
 const MAX_SECRETS: usize = 256;
-const MAX_LENGTH: usize = 4096;
+const MAX_LENGTH: usize = 64 * 1024;
 
 /// The secrets of a session. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Secrets(Rc<Kept>);
+pub struct Secrets(Arc<Mutex<Kept>>);
 
 #[derive(Default)]
 struct Kept {
-    secrets: RefCell<Vec<String>>,
+    secrets: Vec<String>,
     /// Whether the last line ended in a secret: the next may begin with less of it than a piece.
-    goes_on: Cell<bool>,
+    goes_on: bool,
 }
 
 impl Secrets {
     /// From now on this is not logged: each line of it, without the keys that are no characters. What
     /// is shorter than a piece is no secret.
     pub fn add(&self, typed: &str) {
-        let mut secrets = self.0.secrets.borrow_mut();
+        let secrets = &mut self.0.lock().unwrap_or_else(PoisonError::into_inner).secrets;
         for line in typed.replace("\x1b[200~", "").replace("\x1b[201~", "").split(['\r', '\n']) {
             let secret: String =
                 line.chars().filter(|c| !c.is_control()).take(MAX_LENGTH).collect();
@@ -42,21 +42,26 @@ impl Secrets {
         }
     }
 
-    /// The line without them and their pieces.
-    pub fn redact(&self, line: &str) -> String {
-        let secrets = self.0.secrets.borrow();
-        let goes_on = self.0.goes_on.take();
+    /// A text without them and their pieces.
+    pub fn redact(&self, text: &str) -> String {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.secrets.is_empty() {
+            return text.to_owned();
+        }
+        let characters: Vec<char> = text.chars().collect();
+        replaced(&characters, &pieces(&kept.secrets, &characters))
+    }
+
+    /// The terminal's next row without them and their pieces.
+    pub fn redact_row(&self, line: &str) -> String {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = std::mem::take(&mut kept.goes_on);
+        let secrets = &kept.secrets;
         if secrets.is_empty() {
             return line.to_owned();
         }
         let characters: Vec<char> = line.chars().collect();
-        let mut is_secret = vec![false; characters.len()];
-        for (start, piece) in characters.windows(PIECE).enumerate() {
-            let piece: String = piece.iter().collect();
-            if secrets.iter().any(|secret| secret.contains(&piece)) {
-                is_secret[start..start + PIECE].fill(true);
-            }
-        }
+        let mut is_secret = pieces(secrets, &characters);
         let inner = |c: &char| c.is_alphanumeric() || c.is_ascii_punctuation() && *c != '|';
         if goes_on && let Some(start) = characters.iter().position(inner) {
             let rest = characters[start..].iter().take_while(|c| inner(c)).count();
@@ -75,17 +80,34 @@ impl Secrets {
             characters[from.unwrap_or(end)..=end].iter().collect()
         });
         let is_whole = secrets.iter().any(|secret| secret.ends_with(&last));
-        self.0.goes_on.set(redacted || (ends_secret && !is_whole));
-        let mut clean = String::with_capacity(line.len());
-        for (at, character) in characters.iter().enumerate() {
-            if !is_secret[at] {
-                clean.push(*character);
-            } else if at == 0 || !is_secret[at - 1] {
-                clean.push_str(REDACTED);
-            }
-        }
-        clean
+        kept.goes_on = redacted || (ends_secret && !is_whole);
+        replaced(&characters, &is_secret)
     }
+}
+
+/// Which characters are of pieces of secrets.
+fn pieces(secrets: &[String], characters: &[char]) -> Vec<bool> {
+    let mut is_secret = vec![false; characters.len()];
+    for (start, piece) in characters.windows(PIECE).enumerate() {
+        let piece: String = piece.iter().collect();
+        if secrets.iter().any(|secret| secret.contains(&piece)) {
+            is_secret[start..start + PIECE].fill(true);
+        }
+    }
+    is_secret
+}
+
+/// The characters, with a mark for each run of secret ones.
+fn replaced(characters: &[char], is_secret: &[bool]) -> String {
+    let mut clean = String::with_capacity(characters.len());
+    for (at, character) in characters.iter().enumerate() {
+        if !is_secret[at] {
+            clean.push(*character);
+        } else if at == 0 || !is_secret[at - 1] {
+            clean.push_str(REDACTED);
+        }
+    }
+    clean
 }
 
 #[cfg(test)]
@@ -95,25 +117,25 @@ mod tests {
     #[test]
     fn whole_cut_or_over_rows_they_are_not_there() {
         let secrets = Secrets::default();
-        assert_eq!(secrets.redact("code > abcdefgh#123"), "code > abcdefgh#123");
+        assert_eq!(secrets.redact_row("code > abcdefgh#123"), "code > abcdefgh#123");
         secrets.add("abcdefgh#123456789-tail");
-        assert_eq!(secrets.redact("code > abcdefgh#123456789-tail ok"), "code > [redacted] ok");
-        assert_eq!(secrets.redact("code > abcdefg"), "code > [redacted]");
-        assert_eq!(secrets.redact("| 456789-tail |"), "| [redacted] |");
-        assert_eq!(secrets.redact("^[[200~abcdefgh#1^[[201~"), "^[[200~[redacted]^[[201~");
+        assert_eq!(secrets.redact_row("code > abcdefgh#123456789-tail ok"), "code > [redacted] ok");
+        assert_eq!(secrets.redact_row("code > abcdefg"), "code > [redacted]");
+        assert_eq!(secrets.redact_row("| 456789-tail |"), "| [redacted] |");
+        assert_eq!(secrets.redact_row("^[[200~abcdefgh#1^[[201~"), "^[[200~[redacted]^[[201~");
     }
 
     #[test]
     fn what_is_left_for_the_next_row_is_none_however_short() {
         let secrets = Secrets::default();
         secrets.add("sk-ant-oat01-abcdefghijklmnop-xyz");
-        assert_eq!(secrets.redact("│ [redacted] │"), "│ [redacted] │", "by its form, before");
-        assert_eq!(secrets.redact("│ xyz        │"), "│ [redacted]        │");
-        assert_eq!(secrets.redact("xyz"), "xyz", "not of the row above");
-        assert_eq!(secrets.redact("token: abcdefghijklm"), "token: [redacted]");
-        assert_eq!(secrets.redact("z and more"), "z and more", "words");
-        assert_eq!(secrets.redact("│ abcdefghijklm │"), "│ [redacted] │");
-        assert_eq!(secrets.redact("│ p-xyz │"), "│ [redacted] │");
+        assert_eq!(secrets.redact_row("│ [redacted] │"), "│ [redacted] │", "by its form, before");
+        assert_eq!(secrets.redact_row("│ xyz        │"), "│ [redacted]        │");
+        assert_eq!(secrets.redact_row("xyz"), "xyz", "not of the row above");
+        assert_eq!(secrets.redact_row("token: abcdefghijklm"), "token: [redacted]");
+        assert_eq!(secrets.redact_row("z and more"), "z and more", "words");
+        assert_eq!(secrets.redact_row("│ abcdefghijklm │"), "│ [redacted] │");
+        assert_eq!(secrets.redact_row("│ p-xyz │"), "│ [redacted] │");
     }
 
     #[test]
@@ -121,7 +143,7 @@ mod tests {
         let secrets = Secrets::default();
         secrets.add("\x1b[200~firstline-1\rsecondline-2\x1b[201~");
         secrets.add("e");
-        assert_eq!(secrets.redact("> secondline-2 here"), "> [redacted] here");
-        assert_eq!(secrets.redact("> firstline-1, then"), "> [redacted], then");
+        assert_eq!(secrets.redact_row("> secondline-2 here"), "> [redacted] here");
+        assert_eq!(secrets.redact_row("> firstline-1, then"), "> [redacted], then");
     }
 }

@@ -88,7 +88,7 @@ where
         x_died: watch::channel(false).0,
         checker: watch::channel(None).0,
         terminal: watch::channel(None).0,
-        secrets: Secrets::default(),
+        secrets: reporter.secrets().clone(),
         tool_wanted: watch::channel(false).0,
         signed_in: watch::channel(false).0,
         turn: watch::channel(false).0,

@@ -17,8 +17,8 @@ use super::Shared;
 use super::services::{give_up, startable, started};
 use crate::browser::Trust;
 use crate::login::cli::{self, Surroundings};
-use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, seal};
-use crate::login::opener::SOCKET_ENV;
+use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, quoted, seal};
+use crate::login::opener::{Asked, SOCKET_ENV};
 use crate::login::printed::Printed;
 use crate::login::status::{self, Answer};
 use crate::login::terminal::Terminal;
@@ -45,6 +45,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const NEVER_SHOWN: &str = "the tool wrote its credential and ended, and its screen never showed that it is \
                            signed in, by `credential.screen` of the provider file";
 
+/// The same, of one with a person's turn and nothing of it.
+const NOTHING_NEW: &str = "the tool ended with success, and its credential is as it was when the person's turn \
+                           began";
+
 /// How long the keyring's bus may take to be there.
 const KEYRING_READY: Duration = Duration::from_secs(60);
 
@@ -66,15 +70,16 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
     mark.push("=");
     mark.push(&opener_socket);
     let printed = Printed::new(&wanted.credential.printed)?;
-    let (mut process, terminal) =
-        start_cli(&shared, &wanted, &around, &opener_socket, &printed).await?;
     let watched = Rc::new(Watched::new(&wanted.credential, &shared.room)?);
+    let seen = cli::Seen { printed: printed.clone(), watched: watched.clone() };
+    let (mut process, terminal) =
+        start_cli(&shared, &wanted, &around, &opener_socket, seen).await?;
     tokio::task::spawn_local(tell_urls(shared.clone(), urls, watched.clone()));
     let (mut turn, of_turn) = (shared.turn.subscribe(), watched.clone());
     tokio::task::spawn_local(async move {
         // Its sender lives as long as the session.
         if turn.wait_for(|begun| *begun).await.is_ok() {
-            of_turn.turn_begins();
+            of_turn.turn_began();
         }
     });
     loop {
@@ -84,37 +89,49 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
                     process.freeze(&mark).await;
                     return refuse(&shared, cause).await;
                 }
+                keep_secret(&shared, &watched, &printed);
                 let done = is_done(&shared, &wanted, &printed, &terminal);
                 tokio::select! { death = process.died() => Some(death), () = done => None }
             }
             death = process.died() => Some(death),
         };
+        if ended.is_none() && !watched.counts(&watched.look()) {
+            // The person's turn began meanwhile, and this was there before it.
+            continue;
+        }
         if ended.is_some() {
             what_it_left_ends(&process, &mark).await;
         }
         // A refresh token is used once: what would be written after our read would make ours worthless.
         process.freeze(&mark).await;
         terminal.quiet(LAST_OUTPUT).await;
+        // Before the tool itself is asked about it, and before anything else is told.
+        keep_secret(&shared, &watched, &printed);
         let said = says_that_it_is_signed_in(&shared, &wanted);
         let unseen = ended.as_ref().is_some_and(|death| !failed(death))
             && tokio::time::timeout(SEEN, said).await.is_err();
         let outcome = match (watched.look(), ended) {
             (look @ Look::Complete(_), Some(death)) if failed(&death) => {
                 // A tool that says that it failed has failed, whatever it left.
-                if watched.tells()
-                    || watched.is_news(&look)
-                    || (!printed.is_empty() && printed.files().is_ok())
-                {
+                if watched.counts(&look) && printed.files().is_ok() {
                     shared.reporter.tell(GuestMessage::CredentialLeft {}).await;
                 }
                 report_end(&shared, &process, death).await
             }
-            (Look::Complete(_), _) if unseen => refuse(&shared, NEVER_SHOWN.to_owned()).await,
+            (look @ Look::Complete(_), Some(_)) if watched.is_left_as_it_was(&look) => {
+                refuse(&shared, format!("{NOTHING_NEW}{}", last_words(&process))).await
+            }
+            (Look::Complete(_), _) if unseen => {
+                refuse(&shared, format!("{NEVER_SHOWN}{}", last_words(&process))).await
+            }
             (Look::Complete(mut files), ended) => {
                 match printed.files() {
                     Ok(more) => files.extend(more),
                     // A CLI that goes on has printed all: that was waited for.
-                    Err(path) => return refuse(&shared, never_printed(&path)).await,
+                    Err(path) => {
+                        let cause = never_printed(&path);
+                        return refuse(&shared, cause + &last_words(&process)).await;
+                    }
                 }
                 let goes_on = ended.is_none() && !watched.tells() && printed.is_empty();
                 let found = Found {
@@ -146,6 +163,13 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
         }
         return outcome;
     }
+}
+
+/// Keeps what is secret of the credential out of what is told.
+fn keep_secret(shared: &Shared, watched: &Watched, printed: &Printed) {
+    let printed = printed.files().unwrap_or_default().into_iter();
+    let printed = printed.map(|file| String::from_utf8_lossy(&file.content).into_owned());
+    watched.secrets().into_iter().chain(printed).for_each(|secret| shared.secrets.add(&secret));
 }
 
 /// Waits a moment for what an ended CLI left running: it may be at the last of its files.
@@ -192,7 +216,7 @@ async fn start_cli(
     wanted: &SignIn,
     around: &Around,
     opener_socket: &Path,
-    printed: &Printed,
+    seen: cli::Seen,
 ) -> Result<(Process, Terminal)> {
     let session_bus = if wanted.credential.keyring.is_empty() {
         None
@@ -218,8 +242,7 @@ async fn start_cli(
         give_up(shared, "cli", &cause).await;
         anyhow::bail!("the CLI cannot be started: {cause}");
     }
-    let started_cli =
-        cli::start(command, &shared.reaper, &shared.reporter, &shared.secrets, printed);
+    let started_cli = cli::start(command, &shared.reaper, &shared.reporter, &shared.secrets, seen);
     let (process, terminal) = match started_cli {
         Ok(started) => started,
         Err(error) => {
@@ -256,9 +279,12 @@ async fn start_keyring(shared: &Shared, display: &str) -> Result<String> {
 }
 
 /// Tells the host what the CLI wants opened.
-async fn tell_urls(shared: Shared, mut urls: mpsc::Receiver<String>, watched: Rc<Watched>) {
-    while let Some(url) = urls.recv().await {
+async fn tell_urls(shared: Shared, mut urls: mpsc::Receiver<Asked>, watched: Rc<Watched>) {
+    while let Some(asked) = urls.recv().await {
+        // Before the tool goes on, and writes.
         watched.turn_begins();
+        let url = asked.url.clone();
+        drop(asked);
         shared.reporter.tell(GuestMessage::SignInUrl { url }).await;
     }
 }
@@ -271,9 +297,20 @@ async fn ended_without(
     death: Death,
 ) -> Result<()> {
     if !failed(&death) {
-        return refuse(shared, missing.after_success()).await;
+        return refuse(shared, missing.after_success(said(process).as_deref())).await;
     }
     report_end(shared, process, death).await
+}
+
+/// The line of a tool's last ones that says why it ended, or the last.
+fn said(process: &Process) -> Option<String> {
+    let lines = process.last_lines();
+    anteroom_crash::message(&lines).or_else(|| lines.last().cloned())
+}
+
+/// The same at the end of a sentence on it.
+fn last_words(process: &Process) -> String {
+    quoted(said(process).as_deref())
 }
 
 fn failed(death: &Death) -> bool {

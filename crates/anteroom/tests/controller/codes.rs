@@ -299,7 +299,7 @@ fn a_tool_that_says_that_it_failed_has_failed_whatever_it_left() {
 #[test]
 fn where_the_screen_decides_nothing_is_taken_before_it_has_said_so() {
     let screen = "screen = 'Signed in as \\w+'";
-    let writes = "echo '{\"token\":\"t\"}' > ~/.tool/auth.json";
+    let writes = "sleep 1; echo '{\"token\":\"t\"}' > ~/.tool/auth.json";
     let says =
         after_its_address(&format!("{writes}; sleep 7; echo Signed in as ada; exec sleep 1000"));
     let server = serve(&provider("paste_code", &says, PASTE, screen));

@@ -181,7 +181,12 @@ fn a_file_of_an_unknown_name_with_a_byte_order_mark_is_taken_as_it_is() {
 fn bound(mine: &str) -> String {
     let tool = format!(
         r#"
-import getpass, json, os, pwd, socket, subprocess, sys
+import getpass, grp, json, os, pwd, socket, subprocess, sys
+def kept_in(folder):
+    path = folder + "/anteroom-test-{{}}".format(os.environ["ANTEROOM_SESSION"])
+    if sys.argv[1:] != ["status"]:
+        open(path, "w").close()
+    return path
 mine = {mine}
 kept = os.path.expanduser("~/.tool.json")
 if sys.argv[1:] == ["status"]:
@@ -208,6 +213,11 @@ fn a_credential_that_is_bound_to_its_machine_is_refused_while_the_person_is_ther
         "getpass.getuser()",
         "os.getuid()",
         "open('/etc/machine-id').read()",
+        "open('/proc/sys/kernel/random/boot_id').read()",
+        "os.getgid()",
+        "grp.getgrgid(os.getgid()).gr_name",
+        "[open(f'/sys/class/net/{n}/address').read() for n in os.listdir('/sys/class/net') if n != 'lo']",
+        "os.path.exists(kept_in('/dev/shm'))",
     ] {
         let server = Setup::host().start_with_provider(&bound(mine));
         let ended = signed_in(&server);
