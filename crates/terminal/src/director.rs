@@ -13,10 +13,10 @@ use anteroom_session::{Asks, Method, Prompt};
 use regex::Regex;
 
 use crate::screen::Terminal;
-use answers::{Answers, Typing};
+use answers::{Answers, RESTLESS, Typing};
 pub use code::CodeRefused;
 use code::Codes;
-use rule::{Rule, line_at};
+use rule::{Rule, at_rest, line_at};
 
 /// Addresses of a screen that are told as ignored.
 const MAX_IGNORED: usize = 3;
@@ -92,6 +92,8 @@ pub struct Director {
     question: Option<String>,
     /// When something was typed for the person last.
     typed: Option<Instant>,
+    /// The question that the screen stands at, whatever moves beside it, and since when.
+    stands_at: Option<(String, Instant)>,
     /// The moment that the screen is still since, once it was looked at for a question.
     looked: Option<Instant>,
 }
@@ -137,6 +139,7 @@ impl Director {
             page: None,
             question: None,
             typed: None,
+            stands_at: None,
             looked: None,
         })
     }
@@ -165,6 +168,10 @@ impl Director {
         self.changed = Some(now);
         self.answers.see(&text, now);
         self.codes.see(&text, now);
+        let asks = terminal.question().map(|line| at_rest(&line));
+        if self.stands_at.as_ref().map(|(line, _)| line) != asks.as_ref() {
+            self.stands_at = asks.map(|line| (line, now));
+        }
         let mut acts = Vec::new();
         for screen in &mut self.screens {
             let Some(place) = screen.rule.came(&text) else { continue };
@@ -230,7 +237,10 @@ impl Director {
     fn look_at(&self, changed: Instant) -> Option<Instant> {
         let still = self.still_since()?;
         let is_new = self.page.is_some() && self.looked != Some(still);
-        (is_new && !self.answers.pending(changed)).then(|| still + QUESTION)
+        let at = still + QUESTION;
+        // A clock beside a question never is still.
+        let restless = self.stands_at.as_ref().map(|(_, since)| *since + QUESTION + RESTLESS);
+        (is_new && !self.answers.pending(changed)).then(|| restless.map_or(at, |by| by.min(at)))
     }
 
     /// When the CLI wrote, or was typed to, last.
@@ -250,6 +260,7 @@ impl Director {
         match (asks, &self.question) {
             // The person is at it.
             (_, Some(question)) if stands(question) => None,
+            (Some(line), Some(question)) if line.starts_with(question.as_str()) => None,
             (Some(question), _) if *shown != text => {
                 self.question = Some(question);
                 let prompt = self.terminal_prompt(terminal, None);

@@ -383,7 +383,9 @@ impl Controller {
         };
         match self.handle(id).and_then(with_runner) {
             Some(found) if awake => Ok(found),
-            _ => Err(Problem::wrong_state(format!("the session is {state} and has no desktop"))),
+            _ => Err(Problem::wrong_state(format!(
+                "the session is {state} and has no room that is awake"
+            ))),
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum CodeRefused {
     #[error("this sign-in takes no code")]
     NotTaken,
     /// Nothing, too much, or what a terminal would take for keys.
-    #[error("a code has 1 to {MAX_CODE} bytes and no control characters")]
+    #[error("a code has 1 to {MAX_CODE} bytes and no control or invisible characters")]
     Malformed,
     /// Not of the form that the provider file names.
     #[error("this is not the code that the tool asks for; copy all of what the last page shows")]
@@ -92,7 +92,7 @@ impl Codes {
             return Err(CodeRefused::NotTaken);
         }
         let code = code.trim();
-        if code.is_empty() || code.len() > MAX_CODE || code.chars().any(char::is_control) {
+        if code.is_empty() || code.len() > MAX_CODE || code.chars().any(is_no_sign) {
             return Err(CodeRefused::Malformed);
         }
         if self.form.as_ref().is_some_and(|form| !form.is_match(code)) {
@@ -101,4 +101,16 @@ impl Codes {
         let before = self.waiting.replace((code.to_owned(), now));
         Ok(before.is_some_and(|(before, _)| before != code))
     }
+}
+
+/// What a terminal takes for keys, or what nobody sees and what turns the rest around: controls, formats
+/// (Unicode's Cf) and ends of lines and paragraphs.
+fn is_no_sign(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}' | '\u{890}'..='\u{891}'
+                | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+        )
 }

@@ -86,7 +86,9 @@ fn claude_code_by_a_pasted_code() {
     assert_eq!(claude.writes(CLAUDE), [page("https://claude.ai/oauth/authorize?z-n3Q")]);
     assert_eq!(claude.passes(60_000), []);
     assert_eq!(claude.brings("abc"), Err(CodeRefused::WrongForm));
-    assert_eq!(claude.brings("a\x1b[A#b"), Err(CodeRefused::Malformed));
+    for hidden in ["a\x1b[A#b", "a\u{202e}#b", "a#\u{2028}b", "a#\u{200b}b"] {
+        assert_eq!(claude.brings(hidden), Err(CodeRefused::Malformed));
+    }
     let typed = [Act::Type("abc#def".into()), Act::Type("\r".into()), Act::CodeEntered];
     assert_eq!(claude.brings(" abc#def\n").unwrap(), typed);
     let refused = "abc#def\nThat doesn't look like the full code. Copy all of it, including the # \
@@ -398,6 +400,25 @@ fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
     tool.writes("y\nPassword: ");
     let acts = tool.passes(60_000);
     assert!(matches!(&acts[..], [Act::Await(Prompt::Terminal { .. })]), "{acts:?}");
+}
+
+#[test]
+fn a_question_beside_a_clock_leads_to_the_terminal_once() {
+    let mut tool = Stage::asking("Shall I", "y\\r", "");
+    tool.writes("Open https://a.test/x\n");
+    tool.passes(10_000);
+    tool.writes("Overwrite? [y/N] ");
+    let mut acts = Vec::new();
+    for n in 0..60 {
+        acts.extend(tool.writes(&format!("\x1b7\x1b[9;1Hexpires in {} s \x1b8", 299 - n)));
+        acts.extend(tool.passes(1000));
+        if n == 20 {
+            acts.extend(tool.writes("n"));
+        }
+    }
+    let [Act::Await(Prompt::Terminal { asks: Asks::Unknown, .. })] = &acts[..] else {
+        panic!("{acts:?}")
+    };
 }
 
 #[test]
