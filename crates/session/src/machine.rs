@@ -156,16 +156,14 @@ impl Session {
         (Self { state, ..self }, effects)
     }
 
-    /// The CLI's time runs from each new address; a question on the way does not stop it.
+    /// The CLI's time runs from each new address or code; a question on the way does not stop it.
     fn run_tool_clock(&mut self, prompt: &Prompt, now: Timestamp) {
-        let shown = match &self.state {
-            State::AwaitingUser { prompt, .. } => prompt.url(),
-            _ => None,
-        };
-        let is_new = match (shown, prompt.url()) {
-            (_, None) => false,
-            (Some(shown), Some(url)) => shown != url,
-            (None, Some(_)) => self.tool_gives_up_at.is_none(),
+        let is_new = match (&self.state, prompt) {
+            (_, Prompt::Terminal { .. }) => false,
+            (State::AwaitingUser { prompt: shown @ Prompt::Page { .. }, .. }, page) => {
+                shown != page
+            }
+            (_, Prompt::Page { .. }) => self.tool_gives_up_at.is_none(),
         };
         if is_new {
             let waits = self.terms.tool_waits_seconds;

@@ -18,6 +18,10 @@ pub use code::CodeRefused;
 use code::Codes;
 use rule::{Rule, at_rest, line_at};
 
+/// Said where the tool stands at its question after a code was typed.
+const CODE_UNHEARD: &str = "The code was typed into the tool, and the tool still shows its question for it. \
+                            If nothing happens, bring the code once more, or a new one.";
+
 /// Addresses of a screen that are told as ignored.
 const MAX_IGNORED: usize = 3;
 
@@ -208,23 +212,24 @@ impl Director {
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let changed = self.changed?;
-        [self.answers.due(changed), self.codes.due(changed), self.look_at(changed)]
-            .into_iter()
-            .flatten()
-            .min()
+        let codes = [self.codes.due(changed), self.codes.look_at()];
+        [self.answers.due(changed), self.look_at(changed)].into_iter().chain(codes).flatten().min()
     }
 
     /// Nothing was written for a while: what waited for that is done.
     pub fn rest(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
         let Some(changed) = self.changed else { return Vec::new() };
         let text = terminal.text();
-        if let Some(code) = self.codes.typing(changed, now) {
+        if let Some(code) = self.codes.typing(terminal.question(), changed, now) {
             self.typed = Some(now);
             return vec![Act::Type(code), Act::Type("\r".to_owned()), Act::CodeEntered];
         }
         if let Some(Typing { question, keys, again }) = self.answers.typing(&text, changed, now) {
             self.typed = Some(now);
             return vec![Act::Answered { question, again }, Act::Type(keys)];
+        }
+        if self.codes.stands_on(terminal.question().as_deref(), now) {
+            return vec![Act::Say(CODE_UNHEARD.to_owned())];
         }
         if self.look_at(changed).is_none_or(|at| now < at) {
             return Vec::new();
@@ -257,11 +262,14 @@ impl Director {
         let stands = |line: &String| {
             terminal.lines().last().is_some_and(|last| last.trim().starts_with(line.as_str()))
         };
+        // Beside an address that opened by itself, tools ask for what the person need not do.
+        let by_themselves = self.method == Method::Browser;
+        let is_unanswered = |line: &String| !by_themselves && !self.answers.know(line);
         match (asks, &self.question) {
             // The person is at it.
             (_, Some(question)) if stands(question) => None,
             (Some(line), Some(question)) if line.starts_with(question.as_str()) => None,
-            (Some(question), _) if *shown != text => {
+            (Some(question), _) if *shown != text || is_unanswered(&question) => {
                 self.question = Some(question);
                 let prompt = self.terminal_prompt(terminal, None);
                 self.awaited = Some(prompt.clone());

@@ -345,4 +345,10 @@ fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
     assert_eq!(turn(page("https://a.test/1"), 30), 130);
     assert_eq!(turn(Event::Heartbeat, 31), 130, "nor does its caller");
     assert_eq!(turn(page("https://a.test/2"), 40), 160, "a new address is a new time");
+    let code = |code: &str| {
+        let prompt = Prompt::Page { url: "https://a.test/2".into(), code: Some(code.into()) };
+        Event::Observed(Observation::SignInAwaited { prompt })
+    };
+    assert_eq!(turn(code("AB12"), 50), 170, "and so is a new code");
+    assert_eq!(turn(code("AB12"), 60), 170);
 }

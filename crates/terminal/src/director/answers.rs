@@ -91,6 +91,11 @@ impl Answers {
         }
     }
 
+    /// Whether a line is a question that an answer is known for.
+    pub fn know(&self, line: &str) -> bool {
+        self.known.iter().any(|known| known.rule.place(line).is_some())
+    }
+
     /// The tool did something that the screen does not show: it took its answers.
     pub fn went_on(&mut self) {
         for known in &mut self.known {

@@ -14,6 +14,9 @@ use super::rule::Rule;
 /// The longest code taken, in bytes.
 const MAX_CODE: usize = 4096;
 
+/// How long the tool may stand at its question as if no code had been typed, until the person is told.
+const UNHEARD: Duration = Duration::from_secs(15);
+
 /// A code that is not typed, and why: a sentence for who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodeRefused {
@@ -40,6 +43,8 @@ pub struct Codes {
     waiting: Option<(String, Instant)>,
     /// When one was typed, unless the tool has asked anew since.
     typed: Option<Instant>,
+    /// The line that it was typed in, until it was looked at whether it was heard.
+    line: Option<String>,
 }
 
 impl Codes {
@@ -53,6 +58,7 @@ impl Codes {
             asked: None,
             waiting: None,
             typed: None,
+            line: None,
         })
     }
 
@@ -76,11 +82,29 @@ impl Codes {
         })
     }
 
-    /// The code that is to be typed now.
-    pub fn typing(&mut self, changed: Instant, now: Instant) -> Option<String> {
+    /// The code that is to be typed now, in the line that the cursor waits in.
+    pub fn typing(
+        &mut self,
+        line: Option<String>,
+        changed: Instant,
+        now: Instant,
+    ) -> Option<String> {
         self.due(changed).filter(|due| *due <= now)?;
-        self.typed = Some(now);
+        (self.typed, self.line) = (Some(now), line);
         self.waiting.take().map(|(code, _)| code)
+    }
+
+    /// When [`Codes::stands_on`] is to be asked next.
+    pub fn look_at(&self) -> Option<Instant> {
+        let standing = self.typed.filter(|_| self.asked.is_some() && self.line.is_some());
+        standing.map(|typed| typed + UNHEARD)
+    }
+
+    /// Whether the tool waits in the same line as if the code had not been typed. Said once of a code. It
+    /// is not typed again: it may have been taken, and most are good for one time.
+    pub fn stands_on(&mut self, line: Option<&str>, now: Instant) -> bool {
+        let is_due = self.look_at().is_some_and(|at| at <= now);
+        is_due && self.line.take().as_deref() == line
     }
 
     /// The person brings a code; whether it takes the place of another, which is not typed any more.

@@ -123,7 +123,37 @@ fn a_code_that_comes_early_waits_until_the_screen_is_still() {
     assert_eq!(gemini.passes(399), []);
     let typed = [Act::Type("4/0Ab".into()), Act::Type("\r".into()), Act::CodeEntered];
     assert_eq!(gemini.passes(1), typed);
-    assert_eq!(gemini.passes(60_000), [], "and is typed once");
+    assert_eq!(gemini.passes(14_999), []);
+    assert_eq!(gemini.passes(60_000), [Act::Say(CODE_UNHEARD.into())], "and is typed once");
+    // What the tool shows of it, or what it says, was heard.
+    let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
+    gemini.writes("Enter the authorization code: ");
+    gemini.brings("4/0Ab").unwrap();
+    gemini.passes(400);
+    gemini.writes("4/0Ab");
+    assert_eq!(gemini.passes(60_000), []);
+}
+
+#[test]
+fn a_question_that_comes_with_the_address_leads_the_person_to_it() {
+    let text = "id = 'x'\nname = 'X'\nimage = 'x'\negress = { allow = [] }\n\
+                [credential]\nfiles = [{ path = '~/x', required = ['/x'] }]\n\
+                [[login]]\nmethod = 'device_code'\ncommand = ['x']\ninstructions = 'x'\n\
+                url_pattern = 'https://a\\.test/'\ncode_pattern = 'code: (\\w+)'\n";
+    let prints = "Your code: AB12\nPress Enter to open https://a.test/device in your browser... ";
+    let awaited = Prompt::Page { url: "https://a.test/device".into(), code: Some("AB12".into()) };
+    let mut asks = Stage::of(&Provider::parse("x", text).unwrap(), Method::DeviceCode);
+    assert_eq!(asks.writes(prints), [Act::Await(awaited.clone())]);
+    let acts = asks.passes(2000);
+    assert!(matches!(&acts[..], [Act::Await(Prompt::Terminal { .. })]), "{acts:?}");
+    assert_eq!(asks.passes(60_000), []);
+    // One that is answered is none of the person's.
+    let answers = "[[login.answers]]\nscreen = 'Press Enter to open'\ntype = \"\\r\"\n";
+    let answered = Provider::parse("x", &format!("{text}{answers}")).unwrap();
+    let mut asks = Stage::of(&answered, Method::DeviceCode);
+    assert_eq!(asks.writes(prints), [Act::Await(awaited)]);
+    let acts = asks.passes(60_000);
+    assert!(!acts.iter().any(|act| matches!(act, Act::Await(_))), "{acts:?}");
 }
 
 #[test]
