@@ -288,7 +288,7 @@ fn a_tool_that_says_that_it_failed_has_failed_whatever_it_left() {
         assert_eq!(ended["credential"]["status"], "none", "{ended}");
         assert!(!kinds(&ended).contains(&"credential_sealed"), "{ended}");
     }
-    let script = after_its_address(&format!("{writes}; echo Error: not eligible; exit 3"));
+    let script = after_its_address(&format!("sleep 1; {writes}; echo Error: not eligible; exit 3"));
     let server = serve(&provider("paste_code", &script, PASTE, ""));
     let (code, message) = end(&server, &server.started());
     assert_eq!(code, "cli_exited");
