@@ -28,6 +28,7 @@ static ASKS: LazyLock<Regex> = LazyLock::new(|| {
           | \b(?:press|hit)\b.{0,24}\b(?:enter|return|any\ key|a\ key)\b
           | \b(?:enter|return|space)\b\ (?:to\ )?(?:submit|select|confirm|continue|choose|accept)\b
           | \buse\ (?:the\ )?arrows?\b | \barrow\ keys\b
+          | <\s*(?:yes|ok)\s*>\s+<\s*(?:no|cancel)\s*> | \pL\ =$
           | ^--\s?more\s?-- | ^\(END\)$
           | (?:^|\W)\[\w\]\w+.*\W\[\w\]\w+
           | [(\[]default(?:[:=]?\s*[^\s\])]+)?[)\]]\s*[:?>]?$",
@@ -107,6 +108,8 @@ mod tests {
             "Enter to continue, Esc to cancel",
             "Enter your choice (1 or 2)",
             "Type 'yes' to accept the terms",
+            "2FA code = ",
+            "│      < Yes >      < No >      │",
             "[sudo] password for person: ",
             "Password ",
             "--More--",
