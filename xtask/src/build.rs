@@ -167,6 +167,16 @@ pub fn npm(folder: &Path) -> Command {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(shell::root());
+    // What cargo told this program of itself: build scripts look at it, and would run anew for another.
+    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|begin| name.starts_with(begin))
+    });
+    ours.for_each(|name| {
+        command.env_remove(name);
+    });
     command
 }
 

@@ -14,8 +14,7 @@ use crate::fuzz;
 /// All tests.
 #[derive(clap::Args)]
 pub struct Options {
-    /// What takes minutes is left out: virtual machines, desktops, browsers, the API's contract,
-    /// fuzzing.
+    /// Lints and the tests of single crates alone: no controller, virtual machine, desktop or browser.
     #[arg(long, conflicts_with = "only")]
     fast: bool,
     /// One part only.
@@ -54,9 +53,9 @@ pub fn run(options: &Options) -> Result<()> {
         (Some(part), _) => only(part, options),
         (None, true) => {
             stages.run("lints", lint)?;
-            stages.run("tests that need no machine", || {
+            stages.run("tests of single crates", || {
                 build::for_tests()?;
-                rust(&["--profile", "fast"], &options.nextest)
+                rust(&["-E", SINGLE], &options.nextest)
             })
         }
         (None, false) => {

@@ -248,7 +248,7 @@ proptest! {
             match edit % 4 {
                 0 => { lines.remove(at); }
                 1 => lines.swap(at, 0),
-                2 => lines[at].truncate(usize::from(edit / 4)),
+                2 => lines[at] = lines[at].chars().take(usize::from(edit / 4)).collect(),
                 _ => lines[at].push(char::from(edit)),
             }
             if lines.is_empty() { break; }
