@@ -96,6 +96,7 @@ const SCENES = [
   { name: 'waiting-narrow', session: { ...withTimeline(3), state: 'preparing' }, enter: true, width: 390, height: 844 },
   { name: 'room', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, room: true },
   { name: 'room-short-of-time', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test', isolation: 'none', deadline: Date.now() + 45_000 }, enter: true, room: true, width: 1000 },
+  { name: 'room-laptop', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.a-long-name-of-a-company.example' }, enter: true, room: true, width: 1366, height: 768 },
   { name: 'room-narrow', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, room: true, width: 390, height: 844, act: (page) => page.getByRole('button', { name: 'Menu' }).click() },
   { name: 'paste', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, room: true, act: (page) => page.getByRole('button', { name: 'Paste text…' }).click() },
   { name: 'cancel-dark', session: { ...withTimeline(6), state: 'awaiting_user' }, enter: true, room: true, dark: true, act: (page) => page.getByRole('button', { name: 'Cancel sign-in' }).click() },
