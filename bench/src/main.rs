@@ -71,16 +71,5 @@ fn main() -> ExitCode {
         Command::SignIns { anteroom } => checks::run(&anteroom),
         Command::Contract { anteroom } => contract::check(&anteroom),
     });
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        // What failed then failed because its other side got Ctrl-C too.
-        Err(_) if interrupt::happened() => {
-            eprintln!("\ninterrupted");
-            ExitCode::from(interrupt::EXIT_CODE)
-        }
-        Err(error) => {
-            eprintln!("\nerror: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::exit_code(outcome)
 }

@@ -17,6 +17,10 @@ use crate::shell;
 /// The machine the guest's binary is for: the oldest x86-64.
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// How the variables begin by which cargo tells a program that it runs of itself. Build scripts look at
+/// them, and would run anew for each program that starts cargo.
+const OF_ITSELF: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+
 /// With it the host binary has places where tests let it fail or die; no other build has them.
 pub const FAIL_POINTS: &str = "anteroom/fail-points";
 
@@ -167,16 +171,12 @@ pub fn npm(folder: &Path) -> Command {
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(shell::root());
-    // What cargo told this program of itself: build scripts look at it, and would run anew for another.
-    let ours = std::env::vars_os().map(|(name, _)| name).filter(|name| {
-        let name = name.to_string_lossy();
-        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
-            .iter()
-            .any(|begin| name.starts_with(begin))
-    });
-    ours.for_each(|name| {
-        command.env_remove(name);
-    });
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if OF_ITSELF.iter().any(|begin| text.starts_with(begin)) {
+            command.env_remove(&name);
+        }
+    }
     command
 }
 

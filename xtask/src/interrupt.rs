@@ -1,12 +1,13 @@
 //! Ctrl-C: the first asks for an orderly end, and everything that waits looks here.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 /// What a shell expects of a program that ended by Ctrl-C: 128 and the signal's number.
-pub const EXIT_CODE: u8 = 130;
+const INTERRUPTED_CODE: u8 = 130;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
@@ -20,6 +21,22 @@ pub fn take_over() -> Result<()> {
 /// Whether Ctrl-C was pressed.
 pub fn happened() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// How a program ends that came to this; a failure is said on standard error.
+pub fn exit_code(outcome: Result<()>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        // What failed then failed because its other side got Ctrl-C too.
+        Err(_) if happened() => {
+            eprintln!("\ninterrupted");
+            ExitCode::from(INTERRUPTED_CODE)
+        }
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Fails once Ctrl-C was pressed.

@@ -56,18 +56,7 @@ fn main() -> ExitCode {
         Command::Build(options) => machine::prepare().and_then(|()| build::run(&options)),
         Command::Fuzz(options) => fuzz::run(&options),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        // What failed then failed because its other side got Ctrl-C too.
-        Err(_) if interrupt::happened() => {
-            eprintln!("\ninterrupted");
-            ExitCode::from(interrupt::EXIT_CODE)
-        }
-        Err(error) => {
-            eprintln!("\nerror: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::exit_code(outcome)
 }
 
 /// Becomes the program in `bench/`, which gets Ctrl-C then and says how it ends.

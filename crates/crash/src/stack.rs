@@ -1,5 +1,7 @@
 //! Lines of stack traces, as runtimes print them for each frame.
 
+use super::words::is_numbered_frame;
+
 /// Whether a line is one frame of a stack, or its place: of Java, .NET and JavaScript (`at …`), Rust, C++'s
 /// sanitizers and PHP (numbered), Go (`main.f(…)`, its place in a `.go` file), Ruby (`from …`), Perl and
 /// Haskell (`called at`), OCaml (`Called from`). Stricter than what is passed over when a reason is looked
@@ -10,16 +12,8 @@ pub fn is_stack_line(line: &str) -> bool {
     text.starts_with("at ")
         || text.starts_with("Called from ")
         || (indented && (text.starts_with("from ") || text.contains("called at ")))
-        || is_numbered(text)
+        || is_numbered_frame(text)
         || is_of_go(text, indented)
-}
-
-/// `#4 0x55d0 in f`, `12: std::rt::lang_start`.
-fn is_numbered(text: &str) -> bool {
-    let number = text.strip_prefix('#').unwrap_or(text);
-    let rest = number.trim_start_matches(|c: char| c.is_ascii_digit());
-    rest.len() < number.len()
-        && if number.len() < text.len() { rest.starts_with(' ') } else { rest.starts_with(": ") }
 }
 
 /// runtime/traceback.go: a goroutine's heading, a function with its arguments, the place below it.

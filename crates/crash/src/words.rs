@@ -108,7 +108,7 @@ pub fn is_frame(line: &str) -> bool {
 }
 
 /// A frame of Node's native stack, `10: 0x195e476  [node]`, or of PHP's, `#0 {main}`.
-fn is_numbered_frame(line: &str) -> bool {
+pub fn is_numbered_frame(line: &str) -> bool {
     if let Some(rest) = line.strip_prefix('#') {
         return rest.starts_with(|c: char| c.is_ascii_digit());
     }

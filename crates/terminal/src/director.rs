@@ -219,8 +219,8 @@ impl Director {
     /// Nothing was written for a while: what waited for that is done.
     pub fn rest(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
         let Some(changed) = self.changed else { return Vec::new() };
-        let text = terminal.text();
-        if let Some(code) = self.codes.typing(terminal.question(), changed, now) {
+        let (text, question) = (terminal.text(), terminal.question());
+        if let Some(code) = self.codes.typing(question.clone(), changed, now) {
             self.typed = Some(now);
             return vec![Act::Type(code), Act::Type("\r".to_owned()), Act::CodeEntered];
         }
@@ -228,7 +228,7 @@ impl Director {
             self.typed = Some(now);
             return vec![Act::Answered { question, again }, Act::Type(keys)];
         }
-        if self.codes.stands_on(terminal.question().as_deref(), now) {
+        if self.codes.stands_on(question.as_deref(), now) {
             return vec![Act::Say(CODE_UNHEARD.to_owned())];
         }
         if self.look_at(changed).is_none_or(|at| now < at) {

@@ -125,7 +125,7 @@ impl OpenFolder {
 
 /// Removes what the user, whose processes are gone, left in the folders where everybody may write; what it
 /// was. It goes by the owner, whom only root can give to something. One of these folders itself, as X makes
-/// its own where there is none, stays for others who have something in it, and is this user's from then on.
+/// its own where there is none, stays for others who have something in it, and is this process's from then on.
 ///
 /// # Errors
 /// When something of it cannot be removed; the rest is.
@@ -148,14 +148,15 @@ fn remove(folders: &[&Path], user: SessionUser) -> Result<Vec<PathBuf>, RemoveEr
         let Ok(Some(folder)) = OpenFolder::at(path) else { continue };
         let _ = folder.each_of(user, MOST_ENTRIES, |name, metadata| {
             let (entry, told) = (folder.path.join(name), path.join(name));
+            let stays = metadata.is_dir() && folders.contains(&told.as_path());
             let done = match metadata.is_dir() {
                 false => fs::remove_file(&entry),
-                true if folders.contains(&told.as_path()) => take_over(&entry, user),
+                true if stays => take_over(&entry, user),
                 true if folder.holds_names => remove_tree(&entry),
                 true => remove_folder(&entry, user),
             };
             match gone(&told, done) {
-                Ok(()) if folders.contains(&told.as_path()) => {}
+                Ok(()) if stays => {}
                 Ok(()) => removed.push(told),
                 Err(error) => failed = Some(error),
             }
@@ -164,25 +165,25 @@ fn remove(folders: &[&Path], user: SessionUser) -> Result<Vec<PathBuf>, RemoveEr
     failed.map_or(Ok(removed), Err)
 }
 
-/// A folder for everybody that the user made, which is for everybody still.
-fn take_over(path: &Path, user: SessionUser) -> io::Result<()> {
+/// A folder of the user's, whatever takes its name from now on; none where it is somebody else's.
+fn opened(path: &Path, user: SessionUser) -> io::Result<Option<File>> {
     let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
     let open = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
-    if open.metadata()?.uid() == user.id() {
-        std::os::unix::fs::fchown(&open, Some(nix::unistd::geteuid().as_raw()), None)?;
-        open.set_permissions(fs::Permissions::from_mode(0o1777))?;
-    }
-    Ok(())
+    let owner = open.metadata()?.uid();
+    Ok((owner == user.id()).then_some(open))
+}
+
+/// A folder for everybody that the user made, which is for everybody still.
+fn take_over(path: &Path, user: SessionUser) -> io::Result<()> {
+    let Some(open) = opened(path, user)? else { return Ok(()) };
+    std::os::unix::fs::fchown(&open, Some(nix::unistd::geteuid().as_raw()), None)?;
+    open.set_permissions(fs::Permissions::from_mode(0o1777))
 }
 
 /// A folder of the user's in one where somebody else could put another in its place: what is removed is
 /// in the one that was opened. An empty one that took its name since can be removed by who put it there.
 fn remove_folder(path: &Path, user: SessionUser) -> io::Result<()> {
-    let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
-    let open = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
-    if open.metadata()?.uid() != user.id() {
-        return Ok(());
-    }
+    let Some(open) = opened(path, user)? else { return Ok(()) };
     let opened = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), open.as_raw_fd()));
     let entries = fs::read_dir(&opened)?.map(|entry| entry.map(|entry| entry.path()));
     let entries: Vec<PathBuf> = entries.collect::<io::Result<_>>()?;

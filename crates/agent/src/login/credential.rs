@@ -1,7 +1,6 @@
 //! The credential's files: wait until they are complete and stable, and seal them.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::Read;
@@ -16,12 +15,12 @@ use anteroom_guest_protocol::{
 };
 use anyhow::{Context, Result, anyhow};
 use regex::Regex;
-use tokio::time::Instant;
 
 use super::bundle;
 pub use super::bundle::{BundledFile, archive};
 use super::changes::Changes;
 use super::keyring;
+use super::turn::Turn;
 use crate::room::{GUEST_UID, Room, RoomKind};
 
 /// Between two looks that must agree, and between any two: CLIs write in different ways (rename,
@@ -42,14 +41,7 @@ pub struct Watched {
     owner: Option<u32>,
     /// Whether a secret is to be printed too, which tells of a sign-in more than any file.
     pub(super) awaits_print: bool,
-    /// What was there when the tool last showed an address.
-    pub(super) at_address: RefCell<Option<Look>>,
-    /// What was there when the person's turn began.
-    pub(super) before: RefCell<Option<Look>>,
-    /// When that was.
-    pub(super) began: Cell<Option<Instant>>,
-    /// What was found last that was no sign-in.
-    pub(super) rejected: RefCell<Option<Look>>,
+    pub(super) turn: Turn,
 }
 
 pub(super) struct WatchedFile {
@@ -154,10 +146,7 @@ impl Watched {
             home: room.home.clone(),
             owner: owner(room),
             awaits_print: !spec.printed.is_empty(),
-            at_address: RefCell::default(),
-            before: RefCell::default(),
-            began: Cell::default(),
-            rejected: RefCell::default(),
+            turn: Turn::default(),
         })
     }
 

@@ -1,5 +1,6 @@
 //! What was there when the person's turn began: it is not what their sign-in leaves.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -9,33 +10,51 @@ use super::credential::{Look, Watched};
 /// How soon after its address a tool ends that waits for nobody.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
+/// What was seen of the files around the beginning of the person's turn.
+#[derive(Default)]
+pub(super) struct Turn {
+    /// What was there when the tool last showed an address.
+    at_address: RefCell<Option<Look>>,
+    began: RefCell<Option<Began>>,
+    /// What was found last that was no sign-in.
+    rejected: RefCell<Option<Look>>,
+}
+
+/// The person's turn began.
+struct Began {
+    at: Instant,
+    /// What was there then.
+    before: Look,
+}
+
 impl Watched {
     /// The tool gives its address: what is there now is not what the person's sign-in leaves.
     pub fn turn_begins(&self) {
-        if self.before.borrow().is_none() {
+        if !self.has_begun() {
             self.begins_with(self.look());
         }
     }
 
-    fn begins_with(&self, look: Look) {
-        self.before.replace(Some(look));
-        self.began.set(Some(Instant::now()));
+    fn has_begun(&self) -> bool {
+        self.turn.began.borrow().is_some()
+    }
+
+    fn begins_with(&self, before: Look) {
+        self.turn.began.replace(Some(Began { at: Instant::now(), before }));
     }
 
     /// An address stands on the terminal. Whether it is the one, the host says when it has read it: by
     /// then the tool may have written already.
     pub fn address_shown(&self) {
-        if self.before.borrow().is_none() {
-            self.at_address.replace(Some(self.look()));
+        if !self.has_begun() {
+            self.turn.at_address.replace(Some(self.look()));
         }
     }
 
     /// The host has read the address: the person's turn began when it was shown.
     pub fn turn_began(&self) {
-        match self.at_address.take() {
-            Some(look) if self.before.borrow().is_none() => {
-                self.begins_with(look);
-            }
+        match self.turn.at_address.take() {
+            Some(look) if !self.has_begun() => self.begins_with(look),
             _ => self.turn_begins(),
         }
     }
@@ -46,20 +65,21 @@ impl Watched {
         if self.is_told_otherwise() {
             return true;
         }
-        let has_begun = self.before.borrow().is_some();
-        let is_rejected = self.rejected.borrow().as_ref() == Some(look);
-        (has_begun || self.tells()) && !is_rejected && !self.was_there(look)
+        let is_rejected = self.turn.rejected.borrow().as_ref() == Some(look);
+        (self.has_begun() || self.tells()) && !is_rejected && self.before(look).is_none()
     }
 
     /// Whether a tool that ends now leaves just what was there when the person's turn began. Of one that
     /// ends at once it was not seen which came first, its address or its files.
     pub fn is_left_as_it_was(&self, look: &Look) -> bool {
-        self.began.get().is_some_and(|began| began.elapsed() > AT_ONCE) && self.was_there(look)
+        let began = self.before(look).filter(|_| !self.is_told_otherwise());
+        began.is_some_and(|began| began.elapsed() > AT_ONCE)
     }
 
-    /// Whether just this was there when the person's turn began.
-    fn was_there(&self, look: &Look) -> bool {
-        !self.is_told_otherwise() && self.before.borrow().as_ref() == Some(look)
+    /// When the person's turn began, if just this was there then.
+    fn before(&self, look: &Look) -> Option<Instant> {
+        let began = self.turn.began.borrow();
+        began.as_ref().filter(|began| began.before == *look).map(|began| began.at)
     }
 
     fn is_told_otherwise(&self) -> bool {
@@ -68,6 +88,6 @@ impl Watched {
 
     /// What was found was no sign-in.
     pub fn waits_for_another(&self, look: Look) {
-        self.rejected.replace(Some(look));
+        self.turn.rejected.replace(Some(look));
     }
 }

@@ -41,9 +41,13 @@ pub struct Codes {
     asked: Option<Instant>,
     /// The code that is to be typed, and when it was brought.
     waiting: Option<(String, Instant)>,
-    /// When one was typed, unless the tool has asked anew since.
-    typed: Option<Instant>,
-    /// The line that it was typed in, until it was looked at whether it was heard.
+    /// The last that was typed, unless the tool has asked anew since.
+    typed: Option<Typed>,
+}
+
+struct Typed {
+    at: Instant,
+    /// The line that the cursor waited in, until it was looked at whether it was heard.
     line: Option<String>,
 }
 
@@ -58,7 +62,6 @@ impl Codes {
             asked: None,
             waiting: None,
             typed: None,
-            line: None,
         })
     }
 
@@ -75,10 +78,10 @@ impl Codes {
     /// When [`Codes::typing`] is to be asked next, after a screen that has changed at `changed`.
     pub fn due(&self, changed: Instant) -> Option<Instant> {
         let ((_, brought), asked) = (self.waiting.as_ref()?, self.asked?);
-        Some(match self.typed {
+        Some(match &self.typed {
             None => (changed + self.quiet).min(asked.max(*brought) + self.quiet + RESTLESS),
             // Its question stood on: it is the next one's.
-            Some(typed) => typed.max(changed) + self.quiet * AGAIN,
+            Some(typed) => typed.at.max(changed) + self.quiet * AGAIN,
         })
     }
 
@@ -90,21 +93,22 @@ impl Codes {
         now: Instant,
     ) -> Option<String> {
         self.due(changed).filter(|due| *due <= now)?;
-        (self.typed, self.line) = (Some(now), line);
+        self.typed = Some(Typed { at: now, line });
         self.waiting.take().map(|(code, _)| code)
     }
 
     /// When [`Codes::stands_on`] is to be asked next.
     pub fn look_at(&self) -> Option<Instant> {
-        let standing = self.typed.filter(|_| self.asked.is_some() && self.line.is_some());
-        standing.map(|typed| typed + UNHEARD)
+        let typed = self.typed.as_ref().filter(|typed| typed.line.is_some())?;
+        self.asked.map(|_| typed.at + UNHEARD)
     }
 
     /// Whether the tool waits in the same line as if the code had not been typed. Said once of a code. It
     /// is not typed again: it may have been taken, and most are good for one time.
     pub fn stands_on(&mut self, line: Option<&str>, now: Instant) -> bool {
         let is_due = self.look_at().is_some_and(|at| at <= now);
-        is_due && self.line.take().as_deref() == line
+        let typed_in = self.typed.as_mut().filter(|_| is_due).and_then(|typed| typed.line.take());
+        typed_in.is_some() && typed_in.as_deref() == line
     }
 
     /// The person brings a code; whether it takes the place of another, which is not typed any more.
