@@ -12,9 +12,6 @@ pub(crate) const START_LIMIT: usize = 12 * 1024 * 1024;
 /// The longest body of everything else: a WebRTC offer.
 pub(crate) const USUAL_LIMIT: usize = 128 * 1024;
 
-/// How much of a body that is too long is read and thrown away, in bytes.
-const DISCARDED: usize = 32 * 1024 * 1024;
-
 /// Reads a JSON body of at most `limit` bytes. Unknown and duplicate fields are refused (by the
 /// types), deep nesting by `serde_json`.
 pub(crate) async fn read<T: DeserializeOwned>(body: Body, limit: usize) -> Result<T, Problem> {
@@ -32,25 +29,18 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// The body's bytes. One that is too long is read on for a while and thrown away: a client that is
-/// still sending sees the answer only then.
+/// The body's bytes.
 pub(crate) async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
-    let mut length = 0_usize;
     while let Some(chunk) = chunks.next().await {
         let chunk =
             chunk.map_err(|_| Problem::bad_request("the request's body did not arrive whole"))?;
-        length = length.saturating_add(chunk.len());
-        if length <= limit {
-            bytes.extend_from_slice(&chunk);
-        } else if length > limit.saturating_add(DISCARDED) {
-            break;
+        if bytes.len().saturating_add(chunk.len()) > limit {
+            let detail = format!("the request's body is over {limit} bytes");
+            return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
         }
-    }
-    if length > limit {
-        let detail = format!("the request's body is over {limit} bytes");
-        return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
+        bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
 }

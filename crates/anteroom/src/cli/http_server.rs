@@ -6,6 +6,7 @@
 
 mod head_watch;
 mod shares;
+mod unread;
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use tower::ServiceExt;
 use crate::counted::counted;
 use head_watch::{HeadWatch, Seen};
 use shares::{Place, Shares};
+use unread::Shared;
 
 /// Connections at a time, where as many files may be open; further ones wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 4096;
@@ -153,8 +155,12 @@ impl Connection {
             let (seen, is_crowded) = (seen.clone(), is_crowded.clone());
             async move {
                 let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-                let mut response = answer(app, &place, &seen, request.map(Body::new)).await;
-                if chunked || seen.ambiguous() || is_crowded() {
+                let (head, body) = request.into_parts();
+                let body = Shared::new(&head.headers, Body::new(body));
+                let request = Request::from_parts(head, body.for_handler());
+                let mut response = answer(app, &place, &seen, request).await;
+                let is_read = body.discard().await;
+                if !is_read || chunked || seen.ambiguous() || is_crowded() {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(header::CONNECTION, close);
                 }
@@ -257,6 +263,41 @@ mod tests {
         client.write_all(b"GET / HTTP/1.1\r\nHo").await.unwrap();
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).await.unwrap();
+        serving.abort();
+    }
+
+    /// A handler that refuses a request unread, and a client whose body comes after the answer could.
+    #[tokio::test]
+    async fn a_request_refused_unread_leaves_the_connection_to_the_next_one() {
+        let (refusing, mut refused) = tokio::sync::mpsc::channel(1);
+        let refuse = axum::routing::post(async move || {
+            refusing.send(()).await.unwrap();
+            axum::http::StatusCode::UNAUTHORIZED
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(serve(listener, Router::new().route("/", refuse), limits()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n";
+        for _ in 0..3 {
+            client.write_all(head).await.unwrap();
+            refused.recv().await.unwrap();
+            client.write_all(b"x").await.unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n") {
+                assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "it was closed");
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 401 ") && !answer.contains("close"), "{answer}");
+        }
+        // One that asks first is not asked for what nobody reads, and told that this was the last.
+        let asks =
+            b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
+        client.write_all(asks).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+        assert!(answer.contains("connection: close"), "{answer}");
         serving.abort();
     }
 
