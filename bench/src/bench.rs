@@ -51,7 +51,7 @@ enum What {
         calls: usize,
         /// For how many there is room.
         #[arg(long, default_value_t = 4)]
-        rooms: usize,
+        sandboxes: usize,
         /// How often it is done.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
@@ -79,7 +79,7 @@ enum What {
     },
     /// Sign-ins of the real Codex and Claude Code that something goes wrong with, and one of the demo's
     /// that leads over a company's own host: what the person is told.
-    Troubles {
+    FailureScenarios {
         /// Only those whose CLI and name hold this, such as `codex 500`.
         #[arg(long)]
         only: Option<String>,
@@ -121,12 +121,12 @@ pub fn run(options: &Options) -> Result<()> {
         What::Demo { runs } => demo::bench(anteroom, *runs),
         What::Idle { seconds } => idle::bench(anteroom, *seconds),
         What::Cycles { host, qemu } => cycles::bench(anteroom, *host, *qemu),
-        What::Burst { driver, calls, rooms, rounds } => {
-            say(cycles::burst(anteroom, driver, *calls, *rooms, *rounds)?)
+        What::Burst { driver, calls, sandboxes, rounds } => {
+            say(cycles::burst(anteroom, driver, *calls, *sandboxes, *rounds)?)
         }
         What::Explain { only } => explain::run(anteroom, only.as_deref()),
         What::Logins { only, host, qemu } => logins::run(anteroom, only.as_deref(), *host, *qemu),
-        What::Troubles { only } => logins::run_troubles(anteroom, only.as_deref()),
+        What::FailureScenarios { only } => logins::run_failure_scenarios(anteroom, only.as_deref()),
         What::Doors { only } => doors::run(anteroom, only.as_deref()),
         What::Health { connections, rounds, starts } => {
             say(health::bench(anteroom, *connections, *rounds, *starts)?)

@@ -25,7 +25,7 @@ pub fn bench(anteroom: &Path, boots: usize) -> Result<()> {
         // Longer than the runner waits: it has more to say about a hang.
         let reached = server.wait_until_agent(&session.id, Duration::from_secs(180));
         server.cancel(&session.id)?;
-        server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+        server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
         match &reached {
             Ok(millis) => eprintln!("boot {boot}: agent after {millis} ms"),
             Err(error) => {

@@ -57,7 +57,7 @@ fn check_vnc(anteroom: &Path) -> Result<()> {
     let seen = novnc.output().context("starting noVNC failed")?;
     println!("{}", String::from_utf8_lossy(&seen.stdout).trim());
     server.cancel(&session.id)?;
-    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     if !seen.status.success() {
         bail!("noVNC did not show the desktop");

@@ -14,7 +14,7 @@ use crate::demo::TTL_SECONDS;
 use crate::identity::new_identity;
 use crate::provider::OpenIdProvider;
 use crate::server::{Server, provider_file};
-use crate::{leftovers, person};
+use crate::{end_user, leftovers};
 use xtask::shell;
 
 /// The company's host.
@@ -31,11 +31,11 @@ pub fn sign_in(anteroom: &Path, driver: &str) -> Result<Vec<String>> {
     let mut server = Server::start_with(anteroom, folder.path(), &asks(&provider)?, driver, &[])?;
     let identity = new_identity(folder.path())?;
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
-    let plan = person::Plan { reload_when_told: true, ..person::Plan::default() };
+    let plan = end_user::Plan { reload_when_reported: true, ..end_user::Plan::default() };
     let (asks, asked) = channel();
     let seen = std::thread::scope(|scope| {
-        let person = scope.spawn(|| {
-            person::play(&plan, &session, move |event| {
+        let end_user = scope.spawn(|| {
+            end_user::play(&plan, &session, move |event| {
                 if event == "asks" {
                     let _ = asks.send(());
                 }
@@ -47,10 +47,10 @@ pub fn sign_in(anteroom: &Path, driver: &str) -> Result<Vec<String>> {
             // The person's wait ends with it.
             server.cancel(&session.id)?;
         }
-        let seen = person.join().unwrap_or_else(|_| bail!("playing the person panicked"));
+        let seen = end_user.join().unwrap_or_else(|_| bail!("playing the person panicked"));
         allowed.and(seen)
     });
-    let ended = server.wait_until_demolished(&session.id, Duration::from_secs(90))?;
+    let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;
     crate::demo::keep_logs(
         &folder.path().join("state/logs").join(&session.id),
         &shell::root().join("target/demo/company"),
@@ -85,10 +85,11 @@ fn allow(anteroom: &Path, server: &Server, id: &str) -> Result<()> {
     };
     let kept = shell::root().join("target/demo/company-refused.png");
     std::fs::write(kept, server.screenshot(id)?)?;
-    let told = needed(&server.status(id)?).context("the operator is not told of the host")?;
-    let told = told["message"].as_str().unwrap_or_default();
-    eprintln!("  operator: {told}");
-    let (_, command) = told.split_once("`anteroom ").context("the operator is told no command")?;
+    let reported = needed(&server.status(id)?).context("the operator is not told of the host")?;
+    let reported = reported["message"].as_str().unwrap_or_default();
+    eprintln!("  operator: {reported}");
+    let (_, command) =
+        reported.split_once("`anteroom ").context("the operator is told no command")?;
     let (command, _) = command.split_once('`').context("the command has no end")?;
     let mut allow = Command::new(anteroom);
     allow.args(command.split(' ')).args(["--url", server.url(), "--api-key", server.key()]);

@@ -12,7 +12,7 @@ use crate::demo::TTL_SECONDS;
 use crate::identity::{Identity, new_identity};
 use crate::provider::OpenIdProvider;
 use crate::server::{Sealed, Server};
-use crate::{leftovers, person};
+use crate::{end_user, leftovers};
 use xtask::{interrupt, shell};
 
 /// Sessions after which the controller's memory is first looked at: caches and pools are full then.
@@ -45,18 +45,18 @@ pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
         interrupt::check()?;
         let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
         let kept = shell::root().join(format!("target/demo/failed-{driver}-{number}"));
-        let plan = person::Plan {
+        let plan = end_user::Plan {
             // An emulated machine on a busy host has been seen to take a minute for its page.
             patience_seconds: if driver == "host" { 30 } else { 180 },
             screenshots: Some(folder.path().join("pictures")),
-            ..person::Plan::default()
+            ..end_user::Plan::default()
         };
-        let played = person::play_quietly(&plan, &session);
+        let played = end_user::play_quietly(&plan, &session);
         if played.is_err() {
             keep_evidence(&server, &session.id, folder.path(), &kept)?;
             server.cancel(&session.id)?;
         }
-        let ended = server.wait_until_demolished(&session.id, Duration::from_secs(90))?;
+        let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;
         match (played, ended["reason"]["code"].as_str()) {
             (Ok(_), Some("completed")) => {
                 let sealed = server.credential(&session.id)?;
@@ -65,9 +65,9 @@ pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
                 eprintln!("{driver} {number}: completed");
             }
             (played, code) => {
-                let person = played.err().map(|error| format!("; {error:#}")).unwrap_or_default();
+                let end_user = played.err().map(|error| format!("; {error:#}")).unwrap_or_default();
                 eprintln!(
-                    "{driver} {number}: {} {}{person}",
+                    "{driver} {number}: {} {}{end_user}",
                     code.unwrap_or("?"),
                     ended["reason"]["message"]
                 );
@@ -142,20 +142,20 @@ pub fn burst(
     anteroom: &Path,
     driver: &str,
     calls: usize,
-    rooms: usize,
+    sandboxes: usize,
     rounds: usize,
 ) -> Result<Value> {
-    let (mut begun, mut told, mut took, mut of_rounds) = (0, 0, Vec::new(), Vec::new());
+    let (mut begun, mut reported, mut took, mut of_rounds) = (0, 0, Vec::new(), Vec::new());
     for _ in 0..rounds {
-        let mut round = burst_once(anteroom, driver, calls, rooms)?;
+        let mut round = burst_once(anteroom, driver, calls, sandboxes)?;
         begun += round.begun;
-        told += round.told;
+        reported += round.reported;
         of_rounds.push(percentile(&mut round.took, 0.99));
         took.append(&mut round.took);
     }
     Ok(json!({
-        "driver": driver, "rounds": rounds, "calls": calls, "rooms": rooms, "begun": begun,
-        "told_when_to_come_back": told, "lost": rounds * calls - begun - told,
+        "driver": driver, "rounds": rounds, "calls": calls, "sandboxes": sandboxes, "begun": begun,
+        "refused_with_retry_after": reported, "lost": rounds * calls - begun - reported,
         "get_session": {
             "asked": took.len(), "p50_ms": percentile(&mut took, 0.5),
             "p99_ms": percentile(&mut took, 0.99), "max_ms": percentile(&mut took, 1.0),
@@ -181,14 +181,14 @@ fn percentile(took: &mut [Duration], part: f64) -> Option<f64> {
 /// What came of one round.
 struct Round {
     begun: usize,
-    told: usize,
+    reported: usize,
     took: Vec<Duration>,
 }
 
-fn burst_once(anteroom: &Path, driver: &str, calls: usize, rooms: usize) -> Result<Round> {
+fn burst_once(anteroom: &Path, driver: &str, calls: usize, sandboxes: usize) -> Result<Round> {
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;
-    let options = ["--max-sessions", &rooms.to_string()];
+    let options = ["--max-sessions", &sandboxes.to_string()];
     let mut server = Server::start(anteroom, folder.path(), &provider, driver, &options)?;
     let identity = new_identity(folder.path())?;
     let server_now = &server;
@@ -206,8 +206,10 @@ fn burst_once(anteroom: &Path, driver: &str, calls: usize, rooms: usize) -> Resu
         .filter(|(status, _)| *status == 201)
         .filter_map(|(_, body)| body["sessionId"].as_str().map(str::to_owned))
         .collect();
-    let told =
-        answers.iter().filter(|(status, body)| *status == 503 && body["code"] == "no_room").count();
+    let reported = answers
+        .iter()
+        .filter(|(status, body)| *status == 503 && body["code"] == "no_capacity")
+        .count();
     let mut took = Vec::new();
     let started = Instant::now();
     loop {
@@ -227,10 +229,10 @@ fn burst_once(anteroom: &Path, driver: &str, calls: usize, rooms: usize) -> Resu
     }
     for id in &begun {
         server.cancel(id)?;
-        server.wait_until_demolished(id, Duration::from_secs(60))?;
+        server.wait_until_torn_down(id, Duration::from_secs(60))?;
     }
     server.stop()?;
-    Ok(Round { begun: begun.len(), told, took })
+    Ok(Round { begun: begun.len(), reported, took })
 }
 
 /// Sign-ins in a row by each driver; the last line says what became of them.

@@ -11,7 +11,7 @@ use crate::front::{Front, Proxy};
 use crate::identity::new_identity;
 use crate::provider::{self, OpenIdProvider};
 use crate::server::{self, Server};
-use crate::{leftovers, person, raw_vm, report};
+use crate::{end_user, leftovers, raw_vm, report};
 
 /// One sign-in, in a real VM, from nothing to a sealed credential.
 #[derive(clap::Args, Clone, Debug)]
@@ -53,11 +53,11 @@ impl Options {
         }
     }
 
-    fn plan(&self, front: Option<&Front>) -> person::Plan {
-        person::Plan {
+    fn plan(&self, front: Option<&Front>) -> end_user::Plan {
+        end_user::Plan {
             wrong_password_first: self.wrong_password_first,
             close_tab_once: self.close_tab_once,
-            reload_when_told: false,
+            reload_when_reported: false,
             idle_seconds: 0,
             // The desktop already waits when somebody comes through the front.
             patience_seconds: if front.is_some() { 60 } else { 0 },
@@ -115,9 +115,9 @@ pub fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Resul
     let identity = new_identity(folder.path())?;
     let mut provider = OpenIdProvider::start(folder.path())?;
     let mut front = options.behind.map(Front::prepare).transpose()?;
-    let told = front.as_ref().map_or(Ok(Vec::new()), Front::serve_options)?;
-    let told: Vec<&str> = told.iter().map(String::as_str).collect();
-    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver, &told)?;
+    let reported = front.as_ref().map_or(Ok(Vec::new()), Front::serve_options)?;
+    let reported: Vec<&str> = reported.iter().map(String::as_str).collect();
+    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver, &reported)?;
     if let Some(front) = &mut front {
         front.open(&server)?;
     }
@@ -126,7 +126,7 @@ pub fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Resul
         front.check(anteroom, &server, &session)?;
     }
     let seen = attend(options, front.as_ref(), &server, &session);
-    let end = server.wait_until_demolished(&session.id, Duration::from_secs(60));
+    let end = server.wait_until_torn_down(&session.id, Duration::from_secs(60));
     let credential = end.as_ref().ok().and_then(|_| server.credential(&session.id).ok());
     // What is kept is of one session that came to its end: one that is interrupted changes nothing.
     let finished = end.is_ok();
@@ -156,7 +156,7 @@ pub fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Resul
     };
     end?;
     if !options.json || !options.auto {
-        eprint!("{}", outcome.for_a_person());
+        eprint!("{}", outcome.for_an_end_user());
     }
     Ok(outcome)
 }
@@ -177,9 +177,9 @@ fn attend(
     front: Option<&Front>,
     server: &Server,
     session: &server::Started,
-) -> Result<person::Seen> {
+) -> Result<end_user::Seen> {
     if options.auto {
-        return person::play(&options.plan(front), session, |_| ());
+        return end_user::play(&options.plan(front), session, |_| ());
     }
     eprintln!(
         "\nOpen this address in a browser on this machine:\n\n    {}\n\n\
@@ -190,5 +190,5 @@ fn attend(
         provider::PASSWORD
     );
     server.wait_until_ended(&session.id, Duration::from_secs(TTL_SECONDS + 60))?;
-    Ok(person::Seen::default())
+    Ok(end_user::Seen::default())
 }

@@ -74,7 +74,7 @@ fn begin(server: &Server, starts: usize) -> Result<Vec<Duration>> {
         let started = server.begin(&json!({ "provider": "demo" }))?;
         took.push(began.elapsed());
         server.cancel(&started.id)?;
-        server.wait_until_demolished(&started.id, Duration::from_secs(60))?;
+        server.wait_until_torn_down(&started.id, Duration::from_secs(60))?;
     }
     if took.is_empty() {
         bail!("there is nothing to measure");

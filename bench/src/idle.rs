@@ -11,7 +11,7 @@ use crate::demo::TTL_SECONDS;
 use crate::identity::new_identity;
 use crate::provider::OpenIdProvider;
 use crate::server::Server;
-use crate::{person, processes};
+use crate::{end_user, processes};
 
 /// The session's processes: its runner and its VMM.
 pub struct Processes {
@@ -112,8 +112,8 @@ pub fn bench(anteroom: &Path, seconds: u64) -> Result<()> {
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
     let logs = folder.path().join("state/logs").join(&session.id);
     let (mut begin, mut end, mut written) = (None, None, None);
-    let plan = person::Plan { idle_seconds: seconds, ..person::Plan::default() };
-    let seen = person::play(&plan, &session, |event| {
+    let plan = end_user::Plan { idle_seconds: seconds, ..end_user::Plan::default() };
+    let seen = end_user::play(&plan, &session, |event| {
         let processes = || Processes::of_session(&session.id);
         match event {
             "idle_begins" => begin = Some(processes().and_then(|found| found.read())),
@@ -123,7 +123,7 @@ pub fn bench(anteroom: &Path, seconds: u64) -> Result<()> {
             _ => {}
         }
     })?;
-    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let (begin, end) = (begin.context("no pause")??, end.context("no pause")??);
     println!(

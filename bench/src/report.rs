@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::person::Seen;
+use crate::end_user::Seen;
 use crate::provider::Saw;
 
 /// All that is known after one sign-in.
@@ -106,7 +106,7 @@ impl Outcome {
     }
 
     /// The timeline and what remains, for a terminal.
-    pub fn for_a_person(&self) -> String {
+    pub fn for_an_end_user(&self) -> String {
         let mut text = String::from("\nWhat happened:\n");
         let created = self.status["createdAt"].as_u64().unwrap_or(0);
         for entry in self.status["timeline"].as_array().into_iter().flatten() {

@@ -313,8 +313,8 @@ impl Server {
     }
 
     /// Waits until its VM is destroyed and the machine was looked at.
-    pub fn wait_until_demolished(&self, id: &str, at_most: Duration) -> Result<Value> {
-        self.wait_until(id, at_most, "been demolished", |status| status["room"] == "demolished")
+    pub fn wait_until_torn_down(&self, id: &str, at_most: Duration) -> Result<Value> {
+        self.wait_until(id, at_most, "been demolished", |status| status["teardown"] == "torn_down")
     }
 
     /// Waits until the session is as wanted.

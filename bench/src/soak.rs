@@ -62,18 +62,18 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
     let status = server.status(&session.id)?;
     let died = processes.died();
     server.cancel(&session.id)?;
-    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let kept = shell::root().join("target/demo/soak-logs");
     crate::demo::keep_logs(&folder.path().join("state/logs").join(&session.id), &kept)?;
-    let told = provider.stop()?.soak;
+    let reported = provider.stop()?.soak;
     let left = leftovers::of_session(&session.id, folder.path(), &before)?;
     let Seen { visits, grown, gaps, shown, typed } = seen?;
 
     let exits = status["timeline"].as_array().into_iter().flatten();
     let exits = exits.filter(|entry| entry["kind"] == "service_exited").count();
     let ended = usize::from(status["state"] == "ended");
-    let late = late_pictures(&told);
+    let late = late_pictures(&reported);
     let frozen: Vec<&Gap> = gaps.iter().filter(|gap| gap.unexplained(&late) > FREEZE_MS).collect();
     for gap in &frozen {
         eprintln!("frozen: {gap:?}");
@@ -81,7 +81,7 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
     for name in &died {
         eprintln!("died: {name}");
     }
-    let last = told.last().cloned().unwrap_or_default();
+    let last = reported.last().cloned().unwrap_or_default();
     Ok(json!({
         "minutes": options.minutes,
         "deaths": died.len() + exits + ended,
@@ -93,7 +93,7 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
         "still_over_1s": gaps.iter().filter(|gap| gap.ms > FREEZE_MS).count(),
         "longest_still_ms": gaps.iter().map(|gap| gap.ms).max(),
         "longest_still_of_the_page_itself_ms": late.values().max(),
-        "lag_ms": lag(&shown, &told),
+        "lag_ms": lag(&shown, &reported),
         "keys": { "typed": typed, "arrived": last["typed"] },
         "pictures": last["counter"],
         "leftovers": left.len(),
@@ -131,20 +131,20 @@ impl Gap {
 
 /// The pictures that the page drew late, by its own clock: number, and milliseconds since the one
 /// before.
-fn late_pictures(told: &[Value]) -> BTreeMap<u64, u64> {
-    numbered(told, "late")
+fn late_pictures(reported: &[Value]) -> BTreeMap<u64, u64> {
+    numbered(reported, "late")
 }
 
 /// What the page says of some of its pictures by their numbers.
-fn numbered(told: &[Value], what: &str) -> BTreeMap<u64, u64> {
-    let entries = told.iter().filter_map(|report| report[what].as_array()).flatten();
+fn numbered(reported: &[Value], what: &str) -> BTreeMap<u64, u64> {
+    let entries = reported.iter().filter_map(|report| report[what].as_array()).flatten();
     entries.filter_map(|entry| Some((entry[0].as_u64()?, entry[1].as_u64()?))).collect()
 }
 
 /// How far what was shown was behind what the page had drawn: median and most, in milliseconds. Both
 /// clocks are this machine's, or set by it when the guest booted.
-fn lag(shown: &[(u64, u64)], told: &[Value]) -> Value {
-    let drawn = numbered(told, "drawn");
+fn lag(shown: &[(u64, u64)], reported: &[Value]) -> Value {
+    let drawn = numbered(reported, "drawn");
     let mut lags: Vec<u64> = shown
         .iter()
         .filter_map(|(number, at)| {

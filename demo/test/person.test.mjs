@@ -19,7 +19,7 @@ async function startRoom(t) {
   const browser = await startBrowser(t);
   room = await startFakeRoom(await browser.newContext(), server.origin, {
     onSignedIn: () => server.set({
-      state: 'ended', reason: { code: 'completed', message: 'signed in' }, room: 'demolished', leftovers: [],
+      state: 'ended', reason: { code: 'completed', message: 'signed in' }, teardown: 'torn_down', leftovers: [],
     }),
   });
   return { server, room };
@@ -59,7 +59,7 @@ test('a session that ends before the sign-in is a failure with its reason', asyn
   const person = startPerson(t, server);
   await person.until(named('continued'));
   server.set({
-    state: 'ended', reason: { code: 'vm_exited', message: 'the virtual machine ended unasked' }, room: 'demolished',
+    state: 'ended', reason: { code: 'vm_exited', message: 'the virtual machine ended unasked' }, teardown: 'torn_down',
   });
   assert.equal((await person.exit).code, 1);
   const failed = person.told().at(-1);

@@ -22,7 +22,7 @@ fuzz_target!(|file: &[u8]| {
     let profile = CpuProfile::named("x86-64-v2").unwrap();
     let cpu = Cpu { name: "this CPU".into(), profile };
     let why = explain(&Death {
-        service: "planted",
+        service: "injected",
         exit: Some(ProcessExit::Signalled { signal }),
         lived_ms: None,
         last_lines: None,

@@ -17,7 +17,7 @@ fuzz_target!(|message: &[u8]| {
         _ => return,
     };
     let why = explain(&Death {
-        service: "planted",
+        service: "injected",
         exit,
         lived_ms: Some(lived_ms),
         last_lines: Some(&last_lines),

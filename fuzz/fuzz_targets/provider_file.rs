@@ -3,7 +3,7 @@
 
 use anteroom_egress::{Mapping, Policy};
 use anteroom_provider::{Provider, is_guest_path};
-use anteroom_terminal::Director;
+use anteroom_terminal::RuleEngine;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -16,7 +16,7 @@ fuzz_target!(|text: &str| {
             assert!(!name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0'));
         }
         // Its patterns compile within bounds.
-        assert!(Director::new(&provider, login).is_ok());
+        assert!(RuleEngine::new(&provider, login).is_ok());
     }
     let credential = &provider.credential;
     assert!(credential.files.iter().all(|file| file.path.starts_with("~/")));

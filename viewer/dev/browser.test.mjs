@@ -166,9 +166,9 @@ test('changes of the session are followed, also after the server was away', asyn
   server.cut();
   server.set({ state: 'capturing' });
   await page.getByText('Saving your sign-in…').waitFor();
-  server.set({ state: 'ended', reason: { code: 'completed', message: 'signed in' }, room: 'demolishing' });
+  server.set({ state: 'ended', reason: { code: 'completed', message: 'signed in' }, teardown: 'tearing_down' });
   await page.getByText('The room is being destroyed…').waitFor();
-  server.set({ room: 'demolished', leftovers: [] });
+  server.set({ teardown: 'torn_down', leftovers: [] });
   await page.getByText('nothing of it is left').waitFor();
 });
 
@@ -183,6 +183,6 @@ test('cancelling asks first', async (t) => {
   await page.getByRole('button', { name: 'Cancel the sign-in' }).click();
   await cancel;
   assert.equal(server.cancelled(), 1);
-  server.set({ state: 'ended', reason: { code: 'cancelled', message: 'cancelled by the person in the viewer' }, room: 'demolished', leftovers: [] });
+  server.set({ state: 'ended', reason: { code: 'cancelled', message: 'cancelled by the person in the viewer' }, teardown: 'torn_down', leftovers: [] });
   await page.getByRole('heading', { name: 'The sign-in was cancelled' }).waitFor();
 });

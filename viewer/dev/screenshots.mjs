@@ -24,7 +24,7 @@ const withTimeline = (count) => {
   return { ...session, timeline: TIMELINE.slice(0, count).map(([at, message]) => ({ at: session.createdAt + at, kind: 'x', message })) };
 };
 const ended = (code, message, more = {}) => ({
-  ...withTimeline(6), state: 'ended', reason: { code, message }, room: 'demolished', leftovers: [], ...more,
+  ...withTimeline(6), state: 'ended', reason: { code, message }, teardown: 'torn_down', leftovers: [], ...more,
 });
 
 const SCREEN = [
@@ -40,7 +40,7 @@ const turn = (method, more, timeline = []) => {
   const later = timeline.map(([kind, message], index) => ({ at: session.createdAt + 60_000 + index, kind, message }));
   return { ...session, ...fakeTurn(method, more), timeline: [...session.timeline, ...later] };
 };
-const WRONG = [['code_entered', 'the code was typed into the tool'], ['person_told', 'The tool did not take the code. Copy all of it, with the part after the #, and paste it again.']];
+const WRONG = [['code_entered', 'the code was typed into the tool'], ['end_user_notified', 'The tool did not take the code. Copy all of it, with the part after the #, and paste it again.']];
 const UNREACHED = [['host_unreachable', 'the room cannot reach platform.claude.com (connecting failed: Connection refused (os error 111)); if the sign-in does not go on, start it again in some minutes']];
 const VISITS = (session) => [
   { at: session.createdAt + 5000, opened: 'link', viewer: { by: 'link', generation: 1 } },

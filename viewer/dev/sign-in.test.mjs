@@ -87,14 +87,14 @@ test('a code that cannot be copied is selected', async (t) => {
 
 test('what the person is told stands on the card', async (t) => {
   const { server, page } = await openCard(t, 'device_code');
-  server.happened('person_told', 'GitHub asks to wait');
+  server.happened('end_user_notified', 'GitHub asks to wait');
   await page.locator('.sign-in > [role=alert]').getByText('GitHub asks to wait.').waitFor();
 });
 
 test('without a card it stands above the picture', async (t) => {
   const { server, page } = await openViewer(t);
   await page.locator('[data-action=continue]').click();
-  server.happened('person_told', 'Google takes no sign-in in this browser');
+  server.happened('end_user_notified', 'Google takes no sign-in in this browser');
   await page.getByRole('alert').getByText('Google takes no sign-in in this browser.').waitFor();
 });
 
@@ -152,7 +152,7 @@ test('a code that the tool does not take frees the field; the next one is right'
   await send(page, 'wrong');
   await page.getByText('Checking the code…').waitFor();
   server.happened('code_entered', 'the code was typed into the tool');
-  server.happened('person_told', 'the tool did not take the code');
+  server.happened('end_user_notified', 'the tool did not take the code');
   await told(page).getByText('The tool did not take the code.').waitFor();
   assert.deepEqual(await field.evaluate((it) => [it.value, it.readOnly, it === document.activeElement]), ['', false, true]);
   await send(page, 'right');

@@ -134,7 +134,7 @@ test('a line that drops comes back, and draws on an empty screen', async (t) => 
   await shows(page, 'again');
   assert.equal(server.terminal.connections(), 3, 'nor was it meanwhile');
   assert.equal(await page.getByRole('switch', TYPING).isChecked(), false);
-  server.set({ state: 'ended', awaiting: undefined, reason: { code: 'completed', message: 'signed in' }, room: 'demolished', leftovers: [] });
+  server.set({ state: 'ended', awaiting: undefined, reason: { code: 'completed', message: 'signed in' }, teardown: 'torn_down', leftovers: [] });
   await page.getByRole('heading', { name: 'You are signed in' }).waitFor();
   await becomes(() => server.terminal.connected(), 0);
 });

@@ -147,7 +147,7 @@ export class App {
       this.#showCard(ended.root);
     }
     // Nothing changes any more.
-    if (session.room === 'demolished') this.#feed.stop();
+    if (session.teardown === 'torn_down') this.#feed.stop();
   }
 
   #showProblem(problem: Problem | undefined): void {

@@ -92,6 +92,6 @@ export interface SessionView {
   /** The host of the sign-in page, once the tool named it. */
   signInUrlHost?: string;
   /** What became of the room, once the session ended. */
-  room?: 'demolishing' | 'demolished';
+  teardown?: 'tearing_down' | 'torn_down';
   leftovers?: Leftover[];
 }

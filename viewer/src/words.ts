@@ -244,9 +244,9 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
 /** What became of the room, one sentence. */
 export function roomWords(session: SessionView): string {
   if (session.isolation === 'none') {
-    return session.room === 'demolished' ? 'The desktop was closed.' : 'The desktop is being closed…';
+    return session.teardown === 'torn_down' ? 'The desktop was closed.' : 'The desktop is being closed…';
   }
-  if (session.room !== 'demolished') return 'The room is being destroyed…';
+  if (session.teardown !== 'torn_down') return 'The room is being destroyed…';
   const left = session.leftovers ?? [];
   return left.length === 0
     ? 'The room is destroyed, and nothing of it is left.'

@@ -10,14 +10,14 @@ const entry = (at: number, kind: string, message = kind) => ({ at, kind, message
 describe('what became of a code', () => {
   it('is what was said last, and since the code', () => {
     expect(codeNews([])).toEqual({});
-    const wrong = [entry(1, 'sign_in_url'), entry(2, 'code_entered'), entry(3, 'person_told', 'it is wrong'), entry(4, 'viewer_joined')];
+    const wrong = [entry(1, 'sign_in_url'), entry(2, 'code_entered'), entry(3, 'end_user_notified', 'it is wrong'), entry(4, 'viewer_joined')];
     expect(codeNews(wrong)).toEqual({ enteredAt: 2, told: 'It is wrong.' });
-    expect(codeNews([...wrong, entry(5, 'person_told', 'it is old')])).toEqual({ enteredAt: 2, told: 'It is old.' });
+    expect(codeNews([...wrong, entry(5, 'end_user_notified', 'it is old')])).toEqual({ enteredAt: 2, told: 'It is old.' });
     expect(codeNews([...wrong, entry(6, 'code_entered')])).toEqual({ enteredAt: 6 });
   });
 
   it('is told also where no code is typed', () => {
-    expect(codeNews([entry(1, 'person_told', 'wait a minute')])).toEqual({ told: 'Wait a minute.' });
+    expect(codeNews([entry(1, 'end_user_notified', 'wait a minute')])).toEqual({ told: 'Wait a minute.' });
   });
 });
 

@@ -9,7 +9,7 @@ import { clockTime, credentialOwner, endWords, latestWords, ofTheRoom, roomWords
 const session: SessionView = {
   sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method: 'browser',
   state: 'ended', timeline: [], visitsOfOthers: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
-  credential: { openableBy: 'operator' }, room: 'demolished', leftovers: [],
+  credential: { openableBy: 'operator' }, teardown: 'torn_down', leftovers: [],
 };
 
 const STATES: StateName[] = ['requested', 'booting', 'preparing', 'ready', 'awaiting_user', 'capturing', 'sealed', 'ended'];
@@ -162,7 +162,7 @@ describe('the end', () => {
 
   it('says what is left of the room', () => {
     expect(roomWords(session)).toContain('nothing of it is left');
-    expect(roomWords({ ...session, room: 'demolishing' })).toContain('being destroyed');
+    expect(roomWords({ ...session, teardown: 'tearing_down' })).toContain('being destroyed');
     expect(roomWords({ ...session, leftovers: [{ kind: 'file', what: '/run/x' }] })).toContain('file /run/x');
   });
 });

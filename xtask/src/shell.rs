@@ -30,8 +30,8 @@ pub fn run_beside(command: &mut Command) -> Result<()> {
         .output()
         .with_context(|| format!("starting `{shown}` failed"))?;
     let mut out = std::io::stdout().lock();
-    let told = out.write_all(&output.stdout).and_then(|()| out.write_all(&output.stderr));
-    told.context("writing failed")?;
+    let reported = out.write_all(&output.stdout).and_then(|()| out.write_all(&output.stderr));
+    reported.context("writing failed")?;
     if !output.status.success() {
         bail!("`{shown}` failed ({})", output.status);
     }

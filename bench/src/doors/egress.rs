@@ -282,34 +282,34 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         &[],
     )?;
     let session = server.begin(&serde_json::json!({ "provider": "demo" }))?;
-    let room = Room { proxy: proxy(&server, &session.id)?, heard };
-    room.expect_the_allowed_request()?;
+    let sandbox = Sandbox { proxy: proxy(&server, &session.id)?, heard };
+    sandbox.expect_the_allowed_request()?;
     for destination in DESTINATIONS {
         let target = destination.replace("PORT", &inside.port().to_string());
-        tries.record(&format!("a tunnel to {target}"), room.tunnel(&target)?);
+        tries.record(&format!("a tunnel to {target}"), sandbox.tunnel(&target)?);
     }
     for (name, addresses) in INSIDE {
         let target = format!("{name}.in.attack.test:{}", inside.port());
         let what = format!("an allowed name that leads to {}", addresses.join(" and "));
-        tries.record(&what, room.tunnel(&target)?);
+        tries.record(&what, sandbox.tunnel(&target)?);
     }
     for (what, pieces) in TO_PROXY {
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
-        tries.record(what, room.said(&pieces)?);
+        tries.record(what, sandbox.said(&pieces)?);
     }
     for (what, pieces) in IN_TUNNEL {
         let open = connect(80);
         let pieces = pieces.iter().map(|piece| piece.as_bytes());
         let pieces: Vec<&[u8]> = [&open[..]].into_iter().chain(pieces).collect();
-        tries.record(what, room.said(&pieces)?);
+        tries.record(what, sandbox.said(&pieces)?);
     }
     for (what, sent) in by_tls() {
-        tries.record(what, room.said(&[&connect(443), &sent])?);
+        tries.record(what, sandbox.said(&[&connect(443), &sent])?);
     }
-    tries.record("SOCKS 5 to the proxy", room.said(&[b"\x05\x01\x00evil\r\n\r\n"])?);
-    room.expect_the_allowed_request()?;
+    tries.record("SOCKS 5 to the proxy", sandbox.said(&[b"\x05\x01\x00evil\r\n\r\n"])?);
+    sandbox.expect_the_allowed_request()?;
     server.cancel(&session.id)?;
-    server.wait_until_demolished(&session.id, PATIENCE)?;
+    server.wait_until_torn_down(&session.id, PATIENCE)?;
     Ok(())
 }
 
@@ -344,12 +344,12 @@ fn by_tls() -> Vec<(&'static str, Vec<u8>)> {
 }
 
 /// A room, from where its programs speak.
-struct Room {
+struct Sandbox {
     proxy: SocketAddr,
     heard: Heard,
 }
 
-impl Room {
+impl Sandbox {
     /// Says these pieces on one connection, each when the one before was answered; all answers.
     fn say(&self, pieces: &[&[u8]]) -> Result<Vec<u8>> {
         let mut connection = TcpStream::connect(self.proxy).context("reaching the room's proxy")?;
@@ -473,10 +473,10 @@ fn proxy(server: &Server, id: &str) -> Result<SocketAddr> {
         status["state"] == "awaiting_user" || status["state"] == "ended"
     })?;
     let logs = server.logs(id)?;
-    let told = logs.split_once("way out: http://").context("the room told no way out")?.1;
-    let told: String =
-        told.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
-    told.parse().with_context(|| format!("the room's way out is {told:?}"))
+    let reported = logs.split_once("way out: http://").context("the room told no way out")?.1;
+    let reported: String =
+        reported.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
+    reported.parse().with_context(|| format!("the room's way out is {reported:?}"))
 }
 
 fn connect(port: u16) -> Vec<u8> {

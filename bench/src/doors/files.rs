@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     prepared(anteroom, tries)?;
     opened(anteroom, tries)?;
-    planted(anteroom, tries)
+    injected(anteroom, tries)
 }
 
 fn folder() -> Result<tempfile::TempDir> {
@@ -177,7 +177,7 @@ fn opened(anteroom: &Path, tries: &mut Tries) -> Result<()> {
 }
 
 /// The agent as somebody else left it in the cache, under its right name.
-fn planted(anteroom: &Path, tries: &mut Tries) -> Result<()> {
+fn injected(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let folder = folder()?;
     let (folder, ready) = (folder.path(), folder.path().join("ready.json"));
     if is_refused(serve(anteroom, folder, &ready, true)?, &ready)? {

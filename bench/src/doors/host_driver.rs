@@ -23,7 +23,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     }
     let mut provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, "host", &[])?;
-    let target = open.path().join("planted");
+    let target = open.path().join("injected");
     let below = target.strip_prefix("/")?.display().to_string();
     let paths = [
         target.display().to_string(),
@@ -54,7 +54,7 @@ fn inject(server: &Server, path: &str, owner: &str, target: &PathBuf) -> Result<
             is_injected || status["state"] == "ended"
         })?;
         server.cancel(&session.id)?;
-        server.wait_until_demolished(&session.id, PATIENCE)?;
+        server.wait_until_torn_down(&session.id, PATIENCE)?;
     }
     if target.exists() {
         std::fs::remove_file(target)?;

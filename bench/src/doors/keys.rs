@@ -61,7 +61,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     keys(&["revoke", "first"])?;
     tries.record("the first key, revoked", with(&host, first)?.refused_with(&[401]));
     server.cancel(&session.id)?;
-    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()
 }
 

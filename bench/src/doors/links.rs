@@ -119,7 +119,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
 
     crowd_out(&server, &host, id, &second, tries)?;
     server.cancel(id)?;
-    server.wait_until_demolished(id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(id, Duration::from_secs(60))?;
     server.stop()
 }
 
@@ -176,11 +176,11 @@ fn by_its_cookie(thief: &Visitor, tries: &mut Tries) -> Result<()> {
 /// The person opens more than there is place for, and is told of everybody who came; then all links are
 /// taken back.
 fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Tries) -> Result<()> {
-    let person = Visitor::by(host, id, link)?;
+    let end_user = Visitor::by(host, id, link)?;
     let mut open = Vec::new();
     let mut refused = 0;
     for _ in 0..12 {
-        let (status, stream) = person.terminal()?;
+        let (status, stream) = end_user.terminal()?;
         refused += usize::from(status != 101);
         open.push(stream);
     }
@@ -189,7 +189,7 @@ fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Trie
         some => Outcome::Passed(format!("{some} of the person's 12 terminals were refused")),
     };
     tries.record("all channels taken, so that the person gets none", outcome);
-    let view: Value = person
+    let view: Value = end_user
         .view()?
         .text
         .split_once("\r\n\r\n")
@@ -214,7 +214,7 @@ fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Trie
     // The oldest were closed for the newer ones already.
     let newest = open.pop().context("no terminal is open")?;
     tries.record("a terminal after all links were taken back", closes(newest, since, SOON)?);
-    let view = person.view()?;
+    let view = end_user.view()?;
     tries.record("the session after all links were taken back", view.refused_with(&[401]));
     Ok(())
 }

@@ -38,7 +38,9 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
             status["state"] == "awaiting_user"
         })?;
     }
-    let [(person, of_person), (hostile, of_hostile)] = &viewers[..] else { bail!("two sessions") };
+    let [(end_user, of_end_user), (hostile, of_hostile)] = &viewers[..] else {
+        bail!("two sessions")
+    };
     let state = folder.path().join("state");
     let keys = |arguments: &[&str]| -> Vec<String> {
         let (anteroom, state) = (anteroom.display().to_string(), state.display().to_string());
@@ -51,9 +53,9 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let added: Value = serde_json::from_str(&added).context("anteroom keys printed no JSON")?;
     let plan = json!({
         "host": host,
-        "person": { "session": person, "cookie": of_person.cookie },
+        "person": { "session": end_user, "cookie": of_end_user.cookie },
         "hostile": { "session": hostile, "cookie": of_hostile.cookie },
-        "caller": { "session": person, "key": added["key"], "revoke": keys(&["revoke", "caller"]) },
+        "caller": { "session": end_user, "key": added["key"], "revoke": keys(&["revoke", "caller"]) },
         "runner": runner_of(hostile)?,
     });
     for (attack, seen) in made(&plan)? {
@@ -65,7 +67,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     }
     for (id, _) in &viewers {
         server.cancel(id)?;
-        server.wait_until_demolished(id, Duration::from_secs(60))?;
+        server.wait_until_torn_down(id, Duration::from_secs(60))?;
     }
     server.stop()
 }

@@ -61,7 +61,7 @@ pub fn agent_percent(anteroom: &Path) -> Result<f64> {
     })?;
     let seen = looks();
     server.cancel(&session.id)?;
-    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let [(from, used_before), (to, used)] = seen[..] else {
         anyhow::bail!("the room ended before the agent's use was told");

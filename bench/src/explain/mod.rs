@@ -9,10 +9,10 @@
 mod alarms;
 mod calm;
 mod dumps;
-mod planted;
+mod injected;
 mod reports;
-mod rooms;
 mod runtimes;
+mod sandboxes;
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::server::Server;
-use planted::Death;
+use injected::Death;
 use xtask::{interrupt, shell};
 
 /// How long a round of deaths may take.
@@ -47,8 +47,8 @@ enum Verdict {
 pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
     let programs = tempfile::Builder::new().prefix("xtask-planted-").tempdir()?;
     let rounds = [
-        ("demo", "x86-64-v2", planted::modern(programs.path())?),
-        ("demo", "x86-64-v1", planted::oldest(programs.path())?),
+        ("demo", "x86-64-v2", injected::modern(programs.path())?),
+        ("demo", "x86-64-v1", injected::oldest(programs.path())?),
         (runtimes::IMAGE, "x86-64-v2", runtimes::modern(programs.path())?),
         (runtimes::IMAGE, "x86-64-v1", runtimes::oldest()),
     ];
@@ -65,13 +65,13 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
         interrupt::check()?;
     }
     outcomes.extend(dumps::run(anteroom, programs.path(), only)?);
-    outcomes.extend(rooms::run(anteroom, only)?);
-    let around = match only {
+    outcomes.extend(sandboxes::run(anteroom, only)?);
+    let context = match only {
         Some("calm") => Some((0, calm::agent_percent(anteroom)?)),
         Some(_) => None,
         None => Some((alarms::count(anteroom)?, calm::agent_percent(anteroom)?)),
     };
-    print(&outcomes, around);
+    print(&outcomes, context);
     Ok(())
 }
 
@@ -79,7 +79,7 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
 fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome>> {
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
-    std::fs::write(&services, planted::services(deaths))?;
+    std::fs::write(&services, injected::services(deaths))?;
     let services = services.to_string_lossy().into_owned();
     let options = [
         "--cpu",
@@ -90,20 +90,20 @@ fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Resul
         "--memory",
         "3072",
     ];
-    let provider = format!("{}\n{}", provider_file(image)?, planted::files(deaths));
+    let provider = format!("{}\n{}", provider_file(image)?, injected::files(deaths));
     let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &options)?;
     let session = server.start_session_without_recipient()?;
-    let told = |view: &Value, name: &str| explanation_of(view, name).is_some();
-    let all_told = |view: &Value| deaths.iter().all(|death| told(view, death.name));
+    let reported = |view: &Value, name: &str| explanation_of(view, name).is_some();
+    let all_reported = |view: &Value| deaths.iter().all(|death| reported(view, death.name));
     let view = server.wait_until(&session.id, ROUND, "told all deaths", |view| {
-        all_told(view) || view["state"] == "ended"
+        all_reported(view) || view["state"] == "ended"
     });
     // What is there so far says more than that it took too long.
     let view = view.or_else(|_| server.status(&session.id))?;
     let logs = folder.path().join("state/logs").join(&session.id).join("services.log");
     let log = std::fs::read_to_string(logs).unwrap_or_default();
     server.cancel(&session.id)?;
-    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     if view["state"] == "ended" {
         eprintln!("the session ended before all had died: {}", view["reason"]["message"]);
@@ -166,7 +166,7 @@ fn report_ms(name: &str, entry: &Value, log: &str) -> Option<u64> {
 }
 
 /// `around`: false alarms of the gate, and what supervision takes of a core in percent.
-fn print(outcomes: &[Outcome], around: Option<(usize, f64)>) {
+fn print(outcomes: &[Outcome], context: Option<(usize, f64)>) {
     let count = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
     for outcome in outcomes {
         let verdict = match outcome.verdict {
@@ -182,12 +182,12 @@ fn print(outcomes: &[Outcome], around: Option<(usize, f64)>) {
     println!(
         "{}",
         json!({
-            "planted": outcomes.len(),
+            "injected": outcomes.len(),
             "right": count(Verdict::Right),
             "unknown": count(Verdict::Unknown),
             "wrong": count(Verdict::Wrong),
-            "false_alarms": around.map(|(alarms, _)| alarms),
-            "supervision_percent": around.map(|(_, percent)| percent),
+            "false_alarms": context.map(|(alarms, _)| alarms),
+            "supervision_percent": context.map(|(_, percent)| percent),
             "p95_report_ms": p95,
             "reports_timed": reports.len(),
         })

@@ -13,7 +13,7 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::{Front, NAME};
-use crate::person::Way;
+use crate::end_user::Way;
 use crate::server::{Server, Started};
 
 /// How long an answer may take; the last of the events is as late as the desktop.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::server::Server;
-use crate::{certificates, person};
+use crate::{certificates, end_user};
 use forwarding::Forwarding;
 use proxy::Place;
 pub use proxy::Proxy;
@@ -126,8 +126,8 @@ impl Front {
     }
 
     /// How the person's browser finds its way.
-    pub fn directions(&self) -> person::Directions {
-        person::Directions { name: NAME.into(), home: self.folder.path().join("home") }
+    pub fn directions(&self) -> end_user::Directions {
+        end_user::Directions { name: NAME.into(), home: self.folder.path().join("home") }
     }
 
     /// Ends the proxy; its folder goes too.

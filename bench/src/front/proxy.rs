@@ -31,7 +31,7 @@ pub struct Place<'a> {
 }
 
 /// nginx without the machine's own configuration around the example's.
-const AROUND_NGINX: &str = "daemon off; pid nginx.pid; error_log stderr;
+const NGINX_CONTEXT: &str = "daemon off; pid nginx.pid; error_log stderr;
 events {}
 http {
     access_log off;
@@ -56,7 +56,7 @@ impl Proxy {
         match self {
             Self::Nginx => {
                 std::fs::write(folder.join("example.conf"), nginx_example(place)?)?;
-                std::fs::write(folder.join("nginx.conf"), AROUND_NGINX)?;
+                std::fs::write(folder.join("nginx.conf"), NGINX_CONTEXT)?;
                 command.arg("-p").arg(folder).arg("-c").arg(folder.join("nginx.conf"));
                 command.args(["-e", "stderr"]);
             }

@@ -9,7 +9,7 @@ use base64::Engine;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::stand_in::StandIn;
+use super::mock_idp::MockIdp;
 use super::{Cli, Proof};
 use crate::identity::Identity;
 use crate::server::Sealed;
@@ -26,7 +26,7 @@ exec "$0" "$@" < /dev/null
 
 /// Who issued the credential, and what was logged of its making.
 pub struct Issuer<'a> {
-    pub stand_in: &'a StandIn,
+    pub mock_idp: &'a MockIdp,
     pub log: &'a str,
 }
 
@@ -49,7 +49,7 @@ pub fn works(
     let content = std::fs::read(home.join(cli.file)).context("the bundle lacks its file")?;
     let digest = hex::encode(Sha256::digest(&content));
     // One that goes on has no last word; its tokens are those that were issued.
-    let by_token = matches!(cli.proof, Proof::Token) && issued(&content, issuer.stand_in);
+    let by_token = matches!(cli.proof, Proof::Token) && issued(&content, issuer.mock_idp);
     let same = issuer.log.contains(&digest) || by_token;
     if !same {
         eprintln!("{}: the file in the bundle is another one than the CLI's", cli.provider);
@@ -60,7 +60,7 @@ pub fn works(
             says(program(name)?.args(arguments), &home, answer)?
         }
         Proof::Calls([name, arguments @ ..]) => {
-            calls_with_it(program(name)?.args(arguments), &home, issuer.stand_in)?
+            calls_with_it(program(name)?.args(arguments), &home, issuer.mock_idp)?
         }
         _ => true,
     };
@@ -79,15 +79,15 @@ fn says(asked: &mut Command, home: &Path, answer: &str) -> Result<bool> {
 }
 
 /// Whether a CLI calls with a token that was issued, on a desktop whose keyring alone has it.
-fn calls_with_it(cli: &Command, home: &Path, stand_in: &StandIn) -> Result<bool> {
-    let before = stand_in.used().len();
+fn calls_with_it(cli: &Command, home: &Path, mock_idp: &MockIdp) -> Result<bool> {
+    let before = mock_idp.used().len();
     let mut bounded = Command::new("timeout");
     bounded.arg(CALL).arg(cli.get_program()).args(cli.get_args());
     let mut desktop = on_a_desktop(&bounded, home);
-    stand_in.lead(&mut desktop);
+    mock_idp.lead(&mut desktop);
     let said = desktop.output().context("starting a desktop session failed")?;
-    let issued = stand_in.issued();
-    let found = stand_in.used()[before..].iter().any(|used| issued.contains(used));
+    let issued = mock_idp.issued();
+    let found = mock_idp.used()[before..].iter().any(|used| issued.contains(used));
     if !found {
         let said = [said.stdout, said.stderr].concat();
         eprintln!("on this machine it says: {}", String::from_utf8_lossy(&said).trim());
@@ -105,12 +105,12 @@ fn on_a_desktop(command: &Command, home: &Path) -> Command {
 }
 
 /// Whether the refresh token of a JSON file, or the token that is the file, is one that the stand-in issued.
-fn issued(content: &[u8], stand_in: &StandIn) -> bool {
+fn issued(content: &[u8], mock_idp: &MockIdp) -> bool {
     let json: Value = serde_json::from_slice(content).unwrap_or_default();
     // A file without JSON is the token itself.
     let whole = std::str::from_utf8(content).unwrap_or_default().trim();
     let token = json["refresh_token"].as_str().unwrap_or(whole);
-    stand_in.issued().contains(&hex::encode(Sha256::digest(token)))
+    mock_idp.issued().contains(&hex::encode(Sha256::digest(token)))
 }
 
 /// Where Anteroom keeps the packages that recipes name.

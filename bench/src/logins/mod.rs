@@ -2,8 +2,8 @@
 //! whole sign-ins against stand-ins for their identity providers; [`troubles`] are those that go wrong.
 
 mod elsewhere;
-mod stand_in;
-mod troubles;
+mod mock_idp;
+mod scenarios;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::server::{Server, Started};
 use crate::{cycles, identity::new_identity, leftovers};
-use stand_in::StandIn;
+use mock_idp::MockIdp;
 use xtask::{interrupt, shell};
 
 /// How long a CLI may take to its address, whatever the bound that it is held to.
@@ -139,9 +139,9 @@ pub fn run(anteroom: &Path, only: Option<&str>, host: usize, qemu: usize) -> Res
 }
 
 /// Sign-ins that something goes wrong with; the last line is one JSON object.
-pub fn run_troubles(anteroom: &Path, only: Option<&str>) -> Result<()> {
+pub fn run_failure_scenarios(anteroom: &Path, only: Option<&str>) -> Result<()> {
     build_image(anteroom)?;
-    troubles::run(anteroom, only)
+    scenarios::run(anteroom, only)
 }
 
 /// The image of the CLIs.
@@ -156,19 +156,19 @@ fn build_image(anteroom: &Path) -> Result<()> {
 fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let before = leftovers::Before::look();
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
-    let stand_in = StandIn::start(folder.path())?;
+    let mock_idp = MockIdp::start(folder.path())?;
     // What is printed is in no file of the room's.
     let then = match cli.provider {
         "claude_setup_token" => String::new(),
         _ => format!("sha256sum ~/{}", cli.file),
     };
-    let provider = stand_in.provider(cli.provider, &then)?;
+    let provider = mock_idp.provider(cli.provider, &then)?;
     let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
     let identity = new_identity(folder.path())?;
     let session = server.begin(&json!({
         "provider": cli.provider, "method": cli.method, "recipient": identity.recipient,
     }))?;
-    let waits = persons_turn(&server, &session)?;
+    let waits = end_users_turn(&server, &session)?;
     let url = waits["awaiting"]["url"].as_str().unwrap_or_default();
     if !url.starts_with(cli.url) {
         keep(&server, &session, folder.path())?;
@@ -177,17 +177,17 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let address_ms = turn_at(&waits).context("the timeline has no address")?;
     let done = match cli.method {
         "browser" => press_enter(&session, false),
-        "device_code" => stand_in.visit(url).map(drop),
-        _ => enter(&server, &session, &stand_in, url),
+        "device_code" => mock_idp.visit(url).map(drop),
+        _ => enter(&server, &session, &mock_idp, url),
     };
     if let Err(error) = done {
         eprintln!("{}: {error:#}", cli.provider);
         server.cancel(&session.id)?;
     }
-    let ended = server.wait_until_demolished(&session.id, Duration::from_secs(240));
+    let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(240));
     let logs = keep(&server, &session, folder.path())?;
     let ended = ended?;
-    for called in stand_in.called() {
+    for called in mock_idp.called() {
         eprintln!("  called: {called}");
     }
     let full = ended["reason"]["code"] == "completed";
@@ -197,7 +197,7 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let full = full && {
         let sealed = server.credential(&session.id)?;
         let log = std::fs::read_to_string(logs.join("services.log"))?;
-        let issuer = elsewhere::Issuer { stand_in: &stand_in, log: &log };
+        let issuer = elsewhere::Issuer { mock_idp: &mock_idp, log: &log };
         elsewhere::works(anteroom, cli, &sealed, &identity, &issuer)?
     };
     server.stop()?;
@@ -207,7 +207,7 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
 
 /// The session when the person, who is there from the beginning, has something to do, or has ended
 /// before.
-fn persons_turn(server: &Server, session: &Started) -> Result<Value> {
+fn end_users_turn(server: &Server, session: &Started) -> Result<Value> {
     server.start_tool(&session.id)?;
     server.wait_until(&session.id, ADDRESS, "come to the person's turn", |view| {
         !view["awaiting"].is_null() || view["state"] == "ended"
@@ -222,18 +222,18 @@ fn turn_at(view: &Value) -> Option<u64> {
 }
 
 /// The person who signs in in a browser of their own, and brings the code.
-fn enter(server: &Server, session: &Started, stand_in: &StandIn, url: &str) -> Result<()> {
-    server.enter_code(&session.id, &stand_in.visit(url)?)
+fn enter(server: &Server, session: &Started, mock_idp: &MockIdp, url: &str) -> Result<()> {
+    server.enter_code(&session.id, &mock_idp.visit(url)?)
 }
 
 /// The person of a page whose button has the focus; or, to deny, the one after it.
 fn press_enter(session: &Started, deny: bool) -> Result<()> {
-    let mut person = Command::new("node");
-    person.arg(shell::root().join("demo/person/allow.mjs"));
+    let mut end_user = Command::new("node");
+    end_user.arg(shell::root().join("demo/person/allow.mjs"));
     if deny {
-        person.arg("--deny");
+        end_user.arg("--deny");
     }
-    shell::output(person.args(["--viewer-url", &session.viewer_url])).map(drop)
+    shell::output(end_user.args(["--viewer-url", &session.viewer_url])).map(drop)
 }
 
 /// Keeps what tells of a session; its logs.

@@ -11,20 +11,20 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
-use crate::room::{Room, RoomKind};
+use crate::sandbox::{Sandbox, SandboxKind};
 
 /// Takes one file from its stream and answers what became of it.
-pub async fn receive(stream: &mut LinkStream, room: &Room) -> Result<(), LinkError> {
+pub async fn receive(stream: &mut LinkStream, sandbox: &Sandbox) -> Result<(), LinkError> {
     let header: FileHeader =
         read_message(stream, MAX_CONTROL_MESSAGE).await?.ok_or(LinkError::Closed)?;
-    let outcome = match take(stream, &header, room).await {
+    let outcome = match take(stream, &header, sandbox).await {
         Ok(sha256) => FileOutcome::Written { sha256 },
         Err(error) => FileOutcome::Refused { cause: format!("{error:#}") },
     };
     write_message(stream, &outcome, MAX_CONTROL_MESSAGE).await
 }
 
-async fn take(stream: &mut LinkStream, header: &FileHeader, room: &Room) -> Result<String> {
+async fn take(stream: &mut LinkStream, header: &FileHeader, sandbox: &Sandbox) -> Result<String> {
     ensure!(
         header.size <= MAX_INJECTED_FILE,
         "it has {} bytes, at most {MAX_INJECTED_FILE} are taken",
@@ -33,21 +33,21 @@ async fn take(stream: &mut LinkStream, header: &FileHeader, room: &Room) -> Resu
     ensure!(header.mode <= 0o777, "its mode is {:o}, at most 777 is taken", header.mode);
     let mut content = vec![0; usize::try_from(header.size)?];
     stream.read_exact(&mut content).await.context("its bytes did not come")?;
-    place(header, &content, room)
+    place(header, &content, sandbox)
 }
 
-fn place(header: &FileHeader, content: &[u8], room: &Room) -> Result<String> {
-    let path = room.resolve(&header.path);
-    if room.kind == RoomKind::Host {
-        check_in_home(&path, &room.home)?;
+fn place(header: &FileHeader, content: &[u8], sandbox: &Sandbox) -> Result<String> {
+    let path = sandbox.resolve(&header.path);
+    if sandbox.kind == SandboxKind::Host {
+        check_in_home(&path, &sandbox.home)?;
     }
-    let for_person = match header.owner.as_str() {
+    let for_end_user = match header.owner.as_str() {
         "person" => true,
         "root" => false,
         other => anyhow::bail!("its owner {other} is not known; it can be root or person"),
     };
     if let Some(folder) = path.parent() {
-        make_folders(folder, for_person, room)?;
+        make_folders(folder, for_end_user, sandbox)?;
     }
     let mut file = OpenOptions::new()
         .write(true)
@@ -59,8 +59,8 @@ fn place(header: &FileHeader, content: &[u8], room: &Room) -> Result<String> {
         .context("opening it failed")?;
     file.write_all(content).context("writing it failed")?;
     file.set_permissions(Permissions::from_mode(header.mode)).context("setting its mode failed")?;
-    if for_person {
-        room.give_to_person(&path).context("setting its owner failed")?;
+    if for_end_user {
+        sandbox.give_to_end_user(&path).context("setting its owner failed")?;
     }
     // What counts is what a reader will find, so the hash is of the file, not of what came.
     hash_of(&path).context("reading it back failed")
@@ -88,12 +88,12 @@ fn check_in_home(path: &Path, home: &Path) -> Result<()> {
     Ok(())
 }
 
-fn make_folders(folder: &Path, for_person: bool, room: &Room) -> Result<()> {
+fn make_folders(folder: &Path, for_end_user: bool, sandbox: &Sandbox) -> Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
     for path in missing.into_iter().rev() {
         fs::create_dir(path).with_context(|| format!("creating {} failed", path.display()))?;
-        if for_person {
-            room.give_to_person(path).context("setting its folder's owner failed")?;
+        if for_end_user {
+            sandbox.give_to_end_user(path).context("setting its folder's owner failed")?;
         }
     }
     Ok(())
@@ -113,19 +113,19 @@ mod tests {
         FileHeader { path: path.into(), owner: "person".into(), mode: 0o640, size: 3 }
     }
 
-    fn room(folder: &Path) -> Room {
-        Room {
-            kind: RoomKind::Host,
+    fn sandbox(folder: &Path) -> Sandbox {
+        Sandbox {
+            kind: SandboxKind::Host,
             home: folder.to_path_buf(),
             runtime: folder.to_path_buf(),
-            person: crate::room::Person::default(),
+            end_user: crate::sandbox::EndUser::default(),
         }
     }
 
     #[test]
     fn a_file_is_placed_with_its_mode_and_hash() {
         let folder = tempfile::tempdir().unwrap();
-        let sha256 = place(&header("~/.config/tool/x"), b"abc", &room(folder.path())).unwrap();
+        let sha256 = place(&header("~/.config/tool/x"), b"abc", &sandbox(folder.path())).unwrap();
         assert_eq!(sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         let path = folder.path().join(".config/tool/x");
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
@@ -137,7 +137,7 @@ mod tests {
         std::os::unix::fs::symlink(others.path(), folder.path().join("out")).unwrap();
         let outside = others.path().join("x");
         for path in ["~/../x", "~/out/x", "~/a/../../x", "~/.", "~", outside.to_str().unwrap()] {
-            let refused = place(&header(path), b"abc", &room(folder.path()));
+            let refused = place(&header(path), b"abc", &sandbox(folder.path()));
             assert!(refused.is_err(), "{path}");
         }
         assert!(!outside.exists());
@@ -147,9 +147,9 @@ mod tests {
     fn a_symlink_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("x")).unwrap();
-        let error = place(&header("~/x"), b"abc", &room(folder.path())).unwrap_err();
+        let error = place(&header("~/x"), b"abc", &sandbox(folder.path())).unwrap_err();
         assert!(format!("{error:#}").contains("is a link"), "{error:#}");
-        let in_a_vm = Room { kind: RoomKind::Guest, ..room(folder.path()) };
+        let in_a_vm = Sandbox { kind: SandboxKind::Guest, ..sandbox(folder.path()) };
         let error = place(&header("~/x"), b"abc", &in_a_vm).unwrap_err();
         assert!(format!("{error:#}").contains("opening it failed"), "{error:#}");
     }

@@ -21,7 +21,7 @@ mod input;
 mod login;
 mod pid1;
 mod report;
-mod room;
+mod sandbox;
 mod session;
 mod supervise;
 
@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::room::Room;
+use crate::sandbox::Sandbox;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -59,13 +59,13 @@ fn main() -> ExitCode {
 
 fn run_as_init() -> Result<()> {
     pid1::enter_image().context("entering the golden image failed")?;
-    let room = Room::guest()?;
+    let sandbox = Sandbox::guest()?;
     let runtime = current_thread_runtime()?;
     let port = {
         let _in_runtime = runtime.enter();
         pid1::open_link_port().context("opening the virtio port of the guest link failed")?
     };
-    tokio::task::LocalSet::new().block_on(&runtime, session::run(port, room))
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(port, sandbox))
 }
 
 /// `anteroom-agent --host-driver --link-fd N`: the agent without a VM, for tests and benchmarks.
@@ -80,7 +80,7 @@ fn run_on_host(arguments: impl Iterator<Item = String>) -> Result<()> {
         ),
     };
     nix::sys::prctl::set_child_subreaper(true).context("becoming the subreaper failed")?;
-    let room = Room::host()?;
+    let sandbox = Sandbox::host()?;
     let runtime = current_thread_runtime()?;
     let link = {
         let _in_runtime = runtime.enter();
@@ -91,7 +91,7 @@ fn run_on_host(arguments: impl Iterator<Item = String>) -> Result<()> {
         stream.set_nonblocking(true)?;
         tokio::net::UnixStream::from_std(stream)?
     };
-    tokio::task::LocalSet::new().block_on(&runtime, session::run(link, room))
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(link, sandbox))
 }
 
 fn current_thread_runtime() -> Result<tokio::runtime::Runtime> {

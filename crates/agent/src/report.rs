@@ -32,7 +32,7 @@ impl Reporter {
     }
 
     /// Tells the host; waits while the queue is full. When the link is gone nobody can be told.
-    pub async fn tell(&self, message: GuestMessage) {
+    pub async fn report(&self, message: GuestMessage) {
         let _ = self.queue.send(self.clean(message)).await;
     }
 
@@ -43,7 +43,7 @@ impl Reporter {
 
     /// A change of a service.
     pub async fn service(&self, name: &str, event: ServiceEvent) {
-        self.tell(GuestMessage::Service { name: name.to_owned(), event }).await;
+        self.report(GuestMessage::Service { name: name.to_owned(), event }).await;
     }
 
     /// A line of output. A service that prints faster than the link carries loses lines, never
@@ -53,7 +53,7 @@ impl Reporter {
             match console::look(line) {
                 console::Line::Logged => {}
                 console::Line::Dropped => return,
-                console::Line::Told(refused) => return self.offer(refused),
+                console::Line::Reported(refused) => return self.offer(refused),
             }
         }
         let mut line = line.to_owned();

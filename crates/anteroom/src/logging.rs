@@ -31,7 +31,7 @@ pub fn start(format: LogFormat) {
 }
 
 /// Starts logging as the controller does that started this runner.
-pub fn start_as_told() {
+pub fn start_as_configured() {
     let json = std::env::var_os(FORMAT).is_some_and(|format| format == "json");
     let format = if json { LogFormat::Json } else { LogFormat::Text };
     start_to(format, Bounded { to: io::stderr, left: AtomicUsize::new(RUNNER_LIMIT) });

@@ -46,7 +46,7 @@ fn pure_crates_stay_pure() {
 }
 
 #[test]
-fn the_table_is_read_as_a_person_reads_it() {
+fn the_table_is_read_as_an_end_user_reads_it() {
     let page = "## What may depend on what\n\n| crate | depends on, of ours |\n| --- | --- |\n\
                 | `a`, `b` (a word), `agent` | nothing |\n| `c` | `a`, `b` (why) |\n\
                 | `anteroom` | every one of these but `agent`, for a reason |\n| `xtask` | `c` |\n\

@@ -64,7 +64,7 @@ pub struct CallerKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Asker {
     /// The person, by the cookie that the link of this generation was exchanged for.
-    Person(HolderGeneration),
+    EndUser(HolderGeneration),
     /// A caller, by this key.
     Caller(KeyId),
 }
@@ -74,7 +74,7 @@ impl Asker {
     #[must_use]
     pub fn viewer(&self) -> Viewer {
         match self {
-            Self::Person(generation) => Viewer::Link { generation: *generation },
+            Self::EndUser(generation) => Viewer::Link { generation: *generation },
             Self::Caller(_) => Viewer::ApiKey {},
         }
     }

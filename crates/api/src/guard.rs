@@ -160,7 +160,7 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
         None => Ok(None),
     };
     match by_cookie {
-        Ok(Some(generation)) => Ok(Asker::Person(generation)),
+        Ok(Some(generation)) => Ok(Asker::EndUser(generation)),
         // Whoever has a key too needs no cookie.
         Err(revoked) if bearer(headers).is_none() => Err(revoked),
         Ok(None) | Err(_) => caller(backend, headers).await.map(|caller| Asker::Caller(caller.id)),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_pages_are_told_apart() {
+    fn foreign_pages_are_kept_apart() {
         let hosts = AllowedHosts::default().with_origin("http://127.0.0.1:7070");
         let check = |method: Method, pairs: &[(&'static str, &'static str)]| {
             let uri = Uri::from_static("/");

@@ -66,7 +66,7 @@ pub enum ProblemCode {
     /// 503: the provider's sign-ins are real and this machine has no isolation that holds.
     IsolationTooWeak,
     /// 503: every room is taken; `Retry-After` says when to come back.
-    NoRoom,
+    NoCapacity,
     /// 503: the session could not be recorded, most likely for want of disk.
     StorageUnavailable,
     /// 503: the controller is being stopped.
@@ -107,7 +107,7 @@ impl ProblemCode {
             Self::NoImage => "no_image",
             Self::ImageNotVerified => "image_not_verified",
             Self::IsolationTooWeak => "isolation_too_weak",
-            Self::NoRoom => "no_room",
+            Self::NoCapacity => "no_capacity",
             Self::StorageUnavailable => "storage_unavailable",
             Self::Stopping => "stopping",
             Self::TooSlow => "too_slow",
@@ -140,7 +140,7 @@ impl ProblemCode {
             Self::NoImage
             | Self::ImageNotVerified
             | Self::IsolationTooWeak
-            | Self::NoRoom
+            | Self::NoCapacity
             | Self::StorageUnavailable
             | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,

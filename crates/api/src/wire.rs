@@ -127,7 +127,7 @@ pub struct SessionView {
     /// What the guest reached and was refused.
     pub egress: Vec<EgressEntry>,
     /// `demolishing` or `demolished`, once ended.
-    pub room: Option<String>,
+    pub teardown: Option<String>,
     /// What looking at the machine still found after the demolition.
     #[schema(value_type = Vec<Object>)]
     pub leftovers: Vec<Leftover>,
@@ -391,7 +391,7 @@ pub struct ViewerView {
     pub awaiting: Option<AwaitingView>,
     /// `demolishing` or `demolished`, once ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub room: Option<String>,
+    pub teardown: Option<String>,
     /// What was still found after the demolition.
     #[schema(value_type = Vec<Object>)]
     pub leftovers: Vec<Leftover>,

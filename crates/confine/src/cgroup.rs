@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_group_of_ours_is_told() {
+    fn only_a_group_of_ours_is_reported() {
         assert_eq!(own_of("4:memory:/x\n0::/anteroom/abc\n"), Some("/anteroom/abc".to_owned()));
         assert_eq!(own_of("0::/user.slice\n"), None);
     }

@@ -17,7 +17,7 @@ struct Emulated {
     /// Asked for, and not emulated.
     refused: BTreeSet<Feature>,
     /// What QEMU says on standard error.
-    told: String,
+    reported: String,
 }
 
 fn emulate(cpu: &str) -> Emulated {
@@ -51,16 +51,16 @@ fn emulate(cpu: &str) -> Emulated {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    let (mut answers, mut told) = (String::new(), String::new());
+    let (mut answers, mut reported) = (String::new(), String::new());
     qemu.stdout.take().unwrap().read_to_string(&mut answers).unwrap();
-    qemu.stderr.take().unwrap().read_to_string(&mut told).unwrap();
+    qemu.stderr.take().unwrap().read_to_string(&mut reported).unwrap();
     let mut sets = answers
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|answer| Some(features_of(answer["return"].as_array()?)));
     match (sets.next(), sets.next()) {
-        (Some(features), Some(refused)) => Emulated { features, refused, told },
-        _ => panic!("QEMU does not take -cpu {cpu}: {told}"),
+        (Some(features), Some(refused)) => Emulated { features, refused, reported },
+        _ => panic!("QEMU does not take -cpu {cpu}: {reported}"),
     }
 }
 
@@ -115,9 +115,9 @@ fn the_guest_has_the_profiles_features_and_no_others() {
         assert_eq!(qemu.not_emulated.len(), missing, "{:?}", qemu.not_emulated);
         let extra: &[Feature] = if model.contains("Haswell") { &[Feature::Xsaveopt] } else { &[] };
         assert_eq!(qemu.besides, extra);
-        let Emulated { features, told, .. } = emulate(&qemu.cpu);
+        let Emulated { features, reported, .. } = emulate(&qemu.cpu);
         assert_eq!(features, expected(&profile), "{name}");
-        assert_eq!(told, "", "{name}");
+        assert_eq!(reported, "", "{name}");
     }
 }
 
@@ -128,10 +128,10 @@ fn a_template_needs_a_host_and_then_is_emulated() {
     assert!(error.starts_with("the CPU profile T2 leaves "), "{error}");
     let host = full_host();
     let guest = t2.on_host(&host);
-    let Emulated { features, told, .. } = emulate(&qemu_cpu_model(&guest).unwrap().cpu);
+    let Emulated { features, reported, .. } = emulate(&qemu_cpu_model(&guest).unwrap().cpu);
     assert_eq!(features, expected(&guest));
     assert!(features.contains(&Feature::Avx2) && !features.contains(&Feature::Adx));
-    assert_eq!(told, "");
+    assert_eq!(reported, "");
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn is_end(line: &str) -> bool {
 }
 
 /// Whether a line below a cause adds nothing to it.
-fn tells_nothing(line: &str) -> bool {
+fn reports_nothing(line: &str) -> bool {
     is_frame(line) || is_end(line) || !words::is_telling(line)
 }
 
@@ -68,12 +68,12 @@ fn head(lines: &[String], at: usize) -> Option<usize> {
 fn marked(lines: &[String]) -> Option<Found> {
     let mark = |line: &String| MARKS.iter().find(|mark| line.trim_start().starts_with(**mark));
     let last = lines.iter().rposition(|line| mark(line).is_some())?;
-    if !lines[last + 1..].iter().all(|line| tells_nothing(line)) {
+    if !lines[last + 1..].iter().all(|line| reports_nothing(line)) {
         return None;
     }
     // The causes of one error, with nothing between them but stacks.
     let first =
-        lines[..last].iter().rposition(|line| !tells_nothing(line) && mark(line).is_none()).map(
+        lines[..last].iter().rposition(|line| !reports_nothing(line) && mark(line).is_none()).map(
             |head| head + 1 + lines[head + 1..].iter().take_while(|l| mark(l).is_none()).count(),
         )?;
     let head = head(lines, first)?;
@@ -88,7 +88,7 @@ fn listed(lines: &[String]) -> Option<Found> {
     let is_cause = |line: &&String| line.starts_with(' ') && !is_end(line);
     let causes: Vec<&String> = lines[mark + 1..].iter().take_while(is_cause).collect();
     let below = &lines[mark + 1 + causes.len()..];
-    if !below.iter().all(|line| tells_nothing(line)) {
+    if !below.iter().all(|line| reports_nothing(line)) {
         return None;
     }
     let last = causes.last()?.trim();
@@ -107,7 +107,7 @@ fn of_several(lines: &[String]) -> Option<Found> {
         line.trim_start_matches([' ', '|', '+', '-']).trim().trim_end_matches(',').to_owned()
     };
     if let Some(mark) = lines.iter().rposition(|line| line.trim() == "[errors]: [") {
-        if !lines[mark + 1..].iter().all(|line| tells_nothing(line)) {
+        if !lines[mark + 1..].iter().all(|line| reports_nothing(line)) {
             return None;
         }
         let cause = format!("[errors]: {}", inside(lines.get(mark + 1)?));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_told_with_the_innermost_cause() {
+    fn what_failed_is_reported_with_the_innermost_cause() {
         let cases = [
             (
                 "Error: sign-in failed\n    at [eval]:1:7 {\n  [cause]: Error: connect ECONNREFUSED 127.0.0.1:1\n      at [eval]:1:43\n}\nNode.js v20.20.2",

@@ -3,7 +3,7 @@
 //! (`claim/tests.rs`) holds all of them to all evidence.
 
 use anteroom_cpu::Feature;
-use anteroom_guest_protocol::{Hung, NotStarted, ProcessExit, Sender};
+use anteroom_guest_protocol::{NotStarted, ProcessExit, Sender, Stall};
 use anteroom_session::{Cause, Confidence, Explanation};
 
 use super::{how, seconds, signal};
@@ -78,8 +78,8 @@ pub(crate) enum Claim {
     GroupLimit,
     NoMemoryLeft,
     MemoryPeak(u64),
-    Unanswering(Hung),
-    Doing(Hung),
+    Unanswering(Stall),
+    Doing(Stall),
 
     CpuLacks {
         cpu: String,
@@ -219,8 +219,8 @@ impl Claim {
             Self::GroupLimit => ", at the limit of a control group".to_owned(),
             Self::NoMemoryLeft => ", the whole virtual machine had no more".to_owned(),
             Self::MemoryPeak(bytes) => format!(", peak {}", mebibytes(*bytes)),
-            Self::Unanswering(hung) => unanswering(hung),
-            Self::Doing(hung) => format!("; {}", signal::doing(hung)),
+            Self::Unanswering(stall) => unanswering(stall),
+            Self::Doing(stall) => format!("; {}", signal::doing(stall)),
             Self::CpuLacks { cpu, features } => format!("; {cpu} has no {}", names(features)),
             Self::CpuHasAll { cpu, .. } => {
                 format!("; {cpu} has all of that, which leaves it unexplained")
@@ -290,11 +290,11 @@ fn not_started(failure: &NotStarted) -> String {
     }
 }
 
-fn unanswering(hung: &Hung) -> String {
-    let (asked, seconds) = (&hung.asked, hung.silent_ms / 1000);
+fn unanswering(stall: &Stall) -> String {
+    let (asked, seconds) = (&stall.asked, stall.silent_ms / 1000);
     if asked.is_empty() {
         format!("did not end within {seconds} s")
-    } else if hung.was_ready {
+    } else if stall.was_ready {
         format!("stopped answering for {seconds} s (watchdog: {asked})")
     } else {
         format!("did not become ready within {seconds} s ({asked})")
@@ -316,7 +316,7 @@ fn names(features: &[Feature]) -> String {
 
 /// An explanation before it is put into words.
 #[derive(Clone, Debug)]
-pub(crate) struct Told {
+pub(crate) struct Diagnosis {
     pub(crate) cause: Cause,
     pub(crate) claims: Vec<Claim>,
     at_most: Confidence,
@@ -324,7 +324,7 @@ pub(crate) struct Told {
     evidence: Vec<String>,
 }
 
-impl Told {
+impl Diagnosis {
     pub(crate) fn new(cause: Cause, claims: impl Into<Vec<Claim>>) -> Self {
         let claims = claims.into();
         Self { cause, claims, at_most: Confidence::Certain, advice: None, evidence: Vec::new() }

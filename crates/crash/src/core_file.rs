@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_that_was_taken_of_a_living_process_tells_of_no_death() {
+    fn a_dump_that_was_taken_of_a_living_process_reports_of_no_death() {
         // gcore of a process that it stopped, and gdb at a breakpoint.
         for (signal, code) in [(19, 128), (5, 128), (0, 0)] {
             let taken = dump(&[process(), status(0), signal_information(signal, code)]);
@@ -355,7 +355,7 @@ mod tests {
             let core = read(&dump(&[status(signal), process()])).unwrap();
             let fault = Some(Box::new(core.fault));
             let why = crate::explain(&crate::Death {
-                service: "planted",
+                service: "injected",
                 exit: Some(anteroom_guest_protocol::ProcessExit::Signalled {
                     signal: i32::from(signal),
                 }),

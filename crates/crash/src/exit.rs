@@ -3,11 +3,11 @@
 use anteroom_guest_protocol::{NotStarted, ProcessExit};
 use anteroom_session::Cause;
 
-use super::claim::{Claim, ELF, MARKED, Told};
+use super::claim::{Claim, Diagnosis, ELF, MARKED};
 use super::{Death, processor, signal, telling, words};
 
 /// Says why a program ended by itself.
-pub fn explain(death: &Death<'_>, code: i32) -> Told {
+pub fn explain(death: &Death<'_>, code: i32) -> Diagnosis {
     let (exited, after) = (Claim::Exited(code), Claim::After(death.lived_ms));
     if code != 0 {
         if let Some(complaint) = processor::complaint(death) {
@@ -16,16 +16,16 @@ pub fn explain(death: &Death<'_>, code: i32) -> Told {
         if let Some((signal, line)) = words::own_crash_report(death.lines()) {
             let (lived, exit) = (death.lived_ms, ProcessExit::Exited { code });
             let caught = Claim::CaughtFault { signal: Some(signal), lived, exit, line };
-            return Told::new(Cause::Aborted, [caught]);
+            return Diagnosis::new(Cause::Aborted, [caught]);
         }
         if let Some(said) = words::said(death.lines()) {
-            let told = match said.cause {
+            let diagnosis = match said.cause {
                 Cause::MissingLibrary if code == 127 && words::is_of_loader(&said.line) => {
-                    Told::new(said.cause, [Claim::CouldNotStart(said.line)])
+                    Diagnosis::new(said.cause, [Claim::CouldNotStart(said.line)])
                 }
-                _ => Told::new(said.cause, [exited, after, Claim::LastWords(said.line)]),
+                _ => Diagnosis::new(said.cause, [exited, after, Claim::LastWords(said.line)]),
             };
-            return told.advise_if(said.advice);
+            return diagnosis.advise_if(said.advice);
         }
     }
     let message = telling::message(death.lines());
@@ -42,14 +42,14 @@ pub fn explain(death: &Death<'_>, code: i32) -> Told {
         }
         (_, Some(message)) => {
             let claims = [exited, after, Claim::OwnMessage(words::quoted(&message))];
-            return Told::new(Cause::EndedBySelf, claims);
+            return Diagnosis::new(Cause::EndedBySelf, claims);
         }
         (_, None) => {
-            return Told::new(Cause::Unknown, [exited, after, words::shown(death)]).unknown();
+            return Diagnosis::new(Cause::Unknown, [exited, after, words::shown(death)]).unknown();
         }
     };
     claims.extend(words::printed(death));
-    Told::new(cause, claims)
+    Diagnosis::new(cause, claims)
 }
 
 /// What shells and `env` say of a program that is not there, or cannot be executed.
@@ -63,7 +63,7 @@ fn is_of_shell(message: Option<&str>, words: &[&str]) -> bool {
 }
 
 /// A start that failed before the program ran.
-pub fn not_started(failure: &NotStarted) -> Told {
+pub fn not_started(failure: &NotStarted) -> Diagnosis {
     let (cause, advice) = match failure {
         NotStarted::NoProgram { .. } => (
             Cause::MissingProgram,
@@ -102,7 +102,7 @@ pub fn not_started(failure: &NotStarted) -> Told {
         }
         NotStarted::Other { .. } => (Cause::Unknown, None),
     };
-    Told::new(cause, [Claim::NotStarted(failure.clone())]).advise_if(advice)
+    Diagnosis::new(cause, [Claim::NotStarted(failure.clone())]).advise_if(advice)
 }
 
 fn is_loader(interpreter: &str) -> bool {
@@ -110,6 +110,6 @@ fn is_loader(interpreter: &str) -> bool {
 }
 
 /// Neither a wait status nor a failed start.
-pub fn never_ran() -> Told {
-    Told::new(Cause::Unknown, [Claim::GoneUnseen])
+pub fn never_ran() -> Diagnosis {
+    Diagnosis::new(Cause::Unknown, [Claim::GoneUnseen])
 }

@@ -4,7 +4,7 @@
 use anteroom_guest_protocol::{Fault, MAX_INSTRUCTION, Mapping, ProcessExit, Sender};
 use anteroom_session::Cause;
 
-use super::claim::{Access, AtAddress, Claim, Dumped, Told};
+use super::claim::{Access, AtAddress, Claim, Diagnosis, Dumped};
 use super::instruction::{Decoded, Kind, Refused, decode};
 use super::{Death, processor, signal, words};
 
@@ -31,10 +31,10 @@ const STACK_REACH: u64 = 64 * 1024;
 pub(crate) const ORIG_RAX: usize = 15;
 
 /// Says why, by a core dump.
-pub fn explain(death: &Death<'_>, fault: &Fault) -> Told {
+pub fn explain(death: &Death<'_>, fault: &Fault) -> Diagnosis {
     let decoded = decoded(fault);
     let decoded = decoded.as_ref();
-    let told = match fault.signal {
+    let diagnosis = match fault.signal {
         signal if fault.code == UNTOLD => signal::explain(death, signal),
         6 if fault.sender == Some(Sender::Itself) => signal::aborted(death),
         // The kernel sends the one as its own, the other in the name of who wrote.
@@ -53,12 +53,12 @@ pub fn explain(death: &Death<'_>, fault: &Fault) -> Told {
         31 if fault.code == SYS_SECCOMP => {
             let number = fault.registers.get(ORIG_RAX).copied();
             let number = number.and_then(|number| i64::try_from(number).ok());
-            Told::new(Cause::ForbiddenSystemCall, [of(Dumped::ForbiddenCall(number))])
+            Diagnosis::new(Cause::ForbiddenSystemCall, [of(Dumped::ForbiddenCall(number))])
         }
-        31 => Told::new(Cause::Unknown, [stopped(fault)]).unknown(),
+        31 => Diagnosis::new(Cause::Unknown, [stopped(fault)]).unknown(),
         other => signal::explain(death, other),
     };
-    told.resting_on(seen(fault, decoded))
+    diagnosis.resting_on(seen(fault, decoded))
 }
 
 /// Signals that a processor or the kernel raises for what a program does.
@@ -87,14 +87,14 @@ fn instruction(fault: &Fault, decoded: &Decoded) -> Claim {
     of(Dumped::Instruction { text: decoded.text.clone(), place: place(fault) })
 }
 
-fn illegal(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Told {
+fn illegal(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Diagnosis {
     let mut claims = vec![stopped(fault)];
     let Some(decoded) = decoded else {
         claims.push(of(match fault.instruction.as_str() {
             "" => Dumped::InstructionUnread,
             bytes => Dumped::NoInstruction { bytes: bytes.to_owned(), place: place(fault) },
         }));
-        return Told::new(Cause::BadInstruction, claims);
+        return Diagnosis::new(Cause::BadInstruction, claims);
     };
     if decoded.kind == Kind::Trap {
         return trap(death, fault, &decoded.text);
@@ -103,39 +103,39 @@ fn illegal(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Told 
     let standing = processor::held_to(death.cpu, &decoded.needs);
     let Claim::CpuLacks { features, .. } = &standing else {
         claims.push(standing);
-        return Told::new(Cause::BadInstruction, claims).unknown();
+        return Diagnosis::new(Cause::BadInstruction, claims).unknown();
     };
     let names: Vec<&str> = features.iter().map(|feature| feature.name()).collect();
     let names = names.join(" and ");
     claims.extend([of(Dumped::Needs(features.clone())), standing]);
-    Told::new(Cause::MissingCpuFeature, claims).advise(format!(
+    Diagnosis::new(Cause::MissingCpuFeature, claims).advise(format!(
         "use an image with a build that does without {names}, or a CPU profile with it"
     ))
 }
 
 /// An instruction that is there to stop the program.
-fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Told {
+fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Diagnosis {
     let instruction = instruction.to_owned();
     let trapped = of(Dumped::Trap { instruction, place: place(fault) });
     if let Some(complaint) = processor::complaint(death) {
         return processor::explain(death, vec![trapped], complaint);
     }
     match words::said(death.lines()) {
-        Some(said) => Told::new(said.cause, [trapped, Claim::LastWords(said.line)]),
-        None => Told::new(Cause::DeliberateTrap, [trapped]),
+        Some(said) => Diagnosis::new(said.cause, [trapped, Claim::LastWords(said.line)]),
+        None => Diagnosis::new(Cause::DeliberateTrap, [trapped]),
     }
 }
 
 /// SIGTRAP leaves the instruction pointer behind the `int3`.
-fn trapped(death: &Death<'_>, fault: &Fault) -> Told {
+fn trapped(death: &Death<'_>, fault: &Fault) -> Diagnosis {
     if fault.code == SI_KERNEL {
         return trap(death, fault, "int3");
     }
     let claims = [stopped(fault), of(Dumped::At(place(fault))), of(Dumped::NothingTraces)];
-    Told::new(Cause::Unknown, claims)
+    Diagnosis::new(Cause::Unknown, claims)
 }
 
-fn memory(fault: &Fault, decoded: Option<&Decoded>) -> Told {
+fn memory(fault: &Fault, decoded: Option<&Decoded>) -> Diagnosis {
     if fault.code == SI_KERNEL {
         return general_protection(fault, decoded);
     }
@@ -143,7 +143,7 @@ fn memory(fault: &Fault, decoded: Option<&Decoded>) -> Told {
     if is_stack_overflow(fault) {
         let stack_pointer = fault.stack_pointer;
         let used_up = of(Dumped::StackUsedUp { place, address, stack_pointer });
-        return Told::new(Cause::StackOverflow, [used_up]).advise("a recursion without end most likely; a larger stack (ulimit -s) helps only where it ends");
+        return Diagnosis::new(Cause::StackOverflow, [used_up]).advise("a recursion without end most likely; a larger stack (ulimit -s) helps only where it ends");
     }
     let (at, within) = (at_address(fault), of(Dumped::In(place)));
     let access = || of(Dumped::Access { access: access(decoded), address });
@@ -154,14 +154,14 @@ fn memory(fault: &Fault, decoded: Option<&Decoded>) -> Told {
     } else {
         vec![stopped(fault), access(), within, of(Dumped::Holds(at))]
     };
-    Told::new(Cause::BadMemoryAccess, claims)
+    Diagnosis::new(Cause::BadMemoryAccess, claims)
 }
 
 /// The processor's general protection: the kernel knows no address, the registers may.
-fn general_protection(fault: &Fault, decoded: Option<&Decoded>) -> Told {
+fn general_protection(fault: &Fault, decoded: Option<&Decoded>) -> Diagnosis {
     let Some(decoded) = decoded else {
         let unread = of(Dumped::RefusedUnread(place(fault)));
-        return Told::new(Cause::BadMemoryAccess, [stopped(fault), unread]);
+        return Diagnosis::new(Cause::BadMemoryAccess, [stopped(fault), unread]);
     };
     let (cause, why) = match decoded.refused(&fault.registers) {
         Some(Refused::NotCanonical(address)) => {
@@ -175,7 +175,7 @@ fn general_protection(fault: &Fault, decoded: Option<&Decoded>) -> Told {
         None if fault.registers.is_empty() => (Cause::BadMemoryAccess, Dumped::RefusedUnseen),
         None => (Cause::BadMemoryAccess, Dumped::RefusedUnknown),
     };
-    Told::new(cause, [stopped(fault), instruction(fault, decoded), of(why)])
+    Diagnosis::new(cause, [stopped(fault), instruction(fault, decoded), of(why)])
 }
 
 /// What an instruction did at the address: where it reads one place and writes another, only that it
@@ -214,7 +214,7 @@ pub(crate) fn is_stack_overflow(fault: &Fault) -> bool {
     near && (is_guard || below_stack)
 }
 
-fn bus(fault: &Fault) -> Told {
+fn bus(fault: &Fault) -> Diagnosis {
     let address = fault.address;
     let of_file = |mapping: &&Mapping| {
         mapping.path.starts_with('/') && (mapping.start..mapping.end).contains(&address)
@@ -226,31 +226,31 @@ fn bus(fault: &Fault) -> Told {
         _ => Dumped::BadUse(address),
     };
     let claims = [stopped(fault), of(what), of(Dumped::In(place(fault)))];
-    Told::new(Cause::BadMemoryAccess, claims)
+    Diagnosis::new(Cause::BadMemoryAccess, claims)
 }
 
-fn arithmetic(fault: &Fault) -> Told {
+fn arithmetic(fault: &Fault) -> Diagnosis {
     let what = of(Dumped::Arithmetic(fault.code));
-    Told::new(Cause::BadArithmetic, [stopped(fault), what, of(Dumped::In(place(fault)))])
+    Diagnosis::new(Cause::BadArithmetic, [stopped(fault), what, of(Dumped::In(place(fault)))])
 }
 
 /// A signal that was sent: perhaps by the program itself, whose handler caught one of the processor's
 /// and reported it.
-fn sent(death: &Death<'_>, fault: &Fault) -> Told {
+fn sent(death: &Death<'_>, fault: &Fault) -> Diagnosis {
     let (signal, lived, sender) = (fault.signal, death.lived_ms, fault.sender);
     if !BY_PROCESSES.contains(&fault.code) {
         let ended = [Claim::EndedBy(signal), Claim::After(lived), Claim::SentByCode(fault.code)];
-        return Told::new(Cause::KilledBySignal, ended);
+        return Diagnosis::new(Cause::KilledBySignal, ended);
     }
     if sender == Some(Sender::Itself) {
         let Some((_, line)) = words::own_crash_report(death.lines()) else {
-            return Told::new(Cause::Aborted, [Claim::Sent { signal, lived, sender }]);
+            return Diagnosis::new(Cause::Aborted, [Claim::Sent { signal, lived, sender }]);
         };
         let exit = ProcessExit::Signalled { signal };
         let caught = Claim::CaughtFault { signal: None, lived, exit, line };
-        return Told::new(Cause::Aborted, [caught]);
+        return Diagnosis::new(Cause::Aborted, [caught]);
     }
-    Told::new(Cause::KilledBySignal, [Claim::Sent { signal, lived, sender }])
+    Diagnosis::new(Cause::KilledBySignal, [Claim::Sent { signal, lived, sender }])
 }
 
 /// Where: `libfoo.so+0x1234 (function+0x56)`, by offset in the file, else by address.

@@ -30,7 +30,7 @@ use anteroom_cpu::CpuProfile;
 use anteroom_guest_protocol::{Evidence, ProcessExit};
 use anteroom_session::Explanation;
 
-use claim::{Claim, Told};
+use claim::{Claim, Diagnosis};
 
 pub use instruction::{Decoded, decode};
 pub use machine::{explain_machine, explain_machine_out_of_memory};
@@ -83,7 +83,7 @@ pub struct Cpu {
 /// Says why.
 #[must_use]
 pub fn explain(death: &Death<'_>) -> Explanation {
-    let mut explanation = told(death).explanation(death.service);
+    let mut explanation = diagnosis(death).explanation(death.service);
     if let Some(exit) = death.exit {
         explanation.evidence.insert(0, wait_status(exit, death.lived_ms));
     }
@@ -117,13 +117,13 @@ fn seconds(millis: u64) -> String {
 }
 
 /// What is said of a death, before it is put into words.
-fn told(death: &Death<'_>) -> Told {
-    let Evidence { fault, out_of_memory, not_started, hung, kernel_log_read: _ } = death.evidence;
+fn diagnosis(death: &Death<'_>) -> Diagnosis {
+    let Evidence { fault, out_of_memory, not_started, stall, kernel_log_read: _ } = death.evidence;
     if let Some(failure) = not_started {
         return exit::not_started(failure);
     }
-    if let Some(hung) = hung {
-        return signal::hung(hung);
+    if let Some(stall) = stall {
+        return signal::stall(stall);
     }
     if let Some(oom) = out_of_memory {
         return signal::out_of_memory(death, oom);

@@ -26,7 +26,7 @@ pub fn explain_machine(
         return Some(panicked(line, console));
     }
     match (shutdown, exit) {
-        (Some("guest-reset"), _) => Some(told(
+        (Some("guest-reset"), _) => Some(diagnosis(
             Cause::GuestEndedItself,
             Confidence::Certain,
             match console {
@@ -34,17 +34,17 @@ pub fn explain_machine(
                 _ => "the guest restarted itself; its console tells of no kernel panic".to_owned(),
             },
         )),
-        (Some("guest-shutdown"), _) => Some(told(
+        (Some("guest-shutdown"), _) => Some(diagnosis(
             Cause::GuestEndedItself,
             Confidence::Certain,
             "the guest shut itself down".to_owned(),
         )),
-        (Some("guest-panic"), _) => Some(told(
+        (Some("guest-panic"), _) => Some(diagnosis(
             Cause::KernelPanic,
             Confidence::Certain,
             "the guest's kernel panicked; its console does not say of what".to_owned(),
         )),
-        (Some("host-signal"), _) => Some(told(
+        (Some("host-signal"), _) => Some(diagnosis(
             Cause::KilledBySignal,
             Confidence::Certain,
             "a process on the host asked the virtual machine's process to end (SIGTERM, SIGINT or SIGHUP)"
@@ -58,7 +58,7 @@ pub fn explain_machine(
 /// had no more memory to give: `limit_mib` is its limit, `killed` the kernel's count.
 #[must_use]
 pub fn explain_machine_out_of_memory(limit_mib: u64, killed: u64) -> Explanation {
-    told(
+    diagnosis(
         Cause::OutOfMemory,
         Confidence::Certain,
         format!(
@@ -69,7 +69,7 @@ pub fn explain_machine_out_of_memory(limit_mib: u64, killed: u64) -> Explanation
     .resting_on([format!("the cgroup's count of processes killed for want of memory: {killed}")])
 }
 
-fn told(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
+fn diagnosis(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
     Explanation::new(cause, confidence, sentence)
 }
 
@@ -83,7 +83,7 @@ fn panicked(line: &str, console: &[String]) -> Explanation {
         None => format!("the guest's kernel panicked: {what}"),
     };
     let lines = console.iter().filter(|line| TELLING.iter().any(|sign| line.contains(sign)));
-    told(Cause::KernelPanic, Confidence::Certain, sentence)
+    diagnosis(Cause::KernelPanic, Confidence::Certain, sentence)
         .advise("the console's log of this session has the kernel's whole report")
         .resting_on([format!("console: {}", words::quoted(line))])
         .resting_on(lines.map(|line| format!("console: {}", words::quoted(line))))

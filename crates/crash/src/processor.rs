@@ -9,7 +9,7 @@ use anteroom_cpu::{CpuProfile, Feature, Standing};
 use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
-use super::claim::{Claim, Told};
+use super::claim::{Claim, Diagnosis};
 use super::{Cpu, Death, telling, words};
 
 /// A complaint, and the words it was made in.
@@ -258,12 +258,12 @@ fn level(text: &str) -> Option<&'static str> {
 }
 
 /// Says why, by a complaint; `how` is how the program ended.
-pub fn explain(death: &Death<'_>, mut how: Vec<Claim>, complaint: Complaint) -> Told {
+pub fn explain(death: &Death<'_>, mut how: Vec<Claim>, complaint: Complaint) -> Diagnosis {
     let words = complaint.words;
     let (named, features) = match complaint.needs {
         Needs::Unnamed => {
             how.push(Claim::Complaint { lacks: None, words });
-            return Told::new(Cause::MissingCpuFeature, how)
+            return Diagnosis::new(Cause::MissingCpuFeature, how)
                 .advise("use a build for older processors, or a CPU profile with more");
         }
         Needs::Level(level) => (level.to_owned(), features_of(level)),
@@ -283,8 +283,8 @@ pub fn explain(death: &Death<'_>, mut how: Vec<Claim>, complaint: Complaint) -> 
         _ => Cause::Unknown,
     };
     how.push(standing);
-    let told = Told::new(cause, how);
-    if cause == Cause::Unknown { told } else { told.advise(advice) }
+    let diagnosis = Diagnosis::new(cause, how);
+    if cause == Cause::Unknown { diagnosis } else { diagnosis.advise(advice) }
 }
 
 /// What is said of a processor that is to have these.
@@ -314,7 +314,7 @@ mod tests {
     fn ended(exit: ProcessExit, text: &str) -> Option<Complaint> {
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         complaint(&Death {
-            service: "planted",
+            service: "injected",
             exit: Some(exit),
             lived_ms: None,
             last_lines: Some(&lines),

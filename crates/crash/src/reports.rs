@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_library_that_is_not_there_is_named_with_its_package_wherever_it_is_told() {
+    fn a_library_that_is_not_there_is_named_with_its_package_wherever_it_is_reported() {
         let text = "Traceback (most recent call last):\n  File \"a.py\", line 1, in <module>\n    import cv2\nImportError: libGL.so.1: cannot open shared object file: No such file or directory";
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         let found = reason(&lines).unwrap();

@@ -1,9 +1,9 @@
 //! Deaths by a signal of which there is no core dump, or that needs none.
 
-use anteroom_guest_protocol::{Hung, OutOfMemory, ProcessExit};
+use anteroom_guest_protocol::{OutOfMemory, ProcessExit, Stall};
 use anteroom_session::{Cause, signal_name};
 
-use super::claim::{Claim, Told};
+use super::claim::{Claim, Diagnosis};
 use super::{Death, fault, processor, words};
 
 /// A signal with its number and name.
@@ -16,7 +16,7 @@ pub fn name(signal: i32) -> String {
 }
 
 /// A wait status with a signal and nothing else.
-pub fn explain(death: &Death<'_>, signal: i32) -> Told {
+pub fn explain(death: &Death<'_>, signal: i32) -> Diagnosis {
     let ended = vec![Claim::EndedBy(signal), Claim::After(death.lived_ms)];
     let more = |claim| [ended.clone(), vec![claim]].concat();
     let killed = Cause::KilledBySignal;
@@ -27,17 +27,20 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Told {
     }
     match signal {
         6 => with_words(death, more(Claim::Typical(6))),
-        9 => Told::new(killed, more(Claim::Killers { log_read: death.evidence.kernel_log_read })),
-        13 | 14 => Told::new(killed, more(Claim::Typical(signal))),
-        24 | 25 => Told::new(Cause::LimitReached, more(Claim::Typical(signal))),
+        9 => Diagnosis::new(
+            killed,
+            more(Claim::Killers { log_read: death.evidence.kernel_log_read }),
+        ),
+        13 | 14 => Diagnosis::new(killed, more(Claim::Typical(signal))),
+        24 | 25 => Diagnosis::new(Cause::LimitReached, more(Claim::Typical(signal))),
         4 | 5 => trapped(death, more(undumped(death, signal))),
         7 | 8 | 11 | 31 => {
             let mut claims = more(undumped(death, signal));
             claims.extend(words::printed(death));
-            Told::new(Cause::Unknown, claims)
+            Diagnosis::new(Cause::Unknown, claims)
         }
-        1 | 2 | 3 | 10 | 12 | 15 => Told::new(killed, more(Claim::SomebodySent(signal))),
-        _ => Told::new(killed, ended),
+        1 | 2 | 3 | 10 | 12 | 15 => Diagnosis::new(killed, more(Claim::SomebodySent(signal))),
+        _ => Diagnosis::new(killed, ended),
     }
 }
 
@@ -53,23 +56,23 @@ fn undumped(death: &Death<'_>, signal: i32) -> Claim {
 }
 
 /// V8, GLib, Swift and Chromium stop themselves by a trap, after they have said why.
-fn trapped(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
+fn trapped(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
     match words::said(death.lines()) {
         Some(said) => {
             // Its words say more than that there is no dump.
             claims.pop();
             claims.push(Claim::LastWords(said.line));
-            Told::new(said.cause, claims).advise_if(said.advice)
+            Diagnosis::new(said.cause, claims).advise_if(said.advice)
         }
         None => {
             claims.extend(words::printed(death));
-            Told::new(Cause::Unknown, claims)
+            Diagnosis::new(Cause::Unknown, claims)
         }
     }
 }
 
 /// `abort` of the program itself, as its core dump says.
-pub fn aborted(death: &Death<'_>) -> Told {
+pub fn aborted(death: &Death<'_>) -> Diagnosis {
     with_words(death, vec![Claim::AbortedItself, Claim::After(death.lived_ms)])
 }
 
@@ -79,7 +82,7 @@ pub fn ends(signal: i32) -> bool {
 }
 
 /// The program, or its C library, may have said why it aborts.
-fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
+fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
     if let Some(complaint) = processor::complaint(death) {
         return processor::explain(death, claims, complaint);
     }
@@ -93,19 +96,19 @@ fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Told {
         let exit = ProcessExit::Signalled { signal: 6 };
         let lived = death.lived_ms;
         let caught = Claim::CaughtFault { signal: Some(signal), lived, exit, line };
-        return Told::new(Cause::Aborted, [caught]);
+        return Diagnosis::new(Cause::Aborted, [caught]);
     }
     if let Some(said) = words::said(death.lines()) {
         claims.push(Claim::LastWords(said.line));
-        return Told::new(said.cause, claims).advise_if(said.advice);
+        return Diagnosis::new(said.cause, claims).advise_if(said.advice);
     }
     if let Some(text) = kept {
         let said = words::said(std::slice::from_ref(&text));
         claims.push(Claim::KeptMessage(words::quoted(&text)));
-        return Told::new(said.map_or(Cause::Aborted, |said| said.cause), claims);
+        return Diagnosis::new(said.map_or(Cause::Aborted, |said| said.cause), claims);
     }
     claims.push(words::shown(death));
-    Told::new(Cause::Aborted, claims)
+    Diagnosis::new(Cause::Aborted, claims)
 }
 
 /// What programs do that are ended by a signal, where no core dump tells more.
@@ -121,8 +124,8 @@ pub fn typical(signal: i32) -> Option<&'static str> {
 }
 
 /// A limit of the program's own, of which its core dump tells that the kernel sent the signal.
-pub fn limit(death: &Death<'_>, signal: i32) -> Told {
-    Told::new(Cause::LimitReached, [Claim::LimitReached(signal), Claim::After(death.lived_ms)])
+pub fn limit(death: &Death<'_>, signal: i32) -> Diagnosis {
+    Diagnosis::new(Cause::LimitReached, [Claim::LimitReached(signal), Claim::After(death.lived_ms)])
 }
 
 /// Whether the kernel says that a control group had no more (mm/oom_kill.c).
@@ -131,7 +134,7 @@ pub fn of_group(line: &str) -> bool {
 }
 
 /// The kernel's own word.
-pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Told {
+pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Diagnosis {
     let killed = match &oom.child {
         None => Claim::KilledForMemory,
         Some(child) => Claim::ChildKilledForMemory { child: child.clone(), exit: death.exit },
@@ -147,32 +150,33 @@ pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Told {
     };
     let mut claims = vec![killed, whose];
     claims.extend(oom.peak.map(Claim::MemoryPeak));
-    Told::new(Cause::OutOfMemory, claims)
+    Diagnosis::new(Cause::OutOfMemory, claims)
         .advise(advice)
         .resting_on([format!("the kernel's log: {}", words::quoted(&oom.line))])
 }
 
 /// It was there and did not answer.
-pub fn hung(hung: &Hung) -> Told {
+pub fn stall(stall: &Stall) -> Diagnosis {
     let seen = format!(
         "/proc: state {}, system call {}, waits in {}",
-        hung.state,
-        hung.system_call.map_or("unknown".to_owned(), |number| number.to_string()),
-        hung.waits_in.as_deref().unwrap_or("nothing that the kernel tells")
+        stall.state,
+        stall.system_call.map_or("unknown".to_owned(), |number| number.to_string()),
+        stall.waits_in.as_deref().unwrap_or("nothing that the kernel tells")
     );
-    let children = hung.children.iter().map(|line| format!("it had started and still ran: {line}"));
-    let claims = [Claim::Unanswering(hung.clone()), Claim::Doing(hung.clone())];
-    Told::new(Cause::Hung, claims).resting_on([seen]).resting_on(children)
+    let children =
+        stall.children.iter().map(|line| format!("it had started and still ran: {line}"));
+    let claims = [Claim::Unanswering(stall.clone()), Claim::Doing(stall.clone())];
+    Diagnosis::new(Cause::Stall, claims).resting_on([seen]).resting_on(children)
 }
 
 /// What a process was at that did not answer, as /proc told.
-pub fn doing(hung: &Hung) -> String {
-    match (hung.state.as_str(), hung.system_call) {
+pub fn doing(stall: &Stall) -> String {
+    match (stall.state.as_str(), stall.system_call) {
         ("T" | "t", _) => "it was stopped by a signal".to_owned(),
         ("R", _) => "its main thread was computing".to_owned(),
         ("D", _) => "its main thread waited for a device".to_owned(),
-        (_, Some(61 | 247)) if !hung.children.is_empty() => {
-            format!("it waited for its child `{}`", hung.children[0])
+        (_, Some(61 | 247)) if !stall.children.is_empty() => {
+            format!("it waited for its child `{}`", stall.children[0])
         }
         (_, Some(number)) => match system_call(number) {
             Some(call) => format!("its main thread was in {call}"),

@@ -76,15 +76,15 @@ pub fn message(lines: &[String]) -> Option<String> {
 fn says_why(lines: &[String]) -> Option<usize> {
     let [error, failure, hint] = &*PATTERNS;
     // What a program went on for long after is not why it ended.
-    let tells = |line: &String| words::is_telling(line) && !hint.is_match(line);
-    let is_near = |at: &usize| lines[at + 1..].iter().filter(|line| tells(line)).count() <= NEAR;
+    let reports = |line: &String| words::is_telling(line) && !hint.is_match(line);
+    let is_near = |at: &usize| lines[at + 1..].iter().filter(|line| reports(line)).count() <= NEAR;
     let telling = |pattern: &Regex| {
         let found = lines.iter().rposition(|line| pattern.is_match(line) && !hint.is_match(line));
         found.filter(is_near)
     };
     telling(error)
         .or_else(|| telling(failure))
-        .or_else(|| lines.iter().rposition(tells))
+        .or_else(|| lines.iter().rposition(reports))
         .or_else(|| lines.iter().rposition(|line| !hint.is_match(line)))
 }
 

@@ -1,7 +1,7 @@
 //! The sentences, as an operator reads them.
 
 use anteroom_guest_protocol::{
-    Evidence, Fault, Hung, Mapping, NotStarted, OutOfMemory, ProcessExit,
+    Evidence, Fault, Mapping, NotStarted, OutOfMemory, ProcessExit, Stall,
 };
 
 use anteroom_session::{Cause, Confidence};
@@ -103,7 +103,7 @@ fn a_signal_that_a_process_sent_is_not_the_processor_s() {
 }
 
 #[test]
-fn null_stack_and_jumps_are_told_apart() {
+fn null_stack_and_jumps_are_kept_apart() {
     let mut null = fault(11, 1, "488b00");
     null.address = 8;
     let why = signalled(11, &with(null), None);
@@ -127,7 +127,7 @@ fn null_stack_and_jumps_are_told_apart() {
 }
 
 #[test]
-fn memory_watchdog_and_failed_starts_are_told_by_their_evidence() {
+fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
     let line = "Memory cgroup out of memory: Killed process 77 (server)".to_owned();
     let oom = OutOfMemory { line, child: None, limit: Some(512 << 20), peak: Some(511 << 20) };
     let evidence = Evidence { out_of_memory: Some(oom.clone()), ..Evidence::default() };
@@ -165,7 +165,7 @@ fn memory_watchdog_and_failed_starts_are_told_by_their_evidence() {
         "server exited with code 1 just after the kernel killed worker, a process of its group: \
          out of memory, limit 512 MiB, peak 511 MiB"
     );
-    let hung = Hung {
+    let stall = Stall {
         silent_ms: 30_000,
         asked: "port 80".into(),
         was_ready: true,
@@ -174,7 +174,7 @@ fn memory_watchdog_and_failed_starts_are_told_by_their_evidence() {
         waits_in: None,
         children: Vec::new(),
     };
-    let evidence = Evidence { hung: Some(hung), ..Evidence::default() };
+    let evidence = Evidence { stall: Some(stall), ..Evidence::default() };
     let why = signalled(9, &evidence, None);
     assert!(why.sentence.contains("stopped answering for 30 s"), "{}", why.sentence);
     assert!(why.sentence.contains("main thread was in futex wait"), "{}", why.sentence);
@@ -265,7 +265,7 @@ fn what_a_program_survived_is_not_why_it_died() {
 }
 
 #[test]
-fn without_a_core_dump_a_signal_that_anybody_may_send_is_told_as_likely() {
+fn without_a_core_dump_a_signal_that_anybody_may_send_is_reported_as_likely() {
     for signal in [6, 13, 14, 24, 25] {
         let why = signalled(signal, &Evidence::default(), None);
         assert_eq!(why.confidence, Confidence::Likely, "{}", why.sentence);
@@ -316,7 +316,7 @@ fn a_complaint_about_the_processor_is_held_to_it() {
 }
 
 #[test]
-fn what_was_printed_is_told_only_where_it_was_seen() {
+fn what_was_printed_is_reported_only_where_it_was_seen() {
     let evidence = with(fault(6, -6, "90"));
     let exit = Some(ProcessExit::Signalled { signal: 6 });
     let seen = explain(&death(exit, &[], &evidence));

@@ -63,11 +63,11 @@ impl Refusal {
 
     /// The name leads where no guest may go. Where that is, is nothing that a guest may learn.
     pub(crate) fn address(detail: String) -> Self {
-        let told = "it leads where no guest may go";
+        let reported = "it leads where no guest may go";
         Self {
             verdict: EgressVerdict::RefusedAddress,
             detail,
-            reply: Reply::HttpSaying("403 Forbidden", told),
+            reply: Reply::HttpSaying("403 Forbidden", reported),
         }
     }
 
@@ -85,7 +85,7 @@ impl Refusal {
     pub(crate) fn reply(&self, host: &str) -> Vec<u8> {
         let (status, why) = match &self.reply {
             Reply::Http(status) => (status, self.detail.as_str()),
-            Reply::HttpSaying(status, told) => (status, *told),
+            Reply::HttpSaying(status, reported) => (status, *reported),
             Reply::Alert => return WRONG_NAME.to_vec(),
             Reply::Nothing => return Vec::new(),
         };

@@ -88,7 +88,7 @@ pub fn fail_point(name: &str) -> io::Result<()> {
 #[cfg(all(test, feature = "enabled"))]
 mod tests {
     #[test]
-    fn a_point_fails_as_often_as_it_was_told() {
+    fn a_point_fails_as_often_as_it_was_reported() {
         let _scenario = fail::FailScenario::setup();
         fail::cfg("a.step", "1*return(error)").expect("the action is well formed");
         assert_eq!(

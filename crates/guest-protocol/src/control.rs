@@ -218,7 +218,7 @@ pub enum GuestMessage {
         address: String,
     },
     /// A program sent something past every way out, and it was refused. Told once a place.
-    Stray {
+    ConnectionBlocked {
         /// The name that it was for, or the address.
         host: String,
         /// The port.

@@ -30,7 +30,7 @@ pub struct Evidence {
     pub not_started: Option<NotStarted>,
     /// What it did when it was stopped for not answering.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hung: Option<Hung>,
+    pub stall: Option<Stall>,
 }
 
 /// What a core dump held, before it was discarded.
@@ -182,7 +182,7 @@ pub enum NotStarted {
 /// A service that stopped answering and was ended for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Hung {
+pub struct Stall {
     /// How long it had not answered, in milliseconds of the guest's clock.
     pub silent_ms: u64,
     /// What was asked of it; empty for a program that was to end by itself.

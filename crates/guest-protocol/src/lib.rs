@@ -37,8 +37,8 @@ pub use control::{
     Then, Transport, UnknownStreamKind,
 };
 pub use evidence::{
-    Evidence, Fault, GuestCpu, Hung, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT,
-    MAX_INSTRUCTION, Mapping, NotStarted, OutOfMemory, Sender, Symbol,
+    Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION,
+    Mapping, NotStarted, OutOfMemory, Sender, Stall, Symbol,
 };
 pub use foreign_text::{ForeignText, is_harmful};
 pub use keys::PhysicalKey;

@@ -59,7 +59,7 @@ fn needed() -> bool {
 pub enum ServiceUser {
     /// The person who signs in.
     #[default]
-    Person,
+    EndUser,
     /// The guest's root; with the `host` driver whoever runs the agent.
     Root,
 }

@@ -10,9 +10,9 @@ use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
     Check, Checked, CliSpec, Completeness, Configure, CredentialFileSpec, CredentialSpec,
     CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu, GuestMessage,
-    HostMessage, Hung, KeyringSpec, Locale, LogStream, Mapping, NotStarted, OutOfMemory,
+    HostMessage, KeyringSpec, Locale, LogStream, Mapping, NotStarted, OutOfMemory,
     PROTOCOL_VERSION, PageFacts, Preamble, PrintedSpec, Probe, ProcessExit, Purpose, ScreenSize,
-    Sender, ServiceEvent, ServiceSpec, ServiceUser, SignIn, StatusSpec, StreamKind, Symbol,
+    Sender, ServiceEvent, ServiceSpec, ServiceUser, SignIn, Stall, StatusSpec, StreamKind, Symbol,
     SystemFacts, Then, Transport, Watchdog,
 };
 use serde::Serialize;
@@ -33,7 +33,7 @@ fn host_messages() {
     let service = ServiceSpec {
         name: "vnc".into(),
         command: vec!["x0vncserver".into()],
-        user: ServiceUser::Person,
+        user: ServiceUser::EndUser,
         env: [].into(),
         ready: Some(Probe::Greeting { port: 5900, begins: "RFB ".into() }),
         ready_seconds: 60,
@@ -209,7 +209,7 @@ fn guest_messages() {
                 }),
                 kernel_log_read: true,
                 not_started: None,
-                hung: Some(Hung {
+                stall: Some(Stall {
                     silent_ms: 1,
                     asked: "port 1".into(),
                     was_ready: true,
@@ -248,7 +248,11 @@ fn guest_messages() {
             hot_y: 0,
             rgba_base64: "AAAAAA==".into()
         }),
-        GuestMessage::Stray { host: "a.test".into(), port: 443, transport: Transport::Udp },
+        GuestMessage::ConnectionBlocked {
+            host: "a.test".into(),
+            port: 443,
+            transport: Transport::Udp
+        },
         GuestMessage::CredentialFound { terminal_bytes: 4321 },
         GuestMessage::CredentialLeft {},
         GuestMessage::CredentialVerified { said: "s".into() },

@@ -129,13 +129,13 @@ pub enum BuildError {
     },
     /// A package cannot be fetched from where this machine's client of its registry is set to.
     #[error(
-        "{client} cannot fetch {package} from where it is set to on this machine (`{told_by}` tells it); its last words: {last_lines}"
+        "{client} cannot fetch {package} from where it is set to on this machine (`{reported_by}` tells it); its last words: {last_lines}"
     )]
     Package {
         /// npm or pip.
         client: &'static str,
         /// The command that shows where it is set to.
-        told_by: &'static str,
+        reported_by: &'static str,
         /// Which.
         package: String,
         /// What it said at the end.

@@ -283,7 +283,7 @@ impl Recipe {
 
 /// Names of the room's own services, and of others that are told of as if they were.
 const OWN_SERVICES: [&str; 8] =
-    ["x", "window-manager", "browser", "cli", "keyring", "status", "agent", "room"];
+    ["x", "window-manager", "browser", "cli", "keyring", "status", "agent", "sandbox"];
 
 /// Checks declared services; the error is what is wrong, one sentence.
 ///
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_with_the_name_of_the_room_s_own_is_refused() {
+    fn a_service_with_the_name_of_the_sandbox_s_own_is_refused() {
         let recipe = |name: &str| {
             let text = "name='a'\nsuite='bookworm'\npackages=[]\n[[services]]\ncommand=['true']\n";
             Recipe::parse(Path::new("r.toml"), &format!("{text}name='{name}'\n"))

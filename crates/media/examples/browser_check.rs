@@ -11,7 +11,7 @@ use anteroom_guest_protocol::CursorImage;
 use anteroom_guest_protocol::frames::{Rect, Request};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_media::frame_source::{Frame, FrameSource, FrameSourceError};
-use anteroom_media::service::{FrontDoor, Media, MediaConfig, MediaHandle, spawn};
+use anteroom_media::service::{Media, MediaConfig, MediaDemux, MediaHandle, spawn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Notify, mpsc};
@@ -116,7 +116,7 @@ fn page() -> Vec<u8> {
 /// The viewers' port, in this very process.
 struct Loopback(std::net::UdpSocket);
 
-impl FrontDoor for Loopback {
+impl MediaDemux for Loopback {
     fn authenticated(&mut self, _from: SocketAddr) {}
 
     fn send(&mut self, to: SocketAddr, packet: &[u8]) -> std::io::Result<()> {
@@ -135,7 +135,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let painter = Painter { scene: Arc::clone(&scene), page: page(), step: 0, flips_shown: 0 };
     let config = MediaConfig {
         candidates: vec![address],
-        front_door: Box::new(Loopback(std_udp)),
+        media_demux: Box::new(Loopback(std_udp)),
         max_bitrate_bps: 20_000_000,
         start_bitrate_bps: 8_000_000,
     };

@@ -32,7 +32,7 @@ const INPUT_QUEUE: usize = 1024;
 const EVENT_QUEUE: usize = 64;
 
 /// The way out to viewers: whoever holds the port that they reach.
-pub trait FrontDoor: Send + 'static {
+pub trait MediaDemux: Send + 'static {
     /// A request from this address was authentic; said before it is answered.
     fn authenticated(&mut self, from: SocketAddr);
 
@@ -48,7 +48,7 @@ pub struct MediaConfig {
     /// The addresses at which viewers reach the front door.
     pub candidates: Vec<SocketAddr>,
     /// The way out to them.
-    pub front_door: Box<dyn FrontDoor>,
+    pub media_demux: Box<dyn MediaDemux>,
     /// Bits a second never to exceed.
     pub max_bitrate_bps: u64,
     /// Bits a second to start with.
@@ -164,7 +164,7 @@ struct Counters {
 /// # Errors
 /// When the encoder's thread cannot be started.
 pub fn spawn(config: MediaConfig, frames: impl FrameSource) -> Result<Media, StartError> {
-    let MediaConfig { candidates, front_door, max_bitrate_bps, start_bitrate_bps } = config;
+    let MediaConfig { candidates, media_demux, max_bitrate_bps, start_bitrate_bps } = config;
     let (commands, command_queue) = mpsc::channel(COMMAND_QUEUE);
     let (datagrams, datagram_queue) = mpsc::channel(DATAGRAM_QUEUE);
     let (input_queue, input) = mpsc::channel(INPUT_QUEUE);
@@ -174,7 +174,7 @@ pub fn spawn(config: MediaConfig, frames: impl FrameSource) -> Result<Media, Sta
     let jobs = worker::start(done).map_err(StartError::Thread)?;
     let peers = PeerConfig { candidates, start_bitrate_bps, max_bitrate_bps };
     let engine =
-        Engine::new(peers, front_door, input_queue, event_queue, jobs, Arc::clone(&counters));
+        Engine::new(peers, media_demux, input_queue, event_queue, jobs, Arc::clone(&counters));
     let task = tokio::spawn(engine.run(frames, command_queue, datagram_queue, results));
     Ok(Media { handle: MediaHandle { commands, datagrams, counters }, input, events, task })
 }

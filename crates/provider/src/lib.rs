@@ -213,10 +213,10 @@ impl Provider {
         let lines = locate::lines_of(text, wrong.iter().map(|wrong| &wrong.key));
         let mut found: Vec<_> = lines.into_iter().zip(wrong).collect();
         found.sort_by_key(|(line, _)| *line);
-        let told = found.into_iter().map(|(line, check::Wrong { key, problem })| {
+        let reported = found.into_iter().map(|(line, check::Wrong { key, problem })| {
             ProviderError::Value { name: name.to_owned(), line, key: key.to_string(), problem }
         });
-        Ok((provider, told.collect()))
+        Ok((provider, reported.collect()))
     }
 
     /// The ways to sign in, in the file's order.

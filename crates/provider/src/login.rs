@@ -23,10 +23,10 @@ pub struct Login {
     pub env: BTreeMap<String, String>,
     /// What the person has to do, one sentence.
     pub instructions: String,
-    /// When the CLI is started: `at_once`, or `when_the_person_comes`, for one that gives up by itself
+    /// When the CLI is started: `at_once`, or `when_the_end_user_comes`, for one that gives up by itself
     /// sooner than people come. Room, desktop and browser are ready by then.
     #[serde(default, skip_serializing_if = "is_at_once")]
-    #[schemars(with = "String", extend("enum" = ["at_once", "when_the_person_comes"]))]
+    #[schemars(with = "String", extend("enum" = ["at_once", "when_the_end_user_comes"]))]
     pub start: Start,
     /// How long the CLI may take from its start to give its sign-in URL (and code), in seconds.
     #[serde(default = "default_url_timeout")]

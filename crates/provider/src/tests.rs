@@ -62,7 +62,7 @@ fn a_wrong_form_names_line_and_key() {
 }
 
 #[test]
-fn a_tool_is_started_at_once_or_when_the_person_comes() {
+fn a_tool_is_started_at_once_or_when_the_end_user_comes() {
     let start = |word: &str| {
         let with = format!("method = \"browser\"\nstart = \"{word}\"");
         Provider::parse("x.toml", &DEMO.replace("method = \"browser\"", &with))
@@ -70,11 +70,11 @@ fn a_tool_is_started_at_once_or_when_the_person_comes() {
     let when = |provider: Provider| provider.login[0].start;
     assert_eq!(when(Provider::parse("x.toml", DEMO).unwrap()), Start::AtOnce);
     assert_eq!(when(start("at_once").unwrap()), Start::AtOnce);
-    assert_eq!(when(start("when_the_person_comes").unwrap()), Start::WhenThePersonComes);
+    assert_eq!(when(start("when_the_end_user_comes").unwrap()), Start::WhenTheEndUserComes);
     let error = start("later").unwrap_err();
     let source = std::error::Error::source(&error).unwrap().to_string();
-    for told in ["later", "at_once", "when_the_person_comes", "line 10"] {
-        assert!(source.contains(told), "{source}");
+    for reported in ["later", "at_once", "when_the_end_user_comes", "line 10"] {
+        assert!(source.contains(reported), "{source}");
     }
 }
 
@@ -131,7 +131,7 @@ fn what_could_not_work_is_refused() {
 }
 
 #[test]
-fn an_entry_of_the_list_that_is_refused_all_the_same_is_told() {
+fn an_entry_of_the_list_that_is_refused_all_the_same_is_reported() {
     let allow = |hosts: &str| DEMO.replace("\"accounts.anteroom.test\"", hosts);
     let line = 1 + DEMO.lines().position(|line| line.starts_with("allow")).unwrap();
     for never in [
@@ -207,26 +207,29 @@ fn terms_say_what_was_read_and_when() {
 }
 
 #[test]
-fn all_mistakes_of_a_file_are_told_by_their_lines() {
+fn all_mistakes_of_a_file_are_reported_by_their_lines() {
     let text = DEMO.replace("Anteroom demo CLI", " ").replace("~/.demo-login", "/.demo-login");
     let text = format!("{text}extra_ca_pem = 'nonsense'\n");
     let (_, mistakes) = Provider::parse_all("x.toml", &text).unwrap();
-    let told: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    let reported: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
     let keys = [": name is", "credential.files[0].path", "egress.extra_ca_pem holds no"];
-    assert_eq!(told.len(), keys.len(), "{told:?}");
-    assert!(keys.iter().zip(&told).all(|(key, told)| told.contains(key)), "{told:?}");
-    assert_eq!(error(&text), told[0]);
+    assert_eq!(reported.len(), keys.len(), "{reported:?}");
+    assert!(
+        keys.iter().zip(&reported).all(|(key, reported)| reported.contains(key)),
+        "{reported:?}"
+    );
+    assert_eq!(error(&text), reported[0]);
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_told_in_words() {
-    let told = |pem: &str| error(&format!("{DEMO}extra_ca_pem = \"\"\"\n{pem}\"\"\"\n"));
+fn what_is_wrong_with_a_certificate_is_reported_in_words() {
+    let reported = |pem: &str| error(&format!("{DEMO}extra_ca_pem = \"\"\"\n{pem}\"\"\"\n"));
     for (pem, words) in [
         ("-----BEGIN CERTIFICATE-----\nAAAA\n", "has no -----END CERTIFICATE----- line"),
         ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "no base64"),
         ("  -----BEGIN CERTIFICATE-----\n", "beginning of a line"),
     ] {
-        assert!(told(pem).contains(words), "{}", told(pem));
+        assert!(reported(pem).contains(words), "{}", reported(pem));
     }
 }
 
@@ -309,8 +312,9 @@ fn files_do_not_lie_in_each_other() {
     let file = |path: &str| format!("[[files]]\npath = '{path}'\ncontent = ''\n");
     let text = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a"));
     assert!(error(&text).contains("files[1].path and ~/.a/b cannot both be"), "{}", error(&text));
-    let told = Provider::parse_all("x", &format!("{DEMO}\n{}", file("/a").repeat(200))).unwrap().1;
-    assert_eq!(told.len(), 199, "one for each that is named again");
+    let reported =
+        Provider::parse_all("x", &format!("{DEMO}\n{}", file("/a").repeat(200))).unwrap().1;
+    assert_eq!(reported.len(), 199, "one for each that is named again");
     let beside = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a/bc"));
     assert!(Provider::parse("x", &beside).is_ok());
 }

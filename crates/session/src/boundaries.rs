@@ -33,7 +33,7 @@ pub struct Boundaries {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Confined {
     /// The VMM, or the agent on this host.
-    pub room: Boundaries,
+    pub sandbox: Boundaries,
     /// The session's runner.
     pub runner: Boundaries,
     /// What there is not, each with why.

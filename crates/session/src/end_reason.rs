@@ -13,7 +13,7 @@ pub enum Actor {
     /// The API's caller.
     Caller,
     /// The person in the viewer.
-    Person,
+    EndUser,
     /// The operator, by stopping the controller.
     Operator,
 }
@@ -286,7 +286,7 @@ impl fmt::Display for EndReason {
         match self {
             Self::Completed => f.write_str("signed in; the credential is sealed and stored"),
             Self::Cancelled { by: Actor::Caller } => f.write_str("cancelled through the API"),
-            Self::Cancelled { by: Actor::Person } => {
+            Self::Cancelled { by: Actor::EndUser } => {
                 f.write_str("cancelled by the person in the viewer")
             }
             Self::Cancelled { by: Actor::Operator } => {
@@ -492,7 +492,7 @@ mod tests {
     fn code_is_the_tag_of_the_json_form() {
         let reasons = [
             EndReason::Completed,
-            EndReason::Cancelled { by: Actor::Person },
+            EndReason::Cancelled { by: Actor::EndUser },
             EndReason::VmExited {
                 exit: ProcessExit::Signalled { signal: 9 },
                 shutdown: None,

@@ -61,7 +61,7 @@ pub enum Event {
     /// A controller found this session unfinished at its start, or something left of it.
     FoundByReconciliation,
     /// Teardown ran; `leftovers` is what looking at the machine still found.
-    Demolished {
+    TornDown {
         /// Empty when the machine is as it was.
         leftovers: Vec<Leftover>,
     },
@@ -124,7 +124,7 @@ pub enum Observation {
         explanation: Box<Explanation>,
     },
     /// All is there but the CLI, which waits for the person to come.
-    RoomReady,
+    SandboxReady,
     /// The CLI waits for the person.
     SignInAwaited {
         /// What they sign in with.
@@ -147,7 +147,7 @@ pub enum Observation {
     /// A newer code took the place of one that was not typed.
     CodeReplaced,
     /// The CLI's terminal, or the browser, shows what the provider file has a sentence about.
-    PersonTold {
+    EndUserNotified {
         /// The sentence.
         says: String,
     },
@@ -182,7 +182,7 @@ pub enum Observation {
     /// The first video frame of the desktop was sent to a viewer.
     FirstFrameSent,
     /// The person moved, typed or pasted. Said at most every few seconds.
-    PersonActive,
+    EndUserActive,
     /// A viewer's media connection is up.
     ViewerJoined {
         /// Whose.

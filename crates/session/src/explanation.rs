@@ -74,7 +74,7 @@ pub enum Cause {
     /// A limit of its own: processor time, file size.
     LimitReached,
     /// It did not answer any more.
-    Hung,
+    Stall,
     /// The guest's kernel panicked.
     KernelPanic,
     /// The guest restarted or shut itself down.
@@ -111,7 +111,7 @@ impl Cause {
             Self::AlreadyInUse => "already_in_use",
             Self::ForbiddenSystemCall => "forbidden_system_call",
             Self::LimitReached => "limit_reached",
-            Self::Hung => "hung",
+            Self::Stall => "stall",
             Self::KernelPanic => "kernel_panic",
             Self::GuestEndedItself => "guest_ended_itself",
             Self::KilledBySignal => "killed_by_signal",

@@ -29,6 +29,6 @@ pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::is_local_name;
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use machine::{Chosen, Effect, Session, Terms};
-pub use state::{Asks, Leftover, Method, Prompt, Room, Start, State, StateName};
+pub use state::{Asks, Leftover, Method, Prompt, Start, State, StateName, Teardown};
 pub use timeline::{TimelineEntry, Timestamp};
 pub use viewer::{HolderGeneration, View, Viewer};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EndReason, Event, Method, Observation, Prompt, ProviderId, Room, SessionId, Start, State,
+    EndReason, Event, Method, Observation, Prompt, ProviderId, SessionId, Start, State, Teardown,
     Timestamp, UserId, Viewer,
 };
 
@@ -77,7 +77,7 @@ pub enum Effect {
     /// Tell the runner that the credential is durable, so that the guest may forget it and power off.
     AcknowledgeCredential,
     /// Destroy the VM and all that belongs to the session, look, then report `Demolished`.
-    Demolish,
+    TearDown,
 }
 
 /// A session and its history of one: terms, state and what its clocks run from.
@@ -145,11 +145,11 @@ impl Session {
     /// Applies one event. An event that means nothing in the present state changes nothing.
     #[must_use]
     pub fn handle(mut self, event: Event, now: Timestamp) -> (Self, Vec<Effect>) {
-        let comes = self.came_at.is_none() && says_person_is_there(&event);
+        let comes = self.came_at.is_none() && says_end_user_is_there(&event);
         self.run_clocks(&event, now);
         let (state, effects) = if comes {
             self.came_at = Some(now);
-            person_came(&self)
+            end_user_came(&self)
         } else {
             step(&self, event, now)
         };
@@ -177,7 +177,7 @@ impl Session {
                 let prolonged = now.plus_seconds(self.terms.ttl_seconds);
                 self.deadline = self.deadline.max(prolonged.min(self.terms.last_moment()));
             }
-            Event::Observed(Observation::ViewerJoined { .. } | Observation::PersonActive) => {
+            Event::Observed(Observation::ViewerJoined { .. } | Observation::EndUserActive) => {
                 self.active_at = Some(now);
             }
             // Their turn begins now, however long they watched before.
@@ -191,7 +191,7 @@ impl Session {
 }
 
 /// Whether an event shows the person to be there: a caller who looks is not the person.
-fn says_person_is_there(event: &Event) -> bool {
+fn says_end_user_is_there(event: &Event) -> bool {
     match event {
         Event::StartRequested => true,
         Event::Opened { viewer, .. } | Event::Observed(Observation::ViewerJoined { viewer }) => {
@@ -202,10 +202,10 @@ fn says_person_is_there(event: &Event) -> bool {
 }
 
 /// They are waited for no longer. Of a room that is not awake yet, it is told once it is.
-fn person_came(session: &Session) -> (State, Vec<Effect>) {
+fn end_user_came(session: &Session) -> (State, Vec<Effect>) {
     match (session.terms.start, session.state.clone()) {
         (
-            Start::WhenThePersonComes,
+            Start::WhenTheEndUserComes,
             State::Preparing { runner_pid } | State::Ready { runner_pid },
         ) => (State::Preparing { runner_pid }, vec![Effect::StartTool]),
         (_, other) => (other, vec![]),
@@ -214,9 +214,9 @@ fn person_came(session: &Session) -> (State, Vec<Effect>) {
 
 fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>) {
     let state = match session.state.clone() {
-        State::Ended { reason, at, room } => {
-            let (room, effects) = after_end(room, event, now);
-            return (State::Ended { reason, at, room }, effects);
+        State::Ended { reason, at, teardown } => {
+            let (teardown, effects) = after_end(teardown, event, now);
+            return (State::Ended { reason, at, teardown }, effects);
         }
         live => live,
     };
@@ -265,7 +265,7 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
             _ => end(EndReason::ControllerStopped, now),
         },
         // Nothing was demolished yet: a stray report.
-        Event::Demolished { .. } => (state, vec![]),
+        Event::TornDown { .. } => (state, vec![]),
     }
 }
 
@@ -294,7 +294,7 @@ fn observed(
     observation: Observation,
     now: Timestamp,
 ) -> (State, Vec<Effect>) {
-    let waits = session.terms.start == Start::WhenThePersonComes;
+    let waits = session.terms.start == Start::WhenTheEndUserComes;
     let came = session.came_at.is_some();
     match (state, observation) {
         (State::Sealed { .. }, Observation::Failed(_) | Observation::GuestPoweredOff) => {
@@ -305,7 +305,7 @@ fn observed(
             let effects = if waits && came { vec![Effect::StartTool] } else { vec![] };
             (State::Preparing { runner_pid }, effects)
         }
-        (State::Preparing { runner_pid }, Observation::RoomReady) if waits && !came => {
+        (State::Preparing { runner_pid }, Observation::SandboxReady) if waits && !came => {
             (State::Ready { runner_pid }, vec![])
         }
         // A CLI may try again with a new address; the last one counts.
@@ -334,21 +334,21 @@ fn runner_lost(state: &State, reason: EndReason, now: Timestamp) -> (State, Vec<
 }
 
 fn end(reason: EndReason, at: Timestamp) -> (State, Vec<Effect>) {
-    (State::Ended { reason, at, room: Room::Demolishing }, vec![Effect::Demolish])
+    (State::Ended { reason, at, teardown: Teardown::TearingDown }, vec![Effect::TearDown])
 }
 
 /// The reason never changes once given (a completed session must not become "cancelled" during
 /// clean-up); only the report of the demolition is taken, and by a later controller what an earlier one
 /// did not get to the end of.
-fn after_end(room: Room, event: Event, now: Timestamp) -> (Room, Vec<Effect>) {
-    match (room, event) {
-        (Room::Demolishing, Event::Demolished { leftovers }) => {
-            (Room::Demolished { at: now, leftovers }, vec![])
+fn after_end(teardown: Teardown, event: Event, now: Timestamp) -> (Teardown, Vec<Effect>) {
+    match (teardown, event) {
+        (Teardown::TearingDown, Event::TornDown { leftovers }) => {
+            (Teardown::TornDown { at: now, leftovers }, vec![])
         }
-        (room, Event::FoundByReconciliation) if !room.is_gone() => {
-            (Room::Demolishing, vec![Effect::Demolish])
+        (teardown, Event::FoundByReconciliation) if !teardown.is_gone() => {
+            (Teardown::TearingDown, vec![Effect::TearDown])
         }
-        (room, _) => (room, vec![]),
+        (teardown, _) => (teardown, vec![]),
     }
 }
 

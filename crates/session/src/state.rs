@@ -51,7 +51,7 @@ pub enum State {
         /// When.
         at: Timestamp,
         /// What became of the VM.
-        room: Room,
+        teardown: Teardown,
     },
 }
 
@@ -87,7 +87,7 @@ pub enum Start {
     #[default]
     AtOnce,
     /// When the person opens their link, or the caller says that they are there.
-    WhenThePersonComes,
+    WhenTheEndUserComes,
 }
 
 /// What the CLI gives the person to sign in with.
@@ -144,11 +144,11 @@ impl Prompt {
 /// What became of the VM after the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Room {
+pub enum Teardown {
     /// Teardown runs.
-    Demolishing,
+    TearingDown,
     /// Teardown ran and the machine was looked at.
-    Demolished {
+    TornDown {
         /// When.
         at: Timestamp,
         /// What was still found; empty is the promise.
@@ -156,11 +156,11 @@ pub enum Room {
     },
 }
 
-impl Room {
+impl Teardown {
     /// Whether looking found nothing left of it.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        matches!(self, Self::Demolished { leftovers, .. } if leftovers.is_empty())
+        matches!(self, Self::TornDown { leftovers, .. } if leftovers.is_empty())
     }
 }
 

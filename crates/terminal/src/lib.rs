@@ -6,10 +6,10 @@
 //! reaches another terminal as it came.
 #![forbid(unsafe_code)]
 
-mod director;
 mod question;
+mod rule_engine;
 mod screen;
 mod urls;
 
-pub use director::{Act, CodeRefused, Director, Over};
+pub use rule_engine::{Action, CodeRefused, Over, RuleEngine};
 pub use screen::{Screen, Terminal};

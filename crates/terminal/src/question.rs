@@ -38,7 +38,7 @@ static ASKS: LazyLock<Regex> = LazyLock::new(|| {
 
 /// How a line begins that tells a person to type something, when the cursor waits behind it.
 #[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
-static TELLS: LazyLock<Regex> = LazyLock::new(|| {
+static REPORTS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^\W*(?:please\s+)?(?:(?:re-?)?enter|type|choose|select|pick|confirm)\s.*[^.…]$|\b(?:password|passphrase|passcode)$")
         .unwrap()
 });
@@ -58,7 +58,7 @@ pub fn question(rows: &[String], cursor: usize, hidden: bool) -> Option<&str> {
         return (0..=chosen).rev().find_map(|n| row(n).filter(|row| !CHOSEN.is_match(row)));
     }
     if let Some(line) = row(cursor) {
-        let asks = ends_in_question(line) || ASKS.is_match(line) || tells(line);
+        let asks = ends_in_question(line) || ASKS.is_match(line) || reports(line);
         // Behind a choice of a menu, below what says how to choose.
         let heads = |above: &&str| ASKS.is_match(above) || ends_in_question(above);
         let menu = || (0..cursor).rev().find_map(row).filter(heads);
@@ -71,8 +71,8 @@ pub fn question(rows: &[String], cursor: usize, hidden: bool) -> Option<&str> {
 }
 
 /// Whether a line tells to type something here, and not elsewhere.
-fn tells(line: &str) -> bool {
-    TELLS.is_match(line) && !line.contains("://") && !line.contains("browser")
+fn reports(line: &str) -> bool {
+    REPORTS.is_match(line) && !line.contains("://") && !line.contains("browser")
 }
 
 /// Whether what a line ends in asks; an address or a word of a log may end so, too.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_provider::Provider;
 use anteroom_session::Method;
-use anteroom_terminal::{Act, Director, Terminal};
+use anteroom_terminal::{Action, RuleEngine, Terminal};
 
 const RUNS: usize = 50;
 
@@ -50,26 +50,25 @@ fn run(provider: &Provider, arguments: &[&str]) -> (String, usize) {
             let _ = sender.send(buffer[..count].to_vec());
         }
     });
-    let mut director =
-        Director::new(provider, provider.login_by(Method::Browser).unwrap()).unwrap();
+    let mut rules = RuleEngine::new(provider, provider.login_by(Method::Browser).unwrap()).unwrap();
     let (mut terminal, mut answers) = (Terminal::default(), 0);
     let end = Instant::now() + PATIENCE;
     loop {
-        let due = director.due().unwrap_or(end).min(end);
-        let acts = match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
+        let due = rules.due().unwrap_or(end).min(end);
+        let actions = match receiver.recv_timeout(due.saturating_duration_since(Instant::now())) {
             Ok(bytes) => {
                 terminal.feed(&bytes);
-                director.see(&terminal, Instant::now())
+                rules.see(&terminal, Instant::now())
             }
             Err(mpsc::RecvTimeoutError::Timeout) if Instant::now() < end => {
-                director.rest(&terminal, Instant::now())
+                rules.rest(&terminal, Instant::now())
             }
             Err(_) => break,
         };
-        for act in acts {
-            match act {
-                Act::Type(typed) => keys.write_all(typed.as_bytes()).unwrap(),
-                Act::Answered { .. } => answers += 1,
+        for action in actions {
+            match action {
+                Action::Type(typed) => keys.write_all(typed.as_bytes()).unwrap(),
+                Action::Answered { .. } => answers += 1,
                 other => panic!("{other:?}"),
             }
         }

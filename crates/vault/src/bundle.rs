@@ -13,7 +13,7 @@ use crate::envelope::{Envelope, Statement};
 use crate::{MAX_SEALED, parse_identity};
 
 /// Names that are told of those that are not declared.
-const TOLD: usize = 8;
+const REPORTED: usize = 8;
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub fn open_bundle(
         if is_keyring_entry(&name) {
             match secret(&name, &content, envelope)? {
                 Ok(secret) => bundle.secrets.push(secret),
-                Err(told) => undeclared.push(told),
+                Err(reported) => undeclared.push(reported),
             }
         } else if envelope.declares_file(&name) {
             if deletes_a_file(&name, &content) {
@@ -137,9 +137,9 @@ pub fn open_bundle(
         }
     }
     if !undeclared.is_empty() {
-        if undeclared.len() > TOLD {
-            let more = format!("and {} more", undeclared.len() - TOLD);
-            undeclared.splice(TOLD.., [more]);
+        if undeclared.len() > REPORTED {
+            let more = format!("and {} more", undeclared.len() - REPORTED);
+            undeclared.splice(REPORTED.., [more]);
         }
         return Err(BundleError::NotDeclared(undeclared));
     }
@@ -223,7 +223,7 @@ fn shown(text: &str) -> String {
 }
 
 fn shown_attributes(attributes: &BTreeMap<String, String>) -> String {
-    let each = attributes.iter().take(TOLD);
+    let each = attributes.iter().take(REPORTED);
     let each: Vec<String> = each.map(|(k, v)| format!("{}={}", shown(k), shown(v))).collect();
     each.join(" ")
 }

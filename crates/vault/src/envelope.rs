@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_payload_type_or_signature_is_told() {
+    fn a_changed_payload_type_or_signature_is_reported() {
         let (key, statement) = (key(), statement());
         let trusted = [key.public().clone()];
         let json: Dsse = serde_json::from_str(&statement.sign(&key).unwrap()).unwrap();

@@ -83,7 +83,7 @@ impl Hold {
         let devices: &[&Path] = if uses_kvm { &[Path::new(KVM)] } else { &[] };
         let enclosure = confinement
             .enclosed()
-            .map(|user| Enclosure::around(program, devices, user))
+            .map(|user| Enclosure::context(program, devices, user))
             .transpose()
             .map_err(BootError::system("making the VM's file tree"))?;
         let rules = match enclosure {
@@ -302,7 +302,7 @@ mod tests {
 
     /// The thread has a keyring of its own first, not to leave a key in the tester's.
     #[tokio::test]
-    async fn a_room_has_none_of_the_operator_s_keys() {
+    async fn a_sandbox_has_none_of_the_operator_s_keys() {
         leave_keyring();
         let (kind, name) = (c"user", c"anteroom-test-of-the-operator");
         // SAFETY: all pointers are to values that live here, and the length is the third's.

@@ -104,7 +104,7 @@ mod tests {
         let left = Shared::of(user);
         let kinds: Vec<Kind> = left.iter().map(|shared| shared.kind).collect();
         assert_eq!(kinds, Kind::ALL);
-        let removed = crate::remove_strays(user).unwrap();
+        let removed = crate::remove_orphaned_files(user).unwrap();
         assert_eq!(removed.len(), 3, "{removed:?}");
         assert_eq!(Shared::of(user), []);
         assert!(left.into_iter().all(|shared| shared.remove().is_ok()), "what is gone is fine");

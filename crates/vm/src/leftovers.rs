@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::SESSION_ENV;
 use crate::host::is_ours;
 use crate::ipc::Shared;
-use crate::strays::Strays;
+use crate::orphaned_files::OrphanedFiles;
 
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
@@ -84,14 +84,16 @@ fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     if let Some(user) = traces.user {
         let shared = Shared::of(user).into_iter();
         found.extend(shared.map(|shared| leftover("ipc", shared.to_string())));
-        let strays = Strays::of(user);
-        for path in strays.found.iter().map(|path| path.display().to_string()) {
+        let orphaned_files = OrphanedFiles::of(user);
+        for path in orphaned_files.found.iter().map(|path| path.display().to_string()) {
             // One may carry the session's id too.
             if !found.iter().any(|leftover| leftover.what == path) {
                 found.push(leftover("file", path));
             }
         }
-        found.extend(strays.unseen.into_iter().filter_map(|(place, error)| unseen(&place, error)));
+        found.extend(
+            orphaned_files.unseen.into_iter().filter_map(|(place, error)| unseen(&place, error)),
+        );
     }
     let kept = kept.display().to_string();
     found.retain(|leftover| leftover.what != kept);

@@ -12,9 +12,9 @@ mod ipc;
 mod kvm_probe;
 mod leftovers;
 mod monitor;
+mod orphaned_files;
 mod process;
 mod qemu;
-mod strays;
 
 use std::path::PathBuf;
 
@@ -24,11 +24,11 @@ pub use console::ConsoleLog;
 pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{Traces, leftovers, reap};
+pub use orphaned_files::remove_orphaned_files;
 pub use process::{OutOfMemory, RunningVm, VmEnd};
 pub use qemu::{
     AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_program, qemu_version,
 };
-pub use strays::remove_strays;
 
 /// The byte stream to the agent.
 pub type LinkStream = tokio::net::UnixStream;

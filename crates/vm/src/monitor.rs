@@ -249,7 +249,7 @@ mod tests {
     const SHUTDOWN: &str = "{\"timestamp\": {\"seconds\": 1795442195, \"microseconds\": 1}, \"event\": \"SHUTDOWN\", \"data\": {\"guest\": true, \"reason\": \"guest-reset\"}}\r\n";
 
     #[tokio::test]
-    async fn questions_are_answered_between_events_and_the_end_is_told() {
+    async fn questions_are_answered_between_events_and_the_end_is_reported() {
         LocalSet::new()
             .run_until(async {
                 let (ours, theirs) = LinkStream::pair().unwrap();

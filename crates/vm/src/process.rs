@@ -283,7 +283,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_process_killed_for_want_of_memory_is_told_from_one_killed_by_somebody() {
+    async fn a_process_killed_for_want_of_memory_is_reported_from_one_killed_by_somebody() {
         let confinement = Confinement::of_this_machine(None);
         if !confinement.offered.cgroups.is_given() {
             return;

@@ -357,16 +357,16 @@ mod tests {
     }
 
     /// The rate that an emulated guest is told, in kHz.
-    fn told_khz() -> u64 {
+    fn reported_khz() -> u64 {
         let line = kernel_line(VmAccelerator::Tcg);
-        let told = line.split(' ').find_map(|word| word.strip_prefix("tsc_early_khz="));
-        told.expect("the counter counts").parse().expect("a number")
+        let reported = line.split(' ').find_map(|word| word.strip_prefix("tsc_early_khz="));
+        reported.expect("the counter counts").parse().expect("a number")
     }
 
     /// Says what it would tell a guest; started by the next test where /proc/cpuinfo is another.
     #[test]
-    fn tell_the_rate() {
-        println!("told {} kHz", told_khz());
+    fn report_the_rate() {
+        println!("told {} kHz", reported_khz());
     }
 
     #[test]
@@ -393,9 +393,12 @@ mod tests {
             let output = own_mounts.arg(std::env::current_exe().unwrap()).output().unwrap();
             let said = String::from_utf8(output.stdout).unwrap();
             assert!(said.contains(false_mhz), "{said}{}", String::from_utf8_lossy(&output.stderr));
-            let told = said.split("told ").nth(1).unwrap().split(' ').next().unwrap();
-            let (told, here): (u64, u64) = (told.parse().unwrap(), told_khz());
-            assert!(told.abs_diff(here) < here / 100, "{told} kHz, not {here}: {false_mhz}");
+            let reported = said.split("told ").nth(1).unwrap().split(' ').next().unwrap();
+            let (reported, here): (u64, u64) = (reported.parse().unwrap(), reported_khz());
+            assert!(
+                reported.abs_diff(here) < here / 100,
+                "{reported} kHz, not {here}: {false_mhz}"
+            );
         }
     }
 

@@ -14,7 +14,7 @@ export interface CodeNews {
 export function codeNews(timeline: readonly TimelineEntry[]): CodeNews {
   const last = timeline.findLastIndex(({ kind }) => kind === 'code_entered');
   const entered = timeline[last];
-  const told = timeline.slice(last + 1).findLast(({ kind }) => kind === 'person_told');
+  const told = timeline.slice(last + 1).findLast(({ kind }) => kind === 'end_user_notified');
   return {
     ...(entered && { enteredAt: entered.at }),
     ...(told && { told: sentence(told.message) }),

@@ -23,8 +23,8 @@ const MEMORY_MIB: u32 = 1024;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How often progress is told, to a terminal and to a log.
-const TELL_TERMINAL_EVERY: Duration = Duration::from_secs(2);
-const TELL_LOG_EVERY: Duration = Duration::from_secs(60);
+const REPORT_TERMINAL_EVERY: Duration = Duration::from_secs(2);
+const REPORT_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// How a run went.
 pub struct Outcome {
@@ -112,9 +112,9 @@ pub fn run(target: &Target, programs: &Path, found: &Path, seconds: u64) -> Resu
 /// Tells how it goes until it is over.
 fn wait(fuzzer: &mut Fuzzer, name: &str, seconds: u64, said: &Mutex<Said>) -> Result<ExitStatus> {
     let terminal = std::io::stderr().is_terminal();
-    let every = if terminal { TELL_TERMINAL_EVERY } else { TELL_LOG_EVERY };
+    let every = if terminal { REPORT_TERMINAL_EVERY } else { REPORT_LOG_EVERY };
     let started = Instant::now();
-    let mut told = started;
+    let mut reported = started;
     loop {
         if let Some(status) = fuzzer.0.try_wait().context("waiting for the fuzz target failed")? {
             if terminal {
@@ -123,8 +123,8 @@ fn wait(fuzzer: &mut Fuzzer, name: &str, seconds: u64, said: &Mutex<Said>) -> Re
             return Ok(status);
         }
         interrupt::check()?;
-        if told.elapsed() >= every {
-            told = Instant::now();
+        if reported.elapsed() >= every {
+            reported = Instant::now();
             let Said { runs, corpus, .. } = &*said.lock().unwrap_or_else(PoisonError::into_inner);
             let passed = started.elapsed().as_secs();
             let line = format!("{name:16} {passed} of {seconds} s, {runs} runs, {corpus} inputs …");

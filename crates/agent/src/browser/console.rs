@@ -16,7 +16,7 @@ pub enum Line {
     /// It says nothing of use, or what a page wrote, which may be anything.
     Dropped,
     /// The host is told.
-    Told(GuestMessage),
+    Reported(GuestMessage),
 }
 
 /// Looks at a line.
@@ -25,7 +25,7 @@ pub fn look(line: &str) -> Line {
         return Line::Logged;
     }
     match refused(line) {
-        Some((page, address)) => Line::Told(GuestMessage::PageCallRefused { page, address }),
+        Some((page, address)) => Line::Reported(GuestMessage::PageCallRefused { page, address }),
         None => Line::Dropped,
     }
 }
@@ -52,13 +52,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_is_kept_from_the_tool_is_told_and_no_page_s_words_are_logged() {
+    fn a_page_that_is_kept_from_the_tool_is_reported_and_no_page_s_words_are_logged() {
         let line = "[95:95:1127/184023.712701:INFO:CONSOLE:0] \"Access to fetch at \
             'http://127.0.0.1:45739/cancel?code=secret' from origin 'http://page.example.org' has been \
             blocked by CORS policy: The request client is not a secure context and the resource is in \
             more-private address space `loopback`.\", source: http://page.example.org/ (0)";
         let (page, address) = ("http://page.example.org".to_owned(), "127.0.0.1:45739".to_owned());
-        assert_eq!(look(line), Line::Told(GuestMessage::PageCallRefused { page, address }));
+        assert_eq!(look(line), Line::Reported(GuestMessage::PageCallRefused { page, address }));
         for dropped in [
             "[1:1:1127/1:INFO:CONSOLE:1] \"token=abc\", source: https://x.test/ (1)",
             &line.replace("127.0.0.1:45739", "example.com"),

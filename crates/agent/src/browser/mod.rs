@@ -15,26 +15,26 @@ use std::process::Command;
 
 use anteroom_guest_protocol::ScreenSize;
 
-pub use titles::tell as tell_titles;
+pub use titles::report as report_titles;
 pub use trust::{Trust, trust_extra_authorities};
 pub use waiting_page::{FirstPage, WaitingPage};
 pub use window::shown;
 
-use crate::room::{Room, RoomKind};
+use crate::sandbox::{Sandbox, SandboxKind};
 use crate::supervise::run_to_end;
 
 /// Chromium on the waiting page. Its own address bar stays in the picture: the person sees whose
 /// page they type into, and no page can draw over it.
 pub fn command(
-    room: &Room,
+    sandbox: &Sandbox,
     display: &str,
     screen: ScreenSize,
     proxy: SocketAddr,
     page: &str,
 ) -> Command {
-    let mut command = room.browser();
+    let mut command = sandbox.browser();
     command.env("DISPLAY", display);
-    command.arg(format!("--user-data-dir={}", room.home.join(".chromium").display()));
+    command.arg(format!("--user-data-dir={}", sandbox.home.join(".chromium").display()));
     command.arg(format!("--proxy-server=http://{proxy}"));
     // Chromium goes by the address that answers, which is the proxy's for all pages: without this
     // each would count as one of the guest's own, and may call the port where a CLI waits.
@@ -42,16 +42,16 @@ pub fn command(
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
     command.args(flags());
     command.args(console::FLAGS);
-    if let Some(locale) = &room.person.locale {
+    if let Some(locale) = &sandbox.end_user.locale {
         let language = locale.tag.split('-').next().unwrap_or_default();
         command.arg(format!("--lang={}", locale.tag));
         command.arg(format!("--accept-lang={},{language},en", locale.tag));
     }
-    if room.kind == RoomKind::Host && !user_namespaces_work() {
+    if sandbox.kind == SandboxKind::Host && !user_namespaces_work() {
         // The host driver promises no isolation; in a guest the sandbox is always on.
         command.arg("--no-sandbox");
     }
-    if room.kind == RoomKind::Host {
+    if sandbox.kind == SandboxKind::Host {
         // No bar about unusual flags over the page; in a guest a managed policy says so.
         command.arg("--test-type");
     }

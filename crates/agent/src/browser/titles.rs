@@ -21,14 +21,14 @@ const MAX_WINDOWS: usize = 64;
 
 /// Tells the host of each new title, from a thread that sleeps until X reports one. It ends with the
 /// X server.
-pub fn tell(address: &DisplayAddress, reporter: Reporter) {
+pub fn report(address: &DisplayAddress, reporter: Reporter) {
     let address = address.clone();
     let thread = std::thread::Builder::new().name("titles".into());
-    let told = thread.spawn({
+    let reported = thread.spawn({
         let reporter = reporter.clone();
         move || drop(watch(&address, &reporter))
     });
-    if let Err(error) = told {
+    if let Err(error) = reported {
         reporter.note(&format!("the titles of pages are not watched: {error}"));
     }
 }

@@ -21,7 +21,7 @@ pub use opened::OpenedFiles;
 
 use crate::display::server::VNC_SOCKET;
 use crate::report::Reporter;
-use crate::room::Room;
+use crate::sandbox::Sandbox;
 use crate::supervise::{self, Process, Reaper, can_start};
 
 /// How long the browser's page may take to find what it looks for.
@@ -32,7 +32,7 @@ const GREETING: Duration = Duration::from_secs(10);
 
 /// What the questions are answered from.
 pub struct Checker {
-    pub room: Room,
+    pub sandbox: Sandbox,
     pub reaper: Reaper,
     pub reporter: Reporter,
     /// What the browser's page found, once it has.
@@ -82,7 +82,7 @@ impl Checker {
         seconds: u32,
     ) -> Result<(Vec<String>, ServiceEvent)> {
         let [program, arguments @ ..] = command else { bail!("the command is empty") };
-        let mut command: Command = self.room.command(program);
+        let mut command: Command = self.sandbox.command(program);
         command.args(arguments).envs(env);
         if let Err(obstacle) = can_start(&command) {
             let event = ServiceEvent::Failed {
@@ -114,7 +114,7 @@ impl Checker {
     }
 
     async fn vnc_greeting(&self) -> Result<String> {
-        let path = self.room.home.join(VNC_SOCKET);
+        let path = self.sandbox.home.join(VNC_SOCKET);
         let stream = UnixStream::connect(&path).await;
         let stream = stream.with_context(|| format!("connecting to {} failed", path.display()))?;
         let mut said = [0; 12];
@@ -125,13 +125,13 @@ impl Checker {
 
 /// Ends a program that takes too long, and tells what it was at.
 async fn too_long(process: &mut Process, most: Duration) -> ServiceEvent {
-    let hung = supervise::look_at_hung(process.pid, String::new(), most, false);
+    let stall = supervise::look_at_stall(process.pid, String::new(), most, false);
     process.signal(Signal::SIGKILL);
     process.died().await;
     ServiceEvent::Failed {
         cause: format!("it did not end within {} s", most.as_secs()),
         last_lines: process.last_lines(),
-        evidence: Box::new(Evidence { hung: Some(hung), ..Evidence::default() }),
+        evidence: Box::new(Evidence { stall: Some(stall), ..Evidence::default() }),
         exit: None,
         lived_ms: 0,
     }

@@ -18,7 +18,7 @@ use nix::fcntl::OFlag;
 use tokio::io::AsyncReadExt;
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
-use crate::room::{Room, RoomKind};
+use crate::sandbox::{Sandbox, SandboxKind};
 
 const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
 
@@ -54,14 +54,14 @@ pub struct ServerStart {
 
 impl ServerStart {
     /// Writes the access cookie and makes the command.
-    pub fn prepare(room: &Room, screen: ScreenSize) -> Result<Self> {
-        let address = DisplayAddress { number: choose_number(room)?, cookie: rand::random() };
-        write_xauthority(room, &address.cookie)?;
+    pub fn prepare(sandbox: &Sandbox, screen: ScreenSize) -> Result<Self> {
+        let address = DisplayAddress { number: choose_number(sandbox)?, cookie: rand::random() };
+        write_xauthority(sandbox, &address.cookie)?;
         // Without CLOEXEC: the server inherits the writing end. It is started right after.
         let (number, writer) =
             nix::unistd::pipe2(OFlag::O_NONBLOCK).context("making a pipe failed")?;
         nix::fcntl::fcntl(&number, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-        let mut command = room.command("Xvnc");
+        let mut command = sandbox.command("Xvnc");
         command
             .arg(address.name())
             .arg("-displayfd")
@@ -69,10 +69,10 @@ impl ServerStart {
             .arg("-geometry")
             .arg(format!("{}x{}", screen.width, screen.height))
             .arg("-auth")
-            .arg(room.xauthority())
+            .arg(sandbox.xauthority())
             .args(["-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1"])
             .arg("-rfbunixpath")
-            .arg(room.home.join(VNC_SOCKET))
+            .arg(sandbox.home.join(VNC_SOCKET))
             .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
             // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
             .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
@@ -134,12 +134,12 @@ impl ServerStarting {
 
 /// On a host it is written down before there is anything of it: a server that is killed leaves its
 /// socket, which the driver then removes.
-fn choose_number(room: &Room) -> Result<u32> {
-    match room.kind {
-        RoomKind::Guest => Ok(GUEST_DISPLAY),
-        RoomKind::Host => {
+fn choose_number(sandbox: &Sandbox) -> Result<u32> {
+    match sandbox.kind {
+        SandboxKind::Guest => Ok(GUEST_DISPLAY),
+        SandboxKind::Host => {
             let number = rand::random_range(HOST_DISPLAYS);
-            let path = room.display_file();
+            let path = sandbox.display_file();
             std::fs::write(&path, number.to_string())
                 .with_context(|| format!("writing {} failed", path.display()))?;
             Ok(number)
@@ -175,7 +175,7 @@ impl DisplayAddress {
 }
 
 /// One entry for any address and display (format: Xau's `.Xauthority`, lengths as big-endian u16).
-fn write_xauthority(room: &Room, cookie: &[u8]) -> Result<()> {
+fn write_xauthority(sandbox: &Sandbox, cookie: &[u8]) -> Result<()> {
     const FAMILY_WILD: u16 = 0xffff;
     let mut entry = FAMILY_WILD.to_be_bytes().to_vec();
     for field in [&b""[..], b"", COOKIE_NAME, cookie] {
@@ -183,7 +183,7 @@ fn write_xauthority(room: &Room, cookie: &[u8]) -> Result<()> {
         entry.extend(length.to_be_bytes());
         entry.extend(field);
     }
-    let path = room.xauthority();
+    let path = sandbox.xauthority();
     let mut file: File = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -192,5 +192,5 @@ fn write_xauthority(room: &Room, cookie: &[u8]) -> Result<()> {
         .open(&path)
         .context("creating the X authority file failed")?;
     file.write_all(&entry).context("writing the X authority file failed")?;
-    room.give_to_person(&path).context("giving the X authority file to the person failed")
+    sandbox.give_to_end_user(&path).context("giving the X authority file to the person failed")
 }

@@ -4,12 +4,12 @@
 //! Programs that know proxies use [`proxy`]. For those that do not, in a guest every address is the
 //! guest's own ([`routes`]): names resolve to placeholders ([`names`]), what connects to one is
 //! accepted by [`transparent`], and whatever else is tried is refused by the kernel and seen by
-//! [`strays`].
+//! [`blocked`].
 
+mod blocked;
 mod names;
 mod proxy;
 mod routes;
-mod strays;
 mod transparent;
 
 pub use proxy::start as start_proxy;
@@ -80,5 +80,5 @@ pub async fn take_the_rest(way_out: &WayOut, reporter: &Reporter, ports: &[u16])
     routes::make_every_address_ours()?;
     names::serve(names.clone()).await?;
     transparent::serve(way_out, reporter, &names, ports)?;
-    strays::tell(reporter, names, ports)
+    blocked::report(reporter, names, ports)
 }

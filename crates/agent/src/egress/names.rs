@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without_end_take_no_more_room() {
+    fn names_without_end_take_no_more_memory() {
         let names = Names::default();
         let first = names.placeholder("first.test");
         for n in 0..MAX_NAMES {

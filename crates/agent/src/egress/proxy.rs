@@ -14,9 +14,9 @@ pub async fn start(way_out: WayOut, reporter: Reporter) -> Result<SocketAddr> {
     let listener =
         TcpListener::bind(("127.0.0.1", 0)).await.context("opening the proxy's port failed")?;
     let address = listener.local_addr()?;
-    let told = reporter.clone();
+    let reported = reporter.clone();
     let carry = move |connection| carry(connection, way_out.clone(), reporter.clone());
-    tokio::task::spawn_local(accept_each(listener, "the proxy", told, carry));
+    tokio::task::spawn_local(accept_each(listener, "the proxy", reported, carry));
     Ok(address)
 }
 

@@ -22,7 +22,7 @@ pub fn serve(way_out: &WayOut, reporter: &Reporter, names: &Names, ports: &[u16]
             let Ok(listener) = listen(SocketAddr::new(address, *port)) else { continue };
             listens = true;
             let (way_out, reporter, names) = (way_out.clone(), reporter.clone(), names.clone());
-            let told = reporter.clone();
+            let reported = reporter.clone();
             let carried = move |connection| {
                 let (way_out, reporter, names) = (way_out.clone(), reporter.clone(), names.clone());
                 async move {
@@ -34,7 +34,7 @@ pub fn serve(way_out: &WayOut, reporter: &Reporter, names: &Names, ports: &[u16]
             tokio::task::spawn_local(accept_each(
                 listener,
                 "the way without a proxy",
-                told,
+                reported,
                 carried,
             ));
         }

@@ -48,13 +48,13 @@ impl Changes {
 
     /// Returns when something has changed since the last call, after some seconds in any case.
     pub async fn next(&mut self) {
-        let told = async {
+        let reported = async {
             match &mut self.0 {
                 Some((_, events)) => events.next().await,
                 None => std::future::pending().await,
             }
         };
-        let _ = tokio::time::timeout(AT_LAST, told).await;
+        let _ = tokio::time::timeout(AT_LAST, reported).await;
     }
 }
 
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     /// Less than [`AT_LAST`]: the kernel told.
-    async fn told(changes: &mut Changes) -> bool {
+    async fn reported(changes: &mut Changes) -> bool {
         tokio::time::timeout(AT_LAST / 2, changes.next()).await.is_ok()
     }
 
@@ -74,24 +74,24 @@ mod tests {
         let mut changes = Changes::new();
         changes.watch(&path);
         std::fs::create_dir(folder.path().join("a")).unwrap();
-        assert!(told(&mut changes).await, "its first folder");
+        assert!(reported(&mut changes).await, "its first folder");
         changes.watch(&path);
         std::fs::create_dir(folder.path().join("a/b")).unwrap();
-        assert!(told(&mut changes).await, "its second folder");
+        assert!(reported(&mut changes).await, "its second folder");
         changes.watch(&path);
         std::fs::write(&path, "x").unwrap();
-        assert!(told(&mut changes).await, "the file");
+        assert!(reported(&mut changes).await, "the file");
     }
 
     #[tokio::test]
-    async fn what_changed_before_the_wait_is_told() {
+    async fn what_changed_before_the_wait_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
         let mut changes = Changes::new();
         changes.watch(&path);
         std::fs::write(folder.path().join("new"), "x").unwrap();
         std::fs::rename(folder.path().join("new"), &path).unwrap();
-        assert!(told(&mut changes).await);
-        assert!(!told(&mut changes).await, "and once");
+        assert!(reported(&mut changes).await);
+        assert!(!reported(&mut changes).await, "and once");
     }
 }

@@ -18,7 +18,7 @@ use super::printed::{Printed, WHOLE};
 use super::secrets::Secrets;
 use super::terminal::Terminal;
 use crate::report::Reporter;
-use crate::room::Room;
+use crate::sandbox::Sandbox;
 use crate::supervise::{self, Lines, Process, Reaper};
 
 /// The size of its terminal.
@@ -44,7 +44,7 @@ const BUNDLE_VARIABLES: [&str; 13] = [
 ];
 
 /// What the CLI needs to reach the world.
-pub struct Surroundings<'a> {
+pub struct CliContext<'a> {
     /// `http://127.0.0.1:port` of the guest's proxy.
     pub proxy: &'a str,
     /// Socket of [`crate::login::opener`].
@@ -58,13 +58,13 @@ pub struct Surroundings<'a> {
 }
 
 /// The command that a provider names, in the room and with what the CLI needs.
-pub fn command(spec: &CliSpec, around: &Surroundings<'_>, room: &Room) -> Result<Command> {
+pub fn command(spec: &CliSpec, context: &CliContext<'_>, sandbox: &Sandbox) -> Result<Command> {
     let [program, arguments @ ..] = spec.command.as_slice() else {
         bail!("the provider names no program")
     };
-    let mut command = room.command(program);
+    let mut command = sandbox.command(program);
     command.args(arguments);
-    set_environment(&mut command, spec, around, room);
+    set_environment(&mut command, spec, context, sandbox);
     Ok(command)
 }
 
@@ -110,24 +110,29 @@ pub fn taken_port(ports: &[u16]) -> Option<u16> {
     })
 }
 
-fn set_environment(command: &mut Command, spec: &CliSpec, around: &Surroundings<'_>, room: &Room) {
+fn set_environment(
+    command: &mut Command,
+    spec: &CliSpec,
+    context: &CliContext<'_>,
+    sandbox: &Sandbox,
+) {
     command
         .env("TERM", "xterm-256color")
-        .env("BROWSER", room.openers().join(super::opener::BROWSER))
-        .env("DISPLAY", around.display)
-        .env(SOCKET_ENV, around.opener_socket);
+        .env("BROWSER", sandbox.openers().join(super::opener::BROWSER))
+        .env("DISPLAY", context.display)
+        .env(SOCKET_ENV, context.opener_socket);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
-        command.env(name, around.proxy);
+        command.env(name, context.proxy);
     }
     for name in ["NO_PROXY", "no_proxy"] {
         command.env(name, "localhost,127.0.0.1,::1");
     }
-    if let Some(bundle) = around.ca_bundle {
+    if let Some(bundle) = context.ca_bundle {
         for name in BUNDLE_VARIABLES {
             command.env(name, bundle);
         }
     }
-    if let Some(bus) = around.session_bus {
+    if let Some(bus) = context.session_bus {
         command.env("DBUS_SESSION_BUS_ADDRESS", bus);
     }
     command.envs(&spec.env);
@@ -161,7 +166,7 @@ fn read(
     secrets: Secrets,
     seen: Seen,
 ) -> impl Future<Output = ()> + use<> {
-    let (tail, told) = (process.tail.clone(), reporter.clone());
+    let (tail, reported) = (process.tail.clone(), reporter.clone());
     async move {
         let clean = secrets.clone();
         let lines = Lines::new(move |line| {
@@ -181,7 +186,7 @@ fn read(
             match read {
                 Ok(Ok(count @ 1..)) => {
                     if !std::mem::replace(&mut is_ready, true) {
-                        told.service("cli", ServiceEvent::Ready {}).await;
+                        reported.service("cli", ServiceEvent::Ready {}).await;
                     }
                     passing.wrote(&buffer[..count]);
                 }

@@ -21,7 +21,7 @@ pub use super::bundle::{BundledFile, archive};
 use super::changes::Changes;
 use super::keyring;
 use super::turn::Turn;
-use crate::room::{GUEST_UID, Room, RoomKind};
+use crate::sandbox::{GUEST_UID, Sandbox, SandboxKind};
 
 /// Between two looks that must agree, and between any two: CLIs write in different ways (rename,
 /// truncate and write, in pieces), and a guest may change files without end.
@@ -138,13 +138,13 @@ pub fn quoted(said: Option<&str>) -> String {
 
 impl Watched {
     /// What to watch for in this room.
-    pub fn new(spec: &CredentialSpec, room: &Room) -> Result<Self> {
-        let files = spec.files.iter().map(|file| WatchedFile::new(file, room));
+    pub fn new(spec: &CredentialSpec, sandbox: &Sandbox) -> Result<Self> {
+        let files = spec.files.iter().map(|file| WatchedFile::new(file, sandbox));
         Ok(Self {
             files: files.collect::<Result<_>>()?,
             secrets: spec.keyring.clone(),
-            home: room.home.clone(),
-            owner: owner(room),
+            home: sandbox.home.clone(),
+            owner: owner(sandbox),
             awaits_print: !spec.printed.is_empty(),
             turn: Turn::default(),
         })
@@ -157,7 +157,7 @@ impl Watched {
 
     /// Whether a look can tell by itself that somebody has signed in: of bytes of which nothing is
     /// read it can only tell that they are there.
-    pub fn tells(&self) -> bool {
+    pub fn reports(&self) -> bool {
         self.files.iter().any(|file| !file.optional && !matches!(file.complete, Complete::Binary))
             || self.secrets.iter().any(|secret| !secret.optional)
     }
@@ -301,12 +301,12 @@ impl Watched {
 }
 
 /// Whose the files must be.
-fn owner(room: &Room) -> Option<u32> {
-    (room.kind == RoomKind::Guest).then_some(GUEST_UID)
+fn owner(sandbox: &Sandbox) -> Option<u32> {
+    (sandbox.kind == SandboxKind::Guest).then_some(GUEST_UID)
 }
 
 impl WatchedFile {
-    fn new(spec: &CredentialFileSpec, room: &Room) -> Result<Self> {
+    fn new(spec: &CredentialFileSpec, sandbox: &Sandbox) -> Result<Self> {
         let complete = match &spec.complete {
             Completeness::Json { pointers } => Complete::Json(pointers.clone()),
             Completeness::Text { patterns } => Complete::Text(
@@ -320,11 +320,11 @@ impl WatchedFile {
         };
         Ok(Self {
             declared: spec.path.clone(),
-            home: room.home.clone(),
+            home: sandbox.home.clone(),
             complete,
             optional: spec.optional,
             max_bytes: spec.max_bytes,
-            owner: owner(room),
+            owner: owner(sandbox),
         })
     }
 

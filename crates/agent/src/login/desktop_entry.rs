@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::opener::{BROWSER, REAL_BROWSER_ENV};
-use crate::room::{Room, RoomKind};
+use crate::sandbox::{Sandbox, SandboxKind};
 
 /// Its desktop entry.
 const ENTRY: &str = "anteroom-open.desktop";
@@ -42,11 +42,12 @@ pub struct Folders {
 
 impl Folders {
     /// In a guest the machine's own; on a host the room's.
-    pub fn of(room: &Room) -> Self {
-        match room.kind {
-            RoomKind::Guest => Self { share: SHARE.into(), settings: SETTINGS.into() },
-            RoomKind::Host => {
-                let (share, settings) = (room.runtime.join("share"), room.runtime.join("xdg"));
+    pub fn of(sandbox: &Sandbox) -> Self {
+        match sandbox.kind {
+            SandboxKind::Guest => Self { share: SHARE.into(), settings: SETTINGS.into() },
+            SandboxKind::Host => {
+                let (share, settings) =
+                    (sandbox.runtime.join("share"), sandbox.runtime.join("xdg"));
                 Self { share, settings }
             }
         }
@@ -54,9 +55,9 @@ impl Folders {
 }
 
 /// Makes the opener the default for web pages.
-pub fn place(room: &Room) -> Result<()> {
-    let folders = Folders::of(room);
-    let opener = room.openers().join(BROWSER);
+pub fn place(sandbox: &Sandbox) -> Result<()> {
+    let folders = Folders::of(sandbox);
+    let opener = sandbox.openers().join(BROWSER);
     let kinds = KINDS.map(|kind| format!("{kind};")).concat();
     let entry = format!(
         "[Desktop Entry]\nType=Application\nName=Web Browser\nExec={} %u\nTerminal=false\n\
@@ -66,26 +67,26 @@ pub fn place(room: &Room) -> Result<()> {
     let defaults = KINDS.map(|kind| format!("{kind}={ENTRY}\n")).concat();
     write(&folders.share.join("applications").join(ENTRY), &entry)?;
     write(&folders.settings.join("mimeapps.list"), &format!("[Default Applications]\n{defaults}"))?;
-    if room.kind == RoomKind::Guest {
-        lead_paths(room)?;
+    if sandbox.kind == SandboxKind::Guest {
+        lead_paths(sandbox)?;
     }
     Ok(())
 }
 
 /// Leads those to the opener who call a browser by its path, as far as Debian lets them be led.
-fn lead_paths(room: &Room) -> Result<()> {
+fn lead_paths(sandbox: &Sandbox) -> Result<()> {
     for name in ALTERNATIVES {
         let link = Path::new("/etc/alternatives").join(name);
         // None is there where no browser is.
         let _ = fs::remove_file(&link);
         let Some(folder) = link.parent().filter(|folder| folder.is_dir()) else { continue };
-        std::os::unix::fs::symlink(room.openers().join(name), &link)
+        std::os::unix::fs::symlink(sandbox.openers().join(name), &link)
             .with_context(|| format!("placing {} in {} failed", name, folder.display()))?;
     }
     // Debian's Chromium is a script that reads what is in this folder as its own lines.
     let settings = Path::new("/etc/chromium.d");
     if settings.is_dir() {
-        let opener = room.openers().join("chromium");
+        let opener = sandbox.openers().join("chromium");
         let line = format!(
             "# A page that a program opens is shown by Anteroom.\n\
              [ -n \"${REAL_BROWSER_ENV}\" ] || exec {} \"$@\"\n",

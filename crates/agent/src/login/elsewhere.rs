@@ -20,7 +20,7 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid};
 use serde::{Deserialize, Serialize};
 
 use crate::pid1::bring_up_loopback;
-use crate::room::{GUEST_UID, PERSON, RUNTIME, Room, RoomKind};
+use crate::sandbox::{END_USER, GUEST_UID, RUNTIME, Sandbox, SandboxKind};
 
 /// The agent's first argument as this program; the second is a [`Place`] in JSON.
 pub const ARGUMENT: &str = "--elsewhere";
@@ -45,7 +45,7 @@ const GUEST_FOLDERS: [&str; 5] = ["/home", "/tmp", "/var/tmp", "/run/user", "/ru
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// What tells of the person's language and time zone.
-const OF_THE_PERSON: [&str; 2] = ["TZ", "LANGUAGE"];
+const OF_THE_END_USER: [&str; 2] = ["TZ", "LANGUAGE"];
 
 /// A place.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub struct Place {
 
 impl Place {
     /// This machine, without a network and without its other processes.
-    pub fn here(files: &Path, command: &[String], room: &Room) -> Self {
+    pub fn here(files: &Path, command: &[String], sandbox: &Sandbox) -> Self {
         Self {
             files: files.to_path_buf(),
             home: files.to_path_buf(),
@@ -79,18 +79,23 @@ impl Place {
             emptied: Vec::new(),
             replaced: Vec::new(),
             boot_id: None,
-            user: user_of(room),
-            group: group_of(room),
+            user: user_of(sandbox),
+            group: group_of(sandbox),
             command: command.to_vec(),
         }
     }
 
     /// Another machine, for a command on files in a folder; writes what is needed for it into
     /// `beside`.
-    pub fn elsewhere(files: &Path, beside: &Path, command: &[String], room: &Room) -> Result<Self> {
-        let is_guest = room.kind == RoomKind::Guest;
+    pub fn elsewhere(
+        files: &Path,
+        beside: &Path,
+        command: &[String],
+        sandbox: &Sandbox,
+    ) -> Result<Self> {
+        let is_guest = sandbox.kind == SandboxKind::Guest;
         let home = if is_guest { Path::new("/home").join(USER) } else { files.to_path_buf() };
-        let (uid, gid) = (user_of(room), group_of(room));
+        let (uid, gid) = (user_of(sandbox), group_of(sandbox));
         let (user, group) = (uid.wrapping_add(OTHER_USER), gid.wrapping_add(OTHER_USER));
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let host = nix::unistd::gethostname().unwrap_or_default();
@@ -117,7 +122,7 @@ impl Place {
         let mut emptied = if is_guest {
             GUEST_FOLDERS.map(PathBuf::from).to_vec()
         } else {
-            vec![room.home.clone()]
+            vec![sandbox.home.clone()]
         };
         emptied.push(SHARED_MEMORY.into());
         Ok(Self {
@@ -134,14 +139,14 @@ impl Place {
     }
 
     /// The command that runs in it.
-    pub fn command(&self, room: &Room) -> Result<Command> {
-        let mut command = room.root_command(&room.agent().to_string_lossy());
+    pub fn command(&self, sandbox: &Sandbox) -> Result<Command> {
+        let mut command = sandbox.root_command(&sandbox.agent().to_string_lossy());
         command.arg(ARGUMENT).arg(serde_json::to_string(self)?);
-        let user = if self.host.is_some() { USER } else { PERSON };
+        let user = if self.host.is_some() { USER } else { END_USER };
         command.env("HOME", &self.home).env("USER", user).env("LOGNAME", user);
         command.env("XDG_RUNTIME_DIR", self.home.join(RUNTIME));
         if self.host.is_some() {
-            OF_THE_PERSON.iter().for_each(|name| {
+            OF_THE_END_USER.iter().for_each(|name| {
                 command.env_remove(name);
             });
             command.env("LANG", "C.UTF-8");
@@ -154,18 +159,18 @@ impl Place {
 }
 
 /// As whom the person's programs run.
-fn user_of(room: &Room) -> u32 {
-    match room.kind {
-        RoomKind::Guest => GUEST_UID,
-        RoomKind::Host => Uid::effective().as_raw(),
+fn user_of(sandbox: &Sandbox) -> u32 {
+    match sandbox.kind {
+        SandboxKind::Guest => GUEST_UID,
+        SandboxKind::Host => Uid::effective().as_raw(),
     }
 }
 
 /// The group that they have.
-fn group_of(room: &Room) -> u32 {
-    match room.kind {
-        RoomKind::Guest => GUEST_UID,
-        RoomKind::Host => Gid::effective().as_raw(),
+fn group_of(sandbox: &Sandbox) -> u32 {
+    match sandbox.kind {
+        SandboxKind::Guest => GUEST_UID,
+        SandboxKind::Host => Gid::effective().as_raw(),
     }
 }
 

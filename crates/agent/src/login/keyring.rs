@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::room::{RUNTIME, Room};
+use crate::sandbox::{RUNTIME, Sandbox};
 
 /// From the home on: the folder of keyrings, and the one that is used when none is named.
 pub const FOLDER: &str = ".local/share/keyrings";
@@ -45,20 +45,20 @@ pub fn text(items: &[KeyringItem]) -> String {
 }
 
 /// Lays a keyring into a home, so that nobody is asked for a password.
-pub fn lay(home: &Path, items: &[KeyringItem], room: &Room) -> Result<()> {
+pub fn lay(home: &Path, items: &[KeyringItem], sandbox: &Sandbox) -> Result<()> {
     let folder = home.join(FOLDER);
     let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     for folder in missing.into_iter().rev() {
         fs::create_dir(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-        room.give_to_person(folder)?;
+        sandbox.give_to_end_user(folder)?;
     }
     let keyring = format!("{DEFAULT}.keyring");
     for (name, text) in [("default", DEFAULT.to_owned()), (keyring.as_str(), text(items))] {
         let path = folder.join(name);
         fs::write(&path, text)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        room.give_to_person(&path)?;
+        sandbox.give_to_end_user(&path)?;
     }
     Ok(())
 }
@@ -68,8 +68,8 @@ pub struct Bus(PathBuf);
 
 impl Bus {
     /// Of this room: where programs look that are told nothing.
-    pub fn of(room: &Room) -> Self {
-        Self(room.home.join(RUNTIME).join("bus"))
+    pub fn of(sandbox: &Sandbox) -> Self {
+        Self(sandbox.home.join(RUNTIME).join("bus"))
     }
 
     /// For `DBUS_SESSION_BUS_ADDRESS`.
@@ -78,8 +78,8 @@ impl Bus {
     }
 
     /// The command that is the bus. It starts the keyring, as another user's programs are started.
-    pub fn command(&self, room: &Room, display: &str) -> Command {
-        let mut command = room.command("dbus-daemon");
+    pub fn command(&self, sandbox: &Sandbox, display: &str) -> Command {
+        let mut command = sandbox.command("dbus-daemon");
         command.args(["--session", "--nofork", "--nopidfile", "--nosyslog", "--address"]);
         command.arg(self.address()).env("DISPLAY", display);
         command.env_remove("DBUS_SESSION_BUS_ADDRESS");
@@ -114,14 +114,14 @@ const SESSION: &str = r#"<busconfig>
 
 /// A command, to be run in `home`, in a session of its own, with a bus, and so with the keyring of that
 /// home.
-pub fn with_a_session(home: &Path, command: &[String], room: &Room) -> Result<Vec<String>> {
+pub fn with_a_session(home: &Path, command: &[String], sandbox: &Sandbox) -> Result<Vec<String>> {
     let folder = home.join(RUNTIME);
     fs::create_dir(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-    room.give_to_person(&folder)?;
+    sandbox.give_to_end_user(&folder)?;
     let bus = folder.join("bus.conf");
     fs::write(&bus, SESSION)?;
-    room.give_to_person(&bus)?;
+    sandbox.give_to_end_user(&bus)?;
     let config = format!("--config-file={RUNTIME}/bus.conf");
     let before = ["dbus-run-session".to_owned(), config, "--".to_owned()];
     Ok(before.into_iter().chain(command.iter().cloned()).collect())

@@ -17,7 +17,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
-use crate::room::Room;
+use crate::sandbox::Sandbox;
 
 /// What `BROWSER` points at. No name that anybody knows: of those that it knows, Python's
 /// `webbrowser` takes one that has ended before it looked for one that failed, and starts the next
@@ -105,7 +105,7 @@ pub fn is_opener(program: &str) -> bool {
 /// something else, as its version, the program of that name answers, where there is one.
 pub fn hand_over(program: &str, arguments: &[String]) -> ExitCode {
     let done = match address(arguments) {
-        Some(url) => tell_agent(&url),
+        Some(url) => report_agent(&url),
         None => run_real(program, arguments),
     };
     match done {
@@ -125,7 +125,7 @@ fn address(arguments: &[String]) -> Option<String> {
     })
 }
 
-fn tell_agent(url: &str) -> Result<()> {
+fn report_agent(url: &str) -> Result<()> {
     // Beside the agent itself, wherever that is: what starts us may have emptied the environment.
     let agent = std::env::current_exe().context("finding the agent failed")?;
     let mut agent = UnixStream::connect(agent.with_file_name(SOCKET))
@@ -169,8 +169,8 @@ pub struct Asked {
 }
 
 /// Listens for URLs; each well-formed http or https URL arrives on the channel.
-pub fn listen(room: &Room) -> Result<(PathBuf, mpsc::Receiver<Asked>)> {
-    let path = room.runtime.join(SOCKET);
+pub fn listen(sandbox: &Sandbox) -> Result<(PathBuf, mpsc::Receiver<Asked>)> {
+    let path = sandbox.runtime.join(SOCKET);
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("listening on {} failed", path.display()))?;
     // The CLI runs as the person; the folder above is readable, nothing else listens there.

@@ -16,7 +16,7 @@ use super::bundle::BundledFile;
 use super::elsewhere::{NO_SUCH_PLACE, Place};
 use super::keyring;
 use crate::report::Reporter;
-use crate::room::{RUNTIME, Room};
+use crate::sandbox::{RUNTIME, Sandbox};
 use crate::supervise::{self, Reaper};
 
 /// How long the CLI may take: a large one starts for a quarter of a minute under emulation.
@@ -50,13 +50,13 @@ pub enum Answer {
 pub async fn ask(
     spec: &StatusSpec,
     files: &[BundledFile],
-    room: &Room,
+    sandbox: &Sandbox,
     reaper: &Reaper,
     reporter: &Reporter,
 ) -> Result<Answer> {
     let signed_in = Regex::new(&spec.signed_in).context("signed_in is no regular expression")?;
     let asked = in_words(&spec.command);
-    let question = Question { spec, files, room, reaper, reporter };
+    let question = Question { spec, files, sandbox, reaper, reporter };
     let elsewhere = question.ask(Where::Elsewhere).await?;
     let denies = |said: &Said| {
         Answer::NotSignedIn(format!("`{asked}` does not call it signed in; it {said}"))
@@ -138,7 +138,7 @@ enum Where {
 struct Question<'a> {
     spec: &'a StatusSpec,
     files: &'a [BundledFile],
-    room: &'a Room,
+    sandbox: &'a Sandbox,
     reaper: &'a Reaper,
     reporter: &'a Reporter,
 }
@@ -147,13 +147,13 @@ impl Question<'_> {
     /// What the CLI prints, in a home that holds the files alone. `None` when there cannot be such a
     /// place, which is noted.
     async fn ask(&self, place: Where) -> Result<Option<Said>> {
-        let Self { spec, files, room, reaper, reporter } = self;
-        let home = make_home(files, room).context("making a home for it failed")?;
+        let Self { spec, files, sandbox, reaper, reporter } = self;
+        let home = make_home(files, sandbox).context("making a home for it failed")?;
         let secrets = secrets(files);
         let mut words = spec.command.clone();
         if !secrets.is_empty() {
-            keyring::lay(&home.0, &secrets, room).context("laying out its keyring failed")?;
-            words = keyring::with_a_session(&home.0, &words, room)
+            keyring::lay(&home.0, &secrets, sandbox).context("laying out its keyring failed")?;
+            words = keyring::with_a_session(&home.0, &words, sandbox)
                 .context("preparing a session bus for it failed")?;
         }
         let mut command = self.command(place, &words, &home.0)?;
@@ -177,13 +177,15 @@ impl Question<'_> {
     }
 
     fn command(&self, place: Where, words: &[String], home: &Path) -> Result<Command> {
-        let room = self.room;
+        let sandbox = self.sandbox;
         let [program, arguments @ ..] = words else { bail!("it names no program") };
         match place {
-            Where::Elsewhere => Place::elsewhere(home, &room.runtime, words, room)?.command(room),
-            Where::Here => Place::here(home, words, room).command(room),
+            Where::Elsewhere => {
+                Place::elsewhere(home, &sandbox.runtime, words, sandbox)?.command(sandbox)
+            }
+            Where::Here => Place::here(home, words, sandbox).command(sandbox),
             Where::Plainly => {
-                let mut command = room.command(program);
+                let mut command = sandbox.command(program);
                 command.args(arguments).env("HOME", home).current_dir(home);
                 command.env("XDG_RUNTIME_DIR", home.join(RUNTIME));
                 Ok(command)
@@ -209,26 +211,26 @@ fn secrets(files: &[BundledFile]) -> Vec<KeyringItem> {
 }
 
 /// A home with these files and nothing else.
-fn make_home(files: &[BundledFile], room: &Room) -> Result<Home> {
-    let home = Home(room.runtime.join("status-home"));
-    make_folder(&home.0, room)?;
+fn make_home(files: &[BundledFile], sandbox: &Sandbox) -> Result<Home> {
+    let home = Home(sandbox.runtime.join("status-home"));
+    make_folder(&home.0, sandbox)?;
     for file in files.iter().filter(|file| !is_keyring_entry(&file.path)) {
         let path = home.0.join(&file.path);
         let folders: Vec<&Path> =
             path.ancestors().skip(1).take_while(|folder| **folder != home.0).collect();
         for folder in folders.into_iter().rev() {
-            make_folder(folder, room)?;
+            make_folder(folder, sandbox)?;
         }
         std::fs::write(&path, &file.content)?;
         // As `anteroom credentials open` leaves it, whatever it was before.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        room.give_to_person(&path)?;
+        sandbox.give_to_end_user(&path)?;
     }
     Ok(home)
 }
 
-fn make_folder(path: &Path, room: &Room) -> Result<()> {
+fn make_folder(path: &Path, sandbox: &Sandbox) -> Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    Ok(room.give_to_person(path)?)
+    Ok(sandbox.give_to_end_user(path)?)
 }

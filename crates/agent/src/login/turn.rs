@@ -62,17 +62,17 @@ impl Watched {
     /// Whether a sign-in may have left this: it was not there when the person's turn began. A tool that
     /// gives no address had nobody's turn.
     pub fn counts(&self, look: &Look) -> bool {
-        if self.is_told_otherwise() {
+        if self.is_reported_otherwise() {
             return true;
         }
         let is_rejected = self.turn.rejected.borrow().as_ref() == Some(look);
-        (self.has_begun() || self.tells()) && !is_rejected && self.before(look).is_none()
+        (self.has_begun() || self.reports()) && !is_rejected && self.before(look).is_none()
     }
 
     /// Whether a tool that ends now leaves just what was there when the person's turn began. Of one that
     /// ends at once it was not seen which came first, its address or its files.
     pub fn is_left_as_it_was(&self, look: &Look) -> bool {
-        let began = self.before(look).filter(|_| !self.is_told_otherwise());
+        let began = self.before(look).filter(|_| !self.is_reported_otherwise());
         began.is_some_and(|began| began.elapsed() > AT_ONCE)
     }
 
@@ -82,7 +82,7 @@ impl Watched {
         began.as_ref().filter(|began| began.before == *look).map(|began| began.at)
     }
 
-    fn is_told_otherwise(&self) -> bool {
+    fn is_reported_otherwise(&self) -> bool {
         self.is_empty() || self.awaits_print
     }
 

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_the_host_should_not_have_said_is_told_and_the_end_is_not() {
+    async fn what_the_host_should_not_have_said_is_reported_and_the_end_is_not() {
         let (mut host, reader) = tokio::io::duplex(1024);
         let (sender, mut from_host) = mpsc::channel(8);
         let reading = tokio::spawn(read(reader, sender));

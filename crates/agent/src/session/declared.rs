@@ -76,8 +76,8 @@ async fn start(shared: &Shared, spec: &ServiceSpec, display: &DisplayAddress) ->
         return Err(anyhow!("the service {} has an empty command", spec.name));
     };
     let mut command = match spec.user {
-        ServiceUser::Person => shared.room.command(program),
-        ServiceUser::Root => shared.room.root_command(program),
+        ServiceUser::EndUser => shared.sandbox.command(program),
+        ServiceUser::Root => shared.sandbox.root_command(program),
     };
     command.args(arguments).env("DISPLAY", display.name()).envs(&spec.env);
     startable(shared, &spec.name, &command).await?;
@@ -106,14 +106,14 @@ async fn life(
     display: &DisplayAddress,
     process: &mut Process,
 ) -> Result<Death> {
-    let prober = Prober { room: &shared.room, display };
+    let prober = Prober { sandbox: &shared.sandbox, display };
     if let Some(ready) = &spec.ready {
         let deadline = Duration::from_secs(spec.ready_seconds.into());
         match process.until_ready(deadline, prober.answers(ready)).await {
             Ok(()) => {}
             Err(Unready::Died(death)) => return Ok(*death),
             Err(unready) => {
-                let evidence = hung(process, probe::words(ready), deadline, false);
+                let evidence = stall(process, probe::words(ready), deadline, false);
                 process.signal(Signal::SIGKILL);
                 let event = ServiceEvent::Failed {
                     cause: unready.to_string(),
@@ -133,10 +133,10 @@ async fn life(
         death = process.died() => return Ok(death),
         silent = silence(&prober, watchdog) => silent,
     };
-    let evidence = hung(process, probe::words(&watchdog.probe), silent, true);
+    let evidence = stall(process, probe::words(&watchdog.probe), silent, true);
     process.signal(Signal::SIGKILL);
     let death = process.died().await;
-    Ok(Death { evidence: Evidence { hung: evidence.hung, ..death.evidence }, ..death })
+    Ok(Death { evidence: Evidence { stall: evidence.stall, ..death.evidence }, ..death })
 }
 
 /// Returns when the service has not answered for as long as it may be silent, counted from its last
@@ -157,9 +157,9 @@ async fn silence(prober: &Prober<'_>, watchdog: &Watchdog) -> Duration {
 }
 
 /// What a process that does not answer is doing.
-fn hung(process: &Process, asked: String, silent: Duration, was_ready: bool) -> Evidence {
-    let hung = supervise::look_at_hung(process.pid, asked, silent, was_ready);
-    Evidence { hung: Some(hung), ..Evidence::default() }
+fn stall(process: &Process, asked: String, silent: Duration, was_ready: bool) -> Evidence {
+    let stall = supervise::look_at_stall(process.pid, asked, silent, was_ready);
+    Evidence { stall: Some(stall), ..Evidence::default() }
 }
 
 /// What follows a death: nothing where it cannot help, else a pause that grows, with jitter so that

@@ -32,7 +32,7 @@ use crate::input::{Input, serve_input};
 use crate::login::secrets::Secrets;
 use crate::login::terminal::Terminal;
 use crate::report::Reporter;
-use crate::room::{Person, Room, RoomKind};
+use crate::sandbox::{EndUser, Sandbox, SandboxKind};
 use crate::supervise::Reaper;
 
 /// The desktop's two sides, once X is up.
@@ -45,7 +45,7 @@ struct Desktop {
 /// What the tasks of a session share.
 #[derive(Clone)]
 struct Shared {
-    room: Room,
+    sandbox: Sandbox,
     reporter: Reporter,
     reaper: Reaper,
     opener: Opener,
@@ -68,7 +68,7 @@ struct Shared {
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
 /// is gone.
-pub async fn run<S>(mut link: S, room: Room) -> Result<()>
+pub async fn run<S>(mut link: S, sandbox: Sandbox) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -80,7 +80,7 @@ where
     let (reporter, messages) = crate::report::channel();
     let (mut control, from_host) = control::start(control, messages);
     let shared = Shared {
-        room: room.clone(),
+        sandbox: sandbox.clone(),
         reporter: reporter.clone(),
         reaper: reaper.clone(),
         opener,
@@ -94,8 +94,8 @@ where
         turn: watch::channel(false).0,
     };
     tokio::task::spawn_local(take_streams(incoming, shared.clone()));
-    if room.kind == RoomKind::Guest
-        && let Err(error) = reaper.witness().ask_kernel(&room.agent(), &reporter)
+    if sandbox.kind == SandboxKind::Guest
+        && let Err(error) = reaper.collector().ask_kernel(&sandbox.agent(), &reporter)
     {
         reporter.note(&format!("deaths will be told without the kernel's evidence: {error:#}"));
     }
@@ -103,25 +103,25 @@ where
     let ended = tokio::select! {
         served = serve(&shared, from_host) => served,
         _ = link_ended => Ok(()),
-        () = terminated(room.kind) => Ok(()),
+        () = terminated(sandbox.kind) => Ok(()),
     };
     if let Err(error) = &ended {
-        reporter.tell(GuestMessage::Fatal { cause: format!("{error:#}") }).await;
+        reporter.report(GuestMessage::Fatal { cause: format!("{error:#}") }).await;
     }
     // The host must read why before the room is gone.
     drop(shared);
     drop(reporter);
     control.flush().await;
-    if room.kind == RoomKind::Host {
+    if sandbox.kind == SandboxKind::Host {
         services::end_all(&reaper).await;
     }
     ended
 }
 
 /// The host driver's word that the room ends. Nobody sends PID 1 of a guest signals.
-async fn terminated(kind: RoomKind) {
+async fn terminated(kind: SandboxKind) {
     match (kind, signal(SignalKind::terminate())) {
-        (RoomKind::Host, Ok(mut terminate)) => {
+        (SandboxKind::Host, Ok(mut terminate)) => {
             terminate.recv().await;
         }
         _ => std::future::pending().await,
@@ -142,7 +142,7 @@ async fn serve(
     shared: &Shared,
     mut from_host: mpsc::Receiver<Result<HostMessage, LinkError>>,
 ) -> Result<()> {
-    shared.reporter.tell(setup::hello()?).await;
+    shared.reporter.report(setup::hello()?).await;
     const READING: &str = "reading what the host says failed";
     let configuration = match from_host.recv().await.transpose().context(READING)? {
         Some(HostMessage::Configure(configuration)) => Rc::new(*configuration),
@@ -150,12 +150,15 @@ async fn serve(
         None => return Ok(()),
     };
     // Beside the signs of life: on a busy machine it takes some seconds.
-    let (wanted, room) = ((*configuration).clone(), shared.room.clone());
-    let trust = tokio::task::spawn_blocking(move || setup::apply(&wanted, &room)).await??;
-    let person =
-        Person { locale: configuration.locale.clone(), time_zone: configuration.time_zone.clone() };
-    let shared = &Shared { room: Room { person, ..shared.room.clone() }, ..shared.clone() };
-    shared.reporter.tell(GuestMessage::Configured {}).await;
+    let (wanted, sandbox) = ((*configuration).clone(), shared.sandbox.clone());
+    let trust = tokio::task::spawn_blocking(move || setup::apply(&wanted, &sandbox)).await??;
+    let end_user = EndUser {
+        locale: configuration.locale.clone(),
+        time_zone: configuration.time_zone.clone(),
+    };
+    let shared =
+        &Shared { sandbox: Sandbox { end_user, ..shared.sandbox.clone() }, ..shared.clone() };
+    shared.reporter.report(GuestMessage::Configured {}).await;
     let mut services: Option<services::Services> = None;
     loop {
         let message = tokio::select! {
@@ -177,7 +180,7 @@ async fn serve(
                 }
             }
             Some(HostMessage::Time { asked_ms, now_unix_ms }) => {
-                clock::hold(&shared.room, asked_ms, now_unix_ms, &shared.reporter);
+                clock::hold(&shared.sandbox, asked_ms, now_unix_ms, &shared.reporter);
             }
             Some(HostMessage::Secret { text }) => shared.secrets.add(&text),
             Some(HostMessage::TurnBegins {}) => {
@@ -210,7 +213,7 @@ async fn take_streams(mut incoming: Incoming, shared: Shared) {
 
 async fn take_stream(mut stream: LinkStream, shared: Shared) -> Result<()> {
     match read_kind(&mut stream).await? {
-        StreamKind::File => files::receive(&mut stream, &shared.room).await?,
+        StreamKind::File => files::receive(&mut stream, &shared.sandbox).await?,
         StreamKind::Frames => {
             let desktop = desktop(&shared).await?;
             serve_frames(stream, desktop.pixels).await?;
@@ -230,7 +233,7 @@ async fn take_stream(mut stream: LinkStream, shared: Shared) -> Result<()> {
         }
         StreamKind::Vnc => {
             desktop(&shared).await?;
-            vnc::serve(stream, &shared.room).await?;
+            vnc::serve(stream, &shared.sandbox).await?;
         }
         other @ (StreamKind::Control | StreamKind::Egress) => {
             bail!("a second {other:?} stream was opened")

@@ -10,7 +10,7 @@ use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, MapState, Window};
 
 use crate::display::server::DisplayAddress;
-use crate::room::Room;
+use crate::sandbox::Sandbox;
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const MAX_WINDOWS: usize = 500;
 /// Looks at services.
 pub struct Prober<'a> {
     /// Where they run.
-    pub room: &'a Room,
+    pub sandbox: &'a Sandbox,
     /// Their screen.
     pub display: &'a DisplayAddress,
 }
@@ -60,9 +60,9 @@ impl Prober<'_> {
                     bail!("it says something else");
                 }
             }
-            Probe::Socket(path) => drop(UnixStream::connect(self.room.resolve(path)).await?),
+            Probe::Socket(path) => drop(UnixStream::connect(self.sandbox.resolve(path)).await?),
             Probe::File(path) => {
-                std::fs::metadata(self.room.resolve(path))?;
+                std::fs::metadata(self.sandbox.resolve(path))?;
             }
             Probe::Window(class) => {
                 if !self.shows(class)? {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
 
-use super::sign_in::{self, Around};
+use super::sign_in::{self, DesktopContext};
 use super::{Configuration, Desktop, Shared, declared};
 use crate::browser::{self, FirstPage, Trust, WaitingPage};
 use crate::check::{Checker, OpenedFiles};
@@ -25,7 +25,7 @@ use crate::display::server::{DisplayAddress, ServerStart, ServerStarting};
 use crate::egress;
 use crate::input::Input;
 use crate::report::Reporter;
-use crate::room::RoomKind;
+use crate::sandbox::SandboxKind;
 use crate::supervise::{self, Death, Process, Reaper, Unready, can_start};
 
 /// How long X, the window manager and the browser may take; under emulation with a busy host a cold
@@ -74,7 +74,7 @@ pub async fn start(
     let (failed, failures) = mpsc::channel(8);
     let way_out = egress::WayOut::new(shared.opener.clone());
     let proxy = egress::start_proxy(way_out.clone(), shared.reporter.clone()).await?;
-    if shared.room.kind == RoomKind::Guest {
+    if shared.sandbox.kind == SandboxKind::Guest {
         let ports = &configuration.egress_ports;
         egress::take_the_rest(&way_out, &shared.reporter, ports)
             .await
@@ -88,7 +88,7 @@ pub async fn start(
     if first == FirstPage::Proof {
         // Before the first program is opened.
         let checker = Checker {
-            room: shared.room.clone(),
+            sandbox: shared.sandbox.clone(),
             reaper: shared.reaper.clone(),
             reporter: shared.reporter.clone(),
             page: page.found(),
@@ -115,15 +115,15 @@ pub async fn start(
         tokio::task::spawn_local(kept);
     }
     if let Purpose::SignIn(wanted) = &configuration.purpose {
-        let around = Around { display: browser.display.clone(), proxy, trust };
-        let sign_in = sign_in::run(shared.clone(), *wanted.clone(), around);
+        let context = DesktopContext { display: browser.display.clone(), proxy, trust };
+        let sign_in = sign_in::run(shared.clone(), *wanted.clone(), context);
         tokio::task::spawn_local(async move {
             if let Err(error) = sign_in.await {
                 let _ = failed.send(error).await;
             }
         });
     }
-    tokio::task::spawn_local(tell_when_led_on(page, shared.reporter.clone()));
+    tokio::task::spawn_local(report_when_led_on(page, shared.reporter.clone()));
     Ok(Services { failures, shared: shared.clone(), browser })
 }
 
@@ -158,10 +158,10 @@ fn needs_browser(purpose: &Purpose) -> bool {
 }
 
 /// Tells each time the browser goes on to a sign-in page.
-async fn tell_when_led_on(page: WaitingPage, reporter: Reporter) {
+async fn report_when_led_on(page: WaitingPage, reporter: Reporter) {
     loop {
         page.led_on().await;
-        reporter.tell(GuestMessage::SignInPageOpened {}).await;
+        reporter.report(GuestMessage::SignInPageOpened {}).await;
     }
 }
 
@@ -169,7 +169,7 @@ async fn tell_when_led_on(page: WaitingPage, reporter: Reporter) {
 /// address to the first and exits.
 fn open_page(shared: &Shared, start: &BrowserStart) {
     let BrowserStart { display, screen, proxy, page, .. } = start;
-    let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
+    let command = browser::command(&shared.sandbox, display, *screen, *proxy, &page.address());
     if let Err(error) = supervise::start("browser", command, &shared.reaper, &shared.reporter) {
         shared.reporter.note(&format!("showing the page again failed: {error:#}"));
     }
@@ -205,7 +205,7 @@ async fn start_x(
     screen: ScreenSize,
     failed: mpsc::Sender<Error>,
 ) -> Result<DisplayAddress> {
-    let start = ServerStart::prepare(&shared.room, screen)?;
+    let start = ServerStart::prepare(&shared.sandbox, screen)?;
     let (command, starting, inherited) = start.split()?;
     startable(shared, "x", &command).await?;
     let process = supervise::start("x", command, &shared.reaper, &shared.reporter)?;
@@ -269,7 +269,7 @@ async fn keep_desktop(
 
 async fn keep_window_manager(shared: &Shared, display: &DisplayAddress) -> Error {
     for deaths in 1..=RESTARTS + 1 {
-        let mut command = shared.room.command("openbox");
+        let mut command = shared.sandbox.command("openbox");
         command.env("DISPLAY", display.name());
         let ready = window_manager_runs(shared, display);
         let then = |_: &Death| then(deaths > RESTARTS);
@@ -287,10 +287,10 @@ async fn keep_browser(shared: &Shared, address: &DisplayAddress, start: &Browser
     let BrowserStart { display, screen, proxy, page, wanted } = start;
     // Its sender lives as long as the services.
     let _ = wanted.subscribe().wait_for(|wanted| *wanted).await;
-    browser::tell_titles(address, shared.reporter.clone());
+    browser::report_titles(address, shared.reporter.clone());
     let mut crashes = 0;
     for deaths in 1..=BROWSER_RESTARTS {
-        let command = browser::command(&shared.room, display, *screen, *proxy, &page.address());
+        let command = browser::command(&shared.sandbox, display, *screen, *proxy, &page.address());
         let ready = async {
             while tokio::time::timeout(PAGE_AGAIN, page.asked()).await.is_err() {
                 shared.reporter.note("the browser asked for no page: it is told once more");
@@ -369,14 +369,14 @@ async fn run_service(
     match process.until_ready(deadline, ready).await {
         Ok(()) => shared.reporter.service(name, ServiceEvent::Ready {}).await,
         Err(unready) => {
-            let hung = matches!(unready, Unready::Late { .. })
-                .then(|| supervise::look_at_hung(process.pid, asked.to_owned(), deadline, false));
+            let stall = matches!(unready, Unready::Late { .. })
+                .then(|| supervise::look_at_stall(process.pid, asked.to_owned(), deadline, false));
             process.signal(Signal::SIGKILL);
             after_x(shared).await;
             let cause = unready.to_string();
             let mut event = process.failed_event(unready);
             if let ServiceEvent::Failed { evidence, .. } = &mut event {
-                evidence.hung = hung;
+                evidence.stall = stall;
             }
             shared.reporter.service(name, event).await;
             return Life::NeverReady(cause);

@@ -7,7 +7,7 @@ use base64::Engine;
 use super::{clock, identity};
 use crate::browser::{Trust, trust_extra_authorities};
 use crate::pid1;
-use crate::room::{RUNTIME, Room, RoomKind};
+use crate::sandbox::{RUNTIME, Sandbox, SandboxKind};
 
 /// Who this agent is.
 pub fn hello() -> Result<GuestMessage> {
@@ -22,19 +22,19 @@ pub fn hello() -> Result<GuestMessage> {
 }
 
 /// Sets clock, entropy, network (in a guest) and trust.
-pub fn apply(configuration: &Configure, room: &Room) -> Result<Trust> {
-    if room.kind == RoomKind::Guest {
+pub fn apply(configuration: &Configure, sandbox: &Sandbox) -> Result<Trust> {
+    if sandbox.kind == SandboxKind::Guest {
         clock::set(configuration.now_unix_ms)?;
         credit_entropy(&configuration.entropy_base64)?;
         pid1::bring_up_network(configuration.browser_ip)?;
     }
-    identity::own_machine_id(room)?;
-    identity::known_locales(configuration.locale.as_ref(), room)?;
-    let user_runtime = room.home.join(RUNTIME);
+    identity::own_machine_id(sandbox)?;
+    identity::known_locales(configuration.locale.as_ref(), sandbox)?;
+    let user_runtime = sandbox.home.join(RUNTIME);
     std::fs::create_dir_all(&user_runtime)
         .context("creating the person's runtime folder failed")?;
-    room.give_to_person(&user_runtime)?;
-    trust_extra_authorities(&configuration.extra_ca_pem, room)
+    sandbox.give_to_end_user(&user_runtime)?;
+    trust_extra_authorities(&configuration.extra_ca_pem, sandbox)
 }
 
 /// Mixes the host's random bytes in and credits them: writing to /dev/urandom alone credits none.

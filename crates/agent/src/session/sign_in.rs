@@ -16,14 +16,14 @@ use tokio::time::Instant;
 use super::Shared;
 use super::services::{give_up, startable, started};
 use crate::browser::Trust;
-use crate::login::cli::{self, Surroundings};
+use crate::login::cli::{self, CliContext};
 use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, quoted, seal};
 use crate::login::opener::{Asked, SOCKET_ENV};
 use crate::login::printed::Printed;
 use crate::login::status::{self, Answer};
 use crate::login::terminal::Terminal;
 use crate::login::{keyring, opener};
-use crate::room::RoomKind;
+use crate::sandbox::SandboxKind;
 use crate::supervise::{self, Death, Process};
 
 /// How long a CLI may take to end by itself once its credential is there: it shows its last page,
@@ -53,7 +53,7 @@ const NOTHING_NEW: &str = "the tool ended with success, and its credential is as
 const KEYRING_READY: Duration = Duration::from_secs(60);
 
 /// What the CLI needs of the room.
-pub struct Around {
+pub struct DesktopContext {
     /// The X display, `:1`.
     pub display: String,
     /// The guest's proxy.
@@ -63,18 +63,18 @@ pub struct Around {
 }
 
 /// The CLI from its start to a sealed credential.
-pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
-    let (opener_socket, urls) = opener::listen(&shared.room)?;
+pub async fn run(shared: Shared, wanted: SignIn, context: DesktopContext) -> Result<()> {
+    let (opener_socket, urls) = opener::listen(&shared.sandbox)?;
     // In the environment of the CLI and all that it starts, and of nothing else on this machine.
     let mut mark = OsString::from(SOCKET_ENV);
     mark.push("=");
     mark.push(&opener_socket);
     let printed = Printed::new(&wanted.credential.printed)?;
-    let watched = Rc::new(Watched::new(&wanted.credential, &shared.room)?);
+    let watched = Rc::new(Watched::new(&wanted.credential, &shared.sandbox)?);
     let seen = cli::Seen { printed: printed.clone(), watched: watched.clone() };
     let (mut process, terminal) =
-        start_cli(&shared, &wanted, &around, &opener_socket, seen).await?;
-    tokio::task::spawn_local(tell_urls(shared.clone(), urls, watched.clone()));
+        start_cli(&shared, &wanted, &context, &opener_socket, seen).await?;
+    tokio::task::spawn_local(report_urls(shared.clone(), urls, watched.clone()));
     let (mut turn, of_turn) = (shared.turn.subscribe(), watched.clone());
     tokio::task::spawn_local(async move {
         // Its sender lives as long as the session.
@@ -114,7 +114,7 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
             (look @ Look::Complete(_), Some(death)) if failed(&death) => {
                 // A tool that says that it failed has failed, whatever it left.
                 if watched.counts(&look) && printed.files().is_ok() {
-                    shared.reporter.tell(GuestMessage::CredentialLeft {}).await;
+                    shared.reporter.report(GuestMessage::CredentialLeft {}).await;
                 }
                 report_end(&shared, &process, death).await
             }
@@ -133,7 +133,7 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
                         return refuse(&shared, cause + &last_words(&process)).await;
                     }
                 }
-                let goes_on = ended.is_none() && !watched.tells() && printed.is_empty();
+                let goes_on = ended.is_none() && !watched.reports() && printed.is_empty();
                 let found = Found {
                     terminal_bytes: terminal.bytes(),
                     its_word_decides: goes_on && wanted.credential.status.is_some(),
@@ -157,7 +157,7 @@ pub async fn run(shared: Shared, wanted: SignIn, around: Around) -> Result<()> {
                 ended_without(&shared, &process, &missing, death).await
             }
         };
-        if shared.room.kind == RoomKind::Host {
+        if shared.sandbox.kind == SandboxKind::Host {
             // A frozen process does not answer the SIGTERM that will end it.
             process.signal_all(&mark, Some(Signal::SIGCONT));
         }
@@ -214,23 +214,23 @@ async fn says_that_it_is_signed_in(shared: &Shared, wanted: &SignIn) {
 async fn start_cli(
     shared: &Shared,
     wanted: &SignIn,
-    around: &Around,
+    context: &DesktopContext,
     opener_socket: &Path,
     seen: cli::Seen,
 ) -> Result<(Process, Terminal)> {
     let session_bus = if wanted.credential.keyring.is_empty() {
         None
     } else {
-        Some(start_keyring(shared, &around.display).await?)
+        Some(start_keyring(shared, &context.display).await?)
     };
-    let surroundings = Surroundings {
-        proxy: &format!("http://{}", around.proxy),
+    let context = CliContext {
+        proxy: &format!("http://{}", context.proxy),
         opener_socket,
-        ca_bundle: around.trust.bundle(),
-        display: &around.display,
+        ca_bundle: context.trust.bundle(),
+        display: &context.display,
         session_bus: session_bus.as_deref(),
     };
-    let command = cli::command(&wanted.cli, &surroundings, &shared.room)?;
+    let command = cli::command(&wanted.cli, &context, &shared.sandbox)?;
     startable(shared, "cli", &command).await?;
     // All else is there by now, and what cannot be started was told. Its sender lives as long as the
     // session.
@@ -261,11 +261,12 @@ async fn start_cli(
 
 /// Starts the desktop's keyring on a session bus of its own; the bus's address.
 async fn start_keyring(shared: &Shared, display: &str) -> Result<String> {
-    let bus = keyring::Bus::of(&shared.room);
-    keyring::lay(&shared.room.home, &[], &shared.room).context("laying out the keyring failed")?;
+    let bus = keyring::Bus::of(&shared.sandbox);
+    keyring::lay(&shared.sandbox.home, &[], &shared.sandbox)
+        .context("laying out the keyring failed")?;
     // It is the bus that starts it, when somebody asks.
-    startable(shared, "keyring", &shared.room.command("gnome-keyring-daemon")).await?;
-    let command = bus.command(&shared.room, display);
+    startable(shared, "keyring", &shared.sandbox.command("gnome-keyring-daemon")).await?;
+    let command = bus.command(&shared.sandbox, display);
     startable(shared, "keyring", &command).await?;
     let mut process = supervise::start("keyring", command, &shared.reaper, &shared.reporter)?;
     started(shared, "keyring", &process).await;
@@ -279,13 +280,13 @@ async fn start_keyring(shared: &Shared, display: &str) -> Result<String> {
 }
 
 /// Tells the host what the CLI wants opened.
-async fn tell_urls(shared: Shared, mut urls: mpsc::Receiver<Asked>, watched: Rc<Watched>) {
+async fn report_urls(shared: Shared, mut urls: mpsc::Receiver<Asked>, watched: Rc<Watched>) {
     while let Some(asked) = urls.recv().await {
         // Before the tool goes on, and writes.
         watched.turn_begins();
         let url = asked.url.clone();
         drop(asked);
-        shared.reporter.tell(GuestMessage::SignInUrl { url }).await;
+        shared.reporter.report(GuestMessage::SignInUrl { url }).await;
     }
 }
 
@@ -323,7 +324,7 @@ async fn report_end(shared: &Shared, process: &Process, death: Death) -> Result<
 }
 
 async fn refuse(shared: &Shared, cause: String) -> Result<()> {
-    shared.reporter.tell(GuestMessage::CredentialRefused { cause }).await;
+    shared.reporter.report(GuestMessage::CredentialRefused { cause }).await;
     Ok(())
 }
 
@@ -346,16 +347,17 @@ async fn capture(
 ) -> Result<Captured> {
     let Found { terminal_bytes, its_word_decides } = found;
     if !its_word_decides {
-        shared.reporter.tell(GuestMessage::CredentialFound { terminal_bytes }).await;
+        shared.reporter.report(GuestMessage::CredentialFound { terminal_bytes }).await;
     }
     if let Some(spec) = &wanted.credential.status {
-        let asked = status::ask(spec, files, &shared.room, &shared.reaper, &shared.reporter).await;
+        let asked =
+            status::ask(spec, files, &shared.sandbox, &shared.reaper, &shared.reporter).await;
         match asked {
             Ok(Answer::SignedIn(said)) => {
                 if its_word_decides {
-                    shared.reporter.tell(GuestMessage::CredentialFound { terminal_bytes }).await;
+                    shared.reporter.report(GuestMessage::CredentialFound { terminal_bytes }).await;
                 }
-                shared.reporter.tell(GuestMessage::CredentialVerified { said }).await;
+                shared.reporter.report(GuestMessage::CredentialVerified { said }).await;
             }
             Ok(Answer::NotSignedIn(_)) if its_word_decides => return Ok(Captured::NotYet),
             Ok(Answer::NotSignedIn(why)) => {
@@ -370,7 +372,7 @@ async fn capture(
     }
     let sealed = seal(&archive(files)?, &wanted.recipient)?;
     let ciphertext_base64 = base64::engine::general_purpose::STANDARD.encode(sealed);
-    shared.reporter.tell(GuestMessage::CredentialSealed { ciphertext_base64 }).await;
+    shared.reporter.report(GuestMessage::CredentialSealed { ciphertext_base64 }).await;
     Ok(Captured::Done)
 }
 

@@ -5,11 +5,11 @@ use anyhow::{Context, Result};
 use tokio::net::UnixStream;
 
 use crate::display::server::VNC_SOCKET;
-use crate::room::Room;
+use crate::sandbox::Sandbox;
 
 /// Carries bytes both ways until one side ends.
-pub async fn serve(mut stream: LinkStream, room: &Room) -> Result<()> {
-    let path = room.home.join(VNC_SOCKET);
+pub async fn serve(mut stream: LinkStream, sandbox: &Sandbox) -> Result<()> {
+    let path = sandbox.home.join(VNC_SOCKET);
     let mut server = UnixStream::connect(&path)
         .await
         .with_context(|| format!("connecting to {} failed", path.display()))?;

@@ -4,14 +4,14 @@
 //! run ([`crate::session`]), not here.
 
 mod core_dump;
-mod hung;
+mod evidence_collector;
 mod limits;
 mod not_started;
 mod out_of_memory;
 mod output;
 mod reaper;
 mod redact;
-mod witness;
+mod stall;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -29,13 +29,13 @@ use nix::unistd::Pid;
 use tokio::sync::oneshot;
 
 pub use core_dump::{ARGUMENT as CORE_ARGUMENT, look as look_at_core};
-pub use hung::look as look_at_hung;
+pub use evidence_collector::EvidenceCollector;
 pub use limits::Limits;
 pub use not_started::look as can_start;
 pub use output::{Lines, Tail, watch_lines};
 pub use reaper::{End, Reaper, run_to_end};
 pub use redact::{MARK as REDACTED, names_a_secret};
-pub use witness::Witness;
+pub use stall::look as look_at_stall;
 
 use crate::report::Reporter;
 
@@ -62,7 +62,7 @@ pub struct Process {
     kept: Rc<RefCell<String>>,
     started: Instant,
     end: oneshot::Receiver<End>,
-    witness: Witness,
+    collector: EvidenceCollector,
     /// Those that read its output.
     readers: Vec<tokio::task::JoinHandle<()>>,
     /// Its name, and who hears of its end.
@@ -104,7 +104,7 @@ pub fn start_and_keep(
     let mut child = command.spawn().with_context(|| format!("starting {program} failed"))?;
     let pid = pid_of(&child);
     let end = reaper.expect(pid);
-    reaper.witness().names(pid, name);
+    reaper.collector().names(pid, name);
     let tail = Rc::new(RefCell::new(Tail::default()));
     let kept = Rc::new(RefCell::new(String::new()));
     let streams = [
@@ -128,9 +128,9 @@ pub fn start_and_keep(
             reporter.log(&name, stream, line);
         })));
     }
-    let witness = reaper.witness().clone();
+    let collector = reaper.collector().clone();
     let known_as = Some((name.to_owned(), reporter.clone()));
-    Ok(Process { pid, tail, kept, started: Instant::now(), end, witness, readers, known_as })
+    Ok(Process { pid, tail, kept, started: Instant::now(), end, collector, readers, known_as })
 }
 
 impl Process {
@@ -138,10 +138,10 @@ impl Process {
     pub fn adopt(name: &str, child: &std::process::Child, reaper: &Reaper) -> Self {
         let pid = pid_of(child);
         let end = reaper.expect(pid);
-        reaper.witness().names(pid, name);
-        let witness = reaper.witness().clone();
+        reaper.collector().names(pid, name);
+        let collector = reaper.collector().clone();
         let (tail, kept, readers) = (Rc::default(), Rc::default(), Vec::new());
-        Self { pid, tail, kept, started: Instant::now(), end, witness, readers, known_as: None }
+        Self { pid, tail, kept, started: Instant::now(), end, collector, readers, known_as: None }
     }
 
     /// Waits for its end, and for what there is to see of it.
@@ -160,7 +160,7 @@ impl Process {
             // When it was seen; why takes a moment longer.
             reporter.note(&format!("{name} (process {}) {}", self.pid, describe(end.exit)));
         }
-        let evidence = self.witness.of(self.pid, end).await;
+        let evidence = self.collector.of(self.pid, end).await;
         self.printed().await;
         Death { exit: end.exit, lived_ms, evidence }
     }

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::Witness;
+use super::EvidenceCollector;
 
 /// Held for reading by who waits for a child of its own, for writing by who takes every status there
 /// is: else the second takes what the first waits for.
@@ -38,7 +38,7 @@ pub fn run_to_end(command: &mut Command) -> std::io::Result<Output> {
 #[derive(Clone, Default)]
 pub struct Reaper {
     waiting: Rc<RefCell<HashMap<Pid, oneshot::Sender<End>>>>,
-    witness: Witness,
+    collector: EvidenceCollector,
 }
 
 /// A wait status.
@@ -66,8 +66,8 @@ impl Reaper {
     }
 
     /// Who sees what else there is of an end.
-    pub fn witness(&self) -> &Witness {
-        &self.witness
+    pub fn collector(&self) -> &EvidenceCollector {
+        &self.collector
     }
 
     /// The status of `pid` when it ends. To be called before the event loop runs again after the
@@ -91,7 +91,7 @@ impl Reaper {
                 }
                 Ok(WaitStatus::StillAlive) => return true,
                 Ok(WaitStatus::Stopped(pid, _)) => {
-                    self.witness.stopped(pid);
+                    self.collector.stopped(pid);
                     continue;
                 }
                 // Nothing else is an end.

@@ -305,30 +305,30 @@ mod tests {
     #[test]
     fn a_state_folder_that_cannot_be_is_a_failure() {
         let folder = tempfile::tempdir().unwrap();
-        let told = |path: &Path| {
+        let reported = |path: &Path| {
             let finding = state_folder(path);
             (finding.verdict == Verdict::Failure, finding.what)
         };
         let state = folder.path().join("a/state");
-        let (failed, what) = told(&state);
+        let (failed, what) = reported(&state);
         assert!(!failed && what.contains("state can be made; "), "{what}");
 
         std::fs::create_dir_all(&state).unwrap();
         std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
-        let (failed, what) = told(&state);
+        let (failed, what) = reported(&state);
         assert!(!failed && what.contains("state can be used; "), "{what}");
 
         std::fs::set_permissions(&state, PermissionsExt::from_mode(0o777)).unwrap();
-        let (failed, what) = told(&state);
+        let (failed, what) = reported(&state);
         assert!(failed && what.contains("others can write to the folder"), "{what}");
 
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
-        let (failed, what) = told(&file.join("state"));
+        let (failed, what) = reported(&file.join("state"));
         assert!(failed && what.contains("file is no folder"), "{what}");
 
         // Nobody writes there, root neither.
-        let (failed, what) = told(Path::new("/proc/1/anteroom"));
+        let (failed, what) = reported(Path::new("/proc/1/anteroom"));
         assert!(failed && what.contains("cannot be used: writing to /proc/1"), "{what}");
     }
 }

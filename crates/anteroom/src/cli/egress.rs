@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 
 use super::client::Connection;
 use super::sessions::{say, show, text, turn};
-use super::temporary::{Rooms, Temporary, provider_text};
+use super::temporary::{Sandboxes, Temporary, provider_text};
 use crate::controller::MAX_HOSTS;
 use crate::counted::counted;
-use crate::runner::room::mappings;
+use crate::runner::sandbox::mappings;
 
 /// What sign-ins ask of the network.
 #[derive(clap::Subcommand)]
@@ -48,7 +48,7 @@ pub struct Learn {
     #[arg(long)]
     method: Option<String>,
     #[command(flatten)]
-    rooms: Rooms,
+    sandboxes: Sandboxes,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -63,7 +63,7 @@ pub fn run(command: &Egress) -> Result<()> {
     let file = provider_text(&options.provider)?;
     let provider = Provider::parse(&options.provider, &file)?;
     let interrupted = super::interrupts()?;
-    let (_controller, client) = Temporary::start(&file, &options.rooms, &["--learn-egress"])?;
+    let (_controller, client) = Temporary::start(&file, &options.sandboxes, &["--learn-egress"])?;
     // What is signed in to here is for nobody.
     let mut body = json!({ "provider": provider.id, "recipient": anteroom_vault::nobody() });
     if let Some(method) = &options.method {
@@ -74,7 +74,7 @@ pub fn run(command: &Egress) -> Result<()> {
     if !options.json {
         say(&format!("Sign in at {}\n", text(&started, "viewerUrl")))?;
     }
-    let mut told = Value::Null;
+    let mut reported = Value::Null;
     let session = loop {
         let session = client.get_json(&format!("/api/auth/session/{id}"))?;
         if session["state"] == "ended" {
@@ -84,10 +84,10 @@ pub fn run(command: &Egress) -> Result<()> {
             client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
             break client.get_json(&format!("/api/auth/session/{id}"))?;
         }
-        if !options.json && !session["awaiting"].is_null() && session["awaiting"] != told {
+        if !options.json && !session["awaiting"].is_null() && session["awaiting"] != reported {
             say(&format!("{}\n", turn(&session["awaiting"], id, &client)))?;
         }
-        told = session["awaiting"].clone();
+        reported = session["awaiting"].clone();
         std::thread::sleep(Duration::from_millis(300));
     };
     show(options.json, &learnt(&session, &provider)?, for_people)
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_map_leads_to_is_listed_and_a_full_list_is_told() {
+    fn what_a_map_leads_to_is_listed_and_a_full_list_is_reported() {
         let file = super::super::temporary::provider_text("demo").unwrap();
         let listed = "allow = [\"idp.internal\", ";
         let map = "\n[[egress.map]]\nhost = \"idp.internal\"\nto = \"127.0.0.1:9\"\n";

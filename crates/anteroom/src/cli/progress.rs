@@ -38,7 +38,7 @@ impl Work {
     /// It is at this step.
     pub fn at_step(&self, step: &str) {
         self.bar.set_message(step.to_owned());
-        self.tell_once(step);
+        self.report_once(step);
     }
 
     /// It is over, well or not.
@@ -47,7 +47,7 @@ impl Work {
     }
 
     /// A log has a line for each step that begins.
-    fn tell_once(&self, step: &str) {
+    fn report_once(&self, step: &str) {
         if self.bar.is_hidden() && *self.step.borrow() != step {
             // Nobody may be listening any more, and the work goes on.
             let _ = writeln!(std::io::stderr(), "{}: {step}", self.what);
@@ -61,6 +61,6 @@ impl Progress for Work {
     fn at(&self, step: BuildStep, part: f32, detail: &str) {
         self.bar.set_position((part.clamp(0.0, 1.0) * 1000.0) as u64);
         self.bar.set_message(format!("{}: {detail}", step.name()));
-        self.tell_once(step.name());
+        self.report_once(step.name());
     }
 }

@@ -63,9 +63,9 @@ pub fn run(command: &Command) -> Result<()> {
 
 fn list(options: &List) -> Result<()> {
     let providers = load_providers(options.providers.as_deref())?;
-    let mut told: Vec<Value> = providers.values().map(in_short).collect();
-    told.sort_by_key(|provider| text(provider, "id").to_owned());
-    show(options.json, &json!(told), |told| {
+    let mut reported: Vec<Value> = providers.values().map(in_short).collect();
+    reported.sort_by_key(|provider| text(provider, "id").to_owned());
+    show(options.json, &json!(reported), |reported| {
         let row = |provider: &Value| {
             let methods = provider["methods"].as_array().into_iter().flatten();
             let methods: Vec<&str> = methods.filter_map(Value::as_str).collect();
@@ -73,7 +73,7 @@ fn list(options: &List) -> Result<()> {
                 ["id", "name", "image"].map(|field| text(provider, field).to_owned());
             [id, name, image, methods.join(", ")]
         };
-        let rows = told.as_array().into_iter().flatten().map(row);
+        let rows = reported.as_array().into_iter().flatten().map(row);
         table(["PROVIDER", "NAME", "IMAGE", "METHODS"], rows)
     })
 }
@@ -124,10 +124,10 @@ fn check_file(path: &Path, by_id: &mut BTreeMap<(PathBuf, ProviderId), PathBuf>)
             Some("id"),
         ));
     }
-    let mut told = in_short(&provider);
-    told["file"] = json!(name);
-    told["mistakes"] = json!(mistakes);
-    told
+    let mut reported = in_short(&provider);
+    reported["file"] = json!(name);
+    reported["mistakes"] = json!(mistakes);
+    reported
 }
 
 fn of_value(error: &ProviderError) -> Value {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::client::Client;
 use super::sessions::{show, text};
-use super::temporary::{Rooms, Temporary, provider_text};
+use super::temporary::{Sandboxes, Temporary, provider_text};
 use super::why::explanation;
 use crate::controller::methods;
 use crate::counted::counted;
@@ -36,7 +36,7 @@ pub struct Test {
     #[arg(long)]
     method: Option<String>,
     #[command(flatten)]
-    rooms: Rooms,
+    sandboxes: Sandboxes,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -59,20 +59,20 @@ pub fn run(options: &Test) -> Result<()> {
         bail!("{} offers the methods {}", provider.name, methods(&provider));
     }
     let interrupted = super::interrupts()?;
-    let (_controller, client) = Temporary::start(&file, &options.rooms, &[])?;
-    let mut told = Vec::new();
+    let (_controller, client) = Temporary::start(&file, &options.sandboxes, &[])?;
+    let mut reported = Vec::new();
     for login in &logins {
         if !options.json {
             anstream::eprintln!("{}: booting a room for {} …", login.method, provider.name);
         }
-        told.push(try_login(&client, &provider, login, &interrupted)?);
+        reported.push(try_login(&client, &provider, login, &interrupted)?);
         if interrupted.load(Ordering::SeqCst) {
             bail!("interrupted; its rooms are being destroyed");
         }
     }
-    let failed = told.iter().filter(|one| one["ok"] != true).count();
-    show(options.json, &json!(told), |told| {
-        told.as_array().into_iter().flatten().map(lines).collect()
+    let failed = reported.iter().filter(|one| one["ok"] != true).count();
+    show(options.json, &json!(reported), |reported| {
+        reported.as_array().into_iter().flatten().map(lines).collect()
     })?;
     match failed {
         0 => Ok(()),
@@ -138,7 +138,7 @@ fn try_login(
         "answered": of_kind("question_answered"),
         "answeredAgain": of_kind("question_answered_again"),
         "instructions": awaiting["instructions"],
-        "told": of_kind("person_told"),
+        "told": of_kind("end_user_notified"),
         "unmatched": of_kind("address_unmatched").first(),
         "ignored": of_kind("address_ignored"),
         "screen": if ended { &reason["detail"]["last_lines"] } else { &awaiting["screen"] },

@@ -149,21 +149,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_open_or_leads_not_far_is_told() {
-        let told = |listen, media, url, words: &str| {
+    fn what_is_open_or_leads_not_far_is_reported() {
+        let reported = |listen, media, url, words: &str| {
             let said = check(listen, media, &[], url).unwrap();
             assert!(said.len() == 1 && said[0].contains(words), "{said:?}");
         };
         let (here, there) = ("127.0.0.1:7070", "192.0.2.7:7070");
         let https = Some("https://signin.example.com");
-        told(there, "192.0.2.7:7071", None, "unencrypted to http://192.0.2.7:7070");
-        told(here, "192.0.2.7:7071", Some("http://signin.example.com"), "unencrypted to");
-        told(there, "192.0.2.7:7071", https, "let nobody but the TLS proxy");
-        told(here, "127.0.0.1:0", https, "no picture");
+        reported(there, "192.0.2.7:7071", None, "unencrypted to http://192.0.2.7:7070");
+        reported(here, "192.0.2.7:7071", Some("http://signin.example.com"), "unencrypted to");
+        reported(there, "192.0.2.7:7071", https, "let nobody but the TLS proxy");
+        reported(here, "127.0.0.1:0", https, "no picture");
     }
 
     #[test]
-    fn a_proxy_that_is_not_named_is_told_of() {
+    fn a_proxy_that_is_not_named_is_reported_of() {
         let (listen, media_listen) =
             ("127.0.0.1:7070".parse().unwrap(), "192.0.2.7:7071".parse().unwrap());
         let public_url = Some("https://signin.example.com");

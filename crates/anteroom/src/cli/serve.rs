@@ -22,7 +22,7 @@ use super::http_server;
 use super::reach::{Reach, reachable};
 use super::temporary;
 use crate::controller::{
-    Controller, DriverChoice, Keep, Limits, Providers, Settings, default_dir, rooms_by_memory,
+    Controller, DriverChoice, Keep, Limits, Providers, Settings, default_dir, sessions_by_memory,
 };
 use crate::counted::counted;
 use crate::embedded;
@@ -291,7 +291,7 @@ fn settings(options: Options) -> Result<Settings> {
     };
     let max_sessions = options
         .max_sessions
-        .map_or_else(|| rooms_by_memory(room_mib(&driver, options.memory)), usize::from);
+        .map_or_else(|| sessions_by_memory(sandbox_mib(&driver, options.memory)), usize::from);
     Ok(Settings {
         limits: Limits { max_sessions, max_queued: options.max_queued.into() },
         keep: Keep {
@@ -366,7 +366,7 @@ fn web_origin(text: &str) -> Result<String, String> {
 }
 
 /// What a room takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
-fn room_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
+fn sandbox_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
     match driver {
         // QEMU's translation buffer, runner and encoder.
         DriverChoice::Qemu(_) => u64::from(guest_mib) + 768,

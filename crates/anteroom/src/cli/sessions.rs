@@ -278,12 +278,12 @@ pub fn follow(
         shown = timeline.len();
         let awaiting = &session["awaiting"];
         // On the desktop the person's own page says all of it.
-        let tells = awaiting["method"] != "browser" || awaiting["url"].is_null();
-        if !quiet && !awaiting.is_null() && tells && *awaiting != turn_shown {
+        let reports = awaiting["method"] != "browser" || awaiting["url"].is_null();
+        if !quiet && !awaiting.is_null() && reports && *awaiting != turn_shown {
             say(&format!("{}\n", turn(awaiting, id, client)))?;
         }
         turn_shown = awaiting.clone();
-        if session["room"] == "demolished" {
+        if session["teardown"] == "torn_down" {
             return Ok(session);
         }
         std::thread::sleep(Duration::from_millis(300));

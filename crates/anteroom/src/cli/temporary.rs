@@ -21,7 +21,7 @@ const END: Duration = Duration::from_secs(30);
 
 /// Its rooms.
 #[derive(clap::Args)]
-pub struct Rooms {
+pub struct Sandboxes {
     /// `qemu` or `host`.
     #[arg(long, default_value = "qemu")]
     driver: String,
@@ -39,7 +39,11 @@ pub struct Temporary {
 
 impl Temporary {
     /// Starts one with this provider alone beside the shipped ones, with further options of `serve`.
-    pub fn start(provider: &str, rooms: &Rooms, options: &[&str]) -> Result<(Self, Client)> {
+    pub fn start(
+        provider: &str,
+        sandboxes: &Sandboxes,
+        options: &[&str],
+    ) -> Result<(Self, Client)> {
         let folder = tempfile::Builder::new()
             .prefix("anteroom-")
             .tempdir()
@@ -53,7 +57,7 @@ impl Temporary {
         let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-weak-isolation"])
-            .args(["--allow-unverified-images", "--driver", &rooms.driver])
+            .args(["--allow-unverified-images", "--driver", &sandboxes.driver])
             .arg("--state-dir")
             .arg(folder.path().join("state"))
             .arg("--providers")
@@ -63,7 +67,7 @@ impl Temporary {
             .arg("--until-end-of-input")
             .arg(folder.path())
             .args(options);
-        if let Some(dir) = &rooms.images_dir {
+        if let Some(dir) = &sandboxes.images_dir {
             command.arg("--images-dir").arg(dir);
         }
         let child = command
@@ -119,11 +123,11 @@ impl Drop for Temporary {
 /// Returns at the end of this process's input: the command that this controller is for holds the other
 /// end, and is gone, whatever ended it.
 pub async fn command_ended() {
-    let (tell, ended) = tokio::sync::oneshot::channel();
+    let (report, ended) = tokio::sync::oneshot::channel();
     // Not a thread of the runtime's, which would wait for it at its own end.
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        let _ = tell.send(());
+        let _ = report.send(());
     });
     let _ = ended.await;
 }

@@ -23,20 +23,20 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Admission {
     limits: Limits,
-    rooms: Arc<Semaphore>,
+    sandboxes: Arc<Semaphore>,
     sessions: Arc<Semaphore>,
 }
 
 /// A session's right to be there, until dropped.
 #[derive(Debug)]
 pub struct Admitted {
-    rooms: Arc<Semaphore>,
+    sandboxes: Arc<Semaphore>,
     _session: OwnedSemaphorePermit,
 }
 
 /// A room that is taken, until dropped.
 #[derive(Debug)]
-pub struct TakenRoom(
+pub struct TakenCapacity(
     #[expect(dead_code, reason = "the permit is what counts")] OwnedSemaphorePermit,
 );
 
@@ -45,7 +45,7 @@ impl Admission {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            rooms: Arc::new(Semaphore::new(limits.max_sessions)),
+            sandboxes: Arc::new(Semaphore::new(limits.max_sessions)),
             sessions: Arc::new(Semaphore::new(limits.max_sessions + limits.max_queued)),
         }
     }
@@ -58,23 +58,23 @@ impl Admission {
     /// Admits a session; `None` when all rooms and all places in the queue are taken.
     pub fn admit(&self) -> Option<Admitted> {
         let session = Arc::clone(&self.sessions).try_acquire_owned().ok()?;
-        Some(Admitted { rooms: Arc::clone(&self.rooms), _session: session })
+        Some(Admitted { sandboxes: Arc::clone(&self.sandboxes), _session: session })
     }
 }
 
 impl Admitted {
     /// A room, if one is free now.
-    pub fn try_room(&self) -> Option<TakenRoom> {
-        Arc::clone(&self.rooms).try_acquire_owned().ok().map(TakenRoom)
+    pub fn try_capacity(&self) -> Option<TakenCapacity> {
+        Arc::clone(&self.sandboxes).try_acquire_owned().ok().map(TakenCapacity)
     }
 
     /// A room, once one is free; first come, first served. May be dropped and called again, at the
     /// price of the place in the queue.
-    pub fn room(&self) -> impl Future<Output = TakenRoom> + Send + Sync + use<> {
-        let rooms = Arc::clone(&self.rooms);
+    pub fn sandbox(&self) -> impl Future<Output = TakenCapacity> + Send + Sync + use<> {
+        let sandboxes = Arc::clone(&self.sandboxes);
         async move {
-            match rooms.acquire_owned().await {
-                Ok(room) => TakenRoom(room),
+            match sandboxes.acquire_owned().await {
+                Ok(sandbox) => TakenCapacity(sandbox),
                 // Nobody closes it.
                 Err(_) => std::future::pending().await,
             }
@@ -83,14 +83,14 @@ impl Admitted {
 }
 
 /// How many rooms of `room_mib` the machine's free memory holds, at least one.
-pub fn rooms_by_memory(room_mib: u64) -> usize {
+pub fn sessions_by_memory(sandbox_mib: u64) -> usize {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    rooms_in(available_mib(&text).unwrap_or_default(), room_mib)
+    sandboxes_in(available_mib(&text).unwrap_or_default(), sandbox_mib)
 }
 
-fn rooms_in(available_mib: u64, room_mib: u64) -> usize {
-    let rooms = available_mib.saturating_sub(RESERVE_MIB) / room_mib.max(1);
-    usize::try_from(rooms.clamp(1, MOST_BY_MEMORY)).unwrap_or(1)
+fn sandboxes_in(available_mib: u64, sandbox_mib: u64) -> usize {
+    let sandboxes = available_mib.saturating_sub(RESERVE_MIB) / sandbox_mib.max(1);
+    usize::try_from(sandboxes.clamp(1, MOST_BY_MEMORY)).unwrap_or(1)
 }
 
 /// `MemAvailable` of /proc/meminfo, which has it in kB.
@@ -104,25 +104,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn rooms_go_round_and_the_queue_ends() {
+    async fn sandboxes_go_round_and_the_queue_ends() {
         let admission = Admission::new(Limits { max_sessions: 1, max_queued: 1 });
         let first = admission.admit().unwrap();
-        let room = first.try_room().unwrap();
+        let sandbox = first.try_capacity().unwrap();
         let second = admission.admit().unwrap();
-        assert!(second.try_room().is_none());
+        assert!(second.try_capacity().is_none());
         assert!(admission.admit().is_none());
-        let waiting = tokio::spawn(second.room());
-        drop((room, first));
+        let waiting = tokio::spawn(second.sandbox());
+        drop((sandbox, first));
         waiting.await.unwrap();
         assert!(admission.admit().is_some());
     }
 
     #[test]
-    fn a_small_machine_has_one_room() {
+    fn a_small_machine_has_capacity_for_one() {
         let meminfo = "MemTotal:  24000000 kB\nMemAvailable:    8388608 kB\n";
         assert_eq!(available_mib(meminfo), Some(8192));
-        assert_eq!(rooms_in(8192, 2816), 2);
-        assert_eq!(rooms_in(100, 2816), 1);
-        assert_eq!(rooms_in(1_000_000, 100), 64);
+        assert_eq!(sandboxes_in(8192, 2816), 2);
+        assert_eq!(sandboxes_in(100, 2816), 1);
+        assert_eq!(sandboxes_in(1_000_000, 100), 64);
     }
 }

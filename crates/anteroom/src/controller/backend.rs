@@ -62,7 +62,7 @@ impl Backend for Controller {
         idempotency: Option<Idempotency>,
     ) -> Result<Begun, Problem> {
         let begun = self.begin_once(request, idempotency).await;
-        begun.inspect_err(|problem| self.around.metrics.refused(problem.code.as_str()))
+        begun.inspect_err(|problem| self.context.metrics.refused(problem.code.as_str()))
     }
 
     async fn sessions(&self) -> Result<Vec<SessionSummary>, Problem> {
@@ -96,7 +96,7 @@ impl Backend for Controller {
         if let Some(mut handle) = self.handle(id) {
             handle.view.mark_unchanged();
             // The answer shows the new deadline, unless the session is busy with something long.
-            if handle.tell(Event::Heartbeat).await {
+            if handle.report(Event::Heartbeat).await {
                 let _ = tokio::time::timeout(Duration::from_secs(2), handle.view.changed()).await;
             }
         }
@@ -139,14 +139,14 @@ impl Backend for Controller {
             instructions: session.instructions,
             method: session.method,
             awaiting: session.awaiting,
-            room: session.room,
+            teardown: session.teardown,
             leftovers: session.leftovers,
         }
     }
 
     async fn end(&self, id: SessionId, by: Actor) -> Result<(), Problem> {
         if let Some(handle) = self.handle(id)
-            && handle.tell(Event::EndRequested(by)).await
+            && handle.report(Event::EndRequested(by)).await
         {
             return Ok(());
         }
@@ -168,17 +168,17 @@ impl Backend for Controller {
             )));
         }
         runner
-            .tell_now(RunnerCommand::OpenSignInUrl {})
+            .report_now(RunnerCommand::OpenSignInUrl {})
             .map_err(|error| error.problem(ProblemCode::WrongState, &view.state))
     }
 
     async fn start_tool(&self, id: SessionId) -> Result<(), Problem> {
-        let told = match self.handle(id) {
-            Some(handle) => handle.tell(Event::StartRequested).await,
+        let reported = match self.handle(id) {
+            Some(handle) => handle.report(Event::StartRequested).await,
             None => false,
         };
         let state = self.session(id).await?.state;
-        if !told || state == StateName::Ended.as_str() {
+        if !reported || state == StateName::Ended.as_str() {
             return Err(Problem::wrong_state(format!("the session is {state} and starts no tool")));
         }
         Ok(())
@@ -265,7 +265,7 @@ impl Backend for Controller {
             () = handle.revoked(viewer) => return Err(revoked()),
         };
         let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
-        if !self.around.door.set_fragment(&answer.ice_ufrag, id) {
+        if !self.context.door.set_fragment(&answer.ice_ufrag, id) {
             let detail =
                 "the session's runner answered with what is not its own to use; offer again";
             return Err(Problem::new(ProblemCode::OfferRefused, detail));
@@ -285,7 +285,7 @@ impl Backend for Controller {
         let record = self.record(id).await?;
         self.begin_generation(&record, None).await.map_err(not_stored)?;
         if let Some(handle) = self.handle(id) {
-            handle.tell(Event::LinksRevoked).await;
+            handle.report(Event::LinksRevoked).await;
         }
         Ok(())
     }
@@ -298,7 +298,7 @@ impl Backend for Controller {
             Exchanged::Opened(generation) => generation,
             Exchanged::Refused(unusable) => return Err(link_refused(unusable)),
         };
-        self.tell_of_the_link(id, generation).await;
+        self.report_of_the_link(id, generation).await;
         let last_moment = self.record(id).await?.session.terms.last_moment().0;
         Ok(ViewerAccess {
             secret: viewer,
@@ -307,9 +307,9 @@ impl Backend for Controller {
     }
 
     fn metrics(&self) -> String {
-        let views = self.around.live.all().into_iter().map(|handle| handle.view);
+        let views = self.context.live.all().into_iter().map(|handle| handle.view);
         let states: Vec<String> = views.map(|view| view.borrow().state.clone()).collect();
-        self.around.metrics.page(&states)
+        self.context.metrics.page(&states)
     }
 
     fn health(&self) -> Health {
@@ -338,7 +338,7 @@ impl Controller {
         if handle.is_revoked(viewer) {
             return Err(revoked());
         }
-        handle.tell(Event::Opened { view, viewer }).await;
+        handle.report(Event::Opened { view, viewer }).await;
         let outdone = channel.outdone();
         let revoked = async {
             tokio::select! { () = right_revoked => {}, () = outdone => {} }
@@ -349,21 +349,21 @@ impl Controller {
     /// Comes when the asker's right is revoked: the link of a person, the key of a caller.
     fn revoked(&self, handle: &SessionHandle, asker: &Asker) -> Revoked {
         match asker {
-            Asker::Person(_) => Box::pin(handle.revoked(asker.viewer())),
+            Asker::EndUser(_) => Box::pin(handle.revoked(asker.viewer())),
             Asker::Caller(key) => Box::pin(self.keys.revoked(*key)),
         }
     }
 
     /// Has the timeline say that a link was opened, also where the session is over.
-    async fn tell_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
+    async fn report_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
         let event = Event::Opened { view: View::Link, viewer: Viewer::Link { generation } };
-        let told = words::of_event(&event, id);
+        let reported = words::of_event(&event, id);
         if let Some(handle) = self.handle(id)
-            && handle.tell(event).await
+            && handle.report(event).await
         {
             return;
         }
-        let Some((kind, message)) = told else { return };
+        let Some((kind, message)) = reported else { return };
         let entry = TimelineEntry { at: now(), kind: kind.to_owned(), message, explanation: None };
         if let Err(error) = self.store.add_entry(id, &entry).await {
             tracing::error!(session = %id, "{error:#}");

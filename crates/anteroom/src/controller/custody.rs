@@ -100,12 +100,12 @@ pub fn files_of(declared: &[Declared]) -> Vec<String> {
 
 /// Terms as callers and viewers are shown them.
 pub fn terms_view(terms: &TermsOfUse, openable_by: OpenableBy) -> TermsView {
-    let only_the_person = terms.custody == Custody::RecipientOnly;
+    let only_the_end_user = terms.custody == Custody::RecipientOnly;
     TermsView {
         page: terms.page.clone(),
         read: terms.read.clone(),
-        custody: if only_the_person { "recipient_only" } else { "vault" }.to_owned(),
-        overridden: only_the_person && openable_by == OpenableBy::Operator,
+        custody: if only_the_end_user { "recipient_only" } else { "vault" }.to_owned(),
+        overridden: only_the_end_user && openable_by == OpenableBy::Operator,
     }
 }
 

@@ -57,14 +57,14 @@ impl Look {
     pub async fn start(self) -> Known {
         let known = Known(Arc::new(Mutex::new(State { looking_since: None, reasons: Vec::new() })));
         self.look(&known).await;
-        let told = known.clone();
+        let reported = known.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(EVERY).await;
                 self.look(&known).await;
             }
         });
-        told
+        reported
     }
 
     async fn look(&self, known: &Known) {
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_does_not_come_back_is_told() {
+    async fn a_look_that_does_not_come_back_is_reported() {
         let looking_since = Some(Instant::now());
         let known = Known(Arc::new(Mutex::new(State { looking_since, reasons: Vec::new() })));
         assert!(known.health().ready);

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anteroom_session::SessionId;
 
-use super::session_actor::Surroundings;
+use super::session_actor::ControllerContext;
 use crate::clock::now;
 use crate::counted::counted;
 
@@ -34,16 +34,16 @@ struct Logs {
 }
 
 /// Sweeps now and then, for as long as it is polled.
-pub async fn run(around: Arc<Surroundings>, keep: Keep) {
+pub async fn run(context: Arc<ControllerContext>, keep: Keep) {
     loop {
-        sweep(&around, keep).await;
+        sweep(&context, keep).await;
         tokio::time::sleep(SWEEP_EVERY).await;
     }
 }
 
-async fn sweep(around: &Arc<Surroundings>, keep: Keep) {
+async fn sweep(context: &Arc<ControllerContext>, keep: Keep) {
     let before = now().0.saturating_sub(keep.days.saturating_mul(DAY_SECONDS * 1000));
-    match around.store.forget(before, now().0).await {
+    match context.store.forget(before, now().0).await {
         Ok(0) => {}
         Ok(sessions) => {
             let sessions = counted(sessions, "session was", "sessions were");
@@ -52,10 +52,10 @@ async fn sweep(around: &Arc<Surroundings>, keep: Keep) {
         }
         Err(error) => tracing::warn!("{error:#}"),
     }
-    let around = Arc::clone(around);
+    let context = Arc::clone(context);
     let removed = tokio::task::spawn_blocking(move || {
-        let is_over = |id: SessionId| around.live.get(id).is_none();
-        let found = logs_in(&around.logs, is_over);
+        let is_over = |id: SessionId| context.live.get(id).is_none();
+        let found = logs_in(&context.logs, is_over);
         let doomed = too_much(found, keep);
         for logs in &doomed {
             if let Err(error) = std::fs::remove_dir_all(&logs.folder) {

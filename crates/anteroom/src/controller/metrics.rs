@@ -22,7 +22,7 @@ const PHASE_BUCKETS: [f64; 14] =
 const PHASES: [&str; 7] = [
     "vm_started",
     "agent_connected",
-    "room_ready",
+    "sandbox_ready",
     "sign_in_url",
     "sign_in_page_opened",
     "first_frame_sent",
@@ -106,20 +106,20 @@ impl Metrics {
             lost_datagrams: Counter::default(),
             memory: Gauge::default(),
         };
-        let rooms = Gauge::<i64>::default();
-        rooms.set(i64::try_from(max_sessions).unwrap_or(i64::MAX));
-        metrics.register(rooms);
+        let sandboxes = Gauge::<i64>::default();
+        sandboxes.set(i64::try_from(max_sessions).unwrap_or(i64::MAX));
+        metrics.register(sandboxes);
         metrics
     }
 
-    fn register(&mut self, rooms: Gauge) {
+    fn register(&mut self, sandboxes: Gauge) {
         let Self { registry, .. } = self;
         registry.register(
             "sessions",
             "Sessions that are not over, by state",
             self.sessions.clone(),
         );
-        registry.register("rooms", "Sessions that may have a room at a time", rooms);
+        registry.register("sandboxes", "Sessions that may have a room at a time", sandboxes);
         registry.register("sessions_started", "Sessions begun", self.started.clone());
         registry.register("starts_refused", "Start calls refused, by code", self.refused.clone());
         registry.register("sessions_ended", "Sessions over, by reason", self.ended.clone());
@@ -201,7 +201,7 @@ impl Metrics {
 
     /// What an event counts beside its words.
     pub fn note(&self, event: &Event) {
-        if let Event::Demolished { leftovers } = event {
+        if let Event::TornDown { leftovers } = event {
             self.leftovers.inc_by(leftovers.len() as u64);
         }
         if let Event::Observed(Observation::HostNeeded { provider, .. }) = event {
@@ -253,7 +253,7 @@ mod tests {
     fn the_page_has_every_state_and_what_was_counted() {
         let metrics = Metrics::new(4);
         metrics.started("demo");
-        metrics.refused("no_room");
+        metrics.refused("no_capacity");
         let before = MediaTotals { frames: 2, ..MediaTotals::default() };
         let now = MediaTotals { frames: 5, encode_micros: 1_500_000, ..MediaTotals::default() };
         metrics.media(&before, &now);
@@ -261,7 +261,7 @@ mod tests {
         for line in [
             "anteroom_sessions{state=\"booting\"} 2",
             "anteroom_sessions{state=\"awaiting_user\"} 0",
-            "anteroom_rooms 4",
+            "anteroom_sandboxes 4",
             "anteroom_sessions_started_total{provider=\"demo\"} 1",
             "anteroom_starts_refused_total{reason=\"no_room\"} 1",
             "anteroom_frames_total 3",

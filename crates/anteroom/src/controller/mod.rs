@@ -16,10 +16,10 @@ mod channels;
 mod choices;
 mod client_file;
 mod custody;
-mod front_door;
 mod health;
 mod janitor;
 mod keys;
+mod media_demux;
 mod metrics;
 mod providers;
 mod reconcile;
@@ -47,7 +47,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::RwLock;
 
-pub use admission::{Limits, rooms_by_memory};
+pub use admission::{Limits, sessions_by_memory};
 pub use choices::methods;
 pub use client_file::OVERRIDES;
 pub use janitor::Keep;
@@ -60,12 +60,12 @@ use crate::clock::now;
 use admission::Admission;
 use calls::CallsInAnswer;
 use client_file::ClientFile;
-use front_door::FrontDoor;
 use health::Look;
 use keys::Keys;
+use media_demux::MediaDemux;
 use metrics::Metrics;
 use record::Record;
-use session_actor::{Live, SessionHandle, Surroundings};
+use session_actor::{ControllerContext, Live, SessionHandle};
 use store::Store;
 use users::Users;
 
@@ -83,7 +83,7 @@ pub struct Controller {
     vault: Vault,
     /// Signs what is stated of sealed credentials.
     key: ControllerKey,
-    around: Arc<Surroundings>,
+    context: Arc<ControllerContext>,
     admission: Admission,
     calls: CallsInAnswer,
     keys: Keys,
@@ -105,12 +105,12 @@ impl Controller {
             store.has_credentials_of_vault().await?,
         )?;
         let key = ControllerKey::open(&settings.state_dir.join(CONTROLLER_KEY))?;
-        let door = FrontDoor::open(settings.media_listen)?;
+        let door = MediaDemux::open(settings.media_listen)?;
         let origin = settings.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
         let folders =
             vec![settings.state_dir.clone(), PathBuf::from("/tmp"), PathBuf::from("/run")];
         let logs = settings.state_dir.join("logs");
-        let around = Arc::new(Surroundings {
+        let context = Arc::new(ControllerContext {
             live: Live::default(),
             users: Users::default(),
             metrics: Arc::new(Metrics::new(settings.limits.max_sessions)),
@@ -126,7 +126,7 @@ impl Controller {
             origin: origin.trim_end_matches('/').to_owned(),
             vault,
             key,
-            around,
+            context,
             keys: Keys::new(store.clone()),
             health: Look::new(store.clone(), &settings).start().await,
             command_line: OnceLock::new(),
@@ -136,7 +136,7 @@ impl Controller {
             starting: RwLock::default(),
         });
         controller.reconcile().await?;
-        tokio::spawn(janitor::run(controller.around.clone(), controller.settings.keep));
+        tokio::spawn(janitor::run(controller.context.clone(), controller.settings.keep));
         Ok(controller)
     }
 
@@ -147,7 +147,7 @@ impl Controller {
 
     /// Where media comes in.
     pub fn media_address(&self) -> Result<SocketAddr> {
-        self.around.door.address()
+        self.context.door.address()
     }
 
     /// The API keys.
@@ -201,18 +201,18 @@ impl Controller {
     pub async fn end_all(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         drop(self.starting.write().await);
-        let handles = self.around.live.all();
+        let handles = self.context.live.all();
         for handle in &handles {
-            handle.tell(Event::EndRequested(Actor::Operator)).await;
+            handle.report(Event::EndRequested(Actor::Operator)).await;
         }
         for handle in &handles {
-            handle.demolished().await;
+            handle.torn_down().await;
         }
         self.keys.store_use().await;
     }
 
     fn handle(&self, id: SessionId) -> Option<SessionHandle> {
-        self.around.live.get(id)
+        self.context.live.get(id)
     }
 
     fn log_dir(&self, id: SessionId) -> PathBuf {
@@ -237,7 +237,7 @@ impl Controller {
         let id = record.id();
         let generation = self.begin_generation(record, Some(&secret)).await?;
         if let Some(handle) = self.handle(id) {
-            handle.tell(Event::LinkMade { generation }).await;
+            handle.report(Event::LinkMade { generation }).await;
         }
         Ok(self.viewer_url(id, &secret))
     }

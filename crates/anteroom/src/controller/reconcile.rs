@@ -33,7 +33,7 @@ impl Controller {
     /// Its record will say of no look that nothing is left.
     async fn clean_up_after_unreadable(&self, id: SessionId) -> Result<()> {
         let user = self.store.user_of(id).await?;
-        user.into_iter().for_each(|user| self.around.users.keep(user));
+        user.into_iter().for_each(|user| self.context.users.keep(user));
         let cleaned = tokio::task::spawn_blocking(move || {
             let traces = Traces { session: id, user };
             anteroom_vm::reap(traces);
@@ -49,15 +49,15 @@ impl Controller {
             // Its end is known; its demolition was not reported, or left something.
             let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
             record.session = session;
-            session_actor::start(record, effects, None, self.around.clone());
+            session_actor::start(record, effects, None, self.context.clone());
             return Ok(());
         }
         let has_captured = matches!(record.session.state, State::Capturing { .. });
-        let handle = session_actor::start(record, Vec::new(), None, self.around.clone());
+        let handle = session_actor::start(record, Vec::new(), None, self.context.clone());
         if has_captured && self.store.credential(id).await?.is_some() {
-            handle.tell(Event::CredentialStored).await;
+            handle.report(Event::CredentialStored).await;
         }
-        handle.tell(Event::FoundByReconciliation).await;
+        handle.report(Event::FoundByReconciliation).await;
         Ok(())
     }
 }
@@ -69,7 +69,7 @@ mod tests {
 
     use anteroom_confine::{Offered, SessionUser};
     use anteroom_session::{
-        Chosen, EndReason, Leftover, Method, Room, Session, Start, Terms, Timestamp,
+        Chosen, EndReason, Leftover, Method, Session, Start, Teardown, Terms, Timestamp,
     };
     use anteroom_vault::OpenableBy;
 
@@ -123,9 +123,9 @@ mod tests {
             tool_waits_seconds: None,
         };
         let (mut session, _) = Session::request(terms);
-        let room = Room::Demolished { at: Timestamp(1), leftovers };
+        let teardown = Teardown::TornDown { at: Timestamp(1), leftovers };
         session.state =
-            State::Ended { reason: EndReason::ControllerStopped, at: Timestamp(1), room };
+            State::Ended { reason: EndReason::ControllerStopped, at: Timestamp(1), teardown };
         Record {
             session,
             provider_name: String::new(),
@@ -170,7 +170,7 @@ mod tests {
             store(folder.path()).await.save(record, &[]).await.unwrap();
         }
         let controller = started(folder.path()).await;
-        let users = controller.around.users.clone();
+        let users = controller.context.users.clone();
         assert!(users.has_leased(holds) && !users.has_leased(gone));
         // It looks again, finds it again, and does not forget it however old it is.
         controller.handle(id).unwrap().over().await;
@@ -179,11 +179,11 @@ mod tests {
         assert_eq!(forgotten, 1, "the clean one");
         std::fs::remove_file(&file).unwrap();
         let controller = started(folder.path()).await;
-        assert!(controller.around.users.has_leased(holds));
+        assert!(controller.context.users.has_leased(holds));
         if let Some(task) = controller.handle(id) {
             task.over().await;
         }
-        assert!(!controller.around.users.has_leased(holds));
+        assert!(!controller.context.users.has_leased(holds));
         let record = controller.store.load(id).await.unwrap().unwrap();
         assert!(record.is_gone() && record.timeline.len() == 2, "{:?}", record.timeline);
     }
@@ -197,6 +197,6 @@ mod tests {
         let spoil = "UPDATE sessions SET record = json_remove(record, '$.session')";
         store(folder.path()).await.run_for_tests(spoil).await;
         let controller = started(folder.path()).await;
-        assert!(controller.around.users.has_leased(user));
+        assert!(controller.context.users.has_leased(user));
     }
 }

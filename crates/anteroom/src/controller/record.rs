@@ -7,7 +7,7 @@ use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionVie
 use anteroom_confine::SessionUser;
 use anteroom_provider::TermsOfUse;
 use anteroom_session::{
-    Accelerator, Asks, Chosen, Confined, Method, Prompt, Room, Session, SessionId, State,
+    Accelerator, Asks, Chosen, Confined, Method, Prompt, Session, SessionId, State, Teardown,
     TimelineEntry, Timestamp, View, Viewer,
 };
 use anteroom_vault::{Declared, OpenableBy};
@@ -76,12 +76,12 @@ impl Record {
 
     /// Whether it is over and its room was demolished, as far as that went.
     pub fn is_finished(&self) -> bool {
-        matches!(self.session.state, State::Ended { room: Room::Demolished { .. }, .. })
+        matches!(self.session.state, State::Ended { teardown: Teardown::TornDown { .. }, .. })
     }
 
     /// Whether, in addition, nothing is left of it.
     pub fn is_gone(&self) -> bool {
-        matches!(&self.session.state, State::Ended { room, .. } if room.is_gone())
+        matches!(&self.session.state, State::Ended { teardown, .. } if teardown.is_gone())
     }
 
     /// Folder of the session's files, where its driver makes one. It follows from the session alone,
@@ -98,12 +98,12 @@ impl Record {
     /// Keeps that somebody opened something; `false` when they did so too often to be told each time.
     pub fn visited(&mut self, at: Timestamp, opened: View, viewer: Viewer) -> bool {
         let same = |visit: &&Visit| visit.opened == opened && visit.viewer == viewer;
-        let told = self.visits.iter().filter(same).count() < MAX_VISITS_ALIKE
+        let reported = self.visits.iter().filter(same).count() < MAX_VISITS_ALIKE
             && self.visits.len() < MAX_VISITS;
-        if told {
+        if reported {
             self.visits.push(Visit { at: at.0, opened, viewer });
         }
-        told
+        reported
     }
 
     fn method_reason(&self) -> String {
@@ -140,18 +140,18 @@ impl Record {
     /// As callers see it.
     pub fn view(&self) -> SessionView {
         let Session { terms, state, deadline, .. } = &self.session;
-        let (reason, room, leftovers) = match state {
-            State::Ended { reason, room, .. } => {
-                let (room, leftovers) = match room {
-                    Room::Demolishing => ("demolishing", Vec::new()),
-                    Room::Demolished { leftovers, .. } => ("demolished", leftovers.clone()),
+        let (reason, teardown, leftovers) = match state {
+            State::Ended { reason, teardown, .. } => {
+                let (teardown, leftovers) = match teardown {
+                    Teardown::TearingDown => ("tearing_down", Vec::new()),
+                    Teardown::TornDown { leftovers, .. } => ("torn_down", leftovers.clone()),
                 };
                 let reason = Reason {
                     code: reason.code().to_owned(),
                     message: reason.to_string(),
                     detail: serde_json::to_value(reason).unwrap_or_default(),
                 };
-                (Some(reason), Some(room.to_owned()), leftovers)
+                (Some(reason), Some(teardown.to_owned()), leftovers)
             }
             _ => (None, None, Vec::new()),
         };
@@ -194,7 +194,7 @@ impl Record {
             },
             egress: self.egress.clone(),
             visits: self.visits.clone(),
-            room,
+            teardown,
             leftovers,
             timeline: self.timeline.clone(),
         }

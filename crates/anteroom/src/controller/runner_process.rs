@@ -27,7 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::channels::{Channel, Places};
 use super::metrics::Metrics;
-use super::session_actor::Surroundings;
+use super::session_actor::ControllerContext;
 use crate::runner::{read_line, write_line};
 use crate::runner_protocol::{
     CHANNELS_FD_ENV, CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, MediaTotals, OfferAnswer,
@@ -77,11 +77,11 @@ struct Waiting {
 /// Starts a runner; what it reports arrives on `events`, its end last.
 pub fn start(
     config: RunnerConfig,
-    around: &Surroundings,
+    context: &ControllerContext,
     events: mpsc::Sender<Event>,
     oldest: watch::Receiver<HolderGeneration>,
 ) -> Result<Runner> {
-    let Surroundings { door, metrics, log_format, .. } = around;
+    let ControllerContext { door, metrics, log_format, .. } = context;
     let (control, runner_control) =
         StdUnixStream::pair().context("making the control socket failed")?;
     let (channels, runner_channels) =
@@ -298,12 +298,12 @@ impl AskError {
 
 impl Runner {
     /// Sends a command that needs no answer.
-    pub async fn tell(&self, command: RunnerCommand) {
+    pub async fn report(&self, command: RunnerCommand) {
         let _ = self.commands.send(command).await;
     }
 
     /// Sends a command that needs no answer, to a runner that takes it at once.
-    pub fn tell_now(&self, command: RunnerCommand) -> Result<(), AskError> {
+    pub fn report_now(&self, command: RunnerCommand) -> Result<(), AskError> {
         use tokio::sync::mpsc::error::TrySendError;
         self.commands.try_send(command).map_err(|error| match error {
             TrySendError::Full(_) => AskError::Silent,
@@ -367,7 +367,7 @@ impl Runner {
         let mut exited = self.exited.clone();
         let answer = tokio::time::timeout(ANSWER, async {
             // A queue that is full waits too.
-            self.tell(command(request)).await;
+            self.report(command(request)).await;
             tokio::select! {
                 answer = result => answer.ok(),
                 _ = exited.wait_for(Option::is_some) => None,

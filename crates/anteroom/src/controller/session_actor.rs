@@ -19,8 +19,8 @@ use base64::Engine;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::admission::{Admitted, TakenRoom};
-use super::front_door::FrontDoor;
+use super::admission::{Admitted, TakenCapacity};
+use super::media_demux::MediaDemux;
 use super::metrics::Metrics;
 use super::record::Record;
 use super::runner_process::{self, Runner};
@@ -36,9 +36,9 @@ const MAX_TIMELINE: usize = 500;
 
 /// What stands in the timeline however long it is: its end, and who came. The latter has bounds of its
 /// own, and is not to be drowned by what a guest does.
-const ALWAYS_TOLD: [&str; 8] = [
+const ALWAYS_REPORTED: [&str; 8] = [
     "ended",
-    "demolished",
+    "torn_down",
     "link_made",
     "links_revoked",
     "link_opened",
@@ -85,7 +85,7 @@ impl Live {
 }
 
 /// What a session needs from the controller.
-pub struct Surroundings {
+pub struct ControllerContext {
     /// Where it is found while it has a task.
     pub live: Live,
     /// What is counted.
@@ -95,7 +95,7 @@ pub struct Surroundings {
     /// How runners say what happens.
     pub log_format: LogFormat,
     /// Where media comes in.
-    pub door: FrontDoor,
+    pub door: MediaDemux,
     /// The users of sessions.
     pub users: Users,
     /// Folders that a session's files may be in, to look for leftovers.
@@ -119,16 +119,16 @@ enum Claim {
     /// Not asked for yet, or not any more.
     None,
     /// Every room is taken.
-    Waiting(Pin<Box<dyn Future<Output = TakenRoom> + Send + Sync>>),
+    Waiting(Pin<Box<dyn Future<Output = TakenCapacity> + Send + Sync>>),
     /// It has one, until it is demolished.
-    Taken(#[expect(dead_code, reason = "held, not read")] TakenRoom),
+    Taken(#[expect(dead_code, reason = "held, not read")] TakenCapacity),
 }
 
 impl Claim {
     /// The room that was waited for; never comes where none is waited for.
-    async fn room(&mut self) -> TakenRoom {
+    async fn sandbox(&mut self) -> TakenCapacity {
         match self {
-            Self::Waiting(room) => room.await,
+            Self::Waiting(sandbox) => sandbox.await,
             Self::None | Self::Taken(_) => std::future::pending().await,
         }
     }
@@ -147,7 +147,7 @@ pub struct SessionHandle {
 
 impl SessionHandle {
     /// Tells the session; `false` when its task is gone.
-    pub async fn tell(&self, event: Event) -> bool {
+    pub async fn report(&self, event: Event) -> bool {
         self.events.send(event).await.is_ok()
     }
 
@@ -189,9 +189,9 @@ impl SessionHandle {
     }
 
     /// Waits until its room was demolished.
-    pub async fn demolished(&self) {
+    pub async fn torn_down(&self) {
         let mut view = self.view.clone();
-        let _ = view.wait_for(|view| view.room.as_deref() == Some("demolished")).await;
+        let _ = view.wait_for(|view| view.teardown.as_deref() == Some("torn_down")).await;
     }
 }
 
@@ -209,7 +209,7 @@ struct Actor {
     oldest: watch::Receiver<HolderGeneration>,
     view: watch::Sender<SessionView>,
     events: mpsc::Sender<Event>,
-    around: Arc<Surroundings>,
+    context: Arc<ControllerContext>,
 }
 
 /// Starts the task of a session that is stored as it is given here, and carries out `effects` first.
@@ -218,7 +218,7 @@ pub fn start(
     record: Record,
     effects: Vec<Effect>,
     mut plan: Option<StartPlan>,
-    around: Arc<Surroundings>,
+    context: Arc<ControllerContext>,
 ) -> SessionHandle {
     let (events, queue) = mpsc::channel(256);
     let (view, watch_view) = watch::channel(record.view());
@@ -230,7 +230,7 @@ pub fn start(
         runner: watch_runner,
         oldest: Arc::new(oldest),
     };
-    let other = around.live.with(|sessions| match sessions.entry(record.id()) {
+    let other = context.live.with(|sessions| match sessions.entry(record.id()) {
         Entry::Occupied(other) => Some(other.get().clone()),
         Entry::Vacant(place) => {
             place.insert(handle.clone());
@@ -244,7 +244,7 @@ pub fn start(
     // Not this task's: whatever becomes of it, its session's processes may be there.
     match plan.as_mut().and_then(|plan| plan.user.take()) {
         Some(leased) => leased.keep(),
-        None => record.user.into_iter().for_each(|user| around.users.keep(user)),
+        None => record.user.into_iter().for_each(|user| context.users.keep(user)),
     }
     let actor = Actor {
         record,
@@ -257,7 +257,7 @@ pub fn start(
         oldest: watch_oldest,
         view,
         events,
-        around,
+        context,
     };
     tokio::spawn(actor.run(effects, queue));
     handle
@@ -266,14 +266,14 @@ pub fn start(
 impl Actor {
     async fn run(mut self, effects: Vec<Effect>, mut queue: mpsc::Receiver<Event>) {
         // Whatever happens to this task, the session must not be thought to have one.
-        let _place = Place { id: self.record.id(), around: self.around.clone() };
+        let _place = Place { id: self.record.id(), context: self.context.clone() };
         self.carry_out(effects).await;
         while !(self.record.is_finished() && self.store_at.is_none()) {
             let event = tokio::select! {
                 event = queue.recv() => event,
                 () = tokio::time::sleep(self.until_tick()) => Some(Event::Tick),
-                room = self.claim.room() => {
-                    self.claim = Claim::Taken(room);
+                sandbox = self.claim.sandbox() => {
+                    self.claim = Claim::Taken(sandbox);
                     self.start_runner().await;
                     continue;
                 }
@@ -289,7 +289,7 @@ impl Actor {
         }
         self.runner.send_replace(None);
         if let Some(user) = self.record.user.filter(|_| self.record.is_gone()) {
-            self.around.users.free(user);
+            self.context.users.free(user);
         }
     }
 
@@ -304,7 +304,7 @@ impl Actor {
     /// session ends; the end itself is carried out all the same, and stored when that works again.
     async fn apply(&mut self, event: Event) {
         // Only clocks move, which are worth no write.
-        if matches!(event, Event::Heartbeat | Event::Observed(Observation::PersonActive)) {
+        if matches!(event, Event::Heartbeat | Event::Observed(Observation::EndUserActive)) {
             let _ = self.step(event);
             self.view.send_replace(self.record.view());
             return;
@@ -331,13 +331,13 @@ impl Actor {
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let at = now();
         self.note(&event);
-        self.around.metrics.note(&event);
+        self.context.metrics.note(&event);
         let had_ended = self.has_ended();
-        let told = match words::visit(&event) {
+        let reported = match words::visit(&event) {
             Some((view, viewer)) => self.record.visited(at, view, viewer),
             None => true,
         };
-        let entry = words::of_event(&event, self.record.session.terms.id).filter(|_| told);
+        let entry = words::of_event(&event, self.record.session.terms.id).filter(|_| reported);
         let explanation = words::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
         let (session, effects) = self.record.session.clone().handle(event, at);
@@ -346,7 +346,7 @@ impl Actor {
             self.record.credential_stored_at = Some(at);
         }
         if let Some((kind, message)) = entry {
-            self.around.metrics.reached(kind, &self.record, at);
+            self.context.metrics.reached(kind, &self.record, at);
             self.add_entry(at, kind, message, explanation);
         }
         for (kind, message) in effects.iter().filter_map(words::of_effect) {
@@ -355,7 +355,7 @@ impl Actor {
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
-            self.around.metrics.ended(reason, &self.record, at);
+            self.context.metrics.ended(reason, &self.record, at);
             let (message, explanation) = (reason.to_string(), reason.explanation().cloned());
             self.add_entry(at, "ended", message, explanation);
         }
@@ -413,9 +413,9 @@ impl Actor {
         explanation: Option<Explanation>,
     ) {
         if let Some(explanation) = &explanation {
-            self.around.metrics.explained(explanation.cause);
+            self.context.metrics.explained(explanation.cause);
         }
-        if self.record.timeline.len() >= MAX_TIMELINE && !ALWAYS_TOLD.contains(&kind) {
+        if self.record.timeline.len() >= MAX_TIMELINE && !ALWAYS_REPORTED.contains(&kind) {
             return;
         }
         let message: String = message.chars().take(MAX_MESSAGE).collect();
@@ -431,7 +431,7 @@ impl Actor {
 
     async fn store(&mut self) -> Result<()> {
         let new_entries = &self.record.timeline[self.stored_entries..];
-        let stored = self.around.store.save(&self.record, new_entries).await;
+        let stored = self.context.store.save(&self.record, new_entries).await;
         match &stored {
             Ok(()) => {
                 self.stored_entries = self.record.timeline.len();
@@ -452,7 +452,7 @@ impl Actor {
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::StartRunner => self.claim_room().await,
+                Effect::StartRunner => self.claim_capacity().await,
                 Effect::StoreCredential { ciphertext_base64 } => {
                     let stored = self.store_credential(&ciphertext_base64).await;
                     let event = match stored {
@@ -463,28 +463,28 @@ impl Actor {
                 }
                 Effect::StartTool => {
                     if let Some(runner) = self.current_runner() {
-                        runner.tell(RunnerCommand::StartTool {}).await;
+                        runner.report(RunnerCommand::StartTool {}).await;
                     }
                 }
                 Effect::AcknowledgeCredential => {
                     if let Some(runner) = self.current_runner() {
-                        runner.tell(RunnerCommand::CredentialStored {}).await;
+                        runner.report(RunnerCommand::CredentialStored {}).await;
                     }
                 }
-                Effect::Demolish => {
+                Effect::TearDown => {
                     if matches!(self.claim, Claim::Waiting(_)) {
                         self.claim = Claim::None;
                     }
-                    let demolition = demolish(
+                    let demolition = tear_down(
                         self.record.traces(),
                         self.current_runner(),
                         self.record.runtime_dir(),
-                        self.around.clone(),
+                        self.context.clone(),
                     );
                     let events = self.events.clone();
                     tokio::spawn(async move {
                         let leftovers = demolition.await;
-                        let _ = events.send(Event::Demolished { leftovers }).await;
+                        let _ = events.send(Event::TornDown { leftovers }).await;
                     });
                 }
             }
@@ -495,16 +495,16 @@ impl Actor {
         self.runner.borrow().clone()
     }
 
-    async fn claim_room(&mut self) {
+    async fn claim_capacity(&mut self) {
         let Some(plan) = &self.plan else { return };
-        if let Some(room) = plan.admitted.try_room() {
-            self.claim = Claim::Taken(room);
+        if let Some(sandbox) = plan.admitted.try_capacity() {
+            self.claim = Claim::Taken(sandbox);
             self.start_runner().await;
             return;
         }
-        self.claim = Claim::Waiting(Box::pin(plan.admitted.room()));
+        self.claim = Claim::Waiting(Box::pin(plan.admitted.sandbox()));
         let message = "all rooms are in use; the sign-in begins when one is free".to_owned();
-        self.add_entry(now(), "waiting_for_room", message, None);
+        self.add_entry(now(), "waiting_for_capacity", message, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
         self.view.send_replace(self.record.view());
     }
@@ -513,7 +513,7 @@ impl Actor {
         let Some(plan) = &self.plan else { return };
         let events = self.events.clone();
         let oldest = self.oldest.clone();
-        match runner_process::start(plan.config.clone(), &self.around, events, oldest) {
+        match runner_process::start(plan.config.clone(), &self.context, events, oldest) {
             Ok(runner) => {
                 let pid = runner.pid;
                 self.runner.send_replace(Some(runner));
@@ -532,7 +532,7 @@ impl Actor {
             .decode(ciphertext_base64)
             .context("what the guest sealed is no base64")?;
         anteroom_vault::check_sealed(&sealed)?;
-        let (store, id) = (&self.around.store, self.record.id());
+        let (store, id) = (&self.context.store, self.record.id());
         let stored = store.put_credential(id, &sealed, &self.record.recipient, now().0).await;
         match stored {
             // Whatever went wrong after that: what is durable must not be said to be lost.
@@ -552,13 +552,13 @@ async fn until(at: Option<Instant>) {
 /// Keeps a session among the live ones, and its way in open, until dropped.
 struct Place {
     id: SessionId,
-    around: Arc<Surroundings>,
+    context: Arc<ControllerContext>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.around.door.remove_session(self.id);
-        self.around.live.remove(self.id);
+        self.context.door.remove_session(self.id);
+        self.context.live.remove(self.id);
     }
 }
 
@@ -567,34 +567,34 @@ pub fn remove(traces: Traces, runtime_dir: Option<&Path>) -> Result<()> {
     let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, traces.user));
     // Whatever became of the folder.
     let cgroup = Cgroup::remove_named(&traces.session.to_string());
-    let strays = traces.user.map(anteroom_vm::remove_strays);
+    let orphaned_files = traces.user.map(anteroom_vm::remove_orphaned_files);
     folder.transpose()?;
     cgroup?;
-    for path in strays.transpose()?.unwrap_or_default() {
+    for path in orphaned_files.transpose()?.unwrap_or_default() {
         tracing::warn!(session = %traces.session, "removed {path:?}, which a process of the session had left outside of its folder");
     }
     Ok(())
 }
 
 /// Ends the runner, kills what still runs, removes what still lies, and looks.
-async fn demolish(
+async fn tear_down(
     traces: Traces,
     runner: Option<Runner>,
     runtime_dir: Option<PathBuf>,
-    around: Arc<Surroundings>,
+    context: Arc<ControllerContext>,
 ) -> Vec<Leftover> {
     if let Some(runner) = runner {
         runner.end().await;
     }
     let looked = tokio::task::spawn_blocking(move || {
-        let logs = around.logs.join(traces.session.to_string());
+        let logs = context.logs.join(traces.session.to_string());
         let mut leftovers = Vec::new();
         for _ in 0..DEMOLITIONS {
             anteroom_vm::reap(traces);
             if let Err(error) = remove(traces, runtime_dir.as_deref()) {
                 tracing::error!(session = %traces.session, "{error:#}");
             }
-            leftovers = anteroom_vm::leftovers(traces, &around.folders, &logs);
+            leftovers = anteroom_vm::leftovers(traces, &context.folders, &logs);
             if leftovers.is_empty() {
                 break;
             }

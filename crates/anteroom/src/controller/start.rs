@@ -77,7 +77,7 @@ impl Controller {
             return Err(Problem::new(ProblemCode::Stopping, detail));
         }
         self.check_isolation(&provider)?;
-        let admitted = self.admission.admit().ok_or_else(|| self.no_room())?;
+        let admitted = self.admission.admit().ok_or_else(|| self.no_capacity())?;
         let id = SessionId::generate();
         let (driver, services) = self.driver_config(id, &provider)?;
         let browser_ip = browser_ip(id);
@@ -155,9 +155,9 @@ impl Controller {
             state: record.session.state.name().as_str().to_owned(),
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
-        self.around.metrics.started(&answer.provider);
+        self.context.metrics.started(&answer.provider);
         let plan = StartPlan { config, admitted, user: leased };
-        session_actor::start(record, effects, Some(plan), self.around.clone());
+        session_actor::start(record, effects, Some(plan), self.context.clone());
         Ok(answer)
     }
 
@@ -166,7 +166,7 @@ impl Controller {
         if !self.settings.offered.users.is_given() {
             return Ok(None);
         }
-        let users = self.around.users.clone();
+        let users = self.context.users.clone();
         // It looks at every process of the machine.
         let leased = tokio::task::spawn_blocking(move || users.lease()).await;
         let lease = leased.map_err(|error| internal(error.into()))?.ok_or_else(|| {
@@ -266,10 +266,10 @@ impl Controller {
     }
 
     /// Every room is taken: when to come back is when the first of them must be free.
-    fn no_room(&self) -> Problem {
+    fn no_capacity(&self) -> Problem {
         let Limits { max_sessions, max_queued } = self.admission.limits();
         let deadlines =
-            self.around.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
+            self.context.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
         let first = deadlines.min().unwrap_or_default().saturating_sub(now().0) / 1000;
         let seconds = first.clamp(*COME_BACK.start(), *COME_BACK.end());
         let queue = match max_queued {
@@ -277,17 +277,17 @@ impl Controller {
             1 => " and one more waits".to_owned(),
             queued => format!(" and {queued} more wait"),
         };
-        let rooms = match max_sessions {
+        let sandboxes = match max_sessions {
             1 => "the one room of this Anteroom is".to_owned(),
-            rooms => format!("all {rooms} rooms of this Anteroom are"),
+            sandboxes => format!("all {sandboxes} rooms of this Anteroom are"),
         };
-        let detail = format!("{rooms} in use{queue}; try again in {seconds} s");
-        Problem::new(ProblemCode::NoRoom, detail).retry_after(seconds)
+        let detail = format!("{sandboxes} in use{queue}; try again in {seconds} s");
+        Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)
     }
 
     fn candidates(&self) -> Result<Vec<SocketAddr>> {
         match self.settings.advertise.as_slice() {
-            [] => Ok(vec![self.around.door.address()?]),
+            [] => Ok(vec![self.context.door.address()?]),
             advertised => Ok(advertised.to_vec()),
         }
     }

@@ -8,7 +8,7 @@ use anteroom_session::{
 use crate::counted::counted;
 
 /// Where the tool waits for the person.
-const ROOM_READY: &str = "the room is ready; the tool is started when the person comes";
+const SANDBOX_READY: &str = "the room is ready; the tool is started when the person comes";
 
 /// Kind and sentence of an event, if it belongs in the timeline.
 pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, String)> {
@@ -27,13 +27,13 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
             "credential_not_stored",
             format!("the sealed credential could not be stored: {cause}"),
         )),
-        Event::Demolished { leftovers } if leftovers.is_empty() => Some((
-            "demolished",
+        Event::TornDown { leftovers } if leftovers.is_empty() => Some((
+            "torn_down",
             "everything of the session is gone; looking found nothing left".to_owned(),
         )),
-        Event::Demolished { leftovers } => {
+        Event::TornDown { leftovers } => {
             let things = counted(leftovers.len(), "thing", "things");
-            Some(("demolished", format!("teardown left {things} behind")))
+            Some(("torn_down", format!("teardown left {things} behind")))
         }
         Event::FoundByReconciliation => {
             Some(("found_unfinished", "a new controller found the session unfinished".to_owned()))
@@ -65,12 +65,12 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
 pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
     match effect {
         Effect::StartTool => {
-            Some(("person_came", "the person is there; the tool is being started".to_owned()))
+            Some(("end_user_came", "the person is there; the tool is being started".to_owned()))
         }
         Effect::StartRunner
         | Effect::StoreCredential { .. }
         | Effect::AcknowledgeCredential
-        | Effect::Demolish => None,
+        | Effect::TearDown => None,
     }
 }
 
@@ -102,7 +102,7 @@ fn what_runs(accelerator: Accelerator) -> &'static str {
 
 /// What holds the session's processes, and what does not.
 fn held(confined: &Confined) -> String {
-    let Confined { room, runner, missing } = confined;
+    let Confined { sandbox, runner, missing } = confined;
     let of = |what: &str, held: &Boundaries| {
         let mut by = vec![format!("user {}", held.uid)];
         if !held.has_capabilities {
@@ -121,7 +121,7 @@ fn held(confined: &Confined) -> String {
         }
         format!("{what} is held by: {}", by.join(", "))
     };
-    let mut said = format!("{}; {}", of("the room's process", room), of("the runner", runner));
+    let mut said = format!("{}; {}", of("the room's process", sandbox), of("the runner", runner));
     if !missing.is_empty() {
         said.push_str(&format!("; this machine does not offer {}", missing.join(", ")));
     }
@@ -152,13 +152,13 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::ChildCrashed { explanation, .. } => {
             ("child_crashed", explanation.sentence.clone())
         }
-        Observation::RoomReady => ("room_ready", ROOM_READY.to_owned()),
+        Observation::SandboxReady => ("sandbox_ready", SANDBOX_READY.to_owned()),
         Observation::SignInAwaited { .. }
         | Observation::QuestionAnswered { .. }
         | Observation::AddressIgnored { .. }
         | Observation::CodeEntered
         | Observation::CodeReplaced => return of_terminal(observation),
-        Observation::PersonTold { says } => ("person_told", says.clone()),
+        Observation::EndUserNotified { says } => ("end_user_notified", says.clone()),
         Observation::CredentialVerified { said } => {
             ("credential_verified", format!("the tool itself calls it signed in: {said}"))
         }
@@ -212,7 +212,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
             ("guest_powered_off", "the guest was told and powered off".to_owned())
         }
         // The second needs the session's id.
-        Observation::PersonActive | Observation::HostNeeded { .. } | Observation::Failed(_) => {
+        Observation::EndUserActive | Observation::HostNeeded { .. } | Observation::Failed(_) => {
             return None;
         }
     })
@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leads_to_a_host_is_told_with_the_session_s_id() {
+    fn what_leads_to_a_host_is_reported_with_the_session_s_id() {
         let session = SessionId::generate();
         let says = |host: &str, remedy| host_needed(host, "acme", remedy, session);
         let said = says("acme.okta.example:8443", Remedy::ListOrAllow);

@@ -26,10 +26,10 @@ use crate::clock::{now, wall};
 use crate::controller::SCREEN;
 use crate::runner::deaths::{Explainer, processor_of};
 use crate::runner::guest::{
-    GuestMessages, GuestVoice, link_failed, open_control, printable, service_name, violation,
+    GuestMessages, GuestSender, link_failed, open_control, printable, service_name, violation,
 };
 use crate::runner::paced_link::PacedLink;
-use crate::runner::room::{end_reason, exit_reason, vm_spec};
+use crate::runner::sandbox::{end_reason, exit_reason, vm_spec};
 use crate::runner::service_log::ServiceLog;
 
 /// How long a guest may take to its first byte, and to set itself up.
@@ -103,19 +103,19 @@ impl Visit<'_> {
         let (opener, incoming, drive) = connect(link, Side::Host);
         tokio::task::spawn_local(drive);
         tokio::task::spawn_local(refuse(incoming));
-        let (mut messages, mut voice) = open_control(&opener).await?;
+        let (mut messages, mut sender) = open_control(&opener).await?;
         self.greeted(&mut messages).await?;
         (self.gate.progress)("setting the guest up");
         let configure = HostMessage::Configure(Box::new(self.configuration()));
-        voice.say(&configure).await?;
+        sender.say(&configure).await?;
         let late = |_| EndReason::GuestStalled {
             what: "set itself up".to_owned(),
             allowed_seconds: SET_UP.as_secs(),
         };
         timeout(SET_UP, self.configured(&mut messages)).await.map_err(late)??;
-        voice.say(&HostMessage::StartServices {}).await?;
+        sender.say(&HostMessage::StartServices {}).await?;
         tokio::select! {
-            ended = self.listen(&mut messages, &mut voice) => Err(ended),
+            ended = self.listen(&mut messages, &mut sender) => Err(ended),
             () = self.inquire(&opener) => Ok(()),
         }
     }
@@ -174,9 +174,9 @@ impl Visit<'_> {
     }
 
     /// Takes what the guest says until that is the end.
-    async fn listen(&self, messages: &mut GuestMessages, voice: &mut GuestVoice) -> EndReason {
+    async fn listen(&self, messages: &mut GuestMessages, sender: &mut GuestSender) -> EndReason {
         loop {
-            if let Err(reason) = self.listen_once(messages, voice).await {
+            if let Err(reason) = self.listen_once(messages, sender).await {
                 return reason;
             }
         }
@@ -185,10 +185,10 @@ impl Visit<'_> {
     async fn listen_once(
         &self,
         messages: &mut GuestMessages,
-        voice: &mut GuestVoice,
+        sender: &mut GuestSender,
     ) -> Result<(), EndReason> {
         let message = messages.next().await?;
-        voice.answer_heartbeat(&message).await?;
+        sender.answer_heartbeat(&message).await?;
         self.heard(message)
     }
 
@@ -222,13 +222,13 @@ impl Visit<'_> {
         let code = code_of(&event);
         let again = matches!(event, ServiceEvent::Exited { then: Then::Restart { .. }, .. });
         let needed = OWN_SERVICES.contains(&name);
-        let told = self.explainer.borrow().of_service(name, needed, event);
-        if let Some(why) = explanation_of(&told) {
+        let reported = self.explainer.borrow().of_service(name, needed, event);
+        if let Some(why) = explanation_of(&reported) {
             self.keep_reached(code, why);
         }
         let mut seen = self.seen.borrow_mut();
         let known = needed || self.gate.image.manifest.services.iter().any(|s| s.name == name);
-        match told {
+        match reported {
             Ok(Some(Observation::ChildCrashed { service, explanation })) => {
                 if seen.crashes.len() < MAX_CRASHES {
                     seen.crashes.push((service, *explanation));
@@ -291,8 +291,8 @@ pub fn code_of(event: &ServiceEvent) -> Option<String> {
 }
 
 /// Why, of an observation that tells of an end.
-fn explanation_of(told: &Result<Option<Observation>, EndReason>) -> Option<&Explanation> {
-    match told {
+fn explanation_of(reported: &Result<Option<Observation>, EndReason>) -> Option<&Explanation> {
+    match reported {
         Ok(Some(
             Observation::ChildCrashed { explanation, .. }
             | Observation::ServiceExited { explanation, .. }

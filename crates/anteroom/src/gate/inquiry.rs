@@ -204,8 +204,8 @@ impl Visit<'_> {
             return Ran { first_lines, lived_ms, failure };
         }
         let code = code_of(&event);
-        let told = self.explainer.borrow().of_service(&program.name, false, event);
-        let failure = match told {
+        let reported = self.explainer.borrow().of_service(&program.name, false, event);
+        let failure = match reported {
             Ok(Some(
                 Observation::ServiceExited { explanation, .. }
                 | Observation::ServiceGivenUp { explanation, .. },

@@ -45,16 +45,16 @@ pub fn start(
     processor: oneshot::Receiver<CpuProfile>,
 ) -> Reading {
     let stop = Arc::new(AtomicBool::new(false));
-    let told = stop.clone();
+    let reported = stop.clone();
     let task = tokio::task::spawn_blocking(move || {
         let folder = tempfile::Builder::new()
             .prefix(&format!("{UNPACKED}{}-", std::process::id()))
             .tempdir_in(&work_dir)
             .with_context(|| format!("creating a folder in {} failed", work_dir.display()))?;
         let tree = folder.path().join("root");
-        unpack(&root, &tree, &told)?;
+        unpack(&root, &tree, &reported)?;
         let cpu = processor.blocking_recv().context("the guest told of no processor")?;
-        Ok(survey(&tree, &cpu, &told))
+        Ok(survey(&tree, &cpu, &reported))
     });
     Reading { task, stop }
 }

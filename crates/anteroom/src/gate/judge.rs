@@ -47,7 +47,7 @@ pub fn judge(
     busy: f64,
 ) -> Judged {
     let mut lines = Lines { seen, busy, components: Vec::new() };
-    lines.room();
+    lines.sandbox();
     lines.agent();
     lines.processor(cpu.profile.as_ref(), &cpu.processor.profile, &cpu.not_emulated);
     lines.base_system(&manifest.suite);
@@ -113,7 +113,7 @@ impl Lines<'_> {
         if let Some(component) = self.components.last_mut() {
             component.evidence = why.evidence.clone();
             component.advice = why.advice.clone();
-            if why.cause == Cause::Hung && self.busy >= BUSY {
+            if why.cause == Cause::Stall && self.busy >= BUSY {
                 component.advice = Some(format!(
                     "this machine was busy ({:.1} processes for each processor): verify again when it is not",
                     self.busy
@@ -134,11 +134,11 @@ impl Lines<'_> {
     }
 
     /// An end that no line of a service tells.
-    fn room(&mut self) {
+    fn sandbox(&mut self) {
         let Some(end) = &self.seen.end else { return };
         let of_service = self.seen.services.values().any(|service| service.lost.is_some());
         if !of_service {
-            self.fail("room", None, end);
+            self.fail("sandbox", None, end);
         }
     }
 

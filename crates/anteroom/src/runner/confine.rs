@@ -41,7 +41,7 @@ const MOST_OF_A_FILE: u64 = 16 * 1024 * 1024;
 ///
 /// # Errors
 /// When a part that this machine offers fails, or the kernel says otherwise afterwards.
-pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Confined>> {
+pub fn confine(confinement: &Confinement, sandbox: &RunningVm) -> Result<Option<Confined>> {
     let threads = std::fs::read_dir("/proc/self/task").context("counting the threads failed")?;
     let threads = threads.count();
     // Some of what follows holds one thread and those that it starts.
@@ -52,10 +52,10 @@ pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Con
     if let Some(user) = confinement.user {
         user.become_it(&[]).with_context(|| format!("becoming the user {user} failed"))?;
     }
-    let accelerator = room.accelerator;
-    let vm = room.pid;
+    let accelerator = sandbox.accelerator;
+    let vm = sandbox.pid;
     // As its user, whom the kernel lets look, and before the rules, which forbid it.
-    let room = room.boundaries();
+    let sandbox = sandbox.boundaries();
     // Its memory is not for other processes of its user's to look at.
     prctl::set_dumpable(false).context("hiding the runner's memory failed")?;
     let access = FileAccess {
@@ -76,15 +76,15 @@ pub fn confine(confinement: &Confinement, room: &RunningVm) -> Result<Option<Con
         boundaries_of(std::process::id()).context("reading what holds the runner failed")?;
     check("the runner", &runner, confinement)?;
     ensure!(runner.filters_system_calls, "the runner's system calls are not filtered");
-    let room = match room {
+    let sandbox = match sandbox {
         Err(error) if is_gone(&error) => return Ok(None),
-        room => room.context("reading what holds the room's process failed")?,
+        sandbox => sandbox.context("reading what holds the room's process failed")?,
     };
-    check("the room's process", &room, confinement)?;
+    check("the room's process", &sandbox, confinement)?;
     // From its first instruction on; QEMU sets another filter after its set-up.
     let is_vmm = accelerator != Accelerator::None;
-    ensure!(!is_vmm || room.filters_system_calls, "the VM's system calls are not filtered");
-    Ok(Some(Confined { room, runner, missing: confinement.offered.missing() }))
+    ensure!(!is_vmm || sandbox.filters_system_calls, "the VM's system calls are not filtered");
+    Ok(Some(Confined { sandbox, runner, missing: confinement.offered.missing() }))
 }
 
 fn is_gone(error: &io::Error) -> bool {

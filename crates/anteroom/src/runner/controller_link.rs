@@ -24,7 +24,7 @@ const QUEUE: usize = 256;
 
 /// Tells the controller. Cheap to clone.
 #[derive(Clone)]
-pub struct Voice {
+pub struct ControllerSender {
     messages: mpsc::Sender<RunnerMessage>,
     media: Rc<OnceCell<MediaHandle>>,
 }
@@ -39,7 +39,7 @@ pub struct Writing {
 /// socket arrives as [`RunnerCommand::Shutdown`].
 pub async fn open(
     socket: StdUnixStream,
-) -> Result<(RunnerConfig, mpsc::Receiver<RunnerCommand>, Voice, Writing)> {
+) -> Result<(RunnerConfig, mpsc::Receiver<RunnerCommand>, ControllerSender, Writing)> {
     socket.set_nonblocking(true)?;
     let (reader, mut writer) = UnixStream::from_std(socket)?.into_split();
     let mut reader = BufReader::new(reader);
@@ -48,14 +48,14 @@ pub async fn open(
         .context("reading the session's configuration failed")?
         .context("the controller closed the socket before the configuration")?;
     let (sender, mut messages) = mpsc::channel::<RunnerMessage>(QUEUE);
-    let (last, mut told_last) = oneshot::channel();
+    let (last, mut reported_last) = oneshot::channel();
     let task = tokio::task::spawn_local(async move {
         loop {
             let message = tokio::select! {
                 biased;
                 message = messages.recv() => message,
                 // Tasks that hold a voice may outlive the session; what they say now nobody waits for.
-                _ = &mut told_last, if !messages.is_closed() => {
+                _ = &mut reported_last, if !messages.is_closed() => {
                     messages.close();
                     continue;
                 }
@@ -71,7 +71,7 @@ pub async fn open(
     tokio::task::spawn_local(read_commands(reader, commands_in));
     let media = Rc::new(OnceCell::new());
     tokio::task::spawn_local(stay_alive(sender.downgrade(), media.clone()));
-    Ok((config, commands, Voice { messages: sender, media }, Writing { task, last }))
+    Ok((config, commands, ControllerSender { messages: sender, media }, Writing { task, last }))
 }
 
 /// Says so until nobody else has anything to say.
@@ -109,7 +109,7 @@ async fn read_commands(
     let _ = commands.send(RunnerCommand::Shutdown {}).await;
 }
 
-impl Voice {
+impl ControllerSender {
     /// Something happened, now.
     pub async fn observed(&self, observation: Observation) {
         // Its name only: some carry what is nobody else's.

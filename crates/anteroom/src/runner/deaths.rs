@@ -20,7 +20,7 @@ pub struct Explainer {
 }
 
 /// One death, as the guest tells it.
-struct Told<'a> {
+struct Reported<'a> {
     /// Its name, cleaned.
     service: &'a str,
     /// Its wait status, if it ran and ended.
@@ -41,13 +41,13 @@ impl Explainer {
     }
 
     /// Why.
-    fn explain(&self, told: Told<'_>) -> Box<Explanation> {
-        let last_lines = told.last_lines.map(printable_lines);
-        let evidence = cleaned(told.evidence);
+    fn explain(&self, reported: Reported<'_>) -> Box<Explanation> {
+        let last_lines = reported.last_lines.map(printable_lines);
+        let evidence = cleaned(reported.evidence);
         Box::new(explain(&Death {
-            service: told.service,
-            exit: told.exit,
-            lived_ms: told.lived_ms,
+            service: reported.service,
+            exit: reported.exit,
+            lived_ms: reported.lived_ms,
             last_lines: last_lines.as_deref(),
             evidence: &evidence,
             cpu: self.cpu.as_ref(),
@@ -69,7 +69,7 @@ impl Explainer {
             ServiceEvent::Started { .. } => return Ok(None),
             ServiceEvent::Ready {} => Observation::ServiceReady { service },
             ServiceEvent::Exited { exit, lived_ms, last_lines, evidence, deaths, then } => {
-                let told = Told {
+                let reported = Reported {
                     service: name,
                     exit: Some(exit),
                     lived_ms: Some(lived_ms),
@@ -77,7 +77,7 @@ impl Explainer {
                     evidence: *evidence,
                 };
                 if name == "cli" {
-                    let explanation = Some(self.explain(told));
+                    let explanation = Some(self.explain(reported));
                     let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                     return Err(EndReason::CliExited {
                         exit,
@@ -86,7 +86,7 @@ impl Explainer {
                         explanation,
                     });
                 }
-                let mut explanation = self.explain(told);
+                let mut explanation = self.explain(reported);
                 let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
                 let then_words = then_words(then, deaths);
                 if needed && !matches!(then, Then::Restart { .. }) {
@@ -104,14 +104,14 @@ impl Explainer {
             ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms } => {
                 // Without evidence the agent's own words say more than "unknown".
                 let explained = exit.is_some() || *evidence != Evidence::default();
-                let told = Told {
+                let reported = Reported {
                     service: name,
                     exit,
                     lived_ms: Some(lived_ms),
                     last_lines: Some(&last_lines),
                     evidence: *evidence,
                 };
-                let mut explanation = self.explain(told);
+                let mut explanation = self.explain(reported);
                 let (cause, last_lines) = (printable(&cause), printable_lines(&last_lines));
                 if needed {
                     let explanation = explained.then_some(explanation);
@@ -132,7 +132,7 @@ impl Explainer {
                 Observation::ChildCrashed { service, explanation }
             }
             ServiceEvent::ChildKilled { child, out_of_memory } => {
-                let told = Told {
+                let reported = Reported {
                     service: &format!("{}, started by {service},", printable(&child)),
                     exit: None,
                     lived_ms: None,
@@ -142,7 +142,7 @@ impl Explainer {
                         ..Evidence::default()
                     },
                 };
-                Observation::ChildCrashed { explanation: self.explain(told), service }
+                Observation::ChildCrashed { explanation: self.explain(reported), service }
             }
         }))
     }
@@ -152,7 +152,7 @@ impl Explainer {
         let signal = fault.signal;
         let program = fault.program.rsplit('/').next().unwrap_or_default();
         let name = format!("{}, started by {service},", printable(program));
-        self.explain(Told {
+        self.explain(Reported {
             service: &name,
             exit: Some(ProcessExit::Signalled { signal }),
             lived_ms: None,
@@ -206,12 +206,12 @@ fn cleaned(mut evidence: Evidence) -> Evidence {
         clean(&mut oom.line);
         oom.child.iter_mut().for_each(clean);
     }
-    if let Some(hung) = &mut evidence.hung {
-        clean(&mut hung.asked);
-        clean(&mut hung.state);
-        hung.waits_in.iter_mut().for_each(clean);
-        hung.children.truncate(MAX_CHILDREN);
-        hung.children.iter_mut().for_each(clean);
+    if let Some(stall) = &mut evidence.stall {
+        clean(&mut stall.asked);
+        clean(&mut stall.state);
+        stall.waits_in.iter_mut().for_each(clean);
+        stall.children.truncate(MAX_CHILDREN);
+        stall.children.iter_mut().for_each(clean);
     }
     match &mut evidence.not_started {
         Some(

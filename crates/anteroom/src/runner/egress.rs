@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::guest::{self, printable, violation};
 use super::pace::pace;
-use super::room;
+use super::sandbox;
 use super::unreached::Unreached;
 
 /// Connections that a guest may make for long, a second, and at once: a page of many parts.
@@ -24,7 +24,7 @@ pub type Contact = (ConnectionRecord, u64);
 /// Serves each stream the guest opens: all of them are its programs' connections.
 pub async fn carry(
     mut incoming: Incoming,
-    gate: Rc<room::SessionGate>,
+    gate: Rc<sandbox::SessionGate>,
     records: mpsc::Sender<Result<Contact, EndReason>>,
     is_open: Rc<Cell<bool>>,
 ) {
@@ -57,7 +57,7 @@ pub async fn carry(
 }
 
 /// What the controller hears of a connection.
-pub fn told((record, connections): Contact, unreached: &mut Unreached) -> Vec<Observation> {
+pub fn reported((record, connections): Contact, unreached: &mut Unreached) -> Vec<Observation> {
     let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, detail, .. } = record;
     // A browser opens connections ahead of need and drops them unused: nothing was asked for.
     if host.is_empty() && verdict == EgressVerdict::Failed {

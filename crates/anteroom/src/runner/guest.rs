@@ -45,16 +45,16 @@ const BYTE_BURST: usize = 8 * BYTES_PER_SECOND;
 pub struct GuestMessages(mpsc::Receiver<Result<GuestMessage, EndReason>>);
 
 /// Speaks to the guest.
-pub struct GuestVoice(WriteHalf<LinkStream>);
+pub struct GuestSender(WriteHalf<LinkStream>);
 
 /// Opens the control stream.
-pub async fn open_control(opener: &Opener) -> Result<(GuestMessages, GuestVoice), EndReason> {
+pub async fn open_control(opener: &Opener) -> Result<(GuestMessages, GuestSender), EndReason> {
     let stream = opener.open(StreamKind::Control).await.map_err(link_failed)?;
     let (reader, writer) = tokio::io::split(stream);
     let (sender, messages) = mpsc::channel(64);
     // A task of its own: half a message must survive that its reader is interrupted.
     tokio::task::spawn_local(read(reader, sender));
-    Ok((GuestMessages(messages), GuestVoice(writer)))
+    Ok((GuestMessages(messages), GuestSender(writer)))
 }
 
 async fn read(reader: ReadHalf<LinkStream>, sender: mpsc::Sender<Result<GuestMessage, EndReason>>) {
@@ -97,7 +97,7 @@ impl GuestMessages {
     }
 }
 
-impl GuestVoice {
+impl GuestSender {
     /// Tells a guest that gives a sign of life what time it is.
     pub async fn answer_heartbeat(&mut self, heard: &GuestMessage) -> Result<(), EndReason> {
         let GuestMessage::Heartbeat { sent_ms } = *heard else { return Ok(()) };

@@ -8,12 +8,12 @@ use anteroom_guest_link::{LinkStream, Opener, write_message};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, StreamKind};
 use anteroom_media::frame_source::LinkFrameSource;
-use anteroom_media::service::{FrontDoor, MediaConfig, MediaEvent, MediaHandle, spawn};
+use anteroom_media::service::{MediaConfig, MediaDemux, MediaEvent, MediaHandle, spawn};
 use anteroom_session::{EndReason, Observation};
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 
-use super::controller_link::Voice;
+use super::controller_link::ControllerSender;
 use super::guest::link_failed;
 use crate::runner_protocol::{RunnerConfig, datagram};
 
@@ -22,42 +22,42 @@ const START_BITRATE: u64 = 8_000_000;
 const MAX_BITRATE: u64 = 12_000_000;
 
 /// How often the person's input is told of.
-const TELL_ACTIVITY: Duration = Duration::from_secs(5);
+const REPORT_ACTIVITY: Duration = Duration::from_secs(5);
 
 /// Opens the frame and input streams and starts serving viewers.
 pub async fn start(
     config: &RunnerConfig,
     opener: &Opener,
-    from_front_door: StdUnixDatagram,
-    voice: Voice,
+    from_media_demux: StdUnixDatagram,
+    sender: ControllerSender,
 ) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
     let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
     let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
     let failed = |cause: String| EndReason::VmNotStarted {
         cause: format!("starting the stream failed: {cause}"),
     };
-    from_front_door.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
-    let to_front_door = from_front_door.try_clone().map_err(|error| failed(error.to_string()))?;
+    from_media_demux.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
+    let to_media_demux = from_media_demux.try_clone().map_err(|error| failed(error.to_string()))?;
     let media_config = MediaConfig {
         candidates: config.candidates.clone(),
-        front_door: Box::new(ToFrontDoor(to_front_door)),
+        media_demux: Box::new(ToMediaDemux(to_media_demux)),
         max_bitrate_bps: MAX_BITRATE,
         start_bitrate_bps: START_BITRATE,
     };
     let media = spawn(media_config, LinkFrameSource::new(frames))
         .map_err(|error| failed(anteroom_guest_link::chain(&error)))?;
-    let from_front_door =
-        UnixDatagram::from_std(from_front_door).map_err(|error| failed(error.to_string()))?;
-    voice.count(media.handle.clone());
-    tokio::task::spawn_local(take_datagrams(from_front_door, media.handle.clone()));
-    tokio::task::spawn_local(send_input(media.input, input, voice));
+    let from_media_demux =
+        UnixDatagram::from_std(from_media_demux).map_err(|error| failed(error.to_string()))?;
+    sender.count(media.handle.clone());
+    tokio::task::spawn_local(take_datagrams(from_media_demux, media.handle.clone()));
+    tokio::task::spawn_local(send_input(media.input, input, sender));
     Ok((media.handle, media.events))
 }
 
 /// The runner's end of the socket to the front door.
-struct ToFrontDoor(StdUnixDatagram);
+struct ToMediaDemux(StdUnixDatagram);
 
-impl FrontDoor for ToFrontDoor {
+impl MediaDemux for ToMediaDemux {
     fn authenticated(&mut self, from: SocketAddr) {
         // Where the front door does not keep up, the viewer's next request is told of.
         let _ = self.0.send(&datagram::encode(from, &[]));
@@ -81,17 +81,21 @@ async fn take_datagrams(socket: UnixDatagram, media: MediaHandle) {
 }
 
 /// Carries input to the guest, and tells now and then that there is some.
-async fn send_input(mut input: mpsc::Receiver<InputEvent>, mut stream: LinkStream, voice: Voice) {
-    let mut told: Option<Instant> = None;
+async fn send_input(
+    mut input: mpsc::Receiver<InputEvent>,
+    mut stream: LinkStream,
+    sender: ControllerSender,
+) {
+    let mut reported: Option<Instant> = None;
     while let Some(event) = input.recv().await {
-        let by_person = !matches!(event, InputEvent::ReleaseAll {});
+        let by_end_user = !matches!(event, InputEvent::ReleaseAll {});
         // The link's end is noticed, and told, by who reads the guest's messages.
         if write_message(&mut stream, &event, MAX_INPUT_MESSAGE).await.is_err() {
             return;
         }
-        if by_person && told.is_none_or(|told| told.elapsed() >= TELL_ACTIVITY) {
-            told = Some(Instant::now());
-            voice.observed(Observation::PersonActive).await;
+        if by_end_user && reported.is_none_or(|reported| reported.elapsed() >= REPORT_ACTIVITY) {
+            reported = Some(Instant::now());
+            sender.observed(Observation::EndUserActive).await;
         }
     }
 }

@@ -6,7 +6,6 @@
 //! with it.
 
 mod channels;
-mod conduct;
 mod confine;
 mod controller_link;
 pub(crate) mod deaths;
@@ -19,7 +18,8 @@ mod no_keyring;
 pub(crate) mod pace;
 pub(crate) mod paced_link;
 mod pages;
-pub(crate) mod room;
+mod protocol_guard;
+pub(crate) mod sandbox;
 pub(crate) mod service_log;
 mod session;
 mod sign_in;
@@ -42,7 +42,7 @@ pub fn run() -> Result<()> {
     // Ctrl-C in the operator's terminal is the controller's to handle, and within one kernel session
     // anybody may continue anybody (kill(2)).
     nix::unistd::setsid().context("leaving the controller's terminal failed")?;
-    crate::logging::start_as_told();
+    crate::logging::start_as_configured();
     let session = std::env::var(SESSION_ENV).unwrap_or_default();
     let _span = tracing::info_span!("runner", session).entered();
     let sockets = Sockets {

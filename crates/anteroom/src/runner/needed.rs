@@ -9,7 +9,7 @@ use anteroom_provider::{Provider, Sso};
 use anteroom_session::{EgressVerdict, Observation, Remedy};
 
 use super::egress::Contact;
-use super::room::SessionGate;
+use super::sandbox::SessionGate;
 
 /// Refused hosts that are remembered, the last ones, and how many are told of as needed.
 const MAX_REFUSED: usize = 128;
@@ -75,20 +75,20 @@ impl Needed {
     fn look(&mut self) -> Vec<Observation> {
         let Some(host) = normalise_host(&self.title) else { return Vec::new() };
         let needed = self.refused.iter().filter(|(place, _)| place.host() == host);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (place, remedy) in needed {
             if self.needed.len() == MAX_NEEDED || !self.needed.insert(place.clone()) {
                 continue;
             }
             let (host, provider) = (place.to_string(), self.provider.clone());
-            let says = self.for_the_person(&host, *remedy);
-            told.push(Observation::HostNeeded { host, provider, remedy: *remedy });
-            told.push(Observation::PersonTold { says });
+            let says = self.for_the_end_user(&host, *remedy);
+            reported.push(Observation::HostNeeded { host, provider, remedy: *remedy });
+            reported.push(Observation::EndUserNotified { says });
         }
-        told
+        reported
     }
 
-    fn for_the_person(&self, host: &str, remedy: Remedy) -> String {
+    fn for_the_end_user(&self, host: &str, remedy: Remedy) -> String {
         let whom = match self.operator.as_str() {
             "" => "whoever sent you here",
             name => name,
@@ -150,7 +150,7 @@ impl Needed {
         let says = format!("{place} is allowed for this room now: load the page again.");
         Ok(vec![
             Observation::HostAllowed { host: place.to_string() },
-            Observation::PersonTold { says },
+            Observation::EndUserNotified { says },
         ])
     }
 
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_s_own_host_is_told_and_what_it_loads_is_not() {
+    fn the_page_s_own_host_is_reported_and_what_it_loads_is_not() {
         let refused = contact("acme.okta.example", EgressVerdict::RefusedByPolicy);
         let other = contact("ads.example", EgressVerdict::RefusedByPolicy);
         // Whichever of the two is heard of first.
@@ -219,15 +219,20 @@ mod tests {
             let mut needed = needed(Sso::Refuse);
             assert_eq!(needed.contacted(&other), []);
             let title = "acme.okta.example - Chromium";
-            let mut told = if title_first { needed.titled(title) } else { Vec::new() };
-            told.extend(needed.contacted(&refused));
-            told.extend(needed.titled(title));
+            let mut reported = if title_first { needed.titled(title) } else { Vec::new() };
+            reported.extend(needed.contacted(&refused));
+            reported.extend(needed.titled(title));
             let (host, provider) = ("acme.okta.example".to_owned(), "tool".to_owned());
-            assert_eq!(told[0], Observation::HostNeeded { host, provider, remedy: Remedy::List });
-            let Observation::PersonTold { says } = &told[1] else { panic!("{told:?}") };
+            assert_eq!(
+                reported[0],
+                Observation::HostNeeded { host, provider, remedy: Remedy::List }
+            );
+            let Observation::EndUserNotified { says } = &reported[1] else {
+                panic!("{reported:?}")
+            };
             assert!(says.contains("acme.okta.example") && says.contains("another way"), "{says}");
             assert!(says.contains("ask Ada"), "{says}");
-            assert_eq!(told.len(), 2, "told once: {told:?}");
+            assert_eq!(reported.len(), 2, "told once: {reported:?}");
         }
         let mut needed = needed(Sso::Refuse);
         assert_eq!(needed.contacted(&contact("a.example", EgressVerdict::Failed)), []);
@@ -248,36 +253,39 @@ mod tests {
             assert!(asks.allow(host).is_err(), "{host}");
         }
         let host = "acme.okta.example".to_owned();
-        let told = asks.allow("ACME.okta.example").unwrap();
-        assert_eq!(told[0], Observation::HostAllowed { host });
+        let reported = asks.allow("ACME.okta.example").unwrap();
+        assert_eq!(reported[0], Observation::HostAllowed { host });
     }
 
     #[test]
-    fn a_host_is_told_and_allowed_with_its_port() {
+    fn a_host_is_reported_and_allowed_with_its_port() {
         let mut asks = needed(Sso::Ask);
         asks.titled("acme.okta.example - Chromium");
         let refused = || contact_at("acme.okta.example", 8443, EgressVerdict::RefusedByPolicy);
-        let told = asks.contacted(&refused());
+        let reported = asks.contacted(&refused());
         let (host, provider) = ("acme.okta.example:8443".to_owned(), "tool".to_owned());
         let needed =
             Observation::HostNeeded { host: host.clone(), provider, remedy: Remedy::ListOrAllow };
-        assert_eq!(told[0], needed);
+        assert_eq!(reported[0], needed);
         let error = asks.allow("acme.okta.example").unwrap_err();
         assert!(error.contains("refused acme.okta.example:8443"), "{error}");
-        let told = asks.allow(&host).unwrap();
-        assert_eq!(told[0], Observation::HostAllowed { host });
-        let Observation::PersonTold { says } = &told[1] else { panic!("{told:?}") };
+        let reported = asks.allow(&host).unwrap();
+        assert_eq!(reported[0], Observation::HostAllowed { host });
+        let Observation::EndUserNotified { says } = &reported[1] else { panic!("{reported:?}") };
         assert!(says.contains(":8443 is allowed") && !says.contains("can reach"), "{says}");
         // What the name leads to shows only now.
         let inside = contact_at("acme.okta.example", 8443, EgressVerdict::RefusedAddress);
-        let told = asks.contacted(&inside);
-        assert!(matches!(told[0], Observation::HostNeeded { remedy: Remedy::Map, .. }), "{told:?}");
+        let reported = asks.contacted(&inside);
+        assert!(
+            matches!(reported[0], Observation::HostNeeded { remedy: Remedy::Map, .. }),
+            "{reported:?}"
+        );
         let error = asks.allow("acme.okta.example:8443").unwrap_err();
         assert!(error.contains("is allowed") && error.contains("[[egress.map]]"), "{error}");
     }
 
     #[test]
-    fn what_no_list_leads_to_is_told_as_what_it_is() {
+    fn what_no_list_leads_to_is_reported_as_what_it_is() {
         for (host, remedy, words) in [
             ("[2001:db8::1]", Remedy::NameAndMap, "is an address"),
             ("10.0.0.5", Remedy::NameAndMap, "is an address"),
@@ -285,10 +293,15 @@ mod tests {
         ] {
             let mut asks = needed(Sso::Ask);
             asks.titled(&format!("{host} - Chromium"));
-            let told = asks.contacted(&contact(host, EgressVerdict::RefusedByPolicy));
+            let reported = asks.contacted(&contact(host, EgressVerdict::RefusedByPolicy));
             let (host, provider) = (host.to_owned(), "tool".to_owned());
-            assert_eq!(told[0], Observation::HostNeeded { host: host.clone(), provider, remedy });
-            let Observation::PersonTold { says } = &told[1] else { panic!("{told:?}") };
+            assert_eq!(
+                reported[0],
+                Observation::HostNeeded { host: host.clone(), provider, remedy }
+            );
+            let Observation::EndUserNotified { says } = &reported[1] else {
+                panic!("{reported:?}")
+            };
             assert!(says.contains(words) && !says.contains("while you wait"), "{says}");
             let error = asks.allow(&host).unwrap_err();
             assert!(error.contains(words) && error.contains("[[egress.map]]"), "{error}");

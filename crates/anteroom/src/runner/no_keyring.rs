@@ -36,11 +36,11 @@ static PATTERNS: LazyLock<[Regex; 2]> =
     LazyLock::new(|| [WORDS, NO_BUS].map(|words| Regex::new(words).unwrap()));
 
 /// What there is to say of a tool that ended with this on its screen.
-pub fn advice(screen: &str, room_has_one: bool) -> Option<&'static str> {
+pub fn advice(screen: &str, sandbox_has_one: bool) -> Option<&'static str> {
     let [keyring, bus] = PATTERNS.each_ref().map(|pattern| pattern.is_match(screen));
     match (keyring, bus) {
-        (true, _) => Some(if room_has_one { NOT_USED } else { NONE }),
-        (false, true) => (!room_has_one).then_some(BUS),
+        (true, _) => Some(if sandbox_has_one { NOT_USED } else { NONE }),
+        (false, true) => (!sandbox_has_one).then_some(BUS),
         (false, false) => None,
     }
 }

@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_page_that_checks_for_ever_is_told_and_one_that_goes_on_is_not() {
+    async fn a_page_that_checks_for_ever_is_reported_and_one_that_goes_on_is_not() {
         let mut pages = Pages::default();
         let soon = CHECKS / 2;
         let waits = async |pages: &Pages, time| {
@@ -100,12 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_told_once() {
+    fn a_call_is_reported_once() {
         let mut pages = Pages::default();
         let call = |pages: &mut Pages, n: usize| {
             pages.call_refused(format!("https://a{n}.test"), "127.0.0.1:1".into())
         };
-        assert!(call(&mut pages, 0).is_some_and(|told| told.contains("https://a0.test called")));
+        assert!(
+            call(&mut pages, 0).is_some_and(|reported| reported.contains("https://a0.test called"))
+        );
         assert_eq!(call(&mut pages, 0), None);
         assert_eq!((1..100).filter_map(|n| call(&mut pages, n)).count(), MAX_CALLS - 1);
     }

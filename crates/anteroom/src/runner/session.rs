@@ -14,7 +14,7 @@ use anteroom_guest_protocol::{
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{Asks, EgressVerdict, EndReason, Observation, Prompt, Start};
-use anteroom_terminal::{Act, Over};
+use anteroom_terminal::{Action, Over};
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -23,13 +23,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::conduct::Conduct;
 use super::confine::confine;
-use super::controller_link::{self, Voice};
+use super::controller_link::{self, ControllerSender};
 use super::deaths::Explainer;
-use super::guest::{self, GuestVoice, broken, printable, printable_lines, violation};
+use super::guest::{self, GuestSender, broken, printable, printable_lines, violation};
 use super::needed::Needed;
-use super::room;
+use super::protocol_guard::ProtocolGuard;
+use super::sandbox;
 use super::service_log::ServiceLog;
 use super::sign_in::{self, SignIn};
 use super::unreached::Unreached;
@@ -47,32 +47,37 @@ const MAX_EARLY: usize = 8;
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run(sockets: Sockets) -> Result<()> {
     let Sockets { control, media, channels } = sockets;
-    let (config, mut commands, voice, writing) = controller_link::open(control).await?;
-    fail_point("runner.told").context("reading what the session is to be failed")?;
-    match room::boot(&config).await {
-        Ok(mut room) => {
-            let ended =
-                serve(&config, &mut room.vm, Viewers { media, channels }, &mut commands, &voice)
-                    .await;
-            end_room(&config, &mut room.vm).await;
-            voice.last_figures().await;
+    let (config, mut commands, sender, writing) = controller_link::open(control).await?;
+    fail_point("runner.configured").context("reading what the session is to be failed")?;
+    match sandbox::boot(&config).await {
+        Ok(mut sandbox) => {
+            let ended = serve(
+                &config,
+                &mut sandbox.vm,
+                Viewers { media, channels },
+                &mut commands,
+                &sender,
+            )
+            .await;
+            end_sandbox(&config, &mut sandbox.vm).await;
+            sender.last_figures().await;
             match ended {
-                Ended::Failed(reason) => voice.failed(reason).await,
-                Ended::Done => voice.observed(Observation::GuestPoweredOff).await,
-                Ended::Told => {}
+                Ended::Failed(reason) => sender.failed(reason).await,
+                Ended::Done => sender.observed(Observation::GuestPoweredOff).await,
+                Ended::Reported => {}
             }
         }
-        Err(reason) => voice.failed(reason).await,
+        Err(reason) => sender.failed(reason).await,
     }
-    fail_point("teardown.room_ended").context("ending the room failed")?;
-    drop(voice);
+    fail_point("teardown.sandbox_ended").context("ending the room failed")?;
+    drop(sender);
     writing.finished().await;
     Ok(())
 }
 
 /// A VM is killed; an agent on the host first gets the time to end what it started there.
-async fn end_room(config: &RunnerConfig, vm: &mut RunningVm) {
-    if room::driver_name(config) == "host" {
+async fn end_sandbox(config: &RunnerConfig, vm: &mut RunningVm) {
+    if sandbox::driver_name(config) == "host" {
         vm.terminate();
         let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
     }
@@ -86,7 +91,7 @@ enum Ended {
     /// The credential is stored, the guest has been told.
     Done,
     /// The controller said so, or is gone.
-    Told,
+    Reported,
 }
 
 /// Sockets of the viewers' media.
@@ -100,7 +105,7 @@ async fn serve(
     vm: &mut RunningVm,
     viewers: Viewers,
     commands: &mut mpsc::Receiver<RunnerCommand>,
-    voice: &Voice,
+    sender: &ControllerSender,
 ) -> Ended {
     let log = match ServiceLog::create(&config.log_dir) {
         Ok(log) => log,
@@ -117,25 +122,25 @@ async fn serve(
             return Ended::Failed(EndReason::VmNotStarted { cause: format!("{error:#}") });
         }
     };
-    let driver = room::driver_name(config).to_owned();
+    let driver = sandbox::driver_name(config).to_owned();
     let accelerator = vm.confirmed_accelerator().await;
-    voice.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
+    sender.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
     // A room that is gone already is told of below, as what it ended by.
     if let Some(confined) = confined {
-        voice.observed(Observation::Confined(Box::new(confined))).await;
+        sender.observed(Observation::Confined(Box::new(confined))).await;
     }
     let link = vm.take_link();
-    let explainer = Explainer::new(&room::processor(config), &GuestCpu::default());
-    let mut session = Session { config, voice, log, link: None, explainer, needed: None };
+    let explainer = Explainer::new(&sandbox::processor(config), &GuestCpu::default());
+    let mut session = Session { config, sender, log, link: None, explainer, needed: None };
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
         biased;
-        end = vm.end_or_stop() => Ended::Failed(room::end_reason(vm, end)),
+        end = vm.end_or_stop() => Ended::Failed(sandbox::end_reason(vm, end)),
         ended = session.run(link, viewers, commands) => match ended {
             // What the link says last may only be the echo of a VM that is gone.
             Ended::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
                 match tokio::time::timeout(Duration::from_millis(500), vm.wait()).await {
-                    Ok(exit) => Ended::Failed(room::exit_reason(vm, exit)),
+                    Ok(exit) => Ended::Failed(sandbox::exit_reason(vm, exit)),
                     Err(_) => {
                         session.write_vm_state(vm).await;
                         Ended::Failed(reason)
@@ -144,7 +149,7 @@ async fn serve(
             }
             Ended::Failed(EndReason::AgentSilent { waited_ms, .. }) => {
                 let run_state = session.write_vm_state(vm).await;
-                let console_tail = vm.console_tail(room::CONSOLE_TAIL);
+                let console_tail = vm.console_tail(sandbox::CONSOLE_TAIL);
                 Ended::Failed(EndReason::AgentSilent { waited_ms, run_state, console_tail })
             }
             Ended::Done => {
@@ -159,7 +164,7 @@ async fn serve(
 /// What the session's steps share.
 struct Session<'a> {
     config: &'a RunnerConfig,
-    voice: &'a Voice,
+    sender: &'a ControllerSender,
     log: ServiceLog,
     /// The multiplexer: its error says more than the ends of its streams.
     link: Option<JoinHandle<Result<(), LinkError>>>,
@@ -172,14 +177,14 @@ struct Session<'a> {
 impl Session<'_> {
     async fn run(
         &mut self,
-        link: room::Link,
+        link: sandbox::Link,
         viewers: Viewers,
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> Ended {
         let mut early = Vec::new();
         let prepared = tokio::select! {
             prepared = self.prepare(link) => prepared,
-            () = shutdown(commands, &mut early) => return Ended::Told,
+            () = shutdown(commands, &mut early) => return Ended::Reported,
         };
         let ended = match prepared {
             Ok(prepared) => self.attend(prepared, viewers, early, commands).await,
@@ -216,14 +221,15 @@ impl Session<'_> {
         let Prepared { opener, incoming, mut messages, guest: mut to_guest } = prepared;
         let login = self.config.login();
         let url_timeout = Duration::from_secs(login.url_timeout_seconds);
-        let mut conduct = Conduct::new(url_timeout, sign_in::desktop(login.method), Instant::now());
+        let mut guard =
+            ProtocolGuard::new(url_timeout, sign_in::desktop(login.method), Instant::now());
         let mut sign_in = match SignIn::open(&opener, &self.config.provider, login).await {
             Ok(sign_in) => sign_in,
             Err(reason) => return Ended::Failed(reason),
         };
         tokio::task::spawn_local(channels::serve(viewers.channels, sign_in.view(), opener.clone()));
         let (records, mut connections) = mpsc::channel(64);
-        let gate = match room::gate(self.config) {
+        let gate = match sandbox::gate(self.config) {
             Ok(gate) => Rc::new(gate),
             Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
         };
@@ -233,7 +239,7 @@ impl Session<'_> {
         let is_open = Rc::new(Cell::new(true));
         tokio::task::spawn_local(egress::carry(incoming, gate, records, is_open.clone()));
         let (media, mut media_events) =
-            match media::start(self.config, &opener, viewers.media, self.voice.clone()).await {
+            match media::start(self.config, &opener, viewers.media, self.sender.clone()).await {
                 Ok(started) => started,
                 Err(reason) => return Ended::Failed(reason),
             };
@@ -244,7 +250,7 @@ impl Session<'_> {
         let at_once = (login.start == Start::AtOnce).then_some(RunnerCommand::StartTool {});
         for command in at_once.into_iter().chain(early) {
             let obeyed =
-                self.obey(Some(command), &media, &mut to_guest, &mut sign_in, &mut conduct).await;
+                self.obey(Some(command), &media, &mut to_guest, &mut sign_in, &mut guard).await;
             if let Obeyed::End(ended) = obeyed {
                 return ended;
             }
@@ -257,13 +263,13 @@ impl Session<'_> {
                             // What is asked of the credential now is asked without a network.
                             is_open.set(false);
                         }
-                        self.listen(message, &mut conduct, &mut to_guest, &media, &mut sign_in).await
+                        self.listen(message, &mut guard, &mut to_guest, &media, &mut sign_in).await
                     }
                     Err(reason) => Err(reason),
                 },
-                reason = conduct.late() => Err(reason),
+                reason = guard.late() => Err(reason),
                 step = sign_in.next() => match step {
-                    Ok(sign_in::Step::Acts(acts)) => Ok(acts),
+                    Ok(sign_in::Step::Actions(actions)) => Ok(actions),
                     Ok(sign_in::Step::Typed(text)) => {
                         self.typed(text, &mut to_guest, &sign_in).await.map(|()| Vec::new())
                     }
@@ -271,9 +277,9 @@ impl Session<'_> {
                 },
                 command = commands.recv() => {
                     let obeyed =
-                        self.obey(command, &media, &mut to_guest, &mut sign_in, &mut conduct);
+                        self.obey(command, &media, &mut to_guest, &mut sign_in, &mut guard);
                     match obeyed.await {
-                        Obeyed::GoOn(acts) => Ok(acts),
+                        Obeyed::GoOn(actions) => Ok(actions),
                         Obeyed::End(ended) => return ended,
                     }
                 }
@@ -281,8 +287,8 @@ impl Session<'_> {
                     Ok(contact) => {
                         let needed = self.needed.as_mut().map(|needed| needed.contacted(&contact));
                         let needed = needed.into_iter().flatten();
-                        for told in egress::told(contact, &mut unreached).into_iter().chain(needed) {
-                            self.voice.observed(told).await;
+                        for reported in egress::reported(contact, &mut unreached).into_iter().chain(needed) {
+                            self.sender.observed(reported).await;
                         }
                         Ok(Vec::new())
                     }
@@ -293,7 +299,7 @@ impl Session<'_> {
                 }
             };
             let done = match step {
-                Ok(acts) => self.act(acts, &mut to_guest, &mut conduct, &sign_in).await,
+                Ok(actions) => self.action(actions, &mut to_guest, &mut guard, &sign_in).await,
                 Err(reason) => Err(reason),
             };
             if let Err(reason) = done {
@@ -303,43 +309,43 @@ impl Session<'_> {
     }
 
     /// Does what the provider file says.
-    async fn act(
+    async fn action(
         &mut self,
-        acts: Vec<Act>,
-        to_guest: &mut GuestVoice,
-        conduct: &mut Conduct,
+        actions: Vec<Action>,
+        to_guest: &mut GuestSender,
+        guard: &mut ProtocolGuard,
         sign_in: &SignIn,
     ) -> Result<(), EndReason> {
-        for act in acts {
-            let observation = match act {
-                Act::Type(keys) => {
+        for action in actions {
+            let observation = match action {
+                Action::Type(keys) => {
                     sign_in.type_keys(keys);
                     continue;
                 }
-                Act::Open(url) => {
+                Action::Open(url) => {
                     to_guest.say(&HostMessage::OpenPage { url }).await?;
                     continue;
                 }
-                Act::Await(prompt) => {
+                Action::Await(prompt) => {
                     step("capture.sign_in_url")?;
-                    conduct.persons_turn()?;
+                    guard.end_users_turn()?;
                     to_guest.say(&HostMessage::TurnBegins {}).await?;
                     Observation::SignInAwaited { prompt: clean(prompt) }
                 }
-                Act::Answered { question, again } => {
+                Action::Answered { question, again } => {
                     Observation::QuestionAnswered { question: printable(&question), again }
                 }
-                Act::SignedIn => {
+                Action::SignedIn => {
                     to_guest.say(&HostMessage::SignedIn {}).await?;
                     continue;
                 }
-                Act::CodeEntered => Observation::CodeEntered,
-                Act::CodeReplaced => Observation::CodeReplaced,
-                Act::Ignored(url) => Observation::AddressIgnored { url: printable(&url) },
-                Act::Say(says) => Observation::PersonTold { says },
-                Act::End(over) => return Err(refused(over)),
+                Action::CodeEntered => Observation::CodeEntered,
+                Action::CodeReplaced => Observation::CodeReplaced,
+                Action::Ignored(url) => Observation::AddressIgnored { url: printable(&url) },
+                Action::Say(says) => Observation::EndUserNotified { says },
+                Action::End(over) => return Err(refused(over)),
             };
-            self.voice.observed(observation).await;
+            self.sender.observed(observation).await;
         }
         Ok(())
     }
@@ -348,14 +354,14 @@ impl Session<'_> {
     async fn typed(
         &mut self,
         text: String,
-        to_guest: &mut GuestVoice,
+        to_guest: &mut GuestSender,
         sign_in: &SignIn,
     ) -> Result<(), EndReason> {
         if SignIn::may_be_secret(&text) {
             to_guest.say(&HostMessage::Secret { text: text.clone() }).await?;
         }
         sign_in.pass_keys(text);
-        self.voice.observed(Observation::PersonActive).await;
+        self.sender.observed(Observation::EndUserActive).await;
         Ok(())
     }
 
@@ -363,18 +369,18 @@ impl Session<'_> {
     async fn listen(
         &mut self,
         message: GuestMessage,
-        conduct: &mut Conduct,
-        to_guest: &mut GuestVoice,
+        guard: &mut ProtocolGuard,
+        to_guest: &mut GuestSender,
         media: &MediaHandle,
         sign_in: &mut SignIn,
-    ) -> Result<Vec<Act>, EndReason> {
-        let beside = conduct.heard(&message, Instant::now())?;
+    ) -> Result<Vec<Action>, EndReason> {
+        let beside = guard.heard(&message, Instant::now())?;
         to_guest.answer_heartbeat(&message).await?;
-        let acts = self.heard(message, media, sign_in).await?;
-        if let Some(told) = beside {
-            self.voice.observed(told).await;
+        let actions = self.heard(message, media, sign_in).await?;
+        if let Some(reported) = beside {
+            self.sender.observed(reported).await;
         }
-        Ok(acts)
+        Ok(actions)
     }
 
     async fn heard(
@@ -382,7 +388,7 @@ impl Session<'_> {
         message: GuestMessage,
         media: &MediaHandle,
         sign_in: &mut SignIn,
-    ) -> Result<Vec<Act>, EndReason> {
+    ) -> Result<Vec<Action>, EndReason> {
         let observation = match message {
             // Answered by who has the guest's ear.
             GuestMessage::Heartbeat { .. } => return Ok(Vec::new()),
@@ -403,8 +409,8 @@ impl Session<'_> {
                     // What the provider file says of its last screen is of more use than its status.
                     return Err(refused(over));
                 }
-                if is_end && let Some(Act::Say(says)) = sign_in.wanted_keyring() {
-                    self.voice.observed(Observation::PersonTold { says }).await;
+                if is_end && let Some(Action::Say(says)) = sign_in.wanted_keyring() {
+                    self.sender.observed(Observation::EndUserNotified { says }).await;
                 }
                 let changed = self.service_changed(&guest::service_name(&name), event).await;
                 return changed.map(|()| Vec::new()).map_err(|reason| sign_in.explained(reason));
@@ -412,16 +418,16 @@ impl Session<'_> {
             GuestMessage::SignInUrl { url } => return sign_in.opened(url),
             GuestMessage::PageTitle { title } => {
                 let needed = self.needed.as_mut().map(|needed| needed.titled(&printable(&title)));
-                for told in needed.into_iter().flatten() {
-                    self.voice.observed(told).await;
+                for reported in needed.into_iter().flatten() {
+                    self.sender.observed(reported).await;
                 }
                 return Ok(sign_in.titled(&printable(&title)).into_iter().collect());
             }
             GuestMessage::PageCallRefused { page, address } => {
-                let told = sign_in.call_refused(printable(&page), printable(&address));
-                return Ok(told.into_iter().collect());
+                let reported = sign_in.call_refused(printable(&page), printable(&address));
+                return Ok(reported.into_iter().collect());
             }
-            GuestMessage::Stray { host, port, transport } => {
+            GuestMessage::ConnectionBlocked { host, port, transport } => {
                 let host = match transport {
                     Transport::Tcp => printable(&host),
                     Transport::Udp => format!("{}/udp", printable(&host)),
@@ -443,11 +449,11 @@ impl Session<'_> {
             GuestMessage::CredentialFound { terminal_bytes } => {
                 step("capture.found")?;
                 // A tool that shows that it failed has failed, whatever file it left.
-                let acts = sign_in.caught_up(terminal_bytes).await;
-                if !acts.iter().any(|act| matches!(act, Act::End(_))) {
-                    self.voice.observed(Observation::CredentialFound).await;
+                let actions = sign_in.caught_up(terminal_bytes).await;
+                if !actions.iter().any(|action| matches!(action, Action::End(_))) {
+                    self.sender.observed(Observation::CredentialFound).await;
                 }
-                return Ok(acts);
+                return Ok(actions);
             }
             GuestMessage::CredentialLeft {} => {
                 sign_in.left_credential = true;
@@ -467,14 +473,14 @@ impl Session<'_> {
                 return Err(violation(&format!("the guest sent {} twice", kind(&other))));
             }
         };
-        self.voice.observed(observation).await;
+        self.sender.observed(observation).await;
         Ok(Vec::new())
     }
 
     /// A service's change, told; the end of one that is needed is the session's.
     async fn service_changed(&mut self, name: &str, event: ServiceEvent) -> Result<(), EndReason> {
         if let Some(observation) = self.explainer.of_service(name, self.needs(name), event)? {
-            self.voice.observed(observation).await;
+            self.sender.observed(observation).await;
         }
         Ok(())
     }
@@ -489,13 +495,13 @@ impl Session<'_> {
         &mut self,
         command: Option<RunnerCommand>,
         media: &MediaHandle,
-        to_guest: &mut GuestVoice,
+        to_guest: &mut GuestSender,
         sign_in: &mut SignIn,
-        conduct: &mut Conduct,
+        guard: &mut ProtocolGuard,
     ) -> Obeyed {
         match command {
             Some(RunnerCommand::StartTool {}) => {
-                if conduct.start_tool(Instant::now())
+                if guard.start_tool(Instant::now())
                     && let Err(reason) = to_guest.say(&HostMessage::StartTool {}).await
                 {
                     return Obeyed::End(Ended::Failed(reason));
@@ -511,22 +517,22 @@ impl Session<'_> {
                         ice_ufrag: accepted.ufrag,
                     })
                     .map_err(|error| anteroom_guest_link::chain(&error));
-                self.voice.say(RunnerMessage::OfferAnswered { request, result }).await;
+                self.sender.say(RunnerMessage::OfferAnswered { request, result }).await;
             }
             Some(RunnerCommand::Screenshot { request }) => {
-                let (media, voice) = (media.clone(), self.voice.clone());
+                let (media, sender) = (media.clone(), self.sender.clone());
                 tokio::task::spawn_local(async move {
                     let png = media
                         .screenshot()
                         .await
                         .map_err(|error| anteroom_guest_link::chain(&error));
                     let result = png.map(|bytes| STANDARD.encode(bytes));
-                    voice.say(RunnerMessage::Screenshot { request, result }).await;
+                    sender.say(RunnerMessage::Screenshot { request, result }).await;
                 });
             }
             Some(RunnerCommand::OpenSignInUrl {}) => {
-                let acts = sign_in.url().map(|url| Act::Open(url.to_owned()));
-                return Obeyed::GoOn(acts.into_iter().collect());
+                let actions = sign_in.url().map(|url| Action::Open(url.to_owned()));
+                return Obeyed::GoOn(actions.into_iter().collect());
             }
             Some(RunnerCommand::EnterCode { request, code }) => {
                 let entered = sign_in.enter_code(&code);
@@ -537,25 +543,25 @@ impl Session<'_> {
                         return Obeyed::End(Ended::Failed(reason));
                     }
                 }
-                let taken = |acts: &Vec<Act>| CodeTaken {
-                    typed: acts.contains(&Act::CodeEntered),
-                    replaced: acts.contains(&Act::CodeReplaced),
+                let taken = |actions: &Vec<Action>| CodeTaken {
+                    typed: actions.contains(&Action::CodeEntered),
+                    replaced: actions.contains(&Action::CodeReplaced),
                 };
                 let result = entered.as_ref().map(taken).map_err(ToString::to_string);
-                self.voice.say(RunnerMessage::CodeTaken { request, result }).await;
+                self.sender.say(RunnerMessage::CodeTaken { request, result }).await;
                 return Obeyed::GoOn(entered.unwrap_or_default());
             }
             Some(RunnerCommand::AllowHost { request, host }) => {
                 let allowed = self.needed.as_mut().map(|needed| needed.allow(&host));
-                let (told, result) = match allowed {
-                    Some(Ok(told)) => (told, Ok(())),
+                let (reported, result) = match allowed {
+                    Some(Ok(reported)) => (reported, Ok(())),
                     Some(Err(sentence)) => (Vec::new(), Err(sentence)),
                     None => (Vec::new(), Err("the room is not ready yet".to_owned())),
                 };
-                for told in told {
-                    self.voice.observed(told).await;
+                for reported in reported {
+                    self.sender.observed(reported).await;
                 }
-                self.voice.say(RunnerMessage::HostAllowed { request, result }).await;
+                self.sender.say(RunnerMessage::HostAllowed { request, result }).await;
             }
             Some(RunnerCommand::CredentialStored {}) => {
                 if let Err(reason) = step("capture.acknowledged") {
@@ -565,7 +571,7 @@ impl Session<'_> {
                 let _ = to_guest.say(&HostMessage::CredentialStored {}).await;
                 return Obeyed::End(Ended::Done);
             }
-            Some(RunnerCommand::Shutdown {}) | None => return Obeyed::End(Ended::Told),
+            Some(RunnerCommand::Shutdown {}) | None => return Obeyed::End(Ended::Reported),
         }
         Obeyed::GoOn(Vec::new())
     }
@@ -583,7 +589,7 @@ impl Session<'_> {
                 return Ok(());
             }
         };
-        self.voice.observed(observation).await;
+        self.sender.observed(observation).await;
         Ok(())
     }
 
@@ -605,7 +611,7 @@ impl Session<'_> {
 
 enum Obeyed {
     /// When this is done.
-    GoOn(Vec<Act>),
+    GoOn(Vec<Action>),
     End(Ended),
 }
 

@@ -7,7 +7,7 @@ use anteroom_guest_link::{LinkStream, Opener};
 use anteroom_guest_protocol::{Desktop, StreamKind};
 use anteroom_provider::{Login, Provider};
 use anteroom_session::{EndReason, Method};
-use anteroom_terminal::{Act, CodeRefused, Director, Over, Screen, Terminal};
+use anteroom_terminal::{Action, CodeRefused, Over, RuleEngine, Screen, Terminal};
 use regex::Regex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
@@ -81,7 +81,7 @@ pub fn desktop(method: Method) -> Desktop {
 /// A sign-in under way.
 pub struct SignIn {
     terminal: Terminal,
-    director: Director,
+    rules: RuleEngine,
     pages: Vec<(Regex, String)>,
     /// What the desktop's browser shows.
     shown_pages: Pages,
@@ -112,7 +112,7 @@ enum Keys {
 /// What happens next.
 pub enum Step {
     /// To be done.
-    Acts(Vec<Act>),
+    Actions(Vec<Action>),
     /// The person types.
     Typed(String),
 }
@@ -135,7 +135,7 @@ impl SignIn {
         let unusable = |error: regex::Error| EndReason::VmNotStarted {
             cause: format!("the provider's patterns cannot be used: {error}"),
         };
-        let director = Director::new(provider, login).map_err(unusable)?;
+        let rules = RuleEngine::new(provider, login).map_err(unusable)?;
         let known = provider.pages.iter().map(|page| (page.title.as_str(), page.says.as_str()));
         let pages = known
             .chain(STUCK)
@@ -151,7 +151,7 @@ impl SignIn {
         let (typed_sender, typed) = mpsc::channel(16);
         Ok(Self {
             terminal,
-            director,
+            rules,
             has_keyring: !provider.credential.keyring.is_empty(),
             pages: pages.collect::<Result<_, EndReason>>()?,
             shown_pages: Pages::default(),
@@ -174,7 +174,7 @@ impl SignIn {
 
     /// The sign-in page, once the CLI has given its address.
     pub fn url(&self) -> Option<&str> {
-        self.director.url()
+        self.rules.url()
     }
 
     /// The CLI has started: its time to give an address runs.
@@ -189,13 +189,13 @@ impl SignIn {
     pub async fn next(&mut self) -> Result<Step, EndReason> {
         let late = async {
             // Not any more when it is the person's turn.
-            match self.url_by.filter(|_| self.director.awaited().is_none()) {
+            match self.url_by.filter(|_| self.rules.awaited().is_none()) {
                 Some(by) => tokio::time::sleep_until(by).await,
                 None => std::future::pending().await,
             }
         };
         let still = async {
-            match self.director.due() {
+            match self.rules.due() {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
                 None => std::future::pending().await,
             }
@@ -203,25 +203,25 @@ impl SignIn {
         tokio::select! {
             // What was written comes before what waits for nothing to be written.
             biased;
-            Some(bytes) = self.written.recv() => Ok(Step::Acts(self.shown(&bytes))),
+            Some(bytes) = self.written.recv() => Ok(Step::Actions(self.shown(&bytes))),
             Some(text) = self.typed.recv() => Ok(Step::Typed(text)),
-            () = still => Ok(Step::Acts(self.director.rest(&self.terminal, now()))),
+            () = still => Ok(Step::Actions(self.rules.rest(&self.terminal, now()))),
             () = self.shown_pages.check_for_ever() => {
-                Ok(Step::Acts(vec![Act::Say(self.shown_pages.checked_for_ever())]))
+                Ok(Step::Actions(vec![Action::Say(self.shown_pages.checked_for_ever())]))
             }
-            () = late => match self.director.stuck(&self.terminal) {
-                acts if acts.is_empty() => Err(EndReason::NoSignInUrl {
+            () = late => match self.rules.stuck(&self.terminal) {
+                actions if actions.is_empty() => Err(EndReason::NoSignInUrl {
                     waited_ms: u64::try_from(self.url_timeout.as_millis()).unwrap_or(u64::MAX),
                     last_lines: Vec::new(),
-                    ignored: self.director.ignored().map(printable),
+                    ignored: self.rules.ignored().map(printable),
                 }),
-                acts => Ok(Step::Acts(acts)),
+                actions => Ok(Step::Actions(actions)),
             },
         }
     }
 
     /// The CLI wrote this.
-    fn shown(&mut self, bytes: &[u8]) -> Vec<Act> {
+    fn shown(&mut self, bytes: &[u8]) -> Vec<Action> {
         self.taken += bytes.len() as u64;
         self.terminal.feed(bytes);
         let answers = self.terminal.take_answers();
@@ -229,20 +229,20 @@ impl SignIn {
             let _ = self.keys.try_send(Keys::AtOnce(answers));
         }
         self.screen.send_replace(self.terminal.screen());
-        self.director.see(&self.terminal, now())
+        self.rules.see(&self.terminal, now())
     }
 
     /// What all shows that the CLI wrote until it had its credential: so many bytes. They come on a
     /// stream of their own, and are waited for.
-    pub async fn caught_up(&mut self, bytes: u64) -> Vec<Act> {
+    pub async fn caught_up(&mut self, bytes: u64) -> Vec<Action> {
         let by = Instant::now() + CATCH_UP;
-        let mut acts = Vec::new();
+        let mut actions = Vec::new();
         while self.taken < bytes
             && let Ok(Some(bytes)) = tokio::time::timeout_at(by, self.written.recv()).await
         {
-            acts.extend(self.shown(&bytes));
+            actions.extend(self.shown(&bytes));
         }
-        acts
+        actions
     }
 
     /// The reason with what is known here beside it.
@@ -267,36 +267,36 @@ impl SignIn {
     ///
     /// # Errors
     /// When it is none.
-    pub fn opened(&mut self, url: String) -> Result<Vec<Act>, EndReason> {
+    pub fn opened(&mut self, url: String) -> Result<Vec<Action>, EndReason> {
         let url = web_address(&url)
             .ok_or_else(|| violation("the guest sent a sign-in address that is none"))?;
-        Ok(self.director.opened(url, &self.terminal))
+        Ok(self.rules.opened(url, &self.terminal))
     }
 
     /// The person's code.
     ///
     /// # Errors
     /// When it is not typed.
-    pub fn enter_code(&mut self, code: &str) -> Result<Vec<Act>, CodeRefused> {
-        self.director.enter_code(code, &self.terminal, now())
+    pub fn enter_code(&mut self, code: &str) -> Result<Vec<Action>, CodeRefused> {
+        self.rules.enter_code(code, &self.terminal, now())
     }
 
     /// What there is to say about the page with this title.
-    pub fn titled(&mut self, title: &str) -> Option<Act> {
+    pub fn titled(&mut self, title: &str) -> Option<Action> {
         self.shown_pages.titled(title);
         let known = self.pages.iter().find(|(pattern, _)| pattern.is_match(title));
-        known.map(|(_, says)| Act::Say(says.clone()))
+        known.map(|(_, says)| Action::Say(says.clone()))
     }
 
     /// A page's script was kept from a port of the room.
-    pub fn call_refused(&mut self, page: String, address: String) -> Option<Act> {
-        self.shown_pages.call_refused(page, address).map(Act::Say)
+    pub fn call_refused(&mut self, page: String, address: String) -> Option<Action> {
+        self.shown_pages.call_refused(page, address).map(Action::Say)
     }
 
     /// What there is to say of a tool that ended for want of a keyring.
-    pub fn wanted_keyring(&self) -> Option<Act> {
+    pub fn wanted_keyring(&self) -> Option<Action> {
         let says = no_keyring::advice(&self.terminal.text(), self.has_keyring)?;
-        Some(Act::Say(says.to_owned()))
+        Some(Action::Say(says.to_owned()))
     }
 
     /// Passes on what a viewer types, as it comes.
@@ -321,9 +321,9 @@ fn now() -> std::time::Instant {
 }
 
 /// Why the sign-in is over, if it is.
-fn over_by(acts: Vec<Act>) -> Option<Over> {
-    acts.into_iter().find_map(|act| match act {
-        Act::End(over) => Some(over),
+fn over_by(actions: Vec<Action>) -> Option<Over> {
+    actions.into_iter().find_map(|action| match action {
+        Action::End(over) => Some(over),
         _ => None,
     })
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use anteroom_session::{EgressVerdict, Observation};
 
 /// How often something is told of such hosts.
-const MAX_TOLD: usize = 16;
+const MAX_REPORTED: usize = 16;
 
 /// The hosts that the person knows of.
 #[derive(Default)]
 pub struct Unreached {
     hosts: BTreeSet<String>,
-    told: usize,
+    reported: usize,
 }
 
 impl Unreached {
@@ -23,7 +23,7 @@ impl Unreached {
         verdict: EgressVerdict,
         cause: Option<&str>,
     ) -> Option<Observation> {
-        if self.told == MAX_TOLD {
+        if self.reported == MAX_REPORTED {
             return None;
         }
         let host = host.to_owned();
@@ -35,7 +35,7 @@ impl Unreached {
             EgressVerdict::Allowed if self.hosts.remove(&host) => Observation::HostReached { host },
             _ => return None,
         };
-        self.told += 1;
+        self.reported += 1;
         Some(news)
     }
 }
@@ -47,11 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_told_once_until_it_is_reached_and_not_endlessly_many_are() {
+    fn a_host_is_reported_once_until_it_is_reached_and_not_endlessly_many_are() {
         let mut unreached = Unreached::default();
-        let told = unreached.news("a.test", Failed, Some("connecting failed"));
+        let reported = unreached.news("a.test", Failed, Some("connecting failed"));
         let (host, cause) = ("a.test".to_owned(), "connecting failed".to_owned());
-        assert_eq!(told, Some(Observation::HostUnreachable { host: host.clone(), cause }));
+        assert_eq!(reported, Some(Observation::HostUnreachable { host: host.clone(), cause }));
         assert_eq!(unreached.news("a.test", Failed, None), None);
         assert_eq!(unreached.news("b.test", Allowed, None), None);
         assert_eq!(unreached.news("b.test", RefusedByPolicy, None), None);
@@ -60,6 +60,6 @@ mod tests {
             Some(Observation::HostReached { host })
         );
         let news = (0..100).filter_map(|n| unreached.news(&format!("{n}.test"), Failed, None));
-        assert_eq!(news.count(), MAX_TOLD - 2);
+        assert_eq!(news.count(), MAX_REPORTED - 2);
     }
 }

@@ -48,7 +48,7 @@ fn malformed_starts_are_refused_and_make_nothing() {
 }
 
 #[test]
-fn nothing_is_told_without_the_key() {
+fn nothing_is_reported_without_the_key() {
     let server = Server::with_fake_guest(SILENT);
     let id = "01890000-0000-7000-8000-000000000000";
     for headers in
@@ -127,7 +127,7 @@ fn a_viewer_link_works_once_and_for_its_session_only() {
     );
     assert_problem(&cancel(id, None), 403, "foreign_origin");
     assert_eq!(cancel(id, Some(&origin)).status, 204);
-    assert_eq!(server.demolished(id)["reason"]["code"], "cancelled");
+    assert_eq!(server.torn_down(id)["reason"]["code"], "cancelled");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn one_browser_may_view_two_sessions() {
         let headers = [("cookie", cookies.as_str()), ("origin", server.url.as_str())];
         let path = format!("/api/viewer/session/{id}/cancel");
         assert_eq!(server.post_with(&path, "", &headers).status, 204);
-        server.demolished(&id);
+        server.torn_down(&id);
     }
 }
 
@@ -163,7 +163,7 @@ fn deleting_twice_and_while_it_starts_succeeds_and_leaves_nothing() {
     let path = format!("/api/auth/session/{}", session["sessionId"].as_str().unwrap());
     assert_eq!(server.delete(&path).status, 204);
     assert_eq!(server.delete(&path).status, 204);
-    let ended = server.demolished(session["sessionId"].as_str().unwrap());
+    let ended = server.torn_down(session["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["message"], "cancelled through the API");
     assert_eq!(server.delete(&path).status, 204);
     assert_problem(&server.get(&format!("{path}/credentials")), 409, "wrong_state");

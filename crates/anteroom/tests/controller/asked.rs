@@ -28,7 +28,7 @@ fn message(ended: &Value) -> &str {
 }
 
 #[test]
-fn what_a_tool_prints_of_its_secret_is_told_nowhere() {
+fn what_a_tool_prints_of_its_secret_is_reported_nowhere() {
     let token = "cut -d'\"' -f4 ~/.tool/auth.json";
     for says in ["Logged in as ada lovelace", "No sign-in of ada lovelace"] {
         let (server, ended) = asked(SIGNS_IN, &format!("echo {says} with $({token})"));
@@ -67,7 +67,7 @@ fn it_is_asked_as_its_owner_will_have_it() {
 }
 
 #[test]
-fn what_was_there_when_the_person_s_turn_began_is_no_sign_in() {
+fn what_was_there_when_the_end_user_s_turn_began_is_no_sign_in() {
     let device = r#"mkdir -p ~/.tool; echo '{"token":"device"}' > ~/.tool/auth.json
 printf 'Open https://login.example.com/a\nPaste code: '; "#;
     let waits = "read code; echo '{\"token\":\"of-ada\"}' > ~/.tool/auth.json; sleep 1000";
@@ -77,7 +77,7 @@ printf 'Open https://login.example.com/a\nPaste code: '; "#;
     turn(&server, &id);
     std::thread::sleep(std::time::Duration::from_secs(7));
     assert_eq!(bring(&server, &id, "good1234#state").0, 202, "it waits for the person");
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
 
     let gives_up = "sleep 4; echo; echo Nobody came, goodbye.";
@@ -94,13 +94,13 @@ fn a_credential_that_a_tool_finds_and_is_content_with_is_taken() {
     let found = json!({ "path": "~/.tool/auth.json", "content": "{\"token\":\"t\"}" });
     let body = json!({ "provider": "demo", "files": [found] });
     let started = server.post("/api/auth/start", &body.to_string());
-    let ended = server.demolished(started.body["sessionId"].as_str().unwrap());
+    let ended = server.torn_down(started.body["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
 }
 
 #[test]
-fn a_tool_that_ends_well_with_an_error_is_told_with_its_words() {
-    for (says, told) in [
+fn a_tool_that_ends_well_with_an_error_is_reported_with_its_message() {
+    for (says, reported) in [
         ("Error: account is suspended", "auth.json; it said \"Error: account is suspended\""),
         ("Nobody came, goodbye.", "it said \"Nobody came, goodbye.\"; find out where"),
     ] {
@@ -108,18 +108,18 @@ fn a_tool_that_ends_well_with_an_error_is_told_with_its_words() {
             format!("printf 'https://login.example.com/a\\nPaste code: \\n'; sleep 1; echo {says}");
         let server = Setup::host().start_with_provider(&provider("paste_code", &script, PASTE, ""));
         let ended = signed_in(&server);
-        assert!(message(&ended).contains(told), "{ended}");
+        assert!(message(&ended).contains(reported), "{ended}");
     }
 }
 
 #[test]
-fn it_is_asked_without_the_person_s_language_and_time_zone() {
+fn it_is_asked_without_the_end_user_s_language_and_time_zone() {
     let status = "status = { command = ['sh', '-c', 'echo Logged in as $TZ.$LANGUAGE.$LANG'], \
                   signed_in = '^Logged in as .*' }";
     let server =
         Setup::host().start_with_provider(&provider("paste_code", SIGNS_IN, PASTE, status));
     let body = json!({ "provider": "demo", "locale": "de-DE", "timeZone": "Asia/Tokyo" });
     let started = server.post("/api/auth/start", &body.to_string());
-    let ended = server.demolished(started.body["sessionId"].as_str().unwrap());
+    let ended = server.torn_down(started.body["sessionId"].as_str().unwrap());
     assert!(ended.to_string().contains("Logged in as ..C.UTF-8"), "{ended}");
 }

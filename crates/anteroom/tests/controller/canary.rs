@@ -51,7 +51,7 @@ fn secrets_are_found_nowhere_but_where_they_belong() {
     let over = AtomicBool::new(false);
     let seen = std::thread::scope(|scope| {
         let watching = scope.spawn(|| processes_until(&over, id, server.pid()));
-        server.demolished(id);
+        server.torn_down(id);
         over.store(true, Ordering::Relaxed);
         watching.join().unwrap()
     });
@@ -83,9 +83,9 @@ fn the_logs_of_a_session_carry_its_id_from_the_call_to_the_last_frame() {
     let id = server.started();
     server.session_when(&id, "it is the person's turn", |s| s["state"] == "awaiting_user");
     server.delete(&format!("/api/auth/session/{id}"));
-    server.demolished(&id);
+    server.torn_down(&id);
     let said = server.log();
-    let steps = ["session requested", "runner_started", "agent_connected", "ended", "demolished"];
+    let steps = ["session requested", "runner_started", "agent_connected", "ended", "torn_down"];
     for step in steps {
         let line = said.lines().find(|line| line.contains(step));
         assert!(line.is_some_and(|line| line.contains(&id)), "{step}: {line:?}");

@@ -95,7 +95,7 @@ pub fn bring(server: &Server, id: &str, code: &str) -> (u16, Value) {
 
 /// The session's end: its reason's code and message.
 fn end(server: &Server, id: &str) -> (String, String) {
-    let ended = server.demolished(id);
+    let ended = server.torn_down(id);
     let text = |name: &str| ended["reason"][name].as_str().unwrap().to_owned();
     (text("code"), text("message"))
 }
@@ -114,12 +114,12 @@ fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
         assert_eq!(bring(&server, &id, malformed).0, 422, "{malformed:.20}");
     }
     assert_eq!(bring(&server, &id, "wrong567#state").0, 202);
-    let told = server.session_when(&id, "the wrong code is told", |session| {
-        kinds(session).contains(&"person_told")
+    let reported = server.session_when(&id, "the wrong code is told", |session| {
+        kinds(session).contains(&"end_user_notified")
     });
-    assert_eq!(told["state"], "awaiting_user");
+    assert_eq!(reported["state"], "awaiting_user");
     assert_eq!(bring(&server, &id, " good1234#state\n").0, 202);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     // Codes and tokens are nowhere in what the controller keeps.
     for path in files_in(&server.state_dir()) {
@@ -151,7 +151,7 @@ fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
 }
 
 #[test]
-fn a_code_that_takes_the_place_of_one_that_waits_is_told_as_that() {
+fn a_code_that_takes_the_place_of_one_that_waits_is_reported_as_that() {
     let script = format!(
         "printf 'https://login.example.com/a\\n'; while [ ! -e ~/go ]; do sleep 0.1; done\n{PASTES}"
     );
@@ -237,7 +237,7 @@ sleep 0.5; echo '{"token":"first"}' > auth.json; rm auth.json; sleep 1
 for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sleep 0.1; done; sleep 1000"#;
     let server = serve(&provider("paste_code", script, PASTE, ""));
     let id = server.started();
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
@@ -250,7 +250,7 @@ for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sle
 }
 
 #[test]
-fn a_tool_that_ends_well_without_its_credential_is_told_what_was_seen() {
+fn a_tool_that_ends_well_without_its_credential_is_reported_what_was_seen() {
     let ends = |then: &str| {
         let script = format!("printf 'https://login.example.com/a\\nPaste code: '; {then}");
         let server = serve(&provider("paste_code", &script, PASTE, ""));
@@ -282,7 +282,7 @@ fn a_tool_that_says_that_it_failed_has_failed_whatever_it_left() {
         let script = after_its_address(&format!("{writes}; {then}"));
         let server = serve(&provider("paste_code", &script, PASTE, ""));
         let id = server.started();
-        let ended = server.demolished(&id);
+        let ended = server.torn_down(&id);
         assert_eq!(ended["reason"]["code"], "sign_in_refused", "{ended}");
         assert_eq!(ended["reason"]["detail"]["line"], "Paste code: Access denied", "{ended}");
         assert_eq!(ended["credential"]["status"], "none", "{ended}");
@@ -303,7 +303,7 @@ fn where_the_screen_decides_nothing_is_taken_before_it_has_said_so() {
     let says =
         after_its_address(&format!("{writes}; sleep 7; echo Signed in as ada; exec sleep 1000"));
     let server = serve(&provider("paste_code", &says, PASTE, screen));
-    let ended = server.demolished(&server.started());
+    let ended = server.torn_down(&server.started());
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
 
     let fails =
@@ -323,7 +323,7 @@ fn where_the_screen_decides_nothing_is_taken_before_it_has_said_so() {
 }
 
 #[test]
-fn a_question_after_the_person_s_turn_opens_the_terminal_and_then_the_page_is_theirs_again() {
+fn a_question_after_the_end_user_s_turn_opens_the_terminal_and_then_the_page_is_theirs_again() {
     let script = after_its_address(
         "while [ ! -e ~/.go ]; do sleep 0.1; done; printf '\\nStore the token in a plain file? y/N '; \
          while [ ! -e ~/.on ]; do sleep 0.1; done; printf '\\nWaiting for the server.\\n'; exec sleep 1000",
@@ -345,7 +345,7 @@ fn a_question_after_the_person_s_turn_opens_the_terminal_and_then_the_page_is_th
 }
 
 #[test]
-fn an_answer_that_is_not_taken_is_told_as_answered() {
+fn an_answer_that_is_not_taken_is_reported_as_answered() {
     let script = "printf 'Shall I? (Y/n) '; exec sleep 1000";
     let login = "code_pattern = 'code: (\\S+)'\nquiet_ms = 100\n\
                  [[login.answers]]\nscreen = 'Shall I\\?'\ntype = \"y\\r\"";
@@ -359,9 +359,9 @@ fn an_answer_that_is_not_taken_is_told_as_answered() {
         instructions.contains("Shall I?") && instructions.contains("was answered"),
         "{instructions}"
     );
-    let told = kinds(&session);
+    let reported = kinds(&session);
     for kind in ["question_answered", "question_answered_again", "answer_not_taken"] {
-        assert!(told.contains(&kind), "{kind}: {told:?}");
+        assert!(reported.contains(&kind), "{kind}: {reported:?}");
     }
 }
 
@@ -386,7 +386,7 @@ fn a_printed_token_is_sealed_as_a_file_and_stands_in_no_log() {
         let id = server.started();
         turn(&server, &id);
         assert_eq!(bring(&server, &id, "good1234#state").0, 202);
-        let ended = server.demolished(&id);
+        let ended = server.torn_down(&id);
         assert_eq!(ended["reason"]["code"], "completed", "{ended}");
         for path in files_in(&server.state_dir()) {
             let bytes = std::fs::read(&path).unwrap();
@@ -428,7 +428,7 @@ echo '{"token":"t"}' > ~/.tool/auth.json; echo done"#;
     let server = serve(&provider("paste_code", signs_in, PASTE, &asks));
     let body = json!({ "provider": "demo", "files": [{ "path": "~/.injected", "content": "x" }] });
     let started = server.post("/api/auth/start", &body.to_string());
-    let ended = server.demolished(started.body["sessionId"].as_str().unwrap());
+    let ended = server.torn_down(started.body["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     assert!(kinds(&ended).contains(&"credential_verified"), "{ended}");
 
@@ -439,7 +439,7 @@ echo '{"token":"t"}' > ~/.tool/auth.json; echo done"#;
 }
 
 #[test]
-fn a_callback_port_that_is_taken_is_told_before_the_tool_starts() {
+fn a_callback_port_that_is_taken_is_reported_before_the_tool_starts() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
     let login = format!("{PASTE}\ncallback_ports = [{port}]");
@@ -450,7 +450,7 @@ fn a_callback_port_that_is_taken_is_told_before_the_tool_starts() {
 }
 
 #[test]
-fn a_host_that_cannot_be_reached_is_told_to_the_person_with_its_cause() {
+fn a_host_that_cannot_be_reached_is_reported_to_the_end_user_with_its_cause() {
     // A port that was free a moment ago: nobody listens.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let script = r#"printf 'https://login.example.com/a\nPaste code: '
@@ -470,14 +470,20 @@ for host in ('api', 'api', 'cdn', 'evil'):
         kinds(session).contains(&"host_refused")
     });
     let timeline = session["timeline"].as_array().unwrap();
-    let told: Vec<&str> = timeline
+    let reported: Vec<&str> = timeline
         .iter()
         .filter(|entry| entry["kind"] == "host_unreachable")
         .map(|entry| entry["message"].as_str().unwrap())
         .collect();
-    assert_eq!(told.len(), 2, "once for each host: {told:?}");
-    assert!(told[0].contains("cannot reach api.example.com (connecting failed: "), "{told:?}");
-    assert!(told[0].contains("Connection refused") && told[1].contains("cdn."), "{told:?}");
+    assert_eq!(reported.len(), 2, "once for each host: {reported:?}");
+    assert!(
+        reported[0].contains("cannot reach api.example.com (connecting failed: "),
+        "{reported:?}"
+    );
+    assert!(
+        reported[0].contains("Connection refused") && reported[1].contains("cdn."),
+        "{reported:?}"
+    );
     let entry = &session["egress"][0];
     assert_eq!(
         (&entry["verdict"], &entry["connections"]),
@@ -524,9 +530,9 @@ sys.exit('it is open')""#;
         assert_eq!(answer.status, expected, "{}", answer.body);
         if expected == 204 {
             // The tool ends once its connection is taken.
-            let ended = server.demolished(&id);
+            let ended = server.torn_down(&id);
             assert!(ended["reason"]["message"].as_str().unwrap().contains("it is open"), "{ended}");
-            for kind in ["host_allowed", "person_told"] {
+            for kind in ["host_allowed", "end_user_notified"] {
                 assert!(kinds(&ended).contains(&kind), "{kind}: {ended}");
             }
         }

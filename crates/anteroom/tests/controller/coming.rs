@@ -40,7 +40,7 @@ required = ["/token"]
 }
 
 fn patient() -> Server {
-    Setup::host().start_with_provider(&provider("demo", "when_the_person_comes"))
+    Setup::host().start_with_provider(&provider("demo", "when_the_end_user_comes"))
 }
 
 /// How often the tool was started.
@@ -76,15 +76,15 @@ fn a_tool_that_gives_up_waits_for_who_comes_late_and_is_started_once() {
     // Beside it the same tool is started at once, and gives up before anybody comes.
     let begun = server.post("/api/auth/start", r#"{"provider":"eager"}"#);
     let other = begun.body["sessionId"].as_str().unwrap();
-    let gave_up = server.demolished(other);
+    let gave_up = server.torn_down(other);
     assert_eq!(gave_up["reason"]["code"], "cli_exited", "{gave_up}");
     assert!(gave_up["reason"]["message"].as_str().unwrap().contains("gave up"), "{gave_up}");
     assert_eq!((starts(&server, other), starts(&server, &id)), (1, 0));
     assert_eq!(server.get(&format!("/api/auth/session/{id}")).body["state"], "ready");
 
     // They come, look at the terminal, come by another device, and their caller says so twice.
-    let person = Visitor::by(&server, &id, &link);
-    let _terminal = person.terminal().unwrap();
+    let end_user = Visitor::by(&server, &id, &link);
+    let _terminal = end_user.terminal().unwrap();
     let _second = Visitor::by(&server, &id, &new_link(&server, &id));
     for _ in 0..2 {
         assert_eq!(start_tool(&server, &id).0, 202);
@@ -93,44 +93,47 @@ fn a_tool_that_gives_up_waits_for_who_comes_late_and_is_started_once() {
     assert_eq!(awaiting["url"], "https://login.example.com/a");
     assert!(awaiting["deadline"].as_u64() < waits["deadline"].as_u64(), "now it is the tool's");
     assert_eq!(bring(&server, &id, "some-code").0, 202);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     assert_eq!(starts(&server, &id), 1);
-    let told = kinds(&ended);
-    let at = |kind: &str| told.iter().position(|one| *one == kind);
-    let on_the_way = ["room_ready", "link_opened", "person_came", "sign_in_url"].map(at);
-    assert!(on_the_way.is_sorted() && on_the_way[0].is_some(), "{told:?}");
-    assert_eq!(told.iter().filter(|kind| **kind == "person_came").count(), 1, "{told:?}");
+    let reported = kinds(&ended);
+    let at = |kind: &str| reported.iter().position(|one| *one == kind);
+    let on_the_way = ["sandbox_ready", "link_opened", "end_user_came", "sign_in_url"].map(at);
+    assert!(on_the_way.is_sorted() && on_the_way[0].is_some(), "{reported:?}");
+    assert_eq!(reported.iter().filter(|kind| **kind == "end_user_came").count(), 1, "{reported:?}");
     assert_eq!(start_tool(&server, &id), (409, json!("wrong_state")));
 }
 
 #[test]
-fn who_comes_before_the_room_is_there_is_not_waited_for() {
+fn who_comes_before_the_sandbox_is_there_is_not_waited_for() {
     let server = patient();
     let (id, link) = started(&server);
-    let _person = Visitor::by(&server, &id, &link);
+    let _end_user = Visitor::by(&server, &id, &link);
     turn(&server, &id);
     assert_eq!(bring(&server, &id, "some-code").0, 202);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
-    let told = kinds(&ended);
-    assert!(told.contains(&"person_came") && !told.contains(&"room_ready"), "{told:?}");
+    let reported = kinds(&ended);
+    assert!(
+        reported.contains(&"end_user_came") && !reported.contains(&"sandbox_ready"),
+        "{reported:?}"
+    );
     assert_eq!(starts(&server, &id), 1);
 }
 
 #[test]
-fn a_caller_who_shows_the_page_themselves_says_that_the_person_is_there() {
+fn a_caller_who_shows_the_page_themselves_says_that_the_end_user_is_there() {
     let server = patient();
     let id = server.started();
     ready(&server, &id);
     assert_eq!(start_tool(&server, &id).0, 202);
     turn(&server, &id);
     assert_eq!(bring(&server, &id, "some-code").0, 202);
-    assert_eq!(server.demolished(&id)["reason"]["code"], "completed");
+    assert_eq!(server.torn_down(&id)["reason"]["code"], "completed");
 }
 
 #[test]
-fn a_room_that_nobody_comes_to_ends_by_the_session_s_time_and_says_so() {
+fn a_sandbox_that_nobody_comes_to_ends_by_the_session_s_time_and_says_so() {
     let server = patient();
     let begun = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":5}"#);
     let id = begun.body["sessionId"].as_str().unwrap();
@@ -139,7 +142,7 @@ fn a_room_that_nobody_comes_to_ends_by_the_session_s_time_and_says_so() {
         server.post(&format!("/api/auth/session/{id}/heartbeat"), "");
         session["state"] == "ready"
     });
-    let ended = server.demolished(id);
+    let ended = server.torn_down(id);
     assert_eq!(ended["reason"]["code"], "nobody_came", "{ended}");
     assert!(ended["reason"]["message"].as_str().unwrap().contains("not started"), "{ended}");
     assert_eq!(starts(&server, id), 0);

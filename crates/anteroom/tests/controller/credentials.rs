@@ -81,9 +81,12 @@ fn who_receives_needs_one_command() {
     assert_eq!(std::fs::metadata(&identity).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(started["identity"], json!(identity));
     bring_code(&server, id);
-    let told = line(&mut output);
+    let reported = line(&mut output);
     assert!(child.wait().unwrap().success());
-    assert_eq!((&told["session"], &told["provider"]), (&started["sessionId"], &json!("demo")));
+    assert_eq!(
+        (&reported["session"], &reported["provider"]),
+        (&started["sessionId"], &json!("demo"))
+    );
     let home = folder.path().join("home");
     assert_eq!(
         std::fs::read_to_string(home.join(".tool/auth.json")).unwrap(),
@@ -128,7 +131,7 @@ fn who_receives_needs_one_command() {
 }
 
 #[test]
-fn what_would_not_be_received_is_told_before_somebody_signs_in() {
+fn what_would_not_be_received_is_reported_before_somebody_signs_in() {
     let server = Setup::host().start_with_provider(TOOL);
     let folder = tempfile::tempdir().unwrap();
     let said = |command: &mut Command| {
@@ -148,7 +151,7 @@ fn what_would_not_be_received_is_told_before_somebody_signs_in() {
     std::fs::write(home.join(".tool/db"), "old").unwrap();
     let taken = said(&mut receive(&server, folder.path(), &["demo"]));
     assert!(taken.contains(".tool/db is there already") && taken.contains("--force"), "{taken}");
-    let ended = server.demolished(sessions()[0]["sessionId"].as_str().unwrap());
+    let ended = server.torn_down(sessions()[0]["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "cancelled", "{ended}");
     // A folder in a file's place shows only afterwards here; the command that is told has all of it.
     std::fs::remove_dir_all(home.join(".tool")).unwrap();
@@ -193,7 +196,7 @@ fn who_receives_and_gives_up_leaves_nothing() {
         interrupt(&child);
         assert!(!child.wait_with_output().unwrap().status.success());
         if cancelled {
-            let ended = server.demolished(first["sessionId"].as_str().unwrap());
+            let ended = server.torn_down(first["sessionId"].as_str().unwrap());
             assert_eq!(ended["reason"]["code"], "cancelled", "{ended}");
         }
     }
@@ -201,7 +204,7 @@ fn who_receives_and_gives_up_leaves_nothing() {
 }
 
 #[test]
-fn a_login_that_only_its_person_may_hold_never_goes_to_the_vault() {
+fn a_login_that_only_its_end_user_may_hold_never_goes_to_the_vault() {
     let start = |server: &Server, more: Value| {
         let mut body = json!({ "provider": "claude_code" });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -251,9 +254,9 @@ fn the_operator_s_own_word_is_said_wherever_it_counts() {
     });
     let folder = tempfile::tempdir().unwrap();
     let mut doctor = anteroom(folder.path());
-    let told = doctor.args(["doctor", "--state-dir"]).arg(server.state_dir()).output().unwrap();
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    assert!(told.contains("--allow-vault-custody claude_code"), "{told}");
+    let reported = doctor.args(["doctor", "--state-dir"]).arg(server.state_dir()).output().unwrap();
+    let reported = String::from_utf8_lossy(&reported.stdout).into_owned();
+    assert!(reported.contains("--allow-vault-custody claude_code"), "{reported}");
 
     for odd in ["nobody", "demo"] {
         let mut serve = anteroom(folder.path());
@@ -273,7 +276,7 @@ fn the_operator_s_own_word_is_said_wherever_it_counts() {
 }
 
 #[test]
-fn an_envelope_tells_its_session_bytes_and_names() {
+fn an_envelope_reports_its_session_bytes_and_names() {
     let server = Setup::host().start_with_provider(TOOL);
     let before =
         server.get("/api/auth/session/01890000-0000-7000-8000-000000000000/credentials/envelope");
@@ -283,7 +286,7 @@ fn an_envelope_tells_its_session_bytes_and_names() {
     let at = format!("/api/auth/session/{id}/credentials");
     assert_eq!(server.get(&format!("{at}/envelope")).status, 409);
     bring_code(&server, &id);
-    server.demolished(&id);
+    server.torn_down(&id);
     let pem = String::from_utf8(server.bytes("/api/credentials/key")).unwrap();
     let key = anteroom_vault::PublicKey::from_pem(&pem).unwrap();
     let json = server.bytes(&format!("{at}/envelope"));

@@ -76,7 +76,7 @@ fn who_has_no_right_writes_nothing_and_waits_for_no_write() {
 }
 
 #[test]
-fn a_writer_that_is_stuck_is_told() {
+fn a_writer_that_is_stuck_is_reported() {
     let server = Server::with_fake_guest(SILENT);
     let writer = Writer::begin(&server);
     eventually("its health says so", || (server.get("/health").status == 503).then_some(()));

@@ -81,7 +81,7 @@ fn each_death_is_explained_and_nothing_else_falls_with_it() {
     assert!(page.as_str().unwrap().contains(r#"anteroom_deaths_total{cause="syntax_error"} 1"#));
     // It ignores SIGTERM and has a child: both end with the room.
     server.delete(&format!("/api/auth/session/{id}"));
-    assert_eq!(server.demolished(&id)["leftovers"], serde_json::json!([]));
+    assert_eq!(server.torn_down(&id)["leftovers"], serde_json::json!([]));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_session_whose_needed_service_cannot_live_is_never_ready_and_says_why() {
         command = ["python3", "-c", "session?.proxyConfig"]
     "#;
     let (_folder, server) = with_services(Setup::host(), services);
-    let ended = server.demolished(&server.started());
+    let ended = server.torn_down(&server.started());
     assert_eq!(ended["reason"]["code"], "service_failed", "{ended}");
     let message = ended["reason"]["message"].as_str().unwrap();
     assert!(
@@ -105,7 +105,7 @@ fn a_session_whose_needed_service_cannot_live_is_never_ready_and_says_why() {
 }
 
 #[test]
-fn a_service_that_does_not_get_ready_or_stops_answering_is_told_with_what_it_was_at() {
+fn a_service_that_does_not_get_ready_or_stops_answering_is_reported_with_what_it_was_at() {
     let services = r#"
         [[services]]
         name = "mute"
@@ -136,7 +136,7 @@ fn a_service_that_does_not_get_ready_or_stops_answering_is_told_with_what_it_was
 }
 
 #[test]
-fn a_service_of_the_room_that_is_stopped_by_a_signal_is_told_so() {
+fn a_service_of_the_sandbox_that_is_stopped_by_a_signal_is_reported_so() {
     let (_folder, server) = with_services(Setup::host(), "services = []");
     let id = server.started();
     server.session_when(&id, "the window manager runs", |session| {
@@ -147,7 +147,7 @@ fn a_service_of_the_room_that_is_stopped_by_a_signal_is_told_so() {
     };
     let x = processes_of(&id).into_iter().find(is_x).unwrap();
     signal("-STOP", x);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     let message = ended["reason"]["message"].as_str().unwrap();
     assert!(message.starts_with("the room's x stopped answering for 10 s"), "{message}");
     assert!(message.contains("it was stopped by a signal"), "{message}");
@@ -180,11 +180,11 @@ fn in_a_machine_without_avx_a_program_that_uses_it_is_named_with_its_instruction
     let session = eventually("both are told", || {
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         assert_ne!(session["state"], "ended", "{session}");
-        let told = ["planted", "hog"].iter().all(|name| !deaths(&session, name).is_empty());
-        told.then_some(session)
+        let reported = ["injected", "hog"].iter().all(|name| !deaths(&session, name).is_empty());
+        reported.then_some(session)
     });
     assert_eq!(
-        said(deaths(&session, "planted")[0]),
+        said(deaths(&session, "injected")[0]),
         "planted was stopped by an illegal instruction: `vpmovzxbd ymm0, [rsp]` at planted+0x1000 \
          needs AVX2; this VM's CPU profile x86-64-v2 has no AVX2; not restarted, since that would \
          change nothing"
@@ -192,7 +192,7 @@ fn in_a_machine_without_avx_a_program_that_uses_it_is_named_with_its_instruction
     let hog = said(deaths(&session, "hog")[0]);
     assert!(hog.starts_with("hog was killed by the kernel: out of memory, limit 32 MiB"), "{hog}");
     server.delete(&format!("/api/auth/session/{id}"));
-    server.demolished(&id);
+    server.torn_down(&id);
 }
 
 fn base64(path: &std::path::Path) -> String {

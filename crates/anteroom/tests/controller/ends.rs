@@ -22,7 +22,7 @@ pub fn signal(name: &str, pid: i32) {
 }
 
 /// The session's runner and its room's process, once both run.
-pub fn runner_and_room(server: &Server, id: &str) -> (i32, i32) {
+pub fn runner_and_sandbox(server: &Server, id: &str) -> (i32, i32) {
     server.session_when(id, "the room runs", |s| {
         s["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "vm_started")
     });
@@ -41,10 +41,10 @@ fn message(session: &Value) -> &str {
 }
 
 #[test]
-fn a_room_that_ends_at_once_says_how_and_what_it_printed() {
+fn a_sandbox_that_ends_at_once_says_how_and_what_it_printed() {
     let server = Server::with_fake_guest("#!/bin/sh\necho cannot find my shoes\nexit 3\n");
     let id = server.started();
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "vm_exited");
     assert_eq!(
         message(&ended),
@@ -55,19 +55,19 @@ fn a_room_that_ends_at_once_says_how_and_what_it_printed() {
 }
 
 #[test]
-fn a_killed_room_is_told_from_a_killed_runner() {
+fn a_killed_sandbox_is_reported_from_a_killed_runner() {
     let server = Server::with_fake_guest(SILENT);
     let id = server.started();
-    let (_, room) = runner_and_room(&server, &id);
-    kill(room);
-    let ended = server.demolished(&id);
+    let (_, sandbox) = runner_and_sandbox(&server, &id);
+    kill(sandbox);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "vm_exited");
     assert!(message(&ended).contains("was killed by signal 9 (SIGKILL)"), "{ended}");
 
     let id = server.started();
-    let (runner, _) = runner_and_room(&server, &id);
+    let (runner, _) = runner_and_sandbox(&server, &id);
     kill(runner);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "runner_died");
     assert!(message(&ended).contains("was killed by signal 9 (SIGKILL)"), "{ended}");
 }
@@ -76,9 +76,9 @@ fn a_killed_room_is_told_from_a_killed_runner() {
 fn what_a_killed_controller_left_is_ended_by_the_next() {
     let mut server = Server::with_fake_guest(SILENT);
     let id = server.started();
-    runner_and_room(&server, &id);
+    runner_and_sandbox(&server, &id);
     server.kill_and_restart();
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "controller_stopped");
 }
 
@@ -86,7 +86,7 @@ fn what_a_killed_controller_left_is_ended_by_the_next() {
 fn what_a_controller_and_a_runner_killed_together_left_is_removed_by_the_next() {
     let mut server = Server::with_fake_guest(SILENT);
     let id = server.started();
-    let (runner, _) = runner_and_room(&server, &id);
+    let (runner, _) = runner_and_sandbox(&server, &id);
     // Stopped first: a runner whose controller is gone cleans up after itself.
     signal("-STOP", runner);
     kill(server.pid());
@@ -94,17 +94,17 @@ fn what_a_controller_and_a_runner_killed_together_left_is_removed_by_the_next() 
     let folder = std::path::PathBuf::from(format!("/tmp/anteroom-{id}"));
     assert!(folder.exists());
     server.kill_and_restart();
-    server.demolished(&id);
+    server.torn_down(&id);
     assert!(!folder.exists());
 }
 
 #[test]
-fn a_stopped_runner_is_told_by_its_silence() {
+fn a_stopped_runner_is_reported_by_its_silence() {
     let server = Server::with_fake_guest(SILENT);
     let id = server.started();
-    let (runner, _) = runner_and_room(&server, &id);
+    let (runner, _) = runner_and_sandbox(&server, &id);
     signal("-STOP", runner);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "runner_silent", "{ended}");
     assert!(message(&ended).contains("said nothing for 30 s"), "{ended}");
 }
@@ -113,7 +113,7 @@ fn a_stopped_runner_is_told_by_its_silence() {
 fn a_controller_that_was_stopped_for_a_while_blames_no_runner() {
     let server = Server::with_fake_guest(SILENT);
     let id = server.started();
-    runner_and_room(&server, &id);
+    runner_and_sandbox(&server, &id);
     signal("-STOP", server.pid());
     // Longer than a runner may be silent; there is nothing to wait for but time itself.
     std::thread::sleep(std::time::Duration::from_secs(33));
@@ -124,7 +124,7 @@ fn a_controller_that_was_stopped_for_a_while_blames_no_runner() {
     let heard = server.get("/health");
     assert!(matches!(heard.status, 200 | 503), "{}", heard.body);
     server.delete(&format!("/api/auth/session/{id}"));
-    assert_eq!(server.demolished(&id)["reason"]["code"], "cancelled");
+    assert_eq!(server.torn_down(&id)["reason"]["code"], "cancelled");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_guest_that_breaks_the_protocol_ends_its_session_with_the_reason() {
     ];
     for (bytes, cause) in cases {
         let server = Server::with_fake_guest(&fake_guest(bytes));
-        let ended = server.demolished(&server.started());
+        let ended = server.torn_down(&server.started());
         assert_eq!(ended["reason"]["code"], "guest_broke_protocol", "{ended}");
         assert!(message(&ended).contains(cause), "{ended}");
     }
@@ -178,7 +178,7 @@ fn a_guest_that_breaks_the_protocol_ends_its_session_with_the_reason() {
 #[test]
 fn a_guest_that_falls_silent_after_the_handshake_is_given_up() {
     let server = Server::with_fake_guest(&fake_guest("b''"));
-    let ended = server.demolished(&server.started());
+    let ended = server.torn_down(&server.started());
     assert_eq!(ended["reason"]["code"], "agent_silent", "{ended}");
     assert!(message(&ended).contains("did not answer within 14 s"), "{ended}");
 }
@@ -187,7 +187,7 @@ fn a_guest_that_falls_silent_after_the_handshake_is_given_up() {
 fn the_time_to_live_ends_a_session_and_says_in_which_state() {
     let server = Server::with_fake_guest(SILENT);
     let answer = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":2}"#);
-    let ended = server.demolished(answer.body["sessionId"].as_str().unwrap());
+    let ended = server.torn_down(answer.body["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "timed_out");
     assert!(message(&ended).starts_with("the session's 2 s were over while booting"), "{ended}");
 }
@@ -200,7 +200,7 @@ fn a_runner_that_is_killed_before_it_read_anything_died_and_broke_nothing() {
         // As soon as it is there: what it was told lies in its socket.
         let runner = eventually("the runner is there", || processes_of(&id).into_iter().next());
         let _ = Command::new("kill").args(["-KILL", &runner.to_string()]).status();
-        let ended = server.demolished(&id);
+        let ended = server.torn_down(&id);
         let code = ended["reason"]["code"].as_str().unwrap();
         assert!(["runner_died", "vm_exited"].contains(&code), "{ended}");
     }
@@ -210,7 +210,7 @@ fn a_runner_that_is_killed_before_it_read_anything_died_and_broke_nothing() {
 fn a_closed_terminal_is_an_orderly_end() {
     let mut server = Server::with_fake_guest(SILENT);
     let id = server.started();
-    runner_and_room(&server, &id);
+    runner_and_sandbox(&server, &id);
     signal("-HUP", server.pid());
     server.wait_until_stopped();
     let reason = format!(

@@ -38,7 +38,7 @@ cases! {
     store_save: "store.save" fails "state_not_stored", killed "controller_stopped";
     runner_spawn: "runner.spawn" fails "vm_not_started", killed "controller_stopped";
     runner_spawned: "runner.spawned" fails "vm_not_started", killed "controller_stopped";
-    runner_told: "runner.told" fails "runner_died", killed "runner_died";
+    runner_configured: "runner.configured" fails "runner_died", killed "runner_died";
     host_runtime_dir: "host.runtime_dir" fails "vm_not_started", killed "runner_died";
     vm_spawn: "vm.spawn" fails "vm_not_started", killed "runner_died";
     vm_spawned: "vm.spawned" fails "vm_not_started", killed "runner_died";
@@ -55,7 +55,7 @@ cases! {
     // From here on the credential is safe, whatever dies.
     store_credential_durable: "store.credential_durable" fails "completed", killed "completed";
     capture_acknowledged: "capture.acknowledged" fails "completed", killed "completed";
-    teardown_room_ended: "teardown.room_ended" fails "completed", killed "completed";
+    teardown_sandbox_ended: "teardown.sandbox_ended" fails "completed", killed "completed";
     teardown_reap: "teardown.reap" fails "completed", killed "completed";
     teardown_remove: "teardown.remove" fails "completed", killed "completed";
     teardown_look: "teardown.look" fails "completed", killed "completed";
@@ -86,7 +86,7 @@ fn said_in_the_end(server: &mut Server) -> String {
         }
         let id = begun.as_ref()?.body["sessionId"].as_str()?;
         let session = server.try_get(&format!("/api/auth/session/{id}"))?.body;
-        (session["room"] == "demolished").then_some(false)
+        (session["teardown"] == "torn_down").then_some(false)
     });
     if controller_died {
         server.kill_and_restart();
@@ -103,7 +103,7 @@ fn said_in_the_end(server: &mut Server) -> String {
 
 /// The session's reason; nothing of it is left, and there is a credential exactly where it says so.
 fn end_of(server: &Server, id: &str) -> String {
-    let session = server.demolished(id);
+    let session = server.torn_down(id);
     assert!(!Path::new(&format!("/tmp/anteroom-{id}")).exists(), "{session}");
     let code = session["reason"]["code"].as_str().unwrap();
     let log = server.log();
@@ -114,7 +114,7 @@ fn end_of(server: &Server, id: &str) -> String {
 }
 
 #[test]
-fn a_virtual_machine_that_cannot_be_made_is_told() {
+fn a_virtual_machine_that_cannot_be_made_is_reported() {
     for action in ["error", "kill"] {
         let mut server =
             Setup::machines().fault(&format!("qemu.initramfs=1*return({action})")).start();

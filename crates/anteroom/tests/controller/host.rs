@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::ends::runner_and_room;
+use crate::ends::runner_and_sandbox;
 use crate::support::{Fill, SIGNS_IN, SILENT, Server, Setup, eventually, own_mounts, processes_of};
 
 const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
@@ -25,7 +25,7 @@ fn a_disk_that_is_full_when_the_credential_comes_loses_it_honestly() {
     });
     let full = Fill::up(&server);
     std::fs::write(format!("/tmp/anteroom-{id}/home/.go"), "").unwrap();
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     let code = ended["reason"]["code"].as_str().unwrap();
     assert!(["credential_not_stored", "state_not_stored"].contains(&code), "{ended}");
     assert!(ended["reason"]["message"].as_str().unwrap().contains("full"), "{ended}");
@@ -37,7 +37,7 @@ fn a_disk_that_is_full_when_the_credential_comes_loses_it_honestly() {
 }
 
 #[test]
-fn a_disk_that_is_full_when_an_image_is_built_is_told_and_nothing_of_it_is_left() {
+fn a_disk_that_is_full_when_an_image_is_built_is_reported_and_nothing_of_it_is_left() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/demo.toml");
     let script = r#"mount -t tmpfs -o mode=0755,size=16m none "$1" && "$2" image build "$3" --images-dir "$1" ;
@@ -54,7 +54,7 @@ fn a_disk_that_is_full_when_an_image_is_built_is_told_and_nothing_of_it_is_left(
 }
 
 #[test]
-fn a_state_folder_that_cannot_be_written_is_told_at_the_start() {
+fn a_state_folder_that_cannot_be_written_is_reported_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("state")).unwrap();
     // Root may write where nobody may; not where the disk says no.
@@ -95,10 +95,10 @@ fn too_few_open_files_refuse_sessions_and_stop_no_controller() {
     assert!(why.iter().any(|why| why.contains("Too many open files")), "{why:?}");
     for id in &begun {
         server.delete(&format!("/api/auth/session/{id}"));
-        server.demolished(id);
+        server.torn_down(id);
     }
     let id = server.started();
-    runner_and_room(&server, &id);
+    runner_and_sandbox(&server, &id);
 }
 
 /// A folder with this program in it as QEMU, alone or before the usual ones.
@@ -118,18 +118,18 @@ fn with_qemu(script: &str, alone: bool) -> (tempfile::TempDir, Server) {
 }
 
 #[test]
-fn a_missing_qemu_is_told_with_what_to_do() {
+fn a_missing_qemu_is_reported_with_what_to_do() {
     let (_folder, server) = with_qemu("", true);
     let health = server.get("/health");
     assert_eq!(health.status, 503, "{}", health.body);
-    let ended = server.demolished(&server.started());
+    let ended = server.torn_down(&server.started());
     assert_eq!(ended["reason"]["code"], "vm_not_started", "{ended}");
     let message = ended["reason"]["message"].as_str().unwrap();
     assert!(message.contains("apt-get install qemu-system-x86"), "{ended}");
 }
 
 #[test]
-fn a_qemu_that_refuses_or_dies_is_told_in_its_own_words() {
+fn a_qemu_that_refuses_or_dies_is_reported_in_its_own_words() {
     let complaints = [
         // What an older one says.
         "#!/bin/sh\necho 'qemu-system-x86_64: -machine microvm: unsupported machine type' >&2\nexit 1\n",
@@ -137,7 +137,7 @@ fn a_qemu_that_refuses_or_dies_is_told_in_its_own_words() {
     ];
     for script in complaints {
         let (_folder, server) = with_qemu(script, false);
-        let ended = server.demolished(&server.started());
+        let ended = server.torn_down(&server.started());
         assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
         let words = script.split('\'').nth(1).unwrap();
         assert!(ended["reason"]["message"].as_str().unwrap().contains(words), "{ended}");
@@ -207,11 +207,11 @@ fn a_clock_that_is_stepped_by_a_day_ends_nothing_and_keeps_nothing_alive() {
         let body = r#"{"provider":"demo","ttlSeconds":6}"#;
         let id =
             server.post("/api/auth/start", body).body["sessionId"].as_str().unwrap().to_owned();
-        runner_and_room(&server, &id);
+        runner_and_sandbox(&server, &id);
         std::fs::write(path("off"), day.to_string()).unwrap();
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         assert_eq!(session["state"], "booting", "{session}");
-        let ended = server.demolished(&id);
+        let ended = server.torn_down(&id);
         assert_eq!(ended["reason"]["code"], "timed_out", "{ended}");
         let lived = |name: &str| ended[name].as_u64().unwrap();
         let at = ended["timeline"].as_array().unwrap().iter().find(|e| e["kind"] == "ended");
@@ -247,5 +247,5 @@ fn a_host_that_sleeps_for_a_while_wakes_to_the_same_session() {
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
     server.delete(&format!("/api/auth/session/{id}"));
-    assert_eq!(server.demolished(&id)["reason"]["code"], "cancelled");
+    assert_eq!(server.torn_down(&id)["reason"]["code"], "cancelled");
 }

@@ -118,7 +118,7 @@ fn what_died_without_evidence_is_named_before_use_and_in_use() {
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         (session["state"] == "ended").then_some(())
     });
-    let session = server.demolished(&id);
+    let session = server.torn_down(&id);
     assert_eq!(session["reason"]["code"], "service_failed", "{session}");
     let why = session["reason"]["message"].as_str().unwrap();
     // A minute by its own clock, and what Node.js takes to start: longer than anybody looked then.
@@ -142,7 +142,7 @@ fn what_died_without_evidence_is_named_before_use_and_in_use() {
     .unwrap();
     let options = ["--allow-unverified-images", "--services", needed.to_str().unwrap()];
     let server = serve(&images, &options);
-    let session = server.demolished(&server.started());
+    let session = server.torn_down(&server.started());
     assert_eq!(session["reason"]["code"], "service_failed", "{session}");
     let why = session["reason"]["message"].as_str().unwrap();
     assert!(why.contains("needed-stream-server") && why.contains("SyntaxError"), "{why}");

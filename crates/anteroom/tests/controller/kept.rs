@@ -37,7 +37,7 @@ allow = ["login.example.com"]
 
 /// Signs in; how the session ended.
 pub fn signed_in(server: &Server) -> Value {
-    server.demolished(&server.started())
+    server.torn_down(&server.started())
 }
 
 /// Opens a session's credential into a home.
@@ -206,7 +206,7 @@ else:
 }
 
 #[test]
-fn a_credential_that_is_bound_to_its_machine_is_refused_while_the_person_is_there() {
+fn a_credential_that_is_bound_to_its_machine_is_refused_while_the_end_user_is_there() {
     for mine in [
         "socket.gethostname()",
         "pwd.getpwuid(os.getuid()).pw_name",
@@ -317,6 +317,7 @@ fn a_tool_that_finds_no_keyring_gets_advice() {
     let ended = signed_in(&server);
     assert_eq!(ended["reason"]["code"], "cli_exited", "{ended}");
     let timeline = ended["timeline"].as_array().unwrap();
-    let told = timeline.iter().find(|entry| entry["kind"] == "person_told").expect("it is told");
-    assert!(told["message"].as_str().unwrap().contains("[[credential.keyring]]"), "{told}");
+    let reported =
+        timeline.iter().find(|entry| entry["kind"] == "end_user_notified").expect("it is told");
+    assert!(reported["message"].as_str().unwrap().contains("[[credential.keyring]]"), "{reported}");
 }

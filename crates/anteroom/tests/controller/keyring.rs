@@ -146,7 +146,7 @@ fn files_that_cannot_be_put_take_the_secrets_back() {
 }
 
 #[test]
-fn without_a_keyring_nothing_is_written_and_what_to_do_is_told() {
+fn without_a_keyring_nothing_is_written_and_what_to_do_is_reported() {
     let folder = private_folder();
     let home = folder.path().join("home");
     seal(folder.path(), &[("bob", "first")]);
@@ -165,7 +165,7 @@ fn without_a_keyring_nothing_is_written_and_what_to_do_is_told() {
     list.args(["credentials", "open", "--list", "--json"]).arg(folder.path().join("c.age"));
     list.arg("-i").arg(folder.path().join("identity.txt"));
     let listed = list.arg("--state-dir").arg(folder.path().join("state")).output().unwrap();
-    let told: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!(told["secrets"][0]["label"], "Acme", "{told}");
-    assert_eq!(told["secrets"][0]["attributes"]["username"], "bob", "{told}");
+    let reported: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!(reported["secrets"][0]["label"], "Acme", "{reported}");
+    assert_eq!(reported["secrets"][0]["attributes"]["username"], "bob", "{reported}");
 }

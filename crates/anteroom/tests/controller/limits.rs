@@ -14,11 +14,11 @@ fn id(answer: &Answer) -> String {
 
 fn delete(server: &Server, id: &str) {
     assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
-    server.demolished(id);
+    server.torn_down(id);
 }
 
 #[test]
-fn of_twenty_at_once_with_room_for_four_sixteen_are_told_when_to_come_back() {
+fn of_twenty_at_once_with_capacity_for_four_sixteen_are_told_when_to_retry() {
     let server = Server::with_options(SILENT, &["--max-sessions", "4"]);
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..20).map(|_| scope.spawn(|| start(&server))).collect();
@@ -27,14 +27,14 @@ fn of_twenty_at_once_with_room_for_four_sixteen_are_told_when_to_come_back() {
     let (begun, refused): (Vec<_>, Vec<_>) = answers.iter().partition(|a| a.status == 201);
     assert_eq!((begun.len(), refused.len()), (4, 16));
     for answer in &refused {
-        assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("no_room")));
+        assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("no_capacity")));
         let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((5..=60).contains(&seconds), "{seconds}");
         assert!(answer.body["detail"].as_str().unwrap().contains("all 4 rooms"));
     }
     let metrics = server.get("/metrics");
     let page = metrics.body.as_str().unwrap();
-    for line in ["anteroom_rooms 4", r#"anteroom_starts_refused_total{reason="no_room"} 16"#] {
+    for line in ["anteroom_sandboxes 4", r#"anteroom_starts_refused_total{reason="no_room"} 16"#] {
         assert!(page.lines().any(|found| found == line), "{line} is missing in {page}");
     }
     // None is lost: what runs is what was begun, and each end makes room for one.
@@ -51,12 +51,12 @@ fn of_twenty_at_once_with_room_for_four_sixteen_are_told_when_to_come_back() {
 }
 
 #[test]
-fn who_waits_in_the_queue_is_told_so_and_begins_when_there_is_room() {
+fn who_waits_in_the_queue_is_told_so_and_begins_when_there_is_capacity() {
     let server = Server::with_options(SILENT, &["--max-sessions", "1", "--max-queued", "1"]);
     let (first, second) = (start(&server), start(&server));
     assert_eq!((first.status, second.status, start(&server).status), (201, 201, 503));
     let waiting = server.session_when(&id(&second), "it waits", |session| {
-        session["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "waiting_for_room")
+        session["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "waiting_for_capacity")
     });
     assert_eq!(waiting["state"], "requested");
     delete(&server, &id(&first));
@@ -82,7 +82,7 @@ fn heartbeats_keep_a_session_until_it_has_lived_as_long_as_one_may() {
     eventually("it has ended all the same", || {
         (server.post(&path, "").body["state"] == "ended").then_some(())
     });
-    assert_eq!(server.demolished(&id)["reason"]["code"], "too_long");
+    assert_eq!(server.torn_down(&id)["reason"]["code"], "too_long");
     let longer = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":5}"#);
     assert_eq!(longer.status, 422, "{}", longer.body);
 }

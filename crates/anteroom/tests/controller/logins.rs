@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::ends::{kill, runner_and_room};
+use crate::ends::{kill, runner_and_sandbox};
 use crate::support::{Server, eventually, files_in, processes_of};
 
 fn reason(server: &Server, body: &Value) -> (String, String) {
     let answer = server.post("/api/auth/start", &body.to_string());
     assert_eq!(answer.status, 201, "{}", answer.body);
-    let ended = server.demolished(answer.body["sessionId"].as_str().unwrap());
+    let ended = server.torn_down(answer.body["sessionId"].as_str().unwrap());
     let text = |name: &str| ended["reason"][name].as_str().unwrap().to_owned();
     (text("code"), text("message"))
 }
 
 #[test]
-fn a_cli_that_exits_is_told_with_its_last_line() {
+fn a_cli_that_exits_is_reported_with_its_last_line() {
     let server = Server::with_cli("echo I have no idea; exit 4");
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "cli_exited");
@@ -26,7 +26,7 @@ fn a_cli_that_exits_is_told_with_its_last_line() {
 }
 
 #[test]
-fn a_cli_that_never_gives_an_address_is_told() {
+fn a_cli_that_never_gives_an_address_is_reported() {
     let server = Server::with_cli("exec sleep 1000");
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "no_sign_in_url");
@@ -34,7 +34,7 @@ fn a_cli_that_never_gives_an_address_is_told() {
 }
 
 #[test]
-fn what_no_rule_knows_is_the_person_s_to_answer() {
+fn what_no_rule_knows_is_the_end_user_s_to_answer() {
     let server = Server::with_cli(r"printf 'Theme?\n1. dark\n2. light\n'; exec sleep 1000");
     let id = server.started();
     let waits = server.session_when(&id, "it waits", |session| session["awaiting"].is_object());
@@ -54,9 +54,9 @@ fn a_desktop_goes_with_its_runner_and_with_its_agent() {
             let timeline = session["timeline"].as_array().unwrap();
             timeline.iter().any(|entry| entry["message"] == "browser is ready")
         });
-        let (runner, agent) = runner_and_room(&server, &id);
+        let (runner, agent) = runner_and_sandbox(&server, &id);
         kill(if whom == "runner" { runner } else { agent });
-        let ended = server.demolished(&id);
+        let ended = server.torn_down(&id);
         assert_eq!(ended["reason"]["code"], code, "{ended}");
     }
 }
@@ -74,18 +74,18 @@ fn a_killed_agent_s_x_server_leaves_no_socket() {
     let server = Server::with_patient_cli("exec sleep 1000");
     for _ in 0..4 {
         let id = server.started();
-        let (_, agent) = runner_and_room(&server, &id);
+        let (_, agent) = runner_and_sandbox(&server, &id);
         let socket = std::path::PathBuf::from(format!("/tmp/.X11-unix/X{}", display_of(&id)));
         eventually("X listens", || socket.exists().then_some(()));
         kill(agent);
-        let ended = server.demolished(&id);
+        let ended = server.torn_down(&id);
         assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
         assert!(!socket.exists());
     }
 }
 
 #[test]
-fn a_killed_x_server_is_told_and_leaves_no_socket() {
+fn a_killed_x_server_is_reported_and_leaves_no_socket() {
     let server = Server::with_patient_cli("exec sleep 1000");
     let is_x = |pid: &i32| {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"Xvnc"))
@@ -102,7 +102,7 @@ fn a_killed_x_server_is_told_and_leaves_no_socket() {
         let x = eventually("X runs", || processes_of(&id).into_iter().find(is_x));
         let display = display_of(&id);
         kill(x);
-        let ended = server.demolished(&id);
+        let ended = server.torn_down(&id);
         assert_eq!(ended["reason"]["code"], "service_failed", "{ended}");
         // Its clients fall with it; it is the one to be named.
         let message = ended["reason"]["message"].as_str().unwrap();
@@ -132,7 +132,7 @@ fn injected_files_are_there_before_the_cli_and_a_written_credential_is_sealed() 
     let answer =
         server.post("/api/auth/start", &json!({ "provider": "demo", "files": files }).to_string());
     let id = answer.body["sessionId"].as_str().unwrap();
-    let ended = server.demolished(id);
+    let ended = server.torn_down(id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     let kinds: Vec<&str> =
         ended["timeline"].as_array().unwrap().iter().map(|e| e["kind"].as_str().unwrap()).collect();

@@ -1,6 +1,6 @@
 //! A real virtual machine, and each of its three processes killed under it.
 
-use crate::ends::{kill, runner_and_room};
+use crate::ends::{kill, runner_and_sandbox};
 use crate::support::Server;
 
 /// Waits until the session's virtual machine has a running agent in it.
@@ -17,9 +17,9 @@ fn whatever_is_killed_of_a_running_machine_the_reason_says_and_nothing_is_left()
 
     let id = server.started();
     awake(&server, &id);
-    let (_, qemu) = runner_and_room(&server, &id);
+    let (_, qemu) = runner_and_sandbox(&server, &id);
     kill(qemu);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
     assert!(ended["reason"]["message"].as_str().unwrap().contains("SIGKILL"), "{ended}");
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
@@ -28,14 +28,14 @@ fn whatever_is_killed_of_a_running_machine_the_reason_says_and_nothing_is_left()
 
     let id = server.started();
     awake(&server, &id);
-    let (runner, _) = runner_and_room(&server, &id);
+    let (runner, _) = runner_and_sandbox(&server, &id);
     kill(runner);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "runner_died", "{ended}");
 
     let id = server.started();
     awake(&server, &id);
     server.kill_and_restart();
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "controller_stopped", "{ended}");
 }

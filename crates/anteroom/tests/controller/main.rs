@@ -25,7 +25,7 @@ mod machines;
 mod neighbours;
 mod openers;
 mod provider_files;
-mod room;
+mod sandbox;
 mod storage;
 mod support;
 mod viewers;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::ends::runner_and_room;
+use crate::ends::runner_and_sandbox;
 use crate::support::{SILENT, Server, Setup, eventually};
 
 const NOBODY: u64 = 65534;
@@ -26,9 +26,9 @@ fn confined(server: &Server, id: &str) -> ([i32; 2], u64, Value) {
         assert_eq!(session["reason"], Value::Null, "{session}");
         !session["confinement"].is_null()
     });
-    let (runner, room) = runner_and_room(server, id);
+    let (runner, sandbox) = runner_and_sandbox(server, id);
     let confinement = session["confinement"].clone();
-    ([runner, room], confinement["runner"]["uid"].as_u64().unwrap(), confinement)
+    ([runner, sandbox], confinement["runner"]["uid"].as_u64().unwrap(), confinement)
 }
 
 /// Two sessions of a controller, each held as told, neither within reach of the other.
@@ -44,7 +44,7 @@ fn two(server: &Server) -> [(String, [i32; 2], Value); 2] {
         // A room that breaks out of its VMM is still not its runner.
         let looks = "memory,memory across,environment,addresses,descriptors,files,trace";
         assert_eq!(attack(*user, looks, &pids[..1]), none, "a session's user against its runner");
-        for process in ["room", "runner"] {
+        for process in ["sandbox", "runner"] {
             let held = &confinement[process];
             assert_eq!((&held["uid"], &held["gid"]), (&(*user).into(), &(*user).into()), "{held}");
             assert_eq!(held["hasCapabilities"], false, "{held}");
@@ -62,7 +62,7 @@ fn end(server: &Server, ids: &[&str]) {
         server.post(&format!("/api/auth/session/{id}/cancel"), "");
     }
     for id in ids {
-        assert_eq!(server.demolished(id)["leftovers"], Value::Array(Vec::new()));
+        assert_eq!(server.torn_down(id)["leftovers"], Value::Array(Vec::new()));
         // Nor does it miss what it gave up.
         let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
         assert!(!logs.as_str().unwrap().contains("panicked"), "{logs}");
@@ -100,7 +100,7 @@ fn what_a_session_leaves_where_everybody_may_write_goes_with_it() {
     let id = server.started();
     eventually("it is there", || file.exists().then_some(()));
     server.delete(&format!("/api/auth/session/{id}"));
-    server.demolished(&id);
+    server.torn_down(&id);
     assert!(!file.exists() && !tree.exists());
     assert!(server.log().contains("had left outside of its folder"), "{}", server.log());
 }
@@ -129,11 +129,11 @@ fn a_virtual_machine_has_a_file_tree_namespaces_and_a_cgroup_of_its_own() {
     }
     let server = Server::with_machines();
     let [(one, [_, qemu], confinement), (other, ..)] = two(&server);
-    let room = &confinement["room"];
-    assert_eq!(room["noNewPrivileges"], true);
-    assert_eq!(room["filtersSystemCalls"], true);
-    assert_eq!(room["namespaces"], serde_json::json!(["mnt", "net", "ipc", "pid", "uts"]));
-    assert_eq!(room["cgroup"], format!("/anteroom/{one}"));
+    let sandbox = &confinement["sandbox"];
+    assert_eq!(sandbox["noNewPrivileges"], true);
+    assert_eq!(sandbox["filtersSystemCalls"], true);
+    assert_eq!(sandbox["namespaces"], serde_json::json!(["mnt", "net", "ipc", "pid", "uts"]));
+    assert_eq!(sandbox["cgroup"], format!("/anteroom/{one}"));
     assert_eq!(confinement["missing"], Value::Array(Vec::new()));
 
     let root = Path::new("/proc").join(qemu.to_string()).join("root");

@@ -72,7 +72,7 @@ pub fn all_came(said: &BTreeMap<String, String>, came: &BTreeSet<String>) {
 }
 
 #[test]
-fn every_way_to_open_an_address_ends_at_the_room_s() {
+fn every_way_to_open_an_address_ends_at_the_sandbox_s() {
     let modules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/node_modules");
     let (said, came) = tried(Setup::host(), modules);
     all_came(&said, &came);

@@ -39,11 +39,11 @@ fn a_real_provider_is_refused_with_what_is_too_weak_and_what_to_do() {
     let (status, emulated) = start(emulated, &real.replace("kind =", "# kind ="));
     assert_eq!(status, 503);
     assert!(emulated.contains("emulated") && emulated.contains("doctor"), "{emulated}");
-    for told in [on_host, emulated] {
-        assert!(told.contains("--allow-weak-isolation"), "{told}");
+    for reported in [on_host, emulated] {
+        assert!(reported.contains("--allow-weak-isolation"), "{reported}");
     }
-    let stand_in = real.replace("kind = \"real\"", "kind = \"demo\"");
-    assert_eq!(start(Setup::host(), &stand_in).0, 201);
+    let mock_idp = real.replace("kind = \"real\"", "kind = \"demo\"");
+    assert_eq!(start(Setup::host(), &mock_idp).0, 201);
     assert_eq!(start(Setup::host().option("--allow-weak-isolation"), &real).0, 201);
 }
 
@@ -64,45 +64,48 @@ fn command(arguments: &[&str], provider: &str) -> (bool, Value, String) {
 }
 
 #[test]
-fn a_provider_file_is_tried_as_far_as_the_person_s_turn() {
-    let (ok, told, said) =
+fn a_provider_file_is_tried_as_far_as_the_end_user_s_turn() {
+    let (ok, reported, said) =
         command(&["provider", "test"], &provider("paste_code", PASTES, PASTE, ""));
     assert!(ok, "{said}");
-    assert_eq!(told[0]["url"], "https://login.example.com/authorize?client=1", "{told}");
+    assert_eq!(reported[0]["url"], "https://login.example.com/authorize?client=1", "{reported}");
     let asks = "printf 'Theme?\\n'; exec sleep 1000";
     let short = provider("paste_code", asks, PASTE, "").replace("_seconds = 20", "_seconds = 2");
-    let (ok, told, said) = command(&["provider", "test"], &short);
+    let (ok, reported, said) = command(&["provider", "test"], &short);
     assert!(!ok && said.contains("1 of 1 method"), "{said}");
-    assert_eq!(told[0]["screen"], json!(["Theme?"]), "{told}");
+    assert_eq!(reported[0]["screen"], json!(["Theme?"]), "{reported}");
     // An address, but not one that url_pattern takes.
     let other = "printf 'Visit https://other.test/a?b=1\\n'; exec sleep 1000";
     let text =
         provider("paste_code", other, &format!("{PASTE}\nurl_pattern = 'https://login\\.'"), "");
-    let (ok, told, said) =
+    let (ok, reported, said) =
         command(&["provider", "test"], &text.replace("_seconds = 20", "_seconds = 2"));
     assert!(!ok, "{said}");
-    let unmatched = told[0]["unmatched"].as_str().unwrap();
-    assert!(unmatched.contains("url_pattern") && unmatched.contains("other.test/a"), "{told}");
+    let unmatched = reported[0]["unmatched"].as_str().unwrap();
+    assert!(unmatched.contains("url_pattern") && unmatched.contains("other.test/a"), "{reported}");
     let ends =
         "echo '✘ [ERROR] No such account'; echo; echo 'Logs were written to /root/x.log'; exit 3";
-    let (ok, told, said) = command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
+    let (ok, reported, said) =
+        command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
     assert!(!ok, "{said}");
-    let error = told[0]["error"].as_str().unwrap();
+    let error = reported[0]["error"].as_str().unwrap();
     assert!(error.ends_with("its own message: ✘ [ERROR] No such account"), "{error}");
-    assert_eq!(told[0]["screen"][1], "Logs were written to /root/x.log", "{told}");
-    assert!(told[0]["explanation"]["evidence"].is_array(), "{told}");
+    assert_eq!(reported[0]["screen"][1], "Logs were written to /root/x.log", "{reported}");
+    assert!(reported[0]["explanation"]["evidence"].is_array(), "{reported}");
 }
 
 #[test]
-fn a_tool_that_ends_right_after_an_address_has_failed_and_what_the_person_was_told_is_told() {
+fn a_tool_that_ends_right_after_an_address_has_failed_and_what_the_end_user_was_reported_is_reported()
+ {
     let ends = "echo 'Wrong code'; echo 'fatal: unable to access https://login.example.com/ : \
                 SSL certificate problem'; sleep 1; exit 1";
-    let (ok, told, said) = command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
-    assert!(!ok && said.contains("1 of 1 method"), "{said} {told}");
-    let error = told[0]["error"].as_str().unwrap();
-    assert!(error.contains("SSL certificate problem"), "{told}");
+    let (ok, reported, said) =
+        command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
+    assert!(!ok && said.contains("1 of 1 method"), "{said} {reported}");
+    let error = reported[0]["error"].as_str().unwrap();
+    assert!(error.contains("SSL certificate problem"), "{reported}");
     let says = "The tool did not take the code; copy all of it.";
-    assert_eq!(told[0]["told"], json!([says]), "{told}");
+    assert_eq!(reported[0]["told"], json!([says]), "{reported}");
 }
 
 #[test]
@@ -121,12 +124,12 @@ done; exit 3"#;
     };
     let maps = format!("allow = []\n{}{}", map(443), map(8443));
     let text = provider("paste_code", script, PASTE, "").replace("allow = []", &maps);
-    let (ok, told, said) = command(&["egress", "learn"], &text);
+    let (ok, reported, said) = command(&["egress", "learn"], &text);
     assert!(ok, "{said}");
     let hosts: Vec<&str> =
-        told["hosts"].as_array().unwrap().iter().map(|h| h["host"].as_str().unwrap()).collect();
-    assert_eq!(hosts, ["api.example.com", "api.example.com:8443"], "{told}");
-    assert!(told["end"].as_str().unwrap().contains("exited 3"), "{told}");
+        reported["hosts"].as_array().unwrap().iter().map(|h| h["host"].as_str().unwrap()).collect();
+    assert_eq!(hosts, ["api.example.com", "api.example.com:8443"], "{reported}");
+    assert!(reported["end"].as_str().unwrap().contains("exited 3"), "{reported}");
 }
 
 #[test]
@@ -144,7 +147,7 @@ fn the_demo_without_its_issuer_says_what_runs_it() {
     }
     let path = format!("{}:{}", tools.path().display(), std::env::var("PATH").unwrap());
     let server = Setup::host().env("PATH", &path).start_with_provider(&format!("{demo}\n{map}"));
-    let ended = server.demolished(&server.started());
+    let ended = server.torn_down(&server.started());
     assert_eq!(ended["reason"]["code"], "sign_in_refused", "{ended}");
     let message = ended["reason"]["message"].as_str().unwrap();
     assert!(message.contains("cargo xtask provider"), "{message}");
@@ -173,14 +176,14 @@ fn the_command_that_learns_prints_one_that_brings_its_code() {
     command.args(["egress", "learn", "--driver", "host"]).arg(&file).stdout(Stdio::piped());
     let mut learning = Learning(command.spawn().unwrap());
     let mut page = learning.0.stdout.take().unwrap();
-    let mut told = String::new();
+    let mut reported = String::new();
     let mut read = [0; 4096];
-    while !told.contains("auth code") || !told.ends_with('\n') {
+    while !reported.contains("auth code") || !reported.ends_with('\n') {
         let n = page.read(&mut read).unwrap();
-        assert!(n > 0, "it ended: {told}");
-        told.push_str(&String::from_utf8_lossy(&read[..n]));
+        assert!(n > 0, "it ended: {reported}");
+        reported.push_str(&String::from_utf8_lossy(&read[..n]));
     }
-    let line = told.lines().find_map(|line| line.strip_prefix("then")).unwrap().trim();
+    let line = reported.lines().find_map(|line| line.strip_prefix("then")).unwrap().trim();
     let brings = line.replacen("anteroom", ANTEROOM, 1);
     let brought = Command::new("sh")
         .args(["-c", &brings])

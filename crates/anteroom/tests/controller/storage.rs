@@ -2,20 +2,20 @@
 
 use std::path::PathBuf;
 
-use crate::ends::{kill, runner_and_room};
+use crate::ends::{kill, runner_and_sandbox};
 use crate::support::{Fill, SILENT, Server, Setup, eventually};
 
 #[test]
-fn a_full_disk_is_told_and_the_reason_of_an_end_outlives_it() {
+fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
     let server = Setup::fake_guest(SILENT).disk(8).start();
     let id = server.started();
-    let (_, room) = runner_and_room(&server, &id);
+    let (_, sandbox) = runner_and_sandbox(&server, &id);
     let full = Fill::up(&server);
     let refused = server.post("/api/auth/start", r#"{"provider":"demo"}"#);
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert_eq!(refused.body["code"], "storage_unavailable");
-    kill(room);
-    let ended = server.demolished(&id);
+    kill(sandbox);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
     let health = eventually("its health says so", || {
         Some(server.get("/health")).filter(|health| health.status == 503)
@@ -38,7 +38,7 @@ fn one_unreadable_row_hides_no_other_session_and_stops_no_controller() {
     let (broken, whole) = (server.started(), server.started());
     for id in [&broken, &whole] {
         assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
-        server.demolished(id);
+        server.torn_down(id);
     }
     server.sql(&format!("UPDATE sessions SET record = '{{', finished = 0 WHERE id = '{broken}'"));
     let folder = PathBuf::from(format!("/tmp/anteroom-{broken}"));
@@ -63,14 +63,14 @@ fn an_unfinished_session_that_nobody_tends_is_ended_by_its_deletion() {
     let server = Server::with_fake_guest(SILENT);
     let id = server.started();
     assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
-    let record = server.demolished(&id);
+    let record = server.torn_down(&id);
     assert_eq!(record["reason"]["code"], "cancelled");
     // As a controller leaves it that was killed before it began.
     server.sql(&format!(
         "UPDATE sessions SET finished = 0, record = json_set(record, '$.session.state', json('{{\"name\":\"requested\"}}')) WHERE id = '{id}'"
     ));
     assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
-    let ended = server.demolished(&id);
+    let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "controller_stopped", "{ended}");
 }
 
@@ -101,7 +101,7 @@ fn old_sessions_and_their_logs_are_forgotten_but_not_a_credential() {
     let (old, sealed, new) = (server.started(), server.started(), server.started());
     for id in [&old, &sealed, &new] {
         assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
-        server.demolished(id);
+        server.torn_down(id);
     }
     server.sql(&format!("UPDATE sessions SET created_at = 1 WHERE id IN ('{old}', '{sealed}')"));
     server.sql(&format!("INSERT INTO credentials VALUES ('{sealed}', x'00', 'age1', 1)"));
@@ -123,7 +123,7 @@ fn old_sessions_and_their_logs_are_forgotten_but_not_a_credential() {
 }
 
 #[test]
-fn a_database_that_is_removed_while_it_is_open_is_told_and_nothing_more_is_promised() {
+fn a_database_that_is_removed_while_it_is_open_is_reported_and_nothing_more_is_promised() {
     let server = Server::with_fake_guest(SILENT);
     std::fs::rename(server.state_dir().join("anteroom.db"), server.state_dir().join("elsewhere"))
         .unwrap();

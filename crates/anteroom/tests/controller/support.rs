@@ -31,7 +31,7 @@ pub struct Server {
 
 /// How a controller is started.
 pub struct Setup {
-    rooms: Rooms,
+    sandboxes: Capacity,
     options: Vec<String>,
     environment: Vec<(String, String)>,
     disk_mebibytes: Option<u32>,
@@ -40,7 +40,7 @@ pub struct Setup {
 }
 
 /// What the rooms of a controller are.
-enum Rooms {
+enum Capacity {
     /// A program with this text on this host, for what can be seen from outside.
     FakeGuest(String),
     /// The agent that the binary carries, on this host.
@@ -52,23 +52,23 @@ enum Rooms {
 impl Setup {
     /// Rooms that are a fake guest.
     pub fn fake_guest(script: &str) -> Self {
-        Self::of(Rooms::FakeGuest(script.to_owned()))
+        Self::of(Capacity::FakeGuest(script.to_owned()))
     }
 
     /// Rooms that are the real agent on this host.
     pub fn host() -> Self {
-        Self::of(Rooms::Host)
+        Self::of(Capacity::Host)
     }
 
     /// Rooms that are virtual machines.
     pub fn machines() -> Self {
-        Self::of(Rooms::Qemu)
+        Self::of(Capacity::Qemu)
     }
 
-    fn of(rooms: Rooms) -> Self {
+    fn of(sandboxes: Capacity) -> Self {
         let (options, environment) = (Vec::new(), Vec::new());
         Self {
-            rooms,
+            sandboxes,
             options,
             environment,
             disk_mebibytes: None,
@@ -199,7 +199,7 @@ impl Server {
     }
 
     fn start_in(folder: tempfile::TempDir, setup: Setup) -> Self {
-        if let Rooms::FakeGuest(script) = &setup.rooms {
+        if let Capacity::FakeGuest(script) = &setup.sandboxes {
             let guest = folder.path().join("fake-guest");
             std::fs::write(&guest, script).unwrap();
             set_mode(&guest, 0o755);
@@ -392,9 +392,9 @@ impl Server {
     }
 
     /// The session once its room is gone; nothing may be left of it.
-    pub fn demolished(&self, id: &str) -> Value {
+    pub fn torn_down(&self, id: &str) -> Value {
         let session =
-            self.session_when(id, "the room is demolished", |s| s["room"] == "demolished");
+            self.session_when(id, "the room is demolished", |s| s["teardown"] == "torn_down");
         assert_eq!(session["leftovers"], Value::Array(vec![]), "{session}");
         assert_eq!(processes_of(id), Vec::<i32>::new());
         session
@@ -452,12 +452,12 @@ impl Setup {
             .unwrap();
         let mut command = self.program(folder);
         command.arg("serve");
-        match &self.rooms {
-            Rooms::FakeGuest(_) => {
+        match &self.sandboxes {
+            Capacity::FakeGuest(_) => {
                 command.args(["--driver", "host", "--agent"]).arg(folder.join("fake-guest"))
             }
-            Rooms::Host => command.args(["--driver", "host"]),
-            Rooms::Qemu => command.args(["--driver", "qemu"]),
+            Capacity::Host => command.args(["--driver", "host"]),
+            Capacity::Qemu => command.args(["--driver", "qemu"]),
         };
         let providers = folder.join("providers");
         if providers.exists() {

@@ -143,7 +143,7 @@ fn kinds(session: &Value) -> Vec<&str> {
 }
 
 #[test]
-fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_person_sees_it() {
+fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
     let server = Setup::host().start_with_provider(WAITS);
     let (id, first) = started(&server);
     let thief = Visitor::by(&server, &id, &first);
@@ -183,21 +183,21 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_person_sees_it() {
     assert!(again.body["detail"].as_str().unwrap().contains("revoked"), "{}", again.body);
 
     // The person is never told that others take all there is, nor that they themselves do.
-    let person = Visitor::by(&server, &id, &second);
-    let mut theirs: Vec<Socket> = (0..10).map(|_| person.terminal().unwrap()).collect();
+    let end_user = Visitor::by(&server, &id, &second);
+    let mut theirs: Vec<Socket> = (0..10).map(|_| end_user.terminal().unwrap()).collect();
     theirs.drain(..2).for_each(|oldest| assert_eq!(closed(oldest), Some(1008)));
     let mut newest = theirs.pop().unwrap();
     newest.send(Message::Binary("x".into())).unwrap();
     assert!(matches!(newest.read().unwrap(), Message::Binary(_) | Message::Ping(_)));
 
-    let told = server.session_when(&id, "all of it is told", |session| {
+    let reported = server.session_when(&id, "all of it is told", |session| {
         kinds(session).iter().filter(|kind| **kind == "terminal_opened").count() == 18
     });
-    let kinds = kinds(&told);
+    let kinds = kinds(&reported);
     for (kind, count) in [("link_opened", 2), ("link_made", 1), ("vnc_opened", 1)] {
         assert_eq!(kinds.iter().filter(|found| **found == kind).count(), count, "{kinds:?}");
     }
-    let headers = [("cookie", person.cookie.as_str()), ("origin", server.url.as_str())];
+    let headers = [("cookie", end_user.cookie.as_str()), ("origin", server.url.as_str())];
     let seen = server.get_with(&session, &headers).body;
     let others = seen["visitsOfOthers"].as_array().unwrap();
     assert_eq!(others.len(), 10, "one link, eight terminals, VNC: {others:?}");
@@ -229,12 +229,12 @@ fn links_are_renewed_and_revoked_from_the_command_line_also_after_the_end() {
     };
     let second = run("link")["viewerUrl"].as_str().unwrap().to_owned();
     assert_eq!(exchange(&server, &id, &first).status, 410);
-    let person = Visitor::by(&server, &id, &second);
+    let end_user = Visitor::by(&server, &id, &second);
     let view = format!("/api/viewer/session/{id}");
-    let headers = [("cookie", person.cookie.as_str())];
+    let headers = [("cookie", end_user.cookie.as_str())];
     assert_eq!(server.get_with(&view, &headers).status, 200);
     assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
-    server.demolished(&id);
+    server.torn_down(&id);
     assert_eq!(server.get_with(&view, &headers).status, 200);
     assert_eq!(run("revoke"), json!({ "revoked": id }));
     let refused = server.get_with(&view, &headers);
@@ -244,13 +244,13 @@ fn links_are_renewed_and_revoked_from_the_command_line_also_after_the_end() {
 
 /// A link that is opened first after the end shows how it ended; that stands in the timeline too.
 #[test]
-fn a_link_opened_after_the_end_is_told() {
+fn a_link_opened_after_the_end_is_reported() {
     let server = Server::with_fake_guest(SILENT);
     let (id, link) = started(&server);
     server.delete(&format!("/api/auth/session/{id}"));
-    server.demolished(&id);
+    server.torn_down(&id);
     Visitor::by(&server, &id, &link);
-    let told = server
+    let reported = server
         .session_when(&id, "it is told", |session| kinds(session).last() == Some(&"link_opened"));
-    assert_eq!(told["room"], "demolished");
+    assert_eq!(reported["teardown"], "torn_down");
 }

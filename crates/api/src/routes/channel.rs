@@ -112,12 +112,12 @@ async fn carry_bytes(
     from_viewer: &mut SplitStream<WebSocket>,
     bytes: Box<dyn crate::backend::Bytes>,
 ) -> Carried {
-    let (mut from_room, mut to_room) = tokio::io::split(bytes);
+    let (mut from_sandbox, mut to_sandbox) = tokio::io::split(bytes);
     let mut buffer = vec![0; PIECE];
     let mut ping = tokio::time::interval(PING_EVERY);
     loop {
         let message = tokio::select! {
-            read = from_room.read(&mut buffer) => match read {
+            read = from_sandbox.read(&mut buffer) => match read {
                 Ok(count @ 1..) => Message::Binary(Bytes::copy_from_slice(&buffer[..count])),
                 Ok(0) | Err(_) => return Carried::ToTheEnd,
             },
@@ -129,8 +129,8 @@ async fn carry_bytes(
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return Carried::ToTheEnd,
                 };
                 let written = async {
-                    to_room.write_all(&bytes).await?;
-                    to_room.flush().await
+                    to_sandbox.write_all(&bytes).await?;
+                    to_sandbox.flush().await
                 };
                 // A room that takes nothing is stuck; what it sends is not read meanwhile.
                 if !matches!(tokio::time::timeout(TAKE, written).await, Ok(Ok(()))) {

@@ -91,7 +91,7 @@ pub(super) async fn cancel<B: Backend>(
     State(backend): State<Arc<B>>,
     Viewer(id, _): Viewer,
 ) -> Result<StatusCode, Problem> {
-    backend.end(id, Actor::Person).await?;
+    backend.end(id, Actor::EndUser).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

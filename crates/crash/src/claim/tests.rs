@@ -12,7 +12,7 @@ use crate::fault::{
 };
 use crate::instruction::{Decoded, Kind, Refused};
 use crate::signal::of_group;
-use crate::{Cpu, Death, told, words};
+use crate::{Cpu, Death, diagnosis, words};
 
 mod generated;
 
@@ -95,7 +95,7 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         Claim::MemoryPeak(peak) => {
             evidence.out_of_memory.as_ref().is_some_and(|oom| oom.peak == Some(*peak))
         }
-        Claim::Unanswering(hung) | Claim::Doing(hung) => evidence.hung.as_ref() == Some(hung),
+        Claim::Unanswering(stall) | Claim::Doing(stall) => evidence.stall.as_ref() == Some(stall),
         Claim::CpuLacks { cpu, features } => is_cpu(cpu, &|profile| {
             features.iter().all(|feature| profile.standing(*feature) == Standing::Off)
         }),
@@ -237,7 +237,7 @@ fn is_decided(cause: Cause, death: &Death<'_>) -> bool {
         Cause::OutOfMemory => evidence.out_of_memory.as_ref().is_some_and(|o| o.child.is_none()),
         Cause::Aborted => fault.is_some_and(|fault| fault.sender == Some(Sender::Itself)),
         Cause::LimitReached => fault.is_some_and(|f| f.signal == 24 && f.code == 128),
-        Cause::Hung => evidence.hung.is_some(),
+        Cause::Stall => evidence.stall.is_some(),
         Cause::KilledBySignal => match death.exit {
             Some(ProcessExit::Signalled { signal: 4 | 5 | 6 | 7 | 8 | 11 | 24 | 25 | 31 }) => {
                 fault.is_some_and(|f| f.sender != Some(Sender::Itself) && f.code <= 0)
@@ -288,7 +288,7 @@ proptest! {
     #[test]
     fn no_sentence_says_what_was_not_observed(owned in deaths()) {
         let death = owned.death();
-        let said = told(&death);
+        let said = diagnosis(&death);
         for claim in &said.claims {
             prop_assert!(is_carried(claim, &death), "{claim:?}");
         }
@@ -298,7 +298,7 @@ proptest! {
         }
         prop_assert!(said.cause != Cause::Unknown || confidence == Confidence::Unknown);
         let explanation = crate::explain(&death);
-        prop_assert!(explanation.sentence.starts_with("planted "));
+        prop_assert!(explanation.sentence.starts_with("injected "));
         for (words, seen) in WORDS {
             prop_assert!(!explanation.sentence.contains(words) || seen(&death), "{words}");
         }

@@ -45,7 +45,7 @@ fn what_is_said_of_memory_in_each_runtime_s_words() {
 }
 
 #[test]
-fn a_loader_s_words_are_told_with_what_they_mean() {
+fn a_loader_s_words_are_reported_with_what_they_mean() {
     let of = |code, line: &str| {
         let why = exited(code, &[line]);
         (why.cause, why.sentence, why.advice.unwrap_or_default())
@@ -88,7 +88,7 @@ fn a_shell_s_code_is_taken_for_one_only_where_the_words_beside_it_fit() {
 }
 
 #[test]
-fn the_last_line_is_the_last_one_and_another_is_told_as_that() {
+fn the_last_line_is_the_last_one_and_another_is_reported_as_that() {
     let why = exited(0, &["e3: line 2: set: -: invalid option", "hi"]);
     assert!(why.sentence.ends_with("; its last line: hi"), "{}", why.sentence);
     let why = exited(131, &["fatal: no runtime", "See https://acme.test"]);
@@ -105,7 +105,7 @@ fn the_last_line_is_the_last_one_and_another_is_told_as_that() {
 }
 
 #[test]
-fn a_trap_without_a_core_dump_is_told_by_the_words_before_it() {
+fn a_trap_without_a_core_dump_is_reported_by_the_words_before_it() {
     let of = |signal, line: &str| {
         let (exit, lines) = (Some(ProcessExit::Signalled { signal }), [line.to_owned()]);
         let why = explain(&death(exit, &lines, &Evidence::default()));
@@ -123,7 +123,7 @@ fn a_trap_without_a_core_dump_is_told_by_the_words_before_it() {
 }
 
 #[test]
-fn what_a_parent_tells_of_its_child_s_fault_is_not_its_own() {
+fn what_a_parent_reports_of_its_child_s_fault_is_not_its_own() {
     let lines = ["worker: Segmentation fault at address 0x0", "Error: the worker is gone"];
     let why = exited(1, &lines);
     assert_eq!(why.cause, Cause::EndedBySelf, "{}", why.sentence);

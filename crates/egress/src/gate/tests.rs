@@ -77,8 +77,8 @@ async fn a_name_that_leads_inside_reaches_nothing() {
         // The operator learns which address it is, the guest does not.
         let refused: SocketAddr = addresses.last().unwrap().parse().unwrap();
         assert!(record.detail.unwrap().contains(&refused.ip().to_string()));
-        let told = "Anteroom did not connect to a.test: it leads where no guest may go.\n";
-        assert!(answer.ends_with(told), "{answer}");
+        let reported = "Anteroom did not connect to a.test: it leads where no guest may go.\n";
+        assert!(answer.ends_with(reported), "{answer}");
     }
     let nobody_came = timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(nobody_came.is_err());
@@ -287,8 +287,8 @@ async fn a_refusal_within_tls_is_an_alert_that_browsers_put_in_words() {
     let (record, answer) = tokio::join!(gate.serve(host, |_| opened.set(true)), send(guest, &sent));
     assert!(answer.as_bytes().ends_with(&[21, 3, 3, 0, 2, 2, 112]), "{answer:?}");
     assert!(!opened.get() && record.address.is_some(), "{record:?}");
-    let told = "its TLS hello names another server: b.test";
-    assert_eq!(record.detail.as_deref(), Some(told));
+    let reported = "its TLS hello names another server: b.test";
+    assert_eq!(record.detail.as_deref(), Some(reported));
 }
 
 #[tokio::test(start_paused = true)]

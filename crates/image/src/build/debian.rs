@@ -285,7 +285,7 @@ mod tests {
 
     /// With an apt that knows two packages.
     #[test]
-    fn a_plus_that_apt_would_take_for_a_word_of_its_own_is_told() {
+    fn a_plus_that_apt_would_take_for_a_word_of_its_own_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let apt = folder.path().join("apt-cache");
         fs::write(&apt, "#!/bin/sh\nprintf 'gh\\nmemtest86+\\n'\n").unwrap();

@@ -145,12 +145,12 @@ fn install_pypi(job: &Job<'_>, work: &Path) -> Result<Filled, BuildError> {
 /// A client that failed, in words of what it was for.
 fn cannot_fetch(
     client: &'static str,
-    told_by: &'static str,
+    reported_by: &'static str,
     package: &str,
 ) -> impl FnOnce(BuildError) -> BuildError {
     move |error| match error {
         BuildError::Program { last_lines, .. } => {
-            BuildError::Package { client, told_by, package: package.to_owned(), last_lines }
+            BuildError::Package { client, reported_by, package: package.to_owned(), last_lines }
         }
         other => other,
     }

@@ -95,8 +95,8 @@ impl Job<'_> {
             if self.cancel.load(Ordering::SeqCst) {
                 // SIGTERM first: mmdebstrap removes its mounts and folders on it.
                 let _ = killpg(group, Signal::SIGTERM);
-                let told = Instant::now();
-                while matches!(child.try_wait(), Ok(None)) && told.elapsed() < CLEANING_UP {
+                let reported = Instant::now();
+                while matches!(child.try_wait(), Ok(None)) && reported.elapsed() < CLEANING_UP {
                     std::thread::sleep(Duration::from_millis(50));
                 }
                 let _ = killpg(group, Signal::SIGKILL);

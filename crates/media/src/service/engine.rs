@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::pacing::Pacing;
 use super::worker::{Done, EncodeJob, Encoded, Job, WorkerError};
-use super::{Command, Counters, FrontDoor, MediaEvent, OfferAccepted, ScreenshotError};
+use super::{Command, Counters, MediaDemux, MediaEvent, OfferAccepted, ScreenshotError};
 use crate::frame_source::{Frame, FrameSource, FrameSourceError};
 use crate::peer::{OfferError, Peer, PeerConfig, PeerEvent, cursor_message};
 
@@ -34,7 +34,7 @@ const MIN_BITRATE_BPS: u64 = 150_000;
 
 pub(super) struct Engine {
     peers: PeerConfig,
-    front_door: Box<dyn FrontDoor>,
+    media_demux: Box<dyn MediaDemux>,
     input: mpsc::Sender<InputEvent>,
     events: mpsc::Sender<MediaEvent>,
     jobs: JobSender<Job>,
@@ -97,7 +97,7 @@ type Pulled = (Frame, Result<(), FrameSourceError>);
 impl Engine {
     pub(super) fn new(
         peers: PeerConfig,
-        front_door: Box<dyn FrontDoor>,
+        media_demux: Box<dyn MediaDemux>,
         input: mpsc::Sender<InputEvent>,
         events: mpsc::Sender<MediaEvent>,
         jobs: JobSender<Job>,
@@ -105,7 +105,7 @@ impl Engine {
     ) -> Self {
         Self {
             peers,
-            front_door,
+            media_demux,
             input,
             events,
             jobs,
@@ -248,7 +248,7 @@ impl Engine {
                 for reply in self.screenshots.drain(..) {
                     let _ = reply.send(Err(ScreenshotError::NoFrames));
                 }
-                self.tell(MediaEvent::FrameSourceFailed(error));
+                self.report(MediaEvent::FrameSourceFailed(error));
             }
         }
     }
@@ -258,7 +258,7 @@ impl Engine {
             Done::Applied(frame, result) => {
                 self.spare = frame;
                 if let Err(error) = result {
-                    self.tell(MediaEvent::EncoderFailed(WorkerError::Screen(error)));
+                    self.report(MediaEvent::EncoderFailed(WorkerError::Screen(error)));
                 }
             }
             Done::Encoded(encoded) => self.encoded(encoded, now),
@@ -286,7 +286,7 @@ impl Engine {
                 }
                 viewer.peer.frame(frame, encoded.captured, now);
                 if first {
-                    self.tell(MediaEvent::FirstFrameSent);
+                    self.report(MediaEvent::FirstFrameSent);
                 }
             }
             (Ok(_), Some(viewer)) => {
@@ -300,7 +300,7 @@ impl Engine {
                     // change makes one anyway.
                     viewer.state = ViewerState::Watching;
                 }
-                self.tell(MediaEvent::EncoderFailed(error));
+                self.report(MediaEvent::EncoderFailed(error));
             }
         }
     }
@@ -328,7 +328,7 @@ impl Engine {
                 }
                 PeerEvent::Disconnected => gone = true,
                 // Before the answer leaves, whose receiver sends what only an address leads here.
-                PeerEvent::Authenticated(from) => self.front_door.authenticated(from),
+                PeerEvent::Authenticated(from) => self.media_demux.authenticated(from),
                 PeerEvent::KeyframeRequested
                     if viewer.state == ViewerState::Watching && viewer.misses_a_frame(now) =>
                 {
@@ -348,9 +348,9 @@ impl Engine {
                 }
             }
         }
-        send_all(&mut viewer.peer, &mut *self.front_door, &self.counters);
+        send_all(&mut viewer.peer, &mut *self.media_demux, &self.counters);
         if let Some(right) = joined {
-            self.tell(MediaEvent::ViewerJoined(right));
+            self.report(MediaEvent::ViewerJoined(right));
         }
         if gone {
             self.dismiss(now);
@@ -361,11 +361,11 @@ impl Engine {
     fn dismiss(&mut self, now: Instant) {
         let Some(mut viewer) = self.viewer.take() else { return };
         viewer.peer.close(now);
-        send_all(&mut viewer.peer, &mut *self.front_door, &self.counters);
+        send_all(&mut viewer.peer, &mut *self.media_demux, &self.counters);
         let _ = self.jobs.send(Job::Forget);
         if !matches!(viewer.state, ViewerState::Connecting { .. }) {
             self.owes_release = self.input.try_send(InputEvent::ReleaseAll {}).is_err();
-            self.tell(MediaEvent::ViewerLeft);
+            self.report(MediaEvent::ViewerLeft);
         }
     }
 
@@ -487,7 +487,7 @@ impl Engine {
         [Some(timers), until, encode, self.ask_at(), release].into_iter().flatten().min()
     }
 
-    fn tell(&self, event: MediaEvent) {
+    fn report(&self, event: MediaEvent) {
         if let Err(error) = self.events.try_send(event) {
             tracing::warn!(%error, "a media event was not taken");
         }
@@ -532,10 +532,10 @@ async fn pull(
     }
 }
 
-fn send_all(peer: &mut Peer, front_door: &mut dyn FrontDoor, counters: &Counters) {
+fn send_all(peer: &mut Peer, media_demux: &mut dyn MediaDemux, counters: &Counters) {
     while let Some(transmit) = peer.poll_transmit() {
         // A full socket loses datagrams as a full link does: the viewer asks again.
-        if front_door.send(transmit.to, &transmit.bytes).is_err() {
+        if media_demux.send(transmit.to, &transmit.bytes).is_err() {
             counters.lost_datagrams.fetch_add(1, Relaxed);
         }
     }

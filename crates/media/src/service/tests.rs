@@ -43,7 +43,7 @@ fn link(number: i64) -> Viewer {
 /// A front door on the loopback; what was authenticated is told.
 struct Loopback(UdpSocket, std::sync::mpsc::Sender<SocketAddr>);
 
-impl FrontDoor for Loopback {
+impl MediaDemux for Loopback {
     fn authenticated(&mut self, from: SocketAddr) {
         let _ = self.1.send(from);
     }
@@ -53,7 +53,7 @@ impl FrontDoor for Loopback {
     }
 }
 
-struct Room {
+struct Sandbox {
     media: Media,
     change: Option<mpsc::UnboundedSender<(Rect, u8)>>,
     asked: mpsc::UnboundedReceiver<Request>,
@@ -61,16 +61,16 @@ struct Room {
     authenticated: std::sync::mpsc::Receiver<SocketAddr>,
 }
 
-impl Room {
+impl Sandbox {
     /// A service behind a front door on the loopback.
     async fn new() -> Self {
         let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
         let address = door.local_addr().unwrap();
         let door = door.into_std().unwrap();
-        let (told, authenticated) = std::sync::mpsc::channel();
+        let (reported, authenticated) = std::sync::mpsc::channel();
         let config = MediaConfig {
             candidates: vec![address],
-            front_door: Box::new(Loopback(door.try_clone().unwrap(), told)),
+            media_demux: Box::new(Loopback(door.try_clone().unwrap(), reported)),
             max_bitrate_bps: 20_000_000,
             start_bitrate_bps: 8_000_000,
         };
@@ -146,140 +146,143 @@ impl Client {
 
 #[tokio::test]
 async fn a_screenshot_needs_no_viewer_and_nothing_else_is_pulled() {
-    let mut room = Room::new().await;
-    let png = timeout(PATIENCE, room.media.handle.screenshot()).await.unwrap().unwrap();
+    let mut sandbox = Sandbox::new().await;
+    let png = timeout(PATIENCE, sandbox.media.handle.screenshot()).await.unwrap().unwrap();
     assert!(png.starts_with(b"\x89PNG"));
-    assert_eq!(room.asked.recv().await, Some(Request::Everything));
-    timeout(PATIENCE, room.media.handle.screenshot()).await.unwrap().unwrap();
-    assert_eq!(room.asked.recv().await, Some(Request::Everything));
-    assert!(room.asked.try_recv().is_err(), "changes were pulled for no one");
-    assert_eq!(room.media.handle.stats().frames, 0);
+    assert_eq!(sandbox.asked.recv().await, Some(Request::Everything));
+    timeout(PATIENCE, sandbox.media.handle.screenshot()).await.unwrap().unwrap();
+    assert_eq!(sandbox.asked.recv().await, Some(Request::Everything));
+    assert!(sandbox.asked.try_recv().is_err(), "changes were pulled for no one");
+    assert_eq!(sandbox.media.handle.stats().frames, 0);
 }
 
 #[tokio::test]
-async fn an_address_is_told_once_a_request_from_it_is_authentic() {
-    let mut room = Room::new().await;
-    let mut person = room.viewer().await;
+async fn an_address_is_reported_once_a_request_from_it_is_authentic() {
+    let mut sandbox = Sandbox::new().await;
+    let mut end_user = sandbox.viewer().await;
     let stranger = TokioUdp::bind("127.0.0.1:0").await.unwrap();
     let mut forged = 0;
     while forged == 0 {
-        person.viewer.timeout(person.viewer.next);
-        for (to, mut bytes) in person.viewer.drain() {
-            person.socket.send_to(&bytes, to).await.unwrap();
+        end_user.viewer.timeout(end_user.viewer.next);
+        for (to, mut bytes) in end_user.viewer.drain() {
+            end_user.socket.send_to(&bytes, to).await.unwrap();
             // The same request in the middle changed: its integrity says so.
             bytes[10] ^= 1;
             stranger.send_to(&bytes, to).await.unwrap();
             forged += 1;
         }
     }
-    person.watching().await;
-    let told: Vec<SocketAddr> = room.authenticated.try_iter().collect();
-    let own = person.socket.local_addr().unwrap();
-    assert!(!told.is_empty() && told.iter().all(|from| *from == own), "{told:?}, not {own}");
+    end_user.watching().await;
+    let reported: Vec<SocketAddr> = sandbox.authenticated.try_iter().collect();
+    let own = end_user.socket.local_addr().unwrap();
+    assert!(
+        !reported.is_empty() && reported.iter().all(|from| *from == own),
+        "{reported:?}, not {own}"
+    );
 }
 
 #[tokio::test]
 async fn a_viewer_sees_changes_sends_input_and_is_replaced() {
-    let mut room = Room::new().await;
+    let mut sandbox = Sandbox::new().await;
     let pointer =
         CursorImage { width: 0, height: 0, hot_x: 0, hot_y: 0, rgba_base64: String::new() };
-    room.media.handle.cursor(pointer).await;
-    let mut first = room.viewer().await;
+    sandbox.media.handle.cursor(pointer).await;
+    let mut first = sandbox.viewer().await;
     first.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
+    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
     first.until(|viewer| !viewer.cursors.is_empty()).await;
 
     // A change is seen; so is the answer to a lost picture.
-    let sent = room.media.handle.stats().frames;
-    let change = room.change.clone().unwrap();
+    let sent = sandbox.media.handle.stats().frames;
+    let change = sandbox.change.clone().unwrap();
     change.send((Rect { x: 8, y: 8, width: 40, height: 40 }, 200)).unwrap();
-    let handle = room.media.handle.clone();
+    let handle = sandbox.media.handle.clone();
     first.until(|_| handle.stats().frames > sent).await;
     first.viewer.ask_for_key_frame();
     first.until(|_| handle.stats().key_frames == 2).await;
 
     first.viewer.send_input(r#"{"type":"pointer_move","x":1,"y":2}"#);
     let wanted = InputEvent::PointerMove { x: 1, y: 2 };
-    first.until(|_| room.media.input.try_recv().is_ok_and(|event| event == wanted)).await;
+    first.until(|_| sandbox.media.input.try_recv().is_ok_and(|event| event == wanted)).await;
 
     // The last viewer wins; the one before lets go of all keys.
-    let mut second = room.viewer().await;
-    assert_eq!(room.media.input.recv().await, Some(InputEvent::ReleaseAll {}));
-    assert!(matches!(room.event().await, MediaEvent::ViewerLeft));
+    let mut second = sandbox.viewer().await;
+    assert_eq!(sandbox.media.input.recv().await, Some(InputEvent::ReleaseAll {}));
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerLeft));
     second.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
-    let png = timeout(PATIENCE, room.media.handle.screenshot()).await.unwrap().unwrap();
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
+    let png = timeout(PATIENCE, sandbox.media.handle.screenshot()).await.unwrap().unwrap();
     assert!(png.starts_with(b"\x89PNG"));
 }
 
 #[tokio::test]
 async fn a_bad_offer_leaves_the_viewer_there_alone() {
-    let mut room = Room::new().await;
-    let mut viewer = room.viewer().await;
+    let mut sandbox = Sandbox::new().await;
+    let mut viewer = sandbox.viewer().await;
     viewer.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
-    assert!(room.media.handle.offer("nonsense".into(), link(1)).await.is_err());
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
+    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
+    assert!(sandbox.media.handle.offer("nonsense".into(), link(1)).await.is_err());
     viewer.viewer.ask_for_key_frame();
-    let handle = room.media.handle.clone();
+    let handle = sandbox.media.handle.clone();
     viewer.until(|_| handle.stats().key_frames == 2).await;
-    assert!(room.media.events.try_recv().is_err());
+    assert!(sandbox.media.events.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_revoked_link_s_viewer_is_sent_away_and_gets_no_other_offer_answered() {
-    let mut room = Room::new().await;
-    let mut first = room.viewer_by(link(1)).await;
+    let mut sandbox = Sandbox::new().await;
+    let mut first = sandbox.viewer_by(link(1)).await;
     first.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(1)));
-    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(1)));
+    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
     let second = HolderGeneration::from_number(2).unwrap();
-    room.media.handle.revoke_before(second).await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerLeft));
-    let refused = room.media.handle.offer("whatever".into(), link(1)).await.unwrap_err();
+    sandbox.media.handle.revoke_before(second).await;
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerLeft));
+    let refused = sandbox.media.handle.offer("whatever".into(), link(1)).await.unwrap_err();
     assert_eq!(refused.to_string(), "link 1 was revoked");
-    let mut later = room.viewer_by(link(2)).await;
+    let mut later = sandbox.viewer_by(link(2)).await;
     later.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(2)));
-    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(2)));
+    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
     // What is revoked once stays so, and who has the newer link, or a key, goes on.
-    room.media.handle.revoke_before(HolderGeneration::FIRST).await;
-    room.media.handle.revoke_before(second).await;
+    sandbox.media.handle.revoke_before(HolderGeneration::FIRST).await;
+    sandbox.media.handle.revoke_before(second).await;
     later.viewer.ask_for_key_frame();
-    let handle = room.media.handle.clone();
+    let handle = sandbox.media.handle.clone();
     later.until(|_| handle.stats().key_frames >= 3).await;
-    assert!(room.media.handle.offer("whatever".into(), link(1)).await.is_err());
+    assert!(sandbox.media.handle.offer("whatever".into(), link(1)).await.is_err());
 }
 
 #[tokio::test]
 async fn a_viewer_is_sent_away_by_the_answer_to_their_own_offer_alone() {
-    let mut room = Room::new().await;
-    let mut first = room.viewer_by(link(1)).await;
+    let mut sandbox = Sandbox::new().await;
+    let mut first = sandbox.viewer_by(link(1)).await;
     first.watching().await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(room.event().await, MediaEvent::FirstFrameSent));
-    let handle = room.media.handle.clone();
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
+    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
+    let handle = sandbox.media.handle.clone();
     handle.dismiss("another".to_owned()).await;
     first.viewer.ask_for_key_frame();
     first.until(|_| handle.stats().key_frames >= 2).await;
     handle.dismiss(first.ufrag.clone()).await;
-    assert!(matches!(room.event().await, MediaEvent::ViewerLeft));
+    assert!(matches!(sandbox.event().await, MediaEvent::ViewerLeft));
 }
 
 #[tokio::test]
-async fn the_end_of_the_guest_is_told_and_the_service_ends_with_its_handles() {
-    let mut room = Room::new().await;
-    let mut viewer = room.viewer().await;
+async fn the_end_of_the_guest_is_reported_and_the_service_ends_with_its_handles() {
+    let mut sandbox = Sandbox::new().await;
+    let mut viewer = sandbox.viewer().await;
     viewer.watching().await;
-    room.change = None;
+    sandbox.change = None;
     loop {
-        if let MediaEvent::FrameSourceFailed(error) = room.event().await {
+        if let MediaEvent::FrameSourceFailed(error) = sandbox.event().await {
             assert!(matches!(error, FrameSourceError::Io { .. }));
             break;
         }
     }
-    let error = room.media.handle.screenshot().await.unwrap_err();
+    let error = sandbox.media.handle.screenshot().await.unwrap_err();
     assert!(matches!(error, ScreenshotError::NoFrames));
 }
 
@@ -288,7 +291,7 @@ async fn the_service_ends_with_its_last_handle() {
     let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
     let config = MediaConfig {
         candidates: vec![door.local_addr().unwrap()],
-        front_door: Box::new(Loopback(door.into_std().unwrap(), std::sync::mpsc::channel().0)),
+        media_demux: Box::new(Loopback(door.into_std().unwrap(), std::sync::mpsc::channel().0)),
         max_bitrate_bps: 20_000_000,
         start_bitrate_bps: 8_000_000,
     };

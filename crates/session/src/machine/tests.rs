@@ -69,7 +69,7 @@ fn happy_path() -> Vec<Event> {
         sealed(),
         Event::CredentialStored,
         Event::Observed(Observation::GuestPoweredOff),
-        Event::Demolished { leftovers: vec![] },
+        Event::TornDown { leftovers: vec![] },
     ]
 }
 
@@ -93,27 +93,27 @@ fn a_sign_in_passes_every_state_and_does_each_thing_once() {
             Effect::StartRunner,
             Effect::StoreCredential { ciphertext_base64: "YWdl".into() },
             Effect::AcknowledgeCredential,
-            Effect::Demolish,
+            Effect::TearDown,
         ]
     );
     assert!(matches!(
         session.state,
-        State::Ended { reason: EndReason::Completed, room: Room::Demolished { .. }, .. }
+        State::Ended { reason: EndReason::Completed, teardown: Teardown::TornDown { .. }, .. }
     ));
 }
 
 #[test]
-fn what_is_left_is_demolished_again_by_the_next_controller_until_nothing_is() {
+fn what_is_left_is_torn_down_again_by_the_next_controller_until_nothing_is() {
     let ended = |leftovers| {
         let mut events = happy_path();
-        *events.last_mut().unwrap() = Event::Demolished { leftovers };
+        *events.last_mut().unwrap() = Event::TornDown { leftovers };
         run(events).0
     };
     let left = vec![Leftover { kind: "file".into(), what: "/x".into() }];
     let (found, effects) = ended(left).handle(Event::FoundByReconciliation, Timestamp(3_000));
-    assert_eq!(effects, [Effect::Demolish]);
-    let (gone, _) = found.handle(Event::Demolished { leftovers: vec![] }, Timestamp(4_000));
-    let is_gone = matches!(&gone.state, State::Ended { reason: EndReason::Completed, room, .. } if room.is_gone());
+    assert_eq!(effects, [Effect::TearDown]);
+    let (gone, _) = found.handle(Event::TornDown { leftovers: vec![] }, Timestamp(4_000));
+    let is_gone = matches!(&gone.state, State::Ended { reason: EndReason::Completed, teardown, .. } if teardown.is_gone());
     assert!(is_gone, "{:?}", gone.state);
     let (same, effects) = gone.clone().handle(Event::FoundByReconciliation, Timestamp(5_000));
     assert_eq!((same, effects), (gone, vec![]));
@@ -127,7 +127,7 @@ fn a_credential_out_of_order_is_not_stored() {
 }
 
 #[test]
-fn the_runner_dying_before_the_credential_is_stored_is_told() {
+fn the_runner_dying_before_the_credential_is_stored_is_reported() {
     let exit = ProcessExit::Signalled { signal: 9 };
     let (session, effects) =
         run([Event::RunnerStarted { pid: 7 }, agent_connected(), Event::RunnerExited(exit)]);
@@ -135,7 +135,7 @@ fn the_runner_dying_before_the_credential_is_stored_is_told() {
         session.state,
         State::Ended { reason: EndReason::RunnerDied { exit: e }, .. } if e == exit
     ));
-    assert_eq!(effects.last(), Some(&Effect::Demolish));
+    assert_eq!(effects.last(), Some(&Effect::TearDown));
 }
 
 #[test]
@@ -185,12 +185,12 @@ fn a_heartbeat_prolongs_a_session_but_not_for_ever() {
 }
 
 #[test]
-fn a_person_who_came_and_does_nothing_is_waited_for_and_then_not() {
+fn a_end_user_who_came_and_does_nothing_is_waited_for_and_then_not() {
     let to_their_turn =
         [Event::RunnerStarted { pid: 7 }, agent_connected(), viewer_joined(), sign_in_url()];
     let (session, _) = run(to_their_turn);
     assert_eq!(session.idle_deadline(), Some(Timestamp(122_000)));
-    let active = Event::Observed(Observation::PersonActive);
+    let active = Event::Observed(Observation::EndUserActive);
     let (session, _) = session.handle(active, Timestamp(100_000));
     let (session, _) = session.handle(Event::Tick, Timestamp(219_999));
     assert_eq!(session.state.name(), StateName::AwaitingUser);
@@ -223,12 +223,12 @@ fn link_opened() -> Event {
     opened(Viewer::Link { generation: HolderGeneration::FIRST })
 }
 
-fn room_ready() -> Event {
-    Event::Observed(Observation::RoomReady)
+fn sandbox_ready() -> Event {
+    Event::Observed(Observation::SandboxReady)
 }
 
-fn to_a_ready_room() -> [Event; 3] {
-    [Event::RunnerStarted { pid: 7 }, agent_connected(), room_ready()]
+fn to_a_ready_sandbox() -> [Event; 3] {
+    [Event::RunnerStarted { pid: 7 }, agent_connected(), sandbox_ready()]
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -248,14 +248,14 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Heartbeat),
         1 => Just(Event::LinksRevoked),
         1 => Just(Event::LinkMade { generation: HolderGeneration::FIRST }),
-        1 => Just(Event::Observed(Observation::PersonActive)),
-        2 => Just(room_ready()),
+        1 => Just(Event::Observed(Observation::EndUserActive)),
+        2 => Just(sandbox_ready()),
         1 => Just(link_opened()),
         1 => Just(opened(Viewer::ApiKey {})),
         1 => Just(viewer_joined()),
         1 => Just(Event::StartRequested),
         1 => Just(Event::FoundByReconciliation),
-        1 => Just(Event::Demolished { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
+        1 => Just(Event::TornDown { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
         1 => Just(Event::Observed(Observation::Failed(EndReason::GuestLinkFailed { cause: "x".into() }))),
         2 => Just(sealed()),
         2 => Just(Event::CredentialStored),
@@ -270,22 +270,22 @@ proptest! {
     #[test]
     fn any_order_of_events_keeps_the_promises(
         events in prop::collection::vec((any_event(), 0u64..1_000_000), 0..60),
-        start in prop_oneof![Just(Start::AtOnce), Just(Start::WhenThePersonComes)],
+        start in prop_oneof![Just(Start::AtOnce), Just(Start::WhenTheEndUserComes)],
         first in 0..=3usize,
     ) {
         // Few orders lead into a room by themselves.
-        let on_the_way = to_a_ready_room().into_iter().take(first).map(|event| (event, 0));
+        let on_the_way = to_a_ready_sandbox().into_iter().take(first).map(|event| (event, 0));
 
-        let waits = start == Start::WhenThePersonComes;
+        let waits = start == Start::WhenTheEndUserComes;
         let (mut session, mut effects) = Session::request(Terms { start, ..terms() });
         let mut came = false;
         let mut reason_given: Option<EndReason> = None;
         let mut found_undone = 0;
         for (event, at) in on_the_way.chain(events) {
-            if let State::Ended { room, .. } = &session.state
+            if let State::Ended { teardown, .. } = &session.state
                 && event == Event::FoundByReconciliation
             {
-                found_undone += usize::from(!room.is_gone());
+                found_undone += usize::from(!teardown.is_gone());
             }
             let stored = event == Event::CredentialStored;
             came |= [link_opened(), viewer_joined(), Event::StartRequested].contains(&event);
@@ -312,7 +312,7 @@ proptest! {
         let count = |wanted: &Effect| effects.iter().filter(|e| *e == wanted).count();
         prop_assert_eq!(count(&Effect::StartRunner), 1);
         let demolitions = usize::from(reason_given.is_some()) + found_undone;
-        prop_assert_eq!(count(&Effect::Demolish), demolitions);
+        prop_assert_eq!(count(&Effect::TearDown), demolitions);
         prop_assert!(count(&Effect::AcknowledgeCredential) <= 1);
         prop_assert!(count(&Effect::StartTool) <= 1);
     }

@@ -1,11 +1,11 @@
 use super::*;
 
 fn watched(folder: &Path, files: &[(&str, Completeness, bool)]) -> Watched {
-    let room = Room {
-        kind: RoomKind::Host,
+    let sandbox = Sandbox {
+        kind: SandboxKind::Host,
         home: folder.to_path_buf(),
         runtime: folder.to_path_buf(),
-        person: crate::room::Person::default(),
+        end_user: crate::sandbox::EndUser::default(),
     };
     let files = files.iter().map(|(path, complete, optional)| CredentialFileSpec {
         path: (*path).to_owned(),
@@ -21,7 +21,7 @@ fn watched(folder: &Path, files: &[(&str, Completeness, bool)]) -> Watched {
         awaits_screen: false,
         status: None,
     };
-    Watched::new(&spec, &room).unwrap()
+    Watched::new(&spec, &sandbox).unwrap()
 }
 
 fn names(watched: &Watched) -> Vec<String> {
@@ -105,7 +105,7 @@ fn a_path_that_only_an_extension_of_the_archive_could_hold_is_refused_by_its_nam
 }
 
 #[test]
-fn what_is_there_and_not_as_it_should_be_is_not_told_as_missing() {
+fn what_is_there_and_not_as_it_should_be_is_not_reported_as_missing() {
     let folder = tempfile::tempdir().unwrap();
     let complete = Completeness::Json { pointers: vec!["/a".into()] };
     let watched = watched(folder.path(), &[("c.json", complete, false)]);
@@ -225,7 +225,7 @@ fn a_name_that_is_known_afterwards_is_found_by_its_pattern() {
 }
 
 #[tokio::test]
-async fn a_database_that_was_there_before_the_person_s_turn_is_waited_for() {
+async fn a_database_that_was_there_before_the_end_user_s_turn_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let watched = watched(folder.path(), &[("a.db", Completeness::Binary {}, false)]);
     std::fs::write(folder.path().join("a.db"), "no token yet").unwrap();

@@ -114,8 +114,8 @@ pub fn run(command: &Credentials) -> Result<()> {
         Credentials::Get(options) => get(options),
         Credentials::Key(options) => {
             let key = fetch::controller_key(&options.connection.open()?)?;
-            let told = json!({ "id": key.id(), "pem": key.pem() });
-            show(options.connection.json, &told, |told| text(told, "pem").to_owned())
+            let reported = json!({ "id": key.id(), "pem": key.pem() });
+            show(options.connection.json, &reported, |reported| text(reported, "pem").to_owned())
         }
     }
 }
@@ -125,8 +125,8 @@ fn get(options: &Get) -> Result<()> {
     let fetched = fetch(&options.connection.open()?, &options.id)?;
     fetched.save(&options.output)?;
     let envelope = fetch::beside(&options.output);
-    let told = json!({ "file": options.output, "envelope": envelope });
-    show(options.connection.json, &told, |_| {
+    let reported = json!({ "file": options.output, "envelope": envelope });
+    show(options.connection.json, &reported, |_| {
         let path = options.output.display();
         let open = quoted(&options.output);
         format!("{path} and its envelope are written; anteroom credentials open {open}\n")
@@ -145,13 +145,13 @@ fn open(options: &Open) -> Result<()> {
         .with_context(|| format!("{} was not opened", options.file.display()))?;
     if options.list {
         let home = options.into.home.is_some().then(|| options.into.home()).transpose()?;
-        return tell(&bundle, &envelope, home.as_deref(), options.json);
+        return report(&bundle, &envelope, home.as_deref(), options.json);
     }
     // Whoever interrupts it now gets all of it or nothing.
     let interrupted = super::interrupts()?;
     let home = options.into.home()?;
     restore(&bundle, &home, options.into.force, &interrupted)?;
-    tell(&bundle, &envelope, Some(&home), options.json)
+    report(&bundle, &envelope, Some(&home), options.json)
 }
 
 fn read_sealed(path: &Path) -> Result<Vec<u8>> {
@@ -208,7 +208,7 @@ fn restore(bundle: &Bundle, home: &Path, force: bool, interrupted: &AtomicBool) 
 }
 
 /// Says what is in a credential, or where it is now.
-fn tell(bundle: &Bundle, envelope: &Envelope, home: Option<&Path>, as_json: bool) -> Result<()> {
+fn report(bundle: &Bundle, envelope: &Envelope, home: Option<&Path>, as_json: bool) -> Result<()> {
     let statement = envelope.statement();
     let files = bundle.files.iter().map(|file| {
         let path = home.map_or_else(|| PathBuf::from(&file.path), |home| home.join(&file.path));
@@ -218,17 +218,17 @@ fn tell(bundle: &Bundle, envelope: &Envelope, home: Option<&Path>, as_json: bool
         let bytes = secret.secret.len();
         json!({ "label": secret.label, "attributes": secret.attributes, "bytes": bytes })
     });
-    let told = json!({
+    let reported = json!({
         "session": statement.session,
         "provider": statement.provider,
         "files": files.collect::<Vec<_>>(),
         "secrets": secrets.collect::<Vec<_>>(),
     });
-    show(as_json, &told, lines)
+    show(as_json, &reported, lines)
 }
 
-fn lines(told: &Value) -> String {
-    let list = |name: &str| told[name].as_array().cloned().unwrap_or_default().into_iter();
+fn lines(reported: &Value) -> String {
+    let list = |name: &str| reported[name].as_array().cloned().unwrap_or_default().into_iter();
     let line = |one: &Value, name: &str, before: &str| {
         let bytes = counted(one["bytes"].as_u64().unwrap_or_default(), "byte", "bytes");
         format!("{bytes:>13}  {before}{}\n", ForeignText::new(text(one, name)))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::super::client::{Client, Connection};
 use super::super::sessions::{Follow, Wishes, follow, show, text};
 use super::place::Placing;
-use super::{Into, fetch, restore, tell, trust};
+use super::{Into, fetch, report, restore, trust};
 use crate::private::quoted;
 
 /// How often the controller is asked for a sign-in that somebody else starts.
@@ -66,21 +66,21 @@ pub fn run(options: &Receive) -> Result<()> {
             free?;
             started["identity"] = json!(path);
             let words = format!("{key}Open {}\n", text(&started, "viewerUrl"));
-            tell_line(as_json, &started, &words)?;
+            report_line(as_json, &started, &words)?;
             (id, Follow::Cancel)
         }
         (None, Some(id)) => (id.clone(), Follow::Leave),
         (None, None) => {
-            let told = json!({ "recipient": recipient, "identity": path });
+            let reported = json!({ "recipient": recipient, "identity": path });
             let words = format!(
                 "{key}recipient {recipient}\n(Waiting for a sign-in with it: anteroom auth start PROVIDER --recipient {recipient})\n"
             );
-            tell_line(as_json, &told, &words)?;
+            report_line(as_json, &reported, &words)?;
             let Some(id) = wait_for(&client, &recipient, &interrupted)? else {
                 let again = options.again(&client, None);
                 bail!("interrupted; the key stays, and `{again}` waits again");
             };
-            tell_line(as_json, &json!({ "sessionId": id }), &format!("session {id}\n"))?;
+            report_line(as_json, &json!({ "sessionId": id }), &format!("session {id}\n"))?;
             (id, Follow::Leave)
         }
     };
@@ -107,7 +107,7 @@ pub fn run(options: &Receive) -> Result<()> {
             options.again(&client, Some(&id))
         )
     })?;
-    tell(&bundle, &fetched.envelope, Some(&home), as_json)
+    report(&bundle, &fetched.envelope, Some(&home), as_json)
 }
 
 impl Receive {
@@ -152,7 +152,7 @@ fn start(client: &Client, provider: &str, recipient: &str, wishes: &Wishes) -> R
 }
 
 /// A line of JSON, or words.
-fn tell_line(as_json: bool, value: &Value, words: &str) -> Result<()> {
+fn report_line(as_json: bool, value: &Value, words: &str) -> Result<()> {
     show(as_json, value, |_| words.to_owned())
 }
 

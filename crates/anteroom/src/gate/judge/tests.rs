@@ -115,7 +115,7 @@ fn failed(seen: &Seen) -> Vec<String> {
 }
 
 #[test]
-fn a_room_with_nothing_wrong_passes_and_tells_its_versions() {
+fn a_sandbox_with_nothing_wrong_passes_and_reports_its_versions() {
     let judged = judged(&well());
     let of = |name: &str| judged.components.iter().find(|c| c.name == name).unwrap();
     assert_eq!(judged.verdict, Verdict::Passed);
@@ -171,7 +171,7 @@ fn each_thing_that_is_wrong_fails_its_own_line_alone() {
 }
 
 #[test]
-fn a_death_before_it_was_ready_is_told_and_an_illegal_instruction_is_never_forgiven() {
+fn a_death_before_it_was_ready_is_reported_and_an_illegal_instruction_is_never_forgiven() {
     let mut seen = well();
     let helper = seen.services.get_mut("helper").unwrap();
     helper.deaths.push(unexplained("helper exited 1".into()));
@@ -189,14 +189,14 @@ fn a_death_before_it_was_ready_is_told_and_an_illegal_instruction_is_never_forgi
 }
 
 #[test]
-fn a_room_that_ended_at_once_fails_everything_and_tells_why_once() {
+fn a_sandbox_that_ended_at_once_fails_everything_and_reports_why_once() {
     let seen = Seen { end: Some(unexplained("the kernel panicked".into())), ..Seen::default() };
     let judged = judged(&seen);
     assert_eq!(judged.verdict, Verdict::Failed);
-    assert_eq!(judged.components[0].name, "room");
+    assert_eq!(judged.components[0].name, "sandbox");
     assert_eq!(judged.components[0].observed, "the kernel panicked");
-    let told = judged.components.iter().filter(|c| c.observed.contains("panicked")).count();
-    assert_eq!(told, 1);
+    let reported = judged.components.iter().filter(|c| c.observed.contains("panicked")).count();
+    assert_eq!(reported, 1);
     let passed = judged.components.iter().filter(|c| c.verdict == Verdict::Passed);
     assert_eq!(passed.map(|c| c.name.as_str()).collect::<Vec<_>>(), ["code"]);
 }

@@ -10,10 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::super::deaths::Explainer;
 use super::super::guest::{
-    self, GuestMessages, GuestVoice, STEP_SECONDS, broken, printable, violation,
+    self, GuestMessages, GuestSender, STEP_SECONDS, broken, printable, violation,
 };
 use super::super::paced_link::PacedLink;
-use super::super::room;
+use super::super::sandbox;
 use super::{Session, agent_failed, kind, millis, step};
 use crate::clock::wall;
 
@@ -26,12 +26,12 @@ pub(super) struct Prepared {
     pub opener: Opener,
     pub incoming: Incoming,
     pub messages: GuestMessages,
-    pub guest: GuestVoice,
+    pub guest: GuestSender,
 }
 
 impl Session<'_> {
     /// From the first byte of the link to services that are starting.
-    pub(super) async fn prepare(&mut self, link: room::Link) -> Result<Prepared, EndReason> {
+    pub(super) async fn prepare(&mut self, link: sandbox::Link) -> Result<Prepared, EndReason> {
         let mut link = PacedLink::new(link);
         step("boot.handshake")?;
         start_handshake(&mut link, rand::random(), BOOT).await.map_err(|error| match error {
@@ -46,9 +46,9 @@ impl Session<'_> {
         let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
         match messages.next().await? {
             GuestMessage::Hello { agent_version, kernel, boot_id: _, cpu } => {
-                self.explainer = Explainer::new(&room::processor(self.config), &cpu);
+                self.explainer = Explainer::new(&sandbox::processor(self.config), &cpu);
                 let (agent_version, kernel) = (printable(&agent_version), printable(&kernel));
-                self.voice.observed(Observation::AgentConnected { agent_version, kernel }).await;
+                self.sender.observed(Observation::AgentConnected { agent_version, kernel }).await;
             }
             GuestMessage::Fatal { cause } => return Err(agent_failed(&cause)),
             other => {
@@ -96,7 +96,7 @@ impl Session<'_> {
         for file in files() {
             guest::inject(opener, file).await?;
         }
-        self.voice.observed(Observation::FilesInjected { count: files().count() }).await;
+        self.sender.observed(Observation::FilesInjected { count: files().count() }).await;
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use anteroom_cpu::CpuProfile;
 use anteroom_guest_protocol::{
-    Evidence, Fault, Hung, Mapping, NotStarted, OutOfMemory, ProcessExit, Sender, Symbol,
+    Evidence, Fault, Mapping, NotStarted, OutOfMemory, ProcessExit, Sender, Stall, Symbol,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -25,7 +25,7 @@ pub struct Owned {
 impl Owned {
     pub fn death(&self) -> Death<'_> {
         Death {
-            service: "planted",
+            service: "injected",
             exit: self.exit,
             lived_ms: self.lived_ms,
             last_lines: self.last_lines.as_deref(),
@@ -128,13 +128,15 @@ fn signal_number() -> impl Strategy<Value = i32> {
 fn evidence() -> impl Strategy<Value = Evidence> {
     let rarely = |some| prop_oneof![6 => Just(false), 1 => Just(some)];
     let flags = (rarely(true), rarely(true), rarely(true), any::<bool>());
-    (of(fault()), oom(), hung(), not_started_ways(), flags).prop_map(
-        |(fault, oom, hung, start, (with_oom, with_hung, with_start, kernel_log_read))| Evidence {
-            fault: fault.map(Box::new),
-            out_of_memory: with_oom.then_some(oom),
-            kernel_log_read,
-            not_started: with_start.then_some(start),
-            hung: with_hung.then_some(hung),
+    (of(fault()), oom(), stall(), not_started_ways(), flags).prop_map(
+        |(fault, oom, stall, start, (with_oom, with_stall, with_start, kernel_log_read))| {
+            Evidence {
+                fault: fault.map(Box::new),
+                out_of_memory: with_oom.then_some(oom),
+                kernel_log_read,
+                not_started: with_start.then_some(start),
+                stall: with_stall.then_some(stall),
+            }
         },
     )
 }
@@ -148,11 +150,11 @@ fn oom() -> impl Strategy<Value = OutOfMemory> {
     })
 }
 
-fn hung() -> impl Strategy<Value = Hung> {
+fn stall() -> impl Strategy<Value = Stall> {
     let state = select(vec!["T", "R", "D", "S", "?"]);
     let asked = select(vec!["", "port 80"]);
     (state, asked, any::<bool>(), of(0_i64..400), vec("[a-z]{1,8}", 0..2)).prop_map(
-        |(state, asked, was_ready, system_call, children)| Hung {
+        |(state, asked, was_ready, system_call, children)| Stall {
             asked: asked.to_owned(),
             was_ready,
             silent_ms: 5000,

@@ -4,7 +4,7 @@ use super::*;
 
 /// A session whose CLI is started when the person comes, after these events at 2 s.
 fn waiting(events: impl IntoIterator<Item = Event>) -> (Session, Vec<Effect>) {
-    let terms = Terms { start: Start::WhenThePersonComes, ..terms() };
+    let terms = Terms { start: Start::WhenTheEndUserComes, ..terms() };
     let (mut session, mut effects) = Session::request(terms);
     for event in events {
         let (next, more) = session.handle(event, Timestamp(2_000));
@@ -15,13 +15,13 @@ fn waiting(events: impl IntoIterator<Item = Event>) -> (Session, Vec<Effect>) {
 }
 
 #[test]
-fn a_tool_that_waits_for_the_person_is_started_once_however_often_they_come() {
-    let (session, effects) = waiting(to_a_ready_room());
+fn a_tool_that_waits_for_the_end_user_is_started_once_however_often_they_come() {
+    let (session, effects) = waiting(to_a_ready_sandbox());
     assert_eq!(session.state.name(), StateName::Ready);
     assert_eq!(effects, [Effect::StartRunner]);
     let second = Viewer::Link { generation: HolderGeneration::from_number(2).unwrap() };
-    let coming = [link_opened(), link_opened(), viewer_joined(), opened(second), room_ready()];
-    let (session, effects) = waiting(to_a_ready_room().into_iter().chain(coming));
+    let coming = [link_opened(), link_opened(), viewer_joined(), opened(second), sandbox_ready()];
+    let (session, effects) = waiting(to_a_ready_sandbox().into_iter().chain(coming));
     assert_eq!(session.state.name(), StateName::Preparing);
     assert_eq!(effects, [Effect::StartRunner, Effect::StartTool]);
     let (session, _) = session.handle(sign_in_url(), Timestamp(3_000));
@@ -29,9 +29,9 @@ fn a_tool_that_waits_for_the_person_is_started_once_however_often_they_come() {
 }
 
 #[test]
-fn who_comes_before_the_room_is_there_is_not_waited_for() {
+fn who_comes_before_the_sandbox_is_there_is_not_waited_for() {
     for before in 0..=2 {
-        let mut events = to_a_ready_room().to_vec();
+        let mut events = to_a_ready_sandbox().to_vec();
         events.insert(before, link_opened());
         let (session, effects) = waiting(events);
         assert_eq!(session.state.name(), StateName::Preparing, "came after {before}");
@@ -40,9 +40,9 @@ fn who_comes_before_the_room_is_there_is_not_waited_for() {
 }
 
 #[test]
-fn a_caller_who_looks_is_not_the_person_but_can_say_that_they_are_there() {
+fn a_caller_who_looks_is_not_the_end_user_but_can_say_that_they_are_there() {
     let looks = [opened(Viewer::ApiKey {}), Event::Heartbeat, Event::LinksRevoked];
-    let (session, effects) = waiting(to_a_ready_room().into_iter().chain(looks));
+    let (session, effects) = waiting(to_a_ready_sandbox().into_iter().chain(looks));
     assert_eq!(session.state.name(), StateName::Ready);
     assert_eq!(effects, [Effect::StartRunner]);
     let (session, effects) = session.handle(Event::StartRequested, Timestamp(3_000));
@@ -51,8 +51,8 @@ fn a_caller_who_looks_is_not_the_person_but_can_say_that_they_are_there() {
 }
 
 #[test]
-fn a_room_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reason() {
-    let (session, _) = waiting(to_a_ready_room());
+fn a_sandbox_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reason() {
+    let (session, _) = waiting(to_a_ready_sandbox());
     assert_eq!(session.turn_deadline(), session.deadline);
     let joined = Event::Observed(Observation::ViewerJoined { viewer: Viewer::ApiKey {} });
     let (session, _) = session.handle(joined, Timestamp(3_000));
@@ -62,7 +62,7 @@ fn a_room_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reason(
     assert_eq!(reason, EndReason::NobodyCame { waited_seconds: 600 });
     assert!(reason.to_string().contains("nobody came in 600 s"), "{reason}");
     // Prolonged to the longest that a session may live it is the same.
-    let (mut session, _) = waiting(to_a_ready_room());
+    let (mut session, _) = waiting(to_a_ready_sandbox());
     for at in [500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000] {
         session = session.handle(Event::Heartbeat, Timestamp(at)).0;
     }
@@ -72,11 +72,11 @@ fn a_room_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reason(
 }
 
 #[test]
-fn the_tool_s_own_deadline_runs_from_its_address_and_not_while_it_waits_for_the_person() {
+fn the_tool_s_own_deadline_runs_from_its_address_and_not_while_it_waits_for_the_end_user() {
     let terms =
-        Terms { start: Start::WhenThePersonComes, tool_waits_seconds: Some(120), ..terms() };
+        Terms { start: Start::WhenTheEndUserComes, tool_waits_seconds: Some(120), ..terms() };
     let (mut session, _) = Session::request(terms);
-    for event in to_a_ready_room() {
+    for event in to_a_ready_sandbox() {
         session = session.handle(event, Timestamp(2_000)).0;
     }
     let (session, _) = session.handle(link_opened(), Timestamp(400_000));

@@ -80,7 +80,7 @@ content = "\u007fELF\u0001\u0001\u0001\u0000\u0000\u0000\u0000\u0000\u0000\u0000
 fn programs(folder: &Path) -> Result<Vec<Death>> {
     let missing = |name, code, says| instruction(folder, name, code, says);
     let fault = |name, number: u32, cause, says| {
-        let source = shell::root().join("bench/planted/faults.c");
+        let source = shell::root().join("bench/injected-faults/faults.c");
         let define = format!("-DDEATH={number}");
         carried(&compiled(folder, name, &source, &define)?, name, cause, says)
     };
@@ -105,7 +105,7 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
             "null-write",
             1,
             "bad_memory_access",
-            &["wrote to address 0x18, a null pointer", "planted"],
+            &["wrote to address 0x18, a null pointer", "injected"],
         )?,
         fault("code", 2, "bad_memory_access", &["wrote to address", "may not be used so"])?,
         fault(
@@ -325,7 +325,7 @@ fn that_hang() -> Vec<Death> {
         of(
             "never-ready",
             "command = [\"sleep\", \"100\"]\nready = { port = 8097 }\nready_seconds = 15",
-            "hung",
+            "stall",
             &["did not become ready within 15 s (port 8097)", "nanosleep"],
         ),
     ]
@@ -390,7 +390,7 @@ fn watched(name: &'static str, then: &str, says: &'static [&'static str]) -> Dea
         "{}\nready = {probe}\nwatchdog = {{ probe = {probe}, seconds = 3 }}",
         command(&["python3", "-c", &script])
     );
-    of(name, &service, "hung", says)
+    of(name, &service, "stall", says)
 }
 
 pub(super) fn instruction(
@@ -413,7 +413,7 @@ fn privileged(folder: &Path) -> Result<Death> {
 }
 
 pub(super) fn assembled(folder: &Path, name: &str, code: &str) -> Result<Vec<u8>> {
-    let source = shell::root().join("bench/planted/instruction.S");
+    let source = shell::root().join("bench/injected-faults/instruction.S");
     compiled(folder, name, &source, &format!("-DINSTRUCTION={code}"))
 }
 

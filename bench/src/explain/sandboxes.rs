@@ -77,7 +77,7 @@ const CASES: [Case; 6] = [
 ];
 
 /// How long a room may take to be there, and to be told as gone.
-const ROOM: Duration = Duration::from_secs(120);
+const SANDBOX: Duration = Duration::from_secs(120);
 
 /// Ends a room in each way.
 pub fn run(anteroom: &Path, only: Option<&str>) -> Result<Vec<Outcome>> {
@@ -119,7 +119,7 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
     )?;
     let session = server.start_session_without_recipient()?;
     let ready = |view: &Value| has(view, "service_ready") || view["state"] == "ended";
-    let view = server.wait_until(&session.id, ROOM, "become usable", ready)?;
+    let view = server.wait_until(&session.id, SANDBOX, "become usable", ready)?;
     if view["state"] == "ended" && matches!(case.by, By::Signal { .. }) {
         bail!("the session ended before anything was done: {}", view["reason"]["message"]);
     }
@@ -136,9 +136,9 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
         }
         killed = Some(Instant::now());
     }
-    let view = server.wait_until_ended(&session.id, ROOM)?;
+    let view = server.wait_until_ended(&session.id, SANDBOX)?;
     let report_ms = killed.and_then(|at| u64::try_from(at.elapsed().as_millis()).ok());
-    server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let sentence = view["reason"]["message"].as_str().unwrap_or_default().to_owned();
     let right = view["reason"]["code"] == case.code

@@ -30,7 +30,7 @@ const QUESTION: Duration = Duration::from_secs(2);
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Act {
+pub enum Action {
     /// Type this into the terminal.
     Type(String),
     /// Lead the desktop's browser there.
@@ -70,7 +70,7 @@ pub struct Over {
 }
 
 /// Follows one sign-in.
-pub struct Director {
+pub struct RuleEngine {
     method: Method,
     source: UrlSource,
     url_pattern: Regex,
@@ -109,7 +109,7 @@ struct KnownScreen {
     ends: bool,
 }
 
-impl Director {
+impl RuleEngine {
     /// Follows `login` of `provider`.
     ///
     /// # Errors
@@ -167,7 +167,7 @@ impl Director {
     }
 
     /// The CLI has written, and this is what its terminal shows.
-    pub fn see(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
+    pub fn see(&mut self, terminal: &Terminal, now: Instant) -> Vec<Action> {
         let text = terminal.text();
         self.changed = Some(now);
         self.answers.see(&text, now);
@@ -176,13 +176,13 @@ impl Director {
         if self.stands_at.as_ref().map(|(line, _)| line) != asks.as_ref() {
             self.stands_at = asks.map(|line| (line, now));
         }
-        let mut acts = Vec::new();
+        let mut actions = Vec::new();
         for screen in &mut self.screens {
             let Some(place) = screen.rule.came(&text) else { continue };
             let says = screen.says.clone();
-            acts.push(match screen.ends {
-                false => Act::Say(says),
-                true => Act::End(Over {
+            actions.push(match screen.ends {
+                false => Action::Say(says),
+                true => Action::End(Over {
                     says,
                     operator: screen.operator.clone(),
                     line: line_at(&text, place.start),
@@ -191,7 +191,7 @@ impl Director {
         }
         if self.signed_in.as_ref().is_some_and(|signed_in| signed_in.is_match(&text)) {
             self.signed_in = None;
-            acts.push(Act::SignedIn);
+            actions.push(Action::SignedIn);
         }
         if self.source == UrlSource::Terminal {
             let fits = |url: &String| self.url_pattern.is_match(url);
@@ -199,13 +199,13 @@ impl Director {
                 && self.url.as_ref() != Some(&url)
             {
                 if self.method == Method::Browser {
-                    acts.push(Act::Open(url.clone()));
+                    actions.push(Action::Open(url.clone()));
                 }
                 self.url = Some(url);
             }
         }
-        acts.extend(self.turn(&text));
-        acts
+        actions.extend(self.turn(&text));
+        actions
     }
 
     /// When [`Director::rest`] is to be called next, if nothing is written until then.
@@ -217,19 +217,19 @@ impl Director {
     }
 
     /// Nothing was written for a while: what waited for that is done.
-    pub fn rest(&mut self, terminal: &Terminal, now: Instant) -> Vec<Act> {
+    pub fn rest(&mut self, terminal: &Terminal, now: Instant) -> Vec<Action> {
         let Some(changed) = self.changed else { return Vec::new() };
         let (text, question) = (terminal.text(), terminal.question());
         if let Some(code) = self.codes.typing(question.clone(), changed, now) {
             self.typed = Some(now);
-            return vec![Act::Type(code), Act::Type("\r".to_owned()), Act::CodeEntered];
+            return vec![Action::Type(code), Action::Type("\r".to_owned()), Action::CodeEntered];
         }
         if let Some(Typing { question, keys, again }) = self.answers.typing(&text, changed, now) {
             self.typed = Some(now);
-            return vec![Act::Answered { question, again }, Act::Type(keys)];
+            return vec![Action::Answered { question, again }, Action::Type(keys)];
         }
         if self.codes.stands_on(question.as_deref(), now) {
-            return vec![Act::Say(CODE_UNHEARD.to_owned())];
+            return vec![Action::Say(CODE_UNHEARD.to_owned())];
         }
         if self.look_at(changed).is_none_or(|at| now < at) {
             return Vec::new();
@@ -255,7 +255,7 @@ impl Director {
 
     /// The person's turn was a page, and the screen has changed since: whether it stands at a question
     /// now that is theirs to answer, or at none any more.
-    fn asked(&mut self, terminal: &Terminal, text: String) -> Option<Act> {
+    fn asked(&mut self, terminal: &Terminal, text: String) -> Option<Action> {
         let (page, shown) = self.page.as_mut()?;
         let is_known = |line: &String| self.prompts.iter().any(|prompt| prompt.is_match(line));
         let asks = terminal.question().filter(|line| !is_known(line));
@@ -273,13 +273,13 @@ impl Director {
                 self.question = Some(question);
                 let prompt = self.terminal_prompt(terminal, None);
                 self.awaited = Some(prompt.clone());
-                Some(Act::Await(prompt))
+                Some(Action::Await(prompt))
             }
             (None, Some(_)) => {
                 self.question = None;
                 *shown = text;
                 self.awaited = Some(page.clone());
-                Some(Act::Await(page.clone()))
+                Some(Action::Await(page.clone()))
             }
             _ => None,
         }
@@ -296,28 +296,28 @@ impl Director {
     }
 
     /// The CLI starts a browser with this address.
-    pub fn opened(&mut self, url: String, terminal: &Terminal) -> Vec<Act> {
+    pub fn opened(&mut self, url: String, terminal: &Terminal) -> Vec<Action> {
         self.answers.went_on();
         if self.source != UrlSource::Opener {
             return Vec::new();
         }
         if !self.url_pattern.is_match(&url) {
             self.ignored = Some(url.clone());
-            return vec![Act::Ignored(url)];
+            return vec![Action::Ignored(url)];
         }
         self.url = Some(url.clone());
         // Elsewhere than on the desktop the person opens it themselves.
-        let mut acts = match self.method {
-            Method::Browser => vec![Act::Open(url)],
+        let mut actions = match self.method {
+            Method::Browser => vec![Action::Open(url)],
             Method::PasteCode | Method::DeviceCode => Vec::new(),
         };
-        acts.extend(self.turn(&terminal.text()));
-        acts
+        actions.extend(self.turn(&terminal.text()));
+        actions
     }
 
     /// The CLI has had its time to give an address. What its terminal shows becomes the person's
     /// turn; nothing when it shows nothing.
-    pub fn stuck(&mut self, terminal: &Terminal) -> Vec<Act> {
+    pub fn stuck(&mut self, terminal: &Terminal) -> Vec<Action> {
         if self.awaited.is_some() || terminal.lines().is_empty() {
             return Vec::new();
         }
@@ -326,7 +326,7 @@ impl Director {
         let ignored = self.ignored().or(shown.last().map(String::as_str));
         let prompt = self.terminal_prompt(terminal, ignored);
         self.awaited = Some(prompt.clone());
-        shown.into_iter().map(Act::Ignored).chain([Act::Await(prompt)]).collect()
+        shown.into_iter().map(Action::Ignored).chain([Action::Await(prompt)]).collect()
     }
 
     /// The person brings a code. It is typed when the CLI asks for it and its screen is still; one that
@@ -339,13 +339,13 @@ impl Director {
         code: &str,
         terminal: &Terminal,
         now: Instant,
-    ) -> Result<Vec<Act>, CodeRefused> {
-        let replaced = self.codes.bring(code, now)?.then_some(Act::CodeReplaced);
+    ) -> Result<Vec<Action>, CodeRefused> {
+        let replaced = self.codes.bring(code, now)?.then_some(Action::CodeReplaced);
         Ok(replaced.into_iter().chain(self.rest(terminal, now)).collect())
     }
 
     /// Whether it is the person's turn, in new words.
-    fn turn(&mut self, text: &str) -> Option<Act> {
+    fn turn(&mut self, text: &str) -> Option<Action> {
         let url = self.url.clone()?;
         let code = match &self.code_pattern {
             None => None,
@@ -358,7 +358,7 @@ impl Director {
         self.page = Some((prompt.clone(), text.to_owned()));
         self.question = None;
         self.awaited = Some(prompt.clone());
-        Some(Act::Await(prompt))
+        Some(Action::Await(prompt))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fakes of the identity providers that the real CLIs sign in to: `demo/stand-ins/server.mjs`.
+//! Fakes of the identity providers that the real CLIs sign in to: `demo/mock-idps/server.mjs`.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -45,14 +45,14 @@ impl Default for Certificate {
 }
 
 /// The running stand-in.
-pub struct StandIn {
+pub struct MockIdp {
     server: NodeServer,
     seen: RefCell<Vec<Value>>,
     authority: PathBuf,
     authority_pem: String,
 }
 
-impl StandIn {
+impl MockIdp {
     /// Makes an authority and certificates in `folder` and starts it.
     pub fn start(folder: &Path) -> Result<Self> {
         Self::start_with(folder, &Certificate::default(), "")
@@ -66,7 +66,7 @@ impl StandIn {
         std::fs::write(&authority, &authority_pem)?;
         let mut command = Command::new("node");
         command
-            .arg(shell::root().join("demo/stand-ins/server.mjs"))
+            .arg(shell::root().join("demo/mock-idps/server.mjs"))
             .arg("--cert")
             .arg(folder.join("stand-in.pem"))
             .arg("--key")
@@ -116,7 +116,7 @@ impl StandIn {
     /// Signs in where the person likes; the code that the last page shows.
     pub fn visit(&self, url: &str) -> Result<String> {
         let mut visit = Command::new("node");
-        visit.arg(shell::root().join("demo/stand-ins/visit.mjs")).args(["--url", url]);
+        visit.arg(shell::root().join("demo/mock-idps/visit.mjs")).args(["--url", url]);
         visit
             .args(["--port", &self.server.port.to_string()])
             .arg("--authority")
@@ -126,17 +126,17 @@ impl StandIn {
 
     /// What was called.
     pub fn called(&self) -> Vec<String> {
-        self.told("called")
+        self.reported("called")
     }
 
     /// SHA-256 of each token that it issued and that a tool keeps.
     pub fn issued(&self) -> Vec<String> {
-        self.told("refresh_sha256")
+        self.reported("refresh_sha256")
     }
 
     /// SHA-256 of the tokens that it was called with, call by call.
     pub fn used(&self) -> Vec<String> {
-        self.told("used_sha256")
+        self.reported("used_sha256")
     }
 
     /// Has a tool on this machine find every host here, and trust it.
@@ -147,7 +147,7 @@ impl StandIn {
         }
     }
 
-    fn told(&self, field: &str) -> Vec<String> {
+    fn reported(&self, field: &str) -> Vec<String> {
         let mut seen = self.seen.borrow_mut();
         seen.extend(self.server.lines.try_iter());
         seen.iter().filter_map(|line| line[field].as_str().map(str::to_owned)).collect()

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{Hung, MAX_CHILDREN, MAX_EVIDENCE_TEXT};
+use anteroom_guest_protocol::{MAX_CHILDREN, MAX_EVIDENCE_TEXT, Stall};
 use nix::unistd::Pid;
 
 use super::output::clean_line;
@@ -13,12 +13,12 @@ use super::redact::redact;
 const MAX_LOOKED_AT: usize = 100;
 
 /// Looks at it in /proc (proc(5)).
-pub fn look(pid: Pid, asked: String, silent: Duration, was_ready: bool) -> Hung {
+pub fn look(pid: Pid, asked: String, silent: Duration, was_ready: bool) -> Stall {
     let read =
         |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
     let system_call = read("syscall").split(' ').next().and_then(|number| number.parse().ok());
     let wchan = read("wchan");
-    Hung {
+    Stall {
         silent_ms: u64::try_from(silent.as_millis()).unwrap_or(u64::MAX),
         asked,
         was_ready,

@@ -34,7 +34,7 @@ pub const CONSOLE_TAIL: usize = 12;
 const CONSOLE_SEARCHED: usize = 400;
 
 /// A room and what keeps its image from being removed.
-pub struct Room {
+pub struct Sandbox {
     /// The running VM.
     pub vm: RunningVm,
     /// Let go of by this process's end: a runner that could lock could lock others out.
@@ -50,7 +50,7 @@ pub fn driver_name(config: &RunnerConfig) -> &'static str {
 }
 
 /// Checks the image and boots the room.
-pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
+pub async fn boot(config: &RunnerConfig) -> Result<Sandbox, EndReason> {
     let not_started = |cause: String| EndReason::VmNotStarted { cause };
     let boot_failed =
         |error: anteroom_vm::BootError| not_started(anteroom_guest_link::chain(&error));
@@ -74,7 +74,7 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
             )
             .map_err(|error| not_started(format!("{error:#}")))?;
             let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
-            Ok(Room { vm, _hold: Some(ManuallyDrop::new(hold)) })
+            Ok(Sandbox { vm, _hold: Some(ManuallyDrop::new(hold)) })
         }
         DriverConfig::Host { agent, runtime_dir } => {
             let spec = HostSpec {
@@ -85,7 +85,7 @@ pub async fn boot(config: &RunnerConfig) -> Result<Room, EndReason> {
                 console_log_limit: CONSOLE_LIMIT,
             };
             let vm = Host.boot(config.session, spec).map_err(boot_failed)?;
-            Ok(Room { vm, _hold: None })
+            Ok(Sandbox { vm, _hold: None })
         }
     }
 }

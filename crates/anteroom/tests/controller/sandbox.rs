@@ -127,7 +127,7 @@ fn entries<'a>(session: &'a Value, kind: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
+fn every_way_out_is_carried_or_reported_and_the_sandbox_has_three_views() {
     let server = Setup::machines().start_with_provider(&provider(echo(), site(MEDDLES)));
     let body = json!({
         "provider": "demo", "locale": "de-AT", "timeZone": "Europe/Vienna",
@@ -217,21 +217,24 @@ fn every_way_out_is_carried_or_told_and_the_room_has_three_views() {
     assert_eq!(init[..4], [5, 0, 2, 208], "1280 × 720");
 
     // A page that will not do, by its title.
-    let told = eventually_within(patience, "the page is told of", || {
+    let reported = eventually_within(patience, "the page is told of", || {
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         assert_eq!(session["reason"], Value::Null, "{session}");
-        (entries(&session, "person_told").len() >= 2).then_some(session)
+        (entries(&session, "end_user_notified").len() >= 2).then_some(session)
     });
-    let told = entries(&told, "person_told");
-    assert!(told.iter().any(|told| told.starts_with("This page does not work here")), "{told:?}");
+    let reported = entries(&reported, "end_user_notified");
+    assert!(
+        reported.iter().any(|reported| reported.starts_with("This page does not work here")),
+        "{reported:?}"
+    );
     let called = "A script of http://page.example.org called the tool at 127.0.0.1:";
-    assert!(told.iter().any(|told| told.starts_with(called)), "{told:?}");
+    assert!(reported.iter().any(|reported| reported.starts_with(called)), "{reported:?}");
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
     assert!(!logs.as_str().unwrap().contains("probe was called by a page"), "{logs}");
 }
 
 #[test]
-fn a_browser_is_not_started_past_the_room_s_opener_by_its_path_either() {
+fn a_browser_is_not_started_past_the_sandbox_s_opener_by_its_path_either() {
     let (said, came) = openers::tried(Setup::machines(), "");
     openers::all_came(&said, &came);
     for way in ["chromium-by-path-unset", "alternative-by-path-unset", "empty-environment-unset"] {

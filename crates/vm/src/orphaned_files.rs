@@ -36,13 +36,13 @@ const AT_A_TIME: usize = 1000;
 const STICKY: u32 = 0o1000;
 
 /// What is the user's in these folders.
-pub(crate) struct Strays {
+pub(crate) struct OrphanedFiles {
     pub(crate) found: Vec<PathBuf>,
     /// Folders that could not be looked at, or not to their end.
     pub(crate) unseen: Vec<(PathBuf, io::Error)>,
 }
 
-impl Strays {
+impl OrphanedFiles {
     /// Looks in the folders of this machine.
     pub(crate) fn of(user: SessionUser) -> Self {
         Self::within(OPEN.iter().map(Path::new), user, MOST_ENTRIES)
@@ -53,19 +53,19 @@ impl Strays {
         user: SessionUser,
         most: usize,
     ) -> Self {
-        let mut strays = Self { found: Vec::new(), unseen: Vec::new() };
+        let mut orphaned_files = Self { found: Vec::new(), unseen: Vec::new() };
         for path in folders {
             let looked = OpenFolder::at(path).and_then(|folder| match folder {
                 None => Ok(()),
                 Some(folder) => {
-                    folder.each_of(user, most, |name, _| strays.found.push(path.join(name)))
+                    folder.each_of(user, most, |name, _| orphaned_files.found.push(path.join(name)))
                 }
             });
             if let Err(error) = looked {
-                strays.unseen.push((path.to_owned(), error));
+                orphaned_files.unseen.push((path.to_owned(), error));
             }
         }
-        strays
+        orphaned_files
     }
 }
 
@@ -129,10 +129,10 @@ impl OpenFolder {
 ///
 /// # Errors
 /// When something of it cannot be removed; the rest is.
-pub fn remove_strays(user: SessionUser) -> Result<Vec<PathBuf>, RemoveError> {
+pub fn remove_orphaned_files(user: SessionUser) -> Result<Vec<PathBuf>, RemoveError> {
     let shared = Shared::of(user).into_iter().map(|shared| {
-        let told = PathBuf::from(shared.to_string());
-        gone(&told, shared.remove()).map(|()| told)
+        let reported = PathBuf::from(shared.to_string());
+        gone(&reported, shared.remove()).map(|()| reported)
     });
     let shared: Result<Vec<PathBuf>, RemoveError> = shared.collect();
     let mut removed = remove(&OPEN.map(Path::new), user)?;
@@ -147,17 +147,17 @@ fn remove(folders: &[&Path], user: SessionUser) -> Result<Vec<PathBuf>, RemoveEr
         // What could not be looked at is told by who looks afterwards.
         let Ok(Some(folder)) = OpenFolder::at(path) else { continue };
         let _ = folder.each_of(user, MOST_ENTRIES, |name, metadata| {
-            let (entry, told) = (folder.path.join(name), path.join(name));
-            let stays = metadata.is_dir() && folders.contains(&told.as_path());
+            let (entry, reported) = (folder.path.join(name), path.join(name));
+            let stays = metadata.is_dir() && folders.contains(&reported.as_path());
             let done = match metadata.is_dir() {
                 false => fs::remove_file(&entry),
                 true if stays => take_over(&entry, user),
                 true if folder.holds_names => remove_tree(&entry),
                 true => remove_folder(&entry, user),
             };
-            match gone(&told, done) {
+            match gone(&reported, done) {
                 Ok(()) if stays => {}
-                Ok(()) => removed.push(told),
+                Ok(()) => removed.push(reported),
                 Err(error) => failed = Some(error),
             }
         });
@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn found_in(folder: &Path, user: SessionUser) -> Vec<PathBuf> {
-        let mut found = Strays::within([folder], user, 100).found;
+        let mut found = OrphanedFiles::within([folder], user, 100).found;
         found.sort();
         found
     }
@@ -267,7 +267,7 @@ mod tests {
         assert!(others.exists() && !sockets.join("deep").exists());
         let found = fs::metadata(sockets).unwrap();
         assert_eq!((found.uid(), found.mode() & 0o7777), (0, 0o1777));
-        assert_eq!(Strays::within(folders, user, 100).found, [] as [PathBuf; 0]);
+        assert_eq!(OrphanedFiles::within(folders, user, 100).found, [] as [PathBuf; 0]);
     }
 
     #[test]
@@ -304,13 +304,13 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_end_is_told() {
+    fn a_folder_without_end_is_reported() {
         let user = SessionUser::try_from(1_900_000_013).unwrap();
         let folder = open_folder(0o1777);
         for name in ["a", "b", "c"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        let within = |most| Strays::within([folder.path()], user, most).unseen.len();
+        let within = |most| OrphanedFiles::within([folder.path()], user, most).unseen.len();
         assert_eq!((within(3), within(2)), (0, 1));
     }
 }

@@ -18,7 +18,7 @@ pub struct Plan {
     /// Closes the tab and comes back.
     pub close_tab_once: bool,
     /// Loads the page again when they are told to.
-    pub reload_when_told: bool,
+    pub reload_when_reported: bool,
     /// Leaves the desktop alone for so many seconds.
     pub idle_seconds: u64,
     /// How long to wait for the sign-in page, in seconds; 0 for the person's own patience.
@@ -87,7 +87,7 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     if plan.close_tab_once {
         command.arg("--close-tab-once");
     }
-    if plan.reload_when_told {
+    if plan.reload_when_reported {
         command.arg("--reload-when-told");
     }
     if plan.idle_seconds > 0 {

@@ -26,7 +26,7 @@ const URL_GRACE: Duration = Duration::from_secs(90);
 const SEAL: Duration = Duration::from_secs(240);
 
 /// A guest whose services are starting, as far as it is bound to an order.
-pub struct Conduct {
+pub struct ProtocolGuard {
     step: Step,
     unready: BTreeSet<&'static str>,
     services_by: Instant,
@@ -39,14 +39,14 @@ enum Step {
     /// Neither an address nor a credential has come.
     BeforeAddress { by: Instant },
     /// The person's turn, which the session's own limits bound.
-    Person,
+    EndUser,
     /// A credential is found.
     Sealing { by: Instant },
     /// It was sent; the controller's turn.
     Sealed,
 }
 
-impl Conduct {
+impl ProtocolGuard {
     /// Services were told to start `now`; the CLI has `url_timeout` from its own start to give an
     /// address.
     pub fn new(url_timeout: Duration, desktop: Desktop, now: Instant) -> Self {
@@ -79,14 +79,14 @@ impl Conduct {
             (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, step) => {
                 let is_last = self.unready.remove(name.as_str()) && self.unready.is_empty();
                 if is_last && matches!(step, Step::BeforeTool) {
-                    return Ok(Some(Observation::RoomReady));
+                    return Ok(Some(Observation::SandboxReady));
                 }
             }
             (message, Step::BeforeTool) if shows_tool(message) => return Err(tool_too_early()),
             (GuestMessage::SignInPageOpened {}, Step::BeforeTool | Step::BeforeAddress { .. }) => {
                 return Err(violation("the guest opened a sign-in page before it had its address"));
             }
-            (GuestMessage::CredentialFound { .. }, Step::BeforeAddress { .. } | Step::Person) => {
+            (GuestMessage::CredentialFound { .. }, Step::BeforeAddress { .. } | Step::EndUser) => {
                 self.step = Step::Sealing { by: now + SEAL };
             }
             (GuestMessage::CredentialFound { .. }, _) => {
@@ -110,11 +110,11 @@ impl Conduct {
     ///
     /// # Errors
     /// When it was not even told to start.
-    pub fn persons_turn(&mut self) -> Result<(), EndReason> {
+    pub fn end_users_turn(&mut self) -> Result<(), EndReason> {
         match self.step {
             Step::BeforeTool => return Err(tool_too_early()),
-            Step::BeforeAddress { .. } => self.step = Step::Person,
-            Step::Person | Step::Sealing { .. } | Step::Sealed => {}
+            Step::BeforeAddress { .. } => self.step = Step::EndUser,
+            Step::EndUser | Step::Sealing { .. } | Step::Sealed => {}
         }
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Conduct {
                     _ => address,
                 })
             }
-            Step::BeforeTool | Step::Person => services,
+            Step::BeforeTool | Step::EndUser => services,
             Step::Sealing { by } => {
                 Some((by, "seal the credential that it found".to_owned(), SEAL))
             }
@@ -177,17 +177,17 @@ mod tests {
     }
 
     /// Heartbeats in between change nothing: they never reach it.
-    async fn late_after(persons_turn: bool, messages: &[GuestMessage]) -> (u64, String) {
+    async fn late_after(end_users_turn: bool, messages: &[GuestMessage]) -> (u64, String) {
         let start = Instant::now();
-        let mut conduct = Conduct::new(Duration::from_secs(120), Desktop::Used, start);
-        assert!(conduct.start_tool(start));
-        if persons_turn {
-            conduct.persons_turn().unwrap();
+        let mut guard = ProtocolGuard::new(Duration::from_secs(120), Desktop::Used, start);
+        assert!(guard.start_tool(start));
+        if end_users_turn {
+            guard.end_users_turn().unwrap();
         }
         for message in messages {
-            conduct.heard(message, start).unwrap();
+            guard.heard(message, start).unwrap();
         }
-        let reason = conduct.late().await;
+        let reason = guard.late().await;
         (start.elapsed().as_secs(), reason.to_string())
     }
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_person_and_the_controller_take_as_long_as_the_session_lets_them() {
+    async fn the_end_user_and_the_controller_take_as_long_as_the_session_lets_them() {
         let waits = |turn, messages: Vec<GuestMessage>| async move {
             let late = late_after(turn, &messages);
             tokio::time::timeout(Duration::from_secs(86_400), late).await.is_err()
@@ -221,20 +221,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_tool_that_waits_for_the_person_has_its_time_from_its_own_start() {
+    async fn a_tool_that_waits_for_the_end_user_has_its_time_from_its_own_start() {
         let day = Duration::from_secs(86_400);
         let start = Instant::now();
-        let mut conduct = Conduct::new(Duration::from_secs(120), Desktop::Spare, start);
-        assert_eq!(conduct.heard(&ready("x"), start).unwrap(), None);
-        let told = conduct.heard(&ready("window-manager"), start).unwrap();
-        assert_eq!(told, Some(Observation::RoomReady));
-        assert!(tokio::time::timeout(day, conduct.late()).await.is_err(), "it waits");
-        assert!(conduct.start_tool(Instant::now()));
-        assert!(!conduct.start_tool(Instant::now()), "told twice it starts once");
-        let why = conduct.late().await.to_string();
+        let mut guard = ProtocolGuard::new(Duration::from_secs(120), Desktop::Spare, start);
+        assert_eq!(guard.heard(&ready("x"), start).unwrap(), None);
+        let reported = guard.heard(&ready("window-manager"), start).unwrap();
+        assert_eq!(reported, Some(Observation::SandboxReady));
+        assert!(tokio::time::timeout(day, guard.late()).await.is_err(), "it waits");
+        assert!(guard.start_tool(Instant::now()));
+        assert!(!guard.start_tool(Instant::now()), "told twice it starts once");
+        let why = guard.late().await.to_string();
         assert_eq!(start.elapsed(), day + Duration::from_secs(210), "{why}");
         // Where the person came before all was there, nobody is waited for.
-        let mut early = Conduct::new(Duration::from_secs(120), Desktop::Spare, start);
+        let mut early = ProtocolGuard::new(Duration::from_secs(120), Desktop::Spare, start);
         early.start_tool(start);
         for name in ["x", "window-manager"] {
             assert_eq!(early.heard(&ready(name), start).unwrap(), None);
@@ -242,9 +242,9 @@ mod tests {
     }
 
     #[test]
-    fn a_tool_that_was_not_to_start_has_nothing_to_tell() {
+    fn a_tool_that_was_not_to_start_has_nothing_to_report() {
         let now = Instant::now();
-        let waits = || Conduct::new(Duration::from_secs(1), Desktop::Used, now);
+        let waits = || ProtocolGuard::new(Duration::from_secs(1), Desktop::Used, now);
         let url = "https://login.example.com/".to_owned();
         let started = ServiceEvent::Started { pid: 7 };
         for message in [
@@ -257,7 +257,7 @@ mod tests {
             let refused = waits().heard(&message, now).unwrap_err();
             assert_eq!(refused.code(), "guest_broke_protocol", "{message:?}");
         }
-        assert_eq!(waits().persons_turn().unwrap_err().code(), "guest_broke_protocol");
+        assert_eq!(waits().end_users_turn().unwrap_err().code(), "guest_broke_protocol");
         let other = GuestMessage::Service { name: "keyring".into(), event: started };
         assert!(waits().heard(&other, now).is_ok());
     }
@@ -266,17 +266,17 @@ mod tests {
     fn what_comes_out_of_turn_is_refused() {
         let now = Instant::now();
         let refused = |before: &[GuestMessage], message: GuestMessage| {
-            let mut conduct = Conduct::new(Duration::from_secs(1), Desktop::Used, now);
-            conduct.start_tool(now);
-            conduct.persons_turn().unwrap();
-            before.iter().for_each(|message| drop(conduct.heard(message, now).unwrap()));
-            conduct.heard(&message, now).unwrap_err().code()
+            let mut guard = ProtocolGuard::new(Duration::from_secs(1), Desktop::Used, now);
+            guard.start_tool(now);
+            guard.end_users_turn().unwrap();
+            before.iter().for_each(|message| drop(guard.heard(message, now).unwrap()));
+            guard.heard(&message, now).unwrap_err().code()
         };
         let found = || GuestMessage::CredentialFound { terminal_bytes: 0 };
         assert_eq!(refused(&[], sealed()), "guest_broke_protocol");
         assert_eq!(refused(&[found()], found()), "guest_broke_protocol");
         assert_eq!(refused(&[found(), sealed()], sealed()), "guest_broke_protocol");
-        let mut early = Conduct::new(Duration::from_secs(1), Desktop::Used, now);
+        let mut early = ProtocolGuard::new(Duration::from_secs(1), Desktop::Used, now);
         early.start_tool(now);
         let opened = early.heard(&GuestMessage::SignInPageOpened {}, now).unwrap_err();
         assert_eq!(opened.code(), "guest_broke_protocol");

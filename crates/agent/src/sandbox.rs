@@ -14,27 +14,27 @@ use crate::login::opener;
 pub const GUEST_UID: u32 = 1000;
 
 /// The name of that user.
-pub const PERSON: &str = "person";
+pub const END_USER: &str = "person";
 
 /// In a home: what programs keep while they run, their `XDG_RUNTIME_DIR`.
 pub const RUNTIME: &str = ".run";
 
 /// Guest or host, and what differs between them.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct Sandbox {
     /// Which of the two.
-    pub kind: RoomKind,
+    pub kind: SandboxKind,
     /// The home of the person who signs in.
     pub home: PathBuf,
     /// The agent's own folder: sockets, X authority, openers. Gone with the room.
     pub runtime: PathBuf,
     /// What programs are told of the person.
-    pub person: Person,
+    pub end_user: EndUser,
 }
 
 /// What is known of the person who signs in.
 #[derive(Clone, Debug, Default)]
-pub struct Person {
+pub struct EndUser {
     /// Their language.
     pub locale: Option<Locale>,
     /// Their time zone, by its IANA name.
@@ -43,24 +43,24 @@ pub struct Person {
 
 /// Guest or host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoomKind {
+pub enum SandboxKind {
     /// A VM of our own: services run as the guest user, the agent as root.
     Guest,
     /// The host itself, no isolation: everything runs as whoever started the agent.
     Host,
 }
 
-impl Room {
+impl Sandbox {
     /// The room inside a guest; its folders exist since [`crate::pid1::enter_image`].
     pub fn guest() -> Result<Self> {
-        let room = Self {
-            kind: RoomKind::Guest,
+        let sandbox = Self {
+            kind: SandboxKind::Guest,
             home: PathBuf::from("/home/person"),
             runtime: PathBuf::from("/run/anteroom"),
-            person: Person::default(),
+            end_user: EndUser::default(),
         };
-        room.place_openers()?;
-        Ok(room)
+        sandbox.place_openers()?;
+        Ok(sandbox)
     }
 
     /// The room on the host, in the folder that the driver made and will remove.
@@ -68,20 +68,20 @@ impl Room {
         let folder = PathBuf::from(
             std::env::var_os("ANTEROOM_RUNTIME_DIR").context("ANTEROOM_RUNTIME_DIR is not set")?,
         );
-        let room = Self {
-            kind: RoomKind::Host,
+        let sandbox = Self {
+            kind: SandboxKind::Host,
             home: folder.join("home"),
             runtime: folder.join("run"),
-            person: Person::default(),
+            end_user: EndUser::default(),
         };
-        for path in [&room.home, &room.runtime, &room.temporary()] {
+        for path in [&sandbox.home, &sandbox.runtime, &sandbox.temporary()] {
             std::fs::create_dir_all(path)
                 .with_context(|| format!("creating {} failed", path.display()))?;
         }
         let agent = std::env::current_exe().context("finding the agent's own path failed")?;
-        std::fs::copy(&agent, room.agent()).context("copying the agent into its room failed")?;
-        room.place_openers()?;
-        Ok(room)
+        std::fs::copy(&agent, sandbox.agent()).context("copying the agent into its room failed")?;
+        sandbox.place_openers()?;
+        Ok(sandbox)
     }
 
     /// The agent's own binary inside the room.
@@ -131,8 +131,8 @@ impl Room {
     /// Where the C library looks for locales.
     pub fn locales(&self) -> PathBuf {
         match self.kind {
-            RoomKind::Guest => PathBuf::from("/usr/lib/locale"),
-            RoomKind::Host => self.runtime.join("locales"),
+            SandboxKind::Guest => PathBuf::from("/usr/lib/locale"),
+            SandboxKind::Host => self.runtime.join("locales"),
         }
     }
 
@@ -142,7 +142,7 @@ impl Room {
         command
             .env_clear()
             .env("HOME", &self.home)
-            .env("USER", PERSON)
+            .env("USER", END_USER)
             .env("PATH", self.path_variable())
             .env("LANG", "C.UTF-8")
             .env("XDG_RUNTIME_DIR", self.home.join(RUNTIME))
@@ -151,10 +151,10 @@ impl Room {
             .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .env("DBUS_SYSTEM_BUS_ADDRESS", "disabled:")
             .current_dir(&self.home);
-        if let Some(locale) = &self.person.locale {
+        if let Some(locale) = &self.end_user.locale {
             command.env("LANG", &locale.posix).env("LANGUAGE", locale.tag.replace('-', "_"));
         }
-        if let Some(zone) = &self.person.time_zone {
+        if let Some(zone) = &self.end_user.time_zone {
             command.env("TZ", zone);
         }
         for name in ["ANTEROOM_SESSION"] {
@@ -163,11 +163,11 @@ impl Room {
             }
         }
         match self.kind {
-            RoomKind::Guest => {
+            SandboxKind::Guest => {
                 use std::os::unix::process::CommandExt;
                 command.uid(GUEST_UID).gid(GUEST_UID);
             }
-            RoomKind::Host => {
+            SandboxKind::Host => {
                 let folders = Folders::of(self);
                 command.env("TMPDIR", self.temporary());
                 command.env("LOCPATH", self.locales());
@@ -181,7 +181,7 @@ impl Room {
     /// The same as the guest's root; on a host as whoever runs the agent.
     pub fn root_command(&self, program: &str) -> Command {
         let mut command = self.command(program);
-        if self.kind == RoomKind::Guest {
+        if self.kind == SandboxKind::Guest {
             use std::os::unix::process::CommandExt;
             command.uid(0).gid(0).env("HOME", "/root").env("USER", "root");
         }
@@ -190,7 +190,7 @@ impl Room {
 
     fn path_variable(&self) -> OsString {
         match (self.kind, std::env::var_os("PATH")) {
-            (RoomKind::Host, Some(host_path)) => first(&self.openers(), &host_path),
+            (SandboxKind::Host, Some(host_path)) => first(&self.openers(), &host_path),
             _ => first(
                 &self.openers(),
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -211,10 +211,10 @@ impl Room {
     }
 
     /// Gives `path` to the person.
-    pub fn give_to_person(&self, path: &Path) -> std::io::Result<()> {
+    pub fn give_to_end_user(&self, path: &Path) -> std::io::Result<()> {
         match self.kind {
-            RoomKind::Guest => std::os::unix::fs::lchown(path, Some(GUEST_UID), Some(GUEST_UID)),
-            RoomKind::Host => Ok(()),
+            SandboxKind::Guest => std::os::unix::fs::lchown(path, Some(GUEST_UID), Some(GUEST_UID)),
+            SandboxKind::Host => Ok(()),
         }
     }
 }

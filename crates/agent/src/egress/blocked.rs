@@ -15,13 +15,13 @@ use super::names::Names;
 use crate::report::Reporter;
 
 /// Places that are told in a session.
-const MAX_TOLD: usize = 200;
+const MAX_REPORTED: usize = 200;
 
 /// Bytes of a packet that are read: the longest IPv4 head, and the ports.
 const HEAD: u8 = 64;
 
 /// Watches what is sent to other ports than `ports` (TCP), and to anything but DNS (UDP).
-pub fn tell(reporter: &Reporter, names: Names, ports: &[u16]) -> Result<()> {
+pub fn report(reporter: &Reporter, names: Names, ports: &[u16]) -> Result<()> {
     let mut watched = Vec::new();
     for transport in [Transport::Tcp, Transport::Udp] {
         watched.push((transport, raw_socket(transport)?));
@@ -113,7 +113,7 @@ async fn watch(
 ) -> Result<()> {
     // A datagram socket of another name: polled and read alike.
     let socket = tokio::net::UdpSocket::from_std(std::net::UdpSocket::from(socket))?;
-    let mut told = HashSet::new();
+    let mut reported = HashSet::new();
     loop {
         socket.readable().await?;
         let mut packet = [0; HEAD as usize];
@@ -130,11 +130,11 @@ async fn watch(
             Transport::Tcp => ports.contains(&port),
             Transport::Udp => port == 53,
         };
-        if is_served || told.len() == MAX_TOLD || !told.insert((address, port)) {
+        if is_served || reported.len() == MAX_REPORTED || !reported.insert((address, port)) {
             continue;
         }
         let host = names.of(IpAddr::V4(address));
-        reporter.tell(GuestMessage::Stray { host, port, transport }).await;
+        reporter.report(GuestMessage::ConnectionBlocked { host, port, transport }).await;
     }
 }
 
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_tells_where_it_is_for() {
+    fn a_packet_reports_where_it_is_for() {
         let mut packet = vec![0x46; 28];
         packet[16..20].copy_from_slice(&[192, 0, 2, 1]);
         packet[24..28].copy_from_slice(&[0x12, 0x34, 0x01, 0xbb]);

@@ -9,15 +9,15 @@ fn provider(name: &str) -> Provider {
 
 /// A director, its terminal, and a clock that goes when it is told to.
 struct Stage {
-    director: Director,
+    rules: RuleEngine,
     terminal: Terminal,
     now: Instant,
 }
 
 impl Stage {
     fn of(provider: &Provider, method: Method) -> Self {
-        let director = Director::new(provider, provider.login_by(method).unwrap()).unwrap();
-        Self { director, terminal: Terminal::default(), now: Instant::now() }
+        let rules = RuleEngine::new(provider, provider.login_by(method).unwrap()).unwrap();
+        Self { rules, terminal: Terminal::default(), now: Instant::now() }
     }
 
     fn shipped(name: &str, method: Method) -> Self {
@@ -37,43 +37,43 @@ impl Stage {
         Self::of(&Provider::parse("x", &text).unwrap(), Method::Browser)
     }
 
-    fn writes(&mut self, text: &str) -> Vec<Act> {
+    fn writes(&mut self, text: &str) -> Vec<Action> {
         self.terminal.feed(text.replace('\n', "\r\n").as_bytes());
-        self.director.see(&self.terminal, self.now)
+        self.rules.see(&self.terminal, self.now)
     }
 
     /// Time passes, as the runner lets it.
-    fn passes(&mut self, milliseconds: u64) -> Vec<Act> {
+    fn passes(&mut self, milliseconds: u64) -> Vec<Action> {
         let until = self.now + Duration::from_millis(milliseconds);
-        let mut acts = Vec::new();
-        while let Some(due) = self.director.due().filter(|due| *due <= until) {
+        let mut actions = Vec::new();
+        while let Some(due) = self.rules.due().filter(|due| *due <= until) {
             self.now = self.now.max(due);
-            acts.extend(self.director.rest(&self.terminal, self.now));
-            assert!(self.director.due().is_none_or(|next| next > self.now), "it goes on for ever");
+            actions.extend(self.rules.rest(&self.terminal, self.now));
+            assert!(self.rules.due().is_none_or(|next| next > self.now), "it goes on for ever");
         }
         self.now = until;
-        acts
+        actions
     }
 
-    fn opened(&mut self, url: &str) -> Vec<Act> {
-        self.director.opened(url.to_owned(), &self.terminal)
+    fn opened(&mut self, url: &str) -> Vec<Action> {
+        self.rules.opened(url.to_owned(), &self.terminal)
     }
 
-    fn brings(&mut self, code: &str) -> Result<Vec<Act>, CodeRefused> {
-        self.director.enter_code(code, &self.terminal, self.now)
+    fn brings(&mut self, code: &str) -> Result<Vec<Action>, CodeRefused> {
+        self.rules.enter_code(code, &self.terminal, self.now)
     }
 }
 
-fn page(url: &str) -> Act {
-    Act::Await(Prompt::Page { url: url.into(), code: None })
+fn page(url: &str) -> Action {
+    Action::Await(Prompt::Page { url: url.into(), code: None })
 }
 
-fn answered(question: &str, keys: &str) -> [Act; 2] {
-    [Act::Answered { question: question.into(), again: false }, Act::Type(keys.into())]
+fn answered(question: &str, keys: &str) -> [Action; 2] {
+    [Action::Answered { question: question.into(), again: false }, Action::Type(keys.into())]
 }
 
-fn again(question: &str, keys: &str) -> [Act; 2] {
-    [Act::Answered { question: question.into(), again: true }, Act::Type(keys.into())]
+fn again(question: &str, keys: &str) -> [Action; 2] {
+    [Action::Answered { question: question.into(), again: true }, Action::Type(keys.into())]
 }
 
 const CLAUDE: &str = "Opening browser to sign in…\nIf the browser didn't open, visit:\n\
@@ -89,15 +89,15 @@ fn claude_code_by_a_pasted_code() {
     for hidden in ["a\x1b[A#b", "a\u{202e}#b", "a#\u{2028}b", "a#\u{200b}b"] {
         assert_eq!(claude.brings(hidden), Err(CodeRefused::Malformed));
     }
-    let typed = [Act::Type("abc#def".into()), Act::Type("\r".into()), Act::CodeEntered];
+    let typed = [Action::Type("abc#def".into()), Action::Type("\r".into()), Action::CodeEntered];
     assert_eq!(claude.brings(" abc#def\n").unwrap(), typed);
     let refused = "abc#def\nThat doesn't look like the full code. Copy all of it, including the # \
                    in the middle.\nPaste code here if prompted > ";
     assert!(
-        matches!(&claude.writes(refused)[..], [Act::Say(says)] if says.contains("paste it again"))
+        matches!(&claude.writes(refused)[..], [Action::Say(says)] if says.contains("paste it again"))
     );
     assert_eq!(claude.writes(""), []);
-    assert!(matches!(&claude.writes(refused)[..], [Act::Say(_)]), "a second time");
+    assert!(matches!(&claude.writes(refused)[..], [Action::Say(_)]), "a second time");
     assert_eq!(claude.passes(60_000), [], "where it takes the code is no news");
 }
 
@@ -105,8 +105,8 @@ fn claude_code_by_a_pasted_code() {
 fn claude_code_in_the_browser_takes_what_it_opens_and_not_what_it_prints() {
     let mut claude = Stage::shipped("claude_code", Method::Browser);
     let url = "https://claude.com/cai/oauth/authorize?redirect_uri=http%3A%2F%2Flocalhost";
-    assert_eq!(claude.opened("https://evil.test/"), [Act::Ignored("https://evil.test/".into())]);
-    assert_eq!(claude.opened(url), [Act::Open(url.into()), page(url)]);
+    assert_eq!(claude.opened("https://evil.test/"), [Action::Ignored("https://evil.test/".into())]);
+    assert_eq!(claude.opened(url), [Action::Open(url.into()), page(url)]);
     // It offers to take a code too, which nobody has to bring in this way.
     assert_eq!(claude.writes(CLAUDE), []);
     assert_eq!(claude.passes(60_000), []);
@@ -121,10 +121,10 @@ fn a_code_that_comes_early_waits_until_the_screen_is_still() {
     assert_eq!(gemini.passes(1000), []);
     assert_eq!(gemini.writes("code: "), []);
     assert_eq!(gemini.passes(399), []);
-    let typed = [Act::Type("4/0Ab".into()), Act::Type("\r".into()), Act::CodeEntered];
+    let typed = [Action::Type("4/0Ab".into()), Action::Type("\r".into()), Action::CodeEntered];
     assert_eq!(gemini.passes(1), typed);
     assert_eq!(gemini.passes(14_999), []);
-    assert_eq!(gemini.passes(60_000), [Act::Say(CODE_UNHEARD.into())], "and is typed once");
+    assert_eq!(gemini.passes(60_000), [Action::Say(CODE_UNHEARD.into())], "and is typed once");
     // What the tool shows of it, or what it says, was heard.
     let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
     gemini.writes("Enter the authorization code: ");
@@ -135,7 +135,7 @@ fn a_code_that_comes_early_waits_until_the_screen_is_still() {
 }
 
 #[test]
-fn a_question_that_comes_with_the_address_leads_the_person_to_it() {
+fn a_question_that_comes_with_the_address_leads_the_end_user_to_it() {
     let text = "id = 'x'\nname = 'X'\nimage = 'x'\negress = { allow = [] }\n\
                 [credential]\nfiles = [{ path = '~/x', required = ['/x'] }]\n\
                 [[login]]\nmethod = 'device_code'\ncommand = ['x']\ninstructions = 'x'\n\
@@ -143,27 +143,28 @@ fn a_question_that_comes_with_the_address_leads_the_person_to_it() {
     let prints = "Your code: AB12\nPress Enter to open https://a.test/device in your browser... ";
     let awaited = Prompt::Page { url: "https://a.test/device".into(), code: Some("AB12".into()) };
     let mut asks = Stage::of(&Provider::parse("x", text).unwrap(), Method::DeviceCode);
-    assert_eq!(asks.writes(prints), [Act::Await(awaited.clone())]);
-    let acts = asks.passes(2000);
-    assert!(matches!(&acts[..], [Act::Await(Prompt::Terminal { .. })]), "{acts:?}");
+    assert_eq!(asks.writes(prints), [Action::Await(awaited.clone())]);
+    let actions = asks.passes(2000);
+    assert!(matches!(&actions[..], [Action::Await(Prompt::Terminal { .. })]), "{actions:?}");
     assert_eq!(asks.passes(60_000), []);
     // One that is answered is none of the person's.
     let answers = "[[login.answers]]\nscreen = 'Press Enter to open'\ntype = \"\\r\"\n";
     let answered = Provider::parse("x", &format!("{text}{answers}")).unwrap();
     let mut asks = Stage::of(&answered, Method::DeviceCode);
-    assert_eq!(asks.writes(prints), [Act::Await(awaited)]);
-    let acts = asks.passes(60_000);
-    assert!(!acts.iter().any(|act| matches!(act, Act::Await(_))), "{acts:?}");
+    assert_eq!(asks.writes(prints), [Action::Await(awaited)]);
+    let actions = asks.passes(60_000);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Await(_))), "{actions:?}");
 }
 
 #[test]
 fn of_codes_that_wait_the_newest_is_typed_and_no_other_is_lost_unsaid() {
     let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
     assert_eq!(gemini.brings("4/0Typo").unwrap(), []);
-    assert_eq!(gemini.brings("4/0Ab").unwrap(), [Act::CodeReplaced]);
+    assert_eq!(gemini.brings("4/0Ab").unwrap(), [Action::CodeReplaced]);
     assert_eq!(gemini.brings(" 4/0Ab").unwrap(), [], "the same one again");
     gemini.writes("Enter the authorization code: ");
-    let typed = |code: &str| [Act::Type(code.into()), Act::Type("\r".into()), Act::CodeEntered];
+    let typed =
+        |code: &str| [Action::Type(code.into()), Action::Type("\r".into()), Action::CodeEntered];
     assert_eq!(gemini.passes(400), typed("4/0Ab"));
     // The tool looks at it, and throws away what is typed meanwhile.
     assert_eq!(gemini.brings("4/0Second").unwrap(), []);
@@ -182,12 +183,12 @@ fn of_codes_that_wait_the_newest_is_typed_and_no_other_is_lost_unsaid() {
 fn a_code_is_typed_beside_a_screen_that_is_never_still() {
     let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
     gemini.writes("Enter the authorization code: ");
-    let mut acts = gemini.brings("4/0Ab").unwrap();
+    let mut actions = gemini.brings("4/0Ab").unwrap();
     for n in 0..60 {
-        acts.extend(gemini.passes(100));
-        acts.extend(gemini.writes(&format!("\x1b[s\x1b[5;1H{n}\x1b[u")));
+        actions.extend(gemini.passes(100));
+        actions.extend(gemini.writes(&format!("\x1b[s\x1b[5;1H{n}\x1b[u")));
     }
-    assert!(acts.contains(&Act::CodeEntered), "{acts:?}");
+    assert!(actions.contains(&Action::CodeEntered), "{actions:?}");
 }
 
 #[test]
@@ -204,7 +205,7 @@ fn github_by_its_code() {
     assert_eq!(gh.passes(400), enter);
     let url = "https://github.com/login/device";
     let awaited = Prompt::Page { url: url.into(), code: Some("12AB-34CD".into()) };
-    assert_eq!(gh.opened(url), [Act::Await(awaited)]);
+    assert_eq!(gh.opened(url), [Action::Await(awaited)]);
     assert_eq!(gh.passes(60_000), [], "it went on: nothing is typed once more, nothing asked");
 }
 
@@ -214,21 +215,24 @@ fn github_copilot_by_its_code_and_never_without_a_keyring() {
     let url = "https://github.com/login/device";
     let awaited = Prompt::Page { url: url.into(), code: Some("WXYZ-1234".into()) };
     let prints = format!("To authenticate, visit {url} and enter code WXYZ-1234\nWaiting…\n");
-    assert_eq!(copilot.writes(&prints), [Act::Await(awaited)]);
+    assert_eq!(copilot.writes(&prints), [Action::Await(awaited)]);
     let asks = "System keychain unavailable. Store token in plaintext config file? (y/N) ";
-    let acts = copilot.writes(asks);
-    assert!(matches!(&acts[..], [Act::End(over)] if over.says.contains("keyring")), "{acts:?}");
+    let actions = copilot.writes(asks);
+    assert!(
+        matches!(&actions[..], [Action::End(over)] if over.says.contains("keyring")),
+        "{actions:?}"
+    );
 }
 
 #[test]
 fn what_no_rule_knows_is_shown() {
     let mut codex = Stage::shipped("codex", Method::Browser);
-    assert_eq!(codex.director.stuck(&codex.terminal), []);
+    assert_eq!(codex.rules.stuck(&codex.terminal), []);
     codex.writes("Choose a theme:\n\n> dark\n");
     let screen = vec!["Choose a theme:".to_owned(), "> dark".to_owned()];
     let prompt = Prompt::Terminal { screen, asks: Asks::Unknown };
-    assert_eq!(codex.director.stuck(&codex.terminal), [Act::Await(prompt)]);
-    assert_eq!(codex.director.stuck(&codex.terminal), []);
+    assert_eq!(codex.rules.stuck(&codex.terminal), [Action::Await(prompt)]);
+    assert_eq!(codex.rules.stuck(&codex.terminal), []);
 }
 
 #[test]
@@ -236,15 +240,15 @@ fn an_address_that_no_pattern_takes_is_what_is_wrong() {
     let mut codex = Stage::shipped("codex", Method::Browser);
     codex.writes("Visit https://elsewhere.test/a?x=1\n");
     let shown = "https://elsewhere.test/a?x=1".to_owned();
-    let acts = codex.director.stuck(&codex.terminal);
-    assert_eq!(acts[0], Act::Ignored(shown.clone()));
-    let Act::Await(Prompt::Terminal { asks, .. }) = &acts[1] else { panic!("{acts:?}") };
+    let actions = codex.rules.stuck(&codex.terminal);
+    assert_eq!(actions[0], Action::Ignored(shown.clone()));
+    let Action::Await(Prompt::Terminal { asks, .. }) = &actions[1] else { panic!("{actions:?}") };
     assert_eq!(asks, &Asks::AddressIgnored { url: shown });
     // One that it opened, with nothing on its screen.
     let mut codex = Stage::shipped("codex", Method::Browser);
     codex.opened("https://evil.test/");
-    assert_eq!(codex.director.stuck(&codex.terminal), []);
-    assert_eq!(codex.director.ignored(), Some("https://evil.test/"));
+    assert_eq!(codex.rules.stuck(&codex.terminal), []);
+    assert_eq!(codex.rules.ignored(), Some("https://evil.test/"));
 }
 
 #[test]
@@ -260,16 +264,16 @@ fn an_answer_waits_until_the_screen_is_still_and_no_longer_than_it_must() {
     // A clock beside the question never stands still.
     let mut tool = Stage::asking("Shall I", "y\\r", "quiet_ms = 500,");
     tool.writes("Shall I? ");
-    let mut acts = Vec::new();
+    let mut actions = Vec::new();
     for n in 0..60 {
-        acts.extend(tool.passes(100));
-        acts.extend(tool.writes(&format!("\x1b[s\x1b[5;1H{n}\x1b[u")));
+        actions.extend(tool.passes(100));
+        actions.extend(tool.writes(&format!("\x1b[s\x1b[5;1H{n}\x1b[u")));
     }
-    assert_eq!(acts, answered("Shall I?", "y\r"));
+    assert_eq!(actions, answered("Shall I?", "y\r"));
 }
 
 #[test]
-fn a_question_that_stands_on_is_answered_once_more_and_then_the_persons_as_an_answered_one() {
+fn a_question_that_stands_on_is_answered_once_more_and_then_the_end_users_as_an_answered_one() {
     // Thrown away without a trace, and after the terminal has shown what was typed.
     for shown in ["", "y\n"] {
         let mut tool = Stage::asking("Shall I", "y\\r", "");
@@ -279,7 +283,7 @@ fn a_question_that_stands_on_is_answered_once_more_and_then_the_persons_as_an_an
         assert_eq!(tool.passes(3999), []);
         assert_eq!(tool.passes(1), again("Shall I?", "y\r"));
         assert_eq!(tool.passes(600_000), [], "no third time");
-        let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+        let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
         else {
             panic!()
         };
@@ -295,8 +299,8 @@ fn what_a_tool_does_with_an_answer_is_seen() {
         tool.passes(400);
         tool.writes(reaction);
         assert_eq!(tool.passes(60_000), [], "{reaction:?}");
-        let acts = tool.director.stuck(&tool.terminal);
-        let [Act::Await(Prompt::Terminal { asks, .. })] = &acts[..] else { panic!() };
+        let actions = tool.rules.stuck(&tool.terminal);
+        let [Action::Await(Prompt::Terminal { asks, .. })] = &actions[..] else { panic!() };
         assert_eq!(asks, &Asks::Unknown, "{reaction:?}");
     }
     let mut tool = Stage::asking("Shall I", "y\\r", "");
@@ -322,29 +326,29 @@ fn a_tool_that_may_not_be_answered_twice_is_not() {
 
 #[test]
 fn a_question_that_comes_beside_its_answered_one_is_another() {
-    let told = Asks::Answered { question: "Shall I?".into() };
+    let reported = Asks::Answered { question: "Shall I?".into() };
     for times in [1, 2] {
         let keys = format!("y\\r\", times = {times} }}, {{ screen = 'No', type = \"n");
         let mut tool = Stage::asking("Shall I", &keys, "");
         tool.writes("Shall I? ");
         assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
         tool.writes("y\nShall I? ");
-        let acts = tool.passes(60_000);
-        let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+        let actions = tool.passes(60_000);
+        let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
         else {
             panic!()
         };
-        assert_eq!(*asks, told);
+        assert_eq!(*asks, reported);
         match times {
-            1 => assert_eq!(acts, [], "it has one answer"),
-            _ => assert_eq!(acts[..2], answered("Shall I?", "y\r")),
+            1 => assert_eq!(actions, [], "it has one answer"),
+            _ => assert_eq!(actions[..2], answered("Shall I?", "y\r")),
         }
     }
 }
 
 #[test]
-fn a_question_that_is_drawn_anew_is_answered_once_more_and_told_as_answered() {
-    let told = Asks::Answered { question: "Shall I?".into() };
+fn a_question_that_is_drawn_anew_is_answered_once_more_and_reported_as_answered() {
+    let reported = Asks::Answered { question: "Shall I?".into() };
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     tool.writes("Shall I? ");
     assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
@@ -357,19 +361,19 @@ fn a_question_that_is_drawn_anew_is_answered_once_more_and_told_as_answered() {
     // Each second, in its place.
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     tool.writes("Shall I? ");
-    let mut acts = Vec::new();
+    let mut actions = Vec::new();
     for _ in 0..30 {
-        acts.extend(tool.passes(1000));
-        acts.extend(tool.writes("\r\x1b[2K"));
-        acts.extend(tool.passes(20));
-        acts.extend(tool.writes("Shall I? "));
+        actions.extend(tool.passes(1000));
+        actions.extend(tool.writes("\r\x1b[2K"));
+        actions.extend(tool.passes(20));
+        actions.extend(tool.writes("Shall I? "));
     }
-    assert_eq!(acts, [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat());
-    let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+    assert_eq!(actions, [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat());
+    let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
     else {
         panic!()
     };
-    assert_eq!(*asks, told);
+    assert_eq!(*asks, reported);
     // What it shows for long meanwhile says that it took its answer.
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     tool.writes("Shall I? ");
@@ -382,26 +386,26 @@ fn a_question_that_is_drawn_anew_is_answered_once_more_and_told_as_answered() {
 
 #[test]
 fn a_question_that_stands_on_beside_a_spinner_or_a_clock_is_answered_once_more() {
-    let told = Asks::Answered { question: "Shall I?".into() };
+    let reported = Asks::Answered { question: "Shall I?".into() };
     for (place, clock) in [("1;60H", ""), ("5;1H", " of 299 s")] {
         let mut tool = Stage::asking("Shall I", "y\\r", "");
         tool.writes("Shall I? ");
-        let mut acts = Vec::new();
+        let mut actions = Vec::new();
         for n in 0..300 {
             let picture = ["|", "/", "-", "\\"][n % 4];
-            acts.extend(tool.writes(&format!("\x1b7\x1b[{place}{picture}{clock}\x1b8")));
+            actions.extend(tool.writes(&format!("\x1b7\x1b[{place}{picture}{clock}\x1b8")));
             if n == 60 {
-                acts.extend(tool.writes("y\n"));
+                actions.extend(tool.writes("y\n"));
             }
-            acts.extend(tool.passes(100));
+            actions.extend(tool.passes(100));
         }
         let twice = [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat();
-        assert_eq!(acts, twice, "{place}");
-        let [Act::Await(Prompt::Terminal { asks, .. })] = &tool.director.stuck(&tool.terminal)[..]
+        assert_eq!(actions, twice, "{place}");
+        let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
         else {
             panic!()
         };
-        assert_eq!(*asks, told);
+        assert_eq!(*asks, reported);
     }
 }
 
@@ -409,15 +413,15 @@ fn a_question_that_stands_on_beside_a_spinner_or_a_clock_is_answered_once_more()
 fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     let url = "https://a.test/x";
-    assert_eq!(tool.writes(&format!("Open {url}\n")), [Act::Open(url.into()), page(url)]);
+    assert_eq!(tool.writes(&format!("Open {url}\n")), [Action::Open(url.into()), page(url)]);
     assert_eq!(tool.passes(60_000), []);
     tool.writes("Signed in as ada.\n");
     assert_eq!(tool.passes(60_000), [], "news is no question");
     tool.writes("Store the token in a plain file? y/N ");
     assert_eq!(tool.passes(1999), []);
-    let acts = tool.passes(1);
-    let [Act::Await(Prompt::Terminal { screen, asks: Asks::Unknown })] = &acts[..] else {
-        panic!("{acts:?}")
+    let actions = tool.passes(1);
+    let [Action::Await(Prompt::Terminal { screen, asks: Asks::Unknown })] = &actions[..] else {
+        panic!("{actions:?}")
     };
     assert_eq!(screen.last().unwrap(), "Store the token in a plain file? y/N");
     tool.writes("y");
@@ -428,8 +432,8 @@ fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
     tool.writes("Shall I? ");
     assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
     tool.writes("y\nPassword: ");
-    let acts = tool.passes(60_000);
-    assert!(matches!(&acts[..], [Act::Await(Prompt::Terminal { .. })]), "{acts:?}");
+    let actions = tool.passes(60_000);
+    assert!(matches!(&actions[..], [Action::Await(Prompt::Terminal { .. })]), "{actions:?}");
 }
 
 #[test]
@@ -438,33 +442,36 @@ fn a_question_beside_a_clock_leads_to_the_terminal_once() {
     tool.writes("Open https://a.test/x\n");
     tool.passes(10_000);
     tool.writes("Overwrite? [y/N] ");
-    let mut acts = Vec::new();
+    let mut actions = Vec::new();
     for n in 0..60 {
-        acts.extend(tool.writes(&format!("\x1b7\x1b[9;1Hexpires in {} s \x1b8", 299 - n)));
-        acts.extend(tool.passes(1000));
+        actions.extend(tool.writes(&format!("\x1b7\x1b[9;1Hexpires in {} s \x1b8", 299 - n)));
+        actions.extend(tool.passes(1000));
         if n == 20 {
-            acts.extend(tool.writes("n"));
+            actions.extend(tool.writes("n"));
         }
     }
-    let [Act::Await(Prompt::Terminal { asks: Asks::Unknown, .. })] = &acts[..] else {
-        panic!("{acts:?}")
+    let [Action::Await(Prompt::Terminal { asks: Asks::Unknown, .. })] = &actions[..] else {
+        panic!("{actions:?}")
     };
 }
 
 #[test]
-fn an_answer_after_the_turn_that_is_not_taken_is_told_as_answered() {
+fn an_answer_after_the_turn_that_is_not_taken_is_reported_as_answered() {
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     tool.writes("Open https://a.test/x\n");
     tool.writes("Shall I? ");
-    let acts = tool.passes(60_000);
-    let told = Asks::Answered { question: "Shall I?".into() };
-    let (typed, led) = acts.split_at(4);
+    let actions = tool.passes(60_000);
+    let reported = Asks::Answered { question: "Shall I?".into() };
+    let (typed, led) = actions.split_at(4);
     assert_eq!(typed, [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat());
-    assert!(matches!(led, [Act::Await(Prompt::Terminal { asks, .. })] if *asks == told), "{led:?}");
+    assert!(
+        matches!(led, [Action::Await(Prompt::Terminal { asks, .. })] if *asks == reported),
+        "{led:?}"
+    );
 }
 
 #[test]
-fn a_screen_that_ends_a_sign_in_is_told_with_its_line_and_what_the_operator_may_do() {
+fn a_screen_that_ends_a_sign_in_is_reported_with_its_line_and_what_the_operator_may_do() {
     let text = std::fs::read_to_string(format!(
         "{}/../../providers/demo.toml",
         env!("CARGO_MANIFEST_DIR")
@@ -479,11 +486,11 @@ fn a_screen_that_ends_a_sign_in_is_told_with_its_line_and_what_the_operator_may_
         operator: Some("Move.".into()),
         line: "Error: not from here".into(),
     };
-    assert_eq!(tool.writes("a\nError: not from here\nb"), [Act::End(over)]);
+    assert_eq!(tool.writes("a\nError: not from here\nb"), [Action::End(over)]);
 }
 
 #[test]
-fn a_refusal_for_the_country_is_told_as_that_in_each_company_s_words() {
+fn a_refusal_for_the_country_is_reported_as_that_in_each_company_s_words() {
     for (name, method, line) in [
         ("codex", Method::Browser, "Country, region, or territory not supported"),
         ("codex", Method::Browser, "Codex isn't available in your country."),
@@ -495,8 +502,10 @@ fn a_refusal_for_the_country_is_told_as_that_in_each_company_s_words() {
         ("claude_setup_token", Method::PasteCode, "Claude is not available in your country"),
     ] {
         let mut tool = Stage::shipped(name, method);
-        let acts = tool.writes(&format!("{line}\n"));
-        let Some(Act::End(over)) = acts.first() else { panic!("{name}: {line}: {acts:?}") };
+        let actions = tool.writes(&format!("{line}\n"));
+        let Some(Action::End(over)) = actions.first() else {
+            panic!("{name}: {line}: {actions:?}")
+        };
         assert!(over.says.contains("connection comes from"), "{}", over.says);
         assert!(over.operator.is_some(), "{name}: {line}");
     }

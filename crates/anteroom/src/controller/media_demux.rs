@@ -34,7 +34,7 @@ const AFTER_ERROR: Duration = Duration::from_millis(1);
 
 /// Shared between the receiving task and the sessions. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct FrontDoor {
+pub struct MediaDemux {
     port: Arc<UdpSocket>,
     routes: Arc<Mutex<Routes<Runner>>>,
 }
@@ -46,7 +46,7 @@ struct Runner {
     _taking: AbortOnDropHandle<()>,
 }
 
-impl FrontDoor {
+impl MediaDemux {
     /// Binds the port and starts to receive.
     pub fn open(address: SocketAddr) -> Result<Self> {
         let port = StdUdpSocket::bind(address)
@@ -107,7 +107,7 @@ fn pair() -> nix::Result<(StdUnixDatagram, StdUnixDatagram)> {
     Ok((one.into(), other.into()))
 }
 
-async fn receive(door: FrontDoor) {
+async fn receive(door: MediaDemux) {
     let mut buffer = vec![0; 2048];
     loop {
         let Ok((length, from)) = door.port.recv_from(&mut buffer).await else {
@@ -127,7 +127,7 @@ async fn receive(door: FrontDoor) {
 
 /// Takes what a runner sends, until its session is forgotten: packets for its viewers, and which
 /// addresses are theirs.
-async fn take(media: Arc<UnixDatagram>, session: SessionId, door: FrontDoor) {
+async fn take(media: Arc<UnixDatagram>, session: SessionId, door: MediaDemux) {
     let mut buffer = vec![0; datagram::MAX_LEN];
     let pace = pace(MAX_SENT, MAX_SENT_AT_ONCE);
     while let Ok(length) = media.recv(&mut buffer).await {
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     /// A session whose runner is the test; its end of the media socket.
-    fn session(door: &FrontDoor, fragment: &str) -> (SessionId, UnixDatagram) {
+    fn session(door: &MediaDemux, fragment: &str) -> (SessionId, UnixDatagram) {
         let id = SessionId::generate();
         let runner = door.add_session(id).unwrap();
         runner.set_nonblocking(true).unwrap();
@@ -171,14 +171,14 @@ mod tests {
         (from, packet.to_vec())
     }
 
-    async fn viewer(door: &FrontDoor) -> UdpSocket {
+    async fn viewer(door: &MediaDemux) -> UdpSocket {
         let viewer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         viewer.connect(door.address().unwrap()).await.unwrap();
         viewer
     }
 
     /// As its runner does with an authentic request.
-    async fn joins(viewer: &UdpSocket, fragment: &str, runner: &UnixDatagram, door: &FrontDoor) {
+    async fn joins(viewer: &UdpSocket, fragment: &str, runner: &UnixDatagram, door: &MediaDemux) {
         viewer.send(&binding_request(&format!("{fragment}:x"))).await.unwrap();
         let (from, _) = heard(runner).await;
         assert_eq!(from, viewer.local_addr().unwrap());
@@ -191,56 +191,57 @@ mod tests {
 
     #[tokio::test]
     async fn a_viewer_s_thousands_of_ports_cut_nobody_else_off() {
-        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let ((_, room), (hostile_id, hostile_room)) = (session(&door, "a"), session(&door, "b"));
-        let person = viewer(&door).await;
-        joins(&person, "a", &room, &door).await;
+        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let ((_, sandbox), (hostile_id, hostile_guest)) =
+            (session(&door, "a"), session(&door, "b"));
+        let end_user = viewer(&door).await;
+        joins(&end_user, "a", &sandbox, &door).await;
         // A hostile viewer and a hostile runner: every one of its addresses is called authentic.
         let (mut buffer, request) = ([0; datagram::MAX_LEN], binding_request("b:x"));
         for _ in 0..4200 {
             let hostile = viewer(&door).await;
             hostile.send(&request).await.unwrap();
-            while let Ok(length) = hostile_room.try_recv(&mut buffer) {
+            while let Ok(length) = hostile_guest.try_recv(&mut buffer) {
                 let (from, _) = datagram::decode(&buffer[..length]).unwrap();
-                let _ = hostile_room.try_send(&datagram::encode(from, &[]));
+                let _ = hostile_guest.try_send(&datagram::encode(from, &[]));
             }
         }
         // It claims the person's address too.
-        let theirs = datagram::encode(person.local_addr().unwrap(), &[]);
-        let _ = hostile_room.try_send(&theirs);
-        person.send(b"media").await.unwrap();
-        assert_eq!(heard(&room).await, (person.local_addr().unwrap(), b"media".to_vec()));
+        let theirs = datagram::encode(end_user.local_addr().unwrap(), &[]);
+        let _ = hostile_guest.try_send(&theirs);
+        end_user.send(b"media").await.unwrap();
+        assert_eq!(heard(&sandbox).await, (end_user.local_addr().unwrap(), b"media".to_vec()));
         door.remove_session(hostile_id);
     }
 
     #[tokio::test]
     async fn a_picture_s_worth_of_packets_waits_for_the_front_door() {
-        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (_, room) = session(&door, "a");
-        let person = viewer(&door).await;
-        joins(&person, "a", &room, &door).await;
+        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (_, sandbox) = session(&door, "a");
+        let end_user = viewer(&door).await;
+        joins(&end_user, "a", &sandbox, &door).await;
         // One thread: the front door takes nothing before this waits. More than 10, which is what a
         // Unix datagram socket takes whose other end is not its own pair.
-        let packet = datagram::encode(person.local_addr().unwrap(), &[7; 1200]);
+        let packet = datagram::encode(end_user.local_addr().unwrap(), &[7; 1200]);
         for _ in 0..60 {
-            room.try_send(&packet).unwrap();
+            sandbox.try_send(&packet).unwrap();
         }
         let mut buffer = [0; 2048];
         for _ in 0..60 {
-            assert_eq!(person.recv(&mut buffer).await.unwrap(), 1200);
+            assert_eq!(end_user.recv(&mut buffer).await.unwrap(), 1200);
         }
     }
 
     #[tokio::test]
     async fn a_runner_reaches_only_its_own_viewers() {
-        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let ((_, room), (_, hostile)) = (session(&door, "a"), session(&door, "b"));
-        let (person, accomplice) = (viewer(&door).await, viewer(&door).await);
-        joins(&person, "a", &room, &door).await;
+        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let ((_, sandbox), (_, hostile)) = (session(&door, "a"), session(&door, "b"));
+        let (end_user, accomplice) = (viewer(&door).await, viewer(&door).await);
+        joins(&end_user, "a", &sandbox, &door).await;
         joins(&accomplice, "b", &hostile, &door).await;
         let stranger = StdUdpSocket::bind("127.0.0.1:0").unwrap();
         stranger.set_nonblocking(true).unwrap();
-        for address in [person.local_addr(), stranger.local_addr(), door.port.local_addr()] {
+        for address in [end_user.local_addr(), stranger.local_addr(), door.port.local_addr()] {
             hostile.send(&datagram::encode(address.unwrap(), b"hostile")).await.unwrap();
         }
         // What is not an address at all.
@@ -258,22 +259,22 @@ mod tests {
         let length = accomplice.recv(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..length], b"own");
         hostile.shutdown(std::net::Shutdown::Both).unwrap();
-        room.send(&datagram::encode(person.local_addr().unwrap(), b"media")).await.unwrap();
-        let length = person.recv(&mut buffer).await.unwrap();
+        sandbox.send(&datagram::encode(end_user.local_addr().unwrap(), b"media")).await.unwrap();
+        let length = end_user.recv(&mut buffer).await.unwrap();
         assert_eq!(&buffer[..length], b"media");
         assert!(stranger.recv(&mut buffer).is_err());
     }
 
     #[tokio::test]
     async fn what_no_runner_has_authenticated_leads_nowhere() {
-        let door = FrontDoor::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (_, room) = session(&door, "a");
-        let (stranger, person) = (viewer(&door).await, viewer(&door).await);
+        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (_, sandbox) = session(&door, "a");
+        let (stranger, end_user) = (viewer(&door).await, viewer(&door).await);
         stranger.send(&binding_request("a:x")).await.unwrap();
-        assert_eq!(heard(&room).await.0, stranger.local_addr().unwrap());
+        assert_eq!(heard(&sandbox).await.0, stranger.local_addr().unwrap());
         stranger.send(b"not media").await.unwrap();
-        joins(&person, "a", &room, &door).await;
-        person.send(b"media").await.unwrap();
-        assert_eq!(heard(&room).await.1, b"media");
+        joins(&end_user, "a", &sandbox, &door).await;
+        end_user.send(b"media").await.unwrap();
+        assert_eq!(heard(&sandbox).await.1, b"media");
     }
 }

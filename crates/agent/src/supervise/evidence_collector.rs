@@ -6,7 +6,7 @@ use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{Evidence, Fault, Hung, OutOfMemory, ProcessExit, ServiceEvent};
+use anteroom_guest_protocol::{Evidence, Fault, OutOfMemory, ProcessExit, ServiceEvent, Stall};
 use anyhow::Result;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::core_dump::CoreDumps;
 use super::out_of_memory::{Kill, Kills};
 use super::reaper::End;
-use super::{hung, limits};
+use super::{limits, stall};
 use crate::report::Reporter;
 
 /// Crashes of children that are told in a session, each place in a program once: a program may crash
@@ -26,16 +26,16 @@ const STOPPED: Duration = Duration::from_secs(10);
 
 /// Collects evidence. Cheap to clone. Only a guest's kernel is ours to ask: on a host there is none.
 #[derive(Clone, Default)]
-pub struct Witness {
+pub struct EvidenceCollector {
     dumps: CoreDumps,
     kills: Kills,
     /// Services by the process group that each leads.
     names: Rc<RefCell<HashMap<i32, String>>>,
     /// Services that were stopped for too long, and so ended.
-    stopped: Rc<RefCell<HashMap<i32, Hung>>>,
+    stopped: Rc<RefCell<HashMap<i32, Stall>>>,
 }
 
-impl Witness {
+impl EvidenceCollector {
     /// Has the guest's kernel tell of crashes and kills.
     pub fn ask_kernel(&self, agent: &Path, reporter: &Reporter) -> Result<()> {
         let (services, teller) = (self.names.clone(), reporter.clone());
@@ -48,10 +48,10 @@ impl Witness {
             }
             killed.set(killed.get() + 1);
             let service = kill.group.and_then(|group| services.get(&group));
-            tell_of_kill(&teller, service.map_or("room", String::as_str), kill);
+            report_of_kill(&teller, service.map_or("sandbox", String::as_str), kill);
         }))?;
         let (names, reporter) = (self.names.clone(), reporter.clone());
-        let told = RefCell::new(HashSet::new());
+        let reported = RefCell::new(HashSet::new());
         self.dumps.receive(
             agent,
             Box::new(move |pid, group, fault| {
@@ -60,9 +60,9 @@ impl Witness {
                 if names.contains_key(&pid) {
                     return;
                 }
-                let mut told = told.borrow_mut();
-                let is_new = told.len() <= MAX_CHILDREN && told.insert(place(fault));
-                if told.len() > MAX_CHILDREN {
+                let mut reported = reported.borrow_mut();
+                let is_new = reported.len() <= MAX_CHILDREN && reported.insert(place(fault));
+                if reported.len() > MAX_CHILDREN {
                     if is_new {
                         reporter.note("further crashes of services' children are not told");
                     }
@@ -71,8 +71,8 @@ impl Witness {
                 if !is_new {
                     return;
                 }
-                let service = names.get(&group).map_or("room", String::as_str);
-                tell_of_child(&reporter, service, fault);
+                let service = names.get(&group).map_or("sandbox", String::as_str);
+                report_of_child(&reporter, service, fault);
             }),
         )
     }
@@ -89,13 +89,13 @@ impl Witness {
         if !is_service {
             return;
         }
-        let witness = self.clone();
+        let collector = self.clone();
         tokio::task::spawn_local(async move {
             tokio::time::sleep(STOPPED).await;
-            let there = witness.names.borrow().contains_key(&pid.as_raw());
-            if there && hung::is_stopped(pid) {
-                let hung = hung::look(pid, "its process".to_owned(), STOPPED, true);
-                witness.stopped.borrow_mut().insert(pid.as_raw(), hung);
+            let there = collector.names.borrow().contains_key(&pid.as_raw());
+            if there && stall::is_stopped(pid) {
+                let stall = stall::look(pid, "its process".to_owned(), STOPPED, true);
+                collector.stopped.borrow_mut().insert(pid.as_raw(), stall);
                 let _ = killpg(pid, Signal::SIGKILL);
             }
         });
@@ -104,18 +104,18 @@ impl Witness {
     /// What there is to see of this end.
     pub async fn of(&self, pid: Pid, end: End) -> Evidence {
         let service = self.names.borrow().get(&pid.as_raw()).cloned();
-        let hung = self.stopped.borrow_mut().remove(&pid.as_raw());
-        let mut evidence = Evidence { hung, ..Evidence::default() };
+        let stall = self.stopped.borrow_mut().remove(&pid.as_raw());
+        let mut evidence = Evidence { stall, ..Evidence::default() };
         if end.dumped {
             evidence.fault = self.dumps.of(pid.as_raw()).await.map(Box::new);
         }
-        if evidence.hung.is_none()
+        if evidence.stall.is_none()
             && end.exit == (ProcessExit::Signalled { signal: libc::SIGKILL })
             && let Some(line) = self.kills.of(pid.as_raw()).await
         {
             evidence.out_of_memory = Some(out_of_memory(service.as_deref(), line, None));
         }
-        let explained = evidence.hung.is_some()
+        let explained = evidence.stall.is_some()
             || evidence.fault.is_some()
             || evidence.out_of_memory.is_some()
             || end.exit == (ProcessExit::Exited { code: 0 });
@@ -136,7 +136,7 @@ fn out_of_memory(service: Option<&str>, line: String, child: Option<String>) -> 
     OutOfMemory { line, child, limit, peak }
 }
 
-fn tell_of_kill(reporter: &Reporter, service: &str, kill: &Kill) {
+fn report_of_kill(reporter: &Reporter, service: &str, kill: &Kill) {
     let out_of_memory = out_of_memory(Some(service), kill.line.clone(), None);
     let event = ServiceEvent::ChildKilled { child: kill.name.clone(), out_of_memory };
     reporter
@@ -150,7 +150,7 @@ fn place(fault: &Fault) -> (String, u64) {
     (fault.program.clone(), into.wrapping_add(mapping.map_or(0, |m| m.file_offset)))
 }
 
-fn tell_of_child(reporter: &Reporter, service: &str, fault: &Fault) {
+fn report_of_child(reporter: &Reporter, service: &str, fault: &Fault) {
     let event = ServiceEvent::ChildCrashed { fault: Box::new(fault.clone()) };
     reporter
         .offer(anteroom_guest_protocol::GuestMessage::Service { name: service.to_owned(), event });

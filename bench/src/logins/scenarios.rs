@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::stand_in::{Certificate, StandIn};
-use super::{ADDRESS, OPTIONS, enter, keep, persons_turn, press_enter};
+use super::mock_idp::{Certificate, MockIdp};
+use super::{ADDRESS, OPTIONS, end_users_turn, enter, keep, press_enter};
 use crate::server::{Server, Started};
 use crate::{company, identity::new_identity, leftovers};
 use xtask::interrupt;
 
 /// How long it may take until the person is told, after it was their turn.
-const TOLD: Duration = Duration::from_secs(150);
+const REPORTED: Duration = Duration::from_secs(150);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -34,7 +34,7 @@ enum Fault {
 
 /// What the person does.
 #[derive(Clone, Copy)]
-enum Person {
+enum EndUser {
     Allows,
     Denies,
     /// Brings a code that nobody gave.
@@ -45,82 +45,99 @@ enum Person {
 #[derive(Clone, Copy)]
 enum Outcome {
     /// The person is told this, in the reason of the end or before.
-    Told(&'static str),
+    Reported(&'static str),
     /// It is signed in to all the same.
     Completes,
 }
 
-struct Trouble {
+struct FailureScenario {
     name: &'static str,
     cli: &'static str,
     method: &'static str,
     fault: Fault,
-    person: Person,
+    end_user: EndUser,
     outcome: Outcome,
 }
 
-const CODEX: Trouble = Trouble {
+const CODEX: FailureScenario = FailureScenario {
     name: "",
     cli: "codex",
     method: "browser",
     fault: Fault::None,
-    person: Person::Allows,
+    end_user: EndUser::Allows,
     outcome: Outcome::Completes,
 };
 
-const CLAUDE: Trouble = Trouble { cli: "claude_code", method: "paste_code", ..CODEX };
+const CLAUDE: FailureScenario =
+    FailureScenario { cli: "claude_code", method: "paste_code", ..CODEX };
 
-const NOT_REACHED: Outcome = Outcome::Told("cannot reach auth.openai.com");
+const NOT_REACHED: Outcome = Outcome::Reported("cannot reach auth.openai.com");
 // Chromium has one page for both, see runner/sign_in.rs.
-const PRIVACY_ERROR: Outcome = Outcome::Told("by nobody that the desktop's browser knows");
-const CODEX_FAILED: Outcome = Outcome::Told("OpenAI's sign-in server");
-const CLAUDE_FAILED: Outcome = Outcome::Told("Anthropic's sign-in server");
-const CERTIFICATE: Outcome = Outcome::Told("is not one for its name");
-const CLOCK: Outcome = Outcome::Told("one of the two clocks is wrong");
+const PRIVACY_ERROR: Outcome = Outcome::Reported("by nobody that the desktop's browser knows");
+const CODEX_FAILED: Outcome = Outcome::Reported("OpenAI's sign-in server");
+const CLAUDE_FAILED: Outcome = Outcome::Reported("Anthropic's sign-in server");
+const CERTIFICATE: Outcome = Outcome::Reported("is not one for its name");
+const CLOCK: Outcome = Outcome::Reported("one of the two clocks is wrong");
 
-const GEMINI: Trouble = Trouble { cli: "gemini_cli", method: "paste_code", ..CODEX };
+const GEMINI: FailureScenario =
+    FailureScenario { cli: "gemini_cli", method: "paste_code", ..CODEX };
 
-const TROUBLES: [Trouble; 17] = [
-    Trouble { name: "down", fault: Fault::Down, outcome: NOT_REACHED, ..CODEX },
-    Trouble { name: "500", fault: Fault::Server("500"), outcome: CODEX_FAILED, ..CODEX },
-    Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CODEX_FAILED, ..CODEX },
-    Trouble { name: "slow", fault: Fault::Server("slow"), ..CODEX },
-    Trouble { name: "other_name", fault: Fault::OtherName, outcome: PRIVACY_ERROR, ..CODEX },
-    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: PRIVACY_ERROR, ..CODEX },
-    Trouble {
-        name: "denied",
-        person: Person::Denies,
-        outcome: Outcome::Told("was not allowed on OpenAI's page"),
+const FAILURE_SCENARIOS: [FailureScenario; 17] = [
+    FailureScenario { name: "down", fault: Fault::Down, outcome: NOT_REACHED, ..CODEX },
+    FailureScenario { name: "500", fault: Fault::Server("500"), outcome: CODEX_FAILED, ..CODEX },
+    FailureScenario {
+        name: "dropped",
+        fault: Fault::Server("drop"),
+        outcome: CODEX_FAILED,
         ..CODEX
     },
-    Trouble {
+    FailureScenario { name: "slow", fault: Fault::Server("slow"), ..CODEX },
+    FailureScenario {
+        name: "other_name",
+        fault: Fault::OtherName,
+        outcome: PRIVACY_ERROR,
+        ..CODEX
+    },
+    FailureScenario { name: "clock", fault: Fault::Tomorrow, outcome: PRIVACY_ERROR, ..CODEX },
+    FailureScenario {
+        name: "denied",
+        end_user: EndUser::Denies,
+        outcome: Outcome::Reported("was not allowed on OpenAI's page"),
+        ..CODEX
+    },
+    FailureScenario {
         name: "blocked",
         fault: Fault::Server("blocked"),
-        outcome: Outcome::Told("does not take a sign-in in the desktop's browser"),
+        outcome: Outcome::Reported("does not take a sign-in in the desktop's browser"),
         ..CODEX
     },
-    Trouble {
+    FailureScenario {
         name: "country",
         fault: Fault::Server("country"),
-        outcome: Outcome::Told("in the country that this room's connection comes from"),
+        outcome: Outcome::Reported("in the country that this room's connection comes from"),
         ..CODEX
     },
-    Trouble {
+    FailureScenario {
         name: "ineligible",
         fault: Fault::Server("ineligible"),
-        outcome: Outcome::Told("does not serve personal accounts by Gemini CLI any more"),
+        outcome: Outcome::Reported("does not serve personal accounts by Gemini CLI any more"),
         ..GEMINI
     },
-    Trouble { name: "meddling_page", fault: Fault::Server("meddle"), ..CODEX },
-    Trouble { name: "500", fault: Fault::Server("500"), outcome: CLAUDE_FAILED, ..CLAUDE },
-    Trouble { name: "dropped", fault: Fault::Server("drop"), outcome: CLAUDE_FAILED, ..CLAUDE },
-    Trouble { name: "slow", fault: Fault::Server("slow"), ..CLAUDE },
-    Trouble { name: "other_name", fault: Fault::OtherName, outcome: CERTIFICATE, ..CLAUDE },
-    Trouble { name: "clock", fault: Fault::Tomorrow, outcome: CLOCK, ..CLAUDE },
-    Trouble {
+    FailureScenario { name: "meddling_page", fault: Fault::Server("meddle"), ..CODEX },
+    FailureScenario { name: "500", fault: Fault::Server("500"), outcome: CLAUDE_FAILED, ..CLAUDE },
+    FailureScenario {
+        name: "dropped",
+        fault: Fault::Server("drop"),
+        outcome: CLAUDE_FAILED,
+        ..CLAUDE
+    },
+    FailureScenario { name: "slow", fault: Fault::Server("slow"), ..CLAUDE },
+    FailureScenario { name: "other_name", fault: Fault::OtherName, outcome: CERTIFICATE, ..CLAUDE },
+    FailureScenario { name: "clock", fault: Fault::Tomorrow, outcome: CLOCK, ..CLAUDE },
+    FailureScenario {
         name: "wrong_code",
-        person: Person::WrongCode,
-        outcome: Outcome::Told("did not accept the code"),
+        end_user: EndUser::WrongCode,
+        outcome: Outcome::Reported("did not accept the code"),
         ..CLAUDE
     },
 ];
@@ -129,15 +146,15 @@ const TROUBLES: [Trouble; 17] = [
 /// line is one JSON object.
 pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
     let (mut planned, mut right, mut left) = (0, 0, Vec::new());
-    for trouble in &TROUBLES {
-        let name = format!("{} {}", trouble.cli, trouble.name);
+    for scenario in &FAILURE_SCENARIOS {
+        let name = format!("{} {}", scenario.cli, scenario.name);
         if only.is_some_and(|only| !name.contains(only)) {
             continue;
         }
         interrupt::check()?;
         planned += 1;
         let (came, leftovers) =
-            meet(anteroom, trouble).with_context(|| format!("{name} failed"))?;
+            meet(anteroom, scenario).with_context(|| format!("{name} failed"))?;
         eprintln!(
             "{name}: {}",
             came.as_ref().map_or_else(|wrong| format!("WRONG: {wrong}"), Clone::clone)
@@ -168,70 +185,70 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
     for left in &left {
         eprintln!("left over: {left}");
     }
-    println!("{}", json!({ "troubles": planned, "right": right, "leftovers": left.len() }));
+    println!("{}", json!({ "scenarios": planned, "right": right, "leftovers": left.len() }));
     Ok(())
 }
 
 /// What the person was told, or what happened in its place; and what was left on this machine.
 type Met = (Result<String, String>, Vec<String>);
 
-fn meet(anteroom: &Path, trouble: &Trouble) -> Result<Met> {
+fn meet(anteroom: &Path, scenario: &FailureScenario) -> Result<Met> {
     let before = leftovers::Before::look();
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
-    let certificate = match trouble.fault {
+    let certificate = match scenario.fault {
         Fault::OtherName => {
             Certificate { hosts: &["elsewhere.example.com"], ..Certificate::default() }
         }
         Fault::Tomorrow => Certificate { from: SystemTime::now() + DAY, ..Certificate::default() },
         _ => Certificate::default(),
     };
-    let fault = match trouble.fault {
+    let fault = match scenario.fault {
         Fault::Server(name) => name,
         _ => "",
     };
-    let mut stand_in = StandIn::start_with(folder.path(), &certificate, fault)?;
-    let provider = stand_in.provider(trouble.cli, "")?;
-    if matches!(trouble.fault, Fault::Down) {
-        stand_in.stop()?;
+    let mut mock_idp = MockIdp::start_with(folder.path(), &certificate, fault)?;
+    let provider = mock_idp.provider(scenario.cli, "")?;
+    if matches!(scenario.fault, Fault::Down) {
+        mock_idp.stop()?;
     }
     let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
-    let session = begin(&server, folder.path(), trouble)?;
-    let turn = persons_turn(&server, &session)?;
+    let session = begin(&server, folder.path(), scenario)?;
+    let turn = end_users_turn(&server, &session)?;
     let url = turn["awaiting"]["url"].as_str().unwrap_or_default();
     std::thread::scope(|scope| {
-        if trouble.method == "browser" {
+        if scenario.method == "browser" {
             // They stay at the picture until the end.
             scope.spawn(|| {
-                complain(press_enter(&session, matches!(trouble.person, Person::Denies)))
+                complain(press_enter(&session, matches!(scenario.end_user, EndUser::Denies)))
             });
         } else {
-            complain(bring_code(trouble, &server, &session, &stand_in, url));
+            complain(bring_code(scenario, &server, &session, &mock_idp, url));
         }
         // Where it takes too long, what was told in the end says so.
-        let waited = server.wait_until(&session.id, TOLD, "told the person", |view| {
-            view["state"] == "ended" || is_as_wanted(trouble, view).is_some()
+        let waited = server.wait_until(&session.id, REPORTED, "told the person", |view| {
+            view["state"] == "ended" || is_as_wanted(scenario, view).is_some()
         });
         complain(waited.map(drop));
         interrupt::check()?;
         keep(&server, &session, folder.path())?;
         server.cancel(&session.id)
     })?;
-    let ended = server.wait_until_demolished(&session.id, Duration::from_secs(60))?;
+    let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let leftovers = leftovers::of_session(&session.id, folder.path(), &before)?;
-    let came = is_as_wanted(trouble, &ended);
+    let came = is_as_wanted(scenario, &ended);
     if came.is_none() {
-        for called in stand_in.called() {
+        for called in mock_idp.called() {
             eprintln!("  called: {called}");
         }
     }
-    Ok((came.ok_or_else(|| format!("told {:?}", told(&ended))), leftovers))
+    Ok((came.ok_or_else(|| format!("told {:?}", reported(&ended))), leftovers))
 }
 
-fn begin(server: &Server, folder: &Path, trouble: &Trouble) -> Result<Started> {
+fn begin(server: &Server, folder: &Path, scenario: &FailureScenario) -> Result<Started> {
     let recipient = new_identity(folder)?.recipient;
     server.begin(&json!({
-        "provider": trouble.cli, "method": trouble.method, "recipient": recipient,
+        "provider": scenario.cli, "method": scenario.method, "recipient": recipient,
     }))
 }
 
@@ -243,39 +260,39 @@ fn complain(result: Result<()>) {
 }
 
 fn bring_code(
-    trouble: &Trouble,
+    scenario: &FailureScenario,
     server: &Server,
     session: &Started,
-    stand_in: &StandIn,
+    mock_idp: &MockIdp,
     url: &str,
 ) -> Result<()> {
-    match (trouble.person, trouble.fault) {
-        (Person::WrongCode, _) => server.enter_code(&session.id, "nobody-gave#this-code"),
+    match (scenario.end_user, scenario.fault) {
+        (EndUser::WrongCode, _) => server.enter_code(&session.id, "nobody-gave#this-code"),
         // Their own browser is elsewhere, where all is well.
         (_, Fault::OtherName | Fault::Tomorrow) => {
             server.enter_code(&session.id, "some-code#and-state")
         }
-        _ => enter(server, session, stand_in, url),
+        _ => enter(server, session, mock_idp, url),
     }
 }
 
 /// What was told, if it is what is wanted.
-fn is_as_wanted(trouble: &Trouble, view: &Value) -> Option<String> {
-    match trouble.outcome {
+fn is_as_wanted(scenario: &FailureScenario, view: &Value) -> Option<String> {
+    match scenario.outcome {
         Outcome::Completes => {
             (view["reason"]["code"] == "completed").then(|| "completed".to_owned())
         }
-        Outcome::Told(part) => told(view).into_iter().find(|words| words.contains(part)),
+        Outcome::Reported(part) => reported(view).into_iter().find(|words| words.contains(part)),
     }
 }
 
 /// All that the person was told.
-fn told(view: &Value) -> Vec<String> {
+fn reported(view: &Value) -> Vec<String> {
     let entries = view["timeline"].as_array().into_iter().flatten();
-    let is_told = |entry: &&Value| {
-        ["person_told", "host_unreachable"].iter().any(|kind| entry["kind"] == *kind)
+    let is_reported = |entry: &&Value| {
+        ["end_user_notified", "host_unreachable"].iter().any(|kind| entry["kind"] == *kind)
     };
-    let said = entries.filter(is_told).map(|entry| &entry["message"]);
+    let said = entries.filter(is_reported).map(|entry| &entry["message"]);
     let words = said.chain([&view["reason"]["message"]]).filter_map(Value::as_str);
     words.map(str::to_owned).collect()
 }
@@ -284,8 +301,8 @@ fn told(view: &Value) -> Vec<String> {
 fn two_at_once(anteroom: &Path) -> Result<(bool, Vec<String>)> {
     let before = leftovers::Before::look();
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
-    let stand_in = StandIn::start(folder.path())?;
-    let provider = stand_in.provider(CODEX.cli, "")?;
+    let mock_idp = MockIdp::start(folder.path())?;
+    let provider = mock_idp.provider(CODEX.cli, "")?;
     let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &OPTIONS)?;
     let sessions = [begin(&server, folder.path(), &CODEX)?, begin(&server, folder.path(), &CODEX)?];
     let mut both = true;
@@ -294,7 +311,7 @@ fn two_at_once(anteroom: &Path) -> Result<(bool, Vec<String>)> {
             scope.spawn(move || complain(press_enter(session, false)));
         }
         for session in &sessions {
-            let ended = server.wait_until_demolished(&session.id, ADDRESS)?;
+            let ended = server.wait_until_torn_down(&session.id, ADDRESS)?;
             both &= ended["reason"]["code"] == "completed";
         }
         anyhow::Ok(())
