@@ -24,7 +24,7 @@ static void (*volatile nowhere)(void) = (void (*)(void))0x700000001000;
 struct filter { unsigned short code; unsigned char jt, jf; unsigned int k; };
 struct program { unsigned short length; struct filter *filters; };
 
-__attribute__((noinline)) void planted(void) {
+__attribute__((noinline)) void injected(void) {
     switch (DEATH) {
     case 1: *(volatile int *)24 = 1; break;
     case 2: *(volatile char *)text = 2; break;
@@ -43,6 +43,6 @@ __attribute__((noinline)) void planted(void) {
 }
 
 __attribute__((force_align_arg_pointer)) void _start(void) {
-    planted();
+    injected();
     call(NR_EXIT, 0, 0, 0);
 }

@@ -29,6 +29,6 @@ fuzz_target!(|file: &[u8]| {
         evidence: &evidence,
         cpu: Some(&cpu),
     });
-    assert!(why.sentence.starts_with("planted ") && why.sentence.len() < 8192);
+    assert!(why.sentence.starts_with("injected ") && why.sentence.len() < 8192);
     assert!(!why.sentence.contains('\n'));
 });

@@ -24,5 +24,5 @@ fuzz_target!(|message: &[u8]| {
         evidence: &evidence,
         cpu: None,
     });
-    assert!(why.sentence.starts_with("planted "));
+    assert!(why.sentence.starts_with("injected "));
 });

@@ -180,11 +180,11 @@ fn in_a_machine_without_avx_a_program_that_uses_it_is_named_with_its_instruction
     let session = eventually("both are told", || {
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         assert_ne!(session["state"], "ended", "{session}");
-        let reported = ["injected", "hog"].iter().all(|name| !deaths(&session, name).is_empty());
+        let reported = ["planted", "hog"].iter().all(|name| !deaths(&session, name).is_empty());
         reported.then_some(session)
     });
     assert_eq!(
-        said(deaths(&session, "injected")[0]),
+        said(deaths(&session, "planted")[0]),
         "planted was stopped by an illegal instruction: `vpmovzxbd ymm0, [rsp]` at planted+0x1000 \
          needs AVX2; this VM's CPU profile x86-64-v2 has no AVX2; not restarted, since that would \
          change nothing"
