@@ -3,7 +3,7 @@
 
 use anteroom_egress::{Mapping, Policy};
 use anteroom_provider::{Provider, is_guest_path};
-use anteroom_terminal::RuleEngine;
+use anteroom_sign_in::RuleEngine;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

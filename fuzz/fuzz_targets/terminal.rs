@@ -3,7 +3,7 @@
 #![no_main]
 
 use anteroom_guest_protocol::{TERMINAL_COLUMNS as COLUMNS, TERMINAL_ROWS as ROWS};
-use anteroom_terminal::Terminal;
+use anteroom_sign_in::Terminal;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|pieces: Vec<Vec<u8>>| {

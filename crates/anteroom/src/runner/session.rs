@@ -14,7 +14,7 @@ use anteroom_guest_protocol::{
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{Asks, EgressVerdict, EndReason, Observation, Prompt, Start};
-use anteroom_terminal::{Action, Over};
+use anteroom_sign_in::{Action, Over};
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
 use base64::Engine;

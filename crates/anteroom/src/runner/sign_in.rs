@@ -7,7 +7,7 @@ use anteroom_guest_link::{LinkStream, Opener};
 use anteroom_guest_protocol::{Desktop, StreamKind};
 use anteroom_provider::{Login, Provider};
 use anteroom_session::{EndReason, Method};
-use anteroom_terminal::{Action, CodeRefused, Over, RuleEngine, Screen, Terminal};
+use anteroom_sign_in::{Action, CodeRefused, Over, RuleEngine, Screen, Terminal};
 use regex::Regex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};

@@ -208,7 +208,7 @@ impl RuleEngine {
         actions
     }
 
-    /// When [`Director::rest`] is to be called next, if nothing is written until then.
+    /// When [`RuleEngine::rest`] is to be called next, if nothing is written until then.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
         let changed = self.changed?;

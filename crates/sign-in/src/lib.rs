@@ -1,5 +1,5 @@
 //! A command-line tool's terminal, read as a person would: bytes become a screen ([`Terminal`]), and
-//! a provider file's rules say what the screen means ([`Director`]). Pure.
+//! a provider file's rules say what the screen means ([`RuleEngine`]). Pure.
 //!
 //! What a guest prints is hostile: the screen is bounded, sequences that never end are ended, and
 //! what is shown to a person is drawn again from the screen's cells, so nothing that the tool sent

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_provider::Provider;
 use anteroom_session::Method;
-use anteroom_terminal::{Action, RuleEngine, Terminal};
+use anteroom_sign_in::{Action, RuleEngine, Terminal};
 
 const RUNS: usize = 50;
 
