@@ -7,6 +7,7 @@ mod counted;
 mod embedded;
 mod gate;
 mod logging;
+mod node;
 mod private;
 mod runner;
 mod runner_protocol;

@@ -5,6 +5,8 @@
 //! The runner parses what a hostile guest says, so the controller reads its lines with a bound
 //! ([`MAX_LINE`]) and a strict schema too.
 
+pub mod lines;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 

@@ -18,9 +18,10 @@ use tokio::sync::watch;
 use super::record::Record;
 use super::session_actor::SessionHandle;
 use super::store::{Cookie, Exchanged, Unusable};
-use super::{Controller, internal, not_stored, runner_process, secret, unreadable, words};
+use super::{Controller, internal, not_stored, secret, timeline, unreadable};
 use crate::clock::now;
 use crate::embedded;
+use crate::node::process::Runner;
 use crate::runner_protocol::RunnerCommand;
 
 impl Backend for Controller {
@@ -135,7 +136,7 @@ impl Backend for Controller {
             emulated: session.emulated,
             isolation: session.isolation,
             credential: session.credential,
-            sign_in_url_host: session.sign_in_url.map(|url| words::host_of(&url)),
+            sign_in_url_host: session.sign_in_url.map(|url| timeline::host_of(&url)),
             instructions: session.instructions,
             method: session.method,
             awaiting: session.awaiting,
@@ -357,7 +358,7 @@ impl Controller {
     /// Has the timeline say that a link was opened, also where the session is over.
     async fn report_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
         let event = Event::Opened { view: View::Link, viewer: Viewer::Link { generation } };
-        let reported = words::of_event(&event, id);
+        let reported = timeline::of_event(&event, id);
         if let Some(handle) = self.handle(id)
             && handle.report(event).await
         {
@@ -371,10 +372,7 @@ impl Controller {
     }
 
     /// The runner of a session whose guest can show a desktop, or soon will.
-    async fn with_desktop(
-        &self,
-        id: SessionId,
-    ) -> Result<(SessionHandle, runner_process::Runner), Problem> {
+    async fn with_desktop(&self, id: SessionId) -> Result<(SessionHandle, Runner), Problem> {
         let state = self.session(id).await?.state;
         let awake = ![StateName::Requested, StateName::Booting].iter().any(|s| s.as_str() == state);
         let with_runner = |handle: SessionHandle| {

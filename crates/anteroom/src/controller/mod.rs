@@ -1,9 +1,9 @@
 //! The controller: sessions, their store, and the way in.
 //!
 //! ```text
-//! HTTP (crate api) → Controller → session_actor (one task a session) → runner_process
+//! HTTP (crate api) → Controller → session_actor (one task a session) → node::process
 //!                                       │ store before effects            ↑ events
-//! UDP → front_door ───────────────────────────────────────────────────────┘
+//! UDP → node::media_demux ───────────────────────────────────────────────────────┘
 //! ```
 //!
 //! Here it is opened; `reconcile` finishes what an earlier one left, `start` begins sign-ins, `backend`
@@ -12,26 +12,21 @@
 mod admission;
 mod backend;
 mod calls;
-mod channels;
 mod choices;
 mod client_file;
 mod custody;
 mod health;
 mod janitor;
 mod keys;
-mod media_demux;
-mod metrics;
+pub mod metrics;
 mod providers;
 mod reconcile;
 mod record;
-mod routes;
-mod runner_process;
-mod session_actor;
+pub mod session_actor;
 mod settings;
 mod start;
 mod store;
-mod users;
-mod words;
+mod timeline;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,17 +52,17 @@ pub use start::SCREEN;
 pub use store::MAX_HOSTS;
 
 use crate::clock::now;
+use crate::node::media_demux::MediaDemux;
+use crate::node::users::Users;
 use admission::Admission;
 use calls::CallsInAnswer;
 use client_file::ClientFile;
 use health::Look;
 use keys::Keys;
-use media_demux::MediaDemux;
 use metrics::Metrics;
 use record::Record;
 use session_actor::{ControllerContext, Live, SessionHandle};
 use store::Store;
-use users::Users;
 
 /// Where in the state folder the key is that signs envelopes.
 pub const CONTROLLER_KEY: &str = "vault/controller.pem";

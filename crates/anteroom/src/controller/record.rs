@@ -15,7 +15,7 @@ use anteroom_vm::Traces;
 use serde::{Deserialize, Serialize};
 
 use super::custody;
-use super::words::short;
+use super::timeline::short;
 
 /// Everything about one session.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -20,15 +20,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::admission::{Admitted, TakenCapacity};
-use super::media_demux::MediaDemux;
 use super::metrics::Metrics;
 use super::record::Record;
-use super::runner_process::{self, Runner};
 use super::store::{Store, count_connection};
-use super::users::{Lease, Users};
-use super::words;
+use super::timeline;
 use crate::clock::now;
 use crate::logging::LogFormat;
+use crate::node::media_demux::MediaDemux;
+use crate::node::process::{self, Runner};
+use crate::node::users::{Lease, Users};
 use crate::runner_protocol::{RunnerCommand, RunnerConfig};
 
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
@@ -327,18 +327,18 @@ impl Actor {
         self.carry_out(effects).await;
     }
 
-    /// The transition and its words.
+    /// The transition and what the timeline says of it.
     fn step(&mut self, event: Event) -> Vec<Effect> {
         let at = now();
         self.note(&event);
         self.context.metrics.note(&event);
         let had_ended = self.has_ended();
-        let reported = match words::visit(&event) {
+        let reported = match timeline::visit(&event) {
             Some((view, viewer)) => self.record.visited(at, view, viewer),
             None => true,
         };
-        let entry = words::of_event(&event, self.record.session.terms.id).filter(|_| reported);
-        let explanation = words::explanation_of(&event).cloned();
+        let entry = timeline::of_event(&event, self.record.session.terms.id).filter(|_| reported);
+        let explanation = timeline::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
         let (session, effects) = self.record.session.clone().handle(event, at);
         self.record.session = session;
@@ -349,7 +349,7 @@ impl Actor {
             self.context.metrics.reached(kind, &self.record, at);
             self.add_entry(at, kind, message, explanation);
         }
-        for (kind, message) in effects.iter().filter_map(words::of_effect) {
+        for (kind, message) in effects.iter().filter_map(timeline::of_effect) {
             self.add_entry(at, kind, message, None);
         }
         if let State::Ended { reason, .. } = &self.record.session.state
@@ -513,7 +513,7 @@ impl Actor {
         let Some(plan) = &self.plan else { return };
         let events = self.events.clone();
         let oldest = self.oldest.clone();
-        match runner_process::start(plan.config.clone(), &self.context, events, oldest) {
+        match process::start(plan.config.clone(), &self.context, events, oldest) {
             Ok(runner) => {
                 let pid = runner.pid;
                 self.runner.send_replace(Some(runner));

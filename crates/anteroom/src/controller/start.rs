@@ -16,9 +16,9 @@ use super::choices::Choices;
 use super::custody;
 use super::record::{Record, runtime_dir};
 use super::session_actor::{self, StartPlan};
-use super::users::Lease;
 use super::{Controller, DriverChoice, internal, not_stored, secret};
 use crate::clock::now;
+use crate::node::users::Lease;
 use crate::runner_protocol::{DriverConfig, RunnerConfig};
 
 /// The desktop of every room.

@@ -13,10 +13,9 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use super::lines;
 use crate::clock::now;
 use crate::runner_protocol::{
-    ALIVE_EVERY, MAX_LINE, MediaTotals, RunnerCommand, RunnerConfig, RunnerMessage,
+    ALIVE_EVERY, MAX_LINE, MediaTotals, RunnerCommand, RunnerConfig, RunnerMessage, lines,
 };
 
 /// Messages that may wait for the controller. Beyond it the guest waits too.

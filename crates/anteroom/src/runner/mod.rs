@@ -11,7 +11,6 @@ mod controller_link;
 pub(crate) mod deaths;
 mod egress;
 pub(crate) mod guest;
-mod lines;
 mod media;
 mod needed;
 mod no_keyring;
@@ -30,8 +29,6 @@ use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use anyhow::{Context, Result};
 
 use crate::runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV};
-
-pub use lines::{read as read_line, write as write_line};
 
 /// Runs a session with the sockets that the controller left open for this process.
 ///

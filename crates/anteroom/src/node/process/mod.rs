@@ -1,5 +1,7 @@
 //! A session's runner process, from the controller's side.
 
+mod channels;
+
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::fd::{OwnedFd, RawFd};
@@ -25,14 +27,14 @@ use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::channels::{Channel, Places};
-use super::metrics::Metrics;
-use super::session_actor::ControllerContext;
-use crate::runner::{read_line, write_line};
+use crate::controller::metrics::Metrics;
+use crate::controller::session_actor::ControllerContext;
+use crate::runner_protocol::lines;
 use crate::runner_protocol::{
     CHANNELS_FD_ENV, CONTROL_FD_ENV, MAX_RUNNER_LINE, MEDIA_FD_ENV, MediaTotals, OfferAnswer,
     RunnerCommand, RunnerConfig, RunnerMessage, SESSION_ENV,
 };
+use channels::{Channel, Places};
 
 /// Descriptors as the runner sees them.
 const CONTROL: RawFd = 10;
@@ -166,7 +168,7 @@ async fn write(
     mut writer: tokio::net::unix::OwnedWriteHalf,
 ) {
     // A runner that is gone is noticed, with its status, by who waits for it.
-    if write_line(&mut writer, &config).await.is_err() {
+    if lines::write(&mut writer, &config).await.is_err() {
         return;
     }
     // A session that waited for its room may have had other links meanwhile.
@@ -181,7 +183,7 @@ async fn write(
             command = commands.recv() => command,
         };
         let Some(command) = command else { return };
-        if write_line(&mut writer, &command).await.is_err() {
+        if lines::write(&mut writer, &command).await.is_err() {
             return;
         }
     }
@@ -195,7 +197,8 @@ async fn read(
 ) {
     let mut counted = MediaTotals::default();
     loop {
-        let mut line = std::pin::pin!(read_line::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE));
+        let mut line =
+            std::pin::pin!(lines::read::<RunnerMessage, _>(&mut reader, MAX_RUNNER_LINE));
         let heard = match tokio::time::timeout(SILENCE, &mut line).await {
             // If this process was stopped meanwhile, what the runner said is there and unread.
             Err(_) => tokio::time::timeout(READ_AGAIN, &mut line).await,

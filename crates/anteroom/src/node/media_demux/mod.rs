@@ -2,6 +2,8 @@
 //! which session a packet is for; which addresses it may go by, each session's runner says. Only the
 //! controller holds the port: a runner sends by it, to addresses that it has authenticated.
 
+mod routes;
+
 use std::net::{SocketAddr, UdpSocket as StdUdpSocket};
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,9 +15,9 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::routes::Routes;
 use crate::runner::pace::pace;
 use crate::runner_protocol::datagram;
+use routes::Routes;
 
 /// Bytes a second that a session may send, several times what its encoder is held to, and how many at
 /// once: its runner waits then.
@@ -152,7 +154,7 @@ async fn take(media: Arc<UnixDatagram>, session: SessionId, door: MediaDemux) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::routes::binding_request;
+    use super::routes::binding_request;
     use super::*;
 
     /// A session whose runner is the test; its end of the media socket.
