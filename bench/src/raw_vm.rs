@@ -19,7 +19,7 @@ const DRAWN: &str = "anteroom: the page is drawn";
 const PATIENCE: Duration = Duration::from_secs(240);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The flags that the agent starts Chromium with: the browser is the same too.
-const BROWSER_FLAGS: &str = "crates/agent/src/browser/flags.txt";
+const BROWSER_FLAGS: &str = "crates/agent/src/desktop/browser/flags.txt";
 /// As `anteroom serve` has them.
 const MEMORY_MIB: u32 = 2048;
 const VCPUS: u8 = 2;

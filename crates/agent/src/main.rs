@@ -4,25 +4,25 @@
 //! 2. Answer the host's handshake, say hello, take the configuration ([`session`]).
 //! 3. Take injected files, confirm each by its hash ([`files`]).
 //! 4. Start X, window manager, browser and CLI, each supervised on its own ([`supervise`]).
-//! 5. Send damaged pixels ([`display`]), take input ([`input`]), carry the guest's connections to
-//!    the host ([`egress`]), and watch for the credential, which is sealed here ([`login`]); in a
+//! 5. Send damaged pixels ([`desktop::display`]), take input ([`desktop::input`]), carry the guest's connections to
+//!    the host ([`egress`]), and watch for the credential, which is sealed here ([`credential`]); in a
 //!    room that proves its image, answer the host's questions instead ([`check`]).
 //!
 //! Started under the name of a browser opener (`xdg-open` and the like) the same binary hands the
-//! URL to the running agent and exits ([`login::opener`]).
+//! URL to the running agent and exits ([`desktop::opener`]).
 
-mod browser;
 mod check;
 mod cpu;
-mod display;
+mod credential;
+mod desktop;
 mod egress;
 mod files;
-mod input;
-mod login;
 mod pid1;
+mod redact;
 mod report;
 mod sandbox;
 mod session;
+mod sign_in;
 mod supervise;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -35,15 +35,15 @@ use crate::sandbox::Sandbox;
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
-    if login::opener::is_opener(&program) {
-        return login::opener::hand_over(&program, &arguments.collect::<Vec<_>>());
+    if desktop::opener::is_opener(&program) {
+        return desktop::opener::hand_over(&program, &arguments.collect::<Vec<_>>());
     }
     let mut arguments = arguments.peekable();
     if arguments.next_if(|first| first == supervise::CORE_ARGUMENT).is_some() {
         return supervise::look_at_core(&arguments.next().unwrap_or_default());
     }
-    if arguments.next_if(|first| first == login::elsewhere::ARGUMENT).is_some() {
-        return login::elsewhere::run(&arguments.next().unwrap_or_default());
+    if arguments.next_if(|first| first == credential::portability::ARGUMENT).is_some() {
+        return credential::portability::run(&arguments.next().unwrap_or_default());
     }
     let as_init = std::process::id() == 1;
     let outcome = if as_init { run_as_init() } else { run_on_host(arguments) };

@@ -3,8 +3,8 @@
 use anteroom_guest_protocol::{GuestMessage, LogStream, ServiceEvent};
 use tokio::sync::mpsc;
 
-use crate::browser::console;
-use crate::login::secrets::Secrets;
+use crate::desktop::browser::console;
+use crate::redact::Secrets;
 
 /// Messages that may wait for the link. Log lines are dropped beyond it, the rest waits.
 const QUEUE: usize = 512;

@@ -7,8 +7,8 @@ use std::process::Command;
 use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale};
 use anyhow::{Context, Result};
 
-use crate::login::desktop_entry::{self, Folders};
-use crate::login::opener;
+use crate::desktop::opener;
+use crate::desktop::opener::desktop_entry::{self, Folders};
 
 /// The guest user of every image: the recipe's `person`.
 pub const GUEST_UID: u32 = 1000;

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 pub use opened::OpenedFiles;
 
-use crate::display::server::VNC_SOCKET;
+use crate::desktop::display::server::VNC_SOCKET;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
 use crate::supervise::{self, Process, Reaper, can_start};

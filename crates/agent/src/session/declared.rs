@@ -12,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Shared;
-use super::probe::{self, Prober};
 use super::services::{give_up, startable, started};
-use crate::display::server::DisplayAddress;
+use crate::desktop::display::server::DisplayAddress;
+use crate::desktop::probe::{self, Prober};
 use crate::supervise::{self, Death, Limits, Process, Unready};
 
 /// Pause before a first new start, and the longest one.

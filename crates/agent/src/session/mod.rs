@@ -8,11 +8,8 @@ mod clock;
 mod control;
 mod declared;
 mod identity;
-mod probe;
-mod services;
+pub mod services;
 mod setup;
-mod sign_in;
-mod vnc;
 
 use std::rc::Rc;
 
@@ -26,44 +23,45 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use crate::check::Checker;
-use crate::display::{Pixels, serve_frames};
+use crate::desktop::display::{Pixels, serve_frames};
+use crate::desktop::input::{Input, serve_input};
+use crate::desktop::vnc;
 use crate::files;
-use crate::input::{Input, serve_input};
-use crate::login::secrets::Secrets;
-use crate::login::terminal::Terminal;
+use crate::redact::Secrets;
 use crate::report::Reporter;
 use crate::sandbox::{EndUser, Sandbox, SandboxKind};
+use crate::sign_in::terminal::Terminal;
 use crate::supervise::Reaper;
 
 /// The desktop's two sides, once X is up.
 #[derive(Clone)]
-struct Desktop {
-    pixels: Pixels,
-    input: Input,
+pub struct Desktop {
+    pub pixels: Pixels,
+    pub input: Input,
 }
 
 /// What the tasks of a session share.
 #[derive(Clone)]
-struct Shared {
-    sandbox: Sandbox,
-    reporter: Reporter,
-    reaper: Reaper,
-    opener: Opener,
-    desktop: watch::Sender<Option<Desktop>>,
+pub struct Shared {
+    pub sandbox: Sandbox,
+    pub reporter: Reporter,
+    pub reaper: Reaper,
+    pub opener: Opener,
+    pub desktop: watch::Sender<Option<Desktop>>,
     /// X is gone and was told of.
-    x_died: watch::Sender<bool>,
+    pub x_died: watch::Sender<bool>,
     /// In a room that proves its image: who answers the host's questions.
-    checker: watch::Sender<Option<Rc<Checker>>>,
+    pub checker: watch::Sender<Option<Rc<Checker>>>,
     /// The CLI's terminal, once it has one.
-    terminal: watch::Sender<Option<Terminal>>,
+    pub terminal: watch::Sender<Option<Terminal>>,
     /// What is kept out of logs.
-    secrets: Secrets,
+    pub secrets: Secrets,
     /// The host has said that the CLI may be started.
-    tool_wanted: watch::Sender<bool>,
+    pub tool_wanted: watch::Sender<bool>,
     /// The host has seen on the CLI's screen that it is signed in.
-    signed_in: watch::Sender<bool>,
+    pub signed_in: watch::Sender<bool>,
     /// It is the person's turn.
-    turn: watch::Sender<bool>,
+    pub turn: watch::Sender<bool>,
 }
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link

@@ -16,16 +16,16 @@ use tokio::sync::{mpsc, watch};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
 
-use super::sign_in::{self, DesktopContext};
 use super::{Configuration, Desktop, Shared, declared};
-use crate::browser::{self, FirstPage, Trust, WaitingPage};
 use crate::check::{Checker, OpenedFiles};
-use crate::display::Pixels;
-use crate::display::server::{DisplayAddress, ServerStart, ServerStarting};
+use crate::desktop::browser::{self, FirstPage, Trust, WaitingPage};
+use crate::desktop::display::Pixels;
+use crate::desktop::display::server::{DisplayAddress, ServerStart, ServerStarting};
+use crate::desktop::input::Input;
 use crate::egress;
-use crate::input::Input;
 use crate::report::Reporter;
 use crate::sandbox::SandboxKind;
+use crate::sign_in::{self, DesktopContext};
 use crate::supervise::{self, Death, Process, Reaper, Unready, can_start};
 
 /// How long X, the window manager and the browser may take; under emulation with a busy host a cold
@@ -396,11 +396,7 @@ async fn after_x(shared: &Shared) {
 }
 
 /// Looks whether a command can be started at all; tells why not.
-pub(super) async fn startable(
-    shared: &Shared,
-    name: &str,
-    command: &std::process::Command,
-) -> Result<()> {
+pub async fn startable(shared: &Shared, name: &str, command: &std::process::Command) -> Result<()> {
     let Err(obstacle) = can_start(command) else { return Ok(()) };
     let cause = format!("{} cannot be started", command.get_program().to_string_lossy());
     let event = ServiceEvent::Failed {
@@ -414,12 +410,12 @@ pub(super) async fn startable(
     bail!("{cause}")
 }
 
-pub(super) async fn started(shared: &Shared, name: &str, process: &Process) {
+pub async fn started(shared: &Shared, name: &str, process: &Process) {
     let pid = process.pid.as_raw().unsigned_abs();
     shared.reporter.service(name, ServiceEvent::Started { pid }).await;
 }
 
-pub(super) async fn give_up(shared: &Shared, name: &str, cause: &str) {
+pub async fn give_up(shared: &Shared, name: &str, cause: &str) {
     let event = ServiceEvent::Failed {
         cause: cause.to_owned(),
         last_lines: Vec::new(),

@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 
 use super::{clock, identity};
-use crate::browser::{Trust, trust_extra_authorities};
+use crate::desktop::browser::{Trust, trust_extra_authorities};
 use crate::pid1;
 use crate::sandbox::{RUNTIME, Sandbox, SandboxKind};
 

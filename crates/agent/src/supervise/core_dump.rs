@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 
-use super::redact::redact;
+use crate::redact::redact;
 
 /// The first argument of a run by the kernel.
 pub const ARGUMENT: &str = "--core";

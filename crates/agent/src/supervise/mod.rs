@@ -10,7 +10,7 @@ mod not_started;
 mod out_of_memory;
 mod output;
 mod reaper;
-mod redact;
+
 mod stall;
 
 use std::cell::RefCell;
@@ -34,7 +34,7 @@ pub use limits::Limits;
 pub use not_started::look as can_start;
 pub use output::{Lines, Tail, watch_lines};
 pub use reaper::{End, Reaper, run_to_end};
-pub use redact::{MARK as REDACTED, names_a_secret};
+
 pub use stall::look as look_at_stall;
 
 use crate::report::Reporter;

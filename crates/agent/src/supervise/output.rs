@@ -6,7 +6,7 @@ use anteroom_crash::is_stack_line;
 use anteroom_guest_protocol::{MAX_FIRST_LINES, MAX_LAST_LINES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::redact::Rows;
+use crate::redact::Rows;
 
 /// Characters of a line that are kept for a record of death: all its lines together fit one message.
 const MAX_TAIL_LINE: usize = 1024;

@@ -7,7 +7,7 @@ use anteroom_guest_protocol::{MAX_CHILDREN, MAX_EVIDENCE_TEXT, Stall};
 use nix::unistd::Pid;
 
 use super::output::clean_line;
-use super::redact::redact;
+use crate::redact::redact;
 
 /// Most processes of a tree that are looked at: a browser has dozens.
 const MAX_LOOKED_AT: usize = 100;

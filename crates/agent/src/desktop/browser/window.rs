@@ -14,7 +14,7 @@ use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{Atom, AtomEnum, ConnectionExt, MapState, Window};
 use x11rb::rust_connection::RustConnection;
 
-use crate::display::server::DisplayAddress;
+use crate::desktop::display::server::DisplayAddress;
 
 /// How often is looked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);

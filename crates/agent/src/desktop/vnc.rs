@@ -4,7 +4,7 @@ use anteroom_guest_link::LinkStream;
 use anyhow::{Context, Result};
 use tokio::net::UnixStream;
 
-use crate::display::server::VNC_SOCKET;
+use crate::desktop::display::server::VNC_SOCKET;
 use crate::sandbox::Sandbox;
 
 /// Carries bytes both ways until one side ends.

@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use regex::Regex;
 
 use super::bundle::BundledFile;
-use super::elsewhere::{NO_SUCH_PLACE, Place};
 use super::keyring;
+use super::portability::{NO_SUCH_PLACE, Place};
 use crate::report::Reporter;
 use crate::sandbox::{RUNTIME, Sandbox};
 use crate::supervise::{self, Reaper};

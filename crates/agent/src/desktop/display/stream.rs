@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use super::capture::Capture;
 use super::cursor;
-use super::mailbox::{Letter, Mailbox, Post, mailbox};
 use super::server::DisplayAddress;
+use crate::desktop::mailbox::{Letter, Mailbox, Post, mailbox};
 use crate::report::Reporter;
 
 struct Wanted {

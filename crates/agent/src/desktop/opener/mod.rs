@@ -3,6 +3,8 @@
 //! Whatever way a program has of opening an address ends here: by one of [`NAMES`] on its PATH, by
 //! `BROWSER`, or by the desktop's default for web pages ([`super::desktop_entry`]).
 
+pub mod desktop_entry;
+
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;

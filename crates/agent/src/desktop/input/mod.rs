@@ -19,8 +19,8 @@ use x11rb::protocol::xproto::{
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
 
-use crate::display::mailbox::{Letter, Mailbox, Post, mailbox};
-use crate::display::server::DisplayAddress;
+use crate::desktop::display::server::DisplayAddress;
+use crate::desktop::mailbox::{Letter, Mailbox, Post, mailbox};
 use crate::report::Reporter;
 
 /// X keycodes are evdev codes plus 8 (the X protocol reserves the first eight).

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::credential::{Look, Watched};
+use super::watch::{Look, Watched};
 
 /// How soon after its address a tool ends that waits for nobody.
 const AT_ONCE: Duration = Duration::from_secs(2);

@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, MapState, Window};
 
-use crate::display::server::DisplayAddress;
+use crate::desktop::display::server::DisplayAddress;
 use crate::sandbox::Sandbox;
 
 /// Between two looks.

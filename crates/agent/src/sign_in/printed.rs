@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use regex::Regex;
 use tokio::sync::watch;
 
-use super::bundle::BundledFile;
+use crate::credential::bundle::BundledFile;
 
 /// How long nothing is written after a secret has begun until it counts as whole.
 pub const WHOLE: Duration = Duration::from_millis(500);

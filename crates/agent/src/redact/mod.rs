@@ -2,9 +2,13 @@
 //! or by the form that their issuers give them, a private key between its first and its last line, a
 //! password in an address. What is none of these is not recognised.
 
+mod secrets;
+
 use std::sync::LazyLock;
 
 use regex::Regex;
+
+pub use secrets::Secrets;
 
 /// What stands in a secret's place.
 pub const MARK: &str = "[redacted]";

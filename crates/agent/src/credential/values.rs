@@ -6,8 +6,8 @@ use base64::Engine;
 use regex::Regex;
 use serde_json::Value;
 
-use super::credential::{Complete, Watched, text_of};
-use crate::supervise::names_a_secret;
+use super::watch::{Complete, Watched, text_of};
+use crate::redact::names_a_secret;
 
 /// Bytes of a value that is taken for a secret by its form alone, and how often letters and digits must
 /// take turns in it: words and versions have fewer turns, what is random has many.

@@ -10,7 +10,7 @@ use x11rb::protocol::xproto::{Atom, ChangeWindowAttributesAux, ConnectionExt, Ev
 use x11rb::rust_connection::RustConnection;
 
 use super::window::{CLIENT_LIST, managed_windows};
-use crate::display::server::DisplayAddress;
+use crate::desktop::display::server::DisplayAddress;
 use crate::report::Reporter;
 
 /// Characters of a title that are told.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::opener::{BROWSER, REAL_BROWSER_ENV};
+use super::{BROWSER, REAL_BROWSER_ENV};
 use crate::sandbox::{Sandbox, SandboxKind};
 
 /// Its desktop entry.

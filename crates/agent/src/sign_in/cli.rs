@@ -12,11 +12,11 @@ use nix::pty::{Winsize, openpty};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-use super::credential::Watched;
-use super::opener::SOCKET_ENV;
 use super::printed::{Printed, WHOLE};
-use super::secrets::Secrets;
 use super::terminal::Terminal;
+use crate::credential::watch::Watched;
+use crate::desktop::opener::SOCKET_ENV;
+use crate::redact::Secrets;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
 use crate::supervise::{self, Lines, Process, Reaper};
@@ -47,7 +47,7 @@ const BUNDLE_VARIABLES: [&str; 13] = [
 pub struct CliContext<'a> {
     /// `http://127.0.0.1:port` of the guest's proxy.
     pub proxy: &'a str,
-    /// Socket of [`crate::login::opener`].
+    /// Socket of [`crate::desktop::opener`].
     pub opener_socket: &'a Path,
     /// Bundle of certificate authorities, with the session's own; `None` for the image's default.
     pub ca_bundle: Option<&'a Path>,
@@ -118,7 +118,7 @@ fn set_environment(
 ) {
     command
         .env("TERM", "xterm-256color")
-        .env("BROWSER", sandbox.openers().join(super::opener::BROWSER))
+        .env("BROWSER", sandbox.openers().join(crate::desktop::opener::BROWSER))
         .env("DISPLAY", context.display)
         .env(SOCKET_ENV, context.opener_socket);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {

@@ -2,7 +2,6 @@
 
 mod capture;
 mod cursor;
-pub mod mailbox;
 pub mod server;
 mod stream;
 

@@ -1,5 +1,9 @@
 //! The sign-in: the CLI from its start to a sealed credential.
 
+pub mod cli;
+pub mod printed;
+pub mod terminal;
+
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -13,17 +17,18 @@ use nix::sys::signal::Signal;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::Shared;
-use super::services::{give_up, startable, started};
-use crate::browser::Trust;
-use crate::login::cli::{self, CliContext};
-use crate::login::credential::{BundledFile, Look, Missing, Watched, archive, quoted, seal};
-use crate::login::opener::{Asked, SOCKET_ENV};
-use crate::login::printed::Printed;
-use crate::login::status::{self, Answer};
-use crate::login::terminal::Terminal;
-use crate::login::{keyring, opener};
+use self::cli::CliContext;
+use self::printed::Printed;
+use self::terminal::Terminal;
+use crate::credential::keyring;
+use crate::credential::status::{self, Answer};
+use crate::credential::watch::{BundledFile, Look, Missing, Watched, archive, quoted, seal};
+use crate::desktop::browser::Trust;
+use crate::desktop::opener;
+use crate::desktop::opener::{Asked, SOCKET_ENV};
 use crate::sandbox::SandboxKind;
+use crate::session::Shared;
+use crate::session::services::{give_up, startable, started};
 use crate::supervise::{self, Death, Process};
 
 /// How long a CLI may take to end by itself once its credential is there: it shows its last page,
