@@ -15,6 +15,7 @@ mod machine;
 mod patterns;
 mod processor;
 mod reports;
+mod service;
 mod signal;
 mod stack;
 mod telling;
@@ -34,6 +35,7 @@ use claim::{Claim, Diagnosis};
 
 pub use instruction::{Decoded, decode};
 pub use machine::{explain_machine, explain_machine_out_of_memory};
+pub use service::{Explainer, agent_failed, processor_of};
 pub use signal::name as signal_name;
 pub use stack::is_stack_line;
 pub use telling::{is_error, message};

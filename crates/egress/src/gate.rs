@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anteroom_session::EgressVerdict;
+use anteroom_session::{EgressVerdict, HostRefused, Place};
 use leaky_bucket::RateLimiter;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -15,8 +15,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::carry::{self, CHUNK, Destination, FIRST_WORDS, Requests, Speaks, Stop, Up};
 use crate::networks::HostNetworks;
-use crate::place::Place;
-use crate::policy::{Decision, Policy, Refused};
+use crate::policy::{Decision, Policy};
 use crate::refusal::Refusal;
 use crate::request::{Form, ProxyRequest, to_proxy};
 
@@ -114,7 +113,7 @@ impl<R: Resolve> Gate<R> {
     ///
     /// # Errors
     /// Where it is none that can be.
-    pub fn allow(&self, place: &Place) -> Result<(), Refused> {
+    pub fn allow(&self, place: &Place) -> Result<(), HostRefused> {
         self.policy().allow(place)
     }
 

@@ -13,7 +13,6 @@ mod carry;
 mod gate;
 pub mod hello;
 mod networks;
-mod place;
 mod policy;
 mod refusal;
 mod request;
@@ -23,7 +22,4 @@ mod testing;
 pub use address::{RefusedRange, address_allowed};
 pub use gate::{ConnectionRecord, Gate, Resolve, SystemResolver};
 pub use networks::HostNetworks;
-pub use place::Place;
-pub use policy::{
-    Decision, HostPattern, InvalidPattern, Mapping, Policy, Refused, normalise_host, unlistable,
-};
+pub use policy::{Decision, HostPattern, InvalidPattern, Mapping, Policy};

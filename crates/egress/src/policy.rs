@@ -2,13 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anteroom_session::is_local_name;
-
-use crate::place::Place;
-use crate::request::port_of;
-
-/// Ports that an entry without one allows.
-pub(crate) const USUAL_PORTS: [u16; 2] = [80, 443];
+use anteroom_session::{HostRefused, Place, USUAL_PORTS, normalise_host, port_of, unlistable};
 
 /// What a session may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,32 +46,7 @@ pub enum Decision {
     /// Connect to this address, whatever DNS says.
     Mapped(SocketAddr),
     /// No connection.
-    Refused(Refused),
-}
-
-/// Why there is no connection to a host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
-    /// It is not on the list, and may be written there.
-    #[error("it is not among the hosts of this sign-in")]
-    NotListed,
-    /// It is an address.
-    #[error("it is an address, and hosts are reached by their names alone")]
-    Address,
-    /// It is a name of a network's own.
-    #[error(
-        "it is a name of a network's own, reached only where the list has it and a map leads it"
-    )]
-    LocalName,
-}
-
-/// Why a list alone never leads to this (normalised) host, unless it may.
-#[must_use]
-pub fn unlistable(host: &str) -> Option<Refused> {
-    match url::Host::parse(host) {
-        Ok(url::Host::Domain(_)) => is_local_name(host).then_some(Refused::LocalName),
-        _ => Some(Refused::Address),
-    }
+    Refused(HostRefused),
 }
 
 /// A text that is no entry of an allow-list.
@@ -108,7 +77,7 @@ impl Policy {
     ///
     /// # Errors
     /// For an address and a name of a network's own, for which nothing changes.
-    pub fn allow(&mut self, place: &Place) -> Result<(), Refused> {
+    pub fn allow(&mut self, place: &Place) -> Result<(), HostRefused> {
         if let Some(refused) = unlistable(place.host()) {
             return Err(refused);
         }
@@ -130,7 +99,7 @@ impl Policy {
         match (mapped, unlistable(host)) {
             (Some(mapping), _) if allowed => Decision::Mapped(mapping.to),
             (_, Some(refused)) => Decision::Refused(refused),
-            (_, None) if !allowed => Decision::Refused(Refused::NotListed),
+            (_, None) if !allowed => Decision::Refused(HostRefused::NotListed),
             (_, None) => Decision::Resolve,
         }
     }
@@ -178,22 +147,6 @@ impl HostPattern {
     }
 }
 
-/// A host name in its one spelling: lower case, IDNA as punycode, no trailing dot; an IP address in
-/// its usual form. `None` when it is none of these.
-#[must_use]
-pub fn normalise_host(text: &str) -> Option<String> {
-    let text = text.strip_suffix('.').unwrap_or(text);
-    if text.is_empty() || text.len() > 253 {
-        return None;
-    }
-    match url::Host::parse(text).ok()? {
-        url::Host::Domain(name) if !name.contains('*') => Some(name),
-        url::Host::Domain(_) => None,
-        url::Host::Ipv4(v4) => Some(v4.to_string()),
-        url::Host::Ipv6(v6) => Some(format!("[{v6}]")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -234,7 +187,7 @@ mod tests {
         assert_eq!(with.decide("a.test", 443), Decision::Mapped(mapping.to));
         assert_eq!(with.decide("a.test", 80), Decision::Resolve);
         let without = Policy::new(&[], &[mapping]).unwrap();
-        assert_eq!(without.decide("a.test", 443), Decision::Refused(Refused::NotListed));
+        assert_eq!(without.decide("a.test", 443), Decision::Refused(HostRefused::NotListed));
     }
 
     #[test]
@@ -242,27 +195,17 @@ mod tests {
         let mut policy = policy(&[]);
         let mut allow = |text: &str| policy.allow(&Place::parse(text).unwrap());
         assert_eq!(allow("a.test:8443"), Ok(()));
-        assert_eq!(allow("[2001:db8::1]"), Err(Refused::Address));
-        assert_eq!(allow("adfs.corp.local"), Err(Refused::LocalName));
+        assert_eq!(allow("[2001:db8::1]"), Err(HostRefused::Address));
+        assert_eq!(allow("adfs.corp.local"), Err(HostRefused::LocalName));
         assert_eq!(policy.decide("a.test", 8443), Decision::Resolve);
-        assert_eq!(policy.decide("a.test", 443), Decision::Refused(Refused::NotListed));
-    }
-
-    #[test]
-    fn hosts_have_one_spelling() {
-        assert_eq!(normalise_host("Example.COM.").as_deref(), Some("example.com"));
-        assert_eq!(normalise_host("bücher.test").as_deref(), Some("xn--bcher-kva.test"));
-        assert_eq!(normalise_host("0x7f.1").as_deref(), Some("127.0.0.1"));
-        for bad in ["", ".", "a b", "a/b", "*", &"a".repeat(254)] {
-            assert_eq!(normalise_host(bad), None, "{bad:?}");
-        }
+        assert_eq!(policy.decide("a.test", 443), Decision::Refused(HostRefused::NotListed));
     }
 
     #[test]
     fn a_learning_policy_takes_names_and_no_addresses() {
         let policy = Policy::learning(&[]).unwrap();
         assert_eq!(policy.decide("anything.test", 8443), Decision::Resolve);
-        let refused = Decision::Refused(Refused::Address);
+        let refused = Decision::Refused(HostRefused::Address);
         assert_eq!(policy.decide("192.0.2.1", 443), refused);
         assert_eq!(policy.decide("[2001:db8::1]", 443), refused);
     }
@@ -280,7 +223,7 @@ mod tests {
         let mapping =
             Mapping { host: "idp.internal".into(), port: 443, to: "127.0.0.1:9".parse().unwrap() };
         let learning = Policy::learning(std::slice::from_ref(&mapping)).unwrap();
-        let refused = Decision::Refused(Refused::LocalName);
+        let refused = Decision::Refused(HostRefused::LocalName);
         for host in local {
             assert_eq!(learning.decide(host, 443), refused, "{host}");
             assert_eq!(policy(&[host]).decide(host, 443), refused, "{host}");

@@ -1,9 +1,8 @@
 //! A connection that is not made, or not carried on, and what is said of it to whom.
 
-use anteroom_session::EgressVerdict;
+use anteroom_session::{EgressVerdict, HostRefused};
 
 use crate::hello::BadHello;
-use crate::policy::Refused;
 use crate::request::BadRequest;
 
 /// A fatal TLS alert, `unrecognized_name` (RFC 6066, 3): browsers say so in words.
@@ -39,7 +38,7 @@ impl Refusal {
     }
 
     /// The host is none of this sign-in's.
-    pub(crate) fn by_policy(refused: Refused) -> Self {
+    pub(crate) fn by_policy(refused: HostRefused) -> Self {
         Self {
             verdict: EgressVerdict::RefusedByPolicy,
             detail: refused.to_string(),

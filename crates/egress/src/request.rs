@@ -3,11 +3,11 @@
 //!
 //! What servers may read in two ways is refused, and what is passed on is written anew.
 
+use anteroom_session::{authority, normalise_host};
 use httparse::Header;
 use url::Url;
 
 use crate::body::Body;
-use crate::policy::normalise_host;
 
 /// The longest head taken, in bytes.
 pub(crate) const MAX_HEAD: usize = 16 * 1024;
@@ -248,26 +248,6 @@ fn path_of(url: &Url) -> &str {
 
 fn authority_of(host: &str, port: u16) -> String {
     if port == 80 { host.to_owned() } else { format!("{host}:{port}") }
-}
-
-/// Normalised host, and port if there is one, of `host` or `host:port`.
-pub(crate) fn authority(text: &str) -> Option<(String, Option<u16>)> {
-    // The colons within an address's brackets are its own.
-    let after_address = text.rfind(']').map_or(0, |end| end + 1);
-    let (host, port) = match text[after_address..].find(':') {
-        Some(at) => {
-            let (host, port) = text.split_at(after_address + at);
-            (host, Some(port_of(&port[1..])?))
-        }
-        None => (text, None),
-    };
-    Some((normalise_host(host)?, port))
-}
-
-/// A port in digits; Rust would take a sign.
-pub(crate) fn port_of(text: &str) -> Option<u16> {
-    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
 }
 
 #[cfg(test)]

@@ -6,6 +6,12 @@
 
 use std::fmt::{self, Display, Write};
 
+use crate::MAX_LAST_LINES;
+
+/// The longest text of a guest that is passed on, and the longest name of a service, in characters.
+const MAX_PRINTABLE: usize = 500;
+const MAX_SERVICE_NAME: usize = 64;
+
 /// Text of foreign origin; its `Display` escapes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignText<'a> {
@@ -51,9 +57,35 @@ pub fn is_harmful(c: char) -> bool {
     c.is_control() || turns || ends_line || hidden
 }
 
+/// A guest's text with U+FFFD for each harmful character, at most 500 characters.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().take(MAX_PRINTABLE).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A guest's lines, each [`printable`], at most [`MAX_LAST_LINES`].
+#[must_use]
+pub fn printable_lines(lines: &[String]) -> Vec<String> {
+    lines.iter().take(MAX_LAST_LINES).map(|line| printable(line)).collect()
+}
+
+/// A guest's name for a service, [`printable`], at most 64 characters.
+#[must_use]
+pub fn service_name(name: &str) -> String {
+    printable(name).chars().take(MAX_SERVICE_NAME).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_guest_s_text_is_bounded() {
+        let hostile = "\u{1b}".repeat(10_000);
+        assert_eq!(printable(&hostile), "\u{fffd}".repeat(500));
+        assert_eq!(service_name(&hostile).chars().count(), 64);
+        assert_eq!(printable_lines(&vec![hostile; 1000]).len(), MAX_LAST_LINES);
+    }
 
     #[test]
     fn nothing_that_does_something_is_shown_as_it_came() {

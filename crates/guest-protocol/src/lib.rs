@@ -40,7 +40,7 @@ pub use evidence::{
     Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION,
     Mapping, NotStarted, OutOfMemory, Sender, Stall, Symbol,
 };
-pub use foreign_text::{ForeignText, is_harmful};
+pub use foreign_text::{ForeignText, is_harmful, printable, printable_lines, service_name};
 pub use keys::PhysicalKey;
 pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
 pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};

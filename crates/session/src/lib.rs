@@ -26,7 +26,9 @@ pub use boundaries::{Boundaries, Confined, Namespace};
 pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, EgressVerdict, Event, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
-pub use host_name::is_local_name;
+pub use host_name::{
+    HostRefused, Place, USUAL_PORTS, authority, is_local_name, normalise_host, port_of, unlistable,
+};
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use machine::{Chosen, Effect, Session, Terms};
 pub use state::{Asks, Leftover, Method, Prompt, Start, State, StateName, Teardown};

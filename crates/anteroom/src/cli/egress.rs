@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anteroom_egress::{Decision, Place, Policy};
+use anteroom_egress::{Decision, Policy};
 use anteroom_provider::Provider;
+use anteroom_session::Place;
 use anyhow::Result;
 use serde_json::{Value, json};
 

@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 
 use anteroom_confine::Confinement;
 use anteroom_cpu::CpuProfile;
+use anteroom_crash::{Explainer, processor_of};
 use anteroom_guest_link::{Incoming, Side, connect, start_handshake};
 use anteroom_guest_protocol::{
     Configure, GuestCpu, GuestMessage, HostMessage, Purpose, ServiceEvent, ServiceSpec, Then,
+    printable, service_name,
 };
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId};
 use anteroom_vm::{Driver, Qemu, VmAccelerator};
@@ -24,10 +26,7 @@ use super::Gate;
 use super::seen::{Hello, OWN_SERVICES, Seen, explained};
 use crate::clock::{now, wall};
 use crate::controller::SCREEN;
-use crate::runner::deaths::{Explainer, processor_of};
-use crate::runner::guest::{
-    GuestMessages, GuestSender, link_failed, open_control, printable, service_name, violation,
-};
+use crate::runner::guest::{GuestMessages, GuestSender, link_failed, open_control, violation};
 use crate::runner::paced_link::PacedLink;
 use crate::runner::sandbox::{end_reason, exit_reason, vm_spec};
 use crate::runner::service_log::ServiceLog;

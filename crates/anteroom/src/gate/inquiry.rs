@@ -7,7 +7,7 @@ use anteroom_guest_link::{Opener, read_message, write_message};
 use anteroom_guest_protocol::frames::Request;
 use anteroom_guest_protocol::{
     Check, Checked, MAX_CONTROL_MESSAGE, MAX_OPENED_FILES, PageFacts, ProcessExit, ServiceEvent,
-    StreamKind, SystemFacts,
+    StreamKind, SystemFacts, printable, printable_lines,
 };
 use anteroom_image::ProgramSpec;
 use anteroom_media::Codec;
@@ -21,7 +21,6 @@ use tokio::time::timeout;
 use super::guest::{Visit, code_of};
 use super::seen::{At, OWN_SERVICES, Ran, explained, unexplained};
 use crate::clock::now;
-use crate::runner::guest::{printable, printable_lines};
 
 /// How long the services may take to be ready.
 const SERVICES: Duration = Duration::from_secs(330);

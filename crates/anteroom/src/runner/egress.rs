@@ -5,11 +5,11 @@ use std::rc::Rc;
 
 use anteroom_egress::ConnectionRecord;
 use anteroom_guest_link::{Incoming, LinkError, read_kind};
-use anteroom_guest_protocol::StreamKind;
+use anteroom_guest_protocol::{StreamKind, printable};
 use anteroom_session::{EgressVerdict, EndReason, Observation};
 use tokio::sync::mpsc;
 
-use super::guest::{self, printable, violation};
+use super::guest::{self, violation};
 use super::pace::pace;
 use super::sandbox;
 use super::unreached::Unreached;

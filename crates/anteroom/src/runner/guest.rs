@@ -10,7 +10,7 @@ use anteroom_guest_link::{LinkError, LinkStream, Opener, chain, read_message, wr
 use anteroom_guest_protocol::{
     CliSpec, Completeness, CredentialFileSpec, CredentialSpec, FileHeader, FileOutcome,
     GuestMessage, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, HostMessage, KeyringSpec,
-    MAX_CONTROL_MESSAGE, MAX_LAST_LINES, PrintedSpec, SignIn, StatusSpec, StreamKind, is_harmful,
+    MAX_CONTROL_MESSAGE, PrintedSpec, SignIn, StatusSpec, StreamKind, printable,
 };
 use anteroom_provider::{FileFormat, InjectedFile, KeyringSecret, PrintedSecret, Provider};
 use anteroom_session::EndReason;
@@ -238,22 +238,6 @@ pub fn violation(cause: &str) -> EndReason {
 /// A failure of the link in words.
 pub fn broken(cause: &str) -> EndReason {
     EndReason::GuestLinkFailed { cause: cause.to_owned() }
-}
-
-/// A guest's text without control characters and those that turn the text around them, at most 500
-/// characters.
-pub fn printable(text: &str) -> String {
-    text.chars().take(500).map(|c| if is_harmful(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// A guest's name for a service, which callers read: short.
-pub fn service_name(name: &str) -> String {
-    printable(name).chars().take(64).collect()
-}
-
-/// A guest's lines, each [`printable`], at most [`MAX_LAST_LINES`].
-pub fn printable_lines(lines: &[String]) -> Vec<String> {
-    lines.iter().take(MAX_LAST_LINES).map(|line| printable(line)).collect()
 }
 
 #[cfg(test)]

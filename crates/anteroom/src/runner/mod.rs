@@ -8,7 +8,6 @@
 mod channels;
 mod confine;
 mod controller_link;
-pub(crate) mod deaths;
 mod egress;
 pub(crate) mod guest;
 mod media;

@@ -4,9 +4,10 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use anteroom_egress::{Place, Refused, normalise_host, unlistable};
 use anteroom_provider::{Provider, Sso};
-use anteroom_session::{EgressVerdict, Observation, Remedy};
+use anteroom_session::{
+    EgressVerdict, HostRefused, Observation, Place, Remedy, normalise_host, unlistable,
+};
 
 use super::egress::Contact;
 use super::sandbox::SessionGate;
@@ -47,7 +48,7 @@ impl Needed {
     /// A connection that was made or not; what there is to say when the page needed it.
     pub fn contacted(&mut self, (record, _): &Contact) -> Vec<Observation> {
         let remedy = match (record.verdict, unlistable(&record.host)) {
-            (EgressVerdict::RefusedByPolicy, Some(Refused::LocalName)) => Remedy::ListAndMap,
+            (EgressVerdict::RefusedByPolicy, Some(HostRefused::LocalName)) => Remedy::ListAndMap,
             (EgressVerdict::RefusedByPolicy, Some(_)) => Remedy::NameAndMap,
             (EgressVerdict::RefusedByPolicy, None) => match self.sso {
                 Sso::Refuse => Remedy::List,

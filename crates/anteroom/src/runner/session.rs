@@ -7,10 +7,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anteroom_api::CodeTaken;
+use anteroom_crash::{Explainer, agent_failed};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::LinkError;
 use anteroom_guest_protocol::{
-    GuestCpu, GuestMessage, HostMessage, LogStream, ServiceEvent, Transport,
+    GuestCpu, GuestMessage, HostMessage, LogStream, ServiceEvent, Transport, printable,
+    printable_lines, service_name,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{Asks, EgressVerdict, EndReason, Observation, Prompt, Start};
@@ -25,8 +27,7 @@ use tokio::time::Instant;
 
 use super::confine::confine;
 use super::controller_link::{self, ControllerSender};
-use super::deaths::Explainer;
-use super::guest::{self, GuestSender, broken, printable, printable_lines, violation};
+use super::guest::{self, GuestSender, broken, violation};
 use super::needed::Needed;
 use super::protocol_guard::ProtocolGuard;
 use super::sandbox;
@@ -412,7 +413,7 @@ impl Session<'_> {
                 if is_end && let Some(Action::Say(says)) = sign_in.wanted_keyring() {
                     self.sender.observed(Observation::EndUserNotified { says }).await;
                 }
-                let changed = self.service_changed(&guest::service_name(&name), event).await;
+                let changed = self.service_changed(&service_name(&name), event).await;
                 return changed.map(|()| Vec::new()).map_err(|reason| sign_in.explained(reason));
             }
             GuestMessage::SignInUrl { url } => return sign_in.opened(url),
@@ -662,16 +663,6 @@ fn refused(over: Over) -> EndReason {
 /// A fail point between two steps.
 fn step(name: &str) -> Result<(), EndReason> {
     fail_point(name).map_err(|error| violation(&error.to_string()))
-}
-
-/// What the agent itself says it cannot go on for.
-fn agent_failed(cause: &str) -> EndReason {
-    EndReason::ServiceFailed {
-        service: "agent".to_owned(),
-        cause: printable(cause),
-        last_lines: Vec::new(),
-        explanation: None,
-    }
 }
 
 fn kind(message: &GuestMessage) -> String {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anteroom_guest_link::{LinkStream, Opener};
-use anteroom_guest_protocol::{Desktop, StreamKind};
+use anteroom_guest_protocol::{Desktop, StreamKind, printable};
 use anteroom_provider::{Login, Provider};
 use anteroom_session::{EndReason, Method};
 use anteroom_sign_in::{Action, CodeRefused, Over, RuleEngine, Screen, Terminal};
@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::guest::{link_failed, printable, violation};
+use super::guest::{link_failed, violation};
 use super::no_keyring;
 use super::pace::pace;
 use super::pages::Pages;

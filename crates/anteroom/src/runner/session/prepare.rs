@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
+use anteroom_crash::Explainer;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, start_handshake};
-use anteroom_guest_protocol::{Configure, GuestMessage, HostMessage, Purpose};
+use anteroom_guest_protocol::{Configure, GuestMessage, HostMessage, Purpose, printable};
 use anteroom_session::{EndReason, Observation};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::super::deaths::Explainer;
-use super::super::guest::{
-    self, GuestMessages, GuestSender, STEP_SECONDS, broken, printable, violation,
-};
+use super::super::guest::{self, GuestMessages, GuestSender, STEP_SECONDS, broken, violation};
 use super::super::paced_link::PacedLink;
 use super::super::sandbox;
 use super::{Session, agent_failed, kind, millis, step};

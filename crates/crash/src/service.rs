@@ -1,15 +1,14 @@
-//! Deaths in the guest, explained: what the guest saw is bounded and cleaned here, what it means is
-//! said by `anteroom-crash`, from the processor that the guest itself runs on.
+//! A service's change, as the guest reports it, as what it is to the session. What the guest sent is
+//! bounded and cleaned here, and explained by the processor that the guest itself runs on.
 
 use anteroom_cpu::{CpuProfile, CpuidDump, CpuidLeaf};
-use anteroom_crash::{Cpu, Death, explain};
 use anteroom_guest_protocol::{
     Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, NotStarted, ProcessExit,
-    ServiceEvent, Then,
+    ServiceEvent, Then, printable, printable_lines,
 };
 use anteroom_session::{self as session, EndReason, Explanation, Observation};
 
-use super::guest::{printable, printable_lines};
+use crate::{Cpu, Death, explain};
 
 /// Things unseen that are listed.
 const MAX_UNSEEN: usize = 8;
@@ -35,6 +34,7 @@ struct Reported<'a> {
 
 impl Explainer {
     /// For a guest that has said hello; `model` is how its processor is called.
+    #[must_use]
     pub fn new(model: &str, cpu: &GuestCpu) -> Self {
         let profile = processor_of(cpu);
         Self { cpu: profile.map(|profile| Cpu { name: model.to_owned(), profile }) }
@@ -162,8 +162,20 @@ impl Explainer {
     }
 }
 
+/// The end of a session whose agent says that it cannot go on.
+#[must_use]
+pub fn agent_failed(cause: &str) -> EndReason {
+    EndReason::ServiceFailed {
+        service: "agent".to_owned(),
+        cause: printable(cause),
+        last_lines: Vec::new(),
+        explanation: None,
+    }
+}
+
 /// The processor that a guest says it has; none where it has not said anything, rather than one
 /// without features.
+#[must_use]
 pub fn processor_of(cpu: &GuestCpu) -> Option<CpuProfile> {
     let leaves = cpu.leaves.iter().take(MAX_CPUID_LEAVES).map(|leaf| {
         let [leaf, subleaf, eax, ebx, ecx, edx] = *leaf;
