@@ -45,7 +45,7 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let started = Instant::now();
-        let mut vm = Qemu.boot(SessionId::generate(), spec)?;
+        let mut vm = Qemu.boot(&SessionId::generate().to_string().parse()?, spec)?;
         let drawn = tokio::select! {
             drawn = page_drawn(&console, started) => drawn,
             exit = vm.wait() => Err(anyhow::anyhow!("the raw VM ended: it {exit}")),

@@ -15,8 +15,10 @@ use anteroom_confine::Confinement;
 use anteroom_guest_protocol::{Locale, ScreenSize, ServiceSpec};
 use anteroom_image::Processor;
 use anteroom_provider::{InjectedFile, Login, Provider};
-use anteroom_session::{HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer};
-use anteroom_vm::VmAccelerator;
+use anteroom_session::{
+    DriverKind, HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer,
+};
+use anteroom_vm::{SandboxName, VmAccelerator};
 use serde::{Deserialize, Serialize};
 
 /// The longest line either side takes, in bytes: an injected file of 1 MiB in base64, and room.
@@ -37,14 +39,50 @@ pub const CHANNELS_FD_ENV: &str = "ANTEROOM_CHANNELS_FD";
 /// Environment variable that marks each process of a session; what looks for leftovers reads it.
 pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
 
-/// First line from the controller; everything the runner has to know.
+/// First line from the controller; everything the runner has to know. The sandbox's part names
+/// nothing of a sign-in, so that one can be booted before its session is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RunnerConfig {
+    /// What boots.
+    pub sandbox: SandboxConfig,
+    /// Who signs in to what.
+    pub sign_in: SignInConfig,
+}
+
+/// What boots, and what runs in it whoever signs in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SandboxConfig {
+    /// What its processes, files and cgroup carry.
+    pub name: SandboxName,
+    /// What boots it.
+    pub driver: DriverConfig,
+    /// What holds its processes, and the runner.
+    pub confinement: Confinement,
+    /// Folder for console and logs (exists, bounded files, kept after the end).
+    pub log_dir: PathBuf,
+    /// Desktop size.
+    pub screen: ScreenSize,
+    /// Services beside the desktop's own.
+    pub services: Vec<ServiceSpec>,
+}
+
+/// What the sandbox of a session is called that has one of its own.
+///
+/// # Panics
+/// Never: an id is hexadecimal digits and hyphens.
+#[must_use]
+pub fn sandbox_name(session: SessionId) -> SandboxName {
+    session.to_string().parse().expect("a session's id names a sandbox")
+}
+
+/// Who signs in to what, and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignInConfig {
     /// The session.
     pub session: SessionId,
-    /// How the VM is made.
-    pub driver: DriverConfig,
     /// The CLI, its credential and its egress.
     pub provider: Provider,
     /// How the person signs in: one of the provider's ways.
@@ -57,25 +95,17 @@ pub struct RunnerConfig {
     pub files: Vec<InjectedFile>,
     /// The age recipient the guest seals to.
     pub recipient: String,
-    /// Desktop size.
-    pub screen: ScreenSize,
     /// Address of the guest's dummy interface.
     pub browser_ip: std::net::Ipv4Addr,
-    /// What is to hold its processes.
-    pub confinement: Confinement,
-    /// Folder for the session's logs (exists, bounded files, kept after the end).
-    pub log_dir: PathBuf,
     /// Addresses of the front door that viewers can reach.
     pub candidates: Vec<SocketAddr>,
-    /// Services beside the room's own.
-    pub services: Vec<ServiceSpec>,
     /// Who runs this Anteroom, as the person knows them.
     pub operator_name: String,
     /// Whether every host is let through, to find out which are asked for.
     pub learns: bool,
 }
 
-impl RunnerConfig {
+impl SignInConfig {
     /// The way to sign in.
     ///
     /// # Panics
@@ -115,11 +145,11 @@ pub enum DriverConfig {
 }
 
 impl DriverConfig {
-    /// The driver's name, as `serve --driver` takes it.
-    pub fn name(&self) -> &'static str {
+    /// The driver.
+    pub fn kind(&self) -> DriverKind {
         match self {
-            Self::Qemu { .. } => "qemu",
-            Self::Host { .. } => "host",
+            Self::Qemu { .. } => DriverKind::Qemu,
+            Self::Host { .. } => DriverKind::Host,
         }
     }
 }

@@ -74,8 +74,8 @@ pub enum Event {
 pub enum Observation {
     /// The VMM process runs.
     VmStarted {
-        /// `qemu` or `host`.
-        driver: String,
+        /// What boots it.
+        driver: DriverKind,
         /// What executes guest code.
         accelerator: Accelerator,
         /// The VMM's process id on the host.
@@ -223,6 +223,49 @@ pub enum Observation {
     Failed(EndReason),
     /// The guest was told that the credential is stored, and has powered off.
     GuestPoweredOff,
+}
+
+/// What boots a session's sandbox.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum DriverKind {
+    /// A QEMU microVM.
+    Qemu,
+    /// Processes on the host itself, for tests.
+    Host,
+}
+
+impl DriverKind {
+    /// What stands between a sandbox and the host.
+    #[must_use]
+    pub fn isolation(self) -> Isolation {
+        match self {
+            Self::Qemu => Isolation::Vm,
+            Self::Host => Isolation::None,
+        }
+    }
+}
+
+/// What stands between a sandbox and the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[strum(serialize_all = "snake_case")]
+pub enum Isolation {
+    /// A kernel of its own, in a VM.
+    Vm,
+    /// The host's kernel is the sandbox's.
+    None,
 }
 
 /// What executes guest code.

@@ -24,7 +24,7 @@ mod viewer;
 
 pub use boundaries::{Boundaries, Confined, Namespace};
 pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
-pub use event::{Accelerator, EgressVerdict, Event, Observation, Remedy};
+pub use event::{Accelerator, DriverKind, EgressVerdict, Event, Isolation, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::{
     HostRefused, Place, USUAL_PORTS, authority, is_local_name, normalise_host, port_of, unlistable,

@@ -12,7 +12,6 @@ use anteroom_confine::{
     Account, Cgroup, Confinement, Enclosure, FileAccess, Limits, Rules, SessionUser, VmmCalls,
     parts_of,
 };
-use anteroom_session::SessionId;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, setrlimit};
@@ -20,7 +19,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, setsid, write};
 
-use crate::BootError;
+use crate::{BootError, SandboxName};
 
 /// How far a room's processes stand back behind the controller and the runners (nice(2)).
 const NICENESS: i32 = 10;
@@ -60,7 +59,7 @@ impl Hold {
     /// # Errors
     /// When a part of it cannot be made.
     pub fn vmm(
-        session: SessionId,
+        name: &SandboxName,
         confinement: &Confinement,
         program: &Path,
         files: Vec<PathBuf>,
@@ -69,7 +68,7 @@ impl Hold {
     ) -> Result<Self, BootError> {
         let cgroup = match confinement.offered.cgroups.is_given() {
             true => {
-                let cgroup = Cgroup::make(&session.to_string(), limits)?;
+                let cgroup = Cgroup::make(name.as_str(), limits)?;
                 Some(HeldCgroup { cgroup, limits: *limits })
             }
             false => None,
@@ -263,8 +262,8 @@ mod tests {
         let program = Path::new("/usr/bin/perl");
         for confinement in [here, bare] {
             let limits = Limits { memory_bytes: 64 << 20, pids: 8, cpus: 1 };
-            let session = SessionId::generate();
-            let hold = Hold::vmm(session, &confinement, program, vec![], false, &limits).unwrap();
+            let name = SandboxName::of_test();
+            let hold = Hold::vmm(&name, &confinement, program, vec![], false, &limits).unwrap();
             let mut command = Command::new(program);
             command.args(["-e", &format!("$| = 1; {script}")]).stdout(Stdio::piped());
             let (child, _cgroup) = hold.spawn(command).unwrap();

@@ -10,14 +10,14 @@ use std::process::{Command, Stdio};
 use anteroom_confine::{Account, Confinement, SessionUser};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::HOST_DISPLAY_FILE;
-use anteroom_session::{Accelerator, SessionId};
+use anteroom_session::Accelerator;
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 
 use crate::console::ConsoleFile;
 use crate::hold::Hold;
 use crate::process::RunningVm;
-use crate::{BootError, Driver, SESSION_ENV};
+use crate::{BootError, Driver, SESSION_ENV, SandboxName};
 
 /// The link's descriptor as the agent sees it.
 const LINK: RawFd = 10;
@@ -44,7 +44,7 @@ pub struct Host;
 impl Driver for Host {
     type Spec = HostSpec;
 
-    fn boot(&self, session: SessionId, spec: HostSpec) -> Result<RunningVm, BootError> {
+    fn boot(&self, name: &SandboxName, spec: HostSpec) -> Result<RunningVm, BootError> {
         make_runtime_dir(&spec)?;
         fail_point("host.runtime_dir").map_err(BootError::system("making the room's folder"))?;
         let account = spec
@@ -65,7 +65,7 @@ impl Driver for Host {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &spec.runtime_dir)
             .env("ANTEROOM_RUNTIME_DIR", &spec.runtime_dir)
-            .env(SESSION_ENV, session.to_string())
+            .env(SESSION_ENV, name.as_str())
             .stdin(Stdio::null())
             .stdout(OwnedFd::from(agent_console))
             .stderr(OwnedFd::from(second));

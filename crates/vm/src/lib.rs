@@ -12,18 +12,20 @@ mod ipc;
 mod kvm_probe;
 mod leftovers;
 mod monitor;
+mod name;
 mod orphaned_files;
 mod process;
 mod qemu;
 
 use std::path::PathBuf;
 
-use anteroom_session::{ProcessExit, SessionId};
+use anteroom_session::ProcessExit;
 
 pub use console::ConsoleLog;
 pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{Traces, leftovers, reap};
+pub use name::{InvalidName, SandboxName};
 pub use orphaned_files::remove_orphaned_files;
 pub use process::{OutOfMemory, RunningVm, VmEnd};
 pub use qemu::{
@@ -100,9 +102,9 @@ pub trait Driver {
     /// What it needs to know.
     type Spec;
 
-    /// Starts a room for `session`.
+    /// Starts a sandbox of this name.
     ///
     /// # Errors
     /// When it cannot be started; nothing is left of the attempt.
-    fn boot(&self, session: SessionId, spec: Self::Spec) -> Result<RunningVm, BootError>;
+    fn boot(&self, name: &SandboxName, spec: Self::Spec) -> Result<RunningVm, BootError>;
 }

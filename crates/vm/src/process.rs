@@ -278,9 +278,9 @@ mod tests {
     use std::path::Path;
 
     use anteroom_confine::{Confinement, Limits};
-    use anteroom_session::SessionId;
 
     use super::*;
+    use crate::SandboxName;
 
     #[tokio::test]
     async fn a_process_killed_for_want_of_memory_is_reported_from_one_killed_by_somebody() {
@@ -295,8 +295,8 @@ mod tests {
             let mut command = Command::new("/usr/bin/perl");
             command.args(["-e", script]);
             let program = Path::new("/usr/bin/perl");
-            let session = SessionId::generate();
-            let hold = Hold::vmm(session, &confinement, program, vec![], false, &limits).unwrap();
+            let name = SandboxName::of_test();
+            let hold = Hold::vmm(&name, &confinement, program, vec![], false, &limits).unwrap();
             let [link, console] = [(); 2].map(|()| UnixStream::pair().unwrap().0.into());
             RunningVm::start(command, hold, Accelerator::None, link, console, &file).unwrap()
         };

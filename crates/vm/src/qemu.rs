@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anteroom_confine::{Confinement, Limits};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::VIRTIO_PORT_NAME;
-use anteroom_session::{Accelerator, SessionId};
+use anteroom_session::Accelerator;
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::counter::counter_khz;
 use crate::hold::Hold;
 use crate::kvm_probe::{KvmProbe, probe_kvm};
 use crate::process::RunningVm;
-use crate::{BootError, Driver, SESSION_ENV};
+use crate::{BootError, Driver, SESSION_ENV, SandboxName};
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -160,7 +160,7 @@ pub fn qemu_version() -> Option<String> {
 impl Driver for Qemu {
     type Spec = VmSpec;
 
-    fn boot(&self, session: SessionId, mut spec: VmSpec) -> Result<RunningVm, BootError> {
+    fn boot(&self, name: &SandboxName, mut spec: VmSpec) -> Result<RunningVm, BootError> {
         let open = |path: &Path| {
             File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
         };
@@ -178,10 +178,10 @@ impl Driver for Qemu {
         let program = qemu_program().ok_or(NOT_INSTALLED)?;
         let mut command = Command::new(&program);
         command
-            .args(arguments(session, &spec))
+            .args(arguments(name, &spec))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env(SESSION_ENV, session.to_string())
+            .env(SESSION_ENV, name.as_str())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             // QEMU's own complaints explain an early death: they go where the console goes.
@@ -207,7 +207,7 @@ impl Driver for Qemu {
             .map_err(BootError::system("passing descriptors to QEMU"))?;
         let file = ConsoleFile { path: spec.console_log.clone(), limit: spec.console_log_limit };
         let hold = Hold::vmm(
-            session,
+            name,
             &spec.confinement,
             &program,
             vec![spec.kernel.clone()],
@@ -234,7 +234,7 @@ fn limits(spec: &VmSpec) -> Limits {
     }
 }
 
-fn arguments(session: SessionId, spec: &VmSpec) -> Vec<String> {
+fn arguments(name: &SandboxName, spec: &VmSpec) -> Vec<String> {
     let (acceleration, cpu) = match spec.accelerator {
         VmAccelerator::Kvm => ("kvm".to_owned(), "host"),
         VmAccelerator::Tcg => {
@@ -244,7 +244,7 @@ fn arguments(session: SessionId, spec: &VmSpec) -> Vec<String> {
     let cpu = spec.cpu.as_deref().unwrap_or(cpu);
     let words = [
         "-name",
-        &format!("anteroom-{session}"),
+        &format!("anteroom-{name}"),
         "-machine",
         // The guest's memory holds a credential in clear for a moment.
         "microvm,acpi=on,pit=on,pic=on,rtc=on,dump-guest-core=off",
@@ -350,7 +350,7 @@ mod tests {
             cpu: None,
             confinement: Confinement::of_this_machine(None),
         };
-        let line = arguments(SessionId::generate(), &spec).join(" ");
+        let line = arguments(&SandboxName::of_test(), &spec).join(" ");
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
         assert!(!line.contains("net") || line.matches("net").count() == 0, "{line}");
         assert!(line.contains("spawn=deny"));
@@ -388,7 +388,7 @@ mod tests {
                 own_mounts.args(["--user", "--map-root-user"]);
             }
             let script = r#"mount --bind "$0" /proc/cpuinfo && grep -m1 "cpu MHz" /proc/cpuinfo \
-                && exec "$1" --exact qemu::tests::tell_the_rate --nocapture"#;
+                && exec "$1" --exact qemu::tests::report_the_rate --nocapture"#;
             own_mounts.args(["--mount", "sh", "-c", script]).arg(&cpuinfo);
             let output = own_mounts.arg(std::env::current_exe().unwrap()).output().unwrap();
             let said = String::from_utf8(output.stdout).unwrap();
@@ -426,7 +426,8 @@ mod tests {
             cpu: None,
             confinement: Confinement::of_this_machine(None),
         };
-        let error = Qemu.boot(SessionId::generate(), spec).err().expect("there is no such kernel");
+        let error =
+            Qemu.boot(&SandboxName::of_test(), spec).err().expect("there is no such kernel");
         assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");
     }
 }

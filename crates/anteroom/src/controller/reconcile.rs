@@ -69,7 +69,7 @@ mod tests {
 
     use anteroom_confine::{Offered, SessionUser};
     use anteroom_session::{
-        Chosen, EndReason, Leftover, Method, Session, Start, Teardown, Terms, Timestamp,
+        Chosen, DriverKind, EndReason, Leftover, Method, Session, Start, Teardown, Terms, Timestamp,
     };
     use anteroom_vault::OpenableBy;
 
@@ -130,7 +130,7 @@ mod tests {
             session,
             provider_name: String::new(),
             instructions: String::new(),
-            driver: "qemu".to_owned(),
+            driver: DriverKind::Qemu,
             user: Some(user),
             confined: None,
             accelerator: None,

@@ -7,8 +7,8 @@ use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionVie
 use anteroom_confine::SessionUser;
 use anteroom_provider::TermsOfUse;
 use anteroom_session::{
-    Accelerator, Asks, Chosen, Confined, Method, Prompt, Session, SessionId, State, Teardown,
-    TimelineEntry, Timestamp, View, Viewer,
+    Accelerator, Asks, Chosen, Confined, DriverKind, Method, Prompt, Session, SessionId, State,
+    Teardown, TimelineEntry, Timestamp, View, Viewer,
 };
 use anteroom_vault::{Declared, OpenableBy};
 use anteroom_vm::Traces;
@@ -26,8 +26,8 @@ pub struct Record {
     pub provider_name: String,
     /// What the person has to do.
     pub instructions: String,
-    /// `qemu` or `host`.
-    pub driver: String,
+    /// What boots its sandbox.
+    pub driver: DriverKind,
     /// Who its processes run as; none: whoever runs Anteroom.
     #[serde(default)]
     pub user: Option<SessionUser>,
@@ -87,7 +87,10 @@ impl Record {
     /// Folder of the session's files, where its driver makes one. It follows from the session alone,
     /// so that a later controller finds what an earlier one left.
     pub fn runtime_dir(&self) -> Option<PathBuf> {
-        (self.driver == "host").then(|| runtime_dir(self.id()))
+        match self.driver {
+            DriverKind::Host => Some(runtime_dir(self.id())),
+            DriverKind::Qemu => None,
+        }
     }
 
     /// What of it can be found on this machine.
@@ -166,9 +169,9 @@ impl Record {
             created_at: terms.created_at.0,
             deadline: deadline.0,
             idle_deadline: self.session.idle_deadline().map(|at| at.0),
-            driver: self.driver.clone(),
+            driver: self.driver.to_string(),
             accelerator: accelerator.map(str::to_owned),
-            isolation: if self.driver == "host" { "none" } else { "vm" }.to_owned(),
+            isolation: self.driver.isolation().to_string(),
             emulated: accelerator == Some("tcg"),
             confinement: self.confined.clone(),
             browser_ip: self.browser_ip.to_string(),

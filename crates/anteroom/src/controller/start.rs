@@ -19,7 +19,9 @@ use super::session_actor::{self, StartPlan};
 use super::{Controller, DriverChoice, internal, not_stored, secret};
 use crate::clock::now;
 use crate::node::users::Lease;
-use crate::runner_protocol::{DriverConfig, RunnerConfig};
+use crate::runner_protocol::{
+    DriverConfig, RunnerConfig, SandboxConfig, SignInConfig, sandbox_name,
+};
 
 /// The desktop of every room.
 pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
@@ -102,7 +104,7 @@ impl Controller {
             session,
             provider_name: provider.name.clone(),
             instructions,
-            driver: driver.name().to_owned(),
+            driver: driver.kind(),
             user: confinement.user,
             confined: None,
             accelerator: None,
@@ -127,21 +129,24 @@ impl Controller {
             let _ = std::fs::remove_dir(&log_dir);
             return Err(not_stored(error));
         }
-        let config = RunnerConfig {
-            session: id,
+        let sandbox = SandboxConfig {
+            name: sandbox_name(id),
             driver,
+            confinement,
+            log_dir,
+            screen: SCREEN,
+            services,
+        };
+        let sign_in = SignInConfig {
+            session: id,
             provider,
             method,
             locale,
             time_zone,
             files,
             recipient,
-            screen: SCREEN,
             browser_ip,
-            confinement,
-            log_dir,
             candidates,
-            services,
             operator_name: self.settings.operator_name.clone(),
             learns: self.settings.learn_egress,
         };
@@ -156,6 +161,7 @@ impl Controller {
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
         self.context.metrics.started(&answer.provider);
+        let config = RunnerConfig { sandbox, sign_in };
         let plan = StartPlan { config, admitted, user: leased };
         session_actor::start(record, effects, Some(plan), self.context.clone());
         Ok(answer)

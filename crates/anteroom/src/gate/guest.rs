@@ -30,6 +30,7 @@ use crate::runner::guest::{GuestMessages, GuestSender, link_failed, open_control
 use crate::runner::paced_link::PacedLink;
 use crate::runner::sandbox::{end_reason, exit_reason, vm_spec};
 use crate::runner::service_log::ServiceLog;
+use crate::runner_protocol::sandbox_name;
 
 /// How long a guest may take to its first byte, and to set itself up.
 const BOOT: Duration = Duration::from_secs(120);
@@ -54,7 +55,7 @@ pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> R
         processor_text,
     )?;
     (gate.progress)("booting");
-    let mut vm = Qemu.boot(SessionId::generate(), spec)?;
+    let mut vm = Qemu.boot(&sandbox_name(SessionId::generate()), spec)?;
     let link = vm.take_link();
     let visit = Visit {
         gate,

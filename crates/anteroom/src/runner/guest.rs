@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::io::InspectReader;
 
 use crate::clock::wall;
-use crate::runner_protocol::RunnerConfig;
+use crate::runner_protocol::SignInConfig;
 
 /// How long the guest may take to set itself up or to write a file, in seconds.
 pub const STEP_SECONDS: u64 = 60;
@@ -154,7 +154,7 @@ async fn send_file(opener: &Opener, file: &InjectedFile) -> Result<FileOutcome, 
 }
 
 /// What the guest is told of the sign-in.
-pub fn sign_in_spec(config: &RunnerConfig) -> SignIn {
+pub fn sign_in_spec(config: &SignInConfig) -> SignIn {
     let login = config.login();
     let credential = &config.provider.credential;
     let files = credential.files.iter().map(|file| CredentialFileSpec {

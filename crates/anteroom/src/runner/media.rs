@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::controller_link::ControllerSender;
 use super::guest::link_failed;
-use crate::runner_protocol::{RunnerConfig, datagram};
+use crate::runner_protocol::{SignInConfig, datagram};
 
 /// Bits a second of video: where congestion control starts, and its bound.
 const START_BITRATE: u64 = 8_000_000;
@@ -26,7 +26,7 @@ const REPORT_ACTIVITY: Duration = Duration::from_secs(5);
 
 /// Opens the frame and input streams and starts serving viewers.
 pub async fn start(
-    config: &RunnerConfig,
+    config: &SignInConfig,
     opener: &Opener,
     from_media_demux: StdUnixDatagram,
     sender: ControllerSender,

@@ -16,7 +16,7 @@ use anyhow::Context;
 use nix::libc::SIGKILL;
 
 use crate::embedded;
-use crate::runner_protocol::{DriverConfig, RunnerConfig};
+use crate::runner_protocol::{DriverConfig, SandboxConfig, SignInConfig};
 
 /// The byte stream to the agent.
 pub type Link = anteroom_vm::LinkStream;
@@ -41,16 +41,8 @@ pub struct Sandbox {
     _hold: Option<ManuallyDrop<anteroom_image::ImageHold>>,
 }
 
-/// As the API names it.
-pub fn driver_name(config: &RunnerConfig) -> &'static str {
-    match config.driver {
-        DriverConfig::Qemu { .. } => "qemu",
-        DriverConfig::Host { .. } => "host",
-    }
-}
-
 /// Checks the image and boots the room.
-pub async fn boot(config: &RunnerConfig) -> Result<Sandbox, EndReason> {
+pub async fn boot(config: &SandboxConfig) -> Result<Sandbox, EndReason> {
     let not_started = |cause: String| EndReason::VmNotStarted { cause };
     let boot_failed =
         |error: anteroom_vm::BootError| not_started(anteroom_guest_link::chain(&error));
@@ -73,7 +65,7 @@ pub async fn boot(config: &RunnerConfig) -> Result<Sandbox, EndReason> {
                 processor,
             )
             .map_err(|error| not_started(format!("{error:#}")))?;
-            let vm = Qemu.boot(config.session, spec).map_err(boot_failed)?;
+            let vm = Qemu.boot(&config.name, spec).map_err(boot_failed)?;
             Ok(Sandbox { vm, _hold: Some(ManuallyDrop::new(hold)) })
         }
         DriverConfig::Host { agent, runtime_dir } => {
@@ -84,7 +76,7 @@ pub async fn boot(config: &RunnerConfig) -> Result<Sandbox, EndReason> {
                 console_log: console_log(&config.log_dir),
                 console_log_limit: CONSOLE_LIMIT,
             };
-            let vm = Host.boot(config.session, spec).map_err(boot_failed)?;
+            let vm = Host.boot(&config.name, spec).map_err(boot_failed)?;
             Ok(Sandbox { vm, _hold: None })
         }
     }
@@ -176,8 +168,8 @@ fn console_log(log_dir: &Path) -> PathBuf {
 }
 
 /// The room's processor, as a sentence calls it.
-pub fn processor(config: &RunnerConfig) -> String {
-    match &config.driver {
+pub fn processor(driver: &DriverConfig) -> String {
+    match driver {
         DriverConfig::Qemu { cpu: Some(cpu), .. } => {
             format!("this VM's CPU profile {}", cpu.profile)
         }
@@ -196,7 +188,7 @@ pub fn mappings(egress: &Egress) -> Vec<Mapping> {
 }
 
 /// The egress gate that the provider file describes.
-pub fn gate(config: &RunnerConfig) -> Result<SessionGate, String> {
+pub fn gate(config: &SignInConfig) -> Result<SessionGate, String> {
     let egress = &config.provider.egress;
     let policy = match config.learns {
         true => Policy::learning(&mappings(egress)),

@@ -15,7 +15,7 @@ use anteroom_guest_protocol::{
     printable_lines, service_name,
 };
 use anteroom_media::service::{MediaEvent, MediaHandle};
-use anteroom_session::{Asks, EgressVerdict, EndReason, Observation, Prompt, Start};
+use anteroom_session::{Asks, DriverKind, EgressVerdict, EndReason, Observation, Prompt, Start};
 use anteroom_sign_in::{Action, Over};
 use anteroom_vm::RunningVm;
 use anyhow::{Context, Result};
@@ -50,7 +50,7 @@ pub async fn run(sockets: Sockets) -> Result<()> {
     let Sockets { control, media, channels } = sockets;
     let (config, mut commands, sender, writing) = controller_link::open(control).await?;
     fail_point("runner.configured").context("reading what the session is to be failed")?;
-    match sandbox::boot(&config).await {
+    match sandbox::boot(&config.sandbox).await {
         Ok(mut sandbox) => {
             let ended = serve(
                 &config,
@@ -78,9 +78,12 @@ pub async fn run(sockets: Sockets) -> Result<()> {
 
 /// A VM is killed; an agent on the host first gets the time to end what it started there.
 async fn end_sandbox(config: &RunnerConfig, vm: &mut RunningVm) {
-    if sandbox::driver_name(config) == "host" {
-        vm.terminate();
-        let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
+    match config.sandbox.driver.kind() {
+        DriverKind::Host => {
+            vm.terminate();
+            let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
+        }
+        DriverKind::Qemu => {}
     }
     vm.kill().await;
 }
@@ -108,22 +111,24 @@ async fn serve(
     commands: &mut mpsc::Receiver<RunnerCommand>,
     sender: &ControllerSender,
 ) -> Ended {
-    let log = match ServiceLog::create(&config.log_dir) {
+    let log = match ServiceLog::create(&config.sandbox.log_dir) {
         Ok(log) => log,
         Err(error) => {
-            let cause =
-                format!("creating {}/services.log failed: {error}", config.log_dir.display());
+            let cause = format!(
+                "creating {}/services.log failed: {error}",
+                config.sandbox.log_dir.display()
+            );
             return Ended::Failed(EndReason::VmNotStarted { cause });
         }
     };
     // Nothing was awaited since the VM was started: nothing of it has been read.
-    let confined = match confine(&config.confinement, vm) {
+    let confined = match confine(&config.sandbox.confinement, vm) {
         Ok(confined) => confined,
         Err(error) => {
             return Ended::Failed(EndReason::VmNotStarted { cause: format!("{error:#}") });
         }
     };
-    let driver = sandbox::driver_name(config).to_owned();
+    let driver = config.sandbox.driver.kind();
     let accelerator = vm.confirmed_accelerator().await;
     sender.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
     // A room that is gone already is told of below, as what it ended by.
@@ -131,7 +136,8 @@ async fn serve(
         sender.observed(Observation::Confined(Box::new(confined))).await;
     }
     let link = vm.take_link();
-    let explainer = Explainer::new(&sandbox::processor(config), &GuestCpu::default());
+    let explainer =
+        Explainer::new(&sandbox::processor(&config.sandbox.driver), &GuestCpu::default());
     let mut session = Session { config, sender, log, link: None, explainer, needed: None };
     // The VM's own end is the most telling of all ends, so it is looked at first.
     tokio::select! {
@@ -220,27 +226,32 @@ impl Session<'_> {
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> Ended {
         let Prepared { opener, incoming, mut messages, guest: mut to_guest } = prepared;
-        let login = self.config.login();
+        let login = self.config.sign_in.login();
         let url_timeout = Duration::from_secs(login.url_timeout_seconds);
         let mut guard =
             ProtocolGuard::new(url_timeout, sign_in::desktop(login.method), Instant::now());
-        let mut sign_in = match SignIn::open(&opener, &self.config.provider, login).await {
+        let mut sign_in = match SignIn::open(&opener, &self.config.sign_in.provider, login).await {
             Ok(sign_in) => sign_in,
             Err(reason) => return Ended::Failed(reason),
         };
         tokio::task::spawn_local(channels::serve(viewers.channels, sign_in.view(), opener.clone()));
         let (records, mut connections) = mpsc::channel(64);
-        let gate = match sandbox::gate(self.config) {
+        let gate = match sandbox::gate(&self.config.sign_in) {
             Ok(gate) => Rc::new(gate),
             Err(cause) => return Ended::Failed(EndReason::VmNotStarted { cause }),
         };
-        self.needed =
-            Some(Needed::new(gate.clone(), &self.config.provider, &self.config.operator_name));
+        self.needed = Some(Needed::new(
+            gate.clone(),
+            &self.config.sign_in.provider,
+            &self.config.sign_in.operator_name,
+        ));
         let mut unreached = Unreached::default();
         let is_open = Rc::new(Cell::new(true));
         tokio::task::spawn_local(egress::carry(incoming, gate, records, is_open.clone()));
         let (media, mut media_events) =
-            match media::start(self.config, &opener, viewers.media, self.sender.clone()).await {
+            match media::start(&self.config.sign_in, &opener, viewers.media, self.sender.clone())
+                .await
+            {
                 Ok(started) => started,
                 Err(reason) => return Ended::Failed(reason),
             };
@@ -489,7 +500,12 @@ impl Session<'_> {
     /// Whether the session cannot do without a service: each of the room's own, and what the recipe
     /// says of the others.
     fn needs(&self, name: &str) -> bool {
-        self.config.services.iter().find(|spec| spec.name == name).is_none_or(|spec| spec.needed)
+        self.config
+            .sandbox
+            .services
+            .iter()
+            .find(|spec| spec.name == name)
+            .is_none_or(|spec| spec.needed)
     }
 
     async fn obey(

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Accelerator, Actor, HolderGeneration, Leftover, ProcessExit, Prompt, StateName, View, Viewer,
+    Accelerator, Actor, DriverKind, HolderGeneration, Leftover, ProcessExit, Prompt, StateName,
+    View, Viewer,
 };
 
 mod coming;
@@ -59,7 +60,7 @@ fn happy_path() -> Vec<Event> {
     vec![
         Event::RunnerStarted { pid: 7 },
         Event::Observed(Observation::VmStarted {
-            driver: "qemu".into(),
+            driver: DriverKind::Qemu,
             accelerator: Accelerator::Tcg,
             pid: 8,
         }),

@@ -90,7 +90,7 @@ pub fn start(
         StdUnixStream::pair().context("making the channels' socket failed")?;
     channels.set_nonblocking(true)?;
     control.set_nonblocking(true)?;
-    let log_path = config.log_dir.join("runner.log");
+    let log_path = config.sandbox.log_dir.join("runner.log");
     let log = OpenOptions::new()
         .create(true)
         .append(true)
@@ -104,7 +104,7 @@ pub fn start(
         .arg("session")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env(SESSION_ENV, config.session.to_string())
+        .env(SESSION_ENV, config.sign_in.session.to_string())
         .env(CONTROL_FD_ENV, CONTROL.to_string())
         .env(MEDIA_FD_ENV, MEDIA.to_string())
         .env(CHANNELS_FD_ENV, CHANNELS.to_string())
@@ -118,7 +118,7 @@ pub fn start(
         .envs(anteroom_fail_point::inherited());
     let mappings = [
         (OwnedFd::from(runner_control), CONTROL),
-        (OwnedFd::from(door.add_session(config.session)?), MEDIA),
+        (OwnedFd::from(door.add_session(config.sign_in.session)?), MEDIA),
         (OwnedFd::from(runner_channels), CHANNELS),
     ];
     command

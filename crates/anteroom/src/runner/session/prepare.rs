@@ -44,7 +44,8 @@ impl Session<'_> {
         let (mut messages, mut voice_to_guest) = guest::open_control(&opener).await?;
         match messages.next().await? {
             GuestMessage::Hello { agent_version, kernel, boot_id: _, cpu } => {
-                self.explainer = Explainer::new(&sandbox::processor(self.config), &cpu);
+                self.explainer =
+                    Explainer::new(&sandbox::processor(&self.config.sandbox.driver), &cpu);
                 let (agent_version, kernel) = (printable(&agent_version), printable(&kernel));
                 self.sender.observed(Observation::AgentConnected { agent_version, kernel }).await;
             }
@@ -90,7 +91,7 @@ impl Session<'_> {
     }
 
     async fn inject_files(&self, opener: &Opener) -> Result<(), EndReason> {
-        let files = || self.config.provider.files.iter().chain(&self.config.files);
+        let files = || self.config.sign_in.provider.files.iter().chain(&self.config.sign_in.files);
         for file in files() {
             guest::inject(opener, file).await?;
         }
@@ -99,20 +100,20 @@ impl Session<'_> {
     }
 
     fn configuration(&self) -> Configure {
-        let provider = &self.config.provider;
+        let provider = &self.config.sign_in.provider;
         let entropy: [u8; 32] = rand::random();
         Configure {
-            session_id: self.config.session.to_string(),
+            session_id: self.config.sign_in.session.to_string(),
             now_unix_ms: wall().0,
             entropy_base64: STANDARD.encode(entropy),
-            browser_ip: self.config.browser_ip,
-            screen: self.config.screen,
-            purpose: Purpose::SignIn(Box::new(guest::sign_in_spec(self.config))),
+            browser_ip: self.config.sign_in.browser_ip,
+            screen: self.config.sandbox.screen,
+            purpose: Purpose::SignIn(Box::new(guest::sign_in_spec(&self.config.sign_in))),
             egress_ports: guest::egress_ports(provider),
             extra_ca_pem: provider.egress.extra_ca_pem.clone(),
-            services: self.config.services.clone(),
-            locale: self.config.locale.clone(),
-            time_zone: self.config.time_zone.clone(),
+            services: self.config.sandbox.services.clone(),
+            locale: self.config.sign_in.locale.clone(),
+            time_zone: self.config.sign_in.time_zone.clone(),
         }
     }
 }
