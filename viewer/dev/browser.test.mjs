@@ -183,6 +183,6 @@ test('cancelling asks first', async (t) => {
   await page.getByRole('button', { name: 'Cancel the sign-in' }).click();
   await cancel;
   assert.equal(server.cancelled(), 1);
-  server.set({ state: 'ended', reason: { code: 'cancelled', message: 'cancelled by the person in the viewer' }, teardown: 'torn_down', leftovers: [] });
+  server.set({ state: 'ended', reason: { code: 'cancelled', message: 'cancelled by the end user in the viewer', detail: { by: { kind: 'end_user', generation: 1 } } }, teardown: 'torn_down', leftovers: [] });
   await page.getByRole('heading', { name: 'The sign-in was cancelled' }).waitFor();
 });

@@ -46,7 +46,7 @@ const VISITS = (session) => [
   { at: session.createdAt + 5000, opened: 'link', viewer: { by: 'link', generation: 1 } },
   { at: session.createdAt + 6000, opened: 'picture', viewer: { by: 'link', generation: 1 } },
   { at: session.createdAt + 9000, opened: 'terminal', viewer: { by: 'link', generation: 1 } },
-  { at: session.createdAt + 40_000, opened: 'vnc', viewer: { by: 'api_key' } },
+  { at: session.createdAt + 40_000, opened: 'vnc', viewer: { by: 'api_key', key: 'deploy' } },
 ];
 const visited = (session) => ({ ...session, visitsOfOthers: VISITS(session) });
 const openTerminal = async (page) => {

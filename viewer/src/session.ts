@@ -49,7 +49,7 @@ export interface Explanation {
 export interface Visit {
   at: number;
   opened: 'link' | 'picture' | 'terminal' | 'vnc';
-  viewer: { by: 'link'; generation: number } | { by: 'api_key' };
+  viewer: { by: 'link'; generation: number } | { by: 'api_key'; key: string };
 }
 
 export interface Leftover {
@@ -76,7 +76,7 @@ export interface SessionView {
   /** What the person has to do; only in their turn. */
   awaiting?: AwaitingView;
   /** Why it ended; only when it ended. */
-  reason?: { code: string; message: string; detail?: { by?: string } };
+  reason?: { code: string; message: string; detail?: { by?: { kind: 'caller' | 'end_user' | 'operator' } } };
   timeline: TimelineEntry[];
   /** What others than this viewer opened, oldest first. */
   visitsOfOthers: Visit[];

@@ -165,7 +165,7 @@ export function endWords(session: SessionView): EndWords {
       todo: 'Nothing is left to do here. You can close this page.',
     };
   }
-  if (code === 'cancelled' && session.reason?.detail?.by === 'person') {
+  if (code === 'cancelled' && session.reason?.detail?.by?.kind === 'end_user') {
     return {
       success: false,
       title: 'You cancelled the sign-in',

@@ -53,7 +53,7 @@ describe('visits of others', () => {
     ] as const;
     const words = visitWords({ ...session, visitsOfOthers: [...visitsOfOthers] }, 0);
     expect(words).toMatch(/^An earlier link to this sign-in was opened at .*\. It showed the terminal and the picture\. That link is closed now\./);
-    const key = { at, opened: 'vnc', viewer: { by: 'api_key' } } as const;
+    const key = { at, opened: 'vnc', viewer: { by: 'api_key', key: 'deploy' } } as const;
     expect(visitWords({ ...session, visitsOfOthers: [key] }, 0)).toMatch(/somebody with an API key of this Anteroom opened the desktop by VNC\.$/);
   });
 
@@ -76,9 +76,9 @@ describe('a link that was revoked', () => {
 
 describe('an end by the person', () => {
   it('is told to them as theirs', () => {
-    const reason = { code: 'cancelled', message: 'cancelled by the person in the viewer', detail: { by: 'person' } };
+    const reason = { code: 'cancelled', message: 'cancelled by the end user in the viewer', detail: { by: { kind: 'end_user' } } } as const;
     expect(endWords({ ...session, reason }).title).toBe('You cancelled the sign-in');
-    expect(endWords({ ...session, reason: { ...reason, detail: { by: 'caller' } } }).title).toBe('The sign-in was cancelled');
+    expect(endWords({ ...session, reason: { ...reason, detail: { by: { kind: 'caller' } } } }).title).toBe('The sign-in was cancelled');
   });
 });
 

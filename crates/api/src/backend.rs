@@ -3,14 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use anteroom_session::{Actor, HolderGeneration, SessionId, Viewer};
+use anteroom_session::{HolderGeneration, SessionId, Viewer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::idempotency::Idempotency;
+use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::wire::{
-    CodeTaken, Health, KeyRole, KeyView, MadeKey, NewKey, SessionSummary, SessionView, StartAnswer,
+    CodeTaken, Health, KeyView, MadeKey, NewKey, SessionSummary, SessionView, StartAnswer,
     StartRequest, ViewerView,
 };
 
@@ -47,39 +48,6 @@ pub struct Watched {
     pub revoked: Revoked,
 }
 
-/// Which API key, by its hash: a key that is made anew is another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct KeyId(pub [u8; 32]);
-
-/// A caller, as their key says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CallerKey {
-    /// Which key.
-    pub id: KeyId,
-    /// What it may.
-    pub role: KeyRole,
-}
-
-/// Who asks about a session, and by what right.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Asker {
-    /// The person, by the cookie that the link of this generation was exchanged for.
-    EndUser(HolderGeneration),
-    /// A caller, by this key.
-    Caller(KeyId),
-}
-
-impl Asker {
-    /// As the session knows them.
-    #[must_use]
-    pub fn viewer(&self) -> Viewer {
-        match self {
-            Self::EndUser(generation) => Viewer::Link { generation: *generation },
-            Self::Caller(_) => Viewer::ApiKey {},
-        }
-    }
-}
-
 /// A sign-in that begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
@@ -91,8 +59,11 @@ pub enum Begun {
 
 /// The controller, as the API sees it. A session that does not exist is `Problem::no_such_session`.
 pub trait Backend: Send + Sync + 'static {
-    /// Whose key this is, if anybody's.
-    fn caller(&self, key: &str) -> impl Future<Output = Result<Option<CallerKey>, Problem>> + Send;
+    /// Whose API key this is, if anybody's.
+    fn authenticate(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Principal>, Problem>> + Send;
     /// Every key, by name.
     fn keys(&self) -> impl Future<Output = Result<Vec<KeyView>, Problem>> + Send;
     /// Makes a key under a new name.
@@ -113,6 +84,7 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         request: StartRequest,
         idempotency: Option<Idempotency>,
+        principal: &Principal,
     ) -> impl Future<Output = Result<Begun, Problem>> + Send;
     /// Every session, newest first.
     fn sessions(&self) -> impl Future<Output = Result<Vec<SessionSummary>, Problem>> + Send;
@@ -125,17 +97,25 @@ pub trait Backend: Send + Sync + 'static {
     fn watch(
         &self,
         id: SessionId,
-        asker: &Asker,
+        principal: &Principal,
     ) -> impl Future<Output = Result<Watched, Problem>> + Send;
     /// The session as this viewer may see it.
-    fn viewer_view(&self, session: &SessionView, viewer: Viewer) -> ViewerView;
+    fn viewer_view(&self, session: &SessionView, viewer: &Viewer) -> ViewerView;
     /// Ends a session; one that has ended is fine.
-    fn end(&self, id: SessionId, by: Actor) -> impl Future<Output = Result<(), Problem>> + Send;
+    fn end(
+        &self,
+        id: SessionId,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Shows the sign-in page again in the guest's browser.
     fn open_sign_in_url(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Has the CLI started that waits for the person, who is there by the caller's word; one that was
     /// started is fine.
-    fn start_tool(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
+    fn start_tool(
+        &self,
+        id: SessionId,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Has the person's code typed into the CLI's terminal, once the CLI asks for it.
     fn enter_code(
         &self,
@@ -152,13 +132,13 @@ pub trait Backend: Send + Sync + 'static {
     fn terminal(
         &self,
         id: SessionId,
-        asker: &Asker,
+        principal: &Principal,
     ) -> impl Future<Output = Result<Channel, Problem>> + Send;
     /// The desktop's VNC server (RFB, RFC 6143).
     fn vnc(
         &self,
         id: SessionId,
-        asker: &Asker,
+        principal: &Principal,
     ) -> impl Future<Output = Result<Channel, Problem>> + Send;
     /// The sealed credential.
     fn credential(&self, id: SessionId) -> impl Future<Output = Result<Vec<u8>, Problem>> + Send;
@@ -176,12 +156,20 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         id: SessionId,
         sdp: String,
-        asker: &Asker,
+        principal: &Principal,
     ) -> impl Future<Output = Result<String, Problem>> + Send;
     /// A new one-use viewer link. The earlier ones are revoked, and what they opened is closed.
-    fn viewer_link(&self, id: SessionId) -> impl Future<Output = Result<String, Problem>> + Send;
+    fn viewer_link(
+        &self,
+        id: SessionId,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<String, Problem>> + Send;
     /// Revokes every viewer link, and closes what they opened; also of a session that has ended.
-    fn revoke_viewers(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
+    fn revoke_viewers(
+        &self,
+        id: SessionId,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Exchanges a one-use secret for a viewer's access.
     fn exchange(
         &self,

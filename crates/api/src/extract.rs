@@ -8,10 +8,10 @@ use axum::extract::{FromRequestParts, Path};
 use axum::http::Extensions;
 use axum::http::request::Parts;
 
-use crate::backend::{Asker, Backend, CallerKey, KeyId};
+use crate::backend::Backend;
 use crate::guard::{caller, viewer_or_caller};
+use crate::principal::{Principal, Scope};
 use crate::problem::{Problem, ProblemCode};
-use crate::wire::KeyRole;
 
 /// Whether whoever asks showed a right that is known here. Whoever serves connections puts one into a
 /// request's extensions and looks at it when the answer is there.
@@ -35,15 +35,15 @@ impl Recognized {
 
 /// A caller with an API key. Comes first among a route's arguments: who may not ask learns nothing
 /// else, not even whether the rest of the request is well-formed.
-pub(crate) struct Caller(pub(crate) KeyId);
+pub(crate) struct Caller(pub(crate) Principal);
 
 impl<B: Backend> FromRequestParts<Arc<B>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, backend: &Arc<B>) -> Result<Self, Problem> {
-        let CallerKey { id, .. } = caller(&**backend, &parts.headers).await?;
+        let principal = caller(&**backend, &parts.headers).await?;
         Recognized::in_extensions(&parts.extensions);
-        Ok(Self(id))
+        Ok(Self(principal))
     }
 }
 
@@ -54,20 +54,18 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Admin {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, backend: &Arc<B>) -> Result<Self, Problem> {
-        let CallerKey { role, .. } = caller(&**backend, &parts.headers).await?;
+        let principal = caller(&**backend, &parts.headers).await?;
         Recognized::in_extensions(&parts.extensions);
-        match role {
-            KeyRole::Admin => Ok(Self),
-            KeyRole::Caller => {
-                let detail = "this needs a key with the role admin; the command line has one on the controller's own machine";
-                Err(Problem::new(ProblemCode::NotAdmin, detail))
-            }
+        if principal.may(Scope::Keys) {
+            return Ok(Self);
         }
+        let detail = "this needs a key with the role admin; the command line has one on the controller's own machine";
+        Err(Problem::new(ProblemCode::NotAdmin, detail))
     }
 }
 
 /// The viewer of the session that the path names, or a caller.
-pub(crate) struct Viewer(pub(crate) SessionId, pub(crate) Asker);
+pub(crate) struct Viewer(pub(crate) SessionId, pub(crate) Principal);
 
 impl<B: Backend> FromRequestParts<Arc<B>> for Viewer {
     type Rejection = Problem;
@@ -75,9 +73,9 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Viewer {
     async fn from_request_parts(parts: &mut Parts, backend: &Arc<B>) -> Result<Self, Problem> {
         match SessionPath::from_request_parts(parts, backend).await {
             Ok(SessionPath(id)) => {
-                let asker = viewer_or_caller(&**backend, &parts.headers, id).await?;
+                let principal = viewer_or_caller(&**backend, &parts.headers, id).await?;
                 Recognized::in_extensions(&parts.extensions);
-                Ok(Self(id, asker))
+                Ok(Self(id, principal))
             }
             // No session has a viewer then.
             Err(problem) => {

@@ -10,7 +10,8 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use crate::backend::{Asker, Backend, CallerKey};
+use crate::backend::Backend;
+use crate::principal::Principal;
 use crate::problem::{Problem, ProblemCode};
 
 /// The name of a session's viewer cookie: one each, so that a browser can view several sessions.
@@ -141,9 +142,9 @@ pub(crate) async fn refuse_foreign_pages(
 pub(crate) async fn caller<B: Backend>(
     backend: &B,
     headers: &HeaderMap,
-) -> Result<CallerKey, Problem> {
+) -> Result<Principal, Problem> {
     let known = match bearer(headers) {
-        Some(key) => backend.caller(key).await?,
+        Some(key) => backend.authenticate(key).await?,
         None => None,
     };
     known.ok_or_else(Problem::unauthorized)
@@ -154,16 +155,16 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
     backend: &B,
     headers: &HeaderMap,
     session: SessionId,
-) -> Result<Asker, Problem> {
+) -> Result<Principal, Problem> {
     let by_cookie = match cookie(headers, &viewer_cookie(session)) {
         Some(secret) => backend.holder(session, secret).await,
         None => Ok(None),
     };
     match by_cookie {
-        Ok(Some(generation)) => Ok(Asker::EndUser(generation)),
+        Ok(Some(generation)) => Ok(Principal::end_user(session, generation)),
         // Whoever has a key too needs no cookie.
         Err(revoked) if bearer(headers).is_none() => Err(revoked),
-        Ok(None) | Err(_) => caller(backend, headers).await.map(|caller| Asker::Caller(caller.id)),
+        Ok(None) | Err(_) => caller(backend, headers).await,
     }
 }
 

@@ -7,16 +7,16 @@ mod extract;
 mod guard;
 mod idempotency;
 mod json;
+mod principal;
 mod problem;
 mod routes;
 mod wire;
 
-pub use backend::{
-    Asker, Backend, Begun, Bytes, CallerKey, Channel, KeyId, Revoked, ViewerAccess, Watched,
-};
+pub use backend::{Backend, Begun, Bytes, Channel, Revoked, ViewerAccess, Watched};
 pub use extract::Recognized;
 pub use guard::{AllowedHosts, viewer_cookie};
 pub use idempotency::Idempotency;
+pub use principal::{KeyId, Principal, PrincipalId, Scope};
 pub use problem::{Problem, ProblemCode};
 pub use routes::{openapi, router};
 pub use wire::*;

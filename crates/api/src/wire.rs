@@ -1,6 +1,6 @@
 //! What travels. Names are camelCase on the wire; states and codes are the session crate's.
 
-use anteroom_session::{Confined, Leftover, TimelineEntry, View, Viewer};
+use anteroom_session::{Actor, Confined, Leftover, TimelineEntry, View, Viewer};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -84,6 +84,10 @@ pub struct SessionView {
     pub provider_name: String,
     /// As the caller gave it.
     pub user_id: Option<String>,
+    /// Who started it: `{"kind":"caller","key":"deploy"}`, the API key by its name. Null of sessions
+    /// that an earlier version started.
+    #[schema(value_type = Option<Object>)]
+    pub started_by: Option<Actor>,
     /// `requested`, `booting`, `preparing`, `ready` (the tool is started when the person comes),
     /// `awaiting_user`, `capturing`, `sealed`, `ended`.
     pub state: String,
@@ -126,7 +130,7 @@ pub struct SessionView {
     pub credential: CredentialView,
     /// What the guest reached and was refused.
     pub egress: Vec<EgressEntry>,
-    /// `demolishing` or `demolished`, once ended.
+    /// `tearing_down` or `torn_down`, once ended.
     pub teardown: Option<String>,
     /// What looking at the machine still found after the demolition.
     #[schema(value_type = Vec<Object>)]
@@ -147,7 +151,7 @@ pub struct Visit {
     /// `link` (it was exchanged for its cookie), `picture`, `terminal` or `vnc`.
     #[schema(value_type = String)]
     pub opened: View,
-    /// `{"by":"link","generation":1}` (the link that was made first), or `{"by":"api_key"}`.
+    /// `{"by":"link","generation":1}` (the link that was made first), or `{"by":"api_key","key":"deploy"}`.
     #[schema(value_type = Object)]
     pub viewer: Viewer,
 }
@@ -389,7 +393,7 @@ pub struct ViewerView {
     /// Their turn, while the state is `awaiting_user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaiting: Option<AwaitingView>,
-    /// `demolishing` or `demolished`, once ended.
+    /// `tearing_down` or `torn_down`, once ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teardown: Option<String>,
     /// What was still found after the demolition.

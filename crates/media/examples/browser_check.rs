@@ -229,7 +229,10 @@ async fn answer(
         path if path == "/" || path.starts_with("/?") => {
             include_str!("browser_check.html").to_owned()
         }
-        "/offer" => match media.offer(body, anteroom_session::Viewer::ApiKey {}).await {
+        "/offer" => match media
+            .offer(body, anteroom_session::Viewer::ApiKey { key: "check".parse().unwrap() })
+            .await
+        {
             Ok(accepted) => accepted.answer_sdp,
             Err(error) => {
                 eprintln!("{error}: {:?}", error.source());

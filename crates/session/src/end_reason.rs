@@ -4,19 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Explanation;
-
-/// Who asked for something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Actor {
-    /// The API's caller.
-    Caller,
-    /// The person in the viewer.
-    EndUser,
-    /// The operator, by stopping the controller.
-    Operator,
-}
+use crate::{Actor, Explanation};
 
 /// How a process ended, from its wait status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -285,11 +273,13 @@ impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Completed => f.write_str("signed in; the credential is sealed and stored"),
-            Self::Cancelled { by: Actor::Caller } => f.write_str("cancelled through the API"),
-            Self::Cancelled { by: Actor::EndUser } => {
-                f.write_str("cancelled by the person in the viewer")
+            Self::Cancelled { by: Actor::Caller { key } } => {
+                write!(f, "cancelled through the API, with the key {key}")
             }
-            Self::Cancelled { by: Actor::Operator } => {
+            Self::Cancelled { by: Actor::EndUser { .. } } => {
+                f.write_str("cancelled by the end user in the viewer")
+            }
+            Self::Cancelled { by: Actor::Operator {} } => {
                 f.write_str("cancelled: the controller was stopped")
             }
             Self::TimedOut { during, ttl_seconds } => write!(
@@ -492,7 +482,9 @@ mod tests {
     fn code_is_the_tag_of_the_json_form() {
         let reasons = [
             EndReason::Completed,
-            EndReason::Cancelled { by: Actor::EndUser },
+            EndReason::Cancelled {
+                by: Actor::EndUser { generation: crate::HolderGeneration::FIRST },
+            },
             EndReason::VmExited {
                 exit: ProcessExit::Signalled { signal: 9 },
                 shutdown: None,

@@ -42,9 +42,14 @@ pub enum Event {
     LinkMade {
         /// Which generation began with it.
         generation: HolderGeneration,
+        /// Who made it.
+        by: Actor,
     },
     /// No link is good any more, and what they opened is closed.
-    LinksRevoked,
+    LinksRevoked {
+        /// Who revoked them.
+        by: Actor,
+    },
     /// Somebody opened the link, the terminal or VNC.
     Opened {
         /// What.
@@ -53,7 +58,10 @@ pub enum Event {
         viewer: Viewer,
     },
     /// The caller says that the person is there, and has the CLI started that waits for them.
-    StartRequested,
+    StartRequested {
+        /// Which caller.
+        by: Actor,
+    },
     /// The caller is still there, and prolongs the session's time to live.
     Heartbeat,
     /// Time passed; a deadline may be over.
@@ -65,6 +73,23 @@ pub enum Event {
         /// Empty when the machine is as it was.
         leftovers: Vec<Leftover>,
     },
+}
+
+impl Event {
+    /// Who made it happen, where somebody did.
+    #[must_use]
+    pub fn actor(&self) -> Option<Actor> {
+        match self {
+            Self::EndRequested(by)
+            | Self::LinkMade { by, .. }
+            | Self::LinksRevoked { by }
+            | Self::StartRequested { by } => Some(by.clone()),
+            Self::Opened { viewer, .. } | Self::Observed(Observation::ViewerJoined { viewer }) => {
+                Some(viewer.clone().into())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What a session runner tells its controller. Also the wire form between the two.

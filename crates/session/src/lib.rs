@@ -11,6 +11,7 @@
 //! Where the CLI is started when the person comes, `Preparing → Ready → Preparing` is on the way.
 #![forbid(unsafe_code)]
 
+mod actor;
 mod boundaries;
 mod end_reason;
 mod event;
@@ -22,8 +23,9 @@ mod state;
 mod timeline;
 mod viewer;
 
+pub use actor::{Actor, InvalidKeyName, KeyName};
 pub use boundaries::{Boundaries, Confined, Namespace};
-pub use end_reason::{Actor, EndReason, ProcessExit, signal_name};
+pub use end_reason::{EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, DriverKind, EgressVerdict, Event, Isolation, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::{

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EndReason, Event, Method, Observation, Prompt, ProviderId, SessionId, Start, State, Teardown,
-    Timestamp, UserId, Viewer,
+    Actor, EndReason, Event, Method, Observation, Prompt, ProviderId, SessionId, Start, State,
+    Teardown, Timestamp, UserId, Viewer,
 };
 
 /// What was agreed when the session was requested; never changes.
@@ -16,7 +16,10 @@ pub struct Terms {
     pub provider: ProviderId,
     /// Whose credential it will be, in the caller's words.
     pub user: Option<UserId>,
-    /// How the person signs in.
+    /// Who started it.
+    #[serde(default)]
+    pub started_by: Option<Actor>,
+    /// How the end user signs in.
     #[serde(default = "browser")]
     pub method: Method,
     /// Why in this way.
@@ -193,7 +196,7 @@ impl Session {
 /// Whether an event shows the person to be there: a caller who looks is not the person.
 fn says_end_user_is_there(event: &Event) -> bool {
     match event {
-        Event::StartRequested => true,
+        Event::StartRequested { .. } => true,
         Event::Opened { viewer, .. } | Event::Observed(Observation::ViewerJoined { viewer }) => {
             matches!(viewer, Viewer::Link { .. })
         }
@@ -257,14 +260,14 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
         },
         Event::Heartbeat
         | Event::LinkMade { .. }
-        | Event::LinksRevoked
+        | Event::LinksRevoked { .. }
         | Event::Opened { .. }
-        | Event::StartRequested => (state, vec![]),
+        | Event::StartRequested { .. } => (state, vec![]),
         Event::FoundByReconciliation => match state {
             State::Sealed { .. } => end(EndReason::Completed, now),
             _ => end(EndReason::ControllerStopped, now),
         },
-        // Nothing was demolished yet: a stray report.
+        // Nothing was torn down yet: an unexpected report.
         Event::TornDown { .. } => (state, vec![]),
     }
 }

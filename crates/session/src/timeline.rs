@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Explanation;
+use crate::{Actor, Explanation};
 
 /// Milliseconds since the Unix epoch, stamped on the host (a guest's clock may run slow).
 #[derive(
@@ -34,6 +34,9 @@ pub struct TimelineEntry {
     pub kind: String,
     /// One sentence for a person.
     pub message: String,
+    /// Who made it happen, where somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Actor>,
     /// Of a death: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Box<Explanation>>,

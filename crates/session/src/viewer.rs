@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::KeyName;
+
 /// Which of a session's links, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -36,7 +38,7 @@ impl fmt::Display for HolderGeneration {
 }
 
 /// By what right somebody looks at a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "by", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Viewer {
     /// They opened the session's link of this generation.
@@ -45,14 +47,17 @@ pub enum Viewer {
         generation: HolderGeneration,
     },
     /// They have an API key.
-    ApiKey {},
+    ApiKey {
+        /// Its name.
+        key: KeyName,
+    },
 }
 
 impl Viewer {
     /// Whether their right ended when the links before `oldest` were revoked.
     #[must_use]
-    pub fn is_before(self, oldest: HolderGeneration) -> bool {
-        matches!(self, Self::Link { generation } if generation < oldest)
+    pub fn is_before(&self, oldest: HolderGeneration) -> bool {
+        matches!(self, Self::Link { generation } if *generation < oldest)
     }
 }
 
@@ -61,7 +66,7 @@ impl fmt::Display for Viewer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link { generation } => write!(f, "link {generation}"),
-            Self::ApiKey {} => f.write_str("an API key"),
+            Self::ApiKey { key } => write!(f, "the API key {key}"),
         }
     }
 }
@@ -92,7 +97,7 @@ mod tests {
         assert!(of(HolderGeneration::FIRST).is_before(second));
         assert!(!of(second).is_before(second));
         assert!(!of(second).is_before(HolderGeneration::FIRST));
-        assert!(!Viewer::ApiKey {}.is_before(second));
+        assert!(!Viewer::ApiKey { key: "ci".parse().unwrap() }.is_before(second));
         assert_eq!(HolderGeneration::from_number(0), None);
         assert_eq!(HolderGeneration::from_number(i64::MAX), None);
     }

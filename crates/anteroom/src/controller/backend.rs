@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anteroom_api::{
-    Asker, Backend, Begun, CallerKey, Channel, CodeTaken, Health, Idempotency, KeyRole, KeyView,
-    MadeKey, Named, NewKey, Problem, ProblemCode, Revoked, SessionSummary, SessionView,
+    Backend, Begun, Channel, CodeTaken, Health, Idempotency, KeyRole, KeyView, MadeKey, Named,
+    NewKey, Principal, PrincipalId, Problem, ProblemCode, Revoked, SessionSummary, SessionView,
     StartRequest, ViewerAccess, ViewerView, Watched,
 };
 use anteroom_guest_protocol::StreamKind;
 use anteroom_session::{
-    Actor, Event, HolderGeneration, SessionId, State, StateName, TimelineEntry, View, Viewer,
+    Event, HolderGeneration, SessionId, State, StateName, TimelineEntry, View, Viewer,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -25,8 +25,8 @@ use crate::node::process::Runner;
 use crate::runner_protocol::RunnerCommand;
 
 impl Backend for Controller {
-    async fn caller(&self, key: &str) -> Result<Option<CallerKey>, Problem> {
-        self.keys.caller(key).await
+    async fn authenticate(&self, key: &str) -> Result<Option<Principal>, Problem> {
+        self.keys.authenticate(key).await
     }
 
     async fn keys(&self) -> Result<Vec<KeyView>, Problem> {
@@ -61,8 +61,9 @@ impl Backend for Controller {
         &self,
         request: StartRequest,
         idempotency: Option<Idempotency>,
+        principal: &Principal,
     ) -> Result<Begun, Problem> {
-        let begun = self.begin_once(request, idempotency).await;
+        let begun = self.begin_once(request, idempotency, principal).await;
         begun.inspect_err(|problem| self.context.metrics.refused(problem.code.as_str()))
     }
 
@@ -104,10 +105,10 @@ impl Backend for Controller {
         self.session(id).await
     }
 
-    async fn watch(&self, id: SessionId, asker: &Asker) -> Result<Watched, Problem> {
+    async fn watch(&self, id: SessionId, principal: &Principal) -> Result<Watched, Problem> {
         match self.handle(id) {
             Some(handle) => {
-                Ok(Watched { revoked: self.revoked(&handle, asker), changes: handle.view })
+                Ok(Watched { revoked: self.revoked(&handle, principal), changes: handle.view })
             }
             // One that is over does not change: the receiver gives it once.
             None => Ok(Watched {
@@ -117,10 +118,10 @@ impl Backend for Controller {
         }
     }
 
-    fn viewer_view(&self, session: &SessionView, viewer: Viewer) -> ViewerView {
+    fn viewer_view(&self, session: &SessionView, viewer: &Viewer) -> ViewerView {
         let session = session.clone();
         let visits = session.visits.into_iter();
-        let visits_of_others = visits.filter(|visit| visit.viewer != viewer).collect();
+        let visits_of_others = visits.filter(|visit| visit.viewer != *viewer).collect();
         ViewerView {
             session_id: session.session_id,
             provider: Named { id: session.provider, name: session.provider_name },
@@ -145,9 +146,9 @@ impl Backend for Controller {
         }
     }
 
-    async fn end(&self, id: SessionId, by: Actor) -> Result<(), Problem> {
+    async fn end(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
         if let Some(handle) = self.handle(id)
-            && handle.report(Event::EndRequested(by)).await
+            && handle.report(Event::EndRequested(principal.actor())).await
         {
             return Ok(());
         }
@@ -173,9 +174,9 @@ impl Backend for Controller {
             .map_err(|error| error.problem(ProblemCode::WrongState, &view.state))
     }
 
-    async fn start_tool(&self, id: SessionId) -> Result<(), Problem> {
+    async fn start_tool(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
         let reported = match self.handle(id) {
-            Some(handle) => handle.report(Event::StartRequested).await,
+            Some(handle) => handle.report(Event::StartRequested { by: principal.actor() }).await,
             None => false,
         };
         let state = self.session(id).await?.state;
@@ -202,12 +203,12 @@ impl Backend for Controller {
         allowed.map_err(|error| error.problem(ProblemCode::WrongState, &state))
     }
 
-    async fn terminal(&self, id: SessionId, asker: &Asker) -> Result<Channel, Problem> {
-        self.channel(id, StreamKind::Terminal, View::Terminal, asker).await
+    async fn terminal(&self, id: SessionId, principal: &Principal) -> Result<Channel, Problem> {
+        self.channel(id, StreamKind::Terminal, View::Terminal, principal).await
     }
 
-    async fn vnc(&self, id: SessionId, asker: &Asker) -> Result<Channel, Problem> {
-        self.channel(id, StreamKind::Vnc, View::Vnc, asker).await
+    async fn vnc(&self, id: SessionId, principal: &Principal) -> Result<Channel, Problem> {
+        self.channel(id, StreamKind::Vnc, View::Vnc, principal).await
     }
 
     async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
@@ -257,13 +258,18 @@ impl Backend for Controller {
         read.await.map_err(|_| Problem::internal("reading the logs failed"))
     }
 
-    async fn offer(&self, id: SessionId, sdp: String, asker: &Asker) -> Result<String, Problem> {
+    async fn offer(
+        &self,
+        id: SessionId,
+        sdp: String,
+        principal: &Principal,
+    ) -> Result<String, Problem> {
         let (handle, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        let viewer = asker.viewer();
+        let viewer = principal.viewer();
         let answered = tokio::select! {
-            answered = runner.offer(sdp, viewer, self.revoked(&handle, asker)) => answered,
-            () = handle.revoked(viewer) => return Err(revoked()),
+            answered = runner.offer(sdp, viewer.clone(), self.revoked(&handle, principal)) => answered,
+            () = handle.revoked(&viewer) => return Err(revoked()),
         };
         let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
         if !self.context.door.set_fragment(&answer.ice_ufrag, id) {
@@ -274,19 +280,19 @@ impl Backend for Controller {
         Ok(answer.sdp)
     }
 
-    async fn viewer_link(&self, id: SessionId) -> Result<String, Problem> {
+    async fn viewer_link(&self, id: SessionId, principal: &Principal) -> Result<String, Problem> {
         let record = self.record(id).await?;
         if let State::Ended { .. } = record.session.state {
             return Err(Problem::wrong_state("the session has ended"));
         }
-        self.new_link(&record).await.map_err(not_stored)
+        self.new_link(&record, principal.actor()).await.map_err(not_stored)
     }
 
-    async fn revoke_viewers(&self, id: SessionId) -> Result<(), Problem> {
+    async fn revoke_viewers(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
         let record = self.record(id).await?;
         self.begin_generation(&record, None).await.map_err(not_stored)?;
         if let Some(handle) = self.handle(id) {
-            handle.report(Event::LinksRevoked).await;
+            handle.report(Event::LinksRevoked { by: principal.actor() }).await;
         }
         Ok(())
     }
@@ -328,15 +334,15 @@ impl Controller {
         id: SessionId,
         kind: StreamKind,
         view: View,
-        asker: &Asker,
+        principal: &Principal,
     ) -> Result<Channel, Problem> {
         let (handle, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        let viewer = asker.viewer();
-        let channel = runner.channel(kind, viewer).await;
+        let viewer = principal.viewer();
+        let channel = runner.channel(kind, viewer.clone()).await;
         let channel = channel.map_err(|error| error.problem(ProblemCode::WrongState, &state))?;
-        let right_revoked = self.revoked(&handle, asker);
-        if handle.is_revoked(viewer) {
+        let right_revoked = self.revoked(&handle, principal);
+        if handle.is_revoked(&viewer) {
             return Err(revoked());
         }
         handle.report(Event::Opened { view, viewer }).await;
@@ -347,11 +353,11 @@ impl Controller {
         Ok(Channel { bytes: Box::new(channel), revoked: Box::pin(revoked) })
     }
 
-    /// Comes when the asker's right is revoked: the link of a person, the key of a caller.
-    fn revoked(&self, handle: &SessionHandle, asker: &Asker) -> Revoked {
-        match asker {
-            Asker::EndUser(_) => Box::pin(handle.revoked(asker.viewer())),
-            Asker::Caller(key) => Box::pin(self.keys.revoked(*key)),
+    /// Comes when the principal's right is revoked: the link of a person, the key of a caller.
+    fn revoked(&self, handle: &SessionHandle, principal: &Principal) -> Revoked {
+        match &principal.id {
+            PrincipalId::ViewerLink { .. } => Box::pin(handle.revoked(&principal.viewer())),
+            PrincipalId::ApiKey { id, .. } => Box::pin(self.keys.revoked(*id)),
         }
     }
 
@@ -359,13 +365,15 @@ impl Controller {
     async fn report_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
         let event = Event::Opened { view: View::Link, viewer: Viewer::Link { generation } };
         let reported = timeline::of_event(&event, id);
+        let by = event.actor();
         if let Some(handle) = self.handle(id)
             && handle.report(event).await
         {
             return;
         }
         let Some((kind, message)) = reported else { return };
-        let entry = TimelineEntry { at: now(), kind: kind.to_owned(), message, explanation: None };
+        let entry =
+            TimelineEntry { at: now(), kind: kind.to_owned(), message, by, explanation: None };
         if let Err(error) = self.store.add_entry(id, &entry).await {
             tracing::error!(session = %id, "{error:#}");
         }
@@ -388,7 +396,7 @@ impl Controller {
     }
 }
 
-/// The asker's link was revoked.
+/// The principal's link was revoked.
 fn revoked() -> Problem {
     let detail =
         "the link that this viewer came by was revoked; open the newer one, or ask for one";

@@ -7,7 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anteroom_api::{CallerKey, KeyId, KeyRole, KeyView, MadeKey, Problem, ProblemCode};
+use anteroom_api::{
+    KeyId, KeyRole, KeyView, MadeKey, Principal, PrincipalId, Problem, ProblemCode,
+};
+use anteroom_session::InvalidKeyName;
 use anyhow::Result;
 use tokio::sync::watch;
 
@@ -17,9 +20,6 @@ use crate::clock::now;
 
 /// How often it is stored when keys were last used: once for many requests.
 const STORE_USE_EVERY: Duration = Duration::from_secs(60);
-
-/// The longest name.
-const MAX_NAME: usize = 64;
 
 /// The controller's keys. Cheap to clone.
 #[derive(Clone)]
@@ -52,10 +52,10 @@ impl Keys {
     }
 
     /// Whose key this is, if anybody's.
-    pub async fn caller(&self, key: &str) -> Result<Option<CallerKey>, Problem> {
+    pub async fn authenticate(&self, key: &str) -> Result<Option<Principal>, Problem> {
         let found = self.0.store.api_key(key).await.map_err(unreadable)?;
-        if let Some(caller) = found {
-            self.with_used(|used| used.insert(caller.id, now().0));
+        if let Some(PrincipalId::ApiKey { id, .. }) = found.as_ref().map(|found| &found.id) {
+            self.with_used(|used| used.insert(*id, now().0));
         }
         Ok(found)
     }
@@ -75,7 +75,7 @@ impl Keys {
         let kept = self.0.store.api_keys().await.map_err(unreadable)?;
         let view = |key: KeptKey| KeyView {
             last_used_at: self.with_used(|used| used.get(&key.id).copied()).or(key.last_used_at),
-            name: key.name,
+            name: key.name.to_string(),
             role: key.role,
             created_at: key.created_at,
         };
@@ -84,9 +84,11 @@ impl Keys {
 
     /// Makes a key under a new name.
     pub async fn add(&self, name: &str, role: KeyRole) -> Result<MadeKey, Problem> {
-        check_name(name)?;
+        let parsed = name.parse().map_err(|error: InvalidKeyName| {
+            Problem::new(ProblemCode::InvalidValue, error.to_string())
+        })?;
         let key = new_key();
-        if !self.0.store.add_api_key(name, role, &key, now().0).await.map_err(not_stored)? {
+        if !self.0.store.add_api_key(&parsed, role, &key, now().0).await.map_err(not_stored)? {
             let detail = format!("there is a key {name}; rotate it, or choose another name");
             return Err(Problem::new(ProblemCode::KeyExists, detail));
         }
@@ -100,8 +102,9 @@ impl Keys {
         let before = self.0.store.rotate_api_key(name, &key, now().0).await.map_err(not_stored)?;
         self.close(before.ok_or_else(|| no_such_key(name))?);
         tracing::info!(name, "an API key was made anew, and the one before it revoked");
-        let kept = self.0.store.api_key(&key).await.map_err(unreadable)?;
-        let role = kept.ok_or_else(|| no_such_key(name))?.role;
+        let kept = self.0.store.api_keys().await.map_err(unreadable)?;
+        let of_this_name = kept.into_iter().find(|kept| kept.name.as_str() == name);
+        let role = of_this_name.ok_or_else(|| no_such_key(name))?.role;
         Ok(MadeKey { name: name.to_owned(), role, key })
     }
 
@@ -157,19 +160,21 @@ fn no_such_key(name: &str) -> Problem {
     Problem::new(ProblemCode::NoSuchKey, detail)
 }
 
-/// Names stand in logs and tables.
-fn check_name(name: &str) -> Result<(), Problem> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_word) {
-        return Ok(());
-    }
-    let detail = format!("a key's name is 1 to {MAX_NAME} letters, digits, '-', '_' and '.'");
-    Err(Problem::new(ProblemCode::InvalidValue, detail))
-}
-
 #[cfg(test)]
 mod tests {
+    use anteroom_api::Scope;
+
     use super::*;
+
+    fn id_of(principal: &Principal) -> KeyId {
+        match &principal.id {
+            PrincipalId::ApiKey { id, name } => {
+                assert_eq!(name.as_str(), "deploy");
+                *id
+            }
+            PrincipalId::ViewerLink { .. } => panic!("an API key is no link"),
+        }
+    }
 
     async fn keys() -> (tempfile::TempDir, Keys) {
         let folder = tempfile::tempdir().unwrap();
@@ -181,23 +186,23 @@ mod tests {
     async fn a_key_is_good_until_it_is_made_anew_or_revoked() {
         let (_folder, keys) = keys().await;
         let made = keys.add("deploy", KeyRole::Caller).await.unwrap();
-        let known = keys.caller(&made.key).await.unwrap().unwrap();
-        assert_eq!(known.role, KeyRole::Caller);
+        let known = keys.authenticate(&made.key).await.unwrap().unwrap();
+        assert!(known.may(Scope::Sessions) && !known.may(Scope::Keys));
         assert_eq!(
             keys.add("deploy", KeyRole::Admin).await.unwrap_err().code,
             ProblemCode::KeyExists
         );
         let again = keys.rotate("deploy").await.unwrap();
-        keys.revoked(known.id).await;
-        assert_eq!(keys.caller(&made.key).await.unwrap(), None);
-        let known = keys.caller(&again.key).await.unwrap().unwrap();
+        keys.revoked(id_of(&known)).await;
+        assert_eq!(keys.authenticate(&made.key).await.unwrap(), None);
+        let known = keys.authenticate(&again.key).await.unwrap().unwrap();
         keys.revoke("deploy").await.unwrap();
-        keys.revoked(known.id).await;
-        assert_eq!(keys.caller(&again.key).await.unwrap(), None);
+        keys.revoked(id_of(&known)).await;
+        assert_eq!(keys.authenticate(&again.key).await.unwrap(), None);
         assert_eq!(keys.revoke("deploy").await.unwrap_err().code, ProblemCode::NoSuchKey);
         // The name is free again, and its new key is no revoked one.
         let third = keys.add("deploy", KeyRole::Admin).await.unwrap();
-        assert_eq!(keys.caller(&third.key).await.unwrap().unwrap().role, KeyRole::Admin);
+        assert!(keys.authenticate(&third.key).await.unwrap().unwrap().may(Scope::Keys));
     }
 
     #[tokio::test]
@@ -205,7 +210,7 @@ mod tests {
         let (_folder, keys) = keys().await;
         let made = keys.add("ci", KeyRole::Caller).await.unwrap();
         assert_eq!(keys.list().await.unwrap()[0].last_used_at, None);
-        keys.caller(&made.key).await.unwrap();
+        keys.authenticate(&made.key).await.unwrap();
         let used = keys.list().await.unwrap()[0].last_used_at;
         assert!(used.is_some());
         keys.store_use().await;
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn names_are_words() {
+    async fn an_invalid_name_is_refused() {
         let (_folder, keys) = keys().await;
         for name in ["", "a b", "a/b", "\u{1b}[2J", &"a".repeat(65), "é"] {
             let refused = keys.add(name, KeyRole::Caller).await.unwrap_err();

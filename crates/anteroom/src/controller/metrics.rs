@@ -263,7 +263,7 @@ mod tests {
             "anteroom_sessions{state=\"awaiting_user\"} 0",
             "anteroom_sandboxes 4",
             "anteroom_sessions_started_total{provider=\"demo\"} 1",
-            "anteroom_starts_refused_total{reason=\"no_room\"} 1",
+            "anteroom_starts_refused_total{reason=\"no_capacity\"} 1",
             "anteroom_frames_total 3",
             "anteroom_encode_seconds_total 1.5",
         ] {

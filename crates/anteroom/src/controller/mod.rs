@@ -198,7 +198,7 @@ impl Controller {
         drop(self.starting.write().await);
         let handles = self.context.live.all();
         for handle in &handles {
-            handle.report(Event::EndRequested(Actor::Operator)).await;
+            handle.report(Event::EndRequested(Actor::Operator {})).await;
         }
         for handle in &handles {
             handle.torn_down().await;
@@ -227,12 +227,12 @@ impl Controller {
     }
 
     /// A new link for the person. The earlier ones are revoked, and what they opened is closed.
-    async fn new_link(&self, record: &Record) -> Result<String> {
+    async fn new_link(&self, record: &Record, by: Actor) -> Result<String> {
         let secret = secret();
         let id = record.id();
         let generation = self.begin_generation(record, Some(&secret)).await?;
         if let Some(handle) = self.handle(id) {
-            handle.report(Event::LinkMade { generation }).await;
+            handle.report(Event::LinkMade { generation, by }).await;
         }
         Ok(self.viewer_url(id, &secret))
     }

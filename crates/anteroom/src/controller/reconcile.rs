@@ -110,6 +110,7 @@ mod tests {
     /// A session that is over, and whose teardown left this.
     fn over(user: SessionUser, leftovers: Vec<Leftover>) -> Record {
         let terms = Terms {
+            started_by: None,
             id: SessionId::generate(),
             provider: "demo".parse().unwrap(),
             user: None,

@@ -164,6 +164,7 @@ impl Record {
             provider: terms.provider.to_string(),
             provider_name: self.provider_name.clone(),
             user_id: terms.user.as_ref().map(ToString::to_string),
+            started_by: terms.started_by.clone(),
             state: state.name().as_str().to_owned(),
             reason,
             created_at: terms.created_at.0,

@@ -161,8 +161,8 @@ impl SessionHandle {
     }
 
     /// Comes when this viewer's link is revoked, or was.
-    pub fn revoked(&self, viewer: Viewer) -> impl Future<Output = ()> + Send + use<> {
-        let mut oldest = self.oldest.subscribe();
+    pub fn revoked(&self, viewer: &Viewer) -> impl Future<Output = ()> + Send + use<> {
+        let (mut oldest, viewer) = (self.oldest.subscribe(), viewer.clone());
         async move {
             let is_revoked = oldest.wait_for(|oldest| viewer.is_before(*oldest)).await.is_ok();
             if !is_revoked {
@@ -173,7 +173,7 @@ impl SessionHandle {
     }
 
     /// Whether this viewer's link was revoked.
-    pub fn is_revoked(&self, viewer: Viewer) -> bool {
+    pub fn is_revoked(&self, viewer: &Viewer) -> bool {
         viewer.is_before(*self.oldest.borrow())
     }
 
@@ -340,6 +340,7 @@ impl Actor {
         let entry = timeline::of_event(&event, self.record.session.terms.id).filter(|_| reported);
         let explanation = timeline::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
+        let by = event.actor();
         let (session, effects) = self.record.session.clone().handle(event, at);
         self.record.session = session;
         if stored {
@@ -347,17 +348,17 @@ impl Actor {
         }
         if let Some((kind, message)) = entry {
             self.context.metrics.reached(kind, &self.record, at);
-            self.add_entry(at, kind, message, explanation);
+            self.add_entry(at, kind, message, by.clone(), explanation);
         }
         for (kind, message) in effects.iter().filter_map(timeline::of_effect) {
-            self.add_entry(at, kind, message, None);
+            self.add_entry(at, kind, message, by.clone(), None);
         }
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
             self.context.metrics.ended(reason, &self.record, at);
             let (message, explanation) = (reason.to_string(), reason.explanation().cloned());
-            self.add_entry(at, "ended", message, explanation);
+            self.add_entry(at, "ended", message, by, explanation);
         }
         effects
     }
@@ -410,6 +411,7 @@ impl Actor {
         at: Timestamp,
         kind: &str,
         message: String,
+        by: Option<anteroom_session::Actor>,
         explanation: Option<Explanation>,
     ) {
         if let Some(explanation) = &explanation {
@@ -425,6 +427,7 @@ impl Actor {
             at,
             kind: kind.to_owned(),
             message,
+            by,
             explanation: explanation.map(Box::new),
         });
     }
@@ -504,7 +507,7 @@ impl Actor {
         }
         self.claim = Claim::Waiting(Box::pin(plan.admitted.sandbox()));
         let message = "all rooms are in use; the sign-in begins when one is free".to_owned();
-        self.add_entry(now(), "waiting_for_capacity", message, None);
+        self.add_entry(now(), "waiting_for_capacity", message, None, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
         self.view.send_replace(self.record.view());
     }

@@ -3,12 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
 
-use anteroom_api::{Backend, Begun, Idempotency, Problem, ProblemCode, StartAnswer, StartRequest};
+use anteroom_api::{
+    Backend, Begun, Idempotency, Principal, Problem, ProblemCode, StartAnswer, StartRequest,
+};
 use anteroom_confine::{Confinement, SessionUser};
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
-use anteroom_session::{Method, ProviderId, Session, SessionId, Terms};
+use anteroom_session::{Actor, Method, ProviderId, Session, SessionId, Terms};
 use anyhow::Result;
 
 use super::admission::Limits;
@@ -39,9 +41,10 @@ impl Controller {
         &self,
         request: StartRequest,
         idempotency: Option<Idempotency>,
+        principal: &Principal,
     ) -> Result<Begun, Problem> {
         let Some(call) = idempotency else {
-            return Ok(Begun::Now(self.begin(request, None).await?));
+            return Ok(Begun::Now(self.begin(request, None, principal).await?));
         };
         let _answering = self.calls.enter(&call).ok_or_else(|| {
             let detail =
@@ -49,12 +52,14 @@ impl Controller {
             Problem::new(ProblemCode::IdempotencyKeyInUse, detail).retry_after(1)
         })?;
         match self.store.begun_by(&call, now().0).await.map_err(internal)? {
-            None => Ok(Begun::Now(self.begin(request, Some(&call)).await?)),
+            None => Ok(Begun::Now(self.begin(request, Some(&call), principal).await?)),
             Some((_, body)) if body != call.body => {
                 let detail = "this Idempotency-Key came with another body before; use a new one";
                 Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail))
             }
-            Some((session, _)) => Ok(Begun::Before(self.begun_before(session).await?)),
+            Some((session, _)) => {
+                Ok(Begun::Before(self.begun_before(session, principal.actor()).await?))
+            }
         }
     }
 
@@ -62,6 +67,7 @@ impl Controller {
         &self,
         request: StartRequest,
         idempotency: Option<&Idempotency>,
+        principal: &Principal,
     ) -> Result<StartAnswer, Problem> {
         let invalid = |detail: String| Problem::new(ProblemCode::InvalidValue, detail);
         let provider = self.provider(&request.provider)?;
@@ -90,6 +96,7 @@ impl Controller {
             id,
             provider: provider.id.clone(),
             user,
+            started_by: Some(principal.actor()),
             method,
             method_chosen: chosen,
             created_at: now(),
@@ -210,7 +217,7 @@ impl Controller {
 
     /// The answer to a call that began this session before. The link of then is not kept in clear, so
     /// there is a new one.
-    async fn begun_before(&self, id: SessionId) -> Result<StartAnswer, Problem> {
+    async fn begun_before(&self, id: SessionId, by: Actor) -> Result<StartAnswer, Problem> {
         let record = self.record(id).await?;
         Ok(StartAnswer {
             success: true,
@@ -218,7 +225,7 @@ impl Controller {
             provider: record.session.terms.provider.to_string(),
             method: record.session.terms.method.to_string(),
             browser_ip: record.browser_ip.to_string(),
-            viewer_url: self.new_link(&record).await.map_err(not_stored)?,
+            viewer_url: self.new_link(&record, by).await.map_err(not_stored)?,
             state: self.session(id).await?.state,
         })
     }

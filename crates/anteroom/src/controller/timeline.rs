@@ -38,24 +38,24 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
         Event::FoundByReconciliation => {
             Some(("found_unfinished", "a new controller found the session unfinished".to_owned()))
         }
-        Event::LinkMade { generation } => Some((
+        Event::LinkMade { generation, by } => Some((
             "link_made",
             format!(
-                "link {generation} was made; the earlier ones were revoked, and what they opened was closed"
+                "link {generation} was made by {by}; the earlier ones were revoked, and what they opened was closed"
             ),
         )),
-        Event::LinksRevoked => Some((
+        Event::LinksRevoked { by } => Some((
             "links_revoked",
-            "all links were revoked, and what they opened was closed".to_owned(),
+            format!("all links were revoked by {by}, and what they opened was closed"),
         )),
-        Event::Opened { view, viewer } => Some(of_view(*view, *viewer)),
+        Event::Opened { view, viewer } => Some(of_view(*view, viewer)),
         // These end the session, have the tool started, or mean nothing; the first two have entries of
         // their own.
         Event::RunnerExited(_)
         | Event::RunnerSilent { .. }
         | Event::StateNotStored { .. }
         | Event::EndRequested(_)
-        | Event::StartRequested
+        | Event::StartRequested { .. }
         | Event::Heartbeat
         | Event::Tick => None,
     }
@@ -74,7 +74,7 @@ pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
     }
 }
 
-fn of_view(view: View, viewer: Viewer) -> (&'static str, String) {
+fn of_view(view: View, viewer: &Viewer) -> (&'static str, String) {
     match view {
         View::Link => ("link_opened", format!("{viewer} was opened")),
         View::Picture => ("viewer_joined", format!("a viewer joined, by {viewer}")),
@@ -86,8 +86,10 @@ fn of_view(view: View, viewer: Viewer) -> (&'static str, String) {
 /// What of a room an event says was opened, and by whom.
 pub fn visit(event: &Event) -> Option<(View, Viewer)> {
     match event {
-        Event::Opened { view, viewer } => Some((*view, *viewer)),
-        Event::Observed(Observation::ViewerJoined { viewer }) => Some((View::Picture, *viewer)),
+        Event::Opened { view, viewer } => Some((*view, viewer.clone())),
+        Event::Observed(Observation::ViewerJoined { viewer }) => {
+            Some((View::Picture, viewer.clone()))
+        }
         _ => None,
     }
 }
@@ -168,7 +170,7 @@ fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::FirstFrameSent => {
             ("first_frame_sent", "the first picture was sent to the viewer".to_owned())
         }
-        Observation::ViewerJoined { viewer } => of_view(View::Picture, *viewer),
+        Observation::ViewerJoined { viewer } => of_view(View::Picture, viewer),
         Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
         Observation::CredentialFound => {
             ("credential_found", "the tool has its credential".to_owned())

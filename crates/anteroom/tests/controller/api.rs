@@ -164,7 +164,19 @@ fn deleting_twice_and_while_it_starts_succeeds_and_leaves_nothing() {
     assert_eq!(server.delete(&path).status, 204);
     assert_eq!(server.delete(&path).status, 204);
     let ended = server.torn_down(session["sessionId"].as_str().unwrap());
-    assert_eq!(ended["reason"]["message"], "cancelled through the API");
+    let reason = &ended["reason"];
+    assert_eq!(reason["message"], "cancelled through the API, with the key ready-file");
+    let by = serde_json::json!({ "kind": "caller", "key": "ready-file" });
+    assert_eq!((&reason["detail"]["by"], &ended["startedBy"]), (&by, &by));
+    assert_eq!(
+        ended["timeline"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|entry| entry["kind"] == "ended")
+            .unwrap()["by"],
+        by
+    );
     assert_eq!(server.delete(&path).status, 204);
     assert_problem(&server.get(&format!("{path}/credentials")), 409, "wrong_state");
     assert_problem(&server.get(&format!("{path}/screenshot")), 409, "wrong_state");

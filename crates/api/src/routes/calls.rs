@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom_session::Actor;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -13,7 +12,7 @@ use axum::response::{IntoResponse, Json, Response};
 use futures::{Stream, StreamExt};
 use tokio_stream::wrappers::WatchStream;
 
-use crate::backend::{Asker, Backend, Begun, Revoked, Watched};
+use crate::backend::{Backend, Begun, Revoked, Watched};
 use crate::extract::{Caller, SessionPath};
 use crate::idempotency::{self, Idempotency};
 use crate::json::{START_LIMIT, USUAL_LIMIT, collect, parse, read};
@@ -42,14 +41,14 @@ use crate::wire::{
 ))]
 pub(super) async fn start<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
     let body = collect(body, START_LIMIT).await?;
     let idempotency = Idempotency::of(&headers, &body)?;
     let request: StartRequest = parse(&body)?;
-    Ok(match backend.start(request, idempotency).await? {
+    Ok(match backend.start(request, idempotency, &principal).await? {
         Begun::Now(answer) => (StatusCode::CREATED, Json(answer)).into_response(),
         Begun::Before(answer) => {
             (StatusCode::CREATED, [(idempotency::REPLAYED, "true")], Json(answer)).into_response()
@@ -88,10 +87,10 @@ pub(super) async fn session<B: Backend>(
 ))]
 pub(super) async fn delete<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    backend.end(id, Actor::Caller).await?;
+    backend.end(id, &principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -150,17 +149,17 @@ pub(super) async fn open_url<B: Backend>(
 ))]
 pub(super) async fn start_tool<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    backend.start_tool(id).await?;
+    backend.start_tool(id, &principal).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 /// Brings the code that the last page of the sign-in shows. It is typed into the tool's terminal
 /// when the tool asks for one; until then it waits, and a newer one takes its place, which is told:
 /// `replaced` of the answer, `code_replaced` in the timeline. That the tool takes it is another matter:
-/// see `state`, and `person_told` in the timeline.
+/// see `state`, and `end_user_notified` in the timeline.
 #[utoipa::path(post, path = "/api/auth/session/{id}/code", request_body = Code, params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 202, body = CodeTaken, description = "It is typed, or waits until the tool asks for it"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem),
@@ -309,10 +308,10 @@ pub(super) async fn logs<B: Backend>(
 ))]
 pub(super) async fn viewer_link<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<(StatusCode, Json<ViewerLink>), Problem> {
-    let viewer_url = backend.viewer_link(id).await?;
+    let viewer_url = backend.viewer_link(id, &principal).await?;
     Ok((StatusCode::CREATED, Json(ViewerLink { viewer_url })))
 }
 
@@ -324,10 +323,10 @@ pub(super) async fn viewer_link<B: Backend>(
 ))]
 pub(super) async fn revoke_viewers<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    backend.revoke_viewers(id).await?;
+    backend.revoke_viewers(id, &principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -338,10 +337,10 @@ pub(super) async fn revoke_viewers<B: Backend>(
 ))]
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(key): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let Watched { changes, revoked } = backend.watch(id, &Asker::Caller(key)).await?;
+    let Watched { changes, revoked } = backend.watch(id, &principal).await?;
     Ok(stream(WatchStream::new(changes), revoked))
 }
 

@@ -43,11 +43,11 @@ type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 ))]
 pub(super) async fn terminal<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, asker): Viewer,
+    Viewer(id, principal): Viewer,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let upgrade = web_socket(upgrade)?;
-    let channel = backend.terminal(id, &asker).await?;
+    let channel = backend.terminal(id, &principal).await?;
     Ok(upgrade.on_upgrade(move |socket| carry(socket, channel)))
 }
 
@@ -61,11 +61,11 @@ pub(super) async fn terminal<B: Backend>(
 ))]
 pub(super) async fn vnc<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, asker): Viewer,
+    Viewer(id, principal): Viewer,
     upgrade: Upgrade,
 ) -> Result<Response, Problem> {
     let upgrade = web_socket(upgrade)?.protocols(["binary"]);
-    let channel = backend.vnc(id, &asker).await?;
+    let channel = backend.vnc(id, &principal).await?;
     Ok(upgrade.on_upgrade(move |socket| carry(socket, channel)))
 }
 

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use anteroom_session::Actor;
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -61,10 +60,10 @@ pub(super) async fn exchange<B: Backend>(
 ))]
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, asker): Viewer,
+    Viewer(id, principal): Viewer,
 ) -> Result<Json<ViewerView>, Problem> {
     let view = backend.session(id).await?;
-    Ok(Json(backend.viewer_view(&view, asker.viewer())))
+    Ok(Json(backend.viewer_view(&view, &principal.viewer())))
 }
 
 /// The same now and on each change, as server-sent events named `session`.
@@ -74,11 +73,11 @@ pub(super) async fn session<B: Backend>(
 ))]
 pub(super) async fn events<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, asker): Viewer,
+    Viewer(id, principal): Viewer,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let Watched { changes, revoked } = backend.watch(id, &asker).await?;
+    let Watched { changes, revoked } = backend.watch(id, &principal).await?;
     let views =
-        WatchStream::new(changes).map(move |view| backend.viewer_view(&view, asker.viewer()));
+        WatchStream::new(changes).map(move |view| backend.viewer_view(&view, &principal.viewer()));
     Ok(stream(views, revoked))
 }
 
@@ -89,9 +88,9 @@ pub(super) async fn events<B: Backend>(
 ))]
 pub(super) async fn cancel<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, _): Viewer,
+    Viewer(id, principal): Viewer,
 ) -> Result<StatusCode, Problem> {
-    backend.end(id, Actor::EndUser).await?;
+    backend.end(id, &principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -141,7 +140,7 @@ pub(super) async fn open_url<B: Backend>(
 ))]
 pub(super) async fn offer<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, asker): Viewer,
+    Viewer(id, principal): Viewer,
     body: Body,
 ) -> Result<Json<SessionDescription>, Problem> {
     let offer: SessionDescription = read(body, USUAL_LIMIT).await?;
@@ -152,7 +151,7 @@ pub(super) async fn offer<B: Backend>(
         let detail = format!("the offer is over {MAX_OFFER} bytes");
         return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
-    let sdp = backend.offer(id, offer.sdp, &asker).await?;
+    let sdp = backend.offer(id, offer.sdp, &principal).await?;
     Ok(Json(SessionDescription { kind: "answer".to_owned(), sdp }))
 }
 

@@ -323,7 +323,7 @@ impl Engine {
         while let Some(event) = viewer.peer.poll_event() {
             match event {
                 PeerEvent::Connected => {
-                    joined = Some(viewer.right);
+                    joined = Some(viewer.right.clone());
                     viewer.state = ViewerState::NeedsKey { first: true };
                 }
                 PeerEvent::Disconnected => gone = true,

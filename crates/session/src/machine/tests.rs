@@ -10,6 +10,7 @@ mod coming;
 
 fn terms() -> Terms {
     Terms {
+        started_by: Some(ci()),
         id: SessionId::generate(),
         provider: "demo".parse().unwrap(),
         user: None,
@@ -146,7 +147,7 @@ fn whatever_comes_after_sealed_the_session_is_completed() {
         Event::RunnerExited(ProcessExit::Signalled { signal: 9 }),
         Event::RunnerSilent { silent_ms: 30_000 },
         Event::StateNotStored { cause: "disk full".into() },
-        Event::EndRequested(Actor::Caller),
+        Event::EndRequested(ci()),
         Event::FoundByReconciliation,
         Event::Observed(Observation::Failed(EndReason::ControllerStopped)),
     ];
@@ -216,6 +217,10 @@ fn who_signs_in_elsewhere_is_not_idle_here() {
     assert_eq!(session.idle_deadline(), None);
 }
 
+fn ci() -> Actor {
+    Actor::Caller { key: "ci".parse().unwrap() }
+}
+
 fn opened(viewer: Viewer) -> Event {
     Event::Opened { view: View::Link, viewer }
 }
@@ -243,18 +248,18 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => exit.prop_map(Event::RunnerExited),
         1 => Just(Event::RunnerSilent { silent_ms: 30_000 }),
         1 => Just(Event::StateNotStored { cause: "disk full".into() }),
-        1 => Just(Event::EndRequested(Actor::Caller)),
+        1 => Just(Event::EndRequested(ci())),
         1 => Just(Event::CredentialNotStored { cause: "disk full".into() }),
         1 => Just(Event::Tick),
         1 => Just(Event::Heartbeat),
-        1 => Just(Event::LinksRevoked),
-        1 => Just(Event::LinkMade { generation: HolderGeneration::FIRST }),
+        1 => Just(Event::LinksRevoked { by: ci() }),
+        1 => Just(Event::LinkMade { generation: HolderGeneration::FIRST, by: ci() }),
         1 => Just(Event::Observed(Observation::EndUserActive)),
         2 => Just(sandbox_ready()),
         1 => Just(link_opened()),
-        1 => Just(opened(Viewer::ApiKey {})),
+        1 => Just(opened(Viewer::ApiKey { key: "ci".parse().unwrap() })),
         1 => Just(viewer_joined()),
-        1 => Just(Event::StartRequested),
+        1 => Just(Event::StartRequested { by: ci() }),
         1 => Just(Event::FoundByReconciliation),
         1 => Just(Event::TornDown { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
         1 => Just(Event::Observed(Observation::Failed(EndReason::GuestLinkFailed { cause: "x".into() }))),
@@ -289,7 +294,7 @@ proptest! {
                 found_undone += usize::from(!teardown.is_gone());
             }
             let stored = event == Event::CredentialStored;
-            came |= [link_opened(), viewer_joined(), Event::StartRequested].contains(&event);
+            came |= [link_opened(), viewer_joined(), Event::StartRequested { by: ci() }].contains(&event);
             let (next, more) = session.handle(event, Timestamp(at));
             if more.contains(&Effect::AcknowledgeCredential) {
                 prop_assert!(stored);

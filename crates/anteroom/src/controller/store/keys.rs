@@ -1,6 +1,7 @@
 //! API keys: their hashes, names and times. A key itself is nowhere.
 
-use anteroom_api::{CallerKey, KeyId, KeyRole};
+use anteroom_api::{KeyId, KeyRole, Principal};
+use anteroom_session::KeyName;
 use anyhow::{Context, Result};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
@@ -13,7 +14,7 @@ pub struct KeptKey {
     /// Which.
     pub id: KeyId,
     /// As it was named.
-    pub name: String,
+    pub name: KeyName,
     /// What it may.
     pub role: KeyRole,
     /// When it was made, or made anew, in milliseconds since the Unix epoch.
@@ -24,13 +25,13 @@ pub struct KeptKey {
 
 impl Store {
     /// Whose key this is. The look-up is by hash, so its time says nothing about the key.
-    pub async fn api_key(&self, key: &str) -> Result<Option<CallerKey>> {
-        let row = sqlx::query("SELECT key_hash, role FROM api_keys WHERE key_hash = ?")
+    pub async fn api_key(&self, key: &str) -> Result<Option<Principal>> {
+        let row = sqlx::query("SELECT key_hash, name, role FROM api_keys WHERE key_hash = ?")
             .bind(hash(key))
             .fetch_optional(&self.reads)
             .await
             .context("looking for an API key failed")?;
-        row.map(|row| Ok(CallerKey { id: id(&row)?, role: role(&row)? })).transpose()
+        row.map(|row| Ok(Principal::caller(id(&row)?, name(&row)?, role(&row)?))).transpose()
     }
 
     /// Every key, by name.
@@ -44,7 +45,7 @@ impl Store {
         let kept = |row: &SqliteRow| {
             Ok(KeptKey {
                 id: id(row)?,
-                name: row.get("name"),
+                name: name(row)?,
                 role: role(row)?,
                 created_at: row.get::<i64, _>("created_at").unsigned_abs(),
                 last_used_at: row.get::<Option<i64>, _>("last_used_at").map(i64::unsigned_abs),
@@ -56,7 +57,7 @@ impl Store {
     /// Keeps a key under a new name; `false` when there is one of that name.
     pub async fn add_api_key(
         &self,
-        name: &str,
+        name: &KeyName,
         role: KeyRole,
         key: &str,
         now: u64,
@@ -67,7 +68,7 @@ impl Store {
                  ON CONFLICT (name) DO NOTHING",
             )
             .bind(hash(key))
-            .bind(name)
+            .bind(name.as_str())
             .bind(<&str>::from(role))
             .bind(signed(now))
             .execute(connection)
@@ -135,6 +136,10 @@ fn id(row: &SqliteRow) -> Result<KeyId> {
     let hash: [u8; 32] =
         row.get::<&[u8], _>("key_hash").try_into().context("a stored API key is no hash")?;
     Ok(KeyId(hash))
+}
+
+fn name(row: &SqliteRow) -> Result<KeyName> {
+    row.get::<&str, _>("name").parse().context("a stored API key has an invalid name")
 }
 
 fn role(row: &SqliteRow) -> Result<KeyRole> {

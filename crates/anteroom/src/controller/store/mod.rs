@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteRow, SqliteSynchronous,
 };
 use sqlx::{Connection, Row};
 
@@ -244,7 +244,7 @@ impl Store {
         let mut record: Record =
             serde_json::from_str(row.get("record")).context("a stored session cannot be read")?;
         let rows = sqlx::query(
-            "SELECT at, kind, message, explanation FROM timeline WHERE session = ? ORDER BY rowid",
+            "SELECT at, kind, message, actor, explanation FROM timeline WHERE session = ? ORDER BY rowid",
         )
         .bind(id.to_string())
         .fetch_all(&self.reads)
@@ -256,10 +256,9 @@ impl Store {
                 at: anteroom_session::Timestamp(row.get::<i64, _>("at").unsigned_abs()),
                 kind: row.get("kind"),
                 message: row.get("message"),
-                // One that an older or newer version wrote otherwise is not worth the session.
-                explanation: row
-                    .get::<Option<&str>, _>("explanation")
-                    .and_then(|json| serde_json::from_str(json).ok()),
+                // What another version wrote in another form is not worth the session.
+                by: json(row, "actor"),
+                explanation: json(row, "explanation"),
             })
             .collect();
         Ok(Some(record))
@@ -273,7 +272,7 @@ impl Store {
                 .fetch_all(&self.reads)
                 .await
                 .context("reading the sessions failed")?;
-        let read = |row: &sqlx::sqlite::SqliteRow| {
+        let read = |row: &SqliteRow| {
             serde_json::from_str(row.get("record"))
                 .inspect_err(|error| {
                     let id: &str = row.get("id");
@@ -436,8 +435,9 @@ async fn write_record(connection: &mut SqliteConnection, record: &Record) -> Res
 }
 
 /// Columns that tables of earlier versions lack.
-const ADDED: [(&str, &str, &str); 3] = [
+const ADDED: [(&str, &str, &str); 4] = [
     ("timeline", "explanation", "TEXT"),
+    ("timeline", "actor", "TEXT"),
     ("api_keys", "role", "TEXT NOT NULL DEFAULT 'caller'"),
     ("api_keys", "last_used_at", "INTEGER"),
 ];
@@ -457,19 +457,24 @@ async fn add_columns(writes: &SqlitePool) -> Result<()> {
     Ok(())
 }
 
+fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &str) -> Option<T> {
+    row.get::<Option<&str>, _>(column).and_then(|json| serde_json::from_str(json).ok())
+}
+
 async fn write_entry(
     connection: &mut SqliteConnection,
     session: SessionId,
     entry: &TimelineEntry,
 ) -> Result<()> {
-    let insert =
-        "INSERT INTO timeline (session, at, kind, message, explanation) VALUES (?, ?, ?, ?, ?)";
+    let insert = "INSERT INTO timeline (session, at, kind, message, actor, explanation) VALUES (?, ?, ?, ?, ?, ?)";
+    let actor = entry.by.as_ref().map(serde_json::to_string).transpose()?;
     let explanation = entry.explanation.as_ref().map(serde_json::to_string).transpose()?;
     sqlx::query(insert)
         .bind(session.to_string())
         .bind(signed(entry.at.0))
         .bind(&entry.kind)
         .bind(&entry.message)
+        .bind(actor)
         .bind(explanation)
         .execute(connection)
         .await?;

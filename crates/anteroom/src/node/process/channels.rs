@@ -108,16 +108,17 @@ mod tests {
     fn one_viewer_s_newest_channels_stay_and_another_s_are_not_touched() {
         let places = Arc::new(Places::default());
         let end_user = Viewer::Link { generation: HolderGeneration::FIRST };
-        let caller = places.take(Viewer::ApiKey {});
-        let mut open: Vec<Place> = (0..MAX_CHANNELS).map(|_| places.take(end_user)).collect();
+        let caller = places.take(Viewer::ApiKey { key: "ci".parse().unwrap() });
+        let mut open: Vec<Place> =
+            (0..MAX_CHANNELS).map(|_| places.take(end_user.clone())).collect();
         assert!(open.iter().all(|place| !place.token.is_cancelled()));
-        open.push(places.take(end_user));
+        open.push(places.take(end_user.clone()));
         let closed: Vec<bool> = open.iter().map(|place| place.token.is_cancelled()).collect();
         assert_eq!(closed.iter().filter(|closed| **closed).count(), 1);
         assert!(closed[0] && !caller.token.is_cancelled());
         // One that is closed makes room.
         open.pop();
-        let again = places.take(end_user);
+        let again = places.take(end_user.clone());
         assert!(!again.token.is_cancelled() && !open[1].token.is_cancelled());
         drop((open, caller, again));
         assert!(places.0.lock().unwrap().is_empty());

@@ -41,11 +41,15 @@ fn who_comes_before_the_sandbox_is_there_is_not_waited_for() {
 
 #[test]
 fn a_caller_who_looks_is_not_the_end_user_but_can_say_that_they_are_there() {
-    let looks = [opened(Viewer::ApiKey {}), Event::Heartbeat, Event::LinksRevoked];
+    let looks = [
+        opened(Viewer::ApiKey { key: "ci".parse().unwrap() }),
+        Event::Heartbeat,
+        Event::LinksRevoked { by: ci() },
+    ];
     let (session, effects) = waiting(to_a_ready_sandbox().into_iter().chain(looks));
     assert_eq!(session.state.name(), StateName::Ready);
     assert_eq!(effects, [Effect::StartRunner]);
-    let (session, effects) = session.handle(Event::StartRequested, Timestamp(3_000));
+    let (session, effects) = session.handle(Event::StartRequested { by: ci() }, Timestamp(3_000));
     assert_eq!(session.state.name(), StateName::Preparing);
     assert_eq!(effects, [Effect::StartTool]);
 }
@@ -54,7 +58,9 @@ fn a_caller_who_looks_is_not_the_end_user_but_can_say_that_they_are_there() {
 fn a_sandbox_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reason() {
     let (session, _) = waiting(to_a_ready_sandbox());
     assert_eq!(session.turn_deadline(), session.deadline);
-    let joined = Event::Observed(Observation::ViewerJoined { viewer: Viewer::ApiKey {} });
+    let joined = Event::Observed(Observation::ViewerJoined {
+        viewer: Viewer::ApiKey { key: "ci".parse().unwrap() },
+    });
     let (session, _) = session.handle(joined, Timestamp(3_000));
     assert_eq!(session.next_tick(), Some(Timestamp(601_000)), "nobody is idle who did not come");
     let (session, _) = session.handle(Event::Tick, Timestamp(601_000));
