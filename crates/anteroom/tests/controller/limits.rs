@@ -34,7 +34,9 @@ fn of_twenty_at_once_with_capacity_for_four_sixteen_are_told_when_to_retry() {
     }
     let metrics = server.get("/metrics");
     let page = metrics.body.as_str().unwrap();
-    for line in ["anteroom_sandboxes 4", r#"anteroom_starts_refused_total{reason="no_capacity"} 16"#] {
+    for line in
+        ["anteroom_sandboxes 4", r#"anteroom_starts_refused_total{reason="no_capacity"} 16"#]
+    {
         assert!(page.lines().any(|found| found == line), "{line} is missing in {page}");
     }
     // None is lost: what runs is what was begun, and each end makes room for one.
