@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use ureq::tls::{RootCerts, TlsConfig};
 
-use super::serve::state_dir;
+use super::folders::StateDir;
 use crate::private::quoted;
 
 /// The longest line with a secret in it, in bytes.
@@ -27,9 +27,8 @@ pub struct Connection {
     /// A file with the API key; `-` is standard input.
     #[arg(long, value_name = "FILE", env = "ANTEROOM_API_KEY_FILE")]
     api_key_file: Option<PathBuf>,
-    /// The state folder of this machine's controller, if it was started with another than the usual.
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateDir,
     /// Prints JSON.
     #[arg(long)]
     pub json: bool,
@@ -48,7 +47,7 @@ impl Connection {
     /// Finds the controller.
     pub fn open(&self) -> Result<Client> {
         let local = || -> Result<Value> {
-            let dir = self.state_dir.clone().unwrap_or_else(state_dir);
+            let dir = self.state.path();
             let path = dir.join("cli.json");
             let text = match std::fs::read_to_string(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
@@ -87,7 +86,7 @@ impl Connection {
     fn arguments(&self) -> String {
         let url = self.url.as_ref().map(|url| ("url", Path::new(url)));
         let file = self.api_key_file.as_deref().map(|file| ("api-key-file", file));
-        let folder = self.state_dir.as_deref().map(|folder| ("state-dir", folder));
+        let folder = self.state.named().map(|folder| ("state-dir", folder));
         let given = [url, file, folder].into_iter().flatten();
         let given = given.filter(|(_, value)| !value.as_os_str().is_empty());
         given.map(|(name, value)| format!(" --{name} {}", quoted(value))).collect()

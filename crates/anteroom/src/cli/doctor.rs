@@ -1,7 +1,7 @@
 //! `anteroom doctor`: what this machine can do.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anteroom_confine::{Offer, Offered};
 use anteroom_vm::{AcceleratorChoice, KvmProbe, probe_kvm};
@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use nix::unistd::{AccessFlags, eaccess};
 use serde_json::{Value, json};
 
-use super::serve::{images_dir, state_dir};
+use super::folders::{ImagesDir, StateDir};
 use super::sessions::show;
 use crate::controller::OVERRIDES;
 use crate::counted::counted;
@@ -23,14 +23,10 @@ pub struct Options {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
-    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
-    /// /var/lib/anteroom/images].
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
-    images_dir: Option<PathBuf>,
-    /// The folder for database, vault and logs [default: ~/.local/state/anteroom, or with root
-    /// /var/lib/anteroom].
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    images: ImagesDir,
+    #[command(flatten)]
+    state: StateDir,
 }
 
 /// One finding.
@@ -49,8 +45,8 @@ enum Verdict {
 
 /// Looks, and fails when something needed is missing.
 pub fn run(options: &Options) -> Result<()> {
-    let images = options.images_dir.clone().unwrap_or_else(images_dir);
-    let state = options.state_dir.clone().unwrap_or_else(state_dir);
+    let images = options.images.path();
+    let state = options.state.path();
     let mut findings =
         vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), state_folder(&state)];
     findings.extend(confinement());

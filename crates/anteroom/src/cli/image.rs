@@ -7,8 +7,8 @@ use anteroom_image::{BuildOptions, ImageSummary, Recipe, Verdict};
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::folders::{ImagesDir, cache_dir};
 use super::progress::Work;
-use super::serve::{cache_dir, images_dir};
 use super::sessions::show;
 use super::table::table;
 use super::verify::{self, How};
@@ -63,10 +63,8 @@ pub enum Image {
 /// Where images are, and how to print.
 #[derive(clap::Args)]
 pub struct Place {
-    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
-    /// /var/lib/anteroom/images].
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
-    images_dir: Option<PathBuf>,
+    #[command(flatten)]
+    images: ImagesDir,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -74,7 +72,7 @@ pub struct Place {
 
 impl Place {
     fn dir(&self) -> PathBuf {
-        self.images_dir.clone().unwrap_or_else(images_dir)
+        self.images.path()
     }
 }
 

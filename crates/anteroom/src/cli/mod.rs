@@ -5,6 +5,7 @@ mod credentials;
 mod doctor;
 mod egress;
 mod explain;
+mod folders;
 mod http_server;
 mod image;
 mod keys;

@@ -18,11 +18,12 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 
 use super::asked_to_stop;
+use super::folders::{ImagesDir, StateDir, cache_dir};
 use super::http_server;
 use super::reach::{Reach, reachable};
 use super::temporary;
 use crate::controller::{
-    Controller, DriverChoice, Keep, Limits, Providers, Settings, default_dir, sessions_by_memory,
+    Controller, DriverChoice, Keep, Limits, Providers, Settings, sessions_by_memory,
 };
 use crate::counted::counted;
 use crate::embedded;
@@ -42,14 +43,10 @@ pub struct Options {
     /// Address and port of the media port that viewers can reach; may be repeated.
     #[arg(long = "advertise-address", value_name = "ADDRESS:PORT", value_parser = reachable)]
     advertise: Vec<SocketAddr>,
-    /// The folder for database, vault and logs [default: ~/.local/state/anteroom, or with root
-    /// /var/lib/anteroom].
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
-    state_dir: Option<PathBuf>,
-    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
-    /// /var/lib/anteroom/images].
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
-    images_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateDir,
+    #[command(flatten)]
+    images: ImagesDir,
     /// Folder of provider files; they win over the shipped ones.
     #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
     providers: Option<PathBuf>,
@@ -254,10 +251,10 @@ async fn serve(options: Options) -> Result<()> {
 }
 
 fn settings(options: Options) -> Result<Settings> {
-    let state_dir = options.state_dir.unwrap_or_else(state_dir);
+    let state_dir = options.state.path();
     make_private(&state_dir)?;
     let cache_dir = cache_dir();
-    let images_dir = options.images_dir.unwrap_or_else(images_dir);
+    let images_dir = options.images.path();
     // What lies there is run, or trusted because it was looked at before.
     private::check_used(&[&cache_dir, &images_dir])?;
     if let Some(providers) = &options.providers {
@@ -373,21 +370,6 @@ fn sandbox_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
         // X, a browser and what a page needs.
         DriverChoice::Host { .. } => 1024,
     }
-}
-
-/// Where state is unless said otherwise.
-pub fn state_dir() -> PathBuf {
-    default_dir("XDG_STATE_HOME", ".local/state", "/var/lib/anteroom")
-}
-
-/// Where what may be recomputed is.
-pub fn cache_dir() -> PathBuf {
-    default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom")
-}
-
-/// Where images are unless said otherwise.
-pub fn images_dir() -> PathBuf {
-    default_dir("XDG_DATA_HOME", ".local/share", "/var/lib/anteroom").join("images")
 }
 
 /// The host driver runs the agent as a program: it needs a file.

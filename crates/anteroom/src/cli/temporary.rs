@@ -4,7 +4,7 @@
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use super::client::Client;
+use super::folders::ImagesDir;
 use crate::private::quoted;
 
 /// How long it may take to be ready, and to end.
@@ -25,10 +26,8 @@ pub struct Sandboxes {
     /// `qemu` or `host`.
     #[arg(long, default_value = "qemu")]
     driver: String,
-    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
-    /// /var/lib/anteroom/images].
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
-    images_dir: Option<PathBuf>,
+    #[command(flatten)]
+    images: ImagesDir,
 }
 
 /// A running controller.
@@ -67,7 +66,7 @@ impl Temporary {
             .arg("--until-end-of-input")
             .arg(folder.path())
             .args(options);
-        if let Some(dir) = &sandboxes.images_dir {
+        if let Some(dir) = sandboxes.images.named() {
             command.arg("--images-dir").arg(dir);
         }
         let child = command

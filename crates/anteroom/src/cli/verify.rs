@@ -10,8 +10,8 @@ use anteroom_vm::AcceleratorChoice;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::folders::cache_dir;
 use super::progress::Work;
-use super::serve::cache_dir;
 use super::sessions::show;
 use crate::gate::processor::{Chosen, choose, usual};
 use crate::gate::{self, Gate, Proven};

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 pub use fetch::fetch;
 
 use super::client::Connection;
-use super::serve::state_dir;
+use super::folders::StateDir;
 use super::sessions::{check_output, show, text};
 use crate::counted::counted;
 use crate::private::quoted;
@@ -68,9 +68,8 @@ pub struct Open {
     /// one of this machine's vault, or your own, which `credentials receive` made.
     #[arg(long, short, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// The state folder of this machine's controller, if it was started with another than the usual.
-    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateDir,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -135,7 +134,7 @@ fn get(options: &Get) -> Result<()> {
 
 fn open(options: &Open) -> Result<()> {
     let sealed = read_sealed(&options.file)?;
-    let state_dir = options.state_dir.clone().unwrap_or_else(state_dir);
+    let state_dir = options.state.path();
     let envelope = read_envelope(options, &state_dir)?;
     let identity = match &options.identity {
         Some(path) => trust::read(path)?,

@@ -1,0 +1,54 @@
+//! The folders that commands share, each with its option, its variable and its default.
+
+use std::path::{Path, PathBuf};
+
+use crate::controller::default_dir;
+
+/// `--state-dir`.
+#[derive(clap::Args)]
+pub struct StateDir {
+    /// The controller's folder for database, vault and logs [default: ~/.local/state/anteroom, or with
+    /// root /var/lib/anteroom].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// `--images-dir`.
+#[derive(clap::Args)]
+pub struct ImagesDir {
+    /// The folder of golden images [default: ~/.local/share/anteroom/images, or with root
+    /// /var/lib/anteroom/images].
+    #[arg(long, value_name = "FOLDER", env = "ANTEROOM_IMAGES_DIR")]
+    images_dir: Option<PathBuf>,
+}
+
+impl StateDir {
+    /// The folder that was named, or the default.
+    pub fn path(&self) -> PathBuf {
+        let default = || default_dir("XDG_STATE_HOME", ".local/state", "/var/lib/anteroom");
+        self.state_dir.clone().unwrap_or_else(default)
+    }
+
+    /// The folder that was named, if one was.
+    pub fn named(&self) -> Option<&Path> {
+        self.state_dir.as_deref()
+    }
+}
+
+impl ImagesDir {
+    /// The folder that was named, or the default.
+    pub fn path(&self) -> PathBuf {
+        let default = || default_dir("XDG_DATA_HOME", ".local/share", "/var/lib/anteroom");
+        self.images_dir.clone().unwrap_or_else(|| default().join("images"))
+    }
+
+    /// The folder that was named, if one was.
+    pub fn named(&self) -> Option<&Path> {
+        self.images_dir.as_deref()
+    }
+}
+
+/// Where what may be recomputed is.
+pub fn cache_dir() -> PathBuf {
+    default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom")
+}
