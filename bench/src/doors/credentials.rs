@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use anteroom_session::SessionId;
-use anteroom_vault::{ControllerKey, Declared, OpenableBy, Statement, create_identity};
+use anteroom_session::{OpenableBy, SessionId};
+use anteroom_vault::{ControllerKey, Declared, Statement, create_identity};
 use anyhow::{Context, Result, anyhow};
 
 use super::{Outcome, Tries};

@@ -1,6 +1,9 @@
 //! What travels. Names are camelCase on the wire; states and codes are the session crate's.
 
-use anteroom_session::{Actor, Confined, Leftover, TimelineEntry, View, Viewer};
+use anteroom_session::{
+    Accelerator, Actor, Confined, DriverKind, EgressVerdict, Isolation, Leftover, Method,
+    OpenableBy, StateName, TimelineEntry, View, Viewer,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -60,16 +63,16 @@ pub struct StartAnswer {
     pub session_id: String,
     /// As asked for.
     pub provider: String,
-    /// How the person signs in: `browser`, `paste_code` or `device_code`.
-    pub method: String,
+    /// How the end user signs in.
+    pub method: Method,
     /// Address of the room's own network interface, in 10.213.0.0/16. Nothing outside of the room can
     /// reach it: the way in for the person is `viewerUrl`.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
     /// One-use link for the person; the secret is in its fragment.
     pub viewer_url: String,
-    /// The state's wire name.
-    pub state: String,
+    /// Where it stands.
+    pub state: StateName,
 }
 
 /// A session.
@@ -86,11 +89,9 @@ pub struct SessionView {
     pub user_id: Option<String>,
     /// Who started it: `{"kind":"caller","key":"deploy"}`, the API key by its name. Null of sessions
     /// that an earlier version started.
-    #[schema(value_type = Option<Object>)]
     pub started_by: Option<Actor>,
-    /// `requested`, `booting`, `preparing`, `ready` (the tool is started when the person comes),
-    /// `awaiting_user`, `capturing`, `sealed`, `ended`.
-    pub state: String,
+    /// Where it stands.
+    pub state: StateName,
     /// Why it ended.
     pub reason: Option<Reason>,
     /// Milliseconds since the Unix epoch.
@@ -100,18 +101,17 @@ pub struct SessionView {
     /// When it ends unless the person does something, in milliseconds since the Unix epoch; only in
     /// their turn and once they came.
     pub idle_deadline: Option<u64>,
-    /// `qemu` or `host`.
-    pub driver: String,
-    /// `kvm`, `tcg` (emulation) or `none`; not known before the VM runs.
-    pub accelerator: Option<String>,
-    /// `vm` or `none`.
-    pub isolation: String,
+    /// What its sandbox is made with.
+    pub driver: DriverKind,
+    /// What executes guest code; not known before the sandbox runs.
+    pub accelerator: Option<Accelerator>,
+    /// What stands between the sandbox and the host.
+    pub isolation: Isolation,
     /// Whether the guest is emulated, and so slow and weakly isolated.
     pub emulated: bool,
     /// What holds the session's processes on the host, as the kernel says: `room` (the VMM, or the agent
     /// with the `host` driver), `runner`, and `missing`, what there is not and why. Null until it was
     /// read.
-    #[schema(value_type = Option<Object>)]
     pub confinement: Option<Confined>,
     /// Address of the room's own network interface, which nothing outside of the room can reach.
     #[serde(rename = "browserIP")]
@@ -120,8 +120,8 @@ pub struct SessionView {
     pub sign_in_url: Option<String>,
     /// What the person has to do.
     pub instructions: String,
-    /// How the person signs in: `browser`, `paste_code` or `device_code`.
-    pub method: String,
+    /// How the end user signs in.
+    pub method: Method,
     /// Why in this way.
     pub method_reason: String,
     /// What the person has to do, while the state is `awaiting_user`.
@@ -130,13 +130,11 @@ pub struct SessionView {
     pub credential: CredentialView,
     /// What the guest reached and was refused.
     pub egress: Vec<EgressEntry>,
-    /// `tearing_down` or `torn_down`, once ended.
-    pub teardown: Option<String>,
+    /// How far teardown is, once the session ended.
+    pub teardown: Option<TeardownState>,
     /// What looking at the machine still found after the demolition.
-    #[schema(value_type = Vec<Object>)]
     pub leftovers: Vec<Leftover>,
     /// What happened, oldest first.
-    #[schema(value_type = Vec<Object>)]
     pub timeline: Vec<TimelineEntry>,
     /// Who opened what of the room, oldest first.
     pub visits: Vec<Visit>,
@@ -149,10 +147,8 @@ pub struct Visit {
     /// When, in milliseconds since the Unix epoch.
     pub at: u64,
     /// `link` (it was exchanged for its cookie), `picture`, `terminal` or `vnc`.
-    #[schema(value_type = String)]
     pub opened: View,
     /// `{"by":"link","generation":1}` (the link that was made first), or `{"by":"api_key","key":"deploy"}`.
-    #[schema(value_type = Object)]
     pub viewer: Viewer,
 }
 
@@ -160,8 +156,8 @@ pub struct Visit {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AwaitingView {
-    /// `browser`, `paste_code` or `device_code`.
-    pub method: String,
+    /// How the end user signs in.
+    pub method: Method,
     /// The page to sign in on; absent where the tool asks something that its provider file does not
     /// know.
     pub url: Option<String>,
@@ -223,10 +219,10 @@ pub struct Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialView {
-    /// `none` or `sealed`.
-    pub status: String,
-    /// `caller` (a recipient was given) or `operator` (the vault's).
-    pub openable_by: String,
+    /// Whether there is one.
+    pub status: CredentialState,
+    /// Who can open it.
+    pub openable_by: OpenableBy,
     /// The age recipient it is or will be sealed to.
     pub recipient: String,
     /// The files that may come out of it, from the home on; with a `*` where their names are known only
@@ -237,6 +233,36 @@ pub struct CredentialView {
     pub terms: Option<TermsView>,
 }
 
+/// Whether there is a credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CredentialState {
+    /// Not yet, or there never will be.
+    None,
+    /// It is sealed and stored.
+    Sealed,
+}
+
+/// Who may hold a credential, by its provider's terms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Custody {
+    /// The recipient alone.
+    RecipientOnly,
+    /// The operator too, in the vault.
+    Vault,
+}
+
+/// How far the teardown of an ended session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TeardownState {
+    /// It runs.
+    TearingDown,
+    /// It ran, and the machine was looked at; see `leftovers`.
+    TornDown,
+}
+
 /// What a provider's terms say of who may hold a login, as somebody read them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -245,8 +271,8 @@ pub struct TermsView {
     pub page: String,
     /// On which day, as `2026-11-27`.
     pub read: String,
-    /// Who may hold the credential: `recipient_only` (the person) or `vault` (the operator too).
-    pub custody: String,
+    /// Who may hold the credential.
+    pub custody: Custody,
     /// Whether it is sealed to the vault all the same, by the operator's own word.
     pub overridden: bool,
 }
@@ -259,8 +285,8 @@ pub struct EgressEntry {
     pub host: String,
     /// Port.
     pub port: u16,
-    /// `allowed`, `refused_by_policy`, `refused_by_limit`, `refused_address`, `refused_request`, `failed`.
-    pub verdict: String,
+    /// What the egress gate decided.
+    pub verdict: EgressVerdict,
     /// Connections of this kind.
     pub connections: u64,
     /// Bytes from the guest.
@@ -290,8 +316,8 @@ pub struct SessionSummary {
     pub session_id: String,
     /// Which CLI.
     pub provider: String,
-    /// The state's wire name.
-    pub state: String,
+    /// Where it stands.
+    pub state: StateName,
     /// The reason's code, once ended.
     pub reason: Option<String>,
     /// The age recipient that its credential is or will be sealed to.
@@ -312,8 +338,8 @@ pub struct OAuthUrl {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
-    /// The session's state.
-    pub state: String,
+    /// Where the session stands.
+    pub state: StateName,
     /// The credential.
     pub credential: CredentialView,
 }
@@ -330,10 +356,10 @@ pub struct ViewerLink {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionDescription {
-    /// `offer` or `answer`.
+    /// Which of the two.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
-    pub kind: String,
+    pub kind: SdpType,
     /// SDP.
     pub sdp: String,
 }
@@ -348,6 +374,16 @@ pub struct Exchange {
     pub secret: String,
 }
 
+/// Which side of a WebRTC negotiation a description is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SdpType {
+    /// What a viewer asks for.
+    Offer,
+    /// What the session gives.
+    Answer,
+}
+
 /// A session as its viewer may see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -358,13 +394,12 @@ pub struct ViewerView {
     pub provider: Named,
     /// Who runs this Anteroom.
     pub operator: Named,
-    /// The state's wire name.
-    pub state: String,
+    /// Where it stands.
+    pub state: StateName,
     /// Why it ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
     /// What happened, oldest first.
-    #[schema(value_type = Vec<Object>)]
     pub timeline: Vec<TimelineEntry>,
     /// What of the room was opened by others than whoever asks, oldest first.
     pub visits_of_others: Vec<Visit>,
@@ -379,8 +414,8 @@ pub struct ViewerView {
     pub server_now: u64,
     /// Whether the guest is emulated.
     pub emulated: bool,
-    /// `vm` or `none`.
-    pub isolation: String,
+    /// What stands between the sandbox and the host.
+    pub isolation: Isolation,
     /// Who can open the credential.
     pub credential: CredentialView,
     /// Host name of the sign-in page.
@@ -388,16 +423,15 @@ pub struct ViewerView {
     pub sign_in_url_host: Option<String>,
     /// What the person has to do.
     pub instructions: String,
-    /// How they sign in: `browser`, `paste_code` or `device_code`.
-    pub method: String,
+    /// How they sign in.
+    pub method: Method,
     /// Their turn, while the state is `awaiting_user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaiting: Option<AwaitingView>,
-    /// `tearing_down` or `torn_down`, once ended.
+    /// How far teardown is, once the session ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub teardown: Option<String>,
+    pub teardown: Option<TeardownState>,
     /// What was still found after the demolition.
-    #[schema(value_type = Vec<Object>)]
     pub leftovers: Vec<Leftover>,
 }
 

@@ -59,12 +59,13 @@ impl fmt::Display for KeyName {
 }
 
 /// Who asked for something.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Actor {
     /// A caller of the API.
     Caller {
         /// The name of the API key that they used.
+        #[schema(value_type = String)]
         key: KeyName,
     },
     /// The end user, in the viewer.

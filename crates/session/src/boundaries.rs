@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What the kernel says that holds a process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -29,7 +29,7 @@ pub struct Boundaries {
 }
 
 /// What holds a session's processes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Confined {
     /// The VMM, or the agent on this host.
@@ -41,7 +41,7 @@ pub struct Confined {
 }
 
 /// A kind of namespace, by its name in /proc.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Namespace {
     /// Its file tree.

@@ -262,6 +262,7 @@ pub enum Observation {
     strum::Display,
     strum::EnumString,
     strum::IntoStaticStr,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -284,8 +285,9 @@ impl DriverKind {
 }
 
 /// What stands between a sandbox and the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, utoipa::ToSchema, Serialize)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum Isolation {
     /// A kernel of its own, in a VM.
     Vm,
@@ -294,7 +296,7 @@ pub enum Isolation {
 }
 
 /// What executes guest code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Accelerator {
     /// Hardware virtualisation.
@@ -322,7 +324,7 @@ pub enum Remedy {
 }
 
 /// What the egress gate decided on a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EgressVerdict {
     /// Connected.

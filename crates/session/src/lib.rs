@@ -13,6 +13,7 @@
 
 mod actor;
 mod boundaries;
+mod custody;
 mod end_reason;
 mod event;
 mod explanation;
@@ -25,6 +26,7 @@ mod viewer;
 
 pub use actor::{Actor, InvalidKeyName, KeyName};
 pub use boundaries::{Boundaries, Confined, Namespace};
+pub use custody::OpenableBy;
 pub use end_reason::{EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, DriverKind, EgressVerdict, Event, Isolation, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};

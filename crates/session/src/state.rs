@@ -67,6 +67,7 @@ pub enum State {
     Deserialize,
     strum::Display,
     strum::EnumString,
+    utoipa::ToSchema,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -165,7 +166,7 @@ impl Teardown {
 }
 
 /// Something of a session that should be gone and was found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Leftover {
     /// `process`, `socket`, `file`, `mount`, `cgroup`, `ipc`, or `unseen` for a place that could not be
     /// looked at.
@@ -175,7 +176,7 @@ pub struct Leftover {
 }
 
 /// The wire name of a state, as the API spells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StateName {
     /// See [`State::Requested`].

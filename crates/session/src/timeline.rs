@@ -6,7 +6,18 @@ use crate::{Actor, Explanation};
 
 /// Milliseconds since the Unix epoch, stamped on the host (a guest's clock may run slow).
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
 )]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
@@ -26,7 +37,7 @@ impl Timestamp {
 }
 
 /// One line of a session's history.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TimelineEntry {
     /// When the host saw it.
     pub at: Timestamp,

@@ -10,7 +10,19 @@ use serde::{Deserialize, Serialize};
 use crate::KeyName;
 
 /// Which of a session's links, counted from 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(transparent)]
 pub struct HolderGeneration(u32);
 
@@ -38,7 +50,7 @@ impl fmt::Display for HolderGeneration {
 }
 
 /// By what right somebody looks at a room.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "by", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Viewer {
     /// They opened the session's link of this generation.
@@ -49,6 +61,7 @@ pub enum Viewer {
     /// They have an API key.
     ApiKey {
         /// Its name.
+        #[schema(value_type = String)]
         key: KeyName,
     },
 }
@@ -72,7 +85,18 @@ impl fmt::Display for Viewer {
 }
 
 /// What somebody opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, strum::IntoStaticStr)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::IntoStaticStr,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum View {

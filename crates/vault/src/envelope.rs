@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anteroom_guest_protocol::{attributes_match, name_matches};
-use anteroom_session::{ProviderId, SessionId};
+use anteroom_session::{OpenableBy, ProviderId, SessionId};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
@@ -34,16 +34,6 @@ pub struct Statement {
     pub openable_by: OpenableBy,
     /// All that may come out.
     pub declared: Vec<Declared>,
-}
-
-/// Whose key opens a credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum OpenableBy {
-    /// The caller's own: nobody on the controller's machine can open it.
-    Caller,
-    /// The vault's.
-    Operator,
 }
 
 /// Something that may come out of a bundle.

@@ -21,9 +21,7 @@ use age::x25519::{Identity, Recipient};
 
 pub use bundle::{Bundle, BundleError, BundledFile, BundledSecret, open_bundle};
 pub use controller_key::{ControllerKey, ControllerKeyError, PublicKey};
-pub use envelope::{
-    Declared, Envelope, EnvelopeError, MAX_ENVELOPE, OpenableBy, PAYLOAD_TYPE, Statement,
-};
+pub use envelope::{Declared, Envelope, EnvelopeError, MAX_ENVELOPE, PAYLOAD_TYPE, Statement};
 
 /// The first line of every age file (age-encryption.org/v1).
 const AGE_HEADER: &[u8] = b"age-encryption.org/v1\n";

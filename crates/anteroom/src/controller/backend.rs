@@ -163,7 +163,7 @@ impl Backend for Controller {
     async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
         let (_, runner) = self.with_desktop(id).await?;
         let view = self.session(id).await?;
-        if view.state != "awaiting_user" {
+        if view.state != StateName::AwaitingUser {
             return Err(Problem::wrong_state(format!(
                 "the session is {}, not awaiting_user",
                 view.state
@@ -171,7 +171,7 @@ impl Backend for Controller {
         }
         runner
             .report_now(RunnerCommand::OpenSignInUrl {})
-            .map_err(|error| error.problem(ProblemCode::WrongState, &view.state))
+            .map_err(|error| error.problem(ProblemCode::WrongState, view.state))
     }
 
     async fn start_tool(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
@@ -180,7 +180,7 @@ impl Backend for Controller {
             None => false,
         };
         let state = self.session(id).await?.state;
-        if !reported || state == StateName::Ended.as_str() {
+        if !reported || state == StateName::Ended {
             return Err(Problem::wrong_state(format!("the session is {state} and starts no tool")));
         }
         Ok(())
@@ -189,18 +189,18 @@ impl Backend for Controller {
     async fn enter_code(&self, id: SessionId, code: String) -> Result<CodeTaken, Problem> {
         let (_, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        if !["preparing", "awaiting_user"].contains(&state.as_str()) {
+        if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!("the session is {state} and takes no code")));
         }
         let entered = runner.enter_code(code).await;
-        entered.map_err(|error| error.problem(ProblemCode::CodeRefused, &state))
+        entered.map_err(|error| error.problem(ProblemCode::CodeRefused, state))
     }
 
     async fn allow_host(&self, id: SessionId, host: String) -> Result<(), Problem> {
         let (_, runner) = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         let allowed = runner.allow_host(host).await;
-        allowed.map_err(|error| error.problem(ProblemCode::WrongState, &state))
+        allowed.map_err(|error| error.problem(ProblemCode::WrongState, state))
     }
 
     async fn terminal(&self, id: SessionId, principal: &Principal) -> Result<Channel, Problem> {
@@ -234,7 +234,7 @@ impl Backend for Controller {
         let png = runner
             .screenshot()
             .await
-            .map_err(|error| error.problem(ProblemCode::WrongState, &state))?;
+            .map_err(|error| error.problem(ProblemCode::WrongState, state))?;
         STANDARD.decode(png).map_err(|_| Problem::internal("the runner's picture is no base64"))
     }
 
@@ -271,7 +271,7 @@ impl Backend for Controller {
             answered = runner.offer(sdp, viewer.clone(), self.revoked(&handle, principal)) => answered,
             () = handle.revoked(&viewer) => return Err(revoked()),
         };
-        let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, &state))?;
+        let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, state))?;
         if !self.context.door.set_fragment(&answer.ice_ufrag, id) {
             let detail =
                 "the session's runner answered with what is not its own to use; offer again";
@@ -315,7 +315,7 @@ impl Backend for Controller {
 
     fn metrics(&self) -> String {
         let views = self.context.live.all().into_iter().map(|handle| handle.view);
-        let states: Vec<String> = views.map(|view| view.borrow().state.clone()).collect();
+        let states: Vec<StateName> = views.map(|view| view.borrow().state).collect();
         self.context.metrics.page(&states)
     }
 
@@ -340,7 +340,7 @@ impl Controller {
         let state = self.session(id).await?.state;
         let viewer = principal.viewer();
         let channel = runner.channel(kind, viewer.clone()).await;
-        let channel = channel.map_err(|error| error.problem(ProblemCode::WrongState, &state))?;
+        let channel = channel.map_err(|error| error.problem(ProblemCode::WrongState, state))?;
         let right_revoked = self.revoked(&handle, principal);
         if handle.is_revoked(&viewer) {
             return Err(revoked());
@@ -382,7 +382,7 @@ impl Controller {
     /// The runner of a session whose guest can show a desktop, or soon will.
     async fn with_desktop(&self, id: SessionId) -> Result<(SessionHandle, Runner), Problem> {
         let state = self.session(id).await?.state;
-        let awake = ![StateName::Requested, StateName::Booting].iter().any(|s| s.as_str() == state);
+        let awake = !matches!(state, StateName::Requested | StateName::Booting);
         let with_runner = |handle: SessionHandle| {
             let runner = handle.runner()?;
             Some((handle, runner))

@@ -3,8 +3,8 @@
 use anteroom_api::{Problem, ProblemCode, TermsView};
 use anteroom_guest_protocol::SQLITE_COMPANIONS;
 use anteroom_provider::{Custody, FileFormat, Provider, TermsOfUse};
-use anteroom_session::SessionId;
-use anteroom_vault::{Declared, OpenableBy, Statement, check_recipient};
+use anteroom_session::{OpenableBy, SessionId};
+use anteroom_vault::{Declared, Statement, check_recipient};
 
 use super::{Controller, internal};
 
@@ -104,7 +104,11 @@ pub fn terms_view(terms: &TermsOfUse, openable_by: OpenableBy) -> TermsView {
     TermsView {
         page: terms.page.clone(),
         read: terms.read.clone(),
-        custody: if only_the_end_user { "recipient_only" } else { "vault" }.to_owned(),
+        custody: if only_the_end_user {
+            anteroom_api::Custody::RecipientOnly
+        } else {
+            anteroom_api::Custody::Vault
+        },
         overridden: only_the_end_user && openable_by == OpenableBy::Operator,
     }
 }

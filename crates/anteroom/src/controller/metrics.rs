@@ -222,9 +222,9 @@ impl Metrics {
     }
 
     /// The page. `live` are the states of the sessions that have a task, by their wire names.
-    pub fn page(&self, live: &[String]) -> String {
+    pub fn page(&self, live: &[StateName]) -> String {
         for state in StateName::ALL {
-            let count = live.iter().filter(|name| *name == state.as_str()).count();
+            let count = live.iter().filter(|name| **name == state).count();
             let gauge = self.sessions.get_or_create(&OfState { state: Word(state.as_str()) });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
@@ -257,7 +257,7 @@ mod tests {
         let before = MediaTotals { frames: 2, ..MediaTotals::default() };
         let now = MediaTotals { frames: 5, encode_micros: 1_500_000, ..MediaTotals::default() };
         metrics.media(&before, &now);
-        let page = metrics.page(&["booting".to_owned(), "booting".to_owned()]);
+        let page = metrics.page(&[StateName::Booting, StateName::Booting]);
         for line in [
             "anteroom_sessions{state=\"booting\"} 2",
             "anteroom_sessions{state=\"awaiting_user\"} 0",

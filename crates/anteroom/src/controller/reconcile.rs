@@ -68,10 +68,10 @@ mod tests {
     use std::sync::Arc;
 
     use anteroom_confine::{Offered, SessionUser};
+    use anteroom_session::OpenableBy;
     use anteroom_session::{
         Chosen, DriverKind, EndReason, Leftover, Method, Session, Start, Teardown, Terms, Timestamp,
     };
-    use anteroom_vault::OpenableBy;
 
     use super::*;
     use crate::controller::store::Store;

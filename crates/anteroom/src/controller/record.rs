@@ -3,14 +3,17 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use anteroom_api::{AwaitingView, CredentialView, EgressEntry, Reason, SessionView, Visit};
+use anteroom_api::{
+    AwaitingView, CredentialState, CredentialView, EgressEntry, Reason, SessionView, TeardownState,
+    Visit,
+};
 use anteroom_confine::SessionUser;
 use anteroom_provider::TermsOfUse;
 use anteroom_session::{
-    Accelerator, Asks, Chosen, Confined, DriverKind, Method, Prompt, Session, SessionId, State,
-    Teardown, TimelineEntry, Timestamp, View, Viewer,
+    Accelerator, Asks, Chosen, Confined, DriverKind, Method, OpenableBy, Prompt, Session,
+    SessionId, State, Teardown, TimelineEntry, Timestamp, View, Viewer,
 };
-use anteroom_vault::{Declared, OpenableBy};
+use anteroom_vault::Declared;
 use anteroom_vm::Traces;
 use serde::{Deserialize, Serialize};
 
@@ -130,7 +133,7 @@ impl Record {
             Prompt::Terminal { screen, asks } => (None, None, screen.clone(), what_to_do(asks)),
         };
         Some(AwaitingView {
-            method: terms.method.to_string(),
+            method: terms.method,
             url,
             code,
             takes_code: terms.method == Method::PasteCode,
@@ -146,49 +149,48 @@ impl Record {
         let (reason, teardown, leftovers) = match state {
             State::Ended { reason, teardown, .. } => {
                 let (teardown, leftovers) = match teardown {
-                    Teardown::TearingDown => ("tearing_down", Vec::new()),
-                    Teardown::TornDown { leftovers, .. } => ("torn_down", leftovers.clone()),
+                    Teardown::TearingDown => (TeardownState::TearingDown, Vec::new()),
+                    Teardown::TornDown { leftovers, .. } => {
+                        (TeardownState::TornDown, leftovers.clone())
+                    }
                 };
                 let reason = Reason {
                     code: reason.code().to_owned(),
                     message: reason.to_string(),
                     detail: serde_json::to_value(reason).unwrap_or_default(),
                 };
-                (Some(reason), Some(teardown.to_owned()), leftovers)
+                (Some(reason), Some(teardown), leftovers)
             }
             _ => (None, None, Vec::new()),
         };
-        let accelerator = self.accelerator.map(accelerator_name);
         SessionView {
             session_id: terms.id.to_string(),
             provider: terms.provider.to_string(),
             provider_name: self.provider_name.clone(),
             user_id: terms.user.as_ref().map(ToString::to_string),
             started_by: terms.started_by.clone(),
-            state: state.name().as_str().to_owned(),
+            state: state.name(),
             reason,
             created_at: terms.created_at.0,
             deadline: deadline.0,
             idle_deadline: self.session.idle_deadline().map(|at| at.0),
-            driver: self.driver.to_string(),
-            accelerator: accelerator.map(str::to_owned),
-            isolation: self.driver.isolation().to_string(),
-            emulated: accelerator == Some("tcg"),
+            driver: self.driver,
+            accelerator: self.accelerator,
+            isolation: self.driver.isolation(),
+            emulated: self.accelerator == Some(Accelerator::Tcg),
             confinement: self.confined.clone(),
             browser_ip: self.browser_ip.to_string(),
             sign_in_url: self.sign_in_url.clone(),
             instructions: self.instructions.clone(),
-            method: terms.method.to_string(),
+            method: terms.method,
             method_reason: self.method_reason(),
             awaiting: self.awaiting(),
             credential: CredentialView {
-                status: if self.credential_stored_at.is_some() { "sealed" } else { "none" }
-                    .to_owned(),
-                openable_by: match self.openable_by {
-                    OpenableBy::Caller => "caller",
-                    OpenableBy::Operator => "operator",
-                }
-                .to_owned(),
+                status: match self.credential_stored_at {
+                    Some(_) => CredentialState::Sealed,
+                    None => CredentialState::None,
+                },
+                openable_by: self.openable_by,
                 recipient: self.recipient.clone(),
                 files: custody::files_of(&self.declared),
                 terms: self
@@ -227,13 +229,4 @@ fn what_to_do(asks: &Asks) -> String {
 /// Folder of a session's files with the `host` driver.
 pub fn runtime_dir(id: SessionId) -> PathBuf {
     PathBuf::from("/tmp").join(format!("anteroom-{id}"))
-}
-
-/// As the API names it.
-pub fn accelerator_name(accelerator: Accelerator) -> &'static str {
-    match accelerator {
-        Accelerator::Kvm => "kvm",
-        Accelerator::Tcg => "tcg",
-        Accelerator::None => "none",
-    }
 }

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anteroom_api::{EgressEntry, SessionView};
+use anteroom_api::{EgressEntry, SessionView, TeardownState};
 use anteroom_confine::Cgroup;
 use anteroom_session::{
     Effect, Event, Explanation, HolderGeneration, Leftover, Observation, SessionId, State,
@@ -191,7 +191,7 @@ impl SessionHandle {
     /// Waits until its room was demolished.
     pub async fn torn_down(&self) {
         let mut view = self.view.clone();
-        let _ = view.wait_for(|view| view.teardown.as_deref() == Some("torn_down")).await;
+        let _ = view.wait_for(|view| view.teardown == Some(TeardownState::TornDown)).await;
     }
 }
 
@@ -390,11 +390,10 @@ impl Actor {
                 bytes_down,
                 detail,
             } => {
-                let verdict = serde_json::to_value(verdict).unwrap_or_default();
                 let connection = EgressEntry {
                     host: host.clone(),
                     port: *port,
-                    verdict: verdict.as_str().unwrap_or_default().to_owned(),
+                    verdict: *verdict,
                     connections: *connections,
                     bytes_up: *bytes_up,
                     bytes_down: *bytes_down,

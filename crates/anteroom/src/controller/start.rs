@@ -161,10 +161,10 @@ impl Controller {
             success: true,
             session_id: id.to_string(),
             provider: request.provider,
-            method: method.to_string(),
+            method,
             browser_ip: browser_ip.to_string(),
             viewer_url: self.viewer_url(id, &link_secret),
-            state: record.session.state.name().as_str().to_owned(),
+            state: record.session.state.name(),
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
         self.context.metrics.started(&answer.provider);
@@ -223,7 +223,7 @@ impl Controller {
             success: true,
             session_id: id.to_string(),
             provider: record.session.terms.provider.to_string(),
-            method: record.session.terms.method.to_string(),
+            method: record.session.terms.method,
             browser_ip: record.browser_ip.to_string(),
             viewer_url: self.new_link(&record, by).await.map_err(not_stored)?,
             state: self.session(id).await?.state,

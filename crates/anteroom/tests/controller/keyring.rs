@@ -5,8 +5,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use anteroom_guest_protocol::{KeyringItem, keyring_entry};
-use anteroom_session::SessionId;
-use anteroom_vault::{ControllerKey, Declared, OpenableBy, Statement, create_identity};
+use anteroom_session::{OpenableBy, SessionId};
+use anteroom_vault::{ControllerKey, Declared, Statement, create_identity};
 use base64::Engine;
 
 use crate::support::anteroom;

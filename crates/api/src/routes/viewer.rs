@@ -18,7 +18,9 @@ use crate::extract::{Recognized, SessionPath, Viewer, session_id};
 use crate::guard::viewer_cookie;
 use crate::json::{USUAL_LIMIT, read};
 use crate::problem::{Problem, ProblemCode};
-use crate::wire::{Code, CodeTaken, Exchange, SessionDescription, SessionEvent, ViewerView};
+use crate::wire::{
+    Code, CodeTaken, Exchange, SdpType, SessionDescription, SessionEvent, ViewerView,
+};
 
 /// The longest offer taken, in bytes of SDP.
 const MAX_OFFER: usize = 64 * 1024;
@@ -144,7 +146,7 @@ pub(super) async fn offer<B: Backend>(
     body: Body,
 ) -> Result<Json<SessionDescription>, Problem> {
     let offer: SessionDescription = read(body, USUAL_LIMIT).await?;
-    if offer.kind != "offer" {
+    if offer.kind != SdpType::Offer {
         return Err(Problem::bad_request("the type must be offer"));
     }
     if offer.sdp.len() > MAX_OFFER {
@@ -152,7 +154,7 @@ pub(super) async fn offer<B: Backend>(
         return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
     let sdp = backend.offer(id, offer.sdp, &principal).await?;
-    Ok(Json(SessionDescription { kind: "answer".to_owned(), sdp }))
+    Ok(Json(SessionDescription { kind: SdpType::Answer, sdp }))
 }
 
 /// The viewer's page. It holds nothing of the session, so it needs no right.

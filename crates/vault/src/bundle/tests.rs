@@ -7,7 +7,9 @@ use anteroom_session::SessionId;
 use proptest::prelude::*;
 
 use super::*;
-use crate::envelope::{Declared, OpenableBy};
+use anteroom_session::OpenableBy;
+
+use crate::envelope::Declared;
 use crate::{ControllerKey, PublicKey};
 
 /// A controller and an owner.

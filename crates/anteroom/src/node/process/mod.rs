@@ -17,7 +17,9 @@ use anteroom_api::{CodeTaken, Problem, ProblemCode};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Opener, Side, connect};
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{EndReason, Event, HolderGeneration, Observation, ProcessExit, Viewer};
+use anteroom_session::{
+    EndReason, Event, HolderGeneration, Observation, ProcessExit, StateName, Viewer,
+};
 use anyhow::{Context, Result, anyhow};
 use command_fds::{CommandFdExt, FdMapping};
 use tokio::io::BufReader;
@@ -284,7 +286,7 @@ pub enum AskError {
 
 impl AskError {
     /// As the caller is told; `refused` is the code for a runner that said no.
-    pub fn problem(self, refused: ProblemCode, state: &str) -> Problem {
+    pub fn problem(self, refused: ProblemCode, state: StateName) -> Problem {
         let (code, detail) = match self {
             Self::Refused(cause) => (refused, cause),
             Self::Gone => {
