@@ -29,7 +29,7 @@ export function fakeSession(more = {}) {
     deadline: now + 10 * 60_000,
     emulated: true,
     isolation: 'vm',
-    credential: { openableBy: 'operator' },
+    credential: { status: 'none', openableBy: 'operator', recipient: 'age1operator', files: [] },
     ...more,
   };
 }

@@ -180,7 +180,7 @@ export class App {
     const now = Date.now() + this.#clockOffset;
     const { awaiting, idleDeadline } = this.#session;
     const deadline = Math.min(this.#session.deadline, awaiting?.deadline ?? Infinity);
-    this.#room()?.showTimeLeft(deadline - now, idleDeadline === undefined ? undefined : idleDeadline - now);
+    this.#room()?.showTimeLeft(deadline - now, idleDeadline == null ? undefined : idleDeadline - now);
   }
 }
 

@@ -1,6 +1,6 @@
 // What the person reads, for each state and each end. Pure.
 
-import type { SessionView, StateName, TimelineEntry, Visit } from './session';
+import { cancelledBy, type SessionView, type StateName, type TimelineEntry, type Visit } from './session';
 
 export function stateWords(state: StateName): string {
   switch (state) {
@@ -165,7 +165,7 @@ export function endWords(session: SessionView): EndWords {
       todo: 'Nothing is left to do here. You can close this page.',
     };
   }
-  if (code === 'cancelled' && session.reason?.detail?.by?.kind === 'end_user') {
+  if (cancelledBy(session)?.kind === 'end_user') {
     return {
       success: false,
       title: 'You cancelled the sign-in',

@@ -4,9 +4,9 @@ import { roomLayout } from '../src/screens/room-layout';
 import type { AwaitingView, Method, SessionView, StateName } from '../src/session';
 
 const session = (method: Method, state: StateName, awaiting?: Partial<AwaitingView>): SessionView => ({
-  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method,
-  state, timeline: [], visitsOfOthers: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
-  credential: { openableBy: 'operator' },
+  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { id: '', name: 'Example Ltd' }, method,
+  state, timeline: [], visitsOfOthers: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm', instructions: '',
+  credential: { status: 'none', openableBy: 'operator', recipient: 'age1operator', files: [] }, leftovers: [],
   ...(awaiting && {
     awaiting: {
       method, url: 'https://a.test/', takesCode: method === 'paste_code', screen: [], instructions: 'Do it.', deadline: 0, ...awaiting,

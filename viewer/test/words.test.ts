@@ -7,9 +7,9 @@ import type { SessionView, StateName } from '../src/session';
 import { clockTime, credentialOwner, endWords, latestWords, ofTheRoom, roomWords, sentence, stateWords, STEPS, stepIndex, termsWords, timeLeft, timeWarning, visitWords } from '../src/words';
 
 const session: SessionView = {
-  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { name: 'Example Ltd' }, method: 'browser',
-  state: 'ended', timeline: [], visitsOfOthers: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm',
-  credential: { openableBy: 'operator' }, teardown: 'torn_down', leftovers: [],
+  sessionId: 's-1', provider: { id: 'demo', name: 'Demo CLI' }, operator: { id: '', name: 'Example Ltd' }, method: 'browser',
+  state: 'ended', timeline: [], visitsOfOthers: [], createdAt: 0, deadline: 600_000, serverNow: 0, emulated: false, isolation: 'vm', instructions: '',
+  credential: { status: 'none', openableBy: 'operator', recipient: 'age1operator', files: [] }, teardown: 'torn_down', leftovers: [],
 };
 
 const STATES: StateName[] = ['requested', 'booting', 'preparing', 'ready', 'awaiting_user', 'capturing', 'sealed', 'ended'];
@@ -84,7 +84,7 @@ describe('an end by the person', () => {
 
 describe('terms', () => {
   const terms = { page: 'https://example.com/terms', read: '2026-11-27', custody: 'recipient_only', overridden: false } as const;
-  const of = (terms: NonNullable<SessionView['credential']['terms']>) => termsWords({ ...session, credential: { openableBy: 'caller', terms } });
+  const of = (terms: NonNullable<SessionView['credential']['terms']>) => termsWords({ ...session, credential: { ...session.credential, openableBy: 'caller', terms } });
 
   it('are told where somebody read them', () => {
     expect(termsWords(session)).toBeUndefined();
@@ -125,12 +125,12 @@ describe('times', () => {
 });
 
 describe('the end', () => {
-  const ended = (code: string, message: string) => endWords({ ...session, reason: { code, message } });
+  const ended = (code: string, message: string) => endWords({ ...session, reason: { code, message, detail: {} } });
 
   it('names who can open the credential', () => {
     expect(credentialOwner(session)).toBe('Example Ltd');
     const recipient = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p';
-    expect(credentialOwner({ ...session, credential: { openableBy: 'caller', recipient } })).toContain('age1ql3z7hjy…aqmcac8p');
+    expect(credentialOwner({ ...session, credential: { ...session.credential, openableBy: 'caller', recipient } })).toContain('age1ql3z7hjy…aqmcac8p');
     expect(ended('completed', '').success).toBe(true);
   });
 

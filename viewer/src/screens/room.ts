@@ -157,8 +157,8 @@ export class RoomScreen {
     });
     setText(this.#latest, latestWords(session));
     this.#showVisits();
-    this.#host.hidden = session.signInUrlHost === undefined;
-    if (session.signInUrlHost !== undefined) {
+    this.#host.hidden = !session.signInUrlHost;
+    if (session.signInUrlHost) {
       this.#host.replaceChildren(
         icon('lock'),
         element('span', { class: 'visually-hidden' }, 'The sign-in page belongs to '),
