@@ -8,6 +8,7 @@ mod embedded;
 mod gate;
 mod logging;
 mod node;
+mod node_protocol;
 mod private;
 mod runner;
 mod runner_protocol;

@@ -22,13 +22,13 @@ use super::folders::{ImagesDir, StateDir, cache_dir};
 use super::http_server;
 use super::reach::{Reach, reachable};
 use super::temporary;
-use crate::controller::{
-    Controller, DriverChoice, Keep, Limits, Providers, Settings, sessions_by_memory,
-};
+use crate::controller::{Controller, Keep, Limits, Providers, Settings};
 use crate::counted::counted;
 use crate::embedded;
 use crate::gate::processor::{choose, usual};
 use crate::logging::{self, LogFormat};
+use crate::node::{DriverChoice, LocalNode, NodeSettings, sessions_by_memory};
+use crate::node_protocol::Node;
 use crate::private;
 
 /// What `serve` takes.
@@ -198,9 +198,13 @@ async fn serve(options: Options) -> Result<()> {
     }
     let per_address = options.connections_per_address.map(usize::from);
     let limits = http_server::Limits::new(per_address, options.trusted_proxy.clone());
-    let settings = settings(options)?;
-    let warnings =
-        [settings.weak_isolation(), settings.unfit_images(), settings.overridden_terms()];
+    let (settings, node) = settings(options)?;
+    let (images, accelerator) = (settings.images(), node.driver.accelerator());
+    let warnings = [
+        settings.weak_isolation(accelerator),
+        node.unfit_images(images.iter().map(String::as_str)),
+        settings.overridden_terms(),
+    ];
     for warning in warnings.into_iter().flatten() {
         tracing::warn!("{warning}");
     }
@@ -211,7 +215,7 @@ async fn serve(options: Options) -> Result<()> {
     })?;
     let bound = listener.local_addr()?;
     let (state_dir, max_sessions) = (settings.state_dir.clone(), settings.limits.max_sessions);
-    let controller = Controller::open(settings, bound).await?;
+    let controller = Controller::open(settings, LocalNode::open(node)?, bound).await?;
     let origin = controller.origin().to_owned();
     let mut hosts =
         AllowedHosts::default().with_origin(&origin).with_origin(&format!("http://{bound}"));
@@ -230,7 +234,7 @@ async fn serve(options: Options) -> Result<()> {
     }
     let sign_ins = counted(max_sessions, "sign-in", "sign-ins");
     tracing::info!("at most {sign_ins} at a time; --max-sessions changes that");
-    tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address()?);
+    tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address());
     tracing::info!(
         "at most {} of one address at a time; --connections-per-address changes that",
         counted(limits.per_peer(), "connection", "connections")
@@ -250,7 +254,8 @@ async fn serve(options: Options) -> Result<()> {
     Ok(())
 }
 
-fn settings(options: Options) -> Result<Settings> {
+/// What was chosen for the controller, and for the node on this machine.
+fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
     let state_dir = options.state.path();
     make_private(&state_dir)?;
     let cache_dir = cache_dir();
@@ -289,17 +294,10 @@ fn settings(options: Options) -> Result<Settings> {
     let max_sessions = options
         .max_sessions
         .map_or_else(|| sessions_by_memory(sandbox_mib(&driver, options.memory)), usize::from);
-    Ok(Settings {
-        limits: Limits { max_sessions, max_queued: options.max_queued.into() },
-        keep: Keep {
-            days: options.keep_days,
-            log_bytes: options.keep_logs_mib.saturating_mul(1024 * 1024),
-        },
-        max_session_seconds: options.max_session_seconds,
-        idle_seconds: options.idle_seconds,
-        listen: options.listen,
+    let node = NodeSettings {
         media_listen: options.media_listen,
         advertise: options.advertise,
+        state_dir: state_dir.clone(),
         images_dir,
         cache_dir,
         driver,
@@ -309,16 +307,27 @@ fn settings(options: Options) -> Result<Settings> {
         verified_for,
         services: options.services.as_deref().map(read_services).transpose()?.unwrap_or_default(),
         log_format: options.log_format,
+        offered: Offered::here(anteroom_vm::qemu_program().as_deref()),
+    };
+    let settings = Settings {
+        limits: Limits { max_sessions, max_queued: options.max_queued.into() },
+        keep: Keep {
+            days: options.keep_days,
+            log_bytes: options.keep_logs_mib.saturating_mul(1024 * 1024),
+        },
+        max_session_seconds: options.max_session_seconds,
+        idle_seconds: options.idle_seconds,
+        listen: options.listen,
         operator_name: options.operator_name,
         public_url: options.public_url,
         learn_egress: options.learn_egress,
-        offered: Offered::here(anteroom_vm::qemu_program().as_deref()),
         allow_weak_isolation: options.allow_weak_isolation,
         min_ttl_seconds: options.min_ttl_seconds,
         vault_custody: options.allow_vault_custody.into_iter().collect(),
         providers: Arc::new(providers),
         state_dir,
-    })
+    };
+    Ok((settings, node))
 }
 
 /// An operator's word for nothing is most likely meant for something else.
@@ -425,7 +434,7 @@ fn lock_state(dir: &Path) -> Result<Flock<File>> {
 
 /// Makes the first key, once in a state folder's life. It is shown to a person at a terminal; a journal
 /// or a file that the output goes to keeps what it gets.
-async fn show_first_key(controller: &Controller, state_dir: &Path) -> Result<()> {
+async fn show_first_key(controller: &Controller<impl Node>, state_dir: &Path) -> Result<()> {
     let failed = |problem: Problem| anyhow::anyhow!(problem.detail);
     let keys = controller.keys();
     if !keys.list().await.map_err(failed)?.is_empty() {

@@ -1,5 +1,6 @@
 //! What the API asks of the controller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_api::{
@@ -14,6 +15,7 @@ use anteroom_session::{
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::record::Record;
 use super::session_actor::SessionHandle;
@@ -21,10 +23,9 @@ use super::store::{Cookie, Exchanged, Unusable};
 use super::{Controller, internal, not_stored, secret, timeline, unreadable};
 use crate::clock::now;
 use crate::embedded;
-use crate::node::process::Runner;
-use crate::runner_protocol::RunnerCommand;
+use crate::node_protocol::{Answer, AskError, Node, Notice, Offer};
 
-impl Backend for Controller {
+impl<N: Node> Backend for Controller<N> {
     async fn authenticate(&self, key: &str) -> Result<Option<Principal>, Problem> {
         self.keys.authenticate(key).await
     }
@@ -161,7 +162,7 @@ impl Backend for Controller {
     }
 
     async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
-        let (_, runner) = self.with_desktop(id).await?;
+        self.with_desktop(id).await?;
         let view = self.session(id).await?;
         if view.state != StateName::AwaitingUser {
             return Err(Problem::wrong_state(format!(
@@ -169,9 +170,8 @@ impl Backend for Controller {
                 view.state
             )));
         }
-        runner
-            .report_now(RunnerCommand::OpenSignInUrl {})
-            .map_err(|error| error.problem(ProblemCode::WrongState, view.state))
+        let notified = self.context.node.notify(id, Notice::OpenSignInPage {}).await;
+        notified.map_err(|error| no_answer(error, ProblemCode::WrongState, view.state))
     }
 
     async fn start_tool(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
@@ -187,20 +187,20 @@ impl Backend for Controller {
     }
 
     async fn enter_code(&self, id: SessionId, code: String) -> Result<CodeTaken, Problem> {
-        let (_, runner) = self.with_desktop(id).await?;
+        self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!("the session is {state} and takes no code")));
         }
-        let entered = runner.enter_code(code).await;
-        entered.map_err(|error| error.problem(ProblemCode::CodeRefused, state))
+        let entered = self.context.node.enter_code(id, code).await;
+        entered.map_err(|error| no_answer(error, ProblemCode::CodeRefused, state))
     }
 
     async fn allow_host(&self, id: SessionId, host: String) -> Result<(), Problem> {
-        let (_, runner) = self.with_desktop(id).await?;
+        self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        let allowed = runner.allow_host(host).await;
-        allowed.map_err(|error| error.problem(ProblemCode::WrongState, state))
+        let allowed = self.context.node.allow_host(id, host).await;
+        allowed.map_err(|error| no_answer(error, ProblemCode::WrongState, state))
     }
 
     async fn terminal(&self, id: SessionId, principal: &Principal) -> Result<Channel, Problem> {
@@ -229,33 +229,17 @@ impl Backend for Controller {
     }
 
     async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
-        let (_, runner) = self.with_desktop(id).await?;
+        self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
-        let png = runner
-            .screenshot()
-            .await
-            .map_err(|error| error.problem(ProblemCode::WrongState, state))?;
+        let png = self.context.node.screenshot(id).await;
+        let png = png.map_err(|error| no_answer(error, ProblemCode::WrongState, state))?;
         STANDARD.decode(png).map_err(|_| Problem::internal("the runner's picture is no base64"))
     }
 
     async fn logs(&self, id: SessionId) -> Result<String, Problem> {
         self.session(id).await?;
-        let dir = self.log_dir(id);
-        let read = tokio::task::spawn_blocking(move || {
-            let mut text = String::new();
-            for name in ["runner.log", "console.log", "services.log.old", "services.log"] {
-                if let Ok(bytes) = std::fs::read(dir.join(name)) {
-                    let lines = String::from_utf8_lossy(&bytes);
-                    let clean: String = lines
-                        .chars()
-                        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
-                        .collect();
-                    text.push_str(&format!("==> {name}\n{clean}\n"));
-                }
-            }
-            text
-        });
-        read.await.map_err(|_| Problem::internal("reading the logs failed"))
+        let logs = self.context.node.logs(id).await;
+        logs.map_err(|error| Problem::internal(error.to_string()))
     }
 
     async fn offer(
@@ -264,20 +248,14 @@ impl Backend for Controller {
         sdp: String,
         principal: &Principal,
     ) -> Result<String, Problem> {
-        let (handle, runner) = self.with_desktop(id).await?;
+        let handle = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         let viewer = principal.viewer();
         let answered = tokio::select! {
-            answered = runner.offer(sdp, viewer.clone(), self.revoked(&handle, principal)) => answered,
+            answered = self.show(id, &handle, sdp, principal) => answered,
             () = handle.revoked(&viewer) => return Err(revoked()),
         };
-        let answer = answered.map_err(|error| error.problem(ProblemCode::OfferRefused, state))?;
-        if !self.context.door.set_fragment(&answer.ice_ufrag, id) {
-            let detail =
-                "the session's runner answered with what is not its own to use; offer again";
-            return Err(Problem::new(ProblemCode::OfferRefused, detail));
-        }
-        Ok(answer.sdp)
+        answered.map_err(|error| no_answer(error, ProblemCode::OfferRefused, state))
     }
 
     async fn viewer_link(&self, id: SessionId, principal: &Principal) -> Result<String, Problem> {
@@ -328,7 +306,7 @@ impl Backend for Controller {
     }
 }
 
-impl Controller {
+impl<N: Node> Controller<N> {
     async fn channel(
         &self,
         id: SessionId,
@@ -336,21 +314,41 @@ impl Controller {
         view: View,
         principal: &Principal,
     ) -> Result<Channel, Problem> {
-        let (handle, runner) = self.with_desktop(id).await?;
+        let handle = self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         let viewer = principal.viewer();
-        let channel = runner.channel(kind, viewer.clone()).await;
-        let channel = channel.map_err(|error| error.problem(ProblemCode::WrongState, state))?;
+        let channel = self.context.node.open_channel(id, kind, viewer.clone()).await;
+        let channel = channel.map_err(|error| no_answer(error, ProblemCode::WrongState, state))?;
         let right_revoked = self.revoked(&handle, principal);
         if handle.is_revoked(&viewer) {
             return Err(revoked());
         }
         handle.report(Event::Opened { view, viewer }).await;
-        let outdone = channel.outdone();
+        let outdone = channel.outdone;
         let revoked = async {
             tokio::select! { () = right_revoked => {}, () = outdone => {} }
         };
-        Ok(Channel { bytes: Box::new(channel), revoked: Box::pin(revoked) })
+        Ok(Channel { bytes: channel.bytes, revoked: Box::pin(revoked) })
+    }
+
+    /// Has a viewer's offer answered; they are disconnected when their right ends.
+    async fn show(
+        &self,
+        id: SessionId,
+        handle: &SessionHandle,
+        sdp: String,
+        principal: &Principal,
+    ) -> Result<String, AskError> {
+        let mut showing = handle.showing.lock().await;
+        let offer = Offer { sdp, viewer: principal.viewer() };
+        let Answer { sdp, connection } = self.context.node.offer(id, offer).await?;
+        let (right_ends, node) = (self.revoked(handle, principal), Arc::clone(&self.context.node));
+        // The viewer before is gone, and with this goes what watched over their right.
+        *showing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            right_ends.await;
+            let _ = node.notify(id, Notice::Dismiss { connection }).await;
+        })));
+        Ok(sdp)
     }
 
     /// Comes when the principal's right is revoked: the link of a person, the key of a caller.
@@ -379,21 +377,27 @@ impl Controller {
         }
     }
 
-    /// The runner of a session whose guest can show a desktop, or soon will.
-    async fn with_desktop(&self, id: SessionId) -> Result<(SessionHandle, Runner), Problem> {
+    /// A session whose guest can show a desktop, or soon will.
+    async fn with_desktop(&self, id: SessionId) -> Result<SessionHandle, Problem> {
         let state = self.session(id).await?.state;
         let awake = !matches!(state, StateName::Requested | StateName::Booting);
-        let with_runner = |handle: SessionHandle| {
-            let runner = handle.runner()?;
-            Some((handle, runner))
-        };
-        match self.handle(id).and_then(with_runner) {
+        match self.handle(id).filter(SessionHandle::runs) {
             Some(found) if awake => Ok(found),
             _ => Err(Problem::wrong_state(format!(
                 "the session is {state} and has no room that is awake"
             ))),
         }
     }
+}
+
+/// A node's "no" as the caller gets it; `refused` is the code where the session said why.
+fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Problem {
+    let code = match error {
+        AskError::Refused { .. } => refused,
+        AskError::Gone {} => ProblemCode::WrongState,
+        AskError::Silent { .. } => ProblemCode::TooSlow,
+    };
+    Problem::new(code, format!("{error} (the session is {state})"))
 }
 
 /// The principal's link was revoked.

@@ -7,8 +7,9 @@ use anteroom_session::{OpenableBy, SessionId};
 use anteroom_vault::{Declared, Statement, check_recipient};
 
 use super::{Controller, internal};
+use crate::node_protocol::Node;
 
-impl Controller {
+impl<N: Node> Controller<N> {
     /// Who a credential is sealed to, if the provider's terms allow that.
     pub(super) fn sealed_to(
         &self,

@@ -3,27 +3,21 @@
 //! Whoever asks needs no right, so asking must cost nothing: above all no write, for which real ones
 //! would wait.
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_api::Health;
-use anteroom_vm::Qemu;
 use tokio::time::Instant;
 
-use super::DriverChoice;
-use super::settings::Settings;
 use super::store::Store;
 use crate::clock::now;
+use crate::node_protocol::Node;
 
 /// How often is looked; each look is one small durable write.
 const EVERY: Duration = Duration::from_secs(5);
 
 /// From when on a look that does not come back is itself the news.
 const LATE: Duration = Duration::from_secs(10);
-
-/// Files that starting a session opens: sockets, their duplicates, its log; and some to spare.
-const FILES_TO_START: usize = 16;
 
 /// What is known. Cheap to clone.
 #[derive(Clone)]
@@ -37,22 +31,12 @@ struct State {
 }
 
 /// What is looked at.
-pub struct Look {
-    store: Store,
-    /// Of QEMU's.
-    images_dir: Option<PathBuf>,
+pub struct Look<N> {
+    pub store: Store,
+    pub node: Arc<N>,
 }
 
-impl Look {
-    /// At this store, and what the settings need.
-    pub fn new(store: Store, settings: &Settings) -> Self {
-        let images_dir = match settings.driver {
-            DriverChoice::Qemu(_) => Some(settings.images_dir.clone()),
-            DriverChoice::Host { .. } => None,
-        };
-        Self { store, images_dir }
-    }
-
+impl<N: Node> Look<N> {
     /// Looks once, and from then on for as long as the process lives.
     pub async fn start(self) -> Known {
         let known = Known(Arc::new(Mutex::new(State { looking_since: None, reasons: Vec::new() })));
@@ -73,38 +57,9 @@ impl Look {
         if let Err(error) = self.store.check(now().0).await {
             reasons.push(format!("{error:#}"));
         }
-        let images_dir = self.images_dir.clone();
-        let machine = tokio::task::spawn_blocking(move || machine(images_dir));
-        reasons.extend(machine.await.unwrap_or_default());
+        reasons.extend(self.node.obstacles().await);
         known.with(|state| *state = State { looking_since: None, reasons });
     }
-}
-
-/// What of the machine stands against a start.
-fn machine(images_dir: Option<PathBuf>) -> Vec<String> {
-    let mut reasons = Vec::new();
-    if let Err(error) = can_open_files() {
-        reasons.push(format!("no more files can be opened: {error}; raise `ulimit -n`"));
-    }
-    if let Some(dir) = images_dir {
-        if let Err(error) = Qemu::installed() {
-            reasons.push(error.to_string());
-        }
-        if anteroom_image::list(&dir).is_empty() {
-            reasons.push(format!(
-                "there is no golden image in {}; build one with `anteroom image build`",
-                dir.display()
-            ));
-        }
-    }
-    reasons
-}
-
-/// Whether this process may open as many files as starting a session takes.
-fn can_open_files() -> std::io::Result<()> {
-    let files: std::io::Result<Vec<_>> =
-        (0..FILES_TO_START).map(|_| std::fs::File::open("/dev/null")).collect();
-    files.map(drop)
 }
 
 impl Known {

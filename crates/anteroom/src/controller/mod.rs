@@ -15,45 +15,45 @@ mod calls;
 mod choices;
 mod client_file;
 mod custody;
+mod following;
 mod health;
 mod janitor;
 mod keys;
-pub mod metrics;
+mod metrics;
 mod providers;
 mod reconcile;
 mod record;
-pub mod session_actor;
+mod reservation;
+mod session_actor;
 mod settings;
 mod start;
 mod store;
 mod timeline;
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use anteroom_api::{KeyRole, MadeKey, Problem, ProblemCode};
-use anteroom_fail_point::fail_point;
 use anteroom_session::{Actor, Event, HolderGeneration, SessionId};
 use anteroom_vault::{ControllerKey, Vault};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::RwLock;
 
-pub use admission::{Limits, sessions_by_memory};
+pub use admission::Limits;
 pub use choices::methods;
 pub use client_file::OVERRIDES;
 pub use janitor::Keep;
 pub use providers::Providers;
-pub use settings::{DriverChoice, Settings, default_dir, load_providers};
+pub use settings::{Settings, default_dir, load_providers};
 pub use start::SCREEN;
 pub use store::MAX_HOSTS;
 
 use crate::clock::now;
-use crate::node::media_demux::MediaDemux;
-use crate::node::users::Users;
+use crate::node_protocol::Node;
 use admission::Admission;
 use calls::CallsInAnswer;
 use client_file::ClientFile;
@@ -71,14 +71,14 @@ pub const CONTROLLER_KEY: &str = "vault/controller.pem";
 const COMMAND_LINE: &str = "cli";
 
 /// The controller.
-pub struct Controller {
+pub struct Controller<N> {
     settings: Settings,
     origin: String,
     store: Store,
     vault: Vault,
     /// Signs what is stated of sealed credentials.
     key: ControllerKey,
-    context: Arc<ControllerContext>,
+    context: Arc<ControllerContext<N>>,
     admission: Admission,
     calls: CallsInAnswer,
     keys: Keys,
@@ -91,29 +91,22 @@ pub struct Controller {
     starting: RwLock<()>,
 }
 
-impl Controller {
-    /// Opens store, vault and front door, and finishes what an earlier controller left.
-    pub async fn open(settings: Settings, bound: SocketAddr) -> Result<Arc<Self>> {
+impl<N: Node> Controller<N> {
+    /// Opens store and vault, and finishes what an earlier controller left.
+    pub async fn open(settings: Settings, node: N, bound: SocketAddr) -> Result<Arc<Self>> {
         let store = Store::open(&settings.state_dir.join("anteroom.db")).await?;
         let vault = Vault::open(
             &settings.state_dir.join("vault/identity.txt"),
             store.has_credentials_of_vault().await?,
         )?;
         let key = ControllerKey::open(&settings.state_dir.join(CONTROLLER_KEY))?;
-        let door = MediaDemux::open(settings.media_listen)?;
         let origin = settings.public_url.clone().unwrap_or_else(|| format!("http://{bound}"));
-        let folders =
-            vec![settings.state_dir.clone(), PathBuf::from("/tmp"), PathBuf::from("/run")];
-        let logs = settings.state_dir.join("logs");
+        let node = Arc::new(node);
         let context = Arc::new(ControllerContext {
             live: Live::default(),
-            users: Users::default(),
             metrics: Arc::new(Metrics::new(settings.limits.max_sessions)),
             store: store.clone(),
-            log_format: settings.log_format,
-            door,
-            folders,
-            logs,
+            node: Arc::clone(&node),
         });
         let controller = Arc::new(Self {
             admission: Admission::new(settings.limits),
@@ -123,7 +116,7 @@ impl Controller {
             key,
             context,
             keys: Keys::new(store.clone()),
-            health: Look::new(store.clone(), &settings).start().await,
+            health: Look { store: store.clone(), node }.start().await,
             command_line: OnceLock::new(),
             settings,
             store,
@@ -141,8 +134,8 @@ impl Controller {
     }
 
     /// Where media comes in.
-    pub fn media_address(&self) -> Result<SocketAddr> {
-        self.context.door.address()
+    pub fn media_address(&self) -> SocketAddr {
+        self.context.node.description().media
     }
 
     /// The API keys.
@@ -160,24 +153,23 @@ impl Controller {
         url: &str,
     ) -> Result<()> {
         let key = self.keys.put(name, role).await.map_err(|problem| anyhow!(problem.detail))?;
-        self.client_file(path, url)?.write(&key)
+        self.client_file(path, url).write(&key)
     }
 
-    fn client_file(&self, path: &Path, url: &str) -> Result<ClientFile> {
-        Ok(ClientFile {
+    fn client_file(&self, path: &Path, url: &str) -> ClientFile {
+        ClientFile {
             path: path.to_owned(),
             url: url.to_owned(),
-            media: self.media_address()?,
+            media: self.media_address(),
             vault_custody: self.settings.vault_custody.clone(),
-        })
+        }
     }
 
     /// The same for this machine's command line; kept true when its key is made anew later.
     pub async fn serve_command_line(&self, path: &Path, url: &str) -> Result<()> {
         self.write_client_file(COMMAND_LINE, KeyRole::Admin, path, url).await?;
-        let file = self.client_file(path, url)?;
         // There is one.
-        let _ = self.command_line.set(file);
+        let _ = self.command_line.set(self.client_file(path, url));
         Ok(())
     }
 
@@ -208,22 +200,6 @@ impl Controller {
 
     fn handle(&self, id: SessionId) -> Option<SessionHandle> {
         self.context.live.get(id)
-    }
-
-    fn log_dir(&self, id: SessionId) -> PathBuf {
-        self.settings.state_dir.join("logs").join(id.to_string())
-    }
-
-    fn make_log_dir(&self, id: SessionId) -> Result<PathBuf> {
-        use std::os::unix::fs::DirBuilderExt;
-        let dir = self.log_dir(id);
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&dir)
-            .and_then(|()| fail_point("start.log_dir"))
-            .with_context(|| format!("creating {} failed", dir.display()))?;
-        Ok(dir)
     }
 
     /// A new link for the person. The earlier ones are revoked, and what they opened is closed.

@@ -1,14 +1,14 @@
 //! What an earlier controller left is finished by the next, before that begins anything.
 
-use anteroom_session::{Event, SessionId, State};
-use anteroom_vm::Traces;
+use anteroom_session::{Event, Leftover, SessionId, State};
 use anyhow::{Context, Result};
 
-use super::record::{Record, runtime_dir};
+use super::record::Record;
 use super::{Controller, session_actor};
 use crate::clock::now;
+use crate::node_protocol::{Node, Sandbox};
 
-impl Controller {
+impl<N: Node> Controller<N> {
     /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished
     /// and their state says so. So are those of which something was left, and until nothing is, nobody
     /// else has their users.
@@ -32,14 +32,14 @@ impl Controller {
 
     /// Its record will say of no look that nothing is left.
     async fn clean_up_after_unreadable(&self, id: SessionId) -> Result<()> {
-        let user = self.store.user_of(id).await?;
-        user.into_iter().for_each(|user| self.context.users.keep(user));
-        let cleaned = tokio::task::spawn_blocking(move || {
-            let traces = Traces { session: id, user };
-            anteroom_vm::reap(traces);
-            session_actor::remove(traces, Some(&runtime_dir(id)))
-        });
-        cleaned.await?.context("cleaning up after it failed")
+        let sandbox = Sandbox { session: id, user: self.store.user_of(id).await?, driver: None };
+        let node = &self.context.node;
+        node.hold(&sandbox);
+        let leftovers = node.tear_down(sandbox).await.context("cleaning up after it failed")?;
+        for Leftover { kind, what } in leftovers {
+            tracing::error!(session = %id, "a {kind} of it is left: {what}");
+        }
+        Ok(())
     }
 
     /// Ends a session that has no task, as far as it has not ended.
@@ -49,11 +49,11 @@ impl Controller {
             // Its end is known; its demolition was not reported, or left something.
             let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
             record.session = session;
-            session_actor::start(record, effects, None, self.context.clone());
+            session_actor::start::<N>(record, effects, None, self.context.clone());
             return Ok(());
         }
         let has_captured = matches!(record.session.state, State::Capturing { .. });
-        let handle = session_actor::start(record, Vec::new(), None, self.context.clone());
+        let handle = session_actor::start::<N>(record, Vec::new(), None, self.context.clone());
         if has_captured && self.store.credential(id).await?.is_some() {
             handle.report(Event::CredentialStored).await;
         }
@@ -70,16 +70,34 @@ mod tests {
     use anteroom_confine::{Offered, SessionUser};
     use anteroom_session::OpenableBy;
     use anteroom_session::{
-        Chosen, DriverKind, EndReason, Leftover, Method, Session, Start, Teardown, Terms, Timestamp,
+        Chosen, DriverKind, EndReason, Method, Session, Start, Teardown, Terms, Timestamp,
     };
 
     use super::*;
     use crate::controller::store::Store;
-    use crate::controller::{DriverChoice, Keep, Limits, Providers, Settings};
+    use crate::controller::{Keep, Limits, Providers, Settings};
+    use crate::node::{DriverChoice, LocalNode, NodeSettings};
 
     fn settings(state_dir: &Path) -> Settings {
         Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
+            state_dir: state_dir.to_owned(),
+            operator_name: String::new(),
+            public_url: None,
+            allow_weak_isolation: true,
+            vault_custody: Default::default(),
+            min_ttl_seconds: 1,
+            max_session_seconds: 1,
+            idle_seconds: 1,
+            keep: Keep { days: 36_500, log_bytes: 0 },
+            limits: Limits { max_sessions: 1, max_queued: 0 },
+            learn_egress: false,
+            providers: Arc::new(Providers::open(None).unwrap()),
+        }
+    }
+
+    fn node(state_dir: &Path) -> LocalNode {
+        LocalNode::open(NodeSettings {
             media_listen: "127.0.0.1:0".parse().unwrap(),
             advertise: Vec::new(),
             state_dir: state_dir.to_owned(),
@@ -91,20 +109,10 @@ mod tests {
             cpu: None,
             verified_for: None,
             services: Vec::new(),
-            operator_name: String::new(),
-            public_url: None,
-            allow_weak_isolation: true,
-            vault_custody: Default::default(),
-            min_ttl_seconds: 1,
-            max_session_seconds: 1,
-            idle_seconds: 1,
-            keep: Keep { days: 36_500, log_bytes: 0 },
-            limits: Limits { max_sessions: 1, max_queued: 0 },
             log_format: crate::logging::LogFormat::Text,
-            learn_egress: false,
             offered: Offered::here(None),
-            providers: Arc::new(Providers::open(None).unwrap()),
-        }
+        })
+        .unwrap()
     }
 
     /// A session that is over, and whose teardown left this.
@@ -148,8 +156,10 @@ mod tests {
         }
     }
 
-    async fn started(state_dir: &Path) -> Arc<Controller> {
-        Controller::open(settings(state_dir), "127.0.0.1:1".parse().unwrap()).await.unwrap()
+    async fn started(state_dir: &Path) -> Arc<Controller<LocalNode>> {
+        Controller::open(settings(state_dir), node(state_dir), "127.0.0.1:1".parse().unwrap())
+            .await
+            .unwrap()
     }
 
     async fn store(state_dir: &Path) -> Store {
@@ -171,7 +181,7 @@ mod tests {
             store(folder.path()).await.save(record, &[]).await.unwrap();
         }
         let controller = started(folder.path()).await;
-        let users = controller.context.users.clone();
+        let users = controller.context.node.clone();
         assert!(users.has_leased(holds) && !users.has_leased(gone));
         // It looks again, finds it again, and does not forget it however old it is.
         controller.handle(id).unwrap().over().await;
@@ -180,11 +190,11 @@ mod tests {
         assert_eq!(forgotten, 1, "the clean one");
         std::fs::remove_file(&file).unwrap();
         let controller = started(folder.path()).await;
-        assert!(controller.context.users.has_leased(holds));
+        assert!(controller.context.node.has_leased(holds));
         if let Some(task) = controller.handle(id) {
             task.over().await;
         }
-        assert!(!controller.context.users.has_leased(holds));
+        assert!(!controller.context.node.has_leased(holds));
         let record = controller.store.load(id).await.unwrap().unwrap();
         assert!(record.is_gone() && record.timeline.len() == 2, "{:?}", record.timeline);
     }
@@ -198,6 +208,6 @@ mod tests {
         let spoil = "UPDATE sessions SET record = json_remove(record, '$.session')";
         store(folder.path()).await.run_for_tests(spoil).await;
         let controller = started(folder.path()).await;
-        assert!(controller.context.users.has_leased(user));
+        assert!(controller.context.node.has_leased(user));
     }
 }

@@ -1,7 +1,6 @@
 //! A session as the controller knows it: its state, its history, and what it was started with.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
 use anteroom_api::{
     AwaitingView, CredentialState, CredentialView, EgressEntry, Reason, SessionView, TeardownState,
@@ -14,11 +13,11 @@ use anteroom_session::{
     SessionId, State, Teardown, TimelineEntry, Timestamp, View, Viewer,
 };
 use anteroom_vault::Declared;
-use anteroom_vm::Traces;
 use serde::{Deserialize, Serialize};
 
 use super::custody;
 use super::timeline::short;
+use crate::node_protocol::Sandbox;
 
 /// Everything about one session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,18 +86,9 @@ impl Record {
         matches!(&self.session.state, State::Ended { teardown, .. } if teardown.is_gone())
     }
 
-    /// Folder of the session's files, where its driver makes one. It follows from the session alone,
-    /// so that a later controller finds what an earlier one left.
-    pub fn runtime_dir(&self) -> Option<PathBuf> {
-        match self.driver {
-            DriverKind::Host => Some(runtime_dir(self.id())),
-            DriverKind::Qemu => None,
-        }
-    }
-
-    /// What of it can be found on this machine.
-    pub fn traces(&self) -> Traces {
-        Traces { session: self.id(), user: self.user }
+    /// Its sandbox, as its node can find it.
+    pub fn sandbox(&self) -> Sandbox {
+        Sandbox { session: self.id(), user: self.user, driver: Some(self.driver) }
     }
 
     /// Keeps that somebody opened something; `false` when they did so too often to be told each time.
@@ -224,9 +214,4 @@ fn what_to_do(asks: &Asks) -> String {
              Look at its terminal, and answer there if it waits."
         ),
     }
-}
-
-/// Folder of a session's files with the `host` driver.
-pub fn runtime_dir(id: SessionId) -> PathBuf {
-    PathBuf::from("/tmp").join(format!("anteroom-{id}"))
 }

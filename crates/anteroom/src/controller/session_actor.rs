@@ -2,34 +2,31 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_api::{EgressEntry, SessionView, TeardownState};
-use anteroom_confine::Cgroup;
 use anteroom_session::{
     Effect, Event, Explanation, HolderGeneration, Leftover, Observation, SessionId, State,
     TimelineEntry, Timestamp, Viewer,
 };
-use anteroom_vm::Traces;
 use anyhow::{Context, Result};
 use base64::Engine;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::admission::{Admitted, TakenCapacity};
+use super::following;
 use super::metrics::Metrics;
 use super::record::Record;
+use super::reservation::Reservation;
 use super::store::{Store, count_connection};
 use super::timeline;
 use crate::clock::now;
-use crate::logging::LogFormat;
-use crate::node::media_demux::MediaDemux;
-use crate::node::process::{self, Runner};
-use crate::node::users::{Lease, Users};
-use crate::runner_protocol::{RunnerCommand, RunnerConfig};
+use crate::node_protocol::{Node, NodeError, Notice, Sandbox, StartSession};
 
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
 const MAX_TIMELINE: usize = 500;
@@ -54,11 +51,8 @@ const MAX_MESSAGE: usize = 1000;
 /// changes no state is stored: a guest may say such things without end.
 const STORE_AGAIN: Duration = Duration::from_secs(2);
 
-/// How often a room is demolished while something of it is left: what fails once may work again.
-const DEMOLITIONS: u32 = 3;
-
-/// How long demolition may take: whoever waits for a room must not wait for ever.
-const DEMOLITION: Duration = Duration::from_secs(120);
+/// How long to wait, once a sandbox is torn down, for what its node still has to report.
+const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// The sessions that have a task.
 #[derive(Default)]
@@ -75,6 +69,11 @@ impl Live {
         self.with(|sessions| sessions.values().cloned().collect())
     }
 
+    /// The ids of each of them.
+    pub fn ids(&self) -> Vec<SessionId> {
+        self.with(|sessions| sessions.keys().copied().collect())
+    }
+
     fn remove(&self, id: SessionId) {
         self.with(|sessions| sessions.remove(&id));
     }
@@ -85,33 +84,25 @@ impl Live {
 }
 
 /// What a session needs from the controller.
-pub struct ControllerContext {
+pub struct ControllerContext<N> {
     /// Where it is found while it has a task.
     pub live: Live,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where state goes.
     pub store: Store,
-    /// How runners say what happens.
-    pub log_format: LogFormat,
-    /// Where media comes in.
-    pub door: MediaDemux,
-    /// The users of sessions.
-    pub users: Users,
-    /// Folders that a session's files may be in, to look for leftovers.
-    pub folders: Vec<PathBuf>,
-    /// Folder of the sessions' logs, which stay.
-    pub logs: PathBuf,
+    /// Where sessions run.
+    pub node: Arc<N>,
 }
 
-/// What is needed to start the runner; a session found by reconciliation has none.
-pub struct StartPlan {
-    /// Everything the runner is told.
-    pub config: RunnerConfig,
-    /// The session's right to a room.
+/// What is needed to start a session; one found by reconciliation has none.
+pub struct StartPlan<N: Node> {
+    /// What its node has to know.
+    pub start: StartSession,
+    /// The session's right to a sandbox.
     pub admitted: Admitted,
-    /// The session's user.
-    pub user: Option<Lease>,
+    /// What its node reserved for it.
+    pub reservation: Reservation<N>,
 }
 
 /// The session's room, as far as [`Admission`](super::admission::Admission) goes.
@@ -140,9 +131,13 @@ pub struct SessionHandle {
     events: mpsc::Sender<Event>,
     /// The session as callers see it.
     pub view: watch::Receiver<SessionView>,
-    runner: watch::Receiver<Option<Runner>>,
+    /// Whether its node runs it.
+    runs: watch::Receiver<bool>,
     /// The oldest generation of links that is good.
     oldest: Arc<watch::Sender<HolderGeneration>>,
+    /// One offer is answered at a time: however many one viewer makes, the next waits for one. What
+    /// watches over the right of the newest viewer.
+    pub showing: Arc<tokio::sync::Mutex<Option<AbortOnDropHandle<()>>>>,
 }
 
 impl SessionHandle {
@@ -177,9 +172,9 @@ impl SessionHandle {
         viewer.is_before(*self.oldest.borrow())
     }
 
-    /// The runner, while there is one.
-    pub fn runner(&self) -> Option<Runner> {
-        self.runner.borrow().clone()
+    /// Whether its node runs it, as far as is known.
+    pub fn runs(&self) -> bool {
+        *self.runs.borrow()
     }
 
     /// Waits until its task is over.
@@ -195,7 +190,7 @@ impl SessionHandle {
     }
 }
 
-struct Actor {
+struct Actor<N: Node> {
     record: Record,
     /// How much of the timeline is in the store.
     stored_entries: usize,
@@ -203,32 +198,37 @@ struct Actor {
     store_at: Option<Instant>,
     /// Whether the last try to store failed.
     store_fails: bool,
-    plan: Option<StartPlan>,
+    plan: Option<(StartSession, Admitted)>,
     claim: Claim,
-    runner: watch::Sender<Option<Runner>>,
+    runs: watch::Sender<bool>,
+    /// Takes what the node reports.
+    reports: Option<JoinHandle<()>>,
+    /// Has the node close what revoked links opened.
+    _revocations: Option<AbortOnDropHandle<()>>,
     oldest: watch::Receiver<HolderGeneration>,
     view: watch::Sender<SessionView>,
     events: mpsc::Sender<Event>,
-    context: Arc<ControllerContext>,
+    context: Arc<ControllerContext<N>>,
 }
 
 /// Starts the task of a session that is stored as it is given here, and carries out `effects` first.
 /// A session that has a task already keeps it.
-pub fn start(
+pub fn start<N: Node>(
     record: Record,
     effects: Vec<Effect>,
-    mut plan: Option<StartPlan>,
-    context: Arc<ControllerContext>,
+    plan: Option<StartPlan<N>>,
+    context: Arc<ControllerContext<N>>,
 ) -> SessionHandle {
     let (events, queue) = mpsc::channel(256);
     let (view, watch_view) = watch::channel(record.view());
-    let (runner, watch_runner) = watch::channel(None);
+    let (runs, watch_runs) = watch::channel(false);
     let (oldest, watch_oldest) = watch::channel(HolderGeneration::FIRST);
     let handle = SessionHandle {
         events: events.clone(),
         view: watch_view,
-        runner: watch_runner,
+        runs: watch_runs,
         oldest: Arc::new(oldest),
+        showing: Arc::default(),
     };
     let other = context.live.with(|sessions| match sessions.entry(record.id()) {
         Entry::Occupied(other) => Some(other.get().clone()),
@@ -242,10 +242,16 @@ pub fn start(
     }
     let stored_entries = record.timeline.len();
     // Not this task's: whatever becomes of it, its session's processes may be there.
-    match plan.as_mut().and_then(|plan| plan.user.take()) {
-        Some(leased) => leased.keep(),
-        None => record.user.into_iter().for_each(|user| context.users.keep(user)),
-    }
+    let plan = match plan {
+        Some(StartPlan { start, admitted, reservation }) => {
+            reservation.keep();
+            Some((start, admitted))
+        }
+        None => {
+            context.node.hold(&record.sandbox());
+            None
+        }
+    };
     let actor = Actor {
         record,
         stored_entries,
@@ -253,7 +259,9 @@ pub fn start(
         store_fails: false,
         plan,
         claim: Claim::None,
-        runner,
+        runs,
+        reports: None,
+        _revocations: None,
         oldest: watch_oldest,
         view,
         events,
@@ -263,7 +271,7 @@ pub fn start(
     handle
 }
 
-impl Actor {
+impl<N: Node> Actor<N> {
     async fn run(mut self, effects: Vec<Effect>, mut queue: mpsc::Receiver<Event>) {
         // Whatever happens to this task, the session must not be thought to have one.
         let _place = Place { id: self.record.id(), context: self.context.clone() };
@@ -287,9 +295,10 @@ impl Actor {
             let Some(event) = event else { return };
             self.apply(event).await;
         }
-        self.runner.send_replace(None);
-        if let Some(user) = self.record.user.filter(|_| self.record.is_gone()) {
-            self.context.users.free(user);
+        self.runs.send_replace(false);
+        // Its record says so, durably: its user may be another's.
+        if self.record.is_gone() {
+            self.context.node.release(self.record.id());
         }
     }
 
@@ -463,29 +472,20 @@ impl Actor {
                     };
                     Box::pin(self.apply(event)).await;
                 }
-                Effect::StartTool => {
-                    if let Some(runner) = self.current_runner() {
-                        runner.report(RunnerCommand::StartTool {}).await;
-                    }
-                }
-                Effect::AcknowledgeCredential => {
-                    if let Some(runner) = self.current_runner() {
-                        runner.report(RunnerCommand::CredentialStored {}).await;
-                    }
-                }
+                Effect::StartTool => self.notify(Notice::StartTool {}).await,
+                Effect::AcknowledgeCredential => self.notify(Notice::CredentialStored {}).await,
                 Effect::TearDown => {
                     if matches!(self.claim, Claim::Waiting(_)) {
                         self.claim = Claim::None;
                     }
-                    let demolition = tear_down(
-                        self.record.traces(),
-                        self.current_runner(),
-                        self.record.runtime_dir(),
-                        self.context.clone(),
-                    );
-                    let events = self.events.clone();
+                    let (sandbox, reports) = (self.record.sandbox(), self.reports.take());
+                    let (node, events) = (Arc::clone(&self.context.node), self.events.clone());
                     tokio::spawn(async move {
-                        let leftovers = demolition.await;
+                        let leftovers = tear_down(&*node, sandbox).await;
+                        // What the session reported before it ended comes before that.
+                        if let Some(reports) = reports {
+                            let _ = tokio::time::timeout(LAST_REPORTS, reports).await;
+                        }
                         let _ = events.send(Event::TornDown { leftovers }).await;
                     });
                 }
@@ -493,18 +493,19 @@ impl Actor {
         }
     }
 
-    fn current_runner(&self) -> Option<Runner> {
-        self.runner.borrow().clone()
+    /// A session that is not there any more is reported as ended anyway.
+    async fn notify(&self, notice: Notice) {
+        let _ = self.context.node.notify(self.record.id(), notice).await;
     }
 
     async fn claim_capacity(&mut self) {
-        let Some(plan) = &self.plan else { return };
-        if let Some(sandbox) = plan.admitted.try_capacity() {
+        let Some((_, admitted)) = &self.plan else { return };
+        if let Some(sandbox) = admitted.try_capacity() {
             self.claim = Claim::Taken(sandbox);
             self.start_runner().await;
             return;
         }
-        self.claim = Claim::Waiting(Box::pin(plan.admitted.sandbox()));
+        self.claim = Claim::Waiting(Box::pin(admitted.sandbox()));
         let message = "all rooms are in use; the sign-in begins when one is free".to_owned();
         self.add_entry(now(), "waiting_for_capacity", message, None, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
@@ -512,18 +513,20 @@ impl Actor {
     }
 
     async fn start_runner(&mut self) {
-        let Some(plan) = &self.plan else { return };
-        let events = self.events.clone();
-        let oldest = self.oldest.clone();
-        match process::start(plan.config.clone(), &self.context, events, oldest) {
-            Ok(runner) => {
-                let pid = runner.pid;
-                self.runner.send_replace(Some(runner));
-                Box::pin(self.apply(Event::RunnerStarted { pid })).await;
+        let Some((start, _)) = &self.plan else { return };
+        let node = &self.context.node;
+        match node.start(start.clone()).await {
+            Ok(reports) => {
+                let (events, metrics) = (self.events.clone(), Arc::clone(&self.context.metrics));
+                self.reports = Some(tokio::spawn(following::reports(reports, events, metrics)));
+                let (id, oldest) = (self.record.id(), self.oldest.clone());
+                let revocations = following::revocations(Arc::clone(node), id, oldest);
+                self._revocations = Some(AbortOnDropHandle::new(tokio::spawn(revocations)));
+                self.runs.send_replace(true);
+                Box::pin(self.apply(Event::RunnerStarted { pid: 0 })).await;
             }
-            Err(error) => {
-                let reason =
-                    anteroom_session::EndReason::VmNotStarted { cause: format!("{error:#}") };
+            Err(NodeError { cause }) => {
+                let reason = anteroom_session::EndReason::VmNotStarted { cause };
                 Box::pin(self.apply(Event::Observed(Observation::Failed(reason)))).await;
             }
         }
@@ -551,63 +554,24 @@ async fn until(at: Option<Instant>) {
     }
 }
 
-/// Keeps a session among the live ones, and its way in open, until dropped.
-struct Place {
+/// Keeps a session among the live ones, and served by its node, until dropped.
+struct Place<N: Node> {
     id: SessionId,
-    context: Arc<ControllerContext>,
+    context: Arc<ControllerContext<N>>,
 }
 
-impl Drop for Place {
+impl<N: Node> Drop for Place<N> {
     fn drop(&mut self) {
-        self.context.door.remove_session(self.id);
+        self.context.node.close(self.id);
         self.context.live.remove(self.id);
     }
 }
 
-/// Removes what a driver made outside of its processes, and what those left outside of its folder.
-pub fn remove(traces: Traces, runtime_dir: Option<&Path>) -> Result<()> {
-    let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, traces.user));
-    // Whatever became of the folder.
-    let cgroup = Cgroup::remove_named(&traces.session.to_string());
-    let orphaned_files = traces.user.map(anteroom_vm::remove_orphaned_files);
-    folder.transpose()?;
-    cgroup?;
-    for path in orphaned_files.transpose()?.unwrap_or_default() {
-        tracing::warn!(session = %traces.session, "removed {path:?}, which a process of the session had left outside of its folder");
-    }
-    Ok(())
-}
-
-/// Ends the runner, kills what still runs, removes what still lies, and looks.
-async fn tear_down(
-    traces: Traces,
-    runner: Option<Runner>,
-    runtime_dir: Option<PathBuf>,
-    context: Arc<ControllerContext>,
-) -> Vec<Leftover> {
-    if let Some(runner) = runner {
-        runner.end().await;
-    }
-    let looked = tokio::task::spawn_blocking(move || {
-        let logs = context.logs.join(traces.session.to_string());
-        let mut leftovers = Vec::new();
-        for _ in 0..DEMOLITIONS {
-            anteroom_vm::reap(traces);
-            if let Err(error) = remove(traces, runtime_dir.as_deref()) {
-                tracing::error!(session = %traces.session, "{error:#}");
-            }
-            leftovers = anteroom_vm::leftovers(traces, &context.folders, &logs);
-            if leftovers.is_empty() {
-                break;
-            }
-        }
-        leftovers
-    });
-    // Nothing seen is not nothing there.
-    let unseen = |what: &str| vec![Leftover { kind: "unseen".to_owned(), what: what.to_owned() }];
-    match tokio::time::timeout(DEMOLITION, looked).await {
-        Ok(Ok(leftovers)) => leftovers,
-        Ok(Err(_)) => unseen("the look for leftovers itself failed; see the controller's log"),
-        Err(_) => unseen("the look for leftovers was not over after two minutes, and goes on"),
-    }
+/// What is left of a sandbox. Nothing seen is not nothing there.
+async fn tear_down(node: &impl Node, sandbox: Sandbox) -> Vec<Leftover> {
+    let torn_down = node.tear_down(sandbox).await;
+    torn_down.unwrap_or_else(|NodeError { cause }| {
+        let what = format!("the node could not tear the sandbox down: {cause}");
+        vec![Leftover { kind: "unseen".to_owned(), what }]
+    })
 }

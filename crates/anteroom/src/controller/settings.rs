@@ -5,19 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anteroom_confine::Offered;
-use anteroom_guest_protocol::ServiceSpec;
-use anteroom_image::Processor;
 use anteroom_provider::{Provider, ProviderKind};
-use anteroom_session::ProviderId;
-use anteroom_vm::VmAccelerator;
+use anteroom_session::{Accelerator, ProviderId};
 use anyhow::{Context, Result, bail};
 
 use super::admission::Limits;
 use super::janitor::Keep;
 use super::providers::Providers;
 use crate::embedded;
-use crate::logging::LogFormat;
 use crate::private;
 
 /// What `anteroom serve` was started with.
@@ -25,28 +20,8 @@ use crate::private;
 pub struct Settings {
     /// Where the API listens.
     pub listen: SocketAddr,
-    /// Where media comes in.
-    pub media_listen: SocketAddr,
-    /// Addresses of the media port that viewers can reach; empty: the bound one.
-    pub advertise: Vec<SocketAddr>,
-    /// Database, vault, logs.
+    /// Database, vault.
     pub state_dir: PathBuf,
-    /// Golden images.
-    pub images_dir: PathBuf,
-    /// What may be recomputed.
-    pub cache_dir: PathBuf,
-    /// How rooms are made.
-    pub driver: DriverChoice,
-    /// Guest memory in MiB.
-    pub memory_mib: u32,
-    /// Guest processors.
-    pub vcpus: u8,
-    /// What each of them is; `None` for the usual one.
-    pub cpu: Option<Processor>,
-    /// The processor that images must be verified for; `None` if they need not be.
-    pub verified_for: Option<Processor>,
-    /// Services of every room beside those of its image.
-    pub services: Vec<ServiceSpec>,
     /// As the person is told.
     pub operator_name: String,
     /// How browsers reach this, if not by the listening address.
@@ -65,39 +40,23 @@ pub struct Settings {
     pub keep: Keep,
     /// How many sessions there may be.
     pub limits: Limits,
-    /// How this says what happens; its runners do likewise.
-    pub log_format: LogFormat,
     /// Whether sign-ins may reach every host, to find out which they ask for.
     pub learn_egress: bool,
-    /// What this machine offers to hold sessions with.
-    pub offered: Offered,
     /// What may be signed in to.
     pub providers: Arc<Providers>,
-}
-
-/// How rooms are made.
-#[derive(Clone, Debug)]
-pub enum DriverChoice {
-    /// QEMU microVMs.
-    Qemu(VmAccelerator),
-    /// The agent on this host.
-    Host {
-        /// The agent binary.
-        agent: PathBuf,
-    },
 }
 
 impl Settings {
     /// What keeps sessions from this machine where that is less than a virtual machine on KVM, with what
     /// to do.
-    fn weakness(&self) -> Option<&'static str> {
-        Some(match self.driver {
-            DriverChoice::Qemu(VmAccelerator::Kvm) => return None,
-            DriverChoice::Qemu(VmAccelerator::Tcg) => {
+    fn weakness(accelerator: Accelerator) -> Option<&'static str> {
+        Some(match accelerator {
+            Accelerator::Kvm => return None,
+            Accelerator::Tcg => {
                 "virtual machines are emulated, which is slow and no isolation boundary; use a machine \
                  on which `anteroom doctor` says that KVM works, without --accelerator tcg"
             }
-            DriverChoice::Host { .. } => {
+            Accelerator::None => {
                 "the host driver runs tools and browsers on this machine itself, with no virtual machine around \
                  them, which is for tests; start without --driver host"
             }
@@ -105,8 +64,8 @@ impl Settings {
     }
 
     /// Why a sign-in with real accounts is refused, and what to do; unless it is not.
-    pub fn refuses_real(&self) -> Option<String> {
-        let weak = self.weakness().filter(|_| !self.allow_weak_isolation)?;
+    pub fn refuses_real(&self, accelerator: Accelerator) -> Option<String> {
+        let weak = Self::weakness(accelerator).filter(|_| !self.allow_weak_isolation)?;
         Some(format!(
             "{weak}, or accept that with --allow-weak-isolation; a stand-in for tests says kind = \"demo\" in \
              its provider file"
@@ -115,8 +74,8 @@ impl Settings {
 
     /// A sentence for each way in which sessions are kept from this machine by less than a virtual
     /// machine on KVM, with what to do.
-    pub fn weak_isolation(&self) -> Vec<String> {
-        let Some(weak) = self.weakness() else { return Vec::new() };
+    pub fn weak_isolation(&self, accelerator: Accelerator) -> Vec<String> {
+        let Some(weak) = Self::weakness(accelerator) else { return Vec::new() };
         let real = if self.allow_weak_isolation {
             "people may sign in with real accounts without hardware isolation; start without \
              --allow-weak-isolation, and they are refused"
@@ -148,16 +107,9 @@ impl Settings {
         self.vault_custody.iter().filter_map(overridden).collect()
     }
 
-    /// A sentence for each provider's image that no session could be started with.
-    pub fn unfit_images(&self) -> Vec<String> {
-        let Some(cpu) = &self.verified_for else { return Vec::new() };
-        let providers = self.providers.now();
-        let names: BTreeSet<&str> = providers.values().map(|p| p.image.as_str()).collect();
-        let unfit = |name: &&str| {
-            let image = anteroom_image::find(&self.images_dir, name).ok()?;
-            anteroom_image::verified_for(&image.dir, cpu).err().map(|error| error.to_string())
-        };
-        names.iter().filter_map(unfit).collect()
+    /// Names of the images that the providers sign in with.
+    pub fn images(&self) -> BTreeSet<String> {
+        self.providers.now().into_values().map(|provider| provider.image).collect()
     }
 }
 

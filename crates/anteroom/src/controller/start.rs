@@ -1,29 +1,26 @@
 //! The beginning of a sign-in: what was asked for is checked, recorded, and given a task.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anteroom_api::{
     Backend, Begun, Idempotency, Principal, Problem, ProblemCode, StartAnswer, StartRequest,
 };
-use anteroom_confine::{Confinement, SessionUser};
 use anteroom_guest_protocol::ScreenSize;
-use anteroom_guest_protocol::ServiceSpec;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
 use anteroom_session::{Actor, Method, ProviderId, Session, SessionId, Terms};
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use super::admission::Limits;
 use super::choices::Choices;
 use super::custody;
-use super::record::{Record, runtime_dir};
+use super::record::Record;
+use super::reservation::Reservation;
 use super::session_actor::{self, StartPlan};
-use super::{Controller, DriverChoice, internal, not_stored, secret};
+use super::{Controller, internal, not_stored, secret};
 use crate::clock::now;
-use crate::node::users::Lease;
-use crate::runner_protocol::{
-    DriverConfig, RunnerConfig, SandboxConfig, SignInConfig, sandbox_name,
-};
+use crate::node_protocol::{Node, NotPrepared, PrepareSession, StartSession};
 
 /// The desktop of every room.
 pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
@@ -35,7 +32,7 @@ const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
 /// Injected files of one session, together.
 const MAX_FILES: usize = 32;
 
-impl Controller {
+impl<N: Node> Controller<N> {
     /// Begins a sign-in, or finds the one that the same call began.
     pub(super) async fn begin_once(
         &self,
@@ -87,11 +84,11 @@ impl Controller {
         self.check_isolation(&provider)?;
         let admitted = self.admission.admit().ok_or_else(|| self.no_capacity())?;
         let id = SessionId::generate();
-        let (driver, services) = self.driver_config(id, &provider)?;
         let browser_ip = browser_ip(id);
-        let leased = self.session_user().await?;
-        let offered = self.settings.offered.clone();
-        let confinement = Confinement { user: leased.as_ref().map(Lease::user), offered };
+        let node = &self.context.node;
+        let prepare = PrepareSession { session: id, image: provider.image.clone() };
+        let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
+        let reservation = Reservation::new(Arc::clone(node), id);
         let terms = Terms {
             id,
             provider: provider.id.clone(),
@@ -111,8 +108,8 @@ impl Controller {
             session,
             provider_name: provider.name.clone(),
             instructions,
-            driver: driver.kind(),
-            user: confinement.user,
+            driver: node.description().driver,
+            user: prepared.user,
             confined: None,
             accelerator: None,
             recipient: recipient.clone(),
@@ -126,25 +123,9 @@ impl Controller {
             visits: Vec::new(),
             timeline: Vec::new(),
         };
-        let candidates = self.candidates().map_err(internal)?;
-        let log_dir = self.make_log_dir(id).map_err(|error| {
-            let _ = std::fs::remove_dir(self.log_dir(id));
-            not_stored(error)
-        })?;
         let link_secret = secret();
-        if let Err(error) = self.store.create(&record, &link_secret, idempotency).await {
-            let _ = std::fs::remove_dir(&log_dir);
-            return Err(not_stored(error));
-        }
-        let sandbox = SandboxConfig {
-            name: sandbox_name(id),
-            driver,
-            confinement,
-            log_dir,
-            screen: SCREEN,
-            services,
-        };
-        let sign_in = SignInConfig {
+        self.store.create(&record, &link_secret, idempotency).await.map_err(not_stored)?;
+        let start = StartSession {
             session: id,
             provider,
             method,
@@ -152,8 +133,8 @@ impl Controller {
             time_zone,
             files,
             recipient,
+            screen: SCREEN,
             browser_ip,
-            candidates,
             operator_name: self.settings.operator_name.clone(),
             learns: self.settings.learn_egress,
         };
@@ -168,30 +149,9 @@ impl Controller {
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
         self.context.metrics.started(&answer.provider);
-        let config = RunnerConfig { sandbox, sign_in };
-        let plan = StartPlan { config, admitted, user: leased };
+        let plan = StartPlan { start, admitted, reservation };
         session_actor::start(record, effects, Some(plan), self.context.clone());
         Ok(answer)
-    }
-
-    /// The user of the session's processes, where this machine offers one.
-    async fn session_user(&self) -> Result<Option<Lease>, Problem> {
-        if !self.settings.offered.users.is_given() {
-            return Ok(None);
-        }
-        let users = self.context.users.clone();
-        // It looks at every process of the machine.
-        let leased = tokio::task::spawn_blocking(move || users.lease()).await;
-        let lease = leased.map_err(|error| internal(error.into()))?.ok_or_else(|| {
-            let range = SessionUser::RANGE;
-            let detail = format!(
-                "every user id from {} to {} is in use on this machine",
-                range.start(),
-                range.end()
-            );
-            Problem::internal(detail)
-        })?;
-        Ok(Some(lease))
     }
 
     fn provider(&self, name: &str) -> Result<Provider, Problem> {
@@ -230,43 +190,9 @@ impl Controller {
         })
     }
 
-    /// How the room is made, and what runs in it beside the room's own services.
-    fn driver_config(
-        &self,
-        id: SessionId,
-        provider: &Provider,
-    ) -> Result<(DriverConfig, Vec<ServiceSpec>), Problem> {
-        let mut services = self.settings.services.clone();
-        match &self.settings.driver {
-            DriverChoice::Qemu(accelerator) => {
-                let image = anteroom_image::find(&self.settings.images_dir, &provider.image)
-                    .map_err(|error| Problem::new(ProblemCode::NoImage, error.to_string()))?;
-                if let Some(cpu) = &self.settings.verified_for {
-                    anteroom_image::verified_for(&image.dir, cpu).map_err(|refusal| {
-                        Problem::new(ProblemCode::ImageNotVerified, refusal.to_string())
-                    })?;
-                }
-                services.extend(image.services);
-                let driver = DriverConfig::Qemu {
-                    image_dir: image.dir,
-                    cache_dir: self.settings.cache_dir.clone(),
-                    accelerator: *accelerator,
-                    memory_mib: self.settings.memory_mib,
-                    vcpus: self.settings.vcpus,
-                    cpu: self.settings.cpu.clone(),
-                };
-                Ok((driver, services))
-            }
-            DriverChoice::Host { agent } => {
-                let runtime_dir = runtime_dir(id);
-                Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
-            }
-        }
-    }
-
     /// Sign-ins with consequences need a boundary that holds.
     fn check_isolation(&self, provider: &Provider) -> Result<(), Problem> {
-        match self.settings.refuses_real() {
+        match self.settings.refuses_real(self.context.node.description().accelerator) {
             Some(weak) if provider.kind == ProviderKind::Real => {
                 let detail = format!(
                     "{} signs in to real accounts (kind = \"real\"), and {weak}",
@@ -297,12 +223,16 @@ impl Controller {
         let detail = format!("{sandboxes} in use{queue}; try again in {seconds} s");
         Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)
     }
+}
 
-    fn candidates(&self) -> Result<Vec<SocketAddr>> {
-        match self.settings.advertise.as_slice() {
-            [] => Ok(vec![self.context.door.address()?]),
-            advertised => Ok(advertised.to_vec()),
+fn not_prepared(why: NotPrepared) -> Problem {
+    match why {
+        NotPrepared::NoImage(detail) => Problem::new(ProblemCode::NoImage, detail),
+        NotPrepared::ImageNotVerified(detail) => {
+            Problem::new(ProblemCode::ImageNotVerified, detail)
         }
+        NotPrepared::NoLogFolder(cause) => not_stored(anyhow!(cause)),
+        NotPrepared::Failed(cause) => internal(anyhow!(cause)),
     }
 }
 

@@ -1,47 +1,48 @@
 //! The users of sessions: each has one of its own while anything of it may be there.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_confine::SessionUser;
+use anteroom_session::SessionId;
 
-/// Those that are in use. Cheap to clone.
+/// Those that are in use, and whose they are. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Users(Arc<Mutex<HashSet<SessionUser>>>);
+pub struct Users(Arc<Mutex<HashMap<SessionId, SessionUser>>>);
 
 impl Users {
-    /// One that nobody has; `None` when all are in use.
-    pub fn lease(&self) -> Option<Lease> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let user = SessionUser::unused(|user| taken.contains(&user))?;
-        taken.insert(user);
-        Some(Lease { user, users: self.clone() })
+    /// One that nobody has; `None` when all are in use. Looks at every process of the machine.
+    pub fn lease(&self, session: SessionId) -> Option<Lease> {
+        let mut leased = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let user = SessionUser::unused(|user| leased.values().any(|other| *other == user))?;
+        leased.insert(session, user);
+        Some(Lease { session, user, users: self.clone() })
     }
 
-    /// Keeps one for the session that its record names it for.
-    pub fn keep(&self, user: SessionUser) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
+    /// Keeps the user that a session's record names.
+    pub fn hold(&self, session: SessionId, user: SessionUser) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(session, user);
     }
 
     /// Lets others have it again: nothing is left of its session.
-    pub fn free(&self, user: SessionUser) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&user);
+    pub fn free(&self, session: SessionId) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
     }
 
     #[cfg(test)]
     pub fn has_leased(&self, user: SessionUser) -> bool {
-        self.0.lock().unwrap().contains(&user)
+        self.0.lock().unwrap().values().any(|leased| *leased == user)
     }
 }
 
 /// A user that nothing runs as yet; free again when dropped.
 pub struct Lease {
+    session: SessionId,
     user: SessionUser,
     users: Users,
 }
 
 impl Lease {
-    /// Who.
     pub fn user(&self) -> SessionUser {
         self.user
     }
@@ -54,7 +55,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.users.free(self.user);
+        self.users.free(self.session);
     }
 }
 
@@ -65,16 +66,17 @@ mod tests {
     #[test]
     fn a_user_is_one_session_s_until_nothing_of_it_is_left() {
         let users = Users::default();
-        let first = users.lease().unwrap();
-        let second = users.lease().unwrap();
+        let (of_first, of_second) = (SessionId::generate(), SessionId::generate());
+        let first = users.lease(of_first).unwrap();
+        let second = users.lease(of_second).unwrap();
         assert_ne!(first.user(), second.user());
         let (refused, begun) = (first.user(), second.user());
         drop(first);
         second.keep();
         assert!(!users.has_leased(refused) && users.has_leased(begun));
-        users.free(begun);
+        users.free(of_second);
         assert!(!users.has_leased(begun));
-        users.keep(begun);
+        users.hold(of_second, begun);
         assert!(users.has_leased(begun));
     }
 }

@@ -1,0 +1,41 @@
+//! What of this machine stands against a start.
+
+use std::path::Path;
+
+use anteroom_vm::Qemu;
+
+use super::settings::{DriverChoice, NodeSettings};
+
+/// Files that starting a session opens: sockets, their duplicates, its log; and some to spare.
+const FILES_TO_START: usize = 16;
+
+/// One sentence each; empty when a session can be started.
+pub fn look(settings: &NodeSettings) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if let Err(error) = can_open_files() {
+        reasons.push(format!("no more files can be opened: {error}; raise `ulimit -n`"));
+    }
+    if let DriverChoice::Qemu(_) = settings.driver {
+        if let Err(error) = Qemu::installed() {
+            reasons.push(error.to_string());
+        }
+        reasons.extend(no_images(&settings.images_dir));
+    }
+    reasons
+}
+
+fn no_images(dir: &Path) -> Option<String> {
+    anteroom_image::list(dir).is_empty().then(|| {
+        format!(
+            "there is no golden image in {}; build one with `anteroom image build`",
+            dir.display()
+        )
+    })
+}
+
+/// Whether this process may open as many files as starting a session takes.
+fn can_open_files() -> std::io::Result<()> {
+    let files: std::io::Result<Vec<_>> =
+        (0..FILES_TO_START).map(|_| std::fs::File::open("/dev/null")).collect();
+    files.map(drop)
+}

@@ -1,0 +1,86 @@
+//! What the operator chose for this machine.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anteroom_confine::Offered;
+use anteroom_guest_protocol::ServiceSpec;
+use anteroom_image::Processor;
+use anteroom_session::{Accelerator, DriverKind};
+use anteroom_vm::VmAccelerator;
+
+use crate::logging::LogFormat;
+
+/// How this machine runs sessions.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Where media comes in.
+    pub media_listen: SocketAddr,
+    /// Addresses of the media port that viewers can reach; empty: the bound one.
+    pub advertise: Vec<SocketAddr>,
+    /// The state folder, in which each session has a folder of logs.
+    pub state_dir: PathBuf,
+    /// Golden images.
+    pub images_dir: PathBuf,
+    /// What may be recomputed.
+    pub cache_dir: PathBuf,
+    /// How sandboxes are booted.
+    pub driver: DriverChoice,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Guest processors.
+    pub vcpus: u8,
+    /// What each of them is; `None` for the usual one.
+    pub cpu: Option<Processor>,
+    /// The processor that images must be verified for; `None` if they need not be.
+    pub verified_for: Option<Processor>,
+    /// Services of every sandbox beside those of its image.
+    pub services: Vec<ServiceSpec>,
+    /// How runners say what happens.
+    pub log_format: LogFormat,
+    /// What this machine offers to hold sessions with.
+    pub offered: Offered,
+}
+
+/// How sandboxes are booted.
+#[derive(Clone, Debug)]
+pub enum DriverChoice {
+    /// QEMU microVMs.
+    Qemu(VmAccelerator),
+    /// The agent on this host.
+    Host {
+        /// The agent binary.
+        agent: PathBuf,
+    },
+}
+
+impl DriverChoice {
+    /// The driver.
+    pub fn kind(&self) -> DriverKind {
+        match self {
+            Self::Qemu(_) => DriverKind::Qemu,
+            Self::Host { .. } => DriverKind::Host,
+        }
+    }
+
+    /// What executes the code in its sandboxes.
+    pub fn accelerator(&self) -> Accelerator {
+        match self {
+            Self::Qemu(VmAccelerator::Kvm) => Accelerator::Kvm,
+            Self::Qemu(VmAccelerator::Tcg) => Accelerator::Tcg,
+            Self::Host { .. } => Accelerator::None,
+        }
+    }
+}
+
+impl NodeSettings {
+    /// A sentence for each of these images that no session could be started with.
+    pub fn unfit_images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let Some(cpu) = &self.verified_for else { return Vec::new() };
+        let unfit = |name: &str| {
+            let image = anteroom_image::find(&self.images_dir, name).ok()?;
+            anteroom_image::verified_for(&image.dir, cpu).err().map(|error| error.to_string())
+        };
+        names.into_iter().filter_map(unfit).collect()
+    }
+}

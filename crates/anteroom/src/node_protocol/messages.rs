@@ -1,0 +1,208 @@
+//! The messages.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anteroom_confine::SessionUser;
+use anteroom_guest_protocol::{Locale, ScreenSize};
+use anteroom_provider::{InjectedFile, Provider};
+use anteroom_session::{
+    Accelerator, DriverKind, HolderGeneration, Method, Observation, ProcessExit, SessionId, Viewer,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::runner_protocol::MediaTotals;
+
+/// What a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Description {
+    /// What boots its sandboxes.
+    pub driver: DriverKind,
+    /// What executes their code.
+    pub accelerator: Accelerator,
+    /// Where it takes media.
+    pub media: SocketAddr,
+}
+
+/// A session that is to be prepared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrepareSession {
+    /// Which.
+    pub session: SessionId,
+    /// Name of its image.
+    pub image: String,
+}
+
+/// What was reserved.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepared {
+    /// Who its processes will run as; `None` where the node has no users to give.
+    pub user: Option<SessionUser>,
+}
+
+/// Why a session cannot be prepared; the text is for the caller.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "because", content = "detail", rename_all = "snake_case")]
+pub enum NotPrepared {
+    /// There is no such image.
+    #[error("{0}")]
+    NoImage(String),
+    /// The image was not verified for the node's processor.
+    #[error("{0}")]
+    ImageNotVerified(String),
+    /// Its log folder cannot be created.
+    #[error("{0}")]
+    NoLogFolder(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// A session that is to be started: who signs in to what, and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartSession {
+    /// Which.
+    pub session: SessionId,
+    /// The tool, its credential and its egress.
+    pub provider: Provider,
+    /// How the end user signs in: one of the provider's ways.
+    pub method: Method,
+    /// Their language.
+    pub locale: Option<Locale>,
+    /// Their time zone, by its IANA name.
+    pub time_zone: Option<String>,
+    /// Files of the start call, after the provider's own.
+    pub files: Vec<InjectedFile>,
+    /// The age recipient the guest seals to.
+    pub recipient: String,
+    /// Desktop size.
+    pub screen: ScreenSize,
+    /// Address of the guest's dummy interface.
+    pub browser_ip: Ipv4Addr,
+    /// Who runs this Anteroom, as the end user knows them.
+    pub operator_name: String,
+    /// Whether every host is let through, to find out which are asked for.
+    pub learns: bool,
+}
+
+/// What a node reports of a running session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Report {
+    /// Something happened.
+    Observed {
+        /// What.
+        observation: Observation,
+    },
+    /// What the session's media did so far.
+    Media {
+        /// Since the session started.
+        totals: MediaTotals,
+    },
+    /// The runner is there and says nothing any more.
+    RunnerSilent {
+        /// For how long, in milliseconds.
+        silent_ms: u64,
+    },
+    /// The runner ended.
+    RunnerExited {
+        /// How.
+        exit: ProcessExit,
+    },
+}
+
+/// What a running session is to do, without an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Notice {
+    /// The end user is there: start the tool that waits for them.
+    StartTool {},
+    /// The sealed credential is durable: the guest may forget it and power off.
+    CredentialStored {},
+    /// Show the sign-in page again.
+    OpenSignInPage {},
+    /// Links before this one are revoked: disconnect their viewers.
+    RevokeBefore {
+        /// The oldest that is good.
+        oldest: HolderGeneration,
+    },
+    /// The right by which an offer was made has ended: disconnect its viewer.
+    Dismiss {
+        /// As the offer was answered.
+        connection: String,
+    },
+}
+
+/// A viewer's WebRTC offer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Offer {
+    /// At most 64 KiB.
+    pub sdp: String,
+    /// Whose it is.
+    pub viewer: Viewer,
+}
+
+/// What a viewer gets back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Answer {
+    /// The SDP answer.
+    pub sdp: String,
+    /// Names the connection in [`Notice::Dismiss`].
+    pub connection: String,
+}
+
+/// A session's sandbox, as far as it can be found without its node having been running.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sandbox {
+    /// Whose.
+    pub session: SessionId,
+    /// The user that was leased for it.
+    pub user: Option<SessionUser>,
+    /// The driver that booted it; `None` when that is not known.
+    pub driver: Option<DriverKind>,
+}
+
+/// How much of the logs is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeepLogs {
+    /// Days after which a session's logs go.
+    pub days: u64,
+    /// Bytes of all sessions' logs together; the oldest go first.
+    pub bytes: u64,
+}
+
+/// A node could not do what it was asked to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("{cause}")]
+pub struct NodeError {
+    /// One sentence.
+    pub cause: String,
+}
+
+/// Why a running session gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(tag = "because", rename_all = "snake_case", deny_unknown_fields)]
+pub enum AskError {
+    /// It said why.
+    #[error("{cause}")]
+    Refused {
+        /// One sentence.
+        cause: String,
+    },
+    /// It is not there any more.
+    #[error("the session is ending; its runner is gone")]
+    Gone {},
+    /// It is there.
+    #[error("the session's runner did not answer within {waited_seconds} s")]
+    Silent {
+        /// How long was waited.
+        waited_seconds: u64,
+    },
+}
