@@ -17,8 +17,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::live::SessionHandle;
 use super::record::Record;
-use super::session_actor::SessionHandle;
 use super::store::{Cookie, Exchanged, Unusable};
 use super::{Controller, internal, not_stored, secret, timeline, unreadable};
 use crate::clock::now;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::session_actor::ControllerContext;
+use super::actor::ControllerContext;
 use crate::clock::now;
 use crate::counted::counted;
 use crate::node_protocol::{KeepLogs, Node};

@@ -1,7 +1,7 @@
 //! The controller: sessions, their store, and the way in.
 //!
 //! ```text
-//! HTTP (crate api) → Controller → session_actor (one task a session) → node::process
+//! HTTP (crate api) → Controller → actor (one task a session) → node::process
 //!                                       │ store before effects            ↑ events
 //! UDP → node::media_demux ───────────────────────────────────────────────────────┘
 //! ```
@@ -9,22 +9,22 @@
 //! Here it is opened; `reconcile` finishes what an earlier one left, `start` begins sign-ins, `backend`
 //! answers the API.
 
+mod actor;
 mod admission;
 mod backend;
 mod calls;
 mod choices;
 mod client_file;
 mod custody;
-mod following;
 mod health;
 mod janitor;
 mod keys;
+mod live;
 mod metrics;
 mod providers;
 mod reconcile;
 mod record;
 mod reservation;
-mod session_actor;
 mod settings;
 mod start;
 mod store;
@@ -54,14 +54,15 @@ pub use store::MAX_HOSTS;
 
 use crate::clock::now;
 use crate::node_protocol::Node;
+use actor::ControllerContext;
 use admission::Admission;
 use calls::CallsInAnswer;
 use client_file::ClientFile;
 use health::Look;
 use keys::Keys;
+use live::{Live, SessionHandle};
 use metrics::Metrics;
 use record::Record;
-use session_actor::{ControllerContext, Live, SessionHandle};
 use store::Store;
 
 /// Where in the state folder the key is that signs envelopes.

@@ -4,7 +4,7 @@ use anteroom_session::{Event, Leftover, SessionId, State};
 use anyhow::{Context, Result};
 
 use super::record::Record;
-use super::{Controller, session_actor};
+use super::{Controller, actor};
 use crate::clock::now;
 use crate::node_protocol::{Node, Sandbox};
 
@@ -49,11 +49,11 @@ impl<N: Node> Controller<N> {
             // Its end is known; its demolition was not reported, or left something.
             let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
             record.session = session;
-            session_actor::start::<N>(record, effects, None, self.context.clone());
+            actor::start::<N>(record, effects, None, self.context.clone());
             return Ok(());
         }
         let has_captured = matches!(record.session.state, State::Capturing { .. });
-        let handle = session_actor::start::<N>(record, Vec::new(), None, self.context.clone());
+        let handle = actor::start::<N>(record, Vec::new(), None, self.context.clone());
         if has_captured && self.store.credential(id).await?.is_some() {
             handle.report(Event::CredentialStored).await;
         }

@@ -12,12 +12,12 @@ use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
 use anteroom_session::{Actor, Method, ProviderId, Session, SessionId, Terms};
 use anyhow::{Result, anyhow};
 
+use super::actor::{self, StartPlan};
 use super::admission::Limits;
 use super::choices::Choices;
 use super::custody;
 use super::record::Record;
 use super::reservation::Reservation;
-use super::session_actor::{self, StartPlan};
 use super::{Controller, internal, not_stored, secret};
 use crate::clock::now;
 use crate::node_protocol::{Node, NotPrepared, PrepareSession, StartSession};
@@ -150,7 +150,7 @@ impl<N: Node> Controller<N> {
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
         self.context.metrics.started(&answer.provider);
         let plan = StartPlan { start, admitted, reservation };
-        session_actor::start(record, effects, Some(plan), self.context.clone());
+        actor::start(record, effects, Some(plan), self.context.clone());
         Ok(answer)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anteroom_session::{Event, HolderGeneration, ProcessExit, SessionId};
 use tokio::sync::{mpsc, watch};
 
-use super::metrics::Metrics;
+use crate::controller::metrics::Metrics;
 use crate::node_protocol::{AskError, Node, Notice, Report, Reports};
 use crate::runner_protocol::MediaTotals;
 
