@@ -11,10 +11,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The session's runner process was started.
-    RunnerStarted {
-        /// Its process id on the host.
-        pid: u32,
-    },
+    RunnerStarted,
     /// The runner reports what it saw.
     Observed(Observation),
     /// The runner process is gone.

@@ -207,10 +207,9 @@ fn says_end_user_is_there(event: &Event) -> bool {
 /// They are waited for no longer. Of a room that is not awake yet, it is told once it is.
 fn end_user_came(session: &Session) -> (State, Vec<Effect>) {
     match (session.terms.start, session.state.clone()) {
-        (
-            Start::WhenTheEndUserComes,
-            State::Preparing { runner_pid } | State::Ready { runner_pid },
-        ) => (State::Preparing { runner_pid }, vec![Effect::StartTool]),
+        (Start::WhenTheEndUserComes, State::Preparing | State::Ready) => {
+            (State::Preparing, vec![Effect::StartTool])
+        }
         (_, other) => (other, vec![]),
     }
 }
@@ -224,8 +223,8 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
         live => live,
     };
     match event {
-        Event::RunnerStarted { pid } => match state {
-            State::Requested => (State::Booting { runner_pid: pid }, vec![]),
+        Event::RunnerStarted => match state {
+            State::Requested => (State::Booting, vec![]),
             other => (other, vec![]),
         },
         Event::Observed(observation) => observed(session, state, observation, now),
@@ -235,26 +234,24 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
         }
         Event::StateNotStored { cause } => match state {
             // Its credential is durable, which is what the state would have said.
-            State::Sealed { .. } => end(EndReason::Completed, now),
+            State::Sealed => end(EndReason::Completed, now),
             _ => end(EndReason::StateNotStored { cause }, now),
         },
         Event::EndRequested(by) => match state {
             // The credential is already safe: the person asked for an end and gets it, completed.
-            State::Sealed { .. } => end(EndReason::Completed, now),
+            State::Sealed => end(EndReason::Completed, now),
             _ => end(EndReason::Cancelled { by }, now),
         },
         Event::CredentialStored => match state {
-            State::Capturing { runner_pid } => {
-                (State::Sealed { runner_pid }, vec![Effect::AcknowledgeCredential])
-            }
+            State::Capturing => (State::Sealed, vec![Effect::AcknowledgeCredential]),
             other => (other, vec![]),
         },
         Event::CredentialNotStored { cause } => match state {
-            State::Capturing { .. } => end(EndReason::CredentialNotStored { cause }, now),
+            State::Capturing => end(EndReason::CredentialNotStored { cause }, now),
             other => (other, vec![]),
         },
         Event::Tick => match overdue(session, now) {
-            Some(_) if matches!(state, State::Sealed { .. }) => end(EndReason::Completed, now),
+            Some(_) if matches!(state, State::Sealed) => end(EndReason::Completed, now),
             Some(reason) => end(reason, now),
             None => (state, vec![]),
         },
@@ -264,7 +261,7 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
         | Event::Opened { .. }
         | Event::StartRequested { .. } => (state, vec![]),
         Event::FoundByReconciliation => match state {
-            State::Sealed { .. } => end(EndReason::Completed, now),
+            State::Sealed => end(EndReason::Completed, now),
             _ => end(EndReason::ControllerStopped, now),
         },
         // Nothing was torn down yet: an unexpected report.
@@ -278,7 +275,7 @@ fn overdue(session: &Session, now: Timestamp) -> Option<EndReason> {
         let during = state.name().as_str().to_owned();
         let lived_seconds = deadline.millis_since(terms.created_at) / 1000;
         return Some(match state {
-            State::Ready { .. } => EndReason::NobodyCame { waited_seconds: lived_seconds },
+            State::Ready => EndReason::NobodyCame { waited_seconds: lived_seconds },
             _ if *deadline == terms.last_moment() => {
                 EndReason::TooLong { during, max_seconds: terms.max_seconds }
             }
@@ -300,30 +297,26 @@ fn observed(
     let waits = session.terms.start == Start::WhenTheEndUserComes;
     let came = session.came_at.is_some();
     match (state, observation) {
-        (State::Sealed { .. }, Observation::Failed(_) | Observation::GuestPoweredOff) => {
+        (State::Sealed, Observation::Failed(_) | Observation::GuestPoweredOff) => {
             end(EndReason::Completed, now)
         }
         (_, Observation::Failed(reason)) => end(reason, now),
-        (State::Booting { runner_pid }, Observation::AgentConnected { .. }) => {
+        (State::Booting, Observation::AgentConnected { .. }) => {
             let effects = if waits && came { vec![Effect::StartTool] } else { vec![] };
-            (State::Preparing { runner_pid }, effects)
+            (State::Preparing, effects)
         }
-        (State::Preparing { runner_pid }, Observation::SandboxReady) if waits && !came => {
-            (State::Ready { runner_pid }, vec![])
-        }
+        (State::Preparing, Observation::SandboxReady) if waits && !came => (State::Ready, vec![]),
         // A CLI may try again with a new address; the last one counts.
-        (
-            State::Preparing { runner_pid } | State::AwaitingUser { runner_pid, .. },
-            Observation::SignInAwaited { prompt },
-        ) => (State::AwaitingUser { runner_pid, prompt }, vec![]),
+        (State::Preparing | State::AwaitingUser { .. }, Observation::SignInAwaited { prompt }) => {
+            (State::AwaitingUser { prompt }, vec![])
+        }
         // From Preparing too: a CLI that finds an injected credential never asks the person.
-        (
-            State::Preparing { runner_pid } | State::AwaitingUser { runner_pid, .. },
-            Observation::CredentialFound,
-        ) => (State::Capturing { runner_pid }, vec![]),
+        (State::Preparing | State::AwaitingUser { .. }, Observation::CredentialFound) => {
+            (State::Capturing, vec![])
+        }
         // One credential a session: a second one, or one out of order, is not looked at.
-        (State::Capturing { runner_pid }, Observation::CredentialSealed { ciphertext_base64 }) => {
-            (State::Capturing { runner_pid }, vec![Effect::StoreCredential { ciphertext_base64 }])
+        (State::Capturing, Observation::CredentialSealed { ciphertext_base64 }) => {
+            (State::Capturing, vec![Effect::StoreCredential { ciphertext_base64 }])
         }
         (state, _) => (state, vec![]),
     }
@@ -331,7 +324,7 @@ fn observed(
 
 fn runner_lost(state: &State, reason: EndReason, now: Timestamp) -> (State, Vec<Effect>) {
     match state {
-        State::Sealed { .. } => end(EndReason::Completed, now),
+        State::Sealed => end(EndReason::Completed, now),
         _ => end(reason, now),
     }
 }

@@ -13,37 +13,20 @@ pub enum State {
     /// Accepted and recorded; nothing runs yet.
     Requested,
     /// The runner runs, the VM boots, the agent has not spoken.
-    Booting {
-        /// The runner's process id.
-        runner_pid: u32,
-    },
+    Booting,
     /// The agent puts files in place and starts the services, then the CLI is started.
-    Preparing {
-        /// The runner's process id.
-        runner_pid: u32,
-    },
+    Preparing,
     /// All is there but the CLI, which is started when the person comes.
-    Ready {
-        /// The runner's process id.
-        runner_pid: u32,
-    },
+    Ready,
     /// The person's turn.
     AwaitingUser {
-        /// The runner's process id.
-        runner_pid: u32,
         /// What they sign in with.
         prompt: Prompt,
     },
     /// The credential exists in the guest; it is being sealed and stored.
-    Capturing {
-        /// The runner's process id.
-        runner_pid: u32,
-    },
+    Capturing,
     /// The sealed credential is durable; the guest is told and powers off.
-    Sealed {
-        /// The runner's process id.
-        runner_pid: u32,
-    },
+    Sealed,
     /// Over.
     Ended {
         /// Why.
@@ -203,27 +186,13 @@ impl State {
     pub fn name(&self) -> StateName {
         match self {
             Self::Requested => StateName::Requested,
-            Self::Booting { .. } => StateName::Booting,
-            Self::Preparing { .. } => StateName::Preparing,
-            Self::Ready { .. } => StateName::Ready,
+            Self::Booting => StateName::Booting,
+            Self::Preparing => StateName::Preparing,
+            Self::Ready => StateName::Ready,
             Self::AwaitingUser { .. } => StateName::AwaitingUser,
-            Self::Capturing { .. } => StateName::Capturing,
-            Self::Sealed { .. } => StateName::Sealed,
+            Self::Capturing => StateName::Capturing,
+            Self::Sealed => StateName::Sealed,
             Self::Ended { .. } => StateName::Ended,
-        }
-    }
-
-    /// The runner's process id, while there should be a runner.
-    #[must_use]
-    pub fn runner_pid(&self) -> Option<u32> {
-        match self {
-            Self::Booting { runner_pid }
-            | Self::Preparing { runner_pid }
-            | Self::Ready { runner_pid }
-            | Self::AwaitingUser { runner_pid, .. }
-            | Self::Capturing { runner_pid }
-            | Self::Sealed { runner_pid } => Some(*runner_pid),
-            Self::Requested | Self::Ended { .. } => None,
         }
     }
 }

@@ -52,7 +52,7 @@ impl<N: Node> Controller<N> {
             actor::start::<N>(record, effects, None, self.context.clone());
             return Ok(());
         }
-        let has_captured = matches!(record.session.state, State::Capturing { .. });
+        let has_captured = matches!(record.session.state, State::Capturing);
         let handle = actor::start::<N>(record, Vec::new(), None, self.context.clone());
         if has_captured && self.store.credential(id).await?.is_some() {
             handle.report(Event::CredentialStored).await;

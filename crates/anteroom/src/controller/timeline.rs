@@ -13,9 +13,7 @@ const SANDBOX_READY: &str = "the room is ready; the tool is started when the per
 /// Kind and sentence of an event, if it belongs in the timeline.
 pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, String)> {
     match event {
-        Event::RunnerStarted { .. } => {
-            Some(("runner_started", "the session's runner started".to_owned()))
-        }
+        Event::RunnerStarted => Some(("runner_started", "the session's runner started".to_owned())),
         Event::Observed(Observation::HostNeeded { host, provider, remedy }) => {
             Some(("host_needed", host_needed(host, provider, *remedy, session)))
         }

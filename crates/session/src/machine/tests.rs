@@ -59,7 +59,7 @@ fn sealed() -> Event {
 
 fn happy_path() -> Vec<Event> {
     vec![
-        Event::RunnerStarted { pid: 7 },
+        Event::RunnerStarted,
         Event::Observed(Observation::VmStarted {
             driver: DriverKind::Qemu,
             accelerator: Accelerator::Tcg,
@@ -123,7 +123,7 @@ fn what_is_left_is_torn_down_again_by_the_next_controller_until_nothing_is() {
 
 #[test]
 fn a_credential_out_of_order_is_not_stored() {
-    let (session, effects) = run([Event::RunnerStarted { pid: 7 }, agent_connected(), sealed()]);
+    let (session, effects) = run([Event::RunnerStarted, agent_connected(), sealed()]);
     assert_eq!(session.state.name(), StateName::Preparing);
     assert_eq!(effects, [Effect::StartRunner]);
 }
@@ -132,7 +132,7 @@ fn a_credential_out_of_order_is_not_stored() {
 fn the_runner_dying_before_the_credential_is_stored_is_reported() {
     let exit = ProcessExit::Signalled { signal: 9 };
     let (session, effects) =
-        run([Event::RunnerStarted { pid: 7 }, agent_connected(), Event::RunnerExited(exit)]);
+        run([Event::RunnerStarted, agent_connected(), Event::RunnerExited(exit)]);
     assert!(matches!(
         session.state,
         State::Ended { reason: EndReason::RunnerDied { exit: e }, .. } if e == exit
@@ -159,7 +159,7 @@ fn whatever_comes_after_sealed_the_session_is_completed() {
 
 #[test]
 fn the_deadline_ends_with_the_state_it_struck_in() {
-    let (session, _) = run([Event::RunnerStarted { pid: 7 }]);
+    let (session, _) = run([Event::RunnerStarted]);
     let before = session.clone().handle(Event::Tick, Timestamp(600_999)).0;
     assert_eq!(before.state.name(), StateName::Booting);
     let (after, _) = session.handle(Event::Tick, Timestamp(601_000));
@@ -171,7 +171,7 @@ fn the_deadline_ends_with_the_state_it_struck_in() {
 
 #[test]
 fn a_heartbeat_prolongs_a_session_but_not_for_ever() {
-    let (session, _) = run([Event::RunnerStarted { pid: 7 }]);
+    let (session, _) = run([Event::RunnerStarted]);
     assert_eq!(session.deadline, Timestamp(601_000));
     let (session, _) = session.handle(Event::Heartbeat, Timestamp(500_000));
     assert_eq!(session.next_tick(), Some(Timestamp(1_100_000)));
@@ -188,8 +188,7 @@ fn a_heartbeat_prolongs_a_session_but_not_for_ever() {
 
 #[test]
 fn a_end_user_who_came_and_does_nothing_is_waited_for_and_then_not() {
-    let to_their_turn =
-        [Event::RunnerStarted { pid: 7 }, agent_connected(), viewer_joined(), sign_in_url()];
+    let to_their_turn = [Event::RunnerStarted, agent_connected(), viewer_joined(), sign_in_url()];
     let (session, _) = run(to_their_turn);
     assert_eq!(session.idle_deadline(), Some(Timestamp(122_000)));
     let active = Event::Observed(Observation::EndUserActive);
@@ -202,7 +201,7 @@ fn a_end_user_who_came_and_does_nothing_is_waited_for_and_then_not() {
         State::Ended { reason: EndReason::Idle { idle_seconds: 120 }, .. }
     ));
     // Before anybody came, the time to live alone counts.
-    let (session, _) = run([Event::RunnerStarted { pid: 7 }, agent_connected(), sign_in_url()]);
+    let (session, _) = run([Event::RunnerStarted, agent_connected(), sign_in_url()]);
     assert_eq!(session.idle_deadline(), None);
 }
 
@@ -211,7 +210,7 @@ fn who_signs_in_elsewhere_is_not_idle_here() {
     let terms = Terms { method: Method::PasteCode, ..terms() };
     let (mut session, _) = Session::request(terms);
     let joined = viewer_joined();
-    for event in [Event::RunnerStarted { pid: 7 }, agent_connected(), sign_in_url(), joined] {
+    for event in [Event::RunnerStarted, agent_connected(), sign_in_url(), joined] {
         session = session.handle(event, Timestamp(2_000)).0;
     }
     assert_eq!(session.idle_deadline(), None);
@@ -234,7 +233,7 @@ fn sandbox_ready() -> Event {
 }
 
 fn to_a_ready_sandbox() -> [Event; 3] {
-    [Event::RunnerStarted { pid: 7 }, agent_connected(), sandbox_ready()]
+    [Event::RunnerStarted, agent_connected(), sandbox_ready()]
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -344,7 +343,7 @@ fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
         session = session.clone().handle(event, at(seconds)).0;
         session.turn_deadline().millis_since(created) / 1000
     };
-    let whole = turn(Event::RunnerStarted { pid: 1 }, 1);
+    let whole = turn(Event::RunnerStarted, 1);
     assert_eq!(turn(Event::Observed(connected), 2), whole);
     assert_eq!(turn(page("https://a.test/1"), 10), 130);
     assert_eq!(turn(asks(), 20), 130, "a question does not stop its clock");
@@ -357,4 +356,15 @@ fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
     };
     assert_eq!(turn(code("AB12"), 50), 170, "and so is a new code");
     assert_eq!(turn(code("AB12"), 60), 170);
+}
+
+/// Earlier versions kept the runner's process id in the state.
+#[test]
+fn a_state_that_an_earlier_version_stored_is_read() {
+    let stored = r#"{"name":"capturing","runner_pid":7}"#;
+    assert_eq!(serde_json::from_str::<State>(stored).unwrap(), State::Capturing);
+    let prompt = r#"{"kind":"page","url":"https://a.example/","code":null}"#;
+    let stored = format!(r#"{{"name":"awaiting_user","runner_pid":7,"prompt":{prompt}}}"#);
+    let read = serde_json::from_str::<State>(&stored);
+    assert!(matches!(read, Ok(State::AwaitingUser { .. })), "{read:?}");
 }

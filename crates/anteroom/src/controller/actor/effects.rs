@@ -102,7 +102,7 @@ impl<N: Node> Actor<N> {
                 let revocations = following::revocations(Arc::clone(node), id, oldest);
                 self._revocations = Some(AbortOnDropHandle::new(tokio::spawn(revocations)));
                 self.runs.send_replace(true);
-                Box::pin(self.apply(Event::RunnerStarted { pid: 0 })).await;
+                Box::pin(self.apply(Event::RunnerStarted)).await;
             }
             Err(NodeError { cause }) => {
                 let reason = EndReason::VmNotStarted { cause };
