@@ -11,7 +11,7 @@ use std::process::Command;
 type Dependencies = BTreeMap<String, BTreeSet<String>>;
 
 /// Pure crates take no runtime, sockets or database of others.
-const PURE: [&str; 4] = ["session", "guest-protocol", "provider", "cpu"];
+const PURE: [&str; 6] = ["session", "sign-in", "crash", "guest-protocol", "provider", "cpu"];
 const IMPURE: [&str; 5] = ["tokio", "nix", "libc", "axum", "sqlx"];
 
 #[test]

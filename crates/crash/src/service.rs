@@ -14,6 +14,7 @@ use crate::{Cpu, Death, explain};
 const MAX_UNSEEN: usize = 8;
 
 /// Explains the deaths of one guest.
+#[derive(Clone, Debug)]
 pub struct Explainer {
     cpu: Option<Cpu>,
 }

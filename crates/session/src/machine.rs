@@ -314,7 +314,7 @@ fn observed(
         (State::Preparing | State::AwaitingUser { .. }, Observation::CredentialFound) => {
             (State::Capturing, vec![])
         }
-        // One credential a session: a second one, or one out of order, is not looked at.
+        // Out of order it means nothing here; the runner ends a guest for that (`anteroom-sign-in`).
         (State::Capturing, Observation::CredentialSealed { ciphertext_base64 }) => {
             (State::Capturing, vec![Effect::StoreCredential { ciphertext_base64 }])
         }

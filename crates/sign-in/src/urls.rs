@@ -82,6 +82,12 @@ pub fn is_address(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
+/// An address that a browser may be sent to, in the characters that one has (RFC 3986).
+pub fn web_address(url: &str) -> Option<String> {
+    let parsed = url::Url::parse(url).ok().filter(|_| url.len() <= 8 * 1024)?;
+    matches!(parsed.scheme(), "http" | "https").then(|| parsed.into())
+}
+
 /// Adds the rows that an address goes on in.
 fn continue_on(url: &mut String, rows: &[(String, bool)], first: usize, columns: usize) {
     let mut n = first;
@@ -160,5 +166,16 @@ mod tests {
         assert_eq!(found(&rows), ["https://a.test/x"]);
         let rows = [("https://a.test/12345678901234", true), ("5678 or not", false)];
         assert_eq!(found(&rows), ["https://a.test/123456789012345678"]);
+    }
+
+    #[test]
+    fn an_address_has_an_address_s_characters() {
+        let same = "https://a.test/x?state=b&code_challenge=c-_~";
+        assert_eq!(web_address(same).as_deref(), Some(same));
+        let clean = web_address("https://a.test/\u{202e}x y").unwrap();
+        assert!(clean.is_ascii() && !clean.contains(' '), "{clean}");
+        for none in ["", "javascript:x", "file:///x", &format!("https://a/{}", "x".repeat(9000))] {
+            assert_eq!(web_address(none), None);
+        }
     }
 }

@@ -7,7 +7,7 @@ use anteroom_guest_protocol::StreamKind;
 use anyhow::{Result, bail};
 use tokio::net::UnixStream;
 
-use super::sign_in::TerminalView;
+use super::terminal::TerminalView;
 
 /// Serves channels until the controller is gone.
 pub async fn serve(socket: StdUnixStream, terminal: TerminalView, guest: Opener) {

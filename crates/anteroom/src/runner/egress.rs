@@ -1,25 +1,22 @@
-//! The connections of the guest's programs: each by the gate, and what is told of it.
+//! The connections of the guest's programs: each by the gate, and what is reported of it.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use anteroom_egress::ConnectionRecord;
 use anteroom_guest_link::{Incoming, LinkError, read_kind};
-use anteroom_guest_protocol::{StreamKind, printable};
-use anteroom_session::{EgressVerdict, EndReason, Observation};
+use anteroom_guest_protocol::StreamKind;
+use anteroom_session::EndReason;
+use anteroom_sign_in::Contact;
 use tokio::sync::mpsc;
 
 use super::guest::{self, violation};
 use super::pace::pace;
 use super::sandbox;
-use super::unreached::Unreached;
 
 /// Connections that a guest may make for long, a second, and at once: a page of many parts.
 const CONNECTIONS_PER_SECOND: usize = 20;
 const CONNECTION_BURST: usize = 300;
-
-/// A connection, and how many that makes: none when it was told of before.
-pub type Contact = (ConnectionRecord, u64);
 
 /// Serves each stream the guest opens: all of them are its programs' connections.
 pub async fn carry(
@@ -41,10 +38,10 @@ pub async fn carry(
                     let counted = Cell::new(false);
                     // Where the queue is full it is counted at its end.
                     let on_open = |record: &ConnectionRecord| {
-                        counted.set(records.try_send(Ok((record.clone(), 1))).is_ok());
+                        counted.set(records.try_send(Ok(contact(record.clone(), 1))).is_ok());
                     };
                     let record = gate.serve(stream, on_open).await;
-                    Ok((record, u64::from(!counted.get())))
+                    Ok(contact(record, u64::from(!counted.get())))
                 }
                 Ok(other) => Err(violation(&format!("the guest opened a {other:?} stream"))),
                 Err(error @ LinkError::Kind(_)) => Err(guest::link_failed(error)),
@@ -56,24 +53,8 @@ pub async fn carry(
     }
 }
 
-/// What the controller hears of a connection.
-pub fn reported((record, connections): Contact, unreached: &mut Unreached) -> Vec<Observation> {
+/// A connection as the sign-in takes it.
+fn contact(record: ConnectionRecord, connections: u64) -> Contact {
     let ConnectionRecord { host, port, verdict, bytes_up, bytes_down, detail, .. } = record;
-    // A browser opens connections ahead of need and drops them unused: nothing was asked for.
-    if host.is_empty() && verdict == EgressVerdict::Failed {
-        return Vec::new();
-    }
-    let host = printable(&host);
-    let detail = detail.map(|detail| printable(&detail));
-    let news = unreached.news(&host, verdict, detail.as_deref());
-    let contacted = Observation::HostContacted {
-        host,
-        port,
-        verdict,
-        connections,
-        bytes_up,
-        bytes_down,
-        detail,
-    };
-    [contacted].into_iter().chain(news).collect()
+    Contact { host, port, verdict, connections, bytes_up, bytes_down, detail }
 }

@@ -186,7 +186,7 @@ pub fn sign_in_spec(config: &SignInConfig) -> SignIn {
             status,
         },
         recipient: config.recipient.clone(),
-        desktop: super::sign_in::desktop(login.method),
+        desktop: anteroom_sign_in::desktop(login.method),
     }
 }
 

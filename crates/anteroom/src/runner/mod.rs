@@ -11,17 +11,12 @@ mod controller_link;
 mod egress;
 pub(crate) mod guest;
 mod media;
-mod needed;
-mod no_keyring;
 pub(crate) mod pace;
 pub(crate) mod paced_link;
-mod pages;
-mod protocol_guard;
 pub(crate) mod sandbox;
 pub(crate) mod service_log;
 mod session;
-mod sign_in;
-mod unreached;
+mod terminal;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

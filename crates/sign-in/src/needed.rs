@@ -2,15 +2,13 @@
 //! person is told, who would else see a browser's error, and the operator, who can allow it.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::rc::Rc;
 
 use anteroom_provider::{Provider, Sso};
 use anteroom_session::{
     EgressVerdict, HostRefused, Observation, Place, Remedy, normalise_host, unlistable,
 };
 
-use super::egress::Contact;
-use super::sandbox::SessionGate;
+use crate::Contact;
 
 /// Refused hosts that are remembered, the last ones, and how many are told of as needed.
 const MAX_REFUSED: usize = 128;
@@ -21,7 +19,6 @@ const BROWSER: &str = " - Chromium";
 
 /// The refused hosts of one session.
 pub struct Needed {
-    gate: Rc<SessionGate>,
     provider: String,
     sso: Sso,
     operator: String,
@@ -32,10 +29,9 @@ pub struct Needed {
 }
 
 impl Needed {
-    /// Of a session with this gate.
-    pub fn new(gate: Rc<SessionGate>, provider: &Provider, operator: &str) -> Self {
+    /// For a sign-in to `provider`; `operator` is the name that end users know, or empty.
+    pub fn new(provider: &Provider, operator: &str) -> Self {
         Self {
-            gate,
             provider: provider.id.to_string(),
             sso: provider.egress.sso,
             operator: operator.to_owned(),
@@ -46,8 +42,8 @@ impl Needed {
     }
 
     /// A connection that was made or not; what there is to say when the page needed it.
-    pub fn contacted(&mut self, (record, _): &Contact) -> Vec<Observation> {
-        let remedy = match (record.verdict, unlistable(&record.host)) {
+    pub fn contacted(&mut self, contact: &Contact) -> Vec<Observation> {
+        let remedy = match (contact.verdict, unlistable(&contact.host)) {
             (EgressVerdict::RefusedByPolicy, Some(HostRefused::LocalName)) => Remedy::ListAndMap,
             (EgressVerdict::RefusedByPolicy, Some(_)) => Remedy::NameAndMap,
             (EgressVerdict::RefusedByPolicy, None) => match self.sso {
@@ -57,7 +53,7 @@ impl Needed {
             (EgressVerdict::RefusedAddress, _) => Remedy::Map,
             _ => return Vec::new(),
         };
-        let place = Place::new(&record.host, record.port);
+        let place = Place::new(&contact.host, contact.port);
         self.refused.retain(|(refused, _)| *refused != place);
         if self.refused.len() == MAX_REFUSED {
             self.refused.pop_front();
@@ -119,11 +115,12 @@ impl Needed {
         }
     }
 
-    /// Allows a refused host from now on, by the operator's word.
+    /// The operator allows a refused host: what the gate lets through from now on, and what is
+    /// reported.
     ///
     /// # Errors
     /// With a sentence, when it may not be.
-    pub fn allow(&mut self, text: &str) -> Result<Vec<Observation>, String> {
+    pub fn allow(&mut self, text: &str) -> Result<(Place, [Observation; 2]), String> {
         if self.sso == Sso::Refuse {
             let provider = &self.provider;
             return Err(format!(
@@ -133,7 +130,7 @@ impl Needed {
         }
         let place = Place::parse(text);
         let found = self.refused.iter().position(|(refused, _)| Some(refused) == place.as_ref());
-        let Some((at, place)) = found.zip(place.as_ref()) else {
+        let Some((at, place)) = found.zip(place.clone()) else {
             return Err(self.not_refused(text, place.as_ref()));
         };
         if self.refused[at].1 == Remedy::Map {
@@ -142,17 +139,20 @@ impl Needed {
                  with [[egress.map]] in the provider file"
             ));
         }
-        self.gate.allow(place).map_err(|refused| {
-            format!("{place} cannot be allowed: {refused}; see [[egress.map]] of the provider file")
-        })?;
+        if let Some(refused) = unlistable(place.host()) {
+            return Err(format!(
+                "{place} cannot be allowed: {refused}; see [[egress.map]] of the provider file"
+            ));
+        }
         self.refused.remove(at);
-        self.needed.remove(place);
+        self.needed.remove(&place);
         // Whether it is reached then shows when it is asked for.
         let says = format!("{place} is allowed for this room now: load the page again.");
-        Ok(vec![
+        let reported = [
             Observation::HostAllowed { host: place.to_string() },
             Observation::EndUserNotified { says },
-        ])
+        ];
+        Ok((place, reported))
     }
 
     fn not_refused(&self, text: &str, place: Option<&Place>) -> String {
@@ -175,14 +175,10 @@ impl Needed {
 
 #[cfg(test)]
 mod tests {
-    use anteroom_egress::{ConnectionRecord, Gate, Policy, SystemResolver};
-
     use super::*;
 
     fn needed(sso: Sso) -> Needed {
-        let policy = Policy::new(&["login.example.com".to_owned()], &[]).unwrap();
         Needed {
-            gate: Rc::new(Gate::new(policy, SystemResolver::default())),
             provider: "tool".to_owned(),
             sso,
             operator: "Ada".to_owned(),
@@ -197,18 +193,15 @@ mod tests {
     }
 
     fn contact_at(host: &str, port: u16, verdict: EgressVerdict) -> Contact {
-        let record = ConnectionRecord {
+        Contact {
             host: host.to_owned(),
             port,
             verdict,
-            address: None,
+            connections: 1,
             bytes_up: 0,
             bytes_down: 0,
-            started_ms: 0,
-            ended_ms: 0,
             detail: None,
-        };
-        (record, 1)
+        }
     }
 
     #[test]
@@ -254,7 +247,8 @@ mod tests {
             assert!(asks.allow(host).is_err(), "{host}");
         }
         let host = "acme.okta.example".to_owned();
-        let reported = asks.allow("ACME.okta.example").unwrap();
+        let (allowed, reported) = asks.allow("ACME.okta.example").unwrap();
+        assert_eq!(allowed.to_string(), host);
         assert_eq!(reported[0], Observation::HostAllowed { host });
     }
 
@@ -270,7 +264,7 @@ mod tests {
         assert_eq!(reported[0], needed);
         let error = asks.allow("acme.okta.example").unwrap_err();
         assert!(error.contains("refused acme.okta.example:8443"), "{error}");
-        let reported = asks.allow(&host).unwrap();
+        let (_, reported) = asks.allow(&host).unwrap();
         assert_eq!(reported[0], Observation::HostAllowed { host });
         let Observation::EndUserNotified { says } = &reported[1] else { panic!("{reported:?}") };
         assert!(says.contains(":8443 is allowed") && !says.contains("can reach"), "{says}");

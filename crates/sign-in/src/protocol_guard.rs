@@ -1,23 +1,23 @@
-//! What a guest may say when, and until when it must have got on. Heartbeats alone keep no room
-//! alive, and what comes out of turn ends it.
+//! The order in which a guest may say what, and its deadlines. Heartbeats alone keep no sandbox
+//! alive, and what comes out of order ends the session.
+//!
+//! This is the one place of these rules. The controller's state machine (`anteroom-session`) does not
+//! repeat them: it ignores what means nothing in its state.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anteroom_guest_protocol::{Desktop, GuestMessage, ServiceEvent};
 use anteroom_session::{EndReason, Observation};
-use tokio::time::Instant;
 
-use super::guest::violation;
-
-/// What the person needs before it is their turn.
+/// Services that the end user needs before it is their turn.
 const NEEDED: [&str; 3] = ["x", "window-manager", "browser"];
 
-/// How long these may take to be ready: more than the agent gives X and the browser together, which
-/// tells better why they are not.
+/// How long these may take to be ready: more than the agent gives X and the browser together, whose
+/// own report says better why they are not.
 const SERVICES: Duration = Duration::from_secs(330);
 
-/// How long after its own limit for the CLI's address the agent may take to tell of it. The limit
+/// How long after its own limit for the CLI's address the agent may take to report it. The limit
 /// counts from the CLI's start, which waits for X.
 const URL_GRACE: Duration = Duration::from_secs(90);
 
@@ -27,18 +27,19 @@ const SEAL: Duration = Duration::from_secs(240);
 
 /// A guest whose services are starting, as far as it is bound to an order.
 pub struct ProtocolGuard {
-    step: Step,
+    turn: Turn,
     unready: BTreeSet<&'static str>,
     services_by: Instant,
     url_timeout: Duration,
 }
 
-enum Step {
-    /// The CLI was not told to start.
+/// Whose turn it is.
+enum Turn {
+    /// The CLI was not to start yet.
     BeforeTool,
     /// Neither an address nor a credential has come.
     BeforeAddress { by: Instant },
-    /// The person's turn, which the session's own limits bound.
+    /// The end user's, which the session's own limits bound.
     EndUser,
     /// A credential is found.
     Sealing { by: Instant },
@@ -47,55 +48,59 @@ enum Step {
 }
 
 impl ProtocolGuard {
-    /// Services were told to start `now`; the CLI has `url_timeout` from its own start to give an
+    /// Services start `now`; the CLI has `url_timeout` from its own start to give an
     /// address.
     pub fn new(url_timeout: Duration, desktop: Desktop, now: Instant) -> Self {
         let mut unready = BTreeSet::from(NEEDED);
         if desktop == Desktop::Spare {
             unready.remove("browser");
         }
-        Self { step: Step::BeforeTool, unready, services_by: now + SERVICES, url_timeout }
+        Self { turn: Turn::BeforeTool, unready, services_by: now + SERVICES, url_timeout }
     }
 
-    /// The CLI is told to start `now`, unless it was before.
+    /// The CLI is to start `now`; `false` when it was before.
     pub fn start_tool(&mut self, now: Instant) -> bool {
-        let starts = matches!(self.step, Step::BeforeTool);
+        let starts = matches!(self.turn, Turn::BeforeTool);
         if starts {
-            self.step = Step::BeforeAddress { by: now + self.url_timeout + URL_GRACE };
+            self.turn = Turn::BeforeAddress { by: now + self.url_timeout + URL_GRACE };
         }
         starts
     }
 
-    /// Whether the guest may say this now, and what is to be told beside it.
+    /// Takes a message in its turn; what is to be reported because of the turn that begins with it.
     ///
     /// # Errors
-    /// When it may not.
-    pub fn heard(
+    /// When the guest may not say this now.
+    pub fn check(
         &mut self,
         message: &GuestMessage,
         now: Instant,
     ) -> Result<Option<Observation>, EndReason> {
-        match (message, &self.step) {
-            (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, step) => {
+        match (message, &self.turn) {
+            (GuestMessage::Hello { .. }, _) => return Err(violation("the guest sent hello twice")),
+            (GuestMessage::Configured {}, _) => {
+                return Err(violation("the guest sent configured twice"));
+            }
+            (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, turn) => {
                 let is_last = self.unready.remove(name.as_str()) && self.unready.is_empty();
-                if is_last && matches!(step, Step::BeforeTool) {
+                if is_last && matches!(turn, Turn::BeforeTool) {
                     return Ok(Some(Observation::SandboxReady));
                 }
             }
-            (message, Step::BeforeTool) if shows_tool(message) => return Err(tool_too_early()),
-            (GuestMessage::SignInPageOpened {}, Step::BeforeTool | Step::BeforeAddress { .. }) => {
+            (message, Turn::BeforeTool) if shows_tool(message) => return Err(tool_too_early()),
+            (GuestMessage::SignInPageOpened {}, Turn::BeforeTool | Turn::BeforeAddress { .. }) => {
                 return Err(violation("the guest opened a sign-in page before it had its address"));
             }
-            (GuestMessage::CredentialFound { .. }, Step::BeforeAddress { .. } | Step::EndUser) => {
-                self.step = Step::Sealing { by: now + SEAL };
+            (GuestMessage::CredentialFound { .. }, Turn::BeforeAddress { .. } | Turn::EndUser) => {
+                self.turn = Turn::Sealing { by: now + SEAL };
             }
             (GuestMessage::CredentialFound { .. }, _) => {
                 return Err(violation("the guest found a second credential"));
             }
-            (GuestMessage::CredentialSealed { .. }, Step::Sealing { .. }) => {
-                self.step = Step::Sealed;
+            (GuestMessage::CredentialSealed { .. }, Turn::Sealing { .. }) => {
+                self.turn = Turn::Sealed;
             }
-            (GuestMessage::CredentialSealed { .. }, Step::Sealed) => {
+            (GuestMessage::CredentialSealed { .. }, Turn::Sealed) => {
                 return Err(violation("the guest sealed a second credential"));
             }
             (GuestMessage::CredentialSealed { .. }, _) => {
@@ -106,24 +111,28 @@ impl ProtocolGuard {
         Ok(None)
     }
 
-    /// It is the person's turn: the CLI has an address, or shows something that they may answer.
+    /// It is the end user's turn: the CLI has an address, or shows something that they may answer.
     ///
     /// # Errors
-    /// When it was not even told to start.
+    /// When it was not even to start yet.
     pub fn end_users_turn(&mut self) -> Result<(), EndReason> {
-        match self.step {
-            Step::BeforeTool => return Err(tool_too_early()),
-            Step::BeforeAddress { .. } => self.step = Step::EndUser,
-            Step::EndUser | Step::Sealing { .. } | Step::Sealed => {}
+        match self.turn {
+            Turn::BeforeTool => return Err(tool_too_early()),
+            Turn::BeforeAddress { .. } => self.turn = Turn::EndUser,
+            Turn::EndUser | Turn::Sealing { .. } | Turn::Sealed => {}
         }
         Ok(())
     }
 
-    /// Waits until the guest is late with what it has to do next, and tells with what.
-    pub async fn late(&self) -> EndReason {
-        let Some((by, what, allowed)) = self.due() else { return std::future::pending().await };
-        tokio::time::sleep_until(by).await;
-        EndReason::GuestStalled { what, allowed_seconds: allowed.as_secs() }
+    /// When the guest must have done what it has to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.due().map(|(by, ..)| by)
+    }
+
+    /// The end of a session whose guest is late at `now`.
+    pub fn late(&self, now: Instant) -> Option<EndReason> {
+        let (_, what, allowed) = self.due().filter(|(by, ..)| *by <= now)?;
+        Some(EndReason::GuestStalled { what, allowed_seconds: allowed.as_secs() })
     }
 
     /// The next deadline, what must have been done then, and how long it had.
@@ -133,8 +142,8 @@ impl ProtocolGuard {
             .iter()
             .next()
             .map(|name| (self.services_by, format!("bring its {name} to readiness"), SERVICES));
-        match self.step {
-            Step::BeforeAddress { by } => {
+        match self.turn {
+            Turn::BeforeAddress { by } => {
                 let allowed = self.url_timeout + URL_GRACE;
                 let address = (by, "give a sign-in address or say why not".to_owned(), allowed);
                 Some(match services {
@@ -142,11 +151,11 @@ impl ProtocolGuard {
                     _ => address,
                 })
             }
-            Step::BeforeTool | Step::EndUser => services,
-            Step::Sealing { by } => {
+            Turn::BeforeTool | Turn::EndUser => services,
+            Turn::Sealing { by } => {
                 Some((by, "seal the credential that it found".to_owned(), SEAL))
             }
-            Step::Sealed => None,
+            Turn::Sealed => None,
         }
     }
 }
@@ -158,6 +167,11 @@ fn shows_tool(message: &GuestMessage) -> bool {
         GuestMessage::SignInUrl { .. } | GuestMessage::CredentialFound { .. } => true,
         _ => false,
     }
+}
+
+/// What the guest did wrong.
+pub fn violation(cause: &str) -> EndReason {
+    EndReason::GuestBrokeProtocol { cause: cause.to_owned() }
 }
 
 fn tool_too_early() -> EndReason {
@@ -176,8 +190,8 @@ mod tests {
         GuestMessage::CredentialSealed { ciphertext_base64: String::new() }
     }
 
-    /// Heartbeats in between change nothing: they never reach it.
-    async fn late_after(end_users_turn: bool, messages: &[GuestMessage]) -> (u64, String) {
+    /// Heartbeats in between change nothing.
+    fn late_after(end_users_turn: bool, messages: &[GuestMessage]) -> Option<(u64, String)> {
         let start = Instant::now();
         let mut guard = ProtocolGuard::new(Duration::from_secs(120), Desktop::Used, start);
         assert!(guard.start_tool(start));
@@ -185,59 +199,58 @@ mod tests {
             guard.end_users_turn().unwrap();
         }
         for message in messages {
-            guard.heard(message, start).unwrap();
+            guard.check(&GuestMessage::Heartbeat { sent_ms: 1 }, start).unwrap();
+            guard.check(message, start).unwrap();
         }
-        let reason = guard.late().await;
-        (start.elapsed().as_secs(), reason.to_string())
+        let by = guard.next_deadline()?;
+        assert_eq!(guard.late(by.checked_sub(Duration::from_millis(1)).unwrap()), None);
+        Some(((by - start).as_secs(), guard.late(by).unwrap().to_string()))
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn each_step_of_the_guest_has_its_deadline() {
-        let (after, why) = late_after(false, &[]).await;
+    #[test]
+    fn each_step_of_the_guest_has_its_deadline() {
+        let (after, why) = late_after(false, &[]).unwrap();
         assert_eq!(after, 210);
         assert!(
             why.contains("did not give a sign-in address or say why not within 210 s"),
             "{why}"
         );
-        let (after, why) = late_after(true, &[ready("x")]).await;
+        let (after, why) = late_after(true, &[ready("x")]).unwrap();
         assert_eq!(after, 330);
         assert!(why.contains("did not bring its browser to readiness within 330 s"), "{why}");
         let (after, why) =
-            late_after(true, &[GuestMessage::CredentialFound { terminal_bytes: 0 }]).await;
+            late_after(true, &[GuestMessage::CredentialFound { terminal_bytes: 0 }]).unwrap();
         assert_eq!(after, 240);
         assert!(why.contains("did not seal the credential that it found within 240 s"), "{why}");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_end_user_and_the_controller_take_as_long_as_the_session_lets_them() {
-        let waits = |turn, messages: Vec<GuestMessage>| async move {
-            let late = late_after(turn, &messages);
-            tokio::time::timeout(Duration::from_secs(86_400), late).await.is_err()
-        };
-        assert!(waits(true, vec![ready("x"), ready("window-manager"), ready("browser")]).await);
-        assert!(
-            waits(false, vec![GuestMessage::CredentialFound { terminal_bytes: 0 }, sealed()]).await
-        );
+    #[test]
+    fn the_end_user_and_the_controller_take_as_long_as_the_session_lets_them() {
+        let bound = |turn, messages: &[GuestMessage]| late_after(turn, messages);
+        assert_eq!(bound(true, &[ready("x"), ready("window-manager"), ready("browser")]), None);
+        let found = GuestMessage::CredentialFound { terminal_bytes: 0 };
+        assert_eq!(bound(false, &[found, sealed()]), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_tool_that_waits_for_the_end_user_has_its_time_from_its_own_start() {
+    #[test]
+    fn a_tool_that_waits_for_the_end_user_has_its_time_from_its_own_start() {
         let day = Duration::from_secs(86_400);
         let start = Instant::now();
         let mut guard = ProtocolGuard::new(Duration::from_secs(120), Desktop::Spare, start);
-        assert_eq!(guard.heard(&ready("x"), start).unwrap(), None);
-        let reported = guard.heard(&ready("window-manager"), start).unwrap();
+        assert_eq!(guard.check(&ready("x"), start).unwrap(), None);
+        let reported = guard.check(&ready("window-manager"), start).unwrap();
         assert_eq!(reported, Some(Observation::SandboxReady));
-        assert!(tokio::time::timeout(day, guard.late()).await.is_err(), "it waits");
-        assert!(guard.start_tool(Instant::now()));
-        assert!(!guard.start_tool(Instant::now()), "told twice it starts once");
-        let why = guard.late().await.to_string();
-        assert_eq!(start.elapsed(), day + Duration::from_secs(210), "{why}");
-        // Where the person came before all was there, nobody is waited for.
+        assert_eq!(guard.next_deadline(), None, "it waits");
+        assert!(guard.start_tool(start + day));
+        assert!(!guard.start_tool(start + day), "asked twice it starts once");
+        let by = start + day + Duration::from_secs(210);
+        assert_eq!(guard.next_deadline(), Some(by));
+        assert!(guard.late(by).is_some());
+        // Where the end user came before all was there, nobody is waited for.
         let mut early = ProtocolGuard::new(Duration::from_secs(120), Desktop::Spare, start);
         early.start_tool(start);
         for name in ["x", "window-manager"] {
-            assert_eq!(early.heard(&ready(name), start).unwrap(), None);
+            assert_eq!(early.check(&ready(name), start).unwrap(), None);
         }
     }
 
@@ -254,12 +267,12 @@ mod tests {
             GuestMessage::SignInPageOpened {},
             sealed(),
         ] {
-            let refused = waits().heard(&message, now).unwrap_err();
+            let refused = waits().check(&message, now).unwrap_err();
             assert_eq!(refused.code(), "guest_broke_protocol", "{message:?}");
         }
         assert_eq!(waits().end_users_turn().unwrap_err().code(), "guest_broke_protocol");
         let other = GuestMessage::Service { name: "keyring".into(), event: started };
-        assert!(waits().heard(&other, now).is_ok());
+        assert!(waits().check(&other, now).is_ok());
     }
 
     #[test]
@@ -269,8 +282,8 @@ mod tests {
             let mut guard = ProtocolGuard::new(Duration::from_secs(1), Desktop::Used, now);
             guard.start_tool(now);
             guard.end_users_turn().unwrap();
-            before.iter().for_each(|message| drop(guard.heard(message, now).unwrap()));
-            guard.heard(&message, now).unwrap_err().code()
+            before.iter().for_each(|message| drop(guard.check(message, now).unwrap()));
+            guard.check(&message, now).unwrap_err().code()
         };
         let found = || GuestMessage::CredentialFound { terminal_bytes: 0 };
         assert_eq!(refused(&[], sealed()), "guest_broke_protocol");
@@ -278,7 +291,7 @@ mod tests {
         assert_eq!(refused(&[found(), sealed()], sealed()), "guest_broke_protocol");
         let mut early = ProtocolGuard::new(Duration::from_secs(1), Desktop::Used, now);
         early.start_tool(now);
-        let opened = early.heard(&GuestMessage::SignInPageOpened {}, now).unwrap_err();
+        let opened = early.check(&GuestMessage::SignInPageOpened {}, now).unwrap_err();
         assert_eq!(opened.code(), "guest_broke_protocol");
     }
 }
