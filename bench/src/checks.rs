@@ -52,7 +52,7 @@ fn check_vnc(anteroom: &Path) -> Result<()> {
         bail!("the session ended before its person's turn: {status}");
     }
     let mut novnc = Command::new("node");
-    novnc.arg(shell::root().join("demo/person/novnc.mjs"));
+    novnc.arg(shell::root().join("demo/end-user/novnc.mjs"));
     novnc.args(["--viewer-url", &session.viewer_url, "--session", &session.id]);
     let seen = novnc.output().context("starting noVNC failed")?;
     println!("{}", String::from_utf8_lossy(&seen.stdout).trim());

@@ -31,7 +31,7 @@ pub fn sign_in(anteroom: &Path, driver: &str) -> Result<Vec<String>> {
     let mut server = Server::start_with(anteroom, folder.path(), &asks(&provider)?, driver, &[])?;
     let identity = new_identity(folder.path())?;
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
-    let plan = end_user::Plan { reload_when_reported: true, ..end_user::Plan::default() };
+    let plan = end_user::Plan { reload_when_asked: true, ..end_user::Plan::default() };
     let (asks, asked) = channel();
     let seen = std::thread::scope(|scope| {
         let end_user = scope.spawn(|| {

@@ -57,7 +57,7 @@ impl Options {
         end_user::Plan {
             wrong_password_first: self.wrong_password_first,
             close_tab_once: self.close_tab_once,
-            reload_when_reported: false,
+            reload_when_asked: false,
             idle_seconds: 0,
             // The desktop already waits when somebody comes through the front.
             patience_seconds: if front.is_some() { 60 } else { 0 },

@@ -1,4 +1,4 @@
-//! The person, played by headless Chromium: `demo/person/person.mjs`.
+//! The person, played by headless Chromium: `demo/end-user/end-user.mjs`.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ pub struct Plan {
     /// Closes the tab and comes back.
     pub close_tab_once: bool,
     /// Loads the page again when they are told to.
-    pub reload_when_reported: bool,
+    pub reload_when_asked: bool,
     /// Leaves the desktop alone for so many seconds.
     pub idle_seconds: u64,
     /// How long to wait for the sign-in page, in seconds; 0 for the person's own patience.
@@ -76,7 +76,7 @@ pub fn play_quietly(plan: &Plan, session: &Started) -> Result<Seen> {
 fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> Result<Seen> {
     let mut command = Command::new("node");
     command
-        .arg(shell::root().join("demo/person/person.mjs"))
+        .arg(shell::root().join("demo/end-user/end-user.mjs"))
         .args(["--viewer-url", &session.viewer_url])
         .args(["--email", provider::USER, "--password", provider::PASSWORD])
         .stdin(Stdio::null())
@@ -87,8 +87,8 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     if plan.close_tab_once {
         command.arg("--close-tab-once");
     }
-    if plan.reload_when_reported {
-        command.arg("--reload-when-told");
+    if plan.reload_when_asked {
+        command.arg("--reload-when-asked");
     }
     if plan.idle_seconds > 0 {
         command.arg("--idle-seconds").arg(plan.idle_seconds.to_string());

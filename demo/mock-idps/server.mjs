@@ -2,7 +2,7 @@
 // Codex, Anthropic's for Claude Code, Google's for Gemini CLI, GitHub's for its own CLI and Copilot's.
 // They implement the endpoints that the
 // unmodified tools call, by OAuth 2.0 (RFC 6749) with PKCE (RFC 7636); what a tool sends is held to
-// those. Accounts, consent and everything else that a person meets are one button.
+// those. Accounts, consent and everything else that an end user meets are one button.
 //
 // node server.mjs --cert PEM --key PEM [--fault NAME], where NAME is one of: 500, drop, slow (what is
 // posted), blocked (the page refuses the browser), meddle (the page calls the tool's own port),
@@ -20,7 +20,7 @@ import { parseArgs } from 'node:util'
 const { values: options } = parseArgs({
   options: { cert: { type: 'string' }, key: { type: 'string' }, fault: { type: 'string', default: '' } },
 })
-const tell = (line) => process.stdout.write(JSON.stringify(line) + '\n')
+const report = (line) => process.stdout.write(JSON.stringify(line) + '\n')
 const random = (bytes = 24) => randomBytes(bytes).toString('base64url')
 const sha256 = (text) => createHash('sha256').update(text).digest('base64url')
 
@@ -48,7 +48,7 @@ const idToken = () =>
       chatgpt_account_id: 'account-stand-in',
       chatgpt_plan_type: 'plus',
       chatgpt_user_id: 'user-stand-in',
-      organizations: [{ id: 'org-stand-in', is_default: true, role: 'owner', title: 'Personal' }],
+      organizations: [{ id: 'org-mock', is_default: true, role: 'owner', title: 'Personal' }],
       user_id: 'user-stand-in',
     },
   })
@@ -90,7 +90,7 @@ const authorize = (url, response, host) => {
   const denied = new URL(redirect)
   denied.searchParams.delete('code')
   denied.searchParams.set('error', 'access_denied')
-  tell({ authorize: host, challenge: Boolean(challenge), state: asked.has('state') })
+  report({ authorize: host, challenge: Boolean(challenge), state: asked.has('state') })
   html(
     response,
     200,
@@ -125,7 +125,7 @@ const openai = async (request, url, response, form) => {
       if (form.grant_type === 'authorization_code') {
         if (!redeem(form, response)) return
         const tokens = { id_token: idToken(), access_token: jwt({ exp: Math.floor(Date.now() / 1000) + 3600, sub: 'x' }), refresh_token: `rt_${random()}` }
-        tell({ issued: 'openai', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
+        report({ issued: 'openai', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
         return json(response, 200, tokens)
       }
       // Token exchange (RFC 8693): a key for the API.
@@ -166,9 +166,9 @@ const anthropic = async (request, url, response, form) => {
       const agreed = redeem(form, response)
       if (!agreed) return
       const tokens = { token_type: 'Bearer', access_token: `sk-ant-oat01-${random(48)}`, refresh_token: `sk-ant-ort01-${random(48)}`, expires_in: 28800, scope: 'org:create_api_key user:profile user:inference user:sessions:claude_code', account: { uuid: '11111111-1111-4111-8111-111111111111', email_address: 'ada@example.com' }, organization: { uuid: '22222222-2222-4222-8222-222222222222', name: "Ada's Organization" } }
-      tell({ issued: 'anthropic', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
+      report({ issued: 'anthropic', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
       // `claude setup-token` keeps this one alone.
-      tell({ issued: 'anthropic', refresh_sha256: createHash('sha256').update(tokens.access_token).digest('hex') })
+      report({ issued: 'anthropic', refresh_sha256: createHash('sha256').update(tokens.access_token).digest('hex') })
       return json(response, 200, tokens)
     }
     case 'GET /api/oauth/profile':
@@ -188,7 +188,7 @@ const google = async (request, url, response, form) => {
     case 'POST /token': {
       if (!redeem(form, response)) return
       const tokens = { access_token: `ya29.${random(48)}`, refresh_token: `1//${random(32)}`, expires_in: 3599, token_type: 'Bearer', scope: 'https://www.googleapis.com/auth/cloud-platform', id_token: jwt({ email: 'ada@example.com' }) }
-      tell({ issued: 'google', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
+      report({ issued: 'google', refresh_sha256: createHash('sha256').update(tokens.refresh_token).digest('hex') })
       return json(response, 200, tokens)
     }
     case 'GET /oauth2/v2/userinfo':
@@ -227,7 +227,7 @@ const github = (request, url, response, form) => {
       if (form.code && !redeem(form, response)) return
       if (!form.code && !devices.get(form.device_code)?.allowed) return answer({ error: 'authorization_pending' })
       const token = `gho_${randomBytes(18).toString('hex')}`
-      tell({ issued: 'github', refresh_sha256: createHash('sha256').update(token).digest('hex') })
+      report({ issued: 'github', refresh_sha256: createHash('sha256').update(token).digest('hex') })
       return answer({ access_token: token, token_type: 'bearer', scope: 'gist,read:org,repo' })
     }
     case 'POST api.github.com/graphql':
@@ -267,7 +267,7 @@ const server = createServer({ cert: readFileSync(options.cert), key: readFileSyn
   }
   const bearer = request.headers.authorization?.replace(/^\S+ +/, '')
   const used_sha256 = bearer && createHash('sha256').update(bearer).digest('hex')
-  tell({ called: `${request.method} ${host}${url.pathname}`, grant: form.grant_type, used_sha256 })
+  report({ called: `${request.method} ${host}${url.pathname}`, grant: form.grant_type, used_sha256 })
   if (url.pathname === '/stand-in/go') {
     response.writeHead(302, { location: url.searchParams.get('to') })
     return response.end()
@@ -290,5 +290,5 @@ const proxy = createProxy().on('connect', (_, from, head) => {
   to.on('error', () => from.destroy())
 })
 server.listen(0, '127.0.0.1', () =>
-  proxy.listen(0, '127.0.0.1', () => tell({ port: server.address().port, proxy: proxy.address().port })))
+  proxy.listen(0, '127.0.0.1', () => report({ port: server.address().port, proxy: proxy.address().port })))
 process.stdin.on('end', () => process.exit(0)).resume()

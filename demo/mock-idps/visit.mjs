@@ -1,4 +1,4 @@
-// Plays a person's own browser for a sign-in that shows a code at its end: opens the address at the
+// Plays an end user's own browser for a sign-in that shows a code at its end: opens the address at the
 // stand-in, allows, and prints the code. node visit.mjs --url URL --port PORT --authority PEM
 import { readFileSync } from 'node:fs'
 import { request } from 'node:https'

@@ -129,7 +129,7 @@ async function takeCancel(request, response) {
   await readForm(request);
   await provider.interactionFinished(request, response, {
     error: 'access_denied',
-    error_description: 'the person did not allow it',
+    error_description: 'the end user did not allow it',
   });
 }
 

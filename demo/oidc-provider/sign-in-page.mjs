@@ -1,5 +1,5 @@
 // The provider's sign-in page. Its places and colours are fixed, so that a program that only sees
-// pixels (demo/person, the demonstration's timing) can recognise the page and find its fields.
+// pixels (demo/end-user, the demonstration's timing) can recognise the page and find its fields.
 
 /** Colours as [red, green, blue]; lengths in CSS pixels. */
 export const layout = Object.freeze({
@@ -44,7 +44,7 @@ button:focus-visible{outline:3px solid #0b1930;outline-offset:2px}
 .note{${box({ top: 406, height: 24, width: 400 })};margin:0;color:#465468;font-size:13px;text-align:center}
 `;
 
-/** Tells the provider with the form whether the browser takes itself for online, as pages ask. */
+/** Has the form report to the provider whether the browser takes itself for online, as pages ask. */
 export const SCRIPT = 'document.querySelector("[name=online]").value = navigator.onLine';
 
 /** Escapes text for HTML content and quoted attributes. */

@@ -1,5 +1,5 @@
 // A page that moves, scrolls and takes text, and says how it fared: each 5 s it reports how far it
-// counted, which of its own pictures came late, and what of the person's typing arrived.
+// counted, which of its own pictures came late, and what of the end user's typing arrived.
 
 import { readBody } from '../oidc-provider/body.mjs';
 import { BITS, CELL, CELLS, PREAMBLE } from './code.mjs';
@@ -55,12 +55,12 @@ function count({ BITS, CELL, CELLS, PREAMBLE }) {
   }
 
   async function report() {
-    const told = { counter, drawn, late, typed, scrolled };
+    const report = { counter, drawn, late, typed, scrolled };
     [drawn, late] = [[], []];
     try {
-      await fetch('/soak/report', { method: 'POST', body: JSON.stringify(told) });
+      await fetch('/soak/report', { method: 'POST', body: JSON.stringify(report) });
     } catch {
-      late = [...told.late, ...late];
+      late = [...report.late, ...late];
     }
     setTimeout(report, 5000);
   }

@@ -1,13 +1,13 @@
 #!/usr/bin/env node
 // Watches the soak page through the viewer for some minutes in some visits, typing and scrolling, and
-// reads from each decoded picture which one of the guest it is. What it saw is told on stdout.
+// reads from each decoded picture which one of the guest it is. What it saw is printed on stdout.
 
 import { parseArgs } from 'node:util';
 
 import { chromium } from 'playwright-core';
 
-import { chromiumArguments } from '../person/chromium.mjs';
-import { findVideo } from '../person/video.mjs';
+import { chromiumArguments } from '../end-user/chromium.mjs';
+import { findVideo } from '../end-user/video.mjs';
 import { BITS, CELL, CELLS, PREAMBLE } from './code.mjs';
 
 const { values: options } = parseArgs({
@@ -28,7 +28,7 @@ const KEY_DELAY_MS = 120;
 const AWAY_MS = 10_000;
 const REST_MS = 4000;
 const JOIN_SECONDS = 60;
-const SENTENCE = 'all work and no play makes a dull room. ';
+const SENTENCE = 'all work and no play makes a dull day. ';
 /** A point of the textarea and one of the text, in guest pixels. */
 const BOX = { x: 300, y: 640 };
 const TEXT = { x: 300, y: 300 };
@@ -80,14 +80,14 @@ async function watch(visit) {
   say('joined', { visit, took_ms: Date.now() - begun });
   let round = 0;
   while (Date.now() < end) {
-    const box = await page.evaluate((point) => window.roomVideo.toClient(point), BOX);
+    const box = await page.evaluate((point) => window.desktopVideo.toClient(point), BOX);
     await page.mouse.move(box.x, box.y);
     await page.mouse.down();
     await page.mouse.up();
     await pause(1000);
     await page.keyboard.type(SENTENCE, { delay: KEY_DELAY_MS });
     typed += SENTENCE.length;
-    const text = await page.evaluate((point) => window.roomVideo.toClient(point), TEXT);
+    const text = await page.evaluate((point) => window.desktopVideo.toClient(point), TEXT);
     await page.mouse.move(text.x, text.y);
     for (let turn = 0; turn < 20; turn += 1) {
       await page.mouse.wheel(0, round % 2 ? -120 : 120);
@@ -131,7 +131,7 @@ function readPictures({ BITS, CELL, CELLS, PREAMBLE }) {
   const each = (dark) => Array.from({ length: CELLS }, (_, at) => (dark(at) ? 1 : 0));
   const middle = (values) => values[Math.floor(values.length / 2)];
 
-  /** Where the strip is, below whatever bars the room's browser has; by the middles of its cells. */
+  /** Where the strip is, below whatever bars the guest's browser has; by the middles of its cells. */
   function findStrip() {
     const [width, height] = [CELLS * CELL + 2 * CELL, 240];
     const part = new OffscreenCanvas(width, height).getContext('2d');
@@ -174,7 +174,7 @@ function readPictures({ BITS, CELL, CELLS, PREAMBLE }) {
     return seen;
   };
 
-  void window.roomVideo.found.then((element) => {
+  void window.desktopVideo.found.then((element) => {
     video = element;
     video.requestVideoFrameCallback(onFrame);
   });

@@ -13,7 +13,7 @@ import { fileURLToPath } from 'node:url';
 
 import { chromium } from 'playwright-core';
 
-import { chromiumArguments } from '../person/chromium.mjs';
+import { chromiumArguments } from '../end-user/chromium.mjs';
 
 export const ISSUER_HOST = 'accounts.anteroom.test';
 export const demoFolder = fileURLToPath(new URL('..', import.meta.url));

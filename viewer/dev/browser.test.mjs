@@ -1,4 +1,4 @@
-// The viewer in headless Chromium, with a fake server and a fake room behind it.
+// The viewer in headless Chromium, with a fake server and a fake guest behind it.
 // Needs dist/, which "npm run build" makes; `cargo xtask test` runs both.
 
 import assert from 'node:assert/strict';
@@ -68,7 +68,7 @@ test('too long a paste is not sent, and says why', async (t) => {
   await enter(page);
   await page.getByRole('button', { name: 'Paste text…' }).click();
   await page.locator('#paste-text').fill('é'.repeat(2049));
-  await page.getByText('4098 bytes: too long by 2.').waitFor();
+  await page.getByText('4098 bytes: 2 too many.').waitFor();
   assert.ok(await page.locator('dialog[open] .primary').isDisabled());
 });
 
@@ -86,24 +86,24 @@ test('keys are let go when the keyboard leaves, and Ctrl+Alt+M leaves', async (t
 });
 
 test('the guest’s cursor is shown', async (t) => {
-  const { room, page } = await openViewer(t);
+  const { guest, page } = await openViewer(t);
   await enter(page);
   const cursor = () => page.evaluate(() => document.querySelector('anteroom-player').shadowRoot.querySelector('video').style.cursor);
   const waitFor = (text) => page.waitForFunction((wanted) => document.querySelector('anteroom-player').shadowRoot.querySelector('video').style.cursor.includes(wanted), text);
-  await room.sendCursor({ type: 'cursor', width: 1, height: 1, hotX: 0, hotY: 0, pngBase64: 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==' });
+  await guest.sendCursor({ type: 'cursor', width: 1, height: 1, hotX: 0, hotY: 0, pngBase64: 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==' });
   await waitFor('data:image/png');
   assert.match(await cursor(), /^url\("data:image\/png;base64,.+"\) 0 0, default$/);
-  await room.sendCursor({ type: 'cursor_hidden' });
+  await guest.sendCursor({ type: 'cursor_hidden' });
   await waitFor('none');
 });
 
 test('a broken connection comes back by itself', async (t) => {
   const viewer = await openViewer(t);
-  const { server, room, page } = viewer;
+  const { server, guest, page } = viewer;
   await enter(page);
   const before = server.offers.length;
   const said = await textsOf(page, '.connection');
-  await room.drop();
+  await guest.drop();
   await page.waitForFunction((texts) => texts.includes('Reconnecting') && texts.at(-1).startsWith('Connected'), said);
   assert.ok(server.offers.length > before);
   await page.waitForFunction(() => document.querySelector('anteroom-player').shadowRoot.querySelector('video').videoWidth > 0);
@@ -157,7 +157,7 @@ test('a reload goes on where it was; another browser with the same link may not'
   assert.equal(new URL(again.url()).hash, '');
   const stranger = await (await newContext()).newPage();
   await stranger.goto(server.link);
-  await stranger.getByRole('heading', { name: 'This link is used up' }).waitFor();
+  await stranger.getByRole('heading', { name: 'This link has already been used' }).waitFor();
 });
 
 test('changes of the session are followed, also after the server was away', async (t) => {
@@ -167,16 +167,16 @@ test('changes of the session are followed, also after the server was away', asyn
   server.set({ state: 'capturing' });
   await page.getByText('Saving your sign-in…').waitFor();
   server.set({ state: 'ended', reason: { code: 'completed', message: 'signed in' }, teardown: 'tearing_down' });
-  await page.getByText('The room is being destroyed…').waitFor();
+  await page.getByText('The sign-in desktop is being destroyed…').waitFor();
   server.set({ teardown: 'torn_down', leftovers: [] });
-  await page.getByText('nothing of it is left').waitFor();
+  await page.getByText('Nothing of it is left').waitFor();
 });
 
 test('cancelling asks first', async (t) => {
   const { server, page } = await openViewer(t);
   await enter(page);
   await page.getByRole('button', { name: 'Cancel sign-in' }).click();
-  await page.getByRole('button', { name: 'Go on signing in' }).click();
+  await page.getByRole('button', { name: 'Continue signing in' }).click();
   assert.equal(server.cancelled(), 0);
   await page.getByRole('button', { name: 'Cancel sign-in' }).click();
   const cancel = page.waitForResponse((response) => response.url().endsWith('/cancel'));

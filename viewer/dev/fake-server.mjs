@@ -1,5 +1,5 @@
 // A FAKE Anteroom server, for the viewer's own tests and screenshots only. It speaks the viewer's
-// API and serves dist/ under the real content security policy; there is no room behind it.
+// API and serves dist/ under the real content security policy; there is no guest behind it.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -34,7 +34,7 @@ export function fakeSession(more = {}) {
   };
 }
 
-/** A person's turn; `more` says in which way. */
+/** An end user's turn; `more` says in which way. */
 export function fakeTurn(method, more = {}) {
   const page = method === 'device_code'
     ? { url: 'https://code.anteroom.test/device', code: 'WXYZ-2048', instructions: 'Open the page where you are signed in and give it the code.' }
@@ -43,7 +43,7 @@ export function fakeTurn(method, more = {}) {
   return { state: 'awaiting_user', method, awaiting, ...(awaiting.url && { signInUrlHost: new URL(awaiting.url).host }) };
 }
 
-/** A turn that the tool's terminal alone can tell of. */
+/** A turn that only the tool's terminal can show. */
 export const UNKNOWN_PROMPT = {
   url: null, code: null, screen: ['Select login method:'],
   instructions: 'The tool asks something that Anteroom does not know. Answer it in its terminal.',
@@ -52,7 +52,7 @@ export const UNKNOWN_PROMPT = {
 /**
  * Starts it on a port of its own.
  * @param {{session?: object, answer?: (sdp: string) => Promise<string>, takeCode?: (code: string) => object | undefined}} options
- *   `answer` stands in for the room; without it every offer gets 503. `takeCode` gives the problem
+ *   `answer` replaces the guest; without it every offer gets 503. `takeCode` gives the problem
  *   that a code meets, if any.
  */
 export async function startFakeServer({ session = fakeSession(), answer, takeCode = () => undefined } = {}) {
@@ -111,7 +111,7 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
       case '/api/webrtc/session/{id}/offer': {
         const { sdp } = await readJson(request);
         offers.push(sdp);
-        if (!answer) return problem(503, 'Not yet', 'the room has no screen yet', 'not_ready');
+        if (!answer) return problem(503, 'Not yet', 'the guest has no screen yet', 'not_ready');
         return json(200, { type: 'answer', sdp: await answer(sdp) });
       }
       default:
@@ -123,9 +123,9 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
     const path = new URL(request.url, 'http://fake').pathname;
     if (path.startsWith('/api/')) {
       api(request, response, path).catch((error) => response.writeHead(500).end(String(error)));
-    } else if (path === '/fake-room') {
+    } else if (path === '/fake-guest') {
       response.writeHead(200, { 'Content-Type': 'text/html' });
-      response.end('<!doctype html><title>fake room</title>');
+      response.end('<!doctype html><title>fake guest</title>');
     } else {
       const file = join(dist, path.startsWith('/assets/') ? path : 'index.html');
       if (!file.startsWith(dist) || !existsSync(file)) return void response.writeHead(404).end();
@@ -151,7 +151,7 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
     terminal,
     cancelled: () => cancelled,
     session: () => current,
-    /** Changes the session and tells every viewer. */
+    /** Changes the session and notifies every viewer. */
     set(more) {
       current = { ...current, ...more };
       for (const stream of streams) stream.write(event());

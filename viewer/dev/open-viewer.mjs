@@ -1,12 +1,12 @@
-// A viewer in headless Chromium for the tests, with a fake server and a fake room behind it.
+// A viewer in headless Chromium for the tests, with a fake server and a fake guest behind it.
 
 import { after } from 'node:test';
 
 import { chromium } from 'playwright-core';
 
-import { chromiumArguments } from '../../demo/person/chromium.mjs';
+import { chromiumArguments } from '../../demo/end-user/chromium.mjs';
 import { fakeSession, startFakeServer } from './fake-server.mjs';
-import { startFakeRoom } from './fake-room.mjs';
+import { startFakeGuest } from './fake-guest.mjs';
 import { LONGEST_MS } from './waiting.mjs';
 
 /** One for all tests of a file: a test has contexts of its own, which share neither cookies nor storage. */
@@ -15,10 +15,10 @@ after(async () => (await browser)?.close());
 
 /** A viewer at its introduction; `complaints` collects what the browser holds against the page. */
 export async function openViewer(t, session = {}, { takeCode, ...browsing } = {}) {
-  let room;
+  let guest;
   const server = await startFakeServer({
     session: fakeSession({ state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test', ...session }),
-    answer: (sdp) => room.answer(sdp),
+    answer: (sdp) => guest.answer(sdp),
     takeCode,
   });
   t.after(() => server.close());
@@ -30,8 +30,8 @@ export async function openViewer(t, session = {}, { takeCode, ...browsing } = {}
     t.after(() => context.close());
     return context;
   };
-  room = await startFakeRoom(await newContext(), server.origin);
-  await room.show('sign-in');
+  guest = await startFakeGuest(await newContext(), server.origin);
+  await guest.show('sign-in');
   const context = await newContext({ viewport: { width: 1280, height: 769 }, ...browsing });
   const page = await context.newPage();
   const complaints = [];
@@ -39,5 +39,5 @@ export async function openViewer(t, session = {}, { takeCode, ...browsing } = {}
   page.on('pageerror', (error) => complaints.push(String(error)));
   await page.goto(server.link);
   await page.locator('[data-action=continue]').waitFor();
-  return { server, room, page, context, complaints, newContext };
+  return { server, guest, page, context, complaints, newContext };
 }

@@ -6,9 +6,9 @@ import { join } from 'node:path';
 
 import { chromium } from 'playwright-core';
 
-import { chromiumArguments } from '../../demo/person/chromium.mjs';
+import { chromiumArguments } from '../../demo/end-user/chromium.mjs';
 import { fakeSession, fakeTurn, startFakeServer, UNKNOWN_PROMPT } from './fake-server.mjs';
-import { startFakeRoom } from './fake-room.mjs';
+import { startFakeGuest } from './fake-guest.mjs';
 
 const folder = process.argv[2] ?? join(tmpdir(), 'anteroom-screenshots');
 const wanted = process.argv[3] ?? '';
@@ -41,7 +41,7 @@ const turn = (method, more, timeline = []) => {
   return { ...session, ...fakeTurn(method, more), timeline: [...session.timeline, ...later] };
 };
 const WRONG = [['code_entered', 'the code was typed into the tool'], ['end_user_notified', 'The tool did not take the code. Copy all of it, with the part after the #, and paste it again.']];
-const UNREACHED = [['host_unreachable', 'the room cannot reach platform.claude.com (connecting failed: Connection refused (os error 111)); if the sign-in does not go on, start it again in some minutes']];
+const UNREACHED = [['host_unreachable', 'the sandbox cannot reach platform.claude.com (connecting failed: Connection refused (os error 111)); if the sign-in does not continue, start it again in a few minutes']];
 const VISITS = (session) => [
   { at: session.createdAt + 5000, opened: 'link', viewer: { by: 'link', generation: 1 } },
   { at: session.createdAt + 6000, opened: 'picture', viewer: { by: 'link', generation: 1 } },
@@ -68,13 +68,13 @@ const SCENES = [
   ...inAllWays({ name: 'card-paste-code', session: turn('paste_code'), enter: true }),
   ...inAllWays({ name: 'card-wrong-code', session: turn('paste_code', {}, WRONG), enter: true }),
   ...inAllWays({ name: 'card-unreached', session: turn('paste_code', {}, [WRONG[0], ...UNREACHED]), enter: true }),
-  { name: 'room-unreached', session: { ...turn('browser', {}, UNREACHED), state: 'awaiting_user' }, ...WIDE, enter: true, room: true },
+  { name: 'desktop-unreached', session: { ...turn('browser', {}, UNREACHED), state: 'awaiting_user' }, ...WIDE, enter: true, guest: true },
   ...inAllWays({ name: 'card-device-code', session: turn('device_code'), enter: true }),
   ...inAllWays({ name: 'terminal', session: turn('paste_code'), enter: true, terminal: true, act: openTerminal }),
   ...inAllWays({ name: 'terminal-asks', session: turn('paste_code', UNKNOWN_PROMPT), enter: true, terminal: true, act: (page) => page.locator('.xterm-rows').getByText('Welcome').waitFor() }),
-  { name: 'terminal-over-picture', session: { ...withTimeline(6), state: 'awaiting_user' }, ...WIDE, enter: true, room: true, terminal: true, act: openTerminal },
+  { name: 'terminal-over-picture', session: { ...withTimeline(6), state: 'awaiting_user' }, ...WIDE, enter: true, guest: true, terminal: true, act: openTerminal },
   ...[WIDE, PHONE].map((size) => ({
-    name: size === WIDE ? 'card-and-desktop' : 'card-and-desktop-phone', session: turn('paste_code'), ...size, enter: true, room: true, wait: false,
+    name: size === WIDE ? 'card-and-desktop' : 'card-and-desktop-phone', session: turn('paste_code'), ...size, enter: true, guest: true, wait: false,
     act: async (page) => {
       await page.getByRole('button', { name: 'Use the desktop’s browser instead' }).click();
       await page.getByText(/Connected · \d+ ms/).waitFor();
@@ -94,12 +94,12 @@ const SCENES = [
   { name: 'intro-narrow', session: fakeSession(), width: 390, height: 844 },
   { name: 'waiting', session: { ...withTimeline(3), state: 'preparing' }, enter: true },
   { name: 'waiting-narrow', session: { ...withTimeline(3), state: 'preparing' }, enter: true, width: 390, height: 844 },
-  { name: 'room', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, room: true },
-  { name: 'room-short-of-time', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test', isolation: 'none', deadline: Date.now() + 45_000 }, enter: true, room: true, width: 1000 },
-  { name: 'room-laptop', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.a-long-name-of-a-company.example' }, enter: true, room: true, width: 1366, height: 768 },
-  { name: 'room-narrow', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, room: true, width: 390, height: 844, act: (page) => page.getByRole('button', { name: 'Menu' }).click() },
-  { name: 'paste', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, room: true, act: (page) => page.getByRole('button', { name: 'Paste text…' }).click() },
-  { name: 'cancel-dark', session: { ...withTimeline(6), state: 'awaiting_user' }, enter: true, room: true, dark: true, act: (page) => page.getByRole('button', { name: 'Cancel sign-in' }).click() },
+  { name: 'desktop', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, guest: true },
+  { name: 'desktop-short-of-time', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test', isolation: 'none', deadline: Date.now() + 45_000 }, enter: true, guest: true, width: 1000 },
+  { name: 'desktop-laptop', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.a-long-name-of-a-company.example' }, enter: true, guest: true, width: 1366, height: 768 },
+  { name: 'desktop-narrow', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, guest: true, width: 390, height: 844, act: (page) => page.getByRole('button', { name: 'Menu' }).click() },
+  { name: 'paste', session: { ...withTimeline(6), state: 'awaiting_user', signInUrlHost: 'accounts.anteroom.test' }, enter: true, guest: true, act: (page) => page.getByRole('button', { name: 'Paste text…' }).click() },
+  { name: 'cancel-dark', session: { ...withTimeline(6), state: 'awaiting_user' }, enter: true, guest: true, dark: true, act: (page) => page.getByRole('button', { name: 'Cancel sign-in' }).click() },
   { name: 'ended-ok', session: ended('completed', 'signed in') },
   { name: 'ended-ok-dark', session: ended('completed', 'signed in'), dark: true, act: (page) => page.locator('summary').click() },
   { name: 'ended-error', session: ended('vm_exited', 'the virtual machine ended unasked: its process was killed by signal 9 (SIGKILL); the console’s last line: [ 2.1] Kernel panic', { leftovers: [{ kind: 'file', what: '/run/anteroom/s-1/console.log' }] }) },
@@ -118,23 +118,23 @@ try {
   await browser.close();
 }
 
-async function takePicture({ name, session, dark, width = 1280, height = 720, enter, room, terminal, wait = true, act, secret, revoke }) {
+async function takePicture({ name, session, dark, width = 1280, height = 720, enter, guest, terminal, wait = true, act, secret, revoke }) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: dark ? 'dark' : 'light' });
-  let fakeRoom;
-  const server = await startFakeServer({ session, ...(room && { answer: (sdp) => fakeRoom.answer(sdp) }) });
+  let fakeGuest;
+  const server = await startFakeServer({ session, ...(guest && { answer: (sdp) => fakeGuest.answer(sdp) }) });
   try {
-    if (room) {
-      fakeRoom = await startFakeRoom(await browser.newContext(), server.origin);
-      await fakeRoom.show('sign-in');
+    if (guest) {
+      fakeGuest = await startFakeGuest(await browser.newContext(), server.origin);
+      await fakeGuest.show('sign-in');
     }
     if (terminal) server.terminal.draw(SCREEN);
     const page = await context.newPage();
     page.on('console', (message) => ['error', 'warning'].includes(message.type()) && process.stderr.write(`${name}: ${message.text()}\n`));
     page.on('pageerror', (error) => process.stderr.write(`${name}: ${error}\n`));
     await page.goto(secret ? server.link.replace('fake-secret', secret) : server.link);
-    await page.locator('.card, .room').first().waitFor();
+    await page.locator('.card, .desktop').first().waitFor();
     if (enter) await page.locator('[data-action=continue]').click();
-    if (room && wait) {
+    if (guest && wait) {
       await page.locator('.waiting').waitFor({ state: 'hidden' });
       await page.getByText(/Connected · \d+ ms/).waitFor();
     }

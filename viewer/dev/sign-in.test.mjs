@@ -31,19 +31,19 @@ async function send(page, code) {
   await page.getByLabel(FIELD).press('Enter');
 }
 
-const told = (page) => page.locator('.code-form [role=alert]');
+const alert = (page) => page.locator('.code-form [role=alert]');
 
 /** It says so for a moment only. */
-async function saysOnCopying(page, words) {
+async function saysOnCopying(page, text) {
   const said = await textsOf(page, '.device-code-row [role=status]');
   await page.getByRole('button', { name: 'Copy the code' }).click();
-  await page.waitForFunction(([texts, wanted]) => texts.includes(wanted), [said, words]);
+  await page.waitForFunction(([texts, wanted]) => texts.includes(wanted), [said, text]);
 }
 
 /** The field shows that a code is on its way before the server has it. */
 const gotCodes = ({ codes }, wanted) => becomes(() => [...codes], wanted);
 
-test('the page opens in a tab of its own that knows nothing of the room', async (t) => {
+test('the page opens in a tab of its own that knows nothing of the session', async (t) => {
   const { page, context, complaints } = await openCard(t, 'paste_code');
   const link = page.getByRole('link', { name: 'Open accounts.anteroom.test' });
   assert.equal(await link.getAttribute('href'), 'https://accounts.anteroom.test/oauth/authorize?client=demo&state=1');
@@ -58,10 +58,10 @@ test('the page opens in a tab of its own that knows nothing of the room', async 
   assert.deepEqual(complaints, []);
 });
 
-test('what is no web page is not opened', async (t) => {
+test('an address that is not a web page is not opened', async (t) => {
   const { page } = await openViewer(t, fakeTurn('paste_code', { url: 'javascript:alert(document.domain)' }));
   await page.locator('[data-action=continue]').click();
-  await page.getByText('The tool gave an address that is no web page').waitFor();
+  await page.getByText('The tool gave an address that is not a web page').waitFor();
   assert.equal(await page.getByRole('link').count(), 0);
   assert.equal(await page.locator('a[href]').count(), 0);
 });
@@ -70,7 +70,7 @@ test('a code for the page is shown and copied, and goes to its host only', async
   const { page, context, complaints } = await openCard(t, 'device_code');
   await context.grantPermissions(['clipboard-read', 'clipboard-write']);
   assert.equal(await page.locator('.device-code').textContent(), 'WXYZ-2048');
-  await page.getByText('type it at code.anteroom.test and nowhere else').waitFor();
+  await page.getByText('enter it at code.anteroom.test and nowhere else').waitFor();
   await saysOnCopying(page, 'Copied');
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'WXYZ-2048');
   assert.equal(await page.getByLabel(FIELD).isVisible(), false, 'no code is brought back');
@@ -85,20 +85,20 @@ test('a code that cannot be copied is selected', async (t) => {
   assert.equal(await page.evaluate(() => getSelection().toString()), 'WXYZ-2048');
 });
 
-test('what the person is told stands on the card', async (t) => {
+test('a message to the end user is shown on the card', async (t) => {
   const { server, page } = await openCard(t, 'device_code');
   server.happened('end_user_notified', 'GitHub asks to wait');
   await page.locator('.sign-in > [role=alert]').getByText('GitHub asks to wait.').waitFor();
 });
 
-test('without a card it stands above the picture', async (t) => {
+test('without a card it is shown above the picture', async (t) => {
   const { server, page } = await openViewer(t);
   await page.locator('[data-action=continue]').click();
   server.happened('end_user_notified', 'Google takes no sign-in in this browser');
   await page.getByRole('alert').getByText('Google takes no sign-in in this browser.').waitFor();
 });
 
-test('a desktop that cannot be opened is told', async (t) => {
+test('a desktop that cannot be opened is reported', async (t) => {
   const { server, page } = await openCard(t, 'device_code');
   await page.route('**/open-url', (route) => route.fulfill({
     status: 409, contentType: 'application/problem+json', body: JSON.stringify({ title: 'Wrong state', detail: 'the desktop is not there yet', code: 'wrong_state' }),
@@ -121,20 +121,20 @@ test('a code is sent once, trimmed, and leads on', async (t) => {
   await gotCodes(server, ['abc#def']);
   server.happened('code_entered', 'the code was typed into the tool');
   server.set({ state: 'capturing', awaiting: undefined });
-  await page.getByRole('heading', { name: 'Your sign-in is being saved' }).waitFor();
+  await page.getByRole('heading', { name: 'Saving your sign-in' }).waitFor();
   assert.equal(await field.inputValue(), '', 'no code stays behind');
   assert.deepEqual(server.codes, ['abc#def'], 'and none was sent twice');
   assert.equal(await page.getByRole('heading', { name: 'Open the page' }).isVisible(), false);
   assert.deepEqual(complaints, []);
 });
 
-test('a code that is refused is told in the server’s words, and can be mended', async (t) => {
+test('a code that is refused shows the server’s reason, and can be corrected', async (t) => {
   let takes = false;
   const { server, page } = await openCard(t, 'paste_code', {
     takeCode: () => takes ? undefined : { status: 422, title: 'Code refused', detail: 'a code has no spaces in it', code: 'code_refused' },
   });
   await send(page, 'a b');
-  await told(page).getByText('A code has no spaces in it.').waitFor();
+  await alert(page).getByText('A code has no spaces in it.').waitFor();
   const field = page.getByLabel(FIELD);
   assert.ok(await field.evaluate((it) => it === document.activeElement && !it.readOnly));
   assert.equal(await field.getAttribute('aria-invalid'), 'true');
@@ -142,7 +142,7 @@ test('a code that is refused is told in the server’s words, and can be mended'
   takes = true;
   await send(page, 'ab');
   await page.getByText('Checking the code…').waitFor();
-  assert.equal(await told(page).isVisible(), false);
+  assert.equal(await alert(page).isVisible(), false);
   await gotCodes(server, ['a b', 'ab']);
 });
 
@@ -153,18 +153,18 @@ test('a code that the tool does not take frees the field; the next one is right'
   await page.getByText('Checking the code…').waitFor();
   server.happened('code_entered', 'the code was typed into the tool');
   server.happened('end_user_notified', 'the tool did not take the code');
-  await told(page).getByText('The tool did not take the code.').waitFor();
+  await alert(page).getByText('The tool did not take the code.').waitFor();
   assert.deepEqual(await field.evaluate((it) => [it.value, it.readOnly, it === document.activeElement]), ['', false, true]);
   await send(page, 'right');
   await page.getByText('Checking the code…').waitFor();
-  assert.equal(await told(page).isVisible(), false, 'what was said of the last code is not said of this one');
+  assert.equal(await alert(page).isVisible(), false, 'what was said of the last code is not said of this one');
   // Nothing was said of the new one yet.
   server.happened('viewer_joined', 'a viewer joined');
   server.happened('code_entered', 'the code was typed into the tool');
   await takenIn(server, page);
   assert.equal(await field.getAttribute('readonly'), '');
   server.set({ state: 'capturing', awaiting: undefined });
-  await page.getByRole('heading', { name: 'Your sign-in is being saved' }).waitFor();
+  await page.getByRole('heading', { name: 'Saving your sign-in' }).waitFor();
   await gotCodes(server, ['wrong', 'right']);
 });
 
@@ -190,7 +190,7 @@ test('a tool that says nothing of a code does not lock the field', async (t) => 
   const field = page.getByLabel(FIELD);
   assert.equal(await field.getAttribute('readonly'), '');
   await page.clock.fastForward(2_000);
-  await page.getByText('The tool says nothing about it yet.').waitFor();
+  await page.getByText('The tool has not reacted yet.').waitFor();
   assert.deepEqual(await field.evaluate((it) => [it.value, it.readOnly]), ['abc', false]);
   await send(page, 'abc');
   await page.getByText('Checking the code…').waitFor();
@@ -198,13 +198,13 @@ test('a tool that says nothing of a code does not lock the field', async (t) => 
 });
 
 test('no picture is connected before the desktop is asked for, and none when it is hidden', async (t) => {
-  const { server, room, page, complaints } = await openViewer(t, { method: 'paste_code', state: 'booting' });
+  const { server, guest, page, complaints } = await openViewer(t, { method: 'paste_code', state: 'booting' });
   await countConnections(page);
   await page.reload();
   await page.locator('[data-action=continue]').click();
-  await page.getByRole('heading', { name: 'Your room is being made' }).waitFor();
+  await page.getByRole('heading', { name: 'Starting your sign-in desktop' }).waitFor();
   server.set({ state: 'ready' });
-  await page.getByRole('heading', { name: 'Your sign-in is being started' }).waitFor();
+  await page.getByRole('heading', { name: 'Starting your sign-in' }).waitFor();
   server.set({ state: 'preparing' });
   await page.getByText('Starting the sign-in…').waitFor();
   server.set(fakeTurn('paste_code'));
@@ -223,10 +223,10 @@ test('no picture is connected before the desktop is asked for, and none when it 
   assert.equal(server.opened(), 1);
   assert.ok(await page.locator('anteroom-player').isVisible());
   assert.ok(await page.getByLabel(FIELD).isVisible(), 'the code can be copied from the picture');
-  const from = (await room.messages()).length;
+  const from = (await guest.messages()).length;
   await page.locator('anteroom-player').click();
   await page.keyboard.press('KeyA');
-  await room.page.waitForFunction((wanted) => window.fakeRoom.messages.slice(wanted).some(({ code }) => code === 'KeyA'), from);
+  await guest.page.waitForFunction((wanted) => window.fakeGuest.messages.slice(wanted).some(({ code }) => code === 'KeyA'), from);
 
   await page.getByRole('button', { name: 'Hide the desktop' }).click();
   await page.locator('anteroom-player').waitFor({ state: 'hidden' });
@@ -236,7 +236,7 @@ test('no picture is connected before the desktop is asked for, and none when it 
 
 test('a phone shows all of the card', async (t) => {
   const { page } = await openCard(t, 'paste_code', { viewport: { width: 360, height: 740 }, isMobile: true, hasTouch: true });
-  const wide = await page.evaluate(() => [...document.querySelectorAll('.room *')]
+  const wide = await page.evaluate(() => [...document.querySelectorAll('.desktop *')]
     .filter((it) => it.checkVisibility() && it.getBoundingClientRect().right > innerWidth && !it.closest('.visually-hidden'))
     .map((it) => it.className));
   assert.deepEqual(wide, []);

@@ -99,7 +99,7 @@ test('no link in it can be followed, and it writes nothing to the clipboard', as
   assert.equal(await page.locator('.xterm-cursor-pointer').count(), 0);
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), 'mine');
   assert.equal(await page.title(), 'Anteroom demo CLI · Anteroom');
-  // The browser tells of tabs in their order.
+  // The browser reports tabs in their order.
   const ours = await context.newPage();
   assert.ok(opened.length === 1 && opened[0] === ours, `also opened: ${opened.filter((it) => it !== ours).map((it) => it.url?.() ?? it)}`);
   assert.deepEqual(complaints, []);
@@ -109,7 +109,7 @@ test('that it could not be loaded is said', async (t) => {
   const { page, server } = await enter(t, fakeTurn('paste_code'));
   await page.route('**/assets/screen-*.js', (route) => route.abort());
   await page.getByRole('button', { name: 'Terminal', exact: true }).click();
-  await page.getByRole('status').getByText('It could not be loaded. Reload this page.').waitFor();
+  await page.getByRole('status').getByText('The terminal could not be loaded. Reload this page.').waitFor();
   assert.equal(server.terminal.connections(), 0);
 });
 
@@ -181,7 +181,7 @@ for (const method of ['paste_code', 'device_code', 'browser']) {
 }
 
 test('over the picture it leaves the picture connected, and a second click takes it away', async (t) => {
-  const { server, room, page, complaints } = await enter(t);
+  const { server, guest, page, complaints } = await enter(t);
   await page.getByText(/Connected · \d+ ms/).waitFor();
   const offers = server.offers.length;
   server.terminal.draw('hello');
@@ -194,7 +194,7 @@ test('over the picture it leaves the picture connected, and a second click takes
   assert.equal(await toggle.getAttribute('aria-pressed'), 'false');
   assert.equal(server.offers.length, offers);
   await page.keyboard.press('KeyB');
-  await room.page.waitForFunction(() => window.fakeRoom.messages.some(({ code }) => code === 'KeyB'));
+  await guest.page.waitForFunction(() => window.fakeGuest.messages.some(({ code }) => code === 'KeyB'));
   assert.deepEqual(complaints, []);
 });
 

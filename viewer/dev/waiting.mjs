@@ -31,41 +31,41 @@ export function textsOf(page, selector) {
   }, selector);
 }
 
-let told = 0;
+let sent = 0;
 
-/** Waits until the page has taken in all that `server` told of the session: a name told last has become its title. */
+/** Waits until the page has taken in all that `server` sent about the session: a name sent last has become its title. */
 export async function takenIn(server, page) {
-  const name = `Told ${told += 1}`;
+  const name = `Sent ${sent += 1}`;
   server.set({ provider: { ...server.session().provider, name } });
   await page.waitForFunction((title) => document.title === title, `${name} · Anteroom`);
 }
 
 let marks = 0;
 
-/** Marks the room's messages: where all that the page has sent until now has arrived. Input must be enabled. */
-async function mark({ page, room }) {
+/** Marks the guest's messages: where all that the page has sent until now has arrived. Input must be enabled. */
+async function mark({ page, guest }) {
   const text = `mark ${marks += 1}`;
   await page.evaluate(async (marked) => {
     // A move of the pointer goes out with the next frame.
     for (let frames = 0; frames < 2; frames += 1) await new Promise((go) => { requestAnimationFrame(go); });
     if (!document.querySelector('anteroom-player').paste(marked)) throw new Error('the mark could not be sent');
   }, text);
-  await room.page.waitForFunction((marked) => window.fakeRoom.messages.some((message) => message.text === marked), text);
-  return (await room.messages()).findIndex((message) => message.text === text);
+  await guest.page.waitForFunction((marked) => window.fakeGuest.messages.some((message) => message.text === marked), text);
+  return (await guest.messages()).findIndex((message) => message.text === text);
 }
 
-/** All that the room has got until now. */
+/** All that the guest has received until now. */
 export async function received(viewer) {
   const end = await mark(viewer);
-  return (await viewer.room.messages()).slice(0, end);
+  return (await viewer.guest.messages()).slice(0, end);
 }
 
-/** All that the room gets by `act`, which sends at least `count` messages. */
+/** All that the guest receives by `act`, which sends at least `count` messages. */
 export async function sentBy(viewer, count, act) {
-  const { room } = viewer;
+  const { guest } = viewer;
   const from = await mark(viewer) + 1;
   await act();
-  await room.page.waitForFunction((wanted) => window.fakeRoom.messages.length >= wanted, from + count);
+  await guest.page.waitForFunction((wanted) => window.fakeGuest.messages.length >= wanted, from + count);
   const end = await mark(viewer);
-  return (await room.messages()).slice(from, end);
+  return (await guest.messages()).slice(from, end);
 }

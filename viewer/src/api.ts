@@ -9,7 +9,7 @@ export class Problem extends Error {
     readonly title: string,
     readonly detail: string,
     readonly code: string,
-    /** When what it tells of was, in milliseconds since the Unix epoch. */
+    /** When it happened, in milliseconds since the Unix epoch. */
     readonly at?: number,
   ) {
     super(detail || title);

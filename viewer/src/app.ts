@@ -5,16 +5,16 @@ import { SessionFeed } from './feed';
 import { element, mark } from './dom';
 import { endedScreen, type EndedScreen } from './screens/ended';
 import { introScreen, type IntroScreen } from './screens/intro';
-import { problemScreen, problemWords } from './screens/problem';
-import { RoomScreen } from './screens/room';
+import { problemScreen, problemMessage } from './screens/problem';
+import { DesktopScreen } from './screens/desktop';
 import type { SessionView } from './session';
 
 /** What is on screen. */
 type Screen =
   | { name: 'opening' }
-  /** The room is there behind the introduction, and may connect already. */
-  | { name: 'intro'; intro: IntroScreen; room: RoomScreen }
-  | { name: 'room'; room: RoomScreen }
+  /** The desktop is behind the introduction, and may connect already. */
+  | { name: 'intro'; intro: IntroScreen; desktop: DesktopScreen }
+  | { name: 'desktop'; desktop: DesktopScreen }
   | { name: 'ended'; ended: EndedScreen }
   | { name: 'problem' };
 
@@ -32,13 +32,13 @@ export class App {
     this.#api = new ViewerApi(sessionId);
     this.#feed = new SessionFeed(this.#api, {
       onSession: (session) => this.#update(session),
-      onOnline: (online) => this.#room()?.showOnline(online),
+      onOnline: (online) => this.#desktop()?.showOnline(online),
       onRefused: (problem) => this.#showProblem(problem),
     });
   }
 
   async start(): Promise<void> {
-    this.#root.replaceChildren(element('main', { class: 'opening', role: 'status' }, mark(), 'Opening the room…'));
+    this.#root.replaceChildren(element('main', { class: 'opening', role: 'status' }, mark(), 'Opening your sign-in…'));
     const secret = location.hash.slice(1);
     if (secret !== '') {
       try {
@@ -66,8 +66,8 @@ export class App {
     }
   }
 
-  #room(): RoomScreen | undefined {
-    return this.#screen.name === 'intro' || this.#screen.name === 'room' ? this.#screen.room : undefined;
+  #desktop(): DesktopScreen | undefined {
+    return this.#screen.name === 'intro' || this.#screen.name === 'desktop' ? this.#screen.desktop : undefined;
   }
 
   #update(session: SessionView): void {
@@ -84,64 +84,64 @@ export class App {
   #showLive(session: SessionView, changed: boolean): void {
     if (this.#screen.name === 'opening') this.#enter(session);
     if (this.#screen.name === 'intro') this.#screen.intro.update(session);
-    const room = this.#room();
-    if (!room) return;
-    room.update(session);
+    const desktop = this.#desktop();
+    if (!desktop) return;
+    desktop.update(session);
     this.#connect();
-    if (changed) room.retryNow();
-    room.player.inputEnabled = this.#screen.name === 'room' && takesInput(session);
+    if (changed) desktop.retryNow();
+    desktop.player.inputEnabled = this.#screen.name === 'desktop' && takesInput(session);
   }
 
-  /** The picture, where it is wanted: before the agent speaks there is nobody who could answer an offer. */
+  /** The picture, where it is wanted: before the agent is connected nobody can answer an offer. */
   #connect(): void {
-    const room = this.#room();
+    const desktop = this.#desktop();
     const state = this.#session?.state;
-    if (room) room.player.live = room.wantsDesktop && state !== 'requested' && state !== 'booting';
+    if (desktop) desktop.player.live = desktop.wantsDesktop && state !== 'requested' && state !== 'booting';
   }
 
   #enter(session: SessionView): void {
-    const room = new RoomScreen(session, {
+    const desktop = new DesktopScreen(session, {
       onCancel: () => void this.#cancel(),
       onCode: (code) => this.#api.enterCode(code),
       onOpenUrl: () => this.#api.openUrl(),
       onDesktopWanted: () => this.#connect(),
       terminalUrl: this.#api.terminalUrl,
     });
-    room.player.signal = (sdp, abort) => this.#api.offer(sdp, abort);
-    room.player.addEventListener('firstframe', ({ detail }) => {
+    desktop.player.signal = (sdp, abort) => this.#api.offer(sdp, abort);
+    desktop.player.addEventListener('firstframe', ({ detail }) => {
       window.dispatchEvent(new CustomEvent('anteroom:firstframe', { detail }));
     });
     if (accepted.has(session.sessionId)) {
-      this.#root.replaceChildren(room.root);
-      this.#screen = { name: 'room', room };
-      room.enter();
+      this.#root.replaceChildren(desktop.root);
+      this.#screen = { name: 'desktop', desktop };
+      desktop.enter();
       return;
     }
-    const intro = introScreen(session, () => this.#accept(room));
-    room.root.inert = true;
-    // Over the room, not instead of it: a hidden video decodes no frames.
-    this.#root.replaceChildren(room.root, element('div', { class: 'cover' }, intro.root));
-    this.#screen = { name: 'intro', intro, room };
+    const intro = introScreen(session, () => this.#accept(desktop));
+    desktop.root.inert = true;
+    // Over the desktop, not instead of it: a hidden video decodes no frames.
+    this.#root.replaceChildren(desktop.root, element('div', { class: 'cover' }, intro.root));
+    this.#screen = { name: 'intro', intro, desktop };
     // Where the window is small, the text above the button is what must be seen first.
     intro.root.querySelector('button')?.focus({ preventScroll: true });
   }
 
-  #accept(room: RoomScreen): void {
+  #accept(desktop: DesktopScreen): void {
     const session = this.#session;
     if (!session || this.#screen.name !== 'intro') return;
     accepted.add(session.sessionId);
     this.#root.querySelector('.cover')?.remove();
-    room.root.inert = false;
-    this.#screen = { name: 'room', room };
-    room.player.inputEnabled = takesInput(session);
-    room.enter();
+    desktop.root.inert = false;
+    this.#screen = { name: 'desktop', desktop };
+    desktop.player.inputEnabled = takesInput(session);
+    desktop.enter();
   }
 
   #showEnded(session: SessionView): void {
     if (this.#screen.name === 'ended') {
       this.#screen.ended.update(session);
     } else {
-      this.#leaveRoom();
+      this.#leaveDesktop();
       const ended = endedScreen(session);
       this.#screen = { name: 'ended', ended };
       this.#showCard(ended.root);
@@ -151,13 +151,13 @@ export class App {
   }
 
   #showProblem(problem: Problem | undefined): void {
-    this.#leaveRoom();
+    this.#leaveDesktop();
     this.#screen = { name: 'problem' };
-    this.#showCard(problemScreen(problemWords(problem)));
+    this.#showCard(problemScreen(problemMessage(problem)));
   }
 
-  #leaveRoom(): void {
-    this.#room()?.leave();
+  #leaveDesktop(): void {
+    this.#desktop()?.leave();
     if (document.fullscreenElement) void document.exitFullscreen();
   }
 
@@ -170,8 +170,8 @@ export class App {
     try {
       await this.#api.cancel();
     } catch (error) {
-      // Ended in the meantime, or unreachable: the feed tells which.
-      console.warn('the sign-in could not be cancelled:', error);
+      // Ended in the meantime, or unreachable: the feed shows which.
+      console.warn('could not cancel the sign-in:', error);
     }
   }
 
@@ -180,7 +180,7 @@ export class App {
     const now = Date.now() + this.#clockOffset;
     const { awaiting, idleDeadline } = this.#session;
     const deadline = Math.min(this.#session.deadline, awaiting?.deadline ?? Infinity);
-    this.#room()?.showTimeLeft(deadline - now, idleDeadline == null ? undefined : idleDeadline - now);
+    this.#desktop()?.showTimeLeft(deadline - now, idleDeadline == null ? undefined : idleDeadline - now);
   }
 }
 
@@ -189,7 +189,7 @@ function takesInput(session: SessionView): boolean {
   return session.state !== 'capturing' && session.state !== 'sealed' && session.state !== 'ended';
 }
 
-/** That the introduction was read, kept for a reload of this tab. */
+/** Whether the introduction was read; survives a reload of this tab. */
 const accepted = {
   has: (sessionId: string): boolean => sessionStorage.getItem('anteroom:accepted') === sessionId,
   add: (sessionId: string): void => sessionStorage.setItem('anteroom:accepted', sessionId),

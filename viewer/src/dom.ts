@@ -23,7 +23,7 @@ export function element<K extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** Sets text only where it differs, so that screen readers are not told twice. */
+/** Sets text only where it differs, so that screen readers do not announce it twice. */
 export function setText(target: HTMLElement, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
@@ -37,7 +37,7 @@ const SVG = 'http://www.w3.org/2000/svg';
 
 /** Line drawings on a 24 by 24 grid. */
 const PATHS = {
-  person: 'M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8ZM4.5 20.5c.8-3.6 3.8-6 7.5-6s6.7 2.4 7.5 6',
+  user: 'M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8ZM4.5 20.5c.8-3.6 3.8-6 7.5-6s6.7 2.4 7.5 6',
   key: 'M14.5 14a5 5 0 1 0-4.7-3.3L3.5 17v3.5H7V18h2.5v-2.5l1.3-1.3a5 5 0 0 0 3.7-.2ZM16 8.5h.01',
   flame: 'M12 21a6.5 6.5 0 0 0 6.5-6.5c0-4.5-4-5.5-4.5-10.5-3 1.5-4.5 4-4.5 6.5-1-.5-1.5-1.5-1.5-2.5-1.5 1.5-2.5 4-2.5 6.5A6.5 6.5 0 0 0 12 21Z',
   clock: 'M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18ZM12 7.5V12l3 2',

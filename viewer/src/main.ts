@@ -11,9 +11,9 @@ if (root && sessionId) {
   void new App(root, sessionId).start();
 } else {
   root?.replaceChildren(problemScreen({
-    title: 'This address is not complete',
-    text: 'A room’s address has the session’s number in it, and this one has none.',
-    todo: 'Open the whole link that you were given.',
+    title: 'This link is not complete',
+    text: 'The link to a sign-in contains a session ID. This one does not.',
+    todo: 'Open the complete link that you were given.',
     retry: false,
   }));
 }

@@ -63,7 +63,7 @@ describe('the line to the terminal', () => {
     made = [];
     vi.useFakeTimers();
     vi.stubGlobal('WebSocket', FakeSocket);
-    vi.stubGlobal('location', { href: 'http://room.test/' });
+    vi.stubGlobal('location', { href: 'http://desktop.test/' });
   });
   afterEach(() => {
     vi.useRealTimers();

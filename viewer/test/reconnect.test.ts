@@ -60,7 +60,7 @@ describe('the reconnection policy', () => {
     }
   });
 
-  it('says so when the room answers and nothing comes', () => {
+  it('says so when the guest answers and nothing comes', () => {
     const connecting: LinkState = { name: 'connecting', attempt: 2, since: 0 };
     expect([0, 1, 2, 9].map((answered) => shownState(connecting, false, answered)))
       .toEqual(['connecting', 'connecting', 'unreachable', 'unreachable']);

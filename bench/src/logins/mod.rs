@@ -229,7 +229,7 @@ fn enter(server: &Server, session: &Started, mock_idp: &MockIdp, url: &str) -> R
 /// The person of a page whose button has the focus; or, to deny, the one after it.
 fn press_enter(session: &Started, deny: bool) -> Result<()> {
     let mut end_user = Command::new("node");
-    end_user.arg(shell::root().join("demo/person/allow.mjs"));
+    end_user.arg(shell::root().join("demo/end-user/allow.mjs"));
     if deny {
         end_user.arg("--deny");
     }

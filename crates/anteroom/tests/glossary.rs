@@ -24,12 +24,10 @@ const NOT_YET: &[&str] = &[
     "CONTRIBUTING.md",
     "bench/",
     "crates/",
-    "demo/",
     "docs/",
     "fuzz/",
     "images/",
     "providers/",
-    "viewer/",
     "xtask/",
 ];
 

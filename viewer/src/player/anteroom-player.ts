@@ -1,6 +1,6 @@
-// <anteroom-player>: shows a room's desktop and sends it the person's input.
+// <anteroom-player>: shows a guest's desktop and sends it the end user's input.
 //
-//   player.signal = async (offerSdp, abort) => answerSdp;   how to reach the room
+//   player.signal = async (offerSdp, abort) => answerSdp;   how to reach the guest
 //   player.live = true;                                      connect, and stay connected
 //   player.inputEnabled = true;                              from now on keys and clicks count
 //
@@ -23,7 +23,7 @@ export interface AnteroomPlayerEventMap {
   firstframe: CustomEvent<{ at: number; width: number; height: number }>;
   /** Once a second while connected. */
   statschange: CustomEvent<PlayerStats>;
-  /** The person pressed Ctrl+Alt+M: the keyboard should go elsewhere. */
+  /** The end user pressed Ctrl+Alt+M: the keyboard should go elsewhere. */
   leavekeyboard: CustomEvent<void>;
 }
 
@@ -31,7 +31,7 @@ const TICK_MS = 250;
 const TICKS_PER_STATS = 4;
 
 export class AnteroomPlayer extends HTMLElement {
-  /** How to reach the room. Set it before `live`. */
+  /** How to reach the guest. Set it before `live`. */
   signal: Signal | undefined;
 
   readonly #video = document.createElement('video');
@@ -43,7 +43,7 @@ export class AnteroomPlayer extends HTMLElement {
   #timer: ReturnType<typeof setInterval> | undefined;
   #ticks = 0;
   #wasConnected = false;
-  /** Offers that the room has answered since it was last connected. */
+  /** Offers that the guest has answered since it was last connected. */
   #answered = 0;
   #shown: ConnectionState = 'off';
   #sawFrame = false;
@@ -75,7 +75,7 @@ export class AnteroomPlayer extends HTMLElement {
     this.#run({ type: live ? 'start' : 'stop' });
   }
 
-  /** Whether the person's keys and clicks reach the room. */
+  /** Whether the end user's keys and clicks reach the guest. */
   get inputEnabled(): boolean {
     return this.#inputEnabled;
   }
@@ -170,7 +170,7 @@ export class AnteroomPlayer extends HTMLElement {
       onCursor: (data) => current(() => this.#setCursor(parseCursorMessage(data))),
     });
     this.#peer = peer;
-    // Why it failed is told by whoever signals; here it only means: later again.
+    // Whoever signals reports why it failed; here it only means to try again later.
     peer.open(signal).then(
       () => current(() => { this.#answered += 1; }),
       () => current(() => this.#run({ type: 'failed' })),
@@ -239,7 +239,7 @@ export interface AnteroomPlayer {
 }
 
 const KEYBOARD_ATTRIBUTES = {
-  'aria-label': 'Remote desktop. Keys go to the room; Control Alt M gives the keyboard back.',
+  'aria-label': 'Remote desktop. Your keys go to the desktop; press Control Alt M to return them to this page.',
   autocapitalize: 'off',
   autocomplete: 'off',
   autocorrect: 'off',

@@ -1,4 +1,4 @@
-// The person's acts on the picture, as messages for the guest.
+// The end user's input on the picture, as messages for the guest.
 
 import { KeyEncoder } from './key-encoder';
 import type { KeyPress } from './keyboard';
@@ -16,7 +16,7 @@ export interface InputCaptureOptions {
   /** Takes the keyboard's events and what input methods compose. */
   keyboard: HTMLTextAreaElement;
   send: (message: InputMessage) => void;
-  /** The person asks for the keyboard back (Ctrl+Alt+M). */
+  /** The end user asks for the keyboard back (Ctrl+Alt+M). */
   onLeave: () => void;
 }
 

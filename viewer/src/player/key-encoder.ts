@@ -1,4 +1,4 @@
-// Keeps the guest's keys in step with the person's: which are down there, and that none stays so.
+// Keeps the guest's keys in step with the end user's: which are down, and that none stays down.
 
 import { decideKey, type KeyPress } from './keyboard';
 import { MAX_TEXT_BYTES, splitText, type InputMessage } from './messages';
@@ -35,7 +35,7 @@ export class KeyEncoder {
   release(code: string): KeyResult {
     if (!this.#down.has(code)) return { messages: [], handled: false };
     const codes = [code];
-    // macOS tells of no other key's release while Meta is held.
+    // macOS reports no other key's release while Meta is down.
     if (code.startsWith('Meta')) codes.push(...[...this.#down].filter((held) => !MODIFIERS.has(held)));
     return { messages: this.#releaseCodes(codes), handled: true };
   }
@@ -54,7 +54,7 @@ export class KeyEncoder {
     ];
   }
 
-  /** Forgets all keys; the guest is told once, with the buttons. */
+  /** Forgets all keys; one message to the guest, with the buttons. */
   releaseAll(): void {
     this.#down.clear();
   }

@@ -1,5 +1,5 @@
 // Whether a key press goes to the guest as a physical key or as text. The guest has a US layout;
-// a person with another one presses keys that mean something else there.
+// an end user with another one presses keys that mean something else there.
 
 /** What of a KeyboardEvent counts. */
 export interface KeyPress {

@@ -1,10 +1,10 @@
-// One WebRTC connection to a room: made once, closed once. Reconnecting makes a new one.
+// One WebRTC connection to a guest: made once, closed once. Reconnecting makes a new one.
 
 import { preferCodecs } from './codecs';
 import type { InputMessage } from './messages';
 import { readStats, type PlayerStats } from './stats';
 
-/** Sends an offer to the room and gives its answer. */
+/** Sends an offer to the guest and gives its answer. */
 export type Signal = (offerSdp: string, abort: AbortSignal) => Promise<string>;
 
 export interface PeerHandlers {
@@ -72,7 +72,7 @@ export class Peer {
   #report(): void {
     switch (this.#connection.connectionState) {
       case 'connected':
-        // Told when both are there: input that is sent before would be lost without a word.
+        // Reported when both are open: input sent before that would be lost silently.
         if (this.#input.readyState === 'open') this.#handlers.onConnection('up');
         return;
       case 'disconnected':

@@ -34,10 +34,10 @@ const GOOD_MS = 5_000;
 const FIRST_DELAY_MS = 250;
 const LONGEST_DELAY_MS = 4_000;
 
-/** Offers that the room answers and nothing comes of, until that is told: the way for the media is closed. */
+/** Answered offers without a connection before that is reported: the path for media is blocked. */
 const ANSWERS_IN_VAIN = 2;
 
-/** `answered`: offers that the room has answered since it was last connected. */
+/** `answered`: offers that the guest has answered since it was last connected. */
 export function shownState(link: LinkState, wasConnected: boolean, answered: number): ConnectionState {
   switch (link.name) {
     case 'idle':

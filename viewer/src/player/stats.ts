@@ -1,4 +1,4 @@
-// What the player tells of its connection.
+// The player's connection statistics.
 
 export interface PlayerStats {
   /** Round trip, in milliseconds. */

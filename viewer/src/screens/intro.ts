@@ -1,8 +1,8 @@
-// Before anything is typed: who runs this, what for, who can open the result, how it ends.
+// Before anything is typed: who runs this, what it is for, who can open the credential, how it ends.
 
 import { element, icon, mark, setText, type IconName } from '../dom';
 import type { SessionView } from '../session';
-import { clockTime, credentialOwner, stateWords, STEPS, stepIndex, termsWords, visitWords } from '../words';
+import { clockTime, credentialOwner, stateLabel, STEPS, stepIndex, termsMessage, visitNotice } from '../ui-strings';
 
 export interface IntroScreen {
   root: HTMLElement;
@@ -18,8 +18,8 @@ export function introScreen(session: SessionView, onContinue: () => void): Intro
     element('div', { class: 'brand' }, mark(), 'Anteroom'),
     element('h1', { id: 'intro-title' }, `Sign in to ${session.provider.name}`),
     element('p', { class: 'lead' }, session.method === 'browser'
-      ? 'You sign in on a disposable computer that was made for this one sign-in. Before you type anything:'
-      : 'You sign in on a page in your own browser. The tool that needs it runs on a disposable computer that was made for this one sign-in. Before you go on:'),
+      ? 'You sign in on a disposable desktop that exists only for this sign-in. Before you type anything:'
+      : 'You sign in on a page in your own browser. The tool itself runs on a disposable computer that exists only for this sign-in. Before you continue:'),
     ...warnings(session),
     element('dl', { class: 'facts' }, ...facts(session).flatMap(([name, term, text]) => [
       element('dt', {}, icon(name), term),
@@ -30,8 +30,8 @@ export function introScreen(session: SessionView, onContinue: () => void): Intro
   const update = (now: SessionView) => {
     const step = stepIndex(now.state);
     setText(progress, now.state === 'awaiting_user'
-      ? 'Your room is ready.'
-      : `Step ${step + 1} of ${STEPS.length}: ${stateWords(now.state)}`);
+      ? 'Ready when you are.'
+      : `Step ${step + 1} of ${STEPS.length}: ${stateLabel(now.state)}`);
     progress.classList.toggle('ready', now.state === 'awaiting_user');
   };
   update(session);
@@ -43,37 +43,37 @@ function facts(session: SessionView): [IconName, string, string][] {
   const end = session.isolation === 'vm'
     ? `It is destroyed when you are signed in, when you cancel, or at ${latest} at the latest.`
     : `The desktop is closed when you are signed in, when you cancel, or at ${latest} at the latest.`;
-  const inRoom = session.method === 'browser';
+  const onDesktop = session.method === 'browser';
   return [
-    ['person', 'Run by', `${session.operator.name}. ${inRoom ? 'What you type goes to' : 'The sign-in is for a tool on'} a computer they run: go on only if you trust them.`],
-    ['tool', 'Sign-in for', `${session.provider.name}. Check the address at the top of the ${inRoom ? 'picture' : 'page'} before you type a password.`],
-    ...passkeys(inRoom),
-    ['key', 'Credential', `It is sealed inside the room. It can be opened by ${credentialOwner(session)}.`],
+    ['user', 'Run by', `${session.operator.name}. ${onDesktop ? 'What you type goes to' : 'The tool runs on'} a computer of theirs: continue only if you trust them.`],
+    ['tool', 'Sign-in for', `${session.provider.name}. Check the address at the top of the ${onDesktop ? 'desktop' : 'page'} before you type a password.`],
+    ...passkeys(onDesktop),
+    ['key', 'Credential', `It is sealed inside the sign-in desktop. It can be opened by ${credentialOwner(session)}.`],
     ...terms(session),
-    ['flame', 'The room', end],
+    ['flame', 'Sign-in desktop', end],
   ];
 }
 
 function terms(session: SessionView): [IconName, string, string][] {
-  const words = termsWords(session);
-  return words !== undefined && !session.credential.terms?.overridden ? [['key', 'Terms', words]] : [];
+  const text = termsMessage(session);
+  return text !== undefined && !session.credential.terms?.overridden ? [['key', 'Terms', text]] : [];
 }
 
-/** The room's browser has no WebAuthn: its pages offer none, and a person may wonder. */
-function passkeys(inRoom: boolean): [IconName, string, string][] {
-  return inRoom
-    ? [['tool', 'Passkeys', 'They do not work here: this computer cannot ask your device for one. Choose a password or a code on the page.']]
+/** The guest's browser has no WebAuthn: its pages offer no passkey, and the end user may wonder why. */
+function passkeys(onDesktop: boolean): [IconName, string, string][] {
+  return onDesktop
+    ? [['tool', 'Passkeys', 'Passkeys do not work here, because this desktop cannot ask your device for one. Choose a password or a code on the page.']]
     : [];
 }
 
 function warnings(session: SessionView): HTMLElement[] {
   const shown: HTMLElement[] = [];
-  const visits = visitWords(session, Date.now());
+  const visits = visitNotice(session, Date.now());
   if (visits !== undefined) {
-    shown.push(element('p', { class: 'notice', role: 'alert' }, icon('person'), element('span', {}, visits)));
+    shown.push(element('p', { class: 'notice', role: 'alert' }, icon('user'), element('span', {}, visits)));
   }
   if (session.credential.terms?.overridden) {
-    shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {}, termsWords(session) ?? '')));
+    shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {}, termsMessage(session) ?? '')));
   }
   if (session.isolation === 'none') {
     shown.push(element('p', { class: 'notice danger', role: 'alert' }, icon('warning'), element('span', {},
@@ -82,7 +82,7 @@ function warnings(session: SessionView): HTMLElement[] {
   }
   if (session.emulated) {
     shown.push(element('p', { class: 'notice' }, icon('clock'), element('span', {},
-      `This room is emulated: expect about a minute until the ${session.method === 'browser' ? 'page' : 'link'} is there, and slow answers.`)));
+      `This computer is emulated and slow: it takes about a minute until the ${session.method === 'browser' ? 'page' : 'link'} appears.`)));
   }
   return shown;
 }

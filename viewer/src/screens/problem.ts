@@ -2,9 +2,9 @@
 
 import type { Problem } from '../api';
 import { element, icon, mark } from '../dom';
-import { sentence } from '../words';
+import { sentence } from '../ui-strings';
 
-export interface ProblemWords {
+export interface ProblemMessage {
   title: string;
   text: string;
   todo: string;
@@ -12,11 +12,11 @@ export interface ProblemWords {
   retry: boolean;
 }
 
-export function problemWords(problem: Problem | undefined): ProblemWords {
+export function problemMessage(problem: Problem | undefined): ProblemMessage {
   if (!problem) {
     return {
-      title: 'The server does not answer',
-      text: 'This page cannot reach the Anteroom that made it.',
+      title: 'The server does not respond',
+      text: 'This page cannot reach its Anteroom server.',
       todo: 'Check your connection, then try again.',
       retry: true,
     };
@@ -25,61 +25,61 @@ export function problemWords(problem: Problem | undefined): ProblemWords {
   if (problem.code === 'viewer_revoked') {
     return {
       title: 'This link was closed',
-      text: `${at(problem, 'It was revoked')}: a newer link to this sign-in was made, or every link was taken back. Nothing of the room is shown here any more.`,
-      todo: 'Go on where the newer link is opened. If you have none, ask for a new link.',
+      text: `${at(problem, 'It was revoked')}: a newer link to this sign-in was created, or all links were revoked. Nothing more of the sign-in is shown here.`,
+      todo: 'Continue where the newer link is open. If you do not have one, ask for a new link.',
       retry: false,
     };
   }
   switch (problem.status) {
     case 410:
       return {
-        title: 'This link is used up',
+        title: 'This link has already been used',
         text: problem.at === undefined
-          ? 'A link opens its room once, in one browser, and this one was opened before or is too old.'
-          : `A link opens its room once, in one browser. ${at(problem, 'This one was opened, or replaced by a newer one,')}.`,
-        todo: 'If it was you, in another tab or browser, go on there. If not, ask for a new link: it closes what this one opened.',
+          ? 'A link works once, in one browser. This one was opened before or has expired.'
+          : `A link works once, in one browser. ${at(problem, 'This one was opened, or replaced by a newer one,')}.`,
+        todo: 'If you opened it in another tab or browser, continue there. If not, ask for a new link: that closes whatever this one opened.',
         retry: false,
       };
     case 401:
     case 403:
       return {
-        title: 'This page may not see the room',
-        text: 'The room opens only from its own link, and this browser does not have it.',
-        todo: 'Open the link you were given, as a whole. If you have, ask for a new one.',
+        title: 'You do not have access to this sign-in',
+        text: 'A sign-in opens only from its own link, and this browser has not opened it.',
+        todo: 'Open the complete link that you were given. If you already did, ask for a new one.',
         retry: false,
       };
     case 404:
       return {
-        title: 'There is no such room',
+        title: 'This sign-in was not found',
         text: detail,
-        todo: 'Check that the whole link was copied, or ask for a new one.',
+        todo: 'Check that you copied the complete link, or ask for a new one.',
         retry: false,
       };
     default:
       return {
-        title: 'The room cannot be shown',
+        title: 'The sign-in cannot be shown',
         text: detail,
-        todo: 'Try again. If it stays so, tell whoever gave you the link.',
+        todo: 'Try again. If it keeps happening, contact whoever gave you the link.',
         retry: true,
       };
   }
 }
 
-/** The words and when that was. */
-function at(problem: Problem, words: string): string {
-  if (problem.at === undefined) return words;
+/** `text`, and when it happened. */
+function at(problem: Problem, text: string): string {
+  if (problem.at === undefined) return text;
   const time = new Date(problem.at).toLocaleTimeString([], { hour: '2-digit', minute: '2-digit' });
-  return `${words} at ${time}`;
+  return `${text} at ${time}`;
 }
 
-export function problemScreen(words: ProblemWords): HTMLElement {
+export function problemScreen(message: ProblemMessage): HTMLElement {
   return element('main', { class: 'card problem', 'aria-labelledby': 'problem-title' },
     element('div', { class: 'brand' }, mark(), 'Anteroom'),
     element('div', { class: 'seal bad' }, icon('warning')),
-    element('h1', { id: 'problem-title', tabIndex: -1 }, words.title),
-    element('p', { class: 'lead' }, words.text),
-    element('p', {}, words.todo),
-    ...(words.retry ? [element('div', { class: 'actions' },
+    element('h1', { id: 'problem-title', tabIndex: -1 }, message.title),
+    element('p', { class: 'lead' }, message.text),
+    element('p', {}, message.todo),
+    ...(message.retry ? [element('div', { class: 'actions' },
       element('button', { type: 'button', class: 'primary', onclick: () => location.reload() }, 'Try again'))] : []),
   );
 }

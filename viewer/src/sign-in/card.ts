@@ -4,11 +4,11 @@
 import { Problem } from '../api';
 import { element, icon, setText } from '../dom';
 import type { AwaitingView, SessionView } from '../session';
-import { sentence } from '../words';
+import { sentence } from '../ui-strings';
 import { CodeForm } from './code-form';
 import { DeviceCode } from './device-code';
 import { PageLink } from './page-link';
-import { codeNews, hostNews } from './told';
+import { codeNews, hostNews } from './news';
 
 export interface CardActions {
   /** Rejects with a Problem when the code is refused. */
@@ -21,7 +21,7 @@ export class SignInCard {
   readonly root: HTMLElement;
   readonly #actions: CardActions;
   readonly #instructions = element('p', { class: 'lead' });
-  readonly #told = element('p', { class: 'notice danger', role: 'alert', hidden: true });
+  readonly #news = element('p', { class: 'notice danger', role: 'alert', hidden: true });
   readonly #page = new PageLink();
   readonly #device = new DeviceCode();
   readonly #form: CodeForm;
@@ -35,11 +35,11 @@ export class SignInCard {
   constructor(session: SessionView, actions: CardActions) {
     this.#actions = actions;
     this.#form = new CodeForm((code) => actions.onCode(code));
-    this.#deviceMove = element('li', {}, element('h3', {}, 'Type this code there'), this.#device.root);
-    this.#codeMove = element('li', {}, element('h3', {}, 'Bring the code back'), this.#form.root);
+    this.#deviceMove = element('li', {}, element('h3', {}, 'Enter this code there'), this.#device.root);
+    this.#codeMove = element('li', {}, element('h3', {}, 'Paste the code here'), this.#form.root);
     this.root = element('section', { class: 'sign-in', 'aria-labelledby': 'sign-in-title' },
       element('h2', { id: 'sign-in-title' }, `Sign in to ${session.provider.name}`),
-      this.#instructions, this.#told,
+      this.#instructions, this.#news,
       element('ol', { class: 'moves' },
         element('li', {}, element('h3', {}, 'Open the page'), this.#page.root),
         this.#deviceMove, this.#codeMove),
@@ -55,15 +55,15 @@ export class SignInCard {
     this.#deviceMove.hidden = !awaiting.code;
     if (awaiting.code) this.#device.update(awaiting.code, url);
     this.#codeMove.hidden = !awaiting.takesCode;
-    setText(this.#then, awaiting.takesCode ? '' : 'When the page says that you are done, this one goes on by itself.');
+    setText(this.#then, awaiting.takesCode ? '' : 'When the page says that you are done, this one continues by itself.');
     if (awaiting.takesCode) this.#form.update(session.timeline);
-    // What is said of a code stands at its field.
-    const ofCode = awaiting.takesCode ? undefined : codeNews(session.timeline).told;
-    const told = ofCode ?? hostNews(session.timeline);
-    this.#told.hidden = told === undefined;
+    // A message about a code is shown at its field.
+    const ofCode = awaiting.takesCode ? undefined : codeNews(session.timeline).message;
+    const news = ofCode ?? hostNews(session.timeline);
+    this.#news.hidden = news === undefined;
     // A host may be needed for nothing, or be there again in a moment.
-    this.#told.classList.toggle('danger', ofCode !== undefined);
-    setText(this.#told, told ?? '');
+    this.#news.classList.toggle('danger', ofCode !== undefined);
+    setText(this.#news, news ?? '');
   }
 
   /** Whether the desktop is beside the card. */
@@ -72,7 +72,7 @@ export class SignInCard {
     this.#desktop.replaceChildren(icon('desktop'), shown ? 'Hide the desktop' : 'Use the desktop’s browser instead');
   }
 
-  /** The person's turn is over. */
+  /** The end user's turn is over. */
   clear(): void {
     this.#form.clear();
   }
@@ -89,7 +89,7 @@ export class SignInCard {
     } catch (error) {
       setText(this.#desktopProblem, error instanceof Problem
         ? sentence(error.detail || error.title)
-        : 'The server does not answer. Try again.');
+        : 'The server does not respond. Try again.');
     } finally {
       this.#desktop.disabled = false;
       this.#desktop.focus();

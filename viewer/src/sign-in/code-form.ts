@@ -3,10 +3,10 @@
 import { Problem } from '../api';
 import { element, setText } from '../dom';
 import type { TimelineEntry } from '../session';
-import { sentence } from '../words';
-import { codeNews, type CodeNews } from './told';
+import { sentence } from '../ui-strings';
+import { codeNews, type CodeNews } from './news';
 
-/** How long a tool may say nothing about a code until the field is free again, in milliseconds. */
+/** How long the tool may take to react to a code before the field is free again, in milliseconds. */
 const SILENCE_MS = 30_000;
 
 type State =
@@ -46,12 +46,12 @@ export class CodeForm {
 
   update(timeline: readonly TimelineEntry[]): void {
     this.#news = codeNews(timeline);
-    const { enteredAt, told } = this.#news;
+    const { enteredAt, message } = this.#news;
     // Something was said about this code, not about one before it.
-    const isAnswered = this.#state.name === 'checking' && enteredAt !== this.#state.before && told !== undefined;
+    const isAnswered = this.#state.name === 'checking' && enteredAt !== this.#state.before && message !== undefined;
     if (isAnswered) {
       this.#free();
-      // It was looked at and is of no use any more.
+      // The tool has looked at it; it is of no more use.
       this.#field.value = '';
       if (this.root.contains(document.activeElement)) this.#field.focus();
     }
@@ -78,7 +78,7 @@ export class CodeForm {
       if (this.#state.name === 'checking') this.#timer = setTimeout(() => this.#giveUpWaiting(), SILENCE_MS);
     } catch (error) {
       this.#free();
-      this.#problem = refusalWords(error);
+      this.#problem = refusalMessage(error);
       this.#show();
       this.#field.focus();
       this.#field.select();
@@ -87,7 +87,7 @@ export class CodeForm {
 
   #giveUpWaiting(): void {
     this.#free();
-    setText(this.#status, 'The tool says nothing about it yet. Wait, or send the code again.');
+    setText(this.#status, 'The tool has not reacted yet. Wait, or send the code again.');
     this.#show();
   }
 
@@ -103,17 +103,17 @@ export class CodeForm {
     this.#field.readOnly = isChecking;
     this.#submit.disabled = isChecking || this.#field.value.trim() === '';
     this.root.setAttribute('aria-busy', String(isChecking));
-    const refused = isChecking ? undefined : this.#problem ?? this.#news.told;
+    const refused = isChecking ? undefined : this.#problem ?? this.#news.message;
     this.#refused.hidden = refused === undefined;
     setText(this.#refused, refused ?? '');
     this.#field.setAttribute('aria-invalid', String(refused !== undefined));
   }
 }
 
-/** Why a code did not get through, for the person. */
-export function refusalWords(error: unknown): string {
-  if (!(error instanceof Problem)) return 'The server does not answer. Check your connection, then send the code again.';
+/** Why a code did not arrive, for the end user. */
+export function refusalMessage(error: unknown): string {
+  if (!(error instanceof Problem)) return 'The server does not respond. Check your connection, then send the code again.';
   return error.status === 504
-    ? 'The room did not answer in time. Send the code again.'
+    ? 'The sign-in desktop did not respond in time. Send the code again.'
     : sentence(error.detail || error.title);
 }

@@ -27,20 +27,20 @@ export class DeviceCode {
     setText(this.#code, code);
     const host = pageAddress(url)?.host;
     setText(this.#advice, host === undefined
-      ? 'It opens your account: show it to nobody.'
-      : `It opens your account: type it at ${host} and nowhere else, whoever asks for it.`);
+      ? 'It gives access to your account: do not show it to anyone.'
+      : `It gives access to your account: enter it at ${host} and nowhere else, whoever asks for it.`);
   }
 
   async #copy(): Promise<void> {
-    let words = 'Copied';
+    let status = 'Copied';
     try {
       await navigator.clipboard.writeText(this.#code.textContent ?? '');
     } catch {
-      // Without https, or forbidden: the person's own keys still copy.
+      // Without https, or forbidden: copying by keyboard still works.
       getSelection()?.selectAllChildren(this.#code);
-      words = 'Selected: copy it with Ctrl+C';
+      status = 'Selected: copy it with Ctrl+C';
     }
-    setText(this.#copied, words);
+    setText(this.#copied, status);
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => setText(this.#copied, ''), COPIED_MS);
   }

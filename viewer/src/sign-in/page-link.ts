@@ -21,7 +21,7 @@ export class PageLink {
   readonly #start = element('strong');
   readonly #check = element('p', { class: 'check' }, 'It opens in a new tab and leads to ', this.#start);
   readonly #refused = element('p', { class: 'check', hidden: true },
-    'The tool gave an address that is no web page, so it is not opened here.');
+    'The tool gave an address that is not a web page, so it cannot be opened here.');
 
   constructor() {
     this.root = element('div', { class: 'page-link' }, this.#link, this.#check, this.#refused);
@@ -35,7 +35,7 @@ export class PageLink {
       this.#link.removeAttribute('href');
       return;
     }
-    // Only where it differs, or a screen reader would be told again.
+    // Only where it differs, or a screen reader would announce it again.
     if (this.#link.href === address.href) return;
     this.#link.href = address.href;
     this.#name.replaceChildren('Open ', ...breakable(address.host));

@@ -19,7 +19,7 @@ export class TerminalPanel {
   readonly #state = element('p', { class: 'terminal-state', role: 'status' });
   readonly #notice = element('p', { class: 'terminal-notice', role: 'alert', hidden: true });
   readonly #hint = element('p', { class: 'terminal-hint', hidden: true },
-    'What you type goes to the tool.', element('span', { class: 'with-keys' }, ' Ctrl+Alt+M gives the keyboard back to this page.'));
+    'What you type goes to the tool.', element('span', { class: 'with-keys' }, ' Press Ctrl+Alt+M to return the keyboard to this page.'));
   readonly #typing = element('input', { type: 'checkbox', role: 'switch', onchange: () => this.#setTyping(this.#typing.checked, true) });
   readonly #close: HTMLButtonElement;
   // Its own stop for the Tab key, so that it can be scrolled without a mouse.
@@ -32,7 +32,7 @@ export class TerminalPanel {
     this.#line = new TerminalLine(path, {
       onOpen: () => this.#screen?.reset(),
       onDrawing: (bytes) => this.#screen?.draw(bytes),
-      onState: (state) => setText(this.#state, lineWords(state)),
+      onState: (state) => setText(this.#state, lineLabel(state)),
     });
     this.#close = element('button', { type: 'button', class: 'tool', title: 'Close the terminal', onclick: () => handlers.onClose() },
       icon('cross'), element('span', { class: 'visually-hidden' }, 'Close the terminal'));
@@ -67,7 +67,7 @@ export class TerminalPanel {
     this.#screen = undefined;
   }
 
-  /** What the person has to do in it, if anything; then there is no way around it. */
+  /** What the end user has to do in it, if anything; then it cannot be closed. */
   demand(instructions: string | undefined, closable: boolean): void {
     this.#notice.hidden = instructions === undefined;
     setText(this.#notice, instructions ?? '');
@@ -94,7 +94,7 @@ export class TerminalPanel {
       });
     } catch (error) {
       console.warn('the terminal could not be loaded:', error);
-      setText(this.#state, 'It could not be loaded. Reload this page.');
+      setText(this.#state, 'The terminal could not be loaded. Reload this page.');
       return;
     }
     this.#setTyping(this.#typing.checked, focus);
@@ -109,7 +109,7 @@ export class TerminalPanel {
   }
 }
 
-function lineWords(state: ConnectionState): string {
+function lineLabel(state: ConnectionState): string {
   switch (state) {
     case 'off':
     case 'connected':

@@ -16,7 +16,7 @@ const READ_EVERY_MS = 500;
 export interface TerminalScreenHandlers {
   /** Keys and pastes, as the tool takes them. */
   onTyped: (text: string) => void;
-  /** The person pressed Ctrl+Alt+M: the keyboard should go elsewhere. */
+  /** The end user pressed Ctrl+Alt+M: the keyboard should go elsewhere. */
   onLeave: () => void;
 }
 

@@ -1,19 +1,19 @@
-// The room: a slim bar, and below it the picture, which nothing of ours covers while it is used, the
+// The desktop screen: a slim bar, and below it the picture, which nothing covers while it is used, the
 // card for those who need no picture, or the tool's terminal.
 
 import { element, icon, mark, setText, type IconName } from '../dom';
 import type { AnteroomPlayer, ConnectionState, PlayerStats } from '../player/anteroom-player';
 import type { SessionView } from '../session';
 import { SignInCard } from '../sign-in/card';
-import { codeNews, hostNews } from '../sign-in/told';
+import { codeNews, hostNews } from '../sign-in/news';
 import { TerminalPanel } from '../terminal/panel';
 import {
-  latestWords, stateWords, STEPS, stepIndex, timeLeft, timeWarning, unreachableWords, visitWords, WARN_BELOW_MS,
-} from '../words';
+  latestEvent, stateLabel, STEPS, stepIndex, timeLeft, timeWarning, unreachableMessage, visitNotice, WARN_BELOW_MS,
+} from '../ui-strings';
 import { cancelDialog, pasteDialog } from './dialogs';
-import { roomLayout, type RoomLayout } from './room-layout';
+import { desktopLayout, type DesktopLayout } from './desktop-layout';
 
-export interface RoomActions {
+export interface DesktopActions {
   onCancel: () => void;
   /** Rejects with a Problem when the code is refused. */
   onCode: (code: string) => Promise<void>;
@@ -25,7 +25,7 @@ export interface RoomActions {
   terminalUrl: string;
 }
 
-export class RoomScreen {
+export class DesktopScreen {
   readonly root: HTMLElement;
   readonly player = document.createElement('anteroom-player') as AnteroomPlayer;
   readonly #state = element('p', { class: 'state', role: 'status' });
@@ -36,9 +36,9 @@ export class RoomScreen {
   readonly #visits = element('span');
   readonly #visited = element('p', { class: 'time-notice dismissible', role: 'alert', hidden: true }, this.#visits,
     element('button', { type: 'button', class: 'quiet', onclick: () => this.#dismissVisits() }, 'Got it'));
-  readonly #told = element('p', { class: 'time-notice', role: 'alert', hidden: true });
+  readonly #news = element('p', { class: 'time-notice', role: 'alert', hidden: true });
   readonly #connection = element('p', { class: 'connection' });
-  readonly #actions: RoomActions;
+  readonly #actions: DesktopActions;
   readonly #tools: HTMLElement;
   readonly #menu: HTMLButtonElement;
   readonly #pasteTool = tool('paste', 'Paste text…', () => this.#paste.open());
@@ -54,17 +54,17 @@ export class RoomScreen {
   readonly #latest = element('p', { class: 'latest' });
   readonly #paste = pasteDialog((text) => this.player.paste(text), () => this.player.focus());
   #session: SessionView;
-  #layout: RoomLayout | undefined;
+  #layout: DesktopLayout | undefined;
   #online = true;
   /** The introduction was read. */
   #entered = false;
   #desktopAsked = false;
-  /** How many visits of others the person has read of. */
+  /** How many visits of others the end user has seen. */
   #visitsRead = 0;
-  /** The terminal is open because the tool asks something, not because the person wanted it. */
+  /** The terminal is open because the tool asks something, not because the end user opened it. */
   #terminalDemanded = false;
 
-  constructor(session: SessionView, actions: RoomActions) {
+  constructor(session: SessionView, actions: DesktopActions) {
     this.#session = session;
     this.#actions = actions;
     const cancel = cancelDialog(session, actions.onCancel, () => this.focus());
@@ -84,7 +84,7 @@ export class RoomScreen {
       this.#waitingTitle,
       element('ol', { class: 'steps' }, ...this.#steps),
       this.#latest,
-      ...(session.emulated ? [element('p', { class: 'hint' }, 'This room is an emulated computer, which is slow: expect about a minute.')] : []),
+      ...(session.emulated ? [element('p', { class: 'hint' }, 'This computer is emulated and slow: it takes about a minute.')] : []),
     );
     this.#card = new SignInCard(session, { onCode: actions.onCode, onDesktop: (shown) => this.#askDesktop(shown) });
     this.#work = element('div', { class: 'work' }, this.#card.root);
@@ -95,7 +95,7 @@ export class RoomScreen {
     });
     this.#stage = element('main', { class: 'stage' },
       element('div', { class: 'floor' }, this.#work, this.#view), this.#terminal.root);
-    this.root = element('div', { class: 'room' },
+    this.root = element('div', { class: 'desktop' },
       element('header', { class: 'bar' },
         element('div', { class: 'title' }, mark(), element('h1', {}, session.provider.name)),
         this.#state, this.#host, element('div', { class: 'spacer' }),
@@ -103,7 +103,7 @@ export class RoomScreen {
       ),
       ...(session.isolation === 'none' ? [element('p', { class: 'stripe' },
         icon('warning'), `No isolation: ${session.method === 'browser' ? 'this desktop' : 'the tool'} runs directly on the computer that serves this page. Do not use a real account.`)] : []),
-      this.#visited, this.#notice, this.#told, this.#unreachable,
+      this.#visited, this.#notice, this.#news, this.#unreachable,
       this.#stage, this.#paste.dialog, cancel.dialog,
     );
     this.player.addEventListener('firstframe', () => this.#arrange());
@@ -113,7 +113,7 @@ export class RoomScreen {
     this.update(session);
   }
 
-  /** Whether the person needs the desktop, or asked for it. */
+  /** Whether the end user needs the desktop, or asked for it. */
   get wantsDesktop(): boolean {
     return this.#layout?.desktop ?? false;
   }
@@ -147,7 +147,7 @@ export class RoomScreen {
 
   update(session: SessionView): void {
     this.#session = session;
-    setText(this.#state, stateWords(session.state));
+    setText(this.#state, stateLabel(session.state));
     this.#state.dataset['state'] = session.state;
     const current = stepIndex(session.state);
     this.#steps.forEach((item, index) => {
@@ -155,7 +155,7 @@ export class RoomScreen {
       if (index === current) item.setAttribute('aria-current', 'step');
       else item.removeAttribute('aria-current');
     });
-    setText(this.#latest, latestWords(session));
+    setText(this.#latest, latestEvent(session));
     this.#showVisits();
     this.#host.hidden = !session.signInUrlHost;
     if (session.signInUrlHost) {
@@ -164,17 +164,17 @@ export class RoomScreen {
         element('span', { class: 'visually-hidden' }, 'The sign-in page belongs to '),
         element('span', {}, session.signInUrlHost),
       );
-      const where = session.method === 'browser' ? 'in the picture' : 'of the page that opens';
+      const where = session.method === 'browser' ? 'on the desktop' : 'of the page that opens';
       this.#host.title = `The sign-in page belongs to ${session.signInUrlHost}. Compare it with the address ${where}.`;
     }
     this.#arrange();
   }
 
-  /** Who else opened the room, until the person has read it. */
+  /** Who else opened the session, until the end user dismisses it. */
   #showVisits(): void {
     const visits = this.#session.visitsOfOthers.length;
     this.#visited.hidden = visits <= this.#visitsRead;
-    if (!this.#visited.hidden) setText(this.#visits, visitWords(this.#session, Date.now()) ?? '');
+    if (!this.#visited.hidden) setText(this.#visits, visitNotice(this.#session, Date.now()) ?? '');
   }
 
   #dismissVisits(): void {
@@ -186,7 +186,7 @@ export class RoomScreen {
   /** Shows what belongs on screen, and hides the rest. */
   #arrange(): void {
     const before = this.#layout;
-    const now = roomLayout(this.#session, this.#desktopAsked, this.player.hasPicture);
+    const now = desktopLayout(this.#session, this.#desktopAsked, this.player.hasPicture);
     this.#layout = now;
     this.#work.hidden = !now.card;
     this.#view.hidden = !now.desktop && now.waiting === undefined;
@@ -198,19 +198,19 @@ export class RoomScreen {
     this.#card.showDesktop(now.desktop);
     if (now.card && this.#session.awaiting) this.#card.update(this.#session.awaiting, this.#session);
     else this.#card.clear();
-    // The card says it where it belongs.
+    // The card shows it at its own place.
     const { timeline } = this.#session;
-    const told = now.card ? undefined : codeNews(timeline).told ?? hostNews(timeline);
-    this.#told.hidden = told === undefined;
-    setText(this.#told, told ?? '');
+    const news = now.card ? undefined : codeNews(timeline).message ?? hostNews(timeline);
+    this.#news.hidden = news === undefined;
+    setText(this.#news, news ?? '');
     this.#demandTerminal(now);
     this.#showConnection();
-    // What one waited for is there: the keyboard goes to it, if it is nowhere else.
+    // The card has just appeared: it takes the keyboard, unless something else has it.
     if (now.card && !before?.card && this.#entered && document.activeElement === document.body) this.focus();
   }
 
-  /** The tool asks what only its terminal answers: it opens by itself, and closes when that is over. */
-  #demandTerminal({ demand, desktop }: RoomLayout): void {
+  /** The terminal opens by itself for a question that only it can answer, and closes afterwards. */
+  #demandTerminal({ demand, desktop }: DesktopLayout): void {
     // Without a picture there would be nothing left on screen.
     const closable = demand === undefined || desktop;
     this.#terminal.demand(demand, closable);
@@ -231,7 +231,7 @@ export class RoomScreen {
       this.focus();
     } else {
       this.#terminal.open(this.#layout?.demand !== undefined);
-      // On a phone the menu would take half of the terminal's place.
+      // On a phone the menu would cover half of the terminal.
       this.#showMenu(false);
       this.#terminal.focus();
     }
@@ -251,23 +251,23 @@ export class RoomScreen {
     this.#left.classList.toggle('short', milliseconds < WARN_BELOW_MS);
     const warning = timeWarning(milliseconds, idle, this.wantsDesktop);
     this.#notice.hidden = warning === undefined;
-    // The same words are not announced again.
+    // The same text is not announced again.
     setText(this.#notice, warning ?? '');
   }
 
-  /** Whether the server answers; without it the bar says so. */
+  /** Whether the server responds; the bar says so when it does not. */
   showOnline(online: boolean): void {
     this.#online = online;
     this.#showConnection();
   }
 
   #showConnection(): void {
-    const { text, level } = connectionWords(this.player.connectionState, this.player.stats, this.#online);
-    // Who needs no picture has no connection to hear of.
+    const { text, level } = connectionLabel(this.player.connectionState, this.player.stats, this.#online);
+    // Without a picture there is no connection to show.
     this.#connection.hidden = this.#online && !this.wantsDesktop;
     const unreachable = this.#online && this.player.connectionState === 'unreachable';
     this.#unreachable.hidden = !unreachable;
-    setText(this.#unreachable, unreachable ? unreachableWords(this.#session.operator.name) : '');
+    setText(this.#unreachable, unreachable ? unreachableMessage(this.#session.operator.name) : '');
     setText(this.#connection, text);
     this.#connection.dataset['level'] = level;
   }
@@ -293,15 +293,15 @@ export class RoomScreen {
   }
 }
 
-function tool(name: IconName, label: string, act: () => void, kind = ''): HTMLButtonElement {
-  return element('button', { type: 'button', class: `tool ${kind}`, title: label, onclick: act },
+function tool(name: IconName, label: string, onClick: () => void, kind = ''): HTMLButtonElement {
+  return element('button', { type: 'button', class: `tool ${kind}`, title: label, onclick: onClick },
     icon(name), element('span', {}, label));
 }
 
-function connectionWords(
+function connectionLabel(
   state: ConnectionState, stats: PlayerStats | undefined, online: boolean,
 ): { text: string; level: 'good' | 'busy' | 'bad' } {
-  if (!online) return { text: 'The server does not answer', level: 'bad' };
+  if (!online) return { text: 'The server does not respond', level: 'bad' };
   switch (state) {
     case 'off':
     case 'connecting':

@@ -1,23 +1,23 @@
-// What the timeline says to the person. Pure.
+// What the timeline has to say to the end user. Pure.
 
 import type { TimelineEntry } from '../session';
-import { sentence } from '../words';
+import { sentence } from '../ui-strings';
 
 export interface CodeNews {
   /** When the last code was typed into the tool, by the server's clock. */
   enteredAt?: number;
-  /** What the person was told last, and since that code. */
-  told?: string;
+  /** The last message to the end user since that code. */
+  message?: string;
 }
 
-/** About the code that they brought. */
+/** About the code that the end user entered. */
 export function codeNews(timeline: readonly TimelineEntry[]): CodeNews {
   const last = timeline.findLastIndex(({ kind }) => kind === 'code_entered');
   const entered = timeline[last];
-  const told = timeline.slice(last + 1).findLast(({ kind }) => kind === 'end_user_notified');
+  const notified = timeline.slice(last + 1).findLast(({ kind }) => kind === 'end_user_notified');
   return {
     ...(entered && { enteredAt: entered.at }),
-    ...(told && { told: sentence(told.message) }),
+    ...(notified && { message: sentence(notified.message) }),
   };
 }
 

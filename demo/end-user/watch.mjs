@@ -2,7 +2,7 @@
 
 /**
  * Runs in the page, before its own scripts; it may use nothing from outside.
- * Leaves `window.personWatch` there and calls `window.personSaw(name, at_ms)`.
+ * Leaves `window.pictureWatch` there and calls `window.pictureSaw(name, at_ms)`.
  * @param {{band: number[], tolerance: number}} config
  */
 export function watchPicture({ band, tolerance }) {
@@ -17,7 +17,7 @@ export function watchPicture({ band, tolerance }) {
   function once(name) {
     if (seen.has(name)) return;
     seen.add(name);
-    void window.personSaw(name, Date.now());
+    void window.pictureSaw(name, Date.now());
   }
 
   const near = (data, at, colour) =>
@@ -128,9 +128,9 @@ export function watchPicture({ band, tolerance }) {
     return undefined;
   };
 
-  void window.roomVideo.found.then((element) => {
+  void window.desktopVideo.found.then((element) => {
     video = element;
     video.requestVideoFrameCallback(onFrame);
   });
-  window.personWatch = watch;
+  window.pictureWatch = watch;
 }

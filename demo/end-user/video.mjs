@@ -2,7 +2,7 @@
 
 /**
  * Runs in the page, before its own scripts and before who watches; it may use nothing from outside.
- * Leaves `window.roomVideo` there: `found` gives the element once it is there, `toClient` the point of
+ * Leaves `window.desktopVideo` there: `found` gives the element once it is there, `toClient` the point of
  * the page that shows a guest pixel.
  */
 export function findVideo() {
@@ -24,5 +24,5 @@ export function findVideo() {
       y: shown.top + (shown.height - video.videoHeight * scale) / 2 + y * scale,
     };
   };
-  window.roomVideo = { found, toClient };
+  window.desktopVideo = { found, toClient };
 }

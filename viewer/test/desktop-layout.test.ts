@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { roomLayout } from '../src/screens/room-layout';
+import { desktopLayout } from '../src/screens/desktop-layout';
 import type { AwaitingView, Method, SessionView, StateName } from '../src/session';
 
 const session = (method: Method, state: StateName, awaiting?: Partial<AwaitingView>): SessionView => ({
@@ -16,36 +16,36 @@ const session = (method: Method, state: StateName, awaiting?: Partial<AwaitingVi
 
 const OWN_BROWSER = ['paste_code', 'device_code'] as const;
 
-describe('the room', () => {
+describe('the desktop screen', () => {
   it('is the picture for those who sign in with the desktop', () => {
-    expect(roomLayout(session('browser', 'booting'), false, false))
-      .toEqual({ card: false, desktop: true, waiting: 'Your room is being made' });
-    expect(roomLayout(session('browser', 'awaiting_user', {}), false, true)).toEqual({ card: false, desktop: true });
+    expect(desktopLayout(session('browser', 'booting'), false, false))
+      .toEqual({ card: false, desktop: true, waiting: 'Starting your sign-in desktop' });
+    expect(desktopLayout(session('browser', 'awaiting_user', {}), false, true)).toEqual({ card: false, desktop: true });
   });
 
   it.each(OWN_BROWSER)('is the card for %s, and no picture before it is asked for', (method) => {
-    expect(roomLayout(session(method, 'booting'), false, false))
-      .toEqual({ card: false, desktop: false, waiting: 'Your room is being made' });
-    expect(roomLayout(session(method, 'awaiting_user', {}), false, false)).toEqual({ card: true, desktop: false });
-    expect(roomLayout(session(method, 'capturing'), false, false))
-      .toEqual({ card: false, desktop: false, waiting: 'Your sign-in is being saved' });
+    expect(desktopLayout(session(method, 'booting'), false, false))
+      .toEqual({ card: false, desktop: false, waiting: 'Starting your sign-in desktop' });
+    expect(desktopLayout(session(method, 'awaiting_user', {}), false, false)).toEqual({ card: true, desktop: false });
+    expect(desktopLayout(session(method, 'capturing'), false, false))
+      .toEqual({ card: false, desktop: false, waiting: 'Saving your sign-in' });
   });
 
   it.each(['browser', ...OWN_BROWSER] as const)('says for %s that the sign-in is started once they came', (method) => {
     for (const state of ['ready', 'preparing'] as const) {
-      expect(roomLayout(session(method, state), false, false).waiting).toBe('Your sign-in is being started');
+      expect(desktopLayout(session(method, state), false, false).waiting).toBe('Starting your sign-in');
     }
   });
 
   it.each(OWN_BROWSER)('is card and picture for %s once that is asked for', (method) => {
-    expect(roomLayout(session(method, 'awaiting_user', {}), true, false))
-      .toEqual({ card: true, desktop: true, waiting: 'The desktop is being opened' });
-    expect(roomLayout(session(method, 'awaiting_user', {}), true, true)).toEqual({ card: true, desktop: true });
+    expect(desktopLayout(session(method, 'awaiting_user', {}), true, false))
+      .toEqual({ card: true, desktop: true, waiting: 'Opening the desktop' });
+    expect(desktopLayout(session(method, 'awaiting_user', {}), true, true)).toEqual({ card: true, desktop: true });
   });
 
   it.each(['browser', ...OWN_BROWSER] as const)('is the terminal for %s where only that can be answered', (method) => {
     for (const url of [null, undefined, '']) {
-      const { card, demand } = roomLayout(session(method, 'awaiting_user', { url: url as string | null }), false, true);
+      const { card, demand } = desktopLayout(session(method, 'awaiting_user', { url: url as string | null }), false, true);
       expect([card, demand]).toEqual([false, 'Do it.']);
     }
   });

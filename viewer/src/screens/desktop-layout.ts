@@ -1,20 +1,20 @@
-// What of the room is on screen. Pure.
+// Which parts of the desktop screen are shown. Pure.
 
 import type { SessionView } from '../session';
 
-export interface RoomLayout {
+export interface DesktopLayout {
   /** The page and the code, for those who sign in with their own browser. */
   card: boolean;
   /** The picture of the desktop, which is what connects the player. */
   desktop: boolean;
-  /** The way through the session, over the place of the picture; what it is headed. */
+  /** The title above the steps of the session, which are shown until there is a picture. */
   waiting?: string;
-  /** What the person has to do in the tool's terminal, which is shown for it. */
+  /** What the end user has to do in the tool's terminal, which is shown for it. */
   demand?: string;
 }
 
-/** `desktopAsked`: the person wants the desktop although they need it not; `hasPicture`: one was seen. */
-export function roomLayout(session: SessionView, desktopAsked: boolean, hasPicture: boolean): RoomLayout {
+/** `desktopAsked`: the end user wants the desktop without needing it; `hasPicture`: a frame was shown. */
+export function desktopLayout(session: SessionView, desktopAsked: boolean, hasPicture: boolean): DesktopLayout {
   const { awaiting, method } = session;
   const demand = awaiting && !awaiting.url ? awaiting.instructions : undefined;
   const card = method !== 'browser' && awaiting !== undefined && demand === undefined;
@@ -28,16 +28,16 @@ function waitingTitle({ state, method }: SessionView, desktop: boolean, hasPictu
   switch (state) {
     case 'requested':
     case 'booting':
-      return 'Your room is being made';
+      return 'Starting your sign-in desktop';
     case 'preparing':
     case 'ready':
-      return 'Your sign-in is being started';
+      return 'Starting your sign-in';
     case 'awaiting_user':
       if (!desktop) return undefined;
-      return method === 'browser' ? 'Your room is being made' : 'The desktop is being opened';
+      return method === 'browser' ? 'Starting your sign-in desktop' : 'Opening the desktop';
     case 'capturing':
     case 'sealed':
     case 'ended':
-      return 'Your sign-in is being saved';
+      return 'Saving your sign-in';
   }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Plays a person who has only to press Enter: opens a viewer link in headless Chromium, and presses
+// Plays an end user who has only to press Enter: opens a viewer link in headless Chromium, and presses
 // Enter in the desktop's picture until the sign-in has ended. For pages whose button has the focus.
-// What happens is told on stdout, as JSON lines.
+// What happens is printed on stdout, as JSON lines.
 
 import { parseArgs } from 'node:util';
 
@@ -27,13 +27,13 @@ const page = await browser.newPage({ viewport: { width: 1280, height: 800 } });
 const until = Date.now() + Number(options.timeout) * 1000;
 let code = 1;
 try {
-  await page.addInitScript(() => window.addEventListener('anteroom:state', ({ detail }) => { window.roomState = detail.state; }));
+  await page.addInitScript(() => window.addEventListener('anteroom:state', ({ detail }) => { window.guestState = detail.state; }));
   await page.goto(options['viewer-url']);
   await page.locator('[data-action=continue]').click({ timeout: 60_000 });
   say('entered');
-  // The page of the provider is there when the room says that it is the person's turn.
+  // The page of the provider is there when the session says that it is the end user's turn.
   while (Date.now() < until) {
-    const state = await page.evaluate(() => window.roomState);
+    const state = await page.evaluate(() => window.guestState);
     if (state === 'ended' || state === 'sealed' || state === 'capturing') {
       say('over', { state });
       code = 0;

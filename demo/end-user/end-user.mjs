@@ -1,7 +1,7 @@
 #!/usr/bin/env node
-// Plays the person of the demonstration: opens a viewer link in headless Chromium, watches the
+// Plays the end user of the demonstration: opens a viewer link in headless Chromium, watches the
 // decoded video, signs in through the picture with mouse and keyboard, waits for the end. It knows
-// of the room only what a person sees: pixels. What happens is told on stdout, as JSON lines.
+// of the guest only what an end user sees: pixels. What happens is printed on stdout, as JSON lines.
 
 import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -23,8 +23,8 @@ const { values: options } = parseArgs({
     'wrong-password-first': { type: 'boolean', default: false },
     // Closes the tab when the sign-in page is seen, and opens the viewer in a new one.
     'close-tab-once': { type: 'boolean', default: false },
-    // Loads the desktop's page again when they are told to: it leads to a host that must be allowed first.
-    'reload-when-told': { type: 'boolean', default: false },
+    // Loads the desktop's page again when the viewer asks for it: it leads to a host that must be allowed first.
+    'reload-when-asked': { type: 'boolean', default: false },
     // How long to leave the desktop alone before signing in, in seconds.
     'idle-seconds': { type: 'string', default: '0' },
     // A name to take for this machine's, which no resolver knows.
@@ -36,7 +36,7 @@ const { values: options } = parseArgs({
   },
 });
 if (!options['viewer-url']) {
-  process.stderr.write('usage: node person.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--reload-when-told] [--idle-seconds N] [--name-of-this-machine NAME] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
+  process.stderr.write('usage: node end-user.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--reload-when-asked] [--idle-seconds N] [--name-of-this-machine NAME] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
   process.exit(2);
 }
 
@@ -45,7 +45,7 @@ const LOOK_EVERY_MS = 200;
 /** No frame for so long: the desktop rests. */
 const REST_MS = 2000;
 const PAGE_SECONDS = Number(options.timeout);
-/** How long an answer of the room may take. */
+/** How long an answer of the guest may take. */
 const ANSWER_SECONDS = 60;
 /** Dark pixels of the thinnest text: what shows that a character is there. */
 const INK_PER_CHARACTER = 8;
@@ -64,7 +64,7 @@ const browser = await chromium.launch({
 const context = await browser.newContext({ viewport: { width: 1280, height: 769 }, reducedMotion: 'reduce' });
 
 const saw = new Set();
-await context.exposeFunction('personSaw', (name, at) => {
+await context.exposeFunction('pictureSaw', (name, at) => {
   say(name, { at_ms: at });
   saw.add(name);
 });
@@ -76,18 +76,18 @@ let page = await newTab();
 let code = 0;
 try {
   await enter();
-  if (options['reload-when-told']) await reloadWhenTold();
+  if (options['reload-when-asked']) await reloadWhenAsked();
   await until('the sign-in page', () => saw.has('ready'), PAGE_SECONDS);
   if (options['close-tab-once']) await closeTabAndComeBack();
-  await tellTheWay();
+  await reportRoute();
   if (Number(options['idle-seconds']) > 0) await idle(Number(options['idle-seconds']));
   await signIn();
   await waitForEnd();
 } catch (error) {
   code = 1;
   const why = String(error.message).split('\n')[0];
-  // Tells a picture that did not come from one that was not recognised.
-  const received = await page.evaluate(() => window.personWatch.received()).catch(() => undefined);
+  // Distinguishes a picture that did not come from one that was not recognised.
+  const received = await page.evaluate(() => window.pictureWatch.received()).catch(() => undefined);
   say('failed', { why, received, screenshot: await picture('failed') });
 } finally {
   await browser.close();
@@ -115,28 +115,28 @@ async function closeTabAndComeBack() {
   say('came_back');
 }
 
-/** Reads what stands beside the picture, as a person does, and does it. */
-async function reloadWhenTold() {
-  const told = async (event, words) => {
-    const notice = page.locator('[role=alert]', { hasText: words });
-    await until(`the words "${words}"`, () => notice.isVisible(), PAGE_SECONDS);
+/** Reads the notices beside the picture, as an end user does, and follows them. */
+async function reloadWhenAsked() {
+  const notified = async (event, text) => {
+    const notice = page.locator('[role=alert]', { hasText: text });
+    await until(`the notice "${text}"`, () => notice.isVisible(), PAGE_SECONDS);
     await picture(event);
-    say(event, { words: await notice.textContent() });
+    say(event, { notice: await notice.textContent() });
   };
   await until('a picture', () => saw.has('first_frame'), PAGE_SECONDS);
-  await told('told', 'which this room may not reach yet');
+  await notified('notified', 'which this room may not reach yet');
   // The browser says so too, in its page.
   await rest();
   await picture('refused_page');
   say('asks');
-  await told('told_to_reload', 'load the page again');
+  await notified('asked_to_reload', 'load the page again');
   await page.locator('anteroom-player').focus();
   await page.keyboard.press('F5', { delay: KEY_DELAY_MS });
 }
 
 /** Where the picture comes from, and how the right to see it is kept: what the browser says. */
-async function tellTheWay() {
-  const media = await page.evaluate(() => window.personWatch.mediaFrom());
+async function reportRoute() {
+  const media = await page.evaluate(() => window.pictureWatch.mediaFrom());
   const cookies = await context.cookies(page.url());
   const { value: _secret, ...cookie } = cookies.find(({ name: its }) => its.startsWith('anteroom_viewer_')) ?? {};
   say('way', { media, cookie });
@@ -165,7 +165,7 @@ async function rest() {
 }
 
 function countFrames() {
-  return page.evaluate(() => window.personWatch.frames);
+  return page.evaluate(() => window.pictureWatch.frames);
 }
 
 async function enter() {
@@ -202,7 +202,7 @@ async function signIn() {
 async function fields() {
   let boxes;
   await until('the form', async () => {
-    const band = await page.evaluate(() => window.personWatch.findBand());
+    const band = await page.evaluate(() => window.pictureWatch.findBand());
     if (!band) return false;
     const box = ({ top, width, height }) => ({
       left: Math.round(band.width / 2 - width / 2), top: band.bottom + top, width, height,
@@ -226,7 +226,7 @@ async function type(box, text, what) {
   }, ANSWER_SECONDS, () => `${dark} dark pixels there, ${before} before, ${enough} wanted`);
 }
 
-/** Clicks a field and, as a person does, types only when it shows its focus. */
+/** Clicks a field and, as an end user does, types only when it shows its focus. */
 async function focus(box) {
   await click(box);
   const ring = { left: box.left - 2, top: box.top, width: 2, height: box.height };
@@ -235,7 +235,7 @@ async function focus(box) {
 
 async function click(box) {
   const centre = { x: box.left + box.width / 2, y: box.top + box.height / 2 };
-  const { x, y } = await page.evaluate((point) => window.roomVideo.toClient(point), centre);
+  const { x, y } = await page.evaluate((point) => window.desktopVideo.toClient(point), centre);
   await page.mouse.move(x - 30, y - 5);
   await page.mouse.move(x, y);
   await page.mouse.down();
@@ -243,9 +243,9 @@ async function click(box) {
 }
 
 async function waitForEnd() {
-  // A quick room ends before its page is seen to go.
+  // A quick session ends before its page is seen to go.
   const limit = Date.now() + ANSWER_SECONDS * 1000;
-  while (!(await ended()) && await page.evaluate(() => window.personWatch.bandVisible)) {
+  while (!(await ended()) && await page.evaluate(() => window.pictureWatch.bandVisible)) {
     if (Date.now() > limit) throw new Failure(`the sign-in page did not go within ${ANSWER_SECONDS} s`);
     await pause();
   }
@@ -296,11 +296,11 @@ function pause(ms = LOOK_EVERY_MS) {
 }
 
 function share(box, colour) {
-  return page.evaluate(([part, wanted]) => window.personWatch.share(part, wanted), [box, colour]);
+  return page.evaluate(([part, wanted]) => window.pictureWatch.share(part, wanted), [box, colour]);
 }
 
 function ink(box) {
-  return page.evaluate((part) => window.personWatch.ink(part), box);
+  return page.evaluate((part) => window.pictureWatch.ink(part), box);
 }
 
 /** Without the border, which changes with the focus. */
@@ -312,7 +312,7 @@ function inner({ left, top, width, height }) {
 async function picture(name) {
   const folder = options.screenshots ?? (name === 'failed' ? tmpdir() : undefined);
   if (!folder) return undefined;
-  const path = join(folder, `person-${name}.png`);
+  const path = join(folder, `end-user-${name}.png`);
   try {
     mkdirSync(folder, { recursive: true });
     await page.screenshot({ path, timeout: 10_000 });

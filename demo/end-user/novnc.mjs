@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Connects noVNC, as its makers publish it, to a session's desktop in headless Chromium, with the right
-// that a viewer link gives, and tells what it sees, as one JSON line.
+// that a viewer link gives, and prints what it sees, as one JSON line.
 
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -58,7 +58,7 @@ try {
   process.stdout.write(`${JSON.stringify(seen)}\n`);
   code = seen.events === 'connected' && seen.width === 1280 && seen.height === 720 && seen.colours >= 3 ? 0 : 1;
 } catch (error) {
-  // What the page said instead tells why.
+  // What the page says instead is the reason.
   const shown = await page?.locator('body').innerText({ timeout: 5_000 }).catch(String);
   process.stdout.write(`${JSON.stringify({ error: String(error.message).split('\n')[0], page: shown })}\n`);
 } finally {

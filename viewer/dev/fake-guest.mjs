@@ -1,31 +1,31 @@
-// A FAKE room: a page that draws a desktop with a sign-in form on a canvas, streams it over WebRTC
-// and reads the viewer's input. For tests and screenshots of the viewer and of demo/person only.
+// A FAKE guest: a page that draws a desktop with a sign-in form on a canvas, streams it over WebRTC
+// and reads the viewer's input. For tests and screenshots of the viewer and of demo/end-user only.
 
 import { layout } from '../../demo/oidc-provider/sign-in-page.mjs';
 
 /**
- * Makes the room in a page of `context`.
+ * Makes the guest in a page of `context`.
  * @param {import('playwright-core').BrowserContext} context
  * @param {string} origin the fake server's
  * @param {{password?: string, onSignedIn?: () => void}} options
  */
-export async function startFakeRoom(context, origin, { password = 'correct horse', onSignedIn = () => {} } = {}) {
+export async function startFakeGuest(context, origin, { password = 'correct horse', onSignedIn = () => {} } = {}) {
   const page = await context.newPage();
-  await page.goto(`${origin}/fake-room`);
+  await page.goto(`${origin}/fake-guest`);
   await page.exposeFunction('signedIn', onSignedIn);
-  await page.evaluate(drawRoom, { layout, password });
+  await page.evaluate(drawDesktop, { layout, password });
   return {
     page,
-    answer: (sdp) => page.evaluate((offer) => window.fakeRoom.answer(offer), sdp),
-    show: (name) => page.evaluate((screen) => window.fakeRoom.show(screen), name),
-    messages: () => page.evaluate(() => window.fakeRoom.messages),
-    sendCursor: (message) => page.evaluate((data) => window.fakeRoom.sendCursor(data), message),
-    drop: () => page.evaluate(() => window.fakeRoom.drop()),
+    answer: (sdp) => page.evaluate((offer) => window.fakeGuest.answer(offer), sdp),
+    show: (name) => page.evaluate((screen) => window.fakeGuest.show(screen), name),
+    messages: () => page.evaluate(() => window.fakeGuest.messages),
+    sendCursor: (message) => page.evaluate((data) => window.fakeGuest.sendCursor(data), message),
+    drop: () => page.evaluate(() => window.fakeGuest.drop()),
   };
 }
 
 // Runs in the page: it may use nothing from outside.
-function drawRoom({ layout, password }) {
+function drawDesktop({ layout, password }) {
   const BAR = 86;
   const canvas = Object.assign(document.createElement('canvas'), { width: 1280, height: 720 });
   document.body.append(canvas);
@@ -160,7 +160,7 @@ function drawRoom({ layout, password }) {
   // A canvas streams only what is drawn: draw again, or a late viewer would see nothing.
   setInterval(draw, 200);
   draw();
-  window.fakeRoom = {
+  window.fakeGuest = {
     answer,
     messages,
     show: (screen) => { state.screen = screen; draw(); },
