@@ -41,7 +41,7 @@ enum What {
         #[arg(long, default_value_t = 10)]
         qemu: usize,
     },
-    /// More start calls at once than there are rooms, and how a session's state is answered meanwhile.
+    /// More start calls at once than there are sandboxes, and how a session's state is answered meanwhile.
     Burst {
         /// `qemu` or `host`.
         #[arg(long, default_value = "host")]
@@ -65,7 +65,7 @@ enum What {
         only: Option<String>,
     },
     /// Sign-ins of the real Codex, Claude Code, Gemini CLI, GitHub CLI and GitHub Copilot CLI in VMs,
-    /// against stand-ins for their identity providers, and scripted ones of the demo provider.
+    /// against mock identity providers for their identity providers, and scripted ones of the demo provider.
     Logins {
         /// Only the CLIs whose provider's id holds this, and no scripted ones.
         #[arg(long)]
@@ -78,7 +78,7 @@ enum What {
         qemu: usize,
     },
     /// Sign-ins of the real Codex and Claude Code that something goes wrong with, and one of the demo's
-    /// that leads over a company's own host: what the person is told.
+    /// that leads over a company's own host: what the end user is told.
     FailureScenarios {
         /// Only those whose CLI and name hold this, such as `codex 500`.
         #[arg(long)]

@@ -27,7 +27,7 @@ pub fn run(anteroom: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One sign-in with the person played, who types a wrong password first and closes the tab once;
+/// One sign-in with the end user played, who types a wrong password first and closes the tab once;
 /// fails unless all is as it should be.
 fn check(anteroom: &Path, driver: &str) -> Result<()> {
     eprintln!("One sign-in with the {driver} driver …");
@@ -44,12 +44,14 @@ fn check_vnc(anteroom: &Path) -> Result<()> {
     let provider = OpenIdProvider::start(folder.path())?;
     let mut server = Server::start(anteroom, folder.path(), &provider, "host", &[])?;
     let session = server.start_session_without_recipient()?;
-    let status =
-        server.wait_until(&session.id, Duration::from_secs(120), "come to the person", |view| {
-            view["state"] == "awaiting_user" || view["state"] == "ended"
-        })?;
+    let status = server.wait_until(
+        &session.id,
+        Duration::from_secs(120),
+        "come to the end user",
+        |view| view["state"] == "awaiting_user" || view["state"] == "ended",
+    )?;
     if status["state"] == "ended" {
-        bail!("the session ended before its person's turn: {status}");
+        bail!("the session ended before its end user's turn: {status}");
     }
     let mut novnc = Command::new("node");
     novnc.arg(shell::root().join("demo/end-user/novnc.mjs"));
@@ -73,7 +75,7 @@ fn check_company(anteroom: &Path) -> Result<()> {
     Ok(())
 }
 
-/// One sign-in by a person elsewhere, who comes through a TLS proxy.
+/// One sign-in by an end user elsewhere, who comes through a TLS proxy.
 fn check_behind(anteroom: &Path, proxy: Proxy) -> Result<()> {
     eprintln!("One sign-in behind {proxy} …");
     let options = Options { behind: Some(proxy), close_tab_once: true, ..Options::auto("host") };

@@ -1,4 +1,4 @@
-//! A sign-in that leads over a company's own host, which is on no list: the person is told, the operator
+//! A sign-in that leads over a company's own host, which is on no list: the end user is told, the operator
 //! allows it while they wait, and they load the page again.
 
 use std::path::Path;
@@ -20,7 +20,7 @@ use xtask::shell;
 /// The company's host.
 const HOST: &str = "login.acme.test";
 
-/// How long it may take until the person hears that the desktop's browser is refused, boot included.
+/// How long it may take until the end user hears that the desktop's browser is refused, boot included.
 const REFUSED: Duration = Duration::from_secs(240);
 
 /// One sign-in from start to end, by this driver; what was left of it on this machine.
@@ -41,13 +41,13 @@ pub fn sign_in(anteroom: &Path, driver: &str) -> Result<Vec<String>> {
                 }
             })
         });
-        let asked = asked.recv_timeout(REFUSED).context("the person was not told to ask anybody");
+        let asked = asked.recv_timeout(REFUSED).context("the end user was not told to ask anybody");
         let allowed = asked.and_then(|()| allow(anteroom, &server, &session.id));
         if allowed.is_err() {
-            // The person's wait ends with it.
+            // The end user's wait ends with it.
             server.cancel(&session.id)?;
         }
-        let seen = end_user.join().unwrap_or_else(|_| bail!("playing the person panicked"));
+        let seen = end_user.join().unwrap_or_else(|_| bail!("playing the end user panicked"));
         allowed.and(seen)
     });
     let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;

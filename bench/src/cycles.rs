@@ -93,8 +93,8 @@ pub fn run(anteroom: &Path, driver: &str, count: usize) -> Result<Cycles> {
     Ok(cycles)
 }
 
-/// What can be seen of a session whose person gave up: its state, its logs, the pictures of the
-/// person and of the desktop itself.
+/// What can be seen of a session whose end user gave up: its state, its logs, the pictures of the
+/// end user and of the desktop itself.
 fn keep_evidence(server: &Server, id: &str, folder: &Path, kept: &Path) -> Result<()> {
     crate::demo::keep_logs(&folder.join("state/logs").join(id), kept)?;
     std::fs::write(kept.join("session.json"), server.status(id)?.to_string())?;

@@ -16,7 +16,7 @@ use crate::{end_user, leftovers, raw_vm, report};
 /// One sign-in, in a real VM, from nothing to a sealed credential.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Options {
-    /// Plays the person with headless Chromium.
+    /// Plays the end user with headless Chromium.
     #[arg(long)]
     pub auto: bool,
     /// Prints one JSON object as the last line.
@@ -25,22 +25,22 @@ pub struct Options {
     /// `qemu` (a VM) or `host` (no isolation: the agent on this machine).
     #[arg(long, default_value = "qemu")]
     pub driver: String,
-    /// Where the person's screenshots go (with --auto).
+    /// Where the end user's screenshots go (with --auto).
     #[arg(long)]
     pub screenshots: Option<PathBuf>,
-    /// The person types a wrong password first (with --auto).
+    /// The end user types a wrong password first (with --auto).
     #[arg(long)]
     pub wrong_password_first: bool,
-    /// The person closes the tab once and comes back (with --auto).
+    /// The end user closes the tab once and comes back (with --auto).
     #[arg(long)]
     pub close_tab_once: bool,
-    /// The person comes by a public name through a TLS proxy (with --auto).
+    /// The end user comes by a public name through a TLS proxy (with --auto).
     #[arg(long, value_enum, hide = true, requires = "auto")]
     pub behind: Option<Proxy>,
 }
 
 impl Options {
-    /// A played person, and one JSON object as the result.
+    /// A played end user, and one JSON object as the result.
     pub fn auto(driver: &str) -> Self {
         Self {
             auto: true,
@@ -141,7 +141,7 @@ pub fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Resul
     let saw = provider.stop()?;
     let seen = seen?;
     if let Some(front) = front {
-        front.check_way(seen.way.as_ref().context("the person did not tell their way")?)?;
+        front.check_way(seen.way.as_ref().context("the end user did not tell their way")?)?;
         front.stop()?;
     }
     let found = leftovers::of_session(&session.id, folder.path(), &before)?;
@@ -171,7 +171,7 @@ pub fn keep_logs(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Lets the person, real or played, sign in; what was seen on the way.
+/// Lets the end user, real or played, sign in; what was seen on the way.
 fn attend(
     options: &Options,
     front: Option<&Front>,

@@ -1,4 +1,4 @@
-//! The person, played by headless Chromium: `demo/end-user/end-user.mjs`.
+//! The end user, played by headless Chromium: `demo/end-user/end-user.mjs`.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{provider, server::Started};
 use xtask::shell;
 
-/// What the person does beside signing in.
+/// What the end user does beside signing in.
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// Types a wrong password first.
@@ -21,7 +21,7 @@ pub struct Plan {
     pub reload_when_asked: bool,
     /// Leaves the desktop alone for so many seconds.
     pub idle_seconds: u64,
-    /// How long to wait for the sign-in page, in seconds; 0 for the person's own patience.
+    /// How long to wait for the sign-in page, in seconds; 0 for the end user's own patience.
     pub patience_seconds: u64,
     /// Where screenshots go.
     pub screenshots: Option<PathBuf>,
@@ -29,7 +29,7 @@ pub struct Plan {
     pub directions: Option<Directions>,
 }
 
-/// What the person's browser is told beforehand.
+/// What the end user's browser is told beforehand.
 #[derive(Clone, Debug)]
 pub struct Directions {
     /// A name that is this machine.
@@ -38,7 +38,7 @@ pub struct Directions {
     pub home: PathBuf,
 }
 
-/// When the person saw what, in milliseconds since the Unix epoch.
+/// When the end user saw what, in milliseconds since the Unix epoch.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     /// The first decoded frame of the desktop.
@@ -60,10 +60,10 @@ pub struct Way {
     pub cookie: Value,
 }
 
-/// Has the person sign in; `on_event` hears each event's name when it happens.
+/// Has the end user sign in; `on_event` hears each event's name when it happens.
 pub fn play(plan: &Plan, session: &Started, mut on_event: impl FnMut(&str)) -> Result<Seen> {
     hear(plan, session, |name, line| {
-        eprintln!("  person: {line}");
+        eprintln!("  end user: {line}");
         on_event(name);
     })
 }
@@ -103,12 +103,12 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     if let Some(folder) = &plan.screenshots {
         command.arg("--screenshots").arg(folder);
     }
-    let mut child = command.spawn().context("starting the person failed")?;
-    let stdout = child.stdout.take().context("the person has no output")?;
+    let mut child = command.spawn().context("starting the end user failed")?;
+    let stdout = child.stdout.take().context("the end user has no output")?;
     let mut seen = Seen::default();
     let mut last = String::new();
     for line in BufReader::new(stdout).lines() {
-        let line = line.context("listening to the person failed")?;
+        let line = line.context("listening to the end user failed")?;
         let event: Value = serde_json::from_str(&line).unwrap_or_default();
         let at = event["at_ms"].as_u64();
         let name = event["event"].as_str().unwrap_or_default();
@@ -127,7 +127,7 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     }
     let status = child.wait()?;
     if !status.success() {
-        bail!("the person could not sign in: {last}");
+        bail!("the end user could not sign in: {last}");
     }
     Ok(seen)
 }

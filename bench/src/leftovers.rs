@@ -8,7 +8,7 @@ use anyhow::Result;
 
 /// What programs of a desktop on this host, and Anteroom, leave in /tmp under names of their own. What
 /// xtask makes there is named by it: another of its runs is nothing that a session left. The browser's are
-/// not among them: its temporary files go into its room, and a person's browser has the same names.
+/// not among them: its temporary files go into its sandbox, and an end user's browser has the same names.
 const DESKTOP_NAMES: [&str; 3] = [".X", "anteroom-", "dbus-"];
 
 /// The machine before a session.

@@ -13,7 +13,7 @@ use crate::provider::Saw;
 pub struct Outcome {
     /// The session as the API showed it last.
     pub status: Value,
-    /// What the person saw.
+    /// What the end user saw.
     pub seen: Seen,
     /// 0 when the image was cached.
     pub image_build_ms: u64,

@@ -37,7 +37,7 @@ const FREEZE_MS: u64 = 1000;
 /// How long the processes take to have what they need for good.
 const WARM: Duration = Duration::from_secs(120);
 
-/// How long a room may take to show its page: an emulated machine boots meanwhile.
+/// How long a sandbox may take to show its page: an emulated machine boots meanwhile.
 const PAGE: Duration = Duration::from_secs(180);
 
 /// Watches; the summary is one JSON object.

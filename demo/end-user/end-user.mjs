@@ -124,7 +124,7 @@ async function reloadWhenAsked() {
     say(event, { notice: await notice.textContent() });
   };
   await until('a picture', () => saw.has('first_frame'), PAGE_SECONDS);
-  await notified('notified', 'which this room may not reach yet');
+  await notified('notified', 'may not reach yet');
   // The browser says so too, in its page.
   await rest();
   await picture('refused_page');

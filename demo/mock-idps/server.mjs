@@ -1,4 +1,4 @@
-// Stand-ins (fakes, for tests) for the identity providers of real command-line tools: OpenAI's for
+// Mock identity providers (for tests) of real command-line tools: OpenAI's for
 // Codex, Anthropic's for Claude Code, Google's for Gemini CLI, GitHub's for its own CLI and Copilot's.
 // They implement the endpoints that the
 // unmodified tools call, by OAuth 2.0 (RFC 6749) with PKCE (RFC 7636); what a tool sends is held to
@@ -39,17 +39,17 @@ const idToken = () =>
   jwt({
     iss: 'https://auth.openai.com',
     aud: ['app_EMoamEEZ73f0CkXaXp7hrann'],
-    sub: 'auth0|stand-in',
+    sub: 'auth0|mock',
     email: 'ada@example.com',
     email_verified: true,
     exp: Math.floor(Date.now() / 1000) + 3600,
     iat: Math.floor(Date.now() / 1000),
     'https://api.openai.com/auth': {
-      chatgpt_account_id: 'account-stand-in',
+      chatgpt_account_id: 'account-mock',
       chatgpt_plan_type: 'plus',
-      chatgpt_user_id: 'user-stand-in',
+      chatgpt_user_id: 'user-mock',
       organizations: [{ id: 'org-mock', is_default: true, role: 'owner', title: 'Personal' }],
-      user_id: 'user-stand-in',
+      user_id: 'user-mock',
     },
   })
 
@@ -94,9 +94,9 @@ const authorize = (url, response, host) => {
   html(
     response,
     200,
-    page(`Sign in to ${host}`, `<p>${host} (stand-in)${options.fault === 'meddle' ? MEDDLING : ''}<form method=get action=/stand-in/go>` +
+    page(`Sign in to ${host}`, `<p>${host} (mock)${options.fault === 'meddle' ? MEDDLING : ''}<form method=get action=/mock/go>` +
       `<input type=hidden name=to value="${redirect.href.replaceAll('&', '&amp;')}"><button id=allow autofocus>Allow</button></form>` +
-      `<form method=get action=/stand-in/go><input type=hidden name=to value="${denied.href.replaceAll('&', '&amp;')}"><button id=deny>Deny</button></form>${ONCE}`),
+      `<form method=get action=/mock/go><input type=hidden name=to value="${denied.href.replaceAll('&', '&amp;')}"><button id=deny>Deny</button></form>${ONCE}`),
   )
 }
 
@@ -129,7 +129,7 @@ const openai = async (request, url, response, form) => {
         return json(response, 200, tokens)
       }
       // Token exchange (RFC 8693): a key for the API.
-      return json(response, 200, { access_token: `sk-stand-in-${random()}`, token_type: 'bearer' })
+      return json(response, 200, { access_token: `sk-mock-${random()}`, token_type: 'bearer' })
     }
     case 'POST /api/accounts/deviceauth/usercode': {
       const device = { id: `deviceauth_${random()}`, code: 'ABCD-12345', allowed: false }
@@ -200,7 +200,7 @@ const google = async (request, url, response, form) => {
         const reasonMessage = 'This client is no longer supported for Gemini Code Assist for individuals. To continue using Gemini, please migrate to the Antigravity suite of products: https://antigravity.google'
         return json(response, 200, { currentTier: { id: 'free-tier', name: 'Gemini Code Assist for individuals' }, ineligibleTiers: [{ reasonCode: 'UNSUPPORTED_CLIENT', reasonMessage, tierId: 'free-tier', tierName: 'Gemini Code Assist for individuals' }] })
       }
-      return json(response, 200, { currentTier: { id: 'free-tier', name: 'Free' }, allowedTiers: [{ id: 'free-tier', name: 'Free', isDefault: true }], cloudaicompanionProject: 'stand-in' })
+      return json(response, 200, { currentTier: { id: 'free-tier', name: 'Free' }, allowedTiers: [{ id: 'free-tier', name: 'Free', isDefault: true }], cloudaicompanionProject: 'mock' })
   }
   return json(response, 404, { error: 'not_found' })
 }
@@ -268,7 +268,7 @@ const server = createServer({ cert: readFileSync(options.cert), key: readFileSyn
   const bearer = request.headers.authorization?.replace(/^\S+ +/, '')
   const used_sha256 = bearer && createHash('sha256').update(bearer).digest('hex')
   report({ called: `${request.method} ${host}${url.pathname}`, grant: form.grant_type, used_sha256 })
-  if (url.pathname === '/stand-in/go') {
+  if (url.pathname === '/mock/go') {
     response.writeHead(302, { location: url.searchParams.get('to') })
     return response.end()
   }

@@ -1,5 +1,5 @@
 // Plays an end user's own browser for a sign-in that shows a code at its end: opens the address at the
-// stand-in, allows, and prints the code. node visit.mjs --url URL --port PORT --authority PEM
+// mock, allows, and prints the code. node visit.mjs --url URL --port PORT --authority PEM
 import { readFileSync } from 'node:fs'
 import { request } from 'node:https'
 import { parseArgs } from 'node:util'
@@ -9,7 +9,7 @@ const { values: options } = parseArgs({
 })
 const ca = readFileSync(options.authority)
 
-/** The page at an address, all hosts being the stand-in, with their own names and certificates. */
+/** The page at an address, all hosts being the mock, with their own names and certificates. */
 const get = (url) =>
   new Promise((done, failed) => {
     const { hostname, pathname, search } = new URL(url)

@@ -174,7 +174,7 @@ fn run_all(
     Ok(())
 }
 
-/// Where inputs of a target lie that git knows: those of a person first.
+/// Where inputs of a target lie that git knows: those of an end user first.
 fn known(target: &Target) -> [PathBuf; 2] {
     ["seeds", "corpus"].map(|kind| shell::root().join("fuzz").join(kind).join(target.name))
 }

@@ -15,7 +15,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// terminal's process group get Ctrl-C too, and end by themselves.
 pub fn take_over() -> Result<()> {
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst))
-        .context("taking over Ctrl-C failed")
+        .context("cannot handle Ctrl-C")
 }
 
 /// Whether Ctrl-C was pressed.

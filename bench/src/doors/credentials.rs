@@ -1,4 +1,4 @@
-//! What a hostile room seals, and what comes of it where its credential is opened: by the program that
+//! What a hostile sandbox seals, and what comes of it where its credential is opened: by the program that
 //! users run, with a controller's own key.
 
 use std::path::{Path, PathBuf};

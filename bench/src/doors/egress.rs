@@ -17,7 +17,7 @@ use crate::server::Server;
 /// The host that is allowed, on ports 80 and 443.
 const OK: &str = "ok.attack.test";
 
-/// How long a room may take, and an answer of the gate.
+/// How long a sandbox may take, and an answer of the gate.
 const PATIENCE: Duration = Duration::from_secs(90);
 const ANSWER: Duration = Duration::from_millis(700);
 
@@ -343,7 +343,7 @@ fn by_tls() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A room, from where its programs speak.
+/// A sandbox, from where its programs speak.
 struct Sandbox {
     proxy: SocketAddr,
     heard: Heard,
@@ -352,7 +352,8 @@ struct Sandbox {
 impl Sandbox {
     /// Says these pieces on one connection, each when the one before was answered; all answers.
     fn say(&self, pieces: &[&[u8]]) -> Result<Vec<u8>> {
-        let mut connection = TcpStream::connect(self.proxy).context("reaching the room's proxy")?;
+        let mut connection =
+            TcpStream::connect(self.proxy).context("reaching the sandbox's proxy")?;
         connection.set_read_timeout(Some(ANSWER))?;
         let (mut answers, mut buffer) = (Vec::new(), [0; 4096]);
         for piece in pieces {
@@ -467,16 +468,16 @@ fn provider(outside: SocketAddr, inside: u16) -> String {
     )
 }
 
-/// The room's proxy, as its CLI tells it.
+/// The sandbox's proxy, as its CLI tells it.
 fn proxy(server: &Server, id: &str) -> Result<SocketAddr> {
     server.wait_until(id, PATIENCE, "told its way out", |status| {
         status["state"] == "awaiting_user" || status["state"] == "ended"
     })?;
     let logs = server.logs(id)?;
-    let reported = logs.split_once("way out: http://").context("the room told no way out")?.1;
+    let reported = logs.split_once("way out: http://").context("the sandbox told no way out")?.1;
     let reported: String =
         reported.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
-    reported.parse().with_context(|| format!("the room's way out is {reported:?}"))
+    reported.parse().with_context(|| format!("the sandbox's way out is {reported:?}"))
 }
 
 fn connect(port: u16) -> Vec<u8> {

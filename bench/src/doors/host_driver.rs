@@ -1,4 +1,4 @@
-//! The `host` driver: what a call injects stays in the room's home.
+//! The `host` driver: what a call injects stays in the sandbox's home.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A stolen viewer link, exchanged first: what the thief still sees when the person has another.
+//! A stolen viewer link, exchanged first: what the thief still sees when the end user has another.
 
 use std::net::TcpStream;
 use std::path::Path;
@@ -91,7 +91,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let (id, first) = (&started.id, &started.viewer_url);
     once(&host, id, first, tries)?;
     let first = renew(&server, &host, id)?;
-    server.wait_until(id, Duration::from_secs(120), "come to the person's turn", |status| {
+    server.wait_until(id, Duration::from_secs(120), "come to the end user's turn", |status| {
         status["state"] == "awaiting_user"
     })?;
 
@@ -173,7 +173,7 @@ fn by_its_cookie(thief: &Visitor, tries: &mut Tries) -> Result<()> {
     Ok(())
 }
 
-/// The person opens more than there is place for, and is told of everybody who came; then all links are
+/// The end user opens more than there is place for, and is told of everybody who came; then all links are
 /// taken back.
 fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Tries) -> Result<()> {
     let end_user = Visitor::by(host, id, link)?;
@@ -186,23 +186,23 @@ fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Trie
     }
     let outcome = match refused {
         0 => Outcome::Refused,
-        some => Outcome::Passed(format!("{some} of the person's 12 terminals were refused")),
+        some => Outcome::Passed(format!("{some} of the end user's 12 terminals were refused")),
     };
-    tries.record("all channels taken, so that the person gets none", outcome);
+    tries.record("all channels taken, so that the end user gets none", outcome);
     let view: Value = end_user
         .view()?
         .text
         .split_once("\r\n\r\n")
         .and_then(|(_, body)| serde_json::from_str(body).ok())
-        .context("the person's view is no JSON")?;
+        .context("the end user's view is no JSON")?;
     let visits = view["visitsOfOthers"].as_array().cloned().unwrap_or_default();
     let saw = |what: &str| visits.iter().filter(|visit| visit["opened"] == what).count();
     for (what, least) in [("link", 2), ("terminal", 8), ("vnc", 1)] {
         let outcome = match saw(what) {
             enough if enough >= least => Outcome::Refused,
-            few => Outcome::Passed(format!("the person is told of {few} of {least}")),
+            few => Outcome::Passed(format!("the end user is told of {few} of {least}")),
         };
-        tries.record(&format!("opening the {what} unseen by the person"), outcome);
+        tries.record(&format!("opening the {what} unseen by the end user"), outcome);
     }
     let path = format!("/api/auth/session/{id}/viewers/revoke");
     let key = format!("Authorization: Bearer {}\r\n", server.key());

@@ -34,7 +34,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         viewers.push((started.id, visitor));
     }
     for (id, _) in &viewers {
-        server.wait_until(id, PATIENCE, "come to the person's turn", |status| {
+        server.wait_until(id, PATIENCE, "come to the end user's turn", |status| {
             status["state"] == "awaiting_user"
         })?;
     }

@@ -65,12 +65,12 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     server.stop()
 }
 
-/// The runner and the room of a session.
+/// The runner and the sandbox of a session.
 fn processes(user: u64) -> Result<Vec<String>> {
     let user = SessionUser::try_from(u32::try_from(user)?)?;
     let pids = processes_of(user);
     if pids.len() < 2 {
-        bail!("of user {user} there are {} processes, not a runner and a room", pids.len());
+        bail!("of user {user} there are {} processes, not a runner and a sandbox", pids.len());
     }
     Ok(pids.iter().map(ToString::to_string).collect())
 }

@@ -44,7 +44,7 @@ look; sleep 60; look; sleep 1000
 
 /// The agent's share of one core, in percent.
 pub fn agent_percent(anteroom: &Path) -> Result<f64> {
-    eprintln!("a room in which nothing dies, for two minutes");
+    eprintln!("a sandbox in which nothing dies, for two minutes");
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
     std::fs::write(&services, SERVICES)?;
@@ -64,7 +64,7 @@ pub fn agent_percent(anteroom: &Path) -> Result<f64> {
     server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let [(from, used_before), (to, used)] = seen[..] else {
-        anyhow::bail!("the room ended before the agent's use was told");
+        anyhow::bail!("the sandbox ended before the agent's use was told");
     };
     let share = (used - used_before) / NANOSECONDS / (to - from) * 100.0;
     Ok((share * 1000.0).round() / 1000.0)

@@ -20,7 +20,7 @@ pub struct Death {
     pub says: &'static [&'static str],
     /// The service's lines in TOML, after its name.
     service: String,
-    /// A file that it needs in the room, as lines of a provider file.
+    /// A file that it needs in the sandbox, as lines of a provider file.
     file: String,
 }
 
@@ -51,12 +51,12 @@ pub fn services(deaths: &[Death]) -> String {
     deaths.iter().map(entry).collect()
 }
 
-/// Lines of a provider file that put what they need into the room.
+/// Lines of a provider file that put what they need into the sandbox.
 pub fn files(deaths: &[Death]) -> String {
     deaths.iter().map(|death| death.file.as_str()).chain([FILES]).collect()
 }
 
-/// Files that a room needs for some of them, as a provider file names them.
+/// Files that a sandbox needs for some of them, as a provider file names them.
 const FILES: &str = r##"
 [[files]]
 path = "/tmp/no-interpreter"
@@ -373,7 +373,7 @@ pub(super) fn limited(
     of(name, &format!("{}\n{limit}", command(&["python3", "-c", script])), cause, says)
 }
 
-/// A file that the provider puts into the room: see [`FILES`].
+/// A file that the provider puts into the sandbox: see [`FILES`].
 fn file(name: &'static str, cause: &'static str, says: &'static [&'static str]) -> Death {
     of(name, &command(&[&format!("/tmp/{name}")]), cause, says)
 }

@@ -12,7 +12,7 @@ use crate::processes;
 use crate::server::Server;
 use xtask::interrupt;
 
-/// How a room is ended.
+/// How a sandbox is ended.
 enum By {
     /// A service of the guest's root does it, once the desktop is ready.
     Guest(&'static str),
@@ -76,14 +76,14 @@ const CASES: [Case; 6] = [
     },
 ];
 
-/// How long a room may take to be there, and to be told as gone.
+/// How long a sandbox may take to be there, and to be told as gone.
 const SANDBOX: Duration = Duration::from_secs(120);
 
 /// Ends a room in each way.
 pub fn run(anteroom: &Path, only: Option<&str>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for case in CASES.iter().filter(|case| only.is_none_or(|only| case.name.contains(only))) {
-        eprintln!("a room that dies: {}", case.name);
+        eprintln!("a sandbox that dies: {}", case.name);
         // One that goes wrong in itself must not cost the others' lines.
         outcomes.push(one(anteroom, case).unwrap_or_else(|error| Outcome {
             name: case.name.to_owned(),

@@ -101,7 +101,7 @@ impl Front {
         Ok(())
     }
 
-    /// One stream, from now until the desktop waits for its person: nothing in between asks anew.
+    /// One stream, from now until the desktop waits for its end user: nothing in between asks anew.
     fn passes_events_on_when_they_happen(&self, server: &Server, session: &Started) -> Result<()> {
         let answer = self
             .client()?
@@ -121,10 +121,10 @@ impl Front {
                 _ => {}
             }
         }
-        bail!("no event said that the session waits for its person; the last said {last}")
+        bail!("no event said that the session waits for its end user; the last said {last}")
     }
 
-    /// By which way the person's browser came.
+    /// By which way the end user's browser came.
     pub fn check_way(&self, way: &Way) -> Result<()> {
         let advertised = self.media.address()?.to_string();
         let media =

@@ -1,5 +1,5 @@
 //! A UDP port forwarded, as a router or a container's host does it: what comes in arrives from
-//! another address, and Anteroom listens on none that the person knows.
+//! another address, and Anteroom listens on none that the end user knows.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! What stands between Anteroom and a person elsewhere: a public name, a TLS proxy, and a UDP port
+//! What stands between Anteroom and an end user elsewhere: a public name, a TLS proxy, and a UDP port
 //! that is forwarded. All of it is on loopback, and gone when dropped.
 
 mod checks;
@@ -125,7 +125,7 @@ impl Front {
         Ok(())
     }
 
-    /// How the person's browser finds its way.
+    /// How the end user's browser finds its way.
     pub fn directions(&self) -> end_user::Directions {
         end_user::Directions { name: NAME.into(), home: self.folder.path().join("home") }
     }

@@ -1,4 +1,4 @@
-//! At its owner's: whether what came out of a room is what the CLI wrote there, and works on this
+//! At its owner's: whether what came out of a sandbox is what the CLI wrote there, and works on this
 //! machine, in another home.
 
 use std::path::{Path, PathBuf};

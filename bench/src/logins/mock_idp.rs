@@ -113,7 +113,7 @@ impl MockIdp {
         Ok(toml::to_string(&provider)?)
     }
 
-    /// Signs in where the person likes; the code that the last page shows.
+    /// Signs in where the end user likes; the code that the last page shows.
     pub fn visit(&self, url: &str) -> Result<String> {
         let mut visit = Command::new("node");
         visit.arg(shell::root().join("demo/mock-idps/visit.mjs")).args(["--url", url]);

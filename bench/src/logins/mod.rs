@@ -1,5 +1,5 @@
 //! Sign-ins of the real, unmodified CLIs in real VMs: how long each takes to its true address, and
-//! whole sign-ins against stand-ins for their identity providers; [`troubles`] are those that go wrong.
+//! whole sign-ins against mock identity providers for their identity providers; [`troubles`] are those that go wrong.
 
 mod elsewhere;
 mod mock_idp;
@@ -98,7 +98,7 @@ const CLIS: [Cli; 6] = [
 
 /// What became of one.
 struct Outcome {
-    /// From the start call to the person's turn, in milliseconds.
+    /// From the start call to the end user's turn, in milliseconds.
     address_ms: u64,
     /// Whether it was signed in to the end, and all that was checked then held.
     full: bool,
@@ -118,7 +118,7 @@ pub fn run(anteroom: &Path, only: Option<&str>, host: usize, qemu: usize) -> Res
             "claude_setup_token" => "claude_setup",
             other => other.split('_').next().unwrap_or_default(),
         };
-        eprintln!("{short}: the person's turn after {address_ms} ms, signed in: {full}");
+        eprintln!("{short}: the end user's turn after {address_ms} ms, signed in: {full}");
         result[format!("{short}_ms")] = json!(address_ms);
         result[format!("{short}_full")] = json!(full);
         left.extend(leftovers);
@@ -157,7 +157,7 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     let before = leftovers::Before::look();
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let mock_idp = MockIdp::start(folder.path())?;
-    // What is printed is in no file of the room's.
+    // What is printed is in no file of the sandbox's.
     let then = match cli.provider {
         "claude_setup_token" => String::new(),
         _ => format!("sha256sum ~/{}", cli.file),
@@ -205,11 +205,11 @@ fn sign_in(anteroom: &Path, cli: &Cli) -> Result<Outcome> {
     Ok(Outcome { address_ms, full, leftovers })
 }
 
-/// The session when the person, who is there from the beginning, has something to do, or has ended
+/// The session when the end user, who is there from the beginning, has something to do, or has ended
 /// before.
 fn end_users_turn(server: &Server, session: &Started) -> Result<Value> {
     server.start_tool(&session.id)?;
-    server.wait_until(&session.id, ADDRESS, "come to the person's turn", |view| {
+    server.wait_until(&session.id, ADDRESS, "come to the end user's turn", |view| {
         !view["awaiting"].is_null() || view["state"] == "ended"
     })
 }
@@ -221,12 +221,12 @@ fn turn_at(view: &Value) -> Option<u64> {
     Some(at.saturating_sub(view["createdAt"].as_u64()?))
 }
 
-/// The person who signs in in a browser of their own, and brings the code.
+/// The end user who signs in in a browser of their own, and brings the code.
 fn enter(server: &Server, session: &Started, mock_idp: &MockIdp, url: &str) -> Result<()> {
     server.enter_code(&session.id, &mock_idp.visit(url)?)
 }
 
-/// The person of a page whose button has the focus; or, to deny, the one after it.
+/// The end user of a page whose button has the focus; or, to deny, the one after it.
 fn press_enter(session: &Started, deny: bool) -> Result<()> {
     let mut end_user = Command::new("node");
     end_user.arg(shell::root().join("demo/end-user/allow.mjs"));

@@ -1,4 +1,4 @@
-//! Sign-ins of the real CLIs that something goes wrong with: what the person is told.
+//! Sign-ins of the real CLIs that something goes wrong with: what the end user is told.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -12,7 +12,7 @@ use crate::server::{Server, Started};
 use crate::{company, identity::new_identity, leftovers};
 use xtask::interrupt;
 
-/// How long it may take until the person is told, after it was their turn.
+/// How long it may take until the end user is told, after it was their turn.
 const REPORTED: Duration = Duration::from_secs(150);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -24,7 +24,7 @@ enum Fault {
     Server(&'static str),
     /// Its certificate is for another name.
     OtherName,
-    /// Its certificate is valid from tomorrow on, as when the room's clock is a day slow.
+    /// Its certificate is valid from tomorrow on, as when the sandbox's clock is a day slow.
     Tomorrow,
     /// Nobody listens.
     Down,
@@ -32,7 +32,7 @@ enum Fault {
     None,
 }
 
-/// What the person does.
+/// What the end user does.
 #[derive(Clone, Copy)]
 enum EndUser {
     Allows,
@@ -44,7 +44,7 @@ enum EndUser {
 /// What comes of it.
 #[derive(Clone, Copy)]
 enum Outcome {
-    /// The person is told this, in the reason of the end or before.
+    /// The end user is told this, in the reason of the end or before.
     Reported(&'static str),
     /// It is signed in to all the same.
     Completes,
@@ -76,7 +76,7 @@ const NOT_REACHED: Outcome = Outcome::Reported("cannot reach auth.openai.com");
 const PRIVACY_ERROR: Outcome = Outcome::Reported("by nobody that the desktop's browser knows");
 const CODEX_FAILED: Outcome = Outcome::Reported("OpenAI's sign-in server");
 const CLAUDE_FAILED: Outcome = Outcome::Reported("Anthropic's sign-in server");
-const CERTIFICATE: Outcome = Outcome::Reported("is not one for its name");
+const CERTIFICATE: Outcome = Outcome::Reported("is for another name");
 const CLOCK: Outcome = Outcome::Reported("one of the two clocks is wrong");
 
 const GEMINI: FailureScenario =
@@ -114,13 +114,13 @@ const FAILURE_SCENARIOS: [FailureScenario; 17] = [
     FailureScenario {
         name: "country",
         fault: Fault::Server("country"),
-        outcome: Outcome::Reported("in the country that this room's connection comes from"),
+        outcome: Outcome::Reported("in the country that this connection comes from"),
         ..CODEX
     },
     FailureScenario {
         name: "ineligible",
         fault: Fault::Server("ineligible"),
-        outcome: Outcome::Reported("does not serve personal accounts by Gemini CLI any more"),
+        outcome: Outcome::Reported("no longer supports personal accounts in Gemini CLI"),
         ..GEMINI
     },
     FailureScenario { name: "meddling_page", fault: Fault::Server("meddle"), ..CODEX },
@@ -189,7 +189,7 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// What the person was told, or what happened in its place; and what was left on this machine.
+/// What the end user was told, or what happened in its place; and what was left on this machine.
 type Met = (Result<String, String>, Vec<String>);
 
 fn meet(anteroom: &Path, scenario: &FailureScenario) -> Result<Met> {
@@ -225,7 +225,7 @@ fn meet(anteroom: &Path, scenario: &FailureScenario) -> Result<Met> {
             complain(bring_code(scenario, &server, &session, &mock_idp, url));
         }
         // Where it takes too long, what was told in the end says so.
-        let waited = server.wait_until(&session.id, REPORTED, "told the person", |view| {
+        let waited = server.wait_until(&session.id, REPORTED, "told the end user", |view| {
             view["state"] == "ended" || is_as_wanted(scenario, view).is_some()
         });
         complain(waited.map(drop));
@@ -286,7 +286,7 @@ fn is_as_wanted(scenario: &FailureScenario, view: &Value) -> Option<String> {
     }
 }
 
-/// All that the person was told.
+/// All that the end user was told.
 fn reported(view: &Value) -> Vec<String> {
     let entries = view["timeline"].as_array().into_iter().flatten();
     let is_reported = |entry: &&Value| {

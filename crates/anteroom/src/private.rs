@@ -275,14 +275,14 @@ pub fn holds(path: &Path, content: &[u8]) -> bool {
 }
 
 fn look(path: &Path) -> Result<Metadata> {
-    std::fs::symlink_metadata(path).with_context(|| format!("looking at {} failed", path.display()))
+    std::fs::symlink_metadata(path).with_context(|| format!("cannot inspect {}", path.display()))
 }
 
 fn exists(path: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("looking at {} failed", path.display())),
+        Err(error) => Err(error).with_context(|| format!("cannot inspect {}", path.display())),
     }
 }
 

@@ -32,7 +32,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
 /// Comes when a right is revoked; what it opened is closed then, whatever it is doing.
 pub type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A viewer's channel into a session's room.
+/// A viewer's channel into a session's sandbox.
 pub struct Channel {
     /// What it carries.
     pub bytes: Box<dyn Bytes>,
@@ -109,14 +109,14 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Shows the sign-in page again in the guest's browser.
     fn open_sign_in_url(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
-    /// Has the CLI started that waits for the person, who is there by the caller's word; one that was
+    /// Has the CLI started that waits for the end user, who is there by the caller's word; one that was
     /// started is fine.
     fn start_tool(
         &self,
         id: SessionId,
         principal: &Principal,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
-    /// Has the person's code typed into the CLI's terminal, once the CLI asks for it.
+    /// Has the end user's code typed into the CLI's terminal, once the CLI asks for it.
     fn enter_code(
         &self,
         id: SessionId,

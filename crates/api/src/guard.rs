@@ -48,23 +48,24 @@ impl AllowedHosts {
         // A proxy before this may go by the other one.
         for name in [header::ORIGIN, header::AUTHORIZATION] {
             if headers.get_all(&name).iter().nth(1).is_some() {
-                let detail = format!("a request may have one {name} header");
+                let detail = format!("a request may have only one {name} header");
                 return Err(Problem::bad_request(detail));
             }
         }
         // A page under another name that resolves to us (DNS rebinding) is a foreign page.
         if !self.authorities.contains(&host) {
             if uri.authority().is_some() {
-                return Err(Problem::bad_request("the request line names a host that is not this"));
+                return Err(Problem::bad_request("the request line names another host"));
             }
-            let detail = "this Anteroom is not known under that name; start it with --public-url";
+            let detail =
+                "this server is not known under that host name; start it with --public-url";
             return Err(Problem::new(ProblemCode::UnknownHost, detail));
         }
         let changes = !matches!(*method, Method::GET | Method::HEAD);
         match headers.get(header::ORIGIN) {
             Some(origin) if !self.is_origin(origin) => Err(Problem::new(
                 ProblemCode::ForeignOrigin,
-                "pages of other origins may not call this",
+                "pages from other origins may not call this API",
             )),
             // A browser always sends it when it changes something; whoever has only a cookie is one.
             None if changes
@@ -73,7 +74,7 @@ impl AllowedHosts {
             {
                 Err(Problem::new(
                     ProblemCode::ForeignOrigin,
-                    "a request by cookie needs an Origin header",
+                    "a request with a cookie requires an Origin header",
                 ))
             }
             _ => Ok(()),
@@ -90,7 +91,7 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<String, Problem> {
     };
     let host = host.to_str().unwrap_or_default().to_ascii_lowercase();
     if !is_authority(&host) {
-        let detail = "the Host header must be a host's name or address and perhaps a port";
+        let detail = "the Host header must be a host name or address with an optional port";
         return Err(Problem::bad_request(detail));
     }
     let Some(authority) = uri.authority() else { return Ok(host) };
@@ -98,7 +99,7 @@ fn host(uri: &Uri, headers: &HeaderMap) -> Result<String, Problem> {
     if is_web && authority.as_str().eq_ignore_ascii_case(&host) {
         return Ok(host);
     }
-    Err(Problem::bad_request("the request line names another host than the Host header"))
+    Err(Problem::bad_request("the request line and the Host header name different hosts"))
 }
 
 /// Whether a text is a host and perhaps a port as a browser writes them: no user, no empty label or

@@ -31,7 +31,9 @@ impl Idempotency {
         let mut values = headers.get_all(HEADER).iter();
         let Some(value) = values.next() else { return Ok(None) };
         if values.next().is_some() {
-            return Err(Problem::bad_request("a call has one Idempotency-Key".to_owned()));
+            return Err(Problem::bad_request(
+                "a request may have only one Idempotency-Key".to_owned(),
+            ));
         }
         let key = value.as_bytes();
         if key.is_empty() || key.len() > MAX_KEY || !key.iter().all(u8::is_ascii_graphic) {

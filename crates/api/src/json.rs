@@ -22,10 +22,10 @@ pub(crate) async fn read<T: DeserializeOwned>(body: Body, limit: usize) -> Resul
 pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // serde takes an array of the fields' values for a struct.
     if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
-        return Err(Problem::bad_request("the request's body must be a JSON object"));
+        return Err(Problem::bad_request("the request body must be a JSON object"));
     }
     serde_json::from_slice(bytes).map_err(|error| {
-        Problem::bad_request(format!("the request's body is not what this route takes: {error}"))
+        Problem::bad_request(format!("the request body is not valid for this route: {error}"))
     })
 }
 
@@ -34,10 +34,9 @@ pub(crate) async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Problem
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     while let Some(chunk) = chunks.next().await {
-        let chunk =
-            chunk.map_err(|_| Problem::bad_request("the request's body did not arrive whole"))?;
+        let chunk = chunk.map_err(|_| Problem::bad_request("the request body is incomplete"))?;
         if bytes.len().saturating_add(chunk.len()) > limit {
-            let detail = format!("the request's body is over {limit} bytes");
+            let detail = format!("the request body is larger than {limit} bytes");
             return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
         }
         bytes.extend_from_slice(&chunk);

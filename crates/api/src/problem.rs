@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(strum::EnumIter))]
 pub enum ProblemCode {
-    /// 400: the request is not what the route takes.
+    /// 400: the request is not valid for this route.
     BadRequest,
     /// 401: no or a wrong API key, no or another session's viewer cookie.
     Unauthorized,
@@ -26,52 +26,52 @@ pub enum ProblemCode {
     UnknownProvider,
     /// 404: there is no such route.
     NoSuchRoute,
-    /// 404: there is no API key of that name.
+    /// 404: there is no API key with that name.
     NoSuchKey,
-    /// 405: the route does not take this method.
+    /// 405: the route does not support this method.
     WrongMethod,
     /// 409: the session's state does not allow this.
     WrongState,
-    /// 409: there is an API key of that name.
+    /// 409: an API key with that name exists.
     KeyExists,
     /// 409: a request with the same `Idempotency-Key` is being answered.
     IdempotencyKeyInUse,
-    /// 410: the viewer link was used, revoked, is expired or unknown.
+    /// 410: the viewer link was used or revoked, has expired or is unknown.
     LinkUsed,
     /// 413: the body is too long.
     BodyTooLarge,
-    /// 421: this Anteroom is not known by the `Host` that was asked.
+    /// 421: this Anteroom is not known by the requested `Host`.
     UnknownHost,
-    /// 422: a value that cannot be.
+    /// 422: a value is not valid.
     InvalidValue,
-    /// 422: the provider's terms let nobody but the person hold the credential, and no recipient of
-    /// theirs was named.
+    /// 422: the provider's terms allow only the end user to hold the credential, and the call names no
+    /// recipient of theirs.
     CustodyNotAllowed,
     /// 422: the same `Idempotency-Key` came with another body before.
     IdempotencyKeyReused,
     /// 422: the WebRTC offer cannot be answered.
     OfferRefused,
-    /// 422: the code is none that the tool takes, or it takes none.
+    /// 422: the tool does not accept this code, or any code.
     CodeRefused,
-    /// 429: this address has as many connections as its share.
+    /// 429: this address has reached its limit of connections.
     TooManyConnections,
     /// 426: the route is for WebSockets.
     NotWebSocket,
-    /// 500: ours to mend.
+    /// 500: a bug or failure in Anteroom.
     Internal,
     /// 503: the provider's golden image is missing or damaged.
     NoImage,
     /// 503: the provider's golden image is not verified for the CPU that it would run on.
     ImageNotVerified,
-    /// 503: the provider's sign-ins are real and this machine has no isolation that holds.
+    /// 503: the provider's sign-ins are real and this machine's isolation is too weak.
     IsolationTooWeak,
-    /// 503: every room is taken; `Retry-After` says when to come back.
+    /// 503: all capacity is in use; `Retry-After` says when to retry.
     NoCapacity,
-    /// 503: the session could not be recorded, most likely for want of disk.
+    /// 503: the session could not be recorded; most likely the disk is full.
     StorageUnavailable,
-    /// 503: the controller is being stopped.
+    /// 503: the controller is stopping.
     Stopping,
-    /// 504: the answer took too long.
+    /// 504: the response took too long.
     TooSlow,
 }
 
@@ -155,7 +155,7 @@ pub struct Problem {
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: &'static str,
-    /// The status in words.
+    /// The name of the status.
     pub title: String,
     /// The HTTP status.
     pub status: u16,
@@ -163,18 +163,17 @@ pub struct Problem {
     pub detail: String,
     /// Stable machine name; `docs/reference/problems.md` lists them.
     pub code: ProblemCode,
-    /// When what the detail tells of was, in milliseconds since the Unix epoch: the link's use, or its
-    /// revocation.
+    /// When the link was used or revoked, in milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<u64>,
-    /// When it may go better, in seconds: the header `Retry-After`.
+    /// When to retry, in seconds: the header `Retry-After`.
     #[serde(skip)]
     #[schema(ignore)]
     pub retry_after: Option<u64>,
 }
 
 impl Problem {
-    /// A problem.
+    /// With the status of `code` and its name as the title.
     #[must_use]
     pub fn new(code: ProblemCode, detail: impl Into<String>) -> Self {
         let status = code.status();
@@ -195,7 +194,7 @@ impl Problem {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// The same, about what was at this time.
+    /// The same, with the time that it is about.
     #[must_use]
     pub fn at(self, millis: u64) -> Self {
         Self { at: Some(millis), ..self }
@@ -207,10 +206,10 @@ impl Problem {
         Self::new(ProblemCode::BadRequest, detail)
     }
 
-    /// No or no valid key.
+    /// A missing or unknown key.
     #[must_use]
     pub fn unauthorized() -> Self {
-        let detail = "this needs the API key in the header `Authorization: Bearer …`, or the viewer's cookie; none came, or one that is not known here";
+        let detail = "send a valid API key in the header `Authorization: Bearer …`, or a valid viewer cookie";
         Self::new(ProblemCode::Unauthorized, detail)
     }
 
@@ -226,7 +225,7 @@ impl Problem {
         Self::new(ProblemCode::WrongState, detail)
     }
 
-    /// Ours to mend; the detail names the operation.
+    /// A bug or failure in Anteroom; the detail names the operation.
     #[must_use]
     pub fn internal(detail: impl Into<String>) -> Self {
         Self::new(ProblemCode::Internal, detail)

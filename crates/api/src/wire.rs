@@ -22,13 +22,13 @@ pub struct StartRequest {
     /// How long the session may live from its start, or from the last heartbeat; 900 when left out.
     #[schema(minimum = 60, maximum = 3600)]
     pub ttl_seconds: Option<u64>,
-    /// How the person signs in: `auto` (the default: of the provider's ways the one that needs them
+    /// How the end user signs in: `auto` (the default: of the provider's ways the one that needs them
     /// least), `browser` (on the streamed desktop), `paste_code` (where they like; they bring back the
     /// code that the last page shows) or `device_code` (where they like; they give the page the code
     /// of `awaiting`).
     #[schema(example = "auto")]
     pub method: Option<String>,
-    /// The person's language for browser and tool, as BCP 47 names it.
+    /// The end user's language for browser and tool, as BCP 47 names it.
     #[schema(example = "de-AT")]
     pub locale: Option<String>,
     /// Their time zone, by a name that IANA has.
@@ -65,11 +65,11 @@ pub struct StartAnswer {
     pub provider: String,
     /// How the end user signs in.
     pub method: Method,
-    /// Address of the room's own network interface, in 10.213.0.0/16. Nothing outside of the room can
-    /// reach it: the way in for the person is `viewerUrl`.
+    /// Address of the sandbox's own network interface, in 10.213.0.0/16. Nothing outside of the sandbox can
+    /// reach it: the way in for the end user is `viewerUrl`.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
-    /// One-use link for the person; the secret is in its fragment.
+    /// One-use link for the end user; the secret is in its fragment.
     pub viewer_url: String,
     /// Where it stands.
     pub state: StateName,
@@ -98,7 +98,7 @@ pub struct SessionView {
     pub created_at: u64,
     /// When its time to live is over, in milliseconds since the Unix epoch.
     pub deadline: u64,
-    /// When it ends unless the person does something, in milliseconds since the Unix epoch; only in
+    /// When it ends unless the end user does something, in milliseconds since the Unix epoch; only in
     /// their turn and once they came.
     pub idle_deadline: Option<u64>,
     /// What its sandbox is made with.
@@ -109,22 +109,22 @@ pub struct SessionView {
     pub isolation: Isolation,
     /// Whether the guest is emulated, and so slow and weakly isolated.
     pub emulated: bool,
-    /// What holds the session's processes on the host, as the kernel says: `room` (the VMM, or the agent
-    /// with the `host` driver), `runner`, and `missing`, what there is not and why. Null until it was
+    /// What holds the session's processes on the host, as the kernel reports it: `sandbox` (the VMM, or the agent
+    /// with the `host` driver), `runner`, and `missing`, what is missing and why. Null until it was
     /// read.
     pub confinement: Option<Confined>,
-    /// Address of the room's own network interface, which nothing outside of the room can reach.
+    /// Address of the sandbox's own network interface, which nothing outside of the sandbox can reach.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
-    /// The CLI's sign-in URL, while it waits for the person.
+    /// The CLI's sign-in URL, while it waits for the end user.
     pub sign_in_url: Option<String>,
-    /// What the person has to do.
+    /// What the end user has to do.
     pub instructions: String,
     /// How the end user signs in.
     pub method: Method,
     /// Why in this way.
     pub method_reason: String,
-    /// What the person has to do, while the state is `awaiting_user`.
+    /// What the end user has to do, while the state is `awaiting_user`.
     pub awaiting: Option<AwaitingView>,
     /// The credential.
     pub credential: CredentialView,
@@ -132,15 +132,15 @@ pub struct SessionView {
     pub egress: Vec<EgressEntry>,
     /// How far teardown is, once the session ended.
     pub teardown: Option<TeardownState>,
-    /// What looking at the machine still found after the demolition.
+    /// What was still found on the machine after the teardown.
     pub leftovers: Vec<Leftover>,
     /// What happened, oldest first.
     pub timeline: Vec<TimelineEntry>,
-    /// Who opened what of the room, oldest first.
+    /// Who opened what of the sandbox, oldest first.
     pub visits: Vec<Visit>,
 }
 
-/// Something of a room that was opened.
+/// Something of a sandbox that was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Visit {
@@ -152,7 +152,7 @@ pub struct Visit {
     pub viewer: Viewer,
 }
 
-/// The person's turn.
+/// The end user's turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AwaitingView {
@@ -174,7 +174,7 @@ pub struct AwaitingView {
     pub deadline: u64,
 }
 
-/// A code that the person brings.
+/// A code that the end user brings.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Code {
@@ -208,7 +208,7 @@ pub struct AllowHost {
 pub struct Reason {
     /// Stable machine name; `docs/reference/problems.md` lists them.
     pub code: String,
-    /// One sentence for a person.
+    /// One sentence for an end user.
     pub message: String,
     /// The values behind it.
     #[schema(value_type = Object)]
@@ -401,13 +401,13 @@ pub struct ViewerView {
     pub reason: Option<Reason>,
     /// What happened, oldest first.
     pub timeline: Vec<TimelineEntry>,
-    /// What of the room was opened by others than whoever asks, oldest first.
+    /// What of the sandbox was opened by others than whoever asks, oldest first.
     pub visits_of_others: Vec<Visit>,
     /// Milliseconds since the Unix epoch.
     pub created_at: u64,
     /// When its time to live is over, in milliseconds since the Unix epoch.
     pub deadline: u64,
-    /// When it ends unless the person does something, in milliseconds since the Unix epoch.
+    /// When it ends unless the end user does something, in milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_deadline: Option<u64>,
     /// The host's clock, in milliseconds since the Unix epoch: the viewer's may be wrong.
@@ -421,7 +421,7 @@ pub struct ViewerView {
     /// Host name of the sign-in page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_url_host: Option<String>,
-    /// What the person has to do.
+    /// What the end user has to do.
     pub instructions: String,
     /// How they sign in.
     pub method: Method,
@@ -431,7 +431,7 @@ pub struct ViewerView {
     /// How far teardown is, once the session ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teardown: Option<TeardownState>,
-    /// What was still found after the demolition.
+    /// What was still found after the teardown.
     pub leftovers: Vec<Leftover>,
 }
 

@@ -17,7 +17,7 @@ const BUILT_IN: [&str; 2] =
 pub struct CpuProfile {
     /// Its name, such as `x86-64-v3` or `T2`.
     pub name: String,
-    /// What it is, for a person.
+    /// What it is, for an end user.
     pub description: String,
     /// Where the facts are from.
     pub source: String,

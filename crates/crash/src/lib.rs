@@ -1,4 +1,4 @@
-//! Why a process died: from evidence to one sentence a person understands.
+//! Why a process died: from evidence to one sentence an end user understands.
 //!
 //! [`explain`] looks at what was seen (wait status, last lines, core dump, the kernel's word) and
 //! says what it means, what that rests on, how sure it is, and what to do. *No claim without
@@ -113,7 +113,7 @@ fn how(exit: ProcessExit) -> String {
     }
 }
 
-/// A time, as a person reads it.
+/// A time, as an end user reads it.
 fn seconds(millis: u64) -> String {
     format!("{}.{} s", millis / 1000, millis % 1000 / 100)
 }

@@ -1,5 +1,5 @@
 //! Which of a program's last lines says why it ended: seldom the last, which is a hint, or the path of a
-//! log file in a room that is gone.
+//! log file in a sandbox that is gone.
 
 use std::sync::LazyLock;
 

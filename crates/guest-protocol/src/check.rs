@@ -1,4 +1,4 @@
-//! What the host asks of a room that proves its image: one stream a question.
+//! What the host asks of a sandbox that proves its image: one stream a question.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub const MAX_FIRST_LINES: usize = 10;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Check {
-    /// Runs a program to its end, as the person; answered by [`Checked::Ran`].
+    /// Runs a program to its end, as the end user; answered by [`Checked::Ran`].
     Run {
         /// How it is called in logs.
         name: String,

@@ -100,7 +100,7 @@ pub enum HostMessage {
         /// What.
         text: String,
     },
-    /// It is the person's turn: what is there now is not what their sign-in leaves. Said again, it means
+    /// It is the end user's turn: what is there now is not what their sign-in leaves. Said again, it means
     /// nothing more.
     TurnBegins {},
     /// The terminal has shown that the CLI is signed in, where that was waited for.
@@ -125,7 +125,7 @@ pub struct Configure {
     pub browser_ip: Ipv4Addr,
     /// Desktop size.
     pub screen: ScreenSize,
-    /// What the room is for.
+    /// What the sandbox is for.
     pub purpose: Purpose,
     /// TCP ports that programs may reach without a proxy; where they get is the host's to decide.
     pub egress_ports: Vec<u16>,
@@ -133,17 +133,17 @@ pub struct Configure {
     pub extra_ca_pem: String,
     /// What else is to run, as the image's recipe declares it.
     pub services: Vec<ServiceSpec>,
-    /// The person's language, as Chromium and POSIX take it.
+    /// The end user's language, as Chromium and POSIX take it.
     pub locale: Option<Locale>,
-    /// The person's time zone, by its IANA name.
+    /// The end user's time zone, by its IANA name.
     pub time_zone: Option<String>,
 }
 
-/// What a room is for.
+/// What a sandbox is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "purpose", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Purpose {
-    /// A person signs in to a CLI.
+    /// An end user signs in to a CLI.
     SignIn(Box<SignIn>),
     /// The image is proven: everything runs but a CLI, and the host asks [`crate::Check`]s.
     Proof {},
@@ -203,7 +203,7 @@ pub enum GuestMessage {
         /// The URL.
         url: String,
     },
-    /// The browser was told to show the sign-in URL and fetched the redirect to it.
+    /// The browser was asked to show the sign-in URL and fetched the redirect to it.
     SignInPageOpened {},
     /// The browser's window has another title: that of the page it shows.
     PageTitle {
@@ -217,7 +217,7 @@ pub enum GuestMessage {
         /// What it called: `127.0.0.1:1455`.
         address: String,
     },
-    /// A program sent something past every way out, and it was refused. Told once a place.
+    /// A program sent something past every way out, and it was refused. Reported once for each destination.
     ConnectionBlocked {
         /// The name that it was for, or the address.
         host: String,
@@ -309,7 +309,7 @@ pub enum ServiceEvent {
         /// How long that lived, in milliseconds of the guest's clock.
         lived_ms: u64,
     },
-    /// A process that a service started ended by a signal that tells of a fault.
+    /// A process that a service started ended by a signal that indicates a fault.
     ChildCrashed {
         /// Its core dump.
         fault: Box<Fault>,

@@ -9,7 +9,7 @@ pub const MAX_INSTRUCTION: usize = 15;
 /// The longest path or name in a piece of evidence, in bytes.
 pub const MAX_EVIDENCE_TEXT: usize = 512;
 
-/// Most children of a process that hangs that are told.
+/// At most this many children of a stalled process are reported.
 pub const MAX_CHILDREN: usize = 3;
 
 /// What was seen beside the wait status.
@@ -191,7 +191,7 @@ pub struct Stall {
     pub was_ready: bool,
     /// The state of its main thread (proc(5): R, S, D, T …).
     pub state: String,
-    /// The system call that it was in by number, where the kernel tells.
+    /// The system call that it was in by number, where the kernel reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub system_call: Option<i64>,
     /// Where in the kernel it waited.

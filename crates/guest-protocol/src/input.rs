@@ -1,10 +1,10 @@
-//! What the person does. The same JSON travels from the viewer's data channel to the guest.
+//! What the end user does. The same JSON travels from the viewer's data channel to the guest.
 
 use serde::{Deserialize, Serialize};
 
 use crate::{MAX_PASTE, PhysicalKey};
 
-/// One act of the person. Coordinates are pixels of the guest's screen.
+/// One act of the end user. Coordinates are pixels of the guest's screen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum InputEvent {

@@ -71,7 +71,7 @@ pub const MAX_INJECTED_FILE: u64 = 1024 * 1024;
 /// The largest text that may be pasted, in bytes of UTF-8.
 pub const MAX_PASTE: usize = 4 * 1024;
 
-/// With the `host` driver: the file in the room's folder that holds the number of its X display.
+/// With the `host` driver: the file in the sandbox's folder that holds the number of its X display.
 pub const HOST_DISPLAY_FILE: &str = "display";
 
 /// The guest says something at least this often, in milliseconds of its own clock.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ServiceSpec {
-    /// Its name: 1 to 40 of `a-z 0-9 -`, none of the room's own (`x`, `browser`, …).
+    /// Its name: 1 to 40 of `a-z 0-9 -`, none of the sandbox's own (`x`, `browser`, …).
     pub name: String,
     /// Program and arguments; the program is looked up in the guest's PATH.
     pub command: Vec<String>,
@@ -57,7 +57,7 @@ fn needed() -> bool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ServiceUser {
-    /// The person who signs in.
+    /// The end user who signs in.
     #[default]
     EndUser,
     /// The guest's root; with the `host` driver whoever runs the agent.
@@ -78,9 +78,9 @@ pub enum Probe {
         /// What it says first.
         begins: String,
     },
-    /// A Unix socket takes a connection; a leading `~/` is the person's home.
+    /// A Unix socket takes a connection; a leading `~/` is the end user's home.
     Socket(String),
-    /// A file is there; a leading `~/` is the person's home.
+    /// A file is there; a leading `~/` is the end user's home.
     File(String),
     /// A window of this class is on the screen.
     Window(String),

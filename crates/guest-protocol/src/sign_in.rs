@@ -1,4 +1,4 @@
-//! What a guest is told of the sign-in that it is for.
+//! What a guest learns about its sign-in.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ pub struct SignIn {
     pub desktop: Desktop,
 }
 
-/// Whether the person signs in on the desktop.
+/// Whether the end user signs in on the desktop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Desktop {

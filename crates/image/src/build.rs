@@ -33,7 +33,7 @@ pub struct BuildOptions<'a> {
     pub images_dir: &'a Path,
     /// Where fetched archives are kept.
     pub cache_dir: &'a Path,
-    /// Builds even if the image is there.
+    /// Builds even if the image exists.
     pub force: bool,
 }
 
@@ -51,7 +51,7 @@ pub enum BuildStep {
 }
 
 impl BuildStep {
-    /// For a person.
+    /// For an end user.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

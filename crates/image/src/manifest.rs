@@ -32,7 +32,7 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileRecord>,
     /// Every installed package.
     pub packages: Vec<PackageRecord>,
-    /// What runs in its rooms beside the room's own services.
+    /// What runs in its sandboxes beside the sandbox's own services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceSpec>,
     /// Programs that must run in it.

@@ -28,7 +28,7 @@ pub struct Recipe {
     /// Files copied in.
     #[serde(default)]
     pub files: Vec<CopiedFile>,
-    /// What runs in its rooms beside the room's own services.
+    /// What runs in its sandboxes beside the sandbox's own services.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub services: Vec<ServiceSpec>,
     /// Providers whose CLIs are installed as their own files say; see [`Recipe::add`].
@@ -202,7 +202,7 @@ impl Recipe {
         let bad = |text: &&String| DebianPackage::parse(text).is_none();
         if let Some(bad) = self.packages.iter().find(bad) {
             return Err(format!(
-                "the Debian package {bad:?} is none of name, name=version and name=version@sha256:DIGEST, with a digest of 64 of 0-9 and a-f as `apt-cache show` prints it"
+                "the Debian package {bad:?} is not name, name=version or name=version@sha256:DIGEST, with the digest as 64 characters of 0-9 and a-f as `apt-cache show` prints it"
             ));
         }
         for package in &self.npm {
@@ -281,20 +281,20 @@ impl Recipe {
     }
 }
 
-/// Names of the room's own services, and of others that are told of as if they were.
+/// Names of the sandbox's own services, and of others that are told of as if they were.
 const OWN_SERVICES: [&str; 8] =
     ["x", "window-manager", "browser", "cli", "keyring", "status", "agent", "sandbox"];
 
 /// Checks declared services; the error is what is wrong, one sentence.
 ///
 /// # Errors
-/// When a name is none, or the room's own, or there twice, or a value cannot be.
+/// When a name is none, or the sandbox's own, or there twice, or a value cannot be.
 pub fn check_services(services: &[ServiceSpec]) -> Result<(), String> {
     for (n, service) in services.iter().enumerate() {
         let name = &service.name;
         if !is_name(name) || name.len() > 40 || OWN_SERVICES.contains(&name.as_str()) {
             return Err(format!(
-                "the service's name {name:?} is not 1 to 40 of a-z, 0-9 and -, or one of the room's own"
+                "the service's name {name:?} is not 1 to 40 of a-z, 0-9 and -, or one of the sandbox's own"
             ));
         }
         if services[..n].iter().any(|other| other.name == *name) {

@@ -48,7 +48,7 @@ pub struct ImageSummary {
     pub bytes: u64,
     /// Whether it is the newest of its name: whoever asks for the name gets it.
     pub is_default: bool,
-    /// What runs in its rooms beside the room's own services.
+    /// What runs in its sandboxes beside the sandbox's own services.
     pub services: Vec<anteroom_guest_protocol::ServiceSpec>,
     /// What was proven of it.
     pub verifications: Vec<VerificationRef>,

@@ -1,5 +1,5 @@
 //! The viewer's stream: damaged pixels from the guest become VP9 or VP8 frames on a WebRTC
-//! connection, and what the person does comes back.
+//! connection, and what the end user does comes back.
 //!
 //! Data goes this way: a [`frame_source`] pulls a frame over the guest link, [`screen`] takes its
 //! pixels and finds the blocks that changed, [`encoder`] compresses those, [`peer`] (sans-IO) turns

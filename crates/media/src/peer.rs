@@ -101,7 +101,7 @@ pub enum PeerEvent {
     KeyframeRequested,
     /// What the network carries, in bits a second, at most the configured maximum.
     BitrateEstimate(u64),
-    /// The person did something.
+    /// The end user did something.
     Input(InputEvent),
     /// The viewer takes pointer shapes now.
     CursorChannelOpen,
@@ -356,7 +356,7 @@ impl Peer {
             Ok(event) => self.events.push_back(PeerEvent::Input(event)),
             Err(error) => {
                 self.dropped_inputs += 1;
-                // What the person typed may be in the cause: it does not belong in a log.
+                // What the end user typed may be in the cause: it does not belong in a log.
                 tracing::debug!(%error, "an input message was dropped");
             }
         }

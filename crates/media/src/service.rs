@@ -59,7 +59,7 @@ pub struct MediaConfig {
 pub struct Media {
     /// Talks to it.
     pub handle: MediaHandle,
-    /// What the person does. [`InputEvent::ReleaseAll`] comes when a viewer leaves.
+    /// What the end user does. [`InputEvent::ReleaseAll`] comes when a viewer leaves.
     pub input: mpsc::Receiver<InputEvent>,
     /// What happens.
     pub events: mpsc::Receiver<MediaEvent>,

@@ -69,23 +69,24 @@ pub const MAX_PATTERN: usize = 256 * 1024;
 pub fn check(provider: &Provider) -> Vec<Wrong> {
     let mut wrong = Mistakes::default();
     if provider.name.trim().is_empty() {
-        wrong.add(&Key::of("name"), "is empty; it is what the person reads");
+        wrong.add(&Key::of("name"), "is empty; it is shown to the end user");
     }
     // As a recipe's (crates/image).
     let of_image = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     let image = provider.image.as_bytes();
     if !(1..=64).contains(&image.len()) || !image.iter().copied().all(of_image) {
-        let problem = format!("is {:?}, which is no image's name: a-z, 0-9 and -", provider.image);
+        let problem =
+            format!("is {:?}, which is not a valid image name: use a-z, 0-9 and -", provider.image);
         wrong.add(&Key::of("image"), problem);
     }
     if provider.login.is_empty() {
-        wrong.add(&Key::of("login"), "is empty; name at least one way to sign in");
+        wrong.add(&Key::of("login"), "is empty; it must name at least one way to sign in");
     }
     for (n, login) in provider.login.iter().enumerate() {
         let key = Key::of("login").at(n);
         if provider.login[..n].iter().any(|other| other.method == login.method) {
             let method = login.method;
-            wrong.add(&key.get("method"), format!("is {method}, which another way is already"));
+            wrong.add(&key.get("method"), format!("is {method}, which is used twice"));
         }
         wrong.login(login, &key);
     }
@@ -115,7 +116,7 @@ impl Mistakes {
     fn login(&mut self, login: &Login, key: &Key) {
         let key = |name| key.get(name);
         if login.instructions.trim().is_empty() {
-            self.add(&key("instructions"), "is empty; it is what the person reads");
+            self.add(&key("instructions"), "is empty; it is shown to the end user");
         }
         self.command(&login.command, &key("command"));
         self.environment(&login.env, &key("env"));
@@ -135,16 +136,16 @@ impl Mistakes {
         match login.method {
             Method::DeviceCode if login.code_pattern.is_none() => self.add(
                 &key("code_pattern"),
-                "is missing; for device_code give a pattern whose first group is the code",
+                "is missing; device_code needs a pattern whose first group is the code",
             ),
             Method::PasteCode if login.code_prompt.is_none() => self.add(
                 &key("code_prompt"),
-                "is missing; for paste_code say what the screen shows when the tool takes the code",
+                "is missing; paste_code needs a pattern for the screen on which the tool accepts the code",
             ),
             _ => {}
         }
         if login.callback_ports.contains(&0) || login.callback_ports.len() > 16 {
-            self.add(&key("callback_ports"), "must be at most 16 ports of 1 to 65535");
+            self.add(&key("callback_ports"), "must be at most 16 ports from 1 to 65535");
         }
         for (n, answer) in login.answers.iter().enumerate() {
             let key = key("answers").at(n);
@@ -154,7 +155,7 @@ impl Mistakes {
             }
             if answer.keys.contains("\\r") || answer.keys.contains("\\u") {
                 let problem =
-                    "has a backslash in it; write it in double quotes for Enter to be \\r";
+                    "contains a backslash; write it in double quotes so that \\r is Enter";
                 self.add(&key.get("type"), problem);
             }
             if !(1..=100).contains(&answer.times) {
@@ -174,7 +175,7 @@ impl Mistakes {
     ) {
         match pattern {
             Some(_) if login.method != method => {
-                self.add(&key(name), format!("is for the method {method} alone"));
+                self.add(&key(name), format!("is only for the method {method}"));
             }
             Some(pattern) => {
                 self.pattern(pattern, &key(name), usize::from(method == Method::DeviceCode));
@@ -187,10 +188,10 @@ impl Mistakes {
         let Some(terms) = &provider.terms else { return };
         let key = |name| Key::of("terms").get(name);
         if !terms.page.starts_with("https://") || terms.page.contains(char::is_whitespace) {
-            self.add(&key("page"), "must be the address of the page that was read, with https://");
+            self.add(&key("page"), "must be the https:// address of the page that was read");
         }
         if !is_date(&terms.read) {
-            self.add(&key("read"), "must be the day on which it was read, such as 2026-11-27");
+            self.add(&key("read"), "must be the date on which it was read, such as 2026-11-27");
         }
     }
 
@@ -202,14 +203,14 @@ impl Mistakes {
         let none = files.is_empty() && secrets.is_empty() && printed.is_empty();
         if files.len() > 16 || secrets.len() > 16 || printed.len() > 4 || none {
             let problem = "must name 1 to 16 files, or [[credential.keyring]] secrets, or at most 4 \
-                           that are [[credential.printed]]";
+                           [[credential.printed]] secrets";
             self.add(&key("files"), problem);
             return;
         }
         let optional = files.iter().map(|file| file.optional);
         let optional = optional.chain(secrets.iter().map(|secret| secret.optional));
         if printed.is_empty() && optional.clone().all(|optional| optional) {
-            self.add(&key("files"), "are all optional; one must be there");
+            self.add(&key("files"), "are all optional; at least one must be required");
         }
         for (n, file) in files.iter().enumerate() {
             let before = files[..n].iter().map(|other| &other.path);
@@ -243,17 +244,20 @@ impl Mistakes {
         let key = |name| key.get(name);
         // A bundle is restored into a home.
         if !is_guest_path(&file.path) || !file.path.starts_with("~/") {
-            self.add(&key("path"), "must start with ~/ and have no ..");
+            self.add(&key("path"), "must start with ~/ and not contain ..");
         }
         if file.path == "~/.anteroom" || file.path.starts_with("~/.anteroom/") {
-            self.add(&key("path"), "is below ~/.anteroom, which is Anteroom's own in a bundle");
+            self.add(&key("path"), "is in ~/.anteroom, which is reserved");
         }
         let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
         if file.path.matches('*').count() > 1 || folder.contains('*') {
-            self.add(&key("path"), "may have one * at most, in its last component");
+            self.add(&key("path"), "may have at most one *, in its last component");
         }
         if file.path.ends_with("/*") {
-            self.add(&key("path"), "would take every file of a folder; say what the names share");
+            self.add(
+                &key("path"),
+                "would match every file in a folder; add what the names have in common",
+            );
         }
         self.apart(&file.path, before, &key("path"));
         if !(1..=1024 * 1024).contains(&file.max_bytes) {
@@ -262,13 +266,16 @@ impl Mistakes {
         match file.format {
             FileFormat::Binary if file.required.is_empty() => {}
             FileFormat::Binary => {
-                self.add(&key("required"), "is for json and text; of binary files nothing is read");
+                self.add(&key("required"), "is only for json and text; binary files are not read");
             }
             _ if file.required.is_empty() && !file.optional => {
-                self.add(&key("required"), "is empty; name what makes the file complete");
+                self.add(&key("required"), "is empty; it must say what makes the file complete");
             }
             FileFormat::Json if file.required.iter().any(|one| !one.starts_with('/')) => {
-                self.add(&key("required"), "holds what is no JSON pointer; they start with /");
+                self.add(
+                    &key("required"),
+                    "contains an invalid JSON pointer; pointers start with /",
+                );
             }
             FileFormat::Json => {}
             FileFormat::Text => {
@@ -288,15 +295,18 @@ impl Mistakes {
         let key = |name| key.get(name);
         let own = secret.path.starts_with("~/.anteroom/");
         if !is_guest_path(&secret.path) || !secret.path.starts_with("~/") || own {
-            self.add(&key("path"), "must start with ~/, have no .., and not be below ~/.anteroom");
+            self.add(&key("path"), "must start with ~/, not contain .., and not be in ~/.anteroom");
         }
         if secret.path.contains('*') {
-            self.add(&key("path"), "has a *; it is the name that the file gets");
+            self.add(&key("path"), "contains a *; it must be the file's exact name");
         }
         self.apart(&secret.path, before, &key("path"));
         let is_plain = secret.begins.bytes().all(|byte| byte.is_ascii_graphic());
         if !(3..=64).contains(&secret.begins.len()) || !is_plain {
-            self.add(&key("begins"), "must be the 3 to 64 characters that it always begins with");
+            self.add(
+                &key("begins"),
+                "must be the 3 to 64 characters that the secret always starts with",
+            );
         }
         self.pattern(&secret.rest, &key("rest"), 0);
     }
@@ -304,13 +314,13 @@ impl Mistakes {
     fn keyring_secret(&mut self, secret: &KeyringSecret, key: &Key) {
         let key = |name| key.get(name);
         if secret.label.trim().is_empty() || secret.label.contains(char::is_control) {
-            self.add(&key("label"), "must be what the owner's keyring shows, on one line");
+            self.add(&key("label"), "must be one line of text, as the keyring shows it");
         }
         if secret.attributes.keys().any(String::is_empty) || secret.attributes.len() > 16 {
-            self.add(&key("attributes"), "must be at most 16, each with a name");
+            self.add(&key("attributes"), "must be at most 16 attributes, each with a name");
         }
         if secret.attributes.values().all(|value| value == "*") {
-            let problem = "must name one value at least that is not *: any secret would be meant";
+            let problem = "must have at least one value that is not *, or it matches any secret";
             self.add(&key("attributes"), problem);
         }
         if !(1..=1024 * 1024).contains(&secret.max_bytes) {
@@ -322,7 +332,7 @@ impl Mistakes {
         for (n, file) in provider.files.iter().enumerate() {
             let key = |name| Key::of("files").at(n).get(name);
             if !is_guest_path(&file.path) {
-                self.add(&key("path"), "must be absolute or start with ~/ and have no ..");
+                self.add(&key("path"), "must be absolute or start with ~/, and not contain ..");
             }
             let before = provider.files[..n].iter().map(|other| &other.path);
             self.apart(&file.path, before, &key("path"));
@@ -352,7 +362,7 @@ impl Mistakes {
         match clash {
             Some(other) if path == other => self.add(key, "is named twice"),
             Some(other) => {
-                self.add(key, format!("and {other} cannot both be: one would be a folder"));
+                self.add(key, format!("and {other} conflict: one of them would be a folder"));
             }
             None => {}
         }
@@ -363,7 +373,7 @@ impl Mistakes {
         for (n, text) in install.packages.iter().enumerate() {
             if install::DebianPackage::parse(text).is_none() {
                 let problem = format!(
-                    "{text:?} is none of name, name=version and name=version@sha256:DIGEST, with a digest of 64 of 0-9 and a-f as `apt-cache show` prints it"
+                    "{text:?} is not name, name=version or name=version@sha256:DIGEST, with the digest as 64 characters of 0-9 and a-f as `apt-cache show` prints it"
                 );
                 self.add(&key("packages").at(n), problem);
             }
@@ -375,14 +385,17 @@ impl Mistakes {
         }
         for bad in install.pypi.iter().filter(|text| !install::is_pypi_package(text)) {
             let problem = format!(
-                "holds {bad:?}, which is no exact version with its hashes, name==1.2.3 --hash=sha256:DIGEST, each of 64 of 0-9 and a-f as `pip hash WHEEL` prints it"
+                "contains {bad:?}, which is not name==1.2.3 --hash=sha256:DIGEST, with each digest as 64 characters of 0-9 and a-f as `pip hash WHEEL` prints it"
             );
             self.add(&key("pypi"), problem);
         }
         for (n, archive) in install.archives.iter().enumerate() {
             if !install::is_sha256(&archive.sha256) {
                 let key = key("archives").at(n).get("sha256");
-                self.add(&key, "must be 64 of 0-9 and a-f; `sha256sum` of the archive prints it");
+                self.add(
+                    &key,
+                    "must be 64 characters of 0-9 and a-f, as `sha256sum` of the archive prints it",
+                );
             }
         }
         if let Some(smoke) = &install.smoke {
@@ -391,12 +404,12 @@ impl Mistakes {
     }
 
     /// No program can be started with a NUL, and a guest would say so much later.
-    fn command(&mut self, words: &[String], key: &Key) {
-        if words.first().is_none_or(String::is_empty) {
+    fn command(&mut self, argv: &[String], key: &Key) {
+        if argv.first().is_none_or(String::is_empty) {
             self.add(key, "is empty; it must name a program");
         }
-        if words.iter().any(|word| word.contains('\0')) {
-            self.add(key, "holds a NUL character; no program can be given one");
+        if argv.iter().any(|argument| argument.contains('\0')) {
+            self.add(key, "contains a NUL character, which cannot be passed to a program");
         }
     }
 
@@ -405,7 +418,7 @@ impl Mistakes {
             !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
         };
         if !variables.iter().all(is_variable) {
-            self.add(key, "holds an empty name, a name with = or a NUL character");
+            self.add(key, "contains an empty name, a name with =, or a NUL character");
         }
     }
 
@@ -418,14 +431,14 @@ impl Mistakes {
                 let message = error.to_string();
                 let last = message.lines().last().unwrap_or_default();
                 let last = last.trim_start_matches("error: ");
-                self.add(key, format!("is no regular expression: {last}"));
+                self.add(key, format!("is not a valid regular expression: {last}"));
             }
             Ok(pattern) if pattern.is_match("") => {
-                self.add(key, "matches everything, also nothing; say what must be there");
+                self.add(key, "also matches an empty text; say what must be there");
             }
             Ok(pattern) if pattern.captures_len() <= groups => {
                 let problem =
-                    format!("needs {groups} group in parentheses: the part that is meant");
+                    format!("needs {groups} group in parentheses for the part that is meant");
                 self.add(key, problem);
             }
             Ok(_) => {}

@@ -60,11 +60,11 @@ impl NpmPackage {
     pub fn check(&self) -> Result<(), String> {
         let Self { package, integrity, .. } = self;
         if !is_npm_package(package) {
-            return Err(format!("{package:?} names no exact version, as in name@1.2.3"));
+            return Err(format!("{package:?} has no exact version; write it like name@1.2.3"));
         }
         if integrity_of(integrity).is_none() {
             return Err(format!(
-                "{package:?} has the integrity {integrity:?}, which must be sha512- and 88 characters of base64: copy what `npm view {package} dist.integrity` prints"
+                "{package:?} has the integrity {integrity:?}, which must be sha512- and 88 characters of base64; copy what `npm view {package} dist.integrity` prints"
             ));
         }
         Ok(())
@@ -174,11 +174,11 @@ pub fn is_npm_package(text: &str) -> bool {
 /// as pip's requirements have them: `name==1.2.3 --hash=sha256:…`, `name[extra]==1.2.3 --hash=…`.
 #[must_use]
 pub fn is_pypi_package(text: &str) -> bool {
-    let mut words = text.split(' ');
-    let Some((name, version)) = words.next().and_then(|package| package.split_once("==")) else {
+    let mut parts = text.split(' ');
+    let Some((name, version)) = parts.next().and_then(|package| package.split_once("==")) else {
         return false;
     };
-    let hashes: Vec<_> = words.map(|word| word.strip_prefix("--hash=sha256:")).collect();
+    let hashes: Vec<_> = parts.map(|part| part.strip_prefix("--hash=sha256:")).collect();
     let (name, extras) = match name.split_once('[') {
         Some((name, rest)) => match rest.strip_suffix(']') {
             Some(extras) => (name, extras.split(',').collect()),

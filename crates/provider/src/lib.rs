@@ -1,8 +1,8 @@
 //! A provider: one TOML file that says how one CLI is installed, signed in to, and what it leaves
 //! behind. Pure: parses and checks text.
 //!
-//! [`login`] is how a person signs in and what the CLI's terminal shows meanwhile, [`credential`]
-//! what is taken, [`terms`] who may hold it, [`install`] how the CLI gets into an image. A mistake is told with its line and
+//! [`login`] is how an end user signs in and what the CLI's terminal shows meanwhile, [`credential`]
+//! what is taken, [`terms`] who may hold it, [`install`] how the CLI gets into an image. A mistake is reported with its line and
 //! key ([`ProviderError`]).
 #![forbid(unsafe_code)]
 
@@ -34,9 +34,9 @@ pub struct Provider {
     /// As in `POST /api/auth/start`: 1 to 64 of `a-z 0-9 _ -`.
     #[schemars(with = "String")]
     pub id: ProviderId,
-    /// As a person knows the tool.
+    /// As an end user knows the tool.
     pub name: String,
-    /// Whether a sign-in has consequences: `real` ones, the usual, are refused where rooms are emulated
+    /// Whether a sign-in has consequences: `real` ones, the usual, are refused where sandboxes are emulated
     /// or the `host` driver makes none, unless `serve --allow-weak-isolation` lets them in.
     #[serde(default)]
     pub kind: ProviderKind,
@@ -49,12 +49,12 @@ pub struct Provider {
     /// How it gets into an image whose recipe names this provider.
     #[serde(default, skip_serializing_if = "Install::is_empty")]
     pub install: Install,
-    /// The ways to sign in, the one that needs the person least first.
+    /// The ways to sign in, the one that needs the end user least first.
     pub login: Vec<Login>,
-    /// Screens of the CLI that a person needs a word about, whichever way they sign in.
+    /// Screens of the CLI that an end user needs a message about, whichever way they sign in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub screens: Vec<KnownScreen>,
-    /// Pages in the desktop's browser that a person needs a word about, by their window's title.
+    /// Pages in the desktop's browser that an end user needs a message about, by their window's title.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pages: Vec<KnownPage>,
     /// What it leaves behind.
@@ -70,20 +70,20 @@ pub struct Provider {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ProviderKind {
-    /// An account of a person at a company: needs a VM on KVM, unless the operator says otherwise.
+    /// An account of an end user at a company: needs a VM on KVM, unless the operator says otherwise.
     #[default]
     Real,
-    /// A stand-in for demonstrations and tests, where nothing of worth is typed.
+    /// A mock identity provider for demonstrations and tests, where nothing of value is typed.
     Demo,
 }
 
-/// A page that a person needs a word about: one that will not go on in this browser, say.
+/// A page that an end user needs a message about: one that will not go on in this browser, say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownPage {
     /// A regular expression on the browser window's title.
     pub title: String,
-    /// What the person is told: what it means, and what to do.
+    /// The message to the end user: what it means, and what to do.
     pub says: String,
 }
 
@@ -109,7 +109,7 @@ pub struct Egress {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Sso {
-    /// It is refused, and told.
+    /// It is refused, and reported.
     #[default]
     Refuse,
     /// The operator may allow it while the session waits.

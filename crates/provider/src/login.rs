@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields)]
 pub struct Login {
     /// `browser`: in the desktop's browser, whose last page calls the CLI back inside the guest.
-    /// `paste_code`: the person opens the URL where they like and brings back the code that the last
-    /// page shows. `device_code`: the person opens the URL where they like and gives it the code that
+    /// `paste_code`: the end user opens the URL where they like and brings back the code that the last
+    /// page shows. `device_code`: the end user opens the URL where they like and gives it the code that
     /// the CLI shows.
     #[schemars(with = "String", extend("enum" = ["browser", "paste_code", "device_code"]))]
     pub method: Method,
@@ -21,18 +21,18 @@ pub struct Login {
     /// Extra environment variables.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub env: BTreeMap<String, String>,
-    /// What the person has to do, one sentence.
+    /// What the end user has to do, one sentence.
     pub instructions: String,
     /// When the CLI is started: `at_once`, or `when_the_end_user_comes`, for one that gives up by itself
-    /// sooner than people come. Room, desktop and browser are ready by then.
+    /// sooner than people come. Sandbox, desktop and browser are ready by then.
     #[serde(default, skip_serializing_if = "is_at_once")]
     #[schemars(with = "String", extend("enum" = ["at_once", "when_the_end_user_comes"]))]
     pub start: Start,
     /// How long the CLI may take from its start to give its sign-in URL (and code), in seconds.
     #[serde(default = "default_url_timeout")]
     pub url_timeout_seconds: u64,
-    /// How long the CLI waits for the person once it gave its URL, in seconds, where it gives up by
-    /// itself: the person is told this deadline where it comes before the session's.
+    /// How long the CLI waits for the end user once it gave its URL, in seconds, where it gives up by
+    /// itself: the end user sees this deadline where it comes before the session's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gives_up_after_seconds: Option<u64>,
     /// Where the CLI's sign-in URL comes from: `opener` (it starts a browser; the default for
@@ -49,7 +49,7 @@ pub struct Login {
     /// the code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_prompt: Option<String>,
-    /// For `paste_code`: a regular expression for the whole code, to refuse at once what is none.
+    /// For `paste_code`: a regular expression for the whole code, to refuse anything else immediately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_form: Option<String>,
     /// TCP ports on the guest's loopback that the CLI listens on for its callback.
@@ -133,15 +133,15 @@ fn once() -> u32 {
     1
 }
 
-/// A screen of the CLI that a person needs a word about.
+/// A screen of the CLI that an end user needs a message about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownScreen {
     /// A regular expression on the terminal's screen.
     pub screen: String,
-    /// What the person is told: what it means, and what to do.
+    /// The message to the end user: what it means, and what to do.
     pub says: String,
-    /// What whoever runs this is told beside that: what they may do about it.
+    /// The message to the operator: what they can do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operator: Option<String>,
     /// Whether the sign-in has failed with it: then it is over, whatever files the CLI left.

@@ -20,7 +20,7 @@ pub struct TermsOfUse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Custody {
-    /// The person alone: it is sealed to a key of theirs, never to the vault.
+    /// The end user alone: it is sealed to a key of theirs, never to the vault.
     RecipientOnly,
     /// The operator too: it may be sealed to the vault.
     Vault,

@@ -1,4 +1,4 @@
-//! The shipped files, mistakes and where they are told to be.
+//! The shipped files; mistakes, and the places that are reported for them.
 
 use anteroom_session::Start;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn a_wrong_value_names_file_line_and_key() {
         error(&text),
         format!(
             "the provider file x.toml, line {line}: credential.files[0].path must start with ~/ and \
-             have no .."
+             not contain .."
         )
     );
     let text =
@@ -47,8 +47,8 @@ fn a_wrong_value_names_file_line_and_key() {
     assert_eq!(
         error(&text),
         format!(
-            "the provider file x.toml, line {line}: login[1].code_prompt is missing; for paste_code \
-             say what the screen shows when the tool takes the code"
+            "the provider file x.toml, line {line}: login[1].code_prompt is missing; paste_code needs \
+             a pattern for the screen on which the tool accepts the code"
         )
     );
 }
@@ -180,13 +180,16 @@ fn what_a_credential_may_be_named_by() {
         Provider::parse("x", &good).unwrap();
     }
     for (text, key) in [
-        (file("~/.a/*/b.json", required), "credential.files[0].path may have one *"),
-        (file("~/.a/*-*", required), "credential.files[0].path may have one *"),
-        (file("~/.a/*", required), "credential.files[0].path would take every file"),
-        (file("~/.anteroom/keyring/0.json", required), "credential.files[0].path is below"),
-        (file("~/.a/b", &format!("format = 'binary'\n{required}")), "files[0].required is for"),
-        (secret("attributes = { service = '*' }"), "credential.keyring[0].attributes must name"),
-        (secret("attributes = {}"), "credential.keyring[0].attributes must name"),
+        (file("~/.a/*/b.json", required), "credential.files[0].path may have at most one *"),
+        (file("~/.a/*-*", required), "credential.files[0].path may have at most one *"),
+        (file("~/.a/*", required), "credential.files[0].path would match every file"),
+        (file("~/.anteroom/keyring/0.json", required), "credential.files[0].path is in"),
+        (
+            file("~/.a/b", &format!("format = 'binary'\n{required}")),
+            "files[0].required is only for",
+        ),
+        (secret("attributes = { service = '*' }"), "credential.keyring[0].attributes must have"),
+        (secret("attributes = {}"), "credential.keyring[0].attributes must have"),
     ] {
         assert!(error(&text).contains(key), "{}", error(&text));
     }
@@ -212,7 +215,7 @@ fn all_mistakes_of_a_file_are_reported_by_their_lines() {
     let text = format!("{text}extra_ca_pem = 'nonsense'\n");
     let (_, mistakes) = Provider::parse_all("x.toml", &text).unwrap();
     let reported: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-    let keys = [": name is", "credential.files[0].path", "egress.extra_ca_pem holds no"];
+    let keys = [": name is", "credential.files[0].path", "egress.extra_ca_pem contains no"];
     assert_eq!(reported.len(), keys.len(), "{reported:?}");
     assert!(
         keys.iter().zip(&reported).all(|(key, reported)| reported.contains(key)),
@@ -222,14 +225,14 @@ fn all_mistakes_of_a_file_are_reported_by_their_lines() {
 }
 
 #[test]
-fn what_is_wrong_with_a_certificate_is_reported_in_words() {
+fn what_is_wrong_with_a_certificate_is_reported_in_plain_text() {
     let reported = |pem: &str| error(&format!("{DEMO}extra_ca_pem = \"\"\"\n{pem}\"\"\"\n"));
-    for (pem, words) in [
+    for (pem, message) in [
         ("-----BEGIN CERTIFICATE-----\nAAAA\n", "has no -----END CERTIFICATE----- line"),
-        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "no base64"),
-        ("  -----BEGIN CERTIFICATE-----\n", "beginning of a line"),
+        ("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n", "not valid base64"),
+        ("  -----BEGIN CERTIFICATE-----\n", "start of a line"),
     ] {
-        assert!(reported(pem).contains(words), "{}", reported(pem));
+        assert!(reported(pem).contains(message), "{}", reported(pem));
     }
 }
 
@@ -311,7 +314,7 @@ fn debian_packages_may_have_version_and_digest() {
 fn files_do_not_lie_in_each_other() {
     let file = |path: &str| format!("[[files]]\npath = '{path}'\ncontent = ''\n");
     let text = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a"));
-    assert!(error(&text).contains("files[1].path and ~/.a/b cannot both be"), "{}", error(&text));
+    assert!(error(&text).contains("files[1].path and ~/.a/b conflict"), "{}", error(&text));
     let reported =
         Provider::parse_all("x", &format!("{DEMO}\n{}", file("/a").repeat(200))).unwrap().1;
     assert_eq!(reported.len(), 199, "one for each that is named again");

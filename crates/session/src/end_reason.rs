@@ -1,4 +1,4 @@
-//! Why a session ended, in a form a program can branch on and a person can act on.
+//! Why a session ended: a code for programs and a sentence for people.
 
 use std::fmt;
 
@@ -32,7 +32,7 @@ impl fmt::Display for ProcessExit {
                 Some(name) => write!(f, "was killed by signal {signal} ({name})"),
                 None => write!(f, "was killed by signal {signal}"),
             },
-            Self::Unknown => f.write_str("is gone, its exit status unknown"),
+            Self::Unknown => f.write_str("ended with an unknown exit status"),
         }
     }
 }
@@ -73,7 +73,7 @@ pub fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// Why a session ended. `Display` is the sentence the person and the caller read.
+/// Why a session ended. `Display` is the sentence that the end user and the caller read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[cfg_attr(test, derive(strum::VariantNames))]
 #[serde(tag = "code", rename_all = "snake_case")]
@@ -81,31 +81,31 @@ pub fn signal_name(signal: i32) -> Option<&'static str> {
 pub enum EndReason {
     /// The credential is sealed and stored, the VM destroyed.
     Completed,
-    /// Someone asked for it.
+    /// Somebody cancelled it.
     Cancelled {
         /// Who.
         by: Actor,
     },
-    /// The time to live is over.
+    /// Its time to live has expired.
     TimedOut {
         /// The state it was in then, by its wire name.
         during: String,
         /// How long it had, in seconds.
         ttl_seconds: u64,
     },
-    /// Its caller prolonged it until it had lived as long as a session may.
+    /// Its caller extended it up to the maximum duration of a session.
     TooLong {
         /// The state it was in then, by its wire name.
         during: String,
-        /// How long a session may live at most, in seconds.
+        /// The maximum duration of a session, in seconds.
         max_seconds: u64,
     },
-    /// The CLI was to be started when the person comes, and they did not.
+    /// The CLI was to be started when the end user comes, and nobody opened the link.
     NobodyCame {
         /// How long the session had, in seconds.
         waited_seconds: u64,
     },
-    /// The person came and then did nothing for too long.
+    /// The end user came and was then inactive for too long.
     Idle {
         /// How long, in seconds.
         idle_seconds: u64,
@@ -120,11 +120,11 @@ pub enum EndReason {
         /// Why.
         cause: String,
     },
-    /// The virtual machine's process ended unasked.
+    /// The virtual machine's process ended unexpectedly.
     VmExited {
         /// How its process ended.
         exit: ProcessExit,
-        /// Why the guest stopped, in the VMM's word (`guest-reset`, `host-signal`, …); absent when
+        /// Why the guest stopped, by the VMM's name for it (`guest-reset`, `host-signal`, …); absent when
         /// the VMM was killed before it could say.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shutdown: Option<String>,
@@ -134,7 +134,7 @@ pub enum EndReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         explanation: Option<Box<Explanation>>,
     },
-    /// The virtual machine's process was stopped, and nobody let it go on.
+    /// The virtual machine's process was stopped and not continued.
     VmStopped {
         /// By which signal.
         signal: i32,
@@ -145,23 +145,23 @@ pub enum EndReason {
     AgentSilent {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
-        /// Whether the guest ran then, in the VMM's word (`running`, `paused`, …).
+        /// Whether the guest ran then, by the VMM's name for it (`running`, `paused`, …).
         #[serde(default, skip_serializing_if = "Option::is_none")]
         run_state: Option<String>,
         /// Last lines of the serial console.
         console_tail: Vec<String>,
     },
-    /// The guest's link closed or failed, or nothing came by it any more.
+    /// The guest's link closed, failed or went silent.
     GuestLinkFailed {
         /// What exactly.
         cause: String,
     },
-    /// The guest sent what the protocol does not allow.
+    /// The guest violated the protocol.
     GuestBrokeProtocol {
         /// What exactly.
         cause: String,
     },
-    /// The guest answered all the while, and did not do its part in time.
+    /// The guest responded all the time, but did not do its part.
     GuestStalled {
         /// What it did not do, as in "did not …".
         what: String,
@@ -187,11 +187,11 @@ pub enum EndReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         explanation: Option<Box<Explanation>>,
     },
-    /// The CLI ended before it wrote a credential, or as one that failed.
+    /// The CLI ended before it wrote a credential, or it failed.
     CliExited {
         /// How.
         exit: ProcessExit,
-        /// Whether it had written a complete credential, which was not taken: it failed all the same.
+        /// Whether it had written a complete credential, which was discarded because the CLI failed.
         #[serde(default)]
         left_credential: bool,
         /// Its last lines of output.
@@ -200,7 +200,7 @@ pub enum EndReason {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         explanation: Option<Box<Explanation>>,
     },
-    /// The CLI never gave a sign-in URL, and its terminal shows nothing to go by.
+    /// The CLI never printed a sign-in URL, and its terminal shows no other prompt.
     NoSignInUrl {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
@@ -212,12 +212,12 @@ pub enum EndReason {
     },
     /// The CLI shows that the sign-in is over without a credential.
     SignInRefused {
-        /// What it means and what to do, as the provider file has it.
+        /// What it means and what to do, from the provider file.
         says: String,
         /// The line of its screen that says so.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         line: Option<String>,
-        /// What whoever runs this may do about it, as the provider file has it.
+        /// What the operator can do about it, from the provider file.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         operator: Option<String>,
     },
@@ -236,12 +236,12 @@ pub enum EndReason {
         /// How.
         exit: ProcessExit,
     },
-    /// The session's runner process was there and said nothing any more.
+    /// The session's runner process is running and has gone silent.
     RunnerSilent {
         /// How long nothing was heard, in milliseconds.
         silent_ms: u64,
     },
-    /// The session's state could not be stored, so it could not go on.
+    /// The session's state could not be stored, so it could not continue.
     StateNotStored {
         /// Why.
         cause: String,
@@ -251,7 +251,7 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    /// Why a process of the room died, where that is the reason.
+    /// Why a process of the sandbox died, where that is the reason.
     #[must_use]
     pub fn explanation(&self) -> Option<&Explanation> {
         match self {
@@ -284,22 +284,21 @@ impl fmt::Display for EndReason {
             }
             Self::TimedOut { during, ttl_seconds } => write!(
                 f,
-                "the session's {ttl_seconds} s were over while {}; start again, or ask for more with ttlSeconds",
+                "the session timed out after {ttl_seconds} s while {}; start again, with a longer ttlSeconds if needed",
                 during.replace('_', " ")
             ),
             Self::TooLong { during, max_seconds } => write!(
                 f,
-                "the session lived for {max_seconds} s, as long as one may, and was {} then; start again",
+                "the session reached its maximum duration of {max_seconds} s while {}; start again",
                 during.replace('_', " ")
             ),
             Self::NobodyCame { waited_seconds } => write!(
                 f,
-                "nobody came in {waited_seconds} s: the link was not opened, and the tool was not started; start again"
+                "nobody opened the link within {waited_seconds} s, so the tool was not started; start again"
             ),
-            Self::Idle { idle_seconds } => write!(
-                f,
-                "nobody touched the desktop for {idle_seconds} s; start again to sign in after all"
-            ),
+            Self::Idle { idle_seconds } => {
+                write!(f, "nobody used the session for {idle_seconds} s; start again to sign in")
+            }
             Self::ImageRefused { cause } => write!(f, "the golden image cannot be used: {cause}"),
             Self::VmNotStarted { cause } => {
                 write!(f, "the virtual machine could not be started: {cause}")
@@ -311,31 +310,31 @@ impl fmt::Display for EndReason {
                 write!(f, "the link to the virtual machine failed: {cause}")
             }
             Self::GuestBrokeProtocol { cause } => {
-                write!(f, "the virtual machine sent what it may not: {cause}")
+                write!(f, "the virtual machine violated the protocol: {cause}")
             }
             Self::GuestStalled { what, allowed_seconds } => write!(
                 f,
-                "the virtual machine answered, but did not {what} within {allowed_seconds} s"
+                "the virtual machine responded, but did not {what} within {allowed_seconds} s"
             ),
             Self::FileNotInjected { path, cause } => {
-                write!(f, "the file {path} could not be put into the virtual machine: {cause}")
+                write!(f, "the file {path} could not be copied into the virtual machine: {cause}")
             }
             Self::ServiceFailed { explanation: Some(why), .. } => {
-                write!(f, "the room's {}", why.sentence)
+                write!(f, "the sandbox's {}", why.sentence)
             }
             Self::ServiceFailed { service, cause, last_lines, explanation: None } => {
-                write!(f, "the room's {service} failed: {cause}")?;
+                write!(f, "the sandbox's {service} failed: {cause}")?;
                 last_line(f, "its last line", last_lines)
             }
             Self::CliExited { .. } => self.of_tool(f),
             Self::NoSignInUrl { waited_ms, last_lines, ignored } => {
                 write!(
                     f,
-                    "the command-line tool gave no sign-in address within {} s",
+                    "the command-line tool did not print a sign-in address within {} s",
                     waited_ms / 1000
                 )?;
                 if let Some(url) = ignored {
-                    write!(f, " that url_pattern of its provider file matches; it opened {url}")?;
+                    write!(f, " that matches url_pattern of its provider file; it opened {url}")?;
                 }
                 last_line(f, "its last line", last_lines)
             }
@@ -344,18 +343,18 @@ impl fmt::Display for EndReason {
             Self::CredentialNotStored { cause } => {
                 write!(
                     f,
-                    "the sealed credential could not be stored: {cause}; nothing was kept, sign in again"
+                    "the sealed credential could not be stored: {cause}; nothing was saved, sign in again"
                 )
             }
             Self::RunnerDied { exit } => {
                 write!(
                     f,
-                    "the session's runner process {exit}; the virtual machine was destroyed with it"
+                    "the session's runner process {exit}, and its virtual machine was destroyed"
                 )
             }
             Self::RunnerSilent { silent_ms } => write!(
                 f,
-                "the session's runner process was there but said nothing for {} s, as one does that is stopped or stuck; the virtual machine was destroyed",
+                "the session's runner process did not respond for {} s (stopped or stuck), and its virtual machine was destroyed",
                 silent_ms / 1000
             ),
             Self::StateNotStored { cause } => {
@@ -374,13 +373,13 @@ impl EndReason {
         match self {
             Self::CliExited { explanation: Some(why), left_credential: true, .. } => write!(
                 f,
-                "the command-line tool failed, so the credential that it wrote was not taken: {}",
+                "the command-line tool failed, so the credential that it wrote was discarded: {}",
                 why.sentence
             ),
             Self::CliExited { explanation: Some(why), .. } => {
                 write!(
                     f,
-                    "the command-line tool ended before it had a credential: {}",
+                    "the command-line tool ended before it wrote a credential: {}",
                     why.sentence
                 )
             }
@@ -388,9 +387,11 @@ impl EndReason {
                 match left_credential {
                     true => write!(
                         f,
-                        "the command-line tool {exit}, and the credential that it wrote was not taken"
+                        "the command-line tool {exit}, so the credential that it wrote was discarded"
                     )?,
-                    false => write!(f, "the command-line tool {exit} before it had a credential")?,
+                    false => {
+                        write!(f, "the command-line tool {exit} before it wrote a credential")?
+                    }
                 }
                 last_line(f, "its last line", last_lines)
             }
@@ -410,13 +411,13 @@ impl EndReason {
                 ..
             } => write!(
                 f,
-                "the virtual machine ended unasked: its process {exit}; some process on the host sent it, \
-                 or the kernel did because memory was short (`dmesg` says so then)"
+                "the virtual machine ended unexpectedly: its process {exit}; the signal came from a process on \
+                 the host, or from the kernel because memory ran out (see `dmesg`)"
             ),
             Self::VmExited { exit, shutdown, console_tail, explanation: None } => {
-                write!(f, "the virtual machine ended unasked: its process {exit}")?;
+                write!(f, "the virtual machine ended unexpectedly: its process {exit}")?;
                 if let Some(cause) = shutdown {
-                    write!(f, "{}", shutdown_words(cause))?;
+                    write!(f, "{}", shutdown_cause(cause))?;
                 }
                 last_line(f, "the console's last line", console_tail)
             }
@@ -424,13 +425,13 @@ impl EndReason {
                 let name = signal_name(*signal).unwrap_or("unnamed");
                 write!(
                     f,
-                    "the virtual machine's process was stopped by signal {signal} ({name}) and not let go on for {stopped_seconds} s; some process on the host sent it"
+                    "the virtual machine's process was stopped by signal {signal} ({name}) and not continued for {stopped_seconds} s; the signal came from a process on the host"
                 )
             }
             Self::AgentSilent { waited_ms, run_state, console_tail } => {
                 write!(
                     f,
-                    "the agent in the virtual machine did not answer within {} s",
+                    "the agent in the virtual machine did not respond within {} s",
                     waited_ms / 1000
                 )?;
                 if let Some(state) = run_state {
@@ -444,11 +445,11 @@ impl EndReason {
 }
 
 /// QEMU's `ShutdownCause` (qapi/run-state.json) as the end of a sentence.
-fn shutdown_words(cause: &str) -> String {
+fn shutdown_cause(cause: &str) -> String {
     match cause {
-        "guest-reset" => " after the guest restarted itself, as a kernel does that panicked".into(),
+        "guest-reset" => " after the guest restarted itself, as a kernel does after a panic".into(),
         "guest-shutdown" => " after the guest shut itself down".into(),
-        "host-signal" => " after a signal from the host told it to".into(),
+        "host-signal" => " after a signal from the host".into(),
         other => format!(" after {other}"),
     }
 }
@@ -510,11 +511,14 @@ mod tests {
         };
         assert_eq!(
             killed(11).to_string(),
-            "the virtual machine ended unasked: its process was killed by signal 11 (SIGSEGV); \
+            "the virtual machine ended unexpectedly: its process was killed by signal 11 (SIGSEGV); \
              the console's last line: [ 2.1] Kernel panic"
         );
         let from_outside = killed(SIGKILL).to_string();
-        assert!(from_outside.contains("some process on the host sent it"), "{from_outside}");
+        assert!(
+            from_outside.contains("the signal came from a process on the host"),
+            "{from_outside}"
+        );
         assert!(!from_outside.contains("panic"), "{from_outside}");
         let reset = EndReason::VmExited {
             exit: ProcessExit::Exited { code: 0 },
@@ -524,8 +528,8 @@ mod tests {
         };
         assert_eq!(
             reset.to_string(),
-            "the virtual machine ended unasked: its process exited with code 0 after the guest \
-             restarted itself, as a kernel does that panicked"
+            "the virtual machine ended unexpectedly: its process exited with code 0 after the guest \
+             restarted itself, as a kernel does after a panic"
         );
     }
 }

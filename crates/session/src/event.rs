@@ -1,4 +1,4 @@
-//! What a session can be told.
+//! The events of a session.
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub enum Event {
         /// Why, one sentence.
         cause: String,
     },
-    /// The person has a new link; what the earlier ones opened is closed.
+    /// The end user has a new link; what the earlier ones opened is closed.
     LinkMade {
         /// Which generation began with it.
         generation: HolderGeneration,
@@ -54,7 +54,7 @@ pub enum Event {
         /// By what right.
         viewer: Viewer,
     },
-    /// The caller says that the person is there, and has the CLI started that waits for them.
+    /// The caller says that the end user is there, and has the CLI started that waits for them.
     StartRequested {
         /// Which caller.
         by: Actor,
@@ -89,7 +89,7 @@ impl Event {
     }
 }
 
-/// What a session runner tells its controller. Also the wire form between the two.
+/// What a session runner reports to its controller. Also the wire form between the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[strum(serialize_all = "snake_case")]
@@ -145,9 +145,9 @@ pub enum Observation {
         /// Why, by the evidence.
         explanation: Box<Explanation>,
     },
-    /// All is there but the CLI, which waits for the person to come.
+    /// All is there but the CLI, which waits for the end user to come.
     SandboxReady,
-    /// The CLI waits for the person.
+    /// The CLI waits for the end user.
     SignInAwaited {
         /// What they sign in with.
         prompt: Prompt,
@@ -164,7 +164,7 @@ pub enum Observation {
         /// At most 500 characters of it.
         url: String,
     },
-    /// The person's code was typed into the CLI's terminal.
+    /// The end user's code was typed into the CLI's terminal.
     CodeEntered,
     /// A newer code took the place of one that was not typed.
     CodeReplaced,
@@ -185,9 +185,9 @@ pub enum Observation {
         /// Its name.
         host: String,
     },
-    /// The page that the person is on goes on at a host that is refused.
+    /// The page that the end user is on goes on at a host that is refused.
     HostNeeded {
-        /// Its name, with its port where that is none of the usual.
+        /// Its name, with its port where that is not a usual one.
         host: String,
         /// The provider whose list it is.
         provider: String,
@@ -196,14 +196,14 @@ pub enum Observation {
     },
     /// The operator allowed a refused host for this session.
     HostAllowed {
-        /// Its name, with its port where that is none of the usual.
+        /// Its name, with its port where that is not a usual one.
         host: String,
     },
     /// The guest's browser shows the sign-in page (its navigation started).
     SignInPageOpened,
     /// The first video frame of the desktop was sent to a viewer.
     FirstFrameSent,
-    /// The person moved, typed or pasted. Said at most every few seconds.
+    /// The end user moved, typed or pasted. Said at most every few seconds.
     EndUserActive,
     /// A viewer's media connection is up.
     ViewerJoined {
@@ -243,7 +243,7 @@ pub enum Observation {
     },
     /// The session cannot go on.
     Failed(EndReason),
-    /// The guest was told that the credential is stored, and has powered off.
+    /// The guest knows that the credential is stored, and has powered off.
     GuestPoweredOff,
 }
 

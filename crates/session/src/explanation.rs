@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Explanation {
     /// The kind of cause.
     pub cause: Cause,
-    /// One sentence for a person: what happened to which service.
+    /// One sentence for an end user: what happened to which service.
     pub sentence: String,
     /// What it rests on, a line each.
     pub evidence: Vec<String>,
@@ -27,7 +27,7 @@ pub enum Confidence {
     Certain,
     /// The evidence fits nothing else that is known, or it is the program's own word.
     Likely,
-    /// What was seen does not tell the cause.
+    /// The evidence does not show the cause.
     Unknown,
 }
 

@@ -45,7 +45,7 @@ pub fn unlistable(host: &str) -> Option<HostRefused> {
 }
 
 /// A host name in its one spelling: lower case, IDNA as punycode, no trailing dot; an IP address in
-/// its usual form. `None` when it is none of these.
+/// its usual form. `None` for anything else.
 #[must_use]
 pub fn normalise_host(text: &str) -> Option<String> {
     let text = text.strip_suffix('.').unwrap_or(text);
@@ -82,7 +82,7 @@ pub fn port_of(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// A host, and its port where that is none of the usual.
+/// A host, and its port where that is not a usual one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     host: String,
@@ -110,7 +110,7 @@ impl Place {
         &self.host
     }
 
-    /// Its port, where that is none of the usual.
+    /// Its port, where that is not a usual one.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
         self.port

@@ -99,7 +99,7 @@ impl From<ProviderId> for String {
     }
 }
 
-/// The caller's own name for the person who signs in: 1 to 128 printable ASCII characters, no
+/// The caller's own name for the end user who signs in: 1 to 128 printable ASCII characters, no
 /// space and no `/`. Anteroom compares it, and never interprets it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -147,7 +147,7 @@ impl From<UserId> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// Not a session id.
-    #[error("a session id is a UUID in lower case, as POST /api/auth/start returned it")]
+    #[error("a session id is a UUID in lower case, as returned by POST /api/auth/start")]
     Session,
     /// Not a provider id.
     #[error(

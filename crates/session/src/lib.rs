@@ -8,7 +8,7 @@
 //!     └──────────┴──────────┴────────────┴─────────────┴──────────────────↗
 //! ```
 //!
-//! Where the CLI is started when the person comes, `Preparing → Ready → Preparing` is on the way.
+//! Where the CLI is started when the end user comes, `Preparing → Ready → Preparing` is on the way.
 #![forbid(unsafe_code)]
 
 mod actor;

@@ -34,9 +34,9 @@ pub struct Terms {
     pub ttl_seconds: u64,
     /// How long it may live at all, in seconds.
     pub max_seconds: u64,
-    /// How long the person may do nothing once they came, in seconds.
+    /// How long the end user may do nothing once they came, in seconds.
     pub idle_seconds: u64,
-    /// How long the CLI waits for the person once it gave its address, in seconds, where that is known.
+    /// How long the CLI waits for the end user once it gave its address, in seconds, where that is known.
     #[serde(default)]
     pub tool_waits_seconds: Option<u64>,
 }
@@ -70,16 +70,16 @@ impl Terms {
 pub enum Effect {
     /// Start the runner process.
     StartRunner,
-    /// Have the CLI started, which waited for the person.
+    /// Have the CLI started, which waited for the end user.
     StartTool,
     /// Make the sealed credential durable, then report `CredentialStored` or `CredentialNotStored`.
     StoreCredential {
         /// The age file, base64.
         ciphertext_base64: String,
     },
-    /// Tell the runner that the credential is durable, so that the guest may forget it and power off.
+    /// Notify the runner that the credential is durable, so that the guest may forget it and power off.
     AcknowledgeCredential,
-    /// Destroy the VM and all that belongs to the session, look, then report `Demolished`.
+    /// Destroy the VM and all that belongs to the session, look, then report `TornDown`.
     TearDown,
 }
 
@@ -92,10 +92,10 @@ pub struct Session {
     pub state: State,
     /// When its time to live is over.
     pub deadline: Timestamp,
-    /// When the person came: by their link, or by their caller's word. Absent before.
+    /// When the end user came: by their link, or by their caller's word. Absent before.
     #[serde(default)]
     pub came_at: Option<Timestamp>,
-    /// When the person last did something on the desktop; absent before they saw it.
+    /// When the end user last did something on the desktop; absent before they saw it.
     pub active_at: Option<Timestamp>,
     /// When the CLI gives up by itself; absent before it gave its address, or where that is not known.
     #[serde(default)]
@@ -118,7 +118,7 @@ impl Session {
         (session, vec![Effect::StartRunner])
     }
 
-    /// When the session ends because the person does nothing: in their turn on the desktop, and once
+    /// When the session ends because the end user does nothing: in their turn on the desktop, and once
     /// they came. Who signs in elsewhere does nothing here.
     #[must_use]
     pub fn idle_deadline(&self) -> Option<Timestamp> {
@@ -129,7 +129,7 @@ impl Session {
             .map(|active_at| active_at.plus_seconds(self.terms.idle_seconds))
     }
 
-    /// Until when the person's turn lasts: the session's time, or the CLI's own where that is over
+    /// Until when the end user's turn lasts: the session's time, or the CLI's own where that is over
     /// before.
     #[must_use]
     pub fn turn_deadline(&self) -> Timestamp {
@@ -193,7 +193,7 @@ impl Session {
     }
 }
 
-/// Whether an event shows the person to be there: a caller who looks is not the person.
+/// Whether an event shows the end user to be there: a caller who looks is not the end user.
 fn says_end_user_is_there(event: &Event) -> bool {
     match event {
         Event::StartRequested { .. } => true,
@@ -204,7 +204,7 @@ fn says_end_user_is_there(event: &Event) -> bool {
     }
 }
 
-/// They are waited for no longer. Of a room that is not awake yet, it is told once it is.
+/// The end user has come. A sandbox that is not awake yet is notified once it is.
 fn end_user_came(session: &Session) -> (State, Vec<Effect>) {
     match (session.terms.start, session.state.clone()) {
         (Start::WhenTheEndUserComes, State::Preparing | State::Ready) => {
@@ -238,7 +238,7 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
             _ => end(EndReason::StateNotStored { cause }, now),
         },
         Event::EndRequested(by) => match state {
-            // The credential is already safe: the person asked for an end and gets it, completed.
+            // The credential is already safe: the end user asked for an end and gets it, completed.
             State::Sealed => end(EndReason::Completed, now),
             _ => end(EndReason::Cancelled { by }, now),
         },
@@ -310,7 +310,7 @@ fn observed(
         (State::Preparing | State::AwaitingUser { .. }, Observation::SignInAwaited { prompt }) => {
             (State::AwaitingUser { prompt }, vec![])
         }
-        // From Preparing too: a CLI that finds an injected credential never asks the person.
+        // From Preparing too: a CLI that finds an injected credential never asks the end user.
         (State::Preparing | State::AwaitingUser { .. }, Observation::CredentialFound) => {
             (State::Capturing, vec![])
         }
@@ -334,7 +334,7 @@ fn end(reason: EndReason, at: Timestamp) -> (State, Vec<Effect>) {
 }
 
 /// The reason never changes once given (a completed session must not become "cancelled" during
-/// clean-up); only the report of the demolition is taken, and by a later controller what an earlier one
+/// clean-up); only the report of the teardown is taken, and by a later controller what an earlier one
 /// did not get to the end of.
 fn after_end(teardown: Teardown, event: Event, now: Timestamp) -> (Teardown, Vec<Effect>) {
     match (teardown, event) {

@@ -16,16 +16,16 @@ pub enum State {
     Booting,
     /// The agent puts files in place and starts the services, then the CLI is started.
     Preparing,
-    /// All is there but the CLI, which is started when the person comes.
+    /// All is there but the CLI, which is started when the end user comes.
     Ready,
-    /// The person's turn.
+    /// The end user's turn.
     AwaitingUser {
         /// What they sign in with.
         prompt: Prompt,
     },
     /// The credential exists in the guest; it is being sealed and stored.
     Capturing,
-    /// The sealed credential is durable; the guest is told and powers off.
+    /// The sealed credential is durable; the guest is notified and powers off.
     Sealed,
     /// Over.
     Ended {
@@ -38,7 +38,7 @@ pub enum State {
     },
 }
 
-/// How a person signs in.
+/// How an end user signs in.
 #[derive(
     Clone,
     Copy,
@@ -70,11 +70,11 @@ pub enum Start {
     /// With everything else, whether or not anybody is there.
     #[default]
     AtOnce,
-    /// When the person opens their link, or the caller says that they are there.
+    /// When the end user opens their link, or the caller says that they are there.
     WhenTheEndUserComes,
 }
 
-/// What the CLI gives the person to sign in with.
+/// What the CLI gives the end user to sign in with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Prompt {
@@ -85,7 +85,7 @@ pub enum Prompt {
         /// With [`Method::DeviceCode`]: what the page asks for.
         code: Option<String>,
     },
-    /// Its terminal, which waits for something; the person may type there.
+    /// Its terminal, which waits for something; the end user may type there.
     Terminal {
         /// What its screen shows, without what is empty.
         screen: Vec<String>,
@@ -95,7 +95,7 @@ pub enum Prompt {
     },
 }
 
-/// Why a CLI's terminal is the person's to answer.
+/// Why a CLI's terminal is the end user's to answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Asks {

@@ -43,7 +43,7 @@ pub struct TimelineEntry {
     pub at: Timestamp,
     /// Stable machine name, such as `vm_started` or `ended`.
     pub kind: String,
-    /// One sentence for a person.
+    /// One sentence for an end user.
     pub message: String,
     /// Who made it happen, where somebody did.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,4 +1,4 @@
-//! Who looks at a session's room, and by what right.
+//! Who looks at a session's sandbox, and by what right.
 //!
 //! A session has one link at a time. Each new one begins a generation, and so does a revocation: what
 //! was opened by an earlier generation is closed, all of it, since all of it carries its number.
@@ -49,7 +49,7 @@ impl fmt::Display for HolderGeneration {
     }
 }
 
-/// By what right somebody looks at a room.
+/// By what right somebody looks at a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "by", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Viewer {

@@ -90,7 +90,7 @@ pub enum BundleError {
     NotABundle(String),
     /// It holds what its envelope does not declare: no mishap.
     #[error(
-        "it holds what no provider file declares: {}; the room that made it is not to be trusted, so nothing of it was taken",
+        "it holds what no provider file declares: {}; the sandbox that made it is not to be trusted, so nothing of it was taken",
         .0.join(", ")
     )]
     NotDeclared(Vec<String>),

@@ -51,7 +51,7 @@ pub enum VaultError {
         source: std::io::Error,
     },
     /// The file holds no identity.
-    #[error("{} holds no age identity; restore it from your backup", .0.display())]
+    #[error("{} does not contain an age identity; restore it from your backup", .0.display())]
     NotAnIdentity(PathBuf),
     /// There are credentials and no key to open them. A new one would only hide that.
     #[error("the vault's identity {} is missing, and credentials sealed to it exist; restore it from your backup", .0.display())]
@@ -109,7 +109,7 @@ pub fn recipient_of(identity: &str) -> Option<String> {
     Some(parse_identity(identity)?.to_public().to_string())
 }
 
-/// Makes an identity of a person's or a workspace's own in a new file that nobody else may read; its
+/// Makes an identity of an end user's or a workspace's own in a new file that nobody else may read; its
 /// recipient.
 ///
 /// # Errors

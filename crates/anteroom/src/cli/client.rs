@@ -17,11 +17,11 @@ const MAX_SECRET: u64 = 64 * 1024;
 /// How commands find the controller.
 #[derive(clap::Args)]
 pub struct Connection {
-    /// The controller's address; without it the one on this machine.
+    /// The controller's address [default: the controller on this machine].
     #[arg(long, env = "ANTEROOM_URL")]
     url: Option<String>,
-    /// An API key; without it the one of this machine's controller. Better by --api-key-file or the
-    /// variable: every user of this machine sees arguments in the list of processes.
+    /// An API key [default: that of this machine's controller]. Prefer --api-key-file or the variable:
+    /// every user of this machine can see arguments in the list of processes.
     #[arg(long, env = "ANTEROOM_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
     /// A file with the API key; `-` is standard input.
@@ -61,14 +61,14 @@ impl Connection {
         // An empty variable is as good as none.
         let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
         let key = match self.api_key_file.as_deref().filter(|file| !file.as_os_str().is_empty()) {
-            Some(file) => Some(read_secret(file).context("reading the API key failed")?),
+            Some(file) => Some(read_secret(file).context("cannot read the API key")?),
             None => given(&self.api_key),
         };
         let (url, key) = match (given(&self.url), key) {
             (Some(url), Some(key)) => (url, key),
             // This machine's key is for this machine's controller only.
             (Some(url), None) => bail!(
-                "an API key is needed for {url}: give it by --api-key-file or ANTEROOM_API_KEY"
+                "{url} requires an API key: pass it with --api-key-file or ANTEROOM_API_KEY"
             ),
             (None, key) => {
                 let local = local()?;
@@ -77,7 +77,7 @@ impl Connection {
             }
         };
         if !url.starts_with("http://") && !url.starts_with("https://") {
-            bail!("the controller's address {url} must begin with http:// or https://");
+            bail!("the controller's address {url} must start with http:// or https://");
         }
         Ok(Client::new(&url, &key).found_by(self.arguments()))
     }
@@ -107,7 +107,7 @@ pub fn read_secret(path: &Path) -> Result<String> {
     }
     let secret = text.trim();
     if secret.is_empty() {
-        bail!("there is nothing in the first line of {}", path.display());
+        bail!("the first line of {} is empty", path.display());
     }
     Ok(secret.to_owned())
 }
@@ -149,7 +149,7 @@ impl Client {
 
     /// The same as JSON.
     pub fn get_json(&self, path: &str) -> Result<Value> {
-        serde_json::from_slice(&self.get(path)?).context("the controller's answer is no JSON")
+        serde_json::from_slice(&self.get(path)?).context("the controller's response is not valid JSON")
     }
 
     /// Posts JSON, nothing for null; the answer as JSON, or null when it is empty.
@@ -163,7 +163,7 @@ impl Client {
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes).context("the controller's answer is no JSON")
+        serde_json::from_slice(&bytes).context("the controller's response is not valid JSON")
     }
 
     /// Deletes.
@@ -191,7 +191,7 @@ impl Client {
         }
         if status == ureq::http::StatusCode::UNAUTHORIZED {
             bail!(
-                "the controller at {} does not know this API key; give its own by --api-key-file or ANTEROOM_API_KEY, or on its own machine its folder with --state-dir",
+                "the controller at {} does not accept this API key; pass another with --api-key-file or ANTEROOM_API_KEY, or on the controller's own machine its folder with --state-dir",
                 self.url
             );
         }

@@ -43,7 +43,7 @@ enum Verdict {
     Failure,
 }
 
-/// Looks, and fails when something needed is missing.
+/// Checks everything, and fails when something required is missing.
 pub fn run(options: &Options) -> Result<()> {
     let images = options.images.path();
     let state = options.state.path();
@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
             .collect()
     })?;
     if findings.iter().any(|finding| finding.verdict == Verdict::Failure) {
-        bail!("this machine cannot run sessions yet; the FIX lines say what to do");
+        bail!("this machine cannot run sessions yet; see the FIX lines");
     }
     Ok(())
 }
@@ -97,7 +97,7 @@ fn failure(what: impl Into<String>, fix: impl Into<String>) -> Finding {
     Finding { verdict: Verdict::Failure, what: what.into(), fix: Some(fix.into()) }
 }
 
-/// What the operator of the controller that ran last on this state folder decided against terms.
+/// Where the operator of the last controller on this state folder overrides terms.
 fn overridden_terms(state: &Path) -> Vec<Finding> {
     let file = std::fs::read(state.join("cli.json")).unwrap_or_default();
     let file: Value = serde_json::from_slice(&file).unwrap_or_default();
@@ -106,9 +106,9 @@ fn overridden_terms(state: &Path) -> Vec<Finding> {
         let id = id.as_str().unwrap_or_default();
         warning(
             format!(
-                "the controller was started with --allow-vault-custody {id}: this host may hold its logins, although its terms let nobody but the person"
+                "the controller was started with --allow-vault-custody {id}: this host may hold its logins, although its terms allow only the end user to"
             ),
-            format!("start it without, and have people call `anteroom credentials receive {id}`"),
+            format!("start it without, and have end users run `anteroom credentials receive {id}`"),
         )
     };
     providers.iter().map(finding).collect()
@@ -130,20 +130,20 @@ fn kvm() -> Finding {
             ok(format!("KVM works: {mips} million guest instructions a second"))
         }
         KvmProbe::Unusable { why } => warning(
-            format!("KVM cannot be used: {why}; sessions are emulated, slow and weakly isolated"),
-            "use a machine with hardware virtualisation, and let this user open /dev/kvm (group kvm)",
+            format!("KVM is not available: {why}; sessions are emulated, slow and weakly isolated"),
+            "use a machine with hardware virtualisation, and give this user access to /dev/kvm (group kvm)",
         ),
     }
 }
 
-/// What sessions can be held with, each part tried.
+/// How sessions can be isolated, each part tried.
 fn confinement() -> Vec<Finding> {
     let offered = Offered::here(anteroom_vm::qemu_program().as_deref());
-    let root = "start the controller as root; each session then gives root up";
+    let root = "start the controller as root; each session then drops root";
     let container =
         "start the controller outside of a container, or in one with CAP_SYS_ADMIN and CAP_MKNOD";
     let cgroups = "mount cgroup v2 (or v1's memory, pids and cpu) writable at /sys/fs/cgroup";
-    let kernel = "use a kernel of 5.13 or later with landlock in its list of lsm=";
+    let kernel = "use Linux 5.13 or later with landlock in the kernel's list lsm=";
     let parts = [
         (
             "each session runs as a user of its own",
@@ -165,7 +165,7 @@ fn confinement() -> Vec<Finding> {
         ),
         (
             "Landlock limits which files a session's runner opens",
-            "nothing but its user limits which files a session's runner opens",
+            "only its user limits which files a session's runner opens",
             &offered.landlock,
             kernel,
         ),
@@ -187,7 +187,7 @@ fn image_tools() -> Finding {
     }
     let packages = missing.join(" ");
     warning(
-        format!("golden images cannot be built without these packages: {packages}"),
+        format!("building golden images requires these packages: {packages}"),
         format!("apt-get install {packages}"),
     )
 }
@@ -223,7 +223,7 @@ fn unverified(dir: &Path) -> Vec<Finding> {
 
 fn agent() -> Finding {
     match embedded::agent() {
-        Ok(agent) => ok(format!("this build carries the guest agent ({} KiB)", agent.len() / 1024)),
+        Ok(agent) => ok(format!("this build includes the guest agent ({} KiB)", agent.len() / 1024)),
         Err(error) => failure(error.to_string(), "cargo xtask build"),
     }
 }
@@ -245,18 +245,18 @@ fn memory() -> Finding {
     let sessions = available / 2560;
     if sessions == 0 {
         return failure(
-            format!("{available} MiB of memory are free, a session needs 2560"),
+            format!("{available} MiB of memory are free; a session needs 2560 MiB"),
             "free some memory",
         );
     }
     let sessions = counted(sessions, "session", "sessions");
-    ok(format!("{available} MiB of memory are free: room for {sessions}"))
+    ok(format!("{available} MiB of memory are free: enough for {sessions}"))
 }
 
-/// Whether `serve` could keep its state there, and how much.
+/// Whether `serve` could store its state there, and how much.
 fn state_folder(dir: &Path) -> Finding {
     let refused = |why: String| {
-        let fix = "mend that, or choose another folder with --state-dir";
+        let fix = "fix that, or choose another folder with --state-dir";
         failure(format!("the state folder {} cannot be used: {why}", dir.display()), fix)
     };
     if dir.exists()
@@ -269,7 +269,7 @@ fn state_folder(dir: &Path) -> Finding {
     let existing = whole.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     let shown = existing.display();
     if !existing.is_dir() {
-        return refused(format!("{shown} is no folder"));
+        return refused(format!("{shown} is not a folder"));
     }
     if let Err(error) = eaccess(existing, AccessFlags::W_OK | AccessFlags::X_OK) {
         return refused(format!("writing to {shown}: {}", error.desc()));
@@ -277,16 +277,16 @@ fn state_folder(dir: &Path) -> Finding {
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stats) => {
             let free = stats.blocks_available() * stats.fragment_size() / 1024 / 1024;
-            let will = if existing == whole { "can be used" } else { "can be made" };
+            let will = if existing == whole { "can be used" } else { "can be created" };
             let what = format!("the state folder {} {will}; {free} MiB are free", dir.display());
             if free < 2048 {
-                warning(what, "free some disk: an image build needs 2 GiB")
+                warning(what, "free some disk space: an image build needs 2 GiB")
             } else {
                 ok(what)
             }
         }
         Err(error) => warning(
-            format!("asking for the free disk of {shown} failed: {}", error.desc()),
+            format!("cannot determine the free disk space of {shown}: {}", error.desc()),
             "check the disk",
         ),
     }
@@ -307,7 +307,7 @@ mod tests {
         };
         let state = folder.path().join("a/state");
         let (failed, what) = reported(&state);
-        assert!(!failed && what.contains("state can be made; "), "{what}");
+        assert!(!failed && what.contains("state can be created; "), "{what}");
 
         std::fs::create_dir_all(&state).unwrap();
         std::fs::set_permissions(&state, PermissionsExt::from_mode(0o700)).unwrap();
@@ -321,7 +321,7 @@ mod tests {
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         let (failed, what) = reported(&file.join("state"));
-        assert!(failed && what.contains("file is no folder"), "{what}");
+        assert!(failed && what.contains("file is not a folder"), "{what}");
 
         // Nobody writes there, root neither.
         let (failed, what) = reported(Path::new("/proc/1/anteroom"));

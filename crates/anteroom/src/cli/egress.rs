@@ -17,14 +17,13 @@ use crate::controller::MAX_HOSTS;
 use crate::counted::counted;
 use crate::runner::sandbox::mappings;
 
-/// What sign-ins ask of the network.
+/// Network access of sign-ins.
 #[derive(clap::Subcommand)]
 pub enum Egress {
-    /// Has somebody sign in with every host allowed, and prints which were asked for: what to write
-    /// into the provider file's list. Ctrl-C ends it and prints what was seen so far.
+    /// Runs one sign-in with every host allowed and prints the requested hosts, for the provider file's
+    /// list. Ctrl-C ends it and prints what was seen so far.
     Learn(Learn),
-    /// Allows a host that a session was refused, for that session alone, while it waits: where its
-    /// provider file says `sso = "ask"`.
+    /// Allows a refused host for one waiting session, where its provider file says `sso = "ask"`.
     Allow(Allow),
 }
 
@@ -33,8 +32,7 @@ pub enum Egress {
 pub struct Allow {
     /// The session.
     id: String,
-    /// The host: one of those that `anteroom why SESSION` calls refused, with its port where that is
-    /// neither 80 nor 443.
+    /// A host that `anteroom why SESSION` lists as refused, with its port unless that is 80 or 443.
     host: String,
     #[command(flatten)]
     connection: Connection,
@@ -116,7 +114,7 @@ fn for_people(learnt: &Value) -> String {
     }
     lines.push_str("]\n");
     if learnt["full"] == true {
-        let most = "a session's list, which is full: further hosts may have been asked for";
+        let most = "a session's list, which is full: further hosts may have been requested";
         lines.push_str(&format!("\nThese are the first {MAX_HOSTS} entries of {most}.\n"));
     }
     lines
@@ -127,7 +125,7 @@ fn allow(options: &Allow) -> Result<()> {
     let client = connection.open()?;
     client.post(&format!("/api/auth/session/{id}/egress/allow"), &json!({ "host": host }))?;
     show(connection.json, &json!({ "sessionId": id, "allowed": host }), |_| {
-        format!("{host} is allowed for this session; the page can be loaded again.\n")
+        format!("{host} is now allowed for this session. Reload the page.\n")
     })
 }
 
@@ -157,7 +155,7 @@ fn learnt(session: &Value, provider: &Provider) -> Result<Value> {
         match text(entry, "verdict") {
             "allowed" => asked.reached = true,
             verdict => {
-                let cause = entry["detail"].as_str().unwrap_or("no cause is known");
+                let cause = entry["detail"].as_str().unwrap_or("the cause is unknown");
                 asked.cause = Some(format!("{}: {cause}", verdict.replace('_', " ")));
             }
         }
@@ -182,7 +180,7 @@ mod tests {
         let provider = Provider::parse("demo", &file).unwrap();
         let entry = |host: &str, verdict: &str, detail: Value| json!({ "host": host, "port": 443, "verdict": verdict, "bytesUp": 1, "detail": detail });
         let session = json!({ "egress": [
-            entry("gone.example", "failed", json!("resolving its name failed: no such name")),
+            entry("gone.example", "failed", json!("cannot resolve its name: no such name")),
             entry("inside.example", "refused_address", json!("10.0.0.1 is private")),
             entry("late.example", "failed", json!("connecting took too long")),
             entry("late.example", "allowed", Value::Null),
@@ -190,7 +188,7 @@ mod tests {
         let learnt = learnt(&session, &provider).unwrap();
         let causes: Vec<_> =
             learnt["hosts"].as_array().unwrap().iter().map(|h| &h["cause"]).collect();
-        let gone = "failed: resolving its name failed: no such name";
+        let gone = "failed: cannot resolve its name: no such name";
         assert_eq!(
             causes,
             [&json!(gone), &json!("refused address: 10.0.0.1 is private"), &Value::Null]

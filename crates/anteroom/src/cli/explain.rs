@@ -1,4 +1,4 @@
-//! `anteroom explain`: what Anteroom says of deaths, for core dumps and programs outside a session.
+//! `anteroom explain`: explanations of core dumps and programs outside a session.
 
 mod core;
 
@@ -20,10 +20,10 @@ use crate::gate::processor::profile;
 /// What to explain.
 #[derive(clap::Subcommand)]
 pub enum Explain {
-    /// Says why a process died, by its core dump.
+    /// Explains why a process died, from its core dump.
     Core(core::Options),
-    /// Lists what programs hold that a processor lacks, what they need to start, and whether it is
-    /// there.
+    /// Lists the instructions of programs that a processor lacks, what the programs need to start, and
+    /// whether it exists.
     Elf(Elf),
 }
 
@@ -33,7 +33,7 @@ pub struct Elf {
     /// Programs and libraries.
     #[arg(required = true)]
     files: Vec<PathBuf>,
-    /// The CPU profile to hold them to: a name, or a file with a Firecracker CPU template.
+    /// The CPU profile to compare with: a name, or a file with a Firecracker CPU template.
     #[arg(long, value_name = "PROFILE")]
     cpu: String,
     /// Prints JSON.
@@ -55,13 +55,13 @@ fn open(path: &Path) -> Result<File> {
     // A dump may name any path. Opening a device can do something, and a pipe waits for its other end:
     // what it is, is asked before, and nobody is waited for should it be another by now.
     if !std::fs::metadata(path).with_context(failed)?.is_file() {
-        bail!("{} is no file", path.display());
+        bail!("{} is not a file", path.display());
     }
     let no_wait = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
     let opened = File::options().read(true).custom_flags(no_wait.bits()).open(path);
     let file = opened.with_context(failed)?;
     if !file.metadata().with_context(failed)?.is_file() {
-        bail!("{} is no file", path.display());
+        bail!("{} is not a file", path.display());
     }
     Ok(file)
 }
@@ -77,7 +77,7 @@ fn programs(options: &Elf) -> Result<()> {
             .read_to_end(&mut data)
             .with_context(|| format!("reading {} failed", path.display()))?;
         if data.len() as u64 > elf::MAX_FILE {
-            bail!("{} is over {} MiB", path.display(), elf::MAX_FILE / (1024 * 1024));
+            bail!("{} is larger than {} MiB", path.display(), elf::MAX_FILE / (1024 * 1024));
         }
         let failed = || format!("{} cannot be explained", path.display());
         let facts = elf::facts(data.as_slice()).with_context(failed)?;

@@ -51,7 +51,7 @@ const CROWDED_HEAD: Duration = Duration::from_secs(5);
 /// How long to wait when no connection can be taken: most likely all descriptors are in use.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(200);
 
-/// Clients at a time that are told that their share is used up, and how long one may take to hear it;
+/// Clients at a time that receive the refusal, and how long one may take to read it;
 /// further ones are just closed.
 const REFUSALS: usize = 64;
 const REFUSAL: Duration = Duration::from_secs(1);
@@ -99,7 +99,7 @@ pub async fn serve(listener: TcpListener, app: Router, limits: Limits) {
         let (stream, peer) = match listener.accept().await {
             Ok((stream, address)) => (stream, address.ip()),
             Err(error) => {
-                tracing::warn!("taking a connection failed: {error}");
+                tracing::warn!("cannot accept a connection: {error}");
                 tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
                 continue;
             }
@@ -139,7 +139,7 @@ impl Connection {
         match tokio::time::timeout(head, speaks_http2(&stream)).await {
             Ok(Ok(false)) => {}
             Ok(Ok(true)) => {
-                let detail = "this speaks HTTP/1.1; HTTP/2 is for a proxy before it";
+                let detail = "this server speaks HTTP/1.1; use a proxy for HTTP/2";
                 let refused = refuse(stream, Problem::bad_request(detail));
                 let _ = tokio::time::timeout(REFUSAL, refused).await;
                 return;
@@ -180,7 +180,7 @@ impl Connection {
 /// Answers a request: at once to whoever showed a right, at the peer's pace to everybody else.
 async fn answer(app: Router, place: &Place, seen: &Seen, mut request: Request<Body>) -> Response {
     if seen.ambiguous() {
-        let detail = "the request tells its body's length in two ways";
+        let detail = "the request gives its body's length in two ways";
         return Problem::bad_request(detail).into_response();
     }
     let recognized = Recognized::default();
@@ -213,7 +213,7 @@ async fn speaks_http2(stream: &TcpStream) -> std::io::Result<bool> {
 
 fn share_used(share: usize) -> Problem {
     let detail = format!(
-        "this address has {} already, which is its share; close some (the operator sets it with --connections-per-address, and --trusted-proxy exempts a proxy)",
+        "this address has reached its limit of {}; close some (the operator sets the limit with --connections-per-address, and --trusted-proxy exempts a proxy)",
         counted(share, "connection", "connections")
     );
     Problem::new(ProblemCode::TooManyConnections, detail).retry_after(5)
@@ -290,7 +290,7 @@ mod tests {
             let answer = String::from_utf8(answer).unwrap();
             assert!(answer.starts_with("HTTP/1.1 401 ") && !answer.contains("close"), "{answer}");
         }
-        // One that asks first is not asked for what nobody reads, and told that this was the last.
+        // A client that asks first need not send what nobody reads, and learns that this was the last request.
         let asks =
             b"POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n";
         client.write_all(asks).await.unwrap();

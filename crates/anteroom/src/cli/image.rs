@@ -18,18 +18,17 @@ use crate::private;
 /// Golden images.
 #[derive(clap::Subcommand)]
 pub enum Image {
-    /// Builds the image of a recipe, unless it is there, and verifies it.
+    /// Builds the image of a recipe, unless it exists, and verifies it.
     Build {
         /// The recipe (TOML).
         recipe: PathBuf,
-        /// Builds even if the image is there.
+        /// Builds even if the image exists.
         #[arg(long)]
         force: bool,
-        /// A folder of provider files, beside those that come with Anteroom, for recipes that name
-        /// providers.
+        /// A folder of provider files, in addition to the shipped ones, for recipes that name providers.
         #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
         providers: Option<PathBuf>,
-        /// Leaves it unverified: `serve` will refuse it.
+        /// Does not verify it; `serve` will refuse it.
         #[arg(long)]
         no_verify: bool,
         #[command(flatten)]
@@ -37,7 +36,7 @@ pub enum Image {
         #[command(flatten)]
         place: Place,
     },
-    /// Boots an image under exactly one CPU, runs all that is in it, and records whether it is fit.
+    /// Boots an image on exactly one CPU profile, runs everything in it, and records whether it works.
     Verify {
         /// The image's name.
         image: String,
@@ -46,14 +45,14 @@ pub enum Image {
         #[command(flatten)]
         place: Place,
     },
-    /// Lists the images: when each was built, and which of a name is used (the newest).
+    /// Lists the images, when they were built, and which one of a name is used (the newest).
     List {
         #[command(flatten)]
         place: Place,
     },
     /// Removes an image by name or digest.
     Rm {
-        /// Name (all of it) or digest (one).
+        /// A name (all its images) or a digest (one image).
         image: String,
         #[command(flatten)]
         place: Place,
@@ -139,7 +138,7 @@ fn with_providers(mut recipe: Recipe, folder: Option<&std::path::Path>) -> Resul
     for name in recipe.providers.clone() {
         let provider = known.values().find(|provider| provider.id.as_str() == name);
         let provider = provider.with_context(|| {
-            format!("there is no provider {name:?}, which the recipe names; say with --providers in which folder its file is")
+            format!("the recipe names the provider {name:?}, which does not exist; pass the folder of its file with --providers")
         })?;
         recipe.add(provider)?;
     }

@@ -11,26 +11,26 @@ use super::sessions::{show, text};
 use super::table::table;
 use crate::private;
 
-/// API keys. These commands need a key with the role `admin`; on the controller's own machine the
+/// API keys. These commands require a key with the role `admin`; on the controller's own machine the
 /// command line has one.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Makes a key.
+    /// Creates a key.
     Add(Add),
-    /// Lists the keys: their names, what they may, when they were made and last used.
+    /// Lists the keys with their roles, and when they were created and last used.
     List(List),
-    /// Makes a key anew; the one before it is refused from then on, and what it opened is closed.
+    /// Replaces a key; the old one is revoked immediately, and what it opened is closed.
     Rotate(Rotate),
-    /// Revokes a key: it is refused from then on, and what it opened is closed.
+    /// Revokes a key immediately, and closes what it opened.
     Revoke(Revoke),
 }
 
 /// What `keys add` takes.
 #[derive(clap::Args)]
 pub struct Add {
-    /// What it is called, such as the service that will have it.
+    /// A name, such as that of the service that will use it.
     name: String,
-    /// It may manage keys too.
+    /// Lets it manage keys.
     #[arg(long)]
     admin: bool,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub struct Rotate {
 /// Where a key that was made goes.
 #[derive(clap::Args)]
 struct Made {
-    /// Writes the key to this file, which its owner alone may read, instead of printing it.
+    /// Writes the key to this file, readable only by its owner, instead of printing it.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -92,7 +92,7 @@ pub fn run(command: &Command) -> Result<()> {
         Command::Revoke(Revoke { name, connection }) => {
             connection.open()?.delete(&format!("/api/keys/{}", segment(name)))?;
             show(connection.json, &json!({ "revoked": name }), |_| {
-                format!("the key {name} is refused from now on\n")
+                format!("The key {name} is revoked.\n")
             })
         }
         Command::List(List { connection }) => {
@@ -109,7 +109,7 @@ impl Made {
         };
         private::write(path, format!("{}\n", text(key, "key")).as_bytes())?;
         let written = json!({ "name": key["name"], "role": key["role"], "path": path });
-        show(self.connection.json, &written, |_| format!("the key is in {}\n", path.display()))
+        show(self.connection.json, &written, |_| format!("The key is in {}\n", path.display()))
     }
 }
 

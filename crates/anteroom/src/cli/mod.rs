@@ -40,26 +40,26 @@ struct Arguments {
 enum Command {
     /// Runs the controller: API, viewer, sessions.
     Serve(Box<serve::Options>),
-    /// Starts sign-ins, and brings the codes that end some of them.
+    /// Starts sign-ins, and enters the codes that complete some of them.
     ///
-    /// `start` has the controller (`anteroom serve`) make a session, and prints a one-use link: whoever
-    /// opens it signs in. Where the last page of a sign-in shows a code, the person enters it on the page
-    /// that the link opened, or `code` brings it to the tool. `anteroom sessions`, `why`, `logs` and
-    /// `screenshot` tell what becomes of a session; `viewer link` makes a new link, and `cancel` ends it.
+    /// `start` creates a session on the controller (`anteroom serve`) and prints a one-use link for the end
+    /// user. Where the last page of a sign-in shows a code, the end user enters it on the page that the
+    /// link opened, or `code` enters it. `anteroom sessions`, `why`, `logs` and `screenshot` show what
+    /// happens in a session; `viewer link` creates a new link, and `cancel` ends the session.
     #[command(subcommand)]
     Auth(sessions::Auth),
     /// Lists sessions.
     Sessions(sessions::List),
-    /// Shows a session's console and services, also after its VM is gone.
+    /// Shows the logs of a session's console and services, also after its VM is gone.
     Logs(sessions::Logs),
-    /// Says what happened to a session and why, with the evidence.
+    /// Explains what happened to a session, with the evidence.
     Why(why::Why),
-    /// Takes a picture of a session's desktop.
+    /// Takes a screenshot of a session's desktop.
     Screenshot(sessions::Screenshot),
-    /// Makes, lists and revokes API keys.
+    /// Creates, lists and revokes API keys.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Renews or revokes the person's link.
+    /// Renews or revokes the end user's link.
     #[command(subcommand)]
     Viewer(viewer::Command),
     /// Ends a session and destroys its VM.
@@ -67,10 +67,10 @@ enum Command {
     /// Receives, fetches and opens sealed credentials.
     #[command(subcommand)]
     Credentials(credentials::Credentials),
-    /// Finds out which hosts a sign-in needs, and allows one that a session was refused.
+    /// Finds out which hosts a sign-in needs, and allows a host that a session was refused.
     #[command(subcommand)]
     Egress(egress::Egress),
-    /// Lists, checks and tries provider files.
+    /// Lists, checks and tests provider files.
     #[command(subcommand)]
     Provider(provider::Command),
     /// Builds, verifies, lists and removes golden images.
@@ -79,14 +79,14 @@ enum Command {
     /// Explains a core dump, or what a program needs that a CPU profile lacks.
     #[command(subcommand)]
     Explain(explain::Explain),
-    /// Says what this machine can do, and how to mend what it cannot.
+    /// Checks what this machine can do, and how to fix what it cannot.
     Doctor(doctor::Options),
     /// One session's runner; started by `serve`.
     #[command(hide = true)]
     Session,
 }
 
-/// Reads the arguments and does what they say.
+/// Runs the command that the arguments name.
 pub fn run() -> Result<()> {
     match Arguments::parse().command {
         Command::Serve(options) => serve::run(*options),
@@ -108,12 +108,12 @@ pub fn run() -> Result<()> {
     }
 }
 
-/// Takes over Ctrl-C and SIGTERM for a command that has something to end in order: true from then on.
+/// Handles Ctrl-C and SIGTERM for a command that must clean up; the value becomes true on either.
 fn interrupts() -> Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
     let on_interrupt = interrupted.clone();
     ctrlc::set_handler(move || on_interrupt.store(true, Ordering::SeqCst))
-        .context("taking over Ctrl-C failed")?;
+        .context("cannot handle Ctrl-C")?;
     Ok(interrupted)
 }
 

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub struct Work {
     bar: ProgressBar,
     what: String,
-    /// The step that was told last.
+    /// The step that was reported last.
     step: RefCell<String>,
 }
 

@@ -1,4 +1,4 @@
-//! `anteroom provider`: provider files, before `serve` takes them.
+//! `anteroom provider`: provider files, before `serve` uses them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,9 +19,9 @@ use crate::counted::counted;
 pub enum Command {
     /// Lists the providers that `serve` would offer.
     List(List),
-    /// Checks provider files; each mistake is told with its line and key.
+    /// Checks provider files; each mistake is reported with its line and key.
     Check(Check),
-    /// Tries each way to sign in with the real tool, in a room of its own, as far as the person's turn.
+    /// Tests each sign-in method with the real tool in its own sandbox, up to the end user's turn.
     Test(provider_test::Test),
     /// Prints the JSON Schema of a provider file, for editors.
     Schema,
@@ -30,7 +30,7 @@ pub enum Command {
 /// What `provider list` takes.
 #[derive(clap::Args)]
 pub struct List {
-    /// A folder of provider files, beside those that come with Anteroom.
+    /// A folder of provider files, in addition to the shipped ones.
     #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
     providers: Option<PathBuf>,
     /// Prints JSON.
@@ -87,14 +87,14 @@ fn check(options: &Check) -> Result<()> {
     show(options.json, &json!(checked), |checked| {
         let files = checked.as_array().into_iter().flatten();
         let of_file = |file| match &mistakes(file)[..] {
-            [] => format!("{} is fine: {}\n", text(file, "file"), text(file, "name")),
+            [] => format!("{} is valid: {}\n", text(file, "file"), text(file, "name")),
             mistakes => mistakes.iter().map(|one| format!("{}\n", text(one, "error"))).collect(),
         };
         files.map(of_file).collect()
     })?;
     match wrong {
         0 => Ok(()),
-        n => bail!("{n} of {} cannot be used", counted(checked.len(), "file", "files")),
+        n => bail!("{n} of {} are not valid", counted(checked.len(), "file", "files")),
     }
 }
 
@@ -104,7 +104,7 @@ fn check_file(path: &Path, by_id: &mut BTreeMap<(PathBuf, ProviderId), PathBuf>)
     let alone = |error: String| json!({ "file": name, "mistakes": [mistake(error, None, None)] });
     let file = match std::fs::read_to_string(path) {
         Ok(file) => file,
-        Err(error) => return alone(format!("reading {name} failed: {error}")),
+        Err(error) => return alone(format!("cannot read {name}: {error}")),
     };
     let (provider, wrong) = match Provider::parse_all(&name, &file) {
         Ok(parsed) => parsed,
@@ -119,7 +119,7 @@ fn check_file(path: &Path, by_id: &mut BTreeMap<(PathBuf, ProviderId), PathBuf>)
     if let Some(other) = other.filter(|other| *other != place) {
         let (id, other) = (&provider.id, other.display());
         mistakes.push(mistake(
-            format!("{name}: id is {id}, which {other} has too"),
+            format!("{name}: id is {id}, which {other} also has"),
             None,
             Some("id"),
         ));

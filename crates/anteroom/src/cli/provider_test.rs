@@ -1,4 +1,4 @@
-//! `anteroom provider test`: each way to sign in, tried with the real tool as far as the person's turn.
+//! `anteroom provider test`: each sign-in method with the real tool, up to the end user's turn.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,25 +14,25 @@ use super::why::explanation;
 use crate::controller::methods;
 use crate::counted::counted;
 
-/// The timeline's entries at which it is the person's turn.
+/// The timeline's entries at which it is the end user's turn.
 const TURNS: [&str; 4] = ["sign_in_url", "unknown_prompt", "address_unmatched", "answer_not_taken"];
 
 /// How long a tool may take beyond its own limit.
 const SLACK: Duration = Duration::from_secs(240);
 
-/// How long a tool has to live on that has come to the person's turn: one that names an address in an
+/// How long a tool has to live on that has come to the end user's turn: one that names an address in an
 /// error ends right after it, which is known when what it left has ended too.
-const LIVES_ON: Duration = Duration::from_secs(8);
+const SETTLED_AFTER: Duration = Duration::from_secs(8);
 
 /// What `provider test` takes.
 #[derive(clap::Args)]
 pub struct Test {
     /// A shipped provider's id, or a provider file.
     provider: String,
-    /// The golden image, where it is not the one that the file names.
+    /// The golden image to use instead of the one that the file names.
     #[arg(long)]
     image: Option<String>,
-    /// Only this way to sign in.
+    /// Tests only this method.
     #[arg(long)]
     method: Option<String>,
     #[command(flatten)]
@@ -46,7 +46,7 @@ pub struct Test {
 pub fn run(options: &Test) -> Result<()> {
     let mut file = provider_text(&options.provider)?;
     if let Some(image) = &options.image {
-        let mut table: toml::Table = file.parse().context("the provider file is no TOML")?;
+        let mut table: toml::Table = file.parse().context("the provider file is not valid TOML")?;
         table.insert("image".to_owned(), image.clone().into());
         file = toml::to_string(&table)?;
     }
@@ -63,11 +63,11 @@ pub fn run(options: &Test) -> Result<()> {
     let mut reported = Vec::new();
     for login in &logins {
         if !options.json {
-            anstream::eprintln!("{}: booting a room for {} …", login.method, provider.name);
+            anstream::eprintln!("{}: booting a sandbox for {} …", login.method, provider.name);
         }
         reported.push(try_login(&client, &provider, login, &interrupted)?);
         if interrupted.load(Ordering::SeqCst) {
-            bail!("interrupted; its rooms are being destroyed");
+            bail!("interrupted; its sandboxes are being destroyed");
         }
     }
     let failed = reported.iter().filter(|one| one["ok"] != true).count();
@@ -78,12 +78,12 @@ pub fn run(options: &Test) -> Result<()> {
         0 => Ok(()),
         n => {
             let methods = counted(logins.len(), "method", "methods");
-            bail!("{n} of {methods} did not come to the person's turn")
+            bail!("{n} of {methods} did not reach the end user's turn")
         }
     }
 }
 
-/// Starts a session, waits for the person's turn, ends it.
+/// Starts a session, waits for the end user's turn, ends it.
 fn try_login(
     client: &Client,
     provider: &Provider,
@@ -95,7 +95,7 @@ fn try_login(
     let body = json!({ "provider": provider.id, "method": login.method, "recipient": recipient });
     let started = client.post("/api/auth/start", &body)?;
     let id = text(&started, "sessionId").to_owned();
-    // A tool that waits for the person is tried all the same.
+    // A tool that waits for the end user is tried all the same.
     client.post(&format!("/api/auth/session/{id}/start-tool"), &Value::Null)?;
     let asked = Instant::now();
     let most = Duration::from_secs(login.url_timeout_seconds) + SLACK;
@@ -106,7 +106,7 @@ fn try_login(
             turn_since.get_or_insert_with(Instant::now);
         }
         if interrupted.load(Ordering::SeqCst)
-            || turn_since.is_some_and(|since: Instant| since.elapsed() > LIVES_ON)
+            || turn_since.is_some_and(|since: Instant| since.elapsed() > SETTLED_AFTER)
             || session["state"] == "ended"
             || asked.elapsed() > most
         {
@@ -138,7 +138,7 @@ fn try_login(
         "answered": of_kind("question_answered"),
         "answeredAgain": of_kind("question_answered_again"),
         "instructions": awaiting["instructions"],
-        "told": of_kind("end_user_notified"),
+        "notified": of_kind("end_user_notified"),
         "unmatched": of_kind("address_unmatched").first(),
         "ignored": of_kind("address_ignored"),
         "screen": if ended { &reason["detail"]["last_lines"] } else { &awaiting["screen"] },
@@ -153,7 +153,9 @@ fn lines(one: &Value) -> String {
     let seconds = one["ms"].as_u64().unwrap_or_default() as f64 / 1000.0;
     let method = text(one, "method");
     let mut lines = match one["url"].as_str() {
-        Some(url) => format!("PASS  {method:<14} the person's turn after {seconds:.1} s: {url}\n"),
+        Some(url) => {
+            format!("PASS  {method:<14} the end user's turn after {seconds:.1} s: {url}\n")
+        }
         None => format!(
             "FAIL  {method:<14} {}\n",
             match one["error"].as_str() {
@@ -175,7 +177,7 @@ fn lines(one: &Value) -> String {
     if let Some(line) = one["line"].as_str() {
         add("it showed", line);
     }
-    for (label, key) in [("not taken", "ignored"), ("person told", "told")] {
+    for (label, key) in [("not taken", "ignored"), ("notified", "notified")] {
         for said in one[key].as_array().into_iter().flatten() {
             add(label, said.as_str().unwrap_or_default());
         }

@@ -1,5 +1,5 @@
 //! How `serve` is reached: addresses that lead nowhere are refused, those that lead less far or more
-//! openly than is most likely meant are told.
+//! openly than is most likely meant are reported.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,13 +23,13 @@ impl Reach<'_> {
     pub fn check(&self) -> Result<Vec<String>> {
         if self.public_url.is_none() && self.listen.ip().is_unspecified() {
             bail!(
-                "links cannot lead to all addresses ({}); say with --public-url how browsers reach this, see {PAGE}",
+                "links cannot point to a wildcard address ({}); set --public-url to the address that browsers use, see {PAGE}",
                 self.listen
             );
         }
         if self.advertise.is_empty() && self.media_listen.ip().is_unspecified() {
             bail!(
-                "viewers cannot send to all addresses ({}); name the one that they reach with --advertise-address, see {PAGE}",
+                "viewers cannot send to a wildcard address ({}); set --advertise-address to the one that they reach, see {PAGE}",
                 self.media_listen
             );
         }
@@ -48,7 +48,7 @@ impl Reach<'_> {
         let url = self.public_url.map_or_else(|| format!("http://{}", self.listen), str::to_owned);
         (url.starts_with("http://") && !self.is_local()).then(|| {
             format!(
-                "API keys and viewer cookies travel unencrypted to {url}; put a TLS proxy before it and start with --public-url https://…, see {PAGE}"
+                "API keys and viewer cookies travel unencrypted to {url}; put a TLS proxy in front and start with --public-url https://…, see {PAGE}"
             )
         })
     }
@@ -56,7 +56,7 @@ impl Reach<'_> {
     fn as_one_address(&self) -> Option<String> {
         (self.has_proxy() && self.trusted_proxies.is_empty()).then(|| {
             format!(
-                "all who come through the TLS proxy share one address's part of the connections; name the address that it connects from with --trusted-proxy, see {PAGE}"
+                "all clients of the TLS proxy share one address's limit of connections; set --trusted-proxy to the address that the proxy connects from, see {PAGE}"
             )
         })
     }
@@ -68,7 +68,7 @@ impl Reach<'_> {
     fn around_the_proxy(&self) -> Option<String> {
         (self.has_proxy() && !self.listen.ip().is_loopback()).then(|| {
             format!(
-                "{} takes unencrypted requests too; let nobody but the TLS proxy reach it, or --listen on 127.0.0.1",
+                "{} also accepts unencrypted requests; let only the TLS proxy reach it, or --listen on 127.0.0.1",
                 self.listen
             )
         })
@@ -79,7 +79,7 @@ impl Reach<'_> {
         let offered = if self.advertise.is_empty() { &listen[..] } else { self.advertise };
         (!self.is_local() && offered.iter().all(|address| address.ip().is_loopback())).then(|| {
             format!(
-                "viewers on other machines will see no picture: media is offered on this machine alone ({}); see --media-listen and --advertise-address in {PAGE}",
+                "viewers on other machines will get no picture: media is only reachable on this machine ({}); see --media-listen and --advertise-address in {PAGE}",
                 offered[0].ip()
             )
         })
@@ -100,9 +100,9 @@ impl Reach<'_> {
 /// An address that somebody can send to.
 pub fn reachable(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr =
-        text.parse().map_err(|_| "it must be an IP address and a port, as 203.0.113.7:7071")?;
+        text.parse().map_err(|_| "it must be an IP address and a port, such as 203.0.113.7:7071")?;
     if is_nowhere(address.ip()) || address.port() == 0 {
-        return Err("viewers cannot send there; it must be the address and port they reach".into());
+        return Err("viewers cannot send to it; it must be an address and port that they can reach".into());
     }
     Ok(address)
 }
@@ -150,15 +150,15 @@ mod tests {
 
     #[test]
     fn what_is_open_or_leads_not_far_is_reported() {
-        let reported = |listen, media, url, words: &str| {
+        let reported = |listen, media, url, part: &str| {
             let said = check(listen, media, &[], url).unwrap();
-            assert!(said.len() == 1 && said[0].contains(words), "{said:?}");
+            assert!(said.len() == 1 && said[0].contains(part), "{said:?}");
         };
         let (here, there) = ("127.0.0.1:7070", "192.0.2.7:7070");
         let https = Some("https://signin.example.com");
         reported(there, "192.0.2.7:7071", None, "unencrypted to http://192.0.2.7:7070");
         reported(here, "192.0.2.7:7071", Some("http://signin.example.com"), "unencrypted to");
-        reported(there, "192.0.2.7:7071", https, "let nobody but the TLS proxy");
+        reported(there, "192.0.2.7:7071", https, "let only the TLS proxy");
         reported(here, "127.0.0.1:0", https, "no picture");
     }
 

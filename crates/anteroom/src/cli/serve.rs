@@ -34,23 +34,23 @@ use crate::private;
 /// What `serve` takes.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Where the API and the viewer listen.
+    /// The address of the API and the viewer.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
-    /// Where the viewers' media comes in (UDP); with port 0 any free one.
+    /// The UDP address for the viewers' media; port 0 is any free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     media_listen: SocketAddr,
-    /// Address and port of the media port that viewers can reach; may be repeated.
+    /// Address and port at which viewers reach the media port; may be repeated.
     #[arg(long = "advertise-address", value_name = "ADDRESS:PORT", value_parser = reachable)]
     advertise: Vec<SocketAddr>,
     #[command(flatten)]
     state: StateDir,
     #[command(flatten)]
     images: ImagesDir,
-    /// Folder of provider files; they win over the shipped ones.
+    /// A folder of provider files, which override the shipped ones.
     #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
     providers: Option<PathBuf>,
-    /// How rooms are made.
+    /// What boots sandboxes.
     #[arg(long, value_enum, default_value = "qemu")]
     driver: Driver,
     /// What executes guest code.
@@ -66,87 +66,87 @@ pub struct Options {
     /// image verify --help`).
     #[arg(long, value_name = "PROFILE")]
     cpu: Option<String>,
-    /// Boots images that `anteroom image verify` did not pass for the CPU of these virtual machines.
+    /// Boots images that are not verified for the CPU of these virtual machines.
     #[arg(long)]
     allow_unverified_images: bool,
-    /// A file of services that each room runs beside its image's.
+    /// A file of services that each sandbox runs in addition to its image's.
     #[arg(long, hide = true)]
     services: Option<PathBuf>,
-    /// Who runs this, as the person who signs in is told.
-    #[arg(long, default_value = "whoever runs this Anteroom")]
+    /// The operator's name, as the end user sees it.
+    #[arg(long, default_value = "the operator of this server")]
     operator_name: String,
-    /// How browsers reach this, if not by the listening address: `https://signin.example.com`.
+    /// The address that browsers use, if not the listening address: `https://signin.example.com`.
     #[arg(long, value_parser = web_origin)]
     public_url: Option<String>,
-    /// Connections of one address (of one /64 with IPv6) at a time [default: a quarter of all].
+    /// Concurrent connections from one address (one /64 with IPv6) [default: a quarter of all].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
     connections_per_address: Option<u16>,
-    /// Address that a proxy before this connects from, which has no share of the connections: the proxy
-    /// gives each of its clients one. May be repeated.
+    /// The address that a proxy connects from, to which the limit does not apply: the proxy limits its
+    /// own clients. May be repeated.
     #[arg(long, value_name = "ADDRESS")]
     trusted_proxy: Vec<IpAddr>,
-    /// Lets sign-ins reach every host; started so by `anteroom egress learn`.
+    /// Lets sign-ins reach every host; used by `anteroom egress learn`.
     #[arg(long, hide = true)]
     learn_egress: bool,
-    /// Allows providers with kind = "real" where rooms are emulated, which keeps no hostile page or tool
-    /// away from this machine, or where the `host` driver makes none.
+    /// Allows providers with kind = "real" where VMs are emulated or the `host` driver runs without a VM,
+    /// neither of which protects this machine from a hostile page or tool.
     #[arg(long)]
     allow_weak_isolation: bool,
-    /// Lets credentials of this provider go to the vault although its terms let nobody but the person
+    /// Lets credentials of this provider go to the vault although its terms allow only the end user to
     /// hold them; may be repeated.
     #[arg(long, value_name = "PROVIDER")]
     allow_vault_custody: Vec<ProviderId>,
-    /// Sign-ins at a time [default: as many as fit into the free memory].
+    /// Concurrent sign-ins [default: as many as fit in the free memory].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_sessions: Option<u16>,
-    /// Sign-ins that may wait for a free room; further ones are told when to come back.
+    /// Sign-ins that may wait for capacity; further ones get a Retry-After.
     #[arg(long, default_value_t = 0)]
     max_queued: u16,
-    /// How long a sign-in may take at most, however often its caller prolongs it.
+    /// The maximum duration of a sign-in, however often its caller extends it.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     max_session_seconds: u64,
-    /// How long a person who came may do nothing before their sign-in is ended.
+    /// How long an end user may be inactive before their sign-in ends.
     #[arg(long, value_name = "SECONDS", default_value_t = 600,
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     idle_seconds: u64,
-    /// Days after which a session that is over is forgotten, unless it has a credential.
+    /// Days after which an ended session is deleted, unless it has a credential.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=36_500))]
     keep_days: u64,
-    /// Most that all sessions' logs may take, in MiB; the oldest go first.
+    /// Maximum size of all sessions' logs, in MiB; the oldest are deleted first.
     #[arg(long, default_value_t = 1024)]
     keep_logs_mib: u64,
-    /// With the `host` driver: another agent than the embedded one.
+    /// With the `host` driver: an agent to use instead of the embedded one.
     #[arg(long, hide = true)]
     agent: Option<PathBuf>,
-    /// The shortest time to live that may be asked for.
+    /// The shortest time to live that a caller may request.
     #[arg(long, hide = true, default_value_t = 60)]
     min_ttl_seconds: u64,
-    /// Ends with its standard input, whose other end a command holds, and removes this folder then;
-    /// started so by `provider test` and `egress learn`.
+    /// Exits when its standard input closes, and removes this folder then; used by `provider test` and
+    /// `egress learn`.
     #[arg(long, hide = true)]
     until_end_of_input: Option<PathBuf>,
-    /// Writes address and a key as JSON to this file when ready: a new one, for its owner alone.
+    /// Writes address and API key as JSON to this new file, readable only by its owner, when ready.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// How the log is written.
+    /// The format of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Driver {
-    /// A microVM a session.
+    /// One microVM for each session.
     Qemu,
-    /// The agent on this machine: no isolation, for tests.
+    /// The agent directly on this machine: no isolation, for tests.
     Host,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Accelerator {
-    /// KVM if it works, else emulation.
+    /// KVM if it works, otherwise emulation.
     Auto,
-    /// KVM or failure.
+    /// KVM, or fail.
     Kvm,
     /// Emulation.
     Tcg,
@@ -162,7 +162,7 @@ pub fn run(options: Options) -> Result<()> {
         .worker_threads(2)
         .enable_all()
         .build()
-        .context("starting failed")?;
+        .context("cannot start")?;
     let served = runtime.block_on(serve(options));
     drop(runtime);
     if let Some(folder) = of_a_command {
@@ -178,7 +178,7 @@ fn raise_file_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
-        tracing::warn!("raising the limit of open files failed: {error}");
+        tracing::warn!("cannot raise the limit of open files: {error}");
     }
 }
 
@@ -211,7 +211,7 @@ async fn serve(options: Options) -> Result<()> {
     let _only = lock_state(&settings.state_dir)?;
     private::check_state(&settings.state_dir)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
-        format!("listening on {} failed; choose another with --listen", settings.listen)
+        format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
     let bound = listener.local_addr()?;
     let (state_dir, max_sessions) = (settings.state_dir.clone(), settings.limits.max_sessions);
@@ -233,10 +233,10 @@ async fn serve(options: Options) -> Result<()> {
         controller.write_client_file("ready-file", KeyRole::Caller, &path, &url).await?;
     }
     let sign_ins = counted(max_sessions, "sign-in", "sign-ins");
-    tracing::info!("at most {sign_ins} at a time; --max-sessions changes that");
+    tracing::info!("at most {sign_ins} at a time (--max-sessions)");
     tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address());
     tracing::info!(
-        "at most {} of one address at a time; --connections-per-address changes that",
+        "at most {} from one address at a time (--connections-per-address)",
         counted(limits.per_peer(), "connection", "connections")
     );
     let serving = tokio::spawn(http_server::serve(listener, app, limits));
@@ -244,7 +244,7 @@ async fn serve(options: Options) -> Result<()> {
         asked = asked_to_stop() => asked?,
         () = temporary::command_ended(), if is_of_a_command => {}
     }
-    tracing::info!("ending all sessions; again to leave at once");
+    tracing::info!("ending all sessions; press Ctrl-C again to exit immediately");
     tokio::select! {
         () = controller.end_all() => {}
         again = asked_to_stop() => again?,
@@ -330,14 +330,14 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
     Ok((settings, node))
 }
 
-/// An operator's word for nothing is most likely meant for something else.
+/// An override that changes nothing is most likely a mistake.
 fn check_override(id: &ProviderId, provider: Option<&Provider>) -> Result<()> {
     let terms = provider.and_then(|provider| provider.terms.as_ref());
     match (provider, terms.map(|terms| terms.custody)) {
-        (None, _) => bail!("there is no provider {id} for --allow-vault-custody to name"),
+        (None, _) => bail!("--allow-vault-custody names the provider {id}, which does not exist"),
         (Some(_), Some(Custody::RecipientOnly)) => Ok(()),
         (Some(_), Some(Custody::Vault) | None) => {
-            bail!("the terms of {id} do not forbid the vault; leave --allow-vault-custody {id} out")
+            bail!("the terms of {id} allow the vault; remove --allow-vault-custody {id}")
         }
     }
 }
@@ -352,16 +352,16 @@ fn read_services(path: &Path) -> Result<Vec<ServiceSpec>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("reading {} failed", path.display()))?;
     let file: File = toml::from_str(&text)
-        .with_context(|| format!("the services in {} cannot be read", path.display()))?;
+        .with_context(|| format!("cannot read the services in {}", path.display()))?;
     anteroom_image::check_services(&file.services).map_err(|problem| {
-        anyhow::anyhow!("the services in {} cannot be: {problem}", path.display())
+        anyhow::anyhow!("the services in {} are not valid: {problem}", path.display())
     })?;
     Ok(file.services)
 }
 
 /// A URL that names an origin and nothing else, as browsers write it.
 fn web_origin(text: &str) -> Result<String, String> {
-    const FORM: &str = "it must be http:// or https://, a host and perhaps a port, nothing else";
+    const FORM: &str = "it must be http:// or https://, a host and an optional port, and nothing else";
     let url = url::Url::parse(text).map_err(|error| format!("{error}; {FORM}"))?;
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let is_anonymous = url.username().is_empty() && url.password().is_none();
@@ -371,7 +371,7 @@ fn web_origin(text: &str) -> Result<String, String> {
     Ok(url.origin().ascii_serialization())
 }
 
-/// What a room takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
+/// What a sandbox takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
 fn sandbox_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
     match driver {
         // QEMU's translation buffer, runner and encoder.
@@ -397,7 +397,7 @@ fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
     }
     // A name alone proves nothing of what lies there.
     if !private::holds(&path, agent) {
-        private::write_with_mode(&path, agent, 0o755).context("unpacking the agent failed")?;
+        private::write_with_mode(&path, agent, 0o755).context("cannot unpack the agent")?;
     }
     Ok(path)
 }
@@ -405,7 +405,7 @@ fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
 /// The agent in it is run by another user, when this is root.
 fn allow_all_to_enter(dir: &Path) -> Result<()> {
     std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("opening {} to all users failed", dir.display()))
+        .with_context(|| format!("cannot open {} to all users", dir.display()))
 }
 
 fn make_private(dir: &Path) -> Result<()> {
@@ -413,7 +413,7 @@ fn make_private(dir: &Path) -> Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .with_context(|| format!("creating the state folder {} failed", dir.display()))
+        .with_context(|| format!("cannot create the state folder {}", dir.display()))
 }
 
 /// Two controllers on one state folder would end each other's sessions.
@@ -422,18 +422,18 @@ fn lock_state(dir: &Path) -> Result<Flock<File>> {
     let file = File::open(dir).with_context(|| format!("opening {} failed", dir.display()))?;
     // The database would only say that it cannot be opened.
     nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
-        .with_context(|| format!("the state folder {} cannot be written", dir.display()))?;
+        .with_context(|| format!("the state folder {} is not writable", dir.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err(_) => bail!(
-            "another controller uses {}; stop it, or choose another with --state-dir",
+            "another controller is using {}; stop it, or choose another folder with --state-dir",
             dir.display()
         ),
     }
 }
 
-/// Makes the first key, once in a state folder's life. It is shown to a person at a terminal; a journal
-/// or a file that the output goes to keeps what it gets.
+/// Creates the first key, once for each state folder. It is printed only on a terminal: a journal or a
+/// file would store it.
 async fn show_first_key(controller: &Controller<impl Node>, state_dir: &Path) -> Result<()> {
     let failed = |problem: Problem| anyhow::anyhow!(problem.detail);
     let keys = controller.keys();
@@ -449,7 +449,7 @@ async fn show_first_key(controller: &Controller<impl Node>, state_dir: &Path) ->
     private::write(&path, format!("{key}\n").as_bytes())?;
     let path = path.display();
     tracing::info!(
-        "the first API key is in {path}; take it to where it is needed and remove the file"
+        "the first API key is in {path}; copy it to where it is needed, then delete the file"
     );
     Ok(())
 }

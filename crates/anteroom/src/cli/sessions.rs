@@ -17,9 +17,9 @@ use crate::private;
 /// Sign-ins.
 #[derive(clap::Subcommand)]
 pub enum Auth {
-    /// Starts a sign-in and prints the person's link.
+    /// Starts a sign-in and prints the end user's link.
     Start(Start),
-    /// Brings the code that the last page of a sign-in shows.
+    /// Enters the code that the last page of a sign-in shows.
     Code(Code),
 }
 
@@ -28,8 +28,8 @@ pub enum Auth {
 pub struct Code {
     /// The session.
     id: String,
-    /// The code. Better not here, where every user of this machine sees it in the list of processes:
-    /// without it, it is read from standard input.
+    /// The code [default: read from standard input, since every user of this machine can see arguments in
+    /// the list of processes].
     #[arg(env = "ANTEROOM_CODE", hide_env_values = true)]
     code: Option<String>,
     /// A file with the code; `-` is standard input.
@@ -42,10 +42,10 @@ pub struct Code {
 /// What `auth start` takes.
 #[derive(clap::Args)]
 pub struct Start {
-    /// Which tool: the id of a provider file.
+    /// The tool: the id of a provider file.
     provider: String,
-    /// Waits for the end, showing what happens; Ctrl-C ends the session. With --json, the first line is
-    /// the session as it was started, with the person's link, the last one as it ended.
+    /// Waits for the end and shows what happens; Ctrl-C ends the session. With --json, the first line is
+    /// the started session with the end user's link, the last line the ended one.
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
@@ -53,31 +53,30 @@ pub struct Start {
     /// The age key to seal to (`age1…`).
     #[arg(long)]
     recipient: Option<String>,
-    /// With --wait: where the sealed credential goes; beside it FILE.envelope.json, which
-    /// `credentials open` goes by.
+    /// With --wait: where to write the sealed credential, with FILE.envelope.json next to it, which
+    /// `credentials open` needs.
     #[arg(long, short, value_name = "FILE", requires = "wait")]
     output: Option<PathBuf>,
     #[command(flatten)]
     connection: Connection,
 }
 
-/// What a sign-in may be asked for with.
+/// Options of a sign-in.
 #[derive(clap::Args)]
 pub struct Wishes {
-    /// How the person signs in; `auto` is the way that needs them least.
+    /// How the end user signs in; `auto` is the method that needs the least of them.
     #[arg(long, value_parser = ["auto", "browser", "paste_code", "device_code"])]
     method: Option<String>,
-    /// Their language, such as `de-AT`.
+    /// The end user's language, such as `de-AT`.
     #[arg(long)]
     locale: Option<String>,
-    /// Their time zone, such as `Europe/Vienna`.
+    /// The end user's time zone, such as `Europe/Vienna`.
     #[arg(long)]
     time_zone: Option<String>,
-    /// Whose credential it will be, in your words.
+    /// Whose credential it will be: an id of your choice.
     #[arg(long)]
     user: Option<String>,
-    /// How long the session may live, in seconds: 60 to 3600, or what `serve` was told; 900 unless
-    /// said otherwise.
+    /// Time to live of the session, in seconds [default: 900]: 60 to 3600, unless `serve` has other limits.
     #[arg(long, value_name = "SECONDS")]
     ttl: Option<u64>,
 }
@@ -122,7 +121,7 @@ pub struct Logs {
 pub struct Screenshot {
     /// The session.
     id: String,
-    /// Where the PNG goes.
+    /// Where to write the PNG.
     #[arg(long, short, value_name = "FILE", default_value = "screenshot.png")]
     output: PathBuf,
     #[command(flatten)]
@@ -177,12 +176,12 @@ pub fn auth(command: &Auth) -> Result<()> {
     show(options.connection.json, &ended, |_| {
         let path = written.map(|path| path.display());
         path.map(|path| {
-            format!("{path} and its envelope are written; anteroom credentials open {path}\n")
+            format!("Wrote {path} and its envelope. To use it: anteroom credentials open {path}\n")
         })
         .unwrap_or_default()
     })?;
     if !completed {
-        bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
+        bail!("the sign-in failed: {}", text(&ended["reason"], "message"));
     }
     Ok(())
 }
@@ -192,26 +191,26 @@ fn bring_code(options: &Code) -> Result<()> {
     let code = match (&options.code_file, &options.code) {
         (None, Some(code)) => code.clone(),
         (file, _) => read_secret(file.as_deref().unwrap_or(Path::new("-")))
-            .context("reading the code failed")?,
+            .context("cannot read the code")?,
     };
     let client = options.connection.open()?;
     let path = format!("/api/auth/session/{}/code", options.id);
     let taken = client.post(&path, &json!({ "code": code }))?;
     show(options.connection.json, &taken, |taken| {
         let what = match taken["typed"] == true {
-            true => "it is typed into the tool",
-            false => "it is typed when the tool asks for it",
+            true => "The code was typed into the tool",
+            false => "The code will be typed when the tool asks for it",
         };
         let instead = match taken["replaced"] == true {
-            true => ", in place of an earlier one that was not typed yet",
+            true => ", replacing an earlier one that was not typed yet",
             false => "",
         };
         let why = client.command(&format!("why {}", options.id));
-        format!("{what}{instead} (`{why}` tells what comes of it)\n")
+        format!("{what}{instead}. `{why}` shows what happens.\n")
     })
 }
 
-/// What the person has to do, in lines.
+/// What the end user has to do, in lines.
 pub fn turn(awaiting: &Value, id: &str, client: &Client) -> String {
     let mut lines = format!("\n{}\n", text(awaiting, "instructions"));
     for (label, field) in [("page", "url"), ("code", "code")] {
@@ -233,7 +232,7 @@ pub fn check_output(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        bail!("there is no folder {}; make it, or choose another file with -o", folder.display());
+        bail!("the folder {} does not exist; create it, or choose another file with -o", folder.display());
     }
     if path.is_dir() {
         bail!("{} is a folder; name a file with -o", path.display());
@@ -263,7 +262,7 @@ pub fn follow(
     loop {
         if interrupted.swap(false, Ordering::SeqCst) {
             if at_interrupt == Follow::Leave {
-                bail!("interrupted; session {id} goes on");
+                bail!("interrupted; session {id} continues");
             }
             client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
         }
@@ -277,7 +276,7 @@ pub fn follow(
         }
         shown = timeline.len();
         let awaiting = &session["awaiting"];
-        // On the desktop the person's own page says all of it.
+        // On the desktop the end user's own page says all of it.
         let reports = awaiting["method"] != "browser" || awaiting["url"].is_null();
         if !quiet && !awaiting.is_null() && reports && *awaiting != turn_shown {
             say(&format!("{}\n", turn(awaiting, id, client)))?;
@@ -325,9 +324,9 @@ pub fn cancel(options: &Cancel) -> Result<()> {
     let had_ended = before["state"] == "ended";
     show(options.connection.json, &json!({ "ended": options.id, "hadEnded": had_ended }), |_| {
         if had_ended {
-            format!("it had ended already: {}\n", text(&before["reason"], "message"))
+            format!("The session had already ended: {}\n", text(&before["reason"], "message"))
         } else {
-            "it has ended; its room is being destroyed (`anteroom sessions` tells)\n".to_owned()
+            "The session has ended, and its sandbox is being destroyed (see `anteroom sessions`).\n".to_owned()
         }
     })
 }
@@ -342,7 +341,7 @@ pub fn show(as_json: bool, value: &Value, for_people: impl Fn(&Value) -> String)
 /// Prints lines on the standard output, without what would do something there.
 pub fn say(text: &str) -> Result<()> {
     let text = ForeignText::lines(text).to_string();
-    std::io::stdout().write_all(text.as_bytes()).context("printing failed")
+    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
 /// JSON in which strings hold by its own escapes what would do something on a terminal.

@@ -20,7 +20,7 @@ use crate::private::quoted;
 const READY: Duration = Duration::from_secs(30);
 const END: Duration = Duration::from_secs(30);
 
-/// Its rooms.
+/// Its sandboxes.
 #[derive(clap::Args)]
 pub struct Sandboxes {
     /// `qemu` or `host`.
@@ -46,13 +46,13 @@ impl Temporary {
         let folder = tempfile::Builder::new()
             .prefix("anteroom-")
             .tempdir()
-            .context("making a folder for a temporary controller failed")?;
+            .context("cannot create a folder for a temporary controller")?;
         let providers = folder.path().join("providers");
         std::fs::create_dir(&providers)?;
         std::fs::write(providers.join("provider.toml"), provider)?;
         let ready_file = folder.path().join("ready.json");
         let log = std::fs::File::create(folder.path().join("serve.log"))?;
-        let program = std::env::current_exe().context("finding this program failed")?;
+        let program = std::env::current_exe().context("cannot find this program")?;
         let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-weak-isolation"])
@@ -77,7 +77,7 @@ impl Temporary {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .context("starting a temporary controller failed")?;
+            .context("cannot start a temporary controller")?;
         let mut temporary = Self { child, folder };
         let ready = temporary.wait_until_ready(&ready_file)?;
         let text = |name: &str| ready[name].as_str().unwrap_or_default();
@@ -90,7 +90,7 @@ impl Temporary {
         let started = Instant::now();
         loop {
             if let Ok(bytes) = std::fs::read(file) {
-                return serde_json::from_slice(&bytes).context("its ready file is no JSON");
+                return serde_json::from_slice(&bytes).context("its ready file is not valid JSON");
             }
             let ended = self.child.try_wait()?.is_some();
             if ended || started.elapsed() > READY {
@@ -157,7 +157,7 @@ pub fn provider_text(name_or_file: &str) -> Result<String> {
     let wanted = format!("{name_or_file}.toml");
     let found = shipped.into_iter().find(|(name, _)| name.rsplit('/').next() == Some(&*wanted));
     let (_, text) = found.with_context(|| {
-        format!("there is no provider {name_or_file} among the shipped ones (`anteroom provider list`); name a file that ends with .toml")
+        format!("{name_or_file} is not a shipped provider (see `anteroom provider list`) or a file that ends with .toml")
     })?;
     Ok(text)
 }

@@ -1,4 +1,4 @@
-//! `anteroom image verify`, and the gate behind a build.
+//! `anteroom image verify`, and the verification after a build.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use super::sessions::show;
 use crate::gate::processor::{Chosen, choose, usual};
 use crate::gate::{self, Gate, Proven};
 
-/// Folders in an image with what a room says meanwhile; the process' number follows.
+/// Prefix of folders in an image with a running sandbox's logs; the process id follows.
 const VERIFYING: &str = ".verifying-";
 
 /// Findings that the report for a terminal lists.
@@ -28,10 +28,10 @@ const FEATURES_LISTED: usize = 6;
 /// Characters of a line of it before the observation, at least.
 const NAME_WIDTH: usize = 24;
 
-/// How the gate boots an image.
+/// How the verifier boots an image.
 #[derive(clap::Args)]
 pub struct How {
-    /// The CPU profile to prove it for; may be repeated [default: what `serve` gives guests here].
+    /// The CPU profile to verify it for; may be repeated [default: what `serve` gives guests here].
     ///
     /// x86-64-v1 to -v4, T2, T2S, T2CL, T2A, C3, a file with a Firecracker CPU template (*.json),
     /// this-host.
@@ -50,7 +50,7 @@ pub struct Recorded {
     record: Verification,
     file: PathBuf,
     page: PathBuf,
-    /// What the room said, where that matters.
+    /// The sandbox's logs, where they matter.
     logs: Option<PathBuf>,
 }
 
@@ -76,12 +76,12 @@ impl How {
     }
 }
 
-/// Proves the image in a folder for each processor.
+/// Verifies the image in a folder for each processor.
 pub fn all(image_dir: &Path, how: &How, processors: Vec<Chosen>) -> Result<Vec<Recorded>> {
     processors.into_iter().map(|cpu| one(image_dir, how, cpu)).collect()
 }
 
-/// Those of the processors that the image is not proven for.
+/// The processors for which the image is not verified.
 pub fn open(image_dir: &Path, processors: Vec<Chosen>) -> Vec<Chosen> {
     let is_open = |cpu: &Chosen| anteroom_image::verified_for(image_dir, &cpu.processor).is_err();
     processors.into_iter().filter(is_open).collect()
@@ -97,7 +97,7 @@ pub fn verdict(recorded: &[Recorded]) -> Result<()> {
         .collect();
     match (recorded.first(), failed.is_empty()) {
         (Some(first), false) => bail!(
-            "the image {} did not pass for {}; `serve` refuses it there",
+            "the image {} failed verification for {}; `serve` refuses it there",
             first.record.image,
             failed.join(", ")
         ),
@@ -115,8 +115,8 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
     let log_dir = tempfile::Builder::new()
         .prefix(&format!("{VERIFYING}{}-", std::process::id()))
         .tempdir_in(image_dir)
-        .with_context(|| format!("creating a folder in {} failed", image_dir.display()))?;
-    let what = format!("Proving image {} on {}", image.manifest.name, cpu.processor.profile);
+        .with_context(|| format!("cannot create a folder in {}", image_dir.display()))?;
+    let what = format!("Verifying image {} on {}", image.manifest.name, cpu.processor.profile);
     let work = Work::open_ended(what);
     let gate = Gate {
         image: &image,
@@ -130,7 +130,7 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
     let proven = in_runtime(&gate);
     work.finish();
     let proven = proven?;
-    let storing = || format!("storing the record in {} failed", image_dir.display());
+    let storing = || format!("cannot store the record in {}", image_dir.display());
     let file = proven.record.store(image_dir).with_context(storing)?;
     let page = gate::write_page(&proven, image_dir)?;
     let logs = keep_logs(&proven, log_dir, image_dir)?;
@@ -149,7 +149,7 @@ fn sweep(folder: &Path, prefix: &str) {
     }
 }
 
-/// What a room said that passed is of no use.
+/// The logs of a sandbox that passed are of no use.
 fn keep_logs(
     proven: &Proven,
     log_dir: tempfile::TempDir,
@@ -158,13 +158,13 @@ fn keep_logs(
     let kept = image_dir.join(format!("{}.logs", proven.record.file_stem()));
     if kept.exists() {
         std::fs::remove_dir_all(&kept)
-            .with_context(|| format!("removing the earlier {} failed", kept.display()))?;
+            .with_context(|| format!("cannot remove the earlier {}", kept.display()))?;
     }
     if proven.record.verdict == Verdict::Passed {
         return Ok(None);
     }
     std::fs::rename(log_dir.keep(), &kept)
-        .with_context(|| format!("keeping the room's logs as {} failed", kept.display()))?;
+        .with_context(|| format!("cannot save the sandbox's logs as {}", kept.display()))?;
     Ok(Some(kept))
 }
 
@@ -173,12 +173,12 @@ fn in_runtime(gate: &Gate<'_>) -> Result<Proven> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("starting the event loop failed")?;
+        .context("cannot start the event loop")?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         tokio::select! {
             biased;
             asked = super::asked_to_stop() => {
-                asked.context("taking over Ctrl-C failed")?;
+                asked.context("cannot handle Ctrl-C")?;
                 bail!("interrupted; nothing was recorded")
             }
             proven = gate.prove() => proven,
@@ -195,10 +195,10 @@ pub fn report(recorded: &[Recorded], as_json: bool) -> Result<()> {
     // What an image holds is of foreign origin; the colours are ours.
     let page = recorded.iter().map(for_people).collect::<Vec<_>>().join("\n");
     let page = painted(&ForeignText::lines(&page).to_string());
-    anstream::stdout().write_all(page.as_bytes()).context("printing failed")
+    anstream::stdout().write_all(page.as_bytes()).context("cannot write to standard output")
 }
 
-/// With the verdicts at the lines' beginnings in colours.
+/// With coloured verdicts at the start of each line.
 fn painted(page: &str) -> String {
     let style = |color: AnsiColor| Style::new().fg_color(Some(color.into())).bold();
     let paint = |line: &str| {
@@ -261,7 +261,7 @@ fn for_people(recorded: &Recorded) -> String {
         recorded.page.display()
     ));
     if let Some(logs) = &recorded.logs {
-        page.push_str(&format!("      what the room said: {}\n", logs.display()));
+        page.push_str(&format!("      the sandbox's logs: {}\n", logs.display()));
     }
     page
 }
@@ -279,7 +279,7 @@ fn opened(record: &Verification) -> String {
         if more > 0 {
             features.push(format!("and {more} more"));
         }
-        let chooses = finding.chooses.as_deref().unwrap_or("nothing seen that chooses");
+        let chooses = finding.chooses.as_deref().unwrap_or("nothing seen that selects by CPU");
         text.push_str(&format!(
             "{:6}{:<NAME_WIDTH$}{}: {}; {chooses}\n",
             "",

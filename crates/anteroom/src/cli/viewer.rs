@@ -1,4 +1,4 @@
-//! `anteroom viewer`: the person's link, renewed or taken back.
+//! `anteroom viewer`: renews or revokes the end user's link.
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::client::Connection;
 use super::sessions::{show, text};
 
-/// The person's link.
+/// The end user's link.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Makes a new one-use link; the earlier ones are revoked, and what they opened is closed.
+    /// Creates a new one-use link; earlier ones are revoked, and what they opened is closed.
     Link(Options),
-    /// Revokes every link and closes what they opened, without making a new one.
+    /// Revokes all links and closes what they opened, without creating a new one.
     Revoke(Options),
 }
 
@@ -36,7 +36,7 @@ pub fn run(command: &Command) -> Result<()> {
             let path = format!("/api/auth/session/{id}/viewers/revoke");
             connection.open()?.post(&path, &Value::Null)?;
             show(connection.json, &json!({ "revoked": id }), |_| {
-                format!("no link is good any more; `anteroom viewer link {id}` makes a new one\n")
+                format!("All links are revoked. `anteroom viewer link {id}` creates a new one.\n")
             })
         }
     }

@@ -1,4 +1,4 @@
-//! `anteroom why`: what happened to a session, and why, by the evidence.
+//! `anteroom why`: what happened to a session and why, with the evidence.
 
 use anyhow::Result;
 use serde_json::Value;
@@ -22,7 +22,7 @@ pub fn run(options: &Why) -> Result<()> {
     show(options.connection.json, &session, |session| for_people(session, &client))
 }
 
-/// The end first, since that is what was asked; then how it came to it.
+/// The end first, since that is the question; then what led to it.
 fn for_people(session: &Value, client: &Client) -> String {
     let mut page = match text(&session["reason"], "message") {
         "" => format!("The session is {}.\n", text(session, "state")),
@@ -30,8 +30,8 @@ fn for_people(session: &Value, client: &Client) -> String {
     };
     let detail = &session["reason"]["detail"];
     for (label, key) in [("it showed", "line"), ("for you", "operator")] {
-        if let Some(words) = detail[key].as_str() {
-            page.push_str(&format!("{label:12}{words}\n"));
+        if let Some(text) = detail[key].as_str() {
+            page.push_str(&format!("{label:12}{text}\n"));
         }
     }
     if session["awaiting"].is_object() {
@@ -48,14 +48,14 @@ fn for_people(session: &Value, client: &Client) -> String {
     page
 }
 
-/// What an explanation rests on, and what to do.
+/// The evidence of an explanation, and what to do.
 pub fn explanation(explanation: &Value) -> String {
     if explanation.is_null() {
         return String::new();
     }
     let mut page = String::new();
-    let mut line = |label: &str, words: &str| {
-        page.push_str(&format!("{:12}{label:10}{words}\n", ""));
+    let mut line = |label: &str, text: &str| {
+        page.push_str(&format!("{:12}{label:10}{text}\n", ""));
     };
     let cause = format!("{} ({})", text(explanation, "cause"), text(explanation, "confidence"));
     line("cause", &cause.replace('_', " "));

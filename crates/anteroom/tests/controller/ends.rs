@@ -48,7 +48,7 @@ fn a_sandbox_that_ends_at_once_says_how_and_what_it_printed() {
     assert_eq!(ended["reason"]["code"], "vm_exited");
     assert_eq!(
         message(&ended),
-        "the virtual machine ended unasked: its process exited with code 3; the console's last line: cannot find my shoes"
+        "the virtual machine ended unexpectedly: its process exited with code 3; the console's last line: cannot find my shoes"
     );
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
     assert!(logs.as_str().unwrap().contains("cannot find my shoes"), "{logs}");

@@ -19,7 +19,7 @@ fn a_cli_that_exits_is_reported_with_its_last_line() {
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "cli_exited");
     assert!(
-        message.contains("ended before it had a credential: cli exited 4 after ")
+        message.contains("ended before it wrote a credential: cli exited 4 after ")
             && message.ends_with("after its own message: I have no idea"),
         "{message}"
     );

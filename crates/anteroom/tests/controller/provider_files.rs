@@ -105,7 +105,7 @@ fn a_tool_that_ends_right_after_an_address_has_failed_and_what_the_end_user_was_
     let error = reported[0]["error"].as_str().unwrap();
     assert!(error.contains("SSL certificate problem"), "{reported}");
     let says = "The tool did not take the code; copy all of it.";
-    assert_eq!(reported[0]["told"], json!([says]), "{reported}");
+    assert_eq!(reported[0]["notified"], json!([says]), "{reported}");
 }
 
 #[test]

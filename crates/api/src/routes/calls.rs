@@ -22,22 +22,22 @@ use crate::wire::{
     SessionView, StartAnswer, StartRequest, ViewerLink,
 };
 
-/// Starts a sign-in: boots a disposable VM and returns a one-use link for the person. With an
+/// Starts a sign-in: boots a disposable VM and returns a one-use link for the end user. With an
 /// `Idempotency-Key` (kept for a day) the same call made again gives the same session and a new link.
 #[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, security(("apiKey" = [])),
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-        description = "Any key of the caller's choice, one for each sign-in")),
+        description = "A key that the caller chooses, one for each sign-in")),
     responses(
-    (status = 201, body = StartAnswer, description = "The VM is being started",
-        headers(("Idempotent-Replayed" = Option<String>, description = "`true` when the same call began it before"))),
+    (status = 201, body = StartAnswer, description = "The VM is starting",
+        headers(("Idempotent-Replayed" = Option<String>, description = "`true` when an earlier identical call started it"))),
     (status = 400, body = Problem, description = "Malformed"),
-    (status = 401, body = Problem, description = "No or a wrong key"),
+    (status = 401, body = Problem, description = "The API key is missing or unknown"),
     (status = 404, body = Problem, description = "No such provider"),
-    (status = 409, body = Problem, description = "A call with the same Idempotency-Key is being answered"),
+    (status = 409, body = Problem, description = "A call with the same Idempotency-Key is in progress"),
     (status = 413, body = Problem, description = "Too large"),
-    (status = 422, body = Problem, description = "A value that cannot be, no recipient where the provider's terms want one, or an Idempotency-Key that came with another body"),
-    (status = 503, body = Problem, description = "No room (see Retry-After), no image, no isolation, no disk, or stopping",
-        headers(("Retry-After" = Option<u64>, description = "When to come back, in seconds")))
+    (status = 422, body = Problem, description = "A value is not valid, the provider's terms require a recipient, or the Idempotency-Key was used with another body"),
+    (status = 503, body = Problem, description = "No capacity (see Retry-After), no image, isolation too weak, disk full, or stopping",
+        headers(("Retry-After" = Option<u64>, description = "When to retry, in seconds")))
 ))]
 pub(super) async fn start<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -82,7 +82,7 @@ pub(super) async fn session<B: Backend>(
 
 /// Ends a session and destroys its VM. Repeating it is fine.
 #[utoipa::path(delete, path = "/api/auth/session/{id}", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "It ends, or has ended"), (status = 400, body = Problem),
+    (status = 204, description = "It is ending or has ended"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn delete<B: Backend>(
@@ -96,7 +96,7 @@ pub(super) async fn delete<B: Backend>(
 
 /// The same as DELETE, for callers that cannot send it.
 #[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "It ends, or has ended"), (status = 400, body = Problem),
+    (status = 204, description = "It is ending or has ended"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn cancel<B: Backend>(
@@ -110,7 +110,7 @@ pub(super) async fn cancel<B: Backend>(
 /// The CLI's sign-in URL, once it gave one.
 #[utoipa::path(get, path = "/api/auth/session/{id}/oauth-url", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, body = OAuthUrl), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not in this state")
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not possible in the session's state")
 ))]
 pub(super) async fn oauth_url<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -129,8 +129,8 @@ pub(super) async fn oauth_url<B: Backend>(
 
 /// Has the guest's browser show the sign-in page again.
 #[utoipa::path(post, path = "/api/auth/session/{id}/open-url", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 202, description = "The guest was told"), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not in this state")
+    (status = 202, description = "The guest was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not possible in the session's state")
 ))]
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -141,10 +141,10 @@ pub(super) async fn open_url<B: Backend>(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Says that the person is there, for callers who show them the page themselves: a tool that waits for
-/// the person is started, as it is when they open their link. Another is started at once anyway.
+/// Says that the end user is there, for callers who show them the page themselves: a tool that waits for
+/// the end user is started, as it is when they open their link. Another is started at once anyway.
 #[utoipa::path(post, path = "/api/auth/session/{id}/start-tool", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 202, description = "It is started, or was"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 202, description = "The tool has been started"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "The session has ended")
 ))]
 pub(super) async fn start_tool<B: Backend>(
@@ -157,15 +157,15 @@ pub(super) async fn start_tool<B: Backend>(
 }
 
 /// Brings the code that the last page of the sign-in shows. It is typed into the tool's terminal
-/// when the tool asks for one; until then it waits, and a newer one takes its place, which is told:
+/// when the tool asks for one; until then it waits, and a newer one replaces it, which is reported:
 /// `replaced` of the answer, `code_replaced` in the timeline. That the tool takes it is another matter:
 /// see `state`, and `end_user_notified` in the timeline.
 #[utoipa::path(post, path = "/api/auth/session/{id}/code", request_body = Code, params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 202, body = CodeTaken, description = "It is typed, or waits until the tool asks for it"), (status = 400, body = Problem),
+    (status = 202, body = CodeTaken, description = "The code was typed, or will be when the tool asks for it"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "Not in this state"), (status = 413, body = Problem),
-    (status = 422, body = Problem, description = "No code that the tool takes, or it takes none"),
-    (status = 504, body = Problem, description = "The session's runner does not answer")
+    (status = 409, body = Problem, description = "Not possible in the session's state"), (status = 413, body = Problem),
+    (status = 422, body = Problem, description = "The tool does not accept this code, or any code"),
+    (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn code<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -180,9 +180,9 @@ pub(super) async fn code<B: Backend>(
 /// Allows a host that this session was refused, for it alone, where its provider file says
 /// `sso = "ask"`: the page can then be loaded again. Addresses inside are refused all the same.
 #[utoipa::path(post, path = "/api/auth/session/{id}/egress/allow", request_body = AllowHost, params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "It is allowed"), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not this host, or not in this state"),
-    (status = 413, body = Problem), (status = 504, body = Problem, description = "The session's runner does not answer")
+    (status = 204, description = "The host is allowed"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "This host cannot be allowed, or not in the session's state"),
+    (status = 413, body = Problem), (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn allow_host<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -226,7 +226,7 @@ pub(super) async fn credential_status<B: Backend>(
 /// The sealed credential: an age file.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "None yet")
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is none yet")
 ))]
 pub(super) async fn credential<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -250,7 +250,7 @@ pub(super) async fn credential<B: Backend>(
 /// by the controller. `anteroom credentials open` goes by it.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials/envelope", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "application/json", body = Object), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "None yet")
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is none yet")
 ))]
 pub(super) async fn envelope<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -275,8 +275,8 @@ pub(super) async fn controller_key<B: Backend>(
 /// A picture of the guest's desktop, now.
 #[utoipa::path(get, path = "/api/auth/session/{id}/screenshot", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "image/png", body = Vec<u8>), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "No desktop"),
-    (status = 504, body = Problem, description = "The session's runner does not answer")
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no desktop"),
+    (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn screenshot<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -300,7 +300,7 @@ pub(super) async fn logs<B: Backend>(
     backend.logs(id).await
 }
 
-/// A new one-use link for the person. The earlier ones are revoked: what was opened by them is closed
+/// A new one-use link for the end user. The earlier ones are revoked: what was opened by them is closed
 /// within a second.
 #[utoipa::path(post, path = "/api/auth/session/{id}/viewer-link", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 201, body = ViewerLink), (status = 400, body = Problem), (status = 401, body = Problem),
@@ -315,10 +315,10 @@ pub(super) async fn viewer_link<B: Backend>(
     Ok((StatusCode::CREATED, Json(ViewerLink { viewer_url })))
 }
 
-/// Revokes every link of the person: what was opened by them is closed within a second. A new link
+/// Revokes every link of the end user: what was opened by them is closed within a second. A new link
 /// (`…/viewer-link`) lets them in again.
 #[utoipa::path(post, path = "/api/auth/session/{id}/viewers/revoke", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "No link is good any more"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 204, description = "All links are revoked"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
 ))]
 pub(super) async fn revoke_viewers<B: Backend>(

@@ -1,4 +1,4 @@
-//! WebSockets of the person's viewer: the CLI's terminal, and VNC.
+//! WebSockets of the end user's viewer: the CLI's terminal, and VNC.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,8 +38,8 @@ type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 #[utoipa::path(get, path = "/api/viewer/session/{id}/terminal", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 101, description = "A WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "There is none"),
-    (status = 426, body = Problem, description = "Not asked for a WebSocket"),
-    (status = 504, body = Problem, description = "The session's runner does not answer")
+    (status = 426, body = Problem, description = "The request is not a WebSocket upgrade"),
+    (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn terminal<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -56,8 +56,8 @@ pub(super) async fn terminal<B: Backend>(
 #[utoipa::path(get, path = "/api/auth/session/{id}/vnc", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 101, description = "A WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no desktop"),
-    (status = 426, body = Problem, description = "Not asked for a WebSocket"),
-    (status = 504, body = Problem, description = "The session's runner does not answer")
+    (status = 426, body = Problem, description = "The request is not a WebSocket upgrade"),
+    (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn vnc<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -132,7 +132,7 @@ async fn carry_bytes(
                     to_sandbox.write_all(&bytes).await?;
                     to_sandbox.flush().await
                 };
-                // A room that takes nothing is stuck; what it sends is not read meanwhile.
+                // A sandbox that takes nothing is stuck; what it sends is not read meanwhile.
                 if !matches!(tokio::time::timeout(TAKE, written).await, Ok(Ok(()))) {
                     return Carried::ToTheEnd;
                 }

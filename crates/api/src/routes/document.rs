@@ -17,11 +17,11 @@ const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 /// Every route may answer these, before it is asked itself or instead of it.
 const EVERYWHERE: [(ProblemCode, &str); 6] = [
     (ProblemCode::BadRequest, "Malformed"),
-    (ProblemCode::ForeignOrigin, "A page of another origin asks"),
-    (ProblemCode::UnknownHost, "Not known by that host name"),
-    (ProblemCode::TooManyConnections, "More connections from this address than its share"),
-    (ProblemCode::Internal, "Ours to mend"),
-    (ProblemCode::TooSlow, "No answer in time"),
+    (ProblemCode::ForeignOrigin, "The request comes from a page of another origin"),
+    (ProblemCode::UnknownHost, "The server is not known by that host name"),
+    (ProblemCode::TooManyConnections, "Too many connections from this address"),
+    (ProblemCode::Internal, "A bug or failure in Anteroom"),
+    (ProblemCode::TooSlow, "The response took too long"),
 ];
 
 /// The OpenAPI document.

@@ -17,7 +17,7 @@ use crate::wire::{KeyView, MadeKey, NewKey};
 /// Every API key, by name; never a key itself. Needs a key with the role `admin`.
 #[utoipa::path(get, path = "/api/keys", operation_id = "keys", security(("apiKey" = [])), responses(
     (status = 200, body = Vec<KeyView>), (status = 401, body = Problem),
-    (status = 403, body = Problem, description = "The key is no admin's")
+    (status = 403, body = Problem, description = "The key does not have the role admin")
 ))]
 pub(super) async fn list<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -29,9 +29,9 @@ pub(super) async fn list<B: Backend>(
 /// Makes a key, which the answer alone holds. Needs a key with the role `admin`.
 #[utoipa::path(post, path = "/api/keys", operation_id = "add_key", request_body = NewKey, security(("apiKey" = [])), responses(
     (status = 201, body = MadeKey), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 403, body = Problem, description = "The key is no admin's"),
-    (status = 409, body = Problem, description = "There is one of that name"),
-    (status = 413, body = Problem), (status = 422, body = Problem, description = "No name for a key")
+    (status = 403, body = Problem, description = "The key does not have the role admin"),
+    (status = 409, body = Problem, description = "A key with that name exists"),
+    (status = 413, body = Problem), (status = 422, body = Problem, description = "The name is not valid")
 ))]
 pub(super) async fn add<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -47,7 +47,7 @@ pub(super) async fn add<B: Backend>(
 #[utoipa::path(post, path = "/api/keys/{name}/rotate", operation_id = "rotate_key", params(("name" = String, Path)),
     security(("apiKey" = [])), responses(
     (status = 200, body = MadeKey), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 403, body = Problem, description = "The key is no admin's"), (status = 404, body = Problem)
+    (status = 403, body = Problem, description = "The key does not have the role admin"), (status = 404, body = Problem)
 ))]
 pub(super) async fn rotate<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -61,8 +61,8 @@ pub(super) async fn rotate<B: Backend>(
 /// `admin`.
 #[utoipa::path(delete, path = "/api/keys/{name}", operation_id = "revoke_key", params(("name" = String, Path)),
     security(("apiKey" = [])), responses(
-    (status = 204, description = "It is good no more"), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 403, body = Problem, description = "The key is no admin's"), (status = 404, body = Problem)
+    (status = 204, description = "The key is revoked"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 403, body = Problem, description = "The key does not have the role admin"), (status = 404, body = Problem)
 ))]
 pub(super) async fn revoke<B: Backend>(
     State(backend): State<Arc<B>>,

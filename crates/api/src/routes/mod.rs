@@ -93,7 +93,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
 /// Whether the controller answers, and can work, as the last look of some seconds ago found.
 #[utoipa::path(get, path = "/health", responses(
     (status = 200, body = Health, description = "It can start sessions"),
-    (status = 503, body = Health, description = "It answers and cannot start sessions")
+    (status = 503, body = Health, description = "It responds and cannot start sessions")
 ))]
 async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
     let health = backend.health();
@@ -120,7 +120,7 @@ async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
 /// Answers in [`REQUEST`], if only that it could not.
 async fn in_time(request: Request, next: Next) -> Response {
     tokio::time::timeout(REQUEST, next.run(request)).await.unwrap_or_else(|_| {
-        let detail = format!("there was no answer within {} s", REQUEST.as_secs());
+        let detail = format!("there was no response within {} s", REQUEST.as_secs());
         Problem::new(ProblemCode::TooSlow, detail).into_response()
     })
 }
@@ -130,6 +130,6 @@ async fn no_such_route() -> Problem {
 }
 
 async fn wrong_method() -> Problem {
-    let detail = "this route does not take that method; see /openapi.json";
+    let detail = "this route does not support that method; see /openapi.json";
     Problem::new(ProblemCode::WrongMethod, detail)
 }

@@ -1,4 +1,4 @@
-//! Routes of the person's viewer, by cookie.
+//! Routes of the end user's viewer, by cookie.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const MAX_OFFER: usize = 64 * 1024;
 /// Exchanges a one-use link for the viewer's cookie.
 #[utoipa::path(post, path = "/api/viewer/exchange", request_body = Exchange, responses(
     (status = 204, description = "The cookie is set"), (status = 400, body = Problem),
-    (status = 410, body = Problem, description = "Used, revoked, expired or unknown")
+    (status = 410, body = Problem, description = "The link was used or revoked, has expired or is unknown")
 ))]
 pub(super) async fn exchange<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -51,7 +51,7 @@ pub(super) async fn exchange<B: Backend>(
         access.max_age_seconds
     );
     let cookie = HeaderValue::from_str(&cookie)
-        .map_err(|_| Problem::internal("making the cookie failed"))?;
+        .map_err(|_| Problem::internal("creating the cookie failed"))?;
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
@@ -83,9 +83,9 @@ pub(super) async fn events<B: Backend>(
     Ok(stream(views, revoked))
 }
 
-/// The person gives up.
+/// The end user gives up.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/cancel", operation_id = "viewer_cancel", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 204, description = "It ends, or has ended"), (status = 400, body = Problem),
+    (status = 204, description = "It is ending or has ended"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn cancel<B: Backend>(
@@ -96,15 +96,15 @@ pub(super) async fn cancel<B: Backend>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The person brings the code that the last page shows. It is typed into the tool's terminal when the
+/// The end user brings the code that the last page shows. It is typed into the tool's terminal when the
 /// tool asks for one; until then it waits, and a newer one takes its place.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/code", operation_id = "viewer_code", request_body = Code, params(("id" = String, Path)),
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 202, body = CodeTaken, description = "It is typed, or waits until the tool asks for it"), (status = 400, body = Problem),
+    (status = 202, body = CodeTaken, description = "The code was typed, or will be when the tool asks for it"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "Not in this state"), (status = 413, body = Problem),
-    (status = 422, body = Problem, description = "No code that the tool takes, or it takes none"),
-    (status = 504, body = Problem, description = "The session's runner does not answer")
+    (status = 409, body = Problem, description = "Not possible in the session's state"), (status = 413, body = Problem),
+    (status = 422, body = Problem, description = "The tool does not accept this code, or any code"),
+    (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn code<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -118,9 +118,9 @@ pub(super) async fn code<B: Backend>(
 /// Shows the sign-in page in the desktop's browser, which is started if it does not run.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/open-url", operation_id = "viewer_open_url", params(("id" = String, Path)),
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 202, description = "The guest was told"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 202, description = "The guest was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "Not in this state")
+    (status = 409, body = Problem, description = "Not possible in the session's state")
 ))]
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -136,9 +136,9 @@ pub(super) async fn open_url<B: Backend>(
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 200, body = SessionDescription), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "No desktop to show"), (status = 413, body = Problem),
+    (status = 409, body = Problem, description = "There is no desktop to show"), (status = 413, body = Problem),
     (status = 422, body = Problem, description = "The offer cannot be answered"),
-    (status = 504, body = Problem, description = "The session's runner does not answer")
+    (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn offer<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -147,10 +147,10 @@ pub(super) async fn offer<B: Backend>(
 ) -> Result<Json<SessionDescription>, Problem> {
     let offer: SessionDescription = read(body, USUAL_LIMIT).await?;
     if offer.kind != SdpType::Offer {
-        return Err(Problem::bad_request("the type must be offer"));
+        return Err(Problem::bad_request("the type must be `offer`"));
     }
     if offer.sdp.len() > MAX_OFFER {
-        let detail = format!("the offer is over {MAX_OFFER} bytes");
+        let detail = format!("the offer is larger than {MAX_OFFER} bytes");
         return Err(Problem::new(ProblemCode::BodyTooLarge, detail));
     }
     let sdp = backend.offer(id, offer.sdp, &principal).await?;

@@ -46,7 +46,7 @@ fn open(file: &[u8]) -> Result<Dump<Cursor<Vec<u8>>>, DumpError> {
     Dump::open(Cursor::new(file.to_vec()), "dump")
 }
 
-/// An error and its causes, as a person reads it.
+/// An error and its causes, as an end user reads it.
 fn words(error: &DumpError) -> String {
     let mut words = error.to_string();
     let mut cause = std::error::Error::source(error);

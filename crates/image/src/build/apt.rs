@@ -75,7 +75,7 @@ impl Apt {
 }
 
 /// A mirror of the recipe: the suite, and its security and other updates where the archive is laid out
-/// as Debian's own. A browser without its security updates would make the room a trap.
+/// as Debian's own. A browser without its security updates would make the sandbox a trap.
 fn of_mirror(suite: &str, mirror: &str) -> Vec<String> {
     let base = mirror.trim_end_matches('/');
     let mut lines = vec![format!("deb {base} {suite} main")];

@@ -14,7 +14,7 @@ pub(super) const KERNEL_PACKAGE: &str = "kernel.deb";
 /// dpkg's record of what is installed.
 pub(super) const STATUS: &str = "dpkg-status";
 
-/// Left out of every package: nobody reads manuals in a room that lives for minutes.
+/// Left out of every package: nobody reads manuals in a sandbox that lives for minutes.
 const EXCLUDED: [&str; 5] = [
     "/usr/share/man/*",
     "/usr/share/doc/*",

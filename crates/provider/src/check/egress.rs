@@ -13,7 +13,7 @@ impl Mistakes {
         for (n, host) in egress.allow.iter().enumerate() {
             if !is_host_pattern(host) {
                 let problem = format!(
-                    "is {host:?}, which is no host name; write example.com, *.example.com or \
+                    "is {host:?}, which is not a valid host name; write example.com, *.example.com or \
                      example.com:8443"
                 );
                 self.add(&key.get("allow").at(n), problem);
@@ -23,7 +23,7 @@ impl Mistakes {
         }
         for (n, mapping) in egress.map.iter().enumerate() {
             if !is_host_name(&mapping.host) {
-                let problem = format!("is {:?}, which is no host name", mapping.host);
+                let problem = format!("is {:?}, which is not a valid host name", mapping.host);
                 self.add(&key.get("map").at(n).get("host"), problem);
             }
             if mapping.port == 0 {
@@ -55,8 +55,8 @@ fn never_reached(entry: &str, egress: &Egress) -> Option<&'static str> {
         return None;
     }
     if ends_in_a_number(name) {
-        let why = "which is an address: hosts are reached by their names alone; name the host, and \
-                   lead it there with [[egress.map]] if it has no name in DNS";
+        let why = "which is an address; hosts are reached by name only: name the host, and map it \
+                   with [[egress.map]] if it has no name in DNS";
         return Some(why);
     }
     // Below a name without a dot are those of the whole internet, as *.com has it.
@@ -65,7 +65,7 @@ fn never_reached(entry: &str, egress: &Egress) -> Option<&'static str> {
         false => is_local_name(name),
     };
     is_local.then_some(
-        "which is a name of a network's own, and refused: lead it to an address with [[egress.map]]",
+        "which is a name inside a private network and is refused; map it to an address with [[egress.map]]",
     )
 }
 
@@ -76,23 +76,25 @@ fn ends_in_a_number(name: &str) -> bool {
     last.bytes().all(|b| b.is_ascii_digit()) || last.strip_prefix("0x").is_some_and(is_hex)
 }
 
-/// What is wrong with certificates in PEM (RFC 7468), if something is; no text is none.
+/// What is wrong with certificates in PEM (RFC 7468), if anything; an empty text is accepted.
 fn wrong_with_pem(text: &str) -> Option<&'static str> {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     match read {
         Ok(certificates) if !certificates.is_empty() || text.trim().is_empty() => None,
         Ok(_) if text.contains(BEGIN) => {
-            Some("has no -----BEGIN CERTIFICATE----- at the beginning of a line")
+            Some("has no -----BEGIN CERTIFICATE----- at the start of a line")
         }
-        Ok(_) => Some("holds no certificate; one begins with -----BEGIN CERTIFICATE-----"),
+        Ok(_) => {
+            Some("contains no certificate; a certificate starts with -----BEGIN CERTIFICATE-----")
+        }
         Err(pem::Error::MissingSectionEnd { .. }) => {
             Some("has no -----END CERTIFICATE----- line for one of its certificates")
         }
         Err(pem::Error::Base64Decode(_)) => {
-            Some("has a certificate whose text is no base64: copy all of its lines")
+            Some("has a certificate that is not valid base64; copy all of its lines")
         }
-        Err(_) => Some("is no PEM (RFC 7468)"),
+        Err(_) => Some("is not valid PEM (RFC 7468)"),
     }
 }
 

@@ -143,7 +143,7 @@ fn the_runner_dying_before_the_credential_is_stored_is_reported() {
 #[test]
 fn whatever_comes_after_sealed_the_session_is_completed() {
     let stored = 7;
-    let last_words = [
+    let last_events = [
         Event::RunnerExited(ProcessExit::Signalled { signal: 9 }),
         Event::RunnerSilent { silent_ms: 30_000 },
         Event::StateNotStored { cause: "disk full".into() },
@@ -151,7 +151,7 @@ fn whatever_comes_after_sealed_the_session_is_completed() {
         Event::FoundByReconciliation,
         Event::Observed(Observation::Failed(EndReason::ControllerStopped)),
     ];
-    for event in last_words {
+    for event in last_events {
         let (session, _) = run(happy_path().into_iter().take(stored).chain([event]));
         assert!(matches!(session.state, State::Ended { reason: EndReason::Completed, .. }));
     }
@@ -268,9 +268,9 @@ fn any_event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
-    /// In whatever order a hostile or broken world speaks: one runner, one demolition and another for
+    /// In whatever order a hostile or broken world speaks: one runner, one teardown and another for
     /// each controller that finds it not done, an acknowledgement only after the store said durable,
-    /// and an end that is never rewritten. A CLI that waits for the person is started once, with them
+    /// and an end that is never rewritten. A CLI that waits for the end user is started once, with them
     /// and not before; another never.
     #[test]
     fn any_order_of_events_keeps_the_promises(
@@ -278,7 +278,7 @@ proptest! {
         start in prop_oneof![Just(Start::AtOnce), Just(Start::WhenTheEndUserComes)],
         first in 0..=3usize,
     ) {
-        // Few orders lead into a room by themselves.
+        // Few orders lead into a sandbox by themselves.
         let on_the_way = to_a_ready_sandbox().into_iter().take(first).map(|event| (event, 0));
 
         let waits = start == Start::WhenTheEndUserComes;

@@ -28,10 +28,10 @@ pub fn fetch(client: &Client, session: &str) -> Result<Fetched> {
     let envelope_json = client.get(&at("/envelope"))?;
     let key = controller_key(client)?;
     let envelope = Envelope::verify(&envelope_json, std::slice::from_ref(&key))
-        .context("the controller's envelope is not gone by")?;
+        .context("the controller's envelope was not accepted")?;
     let of = envelope.statement().session.to_string();
     if of != session {
-        bail!("the controller gave the envelope of session {of} for session {session}");
+        bail!("the controller returned the envelope of session {of} for session {session}");
     }
     Ok(Fetched { sealed, envelope_json, envelope, key })
 }
@@ -39,8 +39,8 @@ pub fn fetch(client: &Client, session: &str) -> Result<Fetched> {
 /// The controller's public key.
 pub fn controller_key(client: &Client) -> Result<PublicKey> {
     let pem = String::from_utf8(client.get("/api/credentials/key")?);
-    let pem = pem.context("the controller's key is no text")?;
-    PublicKey::from_pem(&pem).context("the controller's key cannot be read")
+    let pem = pem.context("the controller's key is not text")?;
+    PublicKey::from_pem(&pem).context("cannot parse the controller's key")
 }
 
 impl Fetched {

@@ -1,5 +1,5 @@
 //! Secrets into their owner's keyring (the Secret Service): all of them or none, over nothing that is
-//! there unless told to.
+//! there without --force.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,10 +45,10 @@ pub fn unlock(interrupted: &AtomicBool) -> Result<()> {
         match unlocked.recv_timeout(LOOK_AGAIN) {
             Ok(unlocked) => return unlocked.map_err(explain),
             Err(RecvTimeoutError::Timeout) if interrupted.load(Ordering::SeqCst) => {
-                bail!("interrupted while the keyring was waited for; nothing was written")
+                bail!("interrupted while waiting for the keyring; nothing was written")
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => bail!("reaching the keyring failed"),
+            Err(RecvTimeoutError::Disconnected) => bail!("cannot reach the keyring"),
         }
     }
 }
@@ -91,7 +91,7 @@ fn put_one<'a>(
     let there = existing(keyring, attributes).map_err(explain)?;
     if there.is_some() && !force {
         let what = shown(attributes);
-        bail!("{label} ({what}) is in the keyring already; --force replaces it");
+        bail!("{label} ({what}) is already in the keyring; --force replaces it");
     }
     let put = || -> Result<Put<'a>, Error> {
         let before = there.as_ref().map(|item| kept(item, attributes)).transpose()?;
@@ -102,7 +102,7 @@ fn put_one<'a>(
         }
         Ok(Put { item, before })
     };
-    put().map_err(explain).with_context(|| format!("putting {label} into the keyring failed"))
+    put().map_err(explain).with_context(|| format!("cannot store {label} in the keyring"))
 }
 
 fn create<'a>(keyring: &'a Collection<'a>, secret: &BundledSecret) -> Result<Item<'a>, Error> {
@@ -157,10 +157,10 @@ fn shown(attributes: &BTreeMap<String, String>) -> String {
 fn explain(error: Error) -> anyhow::Error {
     let what = match error {
         Error::Prompt | Error::PromptDisconnected => "the keyring was not unlocked",
-        Error::NoResult => "there is no default keyring; make one",
+        Error::NoResult => "there is no default keyring; create one",
         Error::Locked => "the keyring is locked",
         Error::Unavailable | Error::Zbus(_) | Error::ZbusFdo(_) => {
-            "no keyring (Secret Service) answers here; the credential holds secrets for one, so open it in the desktop session where the tool will run (GNOME and KDE have one), or start gnome-keyring-daemon there"
+            "no keyring (Secret Service) is running here, and the credential has secrets for one; open it in the desktop session where the tool will run (GNOME and KDE have a keyring), or start gnome-keyring-daemon there"
         }
         _ => "the keyring failed",
     };

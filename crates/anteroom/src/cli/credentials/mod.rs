@@ -32,16 +32,14 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// Sealed credentials.
 #[derive(clap::Subcommand)]
 pub enum Credentials {
-    /// Opens a sealed credential and puts its files into a home directory, where the tool finds them.
+    /// Opens a sealed credential and writes its files to a home directory, where the tool finds them.
     Open(Open),
-    /// Receives a credential on the machine that is to use it: makes a key, has somebody sign in (or
-    /// waits for who does), and puts the files into the home directory.
+    /// Receives a credential on the machine that will use it: creates a key, starts a sign-in (or waits
+    /// for one), and writes the files to the home directory.
     ///
-    /// The key stays on this machine (see --identity), so that the same sealed credential can be opened
-    /// again.
+    /// The key stays on this machine (see --identity), so the same sealed credential can be opened again.
     Receive(receive::Receive),
-    /// Brings a session's sealed credential, and beside it the envelope that `credentials open` goes
-    /// by.
+    /// Fetches a session's sealed credential and the envelope that `credentials open` needs.
     Get(Get),
     /// Prints the controller's public key, which verifies envelopes on machines that do not call it.
     Key(Key),
@@ -52,7 +50,7 @@ pub enum Credentials {
 pub struct Open {
     /// The sealed credential, as `auth start -o` or `credentials get` wrote it.
     file: PathBuf,
-    /// Says what is in it and writes nothing; with --home, where it would go.
+    /// Shows what is in it and writes nothing; with --home, where it would go.
     #[arg(long)]
     list: bool,
     #[command(flatten)]
@@ -60,12 +58,12 @@ pub struct Open {
     /// The controller's envelope [default: FILE.envelope.json].
     #[arg(long, value_name = "FILE")]
     envelope: Option<PathBuf>,
-    /// The public key of the controller that signed the envelope, as `credentials key` prints it;
-    /// without it those of this machine's controller and of those that were called from here.
+    /// The public key of the controller that signed the envelope, as `credentials key` prints it
+    /// [default: the keys of this machine's controller and of those that were called from here].
     #[arg(long, value_name = "FILE")]
     controller_key: Option<PathBuf>,
-    /// The age identity (the key, in a file of age-keygen's form) that it was sealed to; without it the
-    /// one of this machine's vault, or your own, which `credentials receive` made.
+    /// The age identity (a key file as age-keygen writes it) that it was sealed to [default: that of this
+    /// machine's vault, or your own, which `credentials receive` created].
     #[arg(long, short, value_name = "FILE")]
     identity: Option<PathBuf>,
     #[command(flatten)]
@@ -78,10 +76,10 @@ pub struct Open {
 /// Where a credential goes.
 #[derive(clap::Args)]
 pub struct Into {
-    /// The home directory; without it your own.
+    /// The home directory [default: your own].
     #[arg(long, value_name = "FOLDER")]
     home: Option<PathBuf>,
-    /// Replaces files that are there.
+    /// Replaces existing files.
     #[arg(long)]
     force: bool,
 }
@@ -91,7 +89,7 @@ pub struct Into {
 pub struct Get {
     /// The session.
     id: String,
-    /// Where the sealed credential goes; the envelope goes to FILE.envelope.json.
+    /// Where to write the sealed credential; the envelope goes to FILE.envelope.json.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
     #[command(flatten)]
@@ -128,7 +126,7 @@ fn get(options: &Get) -> Result<()> {
     show(options.connection.json, &reported, |_| {
         let path = options.output.display();
         let open = quoted(&options.output);
-        format!("{path} and its envelope are written; anteroom credentials open {open}\n")
+        format!("Wrote {path} and its envelope. To use it: anteroom credentials open {open}\n")
     })
 }
 
@@ -157,7 +155,7 @@ fn read_sealed(path: &Path) -> Result<Vec<u8>> {
     let metadata =
         std::fs::metadata(path).with_context(|| format!("reading {} failed", path.display()))?;
     if !metadata.is_file() || metadata.len() > MAX_FILE {
-        bail!("{} is no sealed credential: no file, or too large", path.display());
+        bail!("{} is not a sealed credential: it is not a file, or too large", path.display());
     }
     std::fs::read(path).with_context(|| format!("reading {} failed", path.display()))
 }
@@ -166,14 +164,14 @@ fn read_envelope(options: &Open, state_dir: &Path) -> Result<Envelope> {
     let path = options.envelope.clone().unwrap_or_else(|| fetch::beside(&options.file));
     let json = match std::fs::read(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-            "the envelope {} is not there: what came from a room is opened only with the controller's word on it; `anteroom credentials get SESSION -o FILE` brings both, or name the envelope with --envelope",
+            "the envelope {} does not exist: what came from a sandbox is opened only with the controller's signed envelope; `anteroom credentials get SESSION -o FILE` fetches both, or pass the envelope with --envelope",
             path.display()
         ),
         read => read.with_context(|| format!("reading {} failed", path.display()))?,
     };
     let trusted = trust::trusted_keys(options.controller_key.as_deref(), state_dir)?;
     Envelope::verify(&json, &trusted)
-        .with_context(|| format!("the envelope {} is not gone by", path.display()))
+        .with_context(|| format!("the envelope {} was not accepted", path.display()))
 }
 
 impl Into {

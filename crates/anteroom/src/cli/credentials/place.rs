@@ -1,4 +1,4 @@
-//! Files into a home: all of them or none, over nothing that is there unless told to, and never
+//! Files into a home: all of them or none, over nothing that exists without --force, and never
 //! through a link. Each folder is opened from the one above it, and everything is done by its
 //! descriptor: what somebody puts in its place meanwhile changes nothing.
 
@@ -75,7 +75,7 @@ impl Placing {
         let top = placing.open_home(home)?;
         let scrap = placing.own_name(&top);
         let written = placing.write(&scrap, b"");
-        written.with_context(|| format!("writing into the home {} failed", home.display()))
+        written.with_context(|| format!("cannot write to the home directory {}", home.display()))
     }
 
     /// Writes all files beside their places, which must be free; with `force` they may be taken by
@@ -119,7 +119,7 @@ impl Placing {
         // The home itself may be behind a link: where it is, is its owner's to say.
         let flags = FOLDER.difference(OFlags::NOFOLLOW);
         let opened = openat(rustix::fs::CWD, home, flags, Mode::empty());
-        opened.map(Rc::new).with_context(|| format!("opening the home {} failed", home.display()))
+        opened.map(Rc::new).with_context(|| format!("cannot open the home directory {}", home.display()))
     }
 
     fn prepare_one(
@@ -143,20 +143,20 @@ impl Placing {
             Err(Errno::NOENT) => false,
             Err(error) => {
                 return Err(error)
-                    .with_context(|| format!("looking at {} failed", shown.display()));
+                    .with_context(|| format!("cannot inspect {}", shown.display()));
             }
             Ok(found) if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile => {
                 bail!(
-                    "{} is a folder, a link or no regular file; move it away first",
+                    "{} is not a regular file; move it away first",
                     shown.display()
                 )
             }
-            Ok(_) if !force => bail!("{} is there already; --force replaces it", shown.display()),
+            Ok(_) if !force => bail!("{} already exists; --force replaces it", shown.display()),
             Ok(_) => true,
         };
         let ready = self.own_name(&folder);
         self.write(&ready, &file.content)
-            .with_context(|| format!("writing beside {} failed", shown.display()))?;
+            .with_context(|| format!("cannot write next to {}", shown.display()))?;
         Ok(Ready { place, ready, replaces, shown })
     }
 
@@ -176,7 +176,7 @@ impl Placing {
         match opened {
             Ok(folder) => Ok(Rc::new(folder)),
             Err(Errno::NOTDIR | Errno::LOOP) => Err(anyhow!(
-                "{} is no folder, or a link to one; move it away first",
+                "{} is not a folder, or is a link to one; move it away first",
                 shown.display()
             )),
             Err(error) => Err(error).with_context(|| format!("opening {} failed", shown.display())),
@@ -204,7 +204,7 @@ impl Placing {
     fn put(&mut self, place: &Spot, ready: &Spot) -> Result<()> {
         let none = AtFlags::empty();
         match linkat(&ready.folder, &ready.name, &place.folder, &place.name, none) {
-            Err(Errno::EXIST) => bail!("something else was put there meanwhile"),
+            Err(Errno::EXIST) => bail!("something else was created there meanwhile"),
             linked => linked?,
         }
         self.undo.push(Undo::Remove(place.clone()));

@@ -21,15 +21,15 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What `credentials receive` takes.
 #[derive(clap::Args)]
 pub struct Receive {
-    /// Which tool to sign in to: the id of a provider file. Without it, a sign-in is waited for that
-    /// somebody starts with the recipient that is printed (`auth start --recipient …`).
+    /// The tool to sign in to: the id of a provider file. Without it, waits for a sign-in that somebody
+    /// starts with the printed recipient (`auth start --recipient …`).
     provider: Option<String>,
-    /// A sign-in that was started with this machine's recipient, also one that is over.
+    /// A sign-in that was started with this machine's recipient; it may have ended.
     #[arg(long, value_name = "ID", conflicts_with = "provider")]
     session: Option<String>,
-    /// The age identity (the key) to receive with. Without it your own: `anteroom/identity.txt` in
-    /// $XDG_DATA_HOME or ~/.local/share, with root /var/lib/anteroom/identity.txt. It is made the first
-    /// time, and stays.
+    /// The age identity (key) to receive with [default: your own, `anteroom/identity.txt` in
+    /// $XDG_DATA_HOME or ~/.local/share, for root /var/lib/anteroom/identity.txt; created when first
+    /// used].
     #[arg(long, short, value_name = "FILE")]
     identity: Option<PathBuf>,
     #[command(flatten)]
@@ -54,7 +54,7 @@ pub fn run(options: &Receive) -> Result<()> {
     };
     let path = options.identity.clone().unwrap_or_else(trust::own_identity);
     let (identity, recipient) = trust::identity_or_new(&path)?;
-    let key = format!("Your key, which opens the credential, is in {}\n", path.display());
+    let key = format!("The key that opens the credential is in {}\n", path.display());
     let (id, at_interrupt) = match (&options.provider, &options.session) {
         (Some(provider), _) => {
             let mut started = start(&client, provider, &recipient, &options.wishes)?;
@@ -65,20 +65,20 @@ pub fn run(options: &Receive) -> Result<()> {
             }
             free?;
             started["identity"] = json!(path);
-            let words = format!("{key}Open {}\n", text(&started, "viewerUrl"));
-            report_line(as_json, &started, &words)?;
+            let text_form = format!("{key}Open {}\n", text(&started, "viewerUrl"));
+            report_line(as_json, &started, &text_form)?;
             (id, Follow::Cancel)
         }
         (None, Some(id)) => (id.clone(), Follow::Leave),
         (None, None) => {
             let reported = json!({ "recipient": recipient, "identity": path });
-            let words = format!(
-                "{key}recipient {recipient}\n(Waiting for a sign-in with it: anteroom auth start PROVIDER --recipient {recipient})\n"
+            let text_form = format!(
+                "{key}recipient {recipient}\n(Waiting for a sign-in to it: anteroom auth start PROVIDER --recipient {recipient})\n"
             );
-            report_line(as_json, &reported, &words)?;
+            report_line(as_json, &reported, &text_form)?;
             let Some(id) = wait_for(&client, &recipient, &interrupted)? else {
                 let again = options.again(&client, None);
-                bail!("interrupted; the key stays, and `{again}` waits again");
+                bail!("interrupted; the key is kept, and `{again}` waits again");
             };
             report_line(as_json, &json!({ "sessionId": id }), &format!("session {id}\n"))?;
             (id, Follow::Leave)
@@ -90,20 +90,20 @@ pub fn run(options: &Receive) -> Result<()> {
         bail!("session {id} is sealed to {sealed_to}, not to {recipient} of {}", path.display());
     }
     is_free(&session)?;
-    // Who runs this is the person: a tool that waits for them waits no longer.
+    // Who runs this is the end user: a tool that waits for them waits no longer.
     if session["state"] != "ended" {
         client.post(&format!("/api/auth/session/{id}/start-tool"), &Value::Null)?;
     }
     let ended = follow(&client, &id, as_json, &interrupted, at_interrupt)?;
     if ended["credential"]["status"] != "sealed" {
-        bail!("the sign-in did not complete: {}", text(&ended["reason"], "message"));
+        bail!("the sign-in failed: {}", text(&ended["reason"], "message"));
     }
     let fetched = fetch(&client, &id)?;
     let bundle = open_bundle(&fetched.sealed, &identity, &fetched.envelope)
         .with_context(|| format!("the credential of session {id} was not opened"))?;
     restore(&bundle, &home, options.into.force, &interrupted).with_context(|| {
         format!(
-            "the credential was not restored; it is still there (`{}`)",
+            "the credential was not restored; it is still available (`{}`)",
             options.again(&client, Some(&id))
         )
     })?;
@@ -135,7 +135,7 @@ fn is_free(session: &Value, home: &Path) -> Result<()> {
         let place = home.join(file);
         if place.symlink_metadata().is_ok() {
             bail!(
-                "{} is there already, where the credential goes; --force replaces it",
+                "{} already exists where the credential goes; --force replaces it",
                 place.display()
             );
         }
@@ -151,9 +151,9 @@ fn start(client: &Client, provider: &str, recipient: &str, wishes: &Wishes) -> R
     Ok(started)
 }
 
-/// A line of JSON, or words.
-fn report_line(as_json: bool, value: &Value, words: &str) -> Result<()> {
-    show(as_json, value, |_| words.to_owned())
+/// A line of JSON, or text_form.
+fn report_line(as_json: bool, value: &Value, text_form: &str) -> Result<()> {
+    show(as_json, value, |_| text_form.to_owned())
 }
 
 /// The sign-in with this recipient that begins from now on, or runs already; none when it was

@@ -54,7 +54,7 @@ pub fn keep_key(key: &PublicKey) -> Result<()> {
     if path.exists() {
         return Ok(());
     }
-    let failed = || format!("keeping the controller's key in {} failed", folder.display());
+    let failed = || format!("cannot save the controller's key in {}", folder.display());
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(failed)?;
     let mut file = tempfile::NamedTempFile::new_in(&folder).with_context(failed)?;
     std::io::Write::write_all(&mut file, key.pem().as_bytes()).with_context(failed)?;
@@ -85,7 +85,7 @@ pub fn identity_or_new(path: &Path) -> Result<(String, String)> {
     }
     let text = read(path)?;
     let recipient =
-        recipient_of(&text).with_context(|| format!("{} holds no age identity", path.display()))?;
+        recipient_of(&text).with_context(|| format!("{} does not contain an age identity", path.display()))?;
     Ok((text, recipient))
 }
 

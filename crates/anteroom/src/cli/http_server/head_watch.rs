@@ -1,4 +1,4 @@
-//! Looks at each request's head as it comes by, for what hyper forgives: a body whose length is told in
+//! Looks at each request's head as it comes by, for what hyper forgives: a body whose length is given in
 //! two ways. A proxy before us may believe the other one, and take what follows for another request
 //! (request smuggling; RFC 9112, 6.3).
 
@@ -18,7 +18,7 @@ const MAX_HEAD: usize = 512 * 1024;
 pub struct Seen(Arc<AtomicBool>);
 
 impl Seen {
-    /// Whether a request told its body's length in two ways.
+    /// Whether a request gives its body's length in two ways.
     pub fn ambiguous(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -68,7 +68,7 @@ impl Place {
                 Self::Head(head) => {
                     let (byte, rest) = (bytes[0], &bytes[1..]);
                     bytes = rest;
-                    // Empty lines before a request are none of its.
+                    // Empty lines before a request do not belong to it.
                     if head.is_empty() && matches!(byte, b'\r' | b'\n') {
                         continue;
                     }

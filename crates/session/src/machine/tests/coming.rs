@@ -1,8 +1,8 @@
-//! A CLI that is started when the person comes.
+//! A CLI that is started when the end user comes.
 
 use super::*;
 
-/// A session whose CLI is started when the person comes, after these events at 2 s.
+/// A session whose CLI is started when the end user comes, after these events at 2 s.
 fn waiting(events: impl IntoIterator<Item = Event>) -> (Session, Vec<Effect>) {
     let terms = Terms { start: Start::WhenTheEndUserComes, ..terms() };
     let (mut session, mut effects) = Session::request(terms);
@@ -66,7 +66,7 @@ fn a_sandbox_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reas
     let (session, _) = session.handle(Event::Tick, Timestamp(601_000));
     let State::Ended { reason, .. } = session.state else { panic!("{:?}", session.state) };
     assert_eq!(reason, EndReason::NobodyCame { waited_seconds: 600 });
-    assert!(reason.to_string().contains("nobody came in 600 s"), "{reason}");
+    assert!(reason.to_string().contains("nobody opened the link within 600 s"), "{reason}");
     // Prolonged to the longest that a session may live it is the same.
     let (mut session, _) = waiting(to_a_ready_sandbox());
     for at in [500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000] {

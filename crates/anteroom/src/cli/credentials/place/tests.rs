@@ -58,7 +58,7 @@ fn what_is_there_stays_unless_it_may_be_replaced() {
     let before = tree(home.path());
     let both = [file(".a/new"), file(".a/old")];
     let refused = restore(&both, home.path(), false).unwrap_err().to_string();
-    assert!(refused.contains(".a/old is there already; --force"), "{refused}");
+    assert!(refused.contains(".a/old already exists; --force"), "{refused}");
     assert_eq!(tree(home.path()), before);
     restore(&both, home.path(), true).unwrap();
     assert_eq!(std::fs::read_to_string(home.path().join(".a/old")).unwrap(), "new");
@@ -111,7 +111,7 @@ fn a_link_or_file_put_into_the_place_meanwhile_undoes_all() {
             false => std::fs::write(home.path().join(".b"), "theirs").unwrap(),
         }
         let refused = format!("{:#}", placing.commit().unwrap_err());
-        assert!(refused.contains(".b failed: something else was put there"), "{refused}");
+        assert!(refused.contains(".b: something else was created there"), "{refused}");
         drop(placing);
         assert!(!victim.exists() && !home.path().join(".new").exists());
         assert_eq!(std::fs::read_to_string(home.path().join(".old")).unwrap(), "old");
