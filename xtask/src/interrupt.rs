@@ -14,8 +14,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 /// From here on Ctrl-C and SIGTERM are noted instead of killing this process. Children in the
 /// terminal's process group get Ctrl-C too, and end by themselves.
 pub fn take_over() -> Result<()> {
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst))
-        .context("cannot handle Ctrl-C")
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst)).context("cannot handle Ctrl-C")
 }
 
 /// Whether Ctrl-C was pressed.

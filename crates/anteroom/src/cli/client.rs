@@ -67,9 +67,9 @@ impl Connection {
         let (url, key) = match (given(&self.url), key) {
             (Some(url), Some(key)) => (url, key),
             // This machine's key is for this machine's controller only.
-            (Some(url), None) => bail!(
-                "{url} requires an API key: pass it with --api-key-file or ANTEROOM_API_KEY"
-            ),
+            (Some(url), None) => {
+                bail!("{url} requires an API key: pass it with --api-key-file or ANTEROOM_API_KEY")
+            }
             (None, key) => {
                 let local = local()?;
                 let field = |name: &str| local[name].as_str().unwrap_or_default().to_owned();
@@ -149,7 +149,8 @@ impl Client {
 
     /// The same as JSON.
     pub fn get_json(&self, path: &str) -> Result<Value> {
-        serde_json::from_slice(&self.get(path)?).context("the controller's response is not valid JSON")
+        serde_json::from_slice(&self.get(path)?)
+            .context("the controller's response is not valid JSON")
     }
 
     /// Posts JSON, nothing for null; the answer as JSON, or null when it is empty.

@@ -223,7 +223,9 @@ fn unverified(dir: &Path) -> Vec<Finding> {
 
 fn agent() -> Finding {
     match embedded::agent() {
-        Ok(agent) => ok(format!("this build includes the guest agent ({} KiB)", agent.len() / 1024)),
+        Ok(agent) => {
+            ok(format!("this build includes the guest agent ({} KiB)", agent.len() / 1024))
+        }
         Err(error) => failure(error.to_string(), "cargo xtask build"),
     }
 }

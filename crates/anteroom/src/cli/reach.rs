@@ -99,10 +99,13 @@ impl Reach<'_> {
 
 /// An address that somebody can send to.
 pub fn reachable(text: &str) -> Result<SocketAddr, String> {
-    let address: SocketAddr =
-        text.parse().map_err(|_| "it must be an IP address and a port, such as 203.0.113.7:7071")?;
+    let address: SocketAddr = text
+        .parse()
+        .map_err(|_| "it must be an IP address and a port, such as 203.0.113.7:7071")?;
     if is_nowhere(address.ip()) || address.port() == 0 {
-        return Err("viewers cannot send to it; it must be an address and port that they can reach".into());
+        return Err(
+            "viewers cannot send to it; it must be an address and port that they can reach".into(),
+        );
     }
     Ok(address)
 }

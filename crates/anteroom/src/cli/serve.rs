@@ -361,7 +361,8 @@ fn read_services(path: &Path) -> Result<Vec<ServiceSpec>> {
 
 /// A URL that names an origin and nothing else, as browsers write it.
 fn web_origin(text: &str) -> Result<String, String> {
-    const FORM: &str = "it must be http:// or https://, a host and an optional port, and nothing else";
+    const FORM: &str =
+        "it must be http:// or https://, a host and an optional port, and nothing else";
     let url = url::Url::parse(text).map_err(|error| format!("{error}; {FORM}"))?;
     let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
     let is_anonymous = url.username().is_empty() && url.password().is_none();

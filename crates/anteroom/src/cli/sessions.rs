@@ -232,7 +232,10 @@ pub fn check_output(path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        bail!("the folder {} does not exist; create it, or choose another file with -o", folder.display());
+        bail!(
+            "the folder {} does not exist; create it, or choose another file with -o",
+            folder.display()
+        );
     }
     if path.is_dir() {
         bail!("{} is a folder; name a file with -o", path.display());
@@ -326,7 +329,8 @@ pub fn cancel(options: &Cancel) -> Result<()> {
         if had_ended {
             format!("The session had already ended: {}\n", text(&before["reason"], "message"))
         } else {
-            "The session has ended, and its sandbox is being destroyed (see `anteroom sessions`).\n".to_owned()
+            "The session has ended, and its sandbox is being destroyed (see `anteroom sessions`).\n"
+                .to_owned()
         }
     })
 }

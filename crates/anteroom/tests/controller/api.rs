@@ -197,7 +197,7 @@ fn a_second_controller_on_the_same_state_is_refused() {
         .unwrap();
     assert!(!output.status.success());
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(message.contains("another controller uses"), "{message}");
+    assert!(message.contains("another controller is using"), "{message}");
 }
 
 #[test]

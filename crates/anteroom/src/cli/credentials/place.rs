@@ -119,7 +119,9 @@ impl Placing {
         // The home itself may be behind a link: where it is, is its owner's to say.
         let flags = FOLDER.difference(OFlags::NOFOLLOW);
         let opened = openat(rustix::fs::CWD, home, flags, Mode::empty());
-        opened.map(Rc::new).with_context(|| format!("cannot open the home directory {}", home.display()))
+        opened
+            .map(Rc::new)
+            .with_context(|| format!("cannot open the home directory {}", home.display()))
     }
 
     fn prepare_one(
@@ -142,14 +144,10 @@ impl Placing {
         let replaces = match statat(&folder, &place.name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => false,
             Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot inspect {}", shown.display()));
+                return Err(error).with_context(|| format!("cannot inspect {}", shown.display()));
             }
             Ok(found) if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile => {
-                bail!(
-                    "{} is not a regular file; move it away first",
-                    shown.display()
-                )
+                bail!("{} is not a regular file; move it away first", shown.display())
             }
             Ok(_) if !force => bail!("{} already exists; --force replaces it", shown.display()),
             Ok(_) => true,

@@ -84,8 +84,8 @@ pub fn identity_or_new(path: &Path) -> Result<(String, String)> {
         create_identity(path)?;
     }
     let text = read(path)?;
-    let recipient =
-        recipient_of(&text).with_context(|| format!("{} does not contain an age identity", path.display()))?;
+    let recipient = recipient_of(&text)
+        .with_context(|| format!("{} does not contain an age identity", path.display()))?;
     Ok((text, recipient))
 }
 
