@@ -19,11 +19,11 @@ export interface ViewerView {
    */
   emulated: boolean;
   /**
-   * When it ends unless the person does something, in milliseconds since the Unix epoch.
+   * When it ends unless the end user does something, in milliseconds since the Unix epoch.
    */
   idleDeadline?: number | null;
   /**
-   * What the person has to do.
+   * What the end user has to do.
    */
   instructions: string;
   /**
@@ -31,7 +31,7 @@ export interface ViewerView {
    */
   isolation: 'vm' | 'none';
   /**
-   * What was still found after the demolition.
+   * What was still found after the teardown.
    */
   leftovers: Leftover[];
   /**
@@ -63,7 +63,7 @@ export interface ViewerView {
    */
   timeline: TimelineEntry[];
   /**
-   * What of the room was opened by others than whoever asks, oldest first.
+   * What of the sandbox was opened by others than whoever asks, oldest first.
    */
   visitsOfOthers: Visit[];
 }
@@ -186,7 +186,7 @@ export interface Reason {
    */
   detail: {};
   /**
-   * One sentence for a person.
+   * One sentence for an end user.
    */
   message: string;
 }
@@ -225,7 +225,7 @@ export interface TimelineEntry {
    */
   kind: string;
   /**
-   * One sentence for a person.
+   * One sentence for an end user.
    */
   message: string;
 }
@@ -275,12 +275,12 @@ export interface Explanation {
    */
   evidence: string[];
   /**
-   * One sentence for a person: what happened to which service.
+   * One sentence for an end user: what happened to which service.
    */
   sentence: string;
 }
 /**
- * Something of a room that was opened.
+ * Something of a sandbox that was opened.
  */
 export interface Visit {
   /**
@@ -315,8 +315,7 @@ export interface Visit {
  */
 export interface Problem {
   /**
-   * When what the detail tells of was, in milliseconds since the Unix epoch: the link's use, or its
-   * revocation.
+   * When the link was used or revoked, in milliseconds since the Unix epoch.
    */
   at?: number | null;
   /**
@@ -363,7 +362,7 @@ export interface Problem {
    */
   status: number;
   /**
-   * The status in words.
+   * The name of the status.
    */
   title: string;
   /**
