@@ -16,6 +16,8 @@ mod calls;
 mod choices;
 mod client_file;
 mod custody;
+#[cfg(test)]
+mod fake_node;
 mod health;
 mod janitor;
 mod keys;
@@ -28,6 +30,8 @@ mod reservation;
 mod settings;
 mod start;
 mod store;
+#[cfg(test)]
+mod tests;
 mod timeline;
 
 use std::net::SocketAddr;

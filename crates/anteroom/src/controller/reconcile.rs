@@ -75,26 +75,8 @@ mod tests {
 
     use super::*;
     use crate::controller::store::Store;
-    use crate::controller::{Keep, Limits, Providers, Settings};
+    use crate::controller::tests::settings;
     use crate::node::{DriverChoice, LocalNode, NodeSettings};
-
-    fn settings(state_dir: &Path) -> Settings {
-        Settings {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            state_dir: state_dir.to_owned(),
-            operator_name: String::new(),
-            public_url: None,
-            allow_weak_isolation: true,
-            vault_custody: Default::default(),
-            min_ttl_seconds: 1,
-            max_session_seconds: 1,
-            idle_seconds: 1,
-            keep: Keep { days: 36_500, log_bytes: 0 },
-            limits: Limits { max_sessions: 1, max_queued: 0 },
-            learn_egress: false,
-            providers: Arc::new(Providers::open(None).unwrap()),
-        }
-    }
 
     fn node(state_dir: &Path) -> LocalNode {
         LocalNode::open(NodeSettings {

@@ -206,3 +206,63 @@ pub enum AskError {
         waited_seconds: u64,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn survives<T: Serialize + DeserializeOwned + Debug>(message: &T) {
+        let text = serde_json::to_string(message).unwrap();
+        let read: T = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{read:?}"), format!("{message:?}"), "{text}");
+    }
+
+    #[test]
+    fn every_kind_of_message_can_cross_a_network() {
+        let session = SessionId::generate();
+        let oldest = HolderGeneration::FIRST;
+        let cause = "no".to_owned();
+        survives(&PrepareSession { session, image: "signin".to_owned() });
+        survives(&Prepared { user: SessionUser::try_from(1_900_000_000).ok() });
+        survives(&Sandbox { session, user: None, driver: Some(DriverKind::Host) });
+        survives(&Answer { sdp: "v=0".to_owned(), connection: "a".to_owned() });
+        survives(&NodeError { cause: cause.clone() });
+        survives(&KeepLogs { days: 1, bytes: 2 });
+        for why in [
+            NotPrepared::NoImage(cause.clone()),
+            NotPrepared::ImageNotVerified(cause.clone()),
+            NotPrepared::NoLogFolder(cause.clone()),
+            NotPrepared::Failed(cause.clone()),
+        ] {
+            survives(&why);
+        }
+        for error in [
+            AskError::Refused { cause: cause.clone() },
+            AskError::Gone {},
+            AskError::Silent { waited_seconds: 20 },
+        ] {
+            survives(&error);
+        }
+        for notice in [
+            Notice::StartTool {},
+            Notice::CredentialStored {},
+            Notice::OpenSignInPage {},
+            Notice::RevokeBefore { oldest },
+            Notice::Dismiss { connection: "a".to_owned() },
+        ] {
+            survives(&notice);
+        }
+        for report in [
+            Report::Observed { observation: Observation::FirstFrameSent },
+            Report::Media { totals: MediaTotals::default() },
+            Report::RunnerSilent { silent_ms: 30_000 },
+            Report::RunnerExited { exit: ProcessExit::Signalled { signal: 9 } },
+        ] {
+            survives(&report);
+        }
+    }
+}
