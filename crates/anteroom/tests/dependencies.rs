@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crate → what it depends on of ours; all without `anteroom-`.
@@ -43,6 +43,27 @@ fn pure_crates_stay_pure() {
             all[name].iter().filter(|other| IMPURE.contains(&other.as_str())).collect();
         assert!(impure.is_empty(), "{name} is pure and must not depend on {impure:?}");
     }
+}
+
+/// They speak by `node_protocol` alone; tests may have both.
+#[test]
+fn controller_and_node_do_not_use_each_other() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for (module, other) in [("controller", "crate::node::"), ("node", "crate::controller")] {
+        for file in sources(&src.join(module)) {
+            let text = std::fs::read_to_string(&file).unwrap();
+            let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+            assert!(!code.contains(other), "{} uses {other}", file.display());
+        }
+    }
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![path] })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect()
 }
 
 #[test]
