@@ -43,14 +43,14 @@ const CASES: [Case; 4] = [
         source: ASSERT,
         packs: "xz -c core > dump",
         cause: Some("failed_check"),
-        says: &["the message that its C library keeps", "Assertion `tea == 7' failed"],
+        says: &["its C library's message", "Assertion `tea == 7' failed"],
     },
     Case {
         name: "dump-cut",
         source: NULL,
         packs: "zstd --check -c core > whole && head -c 5000 whole > dump",
         cause: None,
-        says: &["compressed by zstd and cut short or damaged"],
+        says: &["compressed by zstd and truncated or damaged"],
     },
 ];
 

@@ -107,7 +107,7 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
             "bad_memory_access",
             &["wrote to address 0x18, a null pointer", "injected"],
         )?,
-        fault("code", 2, "bad_memory_access", &["wrote to address", "may not be used so"])?,
+        fault("code", 2, "bad_memory_access", &["wrote to address", "does not allow this access"])?,
         fault(
             "jump",
             3,
@@ -115,7 +115,7 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
             &["jumped to 0x700000001000, where nothing is mapped"],
         )?,
         fault("recursion", 4, "stack_overflow", &["used up its stack", "deeper"])?,
-        fault("division", 5, "bad_arithmetic", &["divided a whole number by zero"])?,
+        fault("division", 5, "bad_arithmetic", &["an integer division by zero"])?,
         fault("seccomp", 6, "forbidden_system_call", &["its sandbox forbids", "39"])?,
         no_library(folder)?,
     ])
@@ -136,7 +136,7 @@ fn by_signals() -> Vec<Death> {
             "kill-9",
             "kill -9 $$",
             "killed_by_signal",
-            &["signal 9 (SIGKILL)", "no want of memory"],
+            &["signal 9 (SIGKILL)", "no lack of memory"],
         ),
         shell(
             "kill-15",
@@ -166,7 +166,7 @@ fn by_signals() -> Vec<Death> {
             "cpu-limit",
             "ulimit -S -t 1; while :; do :; done",
             "limit_reached",
-            &["limit of processor time"],
+            &["CPU time limit"],
         ),
         shell(
             "file-limit",
@@ -270,7 +270,7 @@ fn by_exit_codes() -> Vec<Death> {
             "unknown",
             &["exited 7", "printed nothing"],
         ),
-        shell("not-found", "exec planted-nowhere", "missing_program", &["exited 127", "not found"]),
+        shell("not-found", "exec missing-program", "missing_program", &["exited 127", "not found"]),
         shell(
             "not-executable",
             "exec /etc/passwd",
@@ -285,15 +285,15 @@ fn that_never_start() -> Vec<Death> {
     vec![
         of(
             "no-program",
-            "command = [\"planted-nowhere\"]",
+            "command = [\"missing-program\"]",
             "missing_program",
-            &["there is no program planted-nowhere"],
+            &["the program missing-program does not exist"],
         ),
         of(
             "no-right",
             "command = [\"/etc/passwd\"]",
             "not_executable",
-            &["/etc/passwd may not be executed", "mode 644"],
+            &["/etc/passwd is not executable", "mode 644"],
         ),
         file(
             "no-interpreter",
@@ -315,12 +315,12 @@ fn that_hang() -> Vec<Death> {
         watched(
             "stopped",
             "os.kill(os.getpid(), signal.SIGSTOP)",
-            &["stopped answering for 3 s", "it was stopped by a signal"],
+            &["stopped responding for 3 s", "it was stopped by a signal"],
         ),
         watched(
             "deadlock",
             "l=threading.Lock(); l.acquire(); l.acquire()",
-            &["stopped answering for 3 s", "futex wait"],
+            &["stopped responding for 3 s", "futex wait"],
         ),
         of(
             "never-ready",
@@ -409,7 +409,7 @@ fn trap(folder: &Path, name: &'static str, code: &str) -> Result<Death> {
 
 fn privileged(folder: &Path) -> Result<Death> {
     let program = assembled(folder, "halt", "hlt")?;
-    carried(&program, "halt", "bad_instruction", &["`hlt`", "is for the kernel alone"])
+    carried(&program, "halt", "bad_instruction", &["`hlt`", "is reserved for the kernel"])
 }
 
 pub(super) fn assembled(folder: &Path, name: &str, code: &str) -> Result<Vec<u8>> {

@@ -25,13 +25,13 @@ pub fn modern(folder: &Path) -> Result<Vec<Death>> {
         refused(
             "no-address",
             "movabs $0x4141414141414141, %rax; mov (%rax), %rbx",
-            &["used 0x4141414141414141, an address that no memory can have"],
+            &["used 0x4141414141414141, which is not a valid address"],
         )?,
         aborts(
             "closed-assert",
             "#include <assert.h>\n#include <unistd.h>\n\
              int main(int tea, char **all) { close(2); assert(tea == 7); return 0; }\n",
-            &["the message that its C library keeps", "Assertion `tea == 7' failed"],
+            &["its C library's message", "Assertion `tea == 7' failed"],
         )?,
         aborts(
             "heap",
@@ -44,7 +44,7 @@ pub fn modern(folder: &Path) -> Result<Vec<Death>> {
             "printf 'listening\\npanic: open /etc/offers: no such file or directory\\n\\n\
              goroutine 1 [running]:\\nmain.main()\\n\\t/src/main.go:7 +0x1d\\n' >&2; exit 2",
             "uncaught_exception",
-            &["its last words: panic: open /etc/offers: no such file or directory"],
+            &["its last message: panic: open /etc/offers: no such file or directory"],
         ),
         // As `fatal error` prints it: the stacks of all goroutines.
         shell(
@@ -52,7 +52,7 @@ pub fn modern(folder: &Path) -> Result<Vec<Death>> {
             "printf 'fatal error: concurrent map writes\\n\\n' >&2; for n in $(seq 40); do printf 'goroutine %d \
              [select]:\\nmain.serve(0xc0)\\n\\t/src/main.go:7 +0x1d\\n\\n' $n >&2; done; exit 2",
             "uncaught_exception",
-            &["its last words: fatal error: concurrent map writes"],
+            &["its last message: fatal error: concurrent map writes"],
         ),
         python(
             "lines",
@@ -62,9 +62,9 @@ pub fn modern(folder: &Path) -> Result<Vec<Death>> {
         ),
         python(
             "python-library",
-            "import ctypes; ctypes.CDLL('libplanted-nowhere.so.3')",
+            "import ctypes; ctypes.CDLL('libmissing-program.so.3')",
             "missing_library",
-            &["libplanted-nowhere.so.3: cannot open shared object file"],
+            &["libmissing-program.so.3: cannot open shared object file"],
         ),
     ])
 }

@@ -118,7 +118,7 @@ fn node() -> Vec<Death> {
             "command = [\"node\", \"--abort-on-contradictory-flags\", \"--jitless\", \
              \"--always-sparkplug\", \"-e\", \"1\"]",
             "failed_check",
-            &["its last words: Flag --always-sparkplug: value implied by --jitless conflicts"],
+            &["its last message: Flag --always-sparkplug: value implied by --jitless conflicts"],
         ),
         run("node-abort", "process.abort()", "aborted", &["node-abort stopped itself (abort)"]),
         run(

@@ -2,12 +2,12 @@
 
 use anteroom_session::Cause;
 
-use super::words::{self, Said, is_exception, is_frame};
+use super::output::{self, Said, is_exception, is_frame};
 
 /// Marks before a cause, as Java, Deno and Python's libraries, Node.js and .NET set them.
 const MARKS: [&str; 4] = ["Caused by: ", "[cause]: ", "---> ", "Original error was: "];
 
-/// What stands below the last cause and tells nothing: the ends of stacks, and headings of what is
+/// Meaningless lines below the last cause: the ends of stacks, and headings of what is
 /// not printed.
 const ENDS: [&str; 8] = [
     "--- End of inner exception stack trace ---",
@@ -23,7 +23,7 @@ const ENDS: [&str; 8] = [
 /// The reason of an error with causes, when it is the last thing that was printed.
 pub fn reason(lines: &[String]) -> Option<Said> {
     let found = marked(lines).or_else(|| listed(lines)).or_else(|| of_several(lines))?;
-    let known = words::known(&found.cause).or_else(|| words::known(&lines[found.head]));
+    let known = output::known(&found.cause).or_else(|| output::known(&lines[found.head]));
     let head = lines[found.head].trim_start_matches([' ', '|']);
     let line = format!("{head} ({})", found.cause);
     let is_thrown = || {
@@ -31,7 +31,7 @@ pub fn reason(lines: &[String]) -> Option<Said> {
         let dotted = head.split(": ").next().unwrap_or_default().contains('.');
         ["Exception in thread ", "Unhandled exception", "error: Uncaught "]
             .iter()
-            .any(|words| head.starts_with(words))
+            .any(|phrase| head.starts_with(phrase))
             || (is_exception(head) && !dotted)
     };
     let (cause, advice) = match known {
@@ -39,7 +39,7 @@ pub fn reason(lines: &[String]) -> Option<Said> {
         None if found.with_stack && is_thrown() => (Cause::UncaughtException, None),
         None => (Cause::EndedBySelf, None),
     };
-    Some(Said { cause, line: words::quoted(&line), advice })
+    Some(Said { cause, line: output::quoted(&line), advice })
 }
 
 /// An error's own line, and what it was caused by.
@@ -56,12 +56,12 @@ fn is_end(line: &str) -> bool {
 
 /// Whether a line below a cause adds nothing to it.
 fn reports_nothing(line: &str) -> bool {
-    is_frame(line) || is_end(line) || !words::is_telling(line)
+    is_frame(line) || is_end(line) || !output::is_meaningful(line)
 }
 
 /// The last line above `at` that is no frame and no hint.
 fn head(lines: &[String], at: usize) -> Option<usize> {
-    words::last_words(&lines[..at])
+    output::last_meaningful(&lines[..at])
 }
 
 /// Each cause behind a mark of its own.
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<(Cause, String)> {
-        words::tests::read_by(reason, text)
+        output::tests::read_by(reason, text)
     }
 
     #[test]

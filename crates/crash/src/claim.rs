@@ -1,4 +1,4 @@
-//! What a sentence may say: each claim is of something that the evidence holds, and tells how sure an
+//! What a sentence may say: each claim is about something in the evidence, and says how sure an
 //! explanation can be that rests on it. Sentences are made of nothing else, so that one property test
 //! (`claim/tests.rs`) holds all of them to all evidence.
 
@@ -27,7 +27,7 @@ pub(crate) enum Claim {
     NotStarted(NotStarted),
 
     /// Its own words, as what it died of.
-    LastWords(String),
+    LastMessage(String),
     OwnMessage(String),
     /// A loader's, in place of a program.
     CouldNotStart(String),
@@ -48,7 +48,7 @@ pub(crate) enum Claim {
     /// Its words about its processor, and what they say it lacks.
     Complaint {
         lacks: Option<String>,
-        words: String,
+        phrase: String,
     },
 
     /// What a shell means by its code 126 or 127.
@@ -119,7 +119,7 @@ impl Claim {
             | Self::DumpUntold
             | Self::CpuHasAll { .. }
             | Self::CpuLeavesToHost { .. } => Confidence::Unknown,
-            Self::LastWords(_)
+            Self::LastMessage(_)
             | Self::OwnMessage(_)
             | Self::CouldNotStart(_)
             | Self::KeptMessage(_)
@@ -149,17 +149,17 @@ impl Claim {
             Self::AbortedItself => "stopped itself (abort)".to_owned(),
             Self::After(None) => String::new(),
             Self::After(Some(millis)) => format!(" after {}", seconds(*millis)),
-            Self::GoneUnseen => "is gone and how it ended was not seen".to_owned(),
+            Self::GoneUnseen => "ended, but how was not observed".to_owned(),
             Self::NotStarted(failure) => format!("could not start: {}", not_started(failure)),
-            Self::LastWords(line) => format!("; its last words: {line}"),
+            Self::LastMessage(line) => format!("; its last message: {line}"),
             Self::OwnMessage(line) => format!(", after its own message: {line}"),
             Self::CouldNotStart(line) => format!("could not start: {line}"),
             Self::LastLine(line) => format!("; its last line: {line}"),
             Self::AmongLast(line) => format!("; among its last lines: {line}"),
             Self::PrintedNothing => " and it printed nothing".to_owned(),
-            Self::OutputUnseen => "; what it printed was not seen".to_owned(),
+            Self::OutputUnseen => "; its output was not captured".to_owned(),
             Self::KeptMessage(text) => {
-                format!(" with the message that its C library keeps: {text}")
+                format!(" with its C library's message: {text}")
             }
             Self::CaughtFault { signal: number, lived, exit, line } => {
                 let fault = number.map_or_else(|| "a fault".to_owned(), signal::name);
@@ -172,18 +172,18 @@ impl Claim {
                 let after = Self::After(*lived).text();
                 format!("caught {fault} of its own{after}, reported it and {ended}: {line}")
             }
-            Self::Complaint { lacks, words } => {
+            Self::Complaint { lacks, phrase } => {
                 let lacks = lacks.as_deref().unwrap_or("something that it does not name");
-                format!(", saying that its processor lacks {lacks}: {words}")
+                format!(", saying that its processor lacks {lacks}: {phrase}")
             }
             Self::ShellCouldNot(126) => {
-                ", as a shell does when a program is there and cannot be executed".to_owned()
+                ", which is how a shell reports a program that cannot be executed".to_owned()
             }
             Self::ShellCouldNot(_) => {
-                ", as a shell does when a program, or what is to run it, is not there".to_owned()
+                ", which is how a shell reports that a program or its interpreter does not exist".to_owned()
             }
             Self::ShellsChild(number) => format!(
-                ", which is how a shell says that its child was ended by {}, and any program what it likes",
+                ", which is how a shell reports that its child was ended by {}, although any program may exit with this code",
                 signal::name(*number)
             ),
             Self::Typical(number) => format!(
@@ -194,19 +194,19 @@ impl Claim {
                 ": some process sent it, perhaps itself, or its terminal did".to_owned()
             }
             Self::SomebodySent(_) => ": some process sent it, perhaps itself".to_owned(),
-            Self::NoDump => "; there is no core dump that would tell at what".to_owned(),
-            Self::DumpUntold => "; its core dump does not say what raised it".to_owned(),
+            Self::NoDump => "; there is no core dump to show where".to_owned(),
+            Self::DumpUntold => "; its core dump does not show what raised it".to_owned(),
             Self::Killers { log_read: true } => {
-                "; a process sent it, or its own limit of processor time did; the kernel's log tells of no want of memory".to_owned()
+                "; it was sent by a process or by the program's own CPU time limit; the kernel's log shows no lack of memory".to_owned()
             }
             Self::Killers { log_read: false } => {
-                "; a process sent it, or its own limit of processor time did, or the kernel for want of memory, whose log is not read here".to_owned()
+                "; it was sent by a process, by the program's own CPU time limit, or by the kernel because memory ran out; the kernel's log is not read here".to_owned()
             }
             Self::LimitReached(number) => {
                 let what = if *number == 24 {
-                    "used up its limit of processor time"
+                    "reached its CPU time limit"
                 } else {
-                    "wrote a file beyond its size limit"
+                    "exceeded its file size limit"
                 };
                 format!("{what} and was ended by {}", signal::name(*number))
             }
@@ -217,16 +217,16 @@ impl Claim {
             ),
             Self::MemoryLimit(bytes) => format!(", limit {}", mebibytes(*bytes)),
             Self::GroupLimit => ", at the limit of a control group".to_owned(),
-            Self::NoMemoryLeft => ", the whole virtual machine had no more".to_owned(),
+            Self::NoMemoryLeft => ", the whole virtual machine ran out".to_owned(),
             Self::MemoryPeak(bytes) => format!(", peak {}", mebibytes(*bytes)),
             Self::Unanswering(stall) => unanswering(stall),
             Self::Doing(stall) => format!("; {}", signal::doing(stall)),
             Self::CpuLacks { cpu, features } => format!("; {cpu} has no {}", names(features)),
             Self::CpuHasAll { cpu, .. } => {
-                format!("; {cpu} has all of that, which leaves it unexplained")
+                format!("; {cpu} has all of these, so the cause is unexplained")
             }
-            Self::CpuLeavesToHost { cpu, .. } => format!("; {cpu} leaves that to its host"),
-            Self::CpuUnknown => "; what its processor has is not known".to_owned(),
+            Self::CpuLeavesToHost { cpu, .. } => format!("; whether {cpu} has it depends on the host"),
+            Self::CpuUnknown => "; its processor's features are unknown".to_owned(),
             Self::Dumped(dumped) => dumped.text(),
             Self::Sent { signal, lived, sender } => sent(*signal, *lived, *sender),
             Self::SentByCode(code) => {
@@ -256,7 +256,7 @@ pub(crate) const MARKED: &str = "efbbbf2321";
 
 fn not_started(failure: &NotStarted) -> String {
     match failure {
-        NotStarted::NoProgram { program } => format!("there is no program {program}"),
+        NotStarted::NoProgram { program } => format!("the program {program} does not exist"),
         NotStarted::NoInterpreter { program, interpreter } if interpreter.ends_with("\\r") => {
             format!(
                 "the interpreter {interpreter} of {program} does not exist: its first line ends in a carriage return"
@@ -266,20 +266,20 @@ fn not_started(failure: &NotStarted) -> String {
             format!("the interpreter {interpreter} of {program} does not exist")
         }
         NotStarted::NotExecutable { program, mode } => {
-            format!("{program} may not be executed by its user (mode {:o})", mode & 0o7777)
+            format!("{program} is not executable by its user (mode {:o})", mode & 0o7777)
         }
         NotStarted::NotAProgram { program, begins_with } if begins_with.starts_with(ELF) => {
             format!(
-                "{program} begins as a binary does and cannot be read as one: it is cut short or damaged"
+                "{program} starts like a binary but is not a valid one: it is truncated or damaged"
             )
         }
         NotStarted::NotAProgram { program, begins_with } if begins_with.starts_with(MARKED) => {
             format!(
-                "{program} has a byte order mark before the #! of its first line, so the kernel does not take it for a script"
+                "{program} has a byte order mark before the #! of its first line, so the kernel does not recognise it as a script"
             )
         }
         NotStarted::NotAProgram { program, begins_with } => format!(
-            "{program} is neither a script with a first line like #!/bin/sh nor a binary for this machine (it begins with the bytes {begins_with})"
+            "{program} is neither a script with a first line like #!/bin/sh nor a binary for this machine (it starts with the bytes {begins_with})"
         ),
         NotStarted::OtherProcessor { program, processor } => format!(
             "{program} is a program for another processor: {processor}, and this machine's is x86-64"
@@ -295,7 +295,7 @@ fn unanswering(stall: &Stall) -> String {
     if asked.is_empty() {
         format!("did not end within {seconds} s")
     } else if stall.was_ready {
-        format!("stopped answering for {seconds} s (watchdog: {asked})")
+        format!("stopped responding for {seconds} s (watchdog: {asked})")
     } else {
         format!("did not become ready within {seconds} s ({asked})")
     }

@@ -40,17 +40,17 @@ const RSP: usize = 19;
 #[derive(Debug, thiserror::Error)]
 pub enum CoreError {
     /// It is something else.
-    #[error("this is no core dump of an x86-64 Linux process")]
+    #[error("this is not a core dump of an x86-64 Linux process")]
     NotACore,
     /// Of a process on another processor.
     #[error("this is a core dump of a process on another processor: {0}; only x86-64 is explained")]
     OtherProcessor(String),
     /// Its notes do not say what a death is explained by.
-    #[error("the core dump has no {0}; it is cut short or damaged")]
+    #[error("the core dump has no {0}; it is truncated or damaged")]
     Missing(&'static str),
     /// Taken of a process that lived.
     #[error(
-        "this core dump tells of no death: somebody took it, as gcore and debuggers do, of a process \
+        "this core dump does not show a death: it was taken, as gcore and debuggers do, of a process \
          that stood at {0}"
     )]
     Alive(String),
@@ -242,7 +242,7 @@ impl<'a> Notes<'a> {
         }
         if self.by_debugger {
             unseen.push(
-                "whether the process ended: not the kernel made the dump, but a debugger"
+                "whether the process ended: the dump was written by a debugger, not by the kernel"
                     .to_owned(),
             );
         }
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dump_that_was_taken_of_a_living_process_reports_of_no_death() {
+    fn a_dump_of_a_living_process_is_no_death() {
         // gcore of a process that it stopped, and gdb at a breakpoint.
         for (signal, code) in [(19, 128), (5, 128), (0, 0)] {
             let taken = dump(&[process(), status(0), signal_information(signal, code)]);
@@ -343,7 +343,7 @@ mod tests {
         }
         let trapped = dump(&[status(5), process(), signal_information(5, 128)]);
         assert_eq!(read(&trapped).unwrap().fault.signal, 5, "the kernel's");
-        // What stopped it in a debugger is told, and that its end was not seen.
+        // What stopped it in a debugger is reported, and that its end was not captured.
         let taken = dump(&[process(), status(11), signal_information(11, 1)]);
         let unseen = read(&taken).unwrap().fault.unseen.concat();
         assert!(unseen.contains("whether the process ended"), "{unseen}");
@@ -364,7 +364,7 @@ mod tests {
                 evidence: &anteroom_guest_protocol::Evidence { fault, ..Default::default() },
                 cpu: None,
             });
-            assert!(why.sentence.ends_with("does not say what raised it"), "{}", why.sentence);
+            assert!(why.sentence.ends_with("does not show what raised it"), "{}", why.sentence);
             assert!(
                 !why.evidence.iter().any(|line| line.contains("address")),
                 "{:?}",

@@ -29,7 +29,7 @@ pub enum DumpError {
     Read(#[from] io::Error),
     /// Its compression does not hold together.
     #[error(
-        "it is compressed by {by} and cut short or damaged; copy it again, or take it anew \
+        "it is compressed by {by} and truncated or damaged; copy it again, or take a new one \
          (`coredumpctl dump PID -o core`)"
     )]
     Damaged {
@@ -39,7 +39,7 @@ pub enum DumpError {
         source: io::Error,
     },
     /// It is larger than what is unpacked here, or takes more memory.
-    #[error("it is compressed by {by} and {what}; {command} makes it readable")]
+    #[error("it is compressed by {by} and {what}; {command} unpacks it")]
     TooLarge {
         /// The compressor.
         by: &'static str,
@@ -49,7 +49,7 @@ pub enum DumpError {
         command: String,
     },
     /// It is in a form that is not read here.
-    #[error("it is {form}, which is not read here; {command} makes it readable")]
+    #[error("it is {form}, which is not supported; {command} converts it")]
     OtherForm {
         /// The form.
         form: &'static str,
@@ -60,7 +60,7 @@ pub enum DumpError {
 
 impl<R: Read + Seek> Dump<R> {
     /// Opens a dump by its first bytes; a compressed one is unpacked once to its end, so that nothing
-    /// is said by a damaged one. `name` is how a shell would be told the file.
+    /// is said by a damaged one. `name` is the file's name quoted for a shell.
     ///
     /// # Errors
     /// When it cannot be read; the error says which command makes it readable, where there is one.
@@ -81,7 +81,7 @@ impl<R: Read + Seek> Dump<R> {
         let too_large = |what| DumpError::TooLarge { by, what, command: command.clone() };
         let failed = |source: io::Error| match source.kind() {
             ErrorKind::OutOfMemory => too_large(format!(
-                "unpacking it takes over {} MiB of memory",
+                "unpacking it takes more than {} MiB of memory",
                 MAX_MEMORY_KIB / 1024
             )),
             _ => DumpError::Damaged { by, source },
@@ -92,7 +92,7 @@ impl<R: Read + Seek> Dump<R> {
         (&mut unpacked).take(HEAD as u64).read_to_end(&mut head).map_err(failed)?;
         let rest = io::copy(&mut unpacked.take(limit), &mut io::sink()).map_err(failed)?;
         if head.len() as u64 + rest > limit {
-            return Err(too_large(format!("holds over {} MiB", limit / (1024 * 1024))));
+            return Err(too_large(format!("is larger than {} MiB", limit / (1024 * 1024))));
         }
         dump.head = head;
         Ok(dump)

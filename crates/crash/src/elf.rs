@@ -37,15 +37,13 @@ const MAX_LISTED: usize = 200;
 #[derive(Debug, thiserror::Error)]
 pub enum ElfError {
     /// It is something else.
-    #[error("this is no ELF file for x86-64")]
+    #[error("this is not an ELF file for x86-64")]
     NotElf,
     /// It is none that a linker made.
-    #[error(
-        "the ELF file has {0} program headers; more than {MAX_SEGMENTS} are not looked through"
-    )]
+    #[error("the ELF file has {0} program headers; at most {MAX_SEGMENTS} are supported")]
     TooManySegments(usize),
     /// It has code where it has no bytes.
-    #[error("the ELF file is damaged: it says that it has code beyond its end")]
+    #[error("the ELF file is damaged: it has code beyond its end")]
     BeyondItsEnd,
     /// It is damaged.
     #[error("the ELF file is damaged")]
@@ -225,7 +223,7 @@ pub struct Survey {
     /// The psABI level that the file says it needs (`GNU_PROPERTY_X86_ISA_1_NEEDED`), if the
     /// processor has not all of it.
     pub level_lacking: Option<&'static str>,
-    /// How the file can tell what the processor has, where that is seen.
+    /// How the program detects the processor's features, where that is visible.
     pub chooses: Option<&'static str>,
     /// Instructions that the processor lacks.
     pub beyond: Vec<Beyond>,
@@ -323,7 +321,7 @@ fn level_needed(data: &[u8], header: &Header, endian: Endianness) -> Option<u32>
     None
 }
 
-/// GCC's and LLVM's helpers that tell what the processor has.
+/// GCC's and LLVM's helpers that detect the processor's features.
 const ASKING: [&[u8]; 3] = [b"__cpu_indicator_init", b"__cpu_model", b"__cpu_features2"];
 
 fn chosen_by_symbol(data: &[u8], header: &Header, endian: Endianness) -> Option<&'static str> {

@@ -4,7 +4,7 @@ use anteroom_guest_protocol::{NotStarted, ProcessExit};
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Diagnosis, ELF, MARKED};
-use super::{Death, processor, signal, telling, words};
+use super::{Death, error_lines, output, processor, signal};
 
 /// Says why a program ended by itself.
 pub fn explain(death: &Death<'_>, code: i32) -> Diagnosis {
@@ -13,22 +13,22 @@ pub fn explain(death: &Death<'_>, code: i32) -> Diagnosis {
         if let Some(complaint) = processor::complaint(death) {
             return processor::explain(death, vec![exited, after], complaint);
         }
-        if let Some((signal, line)) = words::own_crash_report(death.lines()) {
+        if let Some((signal, line)) = output::own_crash_report(death.lines()) {
             let (lived, exit) = (death.lived_ms, ProcessExit::Exited { code });
             let caught = Claim::CaughtFault { signal: Some(signal), lived, exit, line };
             return Diagnosis::new(Cause::Aborted, [caught]);
         }
-        if let Some(said) = words::said(death.lines()) {
+        if let Some(said) = output::said(death.lines()) {
             let diagnosis = match said.cause {
-                Cause::MissingLibrary if code == 127 && words::is_of_loader(&said.line) => {
+                Cause::MissingLibrary if code == 127 && output::is_of_loader(&said.line) => {
                     Diagnosis::new(said.cause, [Claim::CouldNotStart(said.line)])
                 }
-                _ => Diagnosis::new(said.cause, [exited, after, Claim::LastWords(said.line)]),
+                _ => Diagnosis::new(said.cause, [exited, after, Claim::LastMessage(said.line)]),
             };
             return diagnosis.advise_if(said.advice);
         }
     }
-    let message = telling::message(death.lines());
+    let message = error_lines::message(death.lines());
     let (cause, mut claims) = match (code, message) {
         (0, _) => (Cause::EndedBySelf, vec![Claim::EndedWithoutError, after]),
         (126, message) if is_of_shell(message.as_deref(), &CANNOT_EXECUTE) => {
@@ -41,14 +41,14 @@ pub fn explain(death: &Death<'_>, code: i32) -> Diagnosis {
             (Cause::Unknown, vec![exited, after, Claim::ShellsChild(code - 128)])
         }
         (_, Some(message)) => {
-            let claims = [exited, after, Claim::OwnMessage(words::quoted(&message))];
+            let claims = [exited, after, Claim::OwnMessage(output::quoted(&message))];
             return Diagnosis::new(Cause::EndedBySelf, claims);
         }
         (_, None) => {
-            return Diagnosis::new(Cause::Unknown, [exited, after, words::shown(death)]).unknown();
+            return Diagnosis::new(Cause::Unknown, [exited, after, output::shown(death)]).unknown();
         }
     };
-    claims.extend(words::printed(death));
+    claims.extend(output::printed(death));
     Diagnosis::new(cause, claims)
 }
 
@@ -58,8 +58,8 @@ const CANNOT_EXECUTE: [&str; 6] =
     ["denied", "cannot execute", "irectory", "format error", "interpreter", "Text file busy"];
 
 /// Whether a shell's code is borne out by the words beside it; where there are none, it stands alone.
-fn is_of_shell(message: Option<&str>, words: &[&str]) -> bool {
-    message.is_none_or(|message| words.iter().any(|word| message.contains(word)))
+fn is_of_shell(message: Option<&str>, phrase: &[&str]) -> bool {
+    message.is_none_or(|message| phrase.iter().any(|word| message.contains(word)))
 }
 
 /// A start that failed before the program ran.
@@ -68,23 +68,23 @@ pub fn not_started(failure: &NotStarted) -> Diagnosis {
         NotStarted::NoProgram { .. } => (
             Cause::MissingProgram,
             Some(
-                "install it in the image's recipe (with the host driver: in a folder of PATH that every user may enter), or mend the command's path",
+                "add it to the image's recipe (with the host driver: in a folder of PATH that every user may enter), or correct the command's path",
             ),
         ),
         NotStarted::NoInterpreter { interpreter, .. } if interpreter.ends_with("\\r") => (
             Cause::MissingInterpreter,
-            Some("save the file with LF line ends (sed -i 's/\\r$//' FILE)"),
+            Some("save the file with LF line endings (sed -i 's/\\r$//' FILE)"),
         ),
         // A binary's is a loader of a C library.
         NotStarted::NoInterpreter { interpreter, .. } if is_loader(interpreter) => (
             Cause::MissingInterpreter,
             Some(
-                "take the build for this image's C library and for 64 bits, or install the loader (of musl, libc6-i386)",
+                "use the build for this image's C library and for 64 bits, or install the loader (musl, libc6-i386)",
             ),
         ),
         NotStarted::NoInterpreter { .. } => (
             Cause::MissingInterpreter,
-            Some("install the interpreter in the image's recipe, or mend the file's first line"),
+            Some("add the interpreter to the image's recipe, or correct the file's first line"),
         ),
         NotStarted::NotExecutable { .. } => {
             (Cause::NotExecutable, Some("set its execute bits (chmod +x) in the image's recipe"))
@@ -98,7 +98,7 @@ pub fn not_started(failure: &NotStarted) -> Diagnosis {
         ),
         NotStarted::NotAProgram { .. } => (Cause::NotExecutable, None),
         NotStarted::OtherProcessor { .. } => {
-            (Cause::NotExecutable, Some("take the build for x86-64 (amd64)"))
+            (Cause::NotExecutable, Some("use the build for x86-64 (amd64)"))
         }
         NotStarted::Other { .. } => (Cause::Unknown, None),
     };

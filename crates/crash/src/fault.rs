@@ -6,7 +6,7 @@ use anteroom_session::Cause;
 
 use super::claim::{Access, AtAddress, Claim, Diagnosis, Dumped};
 use super::instruction::{Decoded, Kind, Refused, decode};
-use super::{Death, processor, signal, words};
+use super::{Death, output, processor, signal};
 
 /// `si_code` of sigaction(2).
 const SI_KERNEL: i32 = 128;
@@ -18,7 +18,7 @@ const SEGV_ACCERR: i32 = 2;
 const BUS_ADRERR: i32 = 2;
 const SYS_SECCOMP: i32 = 1;
 
-/// Those that tell of a process which sent the signal: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
+/// Those that say that a process sent the signal: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
 pub(crate) const BY_PROCESSES: [i32; 3] = [SI_USER, -1, -6];
 
 /// Addresses below are a null pointer's: Linux maps nothing there (vm.mmap_min_addr).
@@ -108,9 +108,8 @@ fn illegal(death: &Death<'_>, fault: &Fault, decoded: Option<&Decoded>) -> Diagn
     let names: Vec<&str> = features.iter().map(|feature| feature.name()).collect();
     let names = names.join(" and ");
     claims.extend([of(Dumped::Needs(features.clone())), standing]);
-    Diagnosis::new(Cause::MissingCpuFeature, claims).advise(format!(
-        "use an image with a build that does without {names}, or a CPU profile with it"
-    ))
+    Diagnosis::new(Cause::MissingCpuFeature, claims)
+        .advise(format!("use a build that does not need {names}, or a CPU profile with it"))
 }
 
 /// An instruction that is there to stop the program.
@@ -120,8 +119,8 @@ fn trap(death: &Death<'_>, fault: &Fault, instruction: &str) -> Diagnosis {
     if let Some(complaint) = processor::complaint(death) {
         return processor::explain(death, vec![trapped], complaint);
     }
-    match words::said(death.lines()) {
-        Some(said) => Diagnosis::new(said.cause, [trapped, Claim::LastWords(said.line)]),
+    match output::said(death.lines()) {
+        Some(said) => Diagnosis::new(said.cause, [trapped, Claim::LastMessage(said.line)]),
         None => Diagnosis::new(Cause::DeliberateTrap, [trapped]),
     }
 }
@@ -143,7 +142,9 @@ fn memory(fault: &Fault, decoded: Option<&Decoded>) -> Diagnosis {
     if is_stack_overflow(fault) {
         let stack_pointer = fault.stack_pointer;
         let used_up = of(Dumped::StackUsedUp { place, address, stack_pointer });
-        return Diagnosis::new(Cause::StackOverflow, [used_up]).advise("a recursion without end most likely; a larger stack (ulimit -s) helps only where it ends");
+        return Diagnosis::new(Cause::StackOverflow, [used_up]).advise(
+            "most likely an endless recursion; a larger stack (ulimit -s) only helps if it ends",
+        );
     }
     let (at, within) = (at_address(fault), of(Dumped::In(place)));
     let access = || of(Dumped::Access { access: access(decoded), address });
@@ -243,7 +244,7 @@ fn sent(death: &Death<'_>, fault: &Fault) -> Diagnosis {
         return Diagnosis::new(Cause::KilledBySignal, ended);
     }
     if sender == Some(Sender::Itself) {
-        let Some((_, line)) = words::own_crash_report(death.lines()) else {
+        let Some((_, line)) = output::own_crash_report(death.lines()) else {
             return Diagnosis::new(Cause::Aborted, [Claim::Sent { signal, lived, sender }]);
         };
         let exit = ProcessExit::Signalled { signal };
@@ -292,7 +293,7 @@ fn seen(fault: &Fault, decoded: Option<&Decoded>) -> Vec<String> {
                 let bytes = fault.instruction.get(..length).unwrap_or_default();
                 format!("{bytes} = {}", decoded.text)
             }
-            None => format!("{} = no instruction", fault.instruction),
+            None => format!("{} = not an instruction", fault.instruction),
         };
         lines.push(format!("at {:#x}: {meaning}", fault.instruction_pointer));
     }
@@ -300,6 +301,6 @@ fn seen(fault: &Fault, decoded: Option<&Decoded>) -> Vec<String> {
         let build = mapping.build_id.as_deref().unwrap_or("none");
         lines.push(format!("code of {} at {}, build id {build}", mapping.path, place(fault)));
     }
-    lines.extend(fault.unseen.iter().map(|what| format!("not seen: {what}")));
+    lines.extend(fault.unseen.iter().map(|what| format!("not captured: {what}")));
     lines
 }

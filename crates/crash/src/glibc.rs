@@ -13,22 +13,22 @@ const FIRST_PAGE: usize = 4096;
 /// where its beginning is mapped, `memory` reads the process.
 ///
 /// # Errors
-/// Why it cannot be told, as the end of a sentence.
+/// Why it is unknown, as the end of a sentence.
 pub fn last_message<'data, R: ReadRef<'data>>(
     library: R,
     base: u64,
     mut memory: impl FnMut(u64, usize) -> Option<Vec<u8>>,
 ) -> Result<Option<String>, &'static str> {
-    const UNREADABLE: &str = "the memory that it lies in could not be read";
+    const UNREADABLE: &str = "its memory could not be read";
     let of_process = memory(base, FIRST_PAGE).and_then(|page| elf::build_id(page.as_slice()));
     match (of_process, elf::build_id(library)) {
-        (None, _) => return Err("which C library the process had is not known"),
+        (None, _) => return Err("the process's C library is unknown"),
         (of_process, of_file) if of_process != of_file => {
-            return Err("the C library that is here is another than the process had");
+            return Err("the C library here differs from the process's");
         }
         _ => {}
     }
-    let place = elf::offset_of(library, "__abort_msg").ok_or("its C library keeps none")?;
+    let place = elf::offset_of(library, "__abort_msg").ok_or("its C library has none")?;
     let pointer = memory(base.wrapping_add(place), 8);
     let pointer = pointer.and_then(|bytes| core_file::word(&bytes, 0)).ok_or(UNREADABLE)?;
     if pointer == 0 {
@@ -71,8 +71,8 @@ mod tests {
     fn a_library_is_believed_only_where_it_is_the_one_that_was_mapped() {
         assert_eq!(of("/libc.so.6", "/libc.so.6"), Ok(None), "nothing has aborted here");
         let other = of("/libc.so.6", "/ld-linux-x86-64.so.2").unwrap_err();
-        assert!(other.contains("another than the process had"), "{other}");
+        assert!(other.contains("differs from the process's"), "{other}");
         let none = of("/ld-linux-x86-64.so.2", "/ld-linux-x86-64.so.2").unwrap_err();
-        assert!(none.contains("keeps none"), "{none}");
+        assert!(none.contains("has none"), "{none}");
     }
 }

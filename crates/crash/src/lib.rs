@@ -8,18 +8,18 @@
 
 mod chain;
 mod claim;
+mod error_lines;
 mod exit;
 mod fault;
 mod instruction;
 mod machine;
+mod output;
 mod patterns;
 mod processor;
 mod reports;
 mod service;
 mod signal;
 mod stack;
-mod telling;
-mod words;
 
 pub mod core_file;
 pub mod dump;
@@ -33,12 +33,12 @@ use anteroom_session::Explanation;
 
 use claim::{Claim, Diagnosis};
 
+pub use error_lines::{is_error, message};
 pub use instruction::{Decoded, decode};
 pub use machine::{explain_machine, explain_machine_out_of_memory};
 pub use service::{Explainer, agent_failed, processor_of};
 pub use signal::name as signal_name;
 pub use stack::is_stack_line;
-pub use telling::{is_error, message};
 
 /// What was seen of one death.
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ pub fn explain(death: &Death<'_>) -> Explanation {
     if let Some(exit) = death.exit {
         explanation.evidence.insert(0, wait_status(exit, death.lived_ms));
     }
-    let lines = words::last_few(death.lines());
+    let lines = output::last_few(death.lines());
     for (n, line) in lines.iter().enumerate() {
         let label = if n == 0 { "its last lines: " } else { "    " };
         explanation.evidence.push(format!("{label}{line}"));

@@ -3,7 +3,7 @@
 use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::{Cause, Confidence, Explanation};
 
-use super::{signal, words};
+use super::{output, signal};
 
 /// How Linux begins the line of its panic (kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing: ";
@@ -12,7 +12,7 @@ const PANIC: &str = "Kernel panic - not syncing: ";
 const INIT_KILLED: &str = "Attempted to kill init! exitcode=0x";
 
 /// Lines of the console that show what the kernel was at.
-const TELLING: [&str; 6] = ["RIP: ", "Call Trace", "BUG: ", "Oops", "Out of memory", "CPU: "];
+const SIGNS: [&str; 6] = ["RIP: ", "Call Trace", "BUG: ", "Oops", "Out of memory", "CPU: "];
 
 /// Says why a virtual machine's process ended: `shutdown` is QEMU's word for it
 /// (`ShutdownCause` of qapi/run-state.json), `console` the last lines of the serial console.
@@ -30,8 +30,8 @@ pub fn explain_machine(
             Cause::GuestEndedItself,
             Confidence::Certain,
             match console {
-                [] => "the guest restarted itself; nothing of its console was seen".to_owned(),
-                _ => "the guest restarted itself; its console tells of no kernel panic".to_owned(),
+                [] => "the guest restarted itself; its console was not captured".to_owned(),
+                _ => "the guest restarted itself; its console shows no kernel panic".to_owned(),
             },
         )),
         (Some("guest-shutdown"), _) => Some(diagnosis(
@@ -42,7 +42,7 @@ pub fn explain_machine(
         (Some("guest-panic"), _) => Some(diagnosis(
             Cause::KernelPanic,
             Confidence::Certain,
-            "the guest's kernel panicked; its console does not say of what".to_owned(),
+            "the guest's kernel panicked; its console does not say why".to_owned(),
         )),
         (Some("host-signal"), _) => Some(diagnosis(
             Cause::KilledBySignal,
@@ -55,18 +55,18 @@ pub fn explain_machine(
 }
 
 /// Says that the kernel killed a virtual machine's process because its cgroup, which nothing else is in,
-/// had no more memory to give: `limit_mib` is its limit, `killed` the kernel's count.
+/// reached its memory limit: `limit_mib` is the limit, `killed` the kernel's count.
 #[must_use]
 pub fn explain_machine_out_of_memory(limit_mib: u64, killed: u64) -> Explanation {
     diagnosis(
         Cause::OutOfMemory,
         Confidence::Certain,
         format!(
-            "the host's kernel killed the virtual machine's process, whose cgroup had used its \
-             {limit_mib} MiB of memory"
+            "the host's kernel killed the virtual machine's process because its cgroup reached its \
+             limit of {limit_mib} MiB of memory"
         ),
     )
-    .resting_on([format!("the cgroup's count of processes killed for want of memory: {killed}")])
+    .resting_on([format!("processes that the cgroup's memory limit killed: {killed}")])
 }
 
 fn diagnosis(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
@@ -75,18 +75,18 @@ fn diagnosis(cause: Cause, confidence: Confidence, sentence: String) -> Explanat
 
 fn panicked(line: &str, console: &[String]) -> Explanation {
     let what = line.split_once(PANIC).map_or(line, |(_, what)| what);
-    let what = words::quoted(what.trim_end_matches(" ]---"));
+    let what = output::quoted(what.trim_end_matches(" ]---"));
     let sentence = match what.split_once(INIT_KILLED) {
         Some((_, status)) => {
-            format!("the guest's kernel panicked since its agent (PID 1) {}", ended(status))
+            format!("the guest's kernel panicked because its agent (PID 1) {}", ended(status))
         }
         None => format!("the guest's kernel panicked: {what}"),
     };
-    let lines = console.iter().filter(|line| TELLING.iter().any(|sign| line.contains(sign)));
+    let lines = console.iter().filter(|line| SIGNS.iter().any(|sign| line.contains(sign)));
     diagnosis(Cause::KernelPanic, Confidence::Certain, sentence)
-        .advise("the console's log of this session has the kernel's whole report")
-        .resting_on([format!("console: {}", words::quoted(line))])
-        .resting_on(lines.map(|line| format!("console: {}", words::quoted(line))))
+        .advise("the session's console log has the kernel's full report")
+        .resting_on([format!("console: {}", output::quoted(line))])
+        .resting_on(lines.map(|line| format!("console: {}", output::quoted(line))))
 }
 
 /// A wait status in the kernel's form: the signal in the low seven bits, the exit code above.
@@ -129,7 +129,7 @@ mod tests {
             of(&["[ 1] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000100"]);
         assert!(why.sentence.ends_with("(PID 1) exited with code 1"), "{}", why.sentence);
         assert_eq!(of(&["login:"]).cause, Cause::GuestEndedItself);
-        assert!(of(&[]).sentence.ends_with("nothing of its console was seen"));
+        assert!(of(&[]).sentence.ends_with("its console was not captured"));
         assert_eq!(explain_machine(Some(ProcessExit::Signalled { signal: 9 }), None, &[]), None);
     }
 
@@ -158,10 +158,10 @@ mod tests {
                 prop_assert!(panic.is_none());
                 return Ok(());
             };
-            let says = |words: &str| said.sentence.contains(words);
+            let says = |phrase: &str| said.sentence.contains(phrase);
             let carried = [
-                ("tells of no kernel panic", panic.is_none() && !console.is_empty()),
-                ("nothing of its console", console.is_empty()),
+                ("shows no kernel panic", panic.is_none() && !console.is_empty()),
+                ("console was not captured", console.is_empty()),
                 ("restarted itself", shutdown == Some("guest-reset")),
                 ("shut itself down", shutdown == Some("guest-shutdown")),
                 ("panicked", panic.is_some() || shutdown == Some("guest-panic")),
@@ -169,8 +169,8 @@ mod tests {
                 ("SIGSEGV", panic.is_some_and(|what| what.contains("init!"))),
                 ("a process on the host", shutdown == Some("host-signal")),
             ];
-            for (words, seen) in carried {
-                prop_assert!(!says(words) || seen, "{}", said.sentence);
+            for (phrase, seen) in carried {
+                prop_assert!(!says(phrase) || seen, "{}", said.sentence);
             }
         }
     }

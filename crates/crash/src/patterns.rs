@@ -26,7 +26,7 @@ const fn formed(form: fn(&str) -> bool, pattern: Pattern) -> Pattern {
 /// The pattern of a line.
 pub fn of(line: &str) -> Option<&'static Pattern> {
     let is = |pattern: &&Pattern| {
-        pattern.all.iter().all(|words| line.contains(words)) && (pattern.form)(line)
+        pattern.all.iter().all(|phrase| line.contains(phrase)) && (pattern.form)(line)
     };
     PATTERNS.iter().find(is)
 }
@@ -50,7 +50,7 @@ fn is_named(line: &str, name: &str) -> bool {
 /// Ruby's `place:3:in `f': words (Class)`.
 fn is_ruby(line: &str) -> bool {
     let class = line.rsplit_once(" (").map_or("", |(_, class)| class);
-    [":in `", ":in '"].iter().any(|words| line.contains(words))
+    [":in `", ":in '"].iter().any(|phrase| line.contains(phrase))
         && class.ends_with(')')
         && class.starts_with(|c: char| c.is_ascii_uppercase())
 }
@@ -60,34 +60,34 @@ fn names_library(line: &str) -> bool {
     line.contains(".so") || line.contains(".node")
 }
 
-const INSTALL: Option<&str> = Some("install it in the image's recipe and build the image again");
-const OLDER_C: Option<&str> =
-    Some("the image's C library is older than the program: take a newer base, or an older build");
+const INSTALL: Option<&str> = Some("add it to the image's recipe and build the image again");
+const OLDER_C: Option<&str> = Some(
+    "the image's C library is older than the program requires: use a newer base, or an older build",
+);
 const OLDER: Option<&str> = Some(
-    "the image's build of that library is older than the program: take a newer one, or an older build of the program",
+    "the image's version of that library is older than the program requires: use a newer one, or an older build of the program",
 );
 const OTHER_C: Option<&str> = Some(
-    "the program is built for another C library, or another version of it: take the build for this image's (glibc, musl)",
+    "the program is built for another C library or version: use the build for this image's (glibc, musl)",
 );
 const OTHER_BUILD: Option<&str> = Some(
-    "a library that it loads is of another version than it was built with; install the two that belong together",
+    "a library that it loads has another version than it was built with; install matching versions",
 );
 const INTERPRETER: Option<&str> =
-    Some("install the interpreter in the image's recipe, or mend the file's first line");
-const LINE_ENDS: Option<&str> = Some("save the file with LF line ends (sed -i 's/\\r$//' FILE)");
-const MEMORY: Option<&str> =
-    Some("raise its own limit, where it has one, or give the VM more memory");
+    Some("add the interpreter to the image's recipe, or correct the file's first line");
+const LINE_ENDS: Option<&str> = Some("save the file with LF line endings (sed -i 's/\\r$//' FILE)");
+const MEMORY: Option<&str> = Some("raise its own limit, if it has one, or give the VM more memory");
 const MORE_MEMORY: Option<&str> = Some("give the VM more memory");
-const PORT: Option<&str> = Some("end what listens there, or choose another port");
+const PORT: Option<&str> = Some("stop whatever listens there, or choose another port");
 const CODE: Option<&str> = Some(
     "the file is written for another version of its interpreter, or damaged; check which version runs it",
 );
 
 const OTHER_PROCESSOR: Option<&str> = Some(
-    "the file is a program for another processor, or damaged; take the build for x86-64 (amd64)",
+    "the file is a program for another processor, or damaged; use the build for x86-64 (amd64)",
 );
 
-/// The more telling come first.
+/// The more specific come first.
 const PATTERNS: &[Pattern] = &[
     p(&["error while loading shared libraries"], Cause::MissingLibrary, INSTALL),
     p(&["version `GLIBC_", "not found"], Cause::MissingLibrary, OLDER_C),

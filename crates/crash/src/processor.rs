@@ -1,7 +1,7 @@
 //! Programs that look at the processor themselves, find that it lacks what they need, and say so.
 //!
 //! What they say is held to the processor that they ran on: a complaint that it does not bear out is
-//! told as a contradiction.
+//! reported as a contradiction.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Diagnosis};
-use super::{Cpu, Death, telling, words};
+use super::{Cpu, Death, error_lines, output};
 
 /// A complaint, and the words it was made in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Complaint {
     /// The line or lines, joined and shortened.
-    pub words: String,
+    pub phrase: String,
     /// What is said to be needed.
     needs: Needs,
 }
@@ -118,7 +118,7 @@ pub fn complaint(death: &Death<'_>) -> Option<Complaint> {
     let lines = death.lines();
     let first = lines.len().saturating_sub(LINES);
     let at = (first..lines.len()).rev().find(|at| complains(&lines[*at..]))?;
-    let crashed = matches!(words::own_crash_report(lines), Some((SIGILL, _)))
+    let crashed = matches!(output::own_crash_report(lines), Some((SIGILL, _)))
         || match death.exit {
             Some(ProcessExit::Signalled { signal }) => signal == SIGILL,
             // A shell's way to say it.
@@ -128,12 +128,12 @@ pub fn complaint(death: &Death<'_>) -> Option<Complaint> {
     let text = joined(&lines[at..]);
     if !crashed
         && (is_warning(&lines[at])
-            || words::telling_after(lines, at) > JOINED
+            || output::meaningful_after(lines, at) > JOINED
             || lines[at + 1..].iter().any(|line| is_other_error(line)))
     {
         return None;
     }
-    Some(Complaint { words: words::quoted(&text), needs: needs(&text) })
+    Some(Complaint { phrase: output::quoted(&text), needs: needs(&text) })
 }
 
 /// Whether it is said of something that the program does without.
@@ -151,14 +151,14 @@ fn is_warning(line: &str) -> bool {
     const LEVELS: [&str; 5] = ["warn", "note:", "info", "hint:", "debug"];
     let lower = line.trim_start_matches(['[', ' ', '(']).to_ascii_lowercase();
     LEVELS.iter().any(|level| lower.starts_with(level))
-        || SOFT.iter().any(|words| lower.contains(words))
+        || SOFT.iter().any(|phrase| lower.contains(phrase))
         || lower.contains(&POLARS.to_ascii_lowercase())
 }
 
-/// Whether another error is told, of which the processor is no part.
+/// Whether another error is reported that has nothing to do with the processor.
 fn is_other_error(line: &str) -> bool {
     let lower = line.to_ascii_lowercase();
-    telling::is_error(line) && !SUBJECTS.iter().any(|subject| lower.contains(subject))
+    error_lines::is_error(line) && !SUBJECTS.iter().any(|subject| lower.contains(subject))
 }
 
 /// Names of features that are names of other things, too.
@@ -174,10 +174,10 @@ fn complains(lines: &[String]) -> bool {
     let (line, text) = (&lines[0], joined(lines));
     let known = KNOWN
         .iter()
-        .any(|all| line.contains(all[0]) && all.iter().all(|words| text.contains(words)));
+        .any(|all| line.contains(all[0]) && all.iter().all(|phrase| text.contains(phrase)));
     known || {
         let lower = line.to_ascii_lowercase();
-        let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
+        let any = |phrase: &[&str]| phrase.iter().any(|word| lower.contains(word));
         any(&SUBJECTS)
             && any(&LACKS)
             && (is_of_instructions(&lower) || !is_ambiguous(line))
@@ -188,8 +188,8 @@ fn complains(lines: &[String]) -> bool {
 /// Whether all that a line names may be something else.
 fn is_ambiguous(line: &str) -> bool {
     let line = &joined_names(line);
-    let words = line.split(|c: char| !(c.is_ascii_alphanumeric() || "_.-".contains(c)));
-    let mut named = words.filter(|word| feature(word.trim_matches(['.', '-', '_'])).is_some());
+    let phrase = line.split(|c: char| !(c.is_ascii_alphanumeric() || "_.-".contains(c)));
+    let mut named = phrase.filter(|word| feature(word.trim_matches(['.', '-', '_'])).is_some());
     level(line).is_none()
         && named.all(|word| AMBIGUOUS.contains(&word.to_ascii_lowercase().as_str()))
 }
@@ -259,24 +259,24 @@ fn level(text: &str) -> Option<&'static str> {
 
 /// Says why, by a complaint; `how` is how the program ended.
 pub fn explain(death: &Death<'_>, mut how: Vec<Claim>, complaint: Complaint) -> Diagnosis {
-    let words = complaint.words;
+    let phrase = complaint.phrase;
     let (named, features) = match complaint.needs {
         Needs::Unnamed => {
-            how.push(Claim::Complaint { lacks: None, words });
+            how.push(Claim::Complaint { lacks: None, phrase });
             return Diagnosis::new(Cause::MissingCpuFeature, how)
                 .advise("use a build for older processors, or a CPU profile with more");
         }
         Needs::Level(level) => (level.to_owned(), features_of(level)),
         Needs::Features(features) => (list(features.iter()), features),
     };
-    let advice = format!("use a build that does without {named}, or a CPU profile with it");
+    let advice = format!("use a build that does not need {named}, or a CPU profile with it");
     // Of a list it may say that something of it is missing.
     let some = features.len() > 1
         && ["one or more of", "not support all of", "Please verify that"]
             .iter()
-            .any(|of| words.contains(of));
+            .any(|of| phrase.contains(of));
     let lacks = if some { format!("some of {named}") } else { named };
-    how.push(Claim::Complaint { lacks: Some(lacks), words });
+    how.push(Claim::Complaint { lacks: Some(lacks), phrase });
     let standing = held_to(death.cpu, &features);
     let cause = match standing {
         Claim::CpuLacks { .. } | Claim::CpuUnknown => Cause::MissingCpuFeature,

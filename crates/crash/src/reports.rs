@@ -2,8 +2,8 @@
 
 use anteroom_session::Cause;
 
-use super::telling;
-use super::words::{self, MESSAGE, Said, is_frame};
+use super::error_lines;
+use super::output::{self, MESSAGE, Said, is_frame};
 
 /// The reason that a runtime's report gives, when a report is the last thing that was printed.
 pub fn reason(lines: &[String]) -> Option<Said> {
@@ -12,34 +12,34 @@ pub fn reason(lines: &[String]) -> Option<Said> {
 }
 
 fn said(cause: Cause, line: &str) -> Said {
-    Said { cause, line: words::quoted(line), advice: None }
+    Said { cause, line: output::quoted(line), advice: None }
 }
 
 /// The dynamic loader's words, which a runtime may wrap in a report of its own.
 fn library(lines: &[String]) -> Option<Said> {
-    const WORDS: &str = "cannot open shared object file";
-    let at = lines.iter().rposition(|line| line.contains(WORDS))?;
-    if words::telling_after(lines, at) > 2 {
+    const PHRASES: &str = "cannot open shared object file";
+    let at = lines.iter().rposition(|line| line.contains(PHRASES))?;
+    if output::meaningful_after(lines, at) > 2 {
         return None;
     }
     let line = &lines[at];
     // Java's guess at it, which the kernel's own word is not.
     if line.contains("can't load ") && line.contains(" .so on a ") {
-        return words::known(line);
+        return output::known(line);
     }
     // The loader names the program first and the library last, before its words.
     let name = line
-        .split(WORDS)
+        .split(PHRASES)
         .next()?
         .split(|c: char| c.is_whitespace() || "\"'()".contains(c))
         .map(|word| word.trim_matches(':').rsplit('/').next().unwrap_or_default())
         .rfind(|word| word.contains(".so") || word.ends_with(".node"))?;
     let advice = match package_of(name) {
         Some(package) => format!(
-            "install {name} in the image's recipe (Debian's package {package}) and build the image again"
+            "add {name} (Debian's package {package}) to the image's recipe and build the image again"
         ),
         None => format!(
-            "install the package that has {name} in the image's recipe and build the image again"
+            "add the package that contains {name} to the image's recipe and build the image again"
         ),
     };
     Some(Said { advice: Some(advice.into()), ..said(Cause::MissingLibrary, line) })
@@ -133,8 +133,8 @@ fn go(lines: &[String]) -> Option<Said> {
 fn v8(lines: &[String]) -> Option<Said> {
     const BEGIN: [&str; 3] =
         ["# Fatal error in", "# A fatal error has been detected", "# Fatal javascript OOM in"];
-    let at = lines.iter().rposition(|line| BEGIN.iter().any(|words| line.starts_with(words)))?;
-    let end = words::last_words(lines)?;
+    let at = lines.iter().rposition(|line| BEGIN.iter().any(|phrase| line.starts_with(phrase)))?;
+    let end = output::last_meaningful(lines)?;
     let block = lines.get(at + 1..=end)?;
     let is_reason =
         |line: &String| line.starts_with('#') && line.trim_start_matches('#').trim().len() > 1;
@@ -180,7 +180,7 @@ fn java(lines: &[String]) -> Option<Said> {
         Some(root) => format!("{head} ({})", root.trim()),
         None => head,
     };
-    let has = |words: &str| line.contains(words);
+    let has = |phrase: &str| line.contains(phrase);
     let cause = match () {
         () if has("OutOfMemoryError") => Cause::OutOfMemory,
         () if has("StackOverflowError") => Cause::StackOverflow,
@@ -217,16 +217,16 @@ fn python(lines: &[String]) -> Option<Said> {
         lines.iter().rposition(|line| line.starts_with("Traceback (most recent call last"))?;
     let at = stack + 1 + lines[stack + 1..].iter().position(|line| !line.starts_with(' '))?;
     let rest = lines.get(at + 1..).unwrap_or_default();
-    let telling: Vec<&str> =
-        rest.iter().map(|line| line.trim()).filter(|line| !telling::is_hint(line)).collect();
-    if telling.is_empty()
-        || telling.len() > MESSAGE
-        || telling.iter().any(|line| is_other_report(line))
+    let meaningful: Vec<&str> =
+        rest.iter().map(|line| line.trim()).filter(|line| !error_lines::is_hint(line)).collect();
+    if meaningful.is_empty()
+        || meaningful.len() > MESSAGE
+        || meaningful.iter().any(|line| is_other_report(line))
         || (stack > 0 && lines[stack - 1].starts_with("Exception ignored in"))
     {
         return None;
     }
-    let line = format!("{} {}", lines[at].trim(), telling.join(" "));
+    let line = format!("{} {}", lines[at].trim(), meaningful.join(" "));
     let name = lines[at].split([':', ' ']).next().unwrap_or_default();
     let cause = match name.rsplit('.').next().unwrap_or_default() {
         "ModuleNotFoundError" | "ImportError" => Cause::MissingLibrary,
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<(Cause, String)> {
-        words::tests::read_by(reason, text)
+        output::tests::read_by(reason, text)
     }
 
     #[test]
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(found.cause, Cause::MissingLibrary);
         assert!(found.advice.unwrap().contains("Debian's package libgl1"));
         let loader = ["a.so.tool: error while loading shared libraries: libfoo.so.7: cannot open shared object file: No such file".to_owned()];
-        assert!(reason(&loader).unwrap().advice.unwrap().contains("has libfoo.so.7 in"));
+        assert!(reason(&loader).unwrap().advice.unwrap().contains("contains libfoo.so.7"));
     }
 
     #[test]

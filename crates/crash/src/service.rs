@@ -19,7 +19,7 @@ pub struct Explainer {
     cpu: Option<Cpu>,
 }
 
-/// One death, as the guest tells it.
+/// One death, as the guest reports it.
 struct Reported<'a> {
     /// Its name, cleaned.
     service: &'a str,
@@ -55,7 +55,7 @@ impl Explainer {
         }))
     }
 
-    /// What a service's change is to the session: something to tell, nothing, or the end.
+    /// What a service's change means for the session: something to report, nothing, or the end.
     ///
     /// # Errors
     /// The session's end, when a service that it needs is not to be had any more.
@@ -89,9 +89,9 @@ impl Explainer {
                 }
                 let mut explanation = self.explain(reported);
                 let (exit, last_lines) = (process_exit(exit), printable_lines(&last_lines));
-                let then_words = then_words(then, deaths);
+                let then_text = then_text(then, deaths);
                 if needed && !matches!(then, Then::Restart { .. }) {
-                    explanation.sentence = format!("{}; {then_words}", explanation.sentence);
+                    explanation.sentence = format!("{}; {then_text}", explanation.sentence);
                     let (cause, explanation) = (format!("it {exit}"), Some(explanation));
                     return Err(EndReason::ServiceFailed {
                         service,
@@ -100,7 +100,7 @@ impl Explainer {
                         explanation,
                     });
                 }
-                Observation::ServiceExited { service, explanation, then: then_words }
+                Observation::ServiceExited { service, explanation, then: then_text }
             }
             ServiceEvent::Failed { cause, last_lines, evidence, exit, lived_ms } => {
                 // Without evidence the agent's own words say more than "unknown".
@@ -124,7 +124,7 @@ impl Explainer {
                     });
                 }
                 if !explained {
-                    explanation.sentence = format!("{service} could not be kept: {cause}");
+                    explanation.sentence = format!("{service} could not be supervised: {cause}");
                 }
                 Observation::ServiceGivenUp { service, explanation }
             }
@@ -187,9 +187,9 @@ pub fn processor_of(cpu: &GuestCpu) -> Option<CpuProfile> {
 }
 
 /// What the supervisor does, as the end of a sentence.
-fn then_words(then: Then, deaths: u32) -> String {
+fn then_text(then: Then, deaths: u32) -> String {
     match then {
-        Then::Restart { after_ms: 0 } => "it is started again".to_owned(),
+        Then::Restart { after_ms: 0 } => "it is restarted".to_owned(),
         Then::Restart { after_ms } => {
             format!("it is started again after {}.{} s", after_ms / 1000, after_ms % 1000 / 100)
         }

@@ -4,7 +4,7 @@ use anteroom_guest_protocol::{OutOfMemory, ProcessExit, Stall};
 use anteroom_session::{Cause, signal_name};
 
 use super::claim::{Claim, Diagnosis};
-use super::{Death, fault, processor, words};
+use super::{Death, fault, output, processor};
 
 /// A signal with its number and name.
 #[must_use]
@@ -26,7 +26,7 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Diagnosis {
         return processor::explain(death, ended, complaint);
     }
     match signal {
-        6 => with_words(death, more(Claim::Typical(6))),
+        6 => with_message(death, more(Claim::Typical(6))),
         9 => Diagnosis::new(
             killed,
             more(Claim::Killers { log_read: death.evidence.kernel_log_read }),
@@ -36,7 +36,7 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Diagnosis {
         4 | 5 => trapped(death, more(undumped(death, signal))),
         7 | 8 | 11 | 31 => {
             let mut claims = more(undumped(death, signal));
-            claims.extend(words::printed(death));
+            claims.extend(output::printed(death));
             Diagnosis::new(Cause::Unknown, claims)
         }
         1 | 2 | 3 | 10 | 12 | 15 => Diagnosis::new(killed, more(Claim::SomebodySent(signal))),
@@ -57,15 +57,15 @@ fn undumped(death: &Death<'_>, signal: i32) -> Claim {
 
 /// V8, GLib, Swift and Chromium stop themselves by a trap, after they have said why.
 fn trapped(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
-    match words::said(death.lines()) {
+    match output::said(death.lines()) {
         Some(said) => {
             // Its words say more than that there is no dump.
             claims.pop();
-            claims.push(Claim::LastWords(said.line));
+            claims.push(Claim::LastMessage(said.line));
             Diagnosis::new(said.cause, claims).advise_if(said.advice)
         }
         None => {
-            claims.extend(words::printed(death));
+            claims.extend(output::printed(death));
             Diagnosis::new(Cause::Unknown, claims)
         }
     }
@@ -73,7 +73,7 @@ fn trapped(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
 
 /// `abort` of the program itself, as its core dump says.
 pub fn aborted(death: &Death<'_>) -> Diagnosis {
-    with_words(death, vec![Claim::AbortedItself, Claim::After(death.lived_ms)])
+    with_message(death, vec![Claim::AbortedItself, Claim::After(death.lived_ms)])
 }
 
 /// Whether this signal ends a process that does nothing about it (signal(7)).
@@ -82,7 +82,7 @@ pub fn ends(signal: i32) -> bool {
 }
 
 /// The program, or its C library, may have said why it aborts.
-fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
+fn with_message(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
     if let Some(complaint) = processor::complaint(death) {
         return processor::explain(death, claims, complaint);
     }
@@ -90,7 +90,7 @@ fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
     let fault = death.evidence.fault.as_ref().filter(|fault| fault.signal == 6);
     let kept = fault.and_then(|fault| fault.last_message.clone());
     let kept = kept.filter(|text| !text.trim().is_empty());
-    if let Some((signal, line)) = words::own_crash_report(death.lines())
+    if let Some((signal, line)) = output::own_crash_report(death.lines())
         && fault.is_none()
     {
         let exit = ProcessExit::Signalled { signal: 6 };
@@ -98,32 +98,32 @@ fn with_words(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
         let caught = Claim::CaughtFault { signal: Some(signal), lived, exit, line };
         return Diagnosis::new(Cause::Aborted, [caught]);
     }
-    if let Some(said) = words::said(death.lines()) {
-        claims.push(Claim::LastWords(said.line));
+    if let Some(said) = output::said(death.lines()) {
+        claims.push(Claim::LastMessage(said.line));
         return Diagnosis::new(said.cause, claims).advise_if(said.advice);
     }
     if let Some(text) = kept {
-        let said = words::said(std::slice::from_ref(&text));
-        claims.push(Claim::KeptMessage(words::quoted(&text)));
+        let said = output::said(std::slice::from_ref(&text));
+        claims.push(Claim::KeptMessage(output::quoted(&text)));
         return Diagnosis::new(said.map_or(Cause::Aborted, |said| said.cause), claims);
     }
-    claims.push(words::shown(death));
+    claims.push(output::shown(death));
     Diagnosis::new(Cause::Aborted, claims)
 }
 
-/// What programs do that are ended by a signal, where no core dump tells more.
+/// What programs do that are ended by a signal, where no core dump says more.
 pub fn typical(signal: i32) -> Option<&'static str> {
     Some(match signal {
         6 => "stops itself (abort)",
         13 => "writes to a pipe or socket which nobody reads any more",
         14 => "lets its own alarm go off without a handler",
-        24 => "used up its limit of processor time",
+        24 => "reached its CPU time limit",
         25 => "writes a file beyond its size limit",
         _ => return None,
     })
 }
 
-/// A limit of the program's own, of which its core dump tells that the kernel sent the signal.
+/// A limit of the program's own, where the core dump says that the kernel sent the signal.
 pub fn limit(death: &Death<'_>, signal: i32) -> Diagnosis {
     Diagnosis::new(Cause::LimitReached, [Claim::LimitReached(signal), Claim::After(death.lived_ms)])
 }
@@ -152,7 +152,7 @@ pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Diagnosis {
     claims.extend(oom.peak.map(Claim::MemoryPeak));
     Diagnosis::new(Cause::OutOfMemory, claims)
         .advise(advice)
-        .resting_on([format!("the kernel's log: {}", words::quoted(&oom.line))])
+        .resting_on([format!("the kernel's log: {}", output::quoted(&oom.line))])
 }
 
 /// It was there and did not answer.
@@ -161,7 +161,7 @@ pub fn stall(stall: &Stall) -> Diagnosis {
         "/proc: state {}, system call {}, waits in {}",
         stall.state,
         stall.system_call.map_or("unknown".to_owned(), |number| number.to_string()),
-        stall.waits_in.as_deref().unwrap_or("nothing that the kernel tells")
+        stall.waits_in.as_deref().unwrap_or("nothing that the kernel reports")
     );
     let children =
         stall.children.iter().map(|line| format!("it had started and still ran: {line}"));
@@ -169,7 +169,7 @@ pub fn stall(stall: &Stall) -> Diagnosis {
     Diagnosis::new(Cause::Stall, claims).resting_on([seen]).resting_on(children)
 }
 
-/// What a process was at that did not answer, as /proc told.
+/// What a stalled process was doing, from /proc.
 pub fn doing(stall: &Stall) -> String {
     match (stall.state.as_str(), stall.system_call) {
         ("T" | "t", _) => "it was stopped by a signal".to_owned(),

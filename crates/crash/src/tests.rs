@@ -8,7 +8,7 @@ use anteroom_session::{Cause, Confidence};
 
 use super::*;
 
-mod own_words;
+mod own_messages;
 
 fn death<'a>(exit: Option<ProcessExit>, lines: &'a [String], evidence: &'a Evidence) -> Death<'a> {
     Death {
@@ -143,18 +143,18 @@ fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
         ..Evidence::default()
     };
     let why = signalled(9, &of_all, None);
-    assert!(why.sentence.contains("the whole virtual machine had no more"), "{}", why.sentence);
+    assert!(why.sentence.contains("the whole virtual machine ran out"), "{}", why.sentence);
     assert!(why.advice.unwrap().contains("--memory-mib"));
     let of_group = OutOfMemory { limit: None, ..oom.clone() };
     let of_group = Evidence { out_of_memory: Some(of_group), ..Evidence::default() };
     let why = signalled(9, &of_group, None);
     assert!(why.sentence.contains("at the limit of a control group"), "{}", why.sentence);
-    for (begins, words) in [("7f454c4602010100", "cut short or damaged"), ("efbbbf23212f", "mark")]
+    for (begins, phrase) in [("7f454c4602010100", "truncated or damaged"), ("efbbbf23212f", "mark")]
     {
         let (program, begins_with) = ("/opt/a".into(), begins.into());
         let not_started = Some(NotStarted::NotAProgram { program, begins_with });
         let why = explain(&death(None, &[], &Evidence { not_started, ..Evidence::default() }));
-        assert!(why.sentence.contains(words) && why.advice.is_some(), "{}", why.sentence);
+        assert!(why.sentence.contains(phrase) && why.advice.is_some(), "{}", why.sentence);
     }
     let of_child = OutOfMemory { child: Some("worker".into()), ..oom.clone() };
     let child = Evidence { out_of_memory: Some(of_child), ..Evidence::default() };
@@ -176,7 +176,7 @@ fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
     };
     let evidence = Evidence { stall: Some(stall), ..Evidence::default() };
     let why = signalled(9, &evidence, None);
-    assert!(why.sentence.contains("stopped answering for 30 s"), "{}", why.sentence);
+    assert!(why.sentence.contains("stopped responding for 30 s"), "{}", why.sentence);
     assert!(why.sentence.contains("main thread was in futex wait"), "{}", why.sentence);
     let not_started =
         NotStarted::NoInterpreter { program: "/opt/a".into(), interpreter: "/usr/bin/node".into() };
@@ -191,7 +191,7 @@ fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
 }
 
 #[test]
-fn programs_own_words_are_understood_and_others_only_quoted() {
+fn programs_own_messages_are_understood_and_others_only_quoted() {
     let cases = [
         (1, "SyntaxError: Unexpected token '.'", Cause::SyntaxError),
         (
@@ -307,12 +307,12 @@ fn a_complaint_about_the_processor_is_held_to_it() {
     let why = of(Some(&cpu("x86-64-v3")));
     assert_eq!((why.cause, why.confidence), (Cause::Unknown, Confidence::Unknown));
     assert!(
-        why.sentence.ends_with("has all of that, which leaves it unexplained"),
+        why.sentence.ends_with("has all of these, so the cause is unexplained"),
         "{}",
         why.sentence
     );
     let why = of(None);
-    assert!(why.sentence.ends_with("what its processor has is not known"), "{}", why.sentence);
+    assert!(why.sentence.ends_with("its processor's features are unknown"), "{}", why.sentence);
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn what_was_printed_is_reported_only_where_it_was_seen() {
     let seen = explain(&death(exit, &[], &evidence));
     assert!(seen.sentence.ends_with("and it printed nothing"), "{}", seen.sentence);
     let unseen = explain(&Death { last_lines: None, ..death(exit, &[], &evidence) });
-    assert!(unseen.sentence.ends_with("what it printed was not seen"), "{}", unseen.sentence);
+    assert!(unseen.sentence.ends_with("its output was not captured"), "{}", unseen.sentence);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn the_registers_say_what_the_processor_refused() {
     };
     // mov rax, [rax]
     let why = refused("488b00", 0x4141_4141_4141_4141);
-    assert!(why.sentence.contains("used 0x4141414141414141, an address that no memory can have"));
+    assert!(why.sentence.contains("used 0x4141414141414141, which is not a valid address"));
     assert_eq!(why.confidence, Confidence::Certain);
     // movaps xmm0, [rax]
     let why = refused("0f2800", 0x7fff_0000_0008);
@@ -345,5 +345,5 @@ fn the_registers_say_what_the_processor_refused() {
     // hlt
     let why = refused("f4", 0);
     assert_eq!((why.cause, why.confidence), (Cause::BadInstruction, Confidence::Certain));
-    assert!(why.sentence.contains("for the kernel alone"), "{}", why.sentence);
+    assert!(why.sentence.contains("reserved for the kernel"), "{}", why.sentence);
 }

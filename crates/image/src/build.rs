@@ -129,12 +129,12 @@ pub enum BuildError {
     },
     /// A package cannot be fetched from where this machine's client of its registry is set to.
     #[error(
-        "{client} cannot fetch {package} from where it is set to on this machine (`{reported_by}` tells it); its last words: {last_lines}"
+        "{client} cannot fetch {package} from its configured source on this machine (see `{reported_by}`); its last output: {last_lines}"
     )]
     Package {
         /// npm or pip.
         client: &'static str,
-        /// The command that shows where it is set to.
+        /// The command that shows the configured source.
         reported_by: &'static str,
         /// Which.
         package: String,

@@ -73,7 +73,7 @@ fn each_death_is_explained_and_nothing_else_falls_with_it() {
     assert!(said(syntax[0]).contains("SyntaxError"), "{}", said(syntax[0]));
     assert_eq!(
         said(deaths(&session, "ghost")[0]),
-        "ghost could not start: there is no program /usr/bin/node-12"
+        "ghost could not start: the program /usr/bin/node-12 does not exist"
     );
     assert!(deaths(&session, "steady").is_empty(), "{session}");
     assert_eq!(session["state"], "preparing", "{session}");
@@ -130,7 +130,7 @@ fn a_service_that_does_not_get_ready_or_stops_answering_is_reported_with_what_it
     assert!(mute.starts_with("mute did not become ready within 1 s (port 1)"), "{mute}");
     let stuck = said(deaths(&session, "stuck")[0]);
     assert!(
-        stuck.starts_with("stuck stopped answering for 1 s (watchdog: file ~/.alive)"),
+        stuck.starts_with("stuck stopped responding for 1 s (watchdog: file ~/.alive)"),
         "{stuck}"
     );
 }
@@ -149,7 +149,7 @@ fn a_service_of_the_sandbox_that_is_stopped_by_a_signal_is_reported_so() {
     signal("-STOP", x);
     let ended = server.torn_down(&id);
     let message = ended["reason"]["message"].as_str().unwrap();
-    assert!(message.starts_with("the room's x stopped answering for 10 s"), "{message}");
+    assert!(message.starts_with("the sandbox's x stopped responding for 10 s"), "{message}");
     assert!(message.contains("it was stopped by a signal"), "{message}");
 }
 

@@ -106,7 +106,7 @@ fn a_killed_x_server_is_reported_and_leaves_no_socket() {
         assert_eq!(ended["reason"]["code"], "service_failed", "{ended}");
         // Its clients fall with it; it is the one to be named.
         let message = ended["reason"]["message"].as_str().unwrap();
-        assert!(message.starts_with("the room's x was killed by signal 9"), "{message}");
+        assert!(message.starts_with("the sandbox's x was killed by signal 9"), "{message}");
         assert!(!std::path::Path::new(&format!("/tmp/.X11-unix/X{display}")).exists());
         assert!(!std::path::Path::new(&format!("/tmp/.X{display}-lock")).exists());
     }

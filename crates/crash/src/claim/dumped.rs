@@ -113,14 +113,14 @@ impl Dumped {
                 format!("was stopped by {by}{thread}")
             }
             Self::Instruction { text, place } => format!(": `{text}` at {place}"),
-            Self::NoInstruction { bytes, place } => format!(": the bytes {bytes} at {place} are none"),
-            Self::InstructionUnread => ": which one could not be read".to_owned(),
+            Self::NoInstruction { bytes, place } => format!(": the bytes {bytes} at {place} are not an instruction"),
+            Self::InstructionUnread => ": it could not be read".to_owned(),
             Self::Needs(features) => format!(" needs {}", names(features)),
             Self::Trap { instruction, place } => format!(
                 "stopped itself: deliberate abort ({instruction}) in {place}, not a missing CPU feature"
             ),
             Self::At(place) => format!(" at {place}"),
-            Self::NothingTraces => "; nothing that traces it is known".to_owned(),
+            Self::NothingTraces => "; no tracer is known".to_owned(),
             Self::Access { access, address } => {
                 let did = match access {
                     Access::Wrote => "wrote to",
@@ -136,28 +136,28 @@ impl Dumped {
             Self::Holds(at) => match at {
                 AtAddress::Nothing => ", where nothing is mapped".to_owned(),
                 AtAddress::Forbidden(Some(mapping)) => {
-                    format!(", {} that may not be used so", named(mapping))
+                    format!(", {} that does not allow this access", named(mapping))
                 }
-                AtAddress::Forbidden(None) => ", in memory that may not be used so".to_owned(),
-                AtAddress::Mapped(mapping) => format!(", {} that is there", named(mapping)),
-                AtAddress::Unknown => "; what is there is not known".to_owned(),
+                AtAddress::Forbidden(None) => ", in memory that does not allow this access".to_owned(),
+                AtAddress::Mapped(mapping) => format!(", {} that is mapped", named(mapping)),
+                AtAddress::Unknown => "; what is there is unknown".to_owned(),
             },
             Self::StackUsedUp { place, address, stack_pointer } => format!(
                 "used up its stack (in {place}): {address:#x} is just below it, the stack pointer is {stack_pointer:#x}"
             ),
             Self::NotCanonical(address) => {
-                format!(" used {address:#x}, an address that no memory can have")
+                format!(" used {address:#x}, which is not a valid address")
             }
             Self::NotAligned(address, size) => {
-                format!(" used {address:#x}, which is not aligned to {size} bytes as it must be")
+                format!(" used {address:#x}, which is not aligned to {size} bytes as required")
             }
-            Self::ForKernelAlone => " is for the kernel alone".to_owned(),
+            Self::ForKernelAlone => " is reserved for the kernel".to_owned(),
             Self::RefusedWithoutMemory => {
-                ", which uses no memory, was refused by the processor; a program may not execute it so"
+                ", which uses no memory, was refused by the processor; a program may not execute it in this form"
                     .to_owned()
             }
             Self::RefusedUnseen => {
-                " used an address that no memory can have, or one that is not aligned as it must be; the registers that would tell were not seen"
+                " used an address that is not valid or not aligned as required; the registers that would show which were not captured"
                     .to_owned()
             }
             Self::RefusedUnknown => {
@@ -167,16 +167,16 @@ impl Dumped {
                 format!(": the processor refused the instruction at {place}, which could not be read")
             }
             Self::FileWithoutData { address, path } => format!(
-                ": it used {address:#x} of {path}, which is mapped and has no data there: the file is shorter than it was, its disk is full, or it could not be read,"
+                ": it used {address:#x} of {path}, which is mapped but has no data there: the file was truncated, its disk is full, or it could not be read,"
             ),
             Self::BadUse(address) => {
-                format!(": it used address {address:#x} in a way that this memory does not allow,")
+                format!(": it used address {address:#x} in a way that its memory does not allow,")
             }
             Self::Arithmetic(FPE_INTDIV) => {
-                ": it divided a whole number by zero, or the result was too large,".to_owned()
+                ": an integer division by zero, or with a result that is too large,".to_owned()
             }
             Self::Arithmetic(code) if FPE_FLOATING.contains(code) => {
-                ": an arithmetic exception that it had asked for,".to_owned()
+                ": a floating-point exception that it had enabled,".to_owned()
             }
             Self::Arithmetic(_) => String::new(),
             Self::ForbiddenCall(number) => {
@@ -185,7 +185,7 @@ impl Dumped {
                         Some(name) => format!("{name} (number {number})"),
                         None => format!("number {number}"),
                     },
-                    None => "which one is not known".to_owned(),
+                    None => "which one is unknown".to_owned(),
                 };
                 format!("made a system call that its sandbox forbids: {call}")
             }

@@ -12,7 +12,7 @@ use crate::fault::{
 };
 use crate::instruction::{Decoded, Kind, Refused};
 use crate::signal::of_group;
-use crate::{Cpu, Death, diagnosis, words};
+use crate::{Cpu, Death, diagnosis, output};
 
 mod generated;
 
@@ -24,7 +24,7 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
     let exited = |code: i32| death.exit == Some(ProcessExit::Exited { code });
     let signalled = |signal: i32| death.exit == Some(ProcessExit::Signalled { signal });
     let fault = evidence.fault.as_deref().filter(|fault| signalled(fault.signal));
-    let said = |line: &str| death.last_lines.is_some_and(|lines| has_words(lines, line));
+    let said = |line: &str| death.last_lines.is_some_and(|lines| has_text(lines, line));
     let silent =
         || death.last_lines.is_some_and(|lines| lines.iter().all(|line| line.trim().is_empty()));
     let is_cpu = |name: &String, holds: &dyn Fn(&CpuProfile) -> bool| {
@@ -40,25 +40,25 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         Claim::After(lived) => death.lived_ms == *lived,
         Claim::GoneUnseen => death.exit.is_none(),
         Claim::NotStarted(failure) => evidence.not_started.as_ref() == Some(failure),
-        Claim::LastWords(line) | Claim::OwnMessage(line) | Claim::AmongLast(line) => said(line),
+        Claim::LastMessage(line) | Claim::OwnMessage(line) | Claim::AmongLast(line) => said(line),
         Claim::LastLine(line) => {
             let lines = death.last_lines.unwrap_or_default();
             let last = lines.iter().rfind(|line| !line.trim().is_empty());
-            last.is_some_and(|last| *line == words::quoted(last))
+            last.is_some_and(|last| *line == output::quoted(last))
         }
         Claim::CouldNotStart(line) => said(line) && exited(127),
-        Claim::Complaint { words, .. } => said(words),
+        Claim::Complaint { phrase, .. } => said(phrase),
         Claim::PrintedNothing => silent(),
         Claim::OutputUnseen => death.last_lines.is_none(),
         Claim::KeptMessage(text) => fault
             .and_then(|fault| fault.last_message.clone())
-            .is_some_and(|kept| has_words(&[kept], text)),
+            .is_some_and(|kept| has_text(&[kept], text)),
         Claim::CaughtFault { lived, exit, line, .. } => {
             death.lived_ms == *lived && death.exit == Some(*exit) && said(line)
         }
         Claim::ShellCouldNot(code) => exited(*code) && [126, 127].contains(code),
         Claim::ShellsChild(signal) => exited(128 + signal),
-        // Where the dump tells who sent it, nothing typical is left to say.
+        // Where the dump says who sent it, nothing typical is left to say.
         Claim::Typical(signal) => {
             signalled(*signal) && fault.is_none_or(|fault| fault.sender.is_none())
         }
@@ -207,10 +207,10 @@ fn is_dumped(dumped: &Dumped, fault: &Fault) -> bool {
 }
 
 /// Whether each word of a quote stands in the lines.
-fn has_words(lines: &[String], quote: &str) -> bool {
+fn has_text(lines: &[String], quote: &str) -> bool {
     let whole = quote.trim_end_matches('…');
-    let words = whole.split_whitespace().map(|word| word.trim_matches(['(', ')']));
-    words.into_iter().all(|word| lines.iter().any(|line| line.contains(word)))
+    let phrase = whole.split_whitespace().map(|word| word.trim_matches(['(', ')']));
+    phrase.into_iter().all(|word| lines.iter().any(|line| line.contains(word)))
 }
 
 /// Whether somebody who decides (the kernel, the processor, the start of it) said that it was this.
@@ -256,20 +256,22 @@ fn is_decided(cause: Cause, death: &Death<'_>) -> bool {
 type Seen = fn(&Death<'_>) -> bool;
 
 /// Words of a sentence, and what must have been seen where they stand.
-const WORDS: [(&str, Seen); 14] = [
+const PHRASES: [(&str, Seen); 14] = [
     ("printed nothing", |death| death.last_lines.is_some()),
-    ("its last words", |death| death.last_lines.is_some()),
+    ("its last message", |death| death.last_lines.is_some()),
     ("its last line", |death| death.last_lines.is_some()),
     ("its own message", |death| death.last_lines.is_some()),
-    ("not seen", |death| death.last_lines.is_none() || death.exit.is_none() || no_registers(death)),
-    ("no want of memory", |death| death.evidence.kernel_log_read),
+    ("not captured", |death| {
+        death.last_lines.is_none() || death.exit.is_none() || no_registers(death)
+    }),
+    ("no lack of memory", |death| death.evidence.kernel_log_read),
     ("log is not read", |death| !death.evidence.kernel_log_read),
     ("out of memory", |death| death.evidence.out_of_memory.is_some()),
     ("no core dump", |death| death.evidence.fault.is_none() || no_own_dump(death)),
     ("mapped", |death| death.evidence.fault.is_some()),
     ("sandbox", |death| death.evidence.fault.is_some()),
     ("the profile", |death| death.cpu.is_some()),
-    ("C library keeps", |death| death.evidence.fault.is_some()),
+    ("C library's message", |death| death.evidence.fault.is_some()),
     ("the processor", |death| death.evidence.fault.is_some()),
 ];
 
@@ -299,8 +301,8 @@ proptest! {
         prop_assert!(said.cause != Cause::Unknown || confidence == Confidence::Unknown);
         let explanation = crate::explain(&death);
         prop_assert!(explanation.sentence.starts_with("injected "));
-        for (words, seen) in WORDS {
-            prop_assert!(!explanation.sentence.contains(words) || seen(&death), "{words}");
+        for (phrase, seen) in PHRASES {
+            prop_assert!(!explanation.sentence.contains(phrase) || seen(&death), "{phrase}");
         }
     }
 }

@@ -10,7 +10,7 @@ use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 /// The most memory that a decompressor may want, in KiB: twice what `xz -9` and `zstd -19` need.
 pub const MAX_MEMORY_KIB: u32 = 128 * 1024;
 
-/// A compression, told by the first bytes of a file.
+/// A compression, recognised by the first bytes of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
     Zstd,

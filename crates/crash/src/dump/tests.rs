@@ -47,14 +47,14 @@ fn open(file: &[u8]) -> Result<Dump<Cursor<Vec<u8>>>, DumpError> {
 }
 
 /// An error and its causes, as an end user reads it.
-fn words(error: &DumpError) -> String {
-    let mut words = error.to_string();
+fn phrase(error: &DumpError) -> String {
+    let mut phrase = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        words.push_str(&format!(": {error}"));
+        phrase.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    words
+    phrase
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn a_dump_that_is_cut_short_or_damaged_is_reported_as_that() {
             let error = open(&whole[..length]).err().unwrap_or_else(|| {
                 panic!("{length} bytes of {} of {compressor:?}", whole.len());
             });
-            let (said, name) = (words(&error), compressor[0]);
-            let begins = format!("it is compressed by {name} and cut short or damaged; copy it");
+            let (said, name) = (phrase(&error), compressor[0]);
+            let begins = format!("it is compressed by {name} and truncated or damaged; copy it");
             assert!(said.starts_with(&begins), "{said}");
         }
         // In the middle, and in what the end says of the whole.
@@ -115,9 +115,9 @@ fn a_bomb_is_refused_with_the_command_that_makes_it_readable() {
         let within = |limit| Dump::open_within(Cursor::new(bomb.clone()), "a.core", limit).err();
         let error = within(HEAD as u64 + 4 * 1024 * 1024).unwrap();
         let begins =
-            format!("it is compressed by {0} and holds over 8 MiB; `{0} -dc", compressor[0]);
-        assert!(words(&error).starts_with(&begins), "{error}");
-        assert!(words(&error).ends_with(" a.core > core` makes it readable"), "{error}");
+            format!("it is compressed by {0} and is larger than 8 MiB; `{0} -dc", compressor[0]);
+        assert!(phrase(&error).starts_with(&begins), "{error}");
+        assert!(phrase(&error).ends_with(" a.core > core` unpacks it"), "{error}");
         assert!(within(zeros.len() as u64).is_none());
     }
 }
@@ -130,7 +130,10 @@ fn a_decompressor_is_not_given_the_memory_it_asks_for() {
         &["zstd", "-c", "--ultra", "-22", "--zstd=wlog=30"],
     ] {
         let error = open(&packed(greedy, &content)).err().unwrap();
-        assert!(words(&error).contains("unpacking it takes over 128 MiB of memory; `"), "{error}");
+        assert!(
+            phrase(&error).contains("unpacking it takes more than 128 MiB of memory; `"),
+            "{error}"
+        );
     }
 }
 
@@ -138,9 +141,9 @@ fn a_decompressor_is_not_given_the_memory_it_asks_for() {
 fn forms_that_are_not_read_name_their_command() {
     let error = open(&packed(&["gzip", "-c"], b"x")).err().unwrap();
     assert_eq!(
-        words(&error),
-        "it is compressed by gzip, which is not read here; `gzip -dc dump > core` makes it readable"
+        phrase(&error),
+        "it is compressed by gzip, which is not supported; `gzip -dc dump > core` converts it"
     );
     let error = open(b"ProblemType: Crash\n").err().unwrap();
-    assert!(words(&error).contains("`apport-unpack dump FOLDER`"), "{error}");
+    assert!(phrase(&error).contains("`apport-unpack dump FOLDER`"), "{error}");
 }

@@ -11,7 +11,7 @@ use super::{Header, header, segments};
 /// The longest name that is read, in bytes.
 pub(super) const MAX_NAME: u64 = 256;
 
-/// How far behind a symbol without a size an address may be to be told by it, in bytes.
+/// How far behind a symbol without a size an address may be to be named by it, in bytes.
 const UNSIZED_REACH: u64 = 4096;
 
 type Sym64 = elf::Sym64<Endianness>;

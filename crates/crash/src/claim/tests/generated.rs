@@ -199,7 +199,7 @@ fn fault() -> impl Strategy<Value = Fault> {
                 // As whoever reads a dump fills it in.
                 sender: sender.filter(|_| BY_PROCESSES.contains(&code)),
                 thread: "worker".to_owned(),
-                program: "/usr/bin/planted".to_owned(),
+                program: "/usr/bin/injected".to_owned(),
                 instruction_pointer: if jumped { address } else { ip },
                 stack_pointer,
                 registers,

@@ -1,4 +1,4 @@
-//! Which of a program's words say why it ended.
+//! Which lines of a program's output say why it ended.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
 use super::claim::Claim;
-use super::{Death, chain, patterns, reports, telling};
+use super::{Death, chain, error_lines, patterns, reports};
 
 /// Characters of a line that go into a sentence.
 const MAX_QUOTED: usize = 240;
@@ -31,7 +31,7 @@ pub fn said(lines: &[String]) -> Option<Said> {
     if let Some(said) = reports::reason(lines) {
         return Some(said);
     }
-    let end = last_words(lines)?;
+    let end = last_meaningful(lines)?;
     chain::reason(lines)
         .or_else(|| known(&lines[end]))
         .or_else(|| panicked(lines))
@@ -46,7 +46,7 @@ pub fn known(line: &str) -> Option<Said> {
     Some(Said { cause: pattern.cause, line: quoted(line), advice })
 }
 
-/// Lines below a report that tell nothing of why.
+/// Lines below a report that do not say why.
 const HINTS: [&str; 32] = [
     "}",
     "- ",
@@ -83,17 +83,17 @@ const HINTS: [&str; 32] = [
 ];
 
 /// The last line that is no frame of a stack and no hint below one.
-pub fn last_words(lines: &[String]) -> Option<usize> {
-    lines.iter().rposition(|line| is_telling(line))
+pub fn last_meaningful(lines: &[String]) -> Option<usize> {
+    lines.iter().rposition(|line| is_meaningful(line))
 }
 
-/// How many lines after this one tell something.
-pub fn telling_after(lines: &[String], at: usize) -> usize {
-    lines[at + 1..].iter().filter(|line| is_telling(line)).count()
+/// The number of meaningful lines after this one.
+pub fn meaningful_after(lines: &[String], at: usize) -> usize {
+    lines[at + 1..].iter().filter(|line| is_meaningful(line)).count()
 }
 
 /// Whether a line is no frame of a stack and no hint below one.
-pub fn is_telling(line: &str) -> bool {
+pub fn is_meaningful(line: &str) -> bool {
     !line.trim_matches(['#', '^', '=', ' ']).is_empty()
         && !is_frame(line)
         && line.trim_end() != "Caused by:"
@@ -116,19 +116,19 @@ pub fn is_numbered_frame(line: &str) -> bool {
     rest.len() < line.len() && rest.starts_with(": ")
 }
 
-/// Rust names the place in one line and the words in the next ones, until it tells of a backtrace.
+/// Rust prints the place in one line and the message in the next ones, up to the note about a backtrace.
 /// Where it does not, as when its backtraces are off, the words are one line.
 fn panicked(lines: &[String]) -> Option<Said> {
     let at = lines.iter().rposition(|l| l.contains("thread '") && l.contains("panicked at"))?;
     let ends = |line: &String| line.starts_with("note: ") || line.starts_with("stack backtrace:");
     let below = &lines[at + 1..];
     let length = below.iter().position(ends).unwrap_or(1).min(below.len());
-    let is_last = !below[length..].iter().any(|line| is_telling(line));
+    let is_last = !below[length..].iter().any(|line| is_meaningful(line));
     if !is_last || length > MESSAGE {
         return None;
     }
-    let words = below[..length].iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
-    let line = quoted(&format!("{} {words}", lines[at].trim()));
+    let phrase = below[..length].iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+    let line = quoted(&format!("{} {phrase}", lines[at].trim()));
     Some(Said { cause: Cause::FailedCheck, line, advice: None })
 }
 
@@ -209,25 +209,25 @@ pub fn own_crash_report(lines: &[String]) -> Option<(i32, String)> {
         // Ruby.
         ("[BUG] Segmentation fault at", 11),
     ];
-    let of = |line: &String| NAMES.iter().find(|(words, _)| line.contains(words));
+    let of = |line: &String| NAMES.iter().find(|(phrase, _)| line.contains(phrase));
     let at = lines.iter().rposition(|line| of(line).is_some())?;
-    // Who reports another error below goes on after it: then it is told of another process.
+    // A program that reports another error below continued after it: then it is about another process.
     let below = lines.get(at + 1..)?;
-    if below.iter().any(|line| !is_frame(line) && telling::is_error(line)) {
+    if below.iter().any(|line| !is_frame(line) && error_lines::is_error(line)) {
         return None;
     }
     of(&lines[at]).map(|(_, signal)| (*signal, quoted(&lines[at])))
 }
 
-/// What is shown of its output, where that may have nothing to do with its end: the line that tells
-/// most. Of a program that ended well, its last one.
+/// What is shown of its output, where that may have nothing to do with its end: the most meaningful
+/// line, or for a program that succeeded its last one.
 pub fn shown(death: &Death<'_>) -> Claim {
     let lines = death.lines();
     let Some(last) = lines.iter().rfind(|line| !line.trim().is_empty()) else {
         return death.silence();
     };
     let well = death.exit == Some(ProcessExit::Exited { code: 0 });
-    match telling::message(lines).map(|message| quoted(&message)) {
+    match error_lines::message(lines).map(|message| quoted(&message)) {
         Some(message) if !well && message != quoted(last) => Claim::AmongLast(message),
         _ => Claim::LastLine(quoted(last)),
     }
@@ -250,10 +250,10 @@ pub fn is_of_loader(line: &str) -> bool {
 /// Lines that go into the evidence.
 const FEW: usize = 5;
 
-/// The last lines that say anything, oldest first: the one that tells is not always the last.
+/// The last non-empty lines, oldest first: the meaningful one is not always the last.
 pub fn last_few(lines: &[String]) -> Vec<String> {
-    let telling = lines.iter().filter(|line| !line.trim().is_empty());
-    let mut few: Vec<String> = telling.rev().take(FEW).map(|line| quoted(line)).collect();
+    let meaningful = lines.iter().filter(|line| !line.trim().is_empty());
+    let mut few: Vec<String> = meaningful.rev().take(FEW).map(|line| quoted(line)).collect();
     few.reverse();
     few
 }

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::words;
+use super::output;
 
 /// Marks and words by which tools and the runtimes they are made with begin an error.
 const ERROR: &str = r"(?x)
@@ -43,7 +43,7 @@ const HINT: &str = r"(?ix)
 static PATTERNS: LazyLock<[Regex; 3]> =
     LazyLock::new(|| [ERROR, FAILURE, HINT].map(|pattern| Regex::new(pattern).unwrap()));
 
-/// Lines that tell something below the one that says why, at most: good-byes, and what is closed.
+/// At most this many meaningful lines below the one that says why: good-byes, and what is closed.
 const NEAR: usize = 5;
 
 /// Most lines that belong to one which ends in a colon.
@@ -76,14 +76,14 @@ pub fn message(lines: &[String]) -> Option<String> {
 fn says_why(lines: &[String]) -> Option<usize> {
     let [error, failure, hint] = &*PATTERNS;
     // What a program went on for long after is not why it ended.
-    let reports = |line: &String| words::is_telling(line) && !hint.is_match(line);
+    let reports = |line: &String| output::is_meaningful(line) && !hint.is_match(line);
     let is_near = |at: &usize| lines[at + 1..].iter().filter(|line| reports(line)).count() <= NEAR;
-    let telling = |pattern: &Regex| {
+    let meaningful = |pattern: &Regex| {
         let found = lines.iter().rposition(|line| pattern.is_match(line) && !hint.is_match(line));
         found.filter(is_near)
     };
-    telling(error)
-        .or_else(|| telling(failure))
+    meaningful(error)
+        .or_else(|| meaningful(failure))
         .or_else(|| lines.iter().rposition(reports))
         .or_else(|| lines.iter().rposition(|line| !hint.is_match(line)))
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn words_that_only_sound_like_a_cause_are_the_program_s_own_message() {
+fn text_that_only_sounds_like_a_cause_is_the_program_s_own_message() {
     for line in [
         "Assertion of identity failed; please sign in again",
         "error: syntax error in the account name",
@@ -15,7 +15,7 @@ fn words_that_only_sound_like_a_cause_are_the_program_s_own_message() {
         assert_eq!(why.cause, Cause::EndedBySelf, "{}", why.sentence);
         assert!(why.sentence.ends_with(line), "{}", why.sentence);
     }
-    // Python tells of this one and goes on.
+    // Python reports this one and continues.
     let ignored = [
         "Exception ignored in: <function A.__del__ at 0x7f>",
         "Traceback (most recent call last):",
@@ -26,7 +26,7 @@ fn words_that_only_sound_like_a_cause_are_the_program_s_own_message() {
 }
 
 #[test]
-fn what_is_said_of_memory_in_each_runtime_s_words() {
+fn what_each_runtime_says_about_memory() {
     for line in [
         "fatal error: runtime: out of memory",
         "Could not reserve enough space for 102400000KB object heap",
@@ -45,7 +45,7 @@ fn what_is_said_of_memory_in_each_runtime_s_words() {
 }
 
 #[test]
-fn a_loader_s_words_are_reported_with_what_they_mean() {
+fn a_loader_s_message_is_reported_with_its_meaning() {
     let of = |code, line: &str| {
         let why = exited(code, &[line]);
         (why.cause, why.sentence, why.advice.unwrap_or_default())
@@ -71,11 +71,11 @@ fn a_loader_s_words_are_reported_with_what_they_mean() {
     let (cause, ..) = of(126, "bash: ./a: /opt/node: bad interpreter: No such file or directory");
     assert_eq!(cause, Cause::MissingInterpreter);
     let (cause, _, advice) = of(127, "/usr/bin/env: 'node\\r': No such file or directory");
-    assert!(cause == Cause::MissingInterpreter && advice.contains("LF line ends"), "{advice}");
+    assert!(cause == Cause::MissingInterpreter && advice.contains("LF line endings"), "{advice}");
 }
 
 #[test]
-fn a_shell_s_code_is_taken_for_one_only_where_the_words_beside_it_fit() {
+fn a_shell_s_code_is_taken_for_one_only_where_its_message_fits() {
     let why = exited(127, &["bash: line 1: NOPE: unbound variable"]);
     assert_eq!(why.cause, Cause::EndedBySelf, "{}", why.sentence);
     let why = exited(127, &["bash: line 1: acme: command not found"]);
@@ -84,7 +84,11 @@ fn a_shell_s_code_is_taken_for_one_only_where_the_words_beside_it_fit() {
     let why = exited(150, &["You must install or update .NET to run this application."]);
     assert!(!why.sentence.contains("signal"), "{}", why.sentence);
     let why = exited(131, &[]);
-    assert!(why.sentence.contains("and any program what it likes"), "{}", why.sentence);
+    assert!(
+        why.sentence.contains("although any program may exit with this code"),
+        "{}",
+        why.sentence
+    );
 }
 
 #[test]
@@ -105,7 +109,7 @@ fn the_last_line_is_the_last_one_and_another_is_reported_as_that() {
 }
 
 #[test]
-fn a_trap_without_a_core_dump_is_reported_by_the_words_before_it() {
+fn a_trap_without_a_core_dump_is_reported_by_the_message_before_it() {
     let of = |signal, line: &str| {
         let (exit, lines) = (Some(ProcessExit::Signalled { signal }), [line.to_owned()]);
         let why = explain(&death(exit, &lines, &Evidence::default()));
@@ -114,7 +118,7 @@ fn a_trap_without_a_core_dump_is_reported_by_the_words_before_it() {
     let (cause, sentence) = of(5, "FATAL ERROR: Allocation failed - JavaScript heap out of memory");
     assert_eq!(cause, Cause::OutOfMemory, "{sentence}");
     let (cause, sentence) = of(5, "[77:1127/1.0:FATAL:sandbox.cc(158)] no sandbox");
-    assert!(cause == Cause::FailedCheck && sentence.contains("its last words"), "{sentence}");
+    assert!(cause == Cause::FailedCheck && sentence.contains("its last message"), "{sentence}");
     let (cause, sentence) = of(4, "starting up");
     assert!(cause == Cause::Unknown && sentence.ends_with("its last line: starting up"));
     assert_eq!(of(11, "Check failed: x").0, Cause::Unknown, "it may have been survived");
@@ -145,7 +149,7 @@ fn messages_of_several_lines_are_quoted_whole() {
         (
             1,
             &["^", "Error: first", "second", "    at f (a.js:1)", "Node.js v20.1"],
-            "last words: Error: first second",
+            "last message: Error: first second",
         ),
         (
             1,
