@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, Confined, EndReason, Explanation, HolderGeneration, Leftover, ProcessExit, Prompt, View,
-    Viewer,
+    Actor, Confined, EndReason, Explanation, HolderGeneration, Leftover, ProcessExit, Prompt,
+    SealedCredential, View, Viewer,
 };
 
 /// Everything that moves a session.
@@ -221,8 +221,8 @@ pub enum Observation {
     },
     /// The guest sealed the credential.
     CredentialSealed {
-        /// The age file, base64.
-        ciphertext_base64: String,
+        /// As the guest sealed it.
+        sealed: SealedCredential,
     },
     /// An outgoing connection of the guest was made, ended, or was refused.
     HostContacted {

@@ -26,7 +26,7 @@ mod viewer;
 
 pub use actor::{Actor, InvalidKeyName, KeyName};
 pub use boundaries::{Boundaries, Confined, Namespace};
-pub use custody::OpenableBy;
+pub use custody::{NotBase64, OpenableBy, SealedCredential};
 pub use end_reason::{EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, DriverKind, EgressVerdict, Event, Isolation, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, EndReason, Event, Method, Observation, Prompt, ProviderId, SessionId, Start, State,
-    Teardown, Timestamp, UserId, Viewer,
+    Actor, EndReason, Event, Method, Observation, Prompt, ProviderId, SealedCredential, SessionId,
+    Start, State, Teardown, Timestamp, UserId, Viewer,
 };
 
 /// What was agreed when the session was requested; never changes.
@@ -74,8 +74,8 @@ pub enum Effect {
     StartTool,
     /// Make the sealed credential durable, then report `CredentialStored` or `CredentialNotStored`.
     StoreCredential {
-        /// The age file, base64.
-        ciphertext_base64: String,
+        /// As the guest sealed it.
+        sealed: SealedCredential,
     },
     /// Notify the runner that the credential is durable, so that the guest may forget it and power off.
     AcknowledgeCredential,
@@ -315,8 +315,8 @@ fn observed(
             (State::Capturing, vec![])
         }
         // Out of order it means nothing here; the runner ends a guest for that (`anteroom-sign-in`).
-        (State::Capturing, Observation::CredentialSealed { ciphertext_base64 }) => {
-            (State::Capturing, vec![Effect::StoreCredential { ciphertext_base64 }])
+        (State::Capturing, Observation::CredentialSealed { sealed }) => {
+            (State::Capturing, vec![Effect::StoreCredential { sealed }])
         }
         (state, _) => (state, vec![]),
     }

@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Accelerator, Actor, DriverKind, HolderGeneration, Leftover, ProcessExit, Prompt, StateName,
-    View, Viewer,
+    Accelerator, Actor, DriverKind, HolderGeneration, Leftover, ProcessExit, Prompt,
+    SealedCredential, StateName, View, Viewer,
 };
 
 mod coming;
@@ -54,7 +54,7 @@ fn viewer_joined() -> Event {
 }
 
 fn sealed() -> Event {
-    Event::Observed(Observation::CredentialSealed { ciphertext_base64: "YWdl".into() })
+    Event::Observed(Observation::CredentialSealed { sealed: age() })
 }
 
 fn happy_path() -> Vec<Event> {
@@ -93,7 +93,7 @@ fn a_sign_in_passes_every_state_and_does_each_thing_once() {
         effects,
         [
             Effect::StartRunner,
-            Effect::StoreCredential { ciphertext_base64: "YWdl".into() },
+            Effect::StoreCredential { sealed: age() },
             Effect::AcknowledgeCredential,
             Effect::TearDown,
         ]
@@ -214,6 +214,10 @@ fn who_signs_in_elsewhere_is_not_idle_here() {
         session = session.handle(event, Timestamp(2_000)).0;
     }
     assert_eq!(session.idle_deadline(), None);
+}
+
+fn age() -> SealedCredential {
+    "YWdl".to_owned().try_into().unwrap()
 }
 
 fn ci() -> Actor {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anteroom_crash::agent_failed;
 use anteroom_guest_protocol::{GuestMessage, ServiceEvent, Transport, printable, service_name};
-use anteroom_session::{EgressVerdict, EndReason, Observation};
+use anteroom_session::{EgressVerdict, EndReason, Observation, SealedCredential};
 
 use super::act::refused;
 use super::{CATCH_UP, LATE, Phase, SignIn};
@@ -61,7 +61,9 @@ impl SignIn {
             }
             GuestMessage::CredentialLeft {} => self.left_credential = true,
             GuestMessage::CredentialSealed { ciphertext_base64 } => {
-                self.report(Observation::CredentialSealed { ciphertext_base64 });
+                let sealed = SealedCredential::try_from(ciphertext_base64)
+                    .map_err(|error| violation(&error.to_string()))?;
+                self.report(Observation::CredentialSealed { sealed });
             }
             GuestMessage::CredentialRefused { cause } => {
                 let cause = printable(&cause);

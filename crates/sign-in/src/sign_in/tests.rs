@@ -178,10 +178,10 @@ fn a_sign_in_on_the_desktop_from_its_start_to_its_end() {
     assert_eq!(stage.command(Command::StartTool), [], "asked twice it starts once");
     let observed = Output::Report(Observation::CredentialFound);
     assert_eq!(stage.guest(found(0)), [Output::CloseEgress, observed]);
-    let ciphertext_base64 = "YWdl".to_owned();
+    let sealed_credential = "YWdl".to_owned().try_into().unwrap();
     assert_eq!(
         stage.guest(sealed()),
-        [Output::Report(Observation::CredentialSealed { ciphertext_base64 })]
+        [Output::Report(Observation::CredentialSealed { sealed: sealed_credential })]
     );
     assert_eq!(stage.sign_in.guard.next_deadline(), None, "it is the controller's turn");
     assert_eq!(

@@ -4,10 +4,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom_session::{Effect, EndReason, Event, Leftover, Observation};
-use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use anteroom_session::{Effect, EndReason, Event, Leftover, Observation, SealedCredential};
+use anyhow::Result;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Actor, following};
@@ -43,8 +41,8 @@ impl<N: Node> Actor<N> {
         for effect in effects {
             match effect {
                 Effect::StartRunner => self.claim_capacity().await,
-                Effect::StoreCredential { ciphertext_base64 } => {
-                    let stored = self.store_credential(&ciphertext_base64).await;
+                Effect::StoreCredential { sealed } => {
+                    let stored = self.store_credential(&sealed).await;
                     let event = match stored {
                         Ok(()) => Event::CredentialStored,
                         Err(error) => Event::CredentialNotStored { cause: format!("{error:#}") },
@@ -111,12 +109,11 @@ impl<N: Node> Actor<N> {
         }
     }
 
-    async fn store_credential(&self, ciphertext_base64: &str) -> Result<()> {
-        let sealed =
-            STANDARD.decode(ciphertext_base64).context("what the guest sealed is no base64")?;
-        anteroom_vault::check_sealed(&sealed)?;
+    async fn store_credential(&self, sealed: &SealedCredential) -> Result<()> {
+        anteroom_vault::check_sealed(sealed.bytes())?;
         let (store, id) = (&self.context.store, self.record.id());
-        let stored = store.put_credential(id, &sealed, &self.record.recipient, now().0).await;
+        let stored =
+            store.put_credential(id, sealed.bytes(), &self.record.recipient, now().0).await;
         match stored {
             // Whatever went wrong after that: what is durable must not be said to be lost.
             Err(_) if store.credential(id).await?.is_some() => Ok(()),
