@@ -131,7 +131,7 @@ fn reason(record: &Record) -> String {
 fn sealed() -> Observation {
     let key = age::x25519::Identity::generate().to_public();
     let file = age::encrypt(&key, b"secret").unwrap();
-    Observation::CredentialSealed { ciphertext_base64: STANDARD.encode(file) }
+    Observation::CredentialSealed { sealed: STANDARD.encode(file).try_into().unwrap() }
 }
 
 fn durable(state: StateName, credential: bool) -> Durable {
