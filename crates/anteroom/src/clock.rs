@@ -19,12 +19,6 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// The wall clock as it stands, stepped or not: what a guest's is held to.
-pub fn wall() -> Timestamp {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
-}
-
 fn since_boot() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }

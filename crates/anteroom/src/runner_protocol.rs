@@ -8,17 +8,13 @@
 pub mod lines;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use anteroom_api::CodeTaken;
-use anteroom_confine::Confinement;
-use anteroom_guest_protocol::{Locale, ScreenSize, ServiceSpec};
-use anteroom_image::Processor;
+use anteroom_guest_protocol::Locale;
+use anteroom_guest_session::SandboxConfig;
 use anteroom_provider::{InjectedFile, Login, Provider};
-use anteroom_session::{
-    DriverKind, HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer,
-};
-use anteroom_vm::{SandboxName, VmAccelerator};
+use anteroom_session::{HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer};
+use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
 
 /// The longest line either side takes, in bytes: an injected file of 1 MiB in base64, and room.
@@ -48,24 +44,6 @@ pub struct RunnerConfig {
     pub sandbox: SandboxConfig,
     /// Who signs in to what.
     pub sign_in: SignInConfig,
-}
-
-/// What boots, and what runs in it whoever signs in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SandboxConfig {
-    /// What its processes, files and cgroup carry.
-    pub name: SandboxName,
-    /// What boots it.
-    pub driver: DriverConfig,
-    /// What holds its processes, and the runner.
-    pub confinement: Confinement,
-    /// Folder for console and logs (exists, bounded files, kept after the end).
-    pub log_dir: PathBuf,
-    /// Desktop size.
-    pub screen: ScreenSize,
-    /// Services beside the desktop's own.
-    pub services: Vec<ServiceSpec>,
 }
 
 /// What the sandbox of a session is called that has one of its own.
@@ -113,44 +91,6 @@ impl SignInConfig {
     #[must_use]
     pub fn login(&self) -> &Login {
         self.provider.login_by(self.method).unwrap_or(&self.provider.login[0])
-    }
-}
-
-/// How the VM is made.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "driver", rename_all = "snake_case", deny_unknown_fields)]
-pub enum DriverConfig {
-    /// A QEMU microVM.
-    Qemu {
-        /// Folder of the golden image (one digest).
-        image_dir: PathBuf,
-        /// Where verification stamps are kept.
-        cache_dir: PathBuf,
-        /// What executes its code.
-        accelerator: VmAccelerator,
-        /// Guest memory in MiB.
-        memory_mib: u32,
-        /// Guest processors.
-        vcpus: u8,
-        /// What each of them is; `None` for the usual one.
-        cpu: Option<Processor>,
-    },
-    /// The agent on this machine, no isolation.
-    Host {
-        /// The agent binary to run.
-        agent: PathBuf,
-        /// Folder for this session's files, made by the runner, removed by the controller.
-        runtime_dir: PathBuf,
-    },
-}
-
-impl DriverConfig {
-    /// The driver.
-    pub fn kind(&self) -> DriverKind {
-        match self {
-            Self::Qemu { .. } => DriverKind::Qemu,
-            Self::Host { .. } => DriverKind::Host,
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::sessions::{say, show, text, turn};
 use super::temporary::{Sandboxes, Temporary, provider_text};
 use crate::controller::MAX_HOSTS;
 use crate::counted::counted;
-use crate::runner::sandbox::mappings;
+use crate::runner::egress_gate::mappings;
 
 /// Network access of sign-ins.
 #[derive(clap::Subcommand)]

@@ -4,58 +4,52 @@
 //! As in a session all that comes is hostile: it is bounded and cleaned before it is kept.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anteroom_confine::Confinement;
 use anteroom_cpu::CpuProfile;
 use anteroom_crash::{Explainer, processor_of};
-use anteroom_guest_link::{Incoming, Side, connect, start_handshake};
+use anteroom_guest_link::Incoming;
 use anteroom_guest_protocol::{
-    Configure, GuestCpu, GuestMessage, HostMessage, Purpose, ServiceEvent, ServiceSpec, Then,
+    Configure, GuestCpu, GuestMessage, LogStream, Purpose, ServiceEvent, ServiceSpec, Then,
     printable, service_name,
 };
+use anteroom_guest_session::{
+    Conversation, Diagnosis, GuestMessages, GuestSender, ImageVm, ServiceLog, cpu_profile_name,
+    entropy_base64, unix_ms, until_end,
+};
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId};
-use anteroom_vm::{Driver, Qemu, VmAccelerator};
-use anyhow::{Context, Result};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use anteroom_vm::{RunningVm, VmAccelerator};
+use anyhow::{Context, Result, anyhow};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
 
 use super::Gate;
 use super::seen::{Hello, OWN_SERVICES, Seen, explained};
-use crate::clock::{now, wall};
+use crate::clock::now;
 use crate::controller::SCREEN;
-use crate::runner::guest::{GuestMessages, GuestSender, link_failed, open_control, violation};
-use crate::runner::paced_link::PacedLink;
-use crate::runner::sandbox::{end_reason, exit_reason, vm_spec};
-use crate::runner::service_log::ServiceLog;
+use crate::embedded;
 use crate::runner_protocol::sandbox_name;
-
-/// How long a guest may take to its first byte, and to set itself up.
-const BOOT: Duration = Duration::from_secs(120);
-const SET_UP: Duration = Duration::from_secs(60);
 
 /// Most crashes that are kept.
 const MAX_CRASHES: usize = 50;
 
 /// Boots a room and looks at all there is; tells the processor as soon as the guest has.
 pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> Result<Seen> {
-    let processor_text = Some(gate.cpu.processor.qemu.clone());
-    // Emulation refuses what the processor lacks; hardware only hides it.
-    let tcg = VmAccelerator::Tcg;
     let confinement = Confinement::of_this_machine(anteroom_vm::qemu_program().as_deref());
-    let spec = vm_spec(
-        gate.image,
-        confinement,
-        &gate.log_dir,
-        gate.memory_mib,
-        gate.vcpus,
-        tcg,
-        processor_text,
-    )?;
+    let vm = ImageVm {
+        image: gate.image,
+        agent: embedded::agent()?,
+        name: &sandbox_name(SessionId::generate()),
+        confinement: &confinement,
+        log_dir: &gate.log_dir,
+        memory_mib: gate.memory_mib,
+        vcpus: gate.vcpus,
+        // Emulation refuses what the processor lacks; hardware only hides it.
+        accelerator: VmAccelerator::Tcg,
+        cpu: Some(gate.cpu.processor.qemu.clone()),
+    };
     (gate.progress)("booting");
-    let mut vm = Qemu.boot(&sandbox_name(SessionId::generate()), spec)?;
+    let mut vm = vm.boot().map_err(|reason| anyhow!("{reason}"))?;
     let link = vm.take_link();
     let visit = Visit {
         gate,
@@ -66,17 +60,10 @@ pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> R
         changed: Notify::new(),
         processor: RefCell::new(Some(processor)),
     };
-    let end = tokio::select! {
-        biased;
-        end = vm.end_or_stop() => Some(end_reason(&vm, end)),
-        visited = visit.run(link) => match visited {
-            Ok(()) => None,
-            // What the link says may only be the echo of a machine that is gone.
-            Err(reason) => match timeout(Duration::from_millis(500), vm.wait()).await {
-                Ok(exit) => Some(exit_reason(&vm, exit)),
-                Err(_) => Some(reason),
-            },
-        },
+    let end = match until_end(&mut vm, visit.run(link)).await {
+        Ok(Ok(())) => None,
+        Ok(Err(reason)) => Some(visit.diagnosed(&mut vm, reason).await),
+        Err(reason) => Some(reason),
     };
     vm.kill().await;
     let mut seen = visit.seen.into_inner();
@@ -98,57 +85,63 @@ pub struct Visit<'a> {
 
 impl Visit<'_> {
     async fn run(&self, link: anteroom_vm::LinkStream) -> Result<(), EndReason> {
-        let mut link = PacedLink::new(link);
-        start_handshake(&mut link, rand::random(), BOOT).await.map_err(link_failed)?;
-        let (opener, incoming, drive) = connect(link, Side::Host);
-        tokio::task::spawn_local(drive);
-        tokio::task::spawn_local(refuse(incoming));
-        let (mut messages, mut sender) = open_control(&opener).await?;
-        self.greeted(&mut messages).await?;
-        (self.gate.progress)("setting the guest up");
-        let configure = HostMessage::Configure(Box::new(self.configuration()));
-        sender.say(&configure).await?;
-        let late = |_| EndReason::GuestStalled {
-            what: "set itself up".to_owned(),
-            allowed_seconds: SET_UP.as_secs(),
-        };
-        timeout(SET_UP, self.configured(&mut messages)).await.map_err(late)??;
-        sender.say(&HostMessage::StartServices {}).await?;
-        tokio::select! {
-            ended = self.listen(&mut messages, &mut sender) => Err(ended),
-            () = self.inquire(&opener) => Ok(()),
+        let (mut conversation, hello) = Conversation::begin(link).await?;
+        self.greeted(hello);
+        let link = conversation.link.clone();
+        match self.look_at(&mut conversation).await {
+            Ok(()) => Ok(()),
+            Err(reason) => Err(link.cause_of(reason).await),
         }
     }
 
-    async fn greeted(&self, messages: &mut GuestMessages) -> Result<(), EndReason> {
-        let GuestMessage::Hello { agent_version, kernel, boot_id: _, cpu } =
-            messages.next().await?
-        else {
-            return Err(violation("the guest said something before its hello"));
-        };
-        let model = format!("this VM's CPU profile {}", self.gate.cpu.processor.profile);
-        self.explainer.replace(Explainer::new(&model, &cpu));
-        let profile = processor_of(&cpu);
+    async fn look_at(&self, conversation: &mut Conversation) -> Result<(), EndReason> {
+        (self.gate.progress)("setting the guest up");
+        let log = |service: &str, stream, line: &str| self.keep_line(service, stream, line);
+        conversation.configure(self.configuration(), log).await?;
+        conversation.start_services().await?;
+        let Conversation { opener, incoming, messages, sender, link: _ } = conversation;
+        tokio::select! {
+            ended = self.listen(messages, sender) => Err(ended),
+            never = refuse(incoming) => match never {},
+            () = self.inquire(opener) => Ok(()),
+        }
+    }
+
+    fn greeted(&self, hello: anteroom_guest_session::Hello) {
+        let model = cpu_profile_name(&self.gate.cpu.processor);
+        self.explainer.replace(Explainer::new(&model, &hello.cpu));
+        let profile = processor_of(&hello.cpu);
         if let (Some(sender), Some(profile)) = (self.processor.take(), &profile) {
             // Whoever reads the programs may have failed already, which is said there.
             let _ = sender.send(profile.clone());
         }
         self.seen.borrow_mut().hello = Some(Hello {
-            agent_version: printable(&agent_version),
-            kernel: printable(&kernel),
+            agent_version: hello.agent_version,
+            kernel: hello.kernel,
             cpu: profile,
             after: self.began.elapsed(),
         });
-        Ok(())
+    }
+
+    async fn diagnosed(&self, vm: &mut RunningVm, reason: EndReason) -> EndReason {
+        let Diagnosis { reason, lines } = Diagnosis::of(vm, reason).await;
+        for line in lines {
+            self.keep_line("qemu", LogStream::Stdout, &line);
+        }
+        reason
+    }
+
+    /// Evidence beside the record; a full disk does not change what was seen.
+    fn keep_line(&self, service: &str, stream: LogStream, line: &str) {
+        let _ = self.log.borrow_mut().line(now(), service, stream, line);
     }
 
     fn configuration(&self) -> Configure {
-        let entropy: [u8; 32] = rand::random();
         let services = &self.gate.image.manifest.services;
         Configure {
             session_id: SessionId::generate().to_string(),
-            now_unix_ms: wall().0,
-            entropy_base64: STANDARD.encode(entropy),
+            now_unix_ms: unix_ms(),
+            entropy_base64: entropy_base64(),
             browser_ip: std::net::Ipv4Addr::new(10, 77, 0, 2),
             screen: SCREEN,
             purpose: Purpose::Proof {},
@@ -161,15 +154,6 @@ impl Visit<'_> {
                 .collect(),
             locale: None,
             time_zone: None,
-        }
-    }
-
-    async fn configured(&self, messages: &mut GuestMessages) -> Result<(), EndReason> {
-        loop {
-            match messages.next().await? {
-                GuestMessage::Configured {} => return Ok(()),
-                other => self.heard(other)?,
-            }
         }
     }
 
@@ -195,8 +179,7 @@ impl Visit<'_> {
     fn heard(&self, message: GuestMessage) -> Result<(), EndReason> {
         match message {
             GuestMessage::Log { service, stream, line } => {
-                // Evidence beside the record; a full disk does not change what was seen.
-                let _ = self.log.borrow_mut().line(now(), &service, stream, &line);
+                self.keep_line(&service, stream, &line);
             }
             GuestMessage::Service { name, event } => {
                 let name = service_name(&name);
@@ -303,9 +286,10 @@ fn explanation_of(reported: &Result<Option<Observation>, EndReason>) -> Option<&
     }
 }
 
-/// A room that is proven reaches nobody.
-async fn refuse(mut incoming: Incoming) {
+/// A sandbox whose image is verified reaches nobody. That the link is gone is seen by who listens.
+async fn refuse(incoming: &mut Incoming) -> std::convert::Infallible {
     while let Some(stream) = incoming.next().await {
         drop(stream);
     }
+    std::future::pending().await
 }

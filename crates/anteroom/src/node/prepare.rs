@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anteroom_confine::{Confinement, SessionUser};
 use anteroom_guest_protocol::ServiceSpec;
+use anteroom_guest_session::{DriverConfig, SandboxConfig};
 use anteroom_session::SessionId;
 use anyhow::{Context, Result};
 
@@ -12,9 +13,7 @@ use super::settings::DriverChoice;
 use super::users::Lease;
 use super::{LocalNode, Stage, teardown};
 use crate::node_protocol::{NotPrepared, PrepareSession, Reports, StartSession};
-use crate::runner_protocol::{
-    DriverConfig, RunnerConfig, SandboxConfig, SignInConfig, sandbox_name,
-};
+use crate::runner_protocol::{RunnerConfig, SignInConfig, sandbox_name};
 
 /// What was reserved for a session.
 pub struct PreparedSession {

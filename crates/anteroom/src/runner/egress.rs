@@ -6,13 +6,12 @@ use std::rc::Rc;
 use anteroom_egress::ConnectionRecord;
 use anteroom_guest_link::{Incoming, LinkError, read_kind};
 use anteroom_guest_protocol::StreamKind;
+use anteroom_guest_session::{link_failed, pace, violation};
 use anteroom_session::EndReason;
 use anteroom_sign_in::Contact;
 use tokio::sync::mpsc;
 
-use super::guest::{self, violation};
-use super::pace::pace;
-use super::sandbox;
+use super::egress_gate::SessionGate;
 
 /// Connections that a guest may make for long, a second, and at once: a page of many parts.
 const CONNECTIONS_PER_SECOND: usize = 20;
@@ -21,7 +20,7 @@ const CONNECTION_BURST: usize = 300;
 /// Serves each stream the guest opens: all of them are its programs' connections.
 pub async fn carry(
     mut incoming: Incoming,
-    gate: Rc<sandbox::SessionGate>,
+    gate: Rc<SessionGate>,
     records: mpsc::Sender<Result<Contact, EndReason>>,
     is_open: Rc<Cell<bool>>,
 ) {
@@ -44,7 +43,7 @@ pub async fn carry(
                     Ok(contact(record, u64::from(!counted.get())))
                 }
                 Ok(other) => Err(violation(&format!("the guest opened a {other:?} stream"))),
-                Err(error @ LinkError::Kind(_)) => Err(guest::link_failed(error)),
+                Err(error @ LinkError::Kind(_)) => Err(link_failed(error)),
                 // A connection that its program gave up before it began.
                 Err(_) => return,
             };

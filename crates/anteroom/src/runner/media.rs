@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anteroom_guest_link::{LinkStream, Opener, write_message};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, StreamKind};
+use anteroom_guest_session::link_failed;
 use anteroom_media::frame_source::LinkFrameSource;
 use anteroom_media::service::{MediaConfig, MediaDemux, MediaEvent, MediaHandle, spawn};
 use anteroom_session::{EndReason, Observation};
@@ -14,7 +15,6 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 
 use super::controller_link::ControllerSender;
-use super::guest::link_failed;
 use crate::runner_protocol::{SignInConfig, datagram};
 
 /// Bits a second of video: where congestion control starts, and its bound.

@@ -9,13 +9,10 @@ mod channels;
 mod confine;
 mod controller_link;
 mod egress;
-pub(crate) mod guest;
+pub(crate) mod egress_gate;
 mod media;
-pub(crate) mod pace;
-pub(crate) mod paced_link;
-pub(crate) mod sandbox;
-pub(crate) mod service_log;
 mod session;
+mod sign_in_spec;
 mod terminal;
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};

@@ -7,23 +7,21 @@ mod prepare;
 
 use std::time::Duration;
 
-use anteroom_crash::{Explainer, agent_failed};
+use anteroom_crash::Explainer;
 use anteroom_fail_point::fail_point;
-use anteroom_guest_link::LinkError;
-use anteroom_guest_protocol::{GuestCpu, GuestMessage, LogStream};
+use anteroom_guest_protocol::{GuestCpu, LogStream};
+use anteroom_guest_session::{Diagnosis, Sandbox, ServiceLog, until_end, violation};
 use anteroom_session::{DriverKind, EndReason, Observation};
 use anteroom_sign_in::End;
-use anteroom_vm::RunningVm;
+use anteroom_vm::{LinkStream, RunningVm};
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
 
+use super::Sockets;
 use super::confine::confine;
 use super::controller_link::{self, ControllerSender};
-use super::guest::{self, violation};
-use super::service_log::ServiceLog;
-use super::{Sockets, sandbox};
 use crate::clock::now;
+use crate::embedded;
 use crate::runner_protocol::{RunnerCommand, RunnerConfig};
 use early::EarlyCommands;
 
@@ -35,7 +33,7 @@ pub async fn run(sockets: Sockets) -> Result<()> {
     let Sockets { control, media, channels } = sockets;
     let (config, mut commands, sender, writing) = controller_link::open(control).await?;
     fail_point("runner.configured").context("reading what the session is to be failed")?;
-    match sandbox::boot(&config.sandbox).await {
+    match Sandbox::boot(&config.sandbox, embedded::agent).await {
         Ok(mut sandbox) => {
             let ended = serve(
                 &config,
@@ -111,35 +109,22 @@ async fn serve(
         sender.observed(Observation::Confined(Box::new(confined))).await;
     }
     let link = vm.take_link();
-    let explainer =
-        Explainer::new(&sandbox::processor(&config.sandbox.driver), &GuestCpu::default());
-    let mut session = Session { config, sender, log, link: None, explainer };
-    // The VM's own end is the most telling of all ends, so it is looked at first.
-    tokio::select! {
-        biased;
-        end = vm.end_or_stop() => End::Failed(sandbox::end_reason(vm, end)),
-        ended = session.run(link, viewers, commands) => match ended {
-            // What the link says last may only be the echo of a VM that is gone.
-            End::Failed(reason @ EndReason::GuestLinkFailed { .. }) => {
-                match tokio::time::timeout(Duration::from_millis(500), vm.wait()).await {
-                    Ok(exit) => End::Failed(sandbox::exit_reason(vm, exit)),
-                    Err(_) => {
-                        session.write_vm_state(vm).await;
-                        End::Failed(reason)
-                    }
-                }
+    let explainer = Explainer::new(&config.sandbox.driver.processor_name(), &GuestCpu::default());
+    let mut session = Session { config, sender, log, explainer };
+    let end = until_end(vm, session.run(link, viewers, commands)).await;
+    match end.unwrap_or_else(End::Failed) {
+        End::Failed(reason) => {
+            let Diagnosis { reason, lines } = Diagnosis::of(vm, reason).await;
+            for line in lines {
+                session.write_log("qemu", LogStream::Stdout, &line);
             }
-            End::Failed(EndReason::AgentSilent { waited_ms, .. }) => {
-                let run_state = session.write_vm_state(vm).await;
-                let console_tail = vm.console_tail(sandbox::CONSOLE_TAIL);
-                End::Failed(EndReason::AgentSilent { waited_ms, run_state, console_tail })
-            }
-            End::Done => {
-                let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
-                End::Done
-            }
-            other => other,
-        },
+            End::Failed(reason)
+        }
+        End::Done => {
+            let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
+            End::Done
+        }
+        End::Ordered => End::Ordered,
     }
 }
 
@@ -148,8 +133,6 @@ struct Session<'a> {
     config: &'a RunnerConfig,
     sender: &'a ControllerSender,
     log: ServiceLog,
-    /// The multiplexer: its error says more than the ends of its streams.
-    link: Option<JoinHandle<Result<(), LinkError>>>,
     /// Of no processor until the guest has named its own.
     explainer: Explainer,
 }
@@ -157,7 +140,7 @@ struct Session<'a> {
 impl Session<'_> {
     async fn run(
         &mut self,
-        link: sandbox::Link,
+        link: LinkStream,
         viewers: Viewers,
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> End {
@@ -166,38 +149,15 @@ impl Session<'_> {
             prepared = self.prepare(link) => prepared,
             () = early.collect_until_shutdown(commands) => return End::Ordered,
         };
-        let end = match prepared {
-            Ok(prepared) => self.attend(prepared, viewers, early, commands).await,
-            Err(reason) => reason.into(),
+        let conversation = match prepared {
+            Ok(conversation) => conversation,
+            Err(reason) => return reason.into(),
         };
-        match end {
-            End::Failed(EndReason::GuestLinkFailed { cause }) => {
-                End::Failed(self.link_failure(cause).await)
-            }
+        let link = conversation.link.clone();
+        match self.attend(conversation, viewers, early, commands).await {
+            End::Failed(reason) => End::Failed(link.cause_of(reason).await),
             other => other,
         }
-    }
-
-    /// Why the link failed: the multiplexer's own error if it has one, else what was seen.
-    async fn link_failure(&mut self, seen: String) -> EndReason {
-        let finished = self.link.take().filter(JoinHandle::is_finished);
-        match finished {
-            Some(link) => match link.await {
-                Ok(Err(error @ LinkError::Mux(_))) => guest::link_failed(error),
-                _ => EndReason::GuestLinkFailed { cause: seen },
-            },
-            None => EndReason::GuestLinkFailed { cause: seen },
-        }
-    }
-
-    /// Keeps where a machine stands that does not answer; says whether it runs at all.
-    async fn write_vm_state(&mut self, vm: &RunningVm) -> Option<String> {
-        let run_state = vm.run_state().await?;
-        self.write_log("qemu", LogStream::Stdout, &format!("the machine is {run_state}"));
-        for line in vm.registers().await {
-            self.write_log("qemu", LogStream::Stdout, &line);
-        }
-        Some(run_state)
     }
 
     fn write_log(&mut self, service: &str, stream: LogStream, line: &str) {
@@ -209,13 +169,4 @@ impl Session<'_> {
 /// A fail point between two steps.
 fn step(name: &str) -> Result<(), EndReason> {
     fail_point(name).map_err(|error| violation(&error.to_string()))
-}
-
-fn kind(message: &GuestMessage) -> String {
-    let json = serde_json::to_value(message).unwrap_or_default();
-    json["type"].as_str().unwrap_or("something").to_owned()
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

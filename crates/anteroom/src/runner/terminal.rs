@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use anteroom_guest_link::{LinkStream, Opener};
 use anteroom_guest_protocol::StreamKind;
+use anteroom_guest_session::{link_failed, pace};
 use anteroom_session::EndReason;
 use anteroom_sign_in::{Input, Keys, Screen, Terminal};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, watch};
-
-use super::guest::link_failed;
-use super::pace::pace;
 
 /// The pause behind paced keys.
 const BETWEEN_KEYS: Duration = Duration::from_millis(250);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use leaky_bucket::RateLimiter;
 
-use crate::runner::pace::pace;
+use anteroom_guest_session::pace;
 
 /// Answers a second to a peer's requests that carry no right: who only asks whether this lives, or
 /// tries keys, costs no more than this.

@@ -15,8 +15,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socketpair
 use tokio::net::{UdpSocket, UnixDatagram};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::runner::pace::pace;
 use crate::runner_protocol::datagram;
+use anteroom_guest_session::pace;
 use routes::Routes;
 
 /// Bytes a second that a session may send, several times what its encoder is held to, and how many at

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use anteroom_guest_protocol::LogStream;
+use anteroom_guest_session::{Conversation, GuestMessages, GuestSender, broken};
 use anteroom_media::service::{MediaEvent, MediaHandle};
 use anteroom_session::{EndReason, Observation};
 use anteroom_sign_in::{Command, Contact, Context, End, Input, Output, SignIn};
@@ -14,12 +15,10 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::super::guest::{GuestMessages, GuestSender, broken};
-use super::super::sandbox::{self, SessionGate};
+use super::super::egress_gate::{self, SessionGate};
 use super::super::terminal::TerminalLink;
 use super::super::{channels, egress, media};
 use super::early::EarlyCommands;
-use super::prepare::Prepared;
 use super::{Session, Viewers, step};
 use crate::runner_protocol::{OfferAnswer, RunnerCommand, RunnerMessage};
 
@@ -46,12 +45,12 @@ impl<'b> Session<'b> {
     /// Carries the sign-in on until something ends it.
     pub(super) async fn attend(
         &mut self,
-        prepared: Prepared,
+        conversation: Conversation,
         viewers: Viewers,
         early: EarlyCommands,
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> End {
-        match self.begin(prepared, viewers).await {
+        match self.begin(conversation, viewers).await {
             Ok((mut attended, first, sources)) => {
                 let Err(end) = attended.run(first, early, sources, commands).await;
                 end
@@ -63,15 +62,15 @@ impl<'b> Session<'b> {
     /// Opens what the sign-in acts on, and makes its machine.
     async fn begin(
         &mut self,
-        prepared: Prepared,
+        conversation: Conversation,
         viewers: Viewers,
     ) -> Result<(Attended<'_, 'b>, Vec<Output>, Sources), EndReason> {
-        let Prepared { opener, incoming, messages, guest } = prepared;
+        let Conversation { opener, incoming, messages, sender: guest, link: _ } = conversation;
         let config = &self.config.sign_in;
         let terminal = TerminalLink::open(&opener).await?;
         let (view, to_guest) = (terminal.view(), opener.clone());
         tokio::task::spawn_local(channels::serve(viewers.channels, view, to_guest));
-        let gate = sandbox::gate(config).map_err(|cause| EndReason::VmNotStarted { cause })?;
+        let gate = egress_gate::gate(config).map_err(|cause| EndReason::VmNotStarted { cause })?;
         let (gate, is_egress_open) = (Rc::new(gate), Rc::new(Cell::new(true)));
         let (reports, contacts) = mpsc::channel(64);
         let carried = egress::carry(incoming, gate.clone(), reports, is_egress_open.clone());

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use leaky_bucket::{AcquireOwned, RateLimiter};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pace::pace;
+use crate::pace::pace;
 
 /// Reads of the link, a second for long and at once. The multiplexer reads a frame's head and body
 /// on their own, and a picture comes in frames of 64 KiB.

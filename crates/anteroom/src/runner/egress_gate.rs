@@ -1,0 +1,28 @@
+//! The egress gate of a session, as the provider file describes it.
+
+use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
+use anteroom_provider::{Egress, NameMapping};
+
+use crate::runner_protocol::SignInConfig;
+
+/// The gate of a session.
+pub type SessionGate = Gate<SystemResolver>;
+
+/// The names that a provider file leads to addresses.
+pub fn mappings(egress: &Egress) -> Vec<Mapping> {
+    let one = |map: &NameMapping| Mapping { host: map.host.clone(), port: map.port, to: map.to };
+    egress.map.iter().map(one).collect()
+}
+
+/// The egress gate that the provider file describes.
+pub fn gate(config: &SignInConfig) -> Result<SessionGate, String> {
+    let egress = &config.provider.egress;
+    let policy = match config.learns {
+        true => Policy::learning(&mappings(egress)),
+        false => Policy::new(&egress.allow, &mappings(egress)),
+    };
+    let policy = policy.map_err(|error| error.to_string())?;
+    // Those that the operator advertises are this machine's, also behind a router.
+    let own = config.candidates.iter().map(|address| address.ip()).collect();
+    Ok(Gate::new(policy, SystemResolver { own }))
+}

@@ -1,0 +1,102 @@
+//! Why a conversation ended, by what its sandbox adds.
+
+use std::time::Duration;
+
+use anteroom_guest_protocol::ProcessExit as GuestExit;
+use anteroom_session::{EndReason, ProcessExit};
+use anteroom_vm::{OutOfMemory, RunningVm, VmEnd};
+use nix::libc::SIGKILL;
+use tokio::time::timeout;
+
+/// Console lines in an explanation.
+const CONSOLE_TAIL: usize = 12;
+
+/// Console lines that are looked through for a panic: its report is as long as its call trace.
+const CONSOLE_SEARCHED: usize = 400;
+
+/// How long a sandbox may take to be seen ended after its link has.
+const ECHO: Duration = Duration::from_millis(500);
+
+/// Runs a conversation until it is over or its sandbox has ended. That end says most, so it is looked
+/// at first.
+///
+/// # Errors
+/// Why the sandbox ended.
+pub async fn until_end<T>(
+    vm: &mut RunningVm,
+    conversation: impl Future<Output = T>,
+) -> Result<T, EndReason> {
+    tokio::select! {
+        biased;
+        end = vm.end_or_stop() => Err(end_reason(vm, end)),
+        said = conversation => Ok(said),
+    }
+}
+
+/// What a conversation ended by, and what was seen of its sandbox: lines for a log.
+pub struct Diagnosis {
+    /// Why it ended.
+    pub reason: EndReason,
+    /// The evidence, line by line.
+    pub lines: Vec<String>,
+}
+
+impl Diagnosis {
+    /// Looks at the sandbox whose conversation ended for `reason`.
+    pub async fn of(vm: &mut RunningVm, reason: EndReason) -> Self {
+        match reason {
+            // What the link says last may only be the echo of a sandbox that is gone.
+            EndReason::GuestLinkFailed { .. } => match timeout(ECHO, vm.wait()).await {
+                Ok(exit) => Self { reason: exit_reason(vm, exit), lines: Vec::new() },
+                Err(_) => Self { reason, lines: state(vm).await.1 },
+            },
+            EndReason::AgentSilent { waited_ms, .. } => {
+                let (run_state, lines) = state(vm).await;
+                let console_tail = vm.console_tail(CONSOLE_TAIL);
+                Self {
+                    reason: EndReason::AgentSilent { waited_ms, run_state, console_tail },
+                    lines,
+                }
+            }
+            reason => Self { reason, lines: Vec::new() },
+        }
+    }
+}
+
+/// Where a VM stands that does not answer, and whether it runs at all, where its VMM says so.
+async fn state(vm: &RunningVm) -> (Option<String>, Vec<String>) {
+    let Some(run_state) = vm.run_state().await else { return (None, Vec::new()) };
+    let mut lines = vec![format!("the machine is {run_state}")];
+    lines.extend(vm.registers().await);
+    (Some(run_state), lines)
+}
+
+fn end_reason(vm: &RunningVm, end: VmEnd) -> EndReason {
+    match end {
+        VmEnd::Exited(exit) => exit_reason(vm, exit),
+        VmEnd::Stopped { signal, seconds } => {
+            EndReason::VmStopped { signal, stopped_seconds: seconds }
+        }
+    }
+}
+
+fn exit_reason(vm: &RunningVm, exit: ProcessExit) -> EndReason {
+    let (shutdown, console_tail) = (vm.shutdown_cause(), vm.console_tail(CONSOLE_TAIL));
+    let status = match exit {
+        ProcessExit::Exited { code } => Some(GuestExit::Exited { code }),
+        ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
+        ProcessExit::Unknown => None,
+    };
+    let explanation = match (exit, vm.out_of_memory()) {
+        (ProcessExit::Signalled { signal: SIGKILL }, Some(OutOfMemory { limit_mib, killed })) => {
+            Some(anteroom_crash::explain_machine_out_of_memory(limit_mib, killed))
+        }
+        _ => anteroom_crash::explain_machine(
+            status,
+            shutdown.as_deref(),
+            &vm.console_tail(CONSOLE_SEARCHED),
+        ),
+    };
+    let explanation = explanation.map(Box::new);
+    EndReason::VmExited { exit, shutdown, console_tail, explanation }
+}
