@@ -59,7 +59,8 @@ fn main() -> ExitCode {
 
 fn run_as_init() -> Result<()> {
     pid1::enter_image().context("entering the golden image failed")?;
-    let sandbox = Sandbox::guest()?;
+    let sandbox = Sandbox::guest();
+    desktop::opener::place(&sandbox)?;
     let runtime = current_thread_runtime()?;
     let port = {
         let _in_runtime = runtime.enter();
@@ -81,6 +82,7 @@ fn run_on_host(arguments: impl Iterator<Item = String>) -> Result<()> {
     };
     nix::sys::prctl::set_child_subreaper(true).context("becoming the subreaper failed")?;
     let sandbox = Sandbox::host()?;
+    desktop::opener::place(&sandbox)?;
     let runtime = current_thread_runtime()?;
     let link = {
         let _in_runtime = runtime.enter();

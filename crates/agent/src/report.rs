@@ -3,7 +3,6 @@
 use anteroom_guest_protocol::{GuestMessage, LogStream, ServiceEvent};
 use tokio::sync::mpsc;
 
-use crate::desktop::browser::console;
 use crate::redact::Secrets;
 
 /// Messages that may wait for the link. Log lines are dropped beyond it, the rest waits.
@@ -49,13 +48,6 @@ impl Reporter {
     /// A line of output. A service that prints faster than the link carries loses lines, never
     /// slows the rest.
     pub fn log(&self, service: &str, stream: LogStream, line: &str) {
-        if service == "browser" {
-            match console::look(line) {
-                console::Line::Logged => {}
-                console::Line::Dropped => return,
-                console::Line::Reported(refused) => return self.offer(refused),
-            }
-        }
         let mut line = line.to_owned();
         if line.len() > MAX_LINE {
             let cut = (0..=MAX_LINE).rev().find(|&i| line.is_char_boundary(i)).unwrap_or(0);

@@ -7,9 +7,6 @@ use std::process::Command;
 use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale};
 use anyhow::{Context, Result};
 
-use crate::desktop::opener;
-use crate::desktop::opener::desktop_entry::{self, Folders};
-
 /// The guest user of every image: the recipe's `person`.
 pub const GUEST_UID: u32 = 1000;
 
@@ -18,6 +15,9 @@ pub const END_USER: &str = "person";
 
 /// In a home: what programs keep while they run, their `XDG_RUNTIME_DIR`.
 pub const RUNTIME: &str = ".run";
+
+/// In the agent's own folder: the programs that stand in for browser openers.
+pub const OPENERS: &str = "openers";
 
 /// Guest or host, and what differs between them.
 #[derive(Clone, Debug)]
@@ -52,15 +52,13 @@ pub enum SandboxKind {
 
 impl Sandbox {
     /// The room inside a guest; its folders exist since [`crate::pid1::enter_image`].
-    pub fn guest() -> Result<Self> {
-        let sandbox = Self {
+    pub fn guest() -> Self {
+        Self {
             kind: SandboxKind::Guest,
             home: PathBuf::from("/home/person"),
             runtime: PathBuf::from("/run/anteroom"),
             end_user: EndUser::default(),
-        };
-        sandbox.place_openers()?;
-        Ok(sandbox)
+        }
     }
 
     /// The room on the host, in the folder that the driver made and will remove.
@@ -80,7 +78,6 @@ impl Sandbox {
         }
         let agent = std::env::current_exe().context("finding the agent's own path failed")?;
         std::fs::copy(&agent, sandbox.agent()).context("copying the agent into its room failed")?;
-        sandbox.place_openers()?;
         Ok(sandbox)
     }
 
@@ -96,18 +93,23 @@ impl Sandbox {
 
     /// Folder of the programs that stand in for browser openers; first in the CLI's PATH.
     pub fn openers(&self) -> PathBuf {
-        self.runtime.join(opener::FOLDER)
+        self.runtime.join(OPENERS)
     }
 
-    /// The browser itself, which its own name on the room's PATH does not start.
-    pub fn browser(&self) -> Command {
-        let name = "chromium";
-        let real = opener::behind(name.as_ref(), &self.path_variable(), &self.openers());
-        // By its path, where there is none too: that is what is missing then.
-        let path = real.unwrap_or_else(|| Path::new("/usr/bin").join(name));
-        let mut command = self.command(&path.to_string_lossy());
-        command.env(opener::REAL_BROWSER_ENV, "1");
-        command
+    /// A folder of `XDG_DATA_DIRS`: in a guest the machine's own.
+    pub fn share(&self) -> PathBuf {
+        match self.kind {
+            SandboxKind::Guest => PathBuf::from("/usr/local/share"),
+            SandboxKind::Host => self.runtime.join("share"),
+        }
+    }
+
+    /// A folder of `XDG_CONFIG_DIRS`: in a guest the machine's own.
+    pub fn settings(&self) -> PathBuf {
+        match self.kind {
+            SandboxKind::Guest => PathBuf::from("/etc/xdg"),
+            SandboxKind::Host => self.runtime.join("xdg"),
+        }
     }
 
     /// The file with the X server's access cookie.
@@ -168,11 +170,10 @@ impl Sandbox {
                 command.uid(GUEST_UID).gid(GUEST_UID);
             }
             SandboxKind::Host => {
-                let folders = Folders::of(self);
                 command.env("TMPDIR", self.temporary());
                 command.env("LOCPATH", self.locales());
-                command.env("XDG_DATA_DIRS", first(&folders.share, "/usr/local/share:/usr/share"));
-                command.env("XDG_CONFIG_DIRS", first(&folders.settings, "/etc/xdg"));
+                command.env("XDG_DATA_DIRS", first(&self.share(), "/usr/local/share:/usr/share"));
+                command.env("XDG_CONFIG_DIRS", first(&self.settings(), "/etc/xdg"));
             }
         }
         command
@@ -188,7 +189,8 @@ impl Sandbox {
         command
     }
 
-    fn path_variable(&self) -> OsString {
+    /// `PATH` of the sandbox's programs.
+    pub fn path_variable(&self) -> OsString {
         match (self.kind, std::env::var_os("PATH")) {
             (SandboxKind::Host, Some(host_path)) => first(&self.openers(), &host_path),
             _ => first(
@@ -196,18 +198,6 @@ impl Sandbox {
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             ),
         }
-    }
-
-    fn place_openers(&self) -> Result<()> {
-        let folder = self.openers();
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("creating {} failed", folder.display()))?;
-        for name in opener::NAMES {
-            let link = folder.join(name);
-            std::os::unix::fs::symlink(self.agent(), &link)
-                .with_context(|| format!("placing {} failed", link.display()))?;
-        }
-        desktop_entry::place(self)
     }
 
     /// Gives `path` to the person.

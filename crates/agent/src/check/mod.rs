@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anteroom_guest_link::{LinkStream, read_message, write_message};
 use anteroom_guest_protocol::{
-    Check, Checked, Evidence, MAX_CONTROL_MESSAGE, MAX_OPENED_FILES, PageFacts, ServiceEvent, Then,
+    Check, Checked, MAX_CONTROL_MESSAGE, MAX_OPENED_FILES, PageFacts, ServiceEvent, Then,
 };
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -20,9 +20,8 @@ use tokio::sync::watch;
 pub use opened::OpenedFiles;
 
 use crate::desktop::display::server::VNC_SOCKET;
-use crate::report::Reporter;
 use crate::sandbox::Sandbox;
-use crate::supervise::{self, Process, Reaper, can_start};
+use crate::supervise::{self, Failure, Output, Process, Supervisor};
 
 /// How long the browser's page may take to find what it looks for.
 const PAGE: Duration = Duration::from_secs(120);
@@ -33,8 +32,7 @@ const GREETING: Duration = Duration::from_secs(10);
 /// What the questions are answered from.
 pub struct Checker {
     pub sandbox: Sandbox,
-    pub reaper: Reaper,
-    pub reporter: Reporter,
+    pub supervisor: Supervisor,
     /// What the browser's page found, once it has.
     pub page: watch::Receiver<Option<PageFacts>>,
     pub opened: OpenedFiles,
@@ -84,21 +82,15 @@ impl Checker {
         let [program, arguments @ ..] = command else { bail!("the command is empty") };
         let mut command: Command = self.sandbox.command(program);
         command.args(arguments).envs(env);
-        if let Err(obstacle) = can_start(&command) {
-            let event = ServiceEvent::Failed {
-                cause: format!("{program} cannot be started"),
-                last_lines: Vec::new(),
-                evidence: Box::new(Evidence { not_started: Some(obstacle), ..Evidence::default() }),
-                exit: None,
-                lived_ms: 0,
-            };
-            return Ok((Vec::new(), event));
+        if let Err(failure) = supervise::check(&command) {
+            return Ok((Vec::new(), failure.into_event(Vec::new())));
         }
-        let mut process = supervise::start(name, command, &self.reaper, &self.reporter)?;
+        let Supervisor { reaper, reporter, .. } = &self.supervisor;
+        let mut process = Process::start(name, command, Output::default(), reaper, reporter)?;
         let most = Duration::from_secs(seconds.into());
         let death = tokio::time::timeout(most, process.died()).await;
         let event = match death {
-            Ok(death) => process.exit_event(death, 1, Then::Nothing {}),
+            Ok(death) => death.into_event(process.last_lines(), 1, Then::Nothing {}),
             Err(_) => too_long(&mut process, most).await,
         };
         Ok((process.tail.borrow().first_lines().to_vec(), event))
@@ -123,16 +115,11 @@ impl Checker {
     }
 }
 
-/// Ends a program that takes too long, and tells what it was at.
+/// Ends a program that takes too long; the event says what it was doing.
 async fn too_long(process: &mut Process, most: Duration) -> ServiceEvent {
     let stall = supervise::look_at_stall(process.pid, String::new(), most, false);
     process.signal(Signal::SIGKILL);
     process.died().await;
-    ServiceEvent::Failed {
-        cause: format!("it did not end within {} s", most.as_secs()),
-        last_lines: process.last_lines(),
-        evidence: Box::new(Evidence { stall: Some(stall), ..Evidence::default() }),
-        exit: None,
-        lived_ms: 0,
-    }
+    let failure = Failure::DidNotEnd { after: most, stall: Box::new(stall) };
+    failure.into_event(process.last_lines())
 }

@@ -17,7 +17,7 @@ use super::keyring;
 use super::portability::{NO_SUCH_PLACE, Place};
 use crate::report::Reporter;
 use crate::sandbox::{RUNTIME, Sandbox};
-use crate::supervise::{self, Reaper};
+use crate::supervise::{self, Output, Process, Reaper};
 
 /// How long the CLI may take: a large one starts for a quarter of a minute under emulation.
 const ANSWER: Duration = Duration::from_secs(90);
@@ -158,8 +158,8 @@ impl Question<'_> {
         }
         let mut command = self.command(place, &words, &home.0)?;
         command.envs(&spec.env);
-        let mut process =
-            supervise::start_and_keep("status", command, reaper, reporter, MAX_ANSWER)?;
+        let output = Output { keep: MAX_ANSWER, ..Output::default() };
+        let mut process = Process::start("status", command, output, reaper, reporter)?;
         let ended = tokio::time::timeout(ANSWER, process.died()).await;
         let Ok(death) = ended else {
             process.signal(Signal::SIGKILL);

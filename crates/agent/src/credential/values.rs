@@ -6,7 +6,8 @@ use base64::Engine;
 use regex::Regex;
 use serde_json::Value;
 
-use super::watch::{Complete, Watched, text_of};
+use super::complete::{Complete, text_of};
+use super::watch::Watched;
 use crate::redact::names_a_secret;
 
 /// Bytes of a value that is taken for a secret by its form alone, and how often letters and digits must
@@ -36,7 +37,7 @@ impl Watched {
                 }
             }
         }
-        for entry in self.look_at_secrets().unwrap_or_default() {
+        for entry in self.keyring.look().unwrap_or_default() {
             values.of_keyring(&entry.content);
         }
         values.guessed.truncate(MAX_GUESSED);

@@ -1,9 +1,16 @@
-//! The desktop: X, window manager, browser and what a recipe declares, and what goes in and out of them.
+//! The desktop: X, window manager, browser and what a recipe declares, each as a specification for the
+//! supervisor; its picture on the way to the host, and the end user's input on the way back.
 
 pub mod browser;
+pub mod declared;
 pub mod display;
 pub mod input;
 mod mailbox;
 pub mod opener;
-pub mod probe;
+mod pending;
+mod probe;
 pub mod vnc;
+pub mod window_manager;
+pub mod x;
+
+pub use pending::PendingDesktop;

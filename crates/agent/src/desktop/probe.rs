@@ -4,33 +4,35 @@ use std::time::Duration;
 
 use anteroom_guest_protocol::Probe;
 use anyhow::{Result, bail};
+use futures::future::LocalBoxFuture;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpStream, UnixStream};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, MapState, Window};
 
-use crate::desktop::display::server::DisplayAddress;
+use super::display::server::DisplayAddress;
 use crate::sandbox::Sandbox;
 
 /// Between two looks.
-const AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long one look may take: something that takes connections and says nothing has not answered.
-pub const LOOK: Duration = Duration::from_secs(2);
+pub const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
 /// Windows that are looked through.
 const MAX_WINDOWS: usize = 500;
 
-/// Looks at services.
-pub struct Prober<'a> {
+/// Looks at services. Cheap to clone.
+#[derive(Clone)]
+pub struct Prober {
     /// Where they run.
-    pub sandbox: &'a Sandbox,
+    pub sandbox: Sandbox,
     /// Their screen.
-    pub display: &'a DisplayAddress,
+    pub display: DisplayAddress,
 }
 
-/// A probe as a person reads it.
-pub fn words(probe: &Probe) -> String {
+/// A probe as a sentence names it.
+pub fn describe(probe: &Probe) -> String {
     match probe {
         Probe::Port(port) => format!("port {port}"),
         Probe::Greeting { port, begins } => format!("the greeting {begins:?} on port {port}"),
@@ -40,13 +42,17 @@ pub fn words(probe: &Probe) -> String {
     }
 }
 
-impl Prober<'_> {
-    /// Waits until the service answers.
-    pub async fn answers(&self, probe: &Probe) -> Result<()> {
-        while !matches!(tokio::time::timeout(LOOK, self.look(probe)).await, Ok(Ok(()))) {
-            tokio::time::sleep(AGAIN).await;
-        }
-        Ok(())
+impl Prober {
+    /// Resolves when the service answers.
+    pub fn answers(&self, probe: &Probe) -> LocalBoxFuture<'static, Result<()>> {
+        let (prober, probe) = (self.clone(), probe.clone());
+        Box::pin(async move {
+            let look = || tokio::time::timeout(LONGEST_LOOK, prober.look(&probe));
+            while !matches!(look().await, Ok(Ok(()))) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            Ok(())
+        })
     }
 
     async fn look(&self, probe: &Probe) -> Result<()> {

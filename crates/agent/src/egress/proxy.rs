@@ -6,7 +6,7 @@ use anteroom_guest_protocol::LogStream;
 use anyhow::{Context, Result};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{WayOut, accept_each};
+use super::way_out::{WayOut, accept_each};
 use crate::report::Reporter;
 
 /// Starts the proxy; connections to the returned address leave through the host's egress gate.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::names::Names;
-use super::{WayOut, accept_each};
+use super::way_out::{WayOut, accept_each};
 use crate::report::Reporter;
 
 /// The longest answer of the host's gate, in bytes.

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::MARK as REDACTED;
+use super::patterns::MARK as REDACTED;
 
 /// So many characters in a row that are in a secret too are taken for a piece of it.
 const PIECE: usize = 6;

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 
@@ -15,7 +15,7 @@ use tokio::net::unix::pipe;
 use super::printed::{Printed, WHOLE};
 use super::terminal::Terminal;
 use crate::credential::watch::Watched;
-use crate::desktop::opener::SOCKET_ENV;
+use crate::desktop::opener::{BROWSER, SOCKET_ENV};
 use crate::redact::Secrets;
 use crate::report::Reporter;
 use crate::sandbox::Sandbox;
@@ -44,31 +44,33 @@ const BUNDLE_VARIABLES: [&str; 13] = [
 ];
 
 /// What the CLI needs to reach the world.
-pub struct CliContext<'a> {
+pub struct CliContext {
     /// `http://127.0.0.1:port` of the guest's proxy.
-    pub proxy: &'a str,
+    pub proxy: String,
     /// Socket of [`crate::desktop::opener`].
-    pub opener_socket: &'a Path,
+    pub opener_socket: PathBuf,
     /// Bundle of certificate authorities, with the session's own; `None` for the image's default.
-    pub ca_bundle: Option<&'a Path>,
+    pub ca_bundle: Option<PathBuf>,
     /// The X display, `:1`.
-    pub display: &'a str,
+    pub display: String,
     /// Address of the session bus, where there is one.
-    pub session_bus: Option<&'a str>,
+    pub session_bus: Option<String>,
+    /// Where it runs.
+    pub sandbox: Sandbox,
 }
 
-/// The command that a provider names, in the room and with what the CLI needs.
-pub fn command(spec: &CliSpec, context: &CliContext<'_>, sandbox: &Sandbox) -> Result<Command> {
+/// The command that a provider names, in the sandbox and with what the CLI needs.
+pub fn command(spec: &CliSpec, context: &CliContext) -> Result<Command> {
     let [program, arguments @ ..] = spec.command.as_slice() else {
         bail!("the provider names no program")
     };
-    let mut command = sandbox.command(program);
+    let mut command = context.sandbox.command(program);
     command.args(arguments);
-    set_environment(&mut command, spec, context, sandbox);
+    set_environment(&mut command, spec, context);
     Ok(command)
 }
 
-/// What is told of the CLI's terminal output.
+/// Who sees the CLI's terminal output.
 pub struct Seen {
     /// What is looked for in it.
     pub printed: Printed,
@@ -79,12 +81,11 @@ pub struct Seen {
 /// What is in every address.
 const ADDRESS: &[u8] = b"://";
 
-/// Starts the CLI; its terminal output is logged line by line, without `secrets` and what is printed.
+/// Starts the CLI; its terminal output is logged line by line, without secrets and what is printed.
 pub fn start(
     mut command: Command,
     reaper: &Reaper,
     reporter: &Reporter,
-    secrets: &Secrets,
     seen: Seen,
 ) -> Result<(Process, Terminal)> {
     let program = command.get_program().to_string_lossy().into_owned();
@@ -96,7 +97,7 @@ pub fn start(
     drop(command);
     let process = Process::adopt("cli", &child, reaper);
     let (terminal, output) = Terminal::new(pty.master)?;
-    let (reporter, secrets) = (reporter.clone(), secrets.clone());
+    let (reporter, secrets) = (reporter.clone(), reporter.secrets().clone());
     let reading = read(output, terminal.clone(), &process, reporter, secrets, seen);
     tokio::task::spawn_local(reading);
     Ok((process, terminal))
@@ -110,29 +111,24 @@ pub fn taken_port(ports: &[u16]) -> Option<u16> {
     })
 }
 
-fn set_environment(
-    command: &mut Command,
-    spec: &CliSpec,
-    context: &CliContext<'_>,
-    sandbox: &Sandbox,
-) {
+fn set_environment(command: &mut Command, spec: &CliSpec, context: &CliContext) {
     command
         .env("TERM", "xterm-256color")
-        .env("BROWSER", sandbox.openers().join(crate::desktop::opener::BROWSER))
-        .env("DISPLAY", context.display)
-        .env(SOCKET_ENV, context.opener_socket);
+        .env("BROWSER", context.sandbox.openers().join(BROWSER))
+        .env("DISPLAY", &context.display)
+        .env(SOCKET_ENV, &context.opener_socket);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {
-        command.env(name, context.proxy);
+        command.env(name, &context.proxy);
     }
     for name in ["NO_PROXY", "no_proxy"] {
         command.env(name, "localhost,127.0.0.1,::1");
     }
-    if let Some(bundle) = context.ca_bundle {
+    if let Some(bundle) = &context.ca_bundle {
         for name in BUNDLE_VARIABLES {
             command.env(name, bundle);
         }
     }
-    if let Some(bus) = context.session_bus {
+    if let Some(bus) = &context.session_bus {
         command.env("DBUS_SESSION_BUS_ADDRESS", bus);
     }
     command.envs(&spec.env);

@@ -12,8 +12,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::core_dump::CoreDumps;
+use super::death::End;
 use super::out_of_memory::{Kill, Kills};
-use super::reaper::End;
 use super::{limits, stall};
 use crate::report::Reporter;
 

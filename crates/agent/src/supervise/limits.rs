@@ -3,48 +3,33 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anteroom_guest_protocol::ServiceSpec;
 use anyhow::{Context, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
 
-/// A service's group.
-pub struct Limits(Option<PathBuf>);
+/// What a service and its children may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Memory in MiB.
+    pub memory_mib: Option<u32>,
+    /// Processes and threads.
+    pub max_processes: Option<u32>,
+}
 
 impl Limits {
-    /// Makes the group that a service asks for; none where it asks for none.
+    /// Has a command start in a group of its own, which has these limits; in none where there are none.
     ///
     /// # Errors
     /// When the kernel has no control groups, as on a host where they are not ours to change.
-    pub fn of(spec: &ServiceSpec) -> Result<Self> {
-        if spec.memory_mib.is_none() && spec.max_processes.is_none() {
-            return Ok(Self(None));
+    pub fn apply(self, service: &str, command: &mut Command) -> Result<()> {
+        if self.memory_mib.is_none() && self.max_processes.is_none() {
+            return Ok(());
         }
-        let group = group(&spec.name);
-        std::fs::create_dir_all(&group)
-            .with_context(|| format!("making the control group {} failed", group.display()))?;
-        let set = |file: &str, value: String| {
-            std::fs::write(group.join(file), &value).with_context(|| {
-                format!("limiting {} to {value} failed", group.join(file).display())
-            })
-        };
-        if let Some(mebibytes) = spec.memory_mib {
-            set("memory.max", (u64::from(mebibytes) * 1024 * 1024).to_string())?;
-            // Not all kernels count swap.
-            let _ = std::fs::write(group.join("memory.swap.max"), "0");
-        }
-        if let Some(most) = spec.max_processes {
-            set("pids.max", most.to_string())?;
-        }
-        Ok(Self(Some(group)))
-    }
-
-    /// Has the command begin its life in the group.
-    pub fn apply(&self, command: &mut Command) -> Result<()> {
-        let Some(group) = &self.0 else { return Ok(()) };
+        let group = group(service);
+        self.make(&group)?;
         // Opened here: the kernel goes by who opened it, and the child is another user by then.
         let mut processes = File::options()
             .write(true)
@@ -54,6 +39,25 @@ impl Limits {
         #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
         unsafe {
             command.pre_exec(move || processes.write_all(b"0"));
+        }
+        Ok(())
+    }
+
+    fn make(self, group: &Path) -> Result<()> {
+        std::fs::create_dir_all(group)
+            .with_context(|| format!("making the control group {} failed", group.display()))?;
+        let set = |file: &str, value: String| {
+            std::fs::write(group.join(file), &value).with_context(|| {
+                format!("limiting {} to {value} failed", group.join(file).display())
+            })
+        };
+        if let Some(mebibytes) = self.memory_mib {
+            set("memory.max", (u64::from(mebibytes) * 1024 * 1024).to_string())?;
+            // Not all kernels count swap.
+            let _ = std::fs::write(group.join("memory.swap.max"), "0");
+        }
+        if let Some(most) = self.max_processes {
+            set("pids.max", most.to_string())?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use anteroom_crash::is_stack_line;
-use anteroom_guest_protocol::{MAX_FIRST_LINES, MAX_LAST_LINES};
+use anteroom_guest_protocol::{GuestMessage, MAX_FIRST_LINES, MAX_LAST_LINES};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::redact::Rows;
@@ -17,6 +17,25 @@ const STACK_ENDS: usize = 3;
 
 /// Bytes of a line that are kept; the rest of it is dropped.
 const MAX_LINE: usize = 4096;
+
+/// What is done with a line of output.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LogLine {
+    /// It is logged.
+    Logged,
+    /// It is not.
+    Dropped,
+    /// It is reported as what it means.
+    Reported(GuestMessage),
+}
+
+/// Decides what is done with a line.
+pub type LineFilter = fn(&str) -> LogLine;
+
+/// Logs every line.
+pub fn all_lines(_: &str) -> LogLine {
+    LogLine::Logged
+}
 
 /// The last lines of a service, and its first ones.
 #[derive(Clone, Debug, Default)]

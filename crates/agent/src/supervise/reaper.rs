@@ -14,7 +14,8 @@ use nix::unistd::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use super::EvidenceCollector;
+use super::death::End;
+use super::evidence_collector::EvidenceCollector;
 
 /// Held for reading by who waits for a child of its own, for writing by who takes every status there
 /// is: else the second takes what the first waits for.
@@ -39,15 +40,6 @@ pub fn run_to_end(command: &mut Command) -> std::io::Result<Output> {
 pub struct Reaper {
     waiting: Rc<RefCell<HashMap<Pid, oneshot::Sender<End>>>>,
     collector: EvidenceCollector,
-}
-
-/// A wait status.
-#[derive(Clone, Copy, Debug)]
-pub struct End {
-    /// How.
-    pub exit: ProcessExit,
-    /// Whether the kernel made a core dump.
-    pub dumped: bool,
 }
 
 impl Reaper {

@@ -1,4 +1,12 @@
+use std::path::Path;
+
+use anteroom_guest_protocol::{Completeness, CredentialFileSpec};
+
+use super::super::bundle::archive;
+use super::super::missing::Missing;
+use super::super::seal::seal;
 use super::*;
+use crate::sandbox::SandboxKind;
 
 fn watched(folder: &Path, files: &[(&str, Completeness, bool)]) -> Watched {
     let sandbox = Sandbox {

@@ -5,28 +5,19 @@
 
 use anteroom_guest_protocol::GuestMessage;
 
+use crate::supervise::LogLine;
+
 /// Has Chromium write to its standard error what pages write to their consoles.
 pub const FLAGS: [&str; 2] = ["--enable-logging=stderr", "--log-level=0"];
 
-/// What is done with a line of Chromium's standard error.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Line {
-    /// It is logged.
-    Logged,
-    /// It says nothing of use, or what a page wrote, which may be anything.
-    Dropped,
-    /// The host is told.
-    Reported(GuestMessage),
-}
-
 /// Looks at a line.
-pub fn look(line: &str) -> Line {
+pub fn look(line: &str) -> LogLine {
     if !line.contains(":INFO:") {
-        return Line::Logged;
+        return LogLine::Logged;
     }
     match refused(line) {
-        Some((page, address)) => Line::Reported(GuestMessage::PageCallRefused { page, address }),
-        None => Line::Dropped,
+        Some((page, address)) => LogLine::Reported(GuestMessage::PageCallRefused { page, address }),
+        None => LogLine::Dropped,
     }
 }
 
@@ -58,14 +49,14 @@ mod tests {
             blocked by CORS policy: The request client is not a secure context and the resource is in \
             more-private address space `loopback`.\", source: http://page.example.org/ (0)";
         let (page, address) = ("http://page.example.org".to_owned(), "127.0.0.1:45739".to_owned());
-        assert_eq!(look(line), Line::Reported(GuestMessage::PageCallRefused { page, address }));
+        assert_eq!(look(line), LogLine::Reported(GuestMessage::PageCallRefused { page, address }));
         for dropped in [
             "[1:1:1127/1:INFO:CONSOLE:1] \"token=abc\", source: https://x.test/ (1)",
             &line.replace("127.0.0.1:45739", "example.com"),
             "[1:1:1127/1:INFO:net/x.cc:1] chatter",
         ] {
-            assert_eq!(look(dropped), Line::Dropped, "{dropped}");
+            assert_eq!(look(dropped), LogLine::Dropped, "{dropped}");
         }
-        assert_eq!(look("[1:1:1127/1:ERROR:dbus/bus.cc:405] Failed"), Line::Logged);
+        assert_eq!(look("[1:1:1127/1:ERROR:dbus/bus.cc:405] Failed"), LogLine::Logged);
     }
 }

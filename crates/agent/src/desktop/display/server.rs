@@ -9,12 +9,13 @@ use std::io::Write;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
 use anteroom_guest_protocol::ScreenSize;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::OFlag;
+use nix::fcntl::{FcntlArg, FdFlag, OFlag};
 use tokio::io::AsyncReadExt;
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
@@ -43,65 +44,48 @@ pub struct DisplayAddress {
     cookie: [u8; 16],
 }
 
-/// The server's command, the cookie that opens it, and where it will write its display number.
-pub struct ServerStart {
-    pub command: Command,
-    address: DisplayAddress,
-    number: OwnedFd,
-    /// Kept open until the server is started, which inherits it.
-    _number_writer: OwnedFd,
-}
-
-impl ServerStart {
-    /// Writes the access cookie and makes the command.
-    pub fn prepare(sandbox: &Sandbox, screen: ScreenSize) -> Result<Self> {
-        let address = DisplayAddress { number: choose_number(sandbox)?, cookie: rand::random() };
-        write_xauthority(sandbox, &address.cookie)?;
-        // Without CLOEXEC: the server inherits the writing end. It is started right after.
-        let (number, writer) =
-            nix::unistd::pipe2(OFlag::O_NONBLOCK).context("making a pipe failed")?;
-        nix::fcntl::fcntl(&number, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
-        let mut command = sandbox.command("Xvnc");
-        command
-            .arg(address.name())
-            .arg("-displayfd")
-            .arg(writer.as_raw_fd().to_string())
-            .arg("-geometry")
-            .arg(format!("{}x{}", screen.width, screen.height))
-            .arg("-auth")
-            .arg(sandbox.xauthority())
-            .args(["-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1"])
-            .arg("-rfbunixpath")
-            .arg(sandbox.home.join(VNC_SOCKET))
-            .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
-            // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
-            .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
-        Ok(Self { command, address, number, _number_writer: writer })
-    }
-}
-
-/// What remains of a [`ServerStart`] once the server is started.
+/// A server that is being started.
 pub struct ServerStarting {
     address: DisplayAddress,
     number: tokio::net::unix::pipe::Receiver,
 }
 
-impl ServerStart {
-    /// Separates the command, to be started, from what waits for it.
-    pub fn split(self) -> Result<(Command, ServerStarting, impl Drop)> {
-        let Self { command, address, number, _number_writer } = self;
-        let number = tokio::net::unix::pipe::Receiver::from_owned_fd(number)?;
-        let starting = ServerStarting { address, number };
-        Ok((command, starting, KeepOpen(Some(_number_writer))))
-    }
+/// Writes the access cookie and makes the command, which holds the end of a pipe that the server writes
+/// its display number to.
+pub fn prepare(sandbox: &Sandbox, screen: ScreenSize) -> Result<(Command, ServerStarting)> {
+    let address = DisplayAddress { number: choose_number(sandbox)?, cookie: rand::random() };
+    write_xauthority(sandbox, &address.cookie)?;
+    let (number, writer) =
+        nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).context("making a pipe failed")?;
+    let mut command = sandbox.command("Xvnc");
+    command
+        .arg(address.name())
+        .arg("-displayfd")
+        .arg(writer.as_raw_fd().to_string())
+        .arg("-geometry")
+        .arg(format!("{}x{}", screen.width, screen.height))
+        .arg("-auth")
+        .arg(sandbox.xauthority())
+        .args(["-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1"])
+        .arg("-rfbunixpath")
+        .arg(sandbox.home.join(VNC_SOCKET))
+        .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
+        // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
+        .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
+    inherit(&mut command, writer);
+    let number = tokio::net::unix::pipe::Receiver::from_owned_fd(number)?;
+    Ok((command, ServerStarting { address, number }))
 }
 
-/// Holds a descriptor until dropped.
-struct KeepOpen(Option<OwnedFd>);
-
-impl Drop for KeepOpen {
-    fn drop(&mut self) {
-        self.0.take();
+/// Has the child keep a descriptor, which is closed here with the command.
+fn inherit(command: &mut Command, fd: OwnedFd) {
+    // SAFETY: fcntl is async-signal-safe, and the closure owns the descriptor.
+    #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
+    unsafe {
+        command.pre_exec(move || {
+            nix::fcntl::fcntl(&fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            Ok(())
+        });
     }
 }
 

@@ -5,11 +5,11 @@
 //! freedesktop.org. `xdg-open` goes by it before it goes by `BROWSER`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::{BROWSER, REAL_BROWSER_ENV};
+use super::names::{BROWSER, REAL_BROWSER_ENV};
 use crate::sandbox::{Sandbox, SandboxKind};
 
 /// Its desktop entry.
@@ -25,38 +25,11 @@ const KINDS: [&str; 6] = [
     "application/xhtml+xml",
 ];
 
-/// Where a guest's settings are, which need no word in any environment.
-const SHARE: &str = "/usr/local/share";
-const SETTINGS: &str = "/etc/xdg";
-
 /// Names that Debian leads on by links, also for who calls them by their path.
 const ALTERNATIVES: [&str; 3] = ["x-www-browser", "gnome-www-browser", "www-browser"];
 
-/// Folders that a room's programs find it by.
-pub struct Folders {
-    /// One of `XDG_DATA_DIRS`.
-    pub share: PathBuf,
-    /// One of `XDG_CONFIG_DIRS`.
-    pub settings: PathBuf,
-}
-
-impl Folders {
-    /// In a guest the machine's own; on a host the room's.
-    pub fn of(sandbox: &Sandbox) -> Self {
-        match sandbox.kind {
-            SandboxKind::Guest => Self { share: SHARE.into(), settings: SETTINGS.into() },
-            SandboxKind::Host => {
-                let (share, settings) =
-                    (sandbox.runtime.join("share"), sandbox.runtime.join("xdg"));
-                Self { share, settings }
-            }
-        }
-    }
-}
-
 /// Makes the opener the default for web pages.
 pub fn place(sandbox: &Sandbox) -> Result<()> {
-    let folders = Folders::of(sandbox);
     let opener = sandbox.openers().join(BROWSER);
     let kinds = KINDS.map(|kind| format!("{kind};")).concat();
     let entry = format!(
@@ -65,8 +38,11 @@ pub fn place(sandbox: &Sandbox) -> Result<()> {
         opener.display()
     );
     let defaults = KINDS.map(|kind| format!("{kind}={ENTRY}\n")).concat();
-    write(&folders.share.join("applications").join(ENTRY), &entry)?;
-    write(&folders.settings.join("mimeapps.list"), &format!("[Default Applications]\n{defaults}"))?;
+    write(&sandbox.share().join("applications").join(ENTRY), &entry)?;
+    write(
+        &sandbox.settings().join("mimeapps.list"),
+        &format!("[Default Applications]\n{defaults}"),
+    )?;
     if sandbox.kind == SandboxKind::Guest {
         lead_paths(sandbox)?;
     }

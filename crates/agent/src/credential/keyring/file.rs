@@ -1,22 +1,16 @@
-//! The desktop's keyring: a Secret Service (freedesktop.org) on a session bus of its own, for a tool that
-//! keeps its secret there.
-//!
-//! It is GNOME's, started by the bus when somebody asks for it. It keeps a keyring without a password
-//! as a text file in the person's home, which is in the guest's memory: so its secrets are watched and
-//! read like any other file, and no part of ours speaks D-Bus.
+//! The files of a keyring without a password: what is in them, and which of it a provider means.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anteroom_guest_protocol::{KeyringItem, KeyringSpec, attributes_match};
 use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::sandbox::{RUNTIME, Sandbox};
+use crate::sandbox::Sandbox;
 
 /// From the home on: the folder of keyrings, and the one that is used when none is named.
 pub const FOLDER: &str = ".local/share/keyrings";
@@ -61,70 +55,6 @@ pub fn lay(home: &Path, items: &[KeyringItem], sandbox: &Sandbox) -> Result<()> 
         sandbox.give_to_end_user(&path)?;
     }
     Ok(())
-}
-
-/// Where the bus of a room is, and how programs are told of it.
-pub struct Bus(PathBuf);
-
-impl Bus {
-    /// Of this room: where programs look that are told nothing.
-    pub fn of(sandbox: &Sandbox) -> Self {
-        Self(sandbox.home.join(RUNTIME).join("bus"))
-    }
-
-    /// For `DBUS_SESSION_BUS_ADDRESS`.
-    pub fn address(&self) -> String {
-        format!("unix:path={}", self.0.display())
-    }
-
-    /// The command that is the bus. It starts the keyring, as another user's programs are started.
-    pub fn command(&self, sandbox: &Sandbox, display: &str) -> Command {
-        let mut command = sandbox.command("dbus-daemon");
-        command.args(["--session", "--nofork", "--nopidfile", "--nosyslog", "--address"]);
-        command.arg(self.address()).env("DISPLAY", display);
-        command.env_remove("DBUS_SESSION_BUS_ADDRESS");
-        command
-    }
-
-    /// Returns when programs can connect.
-    pub async fn ready(&self) -> Result<()> {
-        while !self.0.exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-}
-
-/// The bus of a session: Debian's own listens in /tmp, where its socket stays when it is killed. This
-/// one does in `XDG_RUNTIME_DIR`, which is in the home and goes with it.
-const SESSION: &str = r#"<busconfig>
-  <type>session</type>
-  <keep_umask/>
-  <listen>unix:runtime=yes</listen>
-  <auth>EXTERNAL</auth>
-  <standard_session_servicedirs/>
-  <policy context="default">
-    <allow send_destination="*" eavesdrop="true"/>
-    <allow eavesdrop="true"/>
-    <allow own="*"/>
-  </policy>
-  <limit name="service_start_timeout">120000</limit>
-</busconfig>
-"#;
-
-/// A command, to be run in `home`, in a session of its own, with a bus, and so with the keyring of that
-/// home.
-pub fn with_a_session(home: &Path, command: &[String], sandbox: &Sandbox) -> Result<Vec<String>> {
-    let folder = home.join(RUNTIME);
-    fs::create_dir(&folder)?;
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-    sandbox.give_to_end_user(&folder)?;
-    let bus = folder.join("bus.conf");
-    fs::write(&bus, SESSION)?;
-    sandbox.give_to_end_user(&bus)?;
-    let config = format!("--config-file={RUNTIME}/bus.conf");
-    let before = ["dbus-run-session".to_owned(), config, "--".to_owned()];
-    Ok(before.into_iter().chain(command.iter().cloned()).collect())
 }
 
 /// What there is of a declared secret.

@@ -1,0 +1,65 @@
+//! What is missing of a credential, in sentences.
+
+use std::collections::BTreeMap;
+
+/// Why a credential is not complete.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// A file is not there.
+    File {
+        /// Its path in the home, as it is declared.
+        name: String,
+    },
+    /// It is there, and something is not right with its content.
+    Content {
+        /// Its path in the home.
+        name: String,
+        /// What, so that it goes on after "is there": "without /token".
+        what: String,
+    },
+    /// A secret is not in the keyring.
+    Secret {
+        /// By which it is meant.
+        attributes: BTreeMap<String, String>,
+    },
+}
+
+impl Missing {
+    /// Said of a CLI that ended as if all were well, after it said this. Where else its secret is was not
+    /// seen; of one that tells an error nobody need look for it.
+    pub fn after_success(&self, said: Option<&str>) -> String {
+        let (what, find_out) = self.what();
+        let words = quoted(said);
+        if said.is_some_and(anteroom_crash::is_error) {
+            return format!("the tool ended with success, and {what}{words}");
+        }
+        format!(
+            "the tool ended with success, and {what}{words}; find out {find_out}, and name that in the provider file"
+        )
+    }
+
+    /// What is missing, and what would help.
+    fn what(&self) -> (String, &'static str) {
+        const WHERE: &str = "where it keeps its credential";
+        match self {
+            Self::File { name } => (format!("there is no ~/{name}"), WHERE),
+            Self::Secret { attributes } => {
+                let pairs: Vec<_> =
+                    attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
+                let what = format!(
+                    "the keyring's files hold no secret with {} that is read without a password (one of the collection `session` is in none)",
+                    pairs.join(", ")
+                );
+                (what, WHERE)
+            }
+            Self::Content { name, what } => {
+                (format!("~/{name} is there {what}"), "what it keeps where")
+            }
+        }
+    }
+}
+
+/// What a tool said, at the end of a sentence on it.
+pub fn quoted(said: Option<&str>) -> String {
+    said.map_or_else(String::new, |said| format!("; it said \"{said}\""))
+}
