@@ -1,5 +1,5 @@
 //! What the guest's processor says of itself. The host explains an illegal instruction by this, not
-//! by its own processor's word.
+//! by what its own processor reports.
 
 use anteroom_guest_protocol::GuestCpu;
 

@@ -27,12 +27,12 @@ pub async fn receive(stream: &mut LinkStream, sandbox: &Sandbox) -> Result<(), L
 async fn take(stream: &mut LinkStream, header: &FileHeader, sandbox: &Sandbox) -> Result<String> {
     ensure!(
         header.size <= MAX_INJECTED_FILE,
-        "it has {} bytes, at most {MAX_INJECTED_FILE} are taken",
+        "it has {} bytes; at most {MAX_INJECTED_FILE} are allowed",
         header.size
     );
-    ensure!(header.mode <= 0o777, "its mode is {:o}, at most 777 is taken", header.mode);
+    ensure!(header.mode <= 0o777, "its mode is {:o}; at most 777 is allowed", header.mode);
     let mut content = vec![0; usize::try_from(header.size)?];
-    stream.read_exact(&mut content).await.context("its bytes did not come")?;
+    stream.read_exact(&mut content).await.context("its content did not arrive")?;
     place(header, &content, sandbox)
 }
 
@@ -44,7 +44,7 @@ fn place(header: &FileHeader, content: &[u8], sandbox: &Sandbox) -> Result<Strin
     let for_end_user = match header.owner.as_str() {
         "person" => true,
         "root" => false,
-        other => anyhow::bail!("its owner {other} is not known; it can be root or person"),
+        other => anyhow::bail!("its owner {other} is unknown; use root or person"),
     };
     if let Some(folder) = path.parent() {
         make_folders(folder, for_end_user, sandbox)?;
@@ -66,7 +66,7 @@ fn place(header: &FileHeader, content: &[u8], sandbox: &Sandbox) -> Result<Strin
     hash_of(&path).context("reading it back failed")
 }
 
-/// On a host only the room's home is the room's. Nothing of the room runs yet that could make a link
+/// On a host only the sandbox's home is the sandbox's. Nothing of it runs yet that could make a link
 /// meanwhile.
 fn check_in_home(path: &Path, home: &Path) -> Result<()> {
     let below = path.strip_prefix(home).ok();
@@ -76,7 +76,7 @@ fn check_in_home(path: &Path, home: &Path) -> Result<()> {
     });
     let Some(below) = below else {
         bail!(
-            "{} is not in the room's home; with the host driver a file goes there only, as ~/NAME",
+            "{} is not in the session's home; with the host driver files can only be injected there, as ~/NAME",
             path.display()
         );
     };

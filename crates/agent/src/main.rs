@@ -4,9 +4,9 @@
 //! 2. Answer the host's handshake, say hello, take the configuration ([`session`]).
 //! 3. Take injected files, confirm each by its hash ([`files`]).
 //! 4. Start X, window manager, browser and CLI, each supervised on its own ([`supervise`]).
-//! 5. Send damaged pixels ([`desktop::display`]), take input ([`desktop::input`]), carry the guest's connections to
-//!    the host ([`egress`]), and watch for the credential, which is sealed here ([`credential`]); in a
-//!    room that proves its image, answer the host's questions instead ([`check`]).
+//! 5. Send damaged pixels and take input ([`desktop`]), carry the guest's connections to the host
+//!    ([`egress`]), run the sign-in ([`sign_in`]) and seal what it leaves ([`credential`]); where an
+//!    image is verified, answer the host's questions instead ([`check`]).
 //!
 //! Started under the name of a browser opener (`xdg-open` and the like) the same binary hands the
 //! URL to the running agent and exits ([`desktop::opener`]).
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     let as_init = std::process::id() == 1;
     let outcome = if as_init { run_as_init() } else { run_on_host(arguments) };
     if let Err(error) = &outcome {
-        // The console (guest) or the driver's log (host) is the last place that can be told.
+        // The console (guest) or the driver's log (host) is the last place left to report to.
         eprintln!("anteroom-agent: {error:#}");
     }
     if as_init {

@@ -1,4 +1,4 @@
-//! What the agent tells the host, in order, through one queue.
+//! What the agent reports to the host, in order, through one queue.
 
 use anteroom_guest_protocol::{GuestMessage, LogStream, ServiceEvent};
 use tokio::sync::mpsc;
@@ -11,7 +11,7 @@ const QUEUE: usize = 512;
 /// The longest log line, in bytes.
 const MAX_LINE: usize = 4096;
 
-/// Queues messages for the control stream, without what is secret in their words. Cheap to clone.
+/// Queues messages for the control stream, without what is secret in their text. Cheap to clone.
 #[derive(Clone)]
 pub struct Reporter {
     queue: mpsc::Sender<GuestMessage>,
@@ -25,12 +25,12 @@ pub fn channel() -> (Reporter, mpsc::Receiver<GuestMessage>) {
 }
 
 impl Reporter {
-    /// What is kept out of all that is told.
+    /// What is kept out of all logs and reports.
     pub fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
-    /// Tells the host; waits while the queue is full. When the link is gone nobody can be told.
+    /// Reports to the host; waits while the queue is full. When the link is gone the message is dropped.
     pub async fn report(&self, message: GuestMessage) {
         let _ = self.queue.send(self.clean(message)).await;
     }
@@ -56,7 +56,7 @@ impl Reporter {
         self.offer(GuestMessage::Log { service: service.to_owned(), stream, line });
     }
 
-    /// The message without secrets where it has words of programs.
+    /// The message without secrets where it quotes programs.
     fn clean(&self, mut message: GuestMessage) -> GuestMessage {
         let clean = |text: &mut String| *text = self.secrets.redact(text);
         match &mut message {

@@ -24,15 +24,15 @@ pub const OPENERS: &str = "openers";
 pub struct Sandbox {
     /// Which of the two.
     pub kind: SandboxKind,
-    /// The home of the person who signs in.
+    /// The home of the end user.
     pub home: PathBuf,
-    /// The agent's own folder: sockets, X authority, openers. Gone with the room.
+    /// The agent's own folder: sockets, X authority, openers. Gone with the sandbox.
     pub runtime: PathBuf,
-    /// What programs are told of the person.
+    /// What programs can know of the end user.
     pub end_user: EndUser,
 }
 
-/// What is known of the person who signs in.
+/// What is known of the end user.
 #[derive(Clone, Debug, Default)]
 pub struct EndUser {
     /// Their language.
@@ -51,7 +51,7 @@ pub enum SandboxKind {
 }
 
 impl Sandbox {
-    /// The room inside a guest; its folders exist since [`crate::pid1::enter_image`].
+    /// The sandbox inside a guest; its folders exist since [`crate::pid1::enter_image`].
     pub fn guest() -> Self {
         Self {
             kind: SandboxKind::Guest,
@@ -61,7 +61,7 @@ impl Sandbox {
         }
     }
 
-    /// The room on the host, in the folder that the driver made and will remove.
+    /// The sandbox on the host, in the folder that the driver made and will remove.
     pub fn host() -> Result<Self> {
         let folder = PathBuf::from(
             std::env::var_os("ANTEROOM_RUNTIME_DIR").context("ANTEROOM_RUNTIME_DIR is not set")?,
@@ -77,16 +77,17 @@ impl Sandbox {
                 .with_context(|| format!("creating {} failed", path.display()))?;
         }
         let agent = std::env::current_exe().context("finding the agent's own path failed")?;
-        std::fs::copy(&agent, sandbox.agent()).context("copying the agent into its room failed")?;
+        std::fs::copy(&agent, sandbox.agent())
+            .context("copying the agent into its sandbox failed")?;
         Ok(sandbox)
     }
 
-    /// The agent's own binary inside the room.
+    /// The agent's own binary inside the sandbox.
     pub fn agent(&self) -> PathBuf {
         self.runtime.join("agent")
     }
 
-    /// Where programs on the host put what is temporary, so that it goes with the room.
+    /// Where programs on the host put what is temporary, so that it goes with the sandbox.
     fn temporary(&self) -> PathBuf {
         self.runtime.join("tmp")
     }
@@ -122,7 +123,7 @@ impl Sandbox {
         self.runtime.with_file_name(HOST_DISPLAY_FILE)
     }
 
-    /// `path` of a provider file or an injected file; `~/` is the person's home.
+    /// `path` of a provider file or an injected file; `~/` is the end user's home.
     pub fn resolve(&self, path: &str) -> PathBuf {
         match path.strip_prefix("~/") {
             Some(rest) => self.home.join(rest),
@@ -138,7 +139,7 @@ impl Sandbox {
         }
     }
 
-    /// A command that runs as the person, with a clean environment and the room's PATH.
+    /// A command that runs as the end user, with a clean environment and the sandbox's PATH.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command
@@ -200,7 +201,7 @@ impl Sandbox {
         }
     }
 
-    /// Gives `path` to the person.
+    /// Gives `path` to the end user.
     pub fn give_to_end_user(&self, path: &Path) -> std::io::Result<()> {
         match self.kind {
             SandboxKind::Guest => std::os::unix::fs::lchown(path, Some(GUEST_UID), Some(GUEST_UID)),

@@ -71,7 +71,7 @@ impl Checker {
         })
     }
 
-    /// Runs a program to its end, as the person.
+    /// Runs a program to its end, as the end user.
     async fn ran(
         &self,
         name: &str,

@@ -1,6 +1,6 @@
-//! Which programs and libraries are opened in the room, told by the kernel (fanotify(7)).
+//! Which programs and libraries are opened in the sandbox, as the kernel reports it (fanotify(7)).
 //!
-//! A file that was never opened was never run. One that was, in a room where nothing died of it, held
+//! A file that was never opened was never run. One that was, in a sandbox where nothing died of it, held
 //! no instruction that was reached and that the processor lacks.
 
 use std::collections::HashSet;
@@ -29,7 +29,7 @@ struct Seen {
 }
 
 impl OpenedFiles {
-    /// Begins to watch the mount that the room's programs are on. Needs the guest's root.
+    /// Begins to watch the mount that the sandbox's programs are on. Needs the guest's root.
     pub fn watch() -> Self {
         let opened = Self(Arc::default());
         let watching = opened.clone();

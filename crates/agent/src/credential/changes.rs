@@ -1,4 +1,4 @@
-//! When to look at a path again: told by the kernel (inotify(7)), whether or not its folder exists.
+//! When to look at a path again: reported by the kernel (inotify(7)), whether or not its folder exists.
 
 use std::path::Path;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use futures::StreamExt;
 use futures::stream::ReadyChunks;
 use inotify::{EventStream, Inotify, WatchMask, Watches};
 
-/// The longest wait: for what the kernel does not tell, such as another file system mounted over
+/// The longest wait: for what the kernel does not report, such as another file system mounted over
 /// the folder.
 const AT_LAST: Duration = Duration::from_secs(5);
 
@@ -62,7 +62,7 @@ impl Changes {
 mod tests {
     use super::*;
 
-    /// Less than [`AT_LAST`]: the kernel told.
+    /// Less than [`AT_LAST`]: the kernel reported it.
     async fn reported(changes: &mut Changes) -> bool {
         tokio::time::timeout(AT_LAST / 2, changes.next()).await.is_ok()
     }

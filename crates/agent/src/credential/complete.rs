@@ -32,48 +32,48 @@ impl Complete {
         })
     }
 
-    /// What is wrong with the content first, so that it goes on after "is there". Half-written JSON
+    /// What is wrong with the content first, as it follows "is there". Half-written JSON
     /// does not parse, so a parse with every required field is completeness.
     pub fn wrong_with(&self, content: &[u8]) -> Option<String> {
         if content.is_empty() {
-            return Some("and empty".to_owned());
+            return Some("but empty".to_owned());
         }
         match self {
             Self::Json(pointers) => {
                 let Some(text) = text_of(content) else {
-                    return Some("and is not text in UTF-8 or UTF-16".to_owned());
+                    return Some("but is not UTF-8 or UTF-16 text".to_owned());
                 };
                 let json = match serde_json::from_str::<serde_json::Value>(&text) {
                     Ok(json) => json,
                     Err(error) => {
                         let (line, column) = (error.line(), error.column());
                         return Some(format!(
-                            "and is no JSON from line {line}, column {column} on"
+                            "but is not valid JSON (line {line}, column {column})"
                         ));
                     }
                 };
                 pointers.iter().find_map(|pointer| match json.pointer(pointer) {
                     None | Some(serde_json::Value::Null) => Some(format!("without {pointer}")),
                     Some(value) => match value.as_str() {
-                        Some("") => Some(format!("and its {pointer} is empty")),
+                        Some("") => Some(format!("but its {pointer} is empty")),
                         Some(_) => None,
-                        None => Some(format!("and its {pointer} is no text in quotes")),
+                        None => Some(format!("but its {pointer} is not a string")),
                     },
                 })
             }
             Self::Text(patterns) => {
                 let Some(text) = text_of(content) else {
-                    return Some("and is not text in UTF-8 or UTF-16".to_owned());
+                    return Some("but is not UTF-8 or UTF-16 text".to_owned());
                 };
                 let missing = patterns.iter().find(|pattern| !pattern.is_match(&text));
-                missing.map(|pattern| format!("without what matches {pattern}"))
+                missing.map(|pattern| format!("without a match for {pattern}"))
             }
             Self::Binary => None,
         }
     }
 }
 
-/// A file's text without its byte order mark, which also tells how it is encoded.
+/// A file's text without its byte order mark, which also shows how it is encoded.
 pub fn text_of(content: &[u8]) -> Option<Cow<'_, str>> {
     let utf_16 = |content: &[u8], character: fn([u8; 2]) -> u16| {
         let (pairs, rest) = content.as_chunks::<2>();

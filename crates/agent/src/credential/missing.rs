@@ -14,7 +14,7 @@ pub enum Missing {
     Content {
         /// Its path in the home.
         name: String,
-        /// What, so that it goes on after "is there": "without /token".
+        /// What, as it follows "is there": "without /token".
         what: String,
     },
     /// A secret is not in the keyring.
@@ -26,7 +26,7 @@ pub enum Missing {
 
 impl Missing {
     /// Said of a CLI that ended as if all were well, after it said this. Where else its secret is was not
-    /// seen; of one that tells an error nobody need look for it.
+    /// seen; of one that reports an error nobody need look for it.
     pub fn after_success(&self, said: Option<&str>) -> String {
         let (what, find_out) = self.what();
         let words = quoted(said);

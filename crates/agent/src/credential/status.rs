@@ -1,4 +1,4 @@
-//! The CLI's own word on a credential, before it is sealed: asked where nothing is as it was but the
+//! What the CLI itself says of a credential before it is sealed: asked where nothing is as it was but the
 //! files, as it will be at its owner's.
 
 use std::fmt;
@@ -14,7 +14,7 @@ use regex::Regex;
 
 use super::bundle::BundledFile;
 use super::keyring;
-use super::portability::{NO_SUCH_PLACE, Place};
+use super::portability::{CANNOT_ISOLATE, Environment};
 use crate::report::Reporter;
 use crate::sandbox::{RUNTIME, Sandbox};
 use crate::supervise::{self, Output, Process, Reaper};
@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(90);
 /// Bytes of its answer that are read: tools list much after they have said who is signed in.
 const MAX_ANSWER: usize = 1024 * 1024;
 
-/// Characters of the question that are told.
+/// Characters of the question that are quoted.
 const MAX_COMMAND: usize = 60;
 
 /// A home for a moment.
@@ -33,7 +33,7 @@ struct Home(PathBuf);
 
 impl Drop for Home {
     fn drop(&mut self) {
-        // What stays behind goes with the room.
+        // What stays behind goes with the sandbox.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -54,27 +54,31 @@ pub async fn ask(
     reaper: &Reaper,
     reporter: &Reporter,
 ) -> Result<Answer> {
-    let signed_in = Regex::new(&spec.signed_in).context("signed_in is no regular expression")?;
+    let signed_in =
+        Regex::new(&spec.signed_in).context("signed_in is not a valid regular expression")?;
     let asked = in_words(&spec.command);
     let question = Question { spec, files, sandbox, reaper, reporter };
-    let elsewhere = question.ask(Where::Elsewhere).await?;
+    let away = question.ask(Where::AnotherMachine).await?;
     let denies = |said: &Said| {
-        Answer::NotSignedIn(format!("`{asked}` does not call it signed in; it {said}"))
+        Answer::NotSignedIn(format!("`{asked}` does not show it as signed in; it {said}"))
     };
-    let Some(elsewhere) = elsewhere else {
-        let plainly = question.ask(Where::Plainly).await?.context("there is no place to ask it")?;
-        let found = plainly.signed_in(&signed_in);
-        return Ok(found.map_or_else(|| denies(&plainly), Answer::SignedIn));
+    let Some(away) = away else {
+        let plain = question
+            .ask(Where::NotIsolated)
+            .await?
+            .context("there is no environment to ask it in")?;
+        let found = plain.signed_in(&signed_in);
+        return Ok(found.map_or_else(|| denies(&plain), Answer::SignedIn));
     };
-    if let Some(said) = elsewhere.signed_in(&signed_in) {
+    if let Some(said) = away.signed_in(&signed_in) {
         return Ok(Answer::SignedIn(said));
     }
-    let here = question.ask(Where::Here).await?;
+    let here = question.ask(Where::ThisMachine).await?;
     if here.and_then(|here| here.signed_in(&signed_in)).is_none() {
-        return Ok(denies(&elsewhere));
+        return Ok(denies(&away));
     }
     Ok(Answer::NotSignedIn(format!(
-        "`{asked}` calls it signed in where it was made, and not with the same files on another machine (other host name, user name, home and machine id, nothing else in it), so its owner could not use it; there it {elsewhere}"
+        "`{asked}` shows it as signed in where it was made, but not on another machine with the same files (another host name, user name, home and machine id, and nothing else), so its owner could not use it; there it {away}"
     )))
 }
 
@@ -127,11 +131,11 @@ fn in_words(command: &[String]) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Where {
     /// On another machine.
-    Elsewhere,
+    AnotherMachine,
     /// On this one, without a network.
-    Here,
-    /// In the room as it is, since no other place can be made.
-    Plainly,
+    ThisMachine,
+    /// In the sandbox as it is, since no other environment can be made.
+    NotIsolated,
 }
 
 /// What is asked, and of what.
@@ -144,9 +148,9 @@ struct Question<'a> {
 }
 
 impl Question<'_> {
-    /// What the CLI prints, in a home that holds the files alone. `None` when there cannot be such a
-    /// place, which is noted.
-    async fn ask(&self, place: Where) -> Result<Option<Said>> {
+    /// What the CLI prints, in a home that holds the files alone. `None` when there cannot be such an
+    /// environment, which is noted.
+    async fn ask(&self, environment: Where) -> Result<Option<Said>> {
         let Self { spec, files, sandbox, reaper, reporter } = self;
         let home = make_home(files, sandbox).context("making a home for it failed")?;
         let secrets = secrets(files);
@@ -156,7 +160,7 @@ impl Question<'_> {
             words = keyring::with_a_session(&home.0, &words, sandbox)
                 .context("preparing a session bus for it failed")?;
         }
-        let mut command = self.command(place, &words, &home.0)?;
+        let mut command = self.command(environment, &words, &home.0)?;
         command.envs(&spec.env);
         let output = Output { keep: MAX_ANSWER, ..Output::default() };
         let mut process = Process::start("status", command, output, reaper, reporter)?;
@@ -167,24 +171,25 @@ impl Question<'_> {
             bail!("`{}` did not end within {} s", in_words(&spec.command), ANSWER.as_secs());
         };
         let (all, last_lines) = (process.kept(), process.last_lines());
-        let no_such_place = death.exit == (ProcessExit::Exited { code: NO_SUCH_PLACE });
-        if place != Where::Plainly && no_such_place {
+        let cannot_isolate = death.exit == (ProcessExit::Exited { code: CANNOT_ISOLATE });
+        if environment != Where::NotIsolated && cannot_isolate {
             let why = last_lines.last().map_or("", String::as_str);
-            reporter.note(&format!("the tool is asked on the machine where it signed in: {why}"));
+            reporter.note(&format!("the tool is asked on the machine where it signed in, since no other can be simulated: {why}"));
             return Ok(None);
         }
         Ok(Some(Said { exit: by_its_code(death.exit), all, last_lines }))
     }
 
-    fn command(&self, place: Where, words: &[String], home: &Path) -> Result<Command> {
+    fn command(&self, environment: Where, words: &[String], home: &Path) -> Result<Command> {
         let sandbox = self.sandbox;
-        let [program, arguments @ ..] = words else { bail!("it names no program") };
-        match place {
-            Where::Elsewhere => {
-                Place::elsewhere(home, &sandbox.runtime, words, sandbox)?.command(sandbox)
+        let [program, arguments @ ..] = words else { bail!("the status command is empty") };
+        match environment {
+            Where::AnotherMachine => {
+                Environment::another_machine(home, &sandbox.runtime, words, sandbox)?
+                    .command(sandbox)
             }
-            Where::Here => Place::here(home, words, sandbox).command(sandbox),
-            Where::Plainly => {
+            Where::ThisMachine => Environment::this_machine(home, words, sandbox).command(sandbox),
+            Where::NotIsolated => {
                 let mut command = sandbox.command(program);
                 command.args(arguments).env("HOME", home).current_dir(home);
                 command.env("XDG_RUNTIME_DIR", home.join(RUNTIME));

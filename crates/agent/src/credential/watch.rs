@@ -37,7 +37,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// What to watch for in this room.
+    /// What to watch for in this sandbox.
     pub fn new(spec: &CredentialSpec, sandbox: &Sandbox) -> Result<Self> {
         let files = spec.files.iter().map(|file| WatchedFile::new(file, sandbox));
         Ok(Self {
@@ -54,15 +54,15 @@ impl Watched {
         self.files.is_empty() && self.keyring.secrets.is_empty()
     }
 
-    /// Whether a look can tell by itself that somebody has signed in: of bytes of which nothing is
-    /// read it can only tell that they are there.
+    /// Whether a look can show by itself that somebody has signed in: of bytes of which nothing is
+    /// read it can only show that they are there.
     pub fn reports(&self) -> bool {
         self.files.iter().any(|file| !file.optional && !matches!(file.complete, Complete::Binary))
             || self.keyring.secrets.iter().any(|secret| !secret.optional)
     }
 
     /// Returns when the files are complete and two looks in a row agree; the error is a sentence for
-    /// the person.
+    /// the end user.
     pub async fn until_stable(&self) -> Result<(), String> {
         let mut last = None;
         let mut agreeing = 1;
@@ -122,7 +122,7 @@ impl Watched {
         if files.len() > MAX_BUNDLE_ENTRIES {
             let count = files.len();
             return Look::Refused(format!(
-                "it has {count} files, at most {MAX_BUNDLE_ENTRIES} are taken"
+                "it has {count} files; at most {MAX_BUNDLE_ENTRIES} are allowed"
             ));
         }
         if let Some(file) = files.iter().find(|file| deletes_a_file(&file.path, &file.content)) {
@@ -133,14 +133,14 @@ impl Watched {
         }
         if let Some(file) = files.iter().find(|file| !bundle::holds(&file.path)) {
             return Look::Refused(format!(
-                "the path {} is too long: at most 100 bytes after a slash and 155 before it are taken",
+                "the path {} is too long; at most 100 bytes after a slash and 155 before it are allowed",
                 file.path
             ));
         }
         let bytes: usize = files.iter().map(|file| file.content.len()).sum();
         if bytes > MAX_CREDENTIAL {
             return Look::Refused(format!(
-                "its files have {bytes} bytes together, at most {MAX_CREDENTIAL} are taken"
+                "its files have {bytes} bytes in total; at most {MAX_CREDENTIAL} are allowed"
             ));
         }
         Look::Complete(files)

@@ -132,7 +132,7 @@ impl WatchedFile {
             }
             Err(_) if optional => return Ok(None),
             Err(error) if !is_absent(&error) => {
-                let what = format!("and cannot be opened ({error})");
+                let what = format!("but cannot be opened ({error})");
                 return Err(Look::Incomplete(Missing::Content { name: name.to_owned(), what }));
             }
             Err(_) => return Err(missing()),
@@ -146,7 +146,7 @@ impl WatchedFile {
         }
         if metadata.len() > self.max_bytes {
             return refused(format!(
-                "has {} bytes, at most {} are taken",
+                "has {} bytes; at most {} are allowed",
                 metadata.len(),
                 self.max_bytes
             ));

@@ -62,7 +62,7 @@ impl WatchedKeyring {
             if let Some(large) = found.iter().map(bytes).find(|bytes| *bytes > secret.max_bytes + 2)
             {
                 return Err(Look::Refused(format!(
-                    "its secret in the keyring has {large} bytes, at most {} are taken",
+                    "its secret in the keyring has {large} bytes; at most {} are allowed",
                     secret.max_bytes
                 )));
             }

@@ -63,7 +63,7 @@ impl Prober {
                 let mut said = vec![0; begins.len()];
                 stream.read_exact(&mut said).await?;
                 if said != begins.as_bytes() {
-                    bail!("it says something else");
+                    bail!("it sends something else");
                 }
             }
             Probe::Socket(path) => drop(UnixStream::connect(self.sandbox.resolve(path)).await?),

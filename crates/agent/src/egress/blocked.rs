@@ -1,5 +1,5 @@
 //! What programs try to send past every way out: the kernel refuses it, since nobody listens there,
-//! and here it is seen, so that it can be told.
+//! and here it is seen, so that it can be reported.
 
 use std::collections::HashSet;
 use std::io::{self, ErrorKind};
@@ -14,7 +14,7 @@ use tokio::io::Interest;
 use super::names::Names;
 use crate::report::Reporter;
 
-/// Places that are told in a session.
+/// Addresses that are reported in a session.
 const MAX_REPORTED: usize = 200;
 
 /// Bytes of a packet that are read: the longest IPv4 head, and the ports.

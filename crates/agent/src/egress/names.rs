@@ -1,4 +1,4 @@
-//! DNS inside the guest: each name has a placeholder address, by which a connection tells whom it is
+//! DNS inside the guest: each name has a placeholder address, by which a connection shows whom it is
 //! for. Nobody outside is asked; whether a name exists is found out by the host that connects to it.
 
 use std::cell::RefCell;
@@ -26,7 +26,7 @@ const MAX_QUERY: usize = 1500;
 /// How soon a query is taken after an error.
 const AFTER_ERROR: std::time::Duration = std::time::Duration::from_millis(10);
 
-/// The file that tells programs whom to ask.
+/// The file that names the DNS server to programs.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Which placeholder stands for which name. Cheap to clone.

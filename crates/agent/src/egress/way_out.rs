@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::report::Reporter;
 
 /// Connections at a time; further ones wait. The link ends when it is asked for more streams than it
-/// has, and the room's own need some too.
+/// has, and the session's own need some too.
 const MAX_CONNECTIONS: usize = 240;
 
 /// How long to wait when no connection can be taken.

@@ -34,7 +34,7 @@ pub fn open_link_port() -> Result<LinkPort> {
 
 fn find_port() -> Result<PathBuf> {
     let ports =
-        fs::read_dir("/sys/class/virtio-ports").context("the kernel knows no virtio ports")?;
+        fs::read_dir("/sys/class/virtio-ports").context("the kernel has no virtio ports")?;
     for port in ports {
         let port = port?;
         let name = fs::read_to_string(port.path().join("name")).unwrap_or_default();
@@ -42,7 +42,7 @@ fn find_port() -> Result<PathBuf> {
             return Ok(PathBuf::from("/dev").join(port.file_name()));
         }
     }
-    bail!("no virtio port is named {VIRTIO_PORT_NAME}")
+    bail!("there is no virtio port named {VIRTIO_PORT_NAME}")
 }
 
 impl AsyncRead for LinkPort {

@@ -1,5 +1,5 @@
 //! Secrets that the host typed into the CLI's terminal, which shows what is typed, and those of the
-//! credential: they are kept out of all that is told, also in pieces, since a terminal shows a long one
+//! credential: they are kept out of all logs and reports, also in pieces, since a terminal shows a long one
 //! over several rows.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use super::patterns::MARK as REDACTED;
 /// So many characters in a row that are in a secret too are taken for a piece of it.
 const PIECE: usize = 6;
 
-/// Secrets that are kept, and characters of one: a person types few, and a credential's file has few.
+/// Secrets that are kept, and characters of one: an end user types few, and a credential's file has few.
 const MAX_SECRETS: usize = 256;
 const MAX_LENGTH: usize = 64 * 1024;
 

@@ -52,7 +52,7 @@ pub fn hold(sandbox: &Sandbox, asked_ms: u64, host_unix_ms: u64, reporter: &Repo
     }
 }
 
-/// What the clock is set to, if the host's word, which is up to `took_ms` old, leaves no doubt that it
+/// What the clock is set to, if the host's answer, which is up to `took_ms` old, leaves no doubt that it
 /// is wrong by more than is tolerated.
 fn correction(here_ms: u64, host_ms: u64, took_ms: u64) -> Option<u64> {
     if u128::from(took_ms) > SLOWEST_ANSWER.as_millis() {

@@ -13,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::clock;
 
-/// How long the last words may take to leave.
+/// How long the last messages may take to leave.
 const FLUSH: Duration = Duration::from_secs(3);
 
 /// The writing task.

@@ -1,4 +1,4 @@
-//! What a fresh desktop has and an image cannot: a machine id of its own, and the person's language as
+//! What a fresh desktop has and an image cannot: a machine id of its own, and the end user's language as
 //! a locale that the C library knows.
 
 use std::fs;
@@ -14,7 +14,7 @@ use crate::sandbox::{Sandbox, SandboxKind};
 const LOCALES: &str = "/usr/lib/locale";
 const PLAIN: &str = "C.utf8";
 
-/// What tools set themselves, whatever the person speaks.
+/// What tools set themselves, whatever the end user's language.
 const USUAL: &str = "en_US.UTF-8";
 
 /// Gives a guest a machine id of its own (machine-id(5)).
@@ -32,14 +32,14 @@ pub fn own_machine_id(sandbox: &Sandbox) -> Result<()> {
     symlink("/etc/machine-id", of_dbus).context("writing /var/lib/dbus/machine-id failed")
 }
 
-/// Has the C library know the person's locale: where the image has none of that name it is the plain
+/// Has the C library know the end user's locale: where the image has none of that name it is the plain
 /// one in UTF-8. Without this `setlocale` fails as a whole, and a tool's text is ASCII. What language
-/// its own words have is told by `LANGUAGE` all the same.
+/// its messages are in is set by `LANGUAGE` all the same.
 pub fn known_locales(locale: Option<&Locale>, sandbox: &Sandbox) -> Result<()> {
     let folder = sandbox.locales();
     fs::create_dir_all(&folder).with_context(|| format!("creating {} failed", folder.display()))?;
     let wanted = locale.map(|locale| locale.posix.as_str()).into_iter().chain([USUAL]);
-    // On a host the room's folder is the only one that is looked at.
+    // On a host the sandbox's folder is the only one that is looked at.
     let always = (sandbox.kind == SandboxKind::Host).then_some(PLAIN);
     for name in wanted.chain(always) {
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b)) {

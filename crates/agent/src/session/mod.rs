@@ -1,4 +1,4 @@
-//! The agent's life after the handshake.
+//! The agent after the handshake.
 //!
 //! [`control`] carries messages from and to the host, [`streams`] the rest; [`services`] starts what the
 //! sign-in needs once the host says so.
@@ -122,7 +122,8 @@ async fn serve(
             }
             Some(HostMessage::OpenPage { url }) => {
                 // Parsed, no line break is left in it.
-                let url = url::Url::parse(&url).context("the host named a page by no URL")?;
+                let url = url::Url::parse(&url)
+                    .context("the host sent a page address that is not a valid URL")?;
                 if let Some(services) = &services {
                     services.open_page(url.as_str());
                 }

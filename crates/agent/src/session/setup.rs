@@ -32,7 +32,7 @@ pub fn apply(configuration: &Configure, sandbox: &Sandbox) -> Result<Trust> {
     identity::known_locales(configuration.locale.as_ref(), sandbox)?;
     let user_runtime = sandbox.home.join(RUNTIME);
     std::fs::create_dir_all(&user_runtime)
-        .context("creating the person's runtime folder failed")?;
+        .context("creating the end user's runtime folder failed")?;
     sandbox.give_to_end_user(&user_runtime)?;
     trust_extra_authorities(&configuration.extra_ca_pem, sandbox)
 }
@@ -41,7 +41,7 @@ pub fn apply(configuration: &Configure, sandbox: &Sandbox) -> Result<Trust> {
 fn credit_entropy(base64: &str) -> Result<()> {
     use std::os::fd::AsRawFd;
 
-    /// `struct rand_pool_info` of linux/random.h with room for 32 bytes.
+    /// `struct rand_pool_info` of linux/random.h with space for 32 bytes.
     #[repr(C)]
     struct RandPoolInfo {
         entropy_bits: libc::c_int,

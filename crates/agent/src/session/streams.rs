@@ -39,7 +39,7 @@ async fn serve_one(mut stream: LinkStream, context: Context) -> Result<()> {
         StreamKind::Input => serve_input(stream, context.desktop.ready().await?.input).await?,
         StreamKind::Check => {
             let checker = context.checker.borrow().clone();
-            checker.context("this sandbox proves no image")?.serve(&mut stream).await?;
+            checker.context("this session does not verify an image")?.serve(&mut stream).await?;
         }
         StreamKind::Terminal => {
             let mut watched = context.terminal.subscribe();

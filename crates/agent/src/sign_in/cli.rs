@@ -1,4 +1,4 @@
-//! The CLI in a pseudo-terminal, as the person.
+//! The CLI in a pseudo-terminal, as the end user.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
@@ -25,7 +25,7 @@ use crate::supervise::{self, Lines, Process, Reaper};
 const SIZE: Winsize =
     Winsize { ws_row: TERMINAL_ROWS, ws_col: TERMINAL_COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
 
-/// What programs are told a bundle of certificate authorities by: OpenSSL and Go, Node.js, Python's
+/// Variables that name a bundle of certificate authorities: OpenSSL and Go, Node.js, Python's
 /// requests, curl, git, the AWS and Google CLIs, pip, Cargo, Deno, gRPC, Perl, Codex.
 const BUNDLE_VARIABLES: [&str; 13] = [
     "SSL_CERT_FILE",
@@ -62,7 +62,7 @@ pub struct CliContext {
 /// The command that a provider names, in the sandbox and with what the CLI needs.
 pub fn command(spec: &CliSpec, context: &CliContext) -> Result<Command> {
     let [program, arguments @ ..] = spec.command.as_slice() else {
-        bail!("the provider names no program")
+        bail!("the provider file names no program")
     };
     let mut command = context.sandbox.command(program);
     command.args(arguments);

@@ -46,8 +46,9 @@ impl Printed {
     pub fn new(specs: &[PrintedSpec]) -> Result<Self> {
         let wanted = specs.iter().map(|spec| {
             let begins = regex::escape(&spec.begins);
-            let whole = Regex::new(&format!("^{begins}(?:{})", spec.rest))
-                .with_context(|| format!("the pattern for {} is none", spec.path))?;
+            let whole = Regex::new(&format!("^{begins}(?:{})", spec.rest)).with_context(|| {
+                format!("the pattern for {} is not a valid regular expression", spec.path)
+            })?;
             Ok(Wanted { path: spec.path.clone(), begins: spec.begins.clone(), whole })
         });
         let wanted: Vec<Wanted> = wanted.collect::<Result<_>>()?;

@@ -42,7 +42,7 @@ const NEVER_SHOWN: &str = "the tool wrote its credential and ended, and its scre
                            signed in, by `credential.screen` of the provider file";
 
 /// The same, of one with an end user's turn and nothing of it.
-const NOTHING_NEW: &str = "the tool ended with success, and its credential is as it was when the person's turn \
+const NOTHING_NEW: &str = "the tool ended with success, and its credential is as it was when the end user's turn \
                            began";
 
 /// Runs a sign-in; returns when the host knows what came of it.
@@ -254,7 +254,7 @@ async fn signed_in_on_screen(context: &Context, wanted: &SignIn) {
     }
 }
 
-/// Said of a CLI that ended as if all were well.
+/// Of a CLI that ended with success.
 fn never_printed(path: &str) -> String {
-    format!("the tool ended with success and never showed what is to be sealed as ~/{path}")
+    format!("the tool ended with success and never printed what is to be sealed as ~/{path}")
 }

@@ -38,7 +38,7 @@ pub async fn start_cli(
     context.signals.start_tool.given().await;
     if let Some(port) = cli::taken_port(&wanted.cli.callback_ports) {
         let cause = format!(
-            "something listens on port {port} already, where it takes the end of the sign-in"
+            "something already listens on port {port}, where the CLI waits for the end of the sign-in"
         );
         let failure = Failure::NotStarted(cause);
         return Err(supervisor.give_up(&spec, failure, Vec::new()).await.into());

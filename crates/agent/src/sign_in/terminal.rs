@@ -103,7 +103,7 @@ impl Terminal {
                 if count == 0 {
                     return Ok::<(), LinkError>(());
                 }
-                // A CLI that is gone takes no keys; its last words are still to be shown.
+                // A CLI that is gone takes no keys; its last output is still to be shown.
                 let _ = keys.write_all(&buffer[..count]).await;
             }
         };

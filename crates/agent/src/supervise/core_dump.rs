@@ -1,7 +1,7 @@
 //! A crashing process' core dump, read for its evidence and discarded: it never reaches a disk.
 //!
 //! The kernel starts this binary for each dump (core(5), `core_pattern` with a pipe) and holds the
-//! process until it has ended. Started so, it reads the head of the dump and what /proc tells, and
+//! process until it has ended. Started so, it reads the head of the dump and what /proc shows, and
 //! hands the [`Fault`] to the running agent by a socket that only root may write to.
 
 use std::cell::RefCell;
@@ -66,7 +66,7 @@ struct Inner {
     came: Notify,
 }
 
-/// Who is told of faults: process, its group, and the fault.
+/// Who receives faults: process, its group, and the fault.
 pub type OnFault = Box<dyn Fn(i32, i32, &Fault)>;
 
 impl CoreDumps {
@@ -127,7 +127,7 @@ pub fn look(pid: &str) -> ExitCode {
     match sent {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The kernel's log is the only place that can be told, and the console shows it.
+            // The kernel's log is the only place left to report to, and the console shows it.
             let _ = std::fs::write(
                 "/dev/kmsg",
                 format!("anteroom-agent: core dump of {pid}: {error:#}\n"),
@@ -157,7 +157,7 @@ fn hand_over(pid: i32, head: &[u8]) -> Result<()> {
         .map_or(0, nix::unistd::Pid::as_raw);
     let stream = UnixStream::connect(SOCKET).context("reaching the agent failed")?;
     serde_json::to_writer(&stream, &Report { pid, group, fault })
-        .context("telling the agent failed")
+        .context("reporting to the agent failed")
 }
 
 /// What its C library aborted with: a child's output is not known to be its own, and a program may

@@ -17,7 +17,7 @@ use super::out_of_memory::{Kill, Kills};
 use super::{limits, stall};
 use crate::report::Reporter;
 
-/// Crashes of children that are told in a session, each place in a program once: a program may crash
+/// Crashes of children that are reported in a session, each place in a program once: a program may crash
 /// as often as it likes.
 const MAX_CHILDREN: usize = 50;
 
@@ -36,19 +36,19 @@ pub struct EvidenceCollector {
 }
 
 impl EvidenceCollector {
-    /// Has the guest's kernel tell of crashes and kills.
+    /// Has the guest's kernel report crashes and kills.
     pub fn ask_kernel(&self, agent: &Path, reporter: &Reporter) -> Result<()> {
-        let (services, teller) = (self.names.clone(), reporter.clone());
+        let (services, of_kills) = (self.names.clone(), reporter.clone());
         let killed = Cell::new(0);
         self.kills.follow(Box::new(move |kill| {
             let services = services.borrow();
-            // A service's own process is told by its end.
+            // A service's own process is reported by its end.
             if services.contains_key(&kill.pid) || killed.get() >= MAX_CHILDREN {
                 return;
             }
             killed.set(killed.get() + 1);
             let service = kill.group.and_then(|group| services.get(&group));
-            report_of_kill(&teller, service.map_or("sandbox", String::as_str), kill);
+            report_of_kill(&of_kills, service.map_or("sandbox", String::as_str), kill);
         }))?;
         let (names, reporter) = (self.names.clone(), reporter.clone());
         let reported = RefCell::new(HashSet::new());
@@ -56,7 +56,7 @@ impl EvidenceCollector {
             agent,
             Box::new(move |pid, group, fault| {
                 let names = names.borrow();
-                // A service's own process is told by its end.
+                // A service's own process is reported by its end.
                 if names.contains_key(&pid) {
                     return;
                 }
@@ -64,7 +64,7 @@ impl EvidenceCollector {
                 let is_new = reported.len() <= MAX_CHILDREN && reported.insert(place(fault));
                 if reported.len() > MAX_CHILDREN {
                     if is_new {
-                        reporter.note("further crashes of services' children are not told");
+                        reporter.note("further crashes of services' children are not reported");
                     }
                     return;
                 }

@@ -14,7 +14,7 @@ use object::ReadCache;
 const FIRST_LINE: usize = 256;
 
 /// Looks at the program of a command before it is started: what the C library would otherwise hand
-/// to a shell, or tell by a bare "not found".
+/// to a shell, or report by a bare "not found".
 pub fn look(command: &Command) -> Result<(), NotStarted> {
     let program = command.get_program();
     let path = command

@@ -16,7 +16,7 @@ const MAX_WAITING: usize = 64;
 /// How long after a death the kernel's line may be read.
 const LATE: Duration = Duration::from_millis(500);
 
-/// How long before the end of a process a kill in its group may have been, to be told as its cause.
+/// How long before the end of a process a kill in its group may have been, to be reported as its cause.
 const JUST_BEFORE: Duration = Duration::from_secs(5);
 
 /// One kill.

@@ -11,7 +11,7 @@ use crate::redact::Rows;
 /// Characters of a line that are kept for a record of death: all its lines together fit one message.
 const MAX_TAIL_LINE: usize = 1024;
 
-/// Of a long stack the first and the last lines that are kept: what was said above it is more telling.
+/// Of a long stack the first and the last lines that are kept: what was said above it explains more.
 const STACK_BEGINS: usize = 6;
 const STACK_ENDS: usize = 3;
 

@@ -45,7 +45,7 @@ fn what_a_tool_prints_of_its_secret_is_reported_nowhere() {
 fn a_tool_that_fails_has_said_nothing_else() {
     let (_server, ended) = asked(SIGNS_IN, "echo Logged in as ada '(cached)'; exit 1");
     let said =
-        "does not call it signed in; it exited with code 1 and said: Logged in as ada (cached)";
+        "does not show it as signed in; it exited with code 1 and said: Logged in as ada (cached)";
     assert!(message(&ended).contains(said), "{ended}");
     let (_server, ended) = asked(SIGNS_IN, "echo Logged in as ada; kill -SEGV $$");
     assert!(message(&ended).contains("it was killed by signal 11 and said: Logged"), "{ended}");
@@ -83,7 +83,7 @@ printf 'Open https://login.example.com/a\nPaste code: '; "#;
     let gives_up = "sleep 4; echo; echo Nobody came, goodbye.";
     let text = provider("paste_code", &format!("{device}{gives_up}"), PASTE, "");
     let ended = signed_in(&Setup::host().start_with_provider(&text));
-    let said = "is as it was when the person's turn began; it said \"Nobody came, goodbye.\"";
+    let said = "is as it was when the end user's turn began; it said \"Nobody came, goodbye.\"";
     assert!(message(&ended).contains(said), "{ended}");
 }
 

@@ -411,7 +411,7 @@ fn a_printed_token_is_sealed_as_a_file_and_stands_in_no_log() {
     let server = serve(&ends[..at]);
     let (code, message) = end(&server, &server.started());
     assert_eq!(code, "credential_refused");
-    assert!(message.contains("never showed what is to be sealed as ~/.tool/token"), "{message}");
+    assert!(message.contains("never printed what is to be sealed as ~/.tool/token"), "{message}");
 }
 
 #[test]
@@ -603,5 +603,5 @@ cp ~/.tool/new ~/.tool/sub.json; mv ~/.tool/new ~/.tool/auth.json; sleep 1000"
     assert_eq!(ends(700_000).0, "completed");
     let (code, message) = ends(900_000);
     assert_eq!(code, "credential_refused");
-    assert!(message.contains("bytes together, at most"), "{message}");
+    assert!(message.contains("bytes in total; at most"), "{message}");
 }

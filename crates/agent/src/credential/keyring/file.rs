@@ -119,7 +119,7 @@ pub fn items(text: &str) -> Vec<KeyringItem> {
 }
 
 /// The groups of a key file: names, and what is below each. A secret may have lines of its own, also
-/// such as begin a group; whose they are cannot be told then.
+/// such as begin a group; whose they are cannot be known then.
 fn groups(text: &str) -> impl Iterator<Item = (&str, &str)> {
     let numbered = |name: &str| {
         let (item, rest) = name.split_once(':').unwrap_or((name, "attribute0"));

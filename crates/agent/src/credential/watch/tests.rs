@@ -125,7 +125,7 @@ fn what_is_there_and_not_as_it_should_be_is_not_reported_as_missing() {
     for (content, what) in [
         (r#"{"b":1}"#, "is there without /a"),
         (r#"{"a":null}"#, "is there without /a"),
-        (r#"{"a":12}"#, "is there and its /a is no text"),
+        (r#"{"a":12}"#, "is there but its /a is not a string"),
         (r#"{"a":""}"#, "is there and its /a is empty"),
     ] {
         std::fs::write(folder.path().join("c.json"), content).unwrap();
@@ -173,10 +173,10 @@ fn a_byte_order_mark_is_passed_over_and_kept() {
         assert_eq!(found[1].content, form(text));
     }
     for (broken, what) in [
-        (&b"\xef\xbb\xbf{"[..], "and is no JSON from line 1, column 1 on"),
-        (b"\xff\xfe{", "and is not text in UTF-8 or UTF-16"),
-        (b"SQLite format 3\0\xff", "and is not text in UTF-8 or UTF-16"),
-        (b"", "and empty"),
+        (&b"\xef\xbb\xbf{"[..], "but is not valid JSON (line 1, column 1)"),
+        (b"\xff\xfe{", "but is not UTF-8 or UTF-16 text"),
+        (b"SQLite format 3\0\xff", "but is not UTF-8 or UTF-16 text"),
+        (b"", "but empty"),
     ] {
         std::fs::write(folder.path().join("a.json"), broken).unwrap();
         let name = "a.json".to_owned();

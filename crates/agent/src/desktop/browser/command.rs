@@ -11,7 +11,7 @@ use crate::desktop::opener;
 use crate::sandbox::{Sandbox, SandboxKind};
 use crate::supervise::run_to_end;
 
-/// Chromium on the waiting page. Its own address bar stays in the picture: the person sees whose
+/// Chromium on the waiting page. Its own address bar stays in the picture: the end user sees whose
 /// page they type into, and no page can draw over it.
 pub fn command(
     sandbox: &Sandbox,

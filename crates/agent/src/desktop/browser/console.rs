@@ -1,7 +1,7 @@
 //! What Chromium writes of pages' consoles: only that it kept a page's script from this machine.
 //!
-//! A page may call the port where a tool waits for its sign-in's end; the room does not allow it, and
-//! the page fails without a word that a person would see.
+//! A page may call the port where a tool waits for its sign-in's end; the sandbox does not allow it, and
+//! the page fails without a message that an end user would see.
 
 use anteroom_guest_protocol::GuestMessage;
 

@@ -1,4 +1,4 @@
-//! Titles of the browser's windows: what page a person looks at, as far as the desktop shows it.
+//! Titles of the browser's windows: what page the end user looks at, as far as the desktop shows it.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +13,13 @@ use super::window::{CLIENT_LIST, managed_windows};
 use crate::desktop::display::server::DisplayAddress;
 use crate::report::Reporter;
 
-/// Characters of a title that are told.
+/// Characters of a title that are reported.
 const MAX_TITLE: usize = 512;
 
 /// Windows that are watched.
 const MAX_WINDOWS: usize = 64;
 
-/// Tells the host of each new title, from a thread that sleeps until X reports one. It ends with the
+/// Reports each new title, from a thread that sleeps until X reports one. It ends with the
 /// X server.
 pub fn report(address: &DisplayAddress, reporter: Reporter) {
     let address = address.clone();

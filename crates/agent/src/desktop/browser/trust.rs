@@ -103,7 +103,7 @@ fn into_system_folder(certificates: &[String]) -> Result<Vec<PathBuf>> {
     Ok(authorities)
 }
 
-/// Into what programs bring along and go by without a word to the system: the bundles of Python's
+/// Into the stores that programs bring along and use instead of the system's: the bundles of Python's
 /// (certifi, pip, botocore), and the stores of Java's that have their own. What cannot be written is left
 /// as it is.
 fn into_stores_of_programs(roots: &[&Path], all: &str, authorities: &[PathBuf]) {
@@ -163,7 +163,7 @@ fn write_policy(certificates: &[String]) -> Result<()> {
         .context("writing Chromium's policy failed")
 }
 
-/// On the host nothing outside the room may change: a certificate store in the room's home.
+/// On the host nothing outside the sandbox may change: a certificate store in the sandbox's home.
 fn import_into_nss(pem: &str, sandbox: &Sandbox) -> Result<()> {
     let store = sandbox.home.join(".pki/nssdb");
     fs::create_dir_all(&store).context("creating the certificate store failed")?;

@@ -4,7 +4,7 @@
 //! for `/sign-in` at once, which is held until the URL is known and then redirects, so the browser
 //! goes on without a script and without polling.
 //!
-//! In a room that proves its image the page is another one: it finds out what the browser can, and
+//! In a sandbox that proves its image the page is another one: it finds out what the browser can, and
 //! sends it to `/found`.
 
 use std::cell::Cell;
@@ -69,7 +69,7 @@ impl WaitingPage {
             while let Ok((connection, _)) = listener.accept().await {
                 let page = serving.clone();
                 tokio::task::spawn_local(async move {
-                    // A browser that goes away mid-request has nothing to be told.
+                    // A browser that goes away mid-request needs no answer.
                     let _ = page.answer(connection).await;
                 });
             }

@@ -3,7 +3,7 @@
 //! Browser and window manager start side by side. When the window manager takes over just while the
 //! browser maps its window, that window may end up unmapped, with nobody about to map it: the
 //! browser counts it as shown, and the window manager does not know it (Openbox 3.6, 15 of 44 starts
-//! on a busy machine). The person would look at an empty desktop. So it is looked for, and mapped
+//! on a busy machine). The end user would look at an empty desktop. So it is looked for, and mapped
 //! once more when it is not there; the window manager then takes it like any new one.
 
 use std::time::Duration;

@@ -26,11 +26,11 @@ const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
 /// The display of a guest.
 const GUEST_DISPLAY: u32 = 1;
 
-/// The displays of rooms on a host: far from those of people, and so many that two sessions hardly
+/// The displays of sandboxes on a host: far from those of users, and so many that two sessions hardly
 /// ever choose one. X takes numbers up to 59535.
 const HOST_DISPLAYS: std::ops::Range<u32> = 1000..50_000;
 
-/// The server's VNC socket, in the person's home.
+/// The server's VNC socket, in the end user's home.
 pub const VNC_SOCKET: &str = ".vnc.sock";
 
 /// How often the server's socket is looked for. There is no event to wait for before it exists.
@@ -112,7 +112,7 @@ impl ServerStarting {
                 break;
             }
         }
-        bail!("the X server wrote no display number")
+        bail!("the X server did not write a display number")
     }
 }
 
@@ -176,5 +176,5 @@ fn write_xauthority(sandbox: &Sandbox, cookie: &[u8]) -> Result<()> {
         .open(&path)
         .context("creating the X authority file failed")?;
     file.write_all(&entry).context("writing the X authority file failed")?;
-    sandbox.give_to_end_user(&path).context("giving the X authority file to the person failed")
+    sandbox.give_to_end_user(&path).context("giving the X authority file to the end user failed")
 }

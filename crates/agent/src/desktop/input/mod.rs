@@ -1,4 +1,4 @@
-//! What the person does, done in X: keys by place, text, pointer, paste.
+//! What the end user does, done in X: keys by place, text, pointer, paste.
 
 mod clipboard;
 mod keyboard;

@@ -25,7 +25,7 @@ pub fn listen(sandbox: &Sandbox) -> Result<(PathBuf, mpsc::Receiver<Asked>)> {
     let path = sandbox.runtime.join(SOCKET);
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("listening on {} failed", path.display()))?;
-    // The CLI runs as the person; the folder above is readable, nothing else listens there.
+    // The CLI runs as the end user; the folder above is readable, nothing else listens there.
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666))?;
     let (sender, receiver) = mpsc::channel(8);
     tokio::task::spawn_local(async move {

@@ -25,7 +25,7 @@ pub fn is_opener(program: &str) -> bool {
     name.is_some_and(|name| NAMES.contains(&name))
 }
 
-/// The opener's whole life: writes the address among its arguments to the agent's socket. Asked for
+/// The opener's main function: writes the address among its arguments to the agent's socket. Asked for
 /// something else, as its version, the program of that name answers, where there is one.
 pub fn hand_over(program: &str, arguments: &[String]) -> ExitCode {
     let done = match address(arguments) {
@@ -66,9 +66,8 @@ fn run_real(program: &str, arguments: &[String]) -> Result<()> {
     let name = Path::new(program).file_name().unwrap_or_default();
     let agent = std::env::current_exe().context("finding the agent failed")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let real = behind(name, &path, &agent.with_file_name(OPENERS)).with_context(|| {
-        format!("there is no http or https address in: {}", arguments.join(" "))
-    })?;
+    let real = behind(name, &path, &agent.with_file_name(OPENERS))
+        .with_context(|| format!("there is no http or https address in {}", arguments.join(" ")))?;
     let error = Command::new(&real).args(arguments).env(REAL_BROWSER_ENV, "1").exec();
     Err(error).with_context(|| format!("starting {} failed", real.display()))
 }
