@@ -1,5 +1,7 @@
 //! The shipped providers on what their CLIs really print (seen on 2026-11-25), and CLIs of the tests.
 
+use anteroom_session::Asks;
+
 use super::*;
 
 fn provider(name: &str) -> Provider {

@@ -12,6 +12,9 @@ use anteroom_session::{EgressVerdict, EndReason, Method, Observation, Prompt};
 use super::*;
 use crate::{CodeRefused, CodeTaken};
 
+/// How often a machine may be called at one moment until it waits for a later one.
+const MOST_AT_ONCE: usize = 16;
+
 const URL: &str = "https://a.test/sign-in";
 
 /// A sign-in and a clock that moves when the test moves it.
@@ -100,8 +103,10 @@ impl Stage {
     /// Time passes, and the machine is called at each of its deadlines.
     fn passes(&mut self, time: Duration) -> Vec<Output> {
         let until = self.now + time;
-        let mut outputs = Vec::new();
+        let (mut outputs, mut at_once) = (Vec::new(), 0);
         while let Some(due) = self.sign_in.next_deadline().filter(|due| *due <= until) {
+            at_once = if due > self.now { 0 } else { at_once + 1 };
+            assert!(at_once < MOST_AT_ONCE, "it is due for ever");
             self.now = self.now.max(due);
             outputs.extend(self.take(Input::Time));
         }

@@ -53,3 +53,49 @@ impl IntoIterator for EarlyCommands {
         self.0.into_iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use anteroom_session::{HolderGeneration, Viewer};
+
+    use super::*;
+
+    fn kept(commands: impl IntoIterator<Item = RunnerCommand>) -> Vec<&'static str> {
+        let mut early = EarlyCommands::default();
+        commands.into_iter().for_each(|command| early.keep(command));
+        let name = |command| match command {
+            RunnerCommand::RevokeBefore { .. } => "revoke",
+            RunnerCommand::StartTool {} => "start",
+            RunnerCommand::Offer { .. } => "offer",
+            _ => "other",
+        };
+        early.into_iter().map(name).collect()
+    }
+
+    fn generation(number: i64) -> HolderGeneration {
+        HolderGeneration::from_number(number).unwrap()
+    }
+
+    fn offer(number: i64) -> RunnerCommand {
+        let generation = generation(number);
+        RunnerCommand::Offer { request: 1, sdp: String::new(), viewer: Viewer::Link { generation } }
+    }
+
+    fn revoke(oldest: i64) -> RunnerCommand {
+        RunnerCommand::RevokeBefore { oldest: generation(oldest) }
+    }
+
+    #[test]
+    fn a_revocation_and_a_start_are_kept_whatever_came_before() {
+        let screenshot = || RunnerCommand::Screenshot { request: 1 };
+        let many = std::iter::repeat_with(screenshot).take(100);
+        let all = kept(many.chain([RunnerCommand::StartTool {}, revoke(1)]));
+        assert_eq!(all.len(), MAX_WAITING + 2);
+        assert_eq!(all[..2], ["revoke", "start"]);
+    }
+
+    #[test]
+    fn a_revocation_takes_the_place_of_those_before_and_of_the_offers_that_it_revokes() {
+        assert_eq!(kept([offer(1), revoke(1), offer(2), revoke(2)]), ["revoke", "offer"]);
+    }
+}

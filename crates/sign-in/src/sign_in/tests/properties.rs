@@ -115,9 +115,6 @@ fn check(outputs: &[Output], is_over: &mut bool) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// How often a machine may be called at one moment until it waits for a later one.
-const MOST_AT_ONCE: usize = 16;
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
