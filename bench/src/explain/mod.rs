@@ -8,6 +8,7 @@
 
 mod alarms;
 mod calm;
+mod death;
 mod dumps;
 mod injected;
 mod reports;
@@ -21,7 +22,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::server::Server;
-use injected::Death;
+use death::Death;
 use xtask::{interrupt, shell};
 
 /// How long a round of deaths may take.
@@ -79,7 +80,7 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
 fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome>> {
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
-    std::fs::write(&services, injected::services(deaths))?;
+    std::fs::write(&services, death::services(deaths))?;
     let services = services.to_string_lossy().into_owned();
     let options = [
         "--cpu",

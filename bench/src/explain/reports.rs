@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::injected::{Death, assembled, carried, python, shell};
+use super::death::{Death, assembled, carried, python, shell};
 
 /// In a guest that has SSE4.2 and POPCNT, and no AVX.
 pub fn modern(folder: &Path) -> Result<Vec<Death>> {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use xtask::shell;
 
-use super::injected::{Death, carried_files, of};
+use super::death::{Death, carried_files, of};
 
 /// The image's name.
 pub const IMAGE: &str = "runtimes";

@@ -11,6 +11,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::backend::Backend;
+use crate::bearer::bearer;
 use crate::principal::Principal;
 use crate::problem::{Problem, ProblemCode};
 
@@ -167,13 +168,6 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
         Err(revoked) if bearer(headers).is_none() => Err(revoked),
         Ok(None) | Err(_) => caller(backend, headers).await,
     }
-}
-
-/// The API key of a request, as it was given.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    // The scheme's name has no case (RFC 9110, 11.1).
-    let (scheme, key) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim_start())
 }
 
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

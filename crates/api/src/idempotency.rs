@@ -4,7 +4,7 @@
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
 
-use crate::guard::bearer;
+use crate::bearer::bearer;
 use crate::problem::Problem;
 
 /// The header.

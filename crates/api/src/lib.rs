@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod bearer;
 mod extract;
 mod guard;
 mod idempotency;

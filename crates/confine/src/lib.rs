@@ -21,10 +21,10 @@ pub use cgroup::{Cgroup, Limits, killed_for_memory};
 pub use enclosure::Enclosure;
 pub use file_access::{FileAccess, Rules, kernel_limits_files};
 pub use offered::{Confinement, Offer, Offered};
-pub use seen::{boundaries_of, processes_of, runs_as};
+pub use seen::{boundaries_of, runs_as};
 pub use syscalls::{SystemCallError, system_calls};
 pub use system::parts_of;
-pub use user::SessionUser;
+pub use user::{SessionUser, processes_of};
 pub use vmm_calls::VmmCalls;
 
 use std::path::PathBuf;

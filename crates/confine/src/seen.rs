@@ -6,8 +6,6 @@ use std::path::Path;
 
 use anteroom_session::{Boundaries, Namespace};
 
-use crate::SessionUser;
-
 /// Reads what holds a process. The namespaces are named of which it has another than this process.
 ///
 /// # Errors
@@ -45,20 +43,6 @@ pub fn boundaries_of(pid: u32) -> io::Result<Boundaries> {
 /// 2: a filter (proc(5)).
 fn has_filter(status: &str) -> bool {
     field_of(status, "Seccomp") == Some("2")
-}
-
-/// Every process that runs as this user, this one apart.
-#[must_use]
-pub fn processes_of(user: SessionUser) -> Vec<i32> {
-    let own = std::process::id().to_string();
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
-            let pid = name.parse().ok()?;
-            runs_as(pid, user.id()).then_some(pid)
-        })
-        .collect()
 }
 
 /// Whether a process lives and runs as this user. One whose first thread has ended looks like a zombie

@@ -12,7 +12,7 @@ use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use crate::seen::processes_of;
+use crate::seen::runs_as;
 
 /// The user, and the group, that one session's processes run as. Nothing else on this machine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -109,6 +109,20 @@ impl std::fmt::Display for SessionUser {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Every process that runs as this user, this one apart.
+#[must_use]
+pub fn processes_of(user: SessionUser) -> Vec<i32> {
+    let own = std::process::id().to_string();
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
+            let pid = name.parse().ok()?;
+            runs_as(pid, user.id()).then_some(pid)
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::bitmap::Bitmap;
 use crate::feature::{Feature, Location, Register};
-use crate::profile::{Content, CpuProfile, Standing};
+use crate::profile::{Content, CpuProfile};
+use crate::template::Standing;
 use crate::template::{LeafModifier, RegisterModifier, Template};
 
 /// Features that QEMU 7.2's own emulation (TCG) has: what its CPU model `max` reports there.

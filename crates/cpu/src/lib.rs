@@ -18,7 +18,8 @@ pub use convert::{ConvertError, QemuCpu, firecracker_template, qemu_cpu_model};
 pub use cpuid::{CpuidDump, CpuidLeaf, DumpError, MAX_LEAVES};
 pub use feature::{Feature, Location, Register, UnknownFeature};
 pub use here::this_machine;
-pub use profile::{Content, CpuProfile, ProfileError, Standing};
+pub use profile::{Content, CpuProfile, ProfileError};
 pub use template::{
-    LeafModifier, MAX_TEMPLATE_BYTES, MsrModifier, RegisterModifier, Template, TemplateError,
+    LeafModifier, MAX_TEMPLATE_BYTES, MsrModifier, RegisterModifier, Standing, Template,
+    TemplateError,
 };

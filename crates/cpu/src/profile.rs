@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpuid::CpuidDump;
 use crate::feature::Feature;
-use crate::template::{Template, TemplateError};
+use crate::template::{Standing, Template, TemplateError};
 
 /// Files of named profiles; each profile in them is one of `features` or `template`.
 const BUILT_IN: [&str; 2] =
@@ -35,18 +35,6 @@ pub enum Content {
     Dump(CpuidDump),
     /// It is a host's CPU with these changes.
     Template(Template),
-}
-
-/// What a profile says of a feature.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Standing {
-    /// The CPU has it not, on any host.
-    Off,
-    /// The CPU has it, on any host.
-    On,
-    /// The CPU has it where the host has.
-    AsHost,
 }
 
 /// A profile that cannot be had.

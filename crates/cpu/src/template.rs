@@ -7,13 +7,24 @@ use serde::{Deserialize, Serialize};
 use crate::bitmap::Bitmap;
 use crate::cpuid::{CpuidDump, reaches};
 use crate::feature::{Feature, Location, Register};
-use crate::profile::Standing;
 
 /// Longest template text that is read, in bytes. One that sets each register of a big CPU has some
 /// 40,000.
 pub const MAX_TEMPLATE_BYTES: usize = 256 * 1024;
 const MAX_ENTRIES: usize = 1024;
 const MAX_CHANGES: usize = 16;
+
+/// What a template, or a profile, says of a feature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The CPU has it not, on any host.
+    Off,
+    /// The CPU has it, on any host.
+    On,
+    /// The CPU has it where the host has.
+    AsHost,
+}
 
 /// A CPU template.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,8 @@
 
 use anteroom_session::Cause;
 
-use super::output::{self, Said, is_exception, is_frame};
+use super::lines::{self, is_exception, is_frame};
+use super::patterns::{self, Said};
 
 /// Marks before a cause, as Java, Deno and Python's libraries, Node.js and .NET set them.
 const MARKS: [&str; 4] = ["Caused by: ", "[cause]: ", "---> ", "Original error was: "];
@@ -23,7 +24,7 @@ const ENDS: [&str; 8] = [
 /// The reason of an error with causes, when it is the last thing that was printed.
 pub fn reason(lines: &[String]) -> Option<Said> {
     let found = marked(lines).or_else(|| listed(lines)).or_else(|| of_several(lines))?;
-    let known = output::known(&found.cause).or_else(|| output::known(&lines[found.head]));
+    let known = patterns::known(&found.cause).or_else(|| patterns::known(&lines[found.head]));
     let head = lines[found.head].trim_start_matches([' ', '|']);
     let line = format!("{head} ({})", found.cause);
     let is_thrown = || {
@@ -39,7 +40,7 @@ pub fn reason(lines: &[String]) -> Option<Said> {
         None if found.with_stack && is_thrown() => (Cause::UncaughtException, None),
         None => (Cause::EndedBySelf, None),
     };
-    Some(Said { cause, line: output::quoted(&line), advice })
+    Some(Said { cause, line: lines::quoted(&line), advice })
 }
 
 /// An error's own line, and what it was caused by.
@@ -56,12 +57,12 @@ fn is_end(line: &str) -> bool {
 
 /// Whether a line below a cause adds nothing to it.
 fn reports_nothing(line: &str) -> bool {
-    is_frame(line) || is_end(line) || !output::is_meaningful(line)
+    is_frame(line) || is_end(line) || !lines::is_meaningful(line)
 }
 
 /// The last line above `at` that is no frame and no hint.
 fn head(lines: &[String], at: usize) -> Option<usize> {
-    output::last_meaningful(&lines[..at])
+    lines::last_meaningful(&lines[..at])
 }
 
 /// Each cause behind a mark of its own.
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<(Cause, String)> {
-        output::tests::read_by(reason, text)
+        patterns::read_by(reason, text)
     }
 
     #[test]

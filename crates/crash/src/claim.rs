@@ -6,7 +6,7 @@ use anteroom_cpu::Feature;
 use anteroom_guest_protocol::{NotStarted, ProcessExit, Sender, Stall};
 use anteroom_session::{Cause, Confidence, Explanation};
 
-use super::{how, seconds, signal};
+use super::{how, numbers, seconds};
 
 mod dumped;
 
@@ -144,8 +144,8 @@ impl Claim {
         match self {
             Self::Exited(code) => format!("exited {code}"),
             Self::EndedWithoutError => "ended without an error (exit code 0)".to_owned(),
-            Self::EndedBy(9) => format!("was killed by {}", signal::name(9)),
-            Self::EndedBy(number) => format!("was ended by {}", signal::name(*number)),
+            Self::EndedBy(9) => format!("was killed by {}", numbers::name(9)),
+            Self::EndedBy(number) => format!("was ended by {}", numbers::name(*number)),
             Self::AbortedItself => "stopped itself (abort)".to_owned(),
             Self::After(None) => String::new(),
             Self::After(Some(millis)) => format!(" after {}", seconds(*millis)),
@@ -161,17 +161,7 @@ impl Claim {
             Self::KeptMessage(text) => {
                 format!(" with its C library's message: {text}")
             }
-            Self::CaughtFault { signal: number, lived, exit, line } => {
-                let fault = number.map_or_else(|| "a fault".to_owned(), signal::name);
-                let ended = match exit {
-                    ProcessExit::Exited { code } => format!("exited {code}"),
-                    ProcessExit::Signalled { signal } => {
-                        format!("was ended by {}", signal::name(*signal))
-                    }
-                };
-                let after = Self::After(*lived).text();
-                format!("caught {fault} of its own{after}, reported it and {ended}: {line}")
-            }
+            Self::CaughtFault { signal, lived, exit, line } => caught(*signal, *lived, *exit, line),
             Self::Complaint { lacks, phrase } => {
                 let lacks = lacks.as_deref().unwrap_or("something that it does not name");
                 format!(", saying that its processor lacks {lacks}: {phrase}")
@@ -184,11 +174,11 @@ impl Claim {
             }
             Self::ShellsChild(number) => format!(
                 ", which is how a shell reports that its child was ended by {}, although any program may exit with this code",
-                signal::name(*number)
+                numbers::name(*number)
             ),
             Self::Typical(number) => format!(
                 ", as a program is that {}, unless a process sent it",
-                signal::typical(*number).unwrap_or("ends so")
+                numbers::typical(*number).unwrap_or("ends so")
             ),
             Self::SomebodySent(1..=3) => {
                 ": some process sent it, perhaps itself, or its terminal did".to_owned()
@@ -202,14 +192,7 @@ impl Claim {
             Self::Killers { log_read: false } => {
                 "; it was sent by a process, by the program's own CPU time limit, or by the kernel because memory ran out; the kernel's log is not read here".to_owned()
             }
-            Self::LimitReached(number) => {
-                let what = if *number == 24 {
-                    "reached its CPU time limit"
-                } else {
-                    "exceeded its file size limit"
-                };
-                format!("{what} and was ended by {}", signal::name(*number))
-            }
+            Self::LimitReached(number) => limit_reached(*number),
             Self::KilledForMemory => "was killed by the kernel: out of memory".to_owned(),
             Self::ChildKilledForMemory { child, exit } => format!(
                 "{} just after the kernel killed {child}, a process of its group: out of memory",
@@ -220,7 +203,7 @@ impl Claim {
             Self::NoMemoryLeft => ", the whole virtual machine ran out".to_owned(),
             Self::MemoryPeak(bytes) => format!(", peak {}", mebibytes(*bytes)),
             Self::Unanswering(stall) => unanswering(stall),
-            Self::Doing(stall) => format!("; {}", signal::doing(stall)),
+            Self::Doing(stall) => format!("; {}", numbers::doing(stall)),
             Self::CpuLacks { cpu, features } => format!("; {cpu} has no {}", names(features)),
             Self::CpuHasAll { cpu, .. } => {
                 format!("; {cpu} has all of these, so the cause is unexplained")
@@ -236,8 +219,24 @@ impl Claim {
     }
 }
 
+fn caught(number: Option<i32>, lived: Option<u64>, exit: ProcessExit, line: &str) -> String {
+    let fault = number.map_or_else(|| "a fault".to_owned(), numbers::name);
+    let ended = match exit {
+        ProcessExit::Exited { code } => format!("exited {code}"),
+        ProcessExit::Signalled { signal } => format!("was ended by {}", numbers::name(signal)),
+    };
+    let after = Claim::After(lived).text();
+    format!("caught {fault} of its own{after}, reported it and {ended}: {line}")
+}
+
+fn limit_reached(number: i32) -> String {
+    let what =
+        if number == 24 { "reached its CPU time limit" } else { "exceeded its file size limit" };
+    format!("{what} and was ended by {}", numbers::name(number))
+}
+
 fn sent(number: i32, lived: Option<u64>, sender: Option<Sender>) -> String {
-    let ended = format!("{}{}", signal::name(number), Claim::After(lived).text());
+    let ended = format!("{}{}", numbers::name(number), Claim::After(lived).text());
     let sent = match sender {
         Some(Sender::Itself) => {
             return format!(

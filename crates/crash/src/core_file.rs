@@ -6,8 +6,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::elf::other_processor;
-use crate::fault::{BY_PROCESSES, UNTOLD};
-use crate::signal;
+use crate::numbers::{self, BY_PROCESSES, UNTOLD};
 
 /// Bytes at the beginning of a dump that hold all headers and notes, unless it has thousands of
 /// threads.
@@ -113,7 +112,7 @@ pub fn read(head: &[u8]) -> Result<Core, CoreError> {
     // Debuggers stop what they run by SIGTRAP.
     if !DUMPING.contains(&fault.signal) || (notes.by_debugger && fault.signal == SIGTRAP) {
         let at =
-            if fault.signal == 0 { "no signal".to_owned() } else { signal::name(fault.signal) };
+            if fault.signal == 0 { "no signal".to_owned() } else { numbers::name(fault.signal) };
         return Err(CoreError::Alive(at));
     }
     Ok(Core { fault, segments })

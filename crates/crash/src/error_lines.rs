@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::output;
+use super::lines;
 
 /// Marks and words by which tools and the runtimes they are made with begin an error.
 const ERROR: &str = r"(?x)
@@ -76,7 +76,7 @@ pub fn message(lines: &[String]) -> Option<String> {
 fn says_why(lines: &[String]) -> Option<usize> {
     let [error, failure, hint] = &*PATTERNS;
     // What a program went on for long after is not why it ended.
-    let reports = |line: &String| output::is_meaningful(line) && !hint.is_match(line);
+    let reports = |line: &String| lines::is_meaningful(line) && !hint.is_match(line);
     let is_near = |at: &usize| lines[at + 1..].iter().filter(|line| reports(line)).count() <= NEAR;
     let meaningful = |pattern: &Regex| {
         let found = lines.iter().rposition(|line| pattern.is_match(line) && !hint.is_match(line));

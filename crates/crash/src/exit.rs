@@ -4,7 +4,7 @@ use anteroom_guest_protocol::{NotStarted, ProcessExit};
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Diagnosis, ELF, MARKED};
-use super::{Death, error_lines, output, processor, signal};
+use super::{Death, error_lines, lines, numbers, output, processor};
 
 /// Says why a program ended by itself.
 pub fn explain(death: &Death<'_>, code: i32) -> Diagnosis {
@@ -20,7 +20,7 @@ pub fn explain(death: &Death<'_>, code: i32) -> Diagnosis {
         }
         if let Some(said) = output::said(death.lines()) {
             let diagnosis = match said.cause {
-                Cause::MissingLibrary if code == 127 && output::is_of_loader(&said.line) => {
+                Cause::MissingLibrary if code == 127 && lines::is_of_loader(&said.line) => {
                     Diagnosis::new(said.cause, [Claim::CouldNotStart(said.line)])
                 }
                 _ => Diagnosis::new(said.cause, [exited, after, Claim::LastMessage(said.line)]),
@@ -37,11 +37,11 @@ pub fn explain(death: &Death<'_>, code: i32) -> Diagnosis {
         (127, message) if is_of_shell(message.as_deref(), &NOT_THERE) => {
             (Cause::MissingProgram, vec![exited, after, Claim::ShellCouldNot(127)])
         }
-        (129.., _) if signal::ends(code - 128) => {
+        (129.., _) if numbers::ends(code - 128) => {
             (Cause::Unknown, vec![exited, after, Claim::ShellsChild(code - 128)])
         }
         (_, Some(message)) => {
-            let claims = [exited, after, Claim::OwnMessage(output::quoted(&message))];
+            let claims = [exited, after, Claim::OwnMessage(lines::quoted(&message))];
             return Diagnosis::new(Cause::EndedBySelf, claims);
         }
         (_, None) => {

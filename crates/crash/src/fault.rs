@@ -6,20 +6,15 @@ use anteroom_session::Cause;
 
 use super::claim::{Access, AtAddress, Claim, Diagnosis, Dumped};
 use super::instruction::{Decoded, Kind, Refused, decode};
+use super::numbers::{self, BY_PROCESSES, SI_USER, UNTOLD};
 use super::{Death, output, processor, signal};
 
 /// `si_code` of sigaction(2).
 const SI_KERNEL: i32 = 128;
-/// In place of a code, where a dump has none: what raised the signal is not known then, nor an address.
-pub(crate) const UNTOLD: i32 = i32::MIN;
-const SI_USER: i32 = 0;
 pub(crate) const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 const BUS_ADRERR: i32 = 2;
 const SYS_SECCOMP: i32 = 1;
-
-/// Those that say that a process sent the signal: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
-pub(crate) const BY_PROCESSES: [i32; 3] = [SI_USER, -1, -6];
 
 /// Addresses below are a null pointer's: Linux maps nothing there (vm.mmap_min_addr).
 pub(crate) const NULL_PAGE: u64 = 64 * 1024;
@@ -280,7 +275,7 @@ fn seen(fault: &Fault, decoded: Option<&Decoded>) -> Vec<String> {
     let mut lines = vec![format!(
         "core dump of {}: {}{raised}, thread {}",
         fault.program,
-        signal::name(fault.signal),
+        numbers::name(fault.signal),
         fault.thread
     )];
     lines.extend(

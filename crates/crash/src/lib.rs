@@ -12,7 +12,9 @@ mod error_lines;
 mod exit;
 mod fault;
 mod instruction;
+mod lines;
 mod machine;
+mod numbers;
 mod output;
 mod patterns;
 mod processor;
@@ -36,8 +38,8 @@ use claim::{Claim, Diagnosis};
 pub use error_lines::{is_error, message};
 pub use instruction::{Decoded, decode};
 pub use machine::{explain_machine, explain_machine_out_of_memory};
+pub use numbers::name as signal_name;
 pub use service::{Explainer, agent_failed, processor_of};
-pub use signal::name as signal_name;
 pub use stack::is_stack_line;
 
 /// What was seen of one death.
@@ -89,7 +91,7 @@ pub fn explain(death: &Death<'_>) -> Explanation {
     if let Some(exit) = death.exit {
         explanation.evidence.insert(0, wait_status(exit, death.lived_ms));
     }
-    let lines = output::last_few(death.lines());
+    let lines = lines::last_few(death.lines());
     for (n, line) in lines.iter().enumerate() {
         let label = if n == 0 { "its last lines: " } else { "    " };
         explanation.evidence.push(format!("{label}{line}"));
@@ -109,7 +111,7 @@ fn wait_status(exit: ProcessExit, lived_ms: Option<u64>) -> String {
 fn how(exit: ProcessExit) -> String {
     match exit {
         ProcessExit::Exited { code } => format!("exited with code {code}"),
-        ProcessExit::Signalled { signal } => format!("killed by {}", signal::name(signal)),
+        ProcessExit::Signalled { signal } => format!("killed by {}", numbers::name(signal)),
     }
 }
 

@@ -3,7 +3,7 @@
 use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::{Cause, Confidence, Explanation};
 
-use super::{output, signal};
+use super::{lines, numbers};
 
 /// How Linux begins the line of its panic (kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing: ";
@@ -75,7 +75,7 @@ fn diagnosis(cause: Cause, confidence: Confidence, sentence: String) -> Explanat
 
 fn panicked(line: &str, console: &[String]) -> Explanation {
     let what = line.split_once(PANIC).map_or(line, |(_, what)| what);
-    let what = output::quoted(what.trim_end_matches(" ]---"));
+    let what = lines::quoted(what.trim_end_matches(" ]---"));
     let sentence = match what.split_once(INIT_KILLED) {
         Some((_, status)) => {
             format!("the guest's kernel panicked because its agent (PID 1) {}", ended(status))
@@ -85,8 +85,8 @@ fn panicked(line: &str, console: &[String]) -> Explanation {
     let lines = console.iter().filter(|line| SIGNS.iter().any(|sign| line.contains(sign)));
     diagnosis(Cause::KernelPanic, Confidence::Certain, sentence)
         .advise("the session's console log has the kernel's full report")
-        .resting_on([format!("console: {}", output::quoted(line))])
-        .resting_on(lines.map(|line| format!("console: {}", output::quoted(line))))
+        .resting_on([format!("console: {}", lines::quoted(line))])
+        .resting_on(lines.map(|line| format!("console: {}", lines::quoted(line))))
 }
 
 /// A wait status in the kernel's form: the signal in the low seven bits, the exit code above.
@@ -94,7 +94,7 @@ fn ended(status: &str) -> String {
     let digits: String = status.chars().take_while(char::is_ascii_hexdigit).collect();
     match i32::from_str_radix(&digits, 16) {
         Ok(status) if status & 0x7f != 0 => {
-            format!("was killed by {}", signal::name(status & 0x7f))
+            format!("was killed by {}", numbers::name(status & 0x7f))
         }
         Ok(status) => format!("exited with code {}", (status >> 8) & 0xff),
         Err(_) => "ended".to_owned(),

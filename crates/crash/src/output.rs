@@ -6,24 +6,9 @@ use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
 use super::claim::Claim;
-use super::{Death, chain, error_lines, patterns, reports};
-
-/// Characters of a line that go into a sentence.
-const MAX_QUOTED: usize = 240;
-
-/// Most lines that a message goes on for.
-pub const MESSAGE: usize = 12;
-
-/// A line in which a program says why it ends, and what kind of cause that is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// The kind.
-    pub cause: Cause,
-    /// The line, shortened.
-    pub line: String,
-    /// What to do.
-    pub advice: Option<Cow<'static, str>>,
-}
+use super::lines::{MESSAGE, is_exception, is_frame, is_meaningful, last_meaningful, quoted};
+use super::patterns::{Said, known};
+use super::{Death, chain, error_lines, reports};
 
 /// The line in which the program says why, if it says it in a known way and says nothing else after
 /// it: what it printed before that it has survived.
@@ -37,83 +22,6 @@ pub fn said(lines: &[String]) -> Option<Said> {
         .or_else(|| panicked(lines))
         .or_else(|| thrown(lines, end))
         .or_else(|| traceback(lines, end))
-}
-
-/// What a line means in itself.
-pub fn known(line: &str) -> Option<Said> {
-    let pattern = patterns::of(line)?;
-    let advice = pattern.advice.map(Cow::Borrowed);
-    Some(Said { cause: pattern.cause, line: quoted(line), advice })
-}
-
-/// Lines below a report that do not say why.
-const HINTS: [&str; 32] = [
-    "}",
-    "- ",
-    "-----",
-    "Emitted 'error' event",
-    "Require stack:",
-    "Node.js v",
-    "Bun v",
-    "note: ",
-    "Aborted",
-    "stack backtrace:",
-    "Stack backtrace:",
-    "Extension modules:",
-    "Trace/breakpoint",
-    "Stack trace:",
-    "Stacktrace:",
-    "stack traceback:",
-    "CallStack (from ",
-    "exit status ",
-    "Python runtime state: ",
-    "Current thread 0x",
-    "Thread 0x",
-    "BEGIN failed--compilation aborted",
-    "Compilation failed in require",
-    "Execution of ",
-    "thread caused non-unwinding panic",
-    "(Use `node --trace",
-    "==== C stack trace",
-    "---",
-    "C++ backtrace",
-    "[NOTE]",
-    "You may have encountered a bug in the Ruby",
-    "For details: ",
-];
-
-/// The last line that is no frame of a stack and no hint below one.
-pub fn last_meaningful(lines: &[String]) -> Option<usize> {
-    lines.iter().rposition(|line| is_meaningful(line))
-}
-
-/// The number of meaningful lines after this one.
-pub fn meaningful_after(lines: &[String], at: usize) -> usize {
-    lines[at + 1..].iter().filter(|line| is_meaningful(line)).count()
-}
-
-/// Whether a line is no frame of a stack and no hint below one.
-pub fn is_meaningful(line: &str) -> bool {
-    !line.trim_matches(['#', '^', '=', ' ']).is_empty()
-        && !is_frame(line)
-        && line.trim_end() != "Caused by:"
-        && !HINTS.iter().any(|hint| line.starts_with(hint))
-}
-
-/// A line of a stack, as the runtimes write them: indented, or with a number or "at" before it.
-pub fn is_frame(line: &str) -> bool {
-    (line.starts_with([' ', '\t']) && !line.trim_start().starts_with("what():"))
-        || line.starts_with("at ")
-        || is_numbered_frame(line)
-}
-
-/// A frame of Node's native stack, `10: 0x195e476  [node]`, or of PHP's, `#0 {main}`.
-pub fn is_numbered_frame(line: &str) -> bool {
-    if let Some(rest) = line.strip_prefix('#') {
-        return rest.starts_with(|c: char| c.is_ascii_digit());
-    }
-    let rest = line.trim_start_matches(|c: char| c.is_ascii_digit());
-    rest.len() < line.len() && rest.starts_with(": ")
 }
 
 /// Rust prints the place in one line and the message in the next ones, up to the note about a backtrace.
@@ -179,14 +87,6 @@ fn traceback(lines: &[String], end: usize) -> Option<Said> {
     }
 }
 
-/// `TypeError: …`, `Error: …`, `Uncaught Error: …`.
-pub fn is_exception(line: &str) -> bool {
-    let line = line.trim_start().trim_start_matches("Uncaught ").trim_start_matches('[');
-    let name: String =
-        line.chars().take_while(|c| c.is_ascii_alphanumeric() || "_.".contains(*c)).collect();
-    ["Error", "Exception", "ExceptionGroup", "Rejection"].iter().any(|end| name.ends_with(end))
-}
-
 /// A program's own report of a signal that it caught, as bun's: the signal it names.
 pub fn own_crash_report(lines: &[String]) -> Option<(i32, String)> {
     const NAMES: [(&str, i32); 16] = [
@@ -236,45 +136,4 @@ pub fn shown(death: &Death<'_>) -> Claim {
 /// The same where it printed anything: that there is nothing is no news beside other claims.
 pub fn printed(death: &Death<'_>) -> Option<Claim> {
     Some(shown(death)).filter(Claim::is_quote)
-}
-
-/// Whether the dynamic loader says it of a program that it cannot start. What it says of a single
-/// symbol may come at any time, when that is first used.
-pub fn is_of_loader(line: &str) -> bool {
-    line.contains("error while loading shared libraries")
-        || line.contains("Error loading shared library")
-        || line.contains("Error relocating")
-        || (line.contains("version `") && line.contains("not found (required by"))
-}
-
-/// Lines that go into the evidence.
-const FEW: usize = 5;
-
-/// The last non-empty lines, oldest first: the meaningful one is not always the last.
-pub fn last_few(lines: &[String]) -> Vec<String> {
-    let meaningful = lines.iter().filter(|line| !line.trim().is_empty());
-    let mut few: Vec<String> = meaningful.rev().take(FEW).map(|line| quoted(line)).collect();
-    few.reverse();
-    few
-}
-
-/// A line as it goes into a sentence.
-pub fn quoted(line: &str) -> String {
-    let line = line.trim();
-    let mut short: String = line.chars().take(MAX_QUOTED).collect();
-    if short.len() < line.len() {
-        short.push('…');
-    }
-    short
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-
-    /// The cause and the words that a reader of reports finds in a program's output.
-    pub fn read_by(reason: fn(&[String]) -> Option<Said>, text: &str) -> Option<(Cause, String)> {
-        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-        reason(&lines).map(|said| (said.cause, said.line))
-    }
 }

@@ -1,6 +1,10 @@
 //! What programs say when they die, as far as it is always said the same way: a line each.
 
+use std::borrow::Cow;
+
 use anteroom_session::Cause;
+
+use super::lines::quoted;
 
 /// How a line is recognised.
 pub struct Pattern {
@@ -21,6 +25,31 @@ const fn p(all: &'static [&'static str], cause: Cause, advice: Option<&'static s
 /// A pattern of lines that have a form, too.
 const fn formed(form: fn(&str) -> bool, pattern: Pattern) -> Pattern {
     Pattern { form, ..pattern }
+}
+
+/// A line in which a program says why it ends, and what kind of cause that is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The kind.
+    pub cause: Cause,
+    /// The line, shortened.
+    pub line: String,
+    /// What to do.
+    pub advice: Option<Cow<'static, str>>,
+}
+
+/// What a line means in itself.
+pub fn known(line: &str) -> Option<Said> {
+    let pattern = of(line)?;
+    let advice = pattern.advice.map(Cow::Borrowed);
+    Some(Said { cause: pattern.cause, line: quoted(line), advice })
+}
+
+/// The cause and the words that a reader of reports finds in a program's output.
+#[cfg(test)]
+pub fn read_by(reason: fn(&[String]) -> Option<Said>, text: &str) -> Option<(Cause, String)> {
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    reason(&lines).map(|said| (said.cause, said.line))
 }
 
 /// The pattern of a line.

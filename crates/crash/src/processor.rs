@@ -10,7 +10,7 @@ use anteroom_guest_protocol::ProcessExit;
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Diagnosis};
-use super::{Cpu, Death, error_lines, output};
+use super::{Cpu, Death, error_lines, lines, output};
 
 /// A complaint, and the words it was made in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,12 +128,12 @@ pub fn complaint(death: &Death<'_>) -> Option<Complaint> {
     let text = joined(&lines[at..]);
     if !crashed
         && (is_warning(&lines[at])
-            || output::meaningful_after(lines, at) > JOINED
+            || lines::meaningful_after(lines, at) > JOINED
             || lines[at + 1..].iter().any(|line| is_other_error(line)))
     {
         return None;
     }
-    Some(Complaint { phrase: output::quoted(&text), needs: needs(&text) })
+    Some(Complaint { phrase: lines::quoted(&text), needs: needs(&text) })
 }
 
 /// Whether it is said of something that the program does without.

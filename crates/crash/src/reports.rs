@@ -3,7 +3,8 @@
 use anteroom_session::Cause;
 
 use super::error_lines;
-use super::output::{self, MESSAGE, Said, is_frame};
+use super::lines::{self, MESSAGE, is_frame};
+use super::patterns::{self, Said};
 
 /// The reason that a runtime's report gives, when a report is the last thing that was printed.
 pub fn reason(lines: &[String]) -> Option<Said> {
@@ -12,20 +13,20 @@ pub fn reason(lines: &[String]) -> Option<Said> {
 }
 
 fn said(cause: Cause, line: &str) -> Said {
-    Said { cause, line: output::quoted(line), advice: None }
+    Said { cause, line: lines::quoted(line), advice: None }
 }
 
 /// The dynamic loader's words, which a runtime may wrap in a report of its own.
 fn library(lines: &[String]) -> Option<Said> {
     const PHRASES: &str = "cannot open shared object file";
     let at = lines.iter().rposition(|line| line.contains(PHRASES))?;
-    if output::meaningful_after(lines, at) > 2 {
+    if lines::meaningful_after(lines, at) > 2 {
         return None;
     }
     let line = &lines[at];
     // Java's guess at it, which the kernel's own word is not.
     if line.contains("can't load ") && line.contains(" .so on a ") {
-        return output::known(line);
+        return patterns::known(line);
     }
     // The loader names the program first and the library last, before its words.
     let name = line
@@ -134,7 +135,7 @@ fn v8(lines: &[String]) -> Option<Said> {
     const BEGIN: [&str; 3] =
         ["# Fatal error in", "# A fatal error has been detected", "# Fatal javascript OOM in"];
     let at = lines.iter().rposition(|line| BEGIN.iter().any(|phrase| line.starts_with(phrase)))?;
-    let end = output::last_meaningful(lines)?;
+    let end = lines::last_meaningful(lines)?;
     let block = lines.get(at + 1..=end)?;
     let is_reason =
         |line: &String| line.starts_with('#') && line.trim_start_matches('#').trim().len() > 1;
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<(Cause, String)> {
-        output::tests::read_by(reason, text)
+        patterns::read_by(reason, text)
     }
 
     #[test]

@@ -1,19 +1,11 @@
 //! Deaths by a signal of which there is no core dump, or that needs none.
 
 use anteroom_guest_protocol::{OutOfMemory, ProcessExit, Stall};
-use anteroom_session::{Cause, signal_name};
+use anteroom_session::Cause;
 
 use super::claim::{Claim, Diagnosis};
-use super::{Death, fault, output, processor};
-
-/// A signal with its number and name.
-#[must_use]
-pub fn name(signal: i32) -> String {
-    match signal_name(signal) {
-        Some(name) => format!("signal {signal} ({name})"),
-        None => format!("signal {signal}"),
-    }
-}
+use super::numbers::UNTOLD;
+use super::{Death, lines, output, processor};
 
 /// A wait status with a signal and nothing else.
 pub fn explain(death: &Death<'_>, signal: i32) -> Diagnosis {
@@ -48,11 +40,7 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Diagnosis {
 fn undumped(death: &Death<'_>, signal: i32) -> Claim {
     // A core of another signal is of another death.
     let dump = death.evidence.fault.as_ref().filter(|fault| fault.signal == signal);
-    if dump.is_some_and(|dump| dump.code == fault::UNTOLD) {
-        Claim::DumpUntold
-    } else {
-        Claim::NoDump
-    }
+    if dump.is_some_and(|dump| dump.code == UNTOLD) { Claim::DumpUntold } else { Claim::NoDump }
 }
 
 /// V8, GLib, Swift and Chromium stop themselves by a trap, after they have said why.
@@ -74,11 +62,6 @@ fn trapped(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
 /// `abort` of the program itself, as its core dump says.
 pub fn aborted(death: &Death<'_>) -> Diagnosis {
     with_message(death, vec![Claim::AbortedItself, Claim::After(death.lived_ms)])
-}
-
-/// Whether this signal ends a process that does nothing about it (signal(7)).
-pub fn ends(signal: i32) -> bool {
-    matches!(signal, 1..=16 | 24..=27 | 29..=31)
 }
 
 /// The program, or its C library, may have said why it aborts.
@@ -104,23 +87,11 @@ fn with_message(death: &Death<'_>, mut claims: Vec<Claim>) -> Diagnosis {
     }
     if let Some(text) = kept {
         let said = output::said(std::slice::from_ref(&text));
-        claims.push(Claim::KeptMessage(output::quoted(&text)));
+        claims.push(Claim::KeptMessage(lines::quoted(&text)));
         return Diagnosis::new(said.map_or(Cause::Aborted, |said| said.cause), claims);
     }
     claims.push(output::shown(death));
     Diagnosis::new(Cause::Aborted, claims)
-}
-
-/// What programs do that are ended by a signal, where no core dump says more.
-pub fn typical(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        6 => "stops itself (abort)",
-        13 => "writes to a pipe or socket which nobody reads any more",
-        14 => "lets its own alarm go off without a handler",
-        24 => "reached its CPU time limit",
-        25 => "writes a file beyond its size limit",
-        _ => return None,
-    })
 }
 
 /// A limit of the program's own, where the core dump says that the kernel sent the signal.
@@ -152,7 +123,7 @@ pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Diagnosis {
     claims.extend(oom.peak.map(Claim::MemoryPeak));
     Diagnosis::new(Cause::OutOfMemory, claims)
         .advise(advice)
-        .resting_on([format!("the kernel's log: {}", output::quoted(&oom.line))])
+        .resting_on([format!("the kernel's log: {}", lines::quoted(&oom.line))])
 }
 
 /// It was there and did not answer.
@@ -167,58 +138,4 @@ pub fn stall(stall: &Stall) -> Diagnosis {
         stall.children.iter().map(|line| format!("it had started and still ran: {line}"));
     let claims = [Claim::Unanswering(stall.clone()), Claim::Doing(stall.clone())];
     Diagnosis::new(Cause::Stall, claims).resting_on([seen]).resting_on(children)
-}
-
-/// What a stalled process was doing, from /proc.
-pub fn doing(stall: &Stall) -> String {
-    match (stall.state.as_str(), stall.system_call) {
-        ("T" | "t", _) => "it was stopped by a signal".to_owned(),
-        ("R", _) => "its main thread was computing".to_owned(),
-        ("D", _) => "its main thread waited for a device".to_owned(),
-        (_, Some(61 | 247)) if !stall.children.is_empty() => {
-            format!("it waited for its child `{}`", stall.children[0])
-        }
-        (_, Some(number)) => match system_call(number) {
-            Some(call) => format!("its main thread was in {call}"),
-            None => format!("its main thread was in system call {number}"),
-        },
-        (state, None) => format!("its main thread was in state {state}"),
-    }
-}
-
-/// What a thread that hangs most often waits in (x86-64's numbers, asm/unistd_64.h).
-pub fn system_call(number: i64) -> Option<&'static str> {
-    Some(match number {
-        0 => "read",
-        1 => "write",
-        2 => "open",
-        7 => "poll",
-        23 => "select",
-        34 => "pause",
-        35 => "nanosleep",
-        41 => "socket",
-        42 => "connect",
-        43 => "accept",
-        45 => "recvfrom",
-        47 => "recvmsg",
-        56 => "clone",
-        57 => "fork",
-        59 => "execve",
-        61 => "wait4",
-        62 => "kill",
-        101 => "ptrace",
-        130 => "rt_sigsuspend",
-        165 => "mount",
-        202 => "futex wait",
-        230 => "clock_nanosleep",
-        232 => "epoll_wait",
-        247 => "waitid",
-        257 => "openat",
-        270 => "pselect6",
-        271 => "ppoll",
-        272 => "unshare",
-        281 => "epoll_pwait",
-        321 => "bpf",
-        _ => return None,
-    })
 }

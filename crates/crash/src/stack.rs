@@ -1,6 +1,6 @@
 //! Lines of stack traces, as runtimes print them for each frame.
 
-use super::output::is_numbered_frame;
+use super::lines::is_numbered_frame;
 
 /// Whether a line is one frame of a stack, or its place: of Java, .NET and JavaScript (`at …`), Rust, C++'s
 /// sanitizers and PHP (numbered), Go (`main.f(…)`, its place in a `.go` file), Ruby (`from …`), Perl and

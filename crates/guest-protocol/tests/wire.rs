@@ -172,10 +172,56 @@ fn checks() {
     ]));
 }
 
+/// With all evidence that there may be.
+fn killed() -> ServiceEvent {
+    ServiceEvent::Exited {
+        exit: ProcessExit::Signalled { signal: 4 },
+        lived_ms: 5,
+        last_lines: vec!["a".to_owned()],
+        evidence: Box::new(Evidence {
+            fault: Some(Box::new(fault())),
+            out_of_memory: Some(OutOfMemory {
+                child: None,
+                line: "l".into(),
+                limit: Some(2),
+                peak: Some(1),
+            }),
+            kernel_log_read: true,
+            not_started: None,
+            stall: Some(Stall {
+                silent_ms: 1,
+                asked: "port 1".into(),
+                was_ready: true,
+                state: "S".into(),
+                system_call: Some(202),
+                waits_in: None,
+                children: vec!["xmessage x".into()],
+            }),
+        }),
+        deaths: 4,
+        then: Then::TooOften {},
+    }
+}
+
+fn not_started() -> ServiceEvent {
+    ServiceEvent::Failed {
+        cause: "c".into(),
+        last_lines: vec!["a".to_owned()],
+        evidence: Box::new(Evidence {
+            not_started: Some(NotStarted::NoInterpreter {
+                program: "/a".into(),
+                interpreter: "/b".into(),
+            }),
+            ..Evidence::default()
+        }),
+        exit: None,
+        lived_ms: 0,
+    }
+}
+
 #[test]
 fn guest_messages() {
     let service = |event| GuestMessage::Service { name: "browser".into(), event };
-    let last_lines = || vec!["a".to_owned()];
     insta::assert_snapshot!(lines(&[
         GuestMessage::Hello {
             agent_version: "0.1.0".into(),
@@ -190,51 +236,13 @@ fn guest_messages() {
         service(ServiceEvent::Exited {
             exit: ProcessExit::Exited { code: 1 },
             lived_ms: 5,
-            last_lines: last_lines(),
+            last_lines: vec!["a".to_owned()],
             evidence: Box::default(),
             deaths: 1,
             then: Then::Restart { after_ms: 250 },
         }),
-        service(ServiceEvent::Exited {
-            exit: ProcessExit::Signalled { signal: 4 },
-            lived_ms: 5,
-            last_lines: last_lines(),
-            evidence: Box::new(Evidence {
-                fault: Some(Box::new(fault())),
-                out_of_memory: Some(OutOfMemory {
-                    child: None,
-                    line: "l".into(),
-                    limit: Some(2),
-                    peak: Some(1),
-                }),
-                kernel_log_read: true,
-                not_started: None,
-                stall: Some(Stall {
-                    silent_ms: 1,
-                    asked: "port 1".into(),
-                    was_ready: true,
-                    state: "S".into(),
-                    system_call: Some(202),
-                    waits_in: None,
-                    children: vec!["xmessage x".into()],
-                }),
-            }),
-            deaths: 4,
-            then: Then::TooOften {},
-        }),
-        service(ServiceEvent::Failed {
-            cause: "c".into(),
-            last_lines: last_lines(),
-            evidence: Box::new(Evidence {
-                not_started: Some(NotStarted::NoInterpreter {
-                    program: "/a".into(),
-                    interpreter: "/b".into(),
-                }),
-                ..Evidence::default()
-            }),
-            exit: None,
-            lived_ms: 0,
-        }),
+        service(killed()),
+        service(not_started()),
         service(ServiceEvent::ChildCrashed { fault: Box::new(fault()) }),
         GuestMessage::Log { service: "x".into(), stream: LogStream::Stderr, line: "l".into() },
         GuestMessage::SignInUrl { url: "https://x.test/".into() },

@@ -179,6 +179,11 @@ pub enum BuildError {
     Interrupted,
 }
 
+/// mmdebstrap splits its built-in commands like a shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
 fn system(operation: impl Into<String>) -> impl FnOnce(io::Error) -> BuildError {
     move |source| BuildError::System { operation: operation.into(), source }
 }

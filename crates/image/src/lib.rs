@@ -21,10 +21,9 @@ mod verification;
 pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools};
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::KernelError;
-pub use manifest::{FileRecord, Manifest, PackageRecord};
+pub use manifest::{FileRecord, Manifest, PackageRecord, Processor, Verdict, VerificationRef};
 pub use recipe::{CopiedFile, ProgramSpec, Recipe, RecipeError, check_services};
 pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};
 pub use verification::{
-    BeyondFeature, Component, Finding, Inventory, NotVerified, Processor, Reached, Verdict,
-    Verification, VerificationRef, verified_for,
+    BeyondFeature, Component, Finding, Inventory, NotVerified, Reached, Verification, verified_for,
 };

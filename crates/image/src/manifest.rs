@@ -6,7 +6,6 @@ use anteroom_guest_protocol::ServiceSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::ProgramSpec;
-use crate::verification::VerificationRef;
 
 /// `manifest.json` of an image.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +80,40 @@ impl PackageRecord {
             })
             .collect()
     }
+}
+
+/// A record, as the manifest names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VerificationRef {
+    /// For which processor.
+    pub cpu: Processor,
+    /// Whether all went well.
+    pub verdict: Verdict,
+    /// The record's file, beside the manifest.
+    pub record: String,
+    /// Lower-case hexadecimal SHA-256 of that file.
+    pub sha256: String,
+}
+
+/// A processor as a guest is given it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Processor {
+    /// The CPU profile's name.
+    pub profile: String,
+    /// The same in QEMU's words behind `-cpu`.
+    pub qemu: String,
+}
+
+/// Whether something went well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It did.
+    Passed,
+    /// It did not.
+    Failed,
 }
 
 #[cfg(test)]

@@ -10,8 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::manifest::{FileRecord, Manifest};
-use crate::verification::VerificationRef;
+use crate::manifest::{FileRecord, Manifest, VerificationRef};
 
 pub(crate) const ROOT: &str = "root.erofs";
 pub(crate) const KERNEL: &str = "vmlinux";

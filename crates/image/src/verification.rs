@@ -14,21 +14,11 @@ use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::manifest::{FileRecord, Manifest};
+use crate::manifest::{FileRecord, Manifest, Processor, Verdict, VerificationRef};
 use crate::store::{self, ImageError, MANIFEST};
 
 /// Of the record's file.
 const FORMAT: u32 = 1;
-
-/// A processor as a guest is given it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Processor {
-    /// The CPU profile's name.
-    pub profile: String,
-    /// The same in QEMU's words behind `-cpu`.
-    pub qemu: String,
-}
 
 /// What was proven of an image for one processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,16 +52,6 @@ pub struct Verification {
     pub components: Vec<Component>,
     /// What the image's programs hold that the processor lacks.
     pub inventory: Inventory,
-}
-
-/// Whether something went well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// It did.
-    Passed,
-    /// It did not.
-    Failed,
 }
 
 /// One thing that was looked at.
@@ -154,20 +134,6 @@ pub struct BeyondFeature {
     pub file_offset: u64,
     /// Its function, where known.
     pub symbol: Option<String>,
-}
-
-/// A record, as the manifest names it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct VerificationRef {
-    /// For which processor.
-    pub cpu: Processor,
-    /// Whether all went well.
-    pub verdict: Verdict,
-    /// The record's file, beside the manifest.
-    pub record: String,
-    /// Lower-case hexadecimal SHA-256 of that file.
-    pub sha256: String,
 }
 
 /// Why an image is not to be used on a processor.

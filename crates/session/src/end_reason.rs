@@ -282,23 +282,10 @@ impl fmt::Display for EndReason {
             Self::Cancelled { by: Actor::Operator {} } => {
                 f.write_str("cancelled: the controller was stopped")
             }
-            Self::TimedOut { during, ttl_seconds } => write!(
-                f,
-                "the session timed out after {ttl_seconds} s while {}; start again, with a longer ttlSeconds if needed",
-                during.replace('_', " ")
-            ),
-            Self::TooLong { during, max_seconds } => write!(
-                f,
-                "the session reached its maximum duration of {max_seconds} s while {}; start again",
-                during.replace('_', " ")
-            ),
-            Self::NobodyCame { waited_seconds } => write!(
-                f,
-                "nobody opened the link within {waited_seconds} s, so the tool was not started; start again"
-            ),
-            Self::Idle { idle_seconds } => {
-                write!(f, "nobody used the session for {idle_seconds} s; start again to sign in")
-            }
+            Self::TimedOut { .. }
+            | Self::TooLong { .. }
+            | Self::NobodyCame { .. }
+            | Self::Idle { .. } => self.of_time(f),
             Self::ImageRefused { cause } => write!(f, "the golden image cannot be used: {cause}"),
             Self::VmNotStarted { cause } => {
                 write!(f, "the virtual machine could not be started: {cause}")
@@ -368,6 +355,30 @@ impl fmt::Display for EndReason {
 }
 
 impl EndReason {
+    /// The sentence of a session that ran out of time.
+    fn of_time(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut { during, ttl_seconds } => write!(
+                f,
+                "the session timed out after {ttl_seconds} s while {}; start again, with a longer ttlSeconds if needed",
+                during.replace('_', " ")
+            ),
+            Self::TooLong { during, max_seconds } => write!(
+                f,
+                "the session reached its maximum duration of {max_seconds} s while {}; start again",
+                during.replace('_', " ")
+            ),
+            Self::NobodyCame { waited_seconds } => write!(
+                f,
+                "nobody opened the link within {waited_seconds} s, so the tool was not started; start again"
+            ),
+            Self::Idle { idle_seconds } => {
+                write!(f, "nobody used the session for {idle_seconds} s; start again to sign in")
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The sentence of a CLI's own end.
     fn of_tool(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

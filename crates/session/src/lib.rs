@@ -19,12 +19,13 @@ mod event;
 mod explanation;
 mod host_name;
 mod ids;
+mod key_name;
 mod machine;
 mod state;
 mod timeline;
 mod viewer;
 
-pub use actor::{Actor, InvalidKeyName, KeyName};
+pub use actor::Actor;
 pub use boundaries::{Boundaries, Confined, Namespace};
 pub use custody::{NotBase64, OpenableBy, SealedCredential};
 pub use end_reason::{EndReason, ProcessExit, signal_name};
@@ -34,6 +35,7 @@ pub use host_name::{
     HostRefused, Place, USUAL_PORTS, authority, is_local_name, normalise_host, port_of, unlistable,
 };
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
+pub use key_name::{InvalidKeyName, KeyName};
 pub use machine::{Chosen, Effect, Session, Terms};
 pub use state::{Asks, Leftover, Method, Prompt, Start, State, StateName, Teardown};
 pub use timeline::{TimelineEntry, Timestamp};

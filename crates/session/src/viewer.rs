@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::KeyName;
+use crate::key_name::KeyName;
 
 /// Which of a session's links, counted from 1.
 #[derive(

@@ -2,7 +2,7 @@
 //! AVX and SSE4: what died then with no evidence is named by the gate and by the supervisor.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -55,16 +55,8 @@ fn said_of(session: &Value, service: &str) -> String {
     entries.iter().find(of_it).map_or(String::new(), |e| e["message"].as_str().unwrap().to_owned())
 }
 
-#[test]
-fn what_died_without_evidence_is_named_before_use_and_in_use() {
-    let folder = tempfile::tempdir().unwrap();
-    let (images, recipe) = (folder.path().join("images"), recipe_in(folder.path()));
-    let images_dir = images.to_str().unwrap();
-    let building = Command::new(ANTEROOM)
-        .args(["image", "build", recipe.to_str().unwrap(), "--json", "--cpu", CPU])
-        .args(["--images-dir", images_dir])
-        .output()
-        .unwrap();
+/// The gate says it of the image, when that is built.
+fn before_use(building: &Output) {
     let said = String::from_utf8_lossy(&building.stderr);
     assert!(!building.status.success(), "the gate lets no such image pass");
     assert!(said.contains("failed verification for no-avx-no-sse4"), "{said}");
@@ -94,6 +86,19 @@ fn what_died_without_evidence_is_named_before_use_and_in_use() {
     assert_eq!(finding("/srv/transcoder")["reached"], "reached");
     assert_eq!(finding("/srv/transcoder")["chooses"], Value::Null);
     assert_eq!(finding("/opt/node-20/bin/node")["reached"], "opened_only");
+}
+
+#[test]
+fn what_died_without_evidence_is_named_before_use_and_in_use() {
+    let folder = tempfile::tempdir().unwrap();
+    let (images, recipe) = (folder.path().join("images"), recipe_in(folder.path()));
+    let images_dir = images.to_str().unwrap();
+    let building = Command::new(ANTEROOM)
+        .args(["image", "build", recipe.to_str().unwrap(), "--json", "--cpu", CPU])
+        .args(["--images-dir", images_dir])
+        .output()
+        .unwrap();
+    before_use(&building);
 
     // It is refused, with the reason.
     let server = serve(&images, &[]);

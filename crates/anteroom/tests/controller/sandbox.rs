@@ -126,6 +126,37 @@ fn entries<'a>(session: &'a Value, kind: &str) -> Vec<&'a str> {
     of_kind.map(|entry| entry["message"].as_str().unwrap()).collect()
 }
 
+/// The terminal: what it shows is drawn anew, and what is typed arrives.
+fn shows_its_terminal(server: &Server, id: &str) {
+    let mut terminal = socket(server, &format!("/api/viewer/session/{id}/terminal"));
+    let drawn = String::from_utf8(next(&mut terminal)).unwrap();
+    assert!(drawn.contains("mapped: pong") && drawn.contains("red"), "{drawn:?}");
+    assert!(!drawn.contains("evil title") && !drawn.contains("ZXZp"), "{drawn:?}");
+    terminal.send(Message::Binary("typed here".into())).unwrap();
+    let echoed = String::from_utf8(next(&mut terminal)).unwrap();
+    assert!(echoed.contains("typed here"), "{echoed:?}");
+}
+
+/// VNC: the server greets (RFC 6143, 7.1.1), and takes a client through to its desktop's name.
+fn shows_its_desktop_by_vnc(server: &Server, id: &str) {
+    let mut vnc = socket(server, &format!("/api/auth/session/{id}/vnc"));
+    let mut bytes = Vec::new();
+    let mut read = |vnc: &mut Socket, length: usize| {
+        while bytes.len() < length {
+            bytes.extend(next(vnc));
+        }
+        bytes.drain(..length).collect::<Vec<u8>>()
+    };
+    assert_eq!(read(&mut vnc, 12), b"RFB 003.008\n");
+    vnc.send(Message::Binary("RFB 003.008\n".into())).unwrap();
+    assert_eq!(read(&mut vnc, 2), [1, 1], "one security type: none");
+    vnc.send(Message::Binary(vec![1].into())).unwrap();
+    assert_eq!(read(&mut vnc, 4), [0; 4]);
+    vnc.send(Message::Binary(vec![1].into())).unwrap();
+    let init = read(&mut vnc, 24);
+    assert_eq!(init[..4], [5, 0, 2, 208], "1280 × 720");
+}
+
 #[test]
 fn every_way_out_is_carried_or_reported_and_the_sandbox_has_three_views() {
     let server = Setup::machines().start_with_provider(&provider(echo(), site(MEDDLES)));
@@ -189,32 +220,8 @@ fn every_way_out_is_carried_or_reported_and_the_sandbox_has_three_views() {
         assert_eq!(verdict(host, port), Some("refused_by_policy"), "{host}:{port} in {egress:?}");
     }
 
-    // The terminal: what it shows is drawn anew, and what is typed arrives.
-    let mut terminal = socket(&server, &format!("/api/viewer/session/{id}/terminal"));
-    let drawn = String::from_utf8(next(&mut terminal)).unwrap();
-    assert!(drawn.contains("mapped: pong") && drawn.contains("red"), "{drawn:?}");
-    assert!(!drawn.contains("evil title") && !drawn.contains("ZXZp"), "{drawn:?}");
-    terminal.send(Message::Binary("typed here".into())).unwrap();
-    let echoed = String::from_utf8(next(&mut terminal)).unwrap();
-    assert!(echoed.contains("typed here"), "{echoed:?}");
-
-    // VNC: the server greets (RFC 6143, 7.1.1), and takes a client through to its desktop's name.
-    let mut vnc = socket(&server, &format!("/api/auth/session/{id}/vnc"));
-    let mut bytes = Vec::new();
-    let mut read = |vnc: &mut Socket, length: usize| {
-        while bytes.len() < length {
-            bytes.extend(next(vnc));
-        }
-        bytes.drain(..length).collect::<Vec<u8>>()
-    };
-    assert_eq!(read(&mut vnc, 12), b"RFB 003.008\n");
-    vnc.send(Message::Binary("RFB 003.008\n".into())).unwrap();
-    assert_eq!(read(&mut vnc, 2), [1, 1], "one security type: none");
-    vnc.send(Message::Binary(vec![1].into())).unwrap();
-    assert_eq!(read(&mut vnc, 4), [0; 4]);
-    vnc.send(Message::Binary(vec![1].into())).unwrap();
-    let init = read(&mut vnc, 24);
-    assert_eq!(init[..4], [5, 0, 2, 208], "1280 × 720");
+    shows_its_terminal(&server, &id);
+    shows_its_desktop_by_vnc(&server, &id);
 
     // A page that will not do, by its title.
     let reported = eventually_within(patience, "the page is told of", || {

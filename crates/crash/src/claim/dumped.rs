@@ -5,7 +5,7 @@ use anteroom_guest_protocol::Mapping;
 use anteroom_session::Confidence;
 
 use super::names;
-use crate::signal;
+use crate::numbers;
 
 /// `si_code` of sigaction(2).
 pub(crate) const FPE_INTDIV: i32 = 1;
@@ -101,17 +101,7 @@ impl Dumped {
 
     pub(super) fn text(&self) -> String {
         match self {
-            Self::Stopped { signal: number, thread } => {
-                let by = match number {
-                    4 => "an illegal instruction".to_owned(),
-                    7 => "a bus error".to_owned(),
-                    8 => "an arithmetic fault".to_owned(),
-                    11 => "a bad memory access".to_owned(),
-                    number => signal::name(*number),
-                };
-                let thread = thread.as_ref().map_or(String::new(), |t| format!(" in its thread {t}"));
-                format!("was stopped by {by}{thread}")
-            }
+            Self::Stopped { signal, thread } => stopped(*signal, thread.as_deref()),
             Self::Instruction { text, place } => format!(": `{text}` at {place}"),
             Self::NoInstruction { bytes, place } => format!(": the bytes {bytes} at {place} are not an instruction"),
             Self::InstructionUnread => ": it could not be read".to_owned(),
@@ -133,15 +123,7 @@ impl Dumped {
             Self::NullPointer => ", a null pointer,".to_owned(),
             Self::Jumped(address) => format!(": it jumped to {address:#x}"),
             Self::In(place) => format!(" in {place}"),
-            Self::Holds(at) => match at {
-                AtAddress::Nothing => ", where nothing is mapped".to_owned(),
-                AtAddress::Forbidden(Some(mapping)) => {
-                    format!(", {} that does not allow this access", named(mapping))
-                }
-                AtAddress::Forbidden(None) => ", in memory that does not allow this access".to_owned(),
-                AtAddress::Mapped(mapping) => format!(", {} that is mapped", named(mapping)),
-                AtAddress::Unknown => "; what is there is unknown".to_owned(),
-            },
+            Self::Holds(at) => holds(at),
             Self::StackUsedUp { place, address, stack_pointer } => format!(
                 "used up its stack (in {place}): {address:#x} is just below it, the stack pointer is {stack_pointer:#x}"
             ),
@@ -181,7 +163,7 @@ impl Dumped {
             Self::Arithmetic(_) => String::new(),
             Self::ForbiddenCall(number) => {
                 let call = match number {
-                    Some(number) => match signal::system_call(*number) {
+                    Some(number) => match numbers::system_call(*number) {
                         Some(name) => format!("{name} (number {number})"),
                         None => format!("number {number}"),
                     },
@@ -190,6 +172,30 @@ impl Dumped {
                 format!("made a system call that its sandbox forbids: {call}")
             }
         }
+    }
+}
+
+fn stopped(number: i32, thread: Option<&str>) -> String {
+    let by = match number {
+        4 => "an illegal instruction".to_owned(),
+        7 => "a bus error".to_owned(),
+        8 => "an arithmetic fault".to_owned(),
+        11 => "a bad memory access".to_owned(),
+        number => numbers::name(number),
+    };
+    let thread = thread.map_or(String::new(), |thread| format!(" in its thread {thread}"));
+    format!("was stopped by {by}{thread}")
+}
+
+fn holds(at: &AtAddress) -> String {
+    match at {
+        AtAddress::Nothing => ", where nothing is mapped".to_owned(),
+        AtAddress::Forbidden(Some(mapping)) => {
+            format!(", {} that does not allow this access", named(mapping))
+        }
+        AtAddress::Forbidden(None) => ", in memory that does not allow this access".to_owned(),
+        AtAddress::Mapped(mapping) => format!(", {} that is mapped", named(mapping)),
+        AtAddress::Unknown => "; what is there is unknown".to_owned(),
     }
 }
 

@@ -2,17 +2,17 @@
 //! certain that the kernel or the processor did not say.
 
 use anteroom_cpu::{CpuProfile, Standing};
-use anteroom_guest_protocol::{Fault, Mapping};
+use anteroom_guest_protocol::{Fault, Mapping, OutOfMemory};
 use proptest::prelude::*;
 
 use super::*;
 use crate::fault::{
-    BY_PROCESSES, NULL_PAGE, ORIG_RAX, SEGV_MAPERR, UNTOLD, access, at_address, decoded,
-    is_stack_overflow, place,
+    NULL_PAGE, ORIG_RAX, SEGV_MAPERR, access, at_address, decoded, is_stack_overflow, place,
 };
 use crate::instruction::{Decoded, Kind, Refused};
+use crate::numbers::{BY_PROCESSES, UNTOLD};
 use crate::signal::of_group;
-use crate::{Cpu, Death, diagnosis, output};
+use crate::{Cpu, Death, diagnosis, lines};
 
 mod generated;
 
@@ -44,7 +44,7 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         Claim::LastLine(line) => {
             let lines = death.last_lines.unwrap_or_default();
             let last = lines.iter().rfind(|line| !line.trim().is_empty());
-            last.is_some_and(|last| *line == output::quoted(last))
+            last.is_some_and(|last| *line == lines::quoted(last))
         }
         Claim::CouldNotStart(line) => said(line) && exited(127),
         Claim::Complaint { phrase, .. } => said(phrase),
@@ -74,26 +74,13 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         Claim::LimitReached(signal) => fault.is_some_and(|f| {
             f.signal == *signal && f.code == 0 && f.sender == Some(Sender::Itself)
         }),
-        Claim::KilledForMemory => {
-            evidence.out_of_memory.as_ref().is_some_and(|oom| oom.child.is_none())
-        }
-        Claim::ChildKilledForMemory { child, exit } => {
-            let oom = evidence.out_of_memory.as_ref();
-            oom.is_some_and(|oom| oom.child.as_ref() == Some(child)) && death.exit == *exit
-        }
-        Claim::MemoryLimit(limit) => evidence
-            .out_of_memory
-            .as_ref()
-            .is_some_and(|oom| oom.limit == Some(*limit) && of_group(&oom.line)),
-        Claim::GroupLimit => evidence
-            .out_of_memory
-            .as_ref()
-            .is_some_and(|oom| oom.limit.is_none() && of_group(&oom.line)),
-        Claim::NoMemoryLeft => {
-            evidence.out_of_memory.as_ref().is_some_and(|oom| !of_group(&oom.line))
-        }
-        Claim::MemoryPeak(peak) => {
-            evidence.out_of_memory.as_ref().is_some_and(|oom| oom.peak == Some(*peak))
+        Claim::KilledForMemory
+        | Claim::ChildKilledForMemory { .. }
+        | Claim::MemoryLimit(_)
+        | Claim::GroupLimit
+        | Claim::NoMemoryLeft
+        | Claim::MemoryPeak(_) => {
+            evidence.out_of_memory.as_ref().is_some_and(|oom| is_of_memory(claim, oom, death.exit))
         }
         Claim::Unanswering(stall) | Claim::Doing(stall) => evidence.stall.as_ref() == Some(stall),
         Claim::CpuLacks { cpu, features } => is_cpu(cpu, &|profile| {
@@ -118,6 +105,20 @@ fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         Claim::SentByCode(code) => {
             fault.is_some_and(|f| f.code == *code && *code < 0 && !BY_PROCESSES.contains(code))
         }
+    }
+}
+
+fn is_of_memory(claim: &Claim, oom: &OutOfMemory, ended: Option<ProcessExit>) -> bool {
+    match claim {
+        Claim::KilledForMemory => oom.child.is_none(),
+        Claim::ChildKilledForMemory { child, exit } => {
+            oom.child.as_ref() == Some(child) && ended == *exit
+        }
+        Claim::MemoryLimit(limit) => oom.limit == Some(*limit) && of_group(&oom.line),
+        Claim::GroupLimit => oom.limit.is_none() && of_group(&oom.line),
+        Claim::NoMemoryLeft => !of_group(&oom.line),
+        Claim::MemoryPeak(peak) => oom.peak == Some(*peak),
+        _ => false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use super::{BuildError, debian::quoted};
+use super::{BuildError, quoted};
 use crate::recipe::Recipe;
 
 /// Names that a suite goes by beside its own.

@@ -98,7 +98,7 @@ pub(super) fn unpacking(path: &str, strip: u8, file: &Path) -> Result<String, Bu
         [0xfd, b'7', b'z', b'X', b'Z', 0] => "xz -dc",
         _ => "cat",
     };
-    let file = super::debian::quoted(file);
+    let file = super::quoted(file);
     Ok(format!(
         "chroot \"$1\" mkdir -p {path} && {unpack} {file} | chroot \"$1\" tar -x --no-same-owner \
          --strip-components={strip} -f - -C {path}"

@@ -7,7 +7,7 @@ use std::process::Command;
 use anteroom_provider::install::DebianPackage;
 
 use super::apt::Apt;
-use super::{BuildError, BuildStep, Job, archives, registries, system};
+use super::{BuildError, BuildStep, Job, archives, quoted, registries, system};
 
 /// The kernel's package, as fetched beside the tree.
 pub(super) const KERNEL_PACKAGE: &str = "kernel.deb";
@@ -152,11 +152,6 @@ fn hooks(
 /// leads where it will lead in the guest, and nowhere on this machine.
 fn folder_of(path: &str) -> String {
     format!("chroot \"$1\" mkdir -p \"$(dirname {path})\"")
-}
-
-/// mmdebstrap splits its built-in commands like a shell.
-pub(super) fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
 
 /// Packages that will be unpacked, roughly: a browser pulls in a few hundred.

@@ -9,7 +9,8 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::fault::{BY_PROCESSES, NULL_PAGE, UNTOLD};
+use crate::fault::NULL_PAGE;
+use crate::numbers::{BY_PROCESSES, UNTOLD};
 use crate::{Cpu, Death};
 
 /// A death that owns what it consists of.
