@@ -13,8 +13,11 @@ use sha2::{Digest, Sha256};
 use crate::demo::TTL_SECONDS;
 use crate::identity::new_identity;
 use crate::provider::OpenIdProvider;
-use crate::server::{Server, provider_file};
-use crate::{end_user, leftovers};
+use crate::provider::provider_file;
+use crate::server::Server;
+use anteroom_testkit::end_user;
+
+use crate::leftovers;
 use xtask::shell;
 
 /// The company's host.

@@ -1,12 +1,13 @@
 //! The API against its own OpenAPI document, by Schemathesis: no server errors, no answers that the
 //! document does not have.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
 use xtask::shell;
+
+use anteroom_testkit::SILENT;
 
 use crate::server::Server;
 
@@ -16,20 +17,12 @@ const SCHEMATHESIS: &str = "schemathesis==4.32.5";
 /// How long each of the two parts may take, in seconds.
 const PART_SECONDS: u32 = 40;
 
-/// A fake guest: it never says a word, so a session of its kind boots until it is ended.
-const SILENT_GUEST: &str = "#!/bin/sh\nexec sleep 1000\n";
-
 /// Holds the API to its document.
 pub fn check(anteroom: &Path) -> Result<()> {
     eprintln!("The API against its OpenAPI document …");
     let schemathesis = install()?;
     let folder = tempfile::Builder::new().prefix("xtask-contract-").tempdir()?;
-    // The fake guest runs as another user when this is root.
-    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
-    let guest = folder.path().join("silent-guest");
-    std::fs::write(&guest, SILENT_GUEST)?;
-    std::fs::set_permissions(&guest, std::fs::Permissions::from_mode(0o755))?;
-    let mut server = Server::with_fake_guest(anteroom, folder.path(), &guest)?;
+    let mut server = Server::with_fake_guest(anteroom, folder.path(), SILENT)?;
     let live = server.start_session_without_recipient()?;
     std::fs::write(
         folder.path().join("live.toml"),

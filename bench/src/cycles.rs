@@ -11,8 +11,11 @@ use sha2::{Digest, Sha256};
 use crate::demo::TTL_SECONDS;
 use crate::identity::{Identity, new_identity};
 use crate::provider::OpenIdProvider;
-use crate::server::{Sealed, Server};
-use crate::{end_user, leftovers};
+use crate::server::Server;
+use anteroom_testkit::end_user;
+use anteroom_testkit::{Answer, Sealed};
+
+use crate::leftovers;
 use xtask::{interrupt, shell};
 
 /// Sessions after which the controller's memory is first looked at: caches and pools are full then.
@@ -192,10 +195,13 @@ fn burst_once(anteroom: &Path, driver: &str, calls: usize, sandboxes: usize) -> 
     let mut server = Server::start(anteroom, folder.path(), &provider, driver, &options)?;
     let identity = new_identity(folder.path())?;
     let server_now = &server;
-    let answers: Vec<(u16, Value)> = std::thread::scope(|scope| {
-        let calls: Vec<_> = (0..calls)
-            .map(|_| scope.spawn(|| server_now.try_start(&identity.recipient, TTL_SECONDS)))
-            .collect();
+    let body = serde_json::json!({
+        "provider": "demo", "recipient": identity.recipient, "ttlSeconds": TTL_SECONDS,
+    });
+    let body = body.to_string();
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let calls: Vec<_> =
+            (0..calls).map(|_| scope.spawn(|| server_now.post("/api/auth/start", &body))).collect();
         calls.into_iter().map(|call| call.join().map_err(|_| ())).collect::<Vec<_>>()
     })
     .into_iter()
@@ -203,12 +209,12 @@ fn burst_once(anteroom: &Path, driver: &str, calls: usize, sandboxes: usize) -> 
     .collect::<Result<_>>()?;
     let begun: Vec<String> = answers
         .iter()
-        .filter(|(status, _)| *status == 201)
-        .filter_map(|(_, body)| body["sessionId"].as_str().map(str::to_owned))
+        .filter(|answer| answer.status == 201)
+        .filter_map(|answer| answer.body["sessionId"].as_str().map(str::to_owned))
         .collect();
     let reported = answers
         .iter()
-        .filter(|(status, body)| *status == 503 && body["code"] == "no_capacity")
+        .filter(|answer| answer.status == 503 && answer.body["code"] == "no_capacity")
         .count();
     let mut took = Vec::new();
     let started = Instant::now();

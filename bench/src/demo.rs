@@ -9,9 +9,11 @@ use xtask::{build, interrupt, machine, shell};
 
 use crate::front::{Front, Proxy};
 use crate::identity::new_identity;
-use crate::provider::{self, OpenIdProvider};
-use crate::server::{self, Server};
-use crate::{end_user, leftovers, raw_vm, report};
+use crate::provider::OpenIdProvider;
+use crate::server::Server;
+use anteroom_testkit::end_user;
+
+use crate::{leftovers, raw_vm, report};
 
 /// One sign-in, in a real VM, from nothing to a sealed credential.
 #[derive(clap::Args, Clone, Debug)]
@@ -176,7 +178,7 @@ fn attend(
     options: &Options,
     front: Option<&Front>,
     server: &Server,
-    session: &server::Started,
+    session: &anteroom_testkit::Started,
 ) -> Result<end_user::Seen> {
     if options.auto {
         return end_user::play(&options.plan(front), session, |_| ());
@@ -186,8 +188,8 @@ fn attend(
          Sign in there as {} with the password {}\n\
          (Ctrl-C ends the session and leaves nothing behind.)\n",
         session.viewer_url,
-        provider::USER,
-        provider::PASSWORD
+        end_user::USER,
+        end_user::PASSWORD
     );
     server.wait_until_ended(&session.id, Duration::from_secs(TTL_SECONDS + 60))?;
     Ok(end_user::Seen::default())

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
+use anteroom_testkit::SILENT;
+
 use crate::server::Server;
 use xtask::interrupt;
-
-/// A guest that boots for ever.
-const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
 
 /// Stacks of the threads that ask, in bytes.
 const STACK: usize = 128 * 1024;
@@ -25,10 +24,7 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Measures `rounds` times `starts` starts in each way.
 pub fn bench(anteroom: &Path, connections: usize, rounds: usize, starts: usize) -> Result<Value> {
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
-    let guest = folder.path().join("guest");
-    std::fs::write(&guest, SILENT)?;
-    std::fs::set_permissions(&guest, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let mut server = Server::with_fake_guest(anteroom, folder.path(), &guest)?;
+    let mut server = Server::with_fake_guest(anteroom, folder.path(), SILENT)?;
     begin(&server, starts.min(10))?;
     let (mut alone, mut beside, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let answered = AtomicU64::new(0);

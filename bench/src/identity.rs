@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use xtask::shell;
 
-use crate::server::Sealed;
+use anteroom_testkit::Sealed;
 
 /// An age identity of this demo's own: the caller's key, which the host never has.
 pub struct Identity {

@@ -11,7 +11,7 @@ use crate::demo::TTL_SECONDS;
 use crate::identity::new_identity;
 use crate::provider::OpenIdProvider;
 use crate::server::Server;
-use crate::{end_user, processes};
+use anteroom_testkit::{end_user, processes};
 
 /// The session's processes: its runner and its VMM.
 pub struct Processes {

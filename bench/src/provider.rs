@@ -10,15 +10,12 @@ use serde_json::Value;
 use xtask::{build, interrupt, machine, shell};
 
 use crate::certificates;
+use anteroom_testkit::end_user::{PASSWORD, USER};
+
 use crate::node_server::NodeServer;
-use crate::server::provider_file;
 
 /// The name that the guest knows the provider by.
 pub const HOST: &str = "accounts.anteroom.test";
-/// The one account.
-pub const USER: &str = "ada@example.com";
-/// Its password.
-pub const PASSWORD: &str = "correct horse";
 
 /// The running provider.
 pub struct OpenIdProvider {
@@ -102,4 +99,15 @@ impl OpenIdProvider {
         }
         Ok(saw)
     }
+}
+
+/// The demo's provider file, with the way to `provider` in it.
+pub fn provider_file(provider: &OpenIdProvider) -> Result<String> {
+    let shipped = std::fs::read_to_string(shell::root().join("providers/demo.toml"))?;
+    let port = provider.port;
+    let authority = &provider.authority_pem;
+    Ok(format!(
+        "{shipped}extra_ca_pem = '''\n{authority}'''\n\n\
+         [[egress.map]]\nhost = \"{HOST}\"\nport = 443\nto = \"127.0.0.1:{port}\"\n"
+    ))
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::end_user::Seen;
 use crate::provider::Saw;
+use anteroom_testkit::end_user::Seen;
 
 /// All that is known after one sign-in.
 pub struct Outcome {

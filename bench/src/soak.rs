@@ -10,8 +10,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::provider::{HOST, OpenIdProvider};
-use crate::server::{Server, Started};
-use crate::{identity::new_identity, leftovers, processes};
+use crate::server::Server;
+use anteroom_testkit::Started;
+use anteroom_testkit::processes;
+
+use crate::{identity::new_identity, leftovers};
 use xtask::{interrupt, shell};
 
 /// How the long run goes.
@@ -103,7 +106,7 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
 /// The demo's provider file with a CLI that only opens the page of the long run.
 fn soak_file(provider: &OpenIdProvider) -> Result<String> {
     let command = format!(r#"["sh", "-c", "xdg-open https://{HOST}/soak; exec sleep 1000000"]"#);
-    let file = crate::server::provider_file(provider)?;
+    let file = crate::provider::provider_file(provider)?;
     let changed = file.replace(r#"["demo-login", "login"]"#, &command);
     if changed == file {
         bail!("providers/demo.toml has no command that could be replaced");

@@ -1,6 +1,5 @@
 //! Crowds without a right: none of them writes, and none takes the place of somebody else.
 
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,8 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context, Result};
 use serde_json::json;
 
-use super::raw::{self, ask, connect_from};
 use super::{Outcome, Tries};
+use anteroom_testkit::raw::{self, ask, asks_health, connect_from};
+
 use crate::server::Server;
 
 /// How long each crowd asks.
@@ -25,11 +25,8 @@ const SHARE: &str = "200";
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
-    let guest = folder.path().join("guest");
-    std::fs::write(&guest, "#!/bin/sh\nexec sleep 1000\n")?;
     let options = ["--connections-per-address", SHARE];
-    let mut server =
-        Server::with_fake_guest_and(anteroom, folder.path(), Path::new("/bin/true"), &options)?;
+    let mut server = Server::with_guest(anteroom, folder.path(), Path::new("/bin/true"), &options)?;
     let host = raw::host(server.url()).to_owned();
     let nobody = "01890000-0000-7000-8000-000000000000";
     let unknown_link = json!({ "sessionId": nobody, "secret": "A".repeat(43) }).to_string();
@@ -118,12 +115,4 @@ fn shares(host: &str, tries: &mut Tries) -> Result<()> {
     tries.record("one address's connections keep another out", outcome);
     drop(taken);
     Ok(())
-}
-
-fn asks_health(mut stream: &TcpStream, host: &str) -> String {
-    let head = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    let _ = stream.write_all(head.as_bytes());
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    answer
 }

@@ -5,13 +5,15 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::Tries;
-use super::raw::{self, exchange};
+use super::meaning::refused_with;
+use anteroom_testkit::raw::{self, exchange};
+
 use crate::server::Server;
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
-    let mut server = Server::with_fake_guest(anteroom, folder.path(), Path::new("/bin/true"))?;
+    let mut server = Server::with_guest(anteroom, folder.path(), Path::new("/bin/true"), &[])?;
     let own = raw::host(server.url()).to_owned();
     let whole = get("/health", &format!("Host: {own}\r\n"));
     let answer = exchange(&own, whole.as_bytes())?;
@@ -20,16 +22,16 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     }
     for (what, request) in two_hosts(&own).into_iter().chain(odd_hosts(&own)) {
         let answer = exchange(&own, request.as_bytes())?;
-        tries.record(&what, answer.refused_with(&[400]));
+        tries.record(&what, refused_with(&answer, &[400]));
     }
     for host in ["evil.test", "127.1:80", "0x7f000001", "localhost.evil.test", "[::ffff:7f00:1]"] {
         let answer = exchange(&own, get("/health", &format!("Host: {host}\r\n")).as_bytes())?;
-        tries.record(&format!("under the name {host}"), answer.refused_with(&[421]));
+        tries.record(&format!("under the name {host}"), refused_with(&answer, &[421]));
     }
     for (what, request) in two_lengths(&own) {
         let answer = exchange(&own, request.as_bytes())?;
         // The request behind it must not be answered.
-        tries.record(&what, answer.refused_with(&[400]));
+        tries.record(&what, refused_with(&answer, &[400]));
     }
     server.stop()
 }

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::raw::{self, Answer, ask, closes};
+use super::meaning::{closes, refused_with};
 use super::{Outcome, Tries};
+use anteroom_testkit::SILENT;
+use anteroom_testkit::raw::{self, Answer, ask};
+
 use crate::server::Server;
 
 /// How soon what a revoked key opened is closed.
@@ -17,10 +20,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
-    let guest = folder.path().join("guest");
-    std::fs::write(&guest, "#!/bin/sh\nexec sleep 1000\n")?;
-    std::fs::set_permissions(&guest, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    let mut server = Server::with_fake_guest(anteroom, folder.path(), &guest)?;
+    let mut server = Server::with_fake_guest(anteroom, folder.path(), SILENT)?;
     let host = raw::host(server.url()).to_owned();
     let state = folder.path().join("state");
     let keys = |arguments: &[&str]| -> Result<Value> {
@@ -52,14 +52,14 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     let (_, events) = raw::open(&host, &path, &bearer(&key))?;
     let rotated = keys(&["rotate", "service"])?;
     tries.record("events by a key that was made anew", closes(events, Instant::now(), SOON)?);
-    tries.record("a key that was made anew", with(&host, &key)?.refused_with(&[401]));
+    tries.record("a key that was made anew", refused_with(&with(&host, &key)?, &[401]));
     let key = rotated["key"].as_str().context("no key was made anew")?.to_owned();
     let (_, events) = raw::open(&host, &path, &bearer(&key))?;
     keys(&["revoke", "service"])?;
     tries.record("events by a revoked key", closes(events, Instant::now(), SOON)?);
-    tries.record("a revoked key", with(&host, &key)?.refused_with(&[401]));
+    tries.record("a revoked key", refused_with(&with(&host, &key)?, &[401]));
     keys(&["revoke", "first"])?;
-    tries.record("the first key, revoked", with(&host, first)?.refused_with(&[401]));
+    tries.record("the first key, revoked", refused_with(&with(&host, first)?, &[401]));
     server.cancel(&session.id)?;
     server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()
@@ -74,9 +74,9 @@ fn as_no_admin(host: &str, key: &str, tries: &mut Tries) -> Result<()> {
         ("revoking a key", "DELETE", "/api/keys/first", ""),
     ] {
         let answer = ask(host, method, path, &bearer(key), body)?;
-        tries.record(&format!("{what} with a caller's key"), answer.refused_with(&[403]));
+        tries.record(&format!("{what} with a caller's key"), refused_with(&answer, &[403]));
         let answer = ask(host, method, path, "", body)?;
-        tries.record(&format!("{what} without a key"), answer.refused_with(&[401]));
+        tries.record(&format!("{what} without a key"), refused_with(&answer, &[401]));
     }
     Ok(())
 }

@@ -1,14 +1,16 @@
 //! A stolen viewer link, exchanged first: what the thief still sees when the end user has another.
 
-use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::raw::{self, Answer, ask, closes, web_socket};
+use super::meaning::{closes, refused_with};
 use super::{Outcome, Tries};
+use anteroom_testkit::link::{Visitor, exchange, secret};
+use anteroom_testkit::raw::{self, Answer, ask};
+
 use crate::server::Server;
 
 /// How soon everything of a revoked link is closed.
@@ -35,52 +37,6 @@ allow = []
 path = "~/.tool/auth.json"
 required = ["/token"]
 "#;
-
-/// Whoever came by a link.
-pub(super) struct Visitor {
-    host: String,
-    id: String,
-    /// Name and value.
-    pub(super) cookie: String,
-}
-
-impl Visitor {
-    pub(super) fn by(host: &str, id: &str, link: &str) -> Result<Self> {
-        let answer = exchange(host, id, secret(link)?)?;
-        let cookie = answer.text.lines().find_map(|line| line.strip_prefix("set-cookie: "));
-        let cookie = cookie.and_then(|cookie| cookie.split(';').next());
-        let cookie = cookie.with_context(|| format!("no cookie in {}", answer.text))?;
-        Ok(Self { host: host.to_owned(), id: id.to_owned(), cookie: cookie.to_owned() })
-    }
-
-    fn headers(&self) -> String {
-        format!("Cookie: {}\r\n", self.cookie)
-    }
-
-    fn terminal(&self) -> Result<(u16, TcpStream)> {
-        let path = format!("/api/viewer/session/{}/terminal", self.id);
-        web_socket(&self.host, &path, &self.headers())
-    }
-
-    fn vnc(&self) -> Result<(u16, TcpStream)> {
-        let path = format!("/api/auth/session/{}/vnc", self.id);
-        web_socket(&self.host, &path, &self.headers())
-    }
-
-    fn view(&self) -> Result<Answer> {
-        let path = format!("/api/viewer/session/{}", self.id);
-        ask(&self.host, "GET", &path, &self.headers(), "")
-    }
-}
-
-fn secret(link: &str) -> Result<&str> {
-    Ok(link.split_once('#').context("the link has no secret")?.1)
-}
-
-fn exchange(host: &str, id: &str, secret: &str) -> Result<Answer> {
-    let body = json!({ "sessionId": id, "secret": secret }).to_string();
-    ask(host, "POST", "/api/viewer/exchange", "", &body)
-}
 
 /// Makes the attacks.
 pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
@@ -115,7 +71,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     }
     by_its_cookie(&thief, tries)?;
     let again = exchange(&host, id, secret(&first)?)?;
-    tries.record("a revoked link, opened again", again.refused_with(&[410]));
+    tries.record("a revoked link, opened again", refused_with(&again, &[410]));
 
     crowd_out(&server, &host, id, &second, tries)?;
     server.cancel(id)?;
@@ -128,8 +84,8 @@ fn once(host: &str, id: &str, link: &str, tries: &mut Tries) -> Result<()> {
     let secret = secret(link)?;
     let other = "01890000-0000-7000-8000-000000000000";
     let answer = exchange(host, other, secret)?;
-    tries.record("a link with another session's id", answer.refused_with(&[410]));
-    tries.record("a guessed link", exchange(host, id, &"A".repeat(43))?.refused_with(&[410]));
+    tries.record("a link with another session's id", refused_with(&answer, &[410]));
+    tries.record("a guessed link", refused_with(&exchange(host, id, &"A".repeat(43))?, &[410]));
     let answers: Vec<Result<Answer>> = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..50).map(|_| scope.spawn(|| exchange(host, id, secret))).collect();
         calls
@@ -152,7 +108,7 @@ fn once(host: &str, id: &str, link: &str, tries: &mut Tries) -> Result<()> {
 /// Everything that a viewer may ask, by the cookie of a revoked link.
 fn by_its_cookie(thief: &Visitor, tries: &mut Tries) -> Result<()> {
     let (host, id, headers) = (&thief.host, &thief.id, thief.headers());
-    tries.record("the session, by a revoked cookie", thief.view()?.refused_with(&[401]));
+    tries.record("the session, by a revoked cookie", refused_with(&thief.view()?, &[401]));
     let session = format!("/api/viewer/session/{id}");
     for (method, path, body) in [
         ("GET", format!("{session}/events"), ""),
@@ -163,12 +119,12 @@ fn by_its_cookie(thief: &Visitor, tries: &mut Tries) -> Result<()> {
     ] {
         let answer = ask(host, method, &path, &headers, body)?;
         let what = format!("{} by a revoked cookie", path.rsplit('/').next().unwrap_or_default());
-        tries.record(&what, answer.refused_with(&[401]));
+        tries.record(&what, refused_with(&answer, &[401]));
     }
     for (what, opened) in [("terminal", thief.terminal()), ("VNC", thief.vnc())] {
         let (status, _) = opened?;
         let answer = Answer { status, text: String::new() };
-        tries.record(&format!("{what} by a revoked cookie"), answer.refused_with(&[401]));
+        tries.record(&format!("{what} by a revoked cookie"), refused_with(&answer, &[401]));
     }
     Ok(())
 }
@@ -189,12 +145,7 @@ fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Trie
         some => Outcome::Passed(format!("{some} of the end user's 12 terminals were refused")),
     };
     tries.record("all channels taken, so that the end user gets none", outcome);
-    let view: Value = end_user
-        .view()?
-        .text
-        .split_once("\r\n\r\n")
-        .and_then(|(_, body)| serde_json::from_str(body).ok())
-        .context("the end user's view is no JSON")?;
+    let view = end_user.view()?.body();
     let visits = view["visitsOfOthers"].as_array().cloned().unwrap_or_default();
     let saw = |what: &str| visits.iter().filter(|visit| visit["opened"] == what).count();
     for (what, least) in [("link", 2), ("terminal", 8), ("vnc", 1)] {
@@ -215,7 +166,7 @@ fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Trie
     let newest = open.pop().context("no terminal is open")?;
     tries.record("a terminal after all links were taken back", closes(newest, since, SOON)?);
     let view = end_user.view()?;
-    tries.record("the session after all links were taken back", view.refused_with(&[401]));
+    tries.record("the session after all links were taken back", refused_with(&view, &[401]));
     Ok(())
 }
 
@@ -223,7 +174,5 @@ fn renew(server: &Server, host: &str, id: &str) -> Result<String> {
     let path = format!("/api/auth/session/{id}/viewer-link");
     let key = format!("Authorization: Bearer {}\r\n", server.key());
     let answer = ask(host, "POST", &path, &key, "")?;
-    let body = answer.text.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-    let link: Value = serde_json::from_str(body).context("the new link is no JSON")?;
-    link["viewerUrl"].as_str().map(str::to_owned).context("there is no new link")
+    answer.body()["viewerUrl"].as_str().map(str::to_owned).context("there is no new link")
 }

@@ -10,8 +10,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::links::{Visitor, WAITS};
-use super::{Outcome, Tries, raw};
+use super::links::WAITS;
+use super::{Outcome, Tries};
+use anteroom_testkit::link::Visitor;
+use anteroom_testkit::raw;
+
 use crate::server::Server;
 use xtask::shell;
 

@@ -10,9 +10,9 @@ mod host_driver;
 mod hosts;
 mod keys;
 mod links;
+mod meaning;
 mod media;
 mod neighbours;
-mod raw;
 
 use std::path::Path;
 

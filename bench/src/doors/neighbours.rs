@@ -8,6 +8,8 @@ use anteroom_confine::{SessionUser, processes_of};
 use anyhow::{Context, Result, bail};
 
 use super::{Outcome, Tries};
+use anteroom_testkit::SILENT;
+
 use crate::server::Server;
 use xtask::shell;
 
@@ -36,12 +38,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         return Ok(());
     }
     let folder = tempfile::Builder::new().prefix("xtask-doors-").tempdir()?;
-    let guest = folder.path().join("guest");
-    std::fs::write(&guest, "#!/bin/sh\nexec sleep 1000\n")?;
-    for path in [folder.path(), &guest] {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
-    }
-    let mut server = Server::with_fake_guest(anteroom, folder.path(), &guest)?;
+    let mut server = Server::with_fake_guest(anteroom, folder.path(), SILENT)?;
     let sessions = [(); 2].map(|()| server.start_session_without_recipient());
     let mut held = Vec::new();
     for session in sessions {

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::{Outcome, Verdict, provider_file};
-use crate::processes;
 use crate::server::Server;
+use anteroom_testkit::processes;
 use xtask::interrupt;
 
 /// How a sandbox is ended.

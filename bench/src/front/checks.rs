@@ -13,8 +13,9 @@ use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use super::{Front, NAME};
-use crate::end_user::Way;
-use crate::server::{Server, Started};
+use crate::server::Server;
+use anteroom_testkit::Started;
+use anteroom_testkit::end_user::Way;
 
 /// How long an answer may take; the last of the events is as late as the desktop.
 const PATIENCE: Duration = Duration::from_secs(60);

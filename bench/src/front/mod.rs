@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::server::Server;
-use crate::{certificates, end_user};
+use anteroom_testkit::end_user;
+
+use crate::certificates;
 use forwarding::Forwarding;
 use proxy::Place;
 pub use proxy::Proxy;

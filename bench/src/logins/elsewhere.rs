@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::mock_idp::MockIdp;
 use super::{Cli, Proof};
 use crate::identity::Identity;
-use crate::server::Sealed;
+use anteroom_testkit::Sealed;
 use xtask::shell;
 
 /// How long a CLI may take over a call.

@@ -12,8 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::server::{Server, Started};
+use crate::server::Server;
 use crate::{cycles, identity::new_identity, leftovers};
+use anteroom_testkit::Started;
 use mock_idp::MockIdp;
 use xtask::{interrupt, shell};
 

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::mock_idp::{Certificate, MockIdp};
 use super::{ADDRESS, OPTIONS, end_users_turn, enter, keep, press_enter};
-use crate::server::{Server, Started};
+use crate::server::Server;
 use crate::{company, identity::new_identity, leftovers};
+use anteroom_testkit::Started;
 use xtask::interrupt;
 
 /// How long it may take until the end user is told, after it was their turn.

@@ -1,11 +1,10 @@
 //! Many who have no right here, and those who have one: the former cost the latter nothing.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::Read;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+use anteroom_testkit::raw::{self, asks_health};
 use serde_json::json;
 
 use crate::support::{SILENT, Server, eventually};
@@ -88,23 +87,7 @@ fn a_writer_that_is_stuck_is_reported() {
 
 /// A connection from another address of this machine.
 fn connect_from(from: [u8; 4], to: &str) -> TcpStream {
-    let to: SocketAddr = to.parse().unwrap();
-    let SocketAddr::V4(to) = to else { panic!("IPv4") };
-    let fd: OwnedFd =
-        socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
-    let [a, b, c, d] = from;
-    bind(fd.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0)).unwrap();
-    connect(fd.as_raw_fd(), &SockaddrIn::from(to)).unwrap();
-    let stream = TcpStream::from(fd);
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-    stream
-}
-
-fn asks_health(mut stream: &TcpStream, host: &str) -> String {
-    write!(stream, "GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    let _ = stream.read_to_string(&mut answer);
-    answer
+    raw::connect_from(from, to).unwrap()
 }
 
 #[test]

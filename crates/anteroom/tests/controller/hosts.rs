@@ -1,18 +1,12 @@
 //! Requests that could be understood in two ways, over raw sockets: refused with 400.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use anteroom_testkit::raw;
 
 use crate::support::{SILENT, Server};
 
 /// Sends these bytes and reads what comes until the connection is closed.
 fn exchange(address: &str, bytes: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-    stream.write_all(bytes.as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    String::from_utf8_lossy(&answer).into_owned()
+    raw::exchange(address, bytes.as_bytes()).unwrap().text
 }
 
 fn statuses(answer: &str) -> Vec<&str> {

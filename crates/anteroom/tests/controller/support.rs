@@ -3,30 +3,25 @@
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use anteroom_testkit::{Controller, fake_guest};
 use serde_json::Value;
 
-/// A fake guest that boots for ever.
-pub const SILENT: &str = "#!/bin/sh\nexec sleep 1000\n";
+pub use anteroom_testkit::{Answer, SILENT, eventually, eventually_within};
 
 /// A CLI that signs nobody in: it has its credential at once.
 pub const SIGNS_IN: &str = r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; echo '{"access_token":"a","refresh_token":"b"}' > ~/.demo-login/credentials.json; exec sleep 1000"#;
 
-/// How long anything here may take; a machine that compiles beside it is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// A controller of one test.
 pub struct Server {
-    child: Child,
+    controller: Controller,
     setup: Setup,
     folder: tempfile::TempDir,
     /// `http://127.0.0.1:port`.
     pub url: String,
     /// An API key.
     pub key: String,
-    http: ureq::Agent,
 }
 
 /// How a controller is started.
@@ -155,13 +150,6 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Status and body.
-pub struct Answer {
-    pub status: u16,
-    pub headers: ureq::http::HeaderMap,
-    pub body: Value,
-}
-
 impl Server {
     /// Starts one whose rooms are the program `script` on this host.
     pub fn with_fake_guest(script: &str) -> Self {
@@ -200,82 +188,64 @@ impl Server {
 
     fn start_in(folder: tempfile::TempDir, setup: Setup) -> Self {
         if let Capacity::FakeGuest(script) = &setup.sandboxes {
-            let guest = folder.path().join("fake-guest");
-            std::fs::write(&guest, script).unwrap();
-            set_mode(&guest, 0o755);
+            fake_guest(folder.path(), script).unwrap();
         }
         if setup.disk_mebibytes.is_some() {
             std::fs::create_dir(folder.path().join("state")).unwrap();
         }
-        let http = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .build()
-            .into();
-        let child = setup.spawn(folder.path());
-        let mut server =
-            Self { child, setup, folder, url: String::new(), key: String::new(), http };
-        server.wait_until_ready();
-        server
+        let controller = setup.start_controller(folder.path());
+        let (url, key) = (controller.url().to_owned(), controller.key().to_owned());
+        Self { controller, setup, folder, url, key }
     }
 
     /// Kills the controller without a word and starts another on the same state.
     pub fn kill_and_restart(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.restart();
-    }
-
-    fn restart(&mut self) {
+        self.controller.kill().unwrap();
         self.setup.environment.retain(|(name, _)| name != "FAILPOINTS");
-        std::fs::remove_file(self.folder.path().join("ready.json")).unwrap();
-        self.child = self.setup.spawn(self.folder.path());
-        self.wait_until_ready();
+        self.controller = self.setup.start_controller(self.folder.path());
+        self.url = self.controller.url().to_owned();
+        self.key = self.controller.key().to_owned();
     }
 
     /// Whether the controller has ended by itself.
     #[cfg(feature = "fail-points")]
     pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_some()
+        self.controller.has_ended().unwrap()
     }
 
     /// Asks the controller to stop.
     pub fn terminate(&self) {
-        terminate(&self.child);
+        self.controller.terminate().unwrap();
     }
 
     /// Waits until it has stopped.
     pub fn wait_until_stopped(&mut self) {
-        self.child.wait().unwrap();
+        self.controller.wait().unwrap();
     }
 
     /// A POST that may find nobody.
     pub fn try_post(&self, path: &str, body: &str) -> Option<Answer> {
-        let request =
-            self.http.post(format!("{}{path}", self.url)).header("Authorization", self.bearer());
-        request.send(body).ok().map(|response| answer(Ok(response)))
+        self.controller.post(path, body).ok()
     }
 
     /// A GET that may find nobody.
     pub fn try_get(&self, path: &str) -> Option<Answer> {
-        let request =
-            self.http.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
-        request.call().ok().map(|response| answer(Ok(response)))
+        self.controller.get(path).ok()
     }
 
     /// What the controller said on its standard error.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("serve.log")).unwrap()
+        self.controller.log()
     }
 
     /// Where its state is.
     pub fn state_dir(&self) -> PathBuf {
-        self.folder.path().join("state")
+        self.controller.state_dir()
     }
 
     /// The controller's process id.
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap()
+        i32::try_from(self.controller.pid()).unwrap()
     }
 
     /// Where its state is, also when it is on a disk that only the controller sees.
@@ -301,39 +271,19 @@ impl Server {
         sql(&copy.path().join("anteroom.db"), query)
     }
 
-    fn wait_until_ready(&mut self) {
-        let path = self.folder.path().join("ready.json");
-        let ready: Value = eventually("the controller is ready", || {
-            assert!(self.child.try_wait().unwrap().is_none(), "the controller ended");
-            serde_json::from_slice(&std::fs::read(&path).ok()?).ok()
-        });
-        self.url = ready["url"].as_str().unwrap().to_owned();
-        self.key = ready["apiKey"].as_str().unwrap().to_owned();
-    }
-
     /// A GET with the API key.
     pub fn get(&self, path: &str) -> Answer {
-        let request =
-            self.http.get(format!("{}{path}", self.url)).header("Authorization", self.bearer());
-        answer(request.call())
+        self.controller.get(path).unwrap()
     }
 
     /// A GET with these headers only.
     pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = self.http.get(format!("{}{path}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        answer(request.call())
+        self.controller.get_with(path, headers).unwrap()
     }
 
     /// The bytes of a GET.
     pub fn bytes(&self, path: &str) -> Vec<u8> {
-        let request = self.http.get(format!("{}{path}", self.url));
-        let key = format!("Bearer {}", self.key);
-        let mut answer = request.header("Authorization", key).call().unwrap();
-        assert_eq!(answer.status(), 200);
-        answer.body_mut().read_to_vec().unwrap()
+        self.get(path).expect(200).unwrap().bytes
     }
 
     /// A session's sealed credential and its envelope as files in a folder, by `credentials get`.
@@ -348,27 +298,17 @@ impl Server {
 
     /// A POST with the API key and a body as it is.
     pub fn post(&self, path: &str, body: &str) -> Answer {
-        self.post_with(path, body, &[("authorization", &self.bearer())])
+        self.controller.post(path, body).unwrap()
     }
 
     /// A POST with these headers only.
     pub fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = self.http.post(format!("{}{path}", self.url));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        answer(request.send(body))
+        self.controller.post_with(path, body, headers).unwrap()
     }
 
     /// A DELETE with the API key.
     pub fn delete(&self, path: &str) -> Answer {
-        let request =
-            self.http.delete(format!("{}{path}", self.url)).header("Authorization", self.bearer());
-        answer(request.call())
-    }
-
-    fn bearer(&self) -> String {
-        format!("Bearer {}", self.key)
+        self.controller.delete(path).unwrap()
     }
 
     /// Starts a session of the demo provider.
@@ -398,14 +338,6 @@ impl Server {
         assert_eq!(session["leftovers"], Value::Array(vec![]), "{session}");
         assert_eq!(processes_of(id), Vec::<i32>::new());
         session
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // SIGTERM, so that it ends its sessions.
-        terminate(&self.child);
-        let _ = self.child.wait();
     }
 }
 
@@ -439,17 +371,8 @@ fn sql(database: &Path, statement: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn terminate(child: &Child) {
-    let _ = Command::new("kill").arg(child.id().to_string()).status();
-}
-
 impl Setup {
-    fn spawn(&self, folder: &Path) -> Child {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(folder.join("serve.log"))
-            .unwrap();
+    fn start_controller(&self, folder: &Path) -> Controller {
         let mut command = self.program(folder);
         command.arg("serve");
         match &self.sandboxes {
@@ -463,19 +386,9 @@ impl Setup {
         if providers.exists() {
             command.arg("--providers").arg(providers);
         }
-        command
-            .args(&self.options)
-            .args(["--listen", "127.0.0.1:0", "--min-ttl-seconds", "1"])
-            .arg("--state-dir")
-            .arg(folder.join("state"))
-            .arg("--ready-file")
-            .arg(folder.join("ready.json"))
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap()
+        command.args(&self.options).args(["--min-ttl-seconds", "1"]);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        Controller::start(command, folder).unwrap()
     }
 
     fn program(&self, folder: &Path) -> Command {
@@ -502,13 +415,6 @@ impl Setup {
     }
 }
 
-fn answer(result: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Answer {
-    let mut response = result.unwrap();
-    let text = response.body_mut().read_to_string().unwrap_or_default();
-    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-    Answer { status: response.status().as_u16(), headers: response.headers().clone(), body }
-}
-
 /// The command line, on a machine whose user keeps their things in `folder`.
 pub fn anteroom(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anteroom"));
@@ -516,42 +422,10 @@ pub fn anteroom(folder: &Path) -> Command {
     command
 }
 
-/// Asks again and again until there is something; fails with `what` when there never is.
-pub fn eventually<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
-    eventually_within(PATIENCE, what, ask)
-}
-
-/// The same with another patience.
-pub fn eventually_within<T>(
-    patience: Duration,
-    what: &str,
-    mut ask: impl FnMut() -> Option<T>,
-) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = ask() {
-            return found;
-        }
-        assert!(started.elapsed() < patience, "waited too long until {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 /// Processes that carry a session's id in their environment, or were pointed into its folder.
 pub fn processes_of(id: &str) -> Vec<i32> {
-    let marker = format!("ANTEROOM_SESSION={id}");
-    let folder = format!("/anteroom-{id}/");
-    std::fs::read_dir("/proc")
-        .unwrap()
-        .flatten()
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_string_lossy().parse().ok()?;
-            let environment = std::fs::read(entry.path().join("environ")).ok()?;
-            let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let carries = environment.split(|b| *b == 0).any(|part| part == marker.as_bytes());
-            (carries || String::from_utf8_lossy(&command).contains(&folder)).then_some(pid)
-        })
-        .collect()
+    let all = anteroom_testkit::processes::of_session(id).unwrap();
+    all.into_iter().map(|(pid, _)| i32::try_from(pid).unwrap()).collect()
 }
 
 /// Every file below a folder.

@@ -1,9 +1,10 @@
 //! Who may view a session: the newest link, and nobody who came by an earlier one.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::Command;
 
+use anteroom_testkit::{link, raw};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::stream::MaybeTlsStream;
@@ -44,20 +45,15 @@ pub struct Visitor<'a> {
     cookie: String,
 }
 
-fn exchange(server: &Server, id: &str, link: &str) -> Answer {
-    let secret = link.split_once('#').unwrap().1;
-    let body = json!({ "sessionId": id, "secret": secret }).to_string();
-    server.post_with("/api/viewer/exchange", &body, &[("origin", &server.url)])
+fn exchange(server: &Server, id: &str, link: &str) -> raw::Answer {
+    link::exchange(raw::host(&server.url), id, link::secret(link).unwrap()).unwrap()
 }
 
 impl<'a> Visitor<'a> {
     /// Opens a link.
     pub fn by(server: &'a Server, id: &str, link: &str) -> Self {
-        let answer = exchange(server, id, link);
-        assert_eq!(answer.status, 204, "{}", answer.body);
-        let cookie = answer.headers["set-cookie"].to_str().unwrap();
-        let cookie = cookie.split(';').next().unwrap().to_owned();
-        Self { server, id: id.to_owned(), cookie }
+        let visitor = link::Visitor::by(raw::host(&server.url), id, link).unwrap();
+        Self { server, id: visitor.id, cookie: visitor.cookie }
     }
 
     fn post(&self, path: &str, body: &str) -> Answer {
@@ -94,14 +90,9 @@ impl<'a> Visitor<'a> {
 
     /// The session's events, from the first on.
     fn events(&self) -> BufReader<TcpStream> {
-        let address = self.server.url.trim_start_matches("http://");
-        let mut stream = TcpStream::connect(address).unwrap();
-        let (id, cookie) = (&self.id, &self.cookie);
-        write!(
-            stream,
-            "GET /api/viewer/session/{id}/events HTTP/1.1\r\nHost: {address}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
-        )
-        .unwrap();
+        let path = format!("/api/viewer/session/{}/events", self.id);
+        let headers = format!("Cookie: {}\r\n", self.cookie);
+        let (_, stream) = raw::open(raw::host(&self.server.url), &path, &headers).unwrap();
         let mut reader = BufReader::new(stream);
         let mut line = String::new();
         while !line.starts_with("data:") {
@@ -179,8 +170,9 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
         assert!(answer.body["at"].is_u64(), "{}", answer.body);
     }
     let again = exchange(&server, &id, &first);
-    assert_eq!((again.status, &again.body["code"]), (410, &json!("link_used")));
-    assert!(again.body["detail"].as_str().unwrap().contains("revoked"), "{}", again.body);
+    let (status, again) = (again.status, again.body());
+    assert_eq!((status, &again["code"]), (410, &json!("link_used")));
+    assert!(again["detail"].as_str().unwrap().contains("revoked"), "{again}");
 
     // The person is never told that others take all there is, nor that they themselves do.
     let end_user = Visitor::by(&server, &id, &second);

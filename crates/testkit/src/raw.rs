@@ -3,12 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
-
-use super::Outcome;
+use serde_json::Value;
 
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -22,22 +21,24 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Refused when the status is one of these.
-    pub fn refused_with(&self, statuses: &[u16]) -> Outcome {
-        if statuses.contains(&self.status) {
-            return Outcome::Refused;
-        }
-        let start: String = self.text.chars().take(200).collect();
-        Outcome::Passed(format!("it was answered {}: {start:?}", self.status))
+    /// Its body as JSON; null where it is none.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let body = self.text.rsplit_once("\r\n\r\n").map_or("", |(_, body)| body);
+        serde_json::from_str(body).unwrap_or_default()
     }
 }
 
 /// The host and port of an `http://` address.
+#[must_use]
 pub fn host(url: &str) -> &str {
     url.trim_start_matches("http://")
 }
 
 /// Sends these bytes and reads until the other side closes.
+///
+/// # Errors
+/// When nobody answers.
 pub fn exchange(host: &str, bytes: &[u8]) -> Result<Answer> {
     let mut stream = TcpStream::connect(host).context("connecting failed")?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -52,6 +53,9 @@ pub fn exchange(host: &str, bytes: &[u8]) -> Result<Answer> {
 }
 
 /// A request with these headers (each with its line end) and body.
+///
+/// # Errors
+/// When nobody answers.
 pub fn ask(host: &str, method: &str, path: &str, headers: &str, body: &str) -> Result<Answer> {
     let length = body.len();
     let head = format!(
@@ -61,6 +65,9 @@ pub fn ask(host: &str, method: &str, path: &str, headers: &str, body: &str) -> R
 }
 
 /// A GET whose answer goes on: its stream once the head is there, and the answer's status.
+///
+/// # Errors
+/// When nobody answers.
 pub fn open(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
     begin(host, path, &format!("Connection: close\r\n{headers}"))
 }
@@ -83,34 +90,19 @@ fn begin(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
 }
 
 /// The same as a WebSocket.
+///
+/// # Errors
+/// When nobody answers.
 pub fn web_socket(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     begin(host, path, &format!("{upgrade}{headers}"))
 }
 
-/// Whether the other side closes within `at_most`; what it still sends is thrown away.
-pub fn closes(mut stream: TcpStream, since: Instant, at_most: Duration) -> Result<Outcome> {
-    let mut rest = [0; 4096];
-    loop {
-        let left = at_most.saturating_sub(since.elapsed()).max(Duration::from_millis(1));
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut rest) {
-            // A WebSocket is closed by its own message first: the connection's end follows.
-            Ok(0) => return Ok(Outcome::Refused),
-            Ok(_) if since.elapsed() < at_most => {}
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                return Ok(Outcome::Refused);
-            }
-            Ok(_) | Err(_) => {
-                let seen = format!("it was open {} ms later", since.elapsed().as_millis());
-                return Ok(Outcome::Passed(seen));
-            }
-        }
-    }
-}
-
 /// A connection from another address of this machine.
+///
+/// # Errors
+/// When nobody answers.
 pub fn connect_from(from: [u8; 4], host: &str) -> Result<TcpStream> {
     let to: SocketAddr = host.parse().context("the server's address is none")?;
     let (IpAddr::V4(ip), port) = (to.ip(), to.port()) else { bail!("{to} is no IPv4 address") };
@@ -121,4 +113,12 @@ pub fn connect_from(from: [u8; 4], host: &str) -> Result<TcpStream> {
     let stream = TcpStream::from(fd);
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// Asks for `/health` on a connection: the whole answer, empty where it was closed.
+pub fn asks_health(mut stream: &TcpStream, host: &str) -> String {
+    let _ = write!(stream, "GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
 }

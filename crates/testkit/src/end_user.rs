@@ -7,8 +7,14 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::{provider, server::Started};
-use xtask::shell;
+use crate::api::Started;
+
+/// Who they are to the mock identity provider.
+pub const USER: &str = "ada@example.com";
+/// Their password there.
+pub const PASSWORD: &str = "correct horse";
+
+const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/end-user/end-user.mjs");
 
 /// What the end user does beside signing in.
 #[derive(Clone, Debug, Default)]
@@ -76,9 +82,9 @@ pub fn play_quietly(plan: &Plan, session: &Started) -> Result<Seen> {
 fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> Result<Seen> {
     let mut command = Command::new("node");
     command
-        .arg(shell::root().join("demo/end-user/end-user.mjs"))
+        .arg(PROGRAM)
         .args(["--viewer-url", &session.viewer_url])
-        .args(["--email", provider::USER, "--password", provider::PASSWORD])
+        .args(["--email", USER, "--password", PASSWORD])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
     if plan.wrong_password_first {

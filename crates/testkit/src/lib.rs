@@ -1,0 +1,14 @@
+//! What tests and benchmarks share: a real `anteroom serve`, and those who talk to it: a caller of its
+//! API, somebody with a viewer link, an end user with a browser, an attacker with a socket.
+
+mod api;
+mod controller;
+pub mod end_user;
+pub mod link;
+pub mod processes;
+pub mod raw;
+mod wait;
+
+pub use api::{Answer, Api, Sealed, Started};
+pub use controller::{Controller, SILENT, fake_guest};
+pub use wait::{PATIENCE, eventually, eventually_within};
