@@ -22,7 +22,9 @@ use super::folders::{ImagesDir, StateDir, cache_dir};
 use super::http_server;
 use super::reach::{Reach, reachable};
 use super::temporary;
-use crate::controller::{Controller, Keep, Limits, Providers, Settings};
+use crate::controller::{
+    Controller, DATABASE, Keep, Limits, Providers, Settings, SqliteStore, Store,
+};
 use crate::counted::counted;
 use crate::embedded;
 use crate::gate::processor::{choose, usual};
@@ -215,7 +217,8 @@ async fn serve(options: Options) -> Result<()> {
     })?;
     let bound = listener.local_addr()?;
     let (state_dir, max_sessions) = (settings.state_dir.clone(), settings.limits.max_sessions);
-    let controller = Controller::open(settings, LocalNode::open(node)?, bound).await?;
+    let store = SqliteStore::open(&state_dir.join(DATABASE)).await?;
+    let controller = Controller::open(settings, LocalNode::open(node)?, store, bound).await?;
     let origin = controller.origin().to_owned();
     let mut hosts =
         AllowedHosts::default().with_origin(&origin).with_origin(&format!("http://{bound}"));
@@ -435,7 +438,10 @@ fn lock_state(dir: &Path) -> Result<Flock<File>> {
 
 /// Creates the first key, once for each state folder. It is printed only on a terminal: a journal or a
 /// file would store it.
-async fn show_first_key(controller: &Controller<impl Node>, state_dir: &Path) -> Result<()> {
+async fn show_first_key(
+    controller: &Controller<impl Node, impl Store>,
+    state_dir: &Path,
+) -> Result<()> {
     let failed = |problem: Problem| anyhow::anyhow!(problem.detail);
     let keys = controller.keys();
     if !keys.list().await.map_err(failed)?.is_empty() {

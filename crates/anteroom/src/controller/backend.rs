@@ -19,13 +19,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::live::SessionHandle;
 use super::record::Record;
-use super::store::{Cookie, Exchanged, Unusable};
+use super::store::{Cookie, Exchanged, Store, Unusable};
 use super::{Controller, internal, not_stored, secret, timeline, unreadable};
 use crate::clock::now;
 use crate::embedded;
 use crate::node_protocol::{Answer, AskError, Node, Notice, Offer};
 
-impl<N: Node> Backend for Controller<N> {
+impl<N: Node, S: Store> Backend for Controller<N, S> {
     async fn authenticate(&self, key: &str) -> Result<Option<Principal>, Problem> {
         self.keys.authenticate(key).await
     }
@@ -306,7 +306,7 @@ impl<N: Node> Backend for Controller<N> {
     }
 }
 
-impl<N: Node> Controller<N> {
+impl<N: Node, S: Store> Controller<N, S> {
     async fn channel(
         &self,
         id: SessionId,

@@ -6,10 +6,11 @@ use anteroom_provider::{Custody, FileFormat, Provider, TermsOfUse};
 use anteroom_session::{OpenableBy, SessionId};
 use anteroom_vault::{Declared, Statement, check_recipient};
 
+use super::store::Store;
 use super::{Controller, internal};
 use crate::node_protocol::Node;
 
-impl<N: Node> Controller<N> {
+impl<N: Node, S: Store> Controller<N, S> {
     /// Who a credential is sealed to, if the provider's terms allow that.
     pub(super) fn sealed_to(
         &self,

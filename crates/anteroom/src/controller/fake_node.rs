@@ -12,7 +12,7 @@ use anteroom_session::{
 };
 use tokio::sync::{mpsc, watch};
 
-use super::store::Store;
+use super::store::{CredentialStore, SessionStore, SqliteStore};
 use crate::node_protocol::{
     Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
     PrepareSession, Prepared, Report, Reports, Sandbox, StartSession, ViewerChannel,
@@ -46,7 +46,7 @@ pub struct FakeNode(Arc<Inner>);
 
 struct Inner {
     description: Description,
-    store: Store,
+    store: SqliteStore,
     calls: watch::Sender<Vec<Call>>,
     running: Mutex<HashMap<SessionId, mpsc::Sender<Report>>>,
     answers: Mutex<Answers>,
@@ -68,7 +68,7 @@ impl FakeNode {
                 accelerator: Accelerator::Kvm,
                 media: "127.0.0.1:9".parse().unwrap(),
             },
-            store: Store::open(database).await.unwrap(),
+            store: SqliteStore::open(database).await.unwrap(),
             calls: watch::Sender::new(Vec::new()),
             running: Mutex::default(),
             answers: Mutex::new(Answers {

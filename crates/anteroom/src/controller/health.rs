@@ -31,12 +31,12 @@ struct State {
 }
 
 /// What is looked at.
-pub struct Look<N> {
-    pub store: Store,
+pub struct Look<N, S> {
+    pub store: S,
     pub node: Arc<N>,
 }
 
-impl<N: Node> Look<N> {
+impl<N: Node, S: Store> Look<N, S> {
     /// Looks once, and from then on for as long as the process lives.
     pub async fn start(self) -> Known {
         let known = Known(Arc::new(Mutex::new(State { looking_since: None, reasons: Vec::new() })));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::actor::ControllerContext;
+use super::store::Store;
 use crate::clock::now;
 use crate::counted::counted;
 use crate::node_protocol::{KeepLogs, Node};
@@ -24,14 +25,14 @@ pub struct Keep {
 }
 
 /// Sweeps now and then, for as long as it is polled.
-pub async fn run<N: Node>(context: Arc<ControllerContext<N>>, keep: Keep) {
+pub async fn run<N: Node, S: Store>(context: Arc<ControllerContext<N, S>>, keep: Keep) {
     loop {
         sweep(&context, keep).await;
         tokio::time::sleep(SWEEP_EVERY).await;
     }
 }
 
-async fn sweep<N: Node>(context: &ControllerContext<N>, keep: Keep) {
+async fn sweep<N: Node, S: Store>(context: &ControllerContext<N, S>, keep: Keep) {
     let before = now().0.saturating_sub(keep.days.saturating_mul(DAY_MILLIS));
     match context.store.forget(before, now().0).await {
         Ok(0) => {}

@@ -23,19 +23,19 @@ const STORE_USE_EVERY: Duration = Duration::from_secs(60);
 
 /// The controller's keys. Cheap to clone.
 #[derive(Clone)]
-pub struct Keys(Arc<Inner>);
+pub struct Keys<S>(Arc<Inner<S>>);
 
-struct Inner {
-    store: Store,
+struct Inner<S> {
+    store: S,
     /// When keys were used, as far as it is not stored yet.
     used: Mutex<HashMap<KeyId, u64>>,
     /// Those that were good and are not any more, since this process began.
     revoked: watch::Sender<HashSet<KeyId>>,
 }
 
-impl Keys {
+impl<S: Store> Keys<S> {
     /// The keys of this store.
-    pub fn new(store: Store) -> Self {
+    pub fn new(store: S) -> Self {
         let keys = Self(Arc::new(Inner {
             store,
             used: Mutex::default(),
@@ -61,7 +61,7 @@ impl Keys {
     }
 
     /// Comes when this key is revoked, or was.
-    pub fn revoked(&self, key: KeyId) -> impl Future<Output = ()> + Send + use<> {
+    pub fn revoked(&self, key: KeyId) -> impl Future<Output = ()> + Send + use<S> {
         let mut revoked = self.0.revoked.subscribe();
         async move {
             if revoked.wait_for(|revoked| revoked.contains(&key)).await.is_err() {
@@ -165,6 +165,7 @@ mod tests {
     use anteroom_api::Scope;
 
     use super::*;
+    use crate::controller::store::SqliteStore;
 
     fn id_of(principal: &Principal) -> KeyId {
         match &principal.id {
@@ -176,9 +177,9 @@ mod tests {
         }
     }
 
-    async fn keys() -> (tempfile::TempDir, Keys) {
+    async fn keys() -> (tempfile::TempDir, Keys<SqliteStore>) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("a.db")).await.unwrap();
+        let store = SqliteStore::open(&folder.path().join("a.db")).await.unwrap();
         (folder, Keys::new(store))
     }
 

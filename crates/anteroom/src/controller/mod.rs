@@ -52,9 +52,10 @@ pub use choices::methods;
 pub use client_file::OVERRIDES;
 pub use janitor::Keep;
 pub use providers::Providers;
+pub use record::MAX_HOSTS;
 pub use settings::{Settings, default_dir, load_providers};
 pub use start::SCREEN;
-pub use store::MAX_HOSTS;
+pub use store::{SqliteStore, Store};
 
 use crate::clock::now;
 use crate::node_protocol::Node;
@@ -67,26 +68,28 @@ use keys::Keys;
 use live::{Live, SessionHandle};
 use metrics::Metrics;
 use record::Record;
-use store::Store;
 
 /// Where in the state folder the key is that signs envelopes.
 pub const CONTROLLER_KEY: &str = "vault/controller.pem";
+
+/// Where in the state folder the database is.
+pub const DATABASE: &str = "anteroom.db";
 
 /// The name of the command line's own key.
 const COMMAND_LINE: &str = "cli";
 
 /// The controller.
-pub struct Controller<N> {
+pub struct Controller<N, S> {
     settings: Settings,
     origin: String,
-    store: Store,
+    store: S,
     vault: Vault,
     /// Signs what is stated of sealed credentials.
     key: ControllerKey,
-    context: Arc<ControllerContext<N>>,
+    context: Arc<ControllerContext<N, S>>,
     admission: Admission,
     calls: CallsInAnswer,
-    keys: Keys,
+    keys: Keys<S>,
     health: health::Known,
     /// What the command line of this machine reads.
     command_line: OnceLock<ClientFile>,
@@ -96,10 +99,14 @@ pub struct Controller<N> {
     starting: RwLock<()>,
 }
 
-impl<N: Node> Controller<N> {
-    /// Opens store and vault, and finishes what an earlier controller left.
-    pub async fn open(settings: Settings, node: N, bound: SocketAddr) -> Result<Arc<Self>> {
-        let store = Store::open(&settings.state_dir.join("anteroom.db")).await?;
+impl<N: Node, S: Store> Controller<N, S> {
+    /// Opens the vault, and finishes what an earlier controller left.
+    pub async fn open(
+        settings: Settings,
+        node: N,
+        store: S,
+        bound: SocketAddr,
+    ) -> Result<Arc<Self>> {
         let vault = Vault::open(
             &settings.state_dir.join("vault/identity.txt"),
             store.has_credentials_of_vault().await?,
@@ -144,7 +151,7 @@ impl<N: Node> Controller<N> {
     }
 
     /// The API keys.
-    pub fn keys(&self) -> &Keys {
+    pub fn keys(&self) -> &Keys<S> {
         &self.keys
     }
 

@@ -4,11 +4,12 @@ use anteroom_session::{Event, Leftover, SessionId, State};
 use anyhow::{Context, Result};
 
 use super::record::Record;
+use super::store::Store;
 use super::{Controller, actor};
 use crate::clock::now;
 use crate::node_protocol::{Node, Sandbox};
 
-impl<N: Node> Controller<N> {
+impl<N: Node, S: Store> Controller<N, S> {
     /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished
     /// and their state says so. So are those of which something was left, and until nothing is, nobody
     /// else has their users.
@@ -49,11 +50,11 @@ impl<N: Node> Controller<N> {
             // Its end is known; its demolition was not reported, or left something.
             let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
             record.session = session;
-            actor::start::<N>(record, effects, None, self.context.clone());
+            actor::start::<N, S>(record, effects, None, self.context.clone());
             return Ok(());
         }
         let has_captured = matches!(record.session.state, State::Capturing);
-        let handle = actor::start::<N>(record, Vec::new(), None, self.context.clone());
+        let handle = actor::start::<N, S>(record, Vec::new(), None, self.context.clone());
         if has_captured && self.store.credential(id).await?.is_some() {
             handle.report(Event::CredentialStored).await;
         }
@@ -74,7 +75,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::controller::store::Store;
+    use crate::controller::store::{SessionStore, SqliteStore};
     use crate::controller::tests::settings;
     use crate::node::{DriverChoice, LocalNode, NodeSettings};
 
@@ -138,14 +139,19 @@ mod tests {
         }
     }
 
-    async fn started(state_dir: &Path) -> Arc<Controller<LocalNode>> {
-        Controller::open(settings(state_dir), node(state_dir), "127.0.0.1:1".parse().unwrap())
-            .await
-            .unwrap()
+    async fn started(state_dir: &Path) -> Arc<Controller<LocalNode, SqliteStore>> {
+        Controller::open(
+            settings(state_dir),
+            node(state_dir),
+            store(state_dir).await,
+            "127.0.0.1:1".parse().unwrap(),
+        )
+        .await
+        .unwrap()
     }
 
-    async fn store(state_dir: &Path) -> Store {
-        Store::open(&state_dir.join("anteroom.db")).await.unwrap()
+    async fn store(state_dir: &Path) -> SqliteStore {
+        SqliteStore::open(&state_dir.join("anteroom.db")).await.unwrap()
     }
 
     #[tokio::test]

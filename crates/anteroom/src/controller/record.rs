@@ -215,3 +215,24 @@ fn what_to_do(asks: &Asks) -> String {
         ),
     }
 }
+
+/// Entries of a session's list of hosts.
+pub const MAX_HOSTS: usize = 500;
+
+/// Adds a connection to a session's list of hosts.
+pub fn count_connection(egress: &mut Vec<EgressEntry>, connection: EgressEntry) {
+    let same = |entry: &EgressEntry| {
+        entry.host == connection.host
+            && entry.port == connection.port
+            && entry.verdict == connection.verdict
+    };
+    if let Some(entry) = egress.iter_mut().find(|entry| same(entry)) {
+        entry.connections += connection.connections;
+        entry.bytes_up = entry.bytes_up.saturating_add(connection.bytes_up);
+        entry.bytes_down = entry.bytes_down.saturating_add(connection.bytes_down);
+        entry.detail = connection.detail.or(entry.detail.take());
+    } else if egress.len() < MAX_HOSTS {
+        // A guest that asks for endless names gets a list that ends.
+        egress.push(connection);
+    }
+}

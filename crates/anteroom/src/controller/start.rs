@@ -18,6 +18,7 @@ use super::choices::Choices;
 use super::custody;
 use super::record::Record;
 use super::reservation::Reservation;
+use super::store::Store;
 use super::{Controller, internal, not_stored, secret};
 use crate::clock::now;
 use crate::node_protocol::{Node, NotPrepared, PrepareSession, StartSession};
@@ -32,7 +33,7 @@ const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
 /// Injected files of one session, together.
 const MAX_FILES: usize = 32;
 
-impl<N: Node> Controller<N> {
+impl<N: Node, S: Store> Controller<N, S> {
     /// Begins a sign-in, or finds the one that the same call began.
     pub(super) async fn begin_once(
         &self,

@@ -13,7 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::fake_node::{Call, Durable, FakeNode, USER};
 use super::record::Record;
-use super::{Controller, Keep, Limits, Providers, Settings};
+use super::store::{CredentialStore, SqliteStore};
+use super::{Controller, DATABASE, Keep, Limits, Providers, Settings};
 use crate::node_protocol::{NodeError, NotPrepared, Notice, Report};
 
 pub fn settings(state_dir: &Path) -> Settings {
@@ -38,7 +39,7 @@ pub fn settings(state_dir: &Path) -> Settings {
 struct World {
     folder: tempfile::TempDir,
     node: FakeNode,
-    controller: Arc<Controller<FakeNode>>,
+    controller: Arc<Controller<FakeNode, SqliteStore>>,
 }
 
 impl World {
@@ -52,10 +53,12 @@ impl World {
     }
 
     async fn in_folder(folder: tempfile::TempDir) -> Self {
-        let node = FakeNode::beside(&folder.path().join("anteroom.db")).await;
+        let database = folder.path().join(DATABASE);
+        let node = FakeNode::beside(&database).await;
+        let store = SqliteStore::open(&database).await.unwrap();
         let bound = "127.0.0.1:1".parse().unwrap();
         let controller =
-            Controller::open(settings(folder.path()), node.clone(), bound).await.unwrap();
+            Controller::open(settings(folder.path()), node.clone(), store, bound).await.unwrap();
         Self { folder, node, controller }
     }
 
@@ -112,7 +115,7 @@ impl World {
     }
 
     fn database(&self) -> PathBuf {
-        self.folder.path().join("anteroom.db")
+        self.folder.path().join(DATABASE)
     }
 
     fn torn_downs(&self) -> usize {

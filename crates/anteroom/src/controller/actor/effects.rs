@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Actor, following};
 use crate::clock::now;
 use crate::controller::admission::TakenCapacity;
+use crate::controller::store::Store;
 use crate::node_protocol::{Node, NodeError, Notice, Sandbox};
 
 /// How long to wait, once a sandbox is torn down, for what its node still has to report.
@@ -36,7 +37,7 @@ impl Claim {
     }
 }
 
-impl<N: Node> Actor<N> {
+impl<N: Node, S: Store> Actor<N, S> {
     pub(super) async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {

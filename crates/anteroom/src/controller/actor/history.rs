@@ -5,7 +5,8 @@ use anteroom_session::{Effect, Event, Explanation, Observation, State, TimelineE
 
 use super::Actor;
 use crate::clock::now;
-use crate::controller::store::count_connection;
+use crate::controller::record::count_connection;
+use crate::controller::store::Store;
 use crate::controller::timeline;
 use crate::node_protocol::Node;
 
@@ -28,7 +29,7 @@ const ALWAYS_REPORTED: [&str; 8] = [
 /// Characters of an entry.
 const MAX_MESSAGE: usize = 1000;
 
-impl<N: Node> Actor<N> {
+impl<N: Node, S: Store> Actor<N, S> {
     /// The transition and what the timeline says of it.
     pub(super) fn step(&mut self, event: Event) -> Vec<Effect> {
         let at = now();

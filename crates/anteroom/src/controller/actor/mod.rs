@@ -30,13 +30,13 @@ use effects::Claim;
 const STORE_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a session needs from the controller.
-pub struct ControllerContext<N> {
+pub struct ControllerContext<N, S> {
     /// Where it is found while it has a task.
     pub live: Live,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Where state goes.
-    pub store: Store,
+    pub store: S,
     /// Where sessions run.
     pub node: Arc<N>,
 }
@@ -51,7 +51,7 @@ pub struct StartPlan<N: Node> {
     pub reservation: Reservation<N>,
 }
 
-struct Actor<N: Node> {
+struct Actor<N: Node, S: Store> {
     record: Record,
     /// How much of the timeline is in the store.
     stored_entries: usize,
@@ -69,16 +69,16 @@ struct Actor<N: Node> {
     oldest: watch::Receiver<HolderGeneration>,
     view: watch::Sender<SessionView>,
     events: mpsc::Sender<Event>,
-    context: Arc<ControllerContext<N>>,
+    context: Arc<ControllerContext<N, S>>,
 }
 
 /// Starts the task of a session that is stored as it is given here, and carries out `effects` first.
 /// A session that has a task already keeps it.
-pub fn start<N: Node>(
+pub fn start<N: Node, S: Store>(
     record: Record,
     effects: Vec<Effect>,
     plan: Option<StartPlan<N>>,
-    context: Arc<ControllerContext<N>>,
+    context: Arc<ControllerContext<N, S>>,
 ) -> SessionHandle {
     let (events, queue) = mpsc::channel(256);
     let (view, watch_view) = watch::channel(record.view());
@@ -125,7 +125,7 @@ pub fn start<N: Node>(
     handle
 }
 
-impl<N: Node> Actor<N> {
+impl<N: Node, S: Store> Actor<N, S> {
     async fn run(mut self, effects: Vec<Effect>, mut queue: mpsc::Receiver<Event>) {
         // Whatever happens to this task, the session must not be thought to have one.
         let _place = Place { id: self.record.id(), context: self.context.clone() };
@@ -223,12 +223,12 @@ async fn until(at: Option<Instant>) {
 }
 
 /// Keeps a session among the live ones, and served by its node, until dropped.
-struct Place<N: Node> {
+struct Place<N: Node, S: Store> {
     id: SessionId,
-    context: Arc<ControllerContext<N>>,
+    context: Arc<ControllerContext<N, S>>,
 }
 
-impl<N: Node> Drop for Place<N> {
+impl<N: Node, S: Store> Drop for Place<N, S> {
     fn drop(&mut self) {
         self.context.node.close(self.id);
         self.context.live.remove(self.id);

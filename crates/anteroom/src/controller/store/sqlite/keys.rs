@@ -6,26 +6,11 @@ use anyhow::{Context, Result};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Store, hash, signed};
+use super::{SqliteStore, hash, signed};
+use crate::controller::store::{KeptKey, KeyStore};
 
-/// A key as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KeptKey {
-    /// Which.
-    pub id: KeyId,
-    /// As it was named.
-    pub name: KeyName,
-    /// What it may.
-    pub role: KeyRole,
-    /// When it was made, or made anew, in milliseconds since the Unix epoch.
-    pub created_at: u64,
-    /// When it was last used.
-    pub last_used_at: Option<u64>,
-}
-
-impl Store {
-    /// Whose key this is. The look-up is by hash, so its time says nothing about the key.
-    pub async fn api_key(&self, key: &str) -> Result<Option<Principal>> {
+impl KeyStore for SqliteStore {
+    async fn api_key(&self, key: &str) -> Result<Option<Principal>> {
         let row = sqlx::query("SELECT key_hash, name, role FROM api_keys WHERE key_hash = ?")
             .bind(hash(key))
             .fetch_optional(&self.reads)
@@ -34,8 +19,7 @@ impl Store {
         row.map(|row| Ok(Principal::caller(id(&row)?, name(&row)?, role(&row)?))).transpose()
     }
 
-    /// Every key, by name.
-    pub async fn api_keys(&self) -> Result<Vec<KeptKey>> {
+    async fn api_keys(&self) -> Result<Vec<KeptKey>> {
         let rows = sqlx::query(
             "SELECT key_hash, name, role, created_at, last_used_at FROM api_keys ORDER BY name",
         )
@@ -54,8 +38,7 @@ impl Store {
         rows.iter().map(kept).collect()
     }
 
-    /// Keeps a key under a new name; `false` when there is one of that name.
-    pub async fn add_api_key(
+    async fn add_api_key(
         &self,
         name: &KeyName,
         role: KeyRole,
@@ -78,8 +61,7 @@ impl Store {
         self.in_transaction(work).await.context("storing an API key failed")
     }
 
-    /// Keeps another key under a name; the one before it, or `None` when there is none of that name.
-    pub async fn rotate_api_key(&self, name: &str, key: &str, now: u64) -> Result<Option<KeyId>> {
+    async fn rotate_api_key(&self, name: &str, key: &str, now: u64) -> Result<Option<KeyId>> {
         let work = async |connection: &mut SqliteConnection| {
             let Some(before) = of_name(connection, name).await? else { return Ok(None) };
             sqlx::query(
@@ -95,8 +77,7 @@ impl Store {
         self.in_transaction(work).await.context("storing an API key failed")
     }
 
-    /// Forgets a key; which it was, or `None` when there is none of that name.
-    pub async fn remove_api_key(&self, name: &str) -> Result<Option<KeyId>> {
+    async fn remove_api_key(&self, name: &str) -> Result<Option<KeyId>> {
         let work = async |connection: &mut SqliteConnection| {
             let Some(before) = of_name(connection, name).await? else { return Ok(None) };
             sqlx::query("DELETE FROM api_keys WHERE name = ?")
@@ -108,8 +89,7 @@ impl Store {
         self.in_transaction(work).await.context("removing an API key failed")
     }
 
-    /// Keeps when keys were last used.
-    pub async fn keys_were_used(&self, used: &[(KeyId, u64)]) -> Result<()> {
+    async fn keys_were_used(&self, used: &[(KeyId, u64)]) -> Result<()> {
         let work = async |connection: &mut SqliteConnection| {
             for (key, at) in used {
                 sqlx::query("UPDATE api_keys SET last_used_at = ? WHERE key_hash = ?")

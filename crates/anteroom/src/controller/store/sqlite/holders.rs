@@ -9,44 +9,15 @@ use anyhow::{Context, Result};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 
-use super::{Store, hash, signed};
-
-/// A cookie that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cookie {
-    /// Of the newest generation.
-    Good(HolderGeneration),
-    /// Of an earlier one, which was revoked at this time.
-    Revoked(u64),
-}
-
-/// What came of a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exchanged {
-    /// Its viewer is admitted.
-    Opened(HolderGeneration),
-    /// It is none to be opened.
-    Refused(Unusable),
-}
-
-/// Why a link cannot be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unusable {
-    /// It was opened at this time.
-    Opened(u64),
-    /// It was revoked at this time.
-    Revoked(u64),
-    /// It is expired, or none.
-    Unknown,
-}
+use super::{SqliteStore, hash, signed};
+use crate::controller::store::{Cookie, Exchanged, HolderStore, Unusable};
 
 /// When the generation of a row `h` was revoked, if it was.
 const REVOKED_AT: &str = "(SELECT MIN(made_at) FROM holders n
     WHERE n.session = h.session AND n.generation > h.generation) AS revoked_at";
 
-impl Store {
-    /// Begins a generation: with a link, or with none.
-    pub async fn begin_generation(
+impl HolderStore for SqliteStore {
+    async fn begin_generation(
         &self,
         session: SessionId,
         link: Option<&str>,
@@ -59,8 +30,7 @@ impl Store {
         self.in_transaction(work).await.context("storing a viewer link failed")
     }
 
-    /// Uses up a link and admits its viewer, in one transaction.
-    pub async fn exchange(
+    async fn exchange(
         &self,
         session: SessionId,
         link: &str,
@@ -96,29 +66,7 @@ impl Store {
         }
     }
 
-    async fn unusable(&self, session: SessionId, link: &str, now: u64) -> Result<Option<Unusable>> {
-        let query = format!(
-            "SELECT opened_at, {REVOKED_AT} FROM holders h WHERE link_hash = ? AND session = ? AND expires_at > ?"
-        );
-        let row = sqlx::query(sqlx::AssertSqlSafe(query))
-            .bind(hash(link))
-            .bind(session.to_string())
-            .bind(signed(now))
-            .fetch_optional(&self.reads)
-            .await
-            .context("looking for a viewer link failed")?;
-        let Some(row) = row else { return Ok(Some(Unusable::Unknown)) };
-        let revoked = time(&row, "revoked_at").map(Unusable::Revoked);
-        Ok(revoked.or(time(&row, "opened_at").map(Unusable::Opened)))
-    }
-
-    /// What a viewer's cookie is, if it was given for this session and is not expired.
-    pub async fn cookie(
-        &self,
-        session: SessionId,
-        cookie: &str,
-        now: u64,
-    ) -> Result<Option<Cookie>> {
+    async fn cookie(&self, session: SessionId, cookie: &str, now: u64) -> Result<Option<Cookie>> {
         let query = format!(
             "SELECT generation, {REVOKED_AT} FROM holders h WHERE cookie_hash = ? AND session = ? AND expires_at > ?"
         );
@@ -134,6 +82,24 @@ impl Store {
             None => generation(&row).map(Cookie::Good),
         })
         .transpose()
+    }
+}
+
+impl SqliteStore {
+    async fn unusable(&self, session: SessionId, link: &str, now: u64) -> Result<Option<Unusable>> {
+        let query = format!(
+            "SELECT opened_at, {REVOKED_AT} FROM holders h WHERE link_hash = ? AND session = ? AND expires_at > ?"
+        );
+        let row = sqlx::query(sqlx::AssertSqlSafe(query))
+            .bind(hash(link))
+            .bind(session.to_string())
+            .bind(signed(now))
+            .fetch_optional(&self.reads)
+            .await
+            .context("looking for a viewer link failed")?;
+        let Some(row) = row else { return Ok(Some(Unusable::Unknown)) };
+        let revoked = time(&row, "revoked_at").map(Unusable::Revoked);
+        Ok(revoked.or(time(&row, "opened_at").map(Unusable::Opened)))
     }
 }
 
@@ -176,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn the_newest_generation_alone_is_good() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("a.db")).await.unwrap();
+        let store = SqliteStore::open(&folder.path().join("a.db")).await.unwrap();
         let id = SessionId::generate();
         store.reserve_for_tests(id).await;
         let first = store.begin_generation(id, Some("l1"), 10, 1000).await.unwrap();
@@ -211,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn of_many_who_open_one_link_at_once_one_gets_in() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("a.db")).await.unwrap();
+        let store = SqliteStore::open(&folder.path().join("a.db")).await.unwrap();
         let id = SessionId::generate();
         store.reserve_for_tests(id).await;
         store.begin_generation(id, Some("l"), 10, 1000).await.unwrap();
