@@ -33,6 +33,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod timeline;
+mod views;
 
 use std::net::SocketAddr;
 use std::path::Path;

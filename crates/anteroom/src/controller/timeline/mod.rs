@@ -1,0 +1,112 @@
+//! What the timeline's entries say.
+
+mod observations;
+
+use anteroom_session::{Effect, Event, Explanation, Observation, SessionId, View, Viewer};
+
+use crate::counted::counted;
+use observations::{host_needed, of_observation};
+
+/// Kind and sentence of an event, if it belongs in the timeline.
+pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, String)> {
+    match event {
+        Event::RunnerStarted => Some(("runner_started", "the session's runner started".to_owned())),
+        Event::Observed(Observation::HostNeeded { host, provider, remedy }) => {
+            Some(("host_needed", host_needed(host, provider, *remedy, session)))
+        }
+        Event::Observed(observation) => of_observation(observation),
+        Event::CredentialStored => {
+            Some(("credential_stored", "the sealed credential was stored".to_owned()))
+        }
+        Event::CredentialNotStored { cause } => Some((
+            "credential_not_stored",
+            format!("the sealed credential could not be stored: {cause}"),
+        )),
+        Event::TornDown { leftovers } if leftovers.is_empty() => Some((
+            "torn_down",
+            "everything of the session is gone; looking found nothing left".to_owned(),
+        )),
+        Event::TornDown { leftovers } => {
+            let things = counted(leftovers.len(), "thing", "things");
+            Some(("torn_down", format!("teardown left {things} behind")))
+        }
+        Event::FoundByReconciliation => {
+            Some(("found_unfinished", "a new controller found the session unfinished".to_owned()))
+        }
+        Event::LinkMade { generation, by } => Some((
+            "link_made",
+            format!(
+                "link {generation} was made by {by}; the earlier ones were revoked, and what they opened was closed"
+            ),
+        )),
+        Event::LinksRevoked { by } => Some((
+            "links_revoked",
+            format!("all links were revoked by {by}, and what they opened was closed"),
+        )),
+        Event::Opened { view, viewer } => Some(of_view(*view, viewer)),
+        // These end the session, have the tool started, or mean nothing; the first two have entries of
+        // their own.
+        Event::RunnerExited(_)
+        | Event::RunnerSilent { .. }
+        | Event::StateNotStored { .. }
+        | Event::EndRequested(_)
+        | Event::StartRequested { .. }
+        | Event::Heartbeat
+        | Event::Tick => None,
+    }
+}
+
+/// Kind and sentence of what is done, where the event that it is done for says less.
+pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
+    match effect {
+        Effect::StartTool => {
+            Some(("end_user_came", "the person is there; the tool is being started".to_owned()))
+        }
+        Effect::StartRunner
+        | Effect::StoreCredential { .. }
+        | Effect::AcknowledgeCredential
+        | Effect::TearDown => None,
+    }
+}
+
+fn of_view(view: View, viewer: &Viewer) -> (&'static str, String) {
+    match view {
+        View::Link => ("link_opened", format!("{viewer} was opened")),
+        View::Picture => ("viewer_joined", format!("a viewer joined, by {viewer}")),
+        View::Terminal => ("terminal_opened", format!("the terminal was opened, by {viewer}")),
+        View::Vnc => ("vnc_opened", format!("the desktop was opened by VNC, by {viewer}")),
+    }
+}
+
+/// What of a room an event says was opened, and by whom.
+pub fn visit(event: &Event) -> Option<(View, Viewer)> {
+    match event {
+        Event::Opened { view, viewer } => Some((*view, viewer.clone())),
+        Event::Observed(Observation::ViewerJoined { viewer }) => {
+            Some((View::Picture, viewer.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// As much of an address as says which it is.
+pub fn short(url: &str) -> String {
+    url.chars().take(120).collect()
+}
+
+/// The host name of a URL; its query may hold what does not belong in a log.
+pub fn host_of(url: &str) -> String {
+    url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// Why, of an event that tells of a death.
+pub fn explanation_of(event: &Event) -> Option<&Explanation> {
+    match event {
+        Event::Observed(
+            Observation::ServiceExited { explanation, .. }
+            | Observation::ServiceGivenUp { explanation, .. }
+            | Observation::ChildCrashed { explanation, .. },
+        ) => Some(explanation),
+        _ => None,
+    }
+}
