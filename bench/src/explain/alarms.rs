@@ -1,4 +1,4 @@
-//! False alarms of the image gate: images of real tools, with nothing wrong in them.
+//! False alarms of the image verifier: images of real tools, with nothing wrong in them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -22,7 +22,7 @@ pub fn build_image(anteroom: &Path, folder: &Path) -> Result<()> {
     shell::run(command.stdout(Stdio::null()))
 }
 
-/// How many components of them the gate fails; each line of its reports is printed.
+/// How many components of them the verifier fails; each line of its reports is printed.
 pub fn count(anteroom: &Path) -> Result<usize> {
     let mut alarms = 0;
     for image in IMAGES {
@@ -32,10 +32,10 @@ pub fn count(anteroom: &Path) -> Result<usize> {
             .stderr(Stdio::inherit())
             .output()
             .context("starting `anteroom image verify` failed")?;
-        let report: Value =
-            serde_json::from_slice(&output.stdout).context("reading the gate's report failed")?;
+        let report: Value = serde_json::from_slice(&output.stdout)
+            .context("reading the verifier's report failed")?;
         let components = report["verifications"][0]["record"]["components"].as_array();
-        for component in components.context("the gate's report has no components")? {
+        for component in components.context("the verifier's report has no components")? {
             let verdict = component["verdict"].as_str().unwrap_or_default();
             alarms += usize::from(verdict != "passed");
             let (name, observed) = (&component["name"], &component["observed"]);

@@ -2,7 +2,7 @@
 //! says of each.
 //!
 //! Right is an explanation of the right kind that says what the table demands; unknown is one that
-//! says so itself; everything else is wrong. A false alarm is a component that the image gate fails in
+//! says so itself; everything else is wrong. A false alarm is a component that the image verifier fails in
 //! an image with nothing wrong. Reports are timed from the agent's line that the process is gone: the
 //! host stamps log lines and timeline by one clock.
 
@@ -166,7 +166,7 @@ fn report_ms(name: &str, entry: &Value, log: &str) -> Option<u64> {
     Some(entry["at"].as_u64()?.saturating_sub(u64::try_from(observed).ok()?))
 }
 
-/// `around`: false alarms of the gate, and what supervision takes of a core in percent.
+/// `around`: false alarms of the verifier, and what supervision takes of a core in percent.
 fn print(outcomes: &[Outcome], context: Option<(usize, f64)>) {
     let count = |verdict| outcomes.iter().filter(|outcome| outcome.verdict == verdict).count();
     for outcome in outcomes {

@@ -3,9 +3,7 @@
 mod cli;
 mod clock;
 mod controller;
-mod counted;
 mod embedded;
-mod gate;
 mod logging;
 mod node;
 mod node_protocol;
@@ -14,6 +12,8 @@ mod runner;
 mod runner_protocol;
 
 use std::process::ExitCode;
+
+use anteroom_session::counted;
 
 fn main() -> ExitCode {
     let _armed = anteroom_fail_point::arm();

@@ -13,6 +13,7 @@
 
 mod actor;
 mod boundaries;
+pub mod counted;
 mod custody;
 mod end_reason;
 mod event;

@@ -14,8 +14,8 @@ use super::sessions::show;
 use crate::controller::OVERRIDES;
 use crate::counted::counted;
 use crate::embedded;
-use crate::gate::processor::usual;
 use crate::private;
+use anteroom_image_verify::processor::usual;
 
 /// What `doctor` takes.
 #[derive(clap::Args)]

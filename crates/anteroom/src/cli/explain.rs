@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::sessions::show;
 use crate::counted::counted;
-use crate::gate::processor::profile;
+use anteroom_image_verify::processor::profile;
 
 /// What to explain.
 #[derive(clap::Subcommand)]

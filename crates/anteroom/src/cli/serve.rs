@@ -27,11 +27,11 @@ use crate::controller::{
 };
 use crate::counted::counted;
 use crate::embedded;
-use crate::gate::processor::{choose, usual};
 use crate::logging::{self, LogFormat};
 use crate::node::{DriverChoice, LocalNode, NodeSettings, sessions_by_memory};
 use crate::node_protocol::Node;
 use crate::private;
+use anteroom_image_verify::processor::{choose, usual};
 
 /// What `serve` takes.
 #[derive(clap::Args)]

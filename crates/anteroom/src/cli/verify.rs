@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 use super::folders::cache_dir;
 use super::progress::Work;
 use super::sessions::show;
-use crate::gate::processor::{Chosen, choose, usual};
-use crate::gate::{self, Gate, Proven};
+use crate::controller::SCREEN;
+use crate::embedded;
+use anteroom_image_verify::processor::{Chosen, choose, usual};
+use anteroom_image_verify::{Proven, Verifier, reached, write_page};
 
 /// Prefix of folders in an image with a running sandbox's logs; the process id follows.
 const VERIFYING: &str = ".verifying-";
@@ -72,7 +74,7 @@ impl How {
         if self.cpu.is_empty() {
             return Ok(vec![usual(AcceleratorChoice::Auto.resolve()?)?]);
         }
-        self.cpu.iter().map(|name| choose(name)).collect()
+        self.cpu.iter().map(|name| Ok(choose(name)?)).collect()
     }
 }
 
@@ -111,28 +113,30 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
         .with_context(|| format!("creating {} failed", cache_dir.display()))?;
     let image = Image::open(image_dir, &cache_dir)?;
     sweep(image_dir, VERIFYING);
-    sweep(&cache_dir, gate::UNPACKED);
+    sweep(&cache_dir, anteroom_image_verify::UNPACKED);
     let log_dir = tempfile::Builder::new()
         .prefix(&format!("{VERIFYING}{}-", std::process::id()))
         .tempdir_in(image_dir)
         .with_context(|| format!("cannot create a folder in {}", image_dir.display()))?;
     let what = format!("Verifying image {} on {}", image.manifest.name, cpu.processor.profile);
     let work = Work::open_ended(what);
-    let gate = Gate {
+    let verifier = Verifier {
         image: &image,
+        agent: embedded::agent()?,
         cpu,
         memory_mib: how.memory,
         vcpus: how.vcpus,
+        screen: SCREEN,
         work_dir: cache_dir,
         log_dir: log_dir.path().to_path_buf(),
         progress: &|step| work.at_step(step),
     };
-    let proven = in_runtime(&gate);
+    let proven = in_runtime(&verifier);
     work.finish();
     let proven = proven?;
     let storing = || format!("cannot store the record in {}", image_dir.display());
     let file = proven.record.store(image_dir).with_context(storing)?;
-    let page = gate::write_page(&proven, image_dir)?;
+    let page = write_page(&proven, image_dir)?;
     let logs = keep_logs(&proven, log_dir, image_dir)?;
     Ok(Recorded { record: proven.record, file, page, logs })
 }
@@ -169,7 +173,7 @@ fn keep_logs(
 }
 
 /// One thread: the VMM's parent-death signal is tied to the thread that starts it.
-fn in_runtime(gate: &Gate<'_>) -> Result<Proven> {
+fn in_runtime(verifier: &Verifier<'_>) -> Result<Proven> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -181,7 +185,7 @@ fn in_runtime(gate: &Gate<'_>) -> Result<Proven> {
                 asked.context("cannot handle Ctrl-C")?;
                 bail!("interrupted; nothing was recorded")
             }
-            proven = gate.prove() => proven,
+            proven = verifier.prove() => Ok(proven?),
         }
     })
 }
@@ -283,7 +287,7 @@ fn opened(record: &Verification) -> String {
         text.push_str(&format!(
             "{:6}{:<NAME_WIDTH$}{}: {}; {chooses}\n",
             "",
-            format!("  {}", gate::reached(finding.reached)),
+            format!("  {}", reached(finding.reached)),
             finding.path,
             features.join(", ")
         ));

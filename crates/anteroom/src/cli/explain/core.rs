@@ -13,8 +13,8 @@ use object::{ReadCache, ReadRef};
 use super::super::sessions::show;
 use super::super::why;
 use super::open;
-use crate::gate::processor::profile;
 use crate::private::quoted;
+use anteroom_image_verify::processor::profile;
 
 /// What `explain core` takes.
 #[derive(clap::Args)]

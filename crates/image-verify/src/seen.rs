@@ -1,4 +1,4 @@
-//! What a gate saw of a room.
+//! What the verifier saw of a VM.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

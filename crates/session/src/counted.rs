@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 /// `1 file`, `2 files`, `0 files`: the number, and the word for one or for many.
+#[must_use]
 pub fn counted<N: Copy + Display + PartialEq + From<u8>>(n: N, one: &str, many: &str) -> String {
     format!("{n} {}", if n == N::from(1) { one } else { many })
 }

@@ -1,7 +1,7 @@
-//! The image gate: boots an image under exactly one processor, brings everything in it to ready,
+//! The image verifier: boots an image under exactly one processor, brings everything in it to ready,
 //! asks it what it can, reads all its programs, and records what came of it.
 //!
-//! [`guest`] boots the room and listens to it, [`inquiry`] asks it, [`inventory`] reads the image's
+//! [`guest`] boots the image and listens to it, [`inquiry`] asks it, [`inventory`] reads the image's
 //! programs on the host meanwhile, [`judge`] (pure) makes components and findings of both, [`page`] a
 //! report in HTML.
 
@@ -17,29 +17,54 @@ mod seen;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use anteroom_image::{Image, Verification};
-use anyhow::{Context, Result};
+use anteroom_guest_protocol::ScreenSize;
+use anteroom_image::{Image, ImageError, Verification};
+use anteroom_session::EndReason;
 
 pub use inventory::UNPACKED;
 pub use page::{html, reached};
 use processor::Chosen;
 
-/// What a gate needs beside the image.
-pub struct Gate<'a> {
+/// An image, and what its verification takes.
+pub struct Verifier<'a> {
     /// The image, checked.
     pub image: &'a Image,
+    /// The agent's program, the VM's first process.
+    pub agent: &'a [u8],
     /// The processor.
     pub cpu: Chosen,
     /// Guest memory in MiB, as sessions have it.
     pub memory_mib: u32,
     /// Guest processors.
     pub vcpus: u8,
+    /// Desktop size, as sessions have it.
+    pub screen: ScreenSize,
     /// Where the image's files are unpacked for a while.
     pub work_dir: PathBuf,
-    /// Where console and services' logs of the room go.
+    /// Where console and services' logs of the VM go.
     pub log_dir: PathBuf,
-    /// Told where the gate is, in a few words.
+    /// Gets each step, in a few words.
     pub progress: &'a dyn Fn(&str),
+}
+
+/// An image could not be verified.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The image cannot be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// Its VM was not started.
+    #[error("{0}")]
+    NotStarted(EndReason),
+    /// A log or report cannot be written.
+    #[error("writing {} failed", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 /// What came of it.
@@ -50,12 +75,12 @@ pub struct Proven {
     pub picture: Option<Vec<u8>>,
 }
 
-impl Gate<'_> {
-    /// Proves the image; takes a minute or two. A room that fails is a result and no error.
+impl Verifier<'_> {
+    /// Proves the image; takes a minute or two. A VM that fails is a result and no error.
     ///
     /// # Errors
-    /// When the room could not even be begun, or asked to stop.
-    pub async fn prove(&self) -> Result<Proven> {
+    /// When the VM could not be started.
+    pub async fn prove(&self) -> Result<Proven, VerifyError> {
         let began = Instant::now();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let manifest = &self.image.manifest;
@@ -64,7 +89,7 @@ impl Gate<'_> {
         record.not_emulated = self.cpu.not_emulated.clone();
         record.qemu_version = anteroom_vm::qemu_version().unwrap_or_default();
         let _hold = self.image.hold()?;
-        // On another thread: it reads a gigabyte while the room boots.
+        // On another thread: it reads a gigabyte while the VM boots.
         let (processor, known) = tokio::sync::oneshot::channel();
         let mut reading = inventory::start(self.image.root(), self.work_dir.clone(), known);
         let seen = guest::visit(self, processor).await?;
@@ -80,7 +105,7 @@ impl Gate<'_> {
 }
 
 /// How many processes wanted each processor of this machine in the last five minutes (proc(5),
-/// loadavg): an emulated room on a busy machine may be too slow for what is in it.
+/// loadavg): an emulated VM on a busy machine may be too slow for what is in it.
 fn busy() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: f64 = text.split(' ').nth(1).and_then(|load| load.parse().ok()).unwrap_or(0.0);
@@ -94,9 +119,9 @@ fn busy() -> f64 {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_page(proven: &Proven, image_dir: &Path) -> Result<PathBuf> {
+pub fn write_page(proven: &Proven, image_dir: &Path) -> Result<PathBuf, VerifyError> {
     let path = image_dir.join(format!("{}.html", proven.record.file_stem()));
     std::fs::write(&path, html(&proven.record, proven.picture.as_deref()))
-        .with_context(|| format!("writing {} failed", path.display()))?;
+        .map_err(|source| VerifyError::Write { path: path.clone(), source })?;
     Ok(path)
 }

@@ -6,15 +6,14 @@ use std::time::Duration;
 use anteroom_cpu::{CpuProfile, Feature, Standing};
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_image::{Component, Inventory, Manifest, Verdict};
+use anteroom_session::counted::counted;
 use anteroom_session::{Cause, Explanation};
-use anyhow::Result;
 
-use super::findings::{inventory, summary};
-use super::inquiry::{BARS, LEAST_PART};
-use super::inventory::Surveyed;
-use super::processor::Chosen;
-use super::seen::{OWN_SERVICES, Seen, Service};
-use crate::counted::counted;
+use crate::findings::{inventory, summary};
+use crate::inquiry::{BARS, LEAST_PART};
+use crate::inventory::{InventoryError, Surveyed};
+use crate::processor::Chosen;
+use crate::seen::{OWN_SERVICES, Seen, Service};
 
 /// How far the guest's clock may be from the host's, in milliseconds.
 const CLOCK_MS: u64 = 5_000;
@@ -43,7 +42,7 @@ pub fn judge(
     manifest: &Manifest,
     cpu: &Chosen,
     seen: &Seen,
-    surveyed: Result<Surveyed>,
+    surveyed: Result<Surveyed, InventoryError>,
     busy: f64,
 ) -> Judged {
     let mut lines = Lines { seen, busy, components: Vec::new() };

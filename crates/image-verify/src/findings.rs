@@ -1,18 +1,18 @@
 //! What the image's programs hold beyond the processor, and what the run says of it. Pure.
 
 use anteroom_crash::elf::Survey;
+use anteroom_guest_link::chain;
 use anteroom_image::{BeyondFeature, Finding, Inventory, Reached};
-use anyhow::Result;
 
-use super::inventory::Surveyed;
-use super::seen::Seen;
+use crate::inventory::{InventoryError, Surveyed};
+use crate::seen::Seen;
 
 /// The inventory: what was reached comes first.
-pub fn inventory(seen: &Seen, surveyed: Result<Surveyed>) -> Inventory {
+pub fn inventory(seen: &Seen, surveyed: Result<Surveyed, InventoryError>) -> Inventory {
     let surveyed = match surveyed {
         Ok(surveyed) => surveyed,
         Err(error) => {
-            let unread = Some(format!("{error:#}"));
+            let unread = Some(chain(&error));
             return Inventory { unread, ..Inventory::default() };
         }
     };

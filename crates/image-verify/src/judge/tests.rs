@@ -9,7 +9,7 @@ use anteroom_media::screen::Screen;
 use anteroom_media::viewed::view;
 
 use super::*;
-use crate::gate::seen::{At, Hello, Ran, unexplained};
+use crate::seen::{At, Hello, Ran, unexplained};
 
 fn manifest() -> Manifest {
     let service = r#"{"name":"helper","command":["helper"],"ready":{"port":1}}"#;

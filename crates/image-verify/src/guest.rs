@@ -1,4 +1,4 @@
-//! The room from the gate's side: booted under the processor, and listened to. What it is asked is in
+//! The VM from the verifier's side: booted under the processor, and listened to. What it is asked is in
 //! [`super::inquiry`].
 //!
 //! As in a session all that comes is hostile: it is bounded and cleaned before it is kept.
@@ -18,45 +18,47 @@ use anteroom_guest_session::{
     Conversation, Diagnosis, GuestMessages, GuestSender, ImageVm, ServiceLog, cpu_profile_name,
     entropy_base64, unix_ms, until_end,
 };
-use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId};
+use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId, Timestamp};
 use anteroom_vm::{RunningVm, VmAccelerator};
-use anyhow::{Context, Result, anyhow};
 use tokio::sync::{Notify, oneshot};
 
-use super::Gate;
-use super::seen::{Hello, OWN_SERVICES, Seen, explained};
-use crate::clock::now;
-use crate::controller::SCREEN;
-use crate::embedded;
-use crate::runner_protocol::sandbox_name;
+use crate::seen::{Hello, OWN_SERVICES, Seen, explained};
+use crate::{Verifier, VerifyError};
 
 /// Most crashes that are kept.
 const MAX_CRASHES: usize = 50;
 
-/// Boots a room and looks at all there is; tells the processor as soon as the guest has.
-pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> Result<Seen> {
+/// Boots the image and looks at all there is; reports the processor as soon as the guest has.
+pub async fn visit(
+    verifier: &Verifier<'_>,
+    processor: oneshot::Sender<CpuProfile>,
+) -> Result<Seen, VerifyError> {
     let confinement = Confinement::of_this_machine(anteroom_vm::qemu_program().as_deref());
+    // Unique, as a session's is.
+    let name = SessionId::generate().to_string().parse().expect("an id names a sandbox");
     let vm = ImageVm {
-        image: gate.image,
-        agent: embedded::agent()?,
-        name: &sandbox_name(SessionId::generate()),
+        image: verifier.image,
+        agent: verifier.agent,
+        name: &name,
         confinement: &confinement,
-        log_dir: &gate.log_dir,
-        memory_mib: gate.memory_mib,
-        vcpus: gate.vcpus,
+        log_dir: &verifier.log_dir,
+        memory_mib: verifier.memory_mib,
+        vcpus: verifier.vcpus,
         // Emulation refuses what the processor lacks; hardware only hides it.
         accelerator: VmAccelerator::Tcg,
-        cpu: Some(gate.cpu.processor.qemu.clone()),
+        cpu: Some(verifier.cpu.processor.qemu.clone()),
     };
-    (gate.progress)("booting");
-    let mut vm = vm.boot().map_err(|reason| anyhow!("{reason}"))?;
+    (verifier.progress)("booting");
+    let mut vm = vm.boot().map_err(VerifyError::NotStarted)?;
     let link = vm.take_link();
+    let log = ServiceLog::create(&verifier.log_dir)
+        .map_err(|source| VerifyError::Write { path: verifier.log_dir.clone(), source })?;
     let visit = Visit {
-        gate,
+        verifier,
         began: Instant::now(),
         seen: RefCell::default(),
         explainer: RefCell::new(Explainer::new("", &GuestCpu::default())),
-        log: RefCell::new(ServiceLog::create(&gate.log_dir).context("creating a log failed")?),
+        log: RefCell::new(log),
         changed: Notify::new(),
         processor: RefCell::new(Some(processor)),
     };
@@ -71,9 +73,9 @@ pub async fn visit(gate: &Gate<'_>, processor: oneshot::Sender<CpuProfile>) -> R
     Ok(seen)
 }
 
-/// One look at a room.
+/// One look at a VM.
 pub struct Visit<'a> {
-    pub gate: &'a Gate<'a>,
+    pub verifier: &'a Verifier<'a>,
     pub seen: RefCell<Seen>,
     pub explainer: RefCell<Explainer>,
     /// A service changed.
@@ -95,7 +97,7 @@ impl Visit<'_> {
     }
 
     async fn look_at(&self, conversation: &mut Conversation) -> Result<(), EndReason> {
-        (self.gate.progress)("setting the guest up");
+        (self.verifier.progress)("setting the guest up");
         let log = |service: &str, stream, line: &str| self.keep_line(service, stream, line);
         conversation.configure(self.configuration(), log).await?;
         conversation.start_services().await?;
@@ -108,7 +110,7 @@ impl Visit<'_> {
     }
 
     fn greeted(&self, hello: anteroom_guest_session::Hello) {
-        let model = cpu_profile_name(&self.gate.cpu.processor);
+        let model = cpu_profile_name(&self.verifier.cpu.processor);
         self.explainer.replace(Explainer::new(&model, &hello.cpu));
         let profile = processor_of(&hello.cpu);
         if let (Some(sender), Some(profile)) = (self.processor.take(), &profile) {
@@ -133,21 +135,21 @@ impl Visit<'_> {
 
     /// Evidence beside the record; a full disk does not change what was seen.
     fn keep_line(&self, service: &str, stream: LogStream, line: &str) {
-        let _ = self.log.borrow_mut().line(now(), service, stream, line);
+        let _ = self.log.borrow_mut().line(Timestamp(unix_ms()), service, stream, line);
     }
 
     fn configuration(&self) -> Configure {
-        let services = &self.gate.image.manifest.services;
+        let services = &self.verifier.image.manifest.services;
         Configure {
             session_id: SessionId::generate().to_string(),
             now_unix_ms: unix_ms(),
             entropy_base64: entropy_base64(),
             browser_ip: std::net::Ipv4Addr::new(10, 77, 0, 2),
-            screen: SCREEN,
+            screen: self.verifier.screen,
             purpose: Purpose::Proof {},
             egress_ports: Vec::new(),
             extra_ca_pem: String::new(),
-            // One that cannot live must not take the room with it: all are looked at.
+            // One that cannot live must not take the VM with it: all are looked at.
             services: services
                 .iter()
                 .map(|service| ServiceSpec { needed: false, ..service.clone() })
@@ -210,7 +212,7 @@ impl Visit<'_> {
             self.keep_reached(code, why);
         }
         let mut seen = self.seen.borrow_mut();
-        let known = needed || self.gate.image.manifest.services.iter().any(|s| s.name == name);
+        let known = needed || self.verifier.image.manifest.services.iter().any(|s| s.name == name);
         match reported {
             Ok(Some(Observation::ChildCrashed { service, explanation })) => {
                 if seen.crashes.len() < MAX_CRASHES {

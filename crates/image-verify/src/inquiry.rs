@@ -1,26 +1,25 @@
-//! What a room is asked once its services are up: one stream a question, each with a deadline.
+//! What a VM is asked once its services are up: one stream a question, each with a deadline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anteroom_guest_link::{Opener, read_message, write_message};
+use anteroom_guest_link::{LinkError, Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::frames::Request;
 use anteroom_guest_protocol::{
     Check, Checked, MAX_CONTROL_MESSAGE, MAX_OPENED_FILES, PageFacts, ProcessExit, ServiceEvent,
     StreamKind, SystemFacts, printable, printable_lines,
 };
+use anteroom_guest_session::unix_ms;
 use anteroom_image::ProgramSpec;
 use anteroom_media::Codec;
 use anteroom_media::frame_source::{Frame, FrameSource, LinkFrameSource};
 use anteroom_media::screen::Screen;
 use anteroom_media::viewed::view;
 use anteroom_session::Observation;
-use anyhow::{Context, Result, bail};
 use tokio::time::timeout;
 
-use super::guest::{Visit, code_of};
-use super::seen::{At, OWN_SERVICES, Ran, explained, unexplained};
-use crate::clock::now;
+use crate::guest::{Visit, code_of};
+use crate::seen::{At, OWN_SERVICES, Ran, explained, unexplained};
 
 /// How long the services may take to be ready.
 const SERVICES: Duration = Duration::from_secs(330);
@@ -43,6 +42,9 @@ pub const BARS: [[u8; 3]; 3] = [[0xc8, 0x1e, 0x5a], [0x1e, 0x78, 0xc8], [0x28, 0
 /// The part of the picture that each bar has at least.
 pub const LEAST_PART: f64 = 0.02;
 
+/// Of the link, a frame, or a picture.
+type AnyError = Box<dyn std::error::Error>;
+
 impl Visit<'_> {
     /// Asks all there is to ask.
     pub async fn inquire(&self, opener: &Opener) {
@@ -53,7 +55,7 @@ impl Visit<'_> {
                 self.give_up_waiting();
             }
         }
-        (self.gate.progress)("looking at the desktop");
+        (self.verifier.progress)("looking at the desktop");
         if self.is_ready("browser") {
             let page = match ask(opener, &Check::Page {}, ANSWER).await {
                 Ok(Checked::Page(page)) => Ok(page),
@@ -67,16 +69,16 @@ impl Visit<'_> {
             other => Err(refusal(other)),
         };
         self.seen.borrow_mut().vnc_greeting = Some(greeting);
-        for program in &self.gate.image.manifest.programs {
-            (self.gate.progress)(&format!("running {}", program.name));
+        for program in &self.verifier.image.manifest.programs {
+            (self.verifier.progress)(&format!("running {}", program.name));
             let ran = self.run_program(opener, program).await;
             self.seen.borrow_mut().programs.insert(program.name.clone(), ran);
         }
-        (self.gate.progress)("asking the guest");
+        (self.verifier.progress)("asking the guest");
         let system = match ask(opener, &Check::System {}, ANSWER).await {
             Ok(Checked::System(facts)) => {
                 let facts = SystemFacts { os: printable(&facts.os), ..facts };
-                Ok(At { what: facts, host_unix_ms: now().0 })
+                Ok(At { what: facts, host_unix_ms: unix_ms() })
             }
             other => Err(refusal(other)),
         };
@@ -92,7 +94,7 @@ impl Visit<'_> {
 
     /// Returns when each service is ready or lost.
     async fn settled(&self) {
-        let declared = self.gate.image.manifest.services.iter().map(|s| s.name.as_str());
+        let declared = self.verifier.image.manifest.services.iter().map(|s| s.name.as_str());
         let all: Vec<&str> = OWN_SERVICES.into_iter().chain(declared).collect();
         let is_open = |name: &&&str| {
             let seen = self.seen.borrow();
@@ -104,14 +106,14 @@ impl Visit<'_> {
             if open.is_empty() {
                 return;
             }
-            (self.gate.progress)(&format!("waiting for {}", open.join(", ")));
+            (self.verifier.progress)(&format!("waiting for {}", open.join(", ")));
             self.changed.notified().await;
         }
     }
 
     fn give_up_waiting(&self) {
         let mut seen = self.seen.borrow_mut();
-        for spec in &self.gate.image.manifest.services {
+        for spec in &self.verifier.image.manifest.services {
             let service = seen.services.entry(spec.name.clone()).or_default();
             if service.ready_after.is_none() && service.lost.is_none() {
                 service.lost = service.deaths.last().cloned();
@@ -126,7 +128,7 @@ impl Visit<'_> {
             let (mut frame, mut screen) = (Frame::default(), Screen::default());
             frames.next(Request::Everything, &mut frame).await?;
             screen.show(&frame)?;
-            anyhow::Ok(screen.png()?)
+            Ok::<_, AnyError>(screen.png()?)
         });
         // Without one the report is without one.
         if let Ok(Ok(picture)) = taken.await {
@@ -149,7 +151,7 @@ impl Visit<'_> {
                 let shows = BARS.iter().all(|bar| viewed.part_of(*bar) >= LEAST_PART);
                 last = Some(viewed);
                 if shows {
-                    return anyhow::Ok(());
+                    return Ok::<_, AnyError>(());
                 }
                 request = Request::Changes;
             }
@@ -162,7 +164,7 @@ impl Visit<'_> {
         }
         seen.viewed = Some(match (last, painted) {
             (Some(viewed), Ok(Ok(())) | Err(_)) => Ok(viewed),
-            (_, Ok(Err(error))) => Err(format!("{error:#}")),
+            (_, Ok(Err(error))) => Err(chain(&*error)),
             (None, _) => Err(format!("no frame came within {} s", PAINTED.as_secs())),
         });
     }
@@ -217,25 +219,26 @@ impl Visit<'_> {
     }
 }
 
-async fn ask(opener: &Opener, check: &Check, patience: Duration) -> Result<Checked> {
+async fn ask(opener: &Opener, check: &Check, patience: Duration) -> Result<Checked, String> {
     let asked = async {
         let mut stream = opener.open(StreamKind::Check).await?;
         write_message(&mut stream, check, MAX_CONTROL_MESSAGE).await?;
-        let answer = read_message(&mut stream, MAX_CONTROL_MESSAGE).await?;
-        anyhow::Ok(answer.context("the guest closed the stream without an answer")?)
+        Ok::<_, LinkError>(read_message(&mut stream, MAX_CONTROL_MESSAGE).await?)
     };
     match timeout(patience, asked).await {
-        Ok(answer) => answer,
-        Err(_) => bail!("the guest gave no answer within {} s", patience.as_secs()),
+        Ok(Ok(Some(answer))) => Ok(answer),
+        Ok(Ok(None)) => Err("the guest closed the stream without an answer".to_owned()),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err(format!("the guest gave no answer within {} s", patience.as_secs())),
     }
 }
 
 /// Why there is no answer.
-fn refusal(answer: Result<Checked>) -> String {
+fn refusal(answer: Result<Checked, String>) -> String {
     match answer {
         Ok(Checked::Failed { cause }) => printable(&cause),
         Ok(_) => "the guest answered another question".to_owned(),
-        Err(error) => printable(&format!("{error:#}")),
+        Err(error) => printable(&error),
     }
 }
 

@@ -1,14 +1,13 @@
 //! All programs and libraries of an image, read without being run.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_cpu::CpuProfile;
 use anteroom_crash::elf::{self, Survey};
-use anyhow::{Context, Result, bail};
 use tokio::sync::oneshot;
 
 /// What was read of an image.
@@ -17,6 +16,25 @@ pub struct Surveyed {
     pub elf_files: usize,
     /// Those that hold something beyond the processor, by path.
     pub found: Vec<(String, Survey)>,
+}
+
+/// An image's programs were not read.
+#[derive(Debug, thiserror::Error)]
+pub enum InventoryError {
+    #[error("creating a folder in {} failed", dir.display())]
+    Folder {
+        dir: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("running fsck.erofs failed; it is in Debian's package erofs-utils")]
+    NotRun(#[source] std::io::Error),
+    #[error("fsck.erofs did not unpack {}: it {status}", root.display())]
+    NotUnpacked { root: PathBuf, status: ExitStatus },
+    #[error("the guest reported no processor")]
+    NoProcessor,
+    #[error("the task that reads them failed")]
+    Task(#[from] tokio::task::JoinError),
 }
 
 /// Folders with an image's files; the process' number follows.
@@ -33,7 +51,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// A reading that goes on; it stops soon after this is dropped.
 pub struct Reading {
-    task: tokio::task::JoinHandle<Result<Surveyed>>,
+    task: tokio::task::JoinHandle<Result<Surveyed, InventoryError>>,
     stop: Arc<AtomicBool>,
 }
 
@@ -50,10 +68,10 @@ pub fn start(
         let folder = tempfile::Builder::new()
             .prefix(&format!("{UNPACKED}{}-", std::process::id()))
             .tempdir_in(&work_dir)
-            .with_context(|| format!("creating a folder in {} failed", work_dir.display()))?;
+            .map_err(|source| InventoryError::Folder { dir: work_dir.clone(), source })?;
         let tree = folder.path().join("root");
         unpack(&root, &tree, &reported)?;
-        let cpu = processor.blocking_recv().context("the guest told of no processor")?;
+        let cpu = processor.blocking_recv().map_err(|_| InventoryError::NoProcessor)?;
         Ok(survey(&tree, &cpu, &reported))
     });
     Reading { task, stop }
@@ -64,8 +82,8 @@ impl Reading {
     ///
     /// # Errors
     /// When the image could not be unpacked or no processor was told.
-    pub async fn finished(&mut self) -> Result<Surveyed> {
-        (&mut self.task).await.context("reading the image's programs failed")?
+    pub async fn finished(&mut self) -> Result<Surveyed, InventoryError> {
+        (&mut self.task).await?
     }
 }
 
@@ -75,7 +93,7 @@ impl Drop for Reading {
     }
 }
 
-fn unpack(root: &Path, tree: &Path, stop: &AtomicBool) -> Result<()> {
+fn unpack(root: &Path, tree: &Path, stop: &AtomicBool) -> Result<(), InventoryError> {
     let mut child = Command::new("nice")
         .arg("fsck.erofs")
         .arg(format!("--extract={}", tree.display()))
@@ -85,9 +103,9 @@ fn unpack(root: &Path, tree: &Path, stop: &AtomicBool) -> Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .context("starting fsck.erofs failed; it is in Debian's package erofs-utils")?;
+        .map_err(InventoryError::NotRun)?;
     let status = loop {
-        if let Some(status) = child.try_wait().context("waiting for fsck.erofs failed")? {
+        if let Some(status) = child.try_wait().map_err(InventoryError::NotRun)? {
             break status;
         }
         if stop.load(Ordering::Relaxed) {
@@ -97,7 +115,7 @@ fn unpack(root: &Path, tree: &Path, stop: &AtomicBool) -> Result<()> {
     };
     // Its exit code also complains of what cannot be made here, such as device nodes.
     if status.code().is_none() || !tree.is_dir() {
-        bail!("fsck.erofs did not unpack {}: it {status}", root.display());
+        return Err(InventoryError::NotUnpacked { root: root.to_owned(), status });
     }
     Ok(())
 }

@@ -2,13 +2,37 @@
 
 use std::path::Path;
 
-use anteroom_cpu::{CpuProfile, Standing, qemu_cpu_model, this_machine};
+use anteroom_cpu::{
+    ConvertError, CpuProfile, ProfileError, Standing, qemu_cpu_model, this_machine,
+};
 use anteroom_image::Processor;
 use anteroom_vm::{TCG_PROCESSOR, VmAccelerator};
-use anyhow::{Context, Result};
 
 /// The machine's own CPU, as `--cpu` calls it.
 pub const THIS_HOST: &str = "this-host";
+
+/// A processor cannot be given to a guest.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessorError {
+    /// There is none of this name.
+    #[error("{0}, {THIS_HOST}, or a file with a CPU template that ends in .json")]
+    Unknown(ProfileError),
+    /// A template's file cannot be read.
+    #[error("reading the CPU template {path} failed")]
+    Unread {
+        /// Which.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file is not a template.
+    #[error(transparent)]
+    NotATemplate(ProfileError),
+    /// QEMU has no model of it.
+    #[error(transparent)]
+    NoModel(#[from] ConvertError),
+}
 
 /// A processor, and what it has.
 #[derive(Clone, Debug)]
@@ -25,7 +49,7 @@ pub struct Chosen {
 ///
 /// # Errors
 /// When there is none of that name, or the file is no template.
-pub fn profile(name: &str) -> Result<CpuProfile> {
+pub fn profile(name: &str) -> Result<CpuProfile, ProcessorError> {
     if name.eq_ignore_ascii_case(THIS_HOST) {
         return Ok(CpuProfile {
             name: THIS_HOST.to_owned(),
@@ -35,13 +59,13 @@ pub fn profile(name: &str) -> Result<CpuProfile> {
     let path = Path::new(name);
     if path.extension().is_some_and(|extension| extension == "json") {
         let text = std::fs::read_to_string(path)
-            .with_context(|| format!("reading the CPU template {name} failed"))?;
+            .map_err(|source| ProcessorError::Unread { path: name.to_owned(), source })?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok(CpuProfile { name: stem, ..CpuProfile::from_template_json(&text)? });
+        let template =
+            CpuProfile::from_template_json(&text).map_err(ProcessorError::NotATemplate)?;
+        return Ok(CpuProfile { name: stem, ..template });
     }
-    CpuProfile::named(name).map_err(|error| {
-        anyhow::anyhow!("{error}, {THIS_HOST}, or a file with a CPU template that ends in .json")
-    })
+    CpuProfile::named(name).map_err(ProcessorError::Unknown)
 }
 
 /// What `--cpu NAME` gives a guest. A template that leaves features to its host leaves them to this
@@ -49,7 +73,7 @@ pub fn profile(name: &str) -> Result<CpuProfile> {
 ///
 /// # Errors
 /// When there is no such profile.
-pub fn choose(name: &str) -> Result<Chosen> {
+pub fn choose(name: &str) -> Result<Chosen, ProcessorError> {
     if name.eq_ignore_ascii_case(TCG_PROCESSOR) {
         return Ok(emulated());
     }
@@ -68,7 +92,7 @@ pub fn choose(name: &str) -> Result<Chosen> {
 ///
 /// # Errors
 /// When this machine's CPU cannot be said in QEMU's words.
-pub fn usual(accelerator: VmAccelerator) -> Result<Chosen> {
+pub fn usual(accelerator: VmAccelerator) -> Result<Chosen, ProcessorError> {
     match accelerator {
         VmAccelerator::Tcg => Ok(emulated()),
         VmAccelerator::Kvm => choose(THIS_HOST),
