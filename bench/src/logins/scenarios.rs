@@ -73,7 +73,7 @@ const CLAUDE: FailureScenario =
     FailureScenario { cli: "claude_code", method: "paste_code", ..CODEX };
 
 const NOT_REACHED: Outcome = Outcome::Reported("cannot reach auth.openai.com");
-// Chromium has one page for both, see runner/sign_in.rs.
+// Chromium has one page for both, see crates/sign-in/src/pages.rs.
 const PRIVACY_ERROR: Outcome = Outcome::Reported("by nobody that the desktop's browser knows");
 const CODEX_FAILED: Outcome = Outcome::Reported("OpenAI's sign-in server");
 const CLAUDE_FAILED: Outcome = Outcome::Reported("Anthropic's sign-in server");

@@ -9,7 +9,7 @@ fn provider(name: &str) -> Provider {
     Provider::parse(name, &std::fs::read_to_string(path).unwrap()).unwrap()
 }
 
-/// A director, its terminal, and a clock that goes when it is told to.
+/// A rule engine, its terminal, and a clock that moves when the test moves it.
 struct Stage {
     rules: RuleEngine,
     terminal: Terminal,
