@@ -41,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
         }
     }
     net.run(Duration::from_millis(100));
-    if first % 2 == 1 && net.viewer_lives {
+    if first % 2 == 1 && net.viewer_alive {
         assert!(!net.disconnected, "datagrams ended a connection that was up");
     }
 });
@@ -51,7 +51,7 @@ struct Net {
     peer: Peer,
     viewer: Rtc,
     input: ChannelId,
-    viewer_lives: bool,
+    viewer_alive: bool,
     channels_open: bool,
     disconnected: bool,
     next: Instant,
@@ -74,7 +74,7 @@ impl Net {
             peer,
             viewer,
             input,
-            viewer_lives: true,
+            viewer_alive: true,
             channels_open: false,
             disconnected: false,
             next: now,
@@ -164,7 +164,7 @@ impl Net {
                 }
                 // The viewer is of no use any more; the peer goes on.
                 Err(_) => {
-                    self.viewer_lives = false;
+                    self.viewer_alive = false;
                     self.next = self.now + Duration::from_secs(3600);
                     return sent;
                 }

@@ -17,7 +17,7 @@ use crate::shell;
 /// The machine the guest's binary is for: the oldest x86-64.
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// How the variables begin by which cargo tells a program that it runs of itself. Build scripts look at
+/// The prefixes of the variables in which cargo describes itself to programs that it runs. Build scripts look at
 /// them, and would run anew for each program that starts cargo.
 const OF_ITSELF: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
 

@@ -67,7 +67,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
 }
 
 fn show(command: &Command) -> String {
-    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
-    words.join(" ")
+    let mut argv = vec![command.get_program().to_string_lossy().into_owned()];
+    argv.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    argv.join(" ")
 }

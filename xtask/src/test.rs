@@ -1,4 +1,4 @@
-//! `cargo xtask test`: all tests, as CI runs them, those first that tell soonest. Rust's runner comes
+//! `cargo xtask test`: all tests, as CI runs them, the fastest first. Rust's runner comes
 //! last, so that its summary is the last line.
 
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 //! [`Offered`] says what this machine lets us do, by trying it. [`Confinement`] is what one session
 //! gets of it: a [`SessionUser`], an [`Enclosure`] of mounts and namespaces, a [`Cgroup`]. A process
 //! that lives on confines itself by [`FileAccess`] and [`system_calls`]; a VMM is refused [`VmmCalls`].
-//! [`boundaries_of`] reads from the kernel what holds a process: what is told is what was read.
+//! [`boundaries_of`] reads from the kernel what confines a process, so what is reported is what was read.
 
 mod account;
 mod cgroup;

@@ -62,7 +62,7 @@ fn field_of<'a>(status: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn missing(name: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel does not tell {name}"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kernel does not report {name}"))
 }
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_whose_first_thread_has_ended_lives() {
+    fn a_process_whose_first_thread_has_ended_is_alive() {
         let script = "import ctypes, threading, time\n\
                       threading.Thread(target=time.sleep, args=(1000,)).start()\n\
                       print('started', flush=True)\n\

@@ -97,7 +97,7 @@ macro_rules! option {
     };
 }
 
-/// The part of a socket's type that is none of its flags (socket(2)).
+/// The part of a socket's type without its flags (socket(2)).
 const SOCKET_TYPE: u64 = 0xf;
 
 /// Calls in these forms alone.

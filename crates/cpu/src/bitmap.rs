@@ -16,7 +16,7 @@ pub struct Bitmap {
 
 /// A text that is no [`Bitmap`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no bitmap of a CPUID register; write 0b and up to 32 digits of 0, 1 and x")]
+#[error("{0:?} is not a bitmap of a CPUID register; write 0b and up to 32 digits of 0, 1 and x")]
 pub struct InvalidBitmap(String);
 
 impl Bitmap {

@@ -37,7 +37,7 @@ pub struct Location {
 
 /// A text that names no feature.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no CPU feature known here; write it as in SSE4.2, avx2 or AVX512_VNNI")]
+#[error("{0:?} is not a known CPU feature; write it like SSE4.2, avx2 or AVX512_VNNI")]
 pub struct UnknownFeature(pub String);
 
 /// What XCR0 must have on: the SSE and AVX registers.
@@ -82,7 +82,7 @@ macro_rules! features {
 
             /// Bits of XCR0 that the operating system must have on for the instructions to work;
             /// 0 for those that keep no state of their own. (Linux also wants to be asked by
-            /// `arch_prctl` before a process may use AMX; no bit tells that.)
+            /// `arch_prctl` before a process may use AMX; no bit says that.)
             #[must_use]
             pub fn xcr0_needed(self) -> u64 {
                 match self { $(Self::$variant => $xcr0,)* }

@@ -41,7 +41,7 @@ pub enum Content {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileError {
     /// No profile is called that.
-    #[error("there is no CPU profile {name:?}; take one of {}", known.join(", "))]
+    #[error("there is no CPU profile {name:?}; use one of {}", known.join(", "))]
     Unknown {
         /// What was asked for.
         name: String,
@@ -98,7 +98,7 @@ impl CpuProfile {
     /// A built-in profile by its name; case does not count.
     ///
     /// # Errors
-    /// When there is none of that name; the error lists those there are.
+    /// When there is no profile of that name; the error lists those that exist.
     pub fn named(name: &str) -> Result<Self, ProfileError> {
         let profiles = Self::built_in()?;
         let found = profiles.iter().find(|profile| profile.name.eq_ignore_ascii_case(name));
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(CpuProfile::named("t2cl").unwrap().name, "T2CL");
         assert_eq!(
             CpuProfile::named("T3").unwrap_err().to_string(),
-            "there is no CPU profile \"T3\"; take one of x86-64-v1, x86-64-v2, x86-64-v3, \
+            "there is no CPU profile \"T3\"; use one of x86-64-v1, x86-64-v2, x86-64-v3, \
              x86-64-v4, T2, T2S, T2CL, T2A, C3"
         );
     }

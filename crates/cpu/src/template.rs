@@ -83,16 +83,16 @@ pub struct MsrModifier {
 pub enum TemplateError {
     /// Longer than [`MAX_TEMPLATE_BYTES`].
     #[error(
-        "the CPU template has {0} bytes, and {MAX_TEMPLATE_BYTES} are the most; leave out what it does not change"
+        "the CPU template has {0} bytes; the maximum is {MAX_TEMPLATE_BYTES}: leave out what it does not change"
     )]
     TooLong(usize),
     /// Not the format.
     #[error(
-        "this is no CPU template for x86-64 as Firecracker reads one: {0}; see docs/cpu_templates/schema.json of Firecracker"
+        "this is not a Firecracker CPU template for x86-64: {0}; see docs/cpu_templates/schema.json of Firecracker"
     )]
     Malformed(String),
     /// More entries than any CPU has leaves.
-    #[error("the CPU template has {found} {what}, and {most} are the most; merge or drop some")]
+    #[error("the CPU template has {found} {what}; the maximum is {most}: merge or remove some")]
     TooMany {
         /// Of what.
         what: &'static str,
@@ -233,7 +233,8 @@ mod prefixed {
             (_, Some(digits)) => u32::from_str_radix(digits, 2).ok(),
             _ => None,
         };
-        number
-            .ok_or_else(|| D::Error::custom(format!("{text:?} is no 32-bit number with 0x or 0b")))
+        number.ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is not a 32-bit number with 0x or 0b"))
+        })
     }
 }

@@ -40,7 +40,7 @@ fn emulate(cpu: &str) -> Emulated {
         property("filtered-features"),
         json!({ "execute": "quit" }),
     ] {
-        // One that refused its CPU is gone already; its standard error tells below.
+        // One that refused its CPU is gone already; its standard error is shown below.
         let _ = writeln!(input, "{command}");
     }
     let start = Instant::now();
@@ -65,11 +65,11 @@ fn emulate(cpu: &str) -> Emulated {
 }
 
 /// The features in a list of QEMU's `X86CPUFeatureWordInfo`.
-fn features_of(words: &[Value]) -> BTreeSet<Feature> {
+fn features_of(properties: &[Value]) -> BTreeSet<Feature> {
     let has = |feature: &&Feature| {
         let at = feature.location();
         let register = format!("{:?}", at.register).to_uppercase();
-        words.iter().any(|word| {
+        properties.iter().any(|word| {
             word["cpuid-input-eax"] == at.leaf
                 && word["cpuid-input-ecx"].as_u64().unwrap_or(0) == u64::from(at.subleaf)
                 && word["cpuid-register"] == register.as_str()

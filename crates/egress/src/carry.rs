@@ -21,7 +21,7 @@ use crate::request::{
 pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// How long the first that a connection says may take: a request's head, or a hello.
-pub(crate) const FIRST_WORDS: Duration = Duration::from_secs(30);
+pub(crate) const FIRST_BYTES: Duration = Duration::from_secs(30);
 
 /// Where nothing but TLS is spoken.
 const HTTPS: u16 = 443;
@@ -124,17 +124,17 @@ pub(crate) enum Speaks {
     Tls(Hellos, Vec<u8>),
     /// A request to the host.
     Http(Exchange),
-    /// It hung up.
+    /// It closed the connection.
     Nothing,
 }
 
 /// Reads what the guest says first in a tunnel to `to`.
-pub(crate) async fn first_words<R>(guest: &mut R, to: &Destination<'_>) -> Result<Speaks, Stop>
+pub(crate) async fn first_bytes<R>(guest: &mut R, to: &Destination<'_>) -> Result<Speaks, Stop>
 where
     R: AsyncBufRead + Unpin,
 {
-    let by = Instant::now() + FIRST_WORDS;
-    let late = || Refusal::in_tunnel("nothing was said on it within 30 s".to_owned());
+    let by = Instant::now() + FIRST_BYTES;
+    let late = || Refusal::in_tunnel("no data was sent on it within 30 s".to_owned());
     let first = match timeout_at(by, guest.fill_buf()).await {
         Err(_) => return Err(late().into()),
         Ok(buffer) => buffer?.first().copied(),
@@ -159,7 +159,7 @@ where
             Ok(Speaks::Tls(hellos, held))
         }
         Some(_) if to.port == HTTPS => {
-            let sentence = "what was sent is no TLS, and nothing else is carried to port 443";
+            let sentence = "the data is not TLS, and only TLS is allowed to port 443";
             Err(Refusal::in_tunnel(sentence.to_owned()).into())
         }
         Some(_) => {
@@ -225,7 +225,7 @@ where
         if !more_follows(guest).await? {
             return Ok(up.server.shutdown().await?);
         }
-        exchange = match read_head(guest, Instant::now() + FIRST_WORDS).await {
+        exchange = match read_head(guest, Instant::now() + FIRST_BYTES).await {
             Ok(head) => to.request(&head).map_err(|bad| later(&bad.to_string()))?,
             Err(Stop::Refused(refusal)) => return Err(later(&refusal.detail)),
             Err(Stop::Gone) => return Err(Stop::Gone),

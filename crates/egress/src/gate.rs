@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::carry::{self, CHUNK, Destination, FIRST_WORDS, Requests, Speaks, Stop, Up};
+use crate::carry::{self, CHUNK, Destination, FIRST_BYTES, Requests, Speaks, Stop, Up};
 use crate::networks::HostNetworks;
 use crate::policy::{Decision, Policy};
 use crate::refusal::Refusal;
@@ -39,7 +39,7 @@ pub trait Resolve {
     /// The networks that this machine is in, now: they change.
     ///
     /// # Errors
-    /// When the system does not tell them.
+    /// When the system does not report them.
     fn host_networks(&self) -> io::Result<HostNetworks> {
         HostNetworks::read()
     }
@@ -167,7 +167,7 @@ impl<R: Resolve> Gate<R> {
         G: AsyncBufRead + Unpin,
         W: AsyncWrite + Unpin,
     {
-        let head = carry::read_head(from_guest, Instant::now() + FIRST_WORDS).await?;
+        let head = carry::read_head(from_guest, Instant::now() + FIRST_BYTES).await?;
         let ProxyRequest { host, port, form } = to_proxy(&head)?;
         record.host.clone_from(&host);
         record.port = port;
@@ -191,7 +191,7 @@ impl<R: Resolve> Gate<R> {
             Form::Tunnel => {
                 to_guest.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
                 to_guest.flush().await?;
-                carry::first_words(from_guest, &to).await?
+                carry::first_bytes(from_guest, &to).await?
             }
         };
         on_open(record);

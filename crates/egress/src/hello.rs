@@ -1,6 +1,6 @@
 //! The server's name in a TLS hello. Pure.
 //!
-//! rustls reads the hello, as its server would. Two servers behind one address tell by this name whom
+//! rustls reads the hello, as its server would. Two servers behind one address know by this name whom
 //! a connection is for, so it must be the name by which the connection was allowed. An encrypted
 //! hello has another name inside, for the same server to decrypt; the one outside is checked.
 
@@ -40,10 +40,10 @@ pub fn record_length(header: [u8; RECORD_HEADER]) -> Result<usize, BadHello> {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadHello {
     /// Not what TLS looks like.
-    #[error("what was sent is no TLS")]
+    #[error("the data is not TLS")]
     NoTls,
     /// It begins, and cannot be read.
-    #[error("its TLS hello cannot be read: {0}")]
+    #[error("its TLS hello is not valid: {0}")]
     Unreadable(String),
     /// It is too long.
     #[error("its TLS hello is longer than {MAX_HELLO} bytes")]
@@ -97,7 +97,7 @@ impl Hellos {
             self.state = match fragment {
                 // Its type, a length below 64 KiB, and the version that every hello since 2008 has.
                 [1, 0, _, _, 3, 3, ..] => State::Hello(Box::default(), 0),
-                // Too short to tell, and for any message but a piece of one.
+                // Too short to decide, and for any message but a piece of one.
                 [] | [_] | [_, _] | [_, _, _] | [_, _, _, _] | [_, _, _, _, _] => {
                     return Err(BadHello::Unreadable("it comes in small pieces".to_owned()));
                 }

@@ -23,7 +23,7 @@ impl HostNetworks {
     /// Reads them of all interfaces.
     ///
     /// # Errors
-    /// When the system does not tell them.
+    /// When the system does not report them.
     pub fn read() -> io::Result<Self> {
         let mut networks = Vec::new();
         for interface in nix::ifaddrs::getifaddrs()? {

@@ -51,7 +51,7 @@ pub enum Decision {
 
 /// A text that is no entry of an allow-list.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no host name; write example.com, *.example.com or example.com:8443")]
+#[error("{0:?} is not a valid host name; write example.com, *.example.com or example.com:8443")]
 pub struct InvalidPattern(pub String);
 
 impl Policy {
@@ -118,7 +118,7 @@ impl HostPattern {
     /// Reads `example.com`, `*.example.com` (subdomains, not itself) or `example.com:8443`.
     ///
     /// # Errors
-    /// When it is none of these.
+    /// When it is anything else.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let invalid = || InvalidPattern(text.to_owned());
         let (name, port) = match text.rsplit_once(':') {

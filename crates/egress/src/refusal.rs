@@ -37,7 +37,7 @@ impl Refusal {
         Self { verdict: EgressVerdict::RefusedRequest, detail, reply: Reply::Http(status) }
     }
 
-    /// The host is none of this sign-in's.
+    /// The host is not on this sign-in's list.
     pub(crate) fn by_policy(refused: HostRefused) -> Self {
         Self {
             verdict: EgressVerdict::RefusedByPolicy,

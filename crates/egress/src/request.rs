@@ -148,7 +148,9 @@ impl<'a> Request<'a> {
             Ok(httparse::Status::Complete(length)) if length == head.len() => {}
             Ok(_) => return Err("the request's head is not complete".into()),
             Err(error) => {
-                return Err(BadRequest::Unreadable(format!("the request is no HTTP: {error}")));
+                return Err(BadRequest::Unreadable(format!(
+                    "the request is not valid HTTP: {error}"
+                )));
             }
         }
         Ok(Self {
@@ -176,7 +178,9 @@ impl<'a> Request<'a> {
     fn named(&self) -> Result<Option<(String, Option<u16>)>, BadRequest> {
         match self.once("host")? {
             None => Ok(None),
-            Some(text) => Ok(Some(authority(text).ok_or("the request's Host is no host")?)),
+            Some(text) => {
+                Ok(Some(authority(text).ok_or("the request's Host is not a valid host")?))
+            }
         }
     }
 
@@ -206,7 +210,7 @@ impl<'a> Request<'a> {
             (Some(length), None) => {
                 let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
                 let length = digits.then(|| length.parse().ok()).flatten();
-                Ok(Body::Length(length.ok_or("the request's Content-Length is no number")?))
+                Ok(Body::Length(length.ok_or("the request's Content-Length is not a number")?))
             }
             (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") && self.version == 1 => {
                 Ok(Body::chunked())
@@ -332,7 +336,7 @@ mod tests {
             ("GET http://b.test/ HTTP/1.1\r\nHost: a.test\r\n", other("a.test")),
             (
                 "GET //b.test/ HTTP/1.1\r\nHost: a.test, b.test\r\n",
-                "the request's Host is no host".into(),
+                "the request's Host is not a valid host".into(),
             ),
             (
                 "CONNECT b.test:80 HTTP/1.1\r\nHost: a.test\r\n",

@@ -1,4 +1,4 @@
-//! Named places where a test lets a step fail, or its process die, to see that what comes after tells
+//! Named places where a test lets a step fail, or its process die, to see that what comes after reports
 //! why and leaves nothing.
 //!
 //! By the crate `fail`: `FAILPOINTS="vm.spawn=1*return(error)"` lets the first start of a sandbox fail,
@@ -92,7 +92,7 @@ mod tests {
         let _scenario = fail::FailScenario::setup();
         fail::cfg("a.step", "1*return(error)").expect("the action is well formed");
         assert_eq!(
-            super::fail_point("a.step").expect_err("it was told to").to_string(),
+            super::fail_point("a.step").expect_err("it was asked to").to_string(),
             "fail point a.step"
         );
         assert!(super::fail_point("a.step").is_ok());

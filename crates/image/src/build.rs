@@ -63,7 +63,7 @@ impl BuildStep {
     }
 }
 
-/// Told where a build is: the step, the part of the whole (0 to 1), and a word on what happens.
+/// Receives a build's progress: the step, the part of the whole (0 to 1), and what happens.
 pub trait Progress {
     /// Called often.
     fn at(&self, step: BuildStep, part: f32, detail: &str);
@@ -143,7 +143,7 @@ pub enum BuildError {
     },
     /// A package is not the one that the recipe means.
     #[error(
-        "the npm package {package} has the integrity {found} where this machine's npm is set to, and the recipe says {expected}; use what was pinned, or change the recipe after a look at what is new"
+        "the npm package {package} has the integrity {found} from this machine's npm registry, but the recipe says {expected}; use the pinned version, or review the change and update the recipe"
     )]
     OtherPackage {
         /// Which.
@@ -164,7 +164,7 @@ pub enum BuildError {
     },
     /// An archive is not the one that the recipe means.
     #[error(
-        "the archive {url} has the SHA-256 {found}, and the recipe says {expected}; use what was pinned, or change the recipe after a look at what is new"
+        "the archive {url} has the SHA-256 {found}, but the recipe says {expected}; use the pinned version, or review the change and update the recipe"
     )]
     OtherArchive {
         /// From where.
@@ -175,7 +175,7 @@ pub enum BuildError {
         found: String,
     },
     /// Asked to stop.
-    #[error("the build was interrupted; there is no image of it")]
+    #[error("the build was interrupted; no image was created")]
     Interrupted,
 }
 

@@ -38,7 +38,7 @@ pub enum KernelError {
         source: std::io::Error,
     },
     /// Not a bzImage, or none with a payload.
-    #[error("the kernel image is no bzImage with a compressed kernel")]
+    #[error("the kernel image is not a bzImage with a compressed kernel")]
     NotBzImage,
     /// The payload is compressed in an unknown way.
     #[error("the kernel is compressed in an unknown way (it starts with {0:02x?})")]
@@ -47,7 +47,7 @@ pub enum KernelError {
     #[error("unpacking the kernel failed")]
     Unpack(#[source] std::io::Error),
     /// What came out is no ELF file.
-    #[error("the unpacked kernel is no ELF file")]
+    #[error("the unpacked kernel is not an ELF file")]
     NotElf,
     /// The package has no modules.
     #[error("the kernel package has no modules under {}", .0.display())]

@@ -172,7 +172,7 @@ impl Recipe {
         let texts = texts.chain(self.links.iter().flat_map(|link| [&link.path, &link.target]));
         if let Some(bad) = texts.chain([&self.suite]).chain(&self.mirror).find(|text| !plain(text))
         {
-            return Err(format!("{bad:?} is empty or holds characters that are not taken"));
+            return Err(format!("{bad:?} is empty or contains characters that are not allowed"));
         }
         let files = self.files.iter().map(|file| &file.path);
         let archives = self.archives.iter().map(|archive| &archive.path);
@@ -210,7 +210,7 @@ impl Recipe {
         }
         match self.pypi.iter().find(|text| !is_pypi_package(text)) {
             Some(bad) => Err(format!(
-                "the Python package {bad:?} is no exact version with its hashes, name==1.2.3 --hash=sha256:DIGEST, each of 64 of 0-9 and a-f as `pip hash WHEEL` prints it"
+                "the Python package {bad:?} is not name==1.2.3 --hash=sha256:DIGEST, with each digest as 64 characters of 0-9 and a-f as `pip hash WHEEL` prints it"
             )),
             None => Ok(()),
         }
@@ -281,7 +281,7 @@ impl Recipe {
     }
 }
 
-/// Names of the sandbox's own services, and of others that are told of as if they were.
+/// Names of the sandbox's own services, and of others that are reported as if they were.
 const OWN_SERVICES: [&str; 8] =
     ["x", "window-manager", "browser", "cli", "keyring", "status", "agent", "sandbox"];
 

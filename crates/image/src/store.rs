@@ -56,7 +56,7 @@ pub struct ImageSummary {
 /// An image that cannot be used or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// There is none of that name.
+    /// There is no image of that name.
     #[error("there is no image {name} in {}; build it from its recipe with `anteroom image build RECIPE`", dir.display())]
     NoSuchImage {
         /// Asked for.
@@ -64,8 +64,8 @@ pub enum ImageError {
         /// Where was looked.
         dir: PathBuf,
     },
-    /// There is none of that name or digest to remove.
-    #[error("there is no image {name} in {}; `anteroom image list` shows those that are there", dir.display())]
+    /// There is no image of that name or digest to remove.
+    #[error("there is no image {name} in {}; see `anteroom image list`", dir.display())]
     NothingToRemove {
         /// Asked for.
         name: String,
@@ -73,7 +73,7 @@ pub enum ImageError {
         dir: PathBuf,
     },
     /// A file is missing or unreadable.
-    #[error("the image's file {} cannot be read; build the image anew", path.display())]
+    #[error("the image's file {} cannot be read; build the image again", path.display())]
     FileUnreadable {
         /// Which.
         path: PathBuf,
@@ -92,7 +92,7 @@ pub enum ImageError {
         found: String,
     },
     /// The manifest is no manifest.
-    #[error("the image's manifest {} cannot be read; build the image anew", path.display())]
+    #[error("the image's manifest {} cannot be read; build the image again", path.display())]
     BadManifest {
         /// Which.
         path: PathBuf,

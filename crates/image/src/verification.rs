@@ -1,7 +1,7 @@
 //! What was proven of an image, and for which processor: one record a CPU profile, beside the image,
 //! with its digest in the manifest.
 //!
-//! A record holds for the bytes that it was made of (the digests of root, kernel and modules stand in
+//! A record holds for the bytes that it was made of (the digests of root, kernel and modules are in
 //! it) and for the processor that QEMU was given. It does not hold for the agent's bytes: those are of
 //! the program that boots the image, not of the image.
 
@@ -98,7 +98,7 @@ pub struct Finding {
     /// The level that the file says it needs (`GNU_PROPERTY_X86_ISA_1_NEEDED`), where it says one that
     /// the processor lacks: the loader refuses it then.
     pub isa_needed: Option<String>,
-    /// How it can tell what the processor has; nothing where no such thing was seen.
+    /// How it detects the processor's features; empty where nothing of that kind was found.
     pub chooses: Option<String>,
     /// Whether any of the instructions was reached.
     pub reached: Reached,

@@ -43,7 +43,7 @@ const RESTING_STEP: Duration = Duration::from_millis(250);
 /// What a peer has to know.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
-    /// The addresses at which viewers reach the front door.
+    /// The addresses at which viewers reach the media demultiplexer.
     pub candidates: Vec<SocketAddr>,
     /// Bits a second to start with.
     pub start_bitrate_bps: u64,
@@ -169,7 +169,7 @@ impl Peer {
         Ok((peer, answer_sdp))
     }
 
-    /// Our ICE user fragment: the front door finds the session of a first STUN packet by it.
+    /// Our ICE user fragment: the media demultiplexer finds the session of a first STUN packet by it.
     #[must_use]
     pub fn ufrag(&self) -> &str {
         &self.ufrag
@@ -398,7 +398,7 @@ fn rtc_config(config: &PeerConfig) -> RtcConfig {
         .enable_bwe(Some(Bitrate::from(config.start_bitrate_bps)))
 }
 
-/// The names of the video sections of our answer. str0m tells them in an event, but only once the
+/// The names of the video sections of our answer. str0m reports them in an event, but only once the
 /// connection is up.
 fn video_mids(answer_sdp: &str) -> Vec<Mid> {
     let mut is_video = false;

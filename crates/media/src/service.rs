@@ -45,7 +45,7 @@ pub trait MediaDemux: Send + 'static {
 
 /// What a session's media needs.
 pub struct MediaConfig {
-    /// The addresses at which viewers reach the front door.
+    /// The addresses at which viewers reach the media demultiplexer.
     pub candidates: Vec<SocketAddr>,
     /// The way out to them.
     pub media_demux: Box<dyn MediaDemux>,
@@ -122,7 +122,7 @@ pub struct MediaStats {
 #[derive(Debug, thiserror::Error)]
 pub enum ScreenshotError {
     /// The guest sends no frames any more.
-    #[error("the guest sends no frames any more")]
+    #[error("the guest has stopped sending frames")]
     NoFrames,
     /// The picture could not be made.
     #[error("taking a picture of the desktop failed")]
@@ -207,7 +207,7 @@ impl MediaHandle {
         let _ = self.commands.send(Command::Dismiss(ufrag)).await;
     }
 
-    /// Hands over a datagram that came to the front door. Too many are lost, as on any full link.
+    /// Hands over a datagram from the media demultiplexer. Too many are lost, as on any full link.
     pub fn datagram(&self, from: SocketAddr, bytes: Vec<u8>) {
         if self.datagrams.try_send((from, bytes)).is_err() {
             self.counters.lost_datagrams.fetch_add(1, Ordering::Relaxed);
@@ -223,7 +223,7 @@ impl MediaHandle {
     /// A PNG of the desktop, also when no viewer is there.
     ///
     /// # Errors
-    /// When the guest sends no frames any more.
+    /// When the guest has stopped sending frames.
     pub async fn screenshot(&self) -> Result<Vec<u8>, ScreenshotError> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Screenshot(reply)).await.map_err(|_| ScreenshotError::Ended)?;

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::envelope::{Envelope, Statement};
 use crate::{MAX_SEALED, parse_identity};
 
-/// Names that are told of those that are not declared.
+/// How many undeclared names are reported.
 const REPORTED: usize = 8;
 
 /// What came out.
@@ -62,7 +62,9 @@ impl std::fmt::Debug for BundledSecret {
 #[derive(Debug, thiserror::Error)]
 pub enum BundleError {
     /// The identity is none.
-    #[error("the identity holds no age key; it is the line that starts with AGE-SECRET-KEY-1")]
+    #[error(
+        "the identity file has no age key, which is the line that starts with AGE-SECRET-KEY-1"
+    )]
     NotAnIdentity,
     /// The envelope is of other bytes.
     #[error(
@@ -86,11 +88,11 @@ pub enum BundleError {
     #[error("opening it with this identity failed; it is damaged, or not sealed to it")]
     NotOpened(#[source] age::DecryptError),
     /// What was sealed is no bundle of ours.
-    #[error("what was sealed is no bundle: {0}")]
+    #[error("the sealed content is not a bundle: {0}")]
     NotABundle(String),
     /// It holds what its envelope does not declare: no mishap.
     #[error(
-        "it holds what no provider file declares: {}; the sandbox that made it is not to be trusted, so nothing of it was taken",
+        "it contains undeclared files: {}; the sandbox that sealed it cannot be trusted, so nothing was restored",
         .0.join(", ")
     )]
     NotDeclared(Vec<String>),
@@ -198,7 +200,7 @@ fn secret(
     content: &[u8],
     envelope: &Envelope,
 ) -> Result<Result<BundledSecret, String>, BundleError> {
-    let wrong = || BundleError::NotABundle(format!("{name} in it is no secret of a keyring"));
+    let wrong = || BundleError::NotABundle(format!("{name} in it is not a keyring secret"));
     let item: KeyringItem = serde_json::from_slice(content).map_err(|_| wrong())?;
     let secret = STANDARD.decode(&item.secret_base64).map_err(|_| wrong())?;
     let is_type = |text: &str| text.len() <= 128 && text.bytes().all(|b| (0x20..0x7f).contains(&b));

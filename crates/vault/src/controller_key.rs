@@ -40,11 +40,11 @@ pub enum ControllerKeyError {
         source: std::io::Error,
     },
     /// The file holds no key.
-    #[error("{} holds no Ed25519 key in PKCS#8 PEM; restore it from your backup, or move it away for a new one", .0.display())]
+    #[error("{} does not contain an Ed25519 key in PKCS#8 PEM; restore it from a backup, or move it away to create a new one", .0.display())]
     NotAKey(PathBuf),
     /// No public key.
     #[error(
-        "this is no Ed25519 public key in PEM; it is what `anteroom credentials key` prints, and begins with -----BEGIN PUBLIC KEY-----"
+        "this is not an Ed25519 public key in PEM; use what `anteroom credentials key` prints, which starts with -----BEGIN PUBLIC KEY-----"
     )]
     NotAPublicKey,
 }

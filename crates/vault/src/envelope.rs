@@ -67,7 +67,7 @@ pub struct Envelope(Statement);
 #[derive(Debug, thiserror::Error)]
 pub enum EnvelopeError {
     /// No DSSE envelope, or not of a credential.
-    #[error("this is no envelope of a credential: {0}")]
+    #[error("this is not a credential's envelope: {0}")]
     NotAnEnvelope(String),
     /// None of the keys that it says signed it is trusted here.
     #[error(
@@ -132,7 +132,7 @@ impl Envelope {
         }
         let envelope: Dsse = serde_json::from_slice(json).map_err(|_| wrong("it is not DSSE"))?;
         let payload = STANDARD.decode(&envelope.payload);
-        let payload = payload.map_err(|_| wrong("its payload is no base64"))?;
+        let payload = payload.map_err(|_| wrong("its payload is not valid base64"))?;
         let message = signed_bytes(&envelope.payload_type, &payload);
         let holds = |signature: &DsseSignature| {
             let bytes = STANDARD.decode(&signature.sig).unwrap_or_default();
@@ -150,7 +150,7 @@ impl Envelope {
             return Err(wrong("it says something else than this version knows"));
         }
         let statement = serde_json::from_slice(&payload);
-        statement.map(Self).map_err(|_| wrong("what it says cannot be read"))
+        statement.map(Self).map_err(|_| wrong("its content cannot be parsed"))
     }
 
     /// What it says.

@@ -58,11 +58,11 @@ pub enum VaultError {
     Sealed(PathBuf),
     /// A caller's key is none.
     #[error(
-        "the recipient is no age X25519 key: {0}; make one with `age-keygen` and send the line that starts with age1"
+        "the recipient is not an age X25519 key: {0}; create one with `age-keygen` and send the line that starts with age1"
     )]
     NotARecipient(&'static str),
     /// A guest sent something else than an age file.
-    #[error("what the guest sealed is no age file of at most {MAX_SEALED} bytes")]
+    #[error("the guest's credential is not an age file of at most {MAX_SEALED} bytes")]
     NotSealed,
 }
 

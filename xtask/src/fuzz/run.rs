@@ -22,7 +22,7 @@ const MEMORY_MIB: u32 = 1024;
 /// How often it is looked whether the target is done.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// How often progress is told, to a terminal and to a log.
+/// How often progress is reported, to a terminal and to a log.
 const REPORT_TERMINAL_EVERY: Duration = Duration::from_secs(2);
 const REPORT_LOG_EVERY: Duration = Duration::from_secs(60);
 
@@ -109,7 +109,7 @@ pub fn run(target: &Target, programs: &Path, found: &Path, seconds: u64) -> Resu
     Ok(Outcome { runs: said.runs, corpus: said.corpus, failure })
 }
 
-/// Tells how it goes until it is over.
+/// Reports progress until the end.
 fn wait(fuzzer: &mut Fuzzer, name: &str, seconds: u64, said: &Mutex<Said>) -> Result<ExitStatus> {
     let terminal = std::io::stderr().is_terminal();
     let every = if terminal { REPORT_TERMINAL_EVERY } else { REPORT_LOG_EVERY };
@@ -152,11 +152,11 @@ impl Said {
     fn hear(&mut self, line: &str) {
         if let Some(status) = line.strip_prefix('#') {
             // `#4096	pulse  cov: 29 ft: 99 corp: 45/9618b lim: 4096 exec/s: 99 rss: 27Mb`
-            let mut words = status.split_ascii_whitespace();
-            if let Some(runs) = words.next().and_then(|runs| runs.parse().ok()) {
+            let mut fields = status.split_ascii_whitespace();
+            if let Some(runs) = fields.next().and_then(|runs| runs.parse().ok()) {
                 self.runs = runs;
             }
-            let corpus = words.skip_while(|word| *word != "corp:").nth(1);
+            let corpus = fields.skip_while(|field| *field != "corp:").nth(1);
             if let Some(inputs) = corpus.and_then(|text| text.split('/').next()?.parse().ok()) {
                 self.corpus = inputs;
             }

@@ -171,7 +171,7 @@ async fn a_guest_that_copies_away_all_it_can_is_slowed_down_and_counted() {
     assert!(started.elapsed() > Duration::from_millis(1500), "{:?}", started.elapsed());
 }
 
-/// A server of `a.test` that tells all it heard on a connection, and answers as soon as it hears.
+/// A server of `a.test` that reports all that it received on a connection, and answers immediately.
 async fn heard_by_server(listener: TcpListener) -> Vec<u8> {
     let (mut connection, _) = listener.accept().await.unwrap();
     let mut heard = Vec::new();
@@ -275,7 +275,7 @@ async fn a_connection_is_for_its_host_whatever_is_said_on_it() {
 }
 
 #[tokio::test]
-async fn a_refusal_within_tls_is_an_alert_that_browsers_put_in_words() {
+async fn a_refusal_within_tls_is_an_alert_that_browsers_explain() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let map = [Mapping { host: "a.test".into(), port: 443, to: listener.local_addr().unwrap() }];
     let gate = gate(&["a.test"], &map, resolving_to(&[]));
@@ -302,7 +302,7 @@ async fn a_tunnel_on_which_nothing_is_said_is_given_up() {
         let sent = [&b"CONNECT a.test:443 HTTP/1.1\r\n\r\n"[..], said].concat();
         guest.write_all(&sent).await.unwrap();
         let record = gate.serve(host, |_| ()).await;
-        assert_eq!(record.detail.as_deref(), Some("nothing was said on it within 30 s"));
+        assert_eq!(record.detail.as_deref(), Some("no data was sent on it within 30 s"));
     }
 }
 

@@ -18,7 +18,7 @@ const UPDATES: [&str; 2] = ["-updates", "-security"];
 /// frozen mirror wants.
 const OPTIONS: [&str; 3] = ["Acquire::http", "Acquire::https", "Acquire::Check-"];
 
-/// What mmdebstrap is told.
+/// mmdebstrap's options.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Apt {
     /// Lines of apt's sources.
@@ -45,8 +45,8 @@ pub(super) fn of_recipe(recipe: &Recipe) -> Result<Apt, BuildError> {
 impl Apt {
     /// The first source's address, for people: without what may be a password in it.
     pub(super) fn shown(&self) -> String {
-        let words = self.sources.iter().flat_map(|line| line.split(' '));
-        let address = words.into_iter().find(|word| word.contains("://")).unwrap_or_default();
+        let fields = self.sources.iter().flat_map(|line| line.split(' '));
+        let address = fields.into_iter().find(|field| field.contains("://")).unwrap_or_default();
         match address.split_once("://") {
             Some((scheme, rest)) => {
                 let (host, path) = rest.split_once('/').unwrap_or((rest, ""));

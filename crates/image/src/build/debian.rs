@@ -93,7 +93,7 @@ fn held(packages: &[String]) -> Vec<String> {
             Some(format!(
                 "found=$(APT_CONFIG=\"$MMDEBSTRAP_APT_CONFIG\" apt-cache show {name}={version} \
                  | sed -n 's/^SHA256: //p'); case \"$found\" in *{sha256}*) ;; *) \
-                 echo \"The Debian package {name}={version} has the SHA-256 ${{found:-of none that is there}}, \
+                 echo \"The Debian package {name}={version} has the SHA-256 ${{found:-(not found)}}, \
                  and the recipe says {sha256}.\" >&2; exit 1;; esac"
             ))
         });

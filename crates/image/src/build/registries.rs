@@ -284,9 +284,9 @@ mod tests {
         assert_eq!(
             refused.to_string(),
             format!(
-                "the npm package a-tool@1.2.3 has the integrity {} where this machine's npm is set \
-                 to, and the recipe says {}; use what was pinned, or change the recipe after a look at \
-                 what is new",
+                "the npm package a-tool@1.2.3 has the integrity {} from this machine's npm \
+                 registry, but the recipe says {}; use the pinned version, or review the change and \
+                 update the recipe",
                 good.integrity, other.integrity
             )
         );

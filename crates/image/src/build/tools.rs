@@ -19,7 +19,7 @@ const NEEDED: [(&str, &str); 3] =
 /// What a build without root needs beside them: a range of user ids to unpack into.
 const NEEDED_WITHOUT_ROOT: [(&str, &str); 2] = [("newuidmap", "uidmap"), ("unshare", "util-linux")];
 
-/// How long a program that was told to end may take to clean up.
+/// How long a program that was asked to end may take to clean up.
 const CLEANING_UP: Duration = Duration::from_secs(20);
 
 /// Packages whose programs are not installed.

@@ -7,7 +7,7 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// The least time between two restarts of the estimator.
 const RESTART_PERIOD: Duration = Duration::from_secs(10);
 
-/// Tells congestion from silence.
+/// Distinguishes congestion from silence.
 ///
 /// After a moment of jitter the estimator falls to what was received of late. On a desktop where
 /// little moves that is next to nothing, and the next page would crawl. A fall that came while we

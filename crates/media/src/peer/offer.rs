@@ -27,8 +27,8 @@ pub enum OfferError {
         count: usize,
     },
     /// Not SDP.
-    #[error("the offer of {bytes} bytes is no SDP")]
-    // str0m's own error names addresses in memory, and this is told to the viewer.
+    #[error("the offer of {bytes} bytes is not valid SDP")]
+    // str0m's own error names addresses in memory, and this is shown to the viewer.
     Unreadable {
         /// Bytes that came.
         bytes: usize,

@@ -224,7 +224,7 @@ impl Engine {
     }
 
     fn datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
-        // The front door listens on all addresses; which one a datagram came to matters to no one
+        // The media demultiplexer listens on all addresses; which one a datagram came to matters to no one
         // but the ICE agent, and to that only as one of those it offered.
         let same_family = |to: &&SocketAddr| to.is_ipv4() == from.is_ipv4();
         let candidates = &self.peers.candidates;

@@ -40,7 +40,7 @@ fn link(number: i64) -> Viewer {
     Viewer::Link { generation: HolderGeneration::from_number(number).unwrap() }
 }
 
-/// A front door on the loopback; what was authenticated is told.
+/// A media demultiplexer on the loopback; what was authenticated is reported.
 struct Loopback(UdpSocket, std::sync::mpsc::Sender<SocketAddr>);
 
 impl MediaDemux for Loopback {
@@ -62,7 +62,7 @@ struct Sandbox {
 }
 
 impl Sandbox {
-    /// A service behind a front door on the loopback.
+    /// A service behind a media demultiplexer on the loopback.
     async fn new() -> Self {
         let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
         let address = door.local_addr().unwrap();

@@ -138,7 +138,7 @@ fn names_that_are_not_declared_are_refused_by_name() {
         ".anteroom/keyring/x",
     ] {
         let refused = refusal(world.open(&archive(&[file(".tool/auth.json"), file(name)])));
-        assert!(refused.contains(name) && refused.contains("declares"), "{refused}");
+        assert!(refused.contains(name) && refused.contains("undeclared"), "{refused}");
     }
     let refused = refusal(world.open(&archive(&[file(".a\u{1b}]0;x\u{7}"), file(".\u{202e}b")])));
     assert!(refused.contains(r".a\u{1b}]0;x\u{7}, .\u{202e}b"), "{refused}");
@@ -167,9 +167,9 @@ fn other_kinds_of_entries_are_refused() {
         ),
         ("no regular file", vec![entry(".tool/auth.json", b'S', 0o600, b"")]),
     ];
-    for (words, entries) in cases {
+    for (message, entries) in cases {
         let refused = refusal(world.open(&archive(&entries)));
-        assert!(refused.contains(words), "{refused}");
+        assert!(refused.contains(message), "{refused}");
     }
 }
 
@@ -180,7 +180,7 @@ fn twice_too_many_cut_off_and_empty_are_refused() {
     let many: Vec<_> = (0..=64).map(|n| file(&format!(".tool/cache/{n}.json"))).collect();
     let mut cut = entry(".tool/auth.json", b'0', 0o600, &[b'x'; 600]);
     cut.truncate(700);
-    for (words, bytes) in [
+    for (message, bytes) in [
         ("twice", archive(&[auth.clone(), auth.clone()])),
         ("more than 64", archive(&many)),
         ("cut off", cut),
@@ -188,7 +188,7 @@ fn twice_too_many_cut_off_and_empty_are_refused() {
         ("empty", Vec::new()),
     ] {
         let refused = refusal(world.open(&bytes));
-        assert!(refused.contains(words), "{words}: {refused}");
+        assert!(refused.contains(message), "{message}: {refused}");
     }
 }
 
