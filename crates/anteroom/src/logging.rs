@@ -37,7 +37,7 @@ pub fn start_as_configured() {
     start_to(format, Bounded { to: io::stderr, left: AtomicUsize::new(RUNNER_LIMIT) });
 }
 
-/// What a runner's environment needs for [`start_as_told`].
+/// What a runner's environment needs for [`start_as_configured`].
 pub fn for_runner(format: LogFormat) -> Vec<(&'static str, std::ffi::OsString)> {
     let format = match format {
         LogFormat::Json => "json",
@@ -49,7 +49,7 @@ pub fn for_runner(format: LogFormat) -> Vec<(&'static str, std::ffi::OsString)> 
 }
 
 fn start_to(format: LogFormat, writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
-    // The multiplexer complains of each frame of a guest that breaks it; what comes of it is told by us.
+    // The multiplexer complains of each frame of a guest that breaks it; the consequences are reported by us.
     let filter =
         EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new("info,yamux=off"));
     let builder = tracing_subscriber::fmt()

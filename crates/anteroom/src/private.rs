@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_planted_is_not_taken_for_ours() {
+    fn what_somebody_else_created_is_not_taken_for_ours() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent");
         assert!(!holds(&path, b"agent"));

@@ -21,16 +21,18 @@ const NOT_OURS: &[&str] =
 
 /// Nothing is looked at here yet.
 const NOT_YET: &[&str] = &[
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "README.md",
-    "SECURITY.md",
     "bench/",
     "crates/agent/",
-    "crates/anteroom/",
+    "crates/anteroom/src/controller/",
+    "crates/anteroom/src/node/",
+    "crates/anteroom/src/runner/",
+    "crates/anteroom/src/runner_protocol.rs",
+    "crates/anteroom/tests/",
+    "crates/guest-session/",
+    "crates/image-verify/",
+    "crates/testkit/",
     "crates/sign-in/",
     "crates/vm/",
-    "docs/",
 ];
 
 #[test]
