@@ -23,7 +23,7 @@ pub struct Plan {
     pub wrong_password_first: bool,
     /// Closes the tab and comes back.
     pub close_tab_once: bool,
-    /// Loads the page again when they are told to.
+    /// Loads the page again when the page asks for it.
     pub reload_when_asked: bool,
     /// Leaves the desktop alone for so many seconds.
     pub idle_seconds: u64,
@@ -35,7 +35,7 @@ pub struct Plan {
     pub directions: Option<Directions>,
 }
 
-/// What the end user's browser is told beforehand.
+/// What the end user's browser knows beforehand.
 #[derive(Clone, Debug)]
 pub struct Directions {
     /// A name that is this machine.
