@@ -42,8 +42,9 @@ enum Part {
     Rust,
 }
 
-/// What needs no controller, and answers in seconds.
+/// What needs no controller, and answers in seconds; and the rest.
 const SINGLE: &str = "not (package(anteroom) & kind(test))";
+const WHOLE: &str = "package(anteroom) & kind(test)";
 
 /// Prepares the machine, builds, lints and tests everything.
 pub fn run(options: &Options) -> Result<()> {
@@ -66,8 +67,8 @@ pub fn run(options: &Options) -> Result<()> {
             stages.run("whole sign-ins", || sign_ins(&anteroom))?;
             stages.run("the API's contract and fuzzing", || contract_beside_fuzzing(&anteroom))?;
             // Without a heading below it: the summary of the runner is the last line.
-            stages.begin("all tests in Rust");
-            rust(&[], &options.nextest)
+            stages.begin("tests of the whole program");
+            rust(&["-E", WHOLE], &options.nextest)
         }
     }
 }
