@@ -1,13 +1,13 @@
 //! The controller: sessions, their store, and the way in.
 //!
 //! ```text
-//! HTTP (crate api) → Controller → actor (one task a session) → node::process
-//!                                       │ store before effects            ↑ events
-//! UDP → node::media_demux ───────────────────────────────────────────────────────┘
+//! HTTP (crate api) → Controller → actor (one task a session) → Node (a trait: node_protocol)
+//!                                   │ store before effects       │
+//!                                   ▲ reports, in order ─────────┘
 //! ```
 //!
-//! Here it is opened; `reconcile` finishes what an earlier one left, `start` begins sign-ins, `backend`
-//! answers the API.
+//! Here it is opened; `start` begins sign-ins, `actor` carries each to its end, `backend` answers the
+//! API, `reconcile` finishes what an earlier controller left.
 
 mod actor;
 mod admission;

@@ -106,7 +106,7 @@ fn a_stopped_runner_is_reported_by_its_silence() {
     signal("-STOP", runner);
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "runner_silent", "{ended}");
-    assert!(message(&ended).contains("said nothing for 30 s"), "{ended}");
+    assert!(message(&ended).contains("did not respond for 30 s"), "{ended}");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_guest_that_falls_silent_after_the_handshake_is_given_up() {
     let server = Server::with_fake_guest(&fake_guest("b''"));
     let ended = server.torn_down(&server.started());
     assert_eq!(ended["reason"]["code"], "agent_silent", "{ended}");
-    assert!(message(&ended).contains("did not answer within 14 s"), "{ended}");
+    assert!(message(&ended).contains("did not respond within 14 s"), "{ended}");
 }
 
 #[test]
@@ -189,7 +189,10 @@ fn the_time_to_live_ends_a_session_and_says_in_which_state() {
     let answer = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":2}"#);
     let ended = server.torn_down(answer.body["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "timed_out");
-    assert!(message(&ended).starts_with("the session's 2 s were over while booting"), "{ended}");
+    assert!(
+        message(&ended).starts_with("the session timed out after 2 s while booting"),
+        "{ended}"
+    );
 }
 
 #[test]
