@@ -38,14 +38,13 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
         vcpus: VCPUS,
         console_log: console.clone(),
         console_log_limit: 1024 * 1024,
-        accelerator: VmAccelerator::Tcg,
-        cpu: None,
         confinement: Confinement::of_this_machine(None),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let started = Instant::now();
-        let mut vm = Qemu.boot(&SessionId::generate().to_string().parse()?, spec)?;
+        let qemu = Qemu { accelerator: VmAccelerator::Tcg, cpu: None };
+        let mut vm = qemu.boot(&SessionId::generate().to_string().parse()?, spec)?;
         let drawn = tokio::select! {
             drawn = page_drawn(&console, started) => drawn,
             exit = vm.wait() => Err(anyhow::anyhow!("the raw VM ended: it {exit}")),

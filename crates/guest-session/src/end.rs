@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anteroom_guest_protocol::ProcessExit as GuestExit;
 use anteroom_session::{EndReason, ProcessExit};
-use anteroom_vm::{OutOfMemory, RunningVm, VmEnd};
+use anteroom_vm::{Inspect, OutOfMemory, RunningVm, VmEnd};
 use nix::libc::SIGKILL;
 use tokio::time::timeout;
 
@@ -65,9 +65,10 @@ impl Diagnosis {
 
 /// Where a VM stands that does not answer, and whether it runs at all, where its VMM says so.
 async fn state(vm: &RunningVm) -> (Option<String>, Vec<String>) {
-    let Some(run_state) = vm.run_state().await else { return (None, Vec::new()) };
+    let Some(vmm) = vm.inspect() else { return (None, Vec::new()) };
+    let Some(run_state) = vmm.run_state().await else { return (None, Vec::new()) };
     let mut lines = vec![format!("the machine is {run_state}")];
-    lines.extend(vm.registers().await);
+    lines.extend(vmm.registers().await.unwrap_or_default().lines().map(str::to_owned));
     (Some(run_state), lines)
 }
 
@@ -81,7 +82,8 @@ fn end_reason(vm: &RunningVm, end: VmEnd) -> EndReason {
 }
 
 fn exit_reason(vm: &RunningVm, exit: ProcessExit) -> EndReason {
-    let (shutdown, console_tail) = (vm.shutdown_cause(), vm.console_tail(CONSOLE_TAIL));
+    let (shutdown, console_tail) =
+        (vm.inspect().and_then(Inspect::shutdown_cause), vm.console_tail(CONSOLE_TAIL));
     let status = match exit {
         ProcessExit::Exited { code } => Some(GuestExit::Exited { code }),
         ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),

@@ -184,11 +184,10 @@ impl ImageVm<'_> {
             vcpus: self.vcpus,
             console_log: console_log(self.log_dir),
             console_log_limit: CONSOLE_LIMIT,
-            accelerator: self.accelerator,
-            cpu: self.cpu,
             confinement: self.confinement.clone(),
         };
-        Qemu.boot(self.name, spec).map_err(|error| boot_failed(&error))
+        let qemu = Qemu { accelerator: self.accelerator, cpu: self.cpu };
+        qemu.boot(self.name, spec).map_err(|error| boot_failed(&error))
     }
 }
 

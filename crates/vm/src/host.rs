@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anteroom_confine::{Account, Confinement, SessionUser};
 use anteroom_fail_point::fail_point;
@@ -17,10 +18,13 @@ use nix::fcntl::OFlag;
 use crate::console::ConsoleFile;
 use crate::hold::Hold;
 use crate::process::RunningVm;
-use crate::{BootError, Driver, SESSION_ENV, SandboxName};
+use crate::{BootError, Driver, Ending, SESSION_ENV, SandboxName};
 
 /// The link's descriptor as the agent sees it.
 const LINK: RawFd = 10;
+
+/// How long an agent on the host may take to end what it started there.
+const END_ITSELF: Duration = Duration::from_secs(5);
 
 /// The agent's process.
 #[derive(Clone, Debug)]
@@ -75,7 +79,9 @@ impl Driver for Host {
             .map_err(BootError::system("passing the link to the agent"))?;
         let file = ConsoleFile { path: spec.console_log, limit: spec.console_log_limit };
         let hold = Hold::agent(spec.confinement.user, account);
-        RunningVm::start(command, hold, Accelerator::None, link.into(), console.into(), &file)
+        let accelerator = Accelerator::None;
+        RunningVm::start(command, hold, accelerator, link.into(), console.into(), &file)
+            .map(|sandbox| sandbox.ended_by(Ending::Ask(END_ITSELF)))
     }
 }
 

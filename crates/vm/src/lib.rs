@@ -6,6 +6,7 @@
 
 mod console;
 mod counter;
+mod driver;
 mod hold;
 mod host;
 mod ipc;
@@ -22,6 +23,7 @@ use std::path::PathBuf;
 use anteroom_session::ProcessExit;
 
 pub use console::ConsoleLog;
+pub use driver::{Answer, Driver, Ending, Inspect};
 pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{Traces, leftovers, reap};
@@ -95,16 +97,4 @@ pub(crate) fn exit_of(status: std::process::ExitStatus) -> ProcessExit {
         (None, Some(signal)) => ProcessExit::Signalled { signal },
         (None, None) => ProcessExit::Unknown,
     }
-}
-
-/// A way to make rooms.
-pub trait Driver {
-    /// What it needs to know.
-    type Spec;
-
-    /// Starts a sandbox of this name.
-    ///
-    /// # Errors
-    /// When it cannot be started; nothing is left of the attempt.
-    fn boot(&self, name: &SandboxName, spec: Self::Spec) -> Result<RunningVm, BootError>;
 }

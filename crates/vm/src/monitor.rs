@@ -8,13 +8,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use anteroom_session::Accelerator;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::LinkStream;
+use crate::{Inspect, LinkStream};
 
 /// Longest line that is read, in bytes; the longest known, the greeting, has some hundred.
 const MAX_LINE: u64 = 64 * 1024;
@@ -157,6 +158,34 @@ impl Monitor {
         let (reply, answer) = oneshot::channel();
         self.asked.send((question, reply)).await.ok()?;
         tokio::time::timeout(ANSWER, answer).await.ok()?.ok()
+    }
+}
+
+impl Inspect for Monitor {
+    fn accelerator(&self) -> crate::Answer<'_, Accelerator> {
+        Box::pin(async {
+            let uses_kvm = self.uses_kvm().await?;
+            Some(if uses_kvm { Accelerator::Kvm } else { Accelerator::Tcg })
+        })
+    }
+
+    fn run_state(&self) -> crate::Answer<'_, String> {
+        Box::pin(self.status())
+    }
+
+    fn registers(&self) -> crate::Answer<'_, String> {
+        Box::pin(Self::registers(self))
+    }
+
+    fn shutdown_cause(&self) -> Option<String> {
+        self.shutdown()
+    }
+
+    fn drained(&mut self) -> crate::Answer<'_, ()> {
+        Box::pin(async {
+            self.silent().await;
+            Some(())
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::console::{ConsoleFile, ConsoleLog};
 use crate::hold::{HeldCgroup, Hold};
 use crate::monitor::Monitor;
-use crate::{BootError, LinkStream, exit_of};
+use crate::{BootError, Ending, Inspect, LinkStream, exit_of};
 
 /// A room that runs. Dropping it kills the process.
 pub struct RunningVm {
@@ -32,7 +32,8 @@ pub struct RunningVm {
     exit: Option<ProcessExit>,
     console: Rc<RefCell<ConsoleLog>>,
     following: Option<tokio::task::JoinHandle<()>>,
-    monitor: Option<Monitor>,
+    inspect: Option<Box<dyn Inspect>>,
+    ending: Ending,
     /// Dropped after the child, which is killed then.
     cgroup: Option<HeldCgroup>,
     memory: Option<MemoryLimit>,
@@ -97,7 +98,8 @@ impl RunningVm {
             exit: None,
             console: console_log,
             following,
-            monitor: None,
+            inspect: None,
+            ending: Ending::Kill,
             cgroup,
             memory,
         })
@@ -106,36 +108,29 @@ impl RunningVm {
     /// Watches the VMM's monitor too.
     pub(crate) fn with_monitor(mut self, socket: OwnedFd) -> Result<Self, BootError> {
         let socket = stream(socket).map_err(BootError::system("opening the monitor"))?;
-        self.monitor = Some(Monitor::watch(socket));
+        self.inspect = Some(Box::new(Monitor::watch(socket)));
         Ok(self)
     }
 
-    /// What executes guest code, as the VMM itself says; what was asked for when it does not say.
+    /// The sandbox is ended so.
+    pub(crate) fn ended_by(mut self, ending: Ending) -> Self {
+        self.ending = ending;
+        self
+    }
+
+    /// Its VMM, where that can be asked about its guest.
+    #[must_use]
+    pub fn inspect(&self) -> Option<&dyn Inspect> {
+        self.inspect.as_deref()
+    }
+
+    /// What executes guest code, as the VMM itself says; what was asked for where it does not say.
     pub async fn confirmed_accelerator(&self) -> Accelerator {
-        let uses_kvm = match &self.monitor {
-            Some(monitor) => monitor.uses_kvm().await,
+        let confirmed = match self.inspect() {
+            Some(vmm) => vmm.accelerator().await,
             None => None,
         };
-        match uses_kvm {
-            Some(true) => Accelerator::Kvm,
-            Some(false) => Accelerator::Tcg,
-            None => self.accelerator,
-        }
-    }
-
-    /// Whether the guest runs, in the VMM's word: `running`, `paused`, `internal-error`, ….
-    pub async fn run_state(&self) -> Option<String> {
-        self.monitor.as_ref()?.status().await
-    }
-
-    /// Where each of the guest's processors stands, line by line as the VMM prints it: the evidence
-    /// of a hang. Empty when the VMM does not say.
-    pub async fn registers(&self) -> Vec<String> {
-        let text = match &self.monitor {
-            Some(monitor) => monitor.registers().await,
-            None => None,
-        };
-        text.unwrap_or_default().lines().map(str::to_owned).collect()
+        confirmed.unwrap_or(self.accelerator)
     }
 
     /// What holds the process, as the kernel says.
@@ -152,13 +147,6 @@ impl RunningVm {
         let MemoryLimit { mib, events } = self.memory.as_ref()?;
         let killed = killed_for_memory(events).filter(|killed| *killed > 0)?;
         Some(OutOfMemory { limit_mib: *mib, killed })
-    }
-
-    /// Why the guest stopped, in the VMM's word: `guest-reset`, `host-signal`, …; None while it runs
-    /// and when the VMM was killed before it could say.
-    #[must_use]
-    pub fn shutdown_cause(&self) -> Option<String> {
-        self.monitor.as_ref()?.shutdown()
     }
 
     /// The byte stream to the agent; to be taken once.
@@ -181,8 +169,8 @@ impl RunningVm {
             let _ = tokio::time::timeout(LAST_WORDS, following).await;
             self.following = None;
         }
-        if let Some(monitor) = &mut self.monitor {
-            let _ = tokio::time::timeout(LAST_WORDS, monitor.silent()).await;
+        if let Some(vmm) = &mut self.inspect {
+            let _ = tokio::time::timeout(LAST_WORDS, vmm.drained()).await;
         }
         exit
     }
@@ -209,8 +197,20 @@ impl RunningVm {
         self.cgroup = None;
     }
 
+    /// Ends the sandbox in its driver's way, and waits until its process is gone. May be called again.
+    pub async fn end(&mut self) {
+        match self.ending {
+            Ending::Kill => {}
+            Ending::Ask(patience) => {
+                self.terminate();
+                let _ = tokio::time::timeout(patience, self.wait()).await;
+            }
+        }
+        self.kill().await;
+    }
+
     /// Asks the process to end by SIGTERM; [`Self::wait`] tells when it has.
-    pub fn terminate(&self) {
+    fn terminate(&self) {
         if self.exit.is_none()
             && let Ok(pid) = i32::try_from(self.pid)
         {

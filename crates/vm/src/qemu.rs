@@ -39,7 +39,7 @@ const KERNEL: RawFd = 13;
 const ROOT_IMAGE: RawFd = 14;
 const MONITOR: RawFd = 15;
 
-/// A microVM.
+/// What every VMM has to know of a VM.
 #[derive(Clone, Debug)]
 pub struct VmSpec {
     /// Uncompressed kernel (ELF).
@@ -56,11 +56,7 @@ pub struct VmSpec {
     pub console_log: PathBuf,
     /// Largest size of that file in bytes.
     pub console_log_limit: u64,
-    /// What executes guest code.
-    pub accelerator: VmAccelerator,
-    /// The processor that the guest sees, in QEMU's words behind `-cpu`; `None` for the usual one.
-    pub cpu: Option<String>,
-    /// What holds QEMU.
+    /// What holds the VMM.
     pub confinement: Confinement,
 }
 
@@ -126,9 +122,14 @@ impl From<VmAccelerator> for Accelerator {
     }
 }
 
-/// The driver.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Qemu;
+/// The driver, and what QEMU alone understands.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    /// What executes guest code.
+    pub accelerator: VmAccelerator,
+    /// The processor that the guest sees, as `-cpu` takes it; `None` for the usual one.
+    pub cpu: Option<String>,
+}
 
 impl Qemu {
     /// Whether QEMU is where [`Driver::boot`] will look for it.
@@ -178,7 +179,7 @@ impl Driver for Qemu {
         let program = qemu_program().ok_or(NOT_INSTALLED)?;
         let mut command = Command::new(&program);
         command
-            .args(arguments(name, &spec))
+            .args(arguments(name, &spec, self))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env(SESSION_ENV, name.as_str())
@@ -211,18 +212,18 @@ impl Driver for Qemu {
             &spec.confinement,
             &program,
             vec![spec.kernel.clone()],
-            spec.accelerator == VmAccelerator::Kvm,
-            &limits(&spec),
+            self.accelerator == VmAccelerator::Kvm,
+            &limits(&spec, self.accelerator),
         )?;
-        let accelerator = spec.accelerator.into();
+        let accelerator = self.accelerator.into();
         RunningVm::start(command, hold, accelerator, link.into(), console.into(), &file)?
             .with_monitor(monitor.into())
     }
 }
 
 /// What QEMU may take of the machine.
-fn limits(spec: &VmSpec) -> Limits {
-    let translated = match spec.accelerator {
+fn limits(spec: &VmSpec, accelerator: VmAccelerator) -> Limits {
+    let translated = match accelerator {
         VmAccelerator::Tcg => u64::from(TRANSLATION_BUFFER_MIB),
         VmAccelerator::Kvm => 0,
     };
@@ -234,14 +235,14 @@ fn limits(spec: &VmSpec) -> Limits {
     }
 }
 
-fn arguments(name: &SandboxName, spec: &VmSpec) -> Vec<String> {
-    let (acceleration, cpu) = match spec.accelerator {
+fn arguments(name: &SandboxName, spec: &VmSpec, qemu: &Qemu) -> Vec<String> {
+    let (acceleration, cpu) = match qemu.accelerator {
         VmAccelerator::Kvm => ("kvm".to_owned(), "host"),
         VmAccelerator::Tcg => {
             (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), TCG_PROCESSOR)
         }
     };
-    let cpu = spec.cpu.as_deref().unwrap_or(cpu);
+    let cpu = qemu.cpu.as_deref().unwrap_or(cpu);
     let words = [
         "-name",
         &format!("anteroom-{name}"),
@@ -269,7 +270,7 @@ fn arguments(name: &SandboxName, spec: &VmSpec) -> Vec<String> {
         "-initrd",
         &format!("/proc/self/fd/{INITRAMFS}"),
         "-append",
-        &kernel_line(spec.accelerator),
+        &kernel_line(qemu.accelerator),
         "-add-fd",
         &format!("fd={ROOT_IMAGE},set=1"),
         "-drive",
@@ -336,6 +337,8 @@ fn in_memory(content: &[u8]) -> std::io::Result<OwnedFd> {
 mod tests {
     use super::*;
 
+    const EMULATED: Qemu = Qemu { accelerator: VmAccelerator::Tcg, cpu: None };
+
     #[test]
     fn the_command_line_has_no_network_card_and_a_read_only_disk() {
         let spec = VmSpec {
@@ -346,11 +349,9 @@ mod tests {
             vcpus: 2,
             console_log: "/c".into(),
             console_log_limit: 1,
-            accelerator: VmAccelerator::Tcg,
-            cpu: None,
             confinement: Confinement::of_this_machine(None),
         };
-        let line = arguments(&SandboxName::of_test(), &spec).join(" ");
+        let line = arguments(&SandboxName::of_test(), &spec, &EMULATED).join(" ");
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));
         assert!(!line.contains("net") || line.matches("net").count() == 0, "{line}");
         assert!(line.contains("spawn=deny"));
@@ -422,12 +423,10 @@ mod tests {
             vcpus: 1,
             console_log: "/nowhere/console".into(),
             console_log_limit: 1,
-            accelerator: VmAccelerator::Tcg,
-            cpu: None,
             confinement: Confinement::of_this_machine(None),
         };
         let error =
-            Qemu.boot(&SandboxName::of_test(), spec).err().expect("there is no such kernel");
+            EMULATED.boot(&SandboxName::of_test(), spec).err().expect("there is no such kernel");
         assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");
     }
 }

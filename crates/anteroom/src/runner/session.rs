@@ -11,7 +11,7 @@ use anteroom_crash::Explainer;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
 use anteroom_guest_session::{Diagnosis, Sandbox, ServiceLog, until_end, violation};
-use anteroom_session::{DriverKind, EndReason, Observation};
+use anteroom_session::{EndReason, Observation};
 use anteroom_sign_in::End;
 use anteroom_vm::{LinkStream, RunningVm};
 use anyhow::{Context, Result};
@@ -43,7 +43,7 @@ pub async fn run(sockets: Sockets) -> Result<()> {
                 &sender,
             )
             .await;
-            end_sandbox(&config, &mut sandbox.vm).await;
+            sandbox.vm.end().await;
             sender.last_figures().await;
             match ended {
                 End::Failed(reason) => sender.failed(reason).await,
@@ -57,18 +57,6 @@ pub async fn run(sockets: Sockets) -> Result<()> {
     drop(sender);
     writing.finished().await;
     Ok(())
-}
-
-/// A VM is killed; an agent on the host first gets the time to end what it started there.
-async fn end_sandbox(config: &RunnerConfig, vm: &mut RunningVm) {
-    match config.sandbox.driver.kind() {
-        DriverKind::Host => {
-            vm.terminate();
-            let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
-        }
-        DriverKind::Qemu => {}
-    }
-    vm.kill().await;
 }
 
 /// Sockets of the viewers' media.
