@@ -113,7 +113,7 @@ impl GuestSender {
         match timeout(Duration::from_secs(SAY_SECONDS), said).await {
             Ok(said) => said.map_err(link_failed),
             Err(_) => Err(EndReason::GuestStalled {
-                what: "read what it is told".to_owned(),
+                what: "read its messages".to_owned(),
                 allowed_seconds: SAY_SECONDS,
             }),
         }

@@ -27,7 +27,7 @@ pub async fn inject(opener: &Opener, file: &InjectedFile) -> Result<(), EndReaso
     let outcome = timeout(Duration::from_secs(FILE_SECONDS), send_file(opener, file))
         .await
         .map_err(late)?
-        // The link's failure, not the file's: a guest that crashes now is told as one that crashed.
+        // The link's failure, not the file's: a guest that crashes now is reported as one that crashed.
         .map_err(|error| {
             broken(&format!("while {} was put in place: {}", file.path, chain(&error)))
         })?;

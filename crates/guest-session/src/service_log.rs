@@ -47,7 +47,7 @@ impl ServiceLog {
             LogStream::Stdout => ' ',
             LogStream::Stderr => '!',
         };
-        // The guest is hostile: its lines and names reach a person's terminal through this file.
+        // The guest is hostile: its lines and names reach somebody's terminal through this file.
         let clean = |text: &str| {
             text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>()
         };

@@ -189,7 +189,7 @@ impl Visit<'_> {
                 self.changed.notify_one();
             }
             GuestMessage::Fatal { cause } => {
-                // A service that died has told more before.
+                // A service that died has reported more before.
                 let lost = self.seen.borrow().services.values().find_map(|s| s.lost.clone());
                 return Err(EndReason::ServiceFailed {
                     service: "agent".to_owned(),
@@ -219,7 +219,7 @@ impl Visit<'_> {
                     seen.crashes.push((service, *explanation));
                 }
             }
-            // A program that is run to its end is told of by the answer to its question.
+            // A program that is run to its end is reported by the answer to its question.
             _ if !known => {}
             Ok(Some(Observation::ServiceReady { service })) => {
                 let after = self.began.elapsed();
@@ -275,7 +275,7 @@ pub fn code_of(event: &ServiceEvent) -> Option<String> {
     Some(printable(&fault?.code_mapping.as_ref()?.path))
 }
 
-/// Why, of an observation that tells of an end.
+/// Why, of an observation that reports an end.
 fn explanation_of(reported: &Result<Option<Observation>, EndReason>) -> Option<&Explanation> {
     match reported {
         Ok(Some(

@@ -200,7 +200,7 @@ impl Visit<'_> {
             let prints = wanted.is_empty() || said.any(|line| line.contains(wanted));
             let failure = (!prints).then(|| {
                 let said = lines.last().map(String::as_str).unwrap_or_default();
-                unexplained(format!("it ended well and printed {said:?}, without {wanted:?}"))
+                unexplained(format!("it succeeded and printed {said:?}, without {wanted:?}"))
             });
             return Ran { first_lines, lived_ms, failure };
         }
@@ -211,7 +211,7 @@ impl Visit<'_> {
                 Observation::ServiceExited { explanation, .. }
                 | Observation::ServiceGivenUp { explanation, .. },
             )) => *explanation,
-            Ok(_) => unexplained("the guest told nothing of its end".to_owned()),
+            Ok(_) => unexplained("the guest did not report its end".to_owned()),
             Err(reason) => explained(&reason),
         };
         self.keep_reached(code, &failure);

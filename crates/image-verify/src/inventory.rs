@@ -81,7 +81,7 @@ impl Reading {
     /// What was read.
     ///
     /// # Errors
-    /// When the image could not be unpacked or no processor was told.
+    /// When the image could not be unpacked or no processor was reported.
     pub async fn finished(&mut self) -> Result<Surveyed, InventoryError> {
         (&mut self.task).await?
     }

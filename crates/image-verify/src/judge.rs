@@ -18,7 +18,7 @@ use crate::seen::{OWN_SERVICES, Seen, Service};
 /// How far the guest's clock may be from the host's, in milliseconds.
 const CLOCK_MS: u64 = 5_000;
 
-/// A machine with so many processes for each processor slows a room down.
+/// A machine with so many processes for each processor slows a VM down.
 const BUSY: f64 = 2.0;
 
 /// Memory that a sign-in page needs, in MiB.
@@ -121,18 +121,18 @@ impl Lines<'_> {
         }
     }
 
-    /// Something that the room ended before.
+    /// Something that the VM ended before.
     fn not_reached(&mut self, name: &str) {
         let browser = self.seen.services.get("browser");
         let why = match (&self.seen.end, browser) {
-            (Some(_), _) => ", since the room had ended",
+            (Some(_), _) => ", since the VM had ended",
             (None, Some(browser)) if browser.lost.is_some() => ", since there was no browser",
             (None, _) => "",
         };
         self.add(name, None, Err(format!("not looked at{why}")));
     }
 
-    /// An end that no line of a service tells.
+    /// An end that no line of a service reports.
     fn sandbox(&mut self) {
         let Some(end) = &self.seen.end else { return };
         let of_service = self.seen.services.values().any(|service| service.lost.is_some());
@@ -347,7 +347,7 @@ impl Lines<'_> {
             Some(why) => self.fail(&label, None, why),
             None => {
                 let took = seconds(Duration::from_millis(ran.lived_ms));
-                let observed = format!("`{}` ended well after {took}", command.join(" "));
+                let observed = format!("`{}` succeeded after {took}", command.join(" "));
                 self.add(&label, version, Ok(observed));
             }
         }

@@ -148,7 +148,7 @@ fn instructions(finding: &Finding) -> String {
     text
 }
 
-/// For a person.
+/// For people.
 pub fn reached(reached: Reached) -> &'static str {
     match reached {
         Reached::Reached => "reached",
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_s_words_are_no_markup() {
+    fn a_guest_s_text_is_no_markup() {
         let record = Verification {
             format: 1,
             image: "demo".into(),

@@ -14,7 +14,7 @@ pub const THIS_HOST: &str = "this-host";
 /// A processor cannot be given to a guest.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessorError {
-    /// There is none of this name.
+    /// No profile has this name.
     #[error("{0}, {THIS_HOST}, or a file with a CPU template that ends in .json")]
     Unknown(ProfileError),
     /// A template's file cannot be read.
@@ -39,7 +39,7 @@ pub enum ProcessorError {
 pub struct Chosen {
     /// As a guest is given it.
     pub processor: Processor,
-    /// Its features; `None` for a model of QEMU's own, which only a guest can tell.
+    /// Its features; `None` for a model of QEMU's own, which only a guest knows.
     pub profile: Option<CpuProfile>,
     /// Features of the profile that QEMU cannot emulate.
     pub not_emulated: Vec<String>,
@@ -48,7 +48,7 @@ pub struct Chosen {
 /// A profile by its name, from a template's file (it ends in `.json`), or of this machine.
 ///
 /// # Errors
-/// When there is none of that name, or the file is no template.
+/// When no profile has that name, or the file is no template.
 pub fn profile(name: &str) -> Result<CpuProfile, ProcessorError> {
     if name.eq_ignore_ascii_case(THIS_HOST) {
         return Ok(CpuProfile {

@@ -8,7 +8,7 @@ use anteroom_guest_protocol::{PageFacts, SystemFacts};
 use anteroom_media::viewed::Viewed;
 use anteroom_session::{Cause, Confidence, EndReason, Explanation};
 
-/// The room's own services, in the order of a report.
+/// The desktop's own services, in the order of a report.
 pub const OWN_SERVICES: [&str; 3] = ["x", "window-manager", "browser"];
 
 /// What was seen. What was not come to is `None`.
@@ -27,7 +27,7 @@ pub struct Seen {
     pub reached: BTreeSet<String>,
     /// Children of services that crashed: service and why.
     pub crashes: Vec<(String, Explanation)>,
-    /// Why the room ended before it was done with.
+    /// Why the VM ended before it was done with.
     pub end: Option<Explanation>,
 }
 
@@ -45,7 +45,7 @@ pub struct At<T> {
     pub host_unix_ms: u64,
 }
 
-/// A service of the room.
+/// A service of the VM.
 #[derive(Default)]
 pub struct Service {
     pub ready_after: Option<Duration>,
@@ -70,7 +70,7 @@ pub fn explained(reason: &EndReason) -> Explanation {
     reason.explanation().cloned().unwrap_or_else(|| unexplained(reason.to_string()))
 }
 
-/// What was seen, where that does not tell why.
+/// What was seen, where that does not say why.
 pub fn unexplained(sentence: String) -> Explanation {
     Explanation {
         cause: Cause::Unknown,

@@ -58,7 +58,7 @@ fn screen() -> Screen {
     screen
 }
 
-/// A room with nothing wrong in it.
+/// A VM with nothing wrong in it.
 fn well() -> Seen {
     let has = CpuProfile::named("x86-64-v2").unwrap();
     let names = ["x", "window-manager", "browser", "helper"];
