@@ -112,9 +112,11 @@ impl Conversation {
     }
 }
 
+type LinkHandle = JoinHandle<Result<(), LinkError>>;
+
 /// The task that carries the link; it ends with the link.
 #[derive(Clone)]
-pub struct LinkTask(Rc<RefCell<Option<JoinHandle<Result<(), LinkError>>>>>);
+pub struct LinkTask(Rc<RefCell<Option<LinkHandle>>>);
 
 impl LinkTask {
     /// Why the link failed: the multiplexer's own error, if it has one, says more than the ends of its

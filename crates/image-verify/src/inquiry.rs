@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use anteroom_guest_link::{LinkError, Opener, chain, read_message, write_message};
+use anteroom_guest_link::{Opener, chain, read_message, write_message};
 use anteroom_guest_protocol::frames::Request;
 use anteroom_guest_protocol::{
     Check, Checked, MAX_CONTROL_MESSAGE, MAX_OPENED_FILES, PageFacts, ProcessExit, ServiceEvent,
@@ -223,7 +223,7 @@ async fn ask(opener: &Opener, check: &Check, patience: Duration) -> Result<Check
     let asked = async {
         let mut stream = opener.open(StreamKind::Check).await?;
         write_message(&mut stream, check, MAX_CONTROL_MESSAGE).await?;
-        Ok::<_, LinkError>(read_message(&mut stream, MAX_CONTROL_MESSAGE).await?)
+        read_message(&mut stream, MAX_CONTROL_MESSAGE).await
     };
     match timeout(patience, asked).await {
         Ok(Ok(Some(answer))) => Ok(answer),
