@@ -31,7 +31,6 @@ const NOT_YET: &[&str] = &[
     "crates/guest-session/",
     "crates/image-verify/",
     "crates/testkit/",
-    "crates/sign-in/",
     "crates/vm/",
 ];
 

@@ -1,5 +1,6 @@
-//! Hosts on which a page goes on, and which the gate refuses: a company's own sign-in, most often. The
-//! person is told, who would else see a browser's error, and the operator, who can allow it.
+//! Hosts on which a page continues, and which the egress gate refuses: a company's own sign-in, most
+//! often. The end user is notified, who would otherwise see a browser's error, and the operator, who
+//! can allow the host.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -10,7 +11,7 @@ use anteroom_session::{
 
 use crate::Contact;
 
-/// Refused hosts that are remembered, the last ones, and how many are told of as needed.
+/// Refused hosts that are remembered, the last ones, and how many are reported as needed.
 const MAX_REFUSED: usize = 128;
 const MAX_NEEDED: usize = 8;
 
@@ -24,7 +25,7 @@ pub struct Needed {
     operator: String,
     refused: VecDeque<(Place, Remedy)>,
     needed: BTreeSet<Place>,
-    /// Of the page that the person sees.
+    /// Of the page that the end user sees.
     title: String,
 }
 
@@ -41,7 +42,7 @@ impl Needed {
         }
     }
 
-    /// A connection that was made or not; what there is to say when the page needed it.
+    /// A connection that was made or not; returns what there is to report when the page needed it.
     pub fn contacted(&mut self, contact: &Contact) -> Vec<Observation> {
         let remedy = match (contact.verdict, unlistable(&contact.host)) {
             (EgressVerdict::RefusedByPolicy, Some(HostRefused::LocalName)) => Remedy::ListAndMap,
@@ -62,8 +63,8 @@ impl Needed {
         self.look()
     }
 
-    /// The page has another title. Where a page could not be loaded, Chromium's own has its host for a
-    /// title: so a page that the person was led to is told from what a page would load.
+    /// The page has another title. Where a page could not be loaded, Chromium's error page has the host
+    /// as its title: so a page that the end user was led to is distinguished from what a page loads.
     pub fn titled(&mut self, title: &str) -> Vec<Observation> {
         title.strip_suffix(BROWSER).unwrap_or(title).trim().clone_into(&mut self.title);
         self.look()
@@ -93,39 +94,41 @@ impl Needed {
         let other = "Go back and sign in another way, or";
         match remedy {
             Remedy::List => format!(
-                "The sign-in goes on at {host}, which this room may not reach. {other} ask {whom} to \
-                 allow {host} and start again."
+                "The sign-in continues at {host}, which the sign-in desktop may not reach. {other} ask \
+                 {whom} to allow {host} and start again."
             ),
             Remedy::ListOrAllow => format!(
-                "The sign-in goes on at {host}, which this room may not reach yet. Ask {whom} to \
-                 allow {host}, which can be done while you wait; or go back and sign in another way."
+                "The sign-in continues at {host}, which the sign-in desktop may not reach yet. Ask \
+                 {whom} to allow {host}, which is possible while you wait; or go back and sign in \
+                 another way."
             ),
             Remedy::NameAndMap => format!(
-                "The sign-in goes on at {host}, which is an address, and this room reaches hosts by \
-                 their names alone. {other} ask {whom} to set up a name for it and start again."
+                "The sign-in continues at {host}, which is an address, and the sign-in desktop reaches \
+                 hosts only by name. {other} ask {whom} to set up a name for it and start again."
             ),
             Remedy::ListAndMap => format!(
-                "The sign-in goes on at {host}, a name of a network's own, which this room does not \
-                 reach. {other} ask {whom} to set up where {host} is and start again."
+                "The sign-in continues at {host}, a name of a network's own, which the sign-in desktop \
+                 cannot reach. {other} ask {whom} to set up an address for {host} and start again."
             ),
             Remedy::Map => format!(
-                "The sign-in goes on at {host}, whose name leads where no room may go. {other} ask \
-                 {whom} to set up where {host} is and start again."
+                "The sign-in continues at {host}, whose name resolves to an address that the sign-in \
+                 desktop may not reach. {other} ask {whom} to set up an address for {host} and start \
+                 again."
             ),
         }
     }
 
-    /// The operator allows a refused host: what the gate lets through from now on, and what is
-    /// reported.
+    /// The operator allows a refused host. Returns the place that the egress gate lets through from now
+    /// on, and the observations to report.
     ///
     /// # Errors
-    /// With a sentence, when it may not be.
+    /// With a sentence, when the host may not be allowed.
     pub fn allow(&mut self, text: &str) -> Result<(Place, [Observation; 2]), String> {
         if self.sso == Sso::Refuse {
             let provider = &self.provider;
             return Err(format!(
-                "the provider {provider} allows no host while a session runs; write sso = \"ask\" \
-                 into [egress] of its file, or add the host to allow"
+                "the provider {provider} does not allow hosts while a session runs; set sso = \"ask\" \
+                 in [egress] of its file, or add the host to allow"
             ));
         }
         let place = Place::parse(text);
@@ -135,8 +138,8 @@ impl Needed {
         };
         if self.refused[at].1 == Remedy::Map {
             return Err(format!(
-                "{place} is allowed, and its name leads where no room may go; lead it to its address \
-                 with [[egress.map]] in the provider file"
+                "{place} is allowed, but its name resolves to an address that no sandbox may reach; map \
+                 it to its address with [[egress.map]] in the provider file"
             ));
         }
         if let Some(refused) = unlistable(place.host()) {
@@ -146,8 +149,8 @@ impl Needed {
         }
         self.refused.remove(at);
         self.needed.remove(&place);
-        // Whether it is reached then shows when it is asked for.
-        let says = format!("{place} is allowed for this room now: load the page again.");
+        // Whether it is reached shows when the page is loaded again.
+        let says = format!("{place} is allowed now: reload the page.");
         let reported = [
             Observation::HostAllowed { host: place.to_string() },
             Observation::EndUserNotified { says },
@@ -159,15 +162,15 @@ impl Needed {
         let mut of_host = self.refused.iter().map(|(refused, _)| refused);
         let host = place.map(Place::host);
         if let Some(other) = of_host.find(|refused| Some(refused.host()) == host) {
-            return format!("this session was refused {other}, and not {text:?}");
+            return format!("this session was refused {other}, not {text:?}");
         }
         match self.refused.len() {
             MAX_REFUSED => format!(
-                "{text:?} is not among the last {MAX_REFUSED} hosts that this session was refused; load \
-                 its page again, and allow it then"
+                "{text:?} is not among the last {MAX_REFUSED} hosts that this session was refused; reload \
+                 its page, and allow it then"
             ),
             _ => format!(
-                "this session was refused no host {text:?}; its refused hosts are in egress"
+                "this session was not refused a host {text:?}; its refused hosts are listed in egress"
             ),
         }
     }
@@ -208,7 +211,7 @@ mod tests {
     fn the_page_s_own_host_is_reported_and_what_it_loads_is_not() {
         let refused = contact("acme.okta.example", EgressVerdict::RefusedByPolicy);
         let other = contact("ads.example", EgressVerdict::RefusedByPolicy);
-        // Whichever of the two is heard of first.
+        // Whichever of the two comes first.
         for title_first in [true, false] {
             let mut needed = needed(Sso::Refuse);
             assert_eq!(needed.contacted(&other), []);
@@ -226,7 +229,7 @@ mod tests {
             };
             assert!(says.contains("acme.okta.example") && says.contains("another way"), "{says}");
             assert!(says.contains("ask Ada"), "{says}");
-            assert_eq!(reported.len(), 2, "told once: {reported:?}");
+            assert_eq!(reported.len(), 2, "reported once: {reported:?}");
         }
         let mut needed = needed(Sso::Refuse);
         assert_eq!(needed.contacted(&contact("a.example", EgressVerdict::Failed)), []);
@@ -268,7 +271,7 @@ mod tests {
         assert_eq!(reported[0], Observation::HostAllowed { host });
         let Observation::EndUserNotified { says } = &reported[1] else { panic!("{reported:?}") };
         assert!(says.contains(":8443 is allowed") && !says.contains("can reach"), "{says}");
-        // What the name leads to shows only now.
+        // The address that the name resolves to shows only now.
         let inside = contact_at("acme.okta.example", 8443, EgressVerdict::RefusedAddress);
         let reported = asks.contacted(&inside);
         assert!(
@@ -281,7 +284,7 @@ mod tests {
 
     #[test]
     fn what_no_list_leads_to_is_reported_as_what_it_is() {
-        for (host, remedy, words) in [
+        for (host, remedy, reason) in [
             ("[2001:db8::1]", Remedy::NameAndMap, "is an address"),
             ("10.0.0.5", Remedy::NameAndMap, "is an address"),
             ("adfs.corp.local", Remedy::ListAndMap, "a network's own"),
@@ -297,9 +300,9 @@ mod tests {
             let Observation::EndUserNotified { says } = &reported[1] else {
                 panic!("{reported:?}")
             };
-            assert!(says.contains(words) && !says.contains("while you wait"), "{says}");
+            assert!(says.contains(reason) && !says.contains("while you wait"), "{says}");
             let error = asks.allow(&host).unwrap_err();
-            assert!(error.contains(words) && error.contains("[[egress.map]]"), "{error}");
+            assert!(error.contains(reason) && error.contains("[[egress.map]]"), "{error}");
         }
     }
 

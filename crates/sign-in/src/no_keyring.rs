@@ -1,41 +1,41 @@
-//! Tools that end for want of a keyring: known by their words, and what to do then.
+//! Tools that end for want of a keyring: recognised by their messages, with advice for the end user.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-/// How tools and their libraries (Python's keyring, libsecret and GLib, keytar, libdbus, Go's and Rust's)
-/// say that they find no keyring.
-const WORDS: &str = r"(?ix)
+/// Messages of tools and their libraries (Python's keyring, libsecret and GLib, keytar, libdbus, Go's and
+/// Rust's) that find no keyring.
+const NO_KEYRING: &str = r"(?ix)
     NoKeyringError | no\ recommended\ backend\ was\ available | org\.freedesktop\.secrets
   | secret-tool: | could\ not\ connect\ to\ secret\ service
   | no\ such\ secret\ collection | secret\ service\ (?:is\ )?(?:not\ available|unavailable|not\ found)
   | platform\ secure\ storage\ failure | no\ keyring\ is\ available | keyring\ (?:is\ )?not\ available";
 
-/// How they say that there is no bus, which keyrings and other things are reached by.
+/// Their messages when there is no bus, over which keyrings and other services are reached.
 const NO_BUS: &str = r"(?ix)
     cannot\ autolaunch\ D-Bus | dbus-launch | cannot\ spawn\ a\ message\ bus
   | unsupported\ transport\W+disabled | unknown\ address\ type | failed\ to\ connect\ to\ bus:";
 
-/// What is said where the room has none.
-const NONE: &str = "The tool wants to keep its secret in the desktop's keyring, and this room has none. \
-    Whoever runs Anteroom can declare that secret in the provider file ([[credential.keyring]]), or set \
-    the tool's own option to keep it in a file.";
+/// Where the sandbox has none.
+const NONE: &str = "The tool keeps its secret in a keyring, and the sign-in desktop has none. Whoever runs \
+    Anteroom can declare the secret in the provider file ([[credential.keyring]]), or set the tool's \
+    option to keep it in a file.";
 
-/// What is said where the tool names no keyring.
-const BUS: &str = "The tool asked for the desktop's bus, and this room has none. If it keeps its secret in a \
-    keyring, which is reached by that, whoever runs Anteroom can declare the secret in the provider file \
-    ([[credential.keyring]]), or set the tool's own option to keep it in a file.";
+/// Where the tool does not name a keyring.
+const BUS: &str = "The tool needs a message bus (D-Bus), and the sign-in desktop has none. If the tool keeps \
+    its secret in a keyring, which is reached over the bus, whoever runs Anteroom can declare the secret \
+    in the provider file ([[credential.keyring]]), or set the tool's option to keep it in a file.";
 
-/// What is said where it has one.
-const NOT_USED: &str = "The tool says that it could not use the desktop's keyring, which this room has. \
-    That is not your fault: start again, and tell whoever sent you here when it says so once more.";
+/// Where the sandbox has one.
+const NOT_USED: &str = "The tool could not use the keyring of the sign-in desktop. That is not your fault: \
+    start again, and contact whoever sent you here if it happens again.";
 
 #[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
 static PATTERNS: LazyLock<[Regex; 2]> =
-    LazyLock::new(|| [WORDS, NO_BUS].map(|words| Regex::new(words).unwrap()));
+    LazyLock::new(|| [NO_KEYRING, NO_BUS].map(|pattern| Regex::new(pattern).unwrap()));
 
-/// What there is to say of a tool that ended with this on its screen.
+/// Advice for the end user of a tool that ended with this on its screen.
 pub fn advice(screen: &str, sandbox_has_one: bool) -> Option<&'static str> {
     let [keyring, bus] = PATTERNS.each_ref().map(|pattern| pattern.is_match(screen));
     match (keyring, bus) {
@@ -50,34 +50,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_library_s_words_are_known() {
-        for words in [
+    fn each_library_s_messages_are_known() {
+        for printed in [
             "keyring.errors.NoKeyringError: No recommended backend was available.",
-            // What a room's own environment makes libsecret say.
+            // What a sandbox's own environment makes libsecret print.
             "secret-tool: Unknown or unsupported transport “disabled” for address “disabled:”",
             "fatal: could not connect to Secret Service: Unknown or unsupported transport",
             "The name org.freedesktop.secrets was not provided by any .service files",
             "Platform secure storage failure: zbus error",
         ] {
-            assert_eq!(advice(words, false), Some(NONE), "{words}");
-            assert!(!advice(words, true).unwrap().contains("has none"), "{words}");
+            assert_eq!(advice(printed, false), Some(NONE), "{printed}");
+            assert!(!advice(printed, true).unwrap().contains("has none"), "{printed}");
         }
-        for words in [
+        for printed in [
             "exec: \"dbus-launch\": executable file not found in $PATH",
             "Could not parse server address: Unknown address type (examples of valid types are",
             "Unknown or unsupported transport “disabled” for address “disabled:”",
             "Failed to connect to bus: Connection refused",
         ] {
-            assert_eq!(advice(words, false), Some(BUS), "{words}");
+            assert_eq!(advice(printed, false), Some(BUS), "{printed}");
         }
-        for words in [
+        for printed in [
             "",
             "Error: no account",
             "unsupported transport: sse",
             "the bus is late",
             "press the key and ring",
         ] {
-            assert_eq!(advice(words, false), None, "{words}");
+            assert_eq!(advice(printed, false), None, "{printed}");
         }
     }
 }

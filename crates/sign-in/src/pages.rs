@@ -1,5 +1,5 @@
-//! Pages of the desktop's browser that do not go on: such as check for ever whether a person is there,
-//! and such as call the tool by a script, which the room does not allow.
+//! Pages of the desktop's browser that do not continue: those that check for ever whether the end user
+//! is human, and those that call the tool by a script, which the sandbox does not allow.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anteroom_provider::Provider;
 use regex::Regex;
 
-/// How long a page may check before the person hears of it.
+/// How long a page may check before the end user is notified.
 const CHECKS: Duration = Duration::from_secs(60);
 
 /// Beginnings of the titles that such pages have, in the languages that they have been seen in.
@@ -24,37 +24,37 @@ const CHECKING: [&str; 10] = [
     "DDoS-Guard",
 ];
 
-/// Calls that are told, each once.
+/// Calls that are reported, each once.
 const MAX_CALLS: usize = 16;
 
-/// Pages that do not go on, whatever tool is signed in to: those of identity providers that refuse a
+/// Pages that do not continue, whatever tool is signed in to: those of identity providers that refuse a
 /// browser, and Chromium's own for a certificate. A provider file's own pages come first.
 // Chromium's titles are those of its English texts (IDS_SSL_V2_TITLE, IDS_CLOCK_ERROR_TITLE in its
 // components/security_interstitials_strings.grdp); it has others in other languages. The second comes
-// only when Chromium itself knows better what time it is, and has not been seen in a room yet.
+// only when Chromium itself knows better what time it is, and has not been seen in a sandbox yet.
 const STUCK: [(&str, &str); 3] = [
     (
         "Couldn.t sign you in|[Bb]rowser or app may not be secure|[Bb]rowser is not supported",
-        "This page does not take a sign-in in the desktop's browser. Go back and sign in another way there, \
-         or start again with a method that uses a browser of your own (paste_code or device_code), if the \
-         tool offers one.",
+        "This page does not accept a sign-in from the sign-in desktop's browser. Go back and sign in another \
+         way there, or start again with a method that uses your own browser (paste_code or device_code), \
+         if the tool offers one.",
     ),
     (
         "^Privacy error( - |$)",
-        "The page's certificate is not one for its name, by nobody that the desktop's browser knows, or \
-         not valid at this time: somebody may stand between it and the room, or one of the two clocks is \
-         wrong. Close this window and tell whoever sent you here.",
+        "The page's certificate is for another name, its issuer is not trusted, or it is not valid at the \
+         current time of the sign-in desktop's clock: somebody may be intercepting the connection, or one \
+         of the two clocks is wrong. Close this window and contact whoever sent you here.",
     ),
     (
         "^Clock error( - |$)",
-        "The page's certificate is not valid at the time that the room's clock shows: one of the two \
-         clocks is wrong. Close this window and tell whoever sent you here.",
+        "The page's certificate is not valid at the current time of the sign-in desktop's clock: one of the \
+         two clocks is wrong. Close this window and contact whoever sent you here.",
     ),
 ];
 
 /// The desktop's pages, as far as they are known.
 pub struct Pages {
-    /// Titles, and what is said of the page.
+    /// Titles, and the message for the end user.
     known: Vec<(Regex, String)>,
     /// When the page that checks now has had its time.
     due: Option<Instant>,
@@ -73,7 +73,7 @@ impl Pages {
         Ok(Self { known, due: None, calls: BTreeSet::new() })
     }
 
-    /// The browser's window has this title from `now` on: what there is to say of the page.
+    /// The browser's window has this title from `now` on. Returns the message for the end user, if any.
     pub fn titled(&mut self, title: &str, now: Instant) -> Option<&str> {
         let checks = CHECKING.iter().any(|beginning| title.starts_with(beginning));
         self.due = checks.then(|| self.due.unwrap_or(now + CHECKS));
@@ -83,31 +83,31 @@ impl Pages {
             .map(|(_, says)| says.as_str())
     }
 
-    /// When a page will have checked for too long, unless it goes on before.
+    /// When a page will have checked for too long, unless it continues before.
     pub fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// What the person is told of a page that checks for ever; its next one has its time again.
+    /// The message about a page that checks for ever; the next page has its full time.
     pub fn checked_for_ever(&mut self) -> String {
         self.due = None;
         let seconds = CHECKS.as_secs();
         format!(
-            "The page has been checking for {seconds} s whether a person is there, and does not go on. \
-             Reload it once; if it stays so, it does not take this browser: sign in by another method \
-             (paste_code or device_code), if the tool offers one, or tell whoever sent you here."
+            "The page has been checking for {seconds} s whether you are human, and does not continue. Reload \
+             it once. If that does not help, the page does not accept this browser: sign in by another \
+             method (paste_code or device_code), if the tool offers one, or contact whoever sent you here."
         )
     }
 
-    /// A page's script called a port of the room and was refused: what is told of it, once.
+    /// A page's script called a port of the sandbox and was refused. Returns the message, once for each.
     pub fn call_refused(&mut self, page: String, address: String) -> Option<String> {
         if self.calls.len() >= MAX_CALLS || !self.calls.insert((page.clone(), address.clone())) {
             return None;
         }
         Some(format!(
-            "A script of {page} called the tool at {address}, which pages may not do in this room; a \
-             page that leads on to the tool may. If the page does not go on, sign in by another method \
-             (paste_code or device_code), if the tool offers one, or tell whoever sent you here."
+            "A script of {page} called the tool at {address}, which pages may not do on the sign-in desktop; \
+             a page may only redirect to the tool. If the page does not continue, sign in by another \
+             method (paste_code or device_code), if the tool offers one, or contact whoever sent you here."
         ))
     }
 }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_checks_for_ever_is_reported_and_one_that_goes_on_is_not() {
+    fn a_page_that_checks_for_ever_is_reported_and_one_that_continues_is_not() {
         let (mut pages, start) = (pages(), Instant::now());
         let soon = CHECKS / 2;
         pages.titled("Just a moment... - Chromium", start);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_do_not_go_on_are_known_by_their_titles() {
+    fn pages_that_do_not_continue_are_known_by_their_titles() {
         let of = |title: &str| {
             let known =
                 STUCK.iter().find(|(pattern, _)| Regex::new(pattern).unwrap().is_match(title));

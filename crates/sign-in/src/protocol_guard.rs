@@ -1,5 +1,4 @@
-//! The order in which a guest may say what, and its deadlines. Heartbeats alone keep no sandbox
-//! alive, and what comes out of order ends the session.
+//! The order of a guest's messages, and its deadlines. Heartbeats alone do not keep a sandbox alive, and what comes out of order ends the session.
 //!
 //! This is the one place of these rules. The controller's state machine (`anteroom-session`) does not
 //! repeat them: it ignores what means nothing in its state.
@@ -14,15 +13,15 @@ use anteroom_session::{EndReason, Observation};
 const NEEDED: [&str; 3] = ["x", "window-manager", "browser"];
 
 /// How long these may take to be ready: more than the agent gives X and the browser together, whose
-/// own report says better why they are not.
+/// own report explains better why they are not.
 const SERVICES: Duration = Duration::from_secs(330);
 
 /// How long after its own limit for the CLI's address the agent may take to report it. The limit
 /// counts from the CLI's start, which waits for X.
 const URL_GRACE: Duration = Duration::from_secs(90);
 
-/// How long sealing a credential may take, the CLI's own word on it included: it is asked twice when
-/// it denies, a minute and a half at most each time.
+/// How long sealing a credential may take, the CLI's own check of it included: the CLI is asked twice
+/// when it reports no sign-in, a minute and a half at most each time.
 const SEAL: Duration = Duration::from_secs(240);
 
 /// A guest whose services are starting, as far as it is bound to an order.
@@ -67,10 +66,10 @@ impl ProtocolGuard {
         starts
     }
 
-    /// Takes a message in its turn; what is to be reported because of the turn that begins with it.
+    /// Checks a message against its turn. Returns the observation to report if a new turn begins with it.
     ///
     /// # Errors
-    /// When the guest may not say this now.
+    /// When the guest may not send this now.
     pub fn check(
         &mut self,
         message: &GuestMessage,
@@ -141,11 +140,12 @@ impl ProtocolGuard {
             .unready
             .iter()
             .next()
-            .map(|name| (self.services_by, format!("bring its {name} to readiness"), SERVICES));
+            .map(|name| (self.services_by, format!("get its {name} ready"), SERVICES));
         match self.turn {
             Turn::BeforeAddress { by } => {
                 let allowed = self.url_timeout + URL_GRACE;
-                let address = (by, "give a sign-in address or say why not".to_owned(), allowed);
+                let address =
+                    (by, "report a sign-in address or why there is none".to_owned(), allowed);
                 Some(match services {
                     Some(services) if services.0 < by => services,
                     _ => address,
@@ -175,7 +175,7 @@ pub fn violation(cause: &str) -> EndReason {
 }
 
 fn tool_too_early() -> EndReason {
-    violation("the guest started the tool before it was told to")
+    violation("the guest started the tool before it was asked to")
 }
 
 #[cfg(test)]
@@ -211,13 +211,11 @@ mod tests {
     fn each_step_of_the_guest_has_its_deadline() {
         let (after, why) = late_after(false, &[]).unwrap();
         assert_eq!(after, 210);
-        assert!(
-            why.contains("did not give a sign-in address or say why not within 210 s"),
-            "{why}"
-        );
+        let expected = "did not report a sign-in address or why there is none within 210 s";
+        assert!(why.contains(expected), "{why}");
         let (after, why) = late_after(true, &[ready("x")]).unwrap();
         assert_eq!(after, 330);
-        assert!(why.contains("did not bring its browser to readiness within 330 s"), "{why}");
+        assert!(why.contains("did not get its browser ready within 330 s"), "{why}");
         let (after, why) =
             late_after(true, &[GuestMessage::CredentialFound { terminal_bytes: 0 }]).unwrap();
         assert_eq!(after, 240);

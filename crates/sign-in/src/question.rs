@@ -1,4 +1,4 @@
-//! Whether a screen stands at a question, as a person sees it.
+//! Whether a screen shows a question that the end user has to answer.
 
 use std::sync::LazyLock;
 
@@ -19,7 +19,7 @@ static STATE: LazyLock<Regex> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// Words that ask wherever they stand in a line.
+/// Phrases that ask, anywhere in a line.
 #[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
 static ASKS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(
@@ -36,9 +36,9 @@ static ASKS: LazyLock<Regex> = LazyLock::new(|| {
     .unwrap()
 });
 
-/// How a line begins that tells a person to type something, when the cursor waits behind it.
+/// Beginnings of lines that ask the end user to type something, when the cursor waits behind them.
 #[expect(clippy::unwrap_used, reason = "a constant pattern, compiled by every test")]
-static REPORTS: LazyLock<Regex> = LazyLock::new(|| {
+static INSTRUCTS: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)^\W*(?:please\s+)?(?:(?:re-?)?enter|type|choose|select|pick|confirm)\s.*[^.…]$|\b(?:password|passphrase|passcode)$")
         .unwrap()
 });
@@ -58,7 +58,7 @@ pub fn question(rows: &[String], cursor: usize, hidden: bool) -> Option<&str> {
         return (0..=chosen).rev().find_map(|n| row(n).filter(|row| !CHOSEN.is_match(row)));
     }
     if let Some(line) = row(cursor) {
-        let asks = ends_in_question(line) || ASKS.is_match(line) || reports(line);
+        let asks = ends_in_question(line) || ASKS.is_match(line) || instructs(line);
         // Behind a choice of a menu, below what says how to choose.
         let heads = |above: &&str| ASKS.is_match(above) || ends_in_question(above);
         let menu = || (0..cursor).rev().find_map(row).filter(heads);
@@ -70,12 +70,12 @@ pub fn question(rows: &[String], cursor: usize, hidden: bool) -> Option<&str> {
         .then_some(above)
 }
 
-/// Whether a line tells to type something here, and not elsewhere.
-fn reports(line: &str) -> bool {
-    REPORTS.is_match(line) && !line.contains("://") && !line.contains("browser")
+/// Whether a line asks for something to be typed here, and not elsewhere.
+fn instructs(line: &str) -> bool {
+    INSTRUCTS.is_match(line) && !line.contains("://") && !line.contains("browser")
 }
 
-/// Whether what a line ends in asks; an address or a word of a log may end so, too.
+/// Whether the end of a line asks; an address or a log's state may end so, too.
 fn ends_in_question(line: &str) -> bool {
     let is_address = line.rsplit(' ').next().is_some_and(|last| last.contains("://"));
     let choice = CHOICE.captures(line).and_then(|found| found.get(1));
@@ -110,7 +110,7 @@ mod tests {
             "Type 'yes' to accept the terms",
             "2FA code = ",
             "│      < Yes >      < No >      │",
-            "[sudo] password for person: ",
+            "[sudo] password for user: ",
             "Password ",
             "--More--",
             "(END)",

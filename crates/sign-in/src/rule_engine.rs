@@ -1,6 +1,6 @@
 //! What a provider file's rules make of a screen.
 //!
-//! What is said of a screen is said at once; what is typed waits until it is still ([`answers`]).
+//! Reports are made at once; what is typed waits until the screen is still ([`answers`]).
 
 mod answers;
 mod code;
@@ -19,9 +19,9 @@ pub use code::CodeRefused;
 use code::Codes;
 use rule::{Rule, at_rest, line_at};
 
-/// Said where the tool stands at its question after a code was typed.
-const CODE_UNHEARD: &str = "The code was typed into the tool, and the tool still shows its question for it. \
-                            If nothing happens, bring the code once more, or a new one.";
+/// For the end user, where the tool still asks for a code after it was typed.
+const CODE_NOT_TAKEN: &str = "The code was typed into the tool, and the tool still asks for it. If nothing \
+                              happens, enter the code again, or a new one.";
 
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,23 +30,23 @@ pub enum Action {
     Type(String),
     /// Lead the desktop's browser there.
     Open(String),
-    /// It is the person's turn.
+    /// It is the end user's turn.
     Await(Prompt),
     /// A question was answered.
     Answered {
         /// The line that asked.
         question: String,
-        /// Whether for the second time, since it stood on as if nobody had answered.
+        /// Whether for the second time, since the first answer was not taken.
         again: bool,
     },
-    /// The person's code is typed.
+    /// The end user's code is typed.
     CodeEntered,
-    /// The person's code takes the place of one that is not typed any more.
+    /// The end user's code replaces one that is not typed any more.
     CodeReplaced,
     /// An address that the CLI opened or shows is not the sign-in's, by the provider file.
     Ignored(String),
-    /// Tell the person.
-    Say(String),
+    /// Notify the end user.
+    Notify(String),
     /// The screen shows that the CLI is signed in, by the provider file.
     SignedIn,
     /// The sign-in is over.
@@ -56,9 +56,9 @@ pub enum Action {
 /// A screen that says that the sign-in is over, as the provider file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Over {
-    /// What the person is told.
+    /// The message for the end user.
     pub says: String,
-    /// What whoever runs this is told, if there is more.
+    /// The message for the operator, if there is more to report.
     pub operator: Option<String>,
     /// The line of the screen.
     pub line: String,
@@ -83,13 +83,13 @@ pub struct RuleEngine {
     url: Option<String>,
     /// The last that it opened and that is not the sign-in's.
     ignored: Option<String>,
-    /// What the person was told last.
+    /// What the end user was last asked to do.
     awaited: Option<Prompt>,
-    /// The page that they were told, and what the screen showed then.
+    /// The page that they were led to, and what the screen showed then.
     page: Option<(Prompt, String)>,
     /// The question that led them to the terminal after that.
     question: Option<String>,
-    /// When something was typed for the person last.
+    /// When something was last typed for the end user.
     typed: Option<Instant>,
     /// The question that the screen stands at, whatever moves beside it, and since when.
     stands_at: Option<(String, Instant)>,
@@ -143,7 +143,7 @@ impl RuleEngine {
         })
     }
 
-    /// What the person has to do, once it is their turn.
+    /// What the end user has to do, once it is their turn.
     #[must_use]
     pub fn awaited(&self) -> Option<&Prompt> {
         self.awaited.as_ref()
@@ -176,7 +176,7 @@ impl RuleEngine {
             let Some(place) = screen.rule.came(&text) else { continue };
             let says = screen.says.clone();
             actions.push(match screen.ends {
-                false => Action::Say(says),
+                false => Action::Notify(says),
                 true => Action::End(Over {
                     says,
                     operator: screen.operator.clone(),
@@ -224,7 +224,7 @@ impl RuleEngine {
             return vec![Action::Answered { question, again }, Action::Type(keys)];
         }
         if self.codes.stands_on(question.as_deref(), now) {
-            return vec![Action::Say(CODE_UNHEARD.to_owned())];
+            return vec![Action::Notify(CODE_NOT_TAKEN.to_owned())];
         }
         if self.look_at(changed).is_none_or(|at| now < at) {
             return Vec::new();
@@ -244,7 +244,7 @@ impl RuleEngine {
             return vec![Action::Ignored(url)];
         }
         self.url = Some(url.clone());
-        // Elsewhere than on the desktop the person opens it themselves.
+        // Elsewhere than on the desktop the end user opens it themselves.
         let mut actions = match self.method {
             Method::Browser => vec![Action::Open(url)],
             Method::PasteCode | Method::DeviceCode => Vec::new(),
@@ -253,7 +253,7 @@ impl RuleEngine {
         actions
     }
 
-    /// The person brings a code. It is typed when the CLI asks for it and its screen is still; one that
+    /// The end user enters a code. It is typed when the CLI asks for it and its screen is still; one that
     /// waited for that is not.
     ///
     /// # Errors

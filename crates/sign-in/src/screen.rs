@@ -24,7 +24,7 @@ pub struct Terminal {
     since_control: usize,
 }
 
-/// What the terminal showed at some moment, to tell what changed since.
+/// What the terminal showed at some moment, to see what changed since.
 #[derive(Clone)]
 pub struct Screen(vt100::Screen);
 
@@ -127,8 +127,8 @@ impl Terminal {
             .collect()
     }
 
-    /// Web addresses that it shows or links to, the newest last; what a person reads counts for more
-    /// than where a link leads.
+    /// Web addresses that it shows or links to, the newest last; what the end user reads counts for
+    /// more than where a link leads.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         let screen = self.parser.screen();

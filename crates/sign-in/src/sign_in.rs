@@ -98,7 +98,7 @@ impl SignIn {
     /// When a pattern of the provider's does not compile, which a parsed provider's do.
     pub fn begin(context: Context<'_>, now: Instant) -> Result<(Self, Vec<Output>), EndReason> {
         let unusable = |error: regex::Error| EndReason::VmNotStarted {
-            cause: format!("the provider's patterns cannot be used: {error}"),
+            cause: format!("the provider file's patterns are not valid: {error}"),
         };
         let Context { provider, login, services, operator_name, explainer } = context;
         let url_timeout = Duration::from_secs(login.url_timeout_seconds);

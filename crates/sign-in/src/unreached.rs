@@ -1,14 +1,14 @@
-//! Hosts of the sign-in that could not be reached: a person is told, who would else wait for a page or a
-//! tool that waits.
+//! Hosts of the sign-in that could not be reached: the end user is notified, who would otherwise wait
+//! for a page or a tool that waits.
 
 use std::collections::BTreeSet;
 
 use anteroom_session::{EgressVerdict, Observation};
 
-/// How often something is told of such hosts.
+/// How many reports there are of such hosts.
 const MAX_REPORTED: usize = 16;
 
-/// The hosts that the person knows of.
+/// The hosts that the end user was notified of.
 #[derive(Default)]
 pub struct Unreached {
     hosts: BTreeSet<String>,
@@ -16,7 +16,7 @@ pub struct Unreached {
 }
 
 impl Unreached {
-    /// What there is to say when a connection to this host came to this verdict.
+    /// What there is to report when a connection to this host came to this verdict.
     pub fn news(
         &mut self,
         host: &str,

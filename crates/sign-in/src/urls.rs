@@ -60,8 +60,8 @@ fn without_text_around(url: &str) -> &str {
     url
 }
 
-/// Addresses as shown, with what links say more: a link completes an address that is shown cut, and one
-/// whose text is none comes before all that can be read.
+/// Addresses as shown, completed by links: a link completes an address that is shown cut, and one whose
+/// text is not an address comes before all that can be read.
 pub fn with_links(mut shown: Vec<String>, links: &VecDeque<String>) -> Vec<String> {
     let mut hidden = Vec::new();
     for link in links {

@@ -62,7 +62,7 @@ struct Answered {
     typed: String,
     /// Whether it may be typed once more.
     again: bool,
-    /// When it left the screen without a word, if it did.
+    /// When it left the screen, if it did.
     gone: Option<Instant>,
 }
 
@@ -121,7 +121,7 @@ impl Answers {
     }
 
     /// The question that was answered, once more where it may be, and stands on all the same.
-    pub fn unheard(&self) -> Option<&str> {
+    pub fn not_taken(&self) -> Option<&str> {
         self.known.iter().find_map(|known| match &known.stage {
             Stage::Answered(answered) if answered.gone.is_none() => {
                 Some(answered.question.as_str())

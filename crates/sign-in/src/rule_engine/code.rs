@@ -1,4 +1,4 @@
-//! The person's code: what is taken for one, and when it is typed.
+//! The end user's code: what counts as one, and when it is typed.
 //!
 //! One waits at a time, until the tool asks for it. After it was typed the next one waits until the
 //! tool asks anew: many throw away what comes while they look at a code.
@@ -14,20 +14,20 @@ use super::rule::Rule;
 /// The longest code taken, in bytes.
 const MAX_CODE: usize = 4096;
 
-/// How long the tool may stand at its question as if no code had been typed, until the person is told.
-const UNHEARD: Duration = Duration::from_secs(15);
+/// How long the tool may still ask after a code was typed, until the end user is notified.
+const NOT_TAKEN: Duration = Duration::from_secs(15);
 
-/// A code that is not typed, and why: a sentence for who sent it.
+/// Why a code is not typed: a sentence for whoever sent it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodeRefused {
-    /// The way of this sign-in has none.
-    #[error("this sign-in takes no code")]
+    /// The method of this sign-in has none.
+    #[error("this sign-in does not take a code")]
     NotTaken,
     /// Nothing, too much, or what a terminal would take for keys.
     #[error("a code has 1 to {MAX_CODE} bytes and no control or invisible characters")]
     Malformed,
     /// Not of the form that the provider file names.
-    #[error("this is not the code that the tool asks for; copy all of what the last page shows")]
+    #[error("this is not the code that the tool asks for; copy the whole code from the last page")]
     WrongForm,
 }
 
@@ -47,7 +47,7 @@ pub struct Codes {
 
 struct Typed {
     at: Instant,
-    /// The line that the cursor waited in, until it was looked at whether it was heard.
+    /// The line that the cursor waited in, until it was checked whether the code was taken.
     line: Option<String>,
 }
 
@@ -100,21 +100,21 @@ impl Codes {
     /// When [`Codes::stands_on`] is to be asked next.
     pub fn look_at(&self) -> Option<Instant> {
         let typed = self.typed.as_ref().filter(|typed| typed.line.is_some())?;
-        self.asked.map(|_| typed.at + UNHEARD)
+        self.asked.map(|_| typed.at + NOT_TAKEN)
     }
 
-    /// Whether the tool waits in the same line as if the code had not been typed. Said once of a code. It
-    /// is not typed again: it may have been taken, and most are good for one time.
+    /// Whether the tool waits in the same line as if the code had not been typed; true once for each
+    /// code. It is not typed again: it may have been taken, and most codes are valid once.
     pub fn stands_on(&mut self, line: Option<&str>, now: Instant) -> bool {
         let is_due = self.look_at().is_some_and(|at| at <= now);
         let typed_in = self.typed.as_mut().filter(|_| is_due).and_then(|typed| typed.line.take());
         typed_in.is_some() && typed_in.as_deref() == line
     }
 
-    /// The person brings a code; whether it takes the place of another, which is not typed any more.
+    /// The end user enters a code. Returns whether it replaces another, which is not typed any more.
     ///
     /// # Errors
-    /// When it is none, or none is taken.
+    /// When it is not a valid code, or this sign-in does not take one.
     pub fn bring(&mut self, code: &str, now: Instant) -> Result<bool, CodeRefused> {
         if self.prompt.is_none() {
             return Err(CodeRefused::NotTaken);

@@ -41,11 +41,11 @@ impl Rule {
 pub fn line_at(text: &str, at: usize) -> String {
     let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
     let line = text[start..].lines().next().unwrap_or_default();
-    let mut words: Vec<&str> = line.split_whitespace().collect();
-    while words.len() > 1 && words.last().is_some_and(|last| last.chars().all(spins)) {
-        words.pop();
+    let mut parts: Vec<&str> = line.split_whitespace().collect();
+    while parts.len() > 1 && parts.last().is_some_and(|last| last.chars().all(spins)) {
+        parts.pop();
     }
-    words.join(" ")
+    parts.join(" ")
 }
 
 /// What a text says, whatever a clock, a counter or a spinner in it shows: without white space, and the

@@ -96,10 +96,10 @@ fn claude_code_by_a_pasted_code() {
     let refused = "abc#def\nThat doesn't look like the full code. Copy all of it, including the # \
                    in the middle.\nPaste code here if prompted > ";
     assert!(
-        matches!(&claude.writes(refused)[..], [Action::Say(says)] if says.contains("paste it again"))
+        matches!(&claude.writes(refused)[..], [Action::Notify(says)] if says.contains("paste it again"))
     );
     assert_eq!(claude.writes(""), []);
-    assert!(matches!(&claude.writes(refused)[..], [Action::Say(_)]), "a second time");
+    assert!(matches!(&claude.writes(refused)[..], [Action::Notify(_)]), "a second time");
     assert_eq!(claude.passes(60_000), [], "where it takes the code is no news");
 }
 
@@ -126,7 +126,7 @@ fn a_code_that_comes_early_waits_until_the_screen_is_still() {
     let typed = [Action::Type("4/0Ab".into()), Action::Type("\r".into()), Action::CodeEntered];
     assert_eq!(gemini.passes(1), typed);
     assert_eq!(gemini.passes(14_999), []);
-    assert_eq!(gemini.passes(60_000), [Action::Say(CODE_UNHEARD.into())], "and is typed once");
+    assert_eq!(gemini.passes(60_000), [Action::Notify(CODE_NOT_TAKEN.into())], "and is typed once");
     // What the tool shows of it, or what it says, was heard.
     let mut gemini = Stage::shipped("gemini_cli", Method::PasteCode);
     gemini.writes("Enter the authorization code: ");
@@ -149,7 +149,7 @@ fn a_question_that_comes_with_the_address_leads_the_end_user_to_it() {
     let actions = asks.passes(2000);
     assert!(matches!(&actions[..], [Action::Await(Prompt::Terminal { .. })]), "{actions:?}");
     assert_eq!(asks.passes(60_000), []);
-    // One that is answered is none of the person's.
+    // One that is answered is not the end user's.
     let answers = "[[login.answers]]\nscreen = 'Press Enter to open'\ntype = \"\\r\"\n";
     let answered = Provider::parse("x", &format!("{text}{answers}")).unwrap();
     let mut asks = Stage::of(&answered, Method::DeviceCode);
@@ -175,7 +175,7 @@ fn of_codes_that_wait_the_newest_is_typed_and_no_other_is_lost_unsaid() {
     gemini.writes("Invalid code.\nEnter the authorization code: ");
     assert_eq!(gemini.passes(399), []);
     assert_eq!(gemini.passes(1), typed("4/0Second"));
-    // One that does not ask in new words asks by standing there.
+    // One that does not ask anew asks by standing there.
     assert_eq!(gemini.brings("4/0Third").unwrap(), []);
     assert_eq!(gemini.passes(3999), []);
     assert_eq!(gemini.passes(1), typed("4/0Third"));
@@ -427,7 +427,7 @@ fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
     };
     assert_eq!(screen.last().unwrap(), "Store the token in a plain file? y/N");
     tool.writes("y");
-    assert_eq!(tool.passes(60_000), [], "the person is at it");
+    assert_eq!(tool.passes(60_000), [], "the end user is answering");
     tool.writes("\nWaiting for the server.\n");
     assert_eq!(tool.passes(2000), [page(url)]);
     // One that a rule knows is answered by it.
@@ -492,7 +492,7 @@ fn a_screen_that_ends_a_sign_in_is_reported_with_its_line_and_what_the_operator_
 }
 
 #[test]
-fn a_refusal_for_the_country_is_reported_as_that_in_each_company_s_words() {
+fn a_refusal_for_the_country_is_recognised_in_each_company_s_message() {
     for (name, method, line) in [
         ("codex", Method::Browser, "Country, region, or territory not supported"),
         ("codex", Method::Browser, "Codex isn't available in your country."),

@@ -8,14 +8,14 @@ use super::answers::RESTLESS;
 use super::{Action, RuleEngine};
 use crate::screen::Terminal;
 
-/// Addresses of a screen that are told as ignored.
+/// Addresses of a screen that are reported as ignored.
 const MAX_IGNORED: usize = 3;
 
-/// How long a screen stands still at a question until it is the person's to answer.
+/// How long a screen stands still at a question until it is the end user's to answer.
 const QUESTION: Duration = Duration::from_secs(2);
 
 impl RuleEngine {
-    /// When the screen is to be looked at for a question to the person.
+    /// When the screen is to be looked at for a question to the end user.
     pub(super) fn look_at(&self, changed: Instant) -> Option<Instant> {
         let still = self.still_since()?;
         let is_new = self.page.is_some() && self.looked != Some(still);
@@ -30,7 +30,7 @@ impl RuleEngine {
         self.changed.max(self.typed)
     }
 
-    /// The person's turn was a page, and the screen has changed since: whether it stands at a question
+    /// The end user's turn was a page, and the screen has changed since: whether it stands at a question
     /// now that is theirs to answer, or at none any more.
     pub(super) fn asked(&mut self, terminal: &Terminal, text: String) -> Option<Action> {
         let (page, shown) = self.page.as_mut()?;
@@ -39,11 +39,11 @@ impl RuleEngine {
         let stands = |line: &String| {
             terminal.lines().last().is_some_and(|last| last.trim().starts_with(line.as_str()))
         };
-        // Beside an address that opened by itself, tools ask for what the person need not do.
+        // Beside an address that opened by itself, tools ask for what the end user need not do.
         let by_themselves = self.method == Method::Browser;
         let is_unanswered = |line: &String| !by_themselves && !self.answers.know(line);
         match (asks, &self.question) {
-            // The person is at it.
+            // The end user is answering it.
             (_, Some(question)) if stands(question) => None,
             (Some(line), Some(question)) if line.starts_with(question.as_str()) => None,
             (Some(question), _) if *shown != text || is_unanswered(&question) => {
@@ -62,9 +62,9 @@ impl RuleEngine {
         }
     }
 
-    /// What leads the person to the terminal; `ignored` is an address that came in vain.
+    /// What leads the end user to the terminal; `ignored` is an address that came in vain.
     fn terminal_prompt(&self, terminal: &Terminal, ignored: Option<&str>) -> Prompt {
-        let asks = match (self.answers.unheard(), ignored) {
+        let asks = match (self.answers.not_taken(), ignored) {
             (Some(question), _) => Asks::Answered { question: question.to_owned() },
             (None, Some(url)) => Asks::AddressIgnored { url: url.to_owned() },
             (None, None) => Asks::Unknown,
@@ -72,8 +72,8 @@ impl RuleEngine {
         Prompt::Terminal { screen: terminal.lines(), asks }
     }
 
-    /// The CLI has had its time to give an address. What its terminal shows becomes the person's
-    /// turn; nothing when it shows nothing.
+    /// The CLI has had its time to give an address. What its terminal shows becomes the end
+    /// user's turn; nothing when it shows nothing.
     pub fn stuck(&mut self, terminal: &Terminal) -> Vec<Action> {
         if self.awaited.is_some() || terminal.lines().is_empty() {
             return Vec::new();
@@ -86,7 +86,7 @@ impl RuleEngine {
         shown.into_iter().map(Action::Ignored).chain([Action::Await(prompt)]).collect()
     }
 
-    /// Whether it is the person's turn, in new words.
+    /// The end user's turn, if it has changed.
     pub(super) fn turn(&mut self, text: &str) -> Option<Action> {
         let url = self.url.clone()?;
         let code = match &self.code_pattern {

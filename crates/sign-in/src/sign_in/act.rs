@@ -30,7 +30,7 @@ impl SignIn {
                 Action::Ignored(url) => {
                     Output::Report(Observation::AddressIgnored { url: printable(&url) })
                 }
-                Action::Say(says) => Output::Report(Observation::EndUserNotified { says }),
+                Action::Notify(says) => Output::Report(Observation::EndUserNotified { says }),
                 Action::End(over) => return Err(refused(over).into()),
             };
             self.outputs.push(output);

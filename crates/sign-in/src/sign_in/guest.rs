@@ -33,8 +33,9 @@ impl SignIn {
                 self.service_changed(&service_name(&name), event)?;
             }
             GuestMessage::SignInUrl { url } => {
-                let url = web_address(&url)
-                    .ok_or_else(|| violation("the guest sent a sign-in address that is none"))?;
+                let url = web_address(&url).ok_or_else(|| {
+                    violation("the guest sent a sign-in address that is not valid")
+                })?;
                 let actions = self.rules.opened(url, &self.terminal);
                 self.act(actions)?;
             }
@@ -139,6 +140,6 @@ fn blocked(host: &str, port: u16, transport: Transport) -> Observation {
         connections: 1,
         bytes_up: 0,
         bytes_down: 0,
-        detail: Some("no program may connect to it past the proxy".to_owned()),
+        detail: Some("programs may connect to it only through the proxy".to_owned()),
     }
 }
