@@ -9,11 +9,9 @@ use std::process::Command;
 
 use regex::Regex;
 
-/// Crate → circles of imports that it may still have. The list may only become shorter.
-const CIRCLES: [(&str, usize); 2] = [("agent", 1), ("anteroom", 2)];
-
-/// Path and the lines that its `.rs` files may have together.
-const LINES: [(&str, usize); 1] = [("xtask", 1_300)];
+/// A file or a folder and the lines that its `.rs` files may have together.
+const LINES: [(&str, usize); 2] =
+    [("xtask", 1_300), ("crates/anteroom/src/runner/session.rs", 250)];
 
 /// Of ten files nine are at most so long; 300 is the aim.
 const P90_LINES: usize = 310;
@@ -23,13 +21,11 @@ const DIRECT_DEPENDENCIES: usize = 74;
 
 #[test]
 fn files_of_a_crate_form_no_circles() {
-    let known = BTreeMap::from(CIRCLES);
     let mut wrong = Vec::new();
     for (name, source) in crates() {
         let circles = Files::read(&source).circles();
-        let allowed = known.get(name.as_str()).copied().unwrap_or(0);
-        if circles.len() > allowed {
-            wrong.push(format!("{name} may have {allowed} circles and has {circles:#?}"));
+        if !circles.is_empty() {
+            wrong.push(format!("{name} has {circles:#?}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -52,6 +48,7 @@ fn what_has_a_limit_of_lines_keeps_it() {
     for (path, most) in LINES {
         let path = root().join(path);
         let all: usize = rust_files(&path).iter().map(|path| lines(path)).sum();
+        assert!(all > 0, "{} has no Rust file", path.display());
         assert!(all <= most, "{} has {all} lines, over {most}", path.display());
     }
 }
@@ -254,6 +251,9 @@ fn crates() -> Vec<(String, PathBuf)> {
 }
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    if folder.is_file() {
+        return vec![folder.to_owned()];
+    }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

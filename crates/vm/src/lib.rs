@@ -9,6 +9,7 @@ mod counter;
 mod driver;
 mod hold;
 mod host;
+mod inspect;
 mod ipc;
 mod kvm_probe;
 mod leftovers;
@@ -23,13 +24,14 @@ use std::path::PathBuf;
 use anteroom_session::ProcessExit;
 
 pub use console::ConsoleLog;
-pub use driver::{Answer, Driver, Ending, Inspect};
+pub use driver::Driver;
 pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
+pub use inspect::{Answer, Inspect};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{Traces, leftovers, reap};
 pub use name::{InvalidName, SandboxName};
 pub use orphaned_files::remove_orphaned_files;
-pub use process::{OutOfMemory, RunningVm, VmEnd};
+pub use process::{Ending, OutOfMemory, RunningVm, VmEnd};
 pub use qemu::{
     AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_program, qemu_version,
 };

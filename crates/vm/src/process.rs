@@ -19,7 +19,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::console::{ConsoleFile, ConsoleLog};
 use crate::hold::{HeldCgroup, Hold};
 use crate::monitor::Monitor;
-use crate::{BootError, Ending, Inspect, LinkStream, exit_of};
+use crate::{BootError, Inspect, LinkStream, exit_of};
 
 /// A room that runs. Dropping it kills the process.
 pub struct RunningVm {
@@ -37,6 +37,15 @@ pub struct RunningVm {
     /// Dropped after the child, which is killed then.
     cgroup: Option<HeldCgroup>,
     memory: Option<MemoryLimit>,
+}
+
+/// How a sandbox is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By killing the process: nothing outside of it is the guest's.
+    Kill,
+    /// By asking it to end what it started on the host, and killing it when it has not in that time.
+    Ask(Duration),
 }
 
 /// A limit of a cgroup, and where the kernel counts what it did because of it.

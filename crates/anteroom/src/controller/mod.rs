@@ -16,6 +16,7 @@ mod calls;
 mod choices;
 mod client_file;
 mod custody;
+mod declared;
 #[cfg(test)]
 mod fake_node;
 mod health;
@@ -52,9 +53,9 @@ pub use admission::Limits;
 pub use choices::methods;
 pub use client_file::OVERRIDES;
 pub use janitor::Keep;
-pub use providers::Providers;
+pub use providers::{Providers, load_providers};
 pub use record::MAX_HOSTS;
-pub use settings::{Settings, default_dir, load_providers};
+pub use settings::{Settings, default_dir};
 pub use start::SCREEN;
 pub use store::{SqliteStore, Store};
 

@@ -7,9 +7,9 @@ use std::time::SystemTime;
 
 use anteroom_provider::Provider;
 use anteroom_session::ProviderId;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::settings::{is_recipe, load_providers};
+use crate::{embedded, private};
 
 /// Reads the operator's folder anew where a file in it has changed. A file that cannot be used any
 /// more counts as it was before, which is said once.
@@ -62,6 +62,29 @@ impl Providers {
     }
 }
 
+/// The shipped providers, and those in the operator's folder, which win.
+pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Provider>> {
+    let mut providers = read_all(&embedded::providers())?;
+    let mut texts = Vec::new();
+    if let Some(folder) = folder {
+        private::providers_are_there(folder)?;
+        let entries = std::fs::read_dir(folder)
+            .with_context(|| format!("reading {} failed", folder.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "toml") {
+                let text = std::fs::read_to_string(&path)
+                    .with_context(|| format!("reading {} failed", path.display()))?;
+                if !is_recipe(&text) {
+                    texts.push((path.display().to_string(), text));
+                }
+            }
+        }
+    }
+    providers.extend(read_all(&texts)?);
+    Ok(providers)
+}
+
 fn read_anew(folder: &Path, files: &mut BTreeMap<PathBuf, File>) -> Result<()> {
     let reading = || format!("reading {} failed", folder.display());
     let mut there = Vec::new();
@@ -108,6 +131,26 @@ fn read(path: &Path) -> Result<Option<Provider>> {
         return Ok(None);
     }
     Ok(Some(Provider::parse(&path.display().to_string(), &text)?))
+}
+
+/// Files with these names and texts, by their ids.
+fn read_all(texts: &[(String, String)]) -> Result<BTreeMap<ProviderId, Provider>> {
+    let mut providers = BTreeMap::new();
+    let mut files: BTreeMap<ProviderId, &str> = BTreeMap::new();
+    for (name, text) in texts {
+        let provider = Provider::parse(name, text)?;
+        if let Some(other) = files.insert(provider.id.clone(), name) {
+            bail!("{name} and {other} have the same id, {}; give one of them another", provider.id);
+        }
+        providers.insert(provider.id.clone(), provider);
+    }
+    Ok(providers)
+}
+
+/// Whether a file is an image's recipe, which may lie beside the providers that it names.
+fn is_recipe(text: &str) -> bool {
+    let table: Option<toml::Table> = text.parse().ok();
+    table.is_some_and(|table| table.contains_key("suite") && !table.contains_key("login"))
 }
 
 #[cfg(test)]

@@ -4,10 +4,10 @@ use std::net::Ipv4Addr;
 
 use anteroom_api::{
     AwaitingView, CredentialState, CredentialView, EgressEntry, Reason, SessionView, TeardownState,
-    Visit,
+    TermsView, Visit,
 };
 use anteroom_confine::SessionUser;
-use anteroom_provider::TermsOfUse;
+use anteroom_provider::{Custody, TermsOfUse};
 use anteroom_session::{
     Accelerator, Asks, Chosen, Confined, DriverKind, Method, OpenableBy, Prompt, Session,
     SessionId, State, Teardown, TimelineEntry, Timestamp, View, Viewer,
@@ -15,7 +15,7 @@ use anteroom_session::{
 use anteroom_vault::Declared;
 use serde::{Deserialize, Serialize};
 
-use super::custody;
+use super::declared::files_of;
 use super::timeline::short;
 use crate::node_protocol::Sandbox;
 
@@ -182,11 +182,11 @@ impl Record {
                 },
                 openable_by: self.openable_by,
                 recipient: self.recipient.clone(),
-                files: custody::files_of(&self.declared),
+                files: files_of(&self.declared),
                 terms: self
                     .provider_terms
                     .as_ref()
-                    .map(|terms| custody::terms_view(terms, self.openable_by)),
+                    .map(|terms| terms_view(terms, self.openable_by)),
             },
             egress: self.egress.clone(),
             visits: self.visits.clone(),
@@ -194,6 +194,21 @@ impl Record {
             leftovers,
             timeline: self.timeline.clone(),
         }
+    }
+}
+
+/// Terms as callers and viewers are shown them.
+fn terms_view(terms: &TermsOfUse, openable_by: OpenableBy) -> TermsView {
+    let only_the_end_user = terms.custody == Custody::RecipientOnly;
+    TermsView {
+        page: terms.page.clone(),
+        read: terms.read.clone(),
+        custody: if only_the_end_user {
+            anteroom_api::Custody::RecipientOnly
+        } else {
+            anteroom_api::Custody::Vault
+        },
+        overridden: only_the_end_user && openable_by == OpenableBy::Operator,
     }
 }
 

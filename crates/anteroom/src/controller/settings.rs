@@ -1,19 +1,16 @@
 //! What the operator chose.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use anteroom_provider::{Provider, ProviderKind};
+use anteroom_provider::ProviderKind;
 use anteroom_session::{Accelerator, ProviderId};
-use anyhow::{Context, Result, bail};
 
 use super::admission::Limits;
 use super::janitor::Keep;
 use super::providers::Providers;
-use crate::embedded;
-use crate::private;
 
 /// What `anteroom serve` was started with.
 #[derive(Clone, Debug)]
@@ -111,49 +108,6 @@ impl Settings {
     pub fn images(&self) -> BTreeSet<String> {
         self.providers.now().into_values().map(|provider| provider.image).collect()
     }
-}
-
-/// The shipped providers, and those in the operator's folder, which win.
-pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Provider>> {
-    let mut providers = read_all(&embedded::providers())?;
-    let mut texts = Vec::new();
-    if let Some(folder) = folder {
-        private::providers_are_there(folder)?;
-        let entries = std::fs::read_dir(folder)
-            .with_context(|| format!("reading {} failed", folder.display()))?;
-        for entry in entries {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "toml") {
-                let text = std::fs::read_to_string(&path)
-                    .with_context(|| format!("reading {} failed", path.display()))?;
-                if !is_recipe(&text) {
-                    texts.push((path.display().to_string(), text));
-                }
-            }
-        }
-    }
-    providers.extend(read_all(&texts)?);
-    Ok(providers)
-}
-
-/// Files with these names and texts, by their ids.
-fn read_all(texts: &[(String, String)]) -> Result<BTreeMap<ProviderId, Provider>> {
-    let mut providers = BTreeMap::new();
-    let mut files: BTreeMap<ProviderId, &str> = BTreeMap::new();
-    for (name, text) in texts {
-        let provider = Provider::parse(name, text)?;
-        if let Some(other) = files.insert(provider.id.clone(), name) {
-            bail!("{name} and {other} have the same id, {}; give one of them another", provider.id);
-        }
-        providers.insert(provider.id.clone(), provider);
-    }
-    Ok(providers)
-}
-
-/// Whether a file is an image's recipe, which may lie beside the providers that it names.
-pub fn is_recipe(text: &str) -> bool {
-    let table: Option<toml::Table> = text.parse().ok();
-    table.is_some_and(|table| table.contains_key("suite") && !table.contains_key("login"))
 }
 
 /// The folder under the XDG base directory of `kind`, or root's usual one.

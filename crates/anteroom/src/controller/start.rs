@@ -15,7 +15,7 @@ use anyhow::{Result, anyhow};
 use super::actor::{self, StartPlan};
 use super::admission::Limits;
 use super::choices::Choices;
-use super::custody;
+use super::declared::declared;
 use super::record::Record;
 use super::reservation::Reservation;
 use super::store::Store;
@@ -115,7 +115,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             accelerator: None,
             recipient: recipient.clone(),
             openable_by,
-            declared: custody::declared(&provider),
+            declared: declared(&provider),
             provider_terms: provider.terms.clone(),
             browser_ip,
             sign_in_url: None,
