@@ -16,7 +16,7 @@ pub const END_USER: &str = "person";
 /// In a home: what programs keep while they run, their `XDG_RUNTIME_DIR`.
 pub const RUNTIME: &str = ".run";
 
-/// In the agent's own folder: the programs that stand in for browser openers.
+/// In the agent's own folder: the programs that are run in the place of browser openers.
 pub const OPENERS: &str = "openers";
 
 /// Guest or host, and what differs between them.
@@ -92,7 +92,7 @@ impl Sandbox {
         self.runtime.join("tmp")
     }
 
-    /// Folder of the programs that stand in for browser openers; first in the CLI's PATH.
+    /// Folder of the programs that are run in the place of browser openers; first in the CLI's PATH.
     pub fn openers(&self) -> PathBuf {
         self.runtime.join(OPENERS)
     }

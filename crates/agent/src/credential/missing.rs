@@ -25,16 +25,16 @@ pub enum Missing {
 }
 
 impl Missing {
-    /// Said of a CLI that ended as if all were well, after it said this. Where else its secret is was not
-    /// seen; of one that reports an error nobody need look for it.
+    /// Describes a CLI that exited with status 0 after `said`. Where else its secret is was not seen; if
+    /// it reports an error, nobody need look for it.
     pub fn after_success(&self, said: Option<&str>) -> String {
         let (what, find_out) = self.what();
-        let words = quoted(said);
+        let last_line = quoted(said);
         if said.is_some_and(anteroom_crash::is_error) {
-            return format!("the tool ended with success, and {what}{words}");
+            return format!("the tool exited with status 0, but {what}{last_line}");
         }
         format!(
-            "the tool ended with success, and {what}{words}; find out {find_out}, and name that in the provider file"
+            "the tool exited with status 0, but {what}{last_line}; find out {find_out}, and name that in the provider file"
         )
     }
 

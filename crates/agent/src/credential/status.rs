@@ -56,7 +56,7 @@ pub async fn ask(
 ) -> Result<Answer> {
     let signed_in =
         Regex::new(&spec.signed_in).context("signed_in is not a valid regular expression")?;
-    let asked = in_words(&spec.command);
+    let asked = joined(&spec.command);
     let question = Question { spec, files, sandbox, reaper, reporter };
     let away = question.ask(Where::AnotherMachine).await?;
     let denies = |said: &Said| {
@@ -91,14 +91,14 @@ struct Said {
 }
 
 impl Said {
-    /// The line that says that it is signed in, of one that ended well: whoever fails after it has
-    /// failed.
+    /// The line that says that it is signed in, if it also exited with status 0: a command that fails
+    /// after such a line has failed.
     fn signed_in(&self, pattern: &Regex) -> Option<String> {
-        let found = pattern.find(&self.all).filter(|_| self.ended_well())?.as_str();
+        let found = pattern.find(&self.all).filter(|_| self.succeeded())?.as_str();
         Some(found.lines().next().unwrap_or_default().trim().to_owned())
     }
 
-    fn ended_well(&self) -> bool {
+    fn succeeded(&self) -> bool {
         self.exit == (ProcessExit::Exited { code: 0 })
     }
 }
@@ -106,10 +106,10 @@ impl Said {
 impl fmt::Display for Said {
     /// Goes on after "it".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.ended_well() {
+        if !self.succeeded() {
             write!(f, "{} and ", supervise::describe(self.exit))?;
         }
-        match (self.last_lines.as_slice(), self.ended_well()) {
+        match (self.last_lines.as_slice(), self.succeeded()) {
             ([], true) => f.write_str("prints nothing"),
             ([], false) => f.write_str("printed nothing"),
             (lines, true) => write!(f, "says: {}", lines.join(" / ")),
@@ -118,12 +118,12 @@ impl fmt::Display for Said {
     }
 }
 
-/// A command as a sentence can have it.
-fn in_words(command: &[String]) -> String {
-    let words = command.join(" ");
-    match words.char_indices().nth(MAX_COMMAND) {
-        Some((end, _)) => format!("{}…", &words[..end]),
-        None => words,
+/// A command as one line, cut to [`MAX_COMMAND`] characters.
+fn joined(command: &[String]) -> String {
+    let line = command.join(" ");
+    match line.char_indices().nth(MAX_COMMAND) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 
@@ -154,13 +154,13 @@ impl Question<'_> {
         let Self { spec, files, sandbox, reaper, reporter } = self;
         let home = make_home(files, sandbox).context("making a home for it failed")?;
         let secrets = secrets(files);
-        let mut words = spec.command.clone();
+        let mut argv = spec.command.clone();
         if !secrets.is_empty() {
             keyring::lay(&home.0, &secrets, sandbox).context("laying out its keyring failed")?;
-            words = keyring::with_a_session(&home.0, &words, sandbox)
+            argv = keyring::with_a_session(&home.0, &argv, sandbox)
                 .context("preparing a session bus for it failed")?;
         }
-        let mut command = self.command(environment, &words, &home.0)?;
+        let mut command = self.command(environment, &argv, &home.0)?;
         command.envs(&spec.env);
         let output = Output { keep: MAX_ANSWER, ..Output::default() };
         let mut process = Process::start("status", command, output, reaper, reporter)?;
@@ -168,7 +168,7 @@ impl Question<'_> {
         let Ok(death) = ended else {
             process.signal(Signal::SIGKILL);
             process.died().await;
-            bail!("`{}` did not end within {} s", in_words(&spec.command), ANSWER.as_secs());
+            bail!("`{}` did not end within {} s", joined(&spec.command), ANSWER.as_secs());
         };
         let (all, last_lines) = (process.kept(), process.last_lines());
         let cannot_isolate = death.exit == (ProcessExit::Exited { code: CANNOT_ISOLATE });
@@ -180,15 +180,15 @@ impl Question<'_> {
         Ok(Some(Said { exit: by_its_code(death.exit), all, last_lines }))
     }
 
-    fn command(&self, environment: Where, words: &[String], home: &Path) -> Result<Command> {
+    fn command(&self, environment: Where, argv: &[String], home: &Path) -> Result<Command> {
         let sandbox = self.sandbox;
-        let [program, arguments @ ..] = words else { bail!("the status command is empty") };
+        let [program, arguments @ ..] = argv else { bail!("the status command is empty") };
         match environment {
             Where::AnotherMachine => {
-                Environment::another_machine(home, &sandbox.runtime, words, sandbox)?
+                Environment::another_machine(home, &sandbox.runtime, argv, sandbox)?
                     .command(sandbox)
             }
-            Where::ThisMachine => Environment::this_machine(home, words, sandbox).command(sandbox),
+            Where::ThisMachine => Environment::this_machine(home, argv, sandbox).command(sandbox),
             Where::NotIsolated => {
                 let mut command = sandbox.command(program);
                 command.args(arguments).env("HOME", home).current_dir(home);

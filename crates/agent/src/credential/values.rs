@@ -1,5 +1,5 @@
-//! Which values of a credential are secrets: what tells of it later, the tool's own word on it above
-//! all, may print them.
+//! Which values of a credential are secrets. Reports about it may print them later, above all the
+//! answer of the tool's own status command.
 
 use anteroom_guest_protocol::KeyringItem;
 use base64::Engine;
@@ -94,8 +94,8 @@ impl Values {
                 self.asked_for.push(word.to_owned());
             }
         }
-        let words = text.split(is_between).filter(|word| is_like_a_secret(word));
-        self.guessed.extend(words.map(str::to_owned));
+        let secrets = text.split(is_between).filter(|word| is_like_a_secret(word));
+        self.guessed.extend(secrets.map(str::to_owned));
     }
 
     /// All of a keyring's secret, or the values of one that is JSON.

@@ -1,6 +1,6 @@
-//! Secrets in what programs print, replaced before a line leaves the guest: by the name before them,
-//! or by the form that their issuers give them, a private key between its first and its last line, a
-//! password in an address. What is none of these is not recognised.
+//! Replaces secrets in what programs print before a line leaves the guest. A secret is recognised by
+//! the name before it, by the form that its issuer gives it, as a private key between its first and its
+//! last line, or as a password in an address; nothing else is.
 
 use std::sync::LazyLock;
 
@@ -113,10 +113,10 @@ fn is_blank(text: &str) -> bool {
 
 /// The line without what is recognised as a secret by itself.
 pub fn redact(line: &str) -> String {
-    redact_words(&PATTERNS[2].replace_all(line, format!("${{1}}{MARK}@")))
+    redact_tokens(&PATTERNS[2].replace_all(line, format!("${{1}}{MARK}@")))
 }
 
-fn redact_words(line: &str) -> String {
+fn redact_tokens(line: &str) -> String {
     let mut clean = String::with_capacity(line.len());
     let mut expects = Expects::Nothing;
     let (mut rest, mut unexpected, mut cookies) = (line, false, false);

@@ -156,7 +156,7 @@ impl Wanted {
             }
             let longer = format!("{text}{next}");
             let found = self.whole.find(&longer).map_or(0, |hit| hit.end());
-            // What stands below a whole secret is none of it, unless all of it may be.
+            // What is below a whole secret is no part of it, unless all of it may be.
             if whole.is_some()
                 && !full
                 && !*wrapped
@@ -182,9 +182,9 @@ fn is_no_word(text: &str) -> bool {
         let mut letters = part.chars();
         letters.next().is_some_and(char::is_alphabetic) && letters.all(char::is_lowercase)
     };
-    let is_words = text.split(['-', '_']).all(is_word);
+    let is_plain = text.split(['-', '_']).all(is_word);
     let is_loud = text.len() > 3 && text.chars().all(|c| c.is_ascii_uppercase());
-    if is_words || is_loud || !text.contains(char::is_alphanumeric) {
+    if is_plain || is_loud || !text.contains(char::is_alphanumeric) {
         return false;
     }
     let mut rest = text.chars();
@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(
             found(&format!("{short}\nDone\n")),
             Some(short.clone()),
-            "a word below is none of it"
+            "a word below is no part of it"
         );
         let eighty = format!("{TOKEN}{}", "aB3_-".repeat(14))[..80].to_owned();
         for below in ["Done", "DONE", "v2.1.0", "Store-it-safely", "-----", "https://x.test/9"] {

@@ -42,8 +42,8 @@ const NEVER_SHOWN: &str = "the tool wrote its credential and ended, and its scre
                            signed in, by `credential.screen` of the provider file";
 
 /// The same, of one with an end user's turn and nothing of it.
-const NOTHING_NEW: &str = "the tool ended with success, and its credential is as it was when the end user's turn \
-                           began";
+const NOTHING_NEW: &str = "the tool exited with status 0, but its credential is unchanged since the end user's \
+                           turn began";
 
 /// Runs a sign-in; returns when the host knows what came of it.
 pub async fn run(context: Context, wanted: SignIn) -> Result<()> {
@@ -142,10 +142,10 @@ impl Running {
                 Ok(self.report_end(death).await)
             }
             (look @ Look::Complete(_), Some(_)) if self.watched.is_left_as_it_was(&look) => {
-                Ok(self.refuse_with_last_words(NOTHING_NEW).await)
+                Ok(self.refuse_with_last_line(NOTHING_NEW).await)
             }
             (Look::Complete(_), _) if is_unseen => {
-                Ok(self.refuse_with_last_words(NEVER_SHOWN).await)
+                Ok(self.refuse_with_last_line(NEVER_SHOWN).await)
             }
             (Look::Complete(files), ended) => self.capture(files, ended.is_none()).await,
             (Look::Refused(cause), _) => Ok(self.refuse(cause).await),
@@ -162,7 +162,7 @@ impl Running {
         match self.printed.files() {
             Ok(more) => files.extend(more),
             // A CLI that goes on has printed all: that was waited for.
-            Err(path) => return Ok(self.refuse_with_last_words(&never_printed(&path)).await),
+            Err(path) => return Ok(self.refuse_with_last_line(&never_printed(&path)).await),
         }
         let cli_decides = goes_on
             && !self.watched.reports()
@@ -220,7 +220,7 @@ impl Running {
         refuse(&self.context, cause).await
     }
 
-    async fn refuse_with_last_words(&self, cause: &str) -> Captured {
+    async fn refuse_with_last_line(&self, cause: &str) -> Captured {
         self.refuse(format!("{cause}{}", quoted(self.said().as_deref()))).await
     }
 }
@@ -254,7 +254,7 @@ async fn signed_in_on_screen(context: &Context, wanted: &SignIn) {
     }
 }
 
-/// Of a CLI that ended with success.
+/// The cause when a CLI that succeeded did not print this file.
 fn never_printed(path: &str) -> String {
-    format!("the tool ended with success and never printed what is to be sealed as ~/{path}")
+    format!("the tool exited with status 0 but never printed what is to be sealed as ~/{path}")
 }

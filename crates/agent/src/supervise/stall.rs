@@ -46,11 +46,11 @@ fn children(pid: Pid) -> Vec<String> {
             started.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
         // The first one looked at is the process itself.
         if started.is_empty() && looked_at > 1 {
-            let words = read("cmdline")
+            let command = read("cmdline")
                 .iter()
                 .map(|b| if matches!(*b, 0 | b'\n') { b' ' } else { *b })
                 .collect::<Vec<_>>();
-            let line = redact(&clean_line(&words));
+            let line = redact(&clean_line(&command));
             lines.push(line.chars().take(MAX_EVIDENCE_TEXT).collect());
         }
         left.extend(started);

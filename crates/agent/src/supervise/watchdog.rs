@@ -25,8 +25,8 @@ pub struct Watchdog {
 
 impl Watchdog {
     /// Returns when the service has not answered for as long as it may be silent, counted from its last
-    /// answer. One that answers when it is asked for a while is never silent, however long nobody could
-    /// ask: a machine that stood still is no fault of its services.
+    /// answer. One that answers once it can be asked again was never silent, however long it could not be
+    /// asked: a suspended machine is no fault of its services.
     pub async fn silence(&self) -> Duration {
         let most = self.longest_silence;
         let between = (most / LOOKS_IN_SILENCE).min(LOOK_AT_LEAST_EVERY);

@@ -83,7 +83,7 @@ printf 'Open https://login.example.com/a\nPaste code: '; "#;
     let gives_up = "sleep 4; echo; echo Nobody came, goodbye.";
     let text = provider("paste_code", &format!("{device}{gives_up}"), PASTE, "");
     let ended = signed_in(&Setup::host().start_with_provider(&text));
-    let said = "is as it was when the end user's turn began; it said \"Nobody came, goodbye.\"";
+    let said = "is unchanged since the end user's turn began; it said \"Nobody came, goodbye.\"";
     assert!(message(&ended).contains(said), "{ended}");
 }
 

@@ -75,7 +75,7 @@ fn several_files_are_one_credential_with_their_modes() {
     std::fs::write(&path, "github.com:\n    user: ada\n").unwrap();
     let Look::Incomplete(missing) = watched.look() else { panic!() };
     let said = missing.after_success(None);
-    assert!(said.contains("~/.a/hosts.yml is there without what matches"), "{said}");
+    assert!(said.contains("~/.a/hosts.yml is there without a match for"), "{said}");
     assert!(!said.contains("keyring"), "nobody looked: {said}");
     std::fs::write(&path, "github.com:\n    oauth_token: gho_x\n").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -126,14 +126,14 @@ fn what_is_there_and_not_as_it_should_be_is_not_reported_as_missing() {
         (r#"{"b":1}"#, "is there without /a"),
         (r#"{"a":null}"#, "is there without /a"),
         (r#"{"a":12}"#, "is there but its /a is not a string"),
-        (r#"{"a":""}"#, "is there and its /a is empty"),
+        (r#"{"a":""}"#, "is there but its /a is empty"),
     ] {
         std::fs::write(folder.path().join("c.json"), content).unwrap();
         assert!(said().contains(what), "{}", said());
     }
     std::fs::remove_file(folder.path().join("c.json")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("c.json")).unwrap();
-    assert!(said().contains("is there and cannot be opened"), "{}", said());
+    assert!(said().contains("is there but cannot be opened"), "{}", said());
 }
 
 #[test]
@@ -291,7 +291,7 @@ fn links_pipes_and_large_files_are_refused() {
     assert!(refused(&watched).ends_with("is not a regular file"));
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, vec![b' '; 101]).unwrap();
-    assert!(refused(&watched).ends_with("has 101 bytes, at most 100 are taken"));
+    assert!(refused(&watched).ends_with("has 101 bytes; at most 100 are allowed"));
     std::fs::write(&path, r#"{"tokens":{"access":"a"}}"#).unwrap();
     std::os::unix::fs::symlink("/tmp", folder.path().join(".linked")).unwrap();
     assert!(refused(&watched).contains("is behind a symbolic link"));

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_that_is_kept_from_the_tool_is_reported_and_no_page_s_words_are_logged() {
+    fn a_page_that_is_kept_from_the_tool_is_reported_and_no_page_s_text_is_logged() {
         let line = "[95:95:1127/184023.712701:INFO:CONSOLE:0] \"Access to fetch at \
             'http://127.0.0.1:45739/cancel?code=secret' from origin 'http://page.example.org' has been \
             blocked by CORS policy: The request client is not a secure context and the resource is in \

@@ -1,4 +1,4 @@
-//! Where the programs that stand in for browsers hand in their URLs.
+//! Takes the URLs that the programs in the place of browsers hand in.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;

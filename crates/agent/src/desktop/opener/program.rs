@@ -128,8 +128,8 @@ mod tests {
     #[test]
     fn the_address_is_found_as_browsers_and_openers_are_given_it() {
         let found = |line: &str| {
-            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
-            address(&words)
+            let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            address(&arguments)
         };
         let page = "https://x.test/a?b=c";
         for line in [
