@@ -49,23 +49,23 @@ enum What {
         /// How many calls.
         #[arg(long, default_value_t = 20)]
         calls: usize,
-        /// For how many there is room.
+        /// How many run at once.
         #[arg(long, default_value_t = 4)]
         sandboxes: usize,
-        /// How often it is done.
+        /// How many times to repeat it.
         #[arg(long, default_value_t = 5)]
         rounds: usize,
     },
-    /// One long session, watched in some visits: what dies, how long the picture stands still, what grows.
+    /// One long session, watched in several visits: what dies, how long the picture freezes, what grows.
     Soak(soak::Options),
-    /// Planted deaths in real VMs: what Anteroom says of each.
+    /// Injected faults in real VMs, and how Anteroom explains each death.
     Explain {
         /// Only those whose name holds this.
         #[arg(long)]
         only: Option<String>,
     },
     /// Sign-ins of the real Codex, Claude Code, Gemini CLI, GitHub CLI and GitHub Copilot CLI in VMs,
-    /// against mock identity providers for their identity providers, and scripted ones of the demo provider.
+    /// against mock identity providers, and scripted ones of the demo provider.
     Logins {
         /// Only the CLIs whose provider's id holds this, and no scripted ones.
         #[arg(long)]
@@ -77,14 +77,14 @@ enum What {
         #[arg(long, default_value_t = 5)]
         qemu: usize,
     },
-    /// Sign-ins of the real Codex and Claude Code that something goes wrong with, and one of the demo's
-    /// that leads over a company's own host: what the end user is told.
+    /// Sign-ins of the real Codex, Claude Code and Gemini CLI in which something goes wrong, and one of the
+    /// demo that leads over a company's own host: what is reported to the end user.
     FailureScenarios {
         /// Only those whose CLI and name hold this, such as `codex 500`.
         #[arg(long)]
         only: Option<String>,
     },
-    /// Attacks on what guards a sign-in, each made for real: how many were refused.
+    /// Real attacks on each part that guards a sign-in: how many were refused.
     Doors {
         /// Only the doors whose name holds this.
         #[arg(long)]

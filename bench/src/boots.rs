@@ -11,7 +11,7 @@ use crate::identity::new_identity;
 use crate::provider::OpenIdProvider;
 use crate::server::Server;
 
-/// Boots with every core busy; the last line says how many hung and how long the others took.
+/// Boots with every core busy; the last line says how many stalled and how long the others took.
 pub fn bench(anteroom: &Path, boots: usize) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let provider = OpenIdProvider::start(folder.path())?;

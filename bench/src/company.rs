@@ -1,5 +1,5 @@
-//! A sign-in that leads over a company's own host, which is on no list: the end user is told, the operator
-//! allows it while they wait, and they load the page again.
+//! A sign-in that leads over a company's own host, which is on no list: the end user is notified, the
+//! operator allows the host while they wait, and they load the page again.
 
 use std::path::Path;
 use std::process::Command;
@@ -44,7 +44,9 @@ pub fn sign_in(anteroom: &Path, driver: &str) -> Result<Vec<String>> {
                 }
             })
         });
-        let asked = asked.recv_timeout(REFUSED).context("the end user was not told to ask anybody");
+        let asked = asked
+            .recv_timeout(REFUSED)
+            .context("the end user was not asked to contact the operator");
         let allowed = asked.and_then(|()| allow(anteroom, &server, &session.id));
         if allowed.is_err() {
             // The end user's wait ends with it.
@@ -88,12 +90,13 @@ fn allow(anteroom: &Path, server: &Server, id: &str) -> Result<()> {
     };
     let kept = shell::root().join("target/demo/company-refused.png");
     std::fs::write(kept, server.screenshot(id)?)?;
-    let reported = needed(&server.status(id)?).context("the operator is not told of the host")?;
+    let reported =
+        needed(&server.status(id)?).context("the host was not reported to the operator")?;
     let reported = reported["message"].as_str().unwrap_or_default();
     eprintln!("  operator: {reported}");
     let (_, command) =
-        reported.split_once("`anteroom ").context("the operator is told no command")?;
-    let (command, _) = command.split_once('`').context("the command has no end")?;
+        reported.split_once("`anteroom ").context("the report to the operator has no command")?;
+    let (command, _) = command.split_once('`').context("the command has no closing backquote")?;
     let mut allow = Command::new(anteroom);
     allow.args(command.split(' ')).args(["--url", server.url(), "--api-key", server.key()]);
     shell::output(&mut allow).context("allowing the host failed")?;

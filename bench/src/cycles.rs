@@ -138,9 +138,9 @@ pub fn resident_mib(pid: u32) -> Result<f64> {
     Ok(kib.trim().parse::<f64>()? / 1024.0)
 }
 
-/// `calls` starts at once where there is room for `rooms`, `rounds` times; how a session's state is
-/// answered until all that were begun have a desktop. A round has some 150 answers, of which a p99 is
-/// the second worst: it is taken over all rounds, and each round's own is told too.
+/// Makes `calls` start calls at once with capacity for `sandboxes`, `rounds` times, and times the
+/// queries of a session's state until all that began have a desktop. A round has some 150 answers, of
+/// which a p99 is the second worst: it is taken over all rounds, and each round's own is reported too.
 pub fn burst(
     anteroom: &Path,
     driver: &str,

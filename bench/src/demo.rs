@@ -143,7 +143,8 @@ pub fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Resul
     let saw = provider.stop()?;
     let seen = seen?;
     if let Some(front) = front {
-        front.check_way(seen.way.as_ref().context("the end user did not tell their way")?)?;
+        front
+            .check_way(seen.way.as_ref().context("the end user reported no path of the media")?)?;
         front.stop()?;
     }
     let found = leftovers::of_session(&session.id, folder.path(), &before)?;

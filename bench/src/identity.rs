@@ -42,7 +42,7 @@ impl Identity {
         let home = keep.join("home");
         let text = std::fs::read_to_string(home.join(".demo-login/credentials.json"))
             .context("reading the restored credential failed")?;
-        Ok((path, serde_json::from_str(&text).context("the opened credential is no JSON")?))
+        Ok((path, serde_json::from_str(&text).context("the opened credential is not valid JSON")?))
     }
 
     /// Keeps the sealed credential and restores it into the folder's `home`; its path.

@@ -26,7 +26,7 @@ impl Before {
 /// stay and are not counted.
 pub fn of_session(id: &str, demo_folder: &Path, before: &Before) -> Result<Vec<String>> {
     let mut found = Vec::new();
-    // Names without a session's id cannot be told apart while other sessions run on this machine.
+    // Names without a session's id are ambiguous while other sessions run on this machine.
     let alone = !others_run(id)?;
     let new = desktop_files().into_iter().filter(|path| !before.0.contains(path));
     found.extend(

@@ -1,5 +1,5 @@
-//! A server of ours in Node.js: it tells its port, and then what it sees, as lines of JSON, and ends with
-//! its input.
+//! A server of ours in Node.js: it prints its port, and then what it sees, as lines of JSON, and ends when
+//! its input does.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

@@ -1,6 +1,6 @@
 //! The floor that the time to the sign-in page is compared with: the same VM, booted by the same
 //! driver from the same image, with neither agent, link, gate nor stream. A shell script starts X,
-//! the window manager and Chromium on the same page, which tells the serial console when it is
+//! the window manager and Chromium on the same page, which writes to the serial console when it is
 //! drawn.
 
 use std::path::Path;

@@ -117,7 +117,7 @@ fn soak_file(provider: &OpenIdProvider) -> Result<String> {
 /// Between two pictures that the viewer showed.
 #[derive(Debug)]
 struct Gap {
-    /// How long the first stood still, in milliseconds.
+    /// How long the first was shown, in milliseconds.
     ms: u64,
     /// The numbers of both.
     after: u64,
@@ -199,7 +199,7 @@ fn watch(options: &Options, session: &Started, processes: &Processes) -> Result<
         for gap in event["gaps"].as_array().into_iter().flatten() {
             let number = |name: &str| gap[name].as_u64().unwrap_or_default();
             let gap = Gap { ms: number("ms"), after: number("after"), until: number("until") };
-            eprintln!("the picture stood still: {gap:?}");
+            eprintln!("the picture froze: {gap:?}");
             seen.gaps.push(gap);
         }
         if let (Some(number), Some(at)) = (event["shown"].as_u64(), event["at_ms"].as_u64()) {
@@ -257,10 +257,10 @@ impl Processes {
     }
 
     fn died(&self) -> Vec<&'static str> {
-        let lives = |pid: u32, since: &str| started(pid).is_ok_and(|now| now == since);
+        let is_running = |pid: u32, since: &str| started(pid).is_ok_and(|now| now == since);
         self.0
             .iter()
-            .filter(|(_, pid, since)| !lives(*pid, since))
+            .filter(|(_, pid, since)| !is_running(*pid, since))
             .map(|(name, ..)| *name)
             .collect()
     }

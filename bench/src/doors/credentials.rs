@@ -122,9 +122,9 @@ fn envelopes(world: &World, tries: &mut Tries) -> Result<()> {
     let stranger = ControllerKey::open(&world.folder.path().join("stranger.pem"))?;
     let signed = world.seal_as(&[file(".bash_profile")], ".bash_profile", &stranger)?;
     world.record(tries, "an envelope signed with another key", &signed)?;
-    world.record(tries, "an envelope that is none", &of(&one, b"{}"))?;
+    world.record(tries, "an empty object in place of an envelope", &of(&one, b"{}"))?;
     let unsealed = Sealed { bytes: b"age-encryption.org/v1\n".to_vec(), envelope: one.envelope };
-    world.record(tries, "bytes that are no age file", &unsealed)
+    world.record(tries, "bytes that are not an age file", &unsealed)
 }
 
 /// Links that are in the home already.

@@ -357,7 +357,7 @@ impl Sandbox {
         connection.set_read_timeout(Some(ANSWER))?;
         let (mut answers, mut buffer) = (Vec::new(), [0; 4096]);
         for piece in pieces {
-            // The gate may have hung up already.
+            // The gate may have closed the connection already.
             let _ = connection.write_all(piece);
             if let Ok(count) = connection.read(&mut buffer) {
                 answers.extend_from_slice(&buffer[..count]);
@@ -468,13 +468,14 @@ fn provider(outside: SocketAddr, inside: u16) -> String {
     )
 }
 
-/// The sandbox's proxy, as its CLI tells it.
+/// The address of the sandbox's proxy, as its CLI prints it.
 fn proxy(server: &Server, id: &str) -> Result<SocketAddr> {
-    server.wait_until(id, PATIENCE, "told its way out", |status| {
+    server.wait_until(id, PATIENCE, "reported its way out", |status| {
         status["state"] == "awaiting_user" || status["state"] == "ended"
     })?;
     let logs = server.logs(id)?;
-    let reported = logs.split_once("way out: http://").context("the sandbox told no way out")?.1;
+    let reported =
+        logs.split_once("way out: http://").context("the sandbox reported no way out")?.1;
     let reported: String =
         reported.chars().take_while(|c| c.is_ascii_digit() || ".:".contains(*c)).collect();
     reported.parse().with_context(|| format!("the sandbox's way out is {reported:?}"))

@@ -31,7 +31,7 @@ fn mode(path: &Path, mode: u32) -> Result<()> {
         .with_context(|| format!("setting the mode of {} failed", path.display()))
 }
 
-/// A `serve` on `folder`/state that tells that it is ready by `ready`.
+/// Starts `serve` on `folder`/state; it writes the file `ready` when it is ready.
 fn serve(anteroom: &Path, folder: &Path, ready: &Path, embedded: bool) -> Result<Child> {
     let mut command = Command::new(anteroom);
     command.args(["serve", "--driver", "host", "--listen", "127.0.0.1:0", "--state-dir"]);
@@ -197,7 +197,10 @@ fn injected(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         let _ = std::fs::remove_file(&ready);
         let _ = is_refused(serve(anteroom, folder, &ready, true)?, &ready)?;
         let replaced = std::fs::metadata(&agent)?.len() > 100;
-        tries.record(&format!("a planted agent {what}"), outcome(replaced, "it was kept"));
+        tries.record(
+            &format!("an agent replaced by a file {what}"),
+            outcome(replaced, "it was kept"),
+        );
     }
     mode(&cache, 0o777)?;
     let _ = std::fs::remove_file(&ready);

@@ -131,9 +131,9 @@ fn with_long_names() -> Vec<u8> {
     let (table_at, names_at) = (64 + 4 * 64 + 56, 64 + 4 * 64 + 56 + 24 * SYMBOLS);
     let code_at = names_at + NAMES;
     let mut file = elf(4, 1, 1, &[]);
-    let mut put = |at: usize, words: &[u64]| {
-        for (number, word) in words.iter().enumerate() {
-            file[at + 8 * number..][..8].copy_from_slice(&word.to_le_bytes());
+    let mut put = |at: usize, fields: &[u64]| {
+        for (number, field) in fields.iter().enumerate() {
+            file[at + 8 * number..][..8].copy_from_slice(&field.to_le_bytes());
         }
     };
     // Kind (above 32 bits), flags, address, offset, size, link; each entry's size.

@@ -129,8 +129,8 @@ fn by_its_cookie(thief: &Visitor, tries: &mut Tries) -> Result<()> {
     Ok(())
 }
 
-/// The end user opens more than there is place for, and is told of everybody who came; then all links are
-/// taken back.
+/// The end user opens more channels than there is capacity for, and everybody who came is reported to
+/// them; then all links are revoked.
 fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Tries) -> Result<()> {
     let end_user = Visitor::by(host, id, link)?;
     let mut open = Vec::new();
@@ -151,7 +151,7 @@ fn crowd_out(server: &Server, host: &str, id: &str, link: &str, tries: &mut Trie
     for (what, least) in [("link", 2), ("terminal", 8), ("vnc", 1)] {
         let outcome = match saw(what) {
             enough if enough >= least => Outcome::Refused,
-            few => Outcome::Passed(format!("the end user is told of {few} of {least}")),
+            few => Outcome::Passed(format!("{few} of {least} were reported to the end user")),
         };
         tries.record(&format!("opening the {what} unseen by the end user"), outcome);
     }

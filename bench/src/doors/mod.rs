@@ -56,7 +56,7 @@ pub struct Tries {
 }
 
 impl Tries {
-    /// Counts one attack, and tells of it.
+    /// Counts one attack and prints its outcome.
     pub fn record(&mut self, attack: &str, outcome: Outcome) {
         self.made += 1;
         match outcome {
@@ -87,7 +87,7 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
         json!({ "tries": tries.made, "refused": tries.made - passed, "passed": passed })
     );
     if tries.made == 0 {
-        bail!("no door has a name like that");
+        bail!("no door's name contains that");
     }
     if passed > 0 {
         bail!("{passed} of {} attacks got through:\n{}", tries.made, tries.passed.join("\n"));

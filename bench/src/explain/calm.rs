@@ -56,7 +56,7 @@ pub fn agent_percent(anteroom: &Path) -> Result<f64> {
     let log = folder.path().join("state/logs").join(&session.id).join("services.log");
     let patience = Duration::from_secs(240);
     let looks = || looks(&std::fs::read_to_string(&log).unwrap_or_default());
-    server.wait_until(&session.id, patience, "told what the agent used", |view: &Value| {
+    server.wait_until(&session.id, patience, "reported what the agent used", |view: &Value| {
         looks().len() == 2 || view["state"] == "ended"
     })?;
     let seen = looks();
@@ -64,7 +64,7 @@ pub fn agent_percent(anteroom: &Path) -> Result<f64> {
     server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let [(from, used_before), (to, used)] = seen[..] else {
-        anyhow::bail!("the sandbox ended before the agent's use was told");
+        anyhow::bail!("the sandbox ended before the agent's use was reported");
     };
     let share = (used - used_before) / NANOSECONDS / (to - from) * 100.0;
     Ok((share * 1000.0).round() / 1000.0)

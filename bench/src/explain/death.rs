@@ -40,8 +40,8 @@ pub fn of(
     Death { name, cause, says, service: format!("{service}\nrestarts = 0\n"), file: String::new() }
 }
 
-pub(super) fn command(words: &[&str]) -> String {
-    format!("command = {}", serde_json::json!(words))
+pub(super) fn command(arguments: &[&str]) -> String {
+    format!("command = {}", serde_json::json!(arguments))
 }
 
 pub(super) fn shell(
@@ -148,7 +148,8 @@ pub fn carried_files(
     tar.arg("-cz");
     for program in programs {
         let (folder, file) = (program.parent(), program.file_name());
-        let (folder, file) = folder.zip(file).context("a planted program has no folder")?;
+        let (folder, file) =
+            folder.zip(file).context("the program of an injected fault has no folder")?;
         tar.arg("-C").arg(folder).arg(file);
     }
     let packed = tar.output().context("starting tar failed")?.stdout;

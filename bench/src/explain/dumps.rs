@@ -82,7 +82,7 @@ fn one(anteroom: &Path, folder: &Path, case: &Case) -> Result<Outcome> {
         None => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
     };
     let right = explained["cause"].as_str() == case.cause
-        && case.says.iter().all(|words| sentence.contains(words));
+        && case.says.iter().all(|part| sentence.contains(part));
     let verdict = if right { Verdict::Right } else { Verdict::Wrong };
     Ok(Outcome { name: case.name.to_owned(), verdict, sentence, report_ms: None })
 }

@@ -1,4 +1,4 @@
-//! The deaths: what is planted, what its explanation must say, and what it must be called.
+//! The deaths: the fault that is injected, and the cause and the phrases that its explanation must have.
 
 use std::path::Path;
 use std::process::Command;
@@ -46,7 +46,7 @@ content = "#!/usr/bin/node-12\n"
 path = "/tmp/no-format"
 owner = "person"
 mode = 0o755
-content = "planted"
+content = "injected"
 
 [[files]]
 path = "/tmp/other-processor"
@@ -99,9 +99,9 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
     ])
 }
 
-/// Deaths that a shell or Python die by themselves.
+/// Deaths of a shell or of Python without a program of ours.
 fn scripts() -> Vec<Death> {
-    [by_signals(), by_words(), by_exit_codes(), that_never_start(), that_hang()]
+    [by_signals(), that_say_why(), by_exit_codes(), that_never_start(), that_hang()]
         .into_iter()
         .flatten()
         .collect()
@@ -148,7 +148,7 @@ fn by_signals() -> Vec<Death> {
         ),
         shell(
             "file-limit",
-            "ulimit -f 1; exec head -c 100000 /dev/zero > /tmp/planted-file",
+            "ulimit -f 1; exec head -c 100000 /dev/zero > /tmp/injected-file",
             "limit_reached",
             &["beyond its size limit"],
         ),
@@ -169,7 +169,7 @@ fn by_signals() -> Vec<Death> {
 }
 
 /// Programs that say why, each in its way.
-fn by_words() -> Vec<Death> {
+fn that_say_why() -> Vec<Death> {
     vec![
         python(
             "null-read",
@@ -179,9 +179,9 @@ fn by_words() -> Vec<Death> {
         ),
         python(
             "bus",
-            "import mmap,os; f=os.open('/tmp/planted-map',os.O_RDWR|os.O_CREAT); os.ftruncate(f,8192); m=mmap.mmap(f,8192); os.ftruncate(f,0); m[5000]",
+            "import mmap,os; f=os.open('/tmp/injected-map',os.O_RDWR|os.O_CREAT); os.ftruncate(f,8192); m=mmap.mmap(f,8192); os.ftruncate(f,0); m[5000]",
             "bad_memory_access",
-            &["a bus error", "/tmp/planted-map"],
+            &["a bus error", "/tmp/injected-map"],
         ),
         python(
             "abort",
@@ -210,9 +210,9 @@ fn by_words() -> Vec<Death> {
         ),
         python(
             "module",
-            "import planted_nowhere",
+            "import injected_nowhere",
             "missing_library",
-            &["No module named 'planted_nowhere'"],
+            &["No module named 'injected_nowhere'"],
         ),
         python("recursion-error", "f=lambda: f()\nf()", "stack_overflow", &["RecursionError"]),
         python(
@@ -327,16 +327,16 @@ fn privileged(folder: &Path) -> Result<Death> {
 /// A program that needs a library which the guest does not have.
 fn no_library(folder: &Path) -> Result<Death> {
     let source = folder.join("library.c");
-    std::fs::write(&source, "int planted(void) { return 1; }\n")?;
-    let library = folder.join("libplanted.so.2");
+    std::fs::write(&source, "int injected(void) { return 1; }\n")?;
+    let library = folder.join("libinjected.so.2");
     let main = folder.join("uses.c");
-    std::fs::write(&main, "int planted(void); int main(void) { return planted(); }\n")?;
+    std::fs::write(&main, "int injected(void); int main(void) { return injected(); }\n")?;
     let program = folder.join("no-library");
     let run = |arguments: &[&std::ffi::OsStr]| -> Result<()> {
         let status = Command::new("gcc").args(arguments).status().context("starting gcc failed")?;
         if status.success() { Ok(()) } else { bail!("gcc could not build no-library") }
     };
-    let soname = "-Wl,-soname,libplanted.so.2".as_ref();
+    let soname = "-Wl,-soname,libinjected.so.2".as_ref();
     run(&[
         "-shared".as_ref(),
         "-fPIC".as_ref(),
@@ -350,6 +350,6 @@ fn no_library(folder: &Path) -> Result<Death> {
         &std::fs::read(program)?,
         "no-library",
         "missing_library",
-        &["could not start", "libplanted.so.2"],
+        &["could not start", "libinjected.so.2"],
     )
 }

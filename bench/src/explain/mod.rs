@@ -1,9 +1,9 @@
-//! `cargo xtask bench explain`: planted deaths in real VMs, and core dumps made here, and what Anteroom
-//! says of each.
+//! `cargo xtask bench explain`: faults injected in real VMs, core dumps made here, and how Anteroom
+//! explains each.
 //!
-//! Right is an explanation of the right kind that says what the table demands; unknown is one that
-//! says so itself; everything else is wrong. A false alarm is a component that the image verifier fails in
-//! an image with nothing wrong. Reports are timed from the agent's line that the process is gone: the
+//! An explanation is right if it has the cause and the phrases of the table, unknown if it says so itself,
+//! and wrong otherwise. A false alarm is a component that the image verifier fails in an image with nothing
+//! wrong. Reports are timed from the agent's line that the process is gone: the
 //! host stamps log lines and timeline by one clock.
 
 mod alarms;
@@ -46,7 +46,7 @@ enum Verdict {
 
 /// Runs all rounds and prints the table.
 pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
-    let programs = tempfile::Builder::new().prefix("xtask-planted-").tempdir()?;
+    let programs = tempfile::Builder::new().prefix("xtask-injected-").tempdir()?;
     let rounds = [
         ("demo", "x86-64-v2", injected::modern(programs.path())?),
         ("demo", "x86-64-v1", injected::oldest(programs.path())?),
@@ -96,7 +96,7 @@ fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Resul
     let session = server.start_session_without_recipient()?;
     let reported = |view: &Value, name: &str| explanation_of(view, name).is_some();
     let all_reported = |view: &Value| deaths.iter().all(|death| reported(view, death.name));
-    let view = server.wait_until(&session.id, ROUND, "told all deaths", |view| {
+    let view = server.wait_until(&session.id, ROUND, "reported all deaths", |view| {
         all_reported(view) || view["state"] == "ended"
     });
     // What is there so far says more than that it took too long.
@@ -133,14 +133,14 @@ fn explanation_of<'a>(view: &'a Value, name: &str) -> Option<&'a Value> {
 fn judge(death: &Death, view: &Value, log: &str) -> Outcome {
     let name = death.name.to_owned();
     let Some(entry) = explanation_of(view, death.name) else {
-        let sentence = "its end was not told".to_owned();
+        let sentence = "its end was not reported".to_owned();
         return Outcome { name, verdict: Verdict::Wrong, sentence, report_ms: None };
     };
     let sentence = entry["message"].as_str().unwrap_or_default().to_owned();
     let explanation = &entry["explanation"];
-    let says = death.says.iter().all(|words| sentence.contains(words));
+    let says = death.says.iter().all(|part| sentence.contains(part));
     let evident = explanation["evidence"].as_array().is_some_and(|lines| !lines.is_empty());
-    // Some ends tell nothing: there "unknown" is what is right.
+    // Some ends leave no evidence: "unknown" is right there.
     let verdict = if explanation["cause"] == death.cause && says {
         let starts_failed = explanation["cause"].as_str().is_some_and(|cause| {
             ["missing_program", "missing_interpreter", "not_executable"].contains(&cause)

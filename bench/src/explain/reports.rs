@@ -1,5 +1,5 @@
-//! Deaths that a report tells of which is longer than its last line, or none that reached the output:
-//! the C library's, the runtimes', those about the processor.
+//! Deaths whose report has more than its last line, or none that reached the output: the C library's, the
+//! runtimes', those about the processor.
 
 use std::path::Path;
 use std::process::Command;

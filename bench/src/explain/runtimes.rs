@@ -184,5 +184,9 @@ fn library(folder: &Path) -> Result<Death> {
 fn build(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().with_context(|| format!("starting {program} failed"))?;
-    if status.success() { Ok(()) } else { bail!("{program} could not build a planted program") }
+    if status.success() {
+        Ok(())
+    } else {
+        bail!("{program} could not build the program of an injected fault")
+    }
 }

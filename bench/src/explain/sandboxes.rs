@@ -1,4 +1,4 @@
-//! Deaths of whole rooms: kernel, hang, VMM, agent. Each takes a session of its own.
+//! Deaths of whole sandboxes: kernel, stall, VMM, agent. Each takes a session of its own.
 
 use std::path::Path;
 use std::process::Command;
@@ -76,14 +76,14 @@ const CASES: [Case; 6] = [
     },
 ];
 
-/// How long a sandbox may take to be there, and to be told as gone.
+/// How long a sandbox may take to be ready, and its end to be reported.
 const SANDBOX: Duration = Duration::from_secs(120);
 
-/// Ends a room in each way.
+/// Ends a sandbox in each way.
 pub fn run(anteroom: &Path, only: Option<&str>) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for case in CASES.iter().filter(|case| only.is_none_or(|only| case.name.contains(only))) {
-        eprintln!("a sandbox that dies: {}", case.name);
+        eprintln!("the death of a sandbox: {}", case.name);
         // One that goes wrong in itself must not cost the others' lines.
         outcomes.push(one(anteroom, case).unwrap_or_else(|error| Outcome {
             name: case.name.to_owned(),
@@ -105,10 +105,11 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
         std::fs::write(
             &services,
             format!(
-                "[[services]]\nname = \"planted\"\nuser = \"root\"\nneeded = false\ncommand = {command}\n"
+                "[[services]]\nname = \"injected\"\nuser = \"root\"\nneeded = false\ncommand = {command}\n"
             ),
         )?;
-        options.extend(["--services", services.to_str().context("the folder's name is no text")?]);
+        options
+            .extend(["--services", services.to_str().context("the folder's name is not UTF-8")?]);
     }
     let mut server = Server::start_with(
         anteroom,
@@ -141,8 +142,8 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
     server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let sentence = view["reason"]["message"].as_str().unwrap_or_default().to_owned();
-    let right = view["reason"]["code"] == case.code
-        && case.says.iter().all(|words| sentence.contains(words));
+    let right =
+        view["reason"]["code"] == case.code && case.says.iter().all(|part| sentence.contains(part));
     if !right {
         let console = folder.path().join("state/logs").join(&session.id).join("console.log");
         eprintln!("{}: {}", case.name, std::fs::read_to_string(console).unwrap_or_default());

@@ -114,7 +114,8 @@ impl Front {
         for line in BufReader::new(answer.into_body().into_reader()).lines() {
             let line = line.with_context(|| format!("events stopped; the last said {last}"))?;
             let Some(data) = line.strip_prefix("data:") else { continue };
-            let session: Value = serde_json::from_str(data).context("an event is no JSON")?;
+            let session: Value =
+                serde_json::from_str(data).context("an event is not valid JSON")?;
             last = format!("{} {}", session["state"], session["reason"]["message"]);
             match session["state"].as_str() {
                 Some("awaiting_user") => return Ok(()),

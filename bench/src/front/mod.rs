@@ -48,7 +48,7 @@ pub struct Front {
 struct Running(Child);
 
 impl Front {
-    /// Prepares all that can be before Anteroom runs: it is told of the name and the port.
+    /// Prepares all that can be before Anteroom runs, which gets the name and the port as flags.
     pub fn prepare(proxy: Proxy) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("xtask-front-").tempdir()?;
         // By its number it is called too, to be refused.

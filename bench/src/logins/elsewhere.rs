@@ -104,7 +104,7 @@ fn on_a_desktop(command: &Command, home: &Path) -> Command {
     desktop
 }
 
-/// Whether the refresh token of a JSON file, or the token that is the file, is one that the stand-in issued.
+/// Whether the refresh token of a JSON file, or the token that is the file, is one that the mock identity provider issued.
 fn issued(content: &[u8], mock_idp: &MockIdp) -> bool {
     let json: Value = serde_json::from_slice(content).unwrap_or_default();
     // A file without JSON is the token itself.

@@ -1,4 +1,4 @@
-//! Fakes of the identity providers that the real CLIs sign in to: `demo/mock-idps/server.mjs`.
+//! Mocks of the identity providers that the real CLIs sign in to: `demo/mock-idps/server.mjs`.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::certificates;
 use crate::node_server::NodeServer;
 use xtask::shell;
 
-/// The names that it stands in for.
+/// The host names that it answers for.
 pub const HOSTS: [&str; 13] = [
     "github.com",
     "api.github.com",
@@ -44,7 +44,7 @@ impl Default for Certificate {
     }
 }
 
-/// The running stand-in.
+/// A running mock identity provider.
 pub struct MockIdp {
     server: NodeServer,
     seen: RefCell<Vec<Value>>,
@@ -61,19 +61,19 @@ impl MockIdp {
     /// The same with a certificate that may not do, and a fault of the server's unless it is empty.
     pub fn start_with(folder: &Path, certificate: &Certificate, fault: &str) -> Result<Self> {
         let Certificate { hosts, from } = *certificate;
-        let authority_pem = certificates::make_valid_from(folder, "stand-in", hosts, from)?;
+        let authority_pem = certificates::make_valid_from(folder, "mock-idp", hosts, from)?;
         let authority = folder.join("authority.pem");
         std::fs::write(&authority, &authority_pem)?;
         let mut command = Command::new("node");
         command
             .arg(shell::root().join("demo/mock-idps/server.mjs"))
             .arg("--cert")
-            .arg(folder.join("stand-in.pem"))
+            .arg(folder.join("mock-idp.pem"))
             .arg("--key")
-            .arg(folder.join("stand-in.key"))
+            .arg(folder.join("mock-idp.key"))
             .args(["--fault", fault]);
-        let server = NodeServer::start(&mut command, &folder.join("stand-in.log"))
-            .context("starting the stand-in failed")?;
+        let server = NodeServer::start(&mut command, &folder.join("mock-idp.log"))
+            .context("starting the mock identity provider failed")?;
         Ok(Self { server, seen: RefCell::default(), authority, authority_pem })
     }
 
@@ -82,7 +82,7 @@ impl MockIdp {
         self.server.stop()
     }
 
-    /// A shipped provider whose hosts lead to the stand-in, by names and a certificate authority
+    /// A shipped provider whose hosts lead to the mock identity provider, by names and a certificate authority
     /// alone; `then` is a shell command that runs after the CLI, which is not changed.
     pub fn provider(&self, name: &str, then: &str) -> Result<String> {
         let path = shell::root().join(format!("providers/{name}.toml"));
@@ -104,10 +104,10 @@ impl MockIdp {
         if !then.is_empty() {
             for login in provider["login"].as_array_mut().into_iter().flatten() {
                 let command = login["command"].as_array().context("command is missing")?;
-                let words: Vec<&str> = command.iter().filter_map(toml::Value::as_str).collect();
-                let line = format!("{}; {then}", words.join(" "));
+                let arguments: Vec<&str> = command.iter().filter_map(toml::Value::as_str).collect();
+                let line = format!("{}; {then}", arguments.join(" "));
                 let wrapped = vec!["sh".to_owned(), "-c".to_owned(), line];
-                login.as_table_mut().context("a login is none")?["command"] = wrapped.into();
+                login.as_table_mut().context("a login is not a table")?["command"] = wrapped.into();
             }
         }
         Ok(toml::to_string(&provider)?)

@@ -1,5 +1,5 @@
 //! Sign-ins of the real, unmodified CLIs in real VMs: how long each takes to its true address, and
-//! whole sign-ins against mock identity providers for their identity providers; [`troubles`] are those that go wrong.
+//! whole sign-ins against mock identity providers; those that go wrong are in [`scenarios`].
 
 mod elsewhere;
 mod mock_idp;
@@ -21,7 +21,7 @@ use xtask::{interrupt, shell};
 /// How long a CLI may take to its address, whatever the bound that it is held to.
 const ADDRESS: Duration = Duration::from_secs(300);
 
-/// What a controller needs to be told for real CLIs on this machine.
+/// The options that a controller needs for real CLIs on this machine.
 const OPTIONS: [&str; 2] = ["--allow-weak-isolation", "--allow-unverified-images"];
 
 /// A CLI and what is expected of it.
@@ -119,7 +119,7 @@ pub fn run(anteroom: &Path, only: Option<&str>, host: usize, qemu: usize) -> Res
             "claude_setup_token" => "claude_setup",
             other => other.split('_').next().unwrap_or_default(),
         };
-        eprintln!("{short}: the end user's turn after {address_ms} ms, signed in: {full}");
+        eprintln!("{short}: the end user's turn came after {address_ms} ms; signed in: {full}");
         result[format!("{short}_ms")] = json!(address_ms);
         result[format!("{short}_full")] = json!(full);
         left.extend(leftovers);
@@ -139,7 +139,7 @@ pub fn run(anteroom: &Path, only: Option<&str>, host: usize, qemu: usize) -> Res
     Ok(())
 }
 
-/// Sign-ins that something goes wrong with; the last line is one JSON object.
+/// Sign-ins in which something goes wrong; the last line is one JSON object.
 pub fn run_failure_scenarios(anteroom: &Path, only: Option<&str>) -> Result<()> {
     build_image(anteroom)?;
     scenarios::run(anteroom, only)
@@ -237,7 +237,7 @@ fn press_enter(session: &Started, deny: bool) -> Result<()> {
     shell::output(end_user.args(["--viewer-url", &session.viewer_url])).map(drop)
 }
 
-/// Keeps what tells of a session; its logs.
+/// Keeps the logs, state and picture of a session; returns the folder of its logs.
 fn keep(server: &Server, session: &Started, folder: &Path) -> Result<PathBuf> {
     let logs = folder.join("state/logs").join(&session.id);
     let kept = shell::root().join("target/demo/login");

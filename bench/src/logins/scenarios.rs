@@ -1,4 +1,4 @@
-//! Sign-ins of the real CLIs that something goes wrong with: what the end user is told.
+//! Sign-ins of the real CLIs in which something goes wrong: what is reported to the end user.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,7 @@ use crate::{company, identity::new_identity, leftovers};
 use anteroom_testkit::Started;
 use xtask::interrupt;
 
-/// How long it may take until the end user is told, after it was their turn.
+/// How long the report to the end user may take after their turn began.
 const REPORTED: Duration = Duration::from_secs(150);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -21,7 +21,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What goes wrong.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// A fault of the stand-in's, by its name.
+    /// A fault of the mock identity provider, by its name.
     Server(&'static str),
     /// Its certificate is for another name.
     OtherName,
@@ -45,9 +45,9 @@ enum EndUser {
 /// What comes of it.
 #[derive(Clone, Copy)]
 enum Outcome {
-    /// The end user is told this, in the reason of the end or before.
+    /// This is reported to the end user, in the reason of the end or before.
     Reported(&'static str),
-    /// It is signed in to all the same.
+    /// The sign-in completes all the same.
     Completes,
 }
 
@@ -190,7 +190,7 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// What the end user was told, or what happened in its place; and what was left on this machine.
+/// What was reported to the end user, or what happened instead; and what was left on this machine.
 type Met = (Result<String, String>, Vec<String>);
 
 fn meet(anteroom: &Path, scenario: &FailureScenario) -> Result<Met> {
@@ -225,8 +225,8 @@ fn meet(anteroom: &Path, scenario: &FailureScenario) -> Result<Met> {
         } else {
             complain(bring_code(scenario, &server, &session, &mock_idp, url));
         }
-        // Where it takes too long, what was told in the end says so.
-        let waited = server.wait_until(&session.id, REPORTED, "told the end user", |view| {
+        // If it takes too long, the final report says so.
+        let waited = server.wait_until(&session.id, REPORTED, "reported to the end user", |view| {
             view["state"] == "ended" || is_as_wanted(scenario, view).is_some()
         });
         complain(waited.map(drop));
@@ -243,7 +243,7 @@ fn meet(anteroom: &Path, scenario: &FailureScenario) -> Result<Met> {
             eprintln!("  called: {called}");
         }
     }
-    Ok((came.ok_or_else(|| format!("told {:?}", reported(&ended))), leftovers))
+    Ok((came.ok_or_else(|| format!("reported {:?}", reported(&ended))), leftovers))
 }
 
 fn begin(server: &Server, folder: &Path, scenario: &FailureScenario) -> Result<Started> {
@@ -253,7 +253,7 @@ fn begin(server: &Server, folder: &Path, scenario: &FailureScenario) -> Result<S
     }))
 }
 
-/// What does not end the trouble: that it is not met as planned shows in what is told.
+/// Prints an error that does not end the scenario; its outcome shows in what is reported.
 fn complain(result: Result<()>) {
     if let Err(error) = result {
         eprintln!("  {error:#}");
@@ -277,25 +277,25 @@ fn bring_code(
     }
 }
 
-/// What was told, if it is what is wanted.
+/// The report, if it is the expected one.
 fn is_as_wanted(scenario: &FailureScenario, view: &Value) -> Option<String> {
     match scenario.outcome {
         Outcome::Completes => {
             (view["reason"]["code"] == "completed").then(|| "completed".to_owned())
         }
-        Outcome::Reported(part) => reported(view).into_iter().find(|words| words.contains(part)),
+        Outcome::Reported(part) => reported(view).into_iter().find(|text| text.contains(part)),
     }
 }
 
-/// All that the end user was told.
+/// All that was reported to the end user.
 fn reported(view: &Value) -> Vec<String> {
     let entries = view["timeline"].as_array().into_iter().flatten();
     let is_reported = |entry: &&Value| {
         ["end_user_notified", "host_unreachable"].iter().any(|kind| entry["kind"] == *kind)
     };
     let said = entries.filter(is_reported).map(|entry| &entry["message"]);
-    let words = said.chain([&view["reason"]["message"]]).filter_map(Value::as_str);
-    words.map(str::to_owned).collect()
+    let texts = said.chain([&view["reason"]["message"]]).filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
 }
 
 /// Two people sign in to the same CLI at once.

@@ -237,7 +237,7 @@ impl Api {
     /// When it cannot be had, or is no text.
     pub fn logs(&self, id: &str) -> Result<String> {
         let bytes = self.bytes_of(id, "logs").context("fetching the logs failed")?;
-        String::from_utf8(bytes).context("the logs are no text")
+        String::from_utf8(bytes).context("the logs are not text")
     }
 
     /// Milliseconds from the start call to the agent's hello.

@@ -104,8 +104,9 @@ pub fn web_socket(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStre
 /// # Errors
 /// When nobody answers.
 pub fn connect_from(from: [u8; 4], host: &str) -> Result<TcpStream> {
-    let to: SocketAddr = host.parse().context("the server's address is none")?;
-    let (IpAddr::V4(ip), port) = (to.ip(), to.port()) else { bail!("{to} is no IPv4 address") };
+    let to: SocketAddr =
+        host.parse().context("the server's address is not an IP address and a port")?;
+    let (IpAddr::V4(ip), port) = (to.ip(), to.port()) else { bail!("{to} is not an IPv4 address") };
     let fd: OwnedFd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let [a, b, c, d] = from;
     bind(fd.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0))?;
