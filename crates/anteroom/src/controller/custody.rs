@@ -61,7 +61,7 @@ impl<N: Node, S: Store> Controller<N, S> {
 fn not_for_the_vault(provider: &Provider, terms: &TermsOfUse) -> Problem {
     let (name, id, TermsOfUse { page, read, .. }) = (&provider.name, &provider.id, terms);
     let detail = format!(
-        "the terms of {name} ({page}, read on {read}) let nobody but the person hold the credential, so it is not sealed to the vault; send an age key of the person's as recipient, or have them call `anteroom credentials receive {id}` where the tool is to run; the operator's own word is `serve --allow-vault-custody {id}`"
+        "the terms of {name} ({page}, read on {read}) allow only the end user to hold the credential, so it cannot be sealed to the vault; send the end user's own age key as recipient, or have them run `anteroom credentials receive {id}` where the tool is to run; the operator can override the terms with `serve --allow-vault-custody {id}`"
     );
     Problem::new(ProblemCode::CustodyNotAllowed, detail)
 }

@@ -1,4 +1,4 @@
-//! Whether the controller can work: looked at in the background, told from memory.
+//! Whether the controller can work: checked in the background, reported from memory.
 //!
 //! Whoever asks needs no right, so asking must cost nothing: above all no write, for which real ones
 //! would wait.
@@ -13,10 +13,10 @@ use super::store::Store;
 use crate::clock::now;
 use crate::node_protocol::Node;
 
-/// How often is looked; each look is one small durable write.
+/// How often it is checked; each check is one small durable write.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// From when on a look that does not come back is itself the news.
+/// From when on a check that does not return is reported itself.
 const LATE: Duration = Duration::from_secs(10);
 
 /// What is known. Cheap to clone.
@@ -24,41 +24,42 @@ const LATE: Duration = Duration::from_secs(10);
 pub struct Known(Arc<Mutex<State>>);
 
 struct State {
-    /// When the look that goes on began.
-    looking_since: Option<Instant>,
+    /// When the check that still runs began.
+    checking_since: Option<Instant>,
     /// What the last one found, one sentence each.
     reasons: Vec<String>,
 }
 
-/// What is looked at.
-pub struct Look<N, S> {
+/// What is checked.
+pub struct Check<N, S> {
     pub store: S,
     pub node: Arc<N>,
 }
 
-impl<N: Node, S: Store> Look<N, S> {
-    /// Looks once, and from then on for as long as the process lives.
+impl<N: Node, S: Store> Check<N, S> {
+    /// Checks once, and from then on for as long as the process lives.
     pub async fn start(self) -> Known {
-        let known = Known(Arc::new(Mutex::new(State { looking_since: None, reasons: Vec::new() })));
-        self.look(&known).await;
+        let known =
+            Known(Arc::new(Mutex::new(State { checking_since: None, reasons: Vec::new() })));
+        self.check(&known).await;
         let reported = known.clone();
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(EVERY).await;
-                self.look(&known).await;
+                self.check(&known).await;
             }
         });
         reported
     }
 
-    async fn look(&self, known: &Known) {
-        known.with(|state| state.looking_since = Some(Instant::now()));
+    async fn check(&self, known: &Known) {
+        known.with(|state| state.checking_since = Some(Instant::now()));
         let mut reasons = Vec::new();
         if let Err(error) = self.store.check(now().0).await {
             reasons.push(format!("{error:#}"));
         }
         reasons.extend(self.node.obstacles().await);
-        known.with(|state| *state = State { looking_since: None, reasons });
+        known.with(|state| *state = State { checking_since: None, reasons });
     }
 }
 
@@ -67,7 +68,7 @@ impl Known {
     pub fn health(&self) -> Health {
         let reasons = self.with(|state| {
             let mut reasons = state.reasons.clone();
-            let waited = state.looking_since.map(|since| since.elapsed());
+            let waited = state.checking_since.map(|since| since.elapsed());
             if let Some(waited) = waited.filter(|waited| *waited > LATE) {
                 let seconds = waited.as_secs();
                 reasons.push(format!("the database has not taken a write for {seconds} s"));
@@ -87,9 +88,9 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_that_does_not_come_back_is_reported() {
-        let looking_since = Some(Instant::now());
-        let known = Known(Arc::new(Mutex::new(State { looking_since, reasons: Vec::new() })));
+    async fn a_check_that_does_not_return_is_reported() {
+        let checking_since = Some(Instant::now());
+        let known = Known(Arc::new(Mutex::new(State { checking_since, reasons: Vec::new() })));
         assert!(known.health().ready);
         tokio::time::advance(LATE + Duration::from_secs(1)).await;
         let health = known.health();

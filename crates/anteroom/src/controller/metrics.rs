@@ -13,8 +13,8 @@ use prometheus_client::registry::{Registry, Unit};
 use super::record::Record;
 use crate::runner_protocol::MediaTotals;
 
-/// Upper bounds of the phases' buckets, in seconds: a native start takes 2, an emulated one 30, a
-/// person some minutes.
+/// Upper bounds of the phases' buckets, in seconds: a native start takes 2, an emulated one 30, an
+/// end user some minutes.
 const PHASE_BUCKETS: [f64; 14] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
@@ -31,22 +31,22 @@ const PHASES: [&str; 7] = [
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfState {
-    state: Word,
+    state: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfReason {
-    reason: Word,
+    reason: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCause {
-    cause: Word,
+    cause: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPhase {
-    phase: Word,
+    phase: Value,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -56,9 +56,9 @@ struct OfProvider {
 
 /// A label's value that is ours, not a caller's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Word(&'static str);
+struct Value(&'static str);
 
-impl EncodeLabelValue for Word {
+impl EncodeLabelValue for Value {
     fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
         EncodeLabelValue::encode(&self.0, encoder)
     }
@@ -119,14 +119,18 @@ impl Metrics {
             "Sessions that are not over, by state",
             self.sessions.clone(),
         );
-        registry.register("sandboxes", "Sessions that may have a room at a time", sandboxes);
+        registry.register("sandboxes", "Sessions that may have a sandbox at a time", sandboxes);
         registry.register("sessions_started", "Sessions begun", self.started.clone());
         registry.register("starts_refused", "Start calls refused, by code", self.refused.clone());
         registry.register("sessions_ended", "Sessions over, by reason", self.ended.clone());
-        registry.register("deaths", "Processes of rooms that died, by cause", self.deaths.clone());
+        registry.register(
+            "deaths",
+            "Processes of sandboxes that died, by cause",
+            self.deaths.clone(),
+        );
         registry.register(
             "hosts_needed",
-            "Pages that went on at a host that is refused, by provider",
+            "Pages that continued at a refused host, by provider",
             self.hosts_needed.clone(),
         );
         registry.register("leftovers", "Things found after a teardown", self.leftovers.clone());
@@ -171,7 +175,7 @@ impl Metrics {
 
     /// A start call was refused.
     pub fn refused(&self, code: &'static str) {
-        self.refused.get_or_create(&OfReason { reason: Word(code) }).inc();
+        self.refused.get_or_create(&OfReason { reason: Value(code) }).inc();
     }
 
     /// A session reached a moment for the first time.
@@ -183,23 +187,23 @@ impl Metrics {
 
     /// A session is over.
     pub fn ended(&self, reason: &EndReason, record: &Record, at: Timestamp) {
-        self.ended.get_or_create(&OfReason { reason: Word(reason.code()) }).inc();
+        self.ended.get_or_create(&OfReason { reason: Value(reason.code()) }).inc();
         self.observe("ended", record, at);
     }
 
-    /// A process of a room died, and this is why.
+    /// A process of a sandbox died, and this is why.
     pub fn explained(&self, cause: Cause) {
-        self.deaths.get_or_create(&OfCause { cause: Word(cause.as_str()) }).inc();
+        self.deaths.get_or_create(&OfCause { cause: Value(cause.as_str()) }).inc();
     }
 
     fn observe(&self, phase: &'static str, record: &Record, at: Timestamp) {
         let seconds =
             std::time::Duration::from_millis(at.millis_since(record.session.terms.created_at))
                 .as_secs_f64();
-        self.phases.get_or_create(&OfPhase { phase: Word(phase) }).observe(seconds);
+        self.phases.get_or_create(&OfPhase { phase: Value(phase) }).observe(seconds);
     }
 
-    /// What an event counts beside its words.
+    /// What an event counts beside its timeline entry.
     pub fn note(&self, event: &Event) {
         if let Event::TornDown { leftovers } = event {
             self.leftovers.inc_by(leftovers.len() as u64);
@@ -209,7 +213,7 @@ impl Metrics {
         }
     }
 
-    /// What a runner's media did since it last told.
+    /// What a runner's media did since its last report.
     pub fn media(&self, before: &MediaTotals, now: &MediaTotals) {
         let since = |of: fn(&MediaTotals) -> u64| of(now).saturating_sub(of(before));
         self.frames.inc_by(since(|totals| totals.frames));
@@ -225,7 +229,7 @@ impl Metrics {
     pub fn page(&self, live: &[StateName]) -> String {
         for state in StateName::ALL {
             let count = live.iter().filter(|name| **name == state).count();
-            let gauge = self.sessions.get_or_create(&OfState { state: Word(state.as_str()) });
+            let gauge = self.sessions.get_or_create(&OfState { state: Value(state.as_str()) });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         self.memory.set(resident_bytes());

@@ -65,7 +65,7 @@ use actor::ControllerContext;
 use admission::Admission;
 use calls::CallsInAnswer;
 use client_file::ClientFile;
-use health::Look;
+use health::Check;
 use keys::Keys;
 use live::{Live, SessionHandle};
 use metrics::Metrics;
@@ -130,7 +130,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             key,
             context,
             keys: Keys::new(store.clone()),
-            health: Look { store: store.clone(), node }.start().await,
+            health: Check { store: store.clone(), node }.start().await,
             command_line: OnceLock::new(),
             settings,
             store,
@@ -198,7 +198,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         Ok(made)
     }
 
-    /// Takes no new sessions, ends every one there is and waits until all of them are gone.
+    /// Refuses new sessions, ends all that run and waits until they are torn down.
     pub async fn end_all(&self) {
         self.stopping.store(true, Ordering::SeqCst);
         drop(self.starting.write().await);
@@ -216,7 +216,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         self.context.live.get(id)
     }
 
-    /// A new link for the person. The earlier ones are revoked, and what they opened is closed.
+    /// A new link for the end user. The earlier ones are revoked, and what they opened is closed.
     async fn new_link(&self, record: &Record, by: Actor) -> Result<String> {
         let secret = secret();
         let id = record.id();
@@ -264,10 +264,10 @@ fn not_stored(error: anyhow::Error) -> Problem {
     Problem::new(ProblemCode::StorageUnavailable, detail)
 }
 
-/// Who asks cannot be told: that is no "no".
+/// The key could not be checked, which does not mean that it was refused.
 fn unreadable(error: anyhow::Error) -> Problem {
     tracing::error!("{error:#}");
-    let detail = format!("keys cannot be checked now: {error:#}");
+    let detail = format!("the key could not be checked: {error:#}");
     Problem::new(ProblemCode::StorageUnavailable, detail)
 }
 

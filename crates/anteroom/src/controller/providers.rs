@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::{embedded, private};
 
 /// Reads the operator's folder anew where a file in it has changed. A file that cannot be used any
-/// more counts as it was before, which is said once.
+/// more counts as it was before, which is logged once.
 #[derive(Debug)]
 pub struct Providers {
     folder: Option<PathBuf>,
@@ -62,7 +62,7 @@ impl Providers {
     }
 }
 
-/// The shipped providers, and those in the operator's folder, which win.
+/// The shipped providers, and those in the operator's folder, which take precedence.
 pub fn load_providers(folder: Option<&Path>) -> Result<BTreeMap<ProviderId, Provider>> {
     let mut providers = read_all(&embedded::providers())?;
     let mut texts = Vec::new();
@@ -105,7 +105,7 @@ fn read_anew(folder: &Path, files: &mut BTreeMap<PathBuf, File>) -> Result<()> {
         let provider = match read(&path) {
             Ok(provider) => {
                 if before.is_some() {
-                    tracing::info!("{} was read anew", path.display());
+                    tracing::info!("{} was reloaded", path.display());
                 }
                 provider
             }

@@ -10,20 +10,20 @@ use crate::clock::now;
 use crate::node_protocol::{Node, Sandbox};
 
 impl<N: Node, S: Store> Controller<N, S> {
-    /// Sessions that are not finished belong to a controller that is gone: their rooms are demolished
-    /// and their state says so. So are those of which something was left, and until nothing is, nobody
-    /// else has their users.
+    /// Sessions that are not finished belong to a controller that is gone: their sandboxes are
+    /// torn down and their records say so. So are those of sessions that left something, and until
+    /// nothing is left, nobody else gets their users.
     pub(super) async fn reconcile(&self) -> Result<()> {
         for id in self.store.unfinished().await? {
             match self.store.load(id).await {
                 Ok(Some(record)) => {
-                    tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session");
+                    tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session unfinished");
                     self.end_abandoned(record).await?;
                 }
                 Ok(None) => {}
                 // One row must not keep all the others from being served.
                 Err(error) => {
-                    tracing::error!(session = %id, "{error:#}; what still runs of it is killed");
+                    tracing::error!(session = %id, "{error:#}; whatever still runs of it is killed");
                     self.clean_up_after_unreadable(id).await?;
                 }
             }
@@ -31,7 +31,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         Ok(())
     }
 
-    /// Its record will say of no look that nothing is left.
+    /// Its record cannot be written, so what is left is only logged.
     async fn clean_up_after_unreadable(&self, id: SessionId) -> Result<()> {
         let sandbox = Sandbox { session: id, user: self.store.user_of(id).await?, driver: None };
         let node = &self.context.node;
@@ -47,7 +47,7 @@ impl<N: Node, S: Store> Controller<N, S> {
     pub(super) async fn end_abandoned(&self, mut record: Record) -> Result<()> {
         let id = record.id();
         if let State::Ended { .. } = record.session.state {
-            // Its end is known; its demolition was not reported, or left something.
+            // Its end is known; its teardown was not reported, or left something.
             let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
             record.session = session;
             actor::start::<N, S>(record, effects, None, self.context.clone());
@@ -162,7 +162,7 @@ mod tests {
         let left = vec![Leftover { kind: "file".to_owned(), what: "/x".to_owned() }];
         let (leaves, clean) = (over(holds, left), over(gone, Vec::new()));
         let id = leaves.id();
-        // What a look at the machine finds of it.
+        // What a check of the machine finds of it.
         let file = folder.path().join(format!("left-{id}"));
         std::fs::write(&file, "").unwrap();
         for record in [&leaves, &clean] {
@@ -171,7 +171,7 @@ mod tests {
         let controller = started(folder.path()).await;
         let users = controller.context.node.clone();
         assert!(users.has_leased(holds) && !users.has_leased(gone));
-        // It looks again, finds it again, and does not forget it however old it is.
+        // The new controller checks again, finds it again, and does not forget it however old it is.
         controller.handle(id).unwrap().over().await;
         assert!(users.has_leased(holds));
         let forgotten = controller.store.forget(now().0, now().0).await.unwrap();

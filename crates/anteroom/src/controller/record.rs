@@ -24,9 +24,9 @@ use crate::node_protocol::Sandbox;
 pub struct Record {
     /// State machine and terms.
     pub session: Session,
-    /// The CLI's name for people.
+    /// The CLI's display name.
     pub provider_name: String,
-    /// What the person has to do.
+    /// What the end user has to do.
     pub instructions: String,
     /// What boots its sandbox.
     pub driver: DriverKind,
@@ -56,7 +56,7 @@ pub struct Record {
     pub credential_stored_at: Option<Timestamp>,
     /// Hosts the guest asked for.
     pub egress: Vec<EgressEntry>,
-    /// Who opened what of the room.
+    /// Who opened which view of the sandbox.
     #[serde(default)]
     pub visits: Vec<Visit>,
     /// Kept in a table of its own.
@@ -64,7 +64,7 @@ pub struct Record {
     pub timeline: Vec<TimelineEntry>,
 }
 
-/// How often it is told that the same viewer opened the same: one whose connection breaks comes again.
+/// How often the same viewer is reported to open the same view: one whose connection breaks reconnects.
 const MAX_VISITS_ALIKE: usize = 20;
 
 /// Visits of a session.
@@ -76,7 +76,7 @@ impl Record {
         self.session.terms.id
     }
 
-    /// Whether it is over and its room was demolished, as far as that went.
+    /// Whether it is over and its sandbox was torn down, as far as that went.
     pub fn is_finished(&self) -> bool {
         matches!(self.session.state, State::Ended { teardown: Teardown::TornDown { .. }, .. })
     }
@@ -91,7 +91,7 @@ impl Record {
         Sandbox { session: self.id(), user: self.user, driver: Some(self.driver) }
     }
 
-    /// Keeps that somebody opened something; `false` when they did so too often to be told each time.
+    /// Records a visit; `false` when there were too many like it to report each.
     pub fn visited(&mut self, at: Timestamp, opened: View, viewer: Viewer) -> bool {
         let same = |visit: &&Visit| visit.opened == opened && visit.viewer == viewer;
         let reported = self.visits.iter().filter(same).count() < MAX_VISITS_ALIKE
@@ -106,12 +106,15 @@ impl Record {
         match self.session.terms.method_chosen {
             Chosen::ByCaller => "asked for".to_owned(),
             Chosen::First => {
-                format!("of the ways that {} offers it needs the person least", self.provider_name)
+                format!(
+                    "of the methods of {}, it needs the least from the end user",
+                    self.provider_name
+                )
             }
         }
     }
 
-    /// What the person has to do, while it is their turn.
+    /// What the end user has to do, while it is their turn.
     fn awaiting(&self) -> Option<AwaitingView> {
         let Session { terms, state: State::AwaitingUser { prompt, .. }, .. } = &self.session else {
             return None;
@@ -212,7 +215,7 @@ fn terms_view(terms: &TermsOfUse, openable_by: OpenableBy) -> TermsView {
     }
 }
 
-/// What the person has to do in the CLI's terminal.
+/// What the end user has to do in the CLI's terminal.
 fn what_to_do(asks: &Asks) -> String {
     match asks {
         Asks::Unknown => {
@@ -220,13 +223,13 @@ fn what_to_do(asks: &Asks) -> String {
                 .to_owned()
         }
         Asks::AddressIgnored { url } => format!(
-            "The tool names an address that Anteroom does not take for its sign-in page: {} Look at its \
-             terminal, and go on there if it waits.",
+            "The tool shows an address that Anteroom does not recognise as its sign-in page: {} Check its \
+             terminal, and continue there if it waits.",
             short(url)
         ),
         Asks::Answered { question } => format!(
-            "The tool asked {question:?}. It was answered, and the question stands there all the same. \
-             Look at its terminal, and answer there if it waits."
+            "The tool asked {question:?}. It was answered, but the tool still asks. Check its terminal, and \
+             answer there if it waits."
         ),
     }
 }

@@ -19,7 +19,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Database, vault.
     pub state_dir: PathBuf,
-    /// As the person is told.
+    /// As end users know them.
     pub operator_name: String,
     /// How browsers reach this, if not by the listening address.
     pub public_url: Option<String>,
@@ -31,7 +31,7 @@ pub struct Settings {
     pub min_ttl_seconds: u64,
     /// How long a session may live at most, in seconds.
     pub max_session_seconds: u64,
-    /// How long a person who came may do nothing, in seconds.
+    /// How long an end user who has arrived may do nothing, in seconds.
     pub idle_seconds: u64,
     /// What of sessions that are over is kept.
     pub keep: Keep,
@@ -64,8 +64,8 @@ impl Settings {
     pub fn refuses_real(&self, accelerator: Accelerator) -> Option<String> {
         let weak = Self::weakness(accelerator).filter(|_| !self.allow_weak_isolation)?;
         Some(format!(
-            "{weak}, or accept that with --allow-weak-isolation; a stand-in for tests says kind = \"demo\" in \
-             its provider file"
+            "{weak}, or accept that with --allow-weak-isolation; a provider for tests has kind = \"demo\" in \
+             its file"
         ))
     }
 
@@ -74,15 +74,15 @@ impl Settings {
     pub fn weak_isolation(&self, accelerator: Accelerator) -> Vec<String> {
         let Some(weak) = Self::weakness(accelerator) else { return Vec::new() };
         let real = if self.allow_weak_isolation {
-            "people may sign in with real accounts without hardware isolation; start without \
-             --allow-weak-isolation, and they are refused"
+            "sign-ins with real accounts are allowed without hardware isolation; start without \
+             --allow-weak-isolation to refuse them"
                 .to_owned()
         } else {
             let providers = self.providers.now();
             let real = providers.values().filter(|provider| provider.kind == ProviderKind::Real);
             let names: Vec<&str> = real.map(|provider| provider.id.as_str()).collect();
             format!(
-                "sign-ins to {} are refused, since their accounts are real; --allow-weak-isolation accepts \
+                "sign-ins to {} are refused, since their accounts are real; --allow-weak-isolation allows \
                  them without hardware isolation",
                 names.join(", ")
             )
@@ -97,7 +97,7 @@ impl Settings {
             let provider = providers.get(id)?;
             let terms = provider.terms.as_ref()?;
             Some(format!(
-                "credentials of {} may be sealed to the vault, although its terms ({}, read on {}) let nobody but the person hold them",
+                "credentials of {} may be sealed to the vault, although its terms ({}, read on {}) allow only the end user to hold them",
                 provider.name, terms.page, terms.read
             ))
         };

@@ -23,11 +23,11 @@ use super::{Controller, internal, not_stored, secret};
 use crate::clock::now;
 use crate::node_protocol::{Node, NotPrepared, PrepareSession, StartSession};
 
-/// The desktop of every room.
+/// The desktop of every sandbox.
 pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
 const DEFAULT_TTL_SECONDS: u64 = 900;
 
-/// Longest and shortest wait that a caller is told when every room is taken, in seconds.
+/// Shortest and longest wait that is suggested to a caller when all slots are in use, in seconds.
 const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
 
 /// Injected files of one session, together.
@@ -52,7 +52,8 @@ impl<N: Node, S: Store> Controller<N, S> {
         match self.store.begun_by(&call, now().0).await.map_err(internal)? {
             None => Ok(Begun::Now(self.begin(request, Some(&call), principal).await?)),
             Some((_, body)) if body != call.body => {
-                let detail = "this Idempotency-Key came with another body before; use a new one";
+                let detail =
+                    "this Idempotency-Key was used with another body before; use a new one";
                 Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail))
             }
             Some((session, _)) => {
@@ -79,7 +80,7 @@ impl<N: Node, S: Store> Controller<N, S> {
                 .map_err(invalid)?;
         let _starting = self.starting.read().await;
         if self.stopping.load(Ordering::SeqCst) {
-            let detail = "this Anteroom is stopping and takes no new sign-ins";
+            let detail = "this Anteroom is shutting down and does not start sign-ins";
             return Err(Problem::new(ProblemCode::Stopping, detail));
         }
         self.check_isolation(&provider)?;
@@ -161,7 +162,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         id.and_then(|id| providers.remove(&id)).ok_or_else(|| {
             let known = providers.keys().map(ToString::to_string);
             let known = known.collect::<Vec<_>>().join(", ");
-            let detail = format!("there is no provider of this name; there are: {known}");
+            let detail = format!("there is no provider with this id; the providers are {known}");
             Problem::new(ProblemCode::UnknownProvider, detail)
         })
     }
@@ -205,7 +206,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
     }
 
-    /// Every room is taken: when to come back is when the first of them must be free.
+    /// All slots are in use: the suggested wait ends when the first of them must be free.
     fn no_capacity(&self) -> Problem {
         let Limits { max_sessions, max_queued } = self.admission.limits();
         let deadlines =
@@ -214,14 +215,14 @@ impl<N: Node, S: Store> Controller<N, S> {
         let seconds = first.clamp(*COME_BACK.start(), *COME_BACK.end());
         let queue = match max_queued {
             0 => String::new(),
-            1 => " and one more waits".to_owned(),
-            queued => format!(" and {queued} more wait"),
+            1 => " and one more session waits".to_owned(),
+            queued => format!(" and {queued} more sessions wait"),
         };
-        let sandboxes = match max_sessions {
-            1 => "the one room of this Anteroom is".to_owned(),
-            sandboxes => format!("all {sandboxes} rooms of this Anteroom are"),
+        let slots = match max_sessions {
+            1 => "the only slot of this Anteroom is".to_owned(),
+            slots => format!("all {slots} slots of this Anteroom are"),
         };
-        let detail = format!("{sandboxes} in use{queue}; try again in {seconds} s");
+        let detail = format!("{slots} in use{queue}; try again in {seconds} s");
         Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)
     }
 }
@@ -237,7 +238,7 @@ fn not_prepared(why: NotPrepared) -> Problem {
     }
 }
 
-/// How long the CLI waits for the person by itself, in seconds, where its provider file says so.
+/// How long the CLI waits for the end user by itself, in seconds, where its provider file says so.
 fn tool_waits(provider: &Provider, method: Method) -> Option<u64> {
     provider.login_by(method).and_then(|login| login.gives_up_after_seconds)
 }
@@ -253,12 +254,12 @@ fn injected(files: Vec<anteroom_api::StartFile>) -> Result<Vec<InjectedFile>, St
             let mode = file.mode.unwrap_or(0o600);
             if !is_guest_path(&file.path) {
                 return Err(format!(
-                    "{:?} is no path in the guest; it must be absolute or start with ~/",
+                    "{:?} is not a path in the guest; it must be absolute or start with ~/",
                     file.path
                 ));
             }
             if !["person", "root"].contains(&owner.as_str()) {
-                return Err(format!("the owner of {} must be person or root", file.path));
+                return Err(format!("the owner of {} must be root or person", file.path));
             }
             if mode > 0o777 || file.content.len() > 1024 * 1024 {
                 return Err(format!(

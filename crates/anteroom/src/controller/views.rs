@@ -92,7 +92,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         Ok(sdp)
     }
 
-    /// Comes when the principal's right is revoked: the link of a person, the key of a caller.
+    /// Resolves when the principal's right is revoked: an end user's link, or a caller's key.
     pub(super) fn revoked(&self, handle: &SessionHandle, principal: &Principal) -> Revoked {
         match &principal.id {
             PrincipalId::ViewerLink { .. } => Box::pin(handle.revoked(&principal.viewer())),
@@ -121,17 +121,17 @@ impl<N: Node, S: Store> Controller<N, S> {
     /// A session whose guest can show a desktop, or soon will.
     pub(super) async fn with_desktop(&self, id: SessionId) -> Result<SessionHandle, Problem> {
         let state = self.session(id).await?.state;
-        let awake = !matches!(state, StateName::Requested | StateName::Booting);
+        let booted = !matches!(state, StateName::Requested | StateName::Booting);
         match self.handle(id).filter(SessionHandle::runs) {
-            Some(found) if awake => Ok(found),
+            Some(found) if booted => Ok(found),
             _ => Err(Problem::wrong_state(format!(
-                "the session is {state} and has no room that is awake"
+                "the session is {state} and has no running sandbox"
             ))),
         }
     }
 }
 
-/// A node's "no" as the caller gets it; `refused` is the code where the session said why.
+/// A node's refusal as the caller gets it; `refused` is the code where the session said why.
 pub fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Problem {
     let code = match error {
         AskError::Refused { .. } => refused,
@@ -144,7 +144,7 @@ pub fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Pro
 /// The principal's link was revoked.
 pub fn revoked() -> Problem {
     let detail =
-        "the link that this viewer came by was revoked; open the newer one, or ask for one";
+        "the link that this viewer used was revoked; open the newer link, or ask for a new one";
     Problem::new(ProblemCode::ViewerRevoked, detail)
 }
 
@@ -152,12 +152,12 @@ pub fn link_refused(unusable: Unusable) -> Problem {
     let used = |detail: &str| Problem::new(ProblemCode::LinkUsed, detail);
     match unusable {
         Unusable::Opened(at) => used(
-            "this link was opened before; if it was not you, ask for a new one, which closes what this one opened",
+            "this link was opened before; if that was not you, ask for a new one, which closes what this one opened",
         )
         .at(at),
         Unusable::Revoked(at) => {
-            used("this link was revoked; open the newer one, or ask for one").at(at)
+            used("this link was revoked; open the newer link, or ask for a new one").at(at)
         }
-        Unusable::Unknown => used("this link is expired or unknown; ask for a new one"),
+        Unusable::Unknown => used("this link has expired or is unknown; ask for a new one"),
     }
 }

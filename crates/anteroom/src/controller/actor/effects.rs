@@ -29,9 +29,9 @@ pub enum Claim {
 
 impl Claim {
     /// The capacity that was waited for; never comes where none is waited for.
-    pub async fn sandbox(&mut self) -> TakenCapacity {
+    pub async fn taken(&mut self) -> TakenCapacity {
         match self {
-            Self::Waiting(sandbox) => sandbox.await,
+            Self::Waiting(capacity) => capacity.await,
             Self::None | Self::Taken(_) => std::future::pending().await,
         }
     }
@@ -78,13 +78,13 @@ impl<N: Node, S: Store> Actor<N, S> {
 
     async fn claim_capacity(&mut self) {
         let Some((_, admitted)) = &self.plan else { return };
-        if let Some(sandbox) = admitted.try_capacity() {
-            self.claim = Claim::Taken(sandbox);
+        if let Some(taken) = admitted.try_capacity() {
+            self.claim = Claim::Taken(taken);
             self.start_runner().await;
             return;
         }
-        self.claim = Claim::Waiting(Box::pin(admitted.sandbox()));
-        let message = "all rooms are in use; the sign-in begins when one is free".to_owned();
+        self.claim = Claim::Waiting(Box::pin(admitted.capacity()));
+        let message = "all slots are in use; the sign-in starts when one is free".to_owned();
         self.add_entry(now(), "waiting_for_capacity", message, None, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
         self.view.send_replace(self.record.view());
@@ -116,14 +116,14 @@ impl<N: Node, S: Store> Actor<N, S> {
         let stored =
             store.put_credential(id, sealed.bytes(), &self.record.recipient, now().0).await;
         match stored {
-            // Whatever went wrong after that: what is durable must not be said to be lost.
+            // Whatever went wrong after that: a durable credential must not be reported as lost.
             Err(_) if store.credential(id).await?.is_some() => Ok(()),
             stored => stored,
         }
     }
 }
 
-/// What is left of a sandbox. Nothing seen is not nothing there.
+/// What is left of a sandbox. A look that failed does not count as nothing left.
 async fn tear_down(node: &impl Node, sandbox: Sandbox) -> Vec<Leftover> {
     let torn_down = node.tear_down(sandbox).await;
     torn_down.unwrap_or_else(|NodeError { cause }| {

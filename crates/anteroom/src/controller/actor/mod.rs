@@ -134,8 +134,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             let event = tokio::select! {
                 event = queue.recv() => event,
                 () = tokio::time::sleep(self.until_tick()) => Some(Event::Tick),
-                sandbox = self.claim.sandbox() => {
-                    self.claim = Claim::Taken(sandbox);
+                taken = self.claim.taken() => {
+                    self.claim = Claim::Taken(taken);
                     self.start_runner().await;
                     continue;
                 }

@@ -112,7 +112,7 @@ pub trait KeyStore: Clone + Send + Sync + 'static {
         now: u64,
     ) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Keeps another key under a name; the one before it, or `None` when there is none of that name.
+    /// Keeps another key under a name; the one before it, or `None` when no key has that name.
     fn rotate_api_key(
         &self,
         name: &str,
@@ -120,7 +120,7 @@ pub trait KeyStore: Clone + Send + Sync + 'static {
         now: u64,
     ) -> impl Future<Output = Result<Option<KeyId>>> + Send;
 
-    /// Forgets a key; which it was, or `None` when there is none of that name.
+    /// Forgets a key; which it was, or `None` when no key has that name.
     fn remove_api_key(&self, name: &str) -> impl Future<Output = Result<Option<KeyId>>> + Send;
 
     /// Keeps when keys were last used.

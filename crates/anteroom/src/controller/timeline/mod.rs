@@ -24,7 +24,7 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
         )),
         Event::TornDown { leftovers } if leftovers.is_empty() => Some((
             "torn_down",
-            "everything of the session is gone; looking found nothing left".to_owned(),
+            "everything of the session is gone; a check found nothing left".to_owned(),
         )),
         Event::TornDown { leftovers } => {
             let things = counted(leftovers.len(), "thing", "things");
@@ -36,12 +36,12 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
         Event::LinkMade { generation, by } => Some((
             "link_made",
             format!(
-                "link {generation} was made by {by}; the earlier ones were revoked, and what they opened was closed"
+                "link {generation} was made by {by}; earlier links were revoked, and what they had opened was closed"
             ),
         )),
         Event::LinksRevoked { by } => Some((
             "links_revoked",
-            format!("all links were revoked by {by}, and what they opened was closed"),
+            format!("all links were revoked by {by}, and what they had opened was closed"),
         )),
         Event::Opened { view, viewer } => Some(of_view(*view, viewer)),
         // These end the session, have the tool started, or mean nothing; the first two have entries of
@@ -56,12 +56,13 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
     }
 }
 
-/// Kind and sentence of what is done, where the event that it is done for says less.
+/// Kind and sentence of an effect, where its event has no entry of its own.
 pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
     match effect {
-        Effect::StartTool => {
-            Some(("end_user_came", "the person is there; the tool is being started".to_owned()))
-        }
+        Effect::StartTool => Some((
+            "end_user_came",
+            "the end user has arrived; the tool is being started".to_owned(),
+        )),
         Effect::StartRunner
         | Effect::StoreCredential { .. }
         | Effect::AcknowledgeCredential
@@ -72,13 +73,13 @@ pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
 fn of_view(view: View, viewer: &Viewer) -> (&'static str, String) {
     match view {
         View::Link => ("link_opened", format!("{viewer} was opened")),
-        View::Picture => ("viewer_joined", format!("a viewer joined, by {viewer}")),
-        View::Terminal => ("terminal_opened", format!("the terminal was opened, by {viewer}")),
-        View::Vnc => ("vnc_opened", format!("the desktop was opened by VNC, by {viewer}")),
+        View::Picture => ("viewer_joined", format!("a viewer joined with {viewer}")),
+        View::Terminal => ("terminal_opened", format!("the terminal was opened by {viewer}")),
+        View::Vnc => ("vnc_opened", format!("the desktop was opened over VNC by {viewer}")),
     }
 }
 
-/// What of a room an event says was opened, and by whom.
+/// The view of a sandbox that an event opened, and by whom.
 pub fn visit(event: &Event) -> Option<(View, Viewer)> {
     match event {
         Event::Opened { view, viewer } => Some((*view, viewer.clone())),
@@ -89,7 +90,7 @@ pub fn visit(event: &Event) -> Option<(View, Viewer)> {
     }
 }
 
-/// As much of an address as says which it is.
+/// The beginning of an address, enough to recognise it.
 pub fn short(url: &str) -> String {
     url.chars().take(120).collect()
 }
@@ -99,7 +100,7 @@ pub fn host_of(url: &str) -> String {
     url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// Why, of an event that tells of a death.
+/// The explanation of an event that reports a death.
 pub fn explanation_of(event: &Event) -> Option<&Explanation> {
     match event {
         Event::Observed(

@@ -1,4 +1,4 @@
-//! What the timeline says of what a session's runner observed.
+//! The timeline's entries for what a session's runner observed.
 
 use anteroom_session::{
     Accelerator, Asks, Boundaries, Confined, EgressVerdict, Observation, Prompt, Remedy, SessionId,
@@ -8,8 +8,11 @@ use anteroom_session::{
 use super::{host_of, of_view, short};
 use crate::counted::counted;
 
-/// Where the tool waits for the person.
-const SANDBOX_READY: &str = "the room is ready; the tool is started when the person comes";
+/// Where the tool waits for the end user.
+const SANDBOX_READY: &str = "the sandbox is ready; the tool starts when the end user arrives";
+
+/// Where a name leads inside: to this host, or into a private network.
+const FORBIDDEN_ADDRESS: &str = "its name resolves to an address that no sandbox may reach";
 
 fn what_runs(accelerator: Accelerator) -> &'static str {
     match accelerator {
@@ -19,7 +22,7 @@ fn what_runs(accelerator: Accelerator) -> &'static str {
     }
 }
 
-/// What holds the session's processes, and what does not.
+/// What confines the session's processes, and what this machine does not offer for that.
 fn held(confined: &Confined) -> String {
     let Confined { sandbox, runner, missing } = confined;
     let of = |what: &str, held: &Boundaries| {
@@ -38,9 +41,10 @@ fn held(confined: &Confined) -> String {
         if held.filters_system_calls {
             by.push("filtered system calls".to_owned());
         }
-        format!("{what} is held by: {}", by.join(", "))
+        format!("{what} is confined by: {}", by.join(", "))
     };
-    let mut said = format!("{}; {}", of("the room's process", sandbox), of("the runner", runner));
+    let mut said =
+        format!("{}; {}", of("the sandbox's process", sandbox), of("the runner", runner));
     if !missing.is_empty() {
         said.push_str(&format!("; this machine does not offer {}", missing.join(", ")));
     }
@@ -54,7 +58,7 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         }
         Observation::Confined(confined) => ("confined", held(confined)),
         Observation::AgentConnected { agent_version, kernel } => {
-            ("agent_connected", format!("the agent {agent_version} answered from Linux {kernel}"))
+            ("agent_connected", format!("the agent {agent_version} connected from Linux {kernel}"))
         }
         Observation::FilesInjected { count: 0 } => return None,
         Observation::FilesInjected { count } => {
@@ -79,18 +83,18 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         | Observation::CodeReplaced => return of_terminal(observation),
         Observation::EndUserNotified { says } => ("end_user_notified", says.clone()),
         Observation::CredentialVerified { said } => {
-            ("credential_verified", format!("the tool itself calls it signed in: {said}"))
+            ("credential_verified", format!("the tool confirmed that it is signed in: {said}"))
         }
         Observation::SignInPageOpened => {
             ("sign_in_page_opened", "the browser opened the sign-in page".to_owned())
         }
         Observation::FirstFrameSent => {
-            ("first_frame_sent", "the first picture was sent to the viewer".to_owned())
+            ("first_frame_sent", "the first frame was sent to the viewer".to_owned())
         }
         Observation::ViewerJoined { viewer } => of_view(View::Picture, viewer),
         Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
         Observation::CredentialFound => {
-            ("credential_found", "the tool has its credential".to_owned())
+            ("credential_found", "the tool's credential was found".to_owned())
         }
         Observation::CredentialSealed { .. } => {
             ("credential_sealed", "the credential was sealed in the guest".to_owned())
@@ -108,7 +112,7 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
                 format!("a connection to {host}:{port} was refused: {}", cause(detail)),
             ),
             EgressVerdict::RefusedAddress => {
-                ("host_refused", format!("{host}:{port} was refused: it leads inside"))
+                ("host_refused", format!("{host}:{port} was refused: {FORBIDDEN_ADDRESS}"))
             }
             EgressVerdict::Failed => {
                 ("host_failed", format!("{host}:{port} could not be reached: {}", cause(detail)))
@@ -117,27 +121,25 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         Observation::HostUnreachable { host, cause } => (
             "host_unreachable",
             format!(
-                "the room cannot reach {host} ({cause}); if the sign-in does not go on, start it \
-                 again in some minutes"
+                "the sandbox cannot reach {host} ({cause}); if the sign-in does not continue, start it \
+                 again in a few minutes"
             ),
         ),
         Observation::HostAllowed { host } => {
             ("host_allowed", format!("the operator allowed {host} for this session"))
         }
-        Observation::HostReached { host } => {
-            ("host_reached", format!("{host} was reached after all"))
-        }
+        Observation::HostReached { host } => ("host_reached", format!("{host} can be reached now")),
         Observation::GuestPoweredOff => {
-            ("guest_powered_off", "the guest was told and powered off".to_owned())
+            ("guest_powered_off", "the guest powered off as asked".to_owned())
         }
-        // The second needs the session's id.
+        // The second needs the session's id: see `host_needed`.
         Observation::EndUserActive | Observation::HostNeeded { .. } | Observation::Failed(_) => {
             return None;
         }
     })
 }
 
-/// Where a page goes on that is refused, and what the operator can do.
+/// The refused host on which a page continues, and what the operator can do.
 pub fn host_needed(host: &str, provider: &str, remedy: Remedy, session: SessionId) -> String {
     let add = format!("add {host:?} to allow in [egress] of its provider file");
     let (what, to_do) = match remedy {
@@ -149,26 +151,26 @@ pub fn host_needed(host: &str, provider: &str, remedy: Remedy, session: SessionI
             format!("to allow it, {add}, or only now: `anteroom egress allow {session} {host}`"),
         ),
         Remedy::NameAndMap => (
-            "is an address: hosts are reached by their names alone".to_owned(),
+            "is an address: hosts are reached only by name".to_owned(),
             format!(
-                "name the host in allow of {provider}, and lead it there with [[egress.map]] if it has \
-                 no name in DNS"
+                "add the host's name to allow of {provider}, and map it to its address with [[egress.map]] \
+                 if it has no name in DNS"
             ),
         ),
         Remedy::ListAndMap => (
-            "is a name of a network's own, and refused".to_owned(),
+            "is a name of a network's own, which sandboxes cannot reach".to_owned(),
             format!(
-                "to reach it, name it in allow of {provider} and lead it to an address with [[egress.map]]"
+                "to reach it, add it to allow of {provider} and map it to an address with [[egress.map]]"
             ),
         ),
         Remedy::Map => (
-            "is allowed, and whose name leads where no room may go".to_owned(),
+            format!("is allowed, but {FORBIDDEN_ADDRESS}"),
             format!(
-                "to reach it all the same, lead it to its address with [[egress.map]] in the file of {provider}"
+                "to reach it anyway, map it to its address with [[egress.map]] in the file of {provider}"
             ),
         ),
     };
-    format!("the page goes on at {host}, which {what}; {to_do}")
+    format!("the page continues at {host}, which {what}; {to_do}")
 }
 
 /// What the tool's terminal shows.
@@ -181,21 +183,23 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::SignInAwaited { prompt: Prompt::Terminal { screen, asks } } => {
             let last = screen.last().map(String::as_str).unwrap_or_default();
             match asks {
-                Asks::Unknown => {
-                    let words = "the tool shows what its provider file does not know";
-                    ("unknown_prompt", format!("{words}, and waits; its last line: {last}"))
-                }
+                Asks::Unknown => (
+                    "unknown_prompt",
+                    format!(
+                        "the tool waits at a prompt that its provider file does not know; its last line: {last}"
+                    ),
+                ),
                 Asks::AddressIgnored { url } => (
                     "address_unmatched",
                     format!(
-                        "the tool gave no address that url_pattern of its provider file matches; it names {}",
+                        "the tool showed no address that matches url_pattern of its provider file, but {}",
                         short(url)
                     ),
                 ),
                 Asks::Answered { question } => (
                     "answer_not_taken",
                     format!(
-                        "{question:?} was answered and stands there all the same; its last line: {last}"
+                        "{question:?} was answered, but the tool still asks it; its last line: {last}"
                     ),
                 ),
             }
@@ -205,17 +209,18 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
         }
         Observation::QuestionAnswered { question, again: true } => (
             "question_answered_again",
-            format!("{question:?} stood on as if nobody had answered; it was answered once more"),
+            format!(
+                "the tool still asked {question:?} after the answer; it was answered once more"
+            ),
         ),
         Observation::AddressIgnored { url } => {
-            let words =
-                "the tool names an address that url_pattern of its provider file does not match";
-            ("address_ignored", format!("{words}: {}", short(url)))
+            let unmatched =
+                "the tool showed an address that does not match url_pattern of its provider file";
+            ("address_ignored", format!("{unmatched}: {}", short(url)))
         }
         Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
         Observation::CodeReplaced => {
-            let words = "a newer code took the place of one that was not typed yet";
-            ("code_replaced", words.to_owned())
+            ("code_replaced", "a newer code replaced one that was not typed yet".to_owned())
         }
         _ => return None,
     })
@@ -230,7 +235,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_leads_to_a_host_is_reported_with_the_session_s_id() {
+    fn the_way_to_a_host_is_reported_with_the_session_s_id() {
         let session = SessionId::generate();
         let says = |host: &str, remedy| host_needed(host, "acme", remedy, session);
         let said = says("acme.okta.example:8443", Remedy::ListOrAllow);
@@ -239,13 +244,13 @@ mod tests {
             said.contains(&command) && said.contains("add \"acme.okta.example:8443\""),
             "{said}"
         );
-        for (remedy, words) in [
+        for (remedy, reason) in [
             (Remedy::NameAndMap, "is an address"),
             (Remedy::ListAndMap, "a network's own"),
-            (Remedy::Map, "whose name leads where no room may go"),
+            (Remedy::Map, FORBIDDEN_ADDRESS),
         ] {
             let said = says("adfs.corp.local", remedy);
-            assert!(said.contains(words) && said.contains("[[egress.map]]"), "{said}");
+            assert!(said.contains(reason) && said.contains("[[egress.map]]"), "{said}");
             assert!(!said.contains("egress allow") && !said.contains("not on the list"), "{said}");
         }
     }

@@ -111,7 +111,7 @@ fn a_link_or_file_put_into_the_place_meanwhile_undoes_all() {
             false => std::fs::write(home.path().join(".b"), "theirs").unwrap(),
         }
         let refused = format!("{:#}", placing.commit().unwrap_err());
-        assert!(refused.contains(".b: something else was created there"), "{refused}");
+        assert!(refused.contains(".b failed: something else was created there"), "{refused}");
         drop(placing);
         assert!(!victim.exists() && !home.path().join(".new").exists());
         assert_eq!(std::fs::read_to_string(home.path().join(".old")).unwrap(), "old");

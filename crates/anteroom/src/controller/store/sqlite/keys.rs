@@ -114,7 +114,7 @@ async fn of_name(connection: &mut SqliteConnection, name: &str) -> Result<Option
 
 fn id(row: &SqliteRow) -> Result<KeyId> {
     let hash: [u8; 32] =
-        row.get::<&[u8], _>("key_hash").try_into().context("a stored API key is no hash")?;
+        row.get::<&[u8], _>("key_hash").try_into().context("a stored API key is not a hash")?;
     Ok(KeyId(hash))
 }
 
