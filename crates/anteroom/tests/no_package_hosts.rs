@@ -46,7 +46,7 @@ fn no_host_of_packages_stands_in_the_repository() {
             let hit = hosts.iter().find(|host| line.contains(host.as_str()));
             found.extend(hit.map(|host| format!("{name}:{}: {host}", number + 1)));
         }
-        // npm writes them into a lock file where it is not told otherwise.
+        // npm writes them into a lock file unless it is configured otherwise.
         if name.ends_with("package-lock.json") && text.contains("\"resolved\"") {
             found.push(format!("{name} says where packages are from; see demo/.npmrc"));
         }

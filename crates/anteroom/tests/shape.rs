@@ -32,7 +32,7 @@ fn files_of_a_crate_form_no_circles() {
 }
 
 #[test]
-fn files_are_as_long_as_a_person_reads_in_one_sitting() {
+fn files_can_be_read_in_one_sitting() {
     let mut lengths: Vec<_> = ["crates", "bench", "xtask"]
         .iter()
         .flat_map(|folder| rust_files(&root().join(folder)))

@@ -1,4 +1,4 @@
-//! Bad input to the API of a real controller: a clear problem, and no room.
+//! Bad input to the API of a real controller: a clear problem, and no sandbox.
 
 use crate::support::{Answer, SILENT, Server};
 use serde_json::Value;
@@ -212,7 +212,7 @@ fn the_same_call_made_again_begins_nothing_again() {
     assert_problem(&start(&server, &bearer, "a b", body), 400, "bad_request");
     // A call that failed began nothing: its key is free.
     assert_problem(&start(&server, &bearer, "k", r#"{"provider":"x"}"#), 404, "unknown_provider");
-    // Of several at once one begins; the others are told to wait, or get the same.
+    // Of several at once one begins; the others are asked to wait, or get the same.
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let calls: Vec<_> =
             (0..8).map(|_| scope.spawn(|| start(&server, &bearer, "k", body))).collect();

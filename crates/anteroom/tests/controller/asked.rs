@@ -1,4 +1,4 @@
-//! What a tool says of its credential when it is asked, and what is kept out of what is told of that.
+//! What a tool says of its credential when it is asked, and what is kept out of the report about it.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::codes::{PASTE, bring, provider, turn};
 use crate::kept::signed_in;
 use crate::support::{Server, Setup, files_in};
 
-/// Writes its credential a moment after its address, as one does when a person was there.
+/// Writes its credential a moment after its address, as one does when an end user was there.
 const SIGNS_IN: &str = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool; sleep 1
 echo '{"token":"9f8e7d6c5b4ab1a0","user":"ada lovelace"}' > ~/.tool/auth.json; echo done"#;
 
@@ -76,7 +76,7 @@ printf 'Open https://login.example.com/a\nPaste code: '; "#;
     let id = server.started();
     turn(&server, &id);
     std::thread::sleep(std::time::Duration::from_secs(7));
-    assert_eq!(bring(&server, &id, "good1234#state").0, 202, "it waits for the person");
+    assert_eq!(bring(&server, &id, "good1234#state").0, 202, "it waits for the end user");
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
 

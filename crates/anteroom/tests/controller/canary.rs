@@ -81,7 +81,7 @@ fn secrets_are_found_nowhere_but_where_they_belong() {
 fn the_logs_of_a_session_carry_its_id_from_the_call_to_the_last_frame() {
     let server = Server::with_patient_cli(COPIES);
     let id = server.started();
-    server.session_when(&id, "it is the person's turn", |s| s["state"] == "awaiting_user");
+    server.session_when(&id, "it is the end user's turn", |s| s["state"] == "awaiting_user");
     server.delete(&format!("/api/auth/session/{id}"));
     server.torn_down(&id);
     let said = server.log();

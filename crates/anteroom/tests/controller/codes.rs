@@ -77,9 +77,9 @@ pub fn kinds(session: &Value) -> Vec<&str> {
     timeline.iter().map(|entry| entry["kind"].as_str().unwrap()).collect()
 }
 
-/// The person's turn, once it is.
+/// What the end user is asked for, once it is their turn.
 pub fn turn(server: &Server, id: &str) -> Value {
-    let session = server.session_when(id, "the person's turn", |session| {
+    let session = server.session_when(id, "the end user's turn", |session| {
         assert_eq!(session["reason"], Value::Null, "{session}");
         session["awaiting"].is_object()
     });
@@ -114,7 +114,7 @@ fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
         assert_eq!(bring(&server, &id, malformed).0, 422, "{malformed:.20}");
     }
     assert_eq!(bring(&server, &id, "wrong567#state").0, 202);
-    let reported = server.session_when(&id, "the wrong code is told", |session| {
+    let reported = server.session_when(&id, "the wrong code is reported", |session| {
         kinds(session).contains(&"end_user_notified")
     });
     assert_eq!(reported["state"], "awaiting_user");
@@ -166,7 +166,7 @@ fn a_code_that_takes_the_place_of_one_that_waits_is_reported_as_that() {
     assert_eq!(first.body, json!({ "typed": false, "replaced": false }));
     let second = brings("good1234#state");
     assert_eq!((second.status, second.body), (202, json!({ "typed": false, "replaced": true })));
-    server.session_when(&id, "the timeline tells it", |session| {
+    server.session_when(&id, "the timeline reports it", |session| {
         kinds(session).contains(&"code_replaced")
     });
 }
@@ -332,7 +332,7 @@ fn a_question_after_the_end_user_s_turn_opens_the_terminal_and_then_the_page_is_
     let id = server.started();
     assert_eq!(turn(&server, &id)["url"], "https://login.example.com/a");
     std::fs::write(format!("/tmp/anteroom-{id}/home/.go"), "").unwrap();
-    let asked = server.session_when(&id, "the question is the person's", |session| {
+    let asked = server.session_when(&id, "the end user is asked", |session| {
         session["awaiting"]["screen"].as_array().is_some_and(|screen| !screen.is_empty())
     });
     let screen = asked["awaiting"]["screen"].as_array().unwrap();
@@ -352,8 +352,8 @@ fn an_answer_that_is_not_taken_is_reported_as_answered() {
     let text = provider("device_code", script, login, "").replace("_seconds = 20", "_seconds = 4");
     let server = serve(&text);
     let id = server.started();
-    let session =
-        server.session_when(&id, "it is the person's", |session| session["awaiting"].is_object());
+    let session = server
+        .session_when(&id, "it is the end user's turn", |session| session["awaiting"].is_object());
     let instructions = session["awaiting"]["instructions"].as_str().unwrap();
     assert!(
         instructions.contains("Shall I?") && instructions.contains("was answered"),
@@ -465,7 +465,7 @@ for host in ('api', 'api', 'cdn', 'evil'):
     let text = provider("paste_code", script, PASTE, "").replace("allow = []", &maps);
     let server = serve(&text);
     let id = server.started();
-    // The last one is not on the list, and no host to the person.
+    // The last one is not on the list, and no host is shown to the end user.
     let session = server.session_when(&id, "the last host is refused", |session| {
         kinds(session).contains(&"host_refused")
     });

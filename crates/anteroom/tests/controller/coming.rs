@@ -1,4 +1,4 @@
-//! Tools that are started when the person comes.
+//! Tools that are started when the end user comes.
 
 use serde_json::{Value, json};
 
@@ -50,7 +50,7 @@ fn starts(server: &Server, id: &str) -> usize {
 }
 
 fn ready(server: &Server, id: &str) -> Value {
-    server.session_when(id, "the room is ready", |session| {
+    server.session_when(id, "the sandbox is ready", |session| {
         assert_eq!(session["reason"], Value::Null, "{session}");
         session["state"] == "ready"
     })
@@ -69,8 +69,8 @@ fn a_tool_that_gives_up_waits_for_who_comes_late_and_is_started_once() {
     let (id, link) = started(&server);
     let waits = ready(&server, &id);
     assert_eq!(waits["awaiting"], Value::Null, "{waits}");
-    let lives = waits["deadline"].as_u64().unwrap() - waits["createdAt"].as_u64().unwrap();
-    assert_eq!(lives, 900_000, "its time is the session's");
+    let granted = waits["deadline"].as_u64().unwrap() - waits["createdAt"].as_u64().unwrap();
+    assert_eq!(granted, 900_000, "its time is the session's");
     assert_eq!(bring(&server, &id, "early"), (409, json!("wrong_state")));
 
     // Beside it the same tool is started at once, and gives up before anybody comes.
@@ -137,8 +137,8 @@ fn a_sandbox_that_nobody_comes_to_ends_by_the_session_s_time_and_says_so() {
     let server = patient();
     let begun = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":5}"#);
     let id = begun.body["sessionId"].as_str().unwrap();
-    // However long the room takes, its last seconds begin when it is ready.
-    server.session_when(id, "the room is ready", |session| {
+    // However long the sandbox takes, its last seconds begin when it is ready.
+    server.session_when(id, "the sandbox is ready", |session| {
         server.post(&format!("/api/auth/session/{id}/heartbeat"), "");
         session["state"] == "ready"
     });

@@ -56,7 +56,7 @@ fn line(output: &mut impl BufRead) -> Value {
 }
 
 fn bring_code(server: &Server, id: &str) {
-    server.session_when(id, "the person's turn", |session| session["awaiting"].is_object());
+    server.session_when(id, "the end user's turn", |session| session["awaiting"].is_object());
     let brought = server.post(&format!("/api/auth/session/{id}/code"), r#"{"code":"x"}"#);
     assert_eq!(brought.status, 202, "{}", brought.body);
 }
@@ -153,7 +153,7 @@ fn what_would_not_be_received_is_reported_before_somebody_signs_in() {
     assert!(taken.contains(".tool/db is there already") && taken.contains("--force"), "{taken}");
     let ended = server.torn_down(sessions()[0]["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "cancelled", "{ended}");
-    // A folder in a file's place shows only afterwards here; the command that is told has all of it.
+    // A folder in a file's place shows only afterwards here; the command that is printed has all of it.
     std::fs::remove_dir_all(home.join(".tool")).unwrap();
     std::fs::write(home.join(".tool"), "").unwrap();
     let own = folder.path().join("a key.txt");
@@ -215,7 +215,7 @@ fn a_login_that_only_its_end_user_may_hold_never_goes_to_the_vault() {
     assert_eq!((refused.status, &refused.body["code"]), (422, &json!("custody_not_allowed")));
     let detail = refused.body["detail"].as_str().unwrap();
     assert!(detail.contains("https://") && detail.contains("credentials receive"), "{detail}");
-    // The vault's own key, named as if it were the person's.
+    // The vault's own key, named as if it were the end user's.
     let demo = server.start_session();
     let demo = server.get(&format!("/api/auth/session/{}", demo["sessionId"].as_str().unwrap()));
     let vault = &demo.body["credential"]["recipient"];
@@ -250,7 +250,7 @@ fn the_operator_s_own_word_is_said_wherever_it_counts() {
     ];
     eventually("it is in the log", || {
         let log = server.log();
-        warned.iter().all(|words| log.contains(words)).then_some(())
+        warned.iter().all(|line| log.contains(line)).then_some(())
     });
     let folder = tempfile::tempdir().unwrap();
     let mut doctor = anteroom(folder.path());

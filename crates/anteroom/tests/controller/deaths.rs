@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::ends::signal;
 use crate::support::{Server, Setup, eventually, processes_of};
 
-/// A controller whose rooms run these services; the CLI waits.
+/// A controller whose sandboxes run these services; the CLI waits.
 fn with_services(setup: Setup, services: &str) -> (tempfile::TempDir, Server) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("services.toml");
@@ -79,7 +79,7 @@ fn each_death_is_explained_and_nothing_else_falls_with_it() {
     assert_eq!(session["state"], "preparing", "{session}");
     let page = server.get("/metrics").body;
     assert!(page.as_str().unwrap().contains(r#"anteroom_deaths_total{cause="syntax_error"} 1"#));
-    // It ignores SIGTERM and has a child: both end with the room.
+    // It ignores SIGTERM and has a child: both end with the sandbox.
     server.delete(&format!("/api/auth/session/{id}"));
     assert_eq!(server.torn_down(&id)["leftovers"], serde_json::json!([]));
 }
@@ -123,7 +123,7 @@ fn a_service_that_does_not_get_ready_or_stops_answering_is_reported_with_what_it
     "#;
     let (_folder, server) = with_services(Setup::host(), services);
     let id = server.started();
-    let session = server.session_when(&id, "both are told", |session| {
+    let session = server.session_when(&id, "both are reported", |session| {
         !deaths(session, "mute").is_empty() && !deaths(session, "stuck").is_empty()
     });
     let mute = said(deaths(&session, "mute")[0]);
@@ -168,8 +168,8 @@ fn in_a_machine_without_avx_a_program_that_uses_it_is_named_with_its_instruction
     assert!(built.success());
     let text = base64(&program);
     let services = format!(
-        "[[services]]\nname = \"planted\"\nneeded = false\ncommand = [\"sh\", \"-c\", \
-         \"echo {text} | base64 -d > /tmp/planted; chmod +x /tmp/planted; exec /tmp/planted\"]\n\
+        "[[services]]\nname = \"injected\"\nneeded = false\ncommand = [\"sh\", \"-c\", \
+         \"echo {text} | base64 -d > /tmp/injected; chmod +x /tmp/injected; exec /tmp/injected\"]\n\
          [[services]]\nname = \"hog\"\nneeded = false\nmemory_mib = 32\nrestarts = 0\n\
          command = [\"python3\", \"-c\", \"x = [bytearray(1 << 20) for _ in range(4000)]\"]\n"
     );
@@ -177,15 +177,15 @@ fn in_a_machine_without_avx_a_program_that_uses_it_is_named_with_its_instruction
     let setup = setup.option("--allow-unverified-images");
     let (_folder, server) = with_services(setup, &services);
     let id = server.started();
-    let session = eventually("both are told", || {
+    let session = eventually("both are reported", || {
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         assert_ne!(session["state"], "ended", "{session}");
-        let reported = ["planted", "hog"].iter().all(|name| !deaths(&session, name).is_empty());
+        let reported = ["injected", "hog"].iter().all(|name| !deaths(&session, name).is_empty());
         reported.then_some(session)
     });
     assert_eq!(
-        said(deaths(&session, "planted")[0]),
-        "planted was stopped by an illegal instruction: `vpmovzxbd ymm0, [rsp]` at planted+0x1000 \
+        said(deaths(&session, "injected")[0]),
+        "injected was stopped by an illegal instruction: `vpmovzxbd ymm0, [rsp]` at injected+0x1000 \
          needs AVX2; this VM's CPU profile x86-64-v2 has no AVX2; not restarted, since that would \
          change nothing"
     );

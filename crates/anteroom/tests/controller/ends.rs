@@ -1,4 +1,4 @@
-//! Every way a room can die tells why, and leaves nothing.
+//! Every way in which a sandbox can die is explained, and leaves nothing.
 
 use std::process::Command;
 
@@ -21,9 +21,9 @@ pub fn signal(name: &str, pid: i32) {
     assert!(Command::new("kill").args([name, &pid.to_string()]).status().unwrap().success());
 }
 
-/// The session's runner and its room's process, once both run.
+/// The session's runner and its sandbox's process, once both run.
 pub fn runner_and_sandbox(server: &Server, id: &str) -> (i32, i32) {
-    server.session_when(id, "the room runs", |s| {
+    server.session_when(id, "the sandbox runs", |s| {
         s["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "vm_started")
     });
     let command =
@@ -200,7 +200,7 @@ fn a_runner_that_is_killed_before_it_read_anything_died_and_broke_nothing() {
     let server = Server::with_fake_guest(SILENT);
     for _ in 0..10 {
         let id = server.started();
-        // As soon as it is there: what it was told lies in its socket.
+        // As soon as it is there: what was sent to it lies in its socket.
         let runner = eventually("the runner is there", || processes_of(&id).into_iter().next());
         let _ = Command::new("kill").args(["-KILL", &runner.to_string()]).status();
         let ended = server.torn_down(&id);

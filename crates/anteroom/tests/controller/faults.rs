@@ -1,4 +1,4 @@
-//! At every fail point, from the call to the demolition, a step fails once and its process is killed
+//! At every fail point, from the call to the end of the teardown, a step fails once and its process is killed
 //! once. What the API says is as here, and nothing is left.
 
 use std::collections::BTreeSet;
@@ -80,7 +80,7 @@ fn said_in_the_end(server: &mut Server) -> String {
         assert_eq!(server.get("/api/sessions").body, Value::Array(vec![]));
         return refused.body["code"].as_str().unwrap().to_owned();
     }
-    let controller_died = eventually("the room is demolished or the controller dead", || {
+    let controller_died = eventually("the sandbox is torn down or the controller dead", || {
         if server.has_ended() {
             return Some(true);
         }
@@ -107,7 +107,7 @@ fn end_of(server: &Server, id: &str) -> String {
     assert!(!Path::new(&format!("/tmp/anteroom-{id}")).exists(), "{session}");
     let code = session["reason"]["code"].as_str().unwrap();
     let log = server.log();
-    assert!(!log.contains("did not end within"), "its runner hung: {log}");
+    assert!(!log.contains("did not end within"), "its runner stalled: {log}");
     let credential = server.get(&format!("/api/auth/session/{id}/credentials"));
     assert_eq!(credential.status == 200, code == "completed", "{session}");
     code.to_owned()

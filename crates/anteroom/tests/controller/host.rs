@@ -20,7 +20,7 @@ fn a_disk_that_is_full_when_the_credential_comes_loses_it_honestly() {
     let waits = format!("while [ ! -e ~/.go ]; do sleep 0.1; done; {SIGNS_IN}");
     let server = Setup::host().disk(8).start_with_cli(&waits, 600);
     let id = server.started();
-    server.session_when(&id, "the room is furnished", |session| {
+    server.session_when(&id, "the sandbox is furnished", |session| {
         session["timeline"].as_array().unwrap().iter().any(|e| e["message"] == "x is ready")
     });
     let full = Fill::up(&server);
@@ -129,7 +129,7 @@ fn a_missing_qemu_is_reported_with_what_to_do() {
 }
 
 #[test]
-fn a_qemu_that_refuses_or_dies_is_reported_in_its_own_words() {
+fn a_qemu_that_refuses_or_dies_is_quoted_in_the_report() {
     let complaints = [
         // What an older one says.
         "#!/bin/sh\necho 'qemu-system-x86_64: -machine microvm: unsupported machine type' >&2\nexit 1\n",
@@ -139,8 +139,8 @@ fn a_qemu_that_refuses_or_dies_is_reported_in_its_own_words() {
         let (_folder, server) = with_qemu(script, false);
         let ended = server.torn_down(&server.started());
         assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
-        let words = script.split('\'').nth(1).unwrap();
-        assert!(ended["reason"]["message"].as_str().unwrap().contains(words), "{ended}");
+        let complaint = script.split('\'').nth(1).unwrap();
+        assert!(ended["reason"]["message"].as_str().unwrap().contains(complaint), "{ended}");
     }
 }
 
@@ -224,7 +224,7 @@ fn a_clock_that_is_stepped_by_a_day_ends_nothing_and_keeps_nothing_alive() {
 fn a_host_that_sleeps_for_a_while_wakes_to_the_same_session() {
     let server = Server::with_patient_cli("xdg-open http://127.0.0.1:9/; exec sleep 1000");
     let id = server.started();
-    server.session_when(&id, "it is the person's turn and all is ready", |session| {
+    server.session_when(&id, "it is the end user's turn and all is ready", |session| {
         let timeline = session["timeline"].as_array().unwrap();
         session["state"] == "awaiting_user"
             && timeline.iter().any(|entry| entry["message"] == "browser is ready")

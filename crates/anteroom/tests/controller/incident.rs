@@ -108,7 +108,7 @@ fn what_died_without_evidence_is_named_before_use_and_in_use() {
     assert!(detail.contains("SyntaxError") || detail.contains("vpmovzxbd"), "{detail}");
     drop(server);
 
-    // In use, when told otherwise: a server that ends by itself is looked at for longer than 45 s.
+    // In use, against that advice: a server that ends by itself is looked at for longer than 45 s.
     let webrtc = folder.path().join("webrtc.toml");
     std::fs::write(
         &webrtc,

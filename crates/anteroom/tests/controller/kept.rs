@@ -318,6 +318,6 @@ fn a_tool_that_finds_no_keyring_gets_advice() {
     assert_eq!(ended["reason"]["code"], "cli_exited", "{ended}");
     let timeline = ended["timeline"].as_array().unwrap();
     let reported =
-        timeline.iter().find(|entry| entry["kind"] == "end_user_notified").expect("it is told");
+        timeline.iter().find(|entry| entry["kind"] == "end_user_notified").expect("it is reported");
     assert!(reported["message"].as_str().unwrap().contains("[[credential.keyring]]"), "{reported}");
 }

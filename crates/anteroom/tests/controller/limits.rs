@@ -18,7 +18,7 @@ fn delete(server: &Server, id: &str) {
 }
 
 #[test]
-fn of_twenty_at_once_with_capacity_for_four_sixteen_are_told_when_to_retry() {
+fn of_twenty_at_once_with_capacity_for_four_sixteen_get_the_time_to_retry() {
     let server = Server::with_options(SILENT, &["--max-sessions", "4"]);
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let calls: Vec<_> = (0..20).map(|_| scope.spawn(|| start(&server))).collect();
@@ -39,11 +39,11 @@ fn of_twenty_at_once_with_capacity_for_four_sixteen_are_told_when_to_retry() {
     {
         assert!(page.lines().any(|found| found == line), "{line} is missing in {page}");
     }
-    // None is lost: what runs is what was begun, and each end makes room for one.
+    // None is lost: what runs is what was begun, and each end frees a slot.
     assert_eq!(server.get("/api/sessions").body.as_array().unwrap().len(), 4);
     delete(&server, &id(begun[0]));
     // The place is given back a moment after the end is shown.
-    let next = eventually("there is room again", || {
+    let next = eventually("a slot is free again", || {
         Some(start(&server)).filter(|answer| answer.status == 201)
     });
     assert_eq!(start(&server).status, 503);
@@ -53,7 +53,7 @@ fn of_twenty_at_once_with_capacity_for_four_sixteen_are_told_when_to_retry() {
 }
 
 #[test]
-fn who_waits_in_the_queue_is_told_so_and_begins_when_there_is_capacity() {
+fn who_waits_in_the_queue_learns_it_and_begins_when_there_is_capacity() {
     let server = Server::with_options(SILENT, &["--max-sessions", "1", "--max-queued", "1"]);
     let (first, second) = (start(&server), start(&server));
     assert_eq!((first.status, second.status, start(&server).status), (201, 201, 503));

@@ -20,7 +20,7 @@ fn attack(user: u64, attempts: &str, pids: &[i32]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Runner and room of a session that is confined, and its user.
+/// Runner and sandbox of a session that is confined, and its user.
 fn confined(server: &Server, id: &str) -> ([i32; 2], u64, Value) {
     let session = server.session_when(id, "the session is confined", |session| {
         assert_eq!(session["reason"], Value::Null, "{session}");
@@ -31,7 +31,7 @@ fn confined(server: &Server, id: &str) -> ([i32; 2], u64, Value) {
     ([runner, sandbox], confinement["runner"]["uid"].as_u64().unwrap(), confinement)
 }
 
-/// Two sessions of a controller, each held as told, neither within reach of the other.
+/// Two sessions of a controller, each confined as reported, neither within reach of the other.
 fn two(server: &Server) -> [(String, [i32; 2], Value); 2] {
     let ids = [server.started(), server.started()];
     let [first, second] = ids.clone().map(|id| confined(server, &id));
@@ -41,7 +41,7 @@ fn two(server: &Server) -> [(String, [i32; 2], Value); 2] {
     assert_eq!(attack(second.1, "all", &first.0), none, "the second session against the first");
     for (pids, user, confinement) in [&first, &second] {
         assert_eq!(attack(NOBODY, "all", pids), none, "nobody against a session");
-        // A room that breaks out of its VMM is still not its runner.
+        // A sandbox that breaks out of its VMM is still not its runner.
         let looks = "memory,memory across,environment,addresses,descriptors,files,trace";
         assert_eq!(attack(*user, looks, &pids[..1]), none, "a session's user against its runner");
         for process in ["sandbox", "runner"] {

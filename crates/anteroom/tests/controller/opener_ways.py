@@ -1,6 +1,6 @@
 """Opens an address in each way that programs have, and says what the way said of it.
 
-Runs as the CLI of a room. Each way has an address of its own, so that what arrives is told apart.
+Runs as the CLI of a sandbox. Each way has an address of its own, which says by what way it came.
 """
 
 import os
@@ -59,7 +59,7 @@ if MODULES:
     # On a host what Debian's names lead to is the host's own affair.
     ALWAYS_SET = {"browser-variable", "sensible-browser"}
 else:
-    # A machine of our own: also what calls a browser by its path, and what knows nothing of the room.
+    # A machine of our own: also what calls a browser by its path, and what knows nothing of the sandbox.
     WAYS = {way: WAYS[way] for way in ("xdg-open", "sensible-browser", "gio", "python", "chromium")}
     WAYS["chromium-by-path"] = ["/usr/bin/chromium", "PAGE"]
     WAYS["alternative-by-path"] = ["/usr/bin/x-www-browser", "PAGE"]

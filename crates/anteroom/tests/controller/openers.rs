@@ -1,4 +1,4 @@
-//! The ways in which programs open an address: all of them end at the room's opener.
+//! The ways in which programs open an address: all of them end at the sandbox's opener.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,7 +31,7 @@ required = ["/token"]
 allow = []
 "#;
 
-/// Has a room try all ways; what each said, and which addresses came.
+/// Has a sandbox try all ways; what each said, and which addresses came.
 pub fn tried(setup: Setup, modules: &str) -> (BTreeMap<String, String>, BTreeSet<String>) {
     let server = setup.start_with_provider(&PROVIDER.replace("MODULES", modules));
     let body = json!({ "provider": "demo", "files": [{ "path": "~/ways.py", "content": WAYS }] });

@@ -47,7 +47,7 @@ fn a_real_provider_is_refused_with_what_is_too_weak_and_what_to_do() {
     assert_eq!(start(Setup::host().option("--allow-weak-isolation"), &real).0, 201);
 }
 
-/// Runs a command of its own controller on this provider file, in rooms on this host.
+/// Runs a command of its own controller on this provider file, in sandboxes on this host.
 fn command(arguments: &[&str], provider: &str) -> (bool, Value, String) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,5 +1,5 @@
-//! A real virtual machine from the inside: the ways out of it, what its programs are told of the
-//! person, and the two other views of it, terminal and VNC.
+//! A real virtual machine from the inside: the ways out of it, what its programs learn of the end
+//! user, and the two other views of it, terminal and VNC.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use tungstenite::client::IntoClientRequest;
 use crate::openers;
 use crate::support::{Server, Setup, eventually_within};
 
-const PROBE: &str = include_str!("room_probe.py");
+const PROBE: &str = include_str!("sandbox_probe.py");
 
 /// Serves each connection in a thread of its own; the port.
 fn serve_each(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
@@ -54,8 +54,8 @@ fn site(page: &'static str) -> u16 {
 /// Calls the port of the CLI that opened it, as no page may, and goes there as any page may.
 const MEDDLES: &str = "<script>
 const cli = `http://127.0.0.1:${location.search.slice(1)}`;
-const tell = (how) => { location = `${cli}/sign-in?${how}`; };
-fetch(`${cli}/cancel`, { mode: 'no-cors' }).then(() => tell('called'), () => tell('refused'));
+const report = (how) => { location = `${cli}/sign-in?${how}`; };
+fetch(`${cli}/cancel`, { mode: 'no-cors' }).then(() => report('called'), () => report('refused'));
 </script>";
 
 fn provider(port: u16, site: u16) -> String {
@@ -73,7 +73,7 @@ fn provider(port: u16, site: u16) -> String {
     format!(
         r#"
 id = "demo"
-name = "The room's probe"
+name = "The sandbox's probe"
 kind = "demo"
 image = "demo"
 
@@ -196,13 +196,13 @@ fn every_way_out_is_carried_or_reported_and_the_sandbox_has_three_views() {
     assert_eq!(said("name"), "gaierror");
     assert!(said("person").starts_with("de_AT.UTF-8 Europe/Vienna"), "{}", said("person"));
 
-    // A room is what a fresh desktop is.
+    // A sandbox is what a fresh desktop is.
     let machine = said("machine");
     assert!(machine.len() == 32 && u128::from_str_radix(&machine, 16).is_ok(), "{machine}");
     assert_eq!(said("letters"), "UTF-8 UTF-8 without a word");
     assert_eq!(said("authority"), "['OK'] True");
 
-    // Nothing was tried that is not told.
+    // All that was tried is reported.
     let egress = session["egress"].as_array().unwrap();
     let verdict = |host: &str, port: u16| {
         let found = egress.iter().find(|e| e["host"] == host && e["port"] == port);
@@ -224,7 +224,7 @@ fn every_way_out_is_carried_or_reported_and_the_sandbox_has_three_views() {
     shows_its_desktop_by_vnc(&server, &id);
 
     // A page that will not do, by its title.
-    let reported = eventually_within(patience, "the page is told of", || {
+    let reported = eventually_within(patience, "the page is reported", || {
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         assert_eq!(session["reason"], Value::Null, "{session}");
         (entries(&session, "end_user_notified").len() >= 2).then_some(session)

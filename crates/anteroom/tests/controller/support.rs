@@ -34,7 +34,7 @@ pub struct Setup {
     capabilities: Option<&'static str>,
 }
 
-/// What the rooms of a controller are.
+/// What the sandboxes of a controller are.
 enum Capacity {
     /// A program with this text on this host, for what can be seen from outside.
     FakeGuest(String),
@@ -45,17 +45,17 @@ enum Capacity {
 }
 
 impl Setup {
-    /// Rooms that are a fake guest.
+    /// Sandboxes that are a fake guest.
     pub fn fake_guest(script: &str) -> Self {
         Self::of(Capacity::FakeGuest(script.to_owned()))
     }
 
-    /// Rooms that are the real agent on this host.
+    /// Sandboxes that are the real agent on this host.
     pub fn host() -> Self {
         Self::of(Capacity::Host)
     }
 
-    /// Rooms that are virtual machines.
+    /// Sandboxes that are VMs.
     pub fn machines() -> Self {
         Self::of(Capacity::Qemu)
     }
@@ -151,7 +151,7 @@ fn set_mode(path: &Path, mode: u32) {
 }
 
 impl Server {
-    /// Starts one whose rooms are the program `script` on this host.
+    /// Starts one whose sandboxes are the program `script` on this host.
     pub fn with_fake_guest(script: &str) -> Self {
         Setup::fake_guest(script).start()
     }
@@ -170,7 +170,7 @@ impl Server {
         Self::start_in(folder, Setup::fake_guest(script))
     }
 
-    /// Starts one whose rooms are the real agent on this host, with the demo provider running
+    /// Starts one whose sandboxes are the real agent on this host, with the demo provider running
     /// `command` (a shell line) as its CLI, which has 3 s to give an address.
     pub fn with_cli(command: &str) -> Self {
         Setup::host().start_with_cli(command, 3)
@@ -181,7 +181,7 @@ impl Server {
         Setup::host().start_with_cli(command, 600)
     }
 
-    /// Starts one whose rooms are virtual machines.
+    /// Starts one whose sandboxes are VMs.
     pub fn with_machines() -> Self {
         Setup::machines().start()
     }
@@ -331,17 +331,17 @@ impl Server {
         })
     }
 
-    /// The session once its room is gone; nothing may be left of it.
+    /// The session once its sandbox is gone; nothing may be left of it.
     pub fn torn_down(&self, id: &str) -> Value {
         let session =
-            self.session_when(id, "the room is demolished", |s| s["teardown"] == "torn_down");
+            self.session_when(id, "the sandbox is torn down", |s| s["teardown"] == "torn_down");
         assert_eq!(session["leftovers"], Value::Array(vec![]), "{session}");
         assert_eq!(processes_of(id), Vec::<i32>::new());
         session
     }
 }
 
-/// A file that takes all room on the controller's own disk.
+/// A file that takes all space on the controller's own disk.
 pub struct Fill(PathBuf);
 
 impl Fill {

@@ -138,7 +138,7 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
     let server = Setup::host().start_with_provider(WAITS);
     let (id, first) = started(&server);
     let thief = Visitor::by(&server, &id, &first);
-    server.session_when(&id, "it is the person's turn", |session| {
+    server.session_when(&id, "it is the end user's turn", |session| {
         assert_eq!(session["reason"], Value::Null, "{session}");
         session["state"] == "awaiting_user"
     });
@@ -174,7 +174,7 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
     assert_eq!((status, &again["code"]), (410, &json!("link_used")));
     assert!(again["detail"].as_str().unwrap().contains("revoked"), "{again}");
 
-    // The person is never told that others take all there is, nor that they themselves do.
+    // The end user is never refused because others take all there is, nor because they themselves do.
     let end_user = Visitor::by(&server, &id, &second);
     let mut theirs: Vec<Socket> = (0..10).map(|_| end_user.terminal().unwrap()).collect();
     theirs.drain(..2).for_each(|oldest| assert_eq!(closed(oldest), Some(1008)));
@@ -182,7 +182,7 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
     newest.send(Message::Binary("x".into())).unwrap();
     assert!(matches!(newest.read().unwrap(), Message::Binary(_) | Message::Ping(_)));
 
-    let reported = server.session_when(&id, "all of it is told", |session| {
+    let reported = server.session_when(&id, "all of it is reported", |session| {
         kinds(session).iter().filter(|kind| **kind == "terminal_opened").count() == 18
     });
     let kinds = kinds(&reported);
@@ -196,7 +196,7 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
     assert_eq!(others[0]["opened"], "link");
     assert_eq!(others[0]["viewer"], json!({ "by": "link", "generation": 1 }));
 
-    // Taken back altogether: the sign-in goes on, and another link lets the person in again.
+    // Taken back altogether: the sign-in goes on, and another link lets the end user in again.
     let path = format!("/api/auth/session/{id}/viewers/revoke");
     assert_eq!(server.post(&path, "").status, 204);
     for socket in theirs.into_iter().chain([newest]) {
@@ -242,7 +242,8 @@ fn a_link_opened_after_the_end_is_reported() {
     server.delete(&format!("/api/auth/session/{id}"));
     server.torn_down(&id);
     Visitor::by(&server, &id, &link);
-    let reported = server
-        .session_when(&id, "it is told", |session| kinds(session).last() == Some(&"link_opened"));
+    let reported = server.session_when(&id, "it is reported", |session| {
+        kinds(session).last() == Some(&"link_opened")
+    });
     assert_eq!(reported["teardown"], "torn_down");
 }

@@ -1,4 +1,4 @@
-# Runs as the CLI of a room: tries each way out, shows what a program is told of the person, then
+# Runs as the CLI of a sandbox: tries each way out, shows what a program learns of the end user, then
 # opens a page that tries to call it and goes on to one of its own, whose title the provider file knows.
 import http.server, locale, os, socket, ssl, subprocess, time
 
