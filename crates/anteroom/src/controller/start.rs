@@ -9,7 +9,9 @@ use anteroom_api::{
 };
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
-use anteroom_session::{Actor, Method, ProviderId, Session, SessionId, Terms};
+use anteroom_session::{
+    Actor, InvalidId, Method, OpenableBy, ProviderId, Session, SessionId, Terms, UserId,
+};
 use anyhow::{Result, anyhow};
 
 use super::actor::{self, StartPlan};
@@ -68,44 +70,24 @@ impl<N: Node, S: Store> Controller<N, S> {
         idempotency: Option<&Idempotency>,
         principal: &Principal,
     ) -> Result<StartAnswer, Problem> {
-        let invalid = |detail: String| Problem::new(ProblemCode::InvalidValue, detail);
-        let provider = self.provider(&request.provider)?;
-        let user = request.user_id.as_deref().map(str::parse).transpose();
-        let user = user.map_err(|error: anteroom_session::InvalidId| invalid(error.to_string()))?;
-        let (recipient, openable_by) = self.sealed_to(&provider, request.recipient)?;
-        let ttl_seconds = self.ttl_seconds(request.ttl_seconds).map_err(invalid)?;
-        let files = injected(request.files).map_err(invalid)?;
-        let Choices { method, chosen, instructions, locale, time_zone } =
-            Choices::of(&provider, request.method, request.locale, request.time_zone)
-                .map_err(invalid)?;
+        let checked = self.checked(request)?;
         let _starting = self.starting.read().await;
         if self.stopping.load(Ordering::SeqCst) {
             let detail = "this Anteroom is shutting down and does not start sign-ins";
             return Err(Problem::new(ProblemCode::Stopping, detail));
         }
-        self.check_isolation(&provider)?;
+        self.check_isolation(&checked.provider)?;
         let admitted = self.admission.admit().ok_or_else(|| self.no_capacity())?;
         let id = SessionId::generate();
         let browser_ip = browser_ip(id);
         let node = &self.context.node;
-        let prepare = PrepareSession { session: id, image: provider.image.clone() };
+        let prepare = PrepareSession { session: id, image: checked.provider.image.clone() };
         let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
         let reservation = Reservation::new(Arc::clone(node), id);
-        let terms = Terms {
-            id,
-            provider: provider.id.clone(),
-            user,
-            started_by: Some(principal.actor()),
-            method,
-            method_chosen: chosen,
-            created_at: now(),
-            ttl_seconds,
-            max_seconds: self.settings.max_session_seconds,
-            idle_seconds: self.settings.idle_seconds,
-            start: provider.login_by(method).map(|login| login.start).unwrap_or_default(),
-            tool_waits_seconds: tool_waits(&provider, method),
-        };
+        let terms = self.terms(id, &checked, principal);
         let (session, effects) = Session::request(terms);
+        let Checked { provider, recipient, openable_by, files, choices, .. } = checked;
+        let Choices { method, instructions, locale, time_zone, .. } = choices;
         let record = Record {
             session,
             provider_name: provider.name.clone(),
@@ -143,7 +125,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         let answer = StartAnswer {
             success: true,
             session_id: id.to_string(),
-            provider: request.provider,
+            provider: record.session.terms.provider.to_string(),
             method,
             browser_ip: browser_ip.to_string(),
             viewer_url: self.viewer_url(id, &link_secret),
@@ -154,6 +136,38 @@ impl<N: Node, S: Store> Controller<N, S> {
         let plan = StartPlan { start, admitted, reservation };
         actor::start(record, effects, Some(plan), self.context.clone());
         Ok(answer)
+    }
+
+    /// Checks what can be checked before there is anything to take back.
+    fn checked(&self, request: StartRequest) -> Result<Checked, Problem> {
+        let invalid = |detail: String| Problem::new(ProblemCode::InvalidValue, detail);
+        let provider = self.provider(&request.provider)?;
+        let user = request.user_id.as_deref().map(str::parse).transpose();
+        let user = user.map_err(|error: InvalidId| invalid(error.to_string()))?;
+        let (recipient, openable_by) = self.sealed_to(&provider, request.recipient)?;
+        let ttl_seconds = self.ttl_seconds(request.ttl_seconds).map_err(invalid)?;
+        let files = injected(request.files).map_err(invalid)?;
+        let StartRequest { method, locale, time_zone, .. } = request;
+        let choices = Choices::of(&provider, method, locale, time_zone).map_err(invalid)?;
+        Ok(Checked { provider, user, recipient, openable_by, ttl_seconds, files, choices })
+    }
+
+    fn terms(&self, id: SessionId, checked: &Checked, principal: &Principal) -> Terms {
+        let Checked { provider, choices: Choices { method, chosen, .. }, .. } = checked;
+        Terms {
+            id,
+            provider: provider.id.clone(),
+            user: checked.user.clone(),
+            started_by: Some(principal.actor()),
+            method: *method,
+            method_chosen: *chosen,
+            created_at: now(),
+            ttl_seconds: checked.ttl_seconds,
+            max_seconds: self.settings.max_session_seconds,
+            idle_seconds: self.settings.idle_seconds,
+            start: provider.login_by(*method).map(|login| login.start).unwrap_or_default(),
+            tool_waits_seconds: tool_waits(provider, *method),
+        }
     }
 
     fn provider(&self, name: &str) -> Result<Provider, Problem> {
@@ -225,6 +239,17 @@ impl<N: Node, S: Store> Controller<N, S> {
         let detail = format!("{slots} in use{queue}; try again in {seconds} s");
         Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)
     }
+}
+
+/// A request whose values are valid.
+struct Checked {
+    provider: Provider,
+    user: Option<UserId>,
+    recipient: String,
+    openable_by: OpenableBy,
+    ttl_seconds: u64,
+    files: Vec<InjectedFile>,
+    choices: Choices,
 }
 
 fn not_prepared(why: NotPrepared) -> Problem {

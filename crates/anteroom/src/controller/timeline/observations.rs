@@ -99,36 +99,10 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         Observation::CredentialSealed { .. } => {
             ("credential_sealed", "the credential was sealed in the guest".to_owned())
         }
-        Observation::HostContacted { host, port, verdict, detail, .. } => match verdict {
-            EgressVerdict::Allowed => return None,
-            EgressVerdict::RefusedByPolicy | EgressVerdict::RefusedByLimit => {
-                ("host_refused", format!("{host}:{port} was refused: {}", cause(detail)))
-            }
-            EgressVerdict::RefusedRequest if host.is_empty() => {
-                ("request_refused", format!("a connection was refused: {}", cause(detail)))
-            }
-            EgressVerdict::RefusedRequest => (
-                "request_refused",
-                format!("a connection to {host}:{port} was refused: {}", cause(detail)),
-            ),
-            EgressVerdict::RefusedAddress => {
-                ("host_refused", format!("{host}:{port} was refused: {FORBIDDEN_ADDRESS}"))
-            }
-            EgressVerdict::Failed => {
-                ("host_failed", format!("{host}:{port} could not be reached: {}", cause(detail)))
-            }
-        },
-        Observation::HostUnreachable { host, cause } => (
-            "host_unreachable",
-            format!(
-                "the sandbox cannot reach {host} ({cause}); if the sign-in does not continue, start it \
-                 again in a few minutes"
-            ),
-        ),
-        Observation::HostAllowed { host } => {
-            ("host_allowed", format!("the operator allowed {host} for this session"))
-        }
-        Observation::HostReached { host } => ("host_reached", format!("{host} can be reached now")),
+        Observation::HostContacted { .. }
+        | Observation::HostUnreachable { .. }
+        | Observation::HostAllowed { .. }
+        | Observation::HostReached { .. } => return of_egress(observation),
         Observation::GuestPoweredOff => {
             ("guest_powered_off", "the guest powered off as asked".to_owned())
         }
@@ -171,6 +145,43 @@ pub fn host_needed(host: &str, provider: &str, remedy: Remedy, session: SessionI
         ),
     };
     format!("the page continues at {host}, which {what}; {to_do}")
+}
+
+/// What became of a connection out of the sandbox.
+fn of_egress(observation: &Observation) -> Option<(&'static str, String)> {
+    Some(match observation {
+        Observation::HostContacted { host, port, verdict, detail, .. } => match verdict {
+            EgressVerdict::Allowed => return None,
+            EgressVerdict::RefusedByPolicy | EgressVerdict::RefusedByLimit => {
+                ("host_refused", format!("{host}:{port} was refused: {}", cause(detail)))
+            }
+            EgressVerdict::RefusedRequest if host.is_empty() => {
+                ("request_refused", format!("a connection was refused: {}", cause(detail)))
+            }
+            EgressVerdict::RefusedRequest => (
+                "request_refused",
+                format!("a connection to {host}:{port} was refused: {}", cause(detail)),
+            ),
+            EgressVerdict::RefusedAddress => {
+                ("host_refused", format!("{host}:{port} was refused: {FORBIDDEN_ADDRESS}"))
+            }
+            EgressVerdict::Failed => {
+                ("host_failed", format!("{host}:{port} could not be reached: {}", cause(detail)))
+            }
+        },
+        Observation::HostUnreachable { host, cause } => (
+            "host_unreachable",
+            format!(
+                "the sandbox cannot reach {host} ({cause}); if the sign-in does not continue, start it \
+                 again in a few minutes"
+            ),
+        ),
+        Observation::HostAllowed { host } => {
+            ("host_allowed", format!("the operator allowed {host} for this session"))
+        }
+        Observation::HostReached { host } => ("host_reached", format!("{host} can be reached now")),
+        _ => return None,
+    })
 }
 
 /// What the tool's terminal shows.
