@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::codes::{PASTE, bring, provider, turn};
+use crate::codes::{PASTE, bring, ended_with_code, provider, turn};
 use crate::kept::signed_in;
 use crate::support::{Server, Setup, files_in};
 
-/// Writes its credential a moment after its address, as one does when an end user was there.
-const SIGNS_IN: &str = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool; sleep 1
+/// Writes its credential once it has the code.
+const SIGNS_IN: &str = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool; read code
 echo '{"token":"9f8e7d6c5b4ab1a0","user":"ada lovelace"}' > ~/.tool/auth.json; echo done"#;
 
 /// How a sign-in ends of which the tool says this.
@@ -18,7 +18,7 @@ fn asked(signs_in: &str, command: &str) -> (Server, Value) {
     );
     let text = provider("paste_code", signs_in, PASTE, &status);
     let server = Setup::host().start_with_provider(&text);
-    let ended = signed_in(&server);
+    let ended = ended_with_code(&server, &server.started());
     (server, ended)
 }
 
@@ -105,9 +105,9 @@ fn a_tool_that_ends_well_with_an_error_is_reported_with_its_message() {
         ("Nobody came, goodbye.", "it said \"Nobody came, goodbye.\"; find out where"),
     ] {
         let script =
-            format!("printf 'https://login.example.com/a\\nPaste code: \\n'; sleep 1; echo {says}");
+            format!("printf 'https://login.example.com/a\\nPaste code: '; read code; echo {says}");
         let server = Setup::host().start_with_provider(&provider("paste_code", &script, PASTE, ""));
-        let ended = signed_in(&server);
+        let ended = ended_with_code(&server, &server.started());
         assert!(message(&ended).contains(reported), "{ended}");
     }
 }
@@ -120,6 +120,6 @@ fn it_is_asked_without_the_end_user_s_language_and_time_zone() {
         Setup::host().start_with_provider(&provider("paste_code", SIGNS_IN, PASTE, status));
     let body = json!({ "provider": "demo", "locale": "de-DE", "timeZone": "Asia/Tokyo" });
     let started = server.post("/api/auth/start", &body.to_string());
-    let ended = server.torn_down(started.body["sessionId"].as_str().unwrap());
+    let ended = ended_with_code(&server, started.body["sessionId"].as_str().unwrap());
     assert!(ended.to_string().contains("Logged in as ..C.UTF-8"), "{ended}");
 }

@@ -93,9 +93,25 @@ pub fn bring(server: &Server, id: &str, code: &str) -> (u16, Value) {
     (answer.status, answer.body["code"].clone())
 }
 
+/// The session's end after its CLI got a code. A CLI of these tests waits for one before it writes
+/// anything: what is there when the end user's turn begins is no sign-in of theirs.
+pub fn ended_with_code(server: &Server, id: &str) -> Value {
+    turn(server, id);
+    assert_eq!(bring(server, id, "good1234#state").0, 202);
+    server.torn_down(id)
+}
+
+/// The same: its reason's code and message.
+fn end_with_code(server: &Server, id: &str) -> (String, String) {
+    reason_of(&ended_with_code(server, id))
+}
+
 /// The session's end: its reason's code and message.
 fn end(server: &Server, id: &str) -> (String, String) {
-    let ended = server.torn_down(id);
+    reason_of(&server.torn_down(id))
+}
+
+fn reason_of(ended: &Value) -> (String, String) {
     let text = |name: &str| ended["reason"][name].as_str().unwrap().to_owned();
     (text("code"), text("message"))
 }
@@ -231,13 +247,13 @@ fn the_desktop_s_browser_comes_when_it_is_asked_for() {
 
 #[test]
 fn a_credential_in_pieces_replaced_and_removed_is_taken_when_it_is_whole() {
-    let script = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool; cd ~/.tool
+    let script = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool; cd ~/.tool; read code
 printf '{"tok' > auth.json; sleep 0.5; printf 'en":""' >> auth.json; sleep 0.5; printf '}' >> auth.json
 sleep 0.5; echo '{"token":"first"}' > auth.json; rm auth.json; sleep 1
 for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sleep 0.1; done; sleep 1000"#;
     let server = serve(&provider("paste_code", script, PASTE, ""));
     let id = server.started();
-    let ended = server.torn_down(&id);
+    let ended = ended_with_code(&server, &id);
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
@@ -252,15 +268,15 @@ for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sle
 #[test]
 fn a_tool_that_ends_well_without_its_credential_is_reported_what_was_seen() {
     let ends = |then: &str| {
-        let script = format!("printf 'https://login.example.com/a\\nPaste code: '; {then}");
+        let script =
+            format!("printf 'https://login.example.com/a\\nPaste code: '; read code; {then}");
         let server = serve(&provider("paste_code", &script, PASTE, ""));
-        end(&server, &server.started())
+        end_with_code(&server, &server.started())
     };
-    let (code, message) = ends("sleep 1");
+    let (code, message) = ends("exit 0");
     assert_eq!(code, "credential_refused");
     assert!(message.contains("there is no ~/.tool/auth.json"), "{message}");
-    let (code, message) =
-        ends("mkdir ~/.tool; echo '{\"user\":\"ada\"}' > ~/.tool/auth.json; sleep 1");
+    let (code, message) = ends("mkdir ~/.tool; echo '{\"user\":\"ada\"}' > ~/.tool/auth.json");
     assert_eq!(code, "credential_refused");
     assert!(
         message.contains("is there without /token") && !message.contains("keyring"),
@@ -273,24 +289,28 @@ fn after_its_address(then: &str) -> String {
     format!("printf 'https://login.example.com/a\\nPaste code: '; mkdir -p ~/.tool; {then}")
 }
 
+/// Shows its address, takes a code, then does this.
+fn after_the_code(then: &str) -> String {
+    after_its_address(&format!("read code; {then}"))
+}
+
 #[test]
 fn a_tool_that_says_that_it_failed_has_failed_whatever_it_left() {
     let writes = "echo '{\"token\":\"t\"}' > ~/.tool/auth.json";
     let shows = "sleep 2; echo Access denied; exec sleep 1000";
     let ends = "echo Access denied; exit 0";
     for then in [shows, ends] {
-        let script = after_its_address(&format!("{writes}; {then}"));
+        let script = after_the_code(&format!("{writes}; {then}"));
         let server = serve(&provider("paste_code", &script, PASTE, ""));
-        let id = server.started();
-        let ended = server.torn_down(&id);
+        let ended = ended_with_code(&server, &server.started());
         assert_eq!(ended["reason"]["code"], "sign_in_refused", "{ended}");
-        assert_eq!(ended["reason"]["detail"]["line"], "Paste code: Access denied", "{ended}");
+        assert_eq!(ended["reason"]["detail"]["line"], "Access denied", "{ended}");
         assert_eq!(ended["credential"]["status"], "none", "{ended}");
         assert!(!kinds(&ended).contains(&"credential_sealed"), "{ended}");
     }
-    let script = after_its_address(&format!("sleep 1; {writes}; echo Error: not eligible; exit 3"));
+    let script = after_the_code(&format!("{writes}; echo Error: not eligible; exit 3"));
     let server = serve(&provider("paste_code", &script, PASTE, ""));
-    let (code, message) = end(&server, &server.started());
+    let (code, message) = end_with_code(&server, &server.started());
     assert_eq!(code, "cli_exited");
     assert!(message.starts_with("the command-line tool failed, so the credential"), "{message}");
     assert!(message.contains("not eligible"), "{message}");
@@ -299,25 +319,24 @@ fn a_tool_that_says_that_it_failed_has_failed_whatever_it_left() {
 #[test]
 fn where_the_screen_decides_nothing_is_taken_before_it_has_said_so() {
     let screen = "screen = 'Signed in as \\w+'";
-    let writes = "sleep 1; echo '{\"token\":\"t\"}' > ~/.tool/auth.json";
+    let writes = "echo '{\"token\":\"t\"}' > ~/.tool/auth.json";
     let says =
-        after_its_address(&format!("{writes}; sleep 7; echo Signed in as ada; exec sleep 1000"));
+        after_the_code(&format!("{writes}; sleep 7; echo Signed in as ada; exec sleep 1000"));
     let server = serve(&provider("paste_code", &says, PASTE, screen));
-    let ended = server.torn_down(&server.started());
+    let ended = ended_with_code(&server, &server.started());
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
 
-    let fails =
-        after_its_address(&format!("{writes}; sleep 7; echo Access denied; exec sleep 1000"));
+    let fails = after_the_code(&format!("{writes}; sleep 7; echo Access denied; exec sleep 1000"));
     let server = serve(&provider("paste_code", &fails, PASTE, screen));
     assert_eq!(
-        end(&server, &server.started()).0,
+        end_with_code(&server, &server.started()).0,
         "sign_in_refused",
         "more than its silence allowed"
     );
 
-    let says_nothing = after_its_address(writes);
+    let says_nothing = after_the_code(writes);
     let server = serve(&provider("paste_code", &says_nothing, PASTE, screen));
-    let (code, message) = end(&server, &server.started());
+    let (code, message) = end_with_code(&server, &server.started());
     assert_eq!(code, "credential_refused");
     assert!(message.contains("its screen never showed that it is signed in"), "{message}");
 }
@@ -406,17 +425,17 @@ fn a_printed_token_is_sealed_as_a_file_and_stands_in_no_log() {
         assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{token}\n"));
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     }
-    let ends = provider("paste_code", &after_its_address("exit 0"), PASTE, secret);
+    let ends = provider("paste_code", &after_the_code("exit 0"), PASTE, secret);
     let at = ends.find("[[credential.files]]").unwrap();
     let server = serve(&ends[..at]);
-    let (code, message) = end(&server, &server.started());
+    let (code, message) = end_with_code(&server, &server.started());
     assert_eq!(code, "credential_refused");
     assert!(message.contains("never printed what is to be sealed as ~/.tool/token"), "{message}");
 }
 
 #[test]
 fn the_tool_s_own_word_decides() {
-    let signs_in = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool
+    let signs_in = r#"printf 'https://login.example.com/a\nPaste code: '; mkdir -p ~/.tool; read code
 echo '{"token":"t"}' > ~/.tool/auth.json; echo done"#;
     let status = |command: &str| {
         format!(
@@ -428,12 +447,12 @@ echo '{"token":"t"}' > ~/.tool/auth.json; echo done"#;
     let server = serve(&provider("paste_code", signs_in, PASTE, &asks));
     let body = json!({ "provider": "demo", "files": [{ "path": "~/.injected", "content": "x" }] });
     let started = server.post("/api/auth/start", &body.to_string());
-    let ended = server.torn_down(started.body["sessionId"].as_str().unwrap());
+    let ended = ended_with_code(&server, started.body["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "completed", "{ended}");
     assert!(kinds(&ended).contains(&"credential_verified"), "{ended}");
 
     let server = serve(&provider("paste_code", signs_in, PASTE, &status("echo Not logged in")));
-    let (code, message) = end(&server, &server.started());
+    let (code, message) = end_with_code(&server, &server.started());
     assert_eq!(code, "credential_refused");
     assert!(message.contains("it says: Not logged in"), "{message}");
 }
@@ -585,7 +604,7 @@ for n in range(2):
 fn a_credential_of_a_megabyte_is_taken_and_two_are_refused_as_what_they_are() {
     let script = |bytes: u32| {
         format!(
-            "printf 'https://login.example.com/a\\nPaste code: '; mkdir -p ~/.tool
+            "printf 'https://login.example.com/a\\nPaste code: '; mkdir -p ~/.tool; read code
 (printf '{{\"token\":\"'; head -c {bytes} /dev/zero | tr '\\0' a; printf '\"}}') > ~/.tool/new
 cp ~/.tool/new ~/.tool/sub.json; mv ~/.tool/new ~/.tool/auth.json; sleep 1000"
         )
@@ -598,7 +617,7 @@ cp ~/.tool/new ~/.tool/sub.json; mv ~/.tool/new ~/.tool/auth.json; sleep 1000"
             "required = [\"/token\"]\nmax_bytes = 1048576\n\n",
         );
         let server = serve(&text);
-        end(&server, &server.started())
+        end_with_code(&server, &server.started())
     };
     assert_eq!(ends(700_000).0, "completed");
     let (code, message) = ends(900_000);
