@@ -107,7 +107,11 @@ pub fn read_secret(path: &Path) -> Result<String> {
     }
     let secret = text.trim();
     if secret.is_empty() {
-        bail!("the first line of {} is empty", path.display());
+        let what = match path.to_str() {
+            Some("-") => "standard input".to_owned(),
+            _ => path.display().to_string(),
+        };
+        bail!("the first line of {what} is empty");
     }
     Ok(secret.to_owned())
 }

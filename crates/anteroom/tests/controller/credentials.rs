@@ -150,7 +150,7 @@ fn what_would_not_be_received_is_reported_before_somebody_signs_in() {
     std::fs::create_dir_all(home.join(".tool")).unwrap();
     std::fs::write(home.join(".tool/db"), "old").unwrap();
     let taken = said(&mut receive(&server, folder.path(), &["demo"]));
-    assert!(taken.contains(".tool/db is there already") && taken.contains("--force"), "{taken}");
+    assert!(taken.contains(".tool/db already exists") && taken.contains("--force"), "{taken}");
     let ended = server.torn_down(sessions()[0]["sessionId"].as_str().unwrap());
     assert_eq!(ended["reason"]["code"], "cancelled", "{ended}");
     // A folder in a file's place shows only afterwards here; the command that is printed has all of it.

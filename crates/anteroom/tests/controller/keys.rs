@@ -122,7 +122,11 @@ fn secrets_come_by_file_by_standard_input_or_by_a_variable() {
     // Named on the command line, a file wins over what a shell has set.
     assert_eq!(said(&run(&["--api-key-file", &path], "", Some("ak_other"))), json!([]));
     let empty = run(&["--api-key-file", "-"], "\n", None);
-    assert!(String::from_utf8_lossy(&empty.stderr).contains("nothing"), "{empty:?}");
+    assert!(
+        String::from_utf8_lossy(&empty.stderr)
+            .contains("the first line of standard input is empty"),
+        "{empty:?}"
+    );
 
     // A code too: the session's state refuses it, so it arrived.
     let id = server.started();

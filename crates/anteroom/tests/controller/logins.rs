@@ -30,7 +30,7 @@ fn a_cli_that_never_gives_an_address_is_reported() {
     let server = Server::with_cli("exec sleep 1000");
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "no_sign_in_url");
-    assert!(message.contains("no sign-in address within 3 s"), "{message}");
+    assert!(message.contains("did not print a sign-in address within 3 s"), "{message}");
 }
 
 #[test]

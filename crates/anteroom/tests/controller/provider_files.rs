@@ -192,7 +192,7 @@ fn the_command_that_learns_prints_one_that_brings_its_code() {
         .unwrap();
     assert!(brought.status.success(), "{line}: {brought:?}");
     let said = String::from_utf8_lossy(&brought.stdout).into_owned();
-    assert!(said.contains("it is typed ") && said.contains("--state-dir"), "{said}");
+    assert!(said.contains("The code will be typed ") && said.contains("--state-dir"), "{said}");
     let ended = eventually("it ends", || learning.0.try_wait().unwrap());
     assert!(ended.success());
 }
