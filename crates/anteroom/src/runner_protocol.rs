@@ -1,8 +1,8 @@
-//! What the controller and a session's runner process say to each other: JSON, one message a line,
+//! The messages between the controller and a session's runner process: JSON, one message a line,
 //! over a Unix stream socket that the runner inherits as a file descriptor; the viewers' media goes
 //! beside it over a Unix socket pair that keeps packets apart ([`datagram`]).
 //!
-//! The runner parses what a hostile guest says, so the controller reads its lines with a bound
+//! The runner parses what a hostile guest sends, so the controller reads its lines with a bound
 //! ([`MAX_LINE`]) and a strict schema too.
 
 pub mod lines;
@@ -17,7 +17,7 @@ use anteroom_session::{HolderGeneration, Method, Observation, SessionId, Timesta
 use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
 
-/// The longest line either side takes, in bytes: an injected file of 1 MiB in base64, and room.
+/// The longest line either side takes, in bytes: an injected file of 1 MiB in base64, with a margin.
 pub const MAX_LINE: usize = 24 * 1024 * 1024;
 
 /// The longest line the controller takes from a runner, in bytes: a screenshot in base64.
@@ -63,9 +63,9 @@ pub struct SignInConfig {
     pub session: SessionId,
     /// The CLI, its credential and its egress.
     pub provider: Provider,
-    /// How the person signs in: one of the provider's ways.
+    /// How the end user signs in: one of the provider's ways.
     pub method: Method,
-    /// The person's language.
+    /// The end user's language.
     pub locale: Option<Locale>,
     /// Their time zone, by its IANA name.
     pub time_zone: Option<String>,
@@ -75,9 +75,9 @@ pub struct SignInConfig {
     pub recipient: String,
     /// Address of the guest's dummy interface.
     pub browser_ip: std::net::Ipv4Addr,
-    /// Addresses of the front door that viewers can reach.
+    /// Addresses of the media demultiplexer that viewers can reach.
     pub candidates: Vec<SocketAddr>,
-    /// Who runs this Anteroom, as the person knows them.
+    /// Who runs this Anteroom, as end users know them.
     pub operator_name: String,
     /// Whether every host is let through, to find out which are asked for.
     pub learns: bool,
@@ -117,21 +117,21 @@ pub enum RunnerCommand {
         /// As the offer was answered.
         ice_ufrag: String,
     },
-    /// Wanted: a picture of the desktop; answered by [`RunnerMessage::Screenshot`].
+    /// Take a screenshot of the desktop; answered by [`RunnerMessage::Screenshot`].
     Screenshot {
         /// Chosen by the controller.
         request: u64,
     },
-    /// The person is there: have the CLI started that waits for them.
+    /// The end user has arrived: start the CLI, which waited for them.
     StartTool {},
     /// Make the guest's browser show the sign-in URL (again).
     OpenSignInUrl {},
-    /// The person's code, to be typed into the CLI's terminal; answered by
+    /// The end user's code, to be typed into the CLI's terminal; answered by
     /// [`RunnerMessage::CodeTaken`].
     EnterCode {
         /// Chosen by the controller.
         request: u64,
-        /// As the person gave it.
+        /// As the end user gave it.
         code: String,
     },
     /// The operator allows a host that was refused; answered by [`RunnerMessage::HostAllowed`].
@@ -154,7 +154,7 @@ pub const ALIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RunnerMessage {
-    /// Every [`ALIVE_EVERY`], and at the end: a runner that is stopped or stuck is told by its silence.
+    /// Every [`ALIVE_EVERY`], and at the end: a runner that is stopped or stuck is known by its silence.
     Alive {
         /// What its media did so far.
         media: MediaTotals,
@@ -170,7 +170,7 @@ pub enum RunnerMessage {
     OfferAnswered {
         /// Of the command.
         request: u64,
-        /// SDP and the ICE user fragment that the front door routes by, or a sentence.
+        /// SDP and the ICE user fragment that the demultiplexer routes by, or a sentence.
         result: Result<OfferAnswer, String>,
     },
     /// Answer to a code.
@@ -224,7 +224,7 @@ pub struct OfferAnswer {
     pub ice_ufrag: String,
 }
 
-/// A viewer's datagram between front door and runner: 1 byte family (4 or 6), 16 bytes the viewer's
+/// A viewer's datagram between demultiplexer and runner: 1 byte family (4 or 6), 16 bytes the viewer's
 /// address (IPv4 in the first four), 2 bytes port big-endian, then the datagram as it came or is to go.
 /// An address alone, from the runner: a request from there was authentic, and more may go there.
 pub mod datagram {

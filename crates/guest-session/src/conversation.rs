@@ -98,7 +98,7 @@ impl Conversation {
     ) -> Result<(), EndReason> {
         self.sender.say(&HostMessage::Configure(Box::new(configuration))).await?;
         let late =
-            |_| broken(&format!("the guest did not set itself up within {SET_UP_SECONDS} s"));
+            |_| broken(&format!("the guest did not finish its set-up within {SET_UP_SECONDS} s"));
         let configured = configured(&mut self.messages, log);
         timeout(Duration::from_secs(SET_UP_SECONDS), configured).await.map_err(late)?
     }

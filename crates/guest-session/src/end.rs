@@ -45,7 +45,7 @@ impl Diagnosis {
     /// Looks at the sandbox whose conversation ended for `reason`.
     pub async fn of(vm: &mut RunningVm, reason: EndReason) -> Self {
         match reason {
-            // What the link says last may only be the echo of a sandbox that is gone.
+            // The link's last error may only be the echo of a sandbox that is gone.
             EndReason::GuestLinkFailed { .. } => match timeout(ECHO, vm.wait()).await {
                 Ok(exit) => Self { reason: exit_reason(vm, exit), lines: Vec::new() },
                 Err(_) => Self { reason, lines: state(vm).await.1 },
@@ -67,7 +67,7 @@ impl Diagnosis {
 async fn state(vm: &RunningVm) -> (Option<String>, Vec<String>) {
     let Some(vmm) = vm.inspect() else { return (None, Vec::new()) };
     let Some(run_state) = vmm.run_state().await else { return (None, Vec::new()) };
-    let mut lines = vec![format!("the machine is {run_state}")];
+    let mut lines = vec![format!("the VM is {run_state}")];
     lines.extend(vmm.registers().await.unwrap_or_default().lines().map(str::to_owned));
     (Some(run_state), lines)
 }

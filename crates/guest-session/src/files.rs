@@ -20,7 +20,7 @@ const FILE_SECONDS: u64 = 60;
 /// Puts a file into the guest and checks the hash of what the guest read back.
 ///
 /// # Errors
-/// When the guest refused it, has other bytes, is late, or its link failed.
+/// When the guest refused it, has different content, is late, or its link failed.
 pub async fn inject(opener: &Opener, file: &InjectedFile) -> Result<(), EndReason> {
     let refused = |cause: String| EndReason::FileNotInjected { path: file.path.clone(), cause };
     let late = |_| refused(format!("the guest did not confirm it within {FILE_SECONDS} s"));
@@ -35,7 +35,7 @@ pub async fn inject(opener: &Opener, file: &InjectedFile) -> Result<(), EndReaso
     match outcome {
         FileOutcome::Written { sha256 } if sha256 == expected => Ok(()),
         FileOutcome::Written { sha256 } => Err(refused(format!(
-            "the guest has other bytes: SHA-256 {}, not {expected}",
+            "the guest has different content: SHA-256 {}, not {expected}",
             printable(&sha256)
         ))),
         FileOutcome::Refused { cause } => Err(refused(printable(&cause))),

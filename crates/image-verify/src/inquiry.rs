@@ -49,7 +49,7 @@ impl Visit<'_> {
     /// Asks all there is to ask.
     pub async fn inquire(&self, opener: &Opener) {
         if timeout(PICTURE_AFTER, self.settled()).await.is_err() {
-            // What keeps a service from being ready may stand on the screen, and goes with it.
+            // The screen may show what keeps a service from being ready, and disappears with the VM.
             self.photograph(opener).await;
             if timeout(SERVICES - PICTURE_AFTER, self.settled()).await.is_err() {
                 self.give_up_waiting();
@@ -184,17 +184,17 @@ impl Visit<'_> {
                 return Ran { first_lines: Vec::new(), lived_ms: 0, failure };
             }
         };
-        let (lines, lived_ms, well) = match &event {
+        let (lines, lived_ms, succeeded) = match &event {
             ServiceEvent::Exited { exit, last_lines, lived_ms, .. } => {
-                let well = *exit == ProcessExit::Exited { code: 0 };
-                (printable_lines(last_lines), *lived_ms, well)
+                let succeeded = *exit == ProcessExit::Exited { code: 0 };
+                (printable_lines(last_lines), *lived_ms, succeeded)
             }
             ServiceEvent::Failed { last_lines, lived_ms, .. } => {
                 (printable_lines(last_lines), *lived_ms, false)
             }
             _ => (Vec::new(), 0, false),
         };
-        if well {
+        if succeeded {
             let wanted = program.prints.as_deref().unwrap_or_default();
             let mut said = first_lines.iter().chain(&lines);
             let prints = wanted.is_empty() || said.any(|line| line.contains(wanted));
@@ -229,7 +229,7 @@ async fn ask(opener: &Opener, check: &Check, patience: Duration) -> Result<Check
         Ok(Ok(Some(answer))) => Ok(answer),
         Ok(Ok(None)) => Err("the guest closed the stream without an answer".to_owned()),
         Ok(Err(error)) => Err(chain(&error)),
-        Err(_) => Err(format!("the guest gave no answer within {} s", patience.as_secs())),
+        Err(_) => Err(format!("the guest did not answer within {} s", patience.as_secs())),
     }
 }
 
@@ -237,7 +237,7 @@ async fn ask(opener: &Opener, check: &Check, patience: Duration) -> Result<Check
 fn refusal(answer: Result<Checked, String>) -> String {
     match answer {
         Ok(Checked::Failed { cause }) => printable(&cause),
-        Ok(_) => "the guest answered another question".to_owned(),
+        Ok(_) => "the guest's answer is not to the question asked".to_owned(),
         Err(error) => printable(&error),
     }
 }

@@ -24,10 +24,10 @@ const BUSY: f64 = 2.0;
 /// Memory that a sign-in page needs, in MiB.
 const FREE_MIB: u64 = 256;
 
-/// A bundle with fewer certificate authorities than this is no browser's.
+/// A bundle with fewer certificate authorities than this is not a browser's.
 const AUTHORITIES: u32 = 50;
 
-/// A decoded frame that is less like its original than this is not one to read from, in dB.
+/// A decoded frame that is less like its original than this cannot be read, in dB.
 const SHARP_DB: f64 = 25.0;
 
 /// The judgement.
@@ -129,7 +129,7 @@ impl Lines<'_> {
             (None, Some(browser)) if browser.lost.is_some() => ", since there was no browser",
             (None, _) => "",
         };
-        self.add(name, None, Err(format!("not looked at{why}")));
+        self.add(name, None, Err(format!("not checked{why}")));
     }
 
     /// An end that no line of a service reports.
@@ -185,7 +185,7 @@ impl Lines<'_> {
         for name in &OWN_SERVICES[..2] {
             let service = self.seen.services.get(*name);
             let label = if *name == "x" { "X server" } else { "window manager" };
-            self.kept(label, service, "took a client", None);
+            self.kept(label, service, "accepted a client", None);
         }
     }
 
@@ -231,14 +231,14 @@ impl Lines<'_> {
                 let after = after.map_or(String::new(), |at| {
                     format!("its window was on the screen {} after power-on; ", seconds(at))
                 });
-                // No failure: V8 has it only on processors with SSE4.1, and sign-in pages do without.
+                // Not a failure: V8 has it only on processors with SSE4.1, and sign-in pages do without.
                 let simd = if page.wasm_simd { "has" } else { "lacks" };
                 let observed =
                     format!("{after}its page ran a script, is online, and {simd} WebAssembly SIMD");
                 self.add("browser", version, Ok(observed));
             }
             Some(Ok(_)) if is_ready => {
-                let observed = "its page ran a script, and believes that it is offline";
+                let observed = "its page ran a script, but reports that it is offline";
                 self.add("browser", version, Err(observed.to_owned()));
             }
             Some(Err(why)) if is_ready => self.add("browser", version, Err(why.clone())),
@@ -258,7 +258,7 @@ impl Lines<'_> {
                 );
                 let observed = match (shows, viewed.psnr_db >= SHARP_DB) {
                     (true, true) => Ok(format!("{observed}, shows the browser's page")),
-                    (true, false) => Err(format!("{observed}, is not like its original")),
+                    (true, false) => Err(format!("{observed}, differs from its original")),
                     (false, _) => Err(format!("{observed}, does not show the browser's page")),
                 };
                 self.add("media path", Some("VP9".to_owned()), observed);
@@ -274,7 +274,11 @@ impl Lines<'_> {
                 let observed = format!("its socket greets with {text:?}");
                 self.add("VNC", Some(text.trim_start_matches("RFB ").to_owned()), Ok(observed));
             }
-            Some(Ok(text)) => self.add("VNC", None, Err(format!("its socket says {text:?}"))),
+            Some(Ok(text)) => self.add(
+                "VNC",
+                None,
+                Err(format!("its socket greets with {text:?}, which is not RFB")),
+            ),
             Some(Err(why)) => self.add("VNC", None, Err(why.clone())),
             None => self.not_reached("VNC"),
         }
@@ -296,7 +300,7 @@ impl Lines<'_> {
                 self.add_advised("fonts", observed, advice);
             }
             Some(Err(_)) => {
-                self.add("fonts", None, Err("the browser's page ran no script".to_owned()))
+                self.add("fonts", None, Err("the browser's page did not run its script".to_owned()))
             }
             None => self.not_reached("fonts"),
         }
@@ -378,7 +382,7 @@ fn same_features(
     let more: Vec<&Feature> = has.difference(&wanted).filter(|f| !tolerated.contains(f)).collect();
     if !missing.is_empty() || !more.is_empty() {
         return Err(format!(
-            "the guest does not see the profile's features: it lacks [{}] and has besides [{}]",
+            "the guest does not see the profile's features: it lacks [{}] and also has [{}]",
             names(missing),
             names(more)
         ));

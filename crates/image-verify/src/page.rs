@@ -22,7 +22,7 @@ pub fn html(record: &Verification, picture: Option<&[u8]>) -> String {
          <h1>{title}: <span class=\"{class}\">{verdict}</span></h1>\n",
         title = escaped(&title),
         class = class(record.verdict),
-        verdict = word(record.verdict),
+        verdict = verdict_name(record.verdict),
     );
     failures(&mut page, record);
     about(&mut page, record);
@@ -45,7 +45,7 @@ pub fn html(record: &Verification, picture: Option<&[u8]>) -> String {
     page
 }
 
-/// What a reader came for, if something failed.
+/// The components that failed, if any.
 fn failures(page: &mut String, record: &Verification) {
     let failed = record.components.iter().filter(|one| one.verdict == Verdict::Failed);
     let names: Vec<&str> = failed.map(|component| component.name.as_str()).collect();
@@ -79,7 +79,7 @@ fn row(page: &mut String, component: &Component) {
         "<tr><th>{}<td class=\"mark {}\">{}<td>{}<td>{}",
         escaped(&component.name),
         class(component.verdict),
-        word(component.verdict),
+        verdict_name(component.verdict),
         escaped(component.version.as_deref().unwrap_or("–")),
         escaped(&component.observed),
     );
@@ -105,8 +105,8 @@ fn findings(page: &mut String, record: &Verification) {
     }
     let _ = writeln!(
         page,
-        "<p>Instructions that {2} has not are in {0} of {1} programs and libraries. None of that fails an image: most \
-         programs choose such code only where the processor has it, and what runs has been run.</p>",
+        "<p>{0} of {1} programs and libraries contain instructions that {2} does not have. None of that fails an \
+         image: most programs choose such code only where the processor has it, and whatever runs has been run.</p>",
         inventory.findings.len(),
         inventory.elf_files,
         escaped(&record.cpu.profile),
@@ -131,7 +131,7 @@ fn findings(page: &mut String, record: &Verification) {
 fn instructions(finding: &Finding) -> String {
     let mut text = String::new();
     if let Some(level) = &finding.isa_needed {
-        let _ = write!(text, "The file says that it needs {}.<br>", escaped(level));
+        let _ = write!(text, "The file declares that it needs {}.<br>", escaped(level));
     }
     for beyond in &finding.beyond {
         let place =
@@ -148,7 +148,7 @@ fn instructions(finding: &Finding) -> String {
     text
 }
 
-/// For people.
+/// As the report names it.
 pub fn reached(reached: Reached) -> &'static str {
     match reached {
         Reached::Reached => "reached",
@@ -165,7 +165,7 @@ fn class(verdict: Verdict) -> &'static str {
     }
 }
 
-fn word(verdict: Verdict) -> &'static str {
+fn verdict_name(verdict: Verdict) -> &'static str {
     class(verdict)
 }
 

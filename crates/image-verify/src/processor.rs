@@ -48,7 +48,7 @@ pub struct Chosen {
 /// A profile by its name, from a template's file (it ends in `.json`), or of this machine.
 ///
 /// # Errors
-/// When no profile has that name, or the file is no template.
+/// When no profile has that name, or the file is not a template.
 pub fn profile(name: &str) -> Result<CpuProfile, ProcessorError> {
     if name.eq_ignore_ascii_case(THIS_HOST) {
         return Ok(CpuProfile {
@@ -91,7 +91,7 @@ pub fn choose(name: &str) -> Result<Chosen, ProcessorError> {
 /// What a guest has where nobody chose.
 ///
 /// # Errors
-/// When this machine's CPU cannot be said in QEMU's words.
+/// When QEMU has no model for this machine's CPU.
 pub fn usual(accelerator: VmAccelerator) -> Result<Chosen, ProcessorError> {
     match accelerator {
         VmAccelerator::Tcg => Ok(emulated()),

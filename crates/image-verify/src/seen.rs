@@ -31,7 +31,7 @@ pub struct Seen {
     pub end: Option<Explanation>,
 }
 
-/// The agent's first word.
+/// The agent's first message.
 pub struct Hello {
     pub agent_version: String,
     pub kernel: String,
@@ -61,7 +61,7 @@ pub struct Ran {
     /// What it printed first.
     pub first_lines: Vec<String>,
     pub lived_ms: u64,
-    /// Why it did not end well.
+    /// Why it did not succeed.
     pub failure: Option<Explanation>,
 }
 

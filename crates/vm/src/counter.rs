@@ -1,6 +1,6 @@
 //! The rate of this processor's time stamp counter.
 //!
-//! An emulated guest reads this counter as it is, so its clock is right when it is told the counter's
+//! An emulated guest reads this counter as it is, so its clock is right when it is given the counter's
 //! own rate. `/proc/cpuinfo` does not have it: "cpu MHz" there is what the processor runs at just now.
 
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ const MEASURED_FOR: Duration = Duration::from_millis(30);
 /// Readings at each end, of which the one that was interrupted least counts.
 const READINGS: u32 = 16;
 
-/// Slower or faster than this is no counter that a guest could be told of.
+/// Slower or faster than this is not a counter that a guest could use.
 const PLAUSIBLE_KHZ: std::ops::RangeInclusive<u64> = 10_000..=20_000_000;
 
 /// The counter's rate in kHz, measured against the monotonic clock; takes some tens of milliseconds.

@@ -1,4 +1,4 @@
-//! How a room's process is held, from its first instruction on.
+//! How a sandbox's process is confined, from its first instruction on.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -21,7 +21,7 @@ use nix::unistd::{Gid, setsid, write};
 
 use crate::{BootError, SandboxName};
 
-/// How far a room's processes stand back behind the controller and the runners (nice(2)).
+/// How far a sandbox's processes stand back behind the controller and the runners (nice(2)).
 const NICENESS: i32 = 10;
 
 /// The device that executes guest code.
@@ -160,7 +160,7 @@ impl Hold {
                     account.enter()?;
                 }
                 setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-                // Rooms that start take every core they get; who watches and streams them comes first.
+                // Sandboxes that start take every core they get; the processes that watch them come first.
                 // Refused it changes nothing else.
                 nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICENESS);
                 if let Some(user) = user {
@@ -238,7 +238,7 @@ mod tests {
 
     use super::*;
 
-    /// A stand-in for a VMM that was broken out of: it makes calls, and says each one's error.
+    /// Plays a VMM that a guest has taken over: it makes calls, and prints each one's error.
     #[tokio::test]
     async fn a_vmm_is_refused_the_calls_that_qemu_s_own_filter_lets_through() {
         let here = Confinement::of_this_machine(None);

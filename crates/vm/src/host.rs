@@ -50,13 +50,14 @@ impl Driver for Host {
 
     fn boot(&self, name: &SandboxName, spec: HostSpec) -> Result<RunningVm, BootError> {
         make_runtime_dir(&spec)?;
-        fail_point("host.runtime_dir").map_err(BootError::system("making the room's folder"))?;
+        fail_point("host.runtime_dir")
+            .map_err(BootError::system("creating the sandbox's folder"))?;
         let account = spec
             .confinement
             .enclosed()
             .map(|user| Account::write(&spec.runtime_dir, &spec.runtime_dir.join("home"), user))
             .transpose()
-            .map_err(BootError::system("writing the room's account"))?;
+            .map_err(BootError::system("writing the sandbox's account"))?;
         let (link, agent_link) =
             UnixStream::pair().map_err(BootError::system("making the guest link"))?;
         let (console, agent_console) =
@@ -85,7 +86,7 @@ impl Driver for Host {
     }
 }
 
-/// What is left of a room on this host could not be removed.
+/// What is left of a sandbox on this host could not be removed.
 #[derive(Debug, thiserror::Error)]
 #[error("removing {} failed", path.display())]
 pub struct RemoveError {
@@ -94,9 +95,9 @@ pub struct RemoveError {
     source: io::Error,
 }
 
-/// Removes a room's folder, and the socket and lock of an X server that was killed before it could
-/// do so itself. One that is gone is fine; what somebody else has put there, which kept the room from
-/// being made, stays.
+/// Removes a sandbox's folder, and the socket and lock of an X server that was killed before it could
+/// do so itself. One that is gone is fine; what somebody else has put there, which kept the sandbox
+/// from being made, stays.
 ///
 /// # Errors
 /// When something of it cannot be removed.
@@ -125,7 +126,7 @@ pub(crate) fn is_ours(found: &std::fs::Metadata, user: Option<SessionUser>) -> b
     found.uid() == own || user.is_some_and(|user| found.uid() == user.id())
 }
 
-/// The folder is the room's own: what lies there may be anything, a pipe that nobody writes to or a
+/// The folder is the sandbox's own: what lies there may be anything, a pipe that nobody writes to or a
 /// link to a device that never ends among it.
 fn read_display(path: &Path) -> Option<u32> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -302,7 +303,7 @@ mod tests {
     #[test]
     fn a_tree_deeper_than_the_stack_and_a_pipe_for_a_file_are_removed() {
         let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("room");
+        let dir = folder.path().join("sandbox");
         std::fs::create_dir(&dir).unwrap();
         let deep = "import os, sys\nos.chdir(sys.argv[1])\nos.mkfifo('display')\n\
                     for _ in range(20000): os.mkdir('d'); os.chdir('d')";

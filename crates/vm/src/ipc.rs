@@ -1,5 +1,5 @@
 //! Shared memory, semaphores and message queues of System V that a session's user left: they outlive
-//! their processes, where a room has no IPC namespace of its own to go with.
+//! their processes, where a sandbox has no IPC namespace of its own to go with.
 
 use std::fmt;
 use std::fs;

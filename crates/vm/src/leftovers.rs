@@ -46,7 +46,7 @@ pub fn leftovers(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftov
         if found.is_empty() || started.elapsed() > CLOSED {
             return found;
         }
-        // Nothing tells when a socket of another process is closed.
+        // There is no event for a socket of another process that is closed.
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -107,10 +107,10 @@ fn is_own_socket(line: &str, traces: Traces) -> bool {
     found.is_some_and(|found| is_ours(&found, traces.user))
 }
 
-/// Where nothing could be seen, nothing can be said to be gone. A place that is not there holds nothing.
+/// A place that could not be checked may hold something; one that does not exist holds nothing.
 fn unseen(place: &Path, error: std::io::Error) -> Option<Leftover> {
     let missing = error.kind() == std::io::ErrorKind::NotFound;
-    let what = format!("{} could not be looked at: {error}", place.display());
+    let what = format!("{} could not be checked: {error}", place.display());
     (!missing).then(|| leftover("unseen", what))
 }
 
@@ -119,7 +119,7 @@ pub fn reap(traces: Traces) {
     if fail_point("teardown.reap").is_err() {
         return;
     }
-    // What it leaves is looked for below, and told.
+    // What it leaves is looked for below, and reported.
     let _ = traces.user.map(SessionUser::kill_all);
     let started = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! VM drivers: how a session's room is made, watched and destroyed.
+//! Sandbox drivers: how a session's sandbox is booted, watched and ended.
 //!
 //! [`Driver::boot`] gives a [`RunningVm`]: a process, and a byte stream to the agent in it. `qemu`
 //! makes a microVM, `host` runs the agent on this machine with no isolation. Neither leaves a path in
@@ -42,7 +42,7 @@ pub type LinkStream = tokio::net::UnixStream;
 /// Environment variable that marks every process of a session; [`leftovers`] looks for it.
 pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
 
-/// A room could not be made.
+/// A sandbox could not be booted.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The program is not installed.
@@ -64,7 +64,7 @@ pub enum BootError {
     },
     /// KVM was demanded.
     #[error(
-        "KVM was asked for and cannot be used: {why}; start with --accelerator auto or tcg to emulate"
+        "KVM was requested and cannot be used: {why}; start with --accelerator auto or tcg to emulate"
     )]
     NoKvm {
         /// What the probe saw.

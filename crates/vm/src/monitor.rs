@@ -47,7 +47,7 @@ struct Answer {
     /// `query-status`: `running`, `paused`, `internal-error`, ….
     #[serde(default)]
     status: Option<String>,
-    /// Of the monitor for people.
+    /// Of the human monitor (HMP).
     #[serde(skip)]
     text: Option<String>,
 }
@@ -61,7 +61,7 @@ impl From<Return> for Answer {
     }
 }
 
-/// Most answers are objects; those of the monitor for people are text.
+/// Most answers are objects; those of the human monitor are text.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Return {
@@ -132,7 +132,7 @@ impl Monitor {
         self.ask(Question::Kvm).await?.enabled
     }
 
-    /// Whether the guest runs, in QEMU's word (`RunState`). None when QEMU does not say.
+    /// Whether the guest runs, in QEMU's term (`RunState`). None when QEMU does not say.
     pub(crate) async fn status(&self) -> Option<String> {
         self.ask(Question::Status).await?.status
     }
@@ -142,12 +142,12 @@ impl Monitor {
         self.ask(Question::Registers).await?.text
     }
 
-    /// Why the guest stopped, in QEMU's word (`ShutdownCause`), once it has.
+    /// Why the guest stopped, in QEMU's term (`ShutdownCause`), once it has.
     pub(crate) fn shutdown(&self) -> Option<String> {
         self.shutdown.borrow().clone()
     }
 
-    /// Waits until QEMU has said its last; may be dropped and called again.
+    /// Waits until QEMU has sent its last message; may be dropped and called again.
     pub(crate) async fn silent(&mut self) {
         if !self.task.is_finished() {
             let _ = (&mut self.task).await;
@@ -231,7 +231,7 @@ async fn follow(
 fn note(event: &str, data: EventData, shutdown: &RefCell<Option<String>>) {
     match event {
         "SHUTDOWN" => {
-            // A panic is told first and is the better reason.
+            // A panic is reported first and is the better reason.
             let mut shutdown = shutdown.borrow_mut();
             if shutdown.is_none() {
                 *shutdown = Some(short(data.reason.as_deref().unwrap_or("unknown")));

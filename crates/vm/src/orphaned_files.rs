@@ -1,5 +1,5 @@
-//! What a session's user left in the folders where everybody may write: outside of its own, whose name
-//! tells whose it is, the owner does.
+//! What a session's user left in the folders where everybody may write: outside of its own folder, which
+//! its name identifies, the files are identified by their owner.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -28,7 +28,7 @@ const OPEN: [&str; 7] = [
 /// Entries of a folder that are looked at.
 const MOST_ENTRIES: usize = 100_000;
 
-/// Entries that one program is told to remove: of the longest names, as many as a command line takes.
+/// Entries that one program is to remove: of the longest names, as many as a command line takes.
 const AT_A_TIME: usize = 1000;
 
 /// In a folder with this bit nobody but an entry's owner, the folder's and root may put another in its
@@ -144,7 +144,7 @@ fn remove(folders: &[&Path], user: SessionUser) -> Result<Vec<PathBuf>, RemoveEr
     let mut failed = None;
     let mut removed = Vec::new();
     for path in folders {
-        // What could not be looked at is told by who looks afterwards.
+        // A folder that could not be checked is reported by the check afterwards.
         let Ok(Some(folder)) = OpenFolder::at(path) else { continue };
         let _ = folder.each_of(user, MOST_ENTRIES, |name, metadata| {
             let (entry, reported) = (folder.path.join(name), path.join(name));

@@ -1,4 +1,4 @@
-//! A running room's process.
+//! A running sandbox's process.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::hold::{HeldCgroup, Hold};
 use crate::monitor::Monitor;
 use crate::{BootError, Inspect, LinkStream, exit_of};
 
-/// A room that runs. Dropping it kills the process.
+/// A running sandbox. Dropping it kills the process.
 pub struct RunningVm {
     /// The process id on this host; also of its process group.
     pub pid: u32,
@@ -64,7 +64,7 @@ pub struct OutOfMemory {
 }
 
 /// How long the console may take to arrive after the process' end.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
 /// How long a process may be stopped before that is its end.
 const STOPPED: Duration = Duration::from_secs(5);
@@ -163,7 +163,7 @@ impl RunningVm {
     /// # Panics
     /// When it is taken twice.
     pub fn take_link(&mut self) -> LinkStream {
-        self.link.take().expect("the link is taken once, by the session that booted the room")
+        self.link.take().expect("the link is taken once, by the session that booted the sandbox")
     }
 
     /// Waits for the process' end; may be dropped and called again.
@@ -173,13 +173,13 @@ impl RunningVm {
             None => self.child.wait().await.map_or(ProcessExit::Unknown, exit_of),
         };
         self.exit = Some(exit);
-        // Its last words may still be on the way; a child of its own may keep the console open.
+        // Its last output may still be on the way; a child of its own may keep the console open.
         if let Some(following) = &mut self.following {
-            let _ = tokio::time::timeout(LAST_WORDS, following).await;
+            let _ = tokio::time::timeout(LAST_OUTPUT, following).await;
             self.following = None;
         }
         if let Some(vmm) = &mut self.inspect {
-            let _ = tokio::time::timeout(LAST_WORDS, vmm.drained()).await;
+            let _ = tokio::time::timeout(LAST_OUTPUT, vmm.drained()).await;
         }
         exit
     }
@@ -218,7 +218,7 @@ impl RunningVm {
         self.kill().await;
     }
 
-    /// Asks the process to end by SIGTERM; [`Self::wait`] tells when it has.
+    /// Asks the process to end by SIGTERM; [`Self::wait`] returns when it has.
     fn terminate(&self) {
         if self.exit.is_none()
             && let Ok(pid) = i32::try_from(self.pid)
@@ -248,7 +248,7 @@ pub enum VmEnd {
     },
 }
 
-/// By its wait status: the kernel tells a parent of a child that stops as of one that ends.
+/// By its wait status: the kernel reports to a parent a child that stops, as one that ends.
 async fn stopped_for_good(pid: Pid) -> i32 {
     let Ok(mut children) = signal(SignalKind::child()) else { return std::future::pending().await };
     loop {

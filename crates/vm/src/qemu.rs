@@ -141,7 +141,7 @@ impl Qemu {
     }
 }
 
-/// What is told where it is not.
+/// The error where it is not.
 const NOT_INSTALLED: BootError = BootError::ProgramMissing { program: PROGRAM, package: PACKAGE };
 
 /// Where QEMU is, by PATH; `None` when it is not installed.
@@ -151,7 +151,7 @@ pub fn qemu_program() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|folder| folder.join(PROGRAM)).find(|file| file.is_file())
 }
 
-/// QEMU's own word on its version; `None` when it is not installed.
+/// QEMU's version, as QEMU prints it; `None` when it is not installed.
 #[must_use]
 pub fn qemu_version() -> Option<String> {
     let output = Command::new(PROGRAM).arg("--version").stdin(Stdio::null()).output().ok()?;
@@ -243,7 +243,7 @@ fn arguments(name: &SandboxName, spec: &VmSpec, qemu: &Qemu) -> Vec<String> {
         }
     };
     let cpu = qemu.cpu.as_deref().unwrap_or(cpu);
-    let words = [
+    let arguments = [
         "-name",
         &format!("anteroom-{name}"),
         "-machine",
@@ -294,10 +294,10 @@ fn arguments(name: &SandboxName, spec: &VmSpec, qemu: &Qemu) -> Vec<String> {
         "-device",
         &format!("virtserialport,chardev=link,name={VIRTIO_PORT_NAME}"),
     ];
-    words.map(str::to_owned).to_vec()
+    arguments.map(str::to_owned).to_vec()
 }
 
-/// Emulated guests hang while they calibrate the TSC on a busy host (3 boots of 5): they are told
+/// Emulated guests hang while they calibrate the TSC on a busy host (3 boots of 5): they are given
 /// its rate instead, and take their time from it.
 fn kernel_line(accelerator: VmAccelerator) -> String {
     let common = "console=ttyS0 panic=-1 reboot=t quiet";
@@ -314,7 +314,7 @@ fn kernel_line(accelerator: VmAccelerator) -> String {
 
 /// QEMU puts the initramfs at the first page that lets it end below the top of memory, where newer
 /// SeaBIOS (Debian 13) keeps the ACPI tables: what is longer than a few hundred bytes in its last
-/// page overwrites them, and the guest hangs without a word. Zeros after an archive mean nothing to
+/// page overwrites them, and the guest hangs silently. Zeros after an archive mean nothing to
 /// the kernel; with one byte in the last page the rest of it is the tables'.
 fn keep_clear_of_firmware(initramfs: &mut Vec<u8>) {
     const PAGE: usize = 4096;
@@ -357,17 +357,17 @@ mod tests {
         assert!(line.contains("spawn=deny"));
     }
 
-    /// The rate that an emulated guest is told, in kHz.
+    /// The rate that an emulated guest is given, in kHz.
     fn reported_khz() -> u64 {
         let line = kernel_line(VmAccelerator::Tcg);
         let reported = line.split(' ').find_map(|word| word.strip_prefix("tsc_early_khz="));
         reported.expect("the counter counts").parse().expect("a number")
     }
 
-    /// Says what it would tell a guest; started by the next test where /proc/cpuinfo is another.
+    /// Prints the rate that a guest would get; started by the next test where /proc/cpuinfo is another.
     #[test]
     fn report_the_rate() {
-        println!("told {} kHz", reported_khz());
+        println!("reported {} kHz", reported_khz());
     }
 
     #[test]
@@ -394,7 +394,7 @@ mod tests {
             let output = own_mounts.arg(std::env::current_exe().unwrap()).output().unwrap();
             let said = String::from_utf8(output.stdout).unwrap();
             assert!(said.contains(false_mhz), "{said}{}", String::from_utf8_lossy(&output.stderr));
-            let reported = said.split("told ").nth(1).unwrap().split(' ').next().unwrap();
+            let reported = said.split("reported ").nth(1).unwrap().split(' ').next().unwrap();
             let (reported, here): (u64, u64) = (reported.parse().unwrap(), reported_khz());
             assert!(
                 reported.abs_diff(here) < here / 100,

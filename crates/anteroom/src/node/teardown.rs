@@ -58,8 +58,10 @@ pub async fn tear_down(sandbox: Sandbox, places: Places) -> Vec<Leftover> {
     let unseen = |what: &str| vec![Leftover { kind: "unseen".to_owned(), what: what.to_owned() }];
     match tokio::time::timeout(TEARDOWN, looked).await {
         Ok(Ok(leftovers)) => leftovers,
-        Ok(Err(_)) => unseen("the look for leftovers itself failed; see the controller's log"),
-        Err(_) => unseen("the look for leftovers was not over after two minutes, and goes on"),
+        Ok(Err(_)) => unseen("the check for leftovers failed; see the controller's log"),
+        Err(_) => {
+            unseen("the check for leftovers did not finish within two minutes, and continues")
+        }
     }
 }
 

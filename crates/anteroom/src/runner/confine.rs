@@ -1,4 +1,4 @@
-//! The runner gives up all that it does not need, before it hears the guest's first word.
+//! The runner gives up all that it does not need, before it reads the guest's first message.
 //!
 //! Afterwards it has no file to write but those that are open, starts no program, and is nobody's but
 //! its session's. What it reads by path is what resolving a host's name takes.
@@ -36,7 +36,7 @@ const READS: [&str; 13] = [
 /// More than any log of a session has.
 const MOST_OF_A_FILE: u64 = 16 * 1024 * 1024;
 
-/// Confines this process for ever, and tells what holds it and the room's process; `None` when the
+/// Confines this process for ever. Returns what confines it and the sandbox's process; `None` when the
 /// latter is gone already.
 ///
 /// # Errors
@@ -69,18 +69,18 @@ pub fn confine(confinement: &Confinement, sandbox: &RunningVm) -> Result<Option<
     let holds_files = rules.restrict().context("limiting the access to files failed")?;
     ensure!(
         holds_files || !confinement.offered.landlock.is_given(),
-        "the kernel does not hold the runner's rules of file access"
+        "the kernel does not enforce the runner's rules of file access"
     );
     system_calls(vm)?;
     let runner =
-        boundaries_of(std::process::id()).context("reading what holds the runner failed")?;
+        boundaries_of(std::process::id()).context("reading the runner's confinement failed")?;
     check("the runner", &runner, confinement)?;
     ensure!(runner.filters_system_calls, "the runner's system calls are not filtered");
     let sandbox = match sandbox {
         Err(error) if is_gone(&error) => return Ok(None),
-        sandbox => sandbox.context("reading what holds the room's process failed")?,
+        sandbox => sandbox.context("reading the confinement of the sandbox's process failed")?,
     };
-    check("the room's process", &sandbox, confinement)?;
+    check("the sandbox's process", &sandbox, confinement)?;
     // From its first instruction on; QEMU sets another filter after its set-up.
     let is_vmm = accelerator != Accelerator::None;
     ensure!(!is_vmm || sandbox.filters_system_calls, "the VM's system calls are not filtered");
@@ -97,7 +97,7 @@ fn check(what: &str, held: &Boundaries, confinement: &Confinement) -> Result<()>
     let Boundaries { uid, gid, has_capabilities, .. } = held;
     ensure!(
         (*uid, *gid) == (user.id(), user.id()) && !has_capabilities,
-        "{what} is to be held as the user {user} without capabilities, and is {uid}:{gid}"
+        "{what} must run as the user {user} without capabilities, but runs as {uid}:{gid}"
     );
     Ok(())
 }
@@ -111,7 +111,7 @@ fn bound_files() {
     let _ = setrlimit(Resource::RLIMIT_FSIZE, MOST_OF_A_FILE, MOST_OF_A_FILE);
 }
 
-/// Keeps what the person types out of the swap, where the limit lets this process.
+/// Keeps the end user's input out of the swap, where the limit allows it.
 fn stay_in_memory() {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
     let is_unlimited =

@@ -21,14 +21,14 @@ use crate::runner_protocol::{
 /// Messages that may wait for the controller. Beyond it the guest waits too.
 const QUEUE: usize = 256;
 
-/// Tells the controller. Cheap to clone.
+/// Sends messages to the controller. Cheap to clone.
 #[derive(Clone)]
 pub struct ControllerSender {
     messages: mpsc::Sender<RunnerMessage>,
     media: Rc<OnceCell<MediaHandle>>,
 }
 
-/// The task that writes, and how it is told that nothing more comes.
+/// The task that writes, and the signal that nothing more comes.
 pub struct Writing {
     task: JoinHandle<()>,
     last: oneshot::Sender<()>,
@@ -53,14 +53,14 @@ pub async fn open(
             let message = tokio::select! {
                 biased;
                 message = messages.recv() => message,
-                // Tasks that hold a voice may outlive the session; what they say now nobody waits for.
+                // Tasks that hold a sender may outlive the session; nobody waits for their messages now.
                 _ = &mut reported_last, if !messages.is_closed() => {
                     messages.close();
                     continue;
                 }
             };
             let Some(message) = message else { return };
-            // Nobody left to tell; the reader sees the end too and ends the session.
+            // Nobody reads any more; the reading task sees the end too and ends the session.
             if lines::write(&mut writer, &message).await.is_err() {
                 return;
             }
@@ -73,7 +73,7 @@ pub async fn open(
     Ok((config, commands, ControllerSender { messages: sender, media }, Writing { task, last }))
 }
 
-/// Says so until nobody else has anything to say.
+/// Reports that the runner is alive, until no other sender is left.
 async fn stay_alive(messages: mpsc::WeakSender<RunnerMessage>, media: Rc<OnceCell<MediaHandle>>) {
     loop {
         tokio::time::sleep(ALIVE_EVERY).await;
@@ -111,7 +111,7 @@ async fn read_commands(
 impl ControllerSender {
     /// Something happened, now.
     pub async fn observed(&self, observation: Observation) {
-        // Its name only: some carry what is nobody else's.
+        // Its name only: some carry secrets.
         tracing::info!(observed = <&str>::from(&observation));
         self.say(RunnerMessage::Observed { at: now(), observation }).await;
     }
@@ -126,13 +126,13 @@ impl ControllerSender {
         let _ = self.messages.send(message).await;
     }
 
-    /// Tells what this media does, from now on.
+    /// Reports this media's figures from now on.
     pub fn count(&self, media: MediaHandle) {
         // There is one a session.
         let _ = self.media.set(media);
     }
 
-    /// Tells the last figures.
+    /// Reports the last figures.
     pub async fn last_figures(&self) {
         let figures = alive(&self.media);
         if let RunnerMessage::Alive { media } = &figures {
@@ -144,7 +144,7 @@ impl ControllerSender {
 }
 
 impl Writing {
-    /// Waits until all that was said so far is written.
+    /// Waits until all messages sent so far are written.
     pub async fn finished(self) {
         let _ = self.last.send(());
         let _ = self.task.await;

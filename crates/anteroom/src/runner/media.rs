@@ -1,4 +1,4 @@
-//! The viewers' media: from the guest link to the front door and back.
+//! The viewers' media: from the guest link to the media demultiplexer and back.
 
 use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
@@ -21,7 +21,7 @@ use crate::runner_protocol::{SignInConfig, datagram};
 const START_BITRATE: u64 = 8_000_000;
 const MAX_BITRATE: u64 = 12_000_000;
 
-/// How often the person's input is told of.
+/// How often the end user's input is reported.
 const REPORT_ACTIVITY: Duration = Duration::from_secs(5);
 
 /// Opens the frame and input streams and starts serving viewers.
@@ -54,12 +54,12 @@ pub async fn start(
     Ok((media.handle, media.events))
 }
 
-/// The runner's end of the socket to the front door.
+/// The runner's end of the socket to the media demultiplexer.
 struct ToMediaDemux(StdUnixDatagram);
 
 impl MediaDemux for ToMediaDemux {
     fn authenticated(&mut self, from: SocketAddr) {
-        // Where the front door does not keep up, the viewer's next request is told of.
+        // Where the demultiplexer does not keep up, the viewer's next request is reported.
         let _ = self.0.send(&datagram::encode(from, &[]));
     }
 
@@ -80,7 +80,7 @@ async fn take_datagrams(socket: UnixDatagram, media: MediaHandle) {
     }
 }
 
-/// Carries input to the guest, and tells now and then that there is some.
+/// Carries input to the guest, and reports now and then that there is some.
 async fn send_input(
     mut input: mpsc::Receiver<InputEvent>,
     mut stream: LinkStream,
@@ -89,7 +89,7 @@ async fn send_input(
     let mut reported: Option<Instant> = None;
     while let Some(event) = input.recv().await {
         let by_end_user = !matches!(event, InputEvent::ReleaseAll {});
-        // The link's end is noticed, and told, by who reads the guest's messages.
+        // The link's end is noticed and reported by the task that reads the guest's messages.
         if write_message(&mut stream, &event, MAX_INPUT_MESSAGE).await.is_err() {
             return;
         }

@@ -24,8 +24,8 @@ use crate::runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESS
 /// Runs a session with the sockets that the controller left open for this process.
 ///
 /// # Errors
-/// When the sockets are not there or the controller cannot be told any more. Whatever happens to
-/// the session itself is told to the controller, and is no error here.
+/// When the sockets are missing or the controller cannot be reached any more. Whatever happens to the
+/// session itself is reported to the controller, and is not an error here.
 pub fn run() -> Result<()> {
     // Ctrl-C in the operator's terminal is the controller's to handle, and within one kernel session
     // anybody may continue anybody (kill(2)).

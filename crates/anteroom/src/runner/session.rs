@@ -53,7 +53,7 @@ pub async fn run(sockets: Sockets) -> Result<()> {
         }
         Err(reason) => sender.failed(reason).await,
     }
-    fail_point("teardown.sandbox_ended").context("ending the room failed")?;
+    fail_point("teardown.sandbox_ended").context("ending the sandbox failed")?;
     drop(sender);
     writing.finished().await;
     Ok(())

@@ -30,7 +30,7 @@ pub fn configuration(config: &RunnerConfig) -> Configure {
     }
 }
 
-/// What the guest is told of the sign-in.
+/// The sign-in as the guest is given it.
 pub fn sign_in_spec(config: &SignInConfig) -> SignIn {
     let login = config.login();
     let credential = &config.provider.credential;

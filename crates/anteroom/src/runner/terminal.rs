@@ -99,7 +99,7 @@ impl TerminalLink {
 async fn read(mut terminal: ReadHalf<LinkStream>, written: mpsc::Sender<Vec<u8>>) {
     let mut buffer = [0; 4096];
     let pace = pace(BYTES_PER_SECOND, BYTE_BURST);
-    // The link's own end tells why there is no more.
+    // The link's own end says why there is no more.
     while let Ok(count @ 1..) = terminal.read(&mut buffer).await {
         pace.acquire(count).await;
         if written.send(buffer[..count].to_vec()).await.is_err() {

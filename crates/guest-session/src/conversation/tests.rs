@@ -200,7 +200,7 @@ async fn a_guest_that_never_sets_itself_up_is_given_a_minute() {
             guest.say(GuestMessage::Heartbeat { sent_ms: 0 }).await;
         }
     });
-    let cause = format!("the guest did not set itself up within {SET_UP_SECONDS} s");
+    let cause = format!("the guest did not finish its set-up within {SET_UP_SECONDS} s");
     assert_eq!(reason.await, EndReason::GuestLinkFailed { cause });
     assert_eq!(started.elapsed().as_secs(), SET_UP_SECONDS);
 }

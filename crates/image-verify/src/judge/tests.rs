@@ -59,7 +59,7 @@ fn screen() -> Screen {
 }
 
 /// A VM with nothing wrong in it.
-fn well() -> Seen {
+fn healthy() -> Seen {
     let has = CpuProfile::named("x86-64-v2").unwrap();
     let names = ["x", "window-manager", "browser", "helper"];
     Seen {
@@ -116,7 +116,7 @@ fn failed(seen: &Seen) -> Vec<String> {
 
 #[test]
 fn a_sandbox_with_nothing_wrong_passes_and_reports_its_versions() {
-    let judged = judged(&well());
+    let judged = judged(&healthy());
     let of = |name: &str| judged.components.iter().find(|c| c.name == name).unwrap();
     assert_eq!(judged.verdict, Verdict::Passed);
     assert_eq!(of("browser").version.as_deref(), Some("Chromium 120.0.0.0"));
@@ -127,7 +127,7 @@ fn a_sandbox_with_nothing_wrong_passes_and_reports_its_versions() {
 #[test]
 fn each_thing_that_is_wrong_fails_its_own_line_alone() {
     let system = |change: &dyn Fn(&mut SystemFacts)| {
-        let mut seen = well();
+        let mut seen = healthy();
         if let Some(Ok(at)) = &mut seen.system {
             change(&mut at.what);
         }
@@ -137,7 +137,7 @@ fn each_thing_that_is_wrong_fails_its_own_line_alone() {
     assert_eq!(system(&|facts| facts.now_unix_ms = 20_000), ["clock"]);
     assert_eq!(system(&|facts| facts.memory_available_kib = 1024), ["memory"]);
     let page = |change: &dyn Fn(&mut PageFacts)| {
-        let mut seen = well();
+        let mut seen = healthy();
         if let Some(Ok(facts)) = &mut seen.page {
             change(facts);
         }
@@ -148,31 +148,31 @@ fn each_thing_that_is_wrong_fails_its_own_line_alone() {
     assert_eq!(page(&|facts| facts.online = false), ["browser"]);
     // V8 has it only where the processor has SSE4.1.
     assert_eq!(page(&|facts| facts.wasm_simd = false), Vec::<String>::new());
-    let mut seen = well();
+    let mut seen = healthy();
     seen.vnc_greeting = Some(Ok("HTTP/1.1 400".into()));
     assert_eq!(failed(&seen), ["VNC"]);
-    let mut seen = well();
+    let mut seen = healthy();
     let mut blank = Screen::default();
     blank.resize(320, 180).unwrap();
     seen.viewed = Some(Ok(view(&blank, Codec::Vp9).unwrap()));
     assert_eq!(failed(&seen), ["media path"]);
-    let mut seen = well();
+    let mut seen = healthy();
     seen.services.get_mut("helper").unwrap().lost = Some(unexplained("it died".into()));
     assert_eq!(failed(&seen), ["service helper"]);
-    let mut seen = well();
+    let mut seen = healthy();
     seen.programs.get_mut("node").unwrap().failure = Some(unexplained("it died".into()));
     assert_eq!(failed(&seen), ["program node"]);
-    let mut seen = well();
+    let mut seen = healthy();
     seen.crashes.push(("browser".into(), unexplained("its child died".into())));
     assert_eq!(failed(&seen), ["child of browser"]);
-    let mut seen = well();
+    let mut seen = healthy();
     seen.hello.as_mut().unwrap().cpu = Some(CpuProfile::named("x86-64-v3").unwrap());
     assert_eq!(failed(&seen), ["processor"]);
 }
 
 #[test]
 fn a_death_before_it_was_ready_is_reported_and_an_illegal_instruction_is_never_forgiven() {
-    let mut seen = well();
+    let mut seen = healthy();
     let helper = seen.services.get_mut("helper").unwrap();
     helper.deaths.push(unexplained("helper exited 1".into()));
     let judged = judged(&seen);
@@ -215,7 +215,7 @@ fn static_findings_fail_nothing_and_say_what_the_run_says() {
             symbol: None,
         }],
     };
-    let mut seen = well();
+    let mut seen = healthy();
     seen.reached.insert("/srv/died".into());
     seen.opened = Some(Ok(["/srv/opened".to_owned(), "/srv/died".to_owned()].into()));
     let found = ["/srv/died", "/srv/never", "/srv/opened"].map(|path| (path.to_owned(), survey()));

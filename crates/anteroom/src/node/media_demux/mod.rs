@@ -1,6 +1,6 @@
-//! The front door: the one UDP port that every viewer's media goes through, both ways. [`Routes`] says
-//! which session a packet is for; which addresses it may go by, each session's runner says. Only the
-//! controller holds the port: a runner sends by it, to addresses that it has authenticated.
+//! The media demultiplexer: the one UDP port that every viewer's media goes through, both ways.
+//! [`Routes`] maps a packet to its session; each session's runner decides which addresses may take part.
+//! Only the controller holds the port: a runner sends through it, to addresses that it has authenticated.
 
 mod routes;
 
@@ -27,7 +27,7 @@ const MAX_SENT_AT_ONCE: usize = 1 << 20;
 /// What the least packet counts of that: sending it is work too.
 const LEAST_PACKET: usize = 200;
 
-/// Bytes that may wait between a runner and the front door each way; where the kernel allows fewer,
+/// Bytes that may wait between a runner and the demultiplexer each way; where the kernel allows fewer,
 /// as many as it does. A key frame of a full desktop has some 300 kB.
 const WAITING: usize = 2 << 20;
 
@@ -41,7 +41,7 @@ pub struct MediaDemux {
     routes: Arc<Mutex<Routes<Runner>>>,
 }
 
-/// The front door's end of a runner's media socket, and the task that takes what the runner sends.
+/// The demultiplexer's end of a runner's media socket, and the task that takes what the runner sends.
 #[derive(Debug)]
 struct Runner {
     media: Arc<UnixDatagram>,
@@ -55,9 +55,9 @@ impl MediaDemux {
             .with_context(|| format!("binding UDP {address} for media failed"))?;
         port.set_nonblocking(true)?;
         let port = Arc::new(UdpSocket::from_std(port)?);
-        let door = Self { port, routes: Arc::default() };
-        tokio::spawn(receive(door.clone()));
-        Ok(door)
+        let demux = Self { port, routes: Arc::default() };
+        tokio::spawn(receive(demux.clone()));
+        Ok(demux)
     }
 
     /// Where viewers send to.
@@ -72,7 +72,7 @@ impl MediaDemux {
             // Only the kernel's administrator may go past its bound; the rest get up to it.
             if setsockopt(end, sockopt::SndBufForce, &WAITING).is_err() {
                 setsockopt(end, sockopt::SndBuf, &WAITING)
-                    .context("making room in the media socket failed")?;
+                    .context("setting the size of the media socket failed")?;
             }
         }
         media.set_nonblocking(true).context("preparing the media socket failed")?;
@@ -109,17 +109,17 @@ fn pair() -> nix::Result<(StdUnixDatagram, StdUnixDatagram)> {
     Ok((one.into(), other.into()))
 }
 
-async fn receive(door: MediaDemux) {
+async fn receive(demux: MediaDemux) {
     let mut buffer = vec![0; 2048];
     loop {
-        let Ok((length, from)) = door.port.recv_from(&mut buffer).await else {
+        let Ok((length, from)) = demux.port.recv_from(&mut buffer).await else {
             tokio::time::sleep(AFTER_ERROR).await;
             continue;
         };
         let packet = &buffer[..length];
         let now = Instant::now();
         let runner =
-            door.with(|routes| routes.route(packet, from, now).map(|runner| runner.media.clone()));
+            demux.with(|routes| routes.route(packet, from, now).map(|runner| runner.media.clone()));
         if let Some(runner) = runner {
             // A runner that does not keep up loses packets, as on any full link.
             let _ = runner.try_send(&datagram::encode(from, packet));
@@ -129,7 +129,7 @@ async fn receive(door: MediaDemux) {
 
 /// Takes what a runner sends, until its session is forgotten: packets for its viewers, and which
 /// addresses are theirs.
-async fn take(media: Arc<UnixDatagram>, session: SessionId, door: MediaDemux) {
+async fn take(media: Arc<UnixDatagram>, session: SessionId, demux: MediaDemux) {
     let mut buffer = vec![0; datagram::MAX_LEN];
     let pace = pace(MAX_SENT, MAX_SENT_AT_ONCE);
     while let Ok(length) = media.recv(&mut buffer).await {
@@ -140,11 +140,11 @@ async fn take(media: Arc<UnixDatagram>, session: SessionId, door: MediaDemux) {
         pace.acquire(length.max(LEAST_PACKET)).await;
         match datagram::decode(&buffer[..length]) {
             Some((from, [])) => {
-                door.with(|routes| routes.authenticated(session, from, Instant::now()));
+                demux.with(|routes| routes.authenticated(session, from, Instant::now()));
             }
-            Some((to, packet)) if door.with(|routes| routes.leads(to, session)) => {
+            Some((to, packet)) if demux.with(|routes| routes.leads(to, session)) => {
                 // What the network does not take is lost, as anywhere on the way.
-                let _ = door.port.send_to(packet, to).await;
+                let _ = demux.port.send_to(packet, to).await;
             }
             // No viewer of this session is there. A runner of ours sends none of these.
             Some(_) | None => {}
@@ -158,11 +158,11 @@ mod tests {
     use super::*;
 
     /// A session whose runner is the test; its end of the media socket.
-    fn session(door: &MediaDemux, fragment: &str) -> (SessionId, UnixDatagram) {
+    fn session(demux: &MediaDemux, fragment: &str) -> (SessionId, UnixDatagram) {
         let id = SessionId::generate();
-        let runner = door.add_session(id).unwrap();
+        let runner = demux.add_session(id).unwrap();
         runner.set_nonblocking(true).unwrap();
-        assert!(door.set_fragment(fragment, id));
+        assert!(demux.set_fragment(fragment, id));
         (id, UnixDatagram::from_std(runner).unwrap())
     }
 
@@ -173,19 +173,19 @@ mod tests {
         (from, packet.to_vec())
     }
 
-    async fn viewer(door: &MediaDemux) -> UdpSocket {
+    async fn viewer(demux: &MediaDemux) -> UdpSocket {
         let viewer = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        viewer.connect(door.address().unwrap()).await.unwrap();
+        viewer.connect(demux.address().unwrap()).await.unwrap();
         viewer
     }
 
     /// As its runner does with an authentic request.
-    async fn joins(viewer: &UdpSocket, fragment: &str, runner: &UnixDatagram, door: &MediaDemux) {
+    async fn joins(viewer: &UdpSocket, fragment: &str, runner: &UnixDatagram, demux: &MediaDemux) {
         viewer.send(&binding_request(&format!("{fragment}:x"))).await.unwrap();
         let (from, _) = heard(runner).await;
         assert_eq!(from, viewer.local_addr().unwrap());
         runner.send(&datagram::encode(from, &[])).await.unwrap();
-        let is_known = || door.with(|routes| routes.route(b"x", from, Instant::now()).is_some());
+        let is_known = || demux.with(|routes| routes.route(b"x", from, Instant::now()).is_some());
         while !is_known() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -193,36 +193,36 @@ mod tests {
 
     #[tokio::test]
     async fn a_viewer_s_thousands_of_ports_cut_nobody_else_off() {
-        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let demux = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
         let ((_, sandbox), (hostile_id, hostile_guest)) =
-            (session(&door, "a"), session(&door, "b"));
-        let end_user = viewer(&door).await;
-        joins(&end_user, "a", &sandbox, &door).await;
+            (session(&demux, "a"), session(&demux, "b"));
+        let end_user = viewer(&demux).await;
+        joins(&end_user, "a", &sandbox, &demux).await;
         // A hostile viewer and a hostile runner: every one of its addresses is called authentic.
         let (mut buffer, request) = ([0; datagram::MAX_LEN], binding_request("b:x"));
         for _ in 0..4200 {
-            let hostile = viewer(&door).await;
+            let hostile = viewer(&demux).await;
             hostile.send(&request).await.unwrap();
             while let Ok(length) = hostile_guest.try_recv(&mut buffer) {
                 let (from, _) = datagram::decode(&buffer[..length]).unwrap();
                 let _ = hostile_guest.try_send(&datagram::encode(from, &[]));
             }
         }
-        // It claims the person's address too.
+        // It claims the end user's address too.
         let theirs = datagram::encode(end_user.local_addr().unwrap(), &[]);
         let _ = hostile_guest.try_send(&theirs);
         end_user.send(b"media").await.unwrap();
         assert_eq!(heard(&sandbox).await, (end_user.local_addr().unwrap(), b"media".to_vec()));
-        door.remove_session(hostile_id);
+        demux.remove_session(hostile_id);
     }
 
     #[tokio::test]
-    async fn a_picture_s_worth_of_packets_waits_for_the_front_door() {
-        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (_, sandbox) = session(&door, "a");
-        let end_user = viewer(&door).await;
-        joins(&end_user, "a", &sandbox, &door).await;
-        // One thread: the front door takes nothing before this waits. More than 10, which is what a
+    async fn a_picture_s_worth_of_packets_waits_for_the_demultiplexer() {
+        let demux = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (_, sandbox) = session(&demux, "a");
+        let end_user = viewer(&demux).await;
+        joins(&end_user, "a", &sandbox, &demux).await;
+        // One thread: the demultiplexer takes nothing before this waits. More than 10, which is what a
         // Unix datagram socket takes whose other end is not its own pair.
         let packet = datagram::encode(end_user.local_addr().unwrap(), &[7; 1200]);
         for _ in 0..60 {
@@ -236,14 +236,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_runner_reaches_only_its_own_viewers() {
-        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let ((_, sandbox), (_, hostile)) = (session(&door, "a"), session(&door, "b"));
-        let (end_user, accomplice) = (viewer(&door).await, viewer(&door).await);
-        joins(&end_user, "a", &sandbox, &door).await;
-        joins(&accomplice, "b", &hostile, &door).await;
+        let demux = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let ((_, sandbox), (_, hostile)) = (session(&demux, "a"), session(&demux, "b"));
+        let (end_user, accomplice) = (viewer(&demux).await, viewer(&demux).await);
+        joins(&end_user, "a", &sandbox, &demux).await;
+        joins(&accomplice, "b", &hostile, &demux).await;
         let stranger = StdUdpSocket::bind("127.0.0.1:0").unwrap();
         stranger.set_nonblocking(true).unwrap();
-        for address in [end_user.local_addr(), stranger.local_addr(), door.port.local_addr()] {
+        for address in [end_user.local_addr(), stranger.local_addr(), demux.port.local_addr()] {
             hostile.send(&datagram::encode(address.unwrap(), b"hostile")).await.unwrap();
         }
         // What is not an address at all.
@@ -269,13 +269,13 @@ mod tests {
 
     #[tokio::test]
     async fn what_no_runner_has_authenticated_leads_nowhere() {
-        let door = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let (_, sandbox) = session(&door, "a");
-        let (stranger, end_user) = (viewer(&door).await, viewer(&door).await);
+        let demux = MediaDemux::open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (_, sandbox) = session(&demux, "a");
+        let (stranger, end_user) = (viewer(&demux).await, viewer(&demux).await);
         stranger.send(&binding_request("a:x")).await.unwrap();
         assert_eq!(heard(&sandbox).await.0, stranger.local_addr().unwrap());
         stranger.send(b"not media").await.unwrap();
-        joins(&end_user, "a", &sandbox, &door).await;
+        joins(&end_user, "a", &sandbox, &demux).await;
         end_user.send(b"media").await.unwrap();
         assert_eq!(heard(&sandbox).await.1, b"media");
     }

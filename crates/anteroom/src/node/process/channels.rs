@@ -116,7 +116,7 @@ mod tests {
         let closed: Vec<bool> = open.iter().map(|place| place.token.is_cancelled()).collect();
         assert_eq!(closed.iter().filter(|closed| **closed).count(), 1);
         assert!(closed[0] && !caller.token.is_cancelled());
-        // One that is closed makes room.
+        // One that is closed frees its place.
         open.pop();
         let again = places.take(end_user.clone());
         assert!(!again.token.is_cancelled() && !open[1].token.is_cancelled());
