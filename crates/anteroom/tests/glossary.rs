@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 
 /// What may be written although a banned word is in it, and why.
 const EXCEPTIONS: &[(&str, &str)] = &[
@@ -170,7 +171,8 @@ fn pieces(text: &str, kind: Kind) -> Vec<(bool, usize, &str)> {
 /// Words in lower case with their places, `snake_case` and `CamelCase` taken apart.
 /// Escapes of literals are left out.
 fn words_of(piece: &str) -> Vec<(usize, String)> {
-    let word = regex::Regex::new(r"\\.|[A-Z]?[a-z]+|[A-Z]+").unwrap();
-    let hits = word.find_iter(piece).filter(|hit| !hit.as_str().starts_with('\\'));
+    static WORD: LazyLock<regex::Regex> =
+        LazyLock::new(|| regex::Regex::new(r"\\.|[A-Z]?[a-z]+|[A-Z]+").unwrap());
+    let hits = WORD.find_iter(piece).filter(|hit| !hit.as_str().starts_with('\\'));
     hits.map(|hit| (hit.start(), hit.as_str().to_lowercase())).collect()
 }
