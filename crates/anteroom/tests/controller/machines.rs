@@ -27,14 +27,13 @@ fn whatever_is_killed_of_a_running_machine_the_reason_says_and_nothing_is_left()
     assert!(console.unwrap().lines().count() > 2, "the console outlives the machine: {logs}");
 
     let id = server.started();
-    awake(&server, &id);
     let (runner, _) = runner_and_sandbox(&server, &id);
     kill(runner);
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "runner_died", "{ended}");
 
     let id = server.started();
-    awake(&server, &id);
+    runner_and_sandbox(&server, &id);
     server.kill_and_restart();
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "controller_stopped", "{ended}");
