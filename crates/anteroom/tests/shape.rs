@@ -13,8 +13,8 @@ use regex::Regex;
 const LINES: [(&str, usize); 2] =
     [("xtask", 1_300), ("crates/anteroom/src/runner/session.rs", 250)];
 
-/// Of ten files nine are at most so long; 300 is the aim.
-const P90_LINES: usize = 310;
+/// Of ten files nine are at most so long.
+const P90_LINES: usize = 300;
 
 /// Crates of others that a crate of the workspace depends on, for more than its tests and build.
 const DIRECT_DEPENDENCIES: usize = 74;

@@ -20,6 +20,7 @@ mod declared;
 #[cfg(test)]
 mod fake_node;
 mod health;
+mod injected;
 mod janitor;
 mod keys;
 mod live;

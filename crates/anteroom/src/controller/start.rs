@@ -8,7 +8,7 @@ use anteroom_api::{
     Backend, Begun, Idempotency, Principal, Problem, ProblemCode, StartAnswer, StartRequest,
 };
 use anteroom_guest_protocol::ScreenSize;
-use anteroom_provider::{InjectedFile, Provider, ProviderKind, is_guest_path};
+use anteroom_provider::{InjectedFile, Provider, ProviderKind};
 use anteroom_session::{
     Actor, InvalidId, Method, OpenableBy, ProviderId, Session, SessionId, Terms, UserId,
 };
@@ -18,6 +18,7 @@ use super::actor::{self, StartPlan};
 use super::admission::Limits;
 use super::choices::Choices;
 use super::declared::declared;
+use super::injected::injected;
 use super::record::Record;
 use super::reservation::Reservation;
 use super::store::Store;
@@ -31,9 +32,6 @@ const DEFAULT_TTL_SECONDS: u64 = 900;
 
 /// Shortest and longest wait that is suggested to a caller when all slots are in use, in seconds.
 const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
-
-/// Injected files of one session, together.
-const MAX_FILES: usize = 32;
 
 impl<N: Node, S: Store> Controller<N, S> {
     /// Begins a sign-in, or finds the one that the same call began.
@@ -266,35 +264,6 @@ fn not_prepared(why: NotPrepared) -> Problem {
 /// How long the CLI waits for the end user by itself, in seconds, where its provider file says so.
 fn tool_waits(provider: &Provider, method: Method) -> Option<u64> {
     provider.login_by(method).and_then(|login| login.gives_up_after_seconds)
-}
-
-fn injected(files: Vec<anteroom_api::StartFile>) -> Result<Vec<InjectedFile>, String> {
-    if files.len() > MAX_FILES {
-        return Err(format!("at most {MAX_FILES} files can be injected"));
-    }
-    files
-        .into_iter()
-        .map(|file| {
-            let owner = file.owner.unwrap_or_else(|| "person".to_owned());
-            let mode = file.mode.unwrap_or(0o600);
-            if !is_guest_path(&file.path) {
-                return Err(format!(
-                    "{:?} is not a path in the guest; it must be absolute or start with ~/",
-                    file.path
-                ));
-            }
-            if !["person", "root"].contains(&owner.as_str()) {
-                return Err(format!("the owner of {} must be root or person", file.path));
-            }
-            if mode > 0o777 || file.content.len() > 1024 * 1024 {
-                return Err(format!(
-                    "{} must be at most 1 MiB, with a mode of at most 511",
-                    file.path
-                ));
-            }
-            Ok(InjectedFile { path: file.path, owner, mode, content: file.content })
-        })
-        .collect()
 }
 
 /// An address of 10.213.0.0/16 for the guest's dummy interface. It exists in the guest alone, so two
