@@ -6,7 +6,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{SIGNS_IN, Server, Setup, eventually};
+use crate::support::{Server, Setup, eventually};
+
+/// A CLI that signs nobody in, has its credential at once and ends: one that goes on is waited for until
+/// it says nothing for some seconds, and then has to be killed.
+const SIGNS_IN_AND_ENDS: &str = r#"xdg-open http://127.0.0.1:9/sign-in; mkdir -p ~/.demo-login; echo '{"access_token":"a","refresh_token":"b"}' > ~/.demo-login/credentials.json"#;
 
 /// What the API says in the end: the code of the session's reason, of a refused call's problem, or
 /// nothing where no session was begun.
@@ -68,7 +72,7 @@ fn check(point: &str) {
     let Case { fails, killed, .. } = CASES.iter().find(|case| case.point == point).unwrap();
     for (action, said) in [("error", fails), ("kill", killed)] {
         let fault = format!("{point}=1*return({action})");
-        let mut server = Setup::host().fault(&fault).start_with_cli(SIGNS_IN, 600);
+        let mut server = Setup::host().fault(&fault).start_with_cli(SIGNS_IN_AND_ENDS, 600);
         assert_eq!(said_in_the_end(&mut server), *said, "{fault}");
     }
 }
