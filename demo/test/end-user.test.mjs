@@ -64,6 +64,6 @@ test('a session that ends before the sign-in is a failure with its reason', asyn
   assert.equal((await endUser.exit).code, 1);
   const failed = endUser.reported().at(-1);
   assert.equal(failed.event, 'failed');
-  assert.match(failed.why, /The virtual machine ended unasked/);
+  assert.match(failed.why, /The virtual machine ended unexpectedly/);
   assert.ok(existsSync(failed.screenshot));
 });
