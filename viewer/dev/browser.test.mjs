@@ -184,5 +184,5 @@ test('cancelling asks first', async (t) => {
   await cancel;
   assert.equal(server.cancelled(), 1);
   server.set({ state: 'ended', reason: { code: 'cancelled', message: 'cancelled by the end user in the viewer', detail: { by: { kind: 'end_user', generation: 1 } } }, teardown: 'torn_down', leftovers: [] });
-  await page.getByRole('heading', { name: 'The sign-in was cancelled' }).waitFor();
+  await page.getByRole('heading', { name: 'You cancelled the sign-in' }).waitFor();
 });
