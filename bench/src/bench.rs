@@ -79,6 +79,7 @@ enum What {
     },
     /// Sign-ins of the real Codex, Claude Code and Gemini CLI in which something goes wrong, and one of the
     /// demo that leads over a company's own host: what is reported to the end user.
+    #[command(alias = "troubles")]
     FailureScenarios {
         /// Only those whose CLI and name hold this, such as `codex 500`.
         #[arg(long)]
