@@ -129,7 +129,7 @@ async function reloadWhenAsked() {
   await rest();
   await picture('refused_page');
   say('asks');
-  await notified('asked_to_reload', 'load the page again');
+  await notified('asked_to_reload', 'reload the page');
   await page.locator('anteroom-player').focus();
   await page.keyboard.press('F5', { delay: KEY_DELAY_MS });
 }
