@@ -334,14 +334,11 @@ impl fmt::Display for EndReason {
                 )
             }
             Self::RunnerDied { exit } => {
-                write!(
-                    f,
-                    "the session's runner process {exit}, and its virtual machine was destroyed"
-                )
+                write!(f, "the session's runner process {exit}")
             }
             Self::RunnerSilent { silent_ms } => write!(
                 f,
-                "the session's runner process did not respond for {} s (stopped or stuck), and its virtual machine was destroyed",
+                "the session's runner process did not respond for {} s (stopped or stuck)",
                 silent_ms / 1000
             ),
             Self::StateNotStored { cause } => {

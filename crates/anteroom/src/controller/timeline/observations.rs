@@ -177,7 +177,7 @@ fn of_egress(observation: &Observation) -> Option<(&'static str, String)> {
             ),
         ),
         Observation::HostAllowed { host } => {
-            ("host_allowed", format!("the operator allowed {host} for this session"))
+            ("host_allowed", format!("{host} was allowed for this session"))
         }
         Observation::HostReached { host } => ("host_reached", format!("{host} can be reached now")),
         _ => return None,
