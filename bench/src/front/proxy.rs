@@ -75,7 +75,7 @@ impl Proxy {
     pub fn refusal(self) -> &'static str {
         match self {
             Self::Nginx => "unknown_host",
-            Self::Caddy => "no JSON",
+            Self::Caddy => "not valid JSON",
         }
     }
 
