@@ -66,7 +66,7 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
     tries.record(
         "a dump of 300 KB that unpacks to 9 GiB",
         match explained(anteroom, &path, &["core"])? {
-            Some((_, said)) if said.contains("holds over") => Outcome::Refused,
+            Some((_, said)) if said.contains("is larger than 8192 MiB") => Outcome::Refused,
             Some((_, said)) => Outcome::Passed(said),
             None => Outcome::Passed(format!("it ran for {} s", PATIENCE.as_secs())),
         },
