@@ -74,7 +74,7 @@ const CLAUDE: FailureScenario =
 
 const NOT_REACHED: Outcome = Outcome::Reported("cannot reach auth.openai.com");
 // Chromium has one page for both, see crates/sign-in/src/pages.rs.
-const PRIVACY_ERROR: Outcome = Outcome::Reported("by nobody that the desktop's browser knows");
+const PRIVACY_ERROR: Outcome = Outcome::Reported("its issuer is not trusted");
 const CODEX_FAILED: Outcome = Outcome::Reported("OpenAI's sign-in server");
 const CLAUDE_FAILED: Outcome = Outcome::Reported("Anthropic's sign-in server");
 const CERTIFICATE: Outcome = Outcome::Reported("is for another name");
@@ -109,7 +109,7 @@ const FAILURE_SCENARIOS: [FailureScenario; 17] = [
     FailureScenario {
         name: "blocked",
         fault: Fault::Server("blocked"),
-        outcome: Outcome::Reported("does not take a sign-in in the desktop's browser"),
+        outcome: Outcome::Reported("does not accept a sign-in from the sign-in desktop's browser"),
         ..CODEX
     },
     FailureScenario {
