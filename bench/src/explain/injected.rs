@@ -150,7 +150,7 @@ fn by_signals() -> Vec<Death> {
             "file-limit",
             "ulimit -f 1; exec head -c 100000 /dev/zero > /tmp/injected-file",
             "limit_reached",
-            &["beyond its size limit"],
+            &["exceeded its file size limit"],
         ),
         of(
             "child-memory",
