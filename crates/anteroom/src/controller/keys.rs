@@ -100,11 +100,9 @@ impl<S: Store> Keys<S> {
     pub async fn rotate(&self, name: &str) -> Result<MadeKey, Problem> {
         let key = new_key();
         let before = self.0.store.rotate_api_key(name, &key, now().0).await.map_err(not_stored)?;
-        self.close(before.ok_or_else(|| no_such_key(name))?);
+        let (before, role) = before.ok_or_else(|| no_such_key(name))?;
+        self.close(before);
         tracing::info!(name, "an API key was made anew, and the one before it revoked");
-        let kept = self.0.store.api_keys().await.map_err(unreadable)?;
-        let of_this_name = kept.into_iter().find(|kept| kept.name.as_str() == name);
-        let role = of_this_name.ok_or_else(|| no_such_key(name))?.role;
         Ok(MadeKey { name: name.to_owned(), role, key })
     }
 

@@ -112,13 +112,14 @@ pub trait KeyStore: Clone + Send + Sync + 'static {
         now: u64,
     ) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Keeps another key under a name; the one before it, or `None` when no key has that name.
+    /// Keeps another key with the same role under a name; the one before it and the role, or `None`
+    /// when no key has that name.
     fn rotate_api_key(
         &self,
         name: &str,
         key: &str,
         now: u64,
-    ) -> impl Future<Output = Result<Option<KeyId>>> + Send;
+    ) -> impl Future<Output = Result<Option<(KeyId, KeyRole)>>> + Send;
 
     /// Forgets a key; which it was, or `None` when no key has that name.
     fn remove_api_key(&self, name: &str) -> impl Future<Output = Result<Option<KeyId>>> + Send;

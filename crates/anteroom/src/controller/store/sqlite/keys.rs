@@ -61,7 +61,12 @@ impl KeyStore for SqliteStore {
         self.in_transaction(work).await.context("storing an API key failed")
     }
 
-    async fn rotate_api_key(&self, name: &str, key: &str, now: u64) -> Result<Option<KeyId>> {
+    async fn rotate_api_key(
+        &self,
+        name: &str,
+        key: &str,
+        now: u64,
+    ) -> Result<Option<(KeyId, KeyRole)>> {
         let work = async |connection: &mut SqliteConnection| {
             let Some(before) = of_name(connection, name).await? else { return Ok(None) };
             sqlx::query(
@@ -79,7 +84,7 @@ impl KeyStore for SqliteStore {
 
     async fn remove_api_key(&self, name: &str) -> Result<Option<KeyId>> {
         let work = async |connection: &mut SqliteConnection| {
-            let Some(before) = of_name(connection, name).await? else { return Ok(None) };
+            let Some((before, _)) = of_name(connection, name).await? else { return Ok(None) };
             sqlx::query("DELETE FROM api_keys WHERE name = ?")
                 .bind(name)
                 .execute(connection)
@@ -104,12 +109,15 @@ impl KeyStore for SqliteStore {
     }
 }
 
-async fn of_name(connection: &mut SqliteConnection, name: &str) -> Result<Option<KeyId>> {
-    let row = sqlx::query("SELECT key_hash FROM api_keys WHERE name = ?")
+async fn of_name(
+    connection: &mut SqliteConnection,
+    name: &str,
+) -> Result<Option<(KeyId, KeyRole)>> {
+    let row = sqlx::query("SELECT key_hash, role FROM api_keys WHERE name = ?")
         .bind(name)
         .fetch_optional(connection)
         .await?;
-    row.as_ref().map(id).transpose()
+    row.map(|row| Ok((id(&row)?, role(&row)?))).transpose()
 }
 
 fn id(row: &SqliteRow) -> Result<KeyId> {
