@@ -66,20 +66,10 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
 
     async fn sessions(&self) -> Result<Vec<SessionSummary>, Problem> {
         let records = self.store.all().await.map_err(internal)?;
-        let summary = |record: Record| {
+        let summary = |record: Record| match self.handle(record.id()) {
             // One that lives knows better: what it is may still be on the way to the store.
-            let view = match self.handle(record.id()) {
-                Some(handle) => handle.view.borrow().clone(),
-                None => record.view(),
-            };
-            SessionSummary {
-                session_id: view.session_id,
-                provider: view.provider,
-                state: view.state,
-                reason: view.reason.map(|reason| reason.code),
-                created_at: view.created_at,
-                recipient: view.credential.recipient,
-            }
+            Some(handle) => views::summary(&handle.view.borrow()),
+            None => views::summary(&record.view()),
         };
         Ok(records.into_iter().map(summary).collect())
     }
@@ -134,16 +124,13 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     }
 
     async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
-        self.with_desktop(id).await?;
-        let view = self.session(id).await?;
-        if view.state != StateName::AwaitingUser {
-            return Err(Problem::wrong_state(format!(
-                "the session is {}, not awaiting_user",
-                view.state
-            )));
+        let (_, state) = self.with_desktop(id).await?;
+        if state != StateName::AwaitingUser {
+            let detail = format!("the session is {state}, not awaiting_user");
+            return Err(Problem::wrong_state(detail));
         }
         let notified = self.context.node.notify(id, Notice::OpenSignInPage {}).await;
-        notified.map_err(|error| no_answer(error, ProblemCode::WrongState, view.state))
+        notified.map_err(|error| no_answer(error, ProblemCode::WrongState, state))
     }
 
     async fn start_tool(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
@@ -151,7 +138,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
             Some(handle) => handle.report(Event::StartRequested { by: principal.actor() }).await,
             None => false,
         };
-        let state = self.session(id).await?.state;
+        let state = self.state(id).await?;
         if !reported || state == StateName::Ended {
             return Err(Problem::wrong_state(format!(
                 "the session is {state}, so its tool cannot be started"
@@ -161,8 +148,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     }
 
     async fn enter_code(&self, id: SessionId, code: String) -> Result<CodeTaken, Problem> {
-        self.with_desktop(id).await?;
-        let state = self.session(id).await?.state;
+        let (_, state) = self.with_desktop(id).await?;
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!(
                 "the session is {state} and does not take a code"
@@ -173,8 +159,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     }
 
     async fn allow_host(&self, id: SessionId, host: String) -> Result<(), Problem> {
-        self.with_desktop(id).await?;
-        let state = self.session(id).await?.state;
+        let (_, state) = self.with_desktop(id).await?;
         let allowed = self.context.node.allow_host(id, host).await;
         allowed.map_err(|error| no_answer(error, ProblemCode::WrongState, state))
     }
@@ -188,10 +173,10 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     }
 
     async fn credential(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
-        let view = self.session(id).await?;
+        let state = self.state(id).await?;
         let sealed = self.store.credential(id).await.map_err(internal)?;
         sealed.ok_or_else(|| {
-            Problem::wrong_state(format!("the session is {} and has no credential", view.state))
+            Problem::wrong_state(format!("the session is {state} and has no credential"))
         })
     }
 
@@ -205,8 +190,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     }
 
     async fn screenshot(&self, id: SessionId) -> Result<Vec<u8>, Problem> {
-        self.with_desktop(id).await?;
-        let state = self.session(id).await?.state;
+        let (_, state) = self.with_desktop(id).await?;
         let png = self.context.node.screenshot(id).await;
         let png = png.map_err(|error| no_answer(error, ProblemCode::WrongState, state))?;
         STANDARD
@@ -215,7 +199,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     }
 
     async fn logs(&self, id: SessionId) -> Result<String, Problem> {
-        self.session(id).await?;
+        self.state(id).await?;
         let logs = self.context.node.logs(id).await;
         logs.map_err(|error| Problem::internal(error.to_string()))
     }
@@ -226,8 +210,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         sdp: String,
         principal: &Principal,
     ) -> Result<String, Problem> {
-        let handle = self.with_desktop(id).await?;
-        let state = self.session(id).await?.state;
+        let (handle, state) = self.with_desktop(id).await?;
         let viewer = principal.viewer();
         let answered = tokio::select! {
             answered = self.show(id, &handle, sdp, principal) => answered,

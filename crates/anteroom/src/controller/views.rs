@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anteroom_api::{
-    Backend, Channel, Named, Principal, PrincipalId, Problem, ProblemCode, Revoked, SessionView,
-    ViewerView,
+    Channel, Named, Principal, PrincipalId, Problem, ProblemCode, Revoked, SessionSummary,
+    SessionView, ViewerView,
 };
 use anteroom_guest_protocol::StreamKind;
 use anteroom_session::{
@@ -17,6 +17,18 @@ use super::store::{Store, Unusable};
 use super::{Controller, timeline};
 use crate::clock::now;
 use crate::node_protocol::{Answer, AskError, Node, Notice, Offer};
+
+/// A session as it stands in the list of all.
+pub fn summary(session: &SessionView) -> SessionSummary {
+    SessionSummary {
+        session_id: session.session_id.clone(),
+        provider: session.provider.clone(),
+        state: session.state,
+        reason: session.reason.as_ref().map(|reason| reason.code.clone()),
+        created_at: session.created_at,
+        recipient: session.credential.recipient.clone(),
+    }
+}
 
 /// A session as its viewer sees it.
 pub fn viewer_view(session: &SessionView, viewer: &Viewer, operator: &str) -> ViewerView {
@@ -55,8 +67,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         view: View,
         principal: &Principal,
     ) -> Result<Channel, Problem> {
-        let handle = self.with_desktop(id).await?;
-        let state = self.session(id).await?.state;
+        let (handle, state) = self.with_desktop(id).await?;
         let viewer = principal.viewer();
         let channel = self.context.node.open_channel(id, kind, viewer.clone()).await;
         let channel = channel.map_err(|error| no_answer(error, ProblemCode::WrongState, state))?;
@@ -118,12 +129,23 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
     }
 
-    /// A session whose guest can show a desktop, or soon will.
-    pub(super) async fn with_desktop(&self, id: SessionId) -> Result<SessionHandle, Problem> {
-        let state = self.session(id).await?.state;
+    /// Where a session stands.
+    pub(super) async fn state(&self, id: SessionId) -> Result<StateName, Problem> {
+        match self.handle(id) {
+            Some(handle) => Ok(handle.view.borrow().state),
+            None => Ok(self.record(id).await?.session.state.name()),
+        }
+    }
+
+    /// A session whose guest can show a desktop, or soon will, and where it stands.
+    pub(super) async fn with_desktop(
+        &self,
+        id: SessionId,
+    ) -> Result<(SessionHandle, StateName), Problem> {
+        let state = self.state(id).await?;
         let booted = !matches!(state, StateName::Requested | StateName::Booting);
         match self.handle(id).filter(SessionHandle::runs) {
-            Some(found) if booted => Ok(found),
+            Some(found) if booted => Ok((found, state)),
             _ => Err(Problem::wrong_state(format!(
                 "the session is {state} and has no running sandbox"
             ))),
