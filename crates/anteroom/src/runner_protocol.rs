@@ -9,11 +9,13 @@ pub mod lines;
 
 use std::net::SocketAddr;
 
-use anteroom_api::CodeTaken;
 use anteroom_guest_protocol::Locale;
 use anteroom_guest_session::SandboxConfig;
 use anteroom_provider::{InjectedFile, Login, Provider};
-use anteroom_session::{HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer};
+use anteroom_session::{
+    CodeTaken, HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer,
+};
+pub use anteroom_vm::SESSION_ENV;
 use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +34,6 @@ pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
 /// [`Terminal`](anteroom_guest_protocol::StreamKind::Terminal) (to the viewer what draws the CLI's
 /// terminal, from them what they type) or [`Vnc`](anteroom_guest_protocol::StreamKind::Vnc) (RFB).
 pub const CHANNELS_FD_ENV: &str = "ANTEROOM_CHANNELS_FD";
-/// Environment variable that marks each process of a session; what looks for leftovers reads it.
-pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
 
 /// First line from the controller; everything the runner has to know. The sandbox's part names
 /// nothing of a sign-in, so that one can be booted before its session is there.
@@ -44,6 +44,8 @@ pub struct RunnerConfig {
     pub sandbox: SandboxConfig,
     /// Who signs in to what.
     pub sign_in: SignInConfig,
+    /// Addresses of the media demultiplexer that viewers can reach.
+    pub candidates: Vec<SocketAddr>,
 }
 
 /// What the sandbox of a session is called that has one of its own.
@@ -75,8 +77,6 @@ pub struct SignInConfig {
     pub recipient: String,
     /// Address of the guest's dummy interface.
     pub browser_ip: std::net::Ipv4Addr,
-    /// Addresses of the media demultiplexer that viewers can reach.
-    pub candidates: Vec<SocketAddr>,
     /// Who runs this Anteroom, as end users know them.
     pub operator_name: String,
     /// Whether every host is let through, to find out which are asked for.

@@ -1,5 +1,6 @@
 //! What travels. Names are camelCase on the wire; states and codes are the session crate's.
 
+pub use anteroom_session::CodeTaken;
 use anteroom_session::{
     Accelerator, Actor, Confined, DriverKind, EgressVerdict, Isolation, Leftover, Method,
     OpenableBy, StateName, TimelineEntry, View, Viewer,
@@ -181,17 +182,6 @@ pub struct Code {
     /// As the last page of the sign-in shows it.
     #[schema(min_length = 1, max_length = 4096)]
     pub code: String,
-}
-
-/// What becomes of a code that was brought.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CodeTaken {
-    /// Whether it is typed already; else it waits until the tool asks for it (`code_entered` in the
-    /// timeline).
-    pub typed: bool,
-    /// Whether it took the place of an earlier one that was not typed yet, and is not any more.
-    pub replaced: bool,
 }
 
 /// A host that the operator allows.

@@ -13,6 +13,7 @@
 
 mod actor;
 mod boundaries;
+mod code;
 pub mod counted;
 mod custody;
 mod end_reason;
@@ -28,6 +29,7 @@ mod viewer;
 
 pub use actor::Actor;
 pub use boundaries::{Boundaries, Confined, Namespace};
+pub use code::CodeTaken;
 pub use custody::{NotBase64, OpenableBy, SealedCredential};
 pub use end_reason::{EndReason, ProcessExit, signal_name};
 pub use event::{Accelerator, DriverKind, EgressVerdict, Event, Isolation, Observation, Remedy};

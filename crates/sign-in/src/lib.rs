@@ -22,7 +22,7 @@ mod sign_in;
 mod unreached;
 mod urls;
 
-pub use message::{CodeTaken, Command, Contact, End, Input, Keys, Output};
+pub use message::{Command, Contact, End, Input, Keys, Output};
 pub use protocol_guard::ProtocolGuard;
 pub use rule_engine::{Action, CodeRefused, Over, RuleEngine};
 pub use screen::{Screen, Terminal};

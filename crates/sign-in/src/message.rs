@@ -1,7 +1,7 @@
 //! What the machine takes, and what it wants done.
 
 use anteroom_guest_protocol::{CursorImage, GuestMessage, HostMessage, LogStream};
-use anteroom_session::{EgressVerdict, EndReason, Observation, Place};
+use anteroom_session::{CodeTaken, EgressVerdict, EndReason, Observation, Place};
 
 use crate::CodeRefused;
 
@@ -119,15 +119,6 @@ pub enum Keys {
     AtOnce(String),
     /// With a pause behind it: a CLI that gets a code and Enter at once takes both for one paste.
     Paced(String),
-}
-
-/// What became of a code that is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CodeTaken {
-    /// It is typed; otherwise it waits until the CLI asks for it.
-    pub typed: bool,
-    /// It takes the place of one that waited.
-    pub replaced: bool,
 }
 
 /// How a sign-in ends.

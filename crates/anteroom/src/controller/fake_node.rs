@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use anteroom_api::CodeTaken;
 use anteroom_confine::SessionUser;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_session::{
-    Accelerator, DriverKind, Leftover, Observation, ProcessExit, SessionId, StateName, Viewer,
+    Accelerator, CodeTaken, DriverKind, Leftover, Observation, ProcessExit, SessionId, StateName,
+    Viewer,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -154,11 +154,11 @@ impl Node for FakeNode {
     }
 
     async fn start(&self, start: StartSession) -> Result<Reports, NodeError> {
-        let durable = self.durable(start.session).await;
+        let durable = self.durable(start.sign_in.session).await;
         let answer = self.0.answers.lock().unwrap().start.clone();
         let (sender, reports) = mpsc::channel(16);
         if answer.is_ok() {
-            self.0.running.lock().unwrap().insert(start.session, sender);
+            self.0.running.lock().unwrap().insert(start.sign_in.session, sender);
         }
         self.was_asked(Call::Start(durable));
         answer.map(|()| reports)

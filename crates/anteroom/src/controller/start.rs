@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use anteroom_api::{
-    Backend, Begun, Idempotency, Principal, Problem, ProblemCode, StartAnswer, StartRequest,
+    Begun, Idempotency, Principal, Problem, ProblemCode, StartAnswer, StartRequest,
 };
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_provider::{InjectedFile, Provider, ProviderKind};
@@ -25,6 +25,7 @@ use super::store::Store;
 use super::{Controller, internal, not_stored, secret};
 use crate::clock::now;
 use crate::node_protocol::{Node, NotPrepared, PrepareSession, StartSession};
+use crate::runner_protocol::SignInConfig;
 
 /// The desktop of every sandbox.
 pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
@@ -107,7 +108,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         };
         let link_secret = secret();
         self.store.create(&record, &link_secret, idempotency).await.map_err(not_stored)?;
-        let start = StartSession {
+        let sign_in = SignInConfig {
             session: id,
             provider,
             method,
@@ -115,11 +116,11 @@ impl<N: Node, S: Store> Controller<N, S> {
             time_zone,
             files,
             recipient,
-            screen: SCREEN,
             browser_ip,
             operator_name: self.settings.operator_name.clone(),
             learns: self.settings.learn_egress,
         };
+        let start = StartSession { sign_in, screen: SCREEN };
         let answer = StartAnswer {
             success: true,
             session_id: id.to_string(),
@@ -200,7 +201,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             method: record.session.terms.method,
             browser_ip: record.browser_ip.to_string(),
             viewer_url: self.new_link(&record, by).await.map_err(not_stored)?,
-            state: self.session(id).await?.state,
+            state: self.state(id).await?,
         })
     }
 

@@ -15,9 +15,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anteroom_api::CodeTaken;
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{Leftover, SessionId, Viewer};
+use anteroom_session::{CodeTaken, Leftover, SessionId, Viewer};
 use anyhow::Result;
 
 use crate::node_protocol::{
@@ -116,7 +115,7 @@ impl Node for LocalNode {
     }
 
     async fn start(&self, session: StartSession) -> Result<Reports, NodeError> {
-        let id = session.session;
+        let id = session.sign_in.session;
         let started = self.start_runner(session).map_err(|error| failed(&error))?;
         let (runner, reports) = started;
         self.with_sessions(|sessions| sessions.insert(id, Stage::Running(runner)));

@@ -13,7 +13,7 @@ use super::settings::DriverChoice;
 use super::users::Lease;
 use super::{LocalNode, Stage, teardown};
 use crate::node_protocol::{NotPrepared, PrepareSession, Reports, StartSession};
-use crate::runner_protocol::{RunnerConfig, SignInConfig, sandbox_name};
+use crate::runner_protocol::{RunnerConfig, sandbox_name};
 
 /// What was reserved for a session.
 pub struct PreparedSession {
@@ -101,10 +101,11 @@ impl LocalNode {
 
     /// Starts the runner of a session that was prepared.
     pub(super) fn start_runner(&self, start: StartSession) -> Result<(Runner, Reports)> {
-        let prepared = self.with_sessions(|sessions| match sessions.remove(&start.session) {
+        let StartSession { sign_in, screen } = start;
+        let prepared = self.with_sessions(|sessions| match sessions.remove(&sign_in.session) {
             Some(Stage::Prepared(prepared)) => Some(prepared),
             Some(other) => {
-                sessions.insert(start.session, other);
+                sessions.insert(sign_in.session, other);
                 None
             }
             None => None,
@@ -115,29 +116,16 @@ impl LocalNode {
             [] => vec![self.description.media],
             advertised => advertised.to_vec(),
         };
-        let media = self.demux.add_session(start.session)?;
+        let media = self.demux.add_session(sign_in.session)?;
         let sandbox = SandboxConfig {
-            name: sandbox_name(start.session),
+            name: sandbox_name(sign_in.session),
             driver,
             confinement,
             log_dir,
-            screen: start.screen,
+            screen,
             services,
         };
-        let sign_in = SignInConfig {
-            session: start.session,
-            provider: start.provider,
-            method: start.method,
-            locale: start.locale,
-            time_zone: start.time_zone,
-            files: start.files,
-            recipient: start.recipient,
-            browser_ip: start.browser_ip,
-            candidates,
-            operator_name: start.operator_name,
-            learns: start.learns,
-        };
-        let config = RunnerConfig { sandbox, sign_in };
+        let config = RunnerConfig { sandbox, sign_in, candidates };
         Runner::start(config, media, self.settings.log_format)
     }
 }

@@ -1,16 +1,15 @@
 //! The messages.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use anteroom_confine::SessionUser;
-use anteroom_guest_protocol::{Locale, ScreenSize};
-use anteroom_provider::{InjectedFile, Provider};
+use anteroom_guest_protocol::ScreenSize;
 use anteroom_session::{
-    Accelerator, DriverKind, HolderGeneration, Method, Observation, ProcessExit, SessionId, Viewer,
+    Accelerator, DriverKind, HolderGeneration, Observation, ProcessExit, SessionId, Viewer,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::runner_protocol::MediaTotals;
+use crate::runner_protocol::{MediaTotals, SignInConfig};
 
 /// What a node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,32 +59,14 @@ pub enum NotPrepared {
     Failed(String),
 }
 
-/// A session that is to be started: who signs in to what, and how.
+/// A session that is to be started.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StartSession {
-    /// Which.
-    pub session: SessionId,
-    /// The tool, its credential and its egress.
-    pub provider: Provider,
-    /// How the end user signs in: one of the provider's ways.
-    pub method: Method,
-    /// Their language.
-    pub locale: Option<Locale>,
-    /// Their time zone, by its IANA name.
-    pub time_zone: Option<String>,
-    /// Files of the start call, after the provider's own.
-    pub files: Vec<InjectedFile>,
-    /// The age recipient the guest seals to.
-    pub recipient: String,
+    /// Who signs in to what, and how.
+    pub sign_in: SignInConfig,
     /// Desktop size.
     pub screen: ScreenSize,
-    /// Address of the guest's dummy interface.
-    pub browser_ip: Ipv4Addr,
-    /// Who runs this Anteroom, as the end user knows them.
-    pub operator_name: String,
-    /// Whether every host is let through, to find out which are asked for.
-    pub learns: bool,
 }
 
 /// What a node reports of a running session.

@@ -10,9 +10,9 @@ mod messages;
 use std::future::Future;
 use std::pin::Pin;
 
-use anteroom_api::{Bytes, CodeTaken};
+use anteroom_api::Bytes;
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{Leftover, SessionId, Viewer};
+use anteroom_session::{CodeTaken, Leftover, SessionId, Viewer};
 use tokio::sync::mpsc;
 
 pub use messages::{

@@ -3,7 +3,7 @@
 use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
 use anteroom_provider::{Egress, NameMapping};
 
-use crate::runner_protocol::SignInConfig;
+use crate::runner_protocol::RunnerConfig;
 
 /// The gate of a session.
 pub type SessionGate = Gate<SystemResolver>;
@@ -15,9 +15,9 @@ pub fn mappings(egress: &Egress) -> Vec<Mapping> {
 }
 
 /// The egress gate that the provider file describes.
-pub fn gate(config: &SignInConfig) -> Result<SessionGate, String> {
-    let egress = &config.provider.egress;
-    let policy = match config.learns {
+pub fn gate(config: &RunnerConfig) -> Result<SessionGate, String> {
+    let egress = &config.sign_in.provider.egress;
+    let policy = match config.sign_in.learns {
         true => Policy::learning(&mappings(egress)),
         false => Policy::new(&egress.allow, &mappings(egress)),
     };

@@ -15,7 +15,7 @@ use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 
 use super::controller_link::ControllerSender;
-use crate::runner_protocol::{SignInConfig, datagram};
+use crate::runner_protocol::datagram;
 
 /// Bits a second of video: where congestion control starts, and its bound.
 const START_BITRATE: u64 = 8_000_000;
@@ -26,7 +26,7 @@ const REPORT_ACTIVITY: Duration = Duration::from_secs(5);
 
 /// Opens the frame and input streams and starts serving viewers.
 pub async fn start(
-    config: &SignInConfig,
+    candidates: Vec<SocketAddr>,
     opener: &Opener,
     from_media_demux: StdUnixDatagram,
     sender: ControllerSender,
@@ -39,7 +39,7 @@ pub async fn start(
     from_media_demux.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
     let to_media_demux = from_media_demux.try_clone().map_err(|error| failed(error.to_string()))?;
     let media_config = MediaConfig {
-        candidates: config.candidates.clone(),
+        candidates,
         media_demux: Box::new(ToMediaDemux(to_media_demux)),
         max_bitrate_bps: MAX_BITRATE,
         start_bitrate_bps: START_BITRATE,

@@ -13,7 +13,7 @@ use crate::runner_protocol::{RunnerConfig, SignInConfig};
 
 /// The whole configuration, with the time as it is.
 pub fn configuration(config: &RunnerConfig) -> Configure {
-    let RunnerConfig { sandbox, sign_in } = config;
+    let RunnerConfig { sandbox, sign_in, candidates: _ } = config;
     let provider = &sign_in.provider;
     Configure {
         session_id: sign_in.session.to_string(),

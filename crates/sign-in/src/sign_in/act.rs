@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use anteroom_guest_protocol::{HostMessage, printable, printable_lines};
-use anteroom_session::{Asks, EndReason, Observation, Prompt};
+use anteroom_session::{Asks, CodeTaken, EndReason, Observation, Prompt};
 
 use super::SignIn;
-use crate::{Action, CodeTaken, Command, End, Keys, Output, Over};
+use crate::{Action, Command, End, Keys, Output, Over};
 
 impl SignIn {
     /// Does what the provider file says.

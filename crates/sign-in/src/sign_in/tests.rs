@@ -7,10 +7,10 @@ use anteroom_guest_protocol::{
     ServiceSpec, Then,
 };
 use anteroom_provider::Provider;
-use anteroom_session::{EgressVerdict, EndReason, Method, Observation, Prompt};
+use anteroom_session::{CodeTaken, EgressVerdict, EndReason, Method, Observation, Prompt};
 
 use super::*;
-use crate::{CodeRefused, CodeTaken};
+use crate::CodeRefused;
 
 /// How often a machine may be called at one moment until it waits for a later one.
 const MOST_AT_ONCE: usize = 16;

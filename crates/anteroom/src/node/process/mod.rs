@@ -8,10 +8,9 @@ mod waiting;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use anteroom_api::CodeTaken;
 use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{HolderGeneration, ProcessExit, Viewer};
+use anteroom_session::{CodeTaken, HolderGeneration, ProcessExit, Viewer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::node_protocol::AskError;

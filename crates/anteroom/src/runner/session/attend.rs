@@ -70,13 +70,19 @@ impl<'b> Session<'b> {
         let terminal = TerminalLink::open(&opener).await?;
         let (view, to_guest) = (terminal.view(), opener.clone());
         tokio::task::spawn_local(channels::serve(viewers.channels, view, to_guest));
-        let gate = egress_gate::gate(config).map_err(|cause| EndReason::VmNotStarted { cause })?;
+        let gate =
+            egress_gate::gate(self.config).map_err(|cause| EndReason::VmNotStarted { cause })?;
         let (gate, is_egress_open) = (Rc::new(gate), Rc::new(Cell::new(true)));
         let (reports, contacts) = mpsc::channel(64);
         let carried = egress::carry(incoming, gate.clone(), reports, is_egress_open.clone());
         tokio::task::spawn_local(carried);
-        let (media, media_events) =
-            media::start(config, &opener, viewers.media, self.sender.clone()).await?;
+        let (media, media_events) = media::start(
+            self.config.candidates.clone(),
+            &opener,
+            viewers.media,
+            self.sender.clone(),
+        )
+        .await?;
         step("boot.media_started")?;
         let context = Context {
             provider: &config.provider,

@@ -1,6 +1,5 @@
 //! What a sign-in's machine wants, carried out.
 
-use anteroom_api::CodeTaken;
 use anteroom_guest_protocol::HostMessage;
 use anteroom_session::{EndReason, Observation};
 use anteroom_sign_in::{End, Output};
@@ -44,9 +43,7 @@ impl Attended<'_, '_> {
             }
             Output::CloseEgress => self.is_egress_open.set(false),
             Output::CodeTaken { request, result } => {
-                let result = result
-                    .map(|taken| CodeTaken { typed: taken.typed, replaced: taken.replaced })
-                    .map_err(|refused| refused.to_string());
+                let result = result.map_err(|refused| refused.to_string());
                 sender.say(RunnerMessage::CodeTaken { request, result }).await;
             }
             Output::HostAllowed { request, result } => {
