@@ -458,7 +458,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_is_not_there_is_reported_as_that() {
+    fn a_missing_folder_is_reported_as_missing() {
         let missing = format!("{:#}", check_texts(Path::new("target/none")).unwrap_err());
         assert!(missing.contains("no folder target/none") && missing.contains("xtask provider"));
     }

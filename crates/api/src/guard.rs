@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_pages_are_kept_apart() {
+    fn foreign_pages_are_refused_and_own_ones_are_not() {
         let hosts = AllowedHosts::default().with_origin("http://127.0.0.1:7070");
         let check = |method: Method, pairs: &[(&'static str, &'static str)]| {
             let uri = Uri::from_static("/");

@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_keys_and_bodies_are_kept_apart() {
+    fn callers_keys_and_bodies_are_distinguished() {
         let first = of("Bearer a", "k", "x").unwrap().unwrap();
         assert_eq!(of("Bearer a", "k", "x").unwrap().unwrap(), first);
         assert_eq!(of("bearer  a", "k", "x").unwrap().unwrap(), first);

@@ -47,7 +47,7 @@ impl Enclosure {
     ///
     /// # Errors
     /// When something of the machine cannot be looked at.
-    pub fn context(program: &Path, devices: &[&Path], user: SessionUser) -> io::Result<Self> {
+    pub fn for_program(program: &Path, devices: &[&Path], user: SessionUser) -> io::Result<Self> {
         let mut steps = Vec::new();
         for path in ["/etc", "/dev", "/proc"] {
             steps.push(Step::Folder(inside(Path::new(path))?));

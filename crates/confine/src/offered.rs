@@ -137,7 +137,7 @@ fn as_user(user: SessionUser) -> io::Result<()> {
 }
 
 fn enclosed(program: &Path, user: SessionUser) -> io::Result<()> {
-    let enclosure = Enclosure::context(program, &[], user)?;
+    let enclosure = Enclosure::for_program(program, &[], user)?;
     let mut command = quiet(program);
     // SAFETY: only system calls, whose arguments were made before the fork.
     #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn root_is_offered_a_user_and_others_are_reported_why_not() {
+    fn root_is_offered_a_user_and_others_get_the_reason_why_not() {
         let offered = Offered::here(None);
         assert_eq!(offered.users.is_given(), nix::unistd::geteuid().is_root(), "{offered:?}");
     }

@@ -60,7 +60,7 @@ pub(crate) enum Claim {
     SomebodySent(i32),
     NoDump,
     /// Its core dump has no code for what raised the signal.
-    DumpUntold,
+    DumpWithoutCause,
     /// Who may have sent SIGKILL.
     Killers {
         log_read: bool,
@@ -116,7 +116,7 @@ impl Claim {
             | Self::NotStarted(NotStarted::Other { .. })
             | Self::ShellsChild(_)
             | Self::NoDump
-            | Self::DumpUntold
+            | Self::DumpWithoutCause
             | Self::CpuHasAll { .. }
             | Self::CpuLeavesToHost { .. } => Confidence::Unknown,
             Self::LastMessage(_)
@@ -185,7 +185,7 @@ impl Claim {
             }
             Self::SomebodySent(_) => ": some process sent it, perhaps itself".to_owned(),
             Self::NoDump => "; there is no core dump to show where".to_owned(),
-            Self::DumpUntold => "; its core dump does not show what raised it".to_owned(),
+            Self::DumpWithoutCause => "; its core dump does not show what raised it".to_owned(),
             Self::Killers { log_read: true } => {
                 "; it was sent by a process or by the program's own CPU time limit; the kernel's log shows no lack of memory".to_owned()
             }

@@ -6,7 +6,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::elf::other_processor;
-use crate::numbers::{self, BY_PROCESSES, UNTOLD};
+use crate::numbers::{self, BY_PROCESSES, NO_SI_CODE};
 
 /// Bytes at the beginning of a dump that hold all headers and notes, unless it has thousands of
 /// threads.
@@ -251,7 +251,7 @@ impl<'a> Notes<'a> {
         let mappings = || segments.iter().map(|(mapping, _, _)| mapping);
         Ok(Fault {
             signal: signal.ok_or(CoreError::Missing("signal"))?,
-            code: code.unwrap_or(UNTOLD),
+            code: code.unwrap_or(NO_SI_CODE),
             address,
             sender: code.filter(|code| BY_PROCESSES.contains(code)).and_then(|_| self.sender()),
             // pr_fname of struct elf_prpsinfo: the thread's name, 16 bytes.

@@ -6,7 +6,7 @@ use anteroom_session::Cause;
 
 use super::claim::{Access, AtAddress, Claim, Diagnosis, Dumped};
 use super::instruction::{Decoded, Kind, Refused, decode};
-use super::numbers::{self, BY_PROCESSES, SI_USER, UNTOLD};
+use super::numbers::{self, BY_PROCESSES, NO_SI_CODE, SI_USER};
 use super::{Death, output, processor, signal};
 
 /// `si_code` of sigaction(2).
@@ -30,7 +30,7 @@ pub fn explain(death: &Death<'_>, fault: &Fault) -> Diagnosis {
     let decoded = decoded(fault);
     let decoded = decoded.as_ref();
     let diagnosis = match fault.signal {
-        signal if fault.code == UNTOLD => signal::explain(death, signal),
+        signal if fault.code == NO_SI_CODE => signal::explain(death, signal),
         6 if fault.sender == Some(Sender::Itself) => signal::aborted(death),
         // The kernel sends the one as its own, the other in the name of who wrote.
         24 if fault.code == SI_KERNEL => signal::limit(death, 24),
@@ -268,7 +268,7 @@ pub(crate) fn place(fault: &Fault) -> String {
 fn seen(fault: &Fault, decoded: Option<&Decoded>) -> Vec<String> {
     // A sent signal has its sender where others have an address.
     let raised = match fault.code {
-        UNTOLD => String::new(),
+        NO_SI_CODE => String::new(),
         code @ ..=0 => format!(", code {code}"),
         code => format!(", code {code}, address {:#x}", fault.address),
     };

@@ -6,7 +6,7 @@ use anteroom_session::signal_name;
 /// `si_code` of sigaction(2).
 pub(crate) const SI_USER: i32 = 0;
 /// In place of a code, where a dump has none: what raised the signal is not known then, nor an address.
-pub(crate) const UNTOLD: i32 = i32::MIN;
+pub(crate) const NO_SI_CODE: i32 = i32::MIN;
 
 /// Those that say that a process sent the signal: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
 pub(crate) const BY_PROCESSES: [i32; 3] = [SI_USER, -1, -6];

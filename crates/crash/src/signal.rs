@@ -4,7 +4,7 @@ use anteroom_guest_protocol::{OutOfMemory, ProcessExit, Stall};
 use anteroom_session::Cause;
 
 use super::claim::{Claim, Diagnosis};
-use super::numbers::UNTOLD;
+use super::numbers::NO_SI_CODE;
 use super::{Death, lines, output, processor};
 
 /// A wait status with a signal and nothing else.
@@ -40,7 +40,11 @@ pub fn explain(death: &Death<'_>, signal: i32) -> Diagnosis {
 fn undumped(death: &Death<'_>, signal: i32) -> Claim {
     // A core of another signal is of another death.
     let dump = death.evidence.fault.as_ref().filter(|fault| fault.signal == signal);
-    if dump.is_some_and(|dump| dump.code == UNTOLD) { Claim::DumpUntold } else { Claim::NoDump }
+    if dump.is_some_and(|dump| dump.code == NO_SI_CODE) {
+        Claim::DumpWithoutCause
+    } else {
+        Claim::NoDump
+    }
 }
 
 /// V8, GLib, Swift and Chromium stop themselves by a trap, after they have said why.

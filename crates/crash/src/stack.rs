@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_reported_from_what_reports_something() {
+    fn frames_are_distinguished_from_lines_that_say_why() {
         for line in [
             "\tat com.acme.Main.f(Main.java:3)",
             "    at Object.<anonymous> (/srv/a.js:1:7)",

@@ -103,7 +103,7 @@ fn a_signal_that_a_process_sent_is_not_the_processor_s() {
 }
 
 #[test]
-fn null_stack_and_jumps_are_kept_apart() {
+fn null_stack_and_jumps_are_distinguished() {
     let mut null = fault(11, 1, "488b00");
     null.address = 8;
     let why = signalled(11, &with(null), None);

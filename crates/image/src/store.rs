@@ -370,7 +370,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_damaged_manifest_is_reported_from_a_missing_image() {
+    fn a_damaged_manifest_is_distinguished_from_a_missing_image() {
         let folder = tempfile::tempdir().unwrap();
         let dir = image_in(folder.path());
         fs::write(dir.join(MANIFEST), "{").unwrap();

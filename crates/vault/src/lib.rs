@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_sealed_files_are_reported_from_others() {
+    fn keys_and_sealed_files_are_distinguished_from_others() {
         let key = Identity::generate().to_public();
         check_recipient(&key.to_string()).unwrap();
         assert!(check_recipient("age1x").is_err() && check_recipient("ssh-ed25519 AAAA").is_err());

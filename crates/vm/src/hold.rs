@@ -82,7 +82,7 @@ impl Hold {
         let devices: &[&Path] = if uses_kvm { &[Path::new(KVM)] } else { &[] };
         let enclosure = confinement
             .enclosed()
-            .map(|user| Enclosure::context(program, devices, user))
+            .map(|user| Enclosure::for_program(program, devices, user))
             .transpose()
             .map_err(BootError::system("making the VM's file tree"))?;
         let rules = match enclosure {

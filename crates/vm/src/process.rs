@@ -292,7 +292,7 @@ mod tests {
     use crate::SandboxName;
 
     #[tokio::test]
-    async fn a_process_killed_for_want_of_memory_is_reported_from_one_killed_by_somebody() {
+    async fn a_process_killed_by_the_oom_killer_is_distinguished_from_one_killed_by_a_process() {
         let confinement = Confinement::of_this_machine(None);
         if !confinement.offered.cgroups.is_given() {
             return;

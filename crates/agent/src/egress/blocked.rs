@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_packet_reports_where_it_is_for() {
+    fn a_packet_shows_its_destination() {
         let mut packet = vec![0x46; 28];
         packet[16..20].copy_from_slice(&[192, 0, 2, 1]);
         packet[24..28].copy_from_slice(&[0x12, 0x34, 0x01, 0xbb]);

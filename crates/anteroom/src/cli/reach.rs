@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_is_not_named_is_reported_of() {
+    fn an_unnamed_proxy_is_reported() {
         let (listen, media_listen) =
             ("127.0.0.1:7070".parse().unwrap(), "192.0.2.7:7071".parse().unwrap());
         let public_url = Some("https://signin.example.com");

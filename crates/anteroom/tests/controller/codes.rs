@@ -167,7 +167,7 @@ fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
 }
 
 #[test]
-fn a_code_that_takes_the_place_of_one_that_waits_is_reported_as_that() {
+fn a_code_that_replaces_a_waiting_one_is_reported_as_replacing() {
     let script = format!(
         "printf 'https://login.example.com/a\\n'; while [ ! -e ~/go ]; do sleep 0.1; done\n{PASTES}"
     );
@@ -266,7 +266,7 @@ for n in second third; do echo "{\"token\":\"$n\"}" > new; mv new auth.json; sle
 }
 
 #[test]
-fn a_tool_that_ends_well_without_its_credential_is_reported_what_was_seen() {
+fn a_tool_that_succeeds_without_its_credential_is_reported_with_what_was_seen() {
     let ends = |then: &str| {
         let script =
             format!("printf 'https://login.example.com/a\\nPaste code: '; read code; {then}");

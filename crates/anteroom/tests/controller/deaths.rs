@@ -105,7 +105,7 @@ fn a_session_whose_needed_service_cannot_live_is_never_ready_and_says_why() {
 }
 
 #[test]
-fn a_service_that_does_not_get_ready_or_stops_answering_is_reported_with_what_it_was_at() {
+fn a_service_that_is_not_ready_or_stalls_is_reported_with_what_it_was_doing() {
     let services = r#"
         [[services]]
         name = "mute"
@@ -136,7 +136,7 @@ fn a_service_that_does_not_get_ready_or_stops_answering_is_reported_with_what_it
 }
 
 #[test]
-fn a_service_of_the_sandbox_that_is_stopped_by_a_signal_is_reported_so() {
+fn a_service_stopped_by_a_signal_is_reported_as_stopped() {
     let (_folder, server) = with_services(Setup::host(), "services = []");
     let id = server.started();
     server.session_when(&id, "the window manager runs", |session| {

@@ -55,7 +55,7 @@ fn a_sandbox_that_ends_at_once_says_how_and_what_it_printed() {
 }
 
 #[test]
-fn a_killed_sandbox_is_reported_from_a_killed_runner() {
+fn a_killed_sandbox_is_distinguished_from_a_killed_runner() {
     let server = Server::with_fake_guest(SILENT);
     let id = server.started();
     let (_, sandbox) = runner_and_sandbox(&server, &id);

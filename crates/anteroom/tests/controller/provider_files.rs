@@ -95,8 +95,7 @@ fn a_provider_file_is_tried_as_far_as_the_end_user_s_turn() {
 }
 
 #[test]
-fn a_tool_that_ends_right_after_an_address_has_failed_and_what_the_end_user_was_reported_is_reported()
- {
+fn a_tool_that_ends_right_after_its_address_fails_and_its_notices_are_reported() {
     let ends = "echo 'Wrong code'; echo 'fatal: unable to access https://login.example.com/ : \
                 SSL certificate problem'; sleep 1; exit 1";
     let (ok, reported, said) =

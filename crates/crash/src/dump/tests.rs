@@ -86,7 +86,7 @@ fn several_frames_are_one_file() {
 }
 
 #[test]
-fn a_dump_that_is_cut_short_or_damaged_is_reported_as_that() {
+fn a_truncated_or_damaged_dump_is_reported_as_such() {
     let content = content(400_000);
     for compressor in COMPRESSORS {
         let whole = packed(compressor, &content);

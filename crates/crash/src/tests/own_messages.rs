@@ -92,7 +92,7 @@ fn a_shell_s_code_is_taken_for_one_only_where_its_message_fits() {
 }
 
 #[test]
-fn the_last_line_is_the_last_one_and_another_is_reported_as_that() {
+fn only_the_last_line_is_called_the_last_line() {
     let why = exited(0, &["e3: line 2: set: -: invalid option", "hi"]);
     assert!(why.sentence.ends_with("; its last line: hi"), "{}", why.sentence);
     let why = exited(131, &["fatal: no runtime", "See https://acme.test"]);

@@ -187,7 +187,7 @@ fn a_heartbeat_prolongs_a_session_but_not_for_ever() {
 }
 
 #[test]
-fn a_end_user_who_came_and_does_nothing_is_waited_for_and_then_not() {
+fn an_end_user_who_does_nothing_is_waited_for_only_so_long() {
     let to_their_turn = [Event::RunnerStarted, agent_connected(), viewer_joined(), sign_in_url()];
     let (session, _) = run(to_their_turn);
     assert_eq!(session.idle_deadline(), Some(Timestamp(122_000)));

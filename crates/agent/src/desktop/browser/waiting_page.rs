@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_proof_page_reports_what_it_found() {
+    async fn a_verification_page_reports_its_findings() {
         tokio::task::LocalSet::new()
             .run_until(async {
                 let page = WaitingPage::serve(FirstPage::Proof).await.unwrap();

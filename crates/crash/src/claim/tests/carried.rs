@@ -8,7 +8,7 @@ use crate::fault::{
     NULL_PAGE, ORIG_RAX, SEGV_MAPERR, access, at_address, decoded, is_stack_overflow, place,
 };
 use crate::instruction::{Decoded, Kind, Refused};
-use crate::numbers::{BY_PROCESSES, UNTOLD};
+use crate::numbers::{BY_PROCESSES, NO_SI_CODE};
 use crate::signal::of_group;
 use crate::{Cpu, Death, lines};
 
@@ -54,7 +54,7 @@ pub fn is_carried(claim: &Claim, death: &Death<'_>) -> bool {
         }
         Claim::SomebodySent(signal) => signalled(*signal) && [1, 2, 3, 10, 12, 15].contains(signal),
         Claim::NoDump => fault.is_none() && death.exit.is_some(),
-        Claim::DumpUntold => fault.is_some_and(|fault| fault.code == UNTOLD),
+        Claim::DumpWithoutCause => fault.is_some_and(|fault| fault.code == NO_SI_CODE),
         Claim::Killers { log_read } => {
             signalled(9)
                 && evidence.kernel_log_read == *log_read

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::fault::NULL_PAGE;
-use crate::numbers::{BY_PROCESSES, UNTOLD};
+use crate::numbers::{BY_PROCESSES, NO_SI_CODE};
 use crate::{Cpu, Death};
 
 /// A death that owns what it consists of.
@@ -184,7 +184,7 @@ fn fault() -> impl Strategy<Value = Fault> {
     let near = 0x7f00_0000_0000_u64..0x7f00_0010_0000;
     let address = prop_oneof![near.clone(), 0..2 * NULL_PAGE, any::<u64>()];
     let code =
-        prop_oneof![9 => select(vec![-6, -2, -1, 0, 1, 2, 3, 128, UNTOLD]), 1 => any::<i32>()];
+        prop_oneof![9 => select(vec![-6, -2, -1, 0, 1, 2, 3, 128, NO_SI_CODE]), 1 => any::<i32>()];
     let sender = of(prop_oneof![Just(Sender::Itself), (1_u32..9).prop_map(Sender::Process)]);
     let instruction = prop_oneof![select(&CODE[..]).prop_map(str::to_owned), "[0-9a-f]{0,30}"];
     let registers = prop_oneof![Just(Vec::new()), vec(prop_oneof![near.clone(), any::<u64>()], 27)];
