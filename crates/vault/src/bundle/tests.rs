@@ -3,12 +3,10 @@
 use age::secrecy::ExposeSecret;
 use age::x25519::Identity;
 use anteroom_guest_protocol::keyring_entry;
-use anteroom_session::SessionId;
+use anteroom_session::{OpenableBy, SessionId};
 use proptest::prelude::*;
 
 use super::*;
-use anteroom_session::OpenableBy;
-
 use crate::envelope::Declared;
 use crate::{ControllerKey, PublicKey};
 

@@ -1,10 +1,10 @@
 //! Requests that a runner has not answered yet.
 
-use anteroom_session::CodeTaken;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use anteroom_session::CodeTaken;
 use tokio::sync::oneshot;
 
 use crate::runner_protocol::OfferAnswer;
