@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anteroom_confine::Confinement;
 use anteroom_image::{Image, initramfs_with_agent, initramfs_with_program};
 use anteroom_session::SessionId;
-use anteroom_vm::{Driver, Qemu, VmAccelerator, VmSpec};
+use anteroom_vm::{ConsoleFile, Driver, Qemu, SandboxSpec, VmAccelerator, VmSpec};
 use anyhow::{Context, Result, bail};
 
 use xtask::{interrupt, machine, shell};
@@ -30,21 +30,23 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
     let folder = tempfile::Builder::new().prefix("xtask-raw-").tempdir()?;
     let console = folder.path().join("console.log");
     let image = Image::open(image_dir, folder.path())?;
-    let spec = VmSpec {
+    let vm = VmSpec {
         kernel: image.kernel(),
         initramfs: initramfs(&image)?,
         root_image: image.root(),
         memory_mib: MEMORY_MIB,
         vcpus: VCPUS,
-        console_log: console.clone(),
-        console_log_limit: 1024 * 1024,
+    };
+    let sandbox = SandboxSpec {
+        name: SessionId::generate().to_string().parse()?,
         confinement: Confinement::of_this_machine(None),
+        console: ConsoleFile { path: console.clone(), limit: 1024 * 1024 },
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let started = Instant::now();
-        let qemu = Qemu { accelerator: VmAccelerator::Tcg, cpu: None };
-        let mut vm = qemu.boot(&SessionId::generate().to_string().parse()?, spec)?;
+        let qemu = Qemu { vm, accelerator: VmAccelerator::Tcg, cpu: None };
+        let mut vm = qemu.boot(&sandbox)?;
         let drawn = tokio::select! {
             drawn = page_drawn(&console, started) => drawn,
             exit = vm.wait() => Err(anyhow::anyhow!("the raw VM ended: it {exit}")),

@@ -59,11 +59,11 @@ test('a session that ends before the sign-in is a failure with its reason', asyn
   const endUser = startEndUser(t, server);
   await endUser.until(named('continued'));
   server.set({
-    state: 'ended', reason: { code: 'vm_exited', message: 'the virtual machine ended unexpectedly' }, teardown: 'torn_down',
+    state: 'ended', reason: { code: 'sandbox_exited', message: 'the VM ended unexpectedly' }, teardown: 'torn_down',
   });
   assert.equal((await endUser.exit).code, 1);
   const failed = endUser.reported().at(-1);
   assert.equal(failed.event, 'failed');
-  assert.match(failed.why, /The virtual machine ended unexpectedly/);
+  assert.match(failed.why, /The VM ended unexpectedly/);
   assert.ok(existsSync(failed.screenshot));
 });

@@ -15,8 +15,8 @@ const wanted = process.argv[3] ?? '';
 mkdirSync(folder, { recursive: true });
 
 const TIMELINE = [
-  [0, 'the session was requested'], [350, 'the virtual machine started (qemu, tcg)'],
-  [6200, 'the agent in the virtual machine answered'], [9100, 'the desktop is ready'],
+  [0, 'the session was requested'], [350, 'qemu started an emulated VM'],
+  [6200, 'the agent 0.1.0 connected from Linux 6.1.0'], [9100, 'the desktop is ready'],
   [31_000, 'the command-line tool gave its sign-in address'], [42_500, 'the sign-in page is open'],
 ];
 const withTimeline = (count) => {
@@ -102,7 +102,7 @@ const SCENES = [
   { name: 'cancel-dark', session: { ...withTimeline(6), state: 'awaiting_user' }, enter: true, guest: true, dark: true, act: (page) => page.getByRole('button', { name: 'Cancel sign-in' }).click() },
   { name: 'ended-ok', session: ended('completed', 'signed in') },
   { name: 'ended-ok-dark', session: ended('completed', 'signed in'), dark: true, act: (page) => page.locator('summary').click() },
-  { name: 'ended-error', session: ended('vm_exited', 'the virtual machine ended unexpectedly: its process was killed by signal 9 (SIGKILL); the console’s last line: [ 2.1] Kernel panic', { leftovers: [{ kind: 'file', what: '/run/anteroom/s-1/console.log' }] }) },
+  { name: 'ended-error', session: ended('sandbox_exited', 'the VM ended unexpectedly: its process was killed by signal 9 (SIGKILL); the console’s last line: [ 2.1] Kernel panic', { leftovers: [{ kind: 'file', what: '/run/anteroom/s-1/console.log' }] }) },
   { name: 'ended-narrow', session: ended('timed_out', 'the session’s 600 s were over while awaiting user; start again, or ask for more with ttlSeconds'), width: 390, height: 844 },
   ...inAllWays({ name: 'ended-visited', session: visited(ended('completed', 'signed in')), act: (page) => page.locator('summary').click() }),
   ...inAllWays({ name: 'visited', session: visited(turn('paste_code')), enter: true }),

@@ -221,7 +221,7 @@ export interface TimelineEntry {
     | null;
   explanation?: Explanation | null;
   /**
-   * Stable machine name, such as `vm_started` or `ended`.
+   * Stable machine name, such as `sandbox_started` or `ended`.
    */
   kind: string;
   /**

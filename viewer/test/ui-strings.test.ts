@@ -36,7 +36,7 @@ describe('states', () => {
 
 describe('the latest news', () => {
   it('are about the session, not about who is watching', () => {
-    const timeline = [{ at: 1, kind: 'vm_started', message: 'qemu started' }, { at: 2, kind: 'viewer_joined', message: 'a viewer joined' }];
+    const timeline = [{ at: 1, kind: 'sandbox_started', message: 'qemu started' }, { at: 2, kind: 'viewer_joined', message: 'a viewer joined' }];
     expect(latestEvent({ ...session, timeline })).toBe('Qemu started.');
     expect(latestEvent(session)).toBe('');
   });
@@ -58,10 +58,10 @@ describe('visits of others', () => {
   });
 
   it('are not part of the latest news', () => {
-    const kinds = ['vm_started', 'viewer_joined', 'link_opened', 'link_made', 'links_revoked', 'terminal_opened', 'vnc_opened'];
+    const kinds = ['sandbox_started', 'viewer_joined', 'link_opened', 'link_made', 'links_revoked', 'terminal_opened', 'vnc_opened'];
     const timeline = kinds.map((kind) => ({ at: 1, kind, message: kind }));
-    expect(latestEvent({ ...session, timeline })).toBe('Vm_started.');
-    expect(sessionEvents({ ...session, timeline }).map(({ kind }) => kind)).toEqual(['vm_started']);
+    expect(latestEvent({ ...session, timeline })).toBe('Sandbox_started.');
+    expect(sessionEvents({ ...session, timeline }).map(({ kind }) => kind)).toEqual(['sandbox_started']);
   });
 });
 

@@ -33,14 +33,14 @@ const CASES: [Case; 6] = [
         name: "kernel-panic",
         driver: "qemu",
         by: By::Guest("sleep 2; echo about to panic; echo c > /proc/sysrq-trigger"),
-        code: "vm_exited",
+        code: "sandbox_exited",
         says: &["the guest's kernel panicked", "sysrq triggered crash"],
     },
     Case {
         name: "guest-reset",
         driver: "qemu",
         by: By::Guest("sleep 2; echo b > /proc/sysrq-trigger"),
-        code: "vm_exited",
+        code: "sandbox_exited",
         says: &["the guest restarted itself"],
     },
     Case {
@@ -57,21 +57,21 @@ const CASES: [Case; 6] = [
         name: "vmm-killed",
         driver: "qemu",
         by: By::Signal { to: "qemu-system", signal: "KILL" },
-        code: "vm_exited",
+        code: "sandbox_exited",
         says: &["was killed by signal 9 (SIGKILL)"],
     },
     Case {
         name: "vmm-stopped",
         driver: "qemu",
         by: By::Signal { to: "qemu-system", signal: "STOP" },
-        code: "vm_stopped",
+        code: "sandbox_stopped",
         says: &["was stopped by signal 19 (SIGSTOP)"],
     },
     Case {
         name: "agent-killed",
         driver: "host",
         by: By::Signal { to: "--host-driver", signal: "KILL" },
-        code: "vm_exited",
+        code: "sandbox_exited",
         says: &["was killed by signal 9 (SIGKILL)"],
     },
 ];
@@ -150,7 +150,7 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
     }
     let verdict = if right { Verdict::Right } else { Verdict::Wrong };
     // A stopped VMM is given the time to go on again: that is no report's delay.
-    let report_ms = report_ms.filter(|_| case.code != "vm_stopped");
+    let report_ms = report_ms.filter(|_| case.code != "sandbox_stopped");
     Ok(Outcome { name: case.name.to_owned(), verdict, sentence, report_ms })
 }
 

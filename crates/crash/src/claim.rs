@@ -200,7 +200,7 @@ impl Claim {
             ),
             Self::MemoryLimit(bytes) => format!(", limit {}", mebibytes(*bytes)),
             Self::GroupLimit => ", at the limit of a control group".to_owned(),
-            Self::NoMemoryLeft => ", the whole virtual machine ran out".to_owned(),
+            Self::NoMemoryLeft => ", the whole VM ran out".to_owned(),
             Self::MemoryPeak(bytes) => format!(", peak {}", mebibytes(*bytes)),
             Self::Unanswering(stall) => unanswering(stall),
             Self::Doing(stall) => format!("; {}", numbers::doing(stall)),

@@ -75,7 +75,7 @@ impl Death<'_> {
     }
 }
 
-/// The processor of a virtual machine.
+/// The processor of a VM.
 #[derive(Clone, Debug)]
 pub struct Cpu {
     /// How it is called in a sentence: `the CPU profile x86-64-v2`.

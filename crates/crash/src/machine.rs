@@ -1,7 +1,7 @@
-//! The end of a whole virtual machine, from its process and its console.
+//! The end of a whole VM, from its process and its console.
 
 use anteroom_guest_protocol::ProcessExit;
-use anteroom_session::{Cause, Confidence, Explanation};
+use anteroom_session::{Cause, Confidence, Explanation, ShutdownCause};
 
 use super::{lines, numbers};
 
@@ -14,19 +14,19 @@ const INIT_KILLED: &str = "Attempted to kill init! exitcode=0x";
 /// Lines of the console that show what the kernel was at.
 const SIGNS: [&str; 6] = ["RIP: ", "Call Trace", "BUG: ", "Oops", "Out of memory", "CPU: "];
 
-/// Says why a virtual machine's process ended: `shutdown` is QEMU's word for it
-/// (`ShutdownCause` of qapi/run-state.json), `console` the last lines of the serial console.
+/// Says why a VM's process ended: `shutdown` is what its VMM reported, `console` the last lines of the
+/// serial console.
 #[must_use]
 pub fn explain_machine(
     exit: Option<ProcessExit>,
-    shutdown: Option<&str>,
+    shutdown: Option<&ShutdownCause>,
     console: &[String],
 ) -> Option<Explanation> {
     if let Some(line) = console.iter().rev().find(|line| line.contains(PANIC)) {
         return Some(panicked(line, console));
     }
     match (shutdown, exit) {
-        (Some("guest-reset"), _) => Some(diagnosis(
+        (Some(ShutdownCause::GuestReset), _) => Some(diagnosis(
             Cause::GuestEndedItself,
             Confidence::Certain,
             match console {
@@ -34,27 +34,27 @@ pub fn explain_machine(
                 _ => "the guest restarted itself; its console shows no kernel panic".to_owned(),
             },
         )),
-        (Some("guest-shutdown"), _) => Some(diagnosis(
+        (Some(ShutdownCause::GuestShutdown), _) => Some(diagnosis(
             Cause::GuestEndedItself,
             Confidence::Certain,
             "the guest shut itself down".to_owned(),
         )),
-        (Some("guest-panic"), _) => Some(diagnosis(
+        (Some(ShutdownCause::GuestPanic), _) => Some(diagnosis(
             Cause::KernelPanic,
             Confidence::Certain,
             "the guest's kernel panicked; its console does not say why".to_owned(),
         )),
-        (Some("host-signal"), _) => Some(diagnosis(
+        (Some(ShutdownCause::HostSignal), _) => Some(diagnosis(
             Cause::KilledBySignal,
             Confidence::Certain,
-            "a process on the host asked the virtual machine's process to end (SIGTERM, SIGINT or SIGHUP)"
+            "a process on the host asked the VM's process to end (SIGTERM, SIGINT or SIGHUP)"
                 .to_owned(),
         )),
         _ => None,
     }
 }
 
-/// Says that the kernel killed a virtual machine's process because its cgroup, which nothing else is in,
+/// Says that the kernel killed a VM's process because its cgroup, which nothing else is in,
 /// reached its memory limit: `limit_mib` is the limit, `killed` the kernel's count.
 #[must_use]
 pub fn explain_machine_out_of_memory(limit_mib: u64, killed: u64) -> Explanation {
@@ -62,8 +62,8 @@ pub fn explain_machine_out_of_memory(limit_mib: u64, killed: u64) -> Explanation
         Cause::OutOfMemory,
         Confidence::Certain,
         format!(
-            "the host's kernel killed the virtual machine's process because its cgroup reached its \
-             limit of {limit_mib} MiB of memory"
+            "the host's kernel killed the VM's process because its cgroup reached its limit of \
+             {limit_mib} MiB of memory"
         ),
     )
     .resting_on([format!("processes that the cgroup's memory limit killed: {killed}")])
@@ -107,7 +107,8 @@ mod tests {
 
     fn of(console: &[&str]) -> Explanation {
         let lines: Vec<String> = console.iter().map(|line| (*line).to_owned()).collect();
-        explain_machine(Some(ProcessExit::Exited { code: 0 }), Some("guest-reset"), &lines).unwrap()
+        let shutdown = Some(&ShutdownCause::GuestReset);
+        explain_machine(Some(ProcessExit::Exited { code: 0 }), shutdown, &lines).unwrap()
     }
 
     #[test]
@@ -148,11 +149,16 @@ mod tests {
                 "Oops: 0000",
             ]), 0..4),
             shutdown in perhaps(select(vec![
-                "guest-reset", "guest-shutdown", "guest-panic", "host-signal", "host-qmp-quit",
+                ShutdownCause::GuestReset,
+                ShutdownCause::GuestShutdown,
+                ShutdownCause::GuestPanic,
+                ShutdownCause::HostSignal,
+                ShutdownCause::Other("host-qmp-quit".to_owned()),
             ])),
         ) {
             let lines: Vec<String> = console.iter().map(|line| (*line).to_owned()).collect();
             let panic = console.iter().rev().find_map(|line| line.strip_prefix(PANIC));
+            let shutdown = shutdown.as_ref();
             let said = explain_machine(None, shutdown, &lines);
             let Some(said) = said else {
                 prop_assert!(panic.is_none());
@@ -162,12 +168,12 @@ mod tests {
             let carried = [
                 ("shows no kernel panic", panic.is_none() && !console.is_empty()),
                 ("console was not captured", console.is_empty()),
-                ("restarted itself", shutdown == Some("guest-reset")),
-                ("shut itself down", shutdown == Some("guest-shutdown")),
-                ("panicked", panic.is_some() || shutdown == Some("guest-panic")),
+                ("restarted itself", shutdown == Some(&ShutdownCause::GuestReset)),
+                ("shut itself down", shutdown == Some(&ShutdownCause::GuestShutdown)),
+                ("panicked", panic.is_some() || shutdown == Some(&ShutdownCause::GuestPanic)),
                 ("sysrq", panic.is_some_and(|what| what.contains("sysrq"))),
                 ("SIGSEGV", panic.is_some_and(|what| what.contains("init!"))),
-                ("a process on the host", shutdown == Some("host-signal")),
+                ("a process on the host", shutdown == Some(&ShutdownCause::HostSignal)),
             ];
             for (phrase, seen) in carried {
                 prop_assert!(!says(phrase) || seen, "{}", said.sentence);

@@ -121,7 +121,7 @@ pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Diagnosis {
             (Claim::MemoryLimit(limit), "raise the service's memory limit in the recipe")
         }
         (true, None) => (Claim::GroupLimit, "raise the limit of the group that it ran in"),
-        (false, _) => (Claim::NoMemoryLeft, "give the virtual machine more memory (--memory-mib)"),
+        (false, _) => (Claim::NoMemoryLeft, "give the VM more memory (--memory-mib)"),
     };
     let mut claims = vec![killed, whose];
     claims.extend(oom.peak.map(Claim::MemoryPeak));

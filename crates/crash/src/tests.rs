@@ -143,7 +143,7 @@ fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
         ..Evidence::default()
     };
     let why = signalled(9, &of_all, None);
-    assert!(why.sentence.contains("the whole virtual machine ran out"), "{}", why.sentence);
+    assert!(why.sentence.contains("the whole VM ran out"), "{}", why.sentence);
     assert!(why.advice.unwrap().contains("--memory-mib"));
     let of_group = OutOfMemory { limit: None, ..oom.clone() };
     let of_group = Evidence { out_of_memory: Some(of_group), ..Evidence::default() };

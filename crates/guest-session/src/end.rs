@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anteroom_guest_protocol::ProcessExit as GuestExit;
-use anteroom_session::{EndReason, ProcessExit};
-use anteroom_vm::{Inspect, OutOfMemory, RunningVm, VmEnd};
+use anteroom_session::{EndReason, ProcessExit, RunState};
+use anteroom_vm::{Inspect, OutOfMemory, RunningSandbox, SandboxEnd};
 use nix::libc::SIGKILL;
 use tokio::time::timeout;
 
@@ -23,12 +23,12 @@ const ECHO: Duration = Duration::from_millis(500);
 /// # Errors
 /// Why the sandbox ended.
 pub async fn until_end<T>(
-    vm: &mut RunningVm,
+    sandbox: &mut RunningSandbox,
     conversation: impl Future<Output = T>,
 ) -> Result<T, EndReason> {
     tokio::select! {
         biased;
-        end = vm.end_or_stop() => Err(end_reason(vm, end)),
+        end = sandbox.end_or_stop() => Err(end_reason(sandbox, end)),
         said = conversation => Ok(said),
     }
 }
@@ -43,16 +43,16 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     /// Looks at the sandbox whose conversation ended for `reason`.
-    pub async fn of(vm: &mut RunningVm, reason: EndReason) -> Self {
+    pub async fn of(sandbox: &mut RunningSandbox, reason: EndReason) -> Self {
         match reason {
             // The link's last error may only be the echo of a sandbox that is gone.
-            EndReason::GuestLinkFailed { .. } => match timeout(ECHO, vm.wait()).await {
-                Ok(exit) => Self { reason: exit_reason(vm, exit), lines: Vec::new() },
-                Err(_) => Self { reason, lines: state(vm).await.1 },
+            EndReason::GuestLinkFailed { .. } => match timeout(ECHO, sandbox.wait()).await {
+                Ok(exit) => Self { reason: exit_reason(sandbox, exit), lines: Vec::new() },
+                Err(_) => Self { reason, lines: state(sandbox).await.1 },
             },
             EndReason::AgentSilent { waited_ms, .. } => {
-                let (run_state, lines) = state(vm).await;
-                let console_tail = vm.console_tail(CONSOLE_TAIL);
+                let (run_state, lines) = state(sandbox).await;
+                let console_tail = sandbox.console_tail(CONSOLE_TAIL);
                 Self {
                     reason: EndReason::AgentSilent { waited_ms, run_state, console_tail },
                     lines,
@@ -63,42 +63,42 @@ impl Diagnosis {
     }
 }
 
-/// Where a VM stands that does not answer, and whether it runs at all, where its VMM says so.
-async fn state(vm: &RunningVm) -> (Option<String>, Vec<String>) {
-    let Some(vmm) = vm.inspect() else { return (None, Vec::new()) };
+/// Where a sandbox stands that does not answer, and whether it runs at all, where its VMM says so.
+async fn state(sandbox: &RunningSandbox) -> (Option<RunState>, Vec<String>) {
+    let Some(vmm) = sandbox.inspect() else { return (None, Vec::new()) };
     let Some(run_state) = vmm.run_state().await else { return (None, Vec::new()) };
-    let mut lines = vec![format!("the VM is {run_state}")];
+    let mut lines = vec![format!("{} is {run_state}", sandbox.driver.sandbox())];
     lines.extend(vmm.registers().await.unwrap_or_default().lines().map(str::to_owned));
     (Some(run_state), lines)
 }
 
-fn end_reason(vm: &RunningVm, end: VmEnd) -> EndReason {
+fn end_reason(sandbox: &RunningSandbox, end: SandboxEnd) -> EndReason {
     match end {
-        VmEnd::Exited(exit) => exit_reason(vm, exit),
-        VmEnd::Stopped { signal, seconds } => {
-            EndReason::VmStopped { signal, stopped_seconds: seconds }
+        SandboxEnd::Exited(exit) => exit_reason(sandbox, exit),
+        SandboxEnd::Stopped { signal, seconds } => {
+            EndReason::SandboxStopped { signal, stopped_seconds: seconds }
         }
     }
 }
 
-fn exit_reason(vm: &RunningVm, exit: ProcessExit) -> EndReason {
+fn exit_reason(sandbox: &RunningSandbox, exit: ProcessExit) -> EndReason {
     let (shutdown, console_tail) =
-        (vm.inspect().and_then(Inspect::shutdown_cause), vm.console_tail(CONSOLE_TAIL));
+        (sandbox.inspect().and_then(Inspect::shutdown_cause), sandbox.console_tail(CONSOLE_TAIL));
     let status = match exit {
         ProcessExit::Exited { code } => Some(GuestExit::Exited { code }),
         ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
         ProcessExit::Unknown => None,
     };
-    let explanation = match (exit, vm.out_of_memory()) {
+    let explanation = match (exit, sandbox.out_of_memory()) {
         (ProcessExit::Signalled { signal: SIGKILL }, Some(OutOfMemory { limit_mib, killed })) => {
             Some(anteroom_crash::explain_machine_out_of_memory(limit_mib, killed))
         }
         _ => anteroom_crash::explain_machine(
             status,
-            shutdown.as_deref(),
-            &vm.console_tail(CONSOLE_SEARCHED),
+            shutdown.as_ref(),
+            &sandbox.console_tail(CONSOLE_SEARCHED),
         ),
     };
     let explanation = explanation.map(Box::new);
-    EndReason::VmExited { exit, shutdown, console_tail, explanation }
+    EndReason::SandboxExited { exit, shutdown, console_tail, explanation }
 }

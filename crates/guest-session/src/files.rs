@@ -59,6 +59,7 @@ async fn send_file(opener: &Opener, file: &InjectedFile) -> Result<FileOutcome, 
 #[cfg(test)]
 mod tests {
     use anteroom_guest_link::{Side, connect};
+    use anteroom_session::DriverKind;
 
     use super::*;
 
@@ -78,7 +79,8 @@ mod tests {
                 };
                 let reason = inject(&opener, &file).await.unwrap_err();
                 assert_eq!(reason.code(), "guest_link_failed");
-                assert!(reason.to_string().contains("~/.netrc"), "{reason}");
+                let sentence = reason.sentence(DriverKind::Host);
+                assert!(sentence.contains("~/.netrc"), "{sentence}");
             })
             .await;
     }

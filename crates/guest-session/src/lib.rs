@@ -1,6 +1,6 @@
 //! A sandbox and the conversation with its guest, whatever it is booted for.
 //!
-//! A [`Sandbox`] is booted as its [`SandboxConfig`] says; a [`Conversation`] goes from the first byte of
+//! A sandbox is booted as its [`SandboxConfig`] says; a [`Conversation`] goes from the first byte of
 //! its link to services that are starting, and hands over the guest's messages; a [`Diagnosis`] says why
 //! it ended.
 //! All that a guest says is hostile: it is paced ([`pace()`]), bounded, and ends with an
@@ -12,10 +12,12 @@ mod conversation;
 mod end;
 mod failure;
 mod files;
+pub mod log_files;
 mod pace;
 mod paced_link;
 mod sandbox;
 mod service_log;
+mod vmm;
 
 pub use control::{GuestMessages, GuestSender, unix_ms};
 pub use conversation::{Conversation, Hello, LinkTask, entropy_base64};
@@ -23,5 +25,6 @@ pub use end::{Diagnosis, until_end};
 pub use failure::{broken, kind, link_failed, violation};
 pub use files::inject;
 pub use pace::pace;
-pub use sandbox::{DriverConfig, ImageVm, Sandbox, SandboxConfig, cpu_profile_name};
+pub use sandbox::{DriverConfig, SandboxConfig, VmConfig, boot, vm_spec};
 pub use service_log::ServiceLog;
+pub use vmm::{Vmm, cpu_profile_name};

@@ -2,18 +2,20 @@
 
 use std::fmt::Display;
 use std::io;
-use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use anteroom_confine::Confinement;
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
-use anteroom_image::{Image, ImageError, ImageHold, Processor, initramfs_with_agent};
+use anteroom_image::{Image, ImageError, initramfs_with_agent};
 use anteroom_session::{DriverKind, EndReason};
 use anteroom_vm::{
-    BootError, Driver, Host, HostSpec, Qemu, RunningVm, SandboxName, VmAccelerator, VmSpec,
+    BootError, ConsoleFile, Driver, Host, RunningSandbox, SandboxName, SandboxSpec, VmSpec,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::log_files;
+use crate::vmm::Vmm;
 
 /// Bytes of console that are kept.
 const CONSOLE_LIMIT: u64 = 1024 * 1024;
@@ -38,23 +40,10 @@ pub struct SandboxConfig {
 
 /// A driver, and what it alone has to know.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(tag = "driver", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "boots", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DriverConfig {
-    /// A QEMU microVM.
-    Qemu {
-        /// Folder of the golden image (one digest).
-        image_dir: PathBuf,
-        /// Where verification stamps are kept.
-        cache_dir: PathBuf,
-        /// What executes its code.
-        accelerator: VmAccelerator,
-        /// Guest memory in MiB.
-        memory_mib: u32,
-        /// Guest processors.
-        vcpus: u8,
-        /// What each of them is; `None` for the usual one.
-        cpu: Option<Processor>,
-    },
+    /// A golden image in a VM.
+    Vm(VmConfig),
     /// The agent on this machine, no isolation.
     Host {
         /// The agent binary to run.
@@ -64,12 +53,28 @@ pub enum DriverConfig {
     },
 }
 
+/// A VM: what every VMM needs of it, and which VMM boots it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VmConfig {
+    /// Folder of the golden image (one digest).
+    pub image_dir: PathBuf,
+    /// Where verification stamps are kept.
+    pub cache_dir: PathBuf,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Guest processors.
+    pub vcpus: u8,
+    /// What boots it.
+    pub vmm: Vmm,
+}
+
 impl DriverConfig {
     /// The driver.
     #[must_use]
     pub fn kind(&self) -> DriverKind {
         match self {
-            Self::Qemu { .. } => DriverKind::Qemu,
+            Self::Vm(vm) => vm.vmm.kind(),
             Self::Host { .. } => DriverKind::Host,
         }
     }
@@ -78,121 +83,83 @@ impl DriverConfig {
     #[must_use]
     pub fn processor_name(&self) -> String {
         match self {
-            Self::Qemu { cpu: Some(cpu), .. } => cpu_profile_name(cpu),
-            Self::Qemu { accelerator: VmAccelerator::Tcg, .. } => {
-                format!("this VM's CPU ({})", anteroom_vm::TCG_PROCESSOR)
-            }
-            Self::Qemu { .. } => "this VM's CPU".to_owned(),
+            Self::Vm(vm) => vm.vmm.processor_name(),
             Self::Host { .. } => "this machine's CPU".to_owned(),
         }
     }
 }
 
-/// A VM's processor that was chosen, as a sentence names it.
-#[must_use]
-pub fn cpu_profile_name(cpu: &Processor) -> String {
-    format!("this VM's CPU profile {}", cpu.profile)
-}
-
-/// A sandbox that runs, and what keeps its image from being removed.
-pub struct Sandbox {
-    /// What runs.
-    pub vm: RunningVm,
-    /// Released by this process's end: a runner that could lock could lock others out.
-    _hold: Option<ManuallyDrop<ImageHold>>,
-}
-
-impl Sandbox {
+impl SandboxConfig {
     /// Checks the image, where there is one, and boots. `agent` gives the agent's program, for a VM.
     ///
     /// # Errors
     /// When the image is refused or the driver cannot boot it; nothing is left of the attempt.
     pub async fn boot<E: Display>(
-        config: &SandboxConfig,
+        &self,
         agent: impl FnOnce() -> Result<&'static [u8], E>,
-    ) -> Result<Self, EndReason> {
-        match &config.driver {
-            DriverConfig::Qemu { image_dir, cache_dir, accelerator, memory_mib, vcpus, cpu } => {
-                let image = open_image(image_dir.clone(), cache_dir.clone()).await?;
+    ) -> Result<RunningSandbox, EndReason> {
+        let (driver, hold): (Box<dyn Driver>, _) = match &self.driver {
+            DriverConfig::Vm(vm) => {
+                let image = open_image(vm.image_dir.clone(), vm.cache_dir.clone()).await?;
                 let hold = image.hold().map_err(refused)?;
-                let cpu = cpu.as_ref().map(|cpu| cpu.qemu.clone());
-                let vm = ImageVm {
-                    image: &image,
-                    agent: agent().map_err(not_started)?,
-                    name: &config.name,
-                    confinement: &config.confinement,
-                    log_dir: &config.log_dir,
-                    memory_mib: *memory_mib,
-                    vcpus: *vcpus,
-                    accelerator: *accelerator,
-                    cpu,
-                };
-                Ok(Self { vm: vm.boot()?, _hold: Some(ManuallyDrop::new(hold)) })
+                let agent = agent().map_err(not_started)?;
+                let spec = vm_spec(&image, agent, vm.memory_mib, vm.vcpus)?;
+                (vm.vmm.driver(spec), Some(hold))
             }
             DriverConfig::Host { agent, runtime_dir } => {
-                let spec = HostSpec {
-                    agent: agent.clone(),
-                    confinement: config.confinement.clone(),
-                    runtime_dir: runtime_dir.clone(),
-                    console_log: console_log(&config.log_dir),
-                    console_log_limit: CONSOLE_LIMIT,
-                };
-                let vm = Host.boot(&config.name, spec).map_err(|error| boot_failed(&error))?;
-                Ok(Self { vm, _hold: None })
+                let (agent, runtime_dir) = (agent.clone(), runtime_dir.clone());
+                (Box::new(Host { agent, runtime_dir }), None)
             }
-        }
+        };
+        let sandbox = boot(&*driver, &self.name, &self.confinement, &self.log_dir)?;
+        // The image is held until this process ends: a runner that could lock could lock others out.
+        std::mem::forget(hold);
+        Ok(sandbox)
     }
 }
 
-/// A VM that boots an image, with the agent as its first process and its console in a folder.
-pub struct ImageVm<'a> {
-    /// The image, checked.
-    pub image: &'a Image,
-    /// The agent's program.
-    pub agent: &'a [u8],
-    /// What its processes and cgroup carry.
-    pub name: &'a SandboxName,
-    /// What holds its process.
-    pub confinement: &'a Confinement,
-    /// Folder for the console's log.
-    pub log_dir: &'a Path,
-    /// Guest memory in MiB.
-    pub memory_mib: u32,
-    /// Guest processors.
-    pub vcpus: u8,
-    /// What executes its code.
-    pub accelerator: VmAccelerator,
-    /// What each processor is, in QEMU's words; `None` for the usual one.
-    pub cpu: Option<String>,
+/// Boots what a driver has; its console's log goes to a folder.
+///
+/// # Errors
+/// When it does not start; nothing is left of the attempt.
+pub fn boot(
+    driver: &dyn Driver,
+    name: &SandboxName,
+    confinement: &Confinement,
+    log_dir: &Path,
+) -> Result<RunningSandbox, EndReason> {
+    let sandbox = SandboxSpec {
+        name: name.clone(),
+        confinement: confinement.clone(),
+        console: ConsoleFile { path: log_dir.join(log_files::CONSOLE), limit: CONSOLE_LIMIT },
+    };
+    driver.boot(&sandbox).map_err(|error| boot_failed(&error))
 }
 
-impl ImageVm<'_> {
-    /// Boots it.
-    ///
-    /// # Errors
-    /// When a part of it cannot be read or the VMM does not start.
-    pub fn boot(self) -> Result<RunningVm, EndReason> {
-        let modules = self.image.modules();
-        let unread = |error: io::Error| {
-            not_started(format!("reading {} failed: {error}", modules.display()))
-        };
-        let spec = VmSpec {
-            kernel: self.image.kernel(),
-            initramfs: initramfs_with_agent(&std::fs::read(&modules).map_err(unread)?, self.agent),
-            root_image: self.image.root(),
-            memory_mib: self.memory_mib,
-            vcpus: self.vcpus,
-            console_log: console_log(self.log_dir),
-            console_log_limit: CONSOLE_LIMIT,
-            confinement: self.confinement.clone(),
-        };
-        let qemu = Qemu { accelerator: self.accelerator, cpu: self.cpu };
-        qemu.boot(self.name, spec).map_err(|error| boot_failed(&error))
-    }
+/// A VM of a checked image, with the agent as its first process.
+///
+/// # Errors
+/// When a part of the image cannot be read.
+pub fn vm_spec(
+    image: &Image,
+    agent: &[u8],
+    memory_mib: u32,
+    vcpus: u8,
+) -> Result<VmSpec, EndReason> {
+    let modules = image.modules();
+    let unread =
+        |error: io::Error| not_started(format!("reading {} failed: {error}", modules.display()));
+    Ok(VmSpec {
+        kernel: image.kernel(),
+        initramfs: initramfs_with_agent(&std::fs::read(&modules).map_err(unread)?, agent),
+        root_image: image.root(),
+        memory_mib,
+        vcpus,
+    })
 }
 
 fn not_started(cause: impl Display) -> EndReason {
-    EndReason::VmNotStarted { cause: cause.to_string() }
+    EndReason::SandboxNotStarted { cause: cause.to_string() }
 }
 
 fn boot_failed(error: &BootError) -> EndReason {
@@ -201,10 +168,6 @@ fn boot_failed(error: &BootError) -> EndReason {
 
 fn refused(error: ImageError) -> EndReason {
     EndReason::ImageRefused { cause: chain(&error) }
-}
-
-fn console_log(log_dir: &Path) -> PathBuf {
-    log_dir.join("console.log")
 }
 
 /// The first time an image is opened it is hashed, for seconds, in which a runner must still send its

@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use anteroom_guest_protocol::LogStream;
 use anteroom_session::Timestamp;
 
+use crate::log_files::{OLDER_SERVICES, SERVICES};
+
 /// Bytes of one file; there is at most one older file beside it.
 const LIMIT: u64 = 2 * 1024 * 1024;
 
@@ -21,9 +23,9 @@ pub struct ServiceLog {
 }
 
 impl ServiceLog {
-    /// Creates `services.log`, and `services.log.old`, in `folder`.
+    /// Creates the file, and the older one, in `folder`.
     pub fn create(folder: &Path) -> io::Result<Self> {
-        let (path, older) = (folder.join("services.log"), folder.join("services.log.old"));
+        let (path, older) = (folder.join(SERVICES), folder.join(OLDER_SERVICES));
         Ok(Self { file: open(&path)?, older: open(&older)?, written: 0 })
     }
 

@@ -15,11 +15,11 @@ use anteroom_guest_protocol::{
     printable, service_name,
 };
 use anteroom_guest_session::{
-    Conversation, Diagnosis, GuestMessages, GuestSender, ImageVm, ServiceLog, cpu_profile_name,
-    entropy_base64, unix_ms, until_end,
+    Conversation, Diagnosis, GuestMessages, GuestSender, ServiceLog, Vmm, boot, cpu_profile_name,
+    entropy_base64, unix_ms, until_end, vm_spec,
 };
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId, Timestamp};
-use anteroom_vm::{RunningVm, VmAccelerator};
+use anteroom_vm::{RunningSandbox, VmAccelerator};
 use tokio::sync::{Notify, oneshot};
 
 use crate::seen::{Hello, OWN_SERVICES, Seen, explained};
@@ -33,23 +33,17 @@ pub async fn visit(
     verifier: &Verifier<'_>,
     processor: oneshot::Sender<CpuProfile>,
 ) -> Result<Seen, VerifyError> {
-    let confinement = Confinement::of_this_machine(anteroom_vm::qemu_program().as_deref());
+    let cpu = Some(verifier.cpu.processor.clone());
+    // Emulation refuses what the processor lacks; hardware only hides it.
+    let vmm = Vmm::Qemu { accelerator: VmAccelerator::Tcg, cpu };
+    let confinement = Confinement::of_this_machine(vmm.program().as_deref());
     // Unique, as a session's is.
     let name = SessionId::generate().to_string().parse().expect("an id names a sandbox");
-    let vm = ImageVm {
-        image: verifier.image,
-        agent: verifier.agent,
-        name: &name,
-        confinement: &confinement,
-        log_dir: &verifier.log_dir,
-        memory_mib: verifier.memory_mib,
-        vcpus: verifier.vcpus,
-        // Emulation refuses what the processor lacks; hardware only hides it.
-        accelerator: VmAccelerator::Tcg,
-        cpu: Some(verifier.cpu.processor.qemu.clone()),
-    };
     (verifier.progress)("booting");
-    let mut vm = vm.boot().map_err(VerifyError::NotStarted)?;
+    let driver = vm_spec(verifier.image, verifier.agent, verifier.memory_mib, verifier.vcpus)
+        .map(|vm| vmm.driver(vm));
+    let booted = driver.and_then(|driver| boot(&*driver, &name, &confinement, &verifier.log_dir));
+    let mut vm = booted.map_err(VerifyError::NotStarted)?;
     let link = vm.take_link();
     let log = ServiceLog::create(&verifier.log_dir)
         .map_err(|source| VerifyError::Write { path: verifier.log_dir.clone(), source })?;
@@ -125,10 +119,10 @@ impl Visit<'_> {
         });
     }
 
-    async fn diagnosed(&self, vm: &mut RunningVm, reason: EndReason) -> EndReason {
+    async fn diagnosed(&self, vm: &mut RunningSandbox, reason: EndReason) -> EndReason {
         let Diagnosis { reason, lines } = Diagnosis::of(vm, reason).await;
         for line in lines {
-            self.keep_line("qemu", LogStream::Stdout, &line);
+            self.keep_line(vm.driver.into(), LogStream::Stdout, &line);
         }
         reason
     }

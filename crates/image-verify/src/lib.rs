@@ -19,7 +19,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_image::{Image, ImageError, Verification};
-use anteroom_session::EndReason;
+use anteroom_session::{DriverKind, EndReason};
+use anteroom_vm::Qemu;
 
 pub use inventory::UNPACKED;
 pub use page::{html, reached};
@@ -54,7 +55,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// Its VM was not started.
-    #[error("{0}")]
+    #[error("{}", .0.sentence(DriverKind::Qemu))]
     NotStarted(EndReason),
     /// A log or report cannot be written.
     #[error("writing {} failed", path.display())]
@@ -87,7 +88,7 @@ impl Verifier<'_> {
         let mut record =
             Verification::new(manifest, self.cpu.processor.clone(), since_epoch.as_secs());
         record.not_emulated = self.cpu.not_emulated.clone();
-        record.qemu_version = anteroom_vm::qemu_version().unwrap_or_default();
+        record.qemu_version = Qemu::version().unwrap_or_default();
         let _hold = self.image.hold()?;
         // On another thread: it reads a gigabyte while the VM boots.
         let (processor, known) = tokio::sync::oneshot::channel();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anteroom_cpu::CpuProfile;
 use anteroom_guest_protocol::{PageFacts, SystemFacts};
 use anteroom_media::viewed::Viewed;
-use anteroom_session::{Cause, Confidence, EndReason, Explanation};
+use anteroom_session::{Cause, Confidence, DriverKind, EndReason, Explanation};
 
 /// The desktop's own services, in the order of a report.
 pub const OWN_SERVICES: [&str; 3] = ["x", "window-manager", "browser"];
@@ -65,9 +65,9 @@ pub struct Ran {
     pub failure: Option<Explanation>,
 }
 
-/// A reason as an explanation.
+/// The end of a VM as an explanation.
 pub fn explained(reason: &EndReason) -> Explanation {
-    reason.explanation().cloned().unwrap_or_else(|| unexplained(reason.to_string()))
+    reason.explanation().cloned().unwrap_or_else(|| unexplained(reason.sentence(DriverKind::Qemu)))
 }
 
 /// What was seen, where that does not say why.

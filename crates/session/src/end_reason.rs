@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Explanation};
+use crate::{Actor, DriverKind, Explanation, RunState, ShutdownCause};
 
 /// How a process ended, from its wait status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,13 +73,13 @@ pub fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-/// Why a session ended. `Display` is the sentence that the end user and the caller read.
+/// Why a session ended. [`Self::sentence`] is what the end user and the caller read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[cfg_attr(test, derive(strum::VariantNames))]
 #[serde(tag = "code", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum EndReason {
-    /// The credential is sealed and stored, the VM destroyed.
+    /// The credential is sealed and stored, the sandbox destroyed.
     Completed,
     /// Somebody cancelled it.
     Cancelled {
@@ -115,27 +115,26 @@ pub enum EndReason {
         /// Why.
         cause: String,
     },
-    /// The virtual machine could not be started.
-    VmNotStarted {
+    /// The sandbox could not be started.
+    SandboxNotStarted {
         /// Why.
         cause: String,
     },
-    /// The virtual machine's process ended unexpectedly.
-    VmExited {
+    /// The sandbox's process ended unexpectedly.
+    SandboxExited {
         /// How its process ended.
         exit: ProcessExit,
-        /// Why the guest stopped, by the VMM's name for it (`guest-reset`, `host-signal`, …); absent when
-        /// the VMM was killed before it could say.
+        /// Why the guest stopped, as its VMM reports it; absent when the VMM was killed before it could.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        shutdown: Option<String>,
+        shutdown: Option<ShutdownCause>,
         /// Last lines of the serial console.
         console_tail: Vec<String>,
         /// Why, by the evidence; absent when there is none but these.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         explanation: Option<Box<Explanation>>,
     },
-    /// The virtual machine's process was stopped and not continued.
-    VmStopped {
+    /// The sandbox's process was stopped and not continued.
+    SandboxStopped {
         /// By which signal.
         signal: i32,
         /// How long it was seen stopped, in seconds.
@@ -145,9 +144,9 @@ pub enum EndReason {
     AgentSilent {
         /// How long was waited, in milliseconds.
         waited_ms: u64,
-        /// Whether the guest ran then, by the VMM's name for it (`running`, `paused`, …).
+        /// Whether the guest ran then, as its VMM reports it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        run_state: Option<String>,
+        run_state: Option<RunState>,
         /// Last lines of the serial console.
         console_tail: Vec<String>,
     },
@@ -257,7 +256,7 @@ impl EndReason {
         match self {
             Self::ServiceFailed { explanation, .. }
             | Self::CliExited { explanation, .. }
-            | Self::VmExited { explanation, .. } => explanation.as_deref(),
+            | Self::SandboxExited { explanation, .. } => explanation.as_deref(),
             _ => None,
         }
     }
@@ -267,10 +266,15 @@ impl EndReason {
     pub fn code(&self) -> &'static str {
         self.into()
     }
-}
 
-impl fmt::Display for EndReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The sentence that the end user and the caller read, of a session whose sandbox this driver boots.
+    #[must_use]
+    pub fn sentence(&self, driver: DriverKind) -> String {
+        Sentence { reason: self, driver }.to_string()
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, driver: DriverKind) -> fmt::Result {
+        let sandbox = driver.sandbox();
         match self {
             Self::Completed => f.write_str("signed in; the credential is sealed and stored"),
             Self::Cancelled { by: Actor::Caller { key } } => {
@@ -287,24 +291,23 @@ impl fmt::Display for EndReason {
             | Self::NobodyCame { .. }
             | Self::Idle { .. } => self.of_time(f),
             Self::ImageRefused { cause } => write!(f, "the golden image cannot be used: {cause}"),
-            Self::VmNotStarted { cause } => {
-                write!(f, "the virtual machine could not be started: {cause}")
+            Self::SandboxNotStarted { cause } => {
+                write!(f, "{sandbox} could not be started: {cause}")
             }
-            Self::VmExited { .. } | Self::VmStopped { .. } | Self::AgentSilent { .. } => {
-                self.of_machine(f)
+            Self::SandboxExited { .. } | Self::SandboxStopped { .. } | Self::AgentSilent { .. } => {
+                self.of_sandbox(f, driver)
             }
             Self::GuestLinkFailed { cause } => {
-                write!(f, "the link to the virtual machine failed: {cause}")
+                write!(f, "the link to {sandbox} failed: {cause}")
             }
             Self::GuestBrokeProtocol { cause } => {
-                write!(f, "the virtual machine violated the protocol: {cause}")
+                write!(f, "{sandbox} violated the protocol: {cause}")
             }
-            Self::GuestStalled { what, allowed_seconds } => write!(
-                f,
-                "the virtual machine responded, but did not {what} within {allowed_seconds} s"
-            ),
+            Self::GuestStalled { what, allowed_seconds } => {
+                write!(f, "{sandbox} responded, but did not {what} within {allowed_seconds} s")
+            }
             Self::FileNotInjected { path, cause } => {
-                write!(f, "the file {path} could not be copied into the virtual machine: {cause}")
+                write!(f, "the file {path} could not be copied into the sandbox: {cause}")
             }
             Self::ServiceFailed { explanation: Some(why), .. } => {
                 write!(f, "the sandbox's {}", why.sentence)
@@ -407,43 +410,41 @@ impl EndReason {
         }
     }
 
-    /// The sentence of an end of the machine as a whole.
-    fn of_machine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The sentence of an end of the sandbox as a whole.
+    fn of_sandbox(&self, f: &mut fmt::Formatter<'_>, driver: DriverKind) -> fmt::Result {
+        let sandbox = driver.sandbox();
         match self {
-            Self::VmExited { explanation: Some(why), .. } => f.write_str(&why.sentence),
+            Self::SandboxExited { explanation: Some(why), .. } => f.write_str(&why.sentence),
             // What the console said last has nothing to do with it.
-            Self::VmExited {
+            Self::SandboxExited {
                 exit: exit @ ProcessExit::Signalled { signal: SIGKILL },
                 shutdown: None,
                 explanation: None,
                 ..
             } => write!(
                 f,
-                "the virtual machine ended unexpectedly: its process {exit}; the signal came from a process on \
+                "{sandbox} ended unexpectedly: its process {exit}; the signal came from a process on \
                  the host, or from the kernel because memory ran out (see `dmesg`)"
             ),
-            Self::VmExited { exit, shutdown, console_tail, explanation: None } => {
-                write!(f, "the virtual machine ended unexpectedly: its process {exit}")?;
+            Self::SandboxExited { exit, shutdown, console_tail, explanation: None } => {
+                write!(f, "{sandbox} ended unexpectedly: its process {exit}")?;
                 if let Some(cause) = shutdown {
-                    write!(f, "{}", shutdown_cause(cause))?;
+                    f.write_str(&after(cause))?;
                 }
                 last_line(f, "the console's last line", console_tail)
             }
-            Self::VmStopped { signal, stopped_seconds } => {
+            Self::SandboxStopped { signal, stopped_seconds } => {
                 let name = signal_name(*signal).unwrap_or("unnamed");
                 write!(
                     f,
-                    "the virtual machine's process was stopped by signal {signal} ({name}) and not continued for {stopped_seconds} s; the signal came from a process on the host"
+                    "the process of {sandbox} was stopped by signal {signal} ({name}) and not continued for {stopped_seconds} s; the signal came from a process on the host"
                 )
             }
             Self::AgentSilent { waited_ms, run_state, console_tail } => {
-                write!(
-                    f,
-                    "the agent in the virtual machine did not respond within {} s",
-                    waited_ms / 1000
-                )?;
+                let agent = driver.agent();
+                write!(f, "{agent} did not respond within {} s", waited_ms / 1000)?;
                 if let Some(state) = run_state {
-                    write!(f, "; the machine itself was {state}")?;
+                    write!(f, "; {sandbox} itself was {state}")?;
                 }
                 last_line(f, "the console's last line", console_tail)
             }
@@ -452,13 +453,27 @@ impl EndReason {
     }
 }
 
-/// QEMU's `ShutdownCause` (qapi/run-state.json) as the end of a sentence.
-fn shutdown_cause(cause: &str) -> String {
+/// A reason with what its sentence names.
+struct Sentence<'a> {
+    reason: &'a EndReason,
+    driver: DriverKind,
+}
+
+impl fmt::Display for Sentence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.reason.write(f, self.driver)
+    }
+}
+
+/// Why a guest stopped, as the end of a sentence.
+fn after(cause: &ShutdownCause) -> String {
     match cause {
-        "guest-reset" => " after the guest restarted itself, as a kernel does after a panic".into(),
-        "guest-shutdown" => " after the guest shut itself down".into(),
-        "host-signal" => " after a signal from the host".into(),
-        other => format!(" after {other}"),
+        ShutdownCause::GuestReset => {
+            " after the guest restarted itself, as a kernel does after a panic".into()
+        }
+        ShutdownCause::GuestShutdown => " after the guest shut itself down".into(),
+        ShutdownCause::HostSignal => " after a signal from the host".into(),
+        other @ (ShutdownCause::GuestPanic | ShutdownCause::Other(_)) => format!(" after {other}"),
     }
 }
 
@@ -494,7 +509,7 @@ mod tests {
             EndReason::Cancelled {
                 by: Actor::EndUser { generation: crate::HolderGeneration::FIRST },
             },
-            EndReason::VmExited {
+            EndReason::SandboxExited {
                 exit: ProcessExit::Signalled { signal: 9 },
                 shutdown: None,
                 console_tail: vec![],
@@ -511,33 +526,51 @@ mod tests {
 
     #[test]
     fn a_sentence_names_signal_and_last_line() {
-        let killed = |signal| EndReason::VmExited {
+        let killed = |signal| EndReason::SandboxExited {
             exit: ProcessExit::Signalled { signal },
             shutdown: None,
             console_tail: vec!["[ 2.1] Kernel panic".into(), " ".into()],
             explanation: None,
         };
+        let in_vm = |reason: EndReason| reason.sentence(DriverKind::Qemu);
         assert_eq!(
-            killed(11).to_string(),
-            "the virtual machine ended unexpectedly: its process was killed by signal 11 (SIGSEGV); \
+            in_vm(killed(11)),
+            "the VM ended unexpectedly: its process was killed by signal 11 (SIGSEGV); \
              the console's last line: [ 2.1] Kernel panic"
         );
-        let from_outside = killed(SIGKILL).to_string();
+        let from_outside = in_vm(killed(SIGKILL));
         assert!(
             from_outside.contains("the signal came from a process on the host"),
             "{from_outside}"
         );
         assert!(!from_outside.contains("panic"), "{from_outside}");
-        let reset = EndReason::VmExited {
+        let reset = EndReason::SandboxExited {
             exit: ProcessExit::Exited { code: 0 },
-            shutdown: Some("guest-reset".into()),
+            shutdown: Some(ShutdownCause::GuestReset),
             console_tail: vec![],
             explanation: None,
         };
         assert_eq!(
-            reset.to_string(),
-            "the virtual machine ended unexpectedly: its process exited with code 0 after the guest \
-             restarted itself, as a kernel does after a panic"
+            in_vm(reset),
+            "the VM ended unexpectedly: its process exited with code 0 after the guest restarted \
+             itself, as a kernel does after a panic"
         );
+    }
+
+    #[test]
+    fn a_sentence_calls_a_sandbox_what_its_driver_boots() {
+        let cause = || "no".to_owned();
+        for reason in [
+            EndReason::SandboxNotStarted { cause: cause() },
+            EndReason::SandboxStopped { signal: 19, stopped_seconds: 5 },
+            EndReason::GuestLinkFailed { cause: cause() },
+            EndReason::GuestBrokeProtocol { cause: cause() },
+            EndReason::GuestStalled { what: cause(), allowed_seconds: 1 },
+            EndReason::AgentSilent { waited_ms: 1, run_state: None, console_tail: Vec::new() },
+        ] {
+            let [vm, host] = [DriverKind::Qemu, DriverKind::Host].map(|kind| reason.sentence(kind));
+            assert!(vm.contains("the VM") && !vm.contains("on this host"), "{vm}");
+            assert!(host.contains("the agent on this host") && !host.contains("VM"), "{host}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, Confined, EndReason, Explanation, HolderGeneration, Leftover, ProcessExit, Prompt,
-    SealedCredential, View, Viewer,
+    Accelerator, Actor, Confined, DriverKind, EndReason, Explanation, HolderGeneration, Leftover,
+    ProcessExit, Prompt, SealedCredential, View, Viewer,
 };
 
 /// Everything that moves a session.
@@ -94,13 +94,13 @@ impl Event {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[strum(serialize_all = "snake_case")]
 pub enum Observation {
-    /// The VMM process runs.
-    VmStarted {
-        /// What boots it.
+    /// The sandbox's process runs.
+    SandboxStarted {
+        /// What booted it.
         driver: DriverKind,
         /// What executes guest code.
         accelerator: Accelerator,
-        /// The VMM's process id on the host.
+        /// Its process id on the host: the VMM's, or the agent's.
         pid: u32,
     },
     /// What holds the session's processes was read from the kernel.
@@ -245,63 +245,6 @@ pub enum Observation {
     Failed(EndReason),
     /// The guest knows that the credential is stored, and has powered off.
     GuestPoweredOff,
-}
-
-/// What boots a session's sandbox.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-#[strum(serialize_all = "snake_case")]
-pub enum DriverKind {
-    /// A QEMU microVM.
-    Qemu,
-    /// Processes on the host itself, for tests.
-    Host,
-}
-
-impl DriverKind {
-    /// What stands between a sandbox and the host.
-    #[must_use]
-    pub fn isolation(self) -> Isolation {
-        match self {
-            Self::Qemu => Isolation::Vm,
-            Self::Host => Isolation::None,
-        }
-    }
-}
-
-/// What stands between a sandbox and the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, utoipa::ToSchema, Serialize)]
-#[strum(serialize_all = "snake_case")]
-#[serde(rename_all = "snake_case")]
-pub enum Isolation {
-    /// A kernel of its own, in a VM.
-    Vm,
-    /// The host's kernel is the sandbox's.
-    None,
-}
-
-/// What executes guest code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Accelerator {
-    /// Hardware virtualisation.
-    Kvm,
-    /// QEMU's emulation: slow, and no isolation boundary by QEMU's own documentation.
-    Tcg,
-    /// No VM: the agent runs on the host itself. No isolation.
-    None,
 }
 
 /// What would lead a page to a host that is refused.

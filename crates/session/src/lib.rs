@@ -23,6 +23,7 @@ mod host_name;
 mod ids;
 mod key_name;
 mod machine;
+mod sandbox;
 mod state;
 mod timeline;
 mod viewer;
@@ -32,7 +33,7 @@ pub use boundaries::{Boundaries, Confined, Namespace};
 pub use code::CodeTaken;
 pub use custody::{NotBase64, OpenableBy, SealedCredential};
 pub use end_reason::{EndReason, ProcessExit, signal_name};
-pub use event::{Accelerator, DriverKind, EgressVerdict, Event, Isolation, Observation, Remedy};
+pub use event::{EgressVerdict, Event, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::{
     HostRefused, Place, USUAL_PORTS, authority, is_local_name, normalise_host, port_of, unlistable,
@@ -40,6 +41,7 @@ pub use host_name::{
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use key_name::{InvalidKeyName, KeyName};
 pub use machine::{Chosen, Effect, Session, Terms};
+pub use sandbox::{Accelerator, DriverKind, Isolation, RunState, ShutdownCause};
 pub use state::{Asks, Leftover, Method, Prompt, Start, State, StateName, Teardown};
 pub use timeline::{TimelineEntry, Timestamp};
 pub use viewer::{HolderGeneration, View, Viewer};

@@ -41,7 +41,7 @@ impl Timestamp {
 pub struct TimelineEntry {
     /// When the host saw it.
     pub at: Timestamp,
-    /// Stable machine name, such as `vm_started` or `ended`.
+    /// Stable machine name, such as `sandbox_started` or `ended`.
     pub kind: String,
     /// One sentence for an end user.
     pub message: String,

@@ -180,6 +180,8 @@ fn tool_too_early() -> EndReason {
 
 #[cfg(test)]
 mod tests {
+    use anteroom_session::DriverKind;
+
     use super::*;
 
     fn ready(name: &str) -> GuestMessage {
@@ -204,7 +206,8 @@ mod tests {
         }
         let by = guard.next_deadline()?;
         assert_eq!(guard.late(by.checked_sub(Duration::from_millis(1)).unwrap()), None);
-        Some(((by - start).as_secs(), guard.late(by).unwrap().to_string()))
+        let why = guard.late(by).unwrap().sentence(DriverKind::Qemu);
+        Some(((by - start).as_secs(), why))
     }
 
     #[test]

@@ -97,7 +97,7 @@ impl SignIn {
     /// # Errors
     /// When a pattern of the provider's does not compile, which a parsed provider's do.
     pub fn begin(context: Context<'_>, now: Instant) -> Result<(Self, Vec<Output>), EndReason> {
-        let unusable = |error: regex::Error| EndReason::VmNotStarted {
+        let unusable = |error: regex::Error| EndReason::SandboxNotStarted {
             cause: format!("the provider file's patterns are not valid: {error}"),
         };
         let Context { provider, login, services, operator_name, explainer } = context;

@@ -1,16 +1,18 @@
 //! What a driver is.
 
-use crate::{BootError, RunningVm, SandboxName};
+use anteroom_session::DriverKind;
 
-/// A way to make sandboxes. The driver's value holds what it alone understands; `Spec` what every
-/// driver of its kind has to know.
+use crate::{BootError, RunningSandbox, SandboxSpec};
+
+/// A way to make sandboxes. The driver's value holds what it alone understands, and whoever boots knows
+/// no more of it than this.
 pub trait Driver {
-    /// What is to be booted.
-    type Spec;
+    /// Which it is: what reports, logs and sentences name it by.
+    fn kind(&self) -> DriverKind;
 
-    /// Starts a sandbox of this name.
+    /// Starts a sandbox.
     ///
     /// # Errors
     /// When it cannot be started; nothing is left of the attempt.
-    fn boot(&self, name: &SandboxName, spec: Self::Spec) -> Result<RunningVm, BootError>;
+    fn boot(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError>;
 }

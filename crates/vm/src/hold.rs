@@ -222,7 +222,7 @@ fn file_rules(program: &Path, files: Vec<PathBuf>, devices: &[&Path]) -> Result<
     access
         .rules()
         .map_err(|error| io::Error::other(error.to_string()))
-        .map_err(BootError::system("limiting what QEMU may open"))
+        .map_err(BootError::system("limiting what the VMM may open"))
 }
 
 /// The group that may open /dev/kvm.

@@ -8,17 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anteroom_confine::{Account, Confinement, SessionUser};
+use anteroom_confine::{Account, SessionUser};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::HOST_DISPLAY_FILE;
-use anteroom_session::Accelerator;
+use anteroom_session::{Accelerator, DriverKind};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 
-use crate::console::ConsoleFile;
 use crate::hold::Hold;
-use crate::process::RunningVm;
-use crate::{BootError, Driver, Ending, SESSION_ENV, SandboxName};
+use crate::process::{Launch, RunningSandbox};
+use crate::{BootError, Driver, Ending, SESSION_ENV, SandboxSpec};
 
 /// The link's descriptor as the agent sees it.
 const LINK: RawFd = 10;
@@ -26,36 +25,29 @@ const LINK: RawFd = 10;
 /// How long an agent on the host may take to end what it started there.
 const END_ITSELF: Duration = Duration::from_secs(5);
 
-/// The agent's process.
+/// The driver: the agent's process. What holds it is only a user, and where there are namespaces an
+/// account of that user's.
 #[derive(Clone, Debug)]
-pub struct HostSpec {
+pub struct Host {
     /// The agent binary.
     pub agent: PathBuf,
-    /// What holds it: only a user, and where there are namespaces an account of that user's.
-    pub confinement: Confinement,
     /// Folder for all it writes; made here, removed by whoever boots.
     pub runtime_dir: PathBuf,
-    /// Where its output goes.
-    pub console_log: PathBuf,
-    /// Largest size of that file in bytes.
-    pub console_log_limit: u64,
 }
 
-/// The driver.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Host;
-
 impl Driver for Host {
-    type Spec = HostSpec;
+    fn kind(&self) -> DriverKind {
+        DriverKind::Host
+    }
 
-    fn boot(&self, name: &SandboxName, spec: HostSpec) -> Result<RunningVm, BootError> {
-        make_runtime_dir(&spec)?;
+    fn boot(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
+        let SandboxSpec { name, confinement, console: console_file } = sandbox;
+        make_runtime_dir(&self.runtime_dir, confinement.user)?;
         fail_point("host.runtime_dir")
             .map_err(BootError::system("creating the sandbox's folder"))?;
-        let account = spec
-            .confinement
+        let account = confinement
             .enclosed()
-            .map(|user| Account::write(&spec.runtime_dir, &spec.runtime_dir.join("home"), user))
+            .map(|user| Account::write(&self.runtime_dir, &self.runtime_dir.join("home"), user))
             .transpose()
             .map_err(BootError::system("writing the sandbox's account"))?;
         let (link, agent_link) =
@@ -63,13 +55,13 @@ impl Driver for Host {
         let (console, agent_console) =
             UnixStream::pair().map_err(BootError::system("making the console"))?;
         let second = agent_console.try_clone().map_err(BootError::system("making the console"))?;
-        let mut command = Command::new(&spec.agent);
+        let mut command = Command::new(&self.agent);
         command
             .args(["--host-driver", "--link-fd", &LINK.to_string()])
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", &spec.runtime_dir)
-            .env("ANTEROOM_RUNTIME_DIR", &spec.runtime_dir)
+            .env("HOME", &self.runtime_dir)
+            .env("ANTEROOM_RUNTIME_DIR", &self.runtime_dir)
             .env(SESSION_ENV, name.as_str())
             .stdin(Stdio::null())
             .stdout(OwnedFd::from(agent_console))
@@ -78,11 +70,16 @@ impl Driver for Host {
             .fd_mappings(vec![FdMapping { parent_fd: agent_link.into(), child_fd: LINK }])
             .map_err(|_| std::io::Error::other("two descriptors have one number"))
             .map_err(BootError::system("passing the link to the agent"))?;
-        let file = ConsoleFile { path: spec.console_log, limit: spec.console_log_limit };
-        let hold = Hold::agent(spec.confinement.user, account);
-        let accelerator = Accelerator::None;
-        RunningVm::start(command, hold, accelerator, link.into(), console.into(), &file)
-            .map(|sandbox| sandbox.ended_by(Ending::Ask(END_ITSELF)))
+        let running = RunningSandbox::start(Launch {
+            driver: self.kind(),
+            accelerator: Accelerator::None,
+            command,
+            hold: Hold::agent(confinement.user, account),
+            link: link.into(),
+            console: console.into(),
+            console_file,
+        })?;
+        Ok(running.ended_by(Ending::Ask(END_ITSELF)))
     }
 }
 
@@ -236,15 +233,15 @@ pub(crate) fn gone(path: &Path, removed: io::Result<()>) -> Result<(), RemoveErr
 
 /// Private to whoever the agent will run as, and new: what somebody else has put there, a folder or a
 /// link to one, is neither taken nor given away.
-fn make_runtime_dir(spec: &HostSpec) -> Result<(), BootError> {
+fn make_runtime_dir(runtime_dir: &Path, user: Option<SessionUser>) -> Result<(), BootError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    let failed = |source| BootError::File { path: spec.runtime_dir.clone(), source };
-    std::fs::DirBuilder::new().mode(0o700).create(&spec.runtime_dir).map_err(failed)?;
-    if let Some(user) = spec.confinement.user {
+    let failed = |source| BootError::File { path: runtime_dir.to_owned(), source };
+    std::fs::DirBuilder::new().mode(0o700).create(runtime_dir).map_err(failed)?;
+    if let Some(user) = user {
         let folder = std::fs::OpenOptions::new()
             .read(true)
             .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits())
-            .open(&spec.runtime_dir)
+            .open(runtime_dir)
             .map_err(failed)?;
         std::os::unix::fs::fchown(folder, Some(user.id()), Some(user.id())).map_err(failed)?;
     }
@@ -253,7 +250,10 @@ fn make_runtime_dir(spec: &HostSpec) -> Result<(), BootError> {
 
 #[cfg(test)]
 mod tests {
+    use anteroom_confine::Confinement;
+
     use super::*;
+    use crate::{ConsoleFile, SandboxName};
 
     #[test]
     fn the_socket_of_a_killed_x_server_goes_and_a_living_one_s_stays() {
@@ -279,14 +279,13 @@ mod tests {
         std::os::unix::fs::symlink(&others, &link).unwrap();
         let before = std::fs::metadata(&others).unwrap();
         for runtime_dir in [others.clone(), link, folder.path().join("none/below")] {
-            let spec = HostSpec {
-                agent: "/bin/true".into(),
+            let host = Host { agent: "/bin/true".into(), runtime_dir: runtime_dir.clone() };
+            let sandbox = SandboxSpec {
+                name: SandboxName::of_test(),
                 confinement: Confinement::of_this_machine(None),
-                runtime_dir,
-                console_log: folder.path().join("console"),
-                console_log_limit: 1,
+                console: ConsoleFile { path: folder.path().join("console"), limit: 1 },
             };
-            assert!(make_runtime_dir(&spec).is_err(), "{}", spec.runtime_dir.display());
+            assert!(host.boot(&sandbox).is_err(), "{}", runtime_dir.display());
         }
         let after = std::fs::metadata(&others).unwrap();
         assert_eq!((after.uid(), after.mode()), (before.uid(), before.mode()));

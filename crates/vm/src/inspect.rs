@@ -2,27 +2,26 @@
 
 use std::pin::Pin;
 
-use anteroom_session::Accelerator;
+use anteroom_session::{Accelerator, RunState, ShutdownCause};
 
-/// An answer that takes its time.
-pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + 'a>>;
+/// What a VMM reports when it is asked; `None` where it does not.
+pub type Inspected<'a, T> = Pin<Box<dyn Future<Output = Option<T>> + 'a>>;
 
-/// An optional ability: a VMM that can be asked about its guest. Each answer is `None` where the VMM
-/// gives none.
+/// An optional ability: a VMM that can be asked about its guest. Its driver translates what it says: no
+/// term of one VMM's own crosses this, but in [`RunState::Other`] and [`ShutdownCause::Other`].
 pub trait Inspect {
     /// What executes guest code, as the VMM itself says.
-    fn accelerator(&self) -> Answer<'_, Accelerator>;
+    fn accelerator(&self) -> Inspected<'_, Accelerator>;
 
-    /// Whether the guest runs: `running`, `paused`, `internal-error`, ….
-    fn run_state(&self) -> Answer<'_, String>;
+    /// Whether the guest runs.
+    fn run_state(&self) -> Inspected<'_, RunState>;
 
     /// Where each of the guest's processors is, as the VMM prints it: the evidence of a stall.
-    fn registers(&self) -> Answer<'_, String>;
+    fn registers(&self) -> Inspected<'_, String>;
 
-    /// Why the guest stopped: `guest-reset`, `host-signal`, …; `None` while it runs and when the VMM
-    /// was killed before it could say.
-    fn shutdown_cause(&self) -> Option<String>;
+    /// Why the guest stopped; `None` while it runs and when the VMM was killed before it could say.
+    fn shutdown_cause(&self) -> Option<ShutdownCause>;
 
     /// Waits until everything that the VMM said has been read.
-    fn drained(&mut self) -> Answer<'_, ()>;
+    fn drained(&mut self) -> Inspected<'_, ()>;
 }

@@ -1,6 +1,6 @@
 //! Sandbox drivers: how a session's sandbox is booted, watched and ended.
 //!
-//! [`Driver::boot`] gives a [`RunningVm`]: a process, and a byte stream to the agent in it. `qemu`
+//! [`Driver::boot`] gives a [`RunningSandbox`]: a process, and a byte stream to the agent in it. `qemu`
 //! makes a microVM, `host` runs the agent on this machine with no isolation. Neither leaves a path in
 //! the file system: sockets, console and initramfs are inherited descriptors.
 
@@ -13,28 +13,27 @@ mod inspect;
 mod ipc;
 mod kvm_probe;
 mod leftovers;
-mod monitor;
 mod name;
 mod orphaned_files;
 mod process;
 mod qemu;
+mod spec;
 
 use std::path::PathBuf;
 
 use anteroom_session::ProcessExit;
 
-pub use console::ConsoleLog;
+pub use console::{ConsoleFile, ConsoleLog};
 pub use driver::Driver;
-pub use host::{Host, HostSpec, RemoveError, remove_runtime_dir};
-pub use inspect::{Answer, Inspect};
+pub use host::{Host, RemoveError, remove_runtime_dir};
+pub use inspect::{Inspect, Inspected};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{Traces, leftovers, reap};
 pub use name::{InvalidName, SandboxName};
 pub use orphaned_files::remove_orphaned_files;
-pub use process::{Ending, OutOfMemory, RunningVm, VmEnd};
-pub use qemu::{
-    AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec, qemu_program, qemu_version,
-};
+pub use process::{Ending, OutOfMemory, RunningSandbox, SandboxEnd};
+pub use qemu::{AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator};
+pub use spec::{SandboxSpec, VmSpec};
 
 /// The byte stream to the agent.
 pub type LinkStream = tokio::net::UnixStream;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anteroom_confine::{boundaries_of, killed_for_memory};
 use anteroom_fail_point::fail_point;
-use anteroom_session::{Accelerator, Boundaries, ProcessExit};
+use anteroom_session::{Accelerator, Boundaries, DriverKind, ProcessExit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Child;
@@ -18,11 +18,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{ConsoleFile, ConsoleLog};
 use crate::hold::{HeldCgroup, Hold};
-use crate::monitor::Monitor;
 use crate::{BootError, Inspect, LinkStream, exit_of};
 
 /// A running sandbox. Dropping it kills the process.
-pub struct RunningVm {
+pub struct RunningSandbox {
+    /// What booted it.
+    pub driver: DriverKind,
     /// The process id on this host; also of its process group.
     pub pid: u32,
     /// What executes guest code.
@@ -37,6 +38,21 @@ pub struct RunningVm {
     /// Dropped after the child, which is killed then.
     cgroup: Option<HeldCgroup>,
     memory: Option<MemoryLimit>,
+}
+
+/// A process that is to be started as a sandbox.
+pub(crate) struct Launch<'a> {
+    pub driver: DriverKind,
+    pub accelerator: Accelerator,
+    pub command: Command,
+    /// What holds it.
+    pub hold: Hold,
+    /// Our end of the byte stream to the agent.
+    pub link: OwnedFd,
+    /// What its console or output arrives on.
+    pub console: OwnedFd,
+    /// Where that goes.
+    pub console_file: &'a ConsoleFile,
 }
 
 /// How a sandbox is ended.
@@ -69,25 +85,17 @@ const LAST_OUTPUT: Duration = Duration::from_millis(500);
 /// How long a process may be stopped before that is its end.
 const STOPPED: Duration = Duration::from_secs(5);
 
-impl RunningVm {
-    /// Starts `command`, held as said. `console` is what its console or output arrives on.
-    pub(crate) fn start(
-        command: Command,
-        hold: Hold,
-        accelerator: Accelerator,
-        link: OwnedFd,
-        console: OwnedFd,
-        console_file: &ConsoleFile,
-    ) -> Result<Self, BootError> {
+impl RunningSandbox {
+    /// Starts a process as a sandbox.
+    pub(crate) fn start(launch: Launch<'_>) -> Result<Self, BootError> {
+        let Launch { driver, accelerator, command, hold, link, console, console_file } = launch;
         let open_console = |source| BootError::File { path: console_file.path.clone(), source };
         let log =
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
-        fail_point("vm.spawn")
-            .map_err(BootError::system("starting the virtual machine's process"))?;
-        let (child, cgroup) = hold
-            .spawn(command)
-            .map_err(BootError::system("starting the virtual machine's process"))?;
+        fail_point("vm.spawn").map_err(BootError::system("starting the sandbox's process"))?;
+        let (child, cgroup) =
+            hold.spawn(command).map_err(BootError::system("starting the sandbox's process"))?;
         let memory = cgroup.as_ref().and_then(|held| {
             let events = held.cgroup.memory_events().ok()?;
             Some(MemoryLimit { mib: held.limits.memory_bytes >> 20, events })
@@ -100,6 +108,7 @@ impl RunningVm {
             Some(tokio::task::spawn_local(ConsoleLog::follow(console_log.clone(), console)));
         let link = stream(link).map_err(BootError::system("opening the guest link"))?;
         Ok(Self {
+            driver,
             pid,
             accelerator,
             link: Some(link),
@@ -114,11 +123,10 @@ impl RunningVm {
         })
     }
 
-    /// Watches the VMM's monitor too.
-    pub(crate) fn with_monitor(mut self, socket: OwnedFd) -> Result<Self, BootError> {
-        let socket = stream(socket).map_err(BootError::system("opening the monitor"))?;
-        self.inspect = Some(Box::new(Monitor::watch(socket)));
-        Ok(self)
+    /// Its VMM can be asked about its guest so.
+    pub(crate) fn inspected_by(mut self, vmm: impl Inspect + 'static) -> Self {
+        self.inspect = Some(Box::new(vmm));
+        self
     }
 
     /// The sandbox is ended so.
@@ -186,11 +194,11 @@ impl RunningVm {
 
     /// Waits for the process' end, or until it has been stopped for so long that nobody means to let
     /// it go on; may be dropped and called again.
-    pub async fn end_or_stop(&mut self) -> VmEnd {
+    pub async fn end_or_stop(&mut self) -> SandboxEnd {
         let pid = Pid::from_raw(i32::try_from(self.pid).unwrap_or(0));
         tokio::select! {
-            exit = self.wait() => VmEnd::Exited(exit),
-            signal = stopped_for_good(pid) => VmEnd::Stopped { signal, seconds: STOPPED.as_secs() },
+            exit = self.wait() => SandboxEnd::Exited(exit),
+            signal = stopped_for_good(pid) => SandboxEnd::Stopped { signal, seconds: STOPPED.as_secs() },
         }
     }
 
@@ -234,9 +242,9 @@ impl RunningVm {
     }
 }
 
-/// What became of a virtual machine's process.
+/// What became of a sandbox's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum VmEnd {
+pub enum SandboxEnd {
     /// It ended.
     Exited(ProcessExit),
     /// It is stopped.
@@ -275,7 +283,8 @@ fn stop_signal(pid: Pid) -> Option<i32> {
     }
 }
 
-fn stream(fd: OwnedFd) -> std::io::Result<LinkStream> {
+/// An end of a socket pair, for tokio.
+pub(crate) fn stream(fd: OwnedFd) -> std::io::Result<LinkStream> {
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
     LinkStream::from_std(stream)
@@ -307,7 +316,18 @@ mod tests {
             let name = SandboxName::of_test();
             let hold = Hold::vmm(&name, &confinement, program, vec![], false, &limits).unwrap();
             let [link, console] = [(); 2].map(|()| UnixStream::pair().unwrap().0.into());
-            RunningVm::start(command, hold, Accelerator::None, link, console, &file).unwrap()
+            let (driver, accelerator) = (DriverKind::Host, Accelerator::None);
+            let console_file = &file;
+            RunningSandbox::start(Launch {
+                driver,
+                accelerator,
+                command,
+                hold,
+                link,
+                console,
+                console_file,
+            })
+            .unwrap()
         };
         let killed = ProcessExit::Signalled { signal: Signal::SIGKILL as i32 };
         tokio::task::LocalSet::new()

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anteroom_confine::{Offer, Offered};
-use anteroom_vm::{AcceleratorChoice, KvmProbe, probe_kvm};
+use anteroom_vm::{AcceleratorChoice, KvmProbe, Qemu, probe_kvm};
 use anyhow::{Result, bail};
 use nix::unistd::{AccessFlags, eaccess};
 use serde_json::{Value, json};
@@ -115,7 +115,7 @@ fn overridden_terms(state: &Path) -> Vec<Finding> {
 }
 
 fn qemu() -> Finding {
-    match anteroom_vm::qemu_version() {
+    match Qemu::version() {
         Some(version) => ok(version),
         None => failure(
             "QEMU is not installed",
@@ -138,7 +138,7 @@ fn kvm() -> Finding {
 
 /// How sessions can be isolated, each part tried.
 fn confinement() -> Vec<Finding> {
-    let offered = Offered::here(anteroom_vm::qemu_program().as_deref());
+    let offered = Offered::here(Qemu::program().as_deref());
     let root = "start the controller as root; each session then drops root";
     let container =
         "start the controller outside of a container, or in one with CAP_SYS_ADMIN and CAP_MKNOD";

@@ -10,9 +10,11 @@ use std::sync::Arc;
 use anteroom_api::{AllowedHosts, KeyRole, MadeKey, Problem, router};
 use anteroom_confine::Offered;
 use anteroom_guest_protocol::ServiceSpec;
+use anteroom_guest_session::Vmm;
+use anteroom_image::Processor;
 use anteroom_provider::{Custody, Provider};
 use anteroom_session::ProviderId;
-use anteroom_vm::AcceleratorChoice;
+use anteroom_vm::{AcceleratorChoice, Qemu, VmAccelerator};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
@@ -28,7 +30,7 @@ use crate::controller::{
 use crate::counted::counted;
 use crate::embedded;
 use crate::logging::{self, LogFormat};
-use crate::node::{DriverChoice, LocalNode, NodeSettings, sessions_by_memory};
+use crate::node::{DriverChoice, LocalNode, NodeSettings, VmChoice, sessions_by_memory};
 use crate::node_protocol::Node;
 use crate::private;
 use anteroom_image_verify::processor::{choose, usual};
@@ -274,8 +276,9 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         Accelerator::Kvm => AcceleratorChoice::Kvm,
         Accelerator::Tcg => AcceleratorChoice::Tcg,
     };
+    let cpu = options.cpu.as_deref().map(choose).transpose()?.map(|chosen| chosen.processor);
     let driver = match options.driver {
-        Driver::Qemu => DriverChoice::Qemu(accelerator.resolve()?),
+        Driver::Qemu => DriverChoice::Vm(vm_choice(&options, accelerator.resolve()?, cpu)?),
         Driver::Host => DriverChoice::Host {
             agent: match options.agent {
                 Some(agent) => agent,
@@ -288,15 +291,8 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
     for id in &options.allow_vault_custody {
         check_override(id, offered.get(id))?;
     }
-    let cpu = options.cpu.as_deref().map(choose).transpose()?;
-    let verified_for = match (&driver, options.allow_unverified_images, &cpu) {
-        (DriverChoice::Host { .. }, ..) | (_, true, _) => None,
-        (DriverChoice::Qemu(_), false, Some(chosen)) => Some(chosen.processor.clone()),
-        (DriverChoice::Qemu(accelerator), false, None) => Some(usual(*accelerator)?.processor),
-    };
-    let max_sessions = options
-        .max_sessions
-        .map_or_else(|| sessions_by_memory(sandbox_mib(&driver, options.memory)), usize::from);
+    let max_sessions =
+        options.max_sessions.map_or_else(|| sessions_by_memory(sandbox_mib(&driver)), usize::from);
     let node = NodeSettings {
         media_listen: options.media_listen,
         advertise: options.advertise,
@@ -304,13 +300,9 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         images_dir,
         cache_dir,
         driver,
-        memory_mib: options.memory,
-        vcpus: options.vcpus,
-        cpu: cpu.map(|chosen| chosen.processor),
-        verified_for,
         services: options.services.as_deref().map(read_services).transpose()?.unwrap_or_default(),
         log_format: options.log_format,
-        offered: Offered::here(anteroom_vm::qemu_program().as_deref()),
+        offered: Offered::here(Qemu::program().as_deref()),
     };
     let settings = Settings {
         limits: Limits { max_sessions, max_queued: options.max_queued.into() },
@@ -331,6 +323,25 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         state_dir,
     };
     Ok((settings, node))
+}
+
+/// The VMs that QEMU boots.
+fn vm_choice(
+    options: &Options,
+    accelerator: VmAccelerator,
+    cpu: Option<Processor>,
+) -> Result<VmChoice> {
+    let verified_for = match (options.allow_unverified_images, &cpu) {
+        (true, _) => None,
+        (false, Some(chosen)) => Some(chosen.clone()),
+        (false, None) => Some(usual(accelerator)?.processor),
+    };
+    Ok(VmChoice {
+        vmm: Vmm::Qemu { accelerator, cpu },
+        memory_mib: options.memory,
+        vcpus: options.vcpus,
+        verified_for,
+    })
 }
 
 /// An override that changes nothing is most likely a mistake.
@@ -376,10 +387,15 @@ fn web_origin(text: &str) -> Result<String, String> {
 }
 
 /// What a sandbox takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
-fn sandbox_mib(driver: &DriverChoice, guest_mib: u32) -> u64 {
+fn sandbox_mib(driver: &DriverChoice) -> u64 {
     match driver {
-        // QEMU's translation buffer, runner and encoder.
-        DriverChoice::Qemu(_) => u64::from(guest_mib) + 768,
+        DriverChoice::Vm(vm) => {
+            let beside = match vm.vmm {
+                // Its translation buffer, runner and encoder.
+                Vmm::Qemu { .. } => 768,
+            };
+            u64::from(vm.memory_mib) + beside
+        }
         // X, a browser and what a page needs.
         DriverChoice::Host { .. } => 1024,
     }

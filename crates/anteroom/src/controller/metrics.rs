@@ -20,7 +20,7 @@ const PHASE_BUCKETS: [f64; 14] =
 
 /// The moments of a session that phases end with, as its timeline names them.
 const PHASES: [&str; 7] = [
-    "vm_started",
+    "sandbox_started",
     "agent_connected",
     "sandbox_ready",
     "sign_in_url",

@@ -149,7 +149,7 @@ impl Record {
                 };
                 let reason = Reason {
                     code: reason.code().to_owned(),
-                    message: reason.to_string(),
+                    message: reason.sentence(self.driver),
                     detail: serde_json::to_value(reason).unwrap_or_default(),
                 };
                 (Some(reason), Some(teardown), leftovers)

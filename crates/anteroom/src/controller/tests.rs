@@ -72,7 +72,7 @@ async fn a_sign_in_goes_from_its_start_to_teardown_each_state_stored_before_its_
         kinds,
         [
             "runner_started",
-            "vm_started",
+            "sandbox_started",
             "agent_connected",
             "sign_in_url",
             "credential_found",
@@ -188,7 +188,7 @@ async fn a_start_that_the_node_refuses_leaves_nothing() {
     });
     let id = world.start().await.unwrap();
     let record = world.over(id).await;
-    assert_eq!(reason(&record), "vm_not_started");
+    assert_eq!(reason(&record), "sandbox_not_started");
     assert!(record.is_gone() && world.node.calls().contains(&Call::Release));
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anteroom_fail_point::fail_point;
+use anteroom_guest_session::log_files;
 use anteroom_session::SessionId;
 use anyhow::{Context, Result};
 
@@ -13,9 +14,6 @@ use crate::counted::counted;
 use crate::node_protocol::KeepLogs;
 
 const DAY_SECONDS: u64 = 24 * 3600;
-
-/// The files of a session's folder, in the order in which they are read.
-const FILES: [&str; 4] = ["runner.log", "console.log", "services.log.old", "services.log"];
 
 /// The folder of all sessions' logs.
 #[derive(Clone, Debug)]
@@ -63,7 +61,7 @@ impl Logs {
     pub fn read(&self, session: SessionId) -> String {
         let dir = self.of(session);
         let mut text = String::new();
-        for name in FILES {
+        for name in log_files::ALL {
             if let Ok(bytes) = std::fs::read(dir.join(name)) {
                 let lines = String::from_utf8_lossy(&bytes);
                 let clean: String =

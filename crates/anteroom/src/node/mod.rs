@@ -32,7 +32,7 @@ use teardown::Places;
 use users::Users;
 
 pub use memory::sessions_by_memory;
-pub use settings::{DriverChoice, NodeSettings};
+pub use settings::{DriverChoice, NodeSettings, VmChoice};
 
 /// This machine.
 pub struct LocalNode {

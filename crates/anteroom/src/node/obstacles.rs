@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use anteroom_vm::Qemu;
-
 use super::settings::{DriverChoice, NodeSettings};
 
 /// Files that starting a session opens: sockets, their duplicates, its log; and some to spare.
@@ -15,8 +13,8 @@ pub fn look(settings: &NodeSettings) -> Vec<String> {
     if let Err(error) = can_open_files() {
         reasons.push(format!("no more files can be opened: {error}; raise `ulimit -n`"));
     }
-    if let DriverChoice::Qemu(_) = settings.driver {
-        if let Err(error) = Qemu::installed() {
+    if let DriverChoice::Vm(vm) = &settings.driver {
+        if let Err(error) = vm.vmm.installed() {
             reasons.push(error.to_string());
         }
         reasons.extend(no_images(&settings.images_dir));

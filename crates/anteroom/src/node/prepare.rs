@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anteroom_confine::{Confinement, SessionUser};
 use anteroom_guest_protocol::ServiceSpec;
-use anteroom_guest_session::{DriverConfig, SandboxConfig};
+use anteroom_guest_session::{DriverConfig, SandboxConfig, VmConfig};
 use anteroom_session::SessionId;
 use anyhow::{Context, Result};
 
@@ -74,23 +74,22 @@ impl LocalNode {
         let settings = &self.settings;
         let mut services = settings.services.clone();
         match &settings.driver {
-            DriverChoice::Qemu(accelerator) => {
+            DriverChoice::Vm(vm) => {
                 let image = anteroom_image::find(&settings.images_dir, image)
                     .map_err(|error| NotPrepared::NoImage(error.to_string()))?;
-                if let Some(cpu) = &settings.verified_for {
+                if let Some(cpu) = &vm.verified_for {
                     anteroom_image::verified_for(&image.dir, cpu)
                         .map_err(|refusal| NotPrepared::ImageNotVerified(refusal.to_string()))?;
                 }
                 services.extend(image.services);
-                let driver = DriverConfig::Qemu {
+                let config = VmConfig {
                     image_dir: image.dir,
                     cache_dir: settings.cache_dir.clone(),
-                    accelerator: *accelerator,
-                    memory_mib: settings.memory_mib,
-                    vcpus: settings.vcpus,
-                    cpu: settings.cpu.clone(),
+                    memory_mib: vm.memory_mib,
+                    vcpus: vm.vcpus,
+                    vmm: vm.vmm.clone(),
                 };
-                Ok((driver, services))
+                Ok((DriverConfig::Vm(config), services))
             }
             DriverChoice::Host { agent } => {
                 let runtime_dir = teardown::runtime_dir(session);

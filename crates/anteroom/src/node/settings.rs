@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use anteroom_confine::Offered;
 use anteroom_guest_protocol::ServiceSpec;
+use anteroom_guest_session::Vmm;
 use anteroom_image::Processor;
 use anteroom_session::{Accelerator, DriverKind};
-use anteroom_vm::VmAccelerator;
 
 use crate::logging::LogFormat;
 
@@ -26,14 +26,6 @@ pub struct NodeSettings {
     pub cache_dir: PathBuf,
     /// How sandboxes are booted.
     pub driver: DriverChoice,
-    /// Guest memory in MiB.
-    pub memory_mib: u32,
-    /// Guest processors.
-    pub vcpus: u8,
-    /// What each of them is; `None` for the usual one.
-    pub cpu: Option<Processor>,
-    /// The processor that images must be verified for; `None` if they need not be.
-    pub verified_for: Option<Processor>,
     /// Services of every sandbox beside those of its image.
     pub services: Vec<ServiceSpec>,
     /// How runners say what happens.
@@ -45,8 +37,8 @@ pub struct NodeSettings {
 /// How sandboxes are booted.
 #[derive(Clone, Debug)]
 pub enum DriverChoice {
-    /// QEMU microVMs.
-    Qemu(VmAccelerator),
+    /// VMs of golden images.
+    Vm(VmChoice),
     /// The agent on this host.
     Host {
         /// The agent binary.
@@ -54,11 +46,24 @@ pub enum DriverChoice {
     },
 }
 
+/// What VMs are booted.
+#[derive(Clone, Debug)]
+pub struct VmChoice {
+    /// What boots them.
+    pub vmm: Vmm,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Guest processors.
+    pub vcpus: u8,
+    /// The processor that images must be verified for; `None` if they need not be.
+    pub verified_for: Option<Processor>,
+}
+
 impl DriverChoice {
     /// The driver.
     pub fn kind(&self) -> DriverKind {
         match self {
-            Self::Qemu(_) => DriverKind::Qemu,
+            Self::Vm(vm) => vm.vmm.kind(),
             Self::Host { .. } => DriverKind::Host,
         }
     }
@@ -66,8 +71,7 @@ impl DriverChoice {
     /// What executes the code in its sandboxes.
     pub fn accelerator(&self) -> Accelerator {
         match self {
-            Self::Qemu(VmAccelerator::Kvm) => Accelerator::Kvm,
-            Self::Qemu(VmAccelerator::Tcg) => Accelerator::Tcg,
+            Self::Vm(vm) => vm.vmm.accelerator(),
             Self::Host { .. } => Accelerator::None,
         }
     }
@@ -76,7 +80,9 @@ impl DriverChoice {
 impl NodeSettings {
     /// A sentence for each of these images that no session could be started with.
     pub fn unfit_images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let Some(cpu) = &self.verified_for else { return Vec::new() };
+        let DriverChoice::Vm(VmChoice { verified_for: Some(cpu), .. }) = &self.driver else {
+            return Vec::new();
+        };
         let unfit = |name: &str| {
             let image = anteroom_image::find(&self.images_dir, name).ok()?;
             anteroom_image::verified_for(&image.dir, cpu).err().map(|error| error.to_string())

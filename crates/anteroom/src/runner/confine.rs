@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anteroom_confine::{Confinement, FileAccess, boundaries_of, system_calls};
 use anteroom_session::{Accelerator, Boundaries, Confined};
-use anteroom_vm::RunningVm;
+use anteroom_vm::RunningSandbox;
 use anyhow::{Context, Result, ensure};
 use nix::libc;
 use nix::sys::mman::{MlockAllFlags, mlockall};
@@ -41,7 +41,7 @@ const MOST_OF_A_FILE: u64 = 16 * 1024 * 1024;
 ///
 /// # Errors
 /// When a part that this machine offers fails, or the kernel says otherwise afterwards.
-pub fn confine(confinement: &Confinement, sandbox: &RunningVm) -> Result<Option<Confined>> {
+pub fn confine(confinement: &Confinement, sandbox: &RunningSandbox) -> Result<Option<Confined>> {
     let threads = std::fs::read_dir("/proc/self/task").context("counting the threads failed")?;
     let threads = threads.count();
     // Some of what follows holds one thread and those that it starts.

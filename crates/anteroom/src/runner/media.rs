@@ -33,7 +33,7 @@ pub async fn start(
 ) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
     let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
     let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
-    let failed = |cause: String| EndReason::VmNotStarted {
+    let failed = |cause: String| EndReason::SandboxNotStarted {
         cause: format!("starting the stream failed: {cause}"),
     };
     from_media_demux.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use anteroom_crash::Explainer;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
-use anteroom_guest_session::{Diagnosis, Sandbox, ServiceLog, until_end, violation};
+use anteroom_guest_session::{Diagnosis, ServiceLog, log_files, until_end, violation};
 use anteroom_session::{EndReason, Observation};
 use anteroom_sign_in::End;
-use anteroom_vm::{LinkStream, RunningVm};
+use anteroom_vm::{LinkStream, RunningSandbox};
 use anyhow::{Context, Result};
 use tokio::sync::mpsc;
 
@@ -33,17 +33,11 @@ pub async fn run(sockets: Sockets) -> Result<()> {
     let Sockets { control, media, channels } = sockets;
     let (config, mut commands, sender, writing) = controller_link::open(control).await?;
     fail_point("runner.configured").context("reading what the session is to be failed")?;
-    match Sandbox::boot(&config.sandbox, embedded::agent).await {
+    match config.sandbox.boot(embedded::agent).await {
         Ok(mut sandbox) => {
-            let ended = serve(
-                &config,
-                &mut sandbox.vm,
-                Viewers { media, channels },
-                &mut commands,
-                &sender,
-            )
-            .await;
-            sandbox.vm.end().await;
+            let viewers = Viewers { media, channels };
+            let ended = serve(&config, &mut sandbox, viewers, &mut commands, &sender).await;
+            sandbox.end().await;
             sender.last_figures().await;
             match ended {
                 End::Failed(reason) => sender.failed(reason).await,
@@ -67,7 +61,7 @@ struct Viewers {
 
 async fn serve(
     config: &RunnerConfig,
-    vm: &mut RunningVm,
+    sandbox: &mut RunningSandbox,
     viewers: Viewers,
     commands: &mut mpsc::Receiver<RunnerCommand>,
     sender: &ControllerSender,
@@ -76,40 +70,41 @@ async fn serve(
         Ok(log) => log,
         Err(error) => {
             let cause = format!(
-                "creating {}/services.log failed: {error}",
-                config.sandbox.log_dir.display()
+                "creating {}/{} failed: {error}",
+                config.sandbox.log_dir.display(),
+                log_files::SERVICES
             );
-            return End::Failed(EndReason::VmNotStarted { cause });
+            return End::Failed(EndReason::SandboxNotStarted { cause });
         }
     };
-    // Nothing was awaited since the VM was started: nothing of it has been read.
-    let confined = match confine(&config.sandbox.confinement, vm) {
+    // Nothing was awaited since the sandbox was started: nothing of it has been read.
+    let confined = match confine(&config.sandbox.confinement, sandbox) {
         Ok(confined) => confined,
         Err(error) => {
-            return End::Failed(EndReason::VmNotStarted { cause: format!("{error:#}") });
+            return End::Failed(EndReason::SandboxNotStarted { cause: format!("{error:#}") });
         }
     };
-    let driver = config.sandbox.driver.kind();
-    let accelerator = vm.confirmed_accelerator().await;
-    sender.observed(Observation::VmStarted { driver, accelerator, pid: vm.pid }).await;
+    let (driver, pid) = (sandbox.driver, sandbox.pid);
+    let accelerator = sandbox.confirmed_accelerator().await;
+    sender.observed(Observation::SandboxStarted { driver, accelerator, pid }).await;
     // A sandbox that is gone already is reported below, by what it ended.
     if let Some(confined) = confined {
         sender.observed(Observation::Confined(Box::new(confined))).await;
     }
-    let link = vm.take_link();
+    let link = sandbox.take_link();
     let explainer = Explainer::new(&config.sandbox.driver.processor_name(), &GuestCpu::default());
     let mut session = Session { config, sender, log, explainer };
-    let end = until_end(vm, session.run(link, viewers, commands)).await;
+    let end = until_end(sandbox, session.run(link, viewers, commands)).await;
     match end.unwrap_or_else(End::Failed) {
         End::Failed(reason) => {
-            let Diagnosis { reason, lines } = Diagnosis::of(vm, reason).await;
+            let Diagnosis { reason, lines } = Diagnosis::of(sandbox, reason).await;
             for line in lines {
-                session.write_log("qemu", LogStream::Stdout, &line);
+                session.write_log(driver.into(), LogStream::Stdout, &line);
             }
             End::Failed(reason)
         }
         End::Done => {
-            let _ = tokio::time::timeout(POWER_OFF, vm.wait()).await;
+            let _ = tokio::time::timeout(POWER_OFF, sandbox.wait()).await;
             End::Done
         }
         End::Ordered => End::Ordered,

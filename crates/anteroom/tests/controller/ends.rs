@@ -24,7 +24,7 @@ pub fn signal(name: &str, pid: i32) {
 /// The session's runner and its sandbox's process, once both run.
 pub fn runner_and_sandbox(server: &Server, id: &str) -> (i32, i32) {
     server.session_when(id, "the sandbox runs", |s| {
-        s["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "vm_started")
+        s["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "sandbox_started")
     });
     let command =
         |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -45,10 +45,10 @@ fn a_sandbox_that_ends_at_once_says_how_and_what_it_printed() {
     let server = Server::with_fake_guest("#!/bin/sh\necho cannot find my shoes\nexit 3\n");
     let id = server.started();
     let ended = server.torn_down(&id);
-    assert_eq!(ended["reason"]["code"], "vm_exited");
+    assert_eq!(ended["reason"]["code"], "sandbox_exited");
     assert_eq!(
         message(&ended),
-        "the virtual machine ended unexpectedly: its process exited with code 3; the console's last line: cannot find my shoes"
+        "the agent on this host ended unexpectedly: its process exited with code 3; the console's last line: cannot find my shoes"
     );
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
     assert!(logs.as_str().unwrap().contains("cannot find my shoes"), "{logs}");
@@ -61,7 +61,7 @@ fn a_killed_sandbox_is_distinguished_from_a_killed_runner() {
     let (_, sandbox) = runner_and_sandbox(&server, &id);
     kill(sandbox);
     let ended = server.torn_down(&id);
-    assert_eq!(ended["reason"]["code"], "vm_exited");
+    assert_eq!(ended["reason"]["code"], "sandbox_exited");
     assert!(message(&ended).contains("was killed by signal 9 (SIGKILL)"), "{ended}");
 
     let id = server.started();
@@ -205,7 +205,7 @@ fn a_runner_that_is_killed_before_it_read_anything_died_and_broke_nothing() {
         let _ = Command::new("kill").args(["-KILL", &runner.to_string()]).status();
         let ended = server.torn_down(&id);
         let code = ended["reason"]["code"].as_str().unwrap();
-        assert!(["runner_died", "vm_exited"].contains(&code), "{ended}");
+        assert!(["runner_died", "sandbox_exited"].contains(&code), "{ended}");
     }
 }
 

@@ -40,12 +40,12 @@ cases! {
     start_log_dir: "start.log_dir" fails "storage_unavailable", killed NO_SESSION;
     store_create: "store.create" fails "storage_unavailable", killed NO_SESSION;
     store_save: "store.save" fails "state_not_stored", killed "controller_stopped";
-    runner_spawn: "runner.spawn" fails "vm_not_started", killed "controller_stopped";
-    runner_spawned: "runner.spawned" fails "vm_not_started", killed "controller_stopped";
+    runner_spawn: "runner.spawn" fails "sandbox_not_started", killed "controller_stopped";
+    runner_spawned: "runner.spawned" fails "sandbox_not_started", killed "controller_stopped";
     runner_configured: "runner.configured" fails "runner_died", killed "runner_died";
-    host_runtime_dir: "host.runtime_dir" fails "vm_not_started", killed "runner_died";
-    vm_spawn: "vm.spawn" fails "vm_not_started", killed "runner_died";
-    vm_spawned: "vm.spawned" fails "vm_not_started", killed "runner_died";
+    host_runtime_dir: "host.runtime_dir" fails "sandbox_not_started", killed "runner_died";
+    vm_spawn: "vm.spawn" fails "sandbox_not_started", killed "runner_died";
+    vm_spawned: "vm.spawned" fails "sandbox_not_started", killed "runner_died";
     boot_handshake: "boot.handshake" fails "guest_broke_protocol", killed "runner_died";
     boot_hello: "boot.hello" fails "guest_broke_protocol", killed "runner_died";
     boot_configured: "boot.configured" fails "guest_broke_protocol", killed "runner_died";
@@ -122,7 +122,7 @@ fn a_virtual_machine_that_cannot_be_made_is_reported() {
     for action in ["error", "kill"] {
         let mut server =
             Setup::machines().fault(&format!("qemu.initramfs=1*return({action})")).start();
-        let said = if action == "kill" { "runner_died" } else { "vm_not_started" };
+        let said = if action == "kill" { "runner_died" } else { "sandbox_not_started" };
         assert_eq!(said_in_the_end(&mut server), said);
     }
 }

@@ -123,7 +123,7 @@ fn a_missing_qemu_is_reported_with_what_to_do() {
     let health = server.get("/health");
     assert_eq!(health.status, 503, "{}", health.body);
     let ended = server.torn_down(&server.started());
-    assert_eq!(ended["reason"]["code"], "vm_not_started", "{ended}");
+    assert_eq!(ended["reason"]["code"], "sandbox_not_started", "{ended}");
     let message = ended["reason"]["message"].as_str().unwrap();
     assert!(message.contains("apt-get install qemu-system-x86"), "{ended}");
 }
@@ -138,7 +138,7 @@ fn a_qemu_that_refuses_or_dies_is_quoted_in_the_report() {
     for script in complaints {
         let (_folder, server) = with_qemu(script, false);
         let ended = server.torn_down(&server.started());
-        assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
+        assert_eq!(ended["reason"]["code"], "sandbox_exited", "{ended}");
         let complaint = script.split('\'').nth(1).unwrap();
         assert!(ended["reason"]["message"].as_str().unwrap().contains(complaint), "{ended}");
     }
@@ -154,7 +154,7 @@ fn an_image_that_goes_while_it_is_used_stops_only_who_comes_later() {
     let server = Setup::machines().option("--images-dir").option(&images).start();
     let id = server.started();
     server.session_when(&id, "the machine runs", |session| {
-        session["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "vm_started")
+        session["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "sandbox_started")
     });
     std::fs::remove_dir_all(folder.path().join("demo")).unwrap();
     let refused = server.post("/api/auth/start", r#"{"provider":"demo"}"#);

@@ -48,7 +48,7 @@ fn what_no_rule_knows_is_the_end_user_s_to_answer() {
 #[test]
 fn a_desktop_goes_with_its_runner_and_with_its_agent() {
     let server = Server::with_patient_cli("exec sleep 1000");
-    for (whom, code) in [("runner", "runner_died"), ("agent", "vm_exited")] {
+    for (whom, code) in [("runner", "runner_died"), ("agent", "sandbox_exited")] {
         let id = server.started();
         server.session_when(&id, "the browser runs", |session| {
             let timeline = session["timeline"].as_array().unwrap();
@@ -79,7 +79,7 @@ fn a_killed_agent_s_x_server_leaves_no_socket() {
         eventually("X listens", || socket.exists().then_some(()));
         kill(agent);
         let ended = server.torn_down(&id);
-        assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
+        assert_eq!(ended["reason"]["code"], "sandbox_exited", "{ended}");
         assert!(!socket.exists());
     }
 }

@@ -20,7 +20,7 @@ fn whatever_is_killed_of_a_running_machine_the_reason_says_and_nothing_is_left()
     let (_, qemu) = runner_and_sandbox(&server, &id);
     kill(qemu);
     let ended = server.torn_down(&id);
-    assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
+    assert_eq!(ended["reason"]["code"], "sandbox_exited", "{ended}");
     assert!(ended["reason"]["message"].as_str().unwrap().contains("SIGKILL"), "{ended}");
     let logs = server.get(&format!("/api/auth/session/{id}/logs")).body;
     let console = logs.as_str().unwrap().split("==> ").find(|log| log.starts_with("console.log"));

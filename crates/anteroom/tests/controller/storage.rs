@@ -16,7 +16,7 @@ fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
     assert_eq!(refused.body["code"], "storage_unavailable");
     kill(sandbox);
     let ended = server.torn_down(&id);
-    assert_eq!(ended["reason"]["code"], "vm_exited", "{ended}");
+    assert_eq!(ended["reason"]["code"], "sandbox_exited", "{ended}");
     let health = eventually("its health says so", || {
         Some(server.get("/health")).filter(|health| health.status == 503)
     });
@@ -28,7 +28,7 @@ fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
     let code = eventually("the end is stored", || {
         Some(server.stored(&stored)).filter(|code| !code.is_empty())
     });
-    assert_eq!(code, "vm_exited");
+    assert_eq!(code, "sandbox_exited");
     eventually("it is healthy again", || (server.get("/health").status == 200).then_some(()));
 }
 

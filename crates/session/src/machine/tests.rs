@@ -60,7 +60,7 @@ fn sealed() -> Event {
 fn happy_path() -> Vec<Event> {
     vec![
         Event::RunnerStarted,
-        Event::Observed(Observation::VmStarted {
+        Event::Observed(Observation::SandboxStarted {
             driver: DriverKind::Qemu,
             accelerator: Accelerator::Tcg,
             pid: 8,

@@ -104,7 +104,7 @@ impl<N: Node, S: Store> Actor<N, S> {
                 Box::pin(self.apply(Event::RunnerStarted)).await;
             }
             Err(NodeError { cause }) => {
-                let reason = EndReason::VmNotStarted { cause };
+                let reason = EndReason::SandboxNotStarted { cause };
                 Box::pin(self.apply(Event::Observed(Observation::Failed(reason)))).await;
             }
         }

@@ -60,7 +60,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             && !had_ended
         {
             self.context.metrics.ended(reason, &self.record, at);
-            let (message, explanation) = (reason.to_string(), reason.explanation().cloned());
+            let message = reason.sentence(self.record.driver);
+            let explanation = reason.explanation().cloned();
             self.add_entry(at, "ended", message, by, explanation);
         }
         effects
@@ -70,7 +71,7 @@ impl<N: Node, S: Store> Actor<N, S> {
     fn note(&mut self, event: &Event) {
         let Event::Observed(observation) = event else { return };
         match observation {
-            Observation::VmStarted { accelerator, .. } => {
+            Observation::SandboxStarted { accelerator, .. } => {
                 self.record.accelerator = Some(*accelerator)
             }
             Observation::Confined(confined) => self.record.confined = Some((**confined).clone()),

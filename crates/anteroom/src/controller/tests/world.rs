@@ -78,7 +78,7 @@ impl World {
         self.node.asked(|call| matches!(call, Call::Start(_))).await;
         let url = "https://id.example/device".to_owned();
         let to_capture = [
-            Observation::VmStarted {
+            Observation::SandboxStarted {
                 driver: DriverKind::Qemu,
                 accelerator: Accelerator::Kvm,
                 pid: 1,

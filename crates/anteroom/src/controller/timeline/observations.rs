@@ -16,8 +16,8 @@ const FORBIDDEN_ADDRESS: &str = "its name resolves to an address that no sandbox
 
 fn what_runs(accelerator: Accelerator) -> &'static str {
     match accelerator {
-        Accelerator::Kvm => "a virtual machine on KVM",
-        Accelerator::Tcg => "an emulated virtual machine",
+        Accelerator::Kvm => "a VM on KVM",
+        Accelerator::Tcg => "an emulated VM",
         Accelerator::None => "the agent on this host, with no isolation",
     }
 }
@@ -53,8 +53,8 @@ fn held(confined: &Confined) -> String {
 
 pub fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
     Some(match observation {
-        Observation::VmStarted { driver, accelerator, .. } => {
-            ("vm_started", format!("{driver} started {}", what_runs(*accelerator)))
+        Observation::SandboxStarted { driver, accelerator, .. } => {
+            ("sandbox_started", format!("{driver} started {}", what_runs(*accelerator)))
         }
         Observation::Confined(confined) => ("confined", held(confined)),
         Observation::AgentConnected { agent_version, kernel } => {

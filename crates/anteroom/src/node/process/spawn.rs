@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Side, connect};
+use anteroom_guest_session::log_files;
 use anteroom_session::{HolderGeneration, SessionId};
 use anyhow::{Context, Result, anyhow};
 use command_fds::{CommandFdExt, FdMapping};
@@ -98,7 +99,7 @@ impl Runner {
 
 /// This very program, also when its file was replaced since: both ends speak one version.
 fn command(session: SessionId, log_dir: &Path, log_format: LogFormat) -> Result<Command> {
-    let log_path = log_dir.join("runner.log");
+    let log_path = log_dir.join(log_files::RUNNER);
     let log = OpenOptions::new()
         .create(true)
         .append(true)

@@ -66,7 +66,8 @@ fn a_sandbox_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reas
     let (session, _) = session.handle(Event::Tick, Timestamp(601_000));
     let State::Ended { reason, .. } = session.state else { panic!("{:?}", session.state) };
     assert_eq!(reason, EndReason::NobodyCame { waited_seconds: 600 });
-    assert!(reason.to_string().contains("nobody opened the link within 600 s"), "{reason}");
+    let sentence = reason.sentence(DriverKind::Qemu);
+    assert!(sentence.contains("nobody opened the link within 600 s"), "{sentence}");
     // Prolonged to the longest that a session may live it is the same.
     let (mut session, _) = waiting(to_a_ready_sandbox());
     for at in [500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000] {

@@ -8,14 +8,14 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_session::Accelerator;
+use anteroom_session::{Accelerator, RunState, ShutdownCause};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::{Inspect, LinkStream};
+use crate::{Inspect, Inspected, LinkStream};
 
 /// Longest line that is read, in bytes; the longest known, the greeting, has some hundred.
 const MAX_LINE: u64 = 64 * 1024;
@@ -26,7 +26,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// The connection to a running QEMU's monitor.
 pub(crate) struct Monitor {
     asked: mpsc::Sender<(Question, oneshot::Sender<Answer>)>,
-    shutdown: Rc<RefCell<Option<String>>>,
+    shutdown: Rc<RefCell<Option<ShutdownCause>>>,
     task: JoinHandle<()>,
 }
 
@@ -100,8 +100,6 @@ struct Refusal {
 struct EventData {
     #[serde(default)]
     reason: Option<String>,
-    #[serde(default)]
-    action: Option<String>,
 }
 
 impl Question {
@@ -132,9 +130,9 @@ impl Monitor {
         self.ask(Question::Kvm).await?.enabled
     }
 
-    /// Whether the guest runs, in QEMU's term (`RunState`). None when QEMU does not say.
-    pub(crate) async fn status(&self) -> Option<String> {
-        self.ask(Question::Status).await?.status
+    /// Whether the guest runs. None when QEMU does not say.
+    pub(crate) async fn status(&self) -> Option<RunState> {
+        self.ask(Question::Status).await?.status.map(|status| run_state(&status))
     }
 
     /// Where each of the guest's processors stands, as QEMU prints it. None when QEMU does not say.
@@ -142,8 +140,8 @@ impl Monitor {
         self.ask(Question::Registers).await?.text
     }
 
-    /// Why the guest stopped, in QEMU's term (`ShutdownCause`), once it has.
-    pub(crate) fn shutdown(&self) -> Option<String> {
+    /// Why the guest stopped, once it has.
+    pub(crate) fn shutdown(&self) -> Option<ShutdownCause> {
         self.shutdown.borrow().clone()
     }
 
@@ -162,26 +160,26 @@ impl Monitor {
 }
 
 impl Inspect for Monitor {
-    fn accelerator(&self) -> crate::Answer<'_, Accelerator> {
+    fn accelerator(&self) -> Inspected<'_, Accelerator> {
         Box::pin(async {
             let uses_kvm = self.uses_kvm().await?;
             Some(if uses_kvm { Accelerator::Kvm } else { Accelerator::Tcg })
         })
     }
 
-    fn run_state(&self) -> crate::Answer<'_, String> {
+    fn run_state(&self) -> Inspected<'_, RunState> {
         Box::pin(self.status())
     }
 
-    fn registers(&self) -> crate::Answer<'_, String> {
+    fn registers(&self) -> Inspected<'_, String> {
         Box::pin(Self::registers(self))
     }
 
-    fn shutdown_cause(&self) -> Option<String> {
+    fn shutdown_cause(&self) -> Option<ShutdownCause> {
         self.shutdown()
     }
 
-    fn drained(&mut self) -> crate::Answer<'_, ()> {
+    fn drained(&mut self) -> Inspected<'_, ()> {
         Box::pin(async {
             self.silent().await;
             Some(())
@@ -195,7 +193,7 @@ async fn follow(
     reader: OwnedReadHalf,
     mut writer: OwnedWriteHalf,
     mut questions: mpsc::Receiver<(Question, oneshot::Sender<Answer>)>,
-    shutdown: Rc<RefCell<Option<String>>>,
+    shutdown: Rc<RefCell<Option<ShutdownCause>>>,
 ) {
     let (sender, mut lines) = mpsc::channel(16);
     // A task of its own: half a line must survive that its reader is interrupted.
@@ -228,20 +226,37 @@ async fn follow(
     }
 }
 
-fn note(event: &str, data: EventData, shutdown: &RefCell<Option<String>>) {
+fn note(event: &str, data: EventData, shutdown: &RefCell<Option<ShutdownCause>>) {
     match event {
         "SHUTDOWN" => {
             // A panic is reported first and is the better reason.
             let mut shutdown = shutdown.borrow_mut();
             if shutdown.is_none() {
-                *shutdown = Some(short(data.reason.as_deref().unwrap_or("unknown")));
+                *shutdown = Some(cause(data.reason.as_deref().unwrap_or("unknown")));
             }
         }
-        "GUEST_PANICKED" => {
-            *shutdown.borrow_mut() =
-                Some(short(&format!("guest-panic ({})", data.action.unwrap_or_default())));
-        }
+        "GUEST_PANICKED" => *shutdown.borrow_mut() = Some(ShutdownCause::GuestPanic),
         _ => {}
+    }
+}
+
+/// QEMU's `RunState` (qapi/run-state.json) in the drivers' terms.
+fn run_state(status: &str) -> RunState {
+    match status {
+        "running" => RunState::Running,
+        "paused" => RunState::Paused,
+        other => RunState::Other(short(other)),
+    }
+}
+
+/// QEMU's `ShutdownCause` (qapi/run-state.json) in the drivers' terms.
+fn cause(reason: &str) -> ShutdownCause {
+    match reason {
+        "guest-reset" => ShutdownCause::GuestReset,
+        "guest-shutdown" => ShutdownCause::GuestShutdown,
+        "guest-panic" => ShutdownCause::GuestPanic,
+        "host-signal" => ShutdownCause::HostSignal,
+        other => ShutdownCause::Other(short(other)),
     }
 }
 
@@ -299,11 +314,11 @@ mod tests {
                     writer.write_all(SHUTDOWN.as_bytes()).await.unwrap();
                 });
                 assert_eq!(monitor.uses_kvm().await, Some(false));
-                assert_eq!(monitor.status().await.as_deref(), Some("running"));
+                assert_eq!(monitor.status().await, Some(RunState::Running));
                 assert!(monitor.registers().await.unwrap().contains("CPU#0"));
                 qemu.await.unwrap();
                 monitor.silent().await;
-                assert_eq!(monitor.shutdown().as_deref(), Some("guest-reset"));
+                assert_eq!(monitor.shutdown(), Some(ShutdownCause::GuestReset));
                 assert_eq!(monitor.status().await, None);
             })
             .await;
