@@ -11,20 +11,20 @@ use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
-use crate::sandbox::{Sandbox, SandboxKind};
+use crate::guest::{Guest, GuestKind};
 
 /// Takes one file from its stream and answers what became of it.
-pub async fn receive(stream: &mut LinkStream, sandbox: &Sandbox) -> Result<(), LinkError> {
+pub async fn receive(stream: &mut LinkStream, guest: &Guest) -> Result<(), LinkError> {
     let header: FileHeader =
         read_message(stream, MAX_CONTROL_MESSAGE).await?.ok_or(LinkError::Closed)?;
-    let outcome = match take(stream, &header, sandbox).await {
+    let outcome = match take(stream, &header, guest).await {
         Ok(sha256) => FileOutcome::Written { sha256 },
         Err(error) => FileOutcome::Refused { cause: format!("{error:#}") },
     };
     write_message(stream, &outcome, MAX_CONTROL_MESSAGE).await
 }
 
-async fn take(stream: &mut LinkStream, header: &FileHeader, sandbox: &Sandbox) -> Result<String> {
+async fn take(stream: &mut LinkStream, header: &FileHeader, guest: &Guest) -> Result<String> {
     ensure!(
         header.size <= MAX_INJECTED_FILE,
         "it has {} bytes; at most {MAX_INJECTED_FILE} are allowed",
@@ -33,13 +33,13 @@ async fn take(stream: &mut LinkStream, header: &FileHeader, sandbox: &Sandbox) -
     ensure!(header.mode <= 0o777, "its mode is {:o}; at most 777 is allowed", header.mode);
     let mut content = vec![0; usize::try_from(header.size)?];
     stream.read_exact(&mut content).await.context("its content did not arrive")?;
-    place(header, &content, sandbox)
+    place(header, &content, guest)
 }
 
-fn place(header: &FileHeader, content: &[u8], sandbox: &Sandbox) -> Result<String> {
-    let path = sandbox.resolve(&header.path);
-    if sandbox.kind == SandboxKind::Host {
-        check_in_home(&path, &sandbox.home)?;
+fn place(header: &FileHeader, content: &[u8], guest: &Guest) -> Result<String> {
+    let path = guest.resolve(&header.path);
+    if guest.kind == GuestKind::Host {
+        check_in_home(&path, &guest.home)?;
     }
     let for_end_user = match header.owner.as_str() {
         "person" => true,
@@ -47,7 +47,7 @@ fn place(header: &FileHeader, content: &[u8], sandbox: &Sandbox) -> Result<Strin
         other => anyhow::bail!("its owner {other} is unknown; use root or person"),
     };
     if let Some(folder) = path.parent() {
-        make_folders(folder, for_end_user, sandbox)?;
+        make_folders(folder, for_end_user, guest)?;
     }
     let mut file = OpenOptions::new()
         .write(true)
@@ -60,7 +60,7 @@ fn place(header: &FileHeader, content: &[u8], sandbox: &Sandbox) -> Result<Strin
     file.write_all(content).context("writing it failed")?;
     file.set_permissions(Permissions::from_mode(header.mode)).context("setting its mode failed")?;
     if for_end_user {
-        sandbox.give_to_end_user(&path).context("setting its owner failed")?;
+        guest.give_to_end_user(&path).context("setting its owner failed")?;
     }
     // What counts is what a reader will find, so the hash is of the file, not of what came.
     hash_of(&path).context("reading it back failed")
@@ -88,12 +88,12 @@ fn check_in_home(path: &Path, home: &Path) -> Result<()> {
     Ok(())
 }
 
-fn make_folders(folder: &Path, for_end_user: bool, sandbox: &Sandbox) -> Result<()> {
+fn make_folders(folder: &Path, for_end_user: bool, guest: &Guest) -> Result<()> {
     let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
     for path in missing.into_iter().rev() {
         fs::create_dir(path).with_context(|| format!("creating {} failed", path.display()))?;
         if for_end_user {
-            sandbox.give_to_end_user(path).context("setting its folder's owner failed")?;
+            guest.give_to_end_user(path).context("setting its folder's owner failed")?;
         }
     }
     Ok(())
@@ -113,19 +113,19 @@ mod tests {
         FileHeader { path: path.into(), owner: "person".into(), mode: 0o640, size: 3 }
     }
 
-    fn sandbox(folder: &Path) -> Sandbox {
-        Sandbox {
-            kind: SandboxKind::Host,
+    fn guest(folder: &Path) -> Guest {
+        Guest {
+            kind: GuestKind::Host,
             home: folder.to_path_buf(),
             runtime: folder.to_path_buf(),
-            end_user: crate::sandbox::EndUser::default(),
+            end_user: crate::guest::EndUser::default(),
         }
     }
 
     #[test]
     fn a_file_is_placed_with_its_mode_and_hash() {
         let folder = tempfile::tempdir().unwrap();
-        let sha256 = place(&header("~/.config/tool/x"), b"abc", &sandbox(folder.path())).unwrap();
+        let sha256 = place(&header("~/.config/tool/x"), b"abc", &guest(folder.path())).unwrap();
         assert_eq!(sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         let path = folder.path().join(".config/tool/x");
         assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o640);
@@ -137,7 +137,7 @@ mod tests {
         std::os::unix::fs::symlink(others.path(), folder.path().join("out")).unwrap();
         let outside = others.path().join("x");
         for path in ["~/../x", "~/out/x", "~/a/../../x", "~/.", "~", outside.to_str().unwrap()] {
-            let refused = place(&header(path), b"abc", &sandbox(folder.path()));
+            let refused = place(&header(path), b"abc", &guest(folder.path()));
             assert!(refused.is_err(), "{path}");
         }
         assert!(!outside.exists());
@@ -147,9 +147,9 @@ mod tests {
     fn a_symlink_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/etc/passwd", folder.path().join("x")).unwrap();
-        let error = place(&header("~/x"), b"abc", &sandbox(folder.path())).unwrap_err();
+        let error = place(&header("~/x"), b"abc", &guest(folder.path())).unwrap_err();
         assert!(format!("{error:#}").contains("is a link"), "{error:#}");
-        let in_a_vm = Sandbox { kind: SandboxKind::Guest, ..sandbox(folder.path()) };
+        let in_a_vm = Guest { kind: GuestKind::Vm, ..guest(folder.path()) };
         let error = place(&header("~/x"), b"abc", &in_a_vm).unwrap_err();
         assert!(format!("{error:#}").contains("opening it failed"), "{error:#}");
     }

@@ -17,10 +17,10 @@ mod credential;
 mod desktop;
 mod egress;
 mod files;
+mod guest;
 mod pid1;
 mod redact;
 mod report;
-mod sandbox;
 mod session;
 mod sign_in;
 mod supervise;
@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args();
@@ -59,14 +59,14 @@ fn main() -> ExitCode {
 
 fn run_as_init() -> Result<()> {
     pid1::enter_image().context("entering the golden image failed")?;
-    let sandbox = Sandbox::guest();
-    desktop::opener::place(&sandbox)?;
+    let guest = Guest::in_vm();
+    desktop::opener::place(&guest)?;
     let runtime = current_thread_runtime()?;
     let port = {
         let _in_runtime = runtime.enter();
         pid1::open_link_port().context("opening the virtio port of the guest link failed")?
     };
-    tokio::task::LocalSet::new().block_on(&runtime, session::run(port, sandbox))
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(port, guest))
 }
 
 /// `anteroom-agent --host-driver --link-fd N`: the agent without a VM, for tests and benchmarks.
@@ -81,8 +81,8 @@ fn run_on_host(arguments: impl Iterator<Item = String>) -> Result<()> {
         ),
     };
     nix::sys::prctl::set_child_subreaper(true).context("becoming the subreaper failed")?;
-    let sandbox = Sandbox::host()?;
-    desktop::opener::place(&sandbox)?;
+    let guest = Guest::on_host()?;
+    desktop::opener::place(&guest)?;
     let runtime = current_thread_runtime()?;
     let link = {
         let _in_runtime = runtime.enter();
@@ -93,7 +93,7 @@ fn run_on_host(arguments: impl Iterator<Item = String>) -> Result<()> {
         stream.set_nonblocking(true)?;
         tokio::net::UnixStream::from_std(stream)?
     };
-    tokio::task::LocalSet::new().block_on(&runtime, session::run(link, sandbox))
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(link, guest))
 }
 
 fn current_thread_runtime() -> Result<tokio::runtime::Runtime> {

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 pub use opened::OpenedFiles;
 
 use crate::desktop::display::server::VNC_SOCKET;
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 use crate::supervise::{self, Failure, Output, Process, Supervisor};
 
 /// How long the browser's page may take to find what it looks for.
@@ -31,7 +31,7 @@ const GREETING: Duration = Duration::from_secs(10);
 
 /// What the questions are answered from.
 pub struct Checker {
-    pub sandbox: Sandbox,
+    pub guest: Guest,
     pub supervisor: Supervisor,
     /// What the browser's page found, once it has.
     pub page: watch::Receiver<Option<PageFacts>>,
@@ -80,7 +80,7 @@ impl Checker {
         seconds: u32,
     ) -> Result<(Vec<String>, ServiceEvent)> {
         let [program, arguments @ ..] = command else { bail!("the command is empty") };
-        let mut command: Command = self.sandbox.command(program);
+        let mut command: Command = self.guest.command(program);
         command.args(arguments).envs(env);
         if let Err(failure) = supervise::check(&command) {
             return Ok((Vec::new(), failure.into_event(Vec::new())));
@@ -106,7 +106,7 @@ impl Checker {
     }
 
     async fn vnc_greeting(&self) -> Result<String> {
-        let path = self.sandbox.home.join(VNC_SOCKET);
+        let path = self.guest.home.join(VNC_SOCKET);
         let stream = UnixStream::connect(&path).await;
         let stream = stream.with_context(|| format!("connecting to {} failed", path.display()))?;
         let mut said = [0; 12];

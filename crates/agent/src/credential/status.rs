@@ -15,8 +15,8 @@ use regex::Regex;
 use super::bundle::BundledFile;
 use super::keyring;
 use super::portability::{CANNOT_ISOLATE, Environment};
+use crate::guest::{Guest, RUNTIME};
 use crate::report::Reporter;
-use crate::sandbox::{RUNTIME, Sandbox};
 use crate::supervise::{self, Output, Process, Reaper};
 
 /// How long the CLI may take: a large one starts for a quarter of a minute under emulation.
@@ -50,14 +50,14 @@ pub enum Answer {
 pub async fn ask(
     spec: &StatusSpec,
     files: &[BundledFile],
-    sandbox: &Sandbox,
+    guest: &Guest,
     reaper: &Reaper,
     reporter: &Reporter,
 ) -> Result<Answer> {
     let signed_in =
         Regex::new(&spec.signed_in).context("signed_in is not a valid regular expression")?;
     let asked = joined(&spec.command);
-    let question = Question { spec, files, sandbox, reaper, reporter };
+    let question = Question { spec, files, guest, reaper, reporter };
     let away = question.ask(Where::AnotherMachine).await?;
     let denies = |said: &Said| {
         Answer::NotSignedIn(format!("`{asked}` does not show it as signed in; it {said}"))
@@ -142,7 +142,7 @@ enum Where {
 struct Question<'a> {
     spec: &'a StatusSpec,
     files: &'a [BundledFile],
-    sandbox: &'a Sandbox,
+    guest: &'a Guest,
     reaper: &'a Reaper,
     reporter: &'a Reporter,
 }
@@ -151,13 +151,13 @@ impl Question<'_> {
     /// What the CLI prints, in a home that holds the files alone. `None` when there cannot be such an
     /// environment, which is noted.
     async fn ask(&self, environment: Where) -> Result<Option<Said>> {
-        let Self { spec, files, sandbox, reaper, reporter } = self;
-        let home = make_home(files, sandbox).context("making a home for it failed")?;
+        let Self { spec, files, guest, reaper, reporter } = self;
+        let home = make_home(files, guest).context("making a home for it failed")?;
         let secrets = secrets(files);
         let mut argv = spec.command.clone();
         if !secrets.is_empty() {
-            keyring::lay(&home.0, &secrets, sandbox).context("laying out its keyring failed")?;
-            argv = keyring::with_a_session(&home.0, &argv, sandbox)
+            keyring::lay(&home.0, &secrets, guest).context("laying out its keyring failed")?;
+            argv = keyring::with_a_session(&home.0, &argv, guest)
                 .context("preparing a session bus for it failed")?;
         }
         let mut command = self.command(environment, &argv, &home.0)?;
@@ -181,16 +181,15 @@ impl Question<'_> {
     }
 
     fn command(&self, environment: Where, argv: &[String], home: &Path) -> Result<Command> {
-        let sandbox = self.sandbox;
+        let guest = self.guest;
         let [program, arguments @ ..] = argv else { bail!("the status command is empty") };
         match environment {
             Where::AnotherMachine => {
-                Environment::another_machine(home, &sandbox.runtime, argv, sandbox)?
-                    .command(sandbox)
+                Environment::another_machine(home, &guest.runtime, argv, guest)?.command(guest)
             }
-            Where::ThisMachine => Environment::this_machine(home, argv, sandbox).command(sandbox),
+            Where::ThisMachine => Environment::this_machine(home, argv, guest).command(guest),
             Where::NotIsolated => {
-                let mut command = sandbox.command(program);
+                let mut command = guest.command(program);
                 command.args(arguments).env("HOME", home).current_dir(home);
                 command.env("XDG_RUNTIME_DIR", home.join(RUNTIME));
                 Ok(command)
@@ -216,26 +215,26 @@ fn secrets(files: &[BundledFile]) -> Vec<KeyringItem> {
 }
 
 /// A home with these files and nothing else.
-fn make_home(files: &[BundledFile], sandbox: &Sandbox) -> Result<Home> {
-    let home = Home(sandbox.runtime.join("status-home"));
-    make_folder(&home.0, sandbox)?;
+fn make_home(files: &[BundledFile], guest: &Guest) -> Result<Home> {
+    let home = Home(guest.runtime.join("status-home"));
+    make_folder(&home.0, guest)?;
     for file in files.iter().filter(|file| !is_keyring_entry(&file.path)) {
         let path = home.0.join(&file.path);
         let folders: Vec<&Path> =
             path.ancestors().skip(1).take_while(|folder| **folder != home.0).collect();
         for folder in folders.into_iter().rev() {
-            make_folder(folder, sandbox)?;
+            make_folder(folder, guest)?;
         }
         std::fs::write(&path, &file.content)?;
         // As `anteroom credentials open` leaves it, whatever it was before.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        sandbox.give_to_end_user(&path)?;
+        guest.give_to_end_user(&path)?;
     }
     Ok(home)
 }
 
-fn make_folder(path: &Path, sandbox: &Sandbox) -> Result<()> {
+fn make_folder(path: &Path, guest: &Guest) -> Result<()> {
     std::fs::create_dir_all(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))?;
-    Ok(sandbox.give_to_end_user(path)?)
+    Ok(guest.give_to_end_user(path)?)
 }

@@ -15,7 +15,7 @@ use super::turn::Turn;
 use super::watched_file::WatchedFile;
 use super::watched_keyring::WatchedKeyring;
 use super::{bundle, keyring};
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 
 /// Between two looks that must agree, and between any two: CLIs write in different ways (rename,
 /// truncate and write, in pieces), and a guest may change files without end.
@@ -38,12 +38,12 @@ pub struct Watched {
 
 impl Watched {
     /// What to watch for in this sandbox.
-    pub fn new(spec: &CredentialSpec, sandbox: &Sandbox) -> Result<Self> {
-        let files = spec.files.iter().map(|file| WatchedFile::new(file, sandbox));
+    pub fn new(spec: &CredentialSpec, guest: &Guest) -> Result<Self> {
+        let files = spec.files.iter().map(|file| WatchedFile::new(file, guest));
         Ok(Self {
             files: files.collect::<Result<_>>()?,
-            keyring: WatchedKeyring::new(spec.keyring.clone(), sandbox),
-            home: sandbox.home.clone(),
+            keyring: WatchedKeyring::new(spec.keyring.clone(), guest),
+            home: guest.home.clone(),
             awaits_print: !spec.printed.is_empty(),
             turn: Turn::default(),
         })

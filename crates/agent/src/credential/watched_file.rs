@@ -12,7 +12,7 @@ use super::bundle::BundledFile;
 use super::complete::Complete;
 use super::look::Look;
 use super::missing::Missing;
-use crate::sandbox::{GUEST_UID, Sandbox, SandboxKind};
+use crate::guest::{GUEST_UID, Guest, GuestKind};
 
 /// Names that are looked at in a folder, when a file's is only known afterwards.
 const MAX_NAMES: usize = 4096;
@@ -34,19 +34,19 @@ pub struct WatchedFile {
 }
 
 /// Whose the files must be.
-pub fn owner(sandbox: &Sandbox) -> Option<u32> {
-    (sandbox.kind == SandboxKind::Guest).then_some(GUEST_UID)
+pub fn owner(guest: &Guest) -> Option<u32> {
+    (guest.kind == GuestKind::Vm).then_some(GUEST_UID)
 }
 
 impl WatchedFile {
-    pub fn new(spec: &CredentialFileSpec, sandbox: &Sandbox) -> Result<Self> {
+    pub fn new(spec: &CredentialFileSpec, guest: &Guest) -> Result<Self> {
         Ok(Self {
             declared: spec.path.clone(),
-            home: sandbox.home.clone(),
+            home: guest.home.clone(),
             complete: Complete::of(spec)?,
             optional: spec.optional,
             max_bytes: spec.max_bytes,
-            owner: owner(sandbox),
+            owner: owner(guest),
         })
     }
 

@@ -10,7 +10,7 @@ use super::keyring;
 use super::look::Look;
 use super::missing::Missing;
 use super::watched_file::{WatchedFile, owner};
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 
 /// Secrets, resolved for this sandbox.
 pub struct WatchedKeyring {
@@ -22,8 +22,8 @@ pub struct WatchedKeyring {
 
 impl WatchedKeyring {
     /// What a provider file declares, in this sandbox.
-    pub fn new(secrets: Vec<KeyringSpec>, sandbox: &Sandbox) -> Self {
-        Self { secrets, home: sandbox.home.clone(), owner: owner(sandbox) }
+    pub fn new(secrets: Vec<KeyringSpec>, guest: &Guest) -> Self {
+        Self { secrets, home: guest.home.clone(), owner: owner(guest) }
     }
 
     /// The declared secrets, as the bundle has them.

@@ -8,14 +8,14 @@ use futures::future::LocalBoxFuture;
 
 use super::display::server::DisplayAddress;
 use super::probe::{self, Prober};
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 use crate::supervise::{
     Failure, Launch, Limits, Priority, Readiness, RestartPolicy, ServiceSpec, Watchdog,
 };
 
 /// The service that a declaration means.
-pub fn spec(declared: &Declared, sandbox: &Sandbox, display: &DisplayAddress) -> ServiceSpec {
-    let prober = Prober { sandbox: sandbox.clone(), display: display.clone() };
+pub fn spec(declared: &Declared, guest: &Guest, display: &DisplayAddress) -> ServiceSpec {
+    let prober = Prober { guest: guest.clone(), display: display.clone() };
     let title = format!("the service {}", declared.name);
     let limits = Limits { memory_mib: declared.memory_mib, max_processes: declared.max_processes };
     let (name, restarts, needed) = (declared.name.clone(), declared.restarts, declared.needed);
@@ -32,8 +32,8 @@ pub fn spec(declared: &Declared, sandbox: &Sandbox, display: &DisplayAddress) ->
 fn launch(declared: &Declared, prober: &Prober) -> Result<Launch, Failure> {
     let (program, arguments) = declared.command.split_first().context("its command is empty")?;
     let mut command = match declared.user {
-        ServiceUser::EndUser => prober.sandbox.command(program),
-        ServiceUser::Root => prober.sandbox.root_command(program),
+        ServiceUser::EndUser => prober.guest.command(program),
+        ServiceUser::Root => prober.guest.root_command(program),
     };
     command.args(arguments).env("DISPLAY", prober.display.name()).envs(&declared.env);
     let readiness = declared.ready.as_ref().map(|ready| Readiness {

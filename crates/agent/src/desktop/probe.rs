@@ -11,7 +11,7 @@ use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, MapState, Window};
 
 use super::display::server::DisplayAddress;
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -26,7 +26,7 @@ const MAX_WINDOWS: usize = 500;
 #[derive(Clone)]
 pub struct Prober {
     /// Where they run.
-    pub sandbox: Sandbox,
+    pub guest: Guest,
     /// Their screen.
     pub display: DisplayAddress,
 }
@@ -66,9 +66,9 @@ impl Prober {
                     bail!("it sends something else");
                 }
             }
-            Probe::Socket(path) => drop(UnixStream::connect(self.sandbox.resolve(path)).await?),
+            Probe::Socket(path) => drop(UnixStream::connect(self.guest.resolve(path)).await?),
             Probe::File(path) => {
-                std::fs::metadata(self.sandbox.resolve(path))?;
+                std::fs::metadata(self.guest.resolve(path))?;
             }
             Probe::Window(class) => {
                 if !self.shows(class)? {

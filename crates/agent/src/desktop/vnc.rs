@@ -5,11 +5,11 @@ use anyhow::{Context, Result};
 use tokio::net::UnixStream;
 
 use crate::desktop::display::server::VNC_SOCKET;
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 
 /// Carries bytes both ways until one side ends.
-pub async fn serve(mut stream: LinkStream, sandbox: &Sandbox) -> Result<()> {
-    let path = sandbox.home.join(VNC_SOCKET);
+pub async fn serve(mut stream: LinkStream, guest: &Guest) -> Result<()> {
+    let path = guest.home.join(VNC_SOCKET);
     let mut server = UnixStream::connect(&path)
         .await
         .with_context(|| format!("connecting to {} failed", path.display()))?;

@@ -9,7 +9,7 @@ use x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _};
 use super::display::server::DisplayAddress;
 use super::pending::PendingDesktop;
 use super::x;
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 use crate::supervise::{Launch, Priority, Readiness, RestartPolicy, ServiceSpec};
 
 /// How long it may take, under emulation on a busy host.
@@ -22,10 +22,10 @@ const RESTARTS: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The service. A browser that has its window before there is a window manager is taken over by it.
-pub fn spec(sandbox: &Sandbox, display: &DisplayAddress, desktop: &PendingDesktop) -> ServiceSpec {
-    let (sandbox, display, desktop) = (sandbox.clone(), display.clone(), desktop.clone());
+pub fn spec(guest: &Guest, display: &DisplayAddress, desktop: &PendingDesktop) -> ServiceSpec {
+    let (guest, display, desktop) = (guest.clone(), display.clone(), desktop.clone());
     let launch = move || {
-        let mut command = sandbox.command("openbox");
+        let mut command = guest.command("openbox");
         command.env("DISPLAY", display.name());
         let (display, desktop) = (display.clone(), desktop.clone());
         let probe = Box::pin(async move {

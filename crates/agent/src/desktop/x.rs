@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 
 use super::display::server::{self, DisplayAddress};
 use super::pending::PendingDesktop;
+use crate::guest::Guest;
 use crate::report::Reporter;
-use crate::sandbox::Sandbox;
 use crate::supervise::{Launch, Readiness, ServiceSpec};
 
 /// Its name, by which its clients know whom they die with.
@@ -21,17 +21,17 @@ const READY: Duration = Duration::from_secs(60);
 
 /// The service, and its address as soon as clients can be started; that it is ready comes later.
 pub fn spec(
-    sandbox: &Sandbox,
+    guest: &Guest,
     screen: ScreenSize,
     desktop: &PendingDesktop,
     reporter: &Reporter,
 ) -> (ServiceSpec, oneshot::Receiver<DisplayAddress>) {
     let (known, address) = oneshot::channel();
     let known = Cell::new(Some(known));
-    let (sandbox, desktop, reporter) = (sandbox.clone(), desktop.clone(), reporter.clone());
+    let (guest, desktop, reporter) = (guest.clone(), desktop.clone(), reporter.clone());
     let spec = ServiceSpec::new(NAME, "the X server", move || {
         let known = known.take().context("the X server is started only once")?;
-        let (command, starting) = server::prepare(&sandbox, screen)?;
+        let (command, starting) = server::prepare(&guest, screen)?;
         let (desktop, reporter) = (desktop.clone(), reporter.clone());
         let probe = async move {
             // Whoever waited for it may have given up.

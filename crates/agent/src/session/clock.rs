@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_gettime, clock_settime};
 
+use crate::guest::{Guest, GuestKind};
 use crate::report::Reporter;
-use crate::sandbox::{Sandbox, SandboxKind};
 
 /// A clock that is wrong by more than this is set: less does no harm to a certificate or a token, and
 /// each set is a jump for the programs.
@@ -32,8 +32,8 @@ pub fn set(unix_ms: u64) -> Result<()> {
 
 /// Sets a guest's clock when the host's answer shows that it is wrong. A machine's own clock is its
 /// own affair.
-pub fn hold(sandbox: &Sandbox, asked_ms: u64, host_unix_ms: u64, reporter: &Reporter) {
-    if sandbox.kind == SandboxKind::Host {
+pub fn hold(guest: &Guest, asked_ms: u64, host_unix_ms: u64, reporter: &Reporter) {
+    if guest.kind == GuestKind::Host {
         return;
     }
     let took = monotonic_ms().saturating_sub(asked_ms);

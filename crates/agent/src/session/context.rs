@@ -7,14 +7,14 @@ use tokio::sync::watch;
 
 use crate::check::Checker;
 use crate::desktop::PendingDesktop;
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 use crate::sign_in::{HostSignals, Terminal};
 use crate::supervise::Supervisor;
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
-    pub sandbox: Sandbox,
+    pub guest: Guest,
     pub supervisor: Supervisor,
     /// Opens streams to the host.
     pub opener: Opener,

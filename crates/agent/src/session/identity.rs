@@ -8,7 +8,7 @@ use std::path::Path;
 use anteroom_guest_protocol::Locale;
 use anyhow::{Context, Result};
 
-use crate::sandbox::{Sandbox, SandboxKind};
+use crate::guest::{Guest, GuestKind};
 
 /// Where the C library looks for locales, and the one that is always there.
 const LOCALES: &str = "/usr/lib/locale";
@@ -18,8 +18,8 @@ const PLAIN: &str = "C.utf8";
 const USUAL: &str = "en_US.UTF-8";
 
 /// Gives a guest a machine id of its own (machine-id(5)).
-pub fn own_machine_id(sandbox: &Sandbox) -> Result<()> {
-    if sandbox.kind == SandboxKind::Host {
+pub fn own_machine_id(guest: &Guest) -> Result<()> {
+    if guest.kind == GuestKind::Host {
         return Ok(());
     }
     // A UUID of version 4, as systemd makes it.
@@ -35,12 +35,12 @@ pub fn own_machine_id(sandbox: &Sandbox) -> Result<()> {
 /// Has the C library know the end user's locale: where the image has none of that name it is the plain
 /// one in UTF-8. Without this `setlocale` fails as a whole, and a tool's text is ASCII. What language
 /// its messages are in is set by `LANGUAGE` all the same.
-pub fn known_locales(locale: Option<&Locale>, sandbox: &Sandbox) -> Result<()> {
-    let folder = sandbox.locales();
+pub fn known_locales(locale: Option<&Locale>, guest: &Guest) -> Result<()> {
+    let folder = guest.locales();
     fs::create_dir_all(&folder).with_context(|| format!("creating {} failed", folder.display()))?;
     let wanted = locale.map(|locale| locale.posix.as_str()).into_iter().chain([USUAL]);
     // On a host the sandbox's folder is the only one that is looked at.
-    let always = (sandbox.kind == SandboxKind::Host).then_some(PLAIN);
+    let always = (guest.kind == GuestKind::Host).then_some(PLAIN);
     for name in wanted.chain(always) {
         if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b)) {
             continue;

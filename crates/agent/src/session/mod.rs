@@ -21,13 +21,13 @@ use tokio::sync::{mpsc, watch};
 use self::context::Context;
 use self::services::Services;
 use crate::desktop::PendingDesktop;
-use crate::sandbox::{EndUser, Sandbox, SandboxKind};
+use crate::guest::{EndUser, Guest, GuestKind};
 use crate::sign_in::HostSignals;
 use crate::supervise::{Reaper, Supervisor};
 
 /// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
 /// is gone.
-pub async fn run<S>(mut link: S, sandbox: Sandbox) -> Result<()>
+pub async fn run<S>(mut link: S, guest: Guest) -> Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -40,7 +40,7 @@ where
     let (mut control, from_host) = control::start(control, messages);
     let (supervisor, failures) = Supervisor::new(reaper.clone(), reporter.clone());
     let context = Context {
-        sandbox: sandbox.clone(),
+        guest: guest.clone(),
         supervisor,
         opener,
         desktop: PendingDesktop::new(),
@@ -49,8 +49,8 @@ where
         signals: HostSignals::default(),
     };
     tokio::task::spawn_local(streams::serve(incoming, context.clone()));
-    if sandbox.kind == SandboxKind::Guest
-        && let Err(error) = reaper.collector().ask_kernel(&sandbox.agent(), &reporter)
+    if guest.kind == GuestKind::Vm
+        && let Err(error) = reaper.collector().ask_kernel(&guest.agent(), &reporter)
     {
         reporter.note(&format!("deaths will be reported without the kernel's evidence: {error:#}"));
     }
@@ -58,7 +58,7 @@ where
     let ended = tokio::select! {
         served = serve(&context, from_host, failures) => served,
         _ = link_ended => Ok(()),
-        () = terminated(sandbox.kind) => Ok(()),
+        () = terminated(guest.kind) => Ok(()),
     };
     if let Err(error) = &ended {
         reporter.report(GuestMessage::Fatal { cause: format!("{error:#}") }).await;
@@ -67,16 +67,16 @@ where
     drop(context);
     drop(reporter);
     control.flush().await;
-    if sandbox.kind == SandboxKind::Host {
+    if guest.kind == GuestKind::Host {
         services::end_all(&reaper).await;
     }
     ended
 }
 
 /// The host driver's signal that the session ends. Nobody sends PID 1 of a guest signals.
-async fn terminated(kind: SandboxKind) {
+async fn terminated(kind: GuestKind) {
     match (kind, signal(SignalKind::terminate())) {
-        (SandboxKind::Host, Ok(mut terminate)) => {
+        (GuestKind::Host, Ok(mut terminate)) => {
             terminate.recv().await;
         }
         _ => std::future::pending().await,
@@ -97,14 +97,14 @@ async fn serve(
         None => return Ok(()),
     };
     // Beside the heartbeat: on a busy machine it takes some seconds.
-    let (wanted, sandbox) = (configuration.clone(), context.sandbox.clone());
-    let trust = tokio::task::spawn_blocking(move || setup::apply(&wanted, &sandbox)).await??;
+    let (wanted, guest) = (configuration.clone(), context.guest.clone());
+    let trust = tokio::task::spawn_blocking(move || setup::apply(&wanted, &guest)).await??;
     let end_user = EndUser {
         locale: configuration.locale.clone(),
         time_zone: configuration.time_zone.clone(),
     };
-    let sandbox = Sandbox { end_user, ..context.sandbox.clone() };
-    let context = &Context { sandbox, ..context.clone() };
+    let guest = Guest { end_user, ..context.guest.clone() };
+    let context = &Context { guest, ..context.clone() };
     reporter.report(GuestMessage::Configured {}).await;
     let (mut failures, mut services) = (Some(failures), None);
     loop {
@@ -129,7 +129,7 @@ async fn serve(
                 }
             }
             Some(HostMessage::Time { asked_ms, now_unix_ms }) => {
-                clock::hold(&context.sandbox, asked_ms, now_unix_ms, reporter);
+                clock::hold(&context.guest, asked_ms, now_unix_ms, reporter);
             }
             Some(HostMessage::Secret { text }) => reporter.secrets().add(&text),
             Some(HostMessage::StartTool {}) => context.signals.start_tool.give(),

@@ -15,7 +15,7 @@ use crate::check::{Checker, OpenedFiles};
 use crate::desktop::browser::{Browser, FirstPage, Trust, WaitingPage};
 use crate::desktop::{declared, window_manager, x};
 use crate::egress;
-use crate::sandbox::SandboxKind;
+use crate::guest::GuestKind;
 use crate::sign_in;
 use crate::supervise::{Reaper, ServiceSpec};
 
@@ -33,7 +33,7 @@ pub async fn start(
     trust: Trust,
     mut failures: mpsc::Receiver<Error>,
 ) -> Result<Services> {
-    let Context { sandbox, supervisor, desktop, .. } = context;
+    let Context { guest, supervisor, desktop, .. } = context;
     let proxy = start_egress(context, &configuration.egress_ports).await?;
     let first = match configuration.purpose {
         Purpose::SignIn(_) => FirstPage::Waiting,
@@ -43,7 +43,7 @@ pub async fn start(
     if first == FirstPage::Proof {
         // Before the first program is opened.
         let checker = Checker {
-            sandbox: sandbox.clone(),
+            guest: guest.clone(),
             supervisor: supervisor.clone(),
             page: page.found(),
             opened: OpenedFiles::watch(),
@@ -51,7 +51,7 @@ pub async fn start(
         context.checker.send_replace(Some(Rc::new(checker)));
     }
     let screen = configuration.screen;
-    let (spec, address) = x::spec(sandbox, screen, desktop, &supervisor.reporter);
+    let (spec, address) = x::spec(guest, screen, desktop, &supervisor.reporter);
     supervisor.spawn(spec);
     let Ok(display) = address.await else {
         let failure = failures.recv().await;
@@ -59,10 +59,10 @@ pub async fn start(
     };
     // Where an image is verified, a desktop that cannot live does not end the look at the rest.
     let needed = first == FirstPage::Waiting;
-    let spec = window_manager::spec(sandbox, &display, desktop);
+    let spec = window_manager::spec(guest, &display, desktop);
     supervisor.spawn(ServiceSpec { needed, ..spec });
     let browser = Browser {
-        sandbox: sandbox.clone(),
+        guest: guest.clone(),
         supervisor: supervisor.clone(),
         display: display.clone(),
         screen,
@@ -72,11 +72,11 @@ pub async fn start(
     };
     browser.spawn(desktop, needed);
     for service in &configuration.services {
-        supervisor.spawn(declared::spec(service, sandbox, &display));
+        supervisor.spawn(declared::spec(service, guest, &display));
     }
     if let Purpose::SignIn(wanted) = &configuration.purpose {
         let sign_in = sign_in::Context {
-            sandbox: sandbox.clone(),
+            guest: guest.clone(),
             supervisor: supervisor.clone(),
             display: display.name(),
             proxy,
@@ -114,7 +114,7 @@ async fn start_egress(context: &Context, ports: &[u16]) -> Result<SocketAddr> {
     let way_out = egress::WayOut::new(context.opener.clone());
     let reporter = &context.supervisor.reporter;
     let proxy = egress::start_proxy(way_out.clone(), reporter.clone()).await?;
-    if context.sandbox.kind == SandboxKind::Guest {
+    if context.guest.kind == GuestKind::Vm {
         egress::take_the_rest(&way_out, reporter, ports)
             .await
             .context("taking in connections without a proxy failed")?;

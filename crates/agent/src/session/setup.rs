@@ -6,8 +6,8 @@ use base64::Engine;
 
 use super::{clock, identity};
 use crate::desktop::browser::{Trust, trust_extra_authorities};
+use crate::guest::{Guest, GuestKind, RUNTIME};
 use crate::pid1;
-use crate::sandbox::{RUNTIME, Sandbox, SandboxKind};
 
 /// Who this agent is.
 pub fn hello() -> Result<GuestMessage> {
@@ -22,19 +22,19 @@ pub fn hello() -> Result<GuestMessage> {
 }
 
 /// Sets clock, entropy, network (in a guest) and trust.
-pub fn apply(configuration: &Configure, sandbox: &Sandbox) -> Result<Trust> {
-    if sandbox.kind == SandboxKind::Guest {
+pub fn apply(configuration: &Configure, guest: &Guest) -> Result<Trust> {
+    if guest.kind == GuestKind::Vm {
         clock::set(configuration.now_unix_ms)?;
         credit_entropy(&configuration.entropy_base64)?;
         pid1::bring_up_network(configuration.browser_ip)?;
     }
-    identity::own_machine_id(sandbox)?;
-    identity::known_locales(configuration.locale.as_ref(), sandbox)?;
-    let user_runtime = sandbox.home.join(RUNTIME);
+    identity::own_machine_id(guest)?;
+    identity::known_locales(configuration.locale.as_ref(), guest)?;
+    let user_runtime = guest.home.join(RUNTIME);
     std::fs::create_dir_all(&user_runtime)
         .context("creating the end user's runtime folder failed")?;
-    sandbox.give_to_end_user(&user_runtime)?;
-    trust_extra_authorities(&configuration.extra_ca_pem, sandbox)
+    guest.give_to_end_user(&user_runtime)?;
+    trust_extra_authorities(&configuration.extra_ca_pem, guest)
 }
 
 /// Mixes the host's random bytes in and credits them: writing to /dev/urandom alone credits none.

@@ -34,7 +34,7 @@ pub async fn serve(mut incoming: Incoming, context: Context) {
 
 async fn serve_one(mut stream: LinkStream, context: Context) -> Result<()> {
     match read_kind(&mut stream).await? {
-        StreamKind::File => files::receive(&mut stream, &context.sandbox).await?,
+        StreamKind::File => files::receive(&mut stream, &context.guest).await?,
         StreamKind::Frames => serve_frames(stream, context.desktop.ready().await?.pixels).await?,
         StreamKind::Input => serve_input(stream, context.desktop.ready().await?.input).await?,
         StreamKind::Check => {
@@ -48,7 +48,7 @@ async fn serve_one(mut stream: LinkStream, context: Context) -> Result<()> {
         }
         StreamKind::Vnc => {
             context.desktop.ready().await?;
-            vnc::serve(stream, &context.sandbox).await?;
+            vnc::serve(stream, &context.guest).await?;
         }
         other @ (StreamKind::Control | StreamKind::Egress) => {
             bail!("a second {other:?} stream was opened")

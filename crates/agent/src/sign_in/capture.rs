@@ -40,7 +40,7 @@ pub async fn capture(
         reporter.report(GuestMessage::CredentialFound { terminal_bytes }).await;
     }
     if let Some(spec) = &wanted.credential.status {
-        match status::ask(spec, files, &context.sandbox, reaper, reporter).await {
+        match status::ask(spec, files, &context.guest, reaper, reporter).await {
             Ok(Answer::SignedIn(said)) => {
                 if cli_decides {
                     reporter.report(GuestMessage::CredentialFound { terminal_bytes }).await;

@@ -16,9 +16,9 @@ use super::printed::{Printed, WHOLE};
 use super::terminal::Terminal;
 use crate::credential::watch::Watched;
 use crate::desktop::opener::{BROWSER, SOCKET_ENV};
+use crate::guest::Guest;
 use crate::redact::Secrets;
 use crate::report::Reporter;
-use crate::sandbox::Sandbox;
 use crate::supervise::{self, Lines, Process, Reaper};
 
 /// The size of its terminal.
@@ -56,7 +56,7 @@ pub struct CliContext {
     /// Address of the session bus, where there is one.
     pub session_bus: Option<String>,
     /// Where it runs.
-    pub sandbox: Sandbox,
+    pub guest: Guest,
 }
 
 /// The command that a provider names, in the sandbox and with what the CLI needs.
@@ -64,7 +64,7 @@ pub fn command(spec: &CliSpec, context: &CliContext) -> Result<Command> {
     let [program, arguments @ ..] = spec.command.as_slice() else {
         bail!("the provider file names no program")
     };
-    let mut command = context.sandbox.command(program);
+    let mut command = context.guest.command(program);
     command.args(arguments);
     set_environment(&mut command, spec, context);
     Ok(command)
@@ -114,7 +114,7 @@ pub fn taken_port(ports: &[u16]) -> Option<u16> {
 fn set_environment(command: &mut Command, spec: &CliSpec, context: &CliContext) {
     command
         .env("TERM", "xterm-256color")
-        .env("BROWSER", context.sandbox.openers().join(BROWSER))
+        .env("BROWSER", context.guest.openers().join(BROWSER))
         .env("DISPLAY", &context.display)
         .env(SOCKET_ENV, &context.opener_socket);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"] {

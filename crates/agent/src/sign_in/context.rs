@@ -6,14 +6,14 @@ use tokio::sync::watch;
 
 use super::terminal::Terminal;
 use crate::desktop::browser::Trust;
+use crate::guest::Guest;
 use crate::redact::Secrets;
-use crate::sandbox::Sandbox;
 use crate::supervise::Supervisor;
 
 /// What the CLI and its sign-in need.
 pub struct Context {
     /// Where the CLI runs.
-    pub sandbox: Sandbox,
+    pub guest: Guest,
     /// Who starts it.
     pub supervisor: Supervisor,
     /// The X display, `:1`.

@@ -19,7 +19,7 @@ use crate::credential::look::Look;
 use crate::credential::missing::{Missing, quoted};
 use crate::credential::watch::Watched;
 use crate::desktop::opener::{self, SOCKET_ENV};
-use crate::sandbox::SandboxKind;
+use crate::guest::GuestKind;
 use crate::supervise::{Death, Process, ProcessTree};
 
 /// How long a CLI may take to end by itself once its credential is there: it shows its last page,
@@ -47,13 +47,13 @@ const NOTHING_NEW: &str = "the tool exited with status 0, but its credential is 
 
 /// Runs a sign-in; returns when the host knows what came of it.
 pub async fn run(context: Context, wanted: SignIn) -> Result<()> {
-    let (opener_socket, urls) = opener::listen(&context.sandbox)?;
+    let (opener_socket, urls) = opener::listen(&context.guest)?;
     // In the environment of the CLI and all that it starts, and of nothing else on this machine.
     let mut mark = OsString::from(SOCKET_ENV);
     mark.push("=");
     mark.push(&opener_socket);
     let printed = Printed::new(&wanted.credential.printed)?;
-    let watched = Rc::new(Watched::new(&wanted.credential, &context.sandbox)?);
+    let watched = Rc::new(Watched::new(&wanted.credential, &context.guest)?);
     let seen = cli::Seen { printed: printed.clone(), watched: watched.clone() };
     let (process, terminal) = start_cli(&context, &wanted, &opener_socket, seen).await?;
     let reporter = context.supervisor.reporter.clone();
@@ -72,7 +72,7 @@ pub async fn run(context: Context, wanted: SignIn) -> Result<()> {
             Err(error) => break Err(error),
         }
     };
-    if running.context.sandbox.kind == SandboxKind::Host {
+    if running.context.guest.kind == GuestKind::Host {
         // A frozen process does not answer the SIGTERM that will end it.
         running.tree.thaw();
     }

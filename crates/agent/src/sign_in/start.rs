@@ -64,7 +64,7 @@ fn cli_spec(
         ca_bundle: context.trust.bundle().map(Path::to_path_buf),
         display: context.display.clone(),
         session_bus: session_bus.map(str::to_owned),
-        sandbox: context.sandbox.clone(),
+        guest: context.guest.clone(),
     };
     let cli = wanted.cli.clone();
     let launch = move || {
@@ -81,8 +81,8 @@ fn cli_spec(
 
 /// Starts the desktop's keyring on a session bus of its own; the bus's address.
 async fn start_keyring(context: &Context) -> Result<String> {
-    let bus = keyring::Bus::of(&context.sandbox);
-    let spec = bus.spec(&context.sandbox, &context.display);
+    let bus = keyring::Bus::of(&context.guest);
+    let spec = bus.spec(&context.guest, &context.display);
     context.supervisor.spawn(spec).await.context("the keyring did not start")?;
     Ok(bus.address())
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::file;
-use crate::sandbox::{RUNTIME, Sandbox};
+use crate::guest::{Guest, RUNTIME};
 use crate::supervise::{self, Launch, Readiness, ServiceSpec};
 
 /// How long the bus may take.
@@ -24,8 +24,8 @@ pub struct Bus(PathBuf);
 
 impl Bus {
     /// Where programs look for it that have no address of one.
-    pub fn of(sandbox: &Sandbox) -> Self {
-        Self(sandbox.home.join(RUNTIME).join("bus"))
+    pub fn of(guest: &Guest) -> Self {
+        Self(guest.home.join(RUNTIME).join("bus"))
     }
 
     /// For `DBUS_SESSION_BUS_ADDRESS`.
@@ -34,22 +34,22 @@ impl Bus {
     }
 
     /// The bus as a service, with a keyring that asks nobody for a password.
-    pub fn spec(&self, sandbox: &Sandbox, display: &str) -> ServiceSpec {
-        let (bus, sandbox, display) = (self.clone(), sandbox.clone(), display.to_owned());
+    pub fn spec(&self, guest: &Guest, display: &str) -> ServiceSpec {
+        let (bus, guest, display) = (self.clone(), guest.clone(), display.to_owned());
         ServiceSpec::new("keyring", "the keyring", move || {
-            file::lay(&sandbox.home, &[], &sandbox).context("laying out the keyring failed")?;
+            file::lay(&guest.home, &[], &guest).context("laying out the keyring failed")?;
             // It is the bus that starts it, when somebody asks.
-            supervise::check(&sandbox.command("gnome-keyring-daemon"))?;
+            supervise::check(&guest.command("gnome-keyring-daemon"))?;
             let probe = Box::pin(bus.clone().ready());
             let asked = "the socket of its bus".to_owned();
             let readiness = Some(Readiness { asked, deadline: READY, probe });
-            Ok(Launch { command: bus.command(&sandbox, &display), readiness, watchdog: None })
+            Ok(Launch { command: bus.command(&guest, &display), readiness, watchdog: None })
         })
     }
 
     /// The command that is the bus. It starts the keyring, as another user's programs are started.
-    fn command(&self, sandbox: &Sandbox, display: &str) -> Command {
-        let mut command = sandbox.command("dbus-daemon");
+    fn command(&self, guest: &Guest, display: &str) -> Command {
+        let mut command = guest.command("dbus-daemon");
         command.args(["--session", "--nofork", "--nopidfile", "--nosyslog", "--address"]);
         command.arg(self.address()).env("DISPLAY", display);
         command.env_remove("DBUS_SESSION_BUS_ADDRESS");
@@ -84,14 +84,14 @@ const SESSION: &str = r#"<busconfig>
 
 /// A command, to be run in `home`, in a session of its own, with a bus, and so with the keyring of that
 /// home.
-pub fn with_a_session(home: &Path, command: &[String], sandbox: &Sandbox) -> Result<Vec<String>> {
+pub fn with_a_session(home: &Path, command: &[String], guest: &Guest) -> Result<Vec<String>> {
     let folder = home.join(RUNTIME);
     fs::create_dir(&folder)?;
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;
-    sandbox.give_to_end_user(&folder)?;
+    guest.give_to_end_user(&folder)?;
     let bus = folder.join("bus.conf");
     fs::write(&bus, SESSION)?;
-    sandbox.give_to_end_user(&bus)?;
+    guest.give_to_end_user(&bus)?;
     let config = format!("--config-file={RUNTIME}/bus.conf");
     let before = ["dbus-run-session".to_owned(), config, "--".to_owned()];
     Ok(before.into_iter().chain(command.iter().cloned()).collect())

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 
 /// From the home on: the folder of keyrings, and the one that is used when none is named.
 pub const FOLDER: &str = ".local/share/keyrings";
@@ -39,20 +39,20 @@ pub fn text(items: &[KeyringItem]) -> String {
 }
 
 /// Lays a keyring into a home, so that nobody is asked for a password.
-pub fn lay(home: &Path, items: &[KeyringItem], sandbox: &Sandbox) -> Result<()> {
+pub fn lay(home: &Path, items: &[KeyringItem], guest: &Guest) -> Result<()> {
     let folder = home.join(FOLDER);
     let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     for folder in missing.into_iter().rev() {
         fs::create_dir(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
-        sandbox.give_to_end_user(folder)?;
+        guest.give_to_end_user(folder)?;
     }
     let keyring = format!("{DEFAULT}.keyring");
     for (name, text) in [("default", DEFAULT.to_owned()), (keyring.as_str(), text(items))] {
         let path = folder.join(name);
         fs::write(&path, text)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        sandbox.give_to_end_user(&path)?;
+        guest.give_to_end_user(&path)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::names::{HOST, USER, renamed, renamed_group, uuid, with_another_host};
-use crate::sandbox::{END_USER, GUEST_UID, RUNTIME, Sandbox, SandboxKind};
+use crate::guest::{END_USER, GUEST_UID, Guest, GuestKind, RUNTIME};
 
 /// The agent's first argument as the program that makes an environment; the second is an [`Environment`]
 /// in JSON.
@@ -53,7 +53,7 @@ pub struct Environment {
 
 impl Environment {
     /// This machine, without a network and without its other processes.
-    pub fn this_machine(files: &Path, command: &[String], sandbox: &Sandbox) -> Self {
+    pub fn this_machine(files: &Path, command: &[String], guest: &Guest) -> Self {
         Self {
             files: files.to_path_buf(),
             home: files.to_path_buf(),
@@ -61,8 +61,8 @@ impl Environment {
             emptied: Vec::new(),
             replaced: Vec::new(),
             boot_id: None,
-            user: user_of(sandbox),
-            group: group_of(sandbox),
+            user: user_of(guest),
+            group: group_of(guest),
             command: command.to_vec(),
         }
     }
@@ -73,11 +73,11 @@ impl Environment {
         files: &Path,
         beside: &Path,
         command: &[String],
-        sandbox: &Sandbox,
+        guest: &Guest,
     ) -> Result<Self> {
-        let is_guest = sandbox.kind == SandboxKind::Guest;
-        let home = if is_guest { Path::new("/home").join(USER) } else { files.to_path_buf() };
-        let (uid, gid) = (user_of(sandbox), group_of(sandbox));
+        let is_vm = guest.kind == GuestKind::Vm;
+        let home = if is_vm { Path::new("/home").join(USER) } else { files.to_path_buf() };
+        let (uid, gid) = (user_of(guest), group_of(guest));
         let (user, group) = (uid.wrapping_add(OTHER_USER), gid.wrapping_add(OTHER_USER));
         let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let host = nix::unistd::gethostname().unwrap_or_default();
@@ -101,10 +101,10 @@ impl Environment {
             ("/etc/hostname", write("hostname", &format!("{HOST}\n"))?),
         ];
         let files_there = files_there.map(|(path, other)| (PathBuf::from(path), other));
-        let mut emptied = if is_guest {
+        let mut emptied = if is_vm {
             GUEST_FOLDERS.map(PathBuf::from).to_vec()
         } else {
-            vec![sandbox.home.clone()]
+            vec![guest.home.clone()]
         };
         emptied.push(SHARED_MEMORY.into());
         Ok(Self {
@@ -121,8 +121,8 @@ impl Environment {
     }
 
     /// The command that runs in it.
-    pub fn command(&self, sandbox: &Sandbox) -> Result<Command> {
-        let mut command = sandbox.root_command(&sandbox.agent().to_string_lossy());
+    pub fn command(&self, guest: &Guest) -> Result<Command> {
+        let mut command = guest.root_command(&guest.agent().to_string_lossy());
         command.arg(ARGUMENT).arg(serde_json::to_string(self)?);
         let user = if self.host.is_some() { USER } else { END_USER };
         command.env("HOME", &self.home).env("USER", user).env("LOGNAME", user);
@@ -141,17 +141,17 @@ impl Environment {
 }
 
 /// As whom the end user's programs run.
-fn user_of(sandbox: &Sandbox) -> u32 {
-    match sandbox.kind {
-        SandboxKind::Guest => GUEST_UID,
-        SandboxKind::Host => Uid::effective().as_raw(),
+fn user_of(guest: &Guest) -> u32 {
+    match guest.kind {
+        GuestKind::Vm => GUEST_UID,
+        GuestKind::Host => Uid::effective().as_raw(),
     }
 }
 
 /// The group that they have.
-fn group_of(sandbox: &Sandbox) -> u32 {
-    match sandbox.kind {
-        SandboxKind::Guest => GUEST_UID,
-        SandboxKind::Host => Gid::effective().as_raw(),
+fn group_of(guest: &Guest) -> u32 {
+    match guest.kind {
+        GuestKind::Vm => GUEST_UID,
+        GuestKind::Host => Gid::effective().as_raw(),
     }
 }

@@ -6,14 +6,14 @@ use super::super::bundle::archive;
 use super::super::missing::Missing;
 use super::super::seal::seal;
 use super::*;
-use crate::sandbox::SandboxKind;
+use crate::guest::GuestKind;
 
 fn watched(folder: &Path, files: &[(&str, Completeness, bool)]) -> Watched {
-    let sandbox = Sandbox {
-        kind: SandboxKind::Host,
+    let guest = Guest {
+        kind: GuestKind::Host,
         home: folder.to_path_buf(),
         runtime: folder.to_path_buf(),
-        end_user: crate::sandbox::EndUser::default(),
+        end_user: crate::guest::EndUser::default(),
     };
     let files = files.iter().map(|(path, complete, optional)| CredentialFileSpec {
         path: (*path).to_owned(),
@@ -29,7 +29,7 @@ fn watched(folder: &Path, files: &[(&str, Completeness, bool)]) -> Watched {
         awaits_screen: false,
         status: None,
     };
-    Watched::new(&spec, &sandbox).unwrap()
+    Watched::new(&spec, &guest).unwrap()
 }
 
 fn names(watched: &Watched) -> Vec<String> {

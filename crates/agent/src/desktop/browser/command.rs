@@ -8,21 +8,21 @@ use anteroom_guest_protocol::ScreenSize;
 
 use super::console;
 use crate::desktop::opener;
-use crate::sandbox::{Sandbox, SandboxKind};
+use crate::guest::{Guest, GuestKind};
 use crate::supervise::run_to_end;
 
 /// Chromium on the waiting page. Its own address bar stays in the picture: the end user sees whose
 /// page they type into, and no page can draw over it.
 pub fn command(
-    sandbox: &Sandbox,
+    guest: &Guest,
     display: &str,
     screen: ScreenSize,
     proxy: SocketAddr,
     page: &str,
 ) -> Command {
-    let mut command = chromium(sandbox);
+    let mut command = chromium(guest);
     command.env("DISPLAY", display);
-    command.arg(format!("--user-data-dir={}", sandbox.home.join(".chromium").display()));
+    command.arg(format!("--user-data-dir={}", guest.home.join(".chromium").display()));
     command.arg(format!("--proxy-server=http://{proxy}"));
     // Chromium goes by the address that answers, which is the proxy's for all pages: without this
     // each would count as one of the guest's own, and may call the port where a CLI waits.
@@ -30,16 +30,16 @@ pub fn command(
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
     command.args(flags());
     command.args(console::FLAGS);
-    if let Some(locale) = &sandbox.end_user.locale {
+    if let Some(locale) = &guest.end_user.locale {
         let language = locale.tag.split('-').next().unwrap_or_default();
         command.arg(format!("--lang={}", locale.tag));
         command.arg(format!("--accept-lang={},{language},en", locale.tag));
     }
-    if sandbox.kind == SandboxKind::Host && !user_namespaces_work() {
+    if guest.kind == GuestKind::Host && !user_namespaces_work() {
         // The host driver promises no isolation; in a guest the sandbox is always on.
         command.arg("--no-sandbox");
     }
-    if sandbox.kind == SandboxKind::Host {
+    if guest.kind == GuestKind::Host {
         // No bar about unusual flags over the page; in a guest a managed policy says so.
         command.arg("--test-type");
     }
@@ -48,12 +48,12 @@ pub fn command(
 }
 
 /// The browser itself, which its own name on the sandbox's PATH does not start.
-fn chromium(sandbox: &Sandbox) -> Command {
+fn chromium(guest: &Guest) -> Command {
     let name = "chromium";
-    let real = opener::behind(name.as_ref(), &sandbox.path_variable(), &sandbox.openers());
+    let real = opener::behind(name.as_ref(), &guest.path_variable(), &guest.openers());
     // By its path also where there is none: that is what is missing then.
     let path = real.unwrap_or_else(|| Path::new("/usr/bin").join(name));
-    let mut command = sandbox.command(&path.to_string_lossy());
+    let mut command = guest.command(&path.to_string_lossy());
     command.env(opener::REAL_BROWSER_ENV, "1");
     command
 }

@@ -12,7 +12,7 @@ use super::{command, console, titles, window};
 use crate::desktop::display::server::DisplayAddress;
 use crate::desktop::pending::PendingDesktop;
 use crate::desktop::x;
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 use crate::supervise::{
     Launch, Output, Process, Readiness, RestartPolicy, ServiceSpec, Supervisor,
 };
@@ -37,7 +37,7 @@ const CLOSED: u32 = 20;
 #[derive(Clone)]
 pub struct Browser {
     /// Where it runs.
-    pub sandbox: Sandbox,
+    pub guest: Guest,
     /// Who keeps it.
     pub supervisor: Supervisor,
     /// Its X server.
@@ -110,8 +110,8 @@ impl Browser {
     }
 
     fn command(&self) -> std::process::Command {
-        let Self { sandbox, display, screen, proxy, page, .. } = self;
-        command::command(sandbox, &display.name(), *screen, *proxy, &page.address())
+        let Self { guest, display, screen, proxy, page, .. } = self;
+        command::command(guest, &display.name(), *screen, *proxy, &page.address())
     }
 
     /// Has the running browser open its first page once more, which leads on: a second start hands the

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::sandbox::{Sandbox, SandboxKind};
+use crate::guest::{Guest, GuestKind};
 use crate::supervise::run_to_end;
 
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -44,15 +44,15 @@ impl Trust {
 }
 
 /// Makes Chromium and the CLIs trust the authorities of `pem` too; empty for none.
-pub fn trust_extra_authorities(pem: &str, sandbox: &Sandbox) -> Result<Trust> {
+pub fn trust_extra_authorities(pem: &str, guest: &Guest) -> Result<Trust> {
     if pem.trim().is_empty() {
         return Ok(Trust::System);
     }
     let certificates = certificates(pem)?;
     let system = fs::read_to_string(SYSTEM_BUNDLE).unwrap_or_default();
     let all = format!("{system}\n{pem}\n");
-    let bundle = match sandbox.kind {
-        SandboxKind::Guest => {
+    let bundle = match guest.kind {
+        GuestKind::Vm => {
             write_policy(&certificates)?;
             let bundle = PathBuf::from(SYSTEM_BUNDLE);
             write(&bundle, &all)?;
@@ -61,9 +61,9 @@ pub fn trust_extra_authorities(pem: &str, sandbox: &Sandbox) -> Result<Trust> {
             into_java(Path::new(SYSTEM_JAVA), Path::new("keytool"), &authorities);
             bundle
         }
-        SandboxKind::Host => {
-            import_into_nss(pem, sandbox)?;
-            let bundle = sandbox.runtime.join("ca-bundle.pem");
+        GuestKind::Host => {
+            import_into_nss(pem, guest)?;
+            let bundle = guest.runtime.join("ca-bundle.pem");
             write(&bundle, &all)?;
             bundle
         }
@@ -164,10 +164,10 @@ fn write_policy(certificates: &[String]) -> Result<()> {
 }
 
 /// On the host nothing outside the sandbox may change: a certificate store in the sandbox's home.
-fn import_into_nss(pem: &str, sandbox: &Sandbox) -> Result<()> {
-    let store = sandbox.home.join(".pki/nssdb");
+fn import_into_nss(pem: &str, guest: &Guest) -> Result<()> {
+    let store = guest.home.join(".pki/nssdb");
     fs::create_dir_all(&store).context("creating the certificate store failed")?;
-    let pem_file = sandbox.runtime.join("extra-ca.pem");
+    let pem_file = guest.runtime.join("extra-ca.pem");
     fs::write(&pem_file, pem)?;
     let database = format!("sql:{}", store.display());
     let pem_file = pem_file.to_string_lossy();

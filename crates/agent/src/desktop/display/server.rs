@@ -19,7 +19,7 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag};
 use tokio::io::AsyncReadExt;
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
-use crate::sandbox::{Sandbox, SandboxKind};
+use crate::guest::{Guest, GuestKind};
 
 const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
 
@@ -52,12 +52,12 @@ pub struct ServerStarting {
 
 /// Writes the access cookie and makes the command, which holds the end of a pipe that the server writes
 /// its display number to.
-pub fn prepare(sandbox: &Sandbox, screen: ScreenSize) -> Result<(Command, ServerStarting)> {
-    let address = DisplayAddress { number: choose_number(sandbox)?, cookie: rand::random() };
-    write_xauthority(sandbox, &address.cookie)?;
+pub fn prepare(guest: &Guest, screen: ScreenSize) -> Result<(Command, ServerStarting)> {
+    let address = DisplayAddress { number: choose_number(guest)?, cookie: rand::random() };
+    write_xauthority(guest, &address.cookie)?;
     let (number, writer) =
         nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).context("making a pipe failed")?;
-    let mut command = sandbox.command("Xvnc");
+    let mut command = guest.command("Xvnc");
     command
         .arg(address.name())
         .arg("-displayfd")
@@ -65,10 +65,10 @@ pub fn prepare(sandbox: &Sandbox, screen: ScreenSize) -> Result<(Command, Server
         .arg("-geometry")
         .arg(format!("{}x{}", screen.width, screen.height))
         .arg("-auth")
-        .arg(sandbox.xauthority())
+        .arg(guest.xauthority())
         .args(["-depth", "24", "-SecurityTypes", "None", "-rfbport", "-1"])
         .arg("-rfbunixpath")
-        .arg(sandbox.home.join(VNC_SOCKET))
+        .arg(guest.home.join(VNC_SOCKET))
         .args(["-rfbunixmode", "0600", "-nolisten", "tcp", "-AlwaysShared", "-noreset"])
         // Nothing of the desktop's text leaves by a VNC client that nobody asked for.
         .args(["-SendCutText=0", "-AcceptCutText=0", "-desktop", "Anteroom"]);
@@ -118,12 +118,12 @@ impl ServerStarting {
 
 /// On a host it is written down before there is anything of it: a server that is killed leaves its
 /// socket, which the driver then removes.
-fn choose_number(sandbox: &Sandbox) -> Result<u32> {
-    match sandbox.kind {
-        SandboxKind::Guest => Ok(GUEST_DISPLAY),
-        SandboxKind::Host => {
+fn choose_number(guest: &Guest) -> Result<u32> {
+    match guest.kind {
+        GuestKind::Vm => Ok(GUEST_DISPLAY),
+        GuestKind::Host => {
             let number = rand::random_range(HOST_DISPLAYS);
-            let path = sandbox.display_file();
+            let path = guest.display_file();
             std::fs::write(&path, number.to_string())
                 .with_context(|| format!("writing {} failed", path.display()))?;
             Ok(number)
@@ -159,7 +159,7 @@ impl DisplayAddress {
 }
 
 /// One entry for any address and display (format: Xau's `.Xauthority`, lengths as big-endian u16).
-fn write_xauthority(sandbox: &Sandbox, cookie: &[u8]) -> Result<()> {
+fn write_xauthority(guest: &Guest, cookie: &[u8]) -> Result<()> {
     const FAMILY_WILD: u16 = 0xffff;
     let mut entry = FAMILY_WILD.to_be_bytes().to_vec();
     for field in [&b""[..], b"", COOKIE_NAME, cookie] {
@@ -167,7 +167,7 @@ fn write_xauthority(sandbox: &Sandbox, cookie: &[u8]) -> Result<()> {
         entry.extend(length.to_be_bytes());
         entry.extend(field);
     }
-    let path = sandbox.xauthority();
+    let path = guest.xauthority();
     let mut file: File = std::fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -176,5 +176,5 @@ fn write_xauthority(sandbox: &Sandbox, cookie: &[u8]) -> Result<()> {
         .open(&path)
         .context("creating the X authority file failed")?;
     file.write_all(&entry).context("writing the X authority file failed")?;
-    sandbox.give_to_end_user(&path).context("giving the X authority file to the end user failed")
+    guest.give_to_end_user(&path).context("giving the X authority file to the end user failed")
 }

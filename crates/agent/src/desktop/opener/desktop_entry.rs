@@ -10,7 +10,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::names::{BROWSER, REAL_BROWSER_ENV};
-use crate::sandbox::{Sandbox, SandboxKind};
+use crate::guest::{Guest, GuestKind};
 
 /// Its desktop entry.
 const ENTRY: &str = "anteroom-open.desktop";
@@ -29,8 +29,8 @@ const KINDS: [&str; 6] = [
 const ALTERNATIVES: [&str; 3] = ["x-www-browser", "gnome-www-browser", "www-browser"];
 
 /// Makes the opener the default for web pages.
-pub fn place(sandbox: &Sandbox) -> Result<()> {
-    let opener = sandbox.openers().join(BROWSER);
+pub fn place(guest: &Guest) -> Result<()> {
+    let opener = guest.openers().join(BROWSER);
     let kinds = KINDS.map(|kind| format!("{kind};")).concat();
     let entry = format!(
         "[Desktop Entry]\nType=Application\nName=Web Browser\nExec={} %u\nTerminal=false\n\
@@ -38,31 +38,28 @@ pub fn place(sandbox: &Sandbox) -> Result<()> {
         opener.display()
     );
     let defaults = KINDS.map(|kind| format!("{kind}={ENTRY}\n")).concat();
-    write(&sandbox.share().join("applications").join(ENTRY), &entry)?;
-    write(
-        &sandbox.settings().join("mimeapps.list"),
-        &format!("[Default Applications]\n{defaults}"),
-    )?;
-    if sandbox.kind == SandboxKind::Guest {
-        lead_paths(sandbox)?;
+    write(&guest.share().join("applications").join(ENTRY), &entry)?;
+    write(&guest.settings().join("mimeapps.list"), &format!("[Default Applications]\n{defaults}"))?;
+    if guest.kind == GuestKind::Vm {
+        lead_paths(guest)?;
     }
     Ok(())
 }
 
 /// Leads those to the opener who call a browser by its path, as far as Debian lets them be led.
-fn lead_paths(sandbox: &Sandbox) -> Result<()> {
+fn lead_paths(guest: &Guest) -> Result<()> {
     for name in ALTERNATIVES {
         let link = Path::new("/etc/alternatives").join(name);
         // None is there where no browser is.
         let _ = fs::remove_file(&link);
         let Some(folder) = link.parent().filter(|folder| folder.is_dir()) else { continue };
-        std::os::unix::fs::symlink(sandbox.openers().join(name), &link)
+        std::os::unix::fs::symlink(guest.openers().join(name), &link)
             .with_context(|| format!("placing {} in {} failed", name, folder.display()))?;
     }
     // Debian's Chromium is a script that reads what is in this folder as its own lines.
     let settings = Path::new("/etc/chromium.d");
     if settings.is_dir() {
-        let opener = sandbox.openers().join("chromium");
+        let opener = guest.openers().join("chromium");
         let line = format!(
             "# A page that a program opens is shown by Anteroom.\n\
              [ -n \"${REAL_BROWSER_ENV}\" ] || exec {} \"$@\"\n",

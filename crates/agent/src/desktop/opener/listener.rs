@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::names::SOCKET;
 use super::program::{MAX_URL, sign_in_url};
-use crate::sandbox::Sandbox;
+use crate::guest::Guest;
 
 /// An address that is to be opened. Whoever asked for it goes on when this is dropped.
 pub struct Asked {
@@ -21,8 +21,8 @@ pub struct Asked {
 }
 
 /// Listens for URLs; each well-formed http or https URL arrives on the channel.
-pub fn listen(sandbox: &Sandbox) -> Result<(PathBuf, mpsc::Receiver<Asked>)> {
-    let path = sandbox.runtime.join(SOCKET);
+pub fn listen(guest: &Guest) -> Result<(PathBuf, mpsc::Receiver<Asked>)> {
+    let path = guest.runtime.join(SOCKET);
     let listener = UnixListener::bind(&path)
         .with_context(|| format!("listening on {} failed", path.display()))?;
     // The CLI runs as the end user; the folder above is readable, nothing else listens there.

@@ -14,7 +14,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 
 use super::names::{NAMES, REAL_BROWSER_ENV, SOCKET};
-use crate::sandbox::OPENERS;
+use crate::guest::OPENERS;
 
 /// The longest URL taken, in bytes.
 pub const MAX_URL: u64 = 8 * 1024;

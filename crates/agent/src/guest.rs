@@ -1,4 +1,4 @@
-//! Where the agent works: in a guest of its own, or on the host.
+//! The guest from the inside: a VM of its own, or processes on the host.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ pub const RUNTIME: &str = ".run";
 /// In the agent's own folder: the programs that are run in the place of browser openers.
 pub const OPENERS: &str = "openers";
 
-/// Guest or host, and what differs between them.
+/// Where its programs live, and how they are started.
 #[derive(Clone, Debug)]
-pub struct Sandbox {
-    /// Which of the two.
-    pub kind: SandboxKind,
+pub struct Guest {
+    /// What it is.
+    pub kind: GuestKind,
     /// The home of the end user.
     pub home: PathBuf,
     /// The agent's own folder: sockets, X authority, openers. Gone with the sandbox.
@@ -41,45 +41,45 @@ pub struct EndUser {
     pub time_zone: Option<String>,
 }
 
-/// Guest or host.
+/// What a guest is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SandboxKind {
-    /// A VM of our own: services run as the guest user, the agent as root.
-    Guest,
-    /// The host itself, no isolation: everything runs as whoever started the agent.
+pub enum GuestKind {
+    /// A VM: services run as the guest user, the agent as root.
+    Vm,
+    /// Processes on the host, no isolation: everything runs as whoever started the agent.
     Host,
 }
 
-impl Sandbox {
-    /// The sandbox inside a guest; its folders exist since [`crate::pid1::enter_image`].
-    pub fn guest() -> Self {
+impl Guest {
+    /// The guest in a VM; its folders exist since [`crate::pid1::enter_image`].
+    pub fn in_vm() -> Self {
         Self {
-            kind: SandboxKind::Guest,
+            kind: GuestKind::Vm,
             home: PathBuf::from("/home/person"),
             runtime: PathBuf::from("/run/anteroom"),
             end_user: EndUser::default(),
         }
     }
 
-    /// The sandbox on the host, in the folder that the driver made and will remove.
-    pub fn host() -> Result<Self> {
+    /// The guest on the host, in the folder that the driver made and will remove.
+    pub fn on_host() -> Result<Self> {
         let folder = PathBuf::from(
             std::env::var_os("ANTEROOM_RUNTIME_DIR").context("ANTEROOM_RUNTIME_DIR is not set")?,
         );
-        let sandbox = Self {
-            kind: SandboxKind::Host,
+        let guest = Self {
+            kind: GuestKind::Host,
             home: folder.join("home"),
             runtime: folder.join("run"),
             end_user: EndUser::default(),
         };
-        for path in [&sandbox.home, &sandbox.runtime, &sandbox.temporary()] {
+        for path in [&guest.home, &guest.runtime, &guest.temporary()] {
             std::fs::create_dir_all(path)
                 .with_context(|| format!("creating {} failed", path.display()))?;
         }
         let agent = std::env::current_exe().context("finding the agent's own path failed")?;
-        std::fs::copy(&agent, sandbox.agent())
+        std::fs::copy(&agent, guest.agent())
             .context("copying the agent into its sandbox failed")?;
-        Ok(sandbox)
+        Ok(guest)
     }
 
     /// The agent's own binary inside the sandbox.
@@ -100,16 +100,16 @@ impl Sandbox {
     /// A folder of `XDG_DATA_DIRS`: in a guest the machine's own.
     pub fn share(&self) -> PathBuf {
         match self.kind {
-            SandboxKind::Guest => PathBuf::from("/usr/local/share"),
-            SandboxKind::Host => self.runtime.join("share"),
+            GuestKind::Vm => PathBuf::from("/usr/local/share"),
+            GuestKind::Host => self.runtime.join("share"),
         }
     }
 
     /// A folder of `XDG_CONFIG_DIRS`: in a guest the machine's own.
     pub fn settings(&self) -> PathBuf {
         match self.kind {
-            SandboxKind::Guest => PathBuf::from("/etc/xdg"),
-            SandboxKind::Host => self.runtime.join("xdg"),
+            GuestKind::Vm => PathBuf::from("/etc/xdg"),
+            GuestKind::Host => self.runtime.join("xdg"),
         }
     }
 
@@ -134,8 +134,8 @@ impl Sandbox {
     /// Where the C library looks for locales.
     pub fn locales(&self) -> PathBuf {
         match self.kind {
-            SandboxKind::Guest => PathBuf::from("/usr/lib/locale"),
-            SandboxKind::Host => self.runtime.join("locales"),
+            GuestKind::Vm => PathBuf::from("/usr/lib/locale"),
+            GuestKind::Host => self.runtime.join("locales"),
         }
     }
 
@@ -166,11 +166,11 @@ impl Sandbox {
             }
         }
         match self.kind {
-            SandboxKind::Guest => {
+            GuestKind::Vm => {
                 use std::os::unix::process::CommandExt;
                 command.uid(GUEST_UID).gid(GUEST_UID);
             }
-            SandboxKind::Host => {
+            GuestKind::Host => {
                 command.env("TMPDIR", self.temporary());
                 command.env("LOCPATH", self.locales());
                 command.env("XDG_DATA_DIRS", first(&self.share(), "/usr/local/share:/usr/share"));
@@ -183,7 +183,7 @@ impl Sandbox {
     /// The same as the guest's root; on a host as whoever runs the agent.
     pub fn root_command(&self, program: &str) -> Command {
         let mut command = self.command(program);
-        if self.kind == SandboxKind::Guest {
+        if self.kind == GuestKind::Vm {
             use std::os::unix::process::CommandExt;
             command.uid(0).gid(0).env("HOME", "/root").env("USER", "root");
         }
@@ -193,7 +193,7 @@ impl Sandbox {
     /// `PATH` of the sandbox's programs.
     pub fn path_variable(&self) -> OsString {
         match (self.kind, std::env::var_os("PATH")) {
-            (SandboxKind::Host, Some(host_path)) => first(&self.openers(), &host_path),
+            (GuestKind::Host, Some(host_path)) => first(&self.openers(), &host_path),
             _ => first(
                 &self.openers(),
                 "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -204,8 +204,8 @@ impl Sandbox {
     /// Gives `path` to the end user.
     pub fn give_to_end_user(&self, path: &Path) -> std::io::Result<()> {
         match self.kind {
-            SandboxKind::Guest => std::os::unix::fs::lchown(path, Some(GUEST_UID), Some(GUEST_UID)),
-            SandboxKind::Host => Ok(()),
+            GuestKind::Vm => std::os::unix::fs::lchown(path, Some(GUEST_UID), Some(GUEST_UID)),
+            GuestKind::Host => Ok(()),
         }
     }
 }
