@@ -282,32 +282,32 @@ pub fn attack(anteroom: &Path, tries: &mut Tries) -> Result<()> {
         &[],
     )?;
     let session = server.begin(&serde_json::json!({ "provider": "demo" }))?;
-    let sandbox = Sandbox { proxy: proxy(&server, &session.id)?, heard };
-    sandbox.expect_the_allowed_request()?;
+    let guest = Guest { proxy: proxy(&server, &session.id)?, heard };
+    guest.expect_the_allowed_request()?;
     for destination in DESTINATIONS {
         let target = destination.replace("PORT", &inside.port().to_string());
-        tries.record(&format!("a tunnel to {target}"), sandbox.tunnel(&target)?);
+        tries.record(&format!("a tunnel to {target}"), guest.tunnel(&target)?);
     }
     for (name, addresses) in INSIDE {
         let target = format!("{name}.in.attack.test:{}", inside.port());
         let what = format!("an allowed name that leads to {}", addresses.join(" and "));
-        tries.record(&what, sandbox.tunnel(&target)?);
+        tries.record(&what, guest.tunnel(&target)?);
     }
     for (what, pieces) in TO_PROXY {
         let pieces: Vec<&[u8]> = pieces.iter().map(|piece| piece.as_bytes()).collect();
-        tries.record(what, sandbox.said(&pieces)?);
+        tries.record(what, guest.said(&pieces)?);
     }
     for (what, pieces) in IN_TUNNEL {
         let open = connect(80);
         let pieces = pieces.iter().map(|piece| piece.as_bytes());
         let pieces: Vec<&[u8]> = [&open[..]].into_iter().chain(pieces).collect();
-        tries.record(what, sandbox.said(&pieces)?);
+        tries.record(what, guest.said(&pieces)?);
     }
     for (what, sent) in by_tls() {
-        tries.record(what, sandbox.said(&[&connect(443), &sent])?);
+        tries.record(what, guest.said(&[&connect(443), &sent])?);
     }
-    tries.record("SOCKS 5 to the proxy", sandbox.said(&[b"\x05\x01\x00evil\r\n\r\n"])?);
-    sandbox.expect_the_allowed_request()?;
+    tries.record("SOCKS 5 to the proxy", guest.said(&[b"\x05\x01\x00evil\r\n\r\n"])?);
+    guest.expect_the_allowed_request()?;
     server.cancel(&session.id)?;
     server.wait_until_torn_down(&session.id, PATIENCE)?;
     Ok(())
@@ -343,13 +343,13 @@ fn by_tls() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// A sandbox, from where its programs speak.
-struct Sandbox {
+/// A guest, from where its programs speak.
+struct Guest {
     proxy: SocketAddr,
     heard: Heard,
 }
 
-impl Sandbox {
+impl Guest {
     /// Says these pieces on one connection, each when the one before was answered; all answers.
     fn say(&self, pieces: &[&[u8]]) -> Result<Vec<u8>> {
         let mut connection =

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anteroom_session::{EgressVerdict, HostRefused, Place};
+use anteroom_session::{EgressVerdict, HostPort, HostRefused};
 use leaky_bucket::RateLimiter;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -113,8 +113,8 @@ impl<R: Resolve> Gate<R> {
     ///
     /// # Errors
     /// Where it is none that can be.
-    pub fn allow(&self, place: &Place) -> Result<(), HostRefused> {
-        self.policy().allow(place)
+    pub fn allow(&self, destination: &HostPort) -> Result<(), HostRefused> {
+        self.policy().allow(destination)
     }
 
     fn policy(&self) -> MutexGuard<'_, Policy> {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anteroom_session::{HostRefused, Place, USUAL_PORTS, normalise_host, port_of, unlistable};
+use anteroom_session::{HostPort, HostRefused, USUAL_PORTS, normalise_host, port_of, unlistable};
 
 /// What a session may reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,12 +77,12 @@ impl Policy {
     ///
     /// # Errors
     /// For an address and a name of a network's own, for which nothing changes.
-    pub fn allow(&mut self, place: &Place) -> Result<(), HostRefused> {
-        if let Some(refused) = unlistable(place.host()) {
+    pub fn allow(&mut self, destination: &HostPort) -> Result<(), HostRefused> {
+        if let Some(refused) = unlistable(destination.host()) {
             return Err(refused);
         }
         if let Allowed::Listed(list) = &mut self.allow {
-            let (host, port) = (place.host().to_owned(), place.port());
+            let (host, port) = (destination.host().to_owned(), destination.port());
             list.push(HostPattern { host, subdomains_only: false, port });
         }
         Ok(())
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn a_host_is_allowed_on_its_port_and_what_no_list_leads_to_is_not() {
         let mut policy = policy(&[]);
-        let mut allow = |text: &str| policy.allow(&Place::parse(text).unwrap());
+        let mut allow = |text: &str| policy.allow(&HostPort::parse(text).unwrap());
         assert_eq!(allow("a.test:8443"), Ok(()));
         assert_eq!(allow("[2001:db8::1]"), Err(HostRefused::Address));
         assert_eq!(allow("adfs.corp.local"), Err(HostRefused::LocalName));

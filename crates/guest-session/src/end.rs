@@ -34,14 +34,14 @@ pub async fn until_end<T>(
 }
 
 /// What a conversation ended by, and what was seen of its sandbox: lines for a log.
-pub struct Diagnosis {
+pub struct DiagnosedEnd {
     /// Why it ended.
     pub reason: EndReason,
     /// The evidence, line by line.
     pub lines: Vec<String>,
 }
 
-impl Diagnosis {
+impl DiagnosedEnd {
     /// Looks at the sandbox whose conversation ended for `reason`.
     pub async fn of(sandbox: &mut RunningSandbox, reason: EndReason) -> Self {
         match reason {

@@ -1,7 +1,7 @@
 //! A sandbox and the conversation with its guest, whatever it is booted for.
 //!
 //! A sandbox is booted as its [`SandboxConfig`] says; a [`Conversation`] goes from the first byte of
-//! its link to services that are starting, and hands over the guest's messages; a [`Diagnosis`] says why
+//! its link to services that are starting, and hands over the guest's messages; a [`DiagnosedEnd`] says why
 //! it ended.
 //! All that a guest says is hostile: it is paced ([`pace()`]), bounded, and ends with an
 //! [`EndReason`](anteroom_session::EndReason) when it breaks the protocol or stops coming.
@@ -21,7 +21,7 @@ mod vmm;
 
 pub use control::{GuestMessages, GuestSender, unix_ms};
 pub use conversation::{Conversation, Hello, LinkTask, entropy_base64};
-pub use end::{Diagnosis, until_end};
+pub use end::{DiagnosedEnd, until_end};
 pub use failure::{broken, kind, link_failed, violation};
 pub use files::inject;
 pub use pace::pace;

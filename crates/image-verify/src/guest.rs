@@ -15,8 +15,8 @@ use anteroom_guest_protocol::{
     printable, service_name,
 };
 use anteroom_guest_session::{
-    Conversation, Diagnosis, GuestMessages, GuestSender, ServiceLog, Vmm, boot, cpu_profile_name,
-    entropy_base64, unix_ms, until_end, vm_spec,
+    Conversation, DiagnosedEnd, GuestMessages, GuestSender, ServiceLog, Vmm, boot,
+    cpu_profile_name, entropy_base64, unix_ms, until_end, vm_spec,
 };
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId, Timestamp};
 use anteroom_vm::{RunningSandbox, VmAccelerator};
@@ -120,7 +120,7 @@ impl Visit<'_> {
     }
 
     async fn diagnosed(&self, vm: &mut RunningSandbox, reason: EndReason) -> EndReason {
-        let Diagnosis { reason, lines } = Diagnosis::of(vm, reason).await;
+        let DiagnosedEnd { reason, lines } = DiagnosedEnd::of(vm, reason).await;
         for line in lines {
             self.keep_line(vm.driver.into(), LogStream::Stdout, &line);
         }

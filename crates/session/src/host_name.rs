@@ -84,12 +84,12 @@ pub fn port_of(text: &str) -> Option<u16> {
 
 /// A host, and its port where that is not a usual one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
+pub struct HostPort {
     host: String,
     port: Option<u16>,
 }
 
-impl Place {
+impl HostPort {
     /// Of a (normalised) host and the port that was asked for.
     #[must_use]
     pub fn new(host: &str, port: u16) -> Self {
@@ -117,7 +117,7 @@ impl Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
             Some(port) => write!(f, "{}:{port}", self.host),
@@ -140,11 +140,11 @@ mod tests {
             ("acme.okta.example:8443", "acme.okta.example:8443"),
             ("[2001:db8::1]:8443", "[2001:db8::1]:8443"),
         ] {
-            assert_eq!(Place::parse(text).unwrap().to_string(), written);
+            assert_eq!(HostPort::parse(text).unwrap().to_string(), written);
         }
-        assert_eq!(Place::new("a.example", 80), Place::new("a.example", 443));
+        assert_eq!(HostPort::new("a.example", 80), HostPort::new("a.example", 443));
         for bad in ["", "a b", "a.example:", "a.example:x", "a.example/"] {
-            assert_eq!(Place::parse(bad), None, "{bad}");
+            assert_eq!(HostPort::parse(bad), None, "{bad}");
         }
     }
 

@@ -36,7 +36,8 @@ pub use end_reason::{EndReason, ProcessExit, signal_name};
 pub use event::{EgressVerdict, Event, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::{
-    HostRefused, Place, USUAL_PORTS, authority, is_local_name, normalise_host, port_of, unlistable,
+    HostPort, HostRefused, USUAL_PORTS, authority, is_local_name, normalise_host, port_of,
+    unlistable,
 };
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use key_name::{InvalidKeyName, KeyName};

@@ -1,7 +1,7 @@
 //! What the machine takes, and what it wants done.
 
 use anteroom_guest_protocol::{CursorImage, GuestMessage, HostMessage, LogStream};
-use anteroom_session::{CodeTaken, EgressVerdict, EndReason, Observation, Place};
+use anteroom_session::{CodeTaken, EgressVerdict, EndReason, HostPort, Observation};
 
 use crate::CodeRefused;
 
@@ -91,7 +91,7 @@ pub enum Output {
     /// Show viewers of the desktop this pointer.
     ShowCursor(CursorImage),
     /// Let connections to this host out from now on.
-    Allow(Place),
+    Allow(HostPort),
     /// Let no connection out from now on.
     CloseEgress,
     /// The answer to [`Command::EnterCode`].

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use anteroom_provider::{Provider, Sso};
 use anteroom_session::{
-    EgressVerdict, HostRefused, Observation, Place, Remedy, normalise_host, unlistable,
+    EgressVerdict, HostPort, HostRefused, Observation, Remedy, normalise_host, unlistable,
 };
 
 use crate::Contact;
@@ -23,8 +23,8 @@ pub struct Needed {
     provider: String,
     sso: Sso,
     operator: String,
-    refused: VecDeque<(Place, Remedy)>,
-    needed: BTreeSet<Place>,
+    refused: VecDeque<(HostPort, Remedy)>,
+    needed: BTreeSet<HostPort>,
     /// Of the page that the end user sees.
     title: String,
 }
@@ -54,12 +54,12 @@ impl Needed {
             (EgressVerdict::RefusedAddress, _) => Remedy::Map,
             _ => return Vec::new(),
         };
-        let place = Place::new(&contact.host, contact.port);
-        self.refused.retain(|(refused, _)| *refused != place);
+        let destination = HostPort::new(&contact.host, contact.port);
+        self.refused.retain(|(refused, _)| *refused != destination);
         if self.refused.len() == MAX_REFUSED {
             self.refused.pop_front();
         }
-        self.refused.push_back((place, remedy));
+        self.refused.push_back((destination, remedy));
         self.look()
     }
 
@@ -72,13 +72,13 @@ impl Needed {
 
     fn look(&mut self) -> Vec<Observation> {
         let Some(host) = normalise_host(&self.title) else { return Vec::new() };
-        let needed = self.refused.iter().filter(|(place, _)| place.host() == host);
+        let needed = self.refused.iter().filter(|(destination, _)| destination.host() == host);
         let mut reported = Vec::new();
-        for (place, remedy) in needed {
-            if self.needed.len() == MAX_NEEDED || !self.needed.insert(place.clone()) {
+        for (destination, remedy) in needed {
+            if self.needed.len() == MAX_NEEDED || !self.needed.insert(destination.clone()) {
                 continue;
             }
-            let (host, provider) = (place.to_string(), self.provider.clone());
+            let (host, provider) = (destination.to_string(), self.provider.clone());
             let says = self.for_the_end_user(&host, *remedy);
             reported.push(Observation::HostNeeded { host, provider, remedy: *remedy });
             reported.push(Observation::EndUserNotified { says });
@@ -118,12 +118,12 @@ impl Needed {
         }
     }
 
-    /// The operator allows a refused host. Returns the place that the egress gate lets through from now
+    /// The operator allows a refused host. Returns the destination that the egress gate lets through from now
     /// on, and the observations to report.
     ///
     /// # Errors
     /// With a sentence, when the host may not be allowed.
-    pub fn allow(&mut self, text: &str) -> Result<(Place, [Observation; 2]), String> {
+    pub fn allow(&mut self, text: &str) -> Result<(HostPort, [Observation; 2]), String> {
         if self.sso == Sso::Refuse {
             let provider = &self.provider;
             return Err(format!(
@@ -131,36 +131,37 @@ impl Needed {
                  in [egress] of its file, or add the host to allow"
             ));
         }
-        let place = Place::parse(text);
-        let found = self.refused.iter().position(|(refused, _)| Some(refused) == place.as_ref());
-        let Some((at, place)) = found.zip(place.clone()) else {
-            return Err(self.not_refused(text, place.as_ref()));
+        let destination = HostPort::parse(text);
+        let found =
+            self.refused.iter().position(|(refused, _)| Some(refused) == destination.as_ref());
+        let Some((at, destination)) = found.zip(destination.clone()) else {
+            return Err(self.not_refused(text, destination.as_ref()));
         };
         if self.refused[at].1 == Remedy::Map {
             return Err(format!(
-                "{place} is allowed, but its name resolves to an address that no sandbox may reach; map \
+                "{destination} is allowed, but its name resolves to an address that no sandbox may reach; map \
                  it to its address with [[egress.map]] in the provider file"
             ));
         }
-        if let Some(refused) = unlistable(place.host()) {
+        if let Some(refused) = unlistable(destination.host()) {
             return Err(format!(
-                "{place} cannot be allowed: {refused}; see [[egress.map]] of the provider file"
+                "{destination} cannot be allowed: {refused}; see [[egress.map]] of the provider file"
             ));
         }
         self.refused.remove(at);
-        self.needed.remove(&place);
+        self.needed.remove(&destination);
         // Whether it is reached shows when the page is loaded again.
-        let says = format!("{place} is allowed now: reload the page.");
+        let says = format!("{destination} is allowed now: reload the page.");
         let reported = [
-            Observation::HostAllowed { host: place.to_string() },
+            Observation::HostAllowed { host: destination.to_string() },
             Observation::EndUserNotified { says },
         ];
-        Ok((place, reported))
+        Ok((destination, reported))
     }
 
-    fn not_refused(&self, text: &str, place: Option<&Place>) -> String {
+    fn not_refused(&self, text: &str, destination: Option<&HostPort>) -> String {
         let mut of_host = self.refused.iter().map(|(refused, _)| refused);
-        let host = place.map(Place::host);
+        let host = destination.map(HostPort::host);
         if let Some(other) = of_host.find(|refused| Some(refused.host()) == host) {
             return format!("this session was refused {other}, not {text:?}");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anteroom_egress::{Decision, Policy};
 use anteroom_provider::Provider;
-use anteroom_session::Place;
+use anteroom_session::HostPort;
 use anyhow::Result;
 use serde_json::{Value, json};
 
@@ -142,14 +142,14 @@ struct Asked {
 /// the cause where it was never reached.
 fn learnt(session: &Value, provider: &Provider) -> Result<Value> {
     let policy = Policy::new(&provider.egress.allow, &mappings(&provider.egress))?;
-    let mut hosts: BTreeMap<Place, Asked> = BTreeMap::new();
+    let mut hosts: BTreeMap<HostPort, Asked> = BTreeMap::new();
     for entry in session["egress"].as_array().into_iter().flatten() {
         let number = |name: &str| entry[name].as_u64().unwrap_or_default();
         let (name, port) = (text(entry, "host"), u16::try_from(number("port")).unwrap_or(0));
         if name.is_empty() {
             continue;
         }
-        let asked = hosts.entry(Place::new(name, port)).or_default();
+        let asked = hosts.entry(HostPort::new(name, port)).or_default();
         asked.listed |= !matches!(policy.decide(name, port), Decision::Refused(_));
         asked.bytes += number("bytesUp") + number("bytesDown");
         match text(entry, "verdict") {
@@ -160,7 +160,7 @@ fn learnt(session: &Value, provider: &Provider) -> Result<Value> {
             }
         }
     }
-    let one = |(host, asked): (&Place, &Asked)| {
+    let one = |(host, asked): (&HostPort, &Asked)| {
         let cause = asked.cause.as_ref().filter(|_| !asked.reached);
         json!({ "host": host.to_string(), "bytes": asked.bytes, "listed": asked.listed, "cause": cause })
     };

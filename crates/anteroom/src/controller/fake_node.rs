@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, watch};
 use super::store::{CredentialStore, SessionStore, SqliteStore};
 use crate::node_protocol::{
     Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
-    PrepareSession, Prepared, Report, Reports, Sandbox, StartSession, ViewerChannel,
+    PrepareSession, Prepared, Report, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
 
 /// Who each of its sessions runs as.
@@ -28,7 +28,7 @@ pub enum Call {
     Hold(Option<SessionUser>),
     Start(Durable),
     Notify(Notice, Durable),
-    TearDown(Sandbox, Durable),
+    TearDown(SandboxRecord, Durable),
     Close,
     Release,
 }
@@ -149,7 +149,7 @@ impl Node for FakeNode {
         answer.map(|()| Prepared { user: SessionUser::try_from(USER).ok() })
     }
 
-    fn hold(&self, sandbox: &Sandbox) {
+    fn hold(&self, sandbox: &SandboxRecord) {
         self.was_asked(Call::Hold(sandbox.user));
     }
 
@@ -195,7 +195,7 @@ impl Node for FakeNode {
         gone()
     }
 
-    async fn tear_down(&self, sandbox: Sandbox) -> Result<Vec<Leftover>, NodeError> {
+    async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {
         let durable = self.durable(sandbox.session).await;
         // A runner that is ended says so, as any other.
         let running = self.0.running.lock().unwrap().remove(&sandbox.session);

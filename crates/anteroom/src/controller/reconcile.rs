@@ -7,7 +7,7 @@ use super::record::Record;
 use super::store::Store;
 use super::{Controller, actor};
 use crate::clock::now;
-use crate::node_protocol::{Node, Sandbox};
+use crate::node_protocol::{Node, SandboxRecord};
 
 impl<N: Node, S: Store> Controller<N, S> {
     /// Sessions that are not finished belong to a controller that is gone: their sandboxes are
@@ -33,7 +33,8 @@ impl<N: Node, S: Store> Controller<N, S> {
 
     /// Its record cannot be written, so what is left is only logged.
     async fn clean_up_after_unreadable(&self, id: SessionId) -> Result<()> {
-        let sandbox = Sandbox { session: id, user: self.store.user_of(id).await?, driver: None };
+        let sandbox =
+            SandboxRecord { session: id, user: self.store.user_of(id).await?, driver: None };
         let node = &self.context.node;
         node.hold(&sandbox);
         let leftovers = node.tear_down(sandbox).await.context("cleaning up after it failed")?;

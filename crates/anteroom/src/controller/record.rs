@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::declared::files_of;
 use super::timeline::short;
-use crate::node_protocol::Sandbox;
+use crate::node_protocol::SandboxRecord;
 
 /// Everything about one session.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,8 +87,8 @@ impl Record {
     }
 
     /// Its sandbox, as its node can find it.
-    pub fn sandbox(&self) -> Sandbox {
-        Sandbox { session: self.id(), user: self.user, driver: Some(self.driver) }
+    pub fn sandbox(&self) -> SandboxRecord {
+        SandboxRecord { session: self.id(), user: self.user, driver: Some(self.driver) }
     }
 
     /// Records a visit; `false` when there were too many like it to report each.

@@ -21,7 +21,7 @@ use anyhow::Result;
 
 use crate::node_protocol::{
     Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
-    PrepareSession, Prepared, Reports, Sandbox, StartSession, ViewerChannel,
+    PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
 use crate::runner_protocol::RunnerCommand;
 use logs::Logs;
@@ -108,7 +108,7 @@ impl Node for LocalNode {
         Ok(Prepared { user })
     }
 
-    fn hold(&self, sandbox: &Sandbox) {
+    fn hold(&self, sandbox: &SandboxRecord) {
         if let Some(user) = sandbox.user {
             self.users.hold(sandbox.session, user);
         }
@@ -170,7 +170,7 @@ impl Node for LocalNode {
         Ok(ViewerChannel { bytes: Box::new(channel), outdone: Box::pin(outdone) })
     }
 
-    async fn tear_down(&self, sandbox: Sandbox) -> Result<Vec<Leftover>, NodeError> {
+    async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {
         let session = sandbox.session;
         if let Ok(runner) = self.runner(session) {
             runner.end().await;

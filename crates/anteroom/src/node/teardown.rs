@@ -9,7 +9,7 @@ use anteroom_session::{DriverKind, Leftover, SessionId};
 use anteroom_vm::Traces;
 use anyhow::Result;
 
-use crate::node_protocol::Sandbox;
+use crate::node_protocol::SandboxRecord;
 
 /// How often a sandbox is torn down while something of it is left: what fails once may work again.
 const ATTEMPTS: u32 = 3;
@@ -34,7 +34,7 @@ pub fn runtime_dir(id: SessionId) -> PathBuf {
 
 /// Kills what still runs of a sandbox, removes what it left, and says what is there all the same. Its
 /// runner has ended.
-pub async fn tear_down(sandbox: Sandbox, places: Places) -> Vec<Leftover> {
+pub async fn tear_down(sandbox: SandboxRecord, places: Places) -> Vec<Leftover> {
     let looked = tokio::task::spawn_blocking(move || {
         let traces = Traces { session: sandbox.session, user: sandbox.user };
         let runtime_dir = match sandbox.driver {

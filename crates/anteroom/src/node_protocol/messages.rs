@@ -140,7 +140,7 @@ pub struct Answer {
 /// A session's sandbox, as far as it can be found without its node having been running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Sandbox {
+pub struct SandboxRecord {
     /// Whose.
     pub session: SessionId,
     /// The user that was leased for it.
@@ -209,7 +209,7 @@ mod tests {
         let cause = "no".to_owned();
         survives(&PrepareSession { session, image: "signin".to_owned() });
         survives(&Prepared { user: SessionUser::try_from(1_900_000_000).ok() });
-        survives(&Sandbox { session, user: None, driver: Some(DriverKind::Host) });
+        survives(&SandboxRecord { session, user: None, driver: Some(DriverKind::Host) });
         survives(&Answer { sdp: "v=0".to_owned(), connection: "a".to_owned() });
         survives(&NodeError { cause: cause.clone() });
         survives(&KeepLogs { days: 1, bytes: 2 });

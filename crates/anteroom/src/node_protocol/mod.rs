@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 pub use messages::{
     Answer, AskError, Description, KeepLogs, NodeError, NotPrepared, Notice, Offer, PrepareSession,
-    Prepared, Report, Sandbox, StartSession,
+    Prepared, Report, SandboxRecord, StartSession,
 };
 
 /// A machine that sessions run on.
@@ -39,7 +39,7 @@ pub trait Node: Send + Sync + 'static {
 
     /// Keeps the user of a session that an earlier controller left: nobody else gets it before
     /// [`Self::release`].
-    fn hold(&self, sandbox: &Sandbox);
+    fn hold(&self, sandbox: &SandboxRecord);
 
     /// Starts a prepared session. What happens comes by [`Reports`]; the last is
     /// [`Report::RunnerExited`], unless the node is lost.
@@ -93,7 +93,7 @@ pub trait Node: Send + Sync + 'static {
     /// Ends what runs of a session, removes what lies around, then looks: what is left.
     fn tear_down(
         &self,
-        sandbox: Sandbox,
+        sandbox: SandboxRecord,
     ) -> impl Future<Output = Result<Vec<Leftover>, NodeError>> + Send;
 
     /// Stops serving a session: a runner that is still there has to end by itself. What was only

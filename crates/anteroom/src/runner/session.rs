@@ -10,7 +10,7 @@ use std::time::Duration;
 use anteroom_crash::Explainer;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
-use anteroom_guest_session::{Diagnosis, ServiceLog, log_files, until_end, violation};
+use anteroom_guest_session::{DiagnosedEnd, ServiceLog, log_files, until_end, violation};
 use anteroom_session::{EndReason, Observation};
 use anteroom_sign_in::End;
 use anteroom_vm::{LinkStream, RunningSandbox};
@@ -97,7 +97,7 @@ async fn serve(
     let end = until_end(sandbox, session.run(link, viewers, commands)).await;
     match end.unwrap_or_else(End::Failed) {
         End::Failed(reason) => {
-            let Diagnosis { reason, lines } = Diagnosis::of(sandbox, reason).await;
+            let DiagnosedEnd { reason, lines } = DiagnosedEnd::of(sandbox, reason).await;
             for line in lines {
                 session.write_log(driver.into(), LogStream::Stdout, &line);
             }

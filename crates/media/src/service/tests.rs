@@ -53,7 +53,7 @@ impl MediaDemux for Loopback {
     }
 }
 
-struct Sandbox {
+struct FakeGuest {
     media: Media,
     change: Option<mpsc::UnboundedSender<(Rect, u8)>>,
     asked: mpsc::UnboundedReceiver<Request>,
@@ -61,7 +61,7 @@ struct Sandbox {
     authenticated: std::sync::mpsc::Receiver<SocketAddr>,
 }
 
-impl Sandbox {
+impl FakeGuest {
     /// A service behind a media demultiplexer on the loopback.
     async fn new() -> Self {
         let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
@@ -146,20 +146,20 @@ impl Client {
 
 #[tokio::test]
 async fn a_screenshot_needs_no_viewer_and_nothing_else_is_pulled() {
-    let mut sandbox = Sandbox::new().await;
-    let png = timeout(PATIENCE, sandbox.media.handle.screenshot()).await.unwrap().unwrap();
+    let mut guest = FakeGuest::new().await;
+    let png = timeout(PATIENCE, guest.media.handle.screenshot()).await.unwrap().unwrap();
     assert!(png.starts_with(b"\x89PNG"));
-    assert_eq!(sandbox.asked.recv().await, Some(Request::Everything));
-    timeout(PATIENCE, sandbox.media.handle.screenshot()).await.unwrap().unwrap();
-    assert_eq!(sandbox.asked.recv().await, Some(Request::Everything));
-    assert!(sandbox.asked.try_recv().is_err(), "changes were pulled for no one");
-    assert_eq!(sandbox.media.handle.stats().frames, 0);
+    assert_eq!(guest.asked.recv().await, Some(Request::Everything));
+    timeout(PATIENCE, guest.media.handle.screenshot()).await.unwrap().unwrap();
+    assert_eq!(guest.asked.recv().await, Some(Request::Everything));
+    assert!(guest.asked.try_recv().is_err(), "changes were pulled for no one");
+    assert_eq!(guest.media.handle.stats().frames, 0);
 }
 
 #[tokio::test]
 async fn an_address_is_reported_once_a_request_from_it_is_authentic() {
-    let mut sandbox = Sandbox::new().await;
-    let mut end_user = sandbox.viewer().await;
+    let mut guest = FakeGuest::new().await;
+    let mut end_user = guest.viewer().await;
     let stranger = TokioUdp::bind("127.0.0.1:0").await.unwrap();
     let mut forged = 0;
     while forged == 0 {
@@ -173,7 +173,7 @@ async fn an_address_is_reported_once_a_request_from_it_is_authentic() {
         }
     }
     end_user.watching().await;
-    let reported: Vec<SocketAddr> = sandbox.authenticated.try_iter().collect();
+    let reported: Vec<SocketAddr> = guest.authenticated.try_iter().collect();
     let own = end_user.socket.local_addr().unwrap();
     assert!(
         !reported.is_empty() && reported.iter().all(|from| *from == own),
@@ -183,106 +183,106 @@ async fn an_address_is_reported_once_a_request_from_it_is_authentic() {
 
 #[tokio::test]
 async fn a_viewer_sees_changes_sends_input_and_is_replaced() {
-    let mut sandbox = Sandbox::new().await;
+    let mut guest = FakeGuest::new().await;
     let pointer =
         CursorImage { width: 0, height: 0, hot_x: 0, hot_y: 0, rgba_base64: String::new() };
-    sandbox.media.handle.cursor(pointer).await;
-    let mut first = sandbox.viewer().await;
+    guest.media.handle.cursor(pointer).await;
+    let mut first = guest.viewer().await;
     first.watching().await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
+    assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
+    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
     first.until(|viewer| !viewer.cursors.is_empty()).await;
 
     // A change is seen; so is the answer to a lost picture.
-    let sent = sandbox.media.handle.stats().frames;
-    let change = sandbox.change.clone().unwrap();
+    let sent = guest.media.handle.stats().frames;
+    let change = guest.change.clone().unwrap();
     change.send((Rect { x: 8, y: 8, width: 40, height: 40 }, 200)).unwrap();
-    let handle = sandbox.media.handle.clone();
+    let handle = guest.media.handle.clone();
     first.until(|_| handle.stats().frames > sent).await;
     first.viewer.ask_for_key_frame();
     first.until(|_| handle.stats().key_frames == 2).await;
 
     first.viewer.send_input(r#"{"type":"pointer_move","x":1,"y":2}"#);
     let wanted = InputEvent::PointerMove { x: 1, y: 2 };
-    first.until(|_| sandbox.media.input.try_recv().is_ok_and(|event| event == wanted)).await;
+    first.until(|_| guest.media.input.try_recv().is_ok_and(|event| event == wanted)).await;
 
     // The last viewer wins; the one before lets go of all keys.
-    let mut second = sandbox.viewer().await;
-    assert_eq!(sandbox.media.input.recv().await, Some(InputEvent::ReleaseAll {}));
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerLeft));
+    let mut second = guest.viewer().await;
+    assert_eq!(guest.media.input.recv().await, Some(InputEvent::ReleaseAll {}));
+    assert!(matches!(guest.event().await, MediaEvent::ViewerLeft));
     second.watching().await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
-    let png = timeout(PATIENCE, sandbox.media.handle.screenshot()).await.unwrap().unwrap();
+    assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
+    let png = timeout(PATIENCE, guest.media.handle.screenshot()).await.unwrap().unwrap();
     assert!(png.starts_with(b"\x89PNG"));
 }
 
 #[tokio::test]
 async fn a_bad_offer_leaves_the_viewer_there_alone() {
-    let mut sandbox = Sandbox::new().await;
-    let mut viewer = sandbox.viewer().await;
+    let mut guest = FakeGuest::new().await;
+    let mut viewer = guest.viewer().await;
     viewer.watching().await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
-    assert!(sandbox.media.handle.offer("nonsense".into(), link(1)).await.is_err());
+    assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
+    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
+    assert!(guest.media.handle.offer("nonsense".into(), link(1)).await.is_err());
     viewer.viewer.ask_for_key_frame();
-    let handle = sandbox.media.handle.clone();
+    let handle = guest.media.handle.clone();
     viewer.until(|_| handle.stats().key_frames == 2).await;
-    assert!(sandbox.media.events.try_recv().is_err());
+    assert!(guest.media.events.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_revoked_link_s_viewer_is_sent_away_and_gets_no_other_offer_answered() {
-    let mut sandbox = Sandbox::new().await;
-    let mut first = sandbox.viewer_by(link(1)).await;
+    let mut guest = FakeGuest::new().await;
+    let mut first = guest.viewer_by(link(1)).await;
     first.watching().await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(1)));
-    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
+    assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(1)));
+    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
     let second = HolderGeneration::from_number(2).unwrap();
-    sandbox.media.handle.revoke_before(second).await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerLeft));
-    let refused = sandbox.media.handle.offer("whatever".into(), link(1)).await.unwrap_err();
+    guest.media.handle.revoke_before(second).await;
+    assert!(matches!(guest.event().await, MediaEvent::ViewerLeft));
+    let refused = guest.media.handle.offer("whatever".into(), link(1)).await.unwrap_err();
     assert_eq!(refused.to_string(), "link 1 was revoked");
-    let mut later = sandbox.viewer_by(link(2)).await;
+    let mut later = guest.viewer_by(link(2)).await;
     later.watching().await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(2)));
-    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
+    assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(2)));
+    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
     // What is revoked once stays so, and who has the newer link, or a key, goes on.
-    sandbox.media.handle.revoke_before(HolderGeneration::FIRST).await;
-    sandbox.media.handle.revoke_before(second).await;
+    guest.media.handle.revoke_before(HolderGeneration::FIRST).await;
+    guest.media.handle.revoke_before(second).await;
     later.viewer.ask_for_key_frame();
-    let handle = sandbox.media.handle.clone();
+    let handle = guest.media.handle.clone();
     later.until(|_| handle.stats().key_frames >= 3).await;
-    assert!(sandbox.media.handle.offer("whatever".into(), link(1)).await.is_err());
+    assert!(guest.media.handle.offer("whatever".into(), link(1)).await.is_err());
 }
 
 #[tokio::test]
 async fn a_viewer_is_sent_away_by_the_answer_to_their_own_offer_alone() {
-    let mut sandbox = Sandbox::new().await;
-    let mut first = sandbox.viewer_by(link(1)).await;
+    let mut guest = FakeGuest::new().await;
+    let mut first = guest.viewer_by(link(1)).await;
     first.watching().await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(sandbox.event().await, MediaEvent::FirstFrameSent));
-    let handle = sandbox.media.handle.clone();
+    assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
+    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
+    let handle = guest.media.handle.clone();
     handle.dismiss("another".to_owned()).await;
     first.viewer.ask_for_key_frame();
     first.until(|_| handle.stats().key_frames >= 2).await;
     handle.dismiss(first.ufrag.clone()).await;
-    assert!(matches!(sandbox.event().await, MediaEvent::ViewerLeft));
+    assert!(matches!(guest.event().await, MediaEvent::ViewerLeft));
 }
 
 #[tokio::test]
 async fn the_end_of_the_guest_is_reported_and_the_service_ends_with_its_handles() {
-    let mut sandbox = Sandbox::new().await;
-    let mut viewer = sandbox.viewer().await;
+    let mut guest = FakeGuest::new().await;
+    let mut viewer = guest.viewer().await;
     viewer.watching().await;
-    sandbox.change = None;
+    guest.change = None;
     loop {
-        if let MediaEvent::FrameSourceFailed(error) = sandbox.event().await {
+        if let MediaEvent::FrameSourceFailed(error) = guest.event().await {
             assert!(matches!(error, FrameSourceError::Io { .. }));
             break;
         }
     }
-    let error = sandbox.media.handle.screenshot().await.unwrap_err();
+    let error = guest.media.handle.screenshot().await.unwrap_err();
     assert!(matches!(error, ScreenshotError::NoFrames));
 }
 

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::rule::{Place, Rule, at_rest, line_at, stands_on};
+use super::rule::{Rule, Span, at_rest, line_at, stands_on};
 
 /// How many times the stillness before an answer its question has to stand on afterwards, until it is
 /// answered once more.
@@ -188,7 +188,7 @@ impl Known {
         }
     }
 
-    fn answer(&mut self, text: &str, place: Place, now: Instant) -> Option<Typing> {
+    fn answer(&mut self, text: &str, place: Span, now: Instant) -> Option<Typing> {
         let keys = self.keys.clone();
         match &mut self.stage {
             Stage::Over => None,
@@ -209,7 +209,7 @@ impl Known {
 }
 
 impl Answered {
-    fn new(place: Place, text: &str, at: Instant, keys: &str, again: bool) -> Self {
+    fn new(place: Span, text: &str, at: Instant, keys: &str, again: bool) -> Self {
         Self {
             question: line_at(text, place.start),
             at,
@@ -222,7 +222,7 @@ impl Answered {
 
     /// Whether the question stands as it did, with nothing new behind it but the answer itself, which
     /// the terminal may have shown.
-    fn stands(&self, place: Place, text: &str) -> bool {
+    fn stands(&self, place: Span, text: &str) -> bool {
         stands_on(&self.behind, &at_rest(&text[place.end..]), &self.typed)
     }
 }

@@ -10,7 +10,7 @@ pub struct Rule {
 
 /// Where a pattern is on the screen, in bytes of its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Span {
     /// Where it begins.
     pub start: usize,
     /// Where it ends.
@@ -24,16 +24,16 @@ impl Rule {
     }
 
     /// Where it is on the screen, if it is there once more than before.
-    pub fn came(&mut self, text: &str) -> Option<Place> {
+    pub fn came(&mut self, text: &str) -> Option<Span> {
         let before = self.seen;
         self.seen = self.pattern.find_iter(text).count();
         self.place(text).filter(|_| self.seen > before)
     }
 
     /// Where it is on the screen; the lowest place.
-    pub fn place(&self, text: &str) -> Option<Place> {
+    pub fn place(&self, text: &str) -> Option<Span> {
         let last = self.pattern.find_iter(text).last();
-        last.map(|hit| Place { start: hit.start(), end: hit.end() })
+        last.map(|hit| Span { start: hit.start(), end: hit.end() })
     }
 }
 

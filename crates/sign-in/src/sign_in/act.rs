@@ -80,8 +80,8 @@ impl SignIn {
     }
 
     fn allow_host(&mut self, request: u64, host: &str) {
-        let result = self.needed.allow(host).map(|(place, reported)| {
-            self.outputs.push(Output::Allow(place));
+        let result = self.needed.allow(host).map(|(destination, reported)| {
+            self.outputs.push(Output::Allow(destination));
             self.report_all(reported);
         });
         self.outputs.push(Output::HostAllowed { request, result });

@@ -340,7 +340,10 @@ fn a_refused_host_that_the_page_needs_is_allowed_by_the_operator() {
     let outputs = stage.guest(GuestMessage::PageTitle { title });
     assert!(reports(&outputs, "host_needed"), "{outputs:?}");
     let outputs = stage.command(Command::AllowHost { request: 1, host: host.into() });
-    assert!(matches!(&outputs[0], Output::Allow(place) if place.host() == host), "{outputs:?}");
+    assert!(
+        matches!(&outputs[0], Output::Allow(destination) if destination.host() == host),
+        "{outputs:?}"
+    );
     assert!(reports(&outputs, "host_allowed"));
     assert_eq!(outputs.last(), Some(&Output::HostAllowed { request: 1, result: Ok(()) }));
     let outputs = stage.command(Command::AllowHost { request: 2, host: "b.example".into() });

@@ -12,13 +12,13 @@ use super::{Actor, following};
 use crate::clock::now;
 use crate::controller::admission::TakenCapacity;
 use crate::controller::store::Store;
-use crate::node_protocol::{Node, NodeError, Notice, Sandbox};
+use crate::node_protocol::{Node, NodeError, Notice, SandboxRecord};
 
 /// How long to wait, once a sandbox is torn down, for what its node still has to report.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// The session's capacity, as far as [`Admission`](super::admission::Admission) goes.
-pub enum Claim {
+pub enum CapacityClaim {
     /// Not asked for yet, or not any more.
     None,
     /// All capacity is taken.
@@ -27,7 +27,7 @@ pub enum Claim {
     Taken(#[expect(dead_code, reason = "held, not read")] TakenCapacity),
 }
 
-impl Claim {
+impl CapacityClaim {
     /// The capacity that was waited for; never comes where none is waited for.
     pub async fn taken(&mut self) -> TakenCapacity {
         match self {
@@ -53,8 +53,8 @@ impl<N: Node, S: Store> Actor<N, S> {
                 Effect::StartTool => self.notify(Notice::StartTool {}).await,
                 Effect::AcknowledgeCredential => self.notify(Notice::CredentialStored {}).await,
                 Effect::TearDown => {
-                    if matches!(self.claim, Claim::Waiting(_)) {
-                        self.claim = Claim::None;
+                    if matches!(self.claim, CapacityClaim::Waiting(_)) {
+                        self.claim = CapacityClaim::None;
                     }
                     let (sandbox, reports) = (self.record.sandbox(), self.reports.take());
                     let (node, events) = (Arc::clone(&self.context.node), self.events.clone());
@@ -79,11 +79,11 @@ impl<N: Node, S: Store> Actor<N, S> {
     async fn claim_capacity(&mut self) {
         let Some((_, admitted)) = &self.plan else { return };
         if let Some(taken) = admitted.try_capacity() {
-            self.claim = Claim::Taken(taken);
+            self.claim = CapacityClaim::Taken(taken);
             self.start_runner().await;
             return;
         }
-        self.claim = Claim::Waiting(Box::pin(admitted.capacity()));
+        self.claim = CapacityClaim::Waiting(Box::pin(admitted.capacity()));
         let message = "all slots are in use; the sign-in starts when one is free".to_owned();
         self.add_entry(now(), "waiting_for_capacity", message, None, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
@@ -124,7 +124,7 @@ impl<N: Node, S: Store> Actor<N, S> {
 }
 
 /// What is left of a sandbox. A look that failed does not count as nothing left.
-async fn tear_down(node: &impl Node, sandbox: Sandbox) -> Vec<Leftover> {
+async fn tear_down(node: &impl Node, sandbox: SandboxRecord) -> Vec<Leftover> {
     let torn_down = node.tear_down(sandbox).await;
     torn_down.unwrap_or_else(|NodeError { cause }| {
         let what = format!("the node could not tear the sandbox down: {cause}");

@@ -23,7 +23,7 @@ use super::reservation::Reservation;
 use super::store::Store;
 use crate::clock::now;
 use crate::node_protocol::{Node, StartSession};
-use effects::Claim;
+use effects::CapacityClaim;
 
 /// How long to wait before an end that could not be stored is stored again, and at most before what
 /// changes no state is stored: a guest may say such things without end.
@@ -60,7 +60,7 @@ struct Actor<N: Node, S: Store> {
     /// Whether the last try to store failed.
     store_fails: bool,
     plan: Option<(StartSession, Admitted)>,
-    claim: Claim,
+    claim: CapacityClaim,
     runs: watch::Sender<bool>,
     /// Takes what the node reports.
     reports: Option<JoinHandle<()>>,
@@ -112,7 +112,7 @@ pub fn start<N: Node, S: Store>(
         store_at: None,
         store_fails: false,
         plan,
-        claim: Claim::None,
+        claim: CapacityClaim::None,
         runs,
         reports: None,
         _revocations: None,
@@ -128,14 +128,14 @@ pub fn start<N: Node, S: Store>(
 impl<N: Node, S: Store> Actor<N, S> {
     async fn run(mut self, effects: Vec<Effect>, mut queue: mpsc::Receiver<Event>) {
         // Whatever happens to this task, the session must not be thought to have one.
-        let _place = Place { id: self.record.id(), context: self.context.clone() };
+        let _served = Served { id: self.record.id(), context: self.context.clone() };
         self.carry_out(effects).await;
         while !(self.record.is_finished() && self.store_at.is_none()) {
             let event = tokio::select! {
                 event = queue.recv() => event,
                 () = tokio::time::sleep(self.until_tick()) => Some(Event::Tick),
                 taken = self.claim.taken() => {
-                    self.claim = Claim::Taken(taken);
+                    self.claim = CapacityClaim::Taken(taken);
                     self.start_runner().await;
                     continue;
                 }
@@ -223,12 +223,12 @@ async fn until(at: Option<Instant>) {
 }
 
 /// Keeps a session among the live ones, and served by its node, until dropped.
-struct Place<N: Node, S: Store> {
+struct Served<N: Node, S: Store> {
     id: SessionId,
     context: Arc<ControllerContext<N, S>>,
 }
 
-impl<N: Node, S: Store> Drop for Place<N, S> {
+impl<N: Node, S: Store> Drop for Served<N, S> {
     fn drop(&mut self) {
         self.context.node.close(self.id);
         self.context.live.remove(self.id);

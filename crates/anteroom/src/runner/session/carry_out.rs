@@ -35,10 +35,10 @@ impl Attended<'_, '_> {
                 self.session.write_log(&service, stream, &line);
             }
             Output::ShowCursor(image) => self.media.cursor(image).await,
-            Output::Allow(place) => {
+            Output::Allow(destination) => {
                 // The machine asks for none that the gate refuses.
-                if let Err(refused) = self.gate.allow(&place) {
-                    tracing::warn!("{place} is not let out: {refused}");
+                if let Err(refused) = self.gate.allow(&destination) {
+                    tracing::warn!("{destination} is not let out: {refused}");
                 }
             }
             Output::CloseEgress => self.is_egress_open.set(false),
