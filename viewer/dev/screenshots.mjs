@@ -103,7 +103,7 @@ const SCENES = [
   { name: 'ended-ok', session: ended('completed', 'signed in') },
   { name: 'ended-ok-dark', session: ended('completed', 'signed in'), dark: true, act: (page) => page.locator('summary').click() },
   { name: 'ended-error', session: ended('sandbox_exited', 'the VM ended unexpectedly: its process was killed by signal 9 (SIGKILL); the console’s last line: [ 2.1] Kernel panic', { leftovers: [{ kind: 'file', what: '/run/anteroom/s-1/console.log' }] }) },
-  { name: 'ended-narrow', session: ended('timed_out', 'the session’s 600 s were over while awaiting user; start again, or ask for more with ttlSeconds'), width: 390, height: 844 },
+  { name: 'ended-narrow', session: ended('timed_out', 'the session timed out after 600 s while waiting for the end user to sign in; start again, with a longer ttlSeconds if needed'), width: 390, height: 844 },
   ...inAllWays({ name: 'ended-visited', session: visited(ended('completed', 'signed in')), act: (page) => page.locator('summary').click() }),
   ...inAllWays({ name: 'visited', session: visited(turn('paste_code')), enter: true }),
   { name: 'visited-intro', session: visited(fakeSession()) },

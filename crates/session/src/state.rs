@@ -1,7 +1,5 @@
 //! Where a session stands; each variant holds exactly what exists then.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{EndReason, Timestamp};
@@ -158,7 +156,7 @@ pub struct Leftover {
     pub what: String,
 }
 
-/// The wire name of a state, as the API spells it.
+/// A state by its name. It has no `Display`: programs read [`Self::as_str`], people [`Self::in_words`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StateName {
@@ -224,10 +222,19 @@ impl StateName {
             Self::Ended => "ended",
         }
     }
-}
 
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+    /// For people, as in "the session is …".
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::Requested => "waiting to be started",
+            Self::Booting => "booting",
+            Self::Preparing => "being prepared",
+            Self::Ready => "waiting for the end user to arrive",
+            Self::AwaitingUser => "waiting for the end user to sign in",
+            Self::Capturing => "capturing the credential",
+            Self::Sealed => "powering off, with its credential stored",
+            Self::Ended => "over",
+        }
     }
 }

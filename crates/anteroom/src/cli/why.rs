@@ -1,6 +1,8 @@
 //! `anteroom why`: what happened to a session and why, with the evidence.
 
+use anteroom_session::StateName;
 use anyhow::Result;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::client::{Client, Connection};
@@ -25,7 +27,7 @@ pub fn run(options: &Why) -> Result<()> {
 /// The end first, since that is the question; then what led to it.
 fn for_people(session: &Value, client: &Client) -> String {
     let mut page = match text(&session["reason"], "message") {
-        "" => format!("The session is {}.\n", text(session, "state")),
+        "" => format!("The session is {}.\n", state(&session["state"])),
         reason => format!("It ended ({}): {reason}\n", text(&session["reason"], "code")),
     };
     let detail = &session["reason"]["detail"];
@@ -46,6 +48,14 @@ fn for_people(session: &Value, client: &Client) -> String {
         page.push_str(&explanation(&entry["explanation"]));
     }
     page
+}
+
+/// A state in words; one that a newer controller has, by its wire name.
+fn state(name: &Value) -> &str {
+    match StateName::deserialize(name) {
+        Ok(state) => state.in_words(),
+        Err(_) => name.as_str().unwrap_or_default(),
+    }
 }
 
 /// The evidence of an explanation, and what to do.
@@ -73,6 +83,18 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_session_that_is_not_over_is_described_in_words() {
+        let client = Client::new("http://127.0.0.1:7070", "k");
+        let says = |state: &str| for_people(&json!({ "state": state, "reason": null }), &client);
+        let page = says("awaiting_user");
+        assert!(
+            page.starts_with("The session is waiting for the end user to sign in.\n"),
+            "{page}"
+        );
+        assert!(says("a_new_one").starts_with("The session is a_new_one.\n"));
+    }
 
     #[test]
     fn the_end_comes_first_and_the_evidence_below_its_line() {

@@ -126,8 +126,11 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
         let (_, state) = self.with_desktop(id).await?;
         if state != StateName::AwaitingUser {
-            let detail = format!("the session is {state}, not awaiting_user");
-            return Err(Problem::wrong_state(detail));
+            return Err(Problem::wrong_state(format!(
+                "the session is {}; its sign-in page can be opened while it is {}",
+                state.in_words(),
+                StateName::AwaitingUser.in_words()
+            )));
         }
         let notified = self.context.node.notify(id, Notice::OpenSignInPage {}).await;
         notified.map_err(|error| no_answer(error, ProblemCode::WrongState, state))
@@ -141,7 +144,8 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let state = self.state(id).await?;
         if !reported || state == StateName::Ended {
             return Err(Problem::wrong_state(format!(
-                "the session is {state}, so its tool cannot be started"
+                "the session is {}, so its tool cannot be started",
+                state.in_words()
             )));
         }
         Ok(())
@@ -151,7 +155,8 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let (_, state) = self.with_desktop(id).await?;
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!(
-                "the session is {state} and does not take a code"
+                "the session is {} and does not take a code",
+                state.in_words()
             )));
         }
         let entered = self.context.node.enter_code(id, code).await;
@@ -176,6 +181,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let state = self.state(id).await?;
         let sealed = self.store.credential(id).await.map_err(internal)?;
         sealed.ok_or_else(|| {
+            let state = state.in_words();
             Problem::wrong_state(format!("the session is {state} and has no credential"))
         })
     }

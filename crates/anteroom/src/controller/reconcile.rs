@@ -17,7 +17,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         for id in self.store.unfinished().await? {
             match self.store.load(id).await {
                 Ok(Some(record)) => {
-                    tracing::warn!(session = %id, state = %record.session.state.name(), "an earlier controller left this session unfinished");
+                    tracing::warn!(session = %id, state = record.session.state.name().as_str(), "an earlier controller left this session unfinished");
                     self.end_abandoned(record).await?;
                 }
                 Ok(None) => {}

@@ -147,7 +147,8 @@ impl<N: Node, S: Store> Controller<N, S> {
         match self.handle(id).filter(SessionHandle::runs) {
             Some(found) if booted => Ok((found, state)),
             _ => Err(Problem::wrong_state(format!(
-                "the session is {state} and has no running sandbox"
+                "the session is {} and has no running sandbox",
+                state.in_words()
             ))),
         }
     }
@@ -160,7 +161,7 @@ pub fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Pro
         AskError::Gone {} => ProblemCode::WrongState,
         AskError::Silent { .. } => ProblemCode::TooSlow,
     };
-    Problem::new(code, format!("{error} (the session is {state})"))
+    Problem::new(code, format!("{error} (the session is {})", state.in_words()))
 }
 
 /// The principal's link was revoked.
@@ -181,5 +182,19 @@ pub fn link_refused(unusable: Unusable) -> Problem {
             used("this link was revoked; open the newer link, or ask for a new one").at(at)
         }
         Unusable::Unknown => used("this link has expired or is unknown; ask for a new one"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_no_state_by_its_wire_name() {
+        for state in StateName::ALL {
+            let gone = no_answer(AskError::Gone {}, ProblemCode::WrongState, state);
+            assert!(gone.detail.contains(state.in_words()), "{}", gone.detail);
+            assert!(!gone.detail.contains('_'), "{}", gone.detail);
+        }
     }
 }

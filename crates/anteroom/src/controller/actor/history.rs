@@ -120,8 +120,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             return;
         }
         let message: String = message.chars().take(MAX_MESSAGE).collect();
-        let state = self.record.session.state.name();
-        tracing::info!(session = %self.record.id(), kind, %state, "{message}");
+        let state = self.record.session.state.name().as_str();
+        tracing::info!(session = %self.record.id(), kind, state, "{message}");
         self.record.timeline.push(TimelineEntry {
             at,
             kind: kind.to_owned(),
