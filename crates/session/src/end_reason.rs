@@ -1,77 +1,8 @@
 //! Why a session ended: a code for programs and a sentence for people.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, DriverKind, Explanation, RunState, ShutdownCause};
-
-/// How a process ended, from its wait status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "how", rename_all = "snake_case")]
-pub enum ProcessExit {
-    /// Returned from main or called `exit`.
-    Exited {
-        /// Exit code.
-        code: i32,
-    },
-    /// Killed by a signal.
-    Signalled {
-        /// Signal number.
-        signal: i32,
-    },
-    /// Gone, and its parent could not wait for it (it was adopted).
-    Unknown,
-}
-
-impl fmt::Display for ProcessExit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exited { code } => write!(f, "exited with code {code}"),
-            Self::Signalled { signal } => match signal_name(*signal) {
-                Some(name) => write!(f, "was killed by signal {signal} ({name})"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
-            Self::Unknown => f.write_str("ended with an unknown exit status"),
-        }
-    }
-}
-
-/// What no process can catch (signal(7)).
-const SIGKILL: i32 = 9;
-
-/// A signal's name, by the numbers that x86-64 and arm64 Linux share (signal(7)).
-#[must_use]
-pub fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        10 => "SIGUSR1",
-        11 => "SIGSEGV",
-        12 => "SIGUSR2",
-        13 => "SIGPIPE",
-        14 => "SIGALRM",
-        15 => "SIGTERM",
-        16 => "SIGSTKFLT",
-        19 => "SIGSTOP",
-        20 => "SIGTSTP",
-        24 => "SIGXCPU",
-        25 => "SIGXFSZ",
-        26 => "SIGVTALRM",
-        27 => "SIGPROF",
-        29 => "SIGIO",
-        30 => "SIGPWR",
-        31 => "SIGSYS",
-        _ => return None,
-    })
-}
+use crate::{Actor, Explanation, ProcessExit, RunState, ShutdownCause, StateName};
 
 /// Why a session ended. [`Self::sentence`] is what the end user and the caller read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -88,15 +19,15 @@ pub enum EndReason {
     },
     /// Its time to live has expired.
     TimedOut {
-        /// The state it was in then, by its wire name.
-        during: String,
+        /// The state it was in then.
+        during: StateName,
         /// How long it had, in seconds.
         ttl_seconds: u64,
     },
     /// Its caller extended it up to the maximum duration of a session.
     TooLong {
-        /// The state it was in then, by its wire name.
-        during: String,
+        /// The state it was in then.
+        during: StateName,
         /// The maximum duration of a session, in seconds.
         max_seconds: u64,
     },
@@ -266,222 +197,6 @@ impl EndReason {
     pub fn code(&self) -> &'static str {
         self.into()
     }
-
-    /// The sentence that the end user and the caller read, of a session whose sandbox this driver boots.
-    #[must_use]
-    pub fn sentence(&self, driver: DriverKind) -> String {
-        Sentence { reason: self, driver }.to_string()
-    }
-
-    fn write(&self, f: &mut fmt::Formatter<'_>, driver: DriverKind) -> fmt::Result {
-        let sandbox = driver.sandbox();
-        match self {
-            Self::Completed => f.write_str("signed in; the credential is sealed and stored"),
-            Self::Cancelled { by: Actor::Caller { key } } => {
-                write!(f, "cancelled through the API, with the key {key}")
-            }
-            Self::Cancelled { by: Actor::EndUser { .. } } => {
-                f.write_str("cancelled by the end user in the viewer")
-            }
-            Self::Cancelled { by: Actor::Operator {} } => {
-                f.write_str("cancelled: the controller was stopped")
-            }
-            Self::TimedOut { .. }
-            | Self::TooLong { .. }
-            | Self::NobodyCame { .. }
-            | Self::Idle { .. } => self.of_time(f),
-            Self::ImageRefused { cause } => write!(f, "the golden image cannot be used: {cause}"),
-            Self::SandboxNotStarted { cause } => {
-                write!(f, "{sandbox} could not be started: {cause}")
-            }
-            Self::SandboxExited { .. } | Self::SandboxStopped { .. } | Self::AgentSilent { .. } => {
-                self.of_sandbox(f, driver)
-            }
-            Self::GuestLinkFailed { cause } => {
-                write!(f, "the link to {sandbox} failed: {cause}")
-            }
-            Self::GuestBrokeProtocol { cause } => {
-                write!(f, "{sandbox} violated the protocol: {cause}")
-            }
-            Self::GuestStalled { what, allowed_seconds } => {
-                write!(f, "{sandbox} responded, but did not {what} within {allowed_seconds} s")
-            }
-            Self::FileNotInjected { path, cause } => {
-                write!(f, "the file {path} could not be copied into the sandbox: {cause}")
-            }
-            Self::ServiceFailed { explanation: Some(why), .. } => {
-                write!(f, "the sandbox's {}", why.sentence)
-            }
-            Self::ServiceFailed { service, cause, last_lines, explanation: None } => {
-                write!(f, "the sandbox's {service} failed: {cause}")?;
-                last_line(f, "its last line", last_lines)
-            }
-            Self::CliExited { .. } => self.of_tool(f),
-            Self::NoSignInUrl { waited_ms, last_lines, ignored } => {
-                write!(
-                    f,
-                    "the command-line tool did not print a sign-in address within {} s",
-                    waited_ms / 1000
-                )?;
-                if let Some(url) = ignored {
-                    write!(f, " that matches url_pattern of its provider file; it opened {url}")?;
-                }
-                last_line(f, "its last line", last_lines)
-            }
-            Self::SignInRefused { says, .. } => f.write_str(says),
-            Self::CredentialRefused { cause } => write!(f, "the credential was refused: {cause}"),
-            Self::CredentialNotStored { cause } => {
-                write!(
-                    f,
-                    "the sealed credential could not be stored: {cause}; nothing was saved, sign in again"
-                )
-            }
-            Self::RunnerDied { exit } => {
-                write!(f, "the session's runner process {exit}")
-            }
-            Self::RunnerSilent { silent_ms } => write!(
-                f,
-                "the session's runner process did not respond for {} s (stopped or stuck)",
-                silent_ms / 1000
-            ),
-            Self::StateNotStored { cause } => {
-                write!(f, "the session's state could not be stored: {cause}")
-            }
-            Self::ControllerStopped => {
-                f.write_str("the controller stopped while the session was running; start again")
-            }
-        }
-    }
-}
-
-impl EndReason {
-    /// The sentence of a session that ran out of time.
-    fn of_time(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TimedOut { during, ttl_seconds } => write!(
-                f,
-                "the session timed out after {ttl_seconds} s while {}; start again, with a longer ttlSeconds if needed",
-                during.replace('_', " ")
-            ),
-            Self::TooLong { during, max_seconds } => write!(
-                f,
-                "the session reached its maximum duration of {max_seconds} s while {}; start again",
-                during.replace('_', " ")
-            ),
-            Self::NobodyCame { waited_seconds } => write!(
-                f,
-                "nobody opened the link within {waited_seconds} s, so the tool was not started; start again"
-            ),
-            Self::Idle { idle_seconds } => {
-                write!(f, "nobody used the session for {idle_seconds} s; start again to sign in")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The sentence of a CLI's own end.
-    fn of_tool(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CliExited { explanation: Some(why), left_credential: true, .. } => write!(
-                f,
-                "the command-line tool failed, so the credential that it wrote was discarded: {}",
-                why.sentence
-            ),
-            Self::CliExited { explanation: Some(why), .. } => {
-                write!(
-                    f,
-                    "the command-line tool ended before it wrote a credential: {}",
-                    why.sentence
-                )
-            }
-            Self::CliExited { exit, left_credential, last_lines, explanation: None } => {
-                match left_credential {
-                    true => write!(
-                        f,
-                        "the command-line tool {exit}, so the credential that it wrote was discarded"
-                    )?,
-                    false => {
-                        write!(f, "the command-line tool {exit} before it wrote a credential")?
-                    }
-                }
-                last_line(f, "its last line", last_lines)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The sentence of an end of the sandbox as a whole.
-    fn of_sandbox(&self, f: &mut fmt::Formatter<'_>, driver: DriverKind) -> fmt::Result {
-        let sandbox = driver.sandbox();
-        match self {
-            Self::SandboxExited { explanation: Some(why), .. } => f.write_str(&why.sentence),
-            // What the console said last has nothing to do with it.
-            Self::SandboxExited {
-                exit: exit @ ProcessExit::Signalled { signal: SIGKILL },
-                shutdown: None,
-                explanation: None,
-                ..
-            } => write!(
-                f,
-                "{sandbox} ended unexpectedly: its process {exit}; the signal came from a process on \
-                 the host, or from the kernel because memory ran out (see `dmesg`)"
-            ),
-            Self::SandboxExited { exit, shutdown, console_tail, explanation: None } => {
-                write!(f, "{sandbox} ended unexpectedly: its process {exit}")?;
-                if let Some(cause) = shutdown {
-                    f.write_str(&after(cause))?;
-                }
-                last_line(f, "the console's last line", console_tail)
-            }
-            Self::SandboxStopped { signal, stopped_seconds } => {
-                let name = signal_name(*signal).unwrap_or("unnamed");
-                write!(
-                    f,
-                    "the process of {sandbox} was stopped by signal {signal} ({name}) and not continued for {stopped_seconds} s; the signal came from a process on the host"
-                )
-            }
-            Self::AgentSilent { waited_ms, run_state, console_tail } => {
-                let agent = driver.agent();
-                write!(f, "{agent} did not respond within {} s", waited_ms / 1000)?;
-                if let Some(state) = run_state {
-                    write!(f, "; {sandbox} itself was {state}")?;
-                }
-                last_line(f, "the console's last line", console_tail)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// A reason with what its sentence names.
-struct Sentence<'a> {
-    reason: &'a EndReason,
-    driver: DriverKind,
-}
-
-impl fmt::Display for Sentence<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.reason.write(f, self.driver)
-    }
-}
-
-/// Why a guest stopped, as the end of a sentence.
-fn after(cause: &ShutdownCause) -> String {
-    match cause {
-        ShutdownCause::GuestReset => {
-            " after the guest restarted itself, as a kernel does after a panic".into()
-        }
-        ShutdownCause::GuestShutdown => " after the guest shut itself down".into(),
-        ShutdownCause::HostSignal => " after a signal from the host".into(),
-        other @ (ShutdownCause::GuestPanic | ShutdownCause::Other(_)) => format!(" after {other}"),
-    }
-}
-
-fn last_line(f: &mut fmt::Formatter<'_>, label: &str, lines: &[String]) -> fmt::Result {
-    match lines.iter().rev().find(|line| !line.trim().is_empty()) {
-        Some(line) => write!(f, "; {label}: {}", line.trim()),
-        None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -521,56 +236,6 @@ mod tests {
             let json = serde_json::to_value(&reason).unwrap();
             assert_eq!(json["code"], reason.code());
             assert_eq!(serde_json::from_value::<EndReason>(json).unwrap(), reason);
-        }
-    }
-
-    #[test]
-    fn a_sentence_names_signal_and_last_line() {
-        let killed = |signal| EndReason::SandboxExited {
-            exit: ProcessExit::Signalled { signal },
-            shutdown: None,
-            console_tail: vec!["[ 2.1] Kernel panic".into(), " ".into()],
-            explanation: None,
-        };
-        let in_vm = |reason: EndReason| reason.sentence(DriverKind::Qemu);
-        assert_eq!(
-            in_vm(killed(11)),
-            "the VM ended unexpectedly: its process was killed by signal 11 (SIGSEGV); \
-             the console's last line: [ 2.1] Kernel panic"
-        );
-        let from_outside = in_vm(killed(SIGKILL));
-        assert!(
-            from_outside.contains("the signal came from a process on the host"),
-            "{from_outside}"
-        );
-        assert!(!from_outside.contains("panic"), "{from_outside}");
-        let reset = EndReason::SandboxExited {
-            exit: ProcessExit::Exited { code: 0 },
-            shutdown: Some(ShutdownCause::GuestReset),
-            console_tail: vec![],
-            explanation: None,
-        };
-        assert_eq!(
-            in_vm(reset),
-            "the VM ended unexpectedly: its process exited with code 0 after the guest restarted \
-             itself, as a kernel does after a panic"
-        );
-    }
-
-    #[test]
-    fn a_sentence_calls_a_sandbox_what_its_driver_boots() {
-        let cause = || "no".to_owned();
-        for reason in [
-            EndReason::SandboxNotStarted { cause: cause() },
-            EndReason::SandboxStopped { signal: 19, stopped_seconds: 5 },
-            EndReason::GuestLinkFailed { cause: cause() },
-            EndReason::GuestBrokeProtocol { cause: cause() },
-            EndReason::GuestStalled { what: cause(), allowed_seconds: 1 },
-            EndReason::AgentSilent { waited_ms: 1, run_state: None, console_tail: Vec::new() },
-        ] {
-            let [vm, host] = [DriverKind::Qemu, DriverKind::Host].map(|kind| reason.sentence(kind));
-            assert!(vm.contains("the VM") && !vm.contains("on this host"), "{vm}");
-            assert!(host.contains("the agent on this host") && !host.contains("VM"), "{host}");
         }
     }
 }

@@ -272,7 +272,7 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
 fn overdue(session: &Session, now: Timestamp) -> Option<EndReason> {
     let Session { terms, state, deadline, .. } = session;
     if now >= *deadline {
-        let during = state.name().as_str().to_owned();
+        let during = state.name();
         let lived_seconds = deadline.millis_since(terms.created_at) / 1000;
         return Some(match state {
             State::Ready => EndReason::NobodyCame { waited_seconds: lived_seconds },

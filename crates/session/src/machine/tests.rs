@@ -165,7 +165,10 @@ fn the_deadline_ends_with_the_state_it_struck_in() {
     let (after, _) = session.handle(Event::Tick, Timestamp(601_000));
     assert!(matches!(
         after.state,
-        State::Ended { reason: EndReason::TimedOut { ref during, ttl_seconds: 600 }, .. } if during == "booting"
+        State::Ended {
+            reason: EndReason::TimedOut { during: StateName::Booting, ttl_seconds: 600 },
+            ..
+        }
     ));
 }
 
