@@ -209,6 +209,7 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
     todo: 'No credential was saved. To sign in later, ask for a new link.',
   },
   image_refused: { title: 'The sign-in desktop’s image was rejected', todo: FOR_THE_OPERATOR },
+  session_setup_failed: { title: 'The sign-in could not be set up', todo: FOR_THE_OPERATOR },
   sandbox_not_started: { title: 'The sign-in desktop could not be started', todo: FOR_THE_OPERATOR },
   sandbox_exited: { title: 'The sign-in desktop stopped unexpectedly', todo: TRY_AGAIN },
   agent_silent: { title: 'The sign-in desktop does not respond', todo: TRY_AGAIN },
@@ -233,7 +234,9 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
     todo: 'Nothing was saved. Contact {operator}, then ask for a new link and sign in again.',
   },
   runner_died: { title: 'The sign-in desktop was lost', todo: TRY_AGAIN },
+  runner_failed: { title: 'The sign-in desktop was lost', todo: TRY_AGAIN },
   runner_silent: { title: 'The sign-in desktop was lost', todo: TRY_AGAIN },
+  node_lost: { title: 'The sign-in desktop was lost', todo: TRY_AGAIN },
   state_not_stored: { title: 'The sign-in could not be recorded', todo: FOR_THE_OPERATOR },
   controller_stopped: {
     title: 'The Anteroom server was stopped',

@@ -51,7 +51,7 @@ const CASES: [Case; 6] = [
             "sleep 2; echo -1 > /proc/sys/kernel/sched_rt_runtime_us; for n in 1 2 3 4; do chrt -f 99 sh -c 'while :; do :; done' & done; wait",
         ),
         code: "agent_silent",
-        says: &["did not respond within 14 s", "the machine itself was running"],
+        says: &["did not respond within 14 s", "the VM itself was running"],
     },
     Case {
         name: "vmm-killed",

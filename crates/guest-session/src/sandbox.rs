@@ -8,7 +8,7 @@ use anteroom_confine::Confinement;
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_image::{Image, ImageError, initramfs_with_agent};
-use anteroom_session::{DriverKind, EndReason};
+use anteroom_session::{DriverKind, EndReason, SetupStep};
 use anteroom_vm::{
     BootError, ConsoleFile, Driver, Host, RunningSandbox, SandboxName, SandboxSpec, VmSpec,
 };
@@ -173,7 +173,10 @@ fn refused(error: ImageError) -> EndReason {
 /// The first time an image is opened it is hashed, for seconds, in which a runner must still send its
 /// heartbeat. By a thread that is gone afterwards: a runner is to be confined as a whole.
 async fn open_image(dir: PathBuf, cache: PathBuf) -> Result<Image, EndReason> {
-    let failed = |error: &dyn Display| not_started(format!("checking the image failed: {error}"));
+    let failed = |error: &dyn Display| EndReason::SessionSetupFailed {
+        step: SetupStep::CheckImage,
+        cause: error.to_string(),
+    };
     let (sender, opened) = tokio::sync::oneshot::channel();
     let thread = std::thread::Builder::new()
         .name("image".to_owned())

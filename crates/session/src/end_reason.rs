@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Explanation, ProcessExit, RunState, ShutdownCause, StateName};
+use crate::{Actor, Explanation, ProcessExit, RunState, SetupStep, ShutdownCause, StateName};
 
 /// Why a session ended. [`Self::sentence`] is what the end user and the caller read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
@@ -43,6 +43,13 @@ pub enum EndReason {
     },
     /// The golden image cannot be used.
     ImageRefused {
+        /// Why.
+        cause: String,
+    },
+    /// What a session has beside its sandbox could not be set up.
+    SessionSetupFailed {
+        /// Which part of it.
+        step: SetupStep,
         /// Why.
         cause: String,
     },
@@ -166,11 +173,19 @@ pub enum EndReason {
         /// How.
         exit: ProcessExit,
     },
+    /// The session's runner process could not go on, for a reason that is neither the guest's nor the
+    /// sandbox's.
+    RunnerFailed {
+        /// What it could not do, or what of it could not be understood.
+        cause: String,
+    },
     /// The session's runner process is running and has gone silent.
     RunnerSilent {
         /// How long nothing was heard, in milliseconds.
         silent_ms: u64,
     },
+    /// The node that ran the session reported nothing more, and not how the session's runner ended.
+    NodeLost,
     /// The session's state could not be stored, so it could not continue.
     StateNotStored {
         /// Why.
@@ -201,6 +216,8 @@ impl EndReason {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use strum::VariantNames;
 
     use super::*;
@@ -215,6 +232,19 @@ mod tests {
         assert_eq!(serde_json::to_value(EndReason::Completed).unwrap()["code"], "completed");
         let wire = serde_json::to_value(EndReason::NobodyCame { waited_seconds: 1 }).unwrap();
         assert_eq!(wire["code"], EndReason::NobodyCame { waited_seconds: 1 }.code());
+    }
+
+    #[test]
+    fn the_viewer_knows_every_end_but_the_success() {
+        let strings = include_str!("../../../viewer/src/ui-strings.ts");
+        let (_, ends) = strings.split_once("\nconst ENDS").unwrap();
+        let (ends, _) = ends.split_once("\n};").unwrap();
+        let code = |line: &'static str| {
+            line.strip_prefix("  ").filter(|rest| !rest.starts_with(' '))?.split_once(": {")
+        };
+        let known: BTreeSet<_> = ends.lines().filter_map(code).map(|(code, _)| code).collect();
+        let others = EndReason::VARIANTS.iter().copied().filter(|code| *code != "completed");
+        assert_eq!(known, others.collect());
     }
 
     #[test]

@@ -33,6 +33,9 @@ impl EndReason {
                 format!("nobody used the session for {idle_seconds} s; start again to sign in")
             }
             Self::ImageRefused { cause } => format!("the golden image cannot be used: {cause}"),
+            Self::SessionSetupFailed { step, cause } => {
+                format!("the session could not be set up: {} failed: {cause}", step.in_words())
+            }
             Self::SandboxNotStarted { cause } => {
                 format!("{sandbox} could not be started: {cause}")
             }
@@ -71,10 +74,15 @@ impl EndReason {
                 "the sealed credential could not be stored: {cause}; nothing was saved, sign in again"
             ),
             Self::RunnerDied { exit } => format!("the session's runner process {exit}"),
+            Self::RunnerFailed { cause } => format!("the session's runner process failed: {cause}"),
             Self::RunnerSilent { silent_ms } => format!(
                 "the session's runner process did not respond for {} s (stopped or stuck)",
                 silent_ms / 1000
             ),
+            Self::NodeLost => {
+                "the node that ran the session stopped reporting, and did not report how the session's runner ended; start again"
+                    .to_owned()
+            }
             Self::StateNotStored { cause } => {
                 format!("the session's state could not be stored: {cause}")
             }
@@ -194,7 +202,22 @@ fn last_line(label: &str, lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
+    use crate::SetupStep;
+
+    #[test]
+    fn a_set_up_that_failed_names_its_step_and_not_the_sandbox() {
+        for step in SetupStep::iter() {
+            let reason = EndReason::SessionSetupFailed { step, cause: "disk full".to_owned() };
+            let sentence = reason.sentence(DriverKind::Qemu);
+            assert_eq!(reason.code(), "session_setup_failed");
+            assert!(sentence.contains(step.in_words()), "{sentence}");
+            assert!(sentence.ends_with(" failed: disk full"), "{sentence}");
+            assert!(!sentence.contains("VM"), "{sentence}");
+        }
+    }
 
     #[test]
     fn a_sentence_names_signal_and_last_line() {

@@ -21,6 +21,8 @@ pub enum Event {
         /// How long nothing was heard, in milliseconds.
         silent_ms: u64,
     },
+    /// The node that runs the session reports nothing more, and has not reported that its runner ended.
+    NodeLost,
     /// The session's state could not be made durable; nothing may be done because of it.
     StateNotStored {
         /// Why, one sentence.

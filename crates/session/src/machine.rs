@@ -232,6 +232,7 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
         Event::RunnerSilent { silent_ms } => {
             runner_lost(&state, EndReason::RunnerSilent { silent_ms }, now)
         }
+        Event::NodeLost => runner_lost(&state, EndReason::NodeLost, now),
         Event::StateNotStored { cause } => match state {
             // Its credential is durable, which is what the state would have said.
             State::Sealed => end(EndReason::Completed, now),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anteroom_crash::Explainer;
 use anteroom_guest_protocol::{Desktop, HostMessage, ServiceEvent, ServiceSpec, printable};
 use anteroom_provider::{Login, Provider};
-use anteroom_session::{EgressVerdict, EndReason, Method, Observation, Start};
+use anteroom_session::{EgressVerdict, EndReason, Method, Observation, SetupStep, Start};
 
 use crate::needed::Needed;
 use crate::pages::Pages;
@@ -97,8 +97,9 @@ impl SignIn {
     /// # Errors
     /// When a pattern of the provider's does not compile, which a parsed provider's do.
     pub fn begin(context: Context<'_>, now: Instant) -> Result<(Self, Vec<Output>), EndReason> {
-        let unusable = |error: regex::Error| EndReason::SandboxNotStarted {
-            cause: format!("the provider file's patterns are not valid: {error}"),
+        let unusable = |error: regex::Error| EndReason::SessionSetupFailed {
+            step: SetupStep::CompilePatterns,
+            cause: error.to_string(),
         };
         let Context { provider, login, services, operator_name, explainer } = context;
         let url_timeout = Duration::from_secs(login.url_timeout_seconds);

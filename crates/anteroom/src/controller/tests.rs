@@ -104,7 +104,7 @@ async fn a_lost_node_ends_its_sessions_and_their_users_stay_theirs() {
     let id = world.captures().await;
     world.node.is_lost();
     let record = world.over(id).await;
-    assert_eq!(reason(&record), "runner_died");
+    assert_eq!(reason(&record), "node_lost");
     assert!(record.is_finished() && !record.is_gone());
     let leftovers = record.view().leftovers;
     assert_eq!(leftovers.len(), 1);
@@ -113,7 +113,7 @@ async fn a_lost_node_ends_its_sessions_and_their_users_stay_theirs() {
     // When it is there again, the next controller tears down what is left.
     let world = world.restarted().await;
     let record = world.over(id).await;
-    assert_eq!(reason(&record), "runner_died");
+    assert_eq!(reason(&record), "node_lost");
     assert!(record.is_gone());
     let calls = world.node.calls();
     assert_eq!(calls[0], Call::Hold(record.user));
@@ -188,7 +188,10 @@ async fn a_start_that_the_node_refuses_leaves_nothing() {
     });
     let id = world.start().await.unwrap();
     let record = world.over(id).await;
-    assert_eq!(reason(&record), "sandbox_not_started");
+    assert_eq!(reason(&record), "session_setup_failed");
+    let why = record.view().reason.unwrap();
+    assert_eq!(why.detail["step"], "start_runner");
+    assert!(why.message.ends_with("starting its runner failed: no more processes"), "{why:?}");
     assert!(record.is_gone() && world.node.calls().contains(&Call::Release));
 }
 

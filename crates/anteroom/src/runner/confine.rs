@@ -7,6 +7,7 @@ use std::io;
 use std::path::PathBuf;
 
 use anteroom_confine::{Confinement, FileAccess, boundaries_of, system_calls};
+use anteroom_fail_point::fail_point;
 use anteroom_session::{Accelerator, Boundaries, Confined};
 use anteroom_vm::RunningSandbox;
 use anyhow::{Context, Result, ensure};
@@ -42,6 +43,7 @@ const MOST_OF_A_FILE: u64 = 16 * 1024 * 1024;
 /// # Errors
 /// When a part that this machine offers fails, or the kernel says otherwise afterwards.
 pub fn confine(confinement: &Confinement, sandbox: &RunningSandbox) -> Result<Option<Confined>> {
+    fail_point("runner.confine")?;
     let threads = std::fs::read_dir("/proc/self/task").context("counting the threads failed")?;
     let threads = threads.count();
     // Some of what follows holds one thread and those that it starts.

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::time::{Duration, Instant};
 
+use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{LinkStream, Opener, write_message};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, StreamKind};
 use anteroom_guest_session::link_failed;
 use anteroom_media::frame_source::LinkFrameSource;
 use anteroom_media::service::{MediaConfig, MediaDemux, MediaEvent, MediaHandle, spawn};
-use anteroom_session::{EndReason, Observation};
+use anteroom_session::{EndReason, Observation, SetupStep};
 use tokio::net::UnixDatagram;
 use tokio::sync::mpsc;
 
@@ -33,9 +34,9 @@ pub async fn start(
 ) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
     let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
     let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
-    let failed = |cause: String| EndReason::SandboxNotStarted {
-        cause: format!("starting the stream failed: {cause}"),
-    };
+    let failed =
+        |cause: String| EndReason::SessionSetupFailed { step: SetupStep::StartMedia, cause };
+    fail_point("runner.media").map_err(|error| failed(error.to_string()))?;
     from_media_demux.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
     let to_media_demux = from_media_demux.try_clone().map_err(|error| failed(error.to_string()))?;
     let media_config = MediaConfig {

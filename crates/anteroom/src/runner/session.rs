@@ -10,8 +10,8 @@ use std::time::Duration;
 use anteroom_crash::Explainer;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
-use anteroom_guest_session::{DiagnosedEnd, ServiceLog, log_files, until_end, violation};
-use anteroom_session::{EndReason, Observation};
+use anteroom_guest_session::{DiagnosedEnd, SandboxConfig, ServiceLog, log_files, until_end};
+use anteroom_session::{Confined, EndReason, Observation, SetupStep};
 use anteroom_sign_in::End;
 use anteroom_vm::{LinkStream, RunningSandbox};
 use anyhow::{Context, Result};
@@ -66,23 +66,10 @@ async fn serve(
     commands: &mut mpsc::Receiver<RunnerCommand>,
     sender: &ControllerSender,
 ) -> End {
-    let log = match ServiceLog::create(&config.sandbox.log_dir) {
-        Ok(log) => log,
-        Err(error) => {
-            let cause = format!(
-                "creating {}/{} failed: {error}",
-                config.sandbox.log_dir.display(),
-                log_files::SERVICES
-            );
-            return End::Failed(EndReason::SandboxNotStarted { cause });
-        }
-    };
-    // Nothing was awaited since the sandbox was started: nothing of it has been read.
-    let confined = match confine(&config.sandbox.confinement, sandbox) {
-        Ok(confined) => confined,
-        Err(error) => {
-            return End::Failed(EndReason::SandboxNotStarted { cause: format!("{error:#}") });
-        }
+    // Nothing is awaited between the sandbox's start and this: nothing of it has been read.
+    let (log, confined) = match hold(&config.sandbox, sandbox) {
+        Ok(held) => held,
+        Err(reason) => return reason.into(),
     };
     let (driver, pid) = (sandbox.driver, sandbox.pid);
     let accelerator = sandbox.confirmed_accelerator().await;
@@ -109,6 +96,22 @@ async fn serve(
         }
         End::Ordered => End::Ordered,
     }
+}
+
+/// Opens the log of the sandbox's services, then confines this process; returns what confines both.
+fn hold(
+    config: &SandboxConfig,
+    sandbox: &RunningSandbox,
+) -> Result<(ServiceLog, Option<Confined>), EndReason> {
+    let failed = |step, cause| EndReason::SessionSetupFailed { step, cause };
+    let log = fail_point("runner.service_log").and_then(|()| ServiceLog::create(&config.log_dir));
+    let log = log.map_err(|error| {
+        let path = config.log_dir.join(log_files::SERVICES);
+        failed(SetupStep::CreateServiceLog, format!("{}: {error}", path.display()))
+    })?;
+    let confined = confine(&config.confinement, sandbox)
+        .map_err(|error| failed(SetupStep::Confine, format!("{error:#}")))?;
+    Ok((log, confined))
 }
 
 /// What the session's steps share.
@@ -151,5 +154,5 @@ impl Session<'_> {
 
 /// A fail point between two steps.
 fn step(name: &str) -> Result<(), EndReason> {
-    fail_point(name).map_err(|error| violation(&error.to_string()))
+    fail_point(name).map_err(|error| EndReason::RunnerFailed { cause: error.to_string() })
 }

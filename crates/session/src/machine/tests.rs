@@ -141,11 +141,21 @@ fn the_runner_dying_before_the_credential_is_stored_is_reported() {
 }
 
 #[test]
+fn a_lost_node_is_not_reported_as_a_runner_that_died() {
+    let (session, effects) = run([Event::RunnerStarted, agent_connected(), Event::NodeLost]);
+    let State::Ended { reason, .. } = session.state else { panic!("{:?}", session.state) };
+    assert_eq!((reason.code(), effects.last()), ("node_lost", Some(&Effect::TearDown)));
+    let sentence = reason.sentence(DriverKind::Qemu);
+    assert!(sentence.contains("did not report how"), "{sentence}");
+}
+
+#[test]
 fn whatever_comes_after_sealed_the_session_is_completed() {
     let stored = 7;
     let last_events = [
         Event::RunnerExited(ProcessExit::Signalled { signal: 9 }),
         Event::RunnerSilent { silent_ms: 30_000 },
+        Event::NodeLost,
         Event::StateNotStored { cause: "disk full".into() },
         Event::EndRequested(ci()),
         Event::FoundByReconciliation,
@@ -253,6 +263,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         4 => prop::sample::select(happy_path()),
         1 => exit.prop_map(Event::RunnerExited),
         1 => Just(Event::RunnerSilent { silent_ms: 30_000 }),
+        1 => Just(Event::NodeLost),
         1 => Just(Event::StateNotStored { cause: "disk full".into() }),
         1 => Just(Event::EndRequested(ci())),
         1 => Just(Event::CredentialNotStored { cause: "disk full".into() }),

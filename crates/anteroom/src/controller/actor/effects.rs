@@ -4,7 +4,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom_session::{Effect, EndReason, Event, Leftover, Observation, SealedCredential};
+use anteroom_session::{
+    Effect, EndReason, Event, Leftover, Observation, SealedCredential, SetupStep,
+};
 use anyhow::Result;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -104,7 +106,8 @@ impl<N: Node, S: Store> Actor<N, S> {
                 Box::pin(self.apply(Event::RunnerStarted)).await;
             }
             Err(NodeError { cause }) => {
-                let reason = EndReason::SandboxNotStarted { cause };
+                let step = SetupStep::StartRunner;
+                let reason = EndReason::SessionSetupFailed { step, cause };
                 Box::pin(self.apply(Event::Observed(Observation::Failed(reason)))).await;
             }
         }

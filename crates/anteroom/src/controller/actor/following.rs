@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anteroom_session::{Event, HolderGeneration, ProcessExit, SessionId};
+use anteroom_session::{Event, HolderGeneration, SessionId};
 use tokio::sync::{mpsc, watch};
 
 use crate::controller::metrics::Metrics;
@@ -30,8 +30,7 @@ pub async fn reports(mut reports: Reports, events: mpsc::Sender<Event>, metrics:
             return;
         }
     }
-    // The node is lost: how its runner ended nobody can say.
-    let _ = events.send(Event::RunnerExited(ProcessExit::Unknown)).await;
+    let _ = events.send(Event::NodeLost).await;
 }
 
 /// Has a session's node close what revoked links opened; those that were revoked before it ran too.

@@ -48,6 +48,7 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
         // their own.
         Event::RunnerExited(_)
         | Event::RunnerSilent { .. }
+        | Event::NodeLost
         | Event::StateNotStored { .. }
         | Event::EndRequested(_)
         | Event::StartRequested { .. }

@@ -75,8 +75,8 @@ pub async fn read(
             // who waits for it.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return,
             Err(error) => {
-                let cause = format!("the runner's report cannot be read: {error}");
-                let observation = Observation::Failed(EndReason::GuestLinkFailed { cause });
+                let cause = format!("what it reported cannot be read: {error}");
+                let observation = Observation::Failed(EndReason::RunnerFailed { cause });
                 let _ = reports.send(Report::Observed { observation }).await;
                 return;
             }
@@ -124,4 +124,31 @@ pub async fn wait(
     let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
     exited.send_replace(Some(exit));
     let _ = reports.send(Report::RunnerExited { exit }).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_session::DriverKind;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::UnixStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_cannot_be_read_is_the_runner_s_failure() {
+        let (ours, mut runner) = UnixStream::pair().unwrap();
+        let (reader, _writer) = ours.into_split();
+        let (reports, mut heard) = mpsc::channel(1);
+        let reading = tokio::spawn(read(BufReader::new(reader), reports, Arc::default()));
+        runner.write_all(b"{\"type\":\"what\"}\n").await.unwrap();
+        let Some(Report::Observed { observation: Observation::Failed(reason) }) =
+            heard.recv().await
+        else {
+            panic!("no failure was reported");
+        };
+        assert_eq!(reason.code(), "runner_failed");
+        let sentence = reason.sentence(DriverKind::Host);
+        assert!(sentence.contains("what it reported cannot be read"), "{sentence}");
+        reading.await.unwrap();
+    }
 }

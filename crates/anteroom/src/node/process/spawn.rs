@@ -66,8 +66,8 @@ impl Runner {
             )
             .map_err(|error| anyhow!("passing sockets to the runner failed: {error}"))?;
         let mut command = tokio::process::Command::from(command);
-        fail_point("runner.spawn").context("starting the session's runner failed")?;
-        let child = command.spawn().context("starting the session's runner failed")?;
+        fail_point("runner.spawn").context("starting its process failed")?;
+        let child = command.spawn().context("starting its process failed")?;
         drop(command);
         let pid = child.id().context("the runner ended at once")?;
         fail_point("runner.spawned").context("reaching the runner failed")?;

@@ -70,9 +70,8 @@ impl<'b> Session<'b> {
         let terminal = TerminalLink::open(&opener).await?;
         let (view, to_guest) = (terminal.view(), opener.clone());
         tokio::task::spawn_local(channels::serve(viewers.channels, view, to_guest));
-        let gate = egress_gate::gate(self.config)
-            .map_err(|cause| EndReason::SandboxNotStarted { cause })?;
-        let (gate, is_egress_open) = (Rc::new(gate), Rc::new(Cell::new(true)));
+        let gate = Rc::new(egress_gate::gate(self.config)?);
+        let is_egress_open = Rc::new(Cell::new(true));
         let (reports, contacts) = mpsc::channel(64);
         let carried = egress::carry(incoming, gate.clone(), reports, is_egress_open.clone());
         tokio::task::spawn_local(carried);
