@@ -77,7 +77,7 @@ export interface AwaitingView {
   code?: string | null;
   /**
    * Until when, in milliseconds since the Unix epoch: the session's time is over, or the tool gives up
-   * by itself, whichever comes first.
+   * by itself, whichever comes first. Once the tool's time has passed and it still waits, the session's.
    */
   deadline: number;
   /**

@@ -171,7 +171,7 @@ pub struct AwaitingView {
     /// What to do, one or two sentences.
     pub instructions: String,
     /// Until when, in milliseconds since the Unix epoch: the session's time is over, or the tool gives up
-    /// by itself, whichever comes first.
+    /// by itself, whichever comes first. Once the tool's time has passed and it still waits, the session's.
     pub deadline: u64,
 }
 

@@ -129,19 +129,29 @@ impl Session {
             .map(|active_at| active_at.plus_seconds(self.terms.idle_seconds))
     }
 
-    /// Until when the end user's turn lasts: the session's time, or the CLI's own where that is over
-    /// before.
-    #[must_use]
-    pub fn turn_deadline(&self) -> Timestamp {
-        self.tool_gives_up_at.map_or(self.deadline, |at| at.min(self.deadline))
+    /// When the CLI gives up by itself, while that is to come: one that waits longer than its provider
+    /// file says has the session's time.
+    fn tool_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        self.tool_gives_up_at.filter(|at| *at > now)
     }
 
-    /// When [`Event::Tick`] next means something; None once the session ended.
+    /// Until when the end user's turn lasts: the session's time, or the CLI's own where that is over
+    /// before and is not over yet.
     #[must_use]
-    pub fn next_tick(&self) -> Option<Timestamp> {
+    pub fn turn_deadline(&self, now: Timestamp) -> Timestamp {
+        self.tool_deadline(now).map_or(self.deadline, |at| at.min(self.deadline))
+    }
+
+    /// When [`Event::Tick`] next means something, or what is shown of the session is not true any more;
+    /// None once the session ended.
+    #[must_use]
+    pub fn next_tick(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
             State::Ended { .. } => None,
-            _ => Some(self.idle_deadline().map_or(self.deadline, |idle| idle.min(self.deadline))),
+            _ => [Some(self.deadline), self.idle_deadline(), self.tool_deadline(now)]
+                .into_iter()
+                .flatten()
+                .min(),
         }
     }
 

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::declared::files_of;
 use super::timeline::short;
+use crate::clock::now;
 use crate::node_protocol::SandboxRecord;
 
 /// Everything about one session.
@@ -132,7 +133,7 @@ impl Record {
             takes_code: terms.method == Method::PasteCode,
             screen,
             instructions,
-            deadline: self.session.turn_deadline().0,
+            deadline: self.session.turn_deadline(now()).0,
         })
     }
 

@@ -187,7 +187,7 @@ fn a_heartbeat_prolongs_a_session_but_not_for_ever() {
     let (session, _) = run([Event::RunnerStarted]);
     assert_eq!(session.deadline, Timestamp(601_000));
     let (session, _) = session.handle(Event::Heartbeat, Timestamp(500_000));
-    assert_eq!(session.next_tick(), Some(Timestamp(1_100_000)));
+    assert_eq!(session.next_tick(Timestamp(2_000)), Some(Timestamp(1_100_000)));
     let (session, _) = session.handle(Event::Tick, Timestamp(700_000));
     assert_eq!(session.state.name(), StateName::Booting);
     let (session, _) = session.handle(Event::Heartbeat, Timestamp(3_500_000));
@@ -359,7 +359,7 @@ fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
     let mut session = session;
     let mut turn = |event: Event, seconds: u64| {
         session = session.clone().handle(event, at(seconds)).0;
-        session.turn_deadline().millis_since(created) / 1000
+        session.turn_deadline(at(seconds)).millis_since(created) / 1000
     };
     let whole = turn(Event::RunnerStarted, 1);
     assert_eq!(turn(Event::Observed(connected), 2), whole);
@@ -374,6 +374,13 @@ fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
     };
     assert_eq!(turn(code("AB12"), 50), 170, "and so is a new code");
     assert_eq!(turn(code("AB12"), 60), 170);
+    assert_eq!(turn(Event::Tick, 169), 170);
+    assert_eq!(turn(Event::Tick, 170), 631, "a time that has passed is not the turn's");
+    assert_eq!(turn(code("CD34"), 180), 300);
+    // What is shown is looked at again when the tool's time is over, and once.
+    let created = session.terms.created_at;
+    let ticks = [180, 300].map(|seconds| session.next_tick(created.plus_seconds(seconds)));
+    assert_eq!(ticks, [Some(created.plus_seconds(300)), Some(session.deadline)]);
 }
 
 /// Earlier versions kept the runner's process id in the state.

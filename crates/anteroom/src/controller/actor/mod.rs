@@ -157,9 +157,10 @@ impl<N: Node, S: Store> Actor<N, S> {
     }
 
     fn until_tick(&self) -> Duration {
-        match self.record.session.next_tick() {
+        let now = now();
+        match self.record.session.next_tick(now) {
             None => Duration::from_secs(3600),
-            Some(at) => Duration::from_millis(at.millis_since(now())),
+            Some(at) => Duration::from_millis(at.millis_since(now)),
         }
     }
 

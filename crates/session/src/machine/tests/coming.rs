@@ -57,12 +57,16 @@ fn a_caller_who_looks_is_not_the_end_user_but_can_say_that_they_are_there() {
 #[test]
 fn a_sandbox_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reason() {
     let (session, _) = waiting(to_a_ready_sandbox());
-    assert_eq!(session.turn_deadline(), session.deadline);
+    assert_eq!(session.turn_deadline(Timestamp(2_000)), session.deadline);
     let joined = Event::Observed(Observation::ViewerJoined {
         viewer: Viewer::ApiKey { key: "ci".parse().unwrap() },
     });
     let (session, _) = session.handle(joined, Timestamp(3_000));
-    assert_eq!(session.next_tick(), Some(Timestamp(601_000)), "nobody is idle who did not come");
+    assert_eq!(
+        session.next_tick(Timestamp(3_000)),
+        Some(Timestamp(601_000)),
+        "nobody is idle who did not come"
+    );
     let (session, _) = session.handle(Event::Tick, Timestamp(601_000));
     let State::Ended { reason, .. } = session.state else { panic!("{:?}", session.state) };
     assert_eq!(reason, EndReason::NobodyCame { waited_seconds: 600 });
@@ -87,7 +91,7 @@ fn the_tool_s_own_deadline_runs_from_its_address_and_not_while_it_waits_for_the_
         session = session.handle(event, Timestamp(2_000)).0;
     }
     let (session, _) = session.handle(link_opened(), Timestamp(400_000));
-    assert_eq!(session.turn_deadline(), session.deadline);
+    assert_eq!(session.turn_deadline(Timestamp(400_000)), session.deadline);
     let (session, _) = session.handle(sign_in_url(), Timestamp(410_000));
-    assert_eq!(session.turn_deadline(), Timestamp(530_000));
+    assert_eq!(session.turn_deadline(Timestamp(410_000)), Timestamp(530_000));
 }
