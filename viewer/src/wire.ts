@@ -195,7 +195,7 @@ export interface Reason {
  */
 export interface TimelineEntry {
   /**
-   * When the host saw it.
+   * When the controller learned of it, by its own clock.
    */
   at: number;
   by?:

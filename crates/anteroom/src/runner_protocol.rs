@@ -12,9 +12,7 @@ use std::net::SocketAddr;
 use anteroom_guest_protocol::Locale;
 use anteroom_guest_session::SandboxConfig;
 use anteroom_provider::{InjectedFile, Login, Provider};
-use anteroom_session::{
-    CodeTaken, HolderGeneration, Method, Observation, SessionId, Timestamp, Viewer,
-};
+use anteroom_session::{CodeTaken, HolderGeneration, Method, Observation, SessionId, Viewer};
 pub use anteroom_vm::SESSION_ENV;
 use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
@@ -159,10 +157,8 @@ pub enum RunnerMessage {
         /// What its media did so far.
         media: MediaTotals,
     },
-    /// Something happened.
+    /// Something happened, just now: the controller gives it its time.
     Observed {
-        /// When the runner saw it (host clock).
-        at: Timestamp,
         /// What.
         observation: Observation,
     },

@@ -39,7 +39,7 @@ impl Timestamp {
 /// One line of a session's history.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct TimelineEntry {
-    /// When the host saw it.
+    /// When the controller learned of it, by its own clock.
     pub at: Timestamp,
     /// Stable machine name, such as `sandbox_started` or `ended`.
     pub kind: String,

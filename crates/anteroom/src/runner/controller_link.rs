@@ -13,7 +13,6 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::clock::now;
 use crate::runner_protocol::{
     ALIVE_EVERY, MAX_LINE, MediaTotals, RunnerCommand, RunnerConfig, RunnerMessage, lines,
 };
@@ -113,7 +112,7 @@ impl ControllerSender {
     pub async fn observed(&self, observation: Observation) {
         // Its name only: some carry secrets.
         tracing::info!(observed = <&str>::from(&observation));
-        self.say(RunnerMessage::Observed { at: now(), observation }).await;
+        self.say(RunnerMessage::Observed { observation }).await;
     }
 
     /// The session cannot go on.

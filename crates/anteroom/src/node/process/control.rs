@@ -91,7 +91,7 @@ pub async fn read(
 fn reported(message: RunnerMessage, waiting: &Waiting) -> Option<Report> {
     match message {
         RunnerMessage::Alive { media: totals } => return Some(Report::Media { totals }),
-        RunnerMessage::Observed { at: _, observation } => {
+        RunnerMessage::Observed { observation } => {
             return Some(Report::Observed { observation });
         }
         RunnerMessage::OfferAnswered { request, result } => {
