@@ -169,7 +169,7 @@ test('changes of the session are followed, also after the server was away', asyn
   server.set({ state: 'ended', reason: { code: 'completed', message: 'signed in' }, teardown: 'tearing_down' });
   await page.getByText('The sign-in desktop is being destroyed…').waitFor();
   server.set({ teardown: 'torn_down', leftovers: [] });
-  await page.getByText('Nothing of it is left').waitFor();
+  await page.getByText('a check found nothing left of it').waitFor();
 });
 
 test('cancelling asks first', async (t) => {

@@ -74,12 +74,12 @@ export function timeWarning(deadline: number, idle: number | undefined, desktop:
     const stay = desktop ? 'Move the mouse over the desktop to continue.' : 'Type in the tool’s terminal to continue.';
     return `Are you still there? This sign-in ends in less than a minute unless you do something. ${stay}`;
   }
-  return deadline < WARN_BELOW_MS ? 'Less than a minute left. Then this sign-in ends.' : undefined;
+  return deadline < WARN_BELOW_MS ? 'This sign-in ends in less than a minute.' : undefined;
 }
 
 /** The desktop runs and its picture does not arrive: what to do. */
 export function unreachableMessage(operator: string): string {
-  return 'The picture of the desktop cannot reach you. Most often a firewall on your network blocks video (UDP). ' +
+  return 'The picture of the desktop does not reach you. Usually a firewall on the network blocks video (UDP). ' +
     `Try another network, such as your phone’s hotspot. If that does not help, contact ${operator}.`;
 }
 
@@ -98,12 +98,12 @@ export function visitNotice(session: SessionView, now: number): string | undefin
   const first = byLink.at(0);
   if (first) {
     const saw = [...new Set(byLink.map(opened).filter((name) => name !== ''))];
-    const what = saw.length > 0 ? ` It showed ${saw.join(' and ')}.` : '';
+    const what = saw.length > 0 ? ` It was used to view ${saw.join(' and ')}.` : '';
     sentences.push(`An earlier link to this sign-in was opened at ${clockTime(first.at, session, now)}.${what} ` +
       `That link is closed now. If you did not open it, contact ${session.operator.name}.`);
   }
   if (byKey) {
-    sentences.push(`At ${clockTime(byKey.at, session, now)} someone with an API key of this Anteroom server opened ${opened(byKey)}.`);
+    sentences.push(`Someone opened ${opened(byKey)} at ${clockTime(byKey.at, session, now)} with an API key of this server.`);
   }
   return sentences.length > 0 ? sentences.join(' ') : undefined;
 }
@@ -127,7 +127,7 @@ export function credentialOwner(session: SessionView): string {
   if (openableBy === 'operator') return session.operator.name;
   return recipient
     ? `the holder of the key for ${shortRecipient(recipient)}, and nobody else`
-    : 'the one who requested this sign-in, and nobody else';
+    : 'whoever requested this sign-in, and nobody else';
 }
 
 /** What the tool's terms say about who may hold the login, where somebody read them. */
@@ -137,7 +137,7 @@ export function termsMessage({ provider, operator, credential }: SessionView): s
   const read = `as read on ${terms.read} (${terms.page})`;
   if (terms.custody === 'vault') return `The terms of ${provider.name}, ${read}, allow the operator to hold your login.`;
   return terms.overridden
-    ? `The terms of ${provider.name}, ${read}, allow only you to hold your login. ${operator.name} overrides this and can open it.`
+    ? `The terms of ${provider.name}, ${read}, allow only you to hold your login. ${operator.name} stores it nevertheless, and can open it.`
     : `The terms of ${provider.name}, ${read}, allow only you to hold your login, so the key that opens it must be yours.`;
 }
 
@@ -220,15 +220,15 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
   file_not_injected: { title: 'A file could not be copied to the sign-in desktop', todo: FOR_THE_OPERATOR },
   service_failed: { title: 'A program on the sign-in desktop failed', todo: TRY_AGAIN },
   cli_exited: {
-    title: 'The tool exited before you were signed in',
-    todo: 'No credential was saved. The tool’s own message is shown above. To sign in later, ask for a new link.',
+    title: 'The tool ended without a sign-in',
+    todo: 'No credential was saved. To sign in later, ask for a new link.',
   },
-  no_sign_in_url: { title: 'The tool never asked you to sign in', todo: FOR_THE_OPERATOR },
+  no_sign_in_url: { title: 'The tool showed no sign-in page', todo: FOR_THE_OPERATOR },
   sign_in_refused: {
     title: 'The sign-in was rejected',
     todo: 'No credential was saved. Ask for a new link when you want to try again.',
   },
-  credential_refused: { title: 'The credential was not valid', todo: TRY_AGAIN },
+  credential_refused: { title: 'The credential was refused', todo: TRY_AGAIN },
   credential_not_stored: {
     title: 'The credential could not be stored',
     todo: 'Nothing was saved. Contact {operator}, then ask for a new link and sign in again.',
@@ -252,8 +252,8 @@ export function teardownMessage(session: SessionView): string {
   if (session.teardown !== 'torn_down') return 'The sign-in desktop is being destroyed…';
   const left = session.leftovers ?? [];
   return left.length === 0
-    ? 'The sign-in desktop was destroyed. Nothing of it is left.'
-    : `The sign-in desktop was destroyed, but something of it is left: ${left.map(({ kind, what }) => `${kind} ${what}`).join('; ')}.`;
+    ? 'The sign-in desktop was destroyed, and a check found nothing left of it.'
+    : `The sign-in desktop was destroyed, but a check found something left of it: ${left.map(({ kind, what }) => `${kind} ${what}`).join('; ')}.`;
 }
 
 /** A sentence from the server, with a capital first and a full stop last. */

@@ -34,8 +34,8 @@ describe('a host that cannot be reached', () => {
 describe('a code that does not get through', () => {
   it('is the server’s own message, where it has one for the end user', () => {
     expect(refusalMessage(new Problem(422, 'Refused', 'this is no such code', 'code_refused'))).toBe('This is no such code.');
-    expect(refusalMessage(new Problem(409, 'Wrong state', 'the session is capturing and does not take a code', 'wrong_state')))
-      .toBe('The session is capturing and does not take a code.');
+    expect(refusalMessage(new Problem(409, 'Wrong state', 'the session is capturing and does not accept a code', 'wrong_state')))
+      .toBe('The session is capturing and does not accept a code.');
     expect(refusalMessage(new Problem(504, 'Too slow', 'no answer within 20 s', 'too_slow'))).toMatch(/^The sign-in desktop did not respond/);
     expect(refusalMessage(new TypeError('Failed to fetch'))).toMatch(/^The server does not respond/);
   });

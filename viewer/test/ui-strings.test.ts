@@ -52,9 +52,9 @@ describe('visits of others', () => {
       { at, opened: 'picture', viewer: link },
     ] as const;
     const notice = visitNotice({ ...session, visitsOfOthers: [...visitsOfOthers] }, 0);
-    expect(notice).toMatch(/^An earlier link to this sign-in was opened at .*\. It showed the terminal and the desktop\. That link is closed now\./);
+    expect(notice).toMatch(/^An earlier link to this sign-in was opened at .*\. It was used to view the terminal and the desktop\. That link is closed now\./);
     const key = { at, opened: 'vnc', viewer: { by: 'api_key', key: 'deploy' } } as const;
-    expect(visitNotice({ ...session, visitsOfOthers: [key] }, 0)).toMatch(/someone with an API key of this Anteroom server opened the desktop over VNC\.$/);
+    expect(visitNotice({ ...session, visitsOfOthers: [key] }, 0)).toMatch(/^Someone opened the desktop over VNC at .* with an API key of this server\.$/);
   });
 
   it('are not part of the latest news', () => {
@@ -93,7 +93,7 @@ describe('terms', () => {
   });
 
   it('that the operator overrides name the operator', () => {
-    expect(of({ ...terms, overridden: true })).toContain('Example Ltd overrides this');
+    expect(of({ ...terms, overridden: true })).toContain('Example Ltd stores it nevertheless');
   });
 });
 
@@ -106,9 +106,9 @@ describe('times', () => {
   it('are warned of before the nearer end', () => {
     expect(timeWarning(120_000, undefined, true)).toBeUndefined();
     expect(timeWarning(120_000, 61_000, true)).toBeUndefined();
-    expect(timeWarning(59_000, undefined, true)).toMatch(/^Less than a minute left/);
+    expect(timeWarning(59_000, undefined, true)).toMatch(/^This sign-in ends in less than a minute/);
     expect(timeWarning(120_000, 59_000, true)).toMatch(/^Are you still there/);
-    expect(timeWarning(30_000, 59_000, true)).toMatch(/^Less than a minute left/);
+    expect(timeWarning(30_000, 59_000, true)).toMatch(/^This sign-in ends in less than a minute/);
   });
 
   it('are kept open by what there is', () => {
@@ -161,7 +161,7 @@ describe('the end', () => {
   });
 
   it('says what is left of the sign-in desktop', () => {
-    expect(teardownMessage(session)).toContain('Nothing of it is left');
+    expect(teardownMessage(session)).toContain('a check found nothing left of it');
     expect(teardownMessage({ ...session, teardown: 'tearing_down' })).toContain('being destroyed');
     expect(teardownMessage({ ...session, leftovers: [{ kind: 'file', what: '/run/x' }] })).toContain('file /run/x');
   });

@@ -22,9 +22,9 @@ pub fn modern(folder: &Path) -> Result<Vec<Death>> {
 pub fn oldest(folder: &Path) -> Result<Vec<Death>> {
     let mut deaths = reports::oldest(folder)?;
     deaths.extend([
-        instruction(folder, "sse4-2", "crc32b %al, %ebx", &["needs SSE4.2", "no SSE4.2"])?,
-        instruction(folder, "popcnt", "popcnt %eax, %ebx", &["needs POPCNT", "no POPCNT"])?,
-        instruction(folder, "ssse3", "pshufb %xmm0, %xmm1", &["needs SSSE3", "no SSSE3"])?,
+        instruction(folder, "sse4-2", "crc32b %al, %ebx", &["needs SSE4.2", "lacks SSE4.2"])?,
+        instruction(folder, "popcnt", "popcnt %eax, %ebx", &["needs POPCNT", "lacks POPCNT"])?,
+        instruction(folder, "ssse3", "pshufb %xmm0, %xmm1", &["needs SSSE3", "lacks SSSE3"])?,
     ]);
     Ok(deaths)
 }
@@ -66,16 +66,16 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
         missing(
             "avx",
             "vaddps %ymm0, %ymm1, %ymm2",
-            &["`vaddps ymm2, ymm1, ymm0`", "needs AVX;", "no AVX"],
+            &["`vaddps ymm2, ymm1, ymm0`", "needs AVX;", "lacks AVX"],
         )?,
         missing(
             "avx2",
             "vpmovzxbd (%rsp), %ymm0",
-            &["`vpmovzxbd ymm0, [rsp]` at avx2+0x", "needs AVX2", "no AVX2"],
+            &["`vpmovzxbd ymm0, [rsp]` at avx2+0x", "needs AVX2", "lacks AVX2"],
         )?,
         missing("avx512", "vaddps %zmm0, %zmm1, %zmm2", &["zmm", "needs AVX-512F"])?,
-        missing("bmi2", "pdep %eax, %ebx, %ecx", &["needs BMI2", "no BMI2"])?,
-        missing("fma", "vfmadd132ps %xmm0, %xmm1, %xmm2", &["needs FMA", "no FMA"])?,
+        missing("bmi2", "pdep %eax, %ebx, %ecx", &["needs BMI2", "lacks BMI2"])?,
+        missing("fma", "vfmadd132ps %xmm0, %xmm1, %xmm2", &["needs FMA", "lacks FMA"])?,
         trap(folder, "ud2", "ud2")?,
         trap(folder, "int3", "int3")?,
         privileged(folder)?,
@@ -92,9 +92,9 @@ fn programs(folder: &Path) -> Result<Vec<Death>> {
             "bad_memory_access",
             &["jumped to 0x700000001000, where nothing is mapped"],
         )?,
-        fault("recursion", 4, "stack_overflow", &["used up its stack", "deeper"])?,
+        fault("recursion", 4, "stack_overflow", &["overflowed its stack", "deeper"])?,
         fault("division", 5, "bad_arithmetic", &["an integer division by zero"])?,
-        fault("seccomp", 6, "forbidden_system_call", &["its sandbox forbids", "39"])?,
+        fault("seccomp", 6, "forbidden_system_call", &["its seccomp filter forbids", "39"])?,
         no_library(folder)?,
     ])
 }
@@ -120,13 +120,13 @@ fn by_signals() -> Vec<Death> {
             "kill-15",
             "kill -15 $$",
             "killed_by_signal",
-            &["signal 15 (SIGTERM)", "some process sent it"],
+            &["signal 15 (SIGTERM)", "came from a process"],
         ),
         shell(
             "sent-segv",
             "(sleep 1; kill -SEGV $$) & exec sleep 60",
             "killed_by_signal",
-            &["SIGSEGV", "a process sent it (number "],
+            &["SIGSEGV", "the process with PID "],
         ),
         python(
             "pipe",
@@ -156,14 +156,14 @@ fn by_signals() -> Vec<Death> {
             "child-memory",
             "command = [\"sh\", \"-c\", \"python3 -c 'x=[bytearray(1<<20) for _ in range(4000)]'; exit 1\"]\nmemory_mib = 48",
             "out_of_memory",
-            &["exited with code 1 just after the kernel killed python3", "limit 48 MiB"],
+            &["exited with code 1 just after the kernel killed python3", "limit is 48 MiB"],
         ),
         limited(
             "memory",
             "memory_mib = 48",
             "x=[bytearray(1<<20) for _ in range(4000)]",
             "out_of_memory",
-            &["out of memory, limit 48 MiB, peak 4"],
+            &["out of memory; its memory limit is 48 MiB; its peak was 4"],
         ),
     ]
 }
@@ -187,13 +187,13 @@ fn that_say_why() -> Vec<Death> {
             "abort",
             "import os,sys; print('out of tea', flush=True); os.abort()",
             "aborted",
-            &["stopped itself (abort)", "out of tea"],
+            &["aborted itself", "out of tea"],
         ),
         python(
             "own-report",
             "import faulthandler,ctypes; faulthandler.enable(); ctypes.string_at(0)",
             "aborted",
-            &["caught a fault of its own", "Fatal Python error: Segmentation fault"],
+            &["caught a fault, reported it", "Fatal Python error: Segmentation fault"],
         ),
         python(
             "assertion",
@@ -206,7 +206,7 @@ fn that_say_why() -> Vec<Death> {
             "syntax",
             "a b",
             "syntax_error",
-            &["SyntaxError", "not restarted, since that would change nothing"],
+            &["SyntaxError", "it will not be restarted, because that would not help"],
         ),
         python(
             "module",
@@ -233,12 +233,12 @@ fn that_say_why() -> Vec<Death> {
 /// Exit codes, with and without words.
 fn by_exit_codes() -> Vec<Death> {
     vec![
-        shell("quiet", "exit 3", "unknown", &["exited 3", "printed nothing"]),
+        shell("quiet", "exit 3", "unknown", &["exited with code 3", "printed nothing"]),
         shell(
             "no-offer",
             "sleep 2; echo no offer; exit 1",
             "ended_by_self",
-            &["exited 1 after", "after its own message: no offer"],
+            &["exited with code 1 after", "it reported: no offer"],
         ),
         shell("orderly", "echo done", "ended_by_self", &["without an error"]),
         shell("daemon", "sleep 30 & exit 0", "ended_by_self", &["without an error"]),
@@ -246,14 +246,19 @@ fn by_exit_codes() -> Vec<Death> {
             "closed-output",
             "exec >&- 2>&-; sleep 1; exit 7",
             "unknown",
-            &["exited 7", "printed nothing"],
+            &["exited with code 7", "printed nothing"],
         ),
-        shell("not-found", "exec missing-program", "missing_program", &["exited 127", "not found"]),
+        shell(
+            "not-found",
+            "exec missing-program",
+            "missing_program",
+            &["exited with code 127", "not found"],
+        ),
         shell(
             "not-executable",
             "exec /etc/passwd",
             "not_executable",
-            &["exited 126", "Permission denied"],
+            &["exited with code 126", "Permission denied"],
         ),
     ]
 }
@@ -281,7 +286,7 @@ fn that_never_start() -> Vec<Death> {
         file(
             "other-processor",
             "not_executable",
-            &["is a program for another processor: 32-bit ARM", "this machine's is x86-64"],
+            &["is a program for another processor (32-bit ARM)", "this machine's is x86-64"],
         ),
         file("no-format", "not_executable", &["neither a script with a first line"]),
     ]
@@ -316,7 +321,12 @@ fn file(name: &'static str, cause: &'static str, says: &'static [&'static str]) 
 
 fn trap(folder: &Path, name: &'static str, code: &str) -> Result<Death> {
     let program = assembled(folder, name, code)?;
-    carried(&program, name, "deliberate_trap", &["deliberate abort", "not a missing CPU feature"])
+    carried(
+        &program,
+        name,
+        "deliberate_trap",
+        &["on purpose", "not because of a missing CPU feature"],
+    )
 }
 
 fn privileged(folder: &Path) -> Result<Death> {

@@ -126,7 +126,7 @@ fn provider_file(image: &str) -> Result<String> {
 fn explanation_of<'a>(view: &'a Value, name: &str) -> Option<&'a Value> {
     view["timeline"].as_array()?.iter().find(|entry| {
         let message = entry["message"].as_str().unwrap_or_default();
-        !entry["explanation"].is_null() && message.starts_with(&format!("{name} "))
+        !entry["explanation"].is_null() && message.starts_with(&format!("the service {name} "))
     })
 }
 

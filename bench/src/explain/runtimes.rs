@@ -49,7 +49,8 @@ pub fn modern(folder: &Path) -> Result<Vec<Death>> {
 /// Deaths in a guest that has nothing beyond the first x86-64: the case that a user of npm's package
 /// meets on QEMU's usual CPU.
 pub fn oldest() -> Vec<Death> {
-    let says = &["claude was stopped by an illegal instruction", "needs SSE4.1", "no SSE4.1"];
+    let says =
+        &["the service claude crashed with an illegal instruction", "needs SSE4.1", "lacks SSE4.1"];
     vec![of("claude", "command = [\"claude\", \"--version\"]", "missing_cpu_feature", says)]
 }
 
@@ -120,14 +121,14 @@ fn node() -> Vec<Death> {
             "failed_check",
             &["its last message: Flag --always-sparkplug: value implied by --jitless conflicts"],
         ),
-        run("node-abort", "process.abort()", "aborted", &["node-abort stopped itself (abort)"]),
+        run("node-abort", "process.abort()", "aborted", &["node-abort aborted itself (SIGABRT)"]),
         run(
             "node-60s",
             "console.log('waiting for an offer'); setTimeout(() => { console.error('no offer'); process.exit(1) }, 60200)",
             "ended_by_self",
-            &["exited 1 after ", "after its own message: no offer"],
+            &["exited with code 1 after ", "it reported: no offer"],
         ),
-        run("node-quiet", "process.exit(9)", "unknown", &["exited 9", "printed nothing"]),
+        run("node-quiet", "process.exit(9)", "unknown", &["exited with code 9", "printed nothing"]),
     ]
 }
 
@@ -144,7 +145,7 @@ fn bun() -> Vec<Death> {
             "bun-crash",
             "require('bun:ffi').read.u8(24)",
             "aborted",
-            &["caught a fault of its own", "Segmentation fault at address 0x18"],
+            &["caught a fault, reported it", "Segmentation fault at address 0x18"],
         ),
     ]
 }
@@ -177,7 +178,8 @@ fn library(folder: &Path) -> Result<Death> {
     )?;
     build(Command::new("gcc").args(["-s", "-o"]).args([&program, &main, &library]))?;
     let script = "export LD_LIBRARY_PATH=/tmp/library; exec /tmp/library/scales";
-    let says = &["`vpaddd ymm2, ymm1, ymm0` at libscale.so.1+0x", "scale", "needs AVX2", "no AVX2"];
+    let says =
+        &["`vpaddd ymm2, ymm1, ymm0` at libscale.so.1+0x", "scale", "needs AVX2", "lacks AVX2"];
     carried_files("library", &[&library, &program], script, "missing_cpu_feature", says)
 }
 

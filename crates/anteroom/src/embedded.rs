@@ -19,7 +19,7 @@ struct Providers;
 pub fn agent() -> anyhow::Result<&'static [u8]> {
     anyhow::ensure!(
         !AGENT.is_empty(),
-        "this build carries no guest agent; build with `cargo xtask build`"
+        "this build does not include the guest agent; build with `cargo xtask build`"
     );
     Ok(AGENT)
 }
@@ -37,7 +37,7 @@ pub fn viewer_file(path: &str) -> Option<(Vec<u8>, &'static str)> {
     match Viewer::get(path) {
         Some(file) => Some((file.data.into_owned(), kind)),
         None if path == "index.html" => {
-            let page = "<!doctype html><title>Anteroom</title><p>This build carries no viewer; build with \
+            let page = "<!doctype html><title>Anteroom</title><p>This build does not include the viewer; build with \
                         <code>cargo xtask build</code>.";
             Some((page.as_bytes().to_vec(), kind))
         }

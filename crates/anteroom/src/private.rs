@@ -48,7 +48,7 @@ fn check_target(path: &Path) -> Result<()> {
         Err(error) => Err(error.into()),
         Ok(found) if found.is_file() => Ok(()),
         Ok(found) => {
-            bail!("{} is there already; remove it, or name another file", kind(&found))
+            bail!("{} already exists; remove it, or choose another file", kind(&found))
         }
     }
 }
@@ -60,7 +60,7 @@ fn kind(found: &Metadata) -> &'static str {
     } else if file_type.is_dir() {
         "a folder"
     } else {
-        "something that is no file"
+        "not a regular file"
     }
 }
 
@@ -135,7 +135,7 @@ fn check_above(real: &Path) -> Result<()> {
         if (everybody || a_group) && mode & STICKY == 0 {
             let (who, bits) = if everybody { ("everybody", "go-w") } else { ("a group", "g-w") };
             bail!(
-                "others can replace {shown}, since {who} can write to {} (mode {:04o}); close that with `chmod {bits} {}`",
+                "others can replace {shown}, because {who} can write to {} (mode {:04o}); prevent that with `chmod {bits} {}`",
                 above.display(),
                 mode & 0o7777,
                 quoted(above)
@@ -143,7 +143,7 @@ fn check_above(real: &Path) -> Result<()> {
         }
         if !is_trusted(&found) {
             bail!(
-                "the user {} can replace {shown}, since {} is theirs; keep it elsewhere, or give that folder to root with `chown root {}`",
+                "the user {} can replace {shown}, because {} belongs to them; move it elsewhere, or give that folder to root with `chown root {}`",
                 found.uid(),
                 above.display(),
                 quoted(above)
@@ -161,7 +161,7 @@ fn check_links(path: &Path) -> Result<()> {
         let found = look(part)?;
         if found.is_symlink() && !is_trusted(&found) {
             bail!(
-                "{} is a link of the user {}, who can lead it elsewhere; name the folder itself, {}",
+                "{} is a link that belongs to the user {}, who can point it elsewhere; pass the folder itself, {}",
                 part.display(),
                 found.uid(),
                 path.canonicalize().unwrap_or(path.clone()).display()
@@ -203,8 +203,8 @@ pub fn providers_are_there(dir: &Path) -> Result<()> {
         return Ok(());
     }
     bail!(
-        "there is no folder {} of provider files; make it, or name another with --providers (the demo's, \
-         target/demo/providers, is there while `cargo xtask provider` runs)",
+        "the folder {} of provider files does not exist; create it, or pass another with --providers (the demo's, \
+         target/demo/providers, exists while `cargo xtask provider` runs)",
         dir.display()
     );
 }
@@ -232,7 +232,7 @@ fn check_own(path: &Path, secret: Secret) -> Result<()> {
     }
     if matches!(secret, Secret::File) && found.nlink() > 1 {
         bail!(
-            "{shown} has a second name somewhere (it is hard-linked); give it one of its own: `cp {q} {q}.new && mv {q}.new {q}`",
+            "{shown} has another name somewhere (a hard link); make it a file of its own: `cp {q} {q}.new && mv {q}.new {q}`",
             q = quoted(path)
         );
     }
@@ -251,7 +251,7 @@ fn check_owner(path: &Path, found: &Metadata) -> Result<()> {
     let we = nix::unistd::geteuid().as_raw();
     if found.uid() != we {
         bail!(
-            "{} belongs to the user {}, and this runs as the user {we}; give it to this one with `chown {we} {}`, or run this as that one",
+            "{} belongs to the user {}, but this command runs as the user {we}; change that with `chown {we} {}`, or run the command as the owner",
             path.display(),
             found.uid(),
             quoted(path)
@@ -349,7 +349,7 @@ mod tests {
         for target in [victim.as_path(), Path::new("/nowhere/at/all")] {
             symlink(target, &path).unwrap();
             let refused = format!("{:#}", write(&path, b"x").unwrap_err());
-            assert!(refused.contains("a link is there already"), "{refused}");
+            assert!(refused.contains("a link already exists"), "{refused}");
             std::fs::remove_file(&path).unwrap();
         }
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -391,7 +391,7 @@ mod tests {
         assert!(refusal(dir).contains("cli.json is a link"), "{}", refusal(dir));
         std::fs::remove_file(dir.join("cli.json")).unwrap();
         std::fs::hard_link(&other, dir.join("cli.json")).unwrap();
-        assert!(refusal(dir).contains("hard-linked"), "{}", refusal(dir));
+        assert!(refusal(dir).contains("a hard link"), "{}", refusal(dir));
         std::fs::remove_file(&other).unwrap();
         check_state(dir).unwrap();
     }
@@ -435,7 +435,7 @@ mod tests {
         check_folder(&link, "0755").unwrap();
         std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
         let refused = format!("{:#}", check_folder(&link, "0755").unwrap_err());
-        assert!(refused.contains("a link of the user 65534"), "{refused}");
+        assert!(refused.contains("a link that belongs to the user 65534"), "{refused}");
         check_folder(&inner, "0755").unwrap();
         std::os::unix::fs::lchown(&above, Some(65534), None).unwrap();
         let refused = format!("{:#}", check_folder(&inner, "0755").unwrap_err());
@@ -460,7 +460,10 @@ mod tests {
     #[test]
     fn a_missing_folder_is_reported_as_missing() {
         let missing = format!("{:#}", check_texts(Path::new("target/none")).unwrap_err());
-        assert!(missing.contains("no folder target/none") && missing.contains("xtask provider"));
+        assert!(
+            missing.contains("the folder target/none of provider files does not exist")
+                && missing.contains("xtask provider")
+        );
     }
 
     #[test]

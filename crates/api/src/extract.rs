@@ -59,7 +59,7 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Admin {
         if principal.may(Scope::Keys) {
             return Ok(Self);
         }
-        let detail = "this requires a key with the role admin; the command line has one on the controller's machine";
+        let detail = "this requires an API key with the role admin; on the controller's own machine, the `anteroom` command has one";
         Err(Problem::new(ProblemCode::NotAdmin, detail))
     }
 }

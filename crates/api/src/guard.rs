@@ -56,10 +56,11 @@ impl AllowedHosts {
         // A page under another name that resolves to us (DNS rebinding) is a foreign page.
         if !self.authorities.contains(&host) {
             if uri.authority().is_some() {
-                return Err(Problem::bad_request("the request line names another host"));
+                return Err(Problem::bad_request(
+                    "the request line names a host that is not this server",
+                ));
             }
-            let detail =
-                "this server is not known under that host name; start it with --public-url";
+            let detail = "this server does not answer to that host name; start it with --public-url if browsers use it";
             return Err(Problem::new(ProblemCode::UnknownHost, detail));
         }
         let changes = !matches!(*method, Method::GET | Method::HEAD);

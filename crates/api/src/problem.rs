@@ -216,7 +216,7 @@ impl Problem {
     /// A session that does not exist, or is not the asker's.
     #[must_use]
     pub fn no_such_session() -> Self {
-        Self::new(ProblemCode::NoSuchSession, "there is no such session")
+        Self::new(ProblemCode::NoSuchSession, "there is no session with this id")
     }
 
     /// The session is not in a state for this.

@@ -466,7 +466,7 @@ impl std::str::FromStr for KeyRole {
 
 /// A text that names no role.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key's role is caller or admin")]
+#[error("a key's role must be caller or admin")]
 pub struct UnknownRole;
 
 /// `POST /api/keys`.

@@ -63,7 +63,8 @@ impl Offered {
             };
         }
         let user = SessionUser::unused(|_| false);
-        let user = user.ok_or_else(|| "every user id of the sessions' range is in use".to_owned());
+        let user =
+            user.ok_or_else(|| "every user id in the range for sessions is in use".to_owned());
         let users = user.clone().and_then(|user| as_user(user).map_err(|error| error.to_string()));
         let namespaces = user.and_then(|user| {
             let program = program.unwrap_or(Path::new("/bin/true"));
@@ -84,7 +85,7 @@ impl Offered {
             ("a user of its own", &self.users),
             ("namespaces of its own", &self.namespaces),
             ("a cgroup of its own", &self.cgroups),
-            ("file access held by Landlock", &self.landlock),
+            ("file access limited by Landlock", &self.landlock),
         ];
         all.into_iter()
             .filter_map(|(what, offer)| match offer {
@@ -121,7 +122,7 @@ impl Confinement {
 }
 
 fn landlock() -> Offer {
-    let why = "this kernel has no Landlock, or does not run it";
+    let why = "this kernel has no Landlock, or does not enable it";
     Offer::of(kernel_limits_files().then_some(()).ok_or_else(|| why.to_owned()))
 }
 

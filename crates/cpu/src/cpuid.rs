@@ -72,7 +72,7 @@ struct Parts {
 pub enum DumpError {
     /// More than [`MAX_LEAVES`].
     #[error(
-        "the CPUID dump has {0} leaves, and {MAX_LEAVES} are the most; leave out those that report no feature"
+        "the CPUID dump has {0} leaves; at most {MAX_LEAVES} are allowed: leave out those that report no feature"
     )]
     TooMany(usize),
     /// The same question twice.

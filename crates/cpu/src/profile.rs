@@ -52,7 +52,7 @@ pub enum ProfileError {
     #[error(transparent)]
     Template(#[from] TemplateError),
     /// The files in this crate are not what this code takes.
-    #[error("the built-in CPU profiles do not read: {0}; repair crates/cpu/profiles")]
+    #[error("the built-in CPU profiles cannot be read: {0}; repair crates/cpu/profiles")]
     BuiltIn(String),
 }
 

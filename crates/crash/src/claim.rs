@@ -4,9 +4,9 @@
 
 use anteroom_cpu::Feature;
 use anteroom_guest_protocol::{NotStarted, ProcessExit, Sender, Stall};
-use anteroom_session::{Cause, Confidence, Explanation};
+use anteroom_session::{Cause, Confidence, Explanation, named_signal};
 
-use super::{how, numbers, seconds};
+use super::{numbers, process_exit, seconds};
 
 mod dumped;
 
@@ -142,111 +142,106 @@ impl Claim {
 
     fn text(&self) -> String {
         match self {
-            Self::Exited(code) => format!("exited {code}"),
-            Self::EndedWithoutError => "ended without an error (exit code 0)".to_owned(),
-            Self::EndedBy(9) => format!("was killed by {}", numbers::name(9)),
-            Self::EndedBy(number) => format!("was ended by {}", numbers::name(*number)),
-            Self::AbortedItself => "stopped itself (abort)".to_owned(),
+            Self::Exited(code) => process_exit(ProcessExit::Exited { code: *code }).to_string(),
+            Self::EndedWithoutError => "exited without an error (code 0)".to_owned(),
+            Self::EndedBy(signal) => {
+                process_exit(ProcessExit::Signalled { signal: *signal }).to_string()
+            }
+            Self::AbortedItself => "aborted itself (SIGABRT)".to_owned(),
             Self::After(None) => String::new(),
             Self::After(Some(millis)) => format!(" after {}", seconds(*millis)),
-            Self::GoneUnseen => "ended, but how was not observed".to_owned(),
+            Self::GoneUnseen => "ended, but how it ended was not observed".to_owned(),
             Self::NotStarted(failure) => format!("could not start: {}", not_started(failure)),
             Self::LastMessage(line) => format!("; its last message: {line}"),
-            Self::OwnMessage(line) => format!(", after its own message: {line}"),
+            Self::OwnMessage(line) => format!("; it reported: {line}"),
             Self::CouldNotStart(line) => format!("could not start: {line}"),
             Self::LastLine(line) => format!("; its last line: {line}"),
             Self::AmongLast(line) => format!("; among its last lines: {line}"),
-            Self::PrintedNothing => " and it printed nothing".to_owned(),
+            Self::PrintedNothing => "; it printed nothing".to_owned(),
             Self::OutputUnseen => "; its output was not captured".to_owned(),
             Self::KeptMessage(text) => {
-                format!(" with its C library's message: {text}")
+                format!("; its C library's message: {text}")
             }
             Self::CaughtFault { signal, lived, exit, line } => caught(*signal, *lived, *exit, line),
             Self::Complaint { lacks, phrase } => {
-                let lacks = lacks.as_deref().unwrap_or("something that it does not name");
+                let lacks = lacks.as_deref().unwrap_or("a feature that it does not name");
                 format!(", saying that its processor lacks {lacks}: {phrase}")
             }
             Self::ShellCouldNot(126) => {
-                ", which is how a shell reports a program that cannot be executed".to_owned()
+                "; a shell exits with this code when a program cannot be executed".to_owned()
             }
             Self::ShellCouldNot(_) => {
-                ", which is how a shell reports that a program or its interpreter does not exist".to_owned()
+                "; a shell exits with this code when a program or its interpreter does not exist".to_owned()
             }
             Self::ShellsChild(number) => format!(
-                ", which is how a shell reports that its child was ended by {}, although any program may exit with this code",
-                numbers::name(*number)
+                "; a shell exits with this code when {} killed its child, but any program may use it",
+                named_signal(*number)
             ),
-            Self::Typical(number) => format!(
-                ", as a program is that {}, unless a process sent it",
-                numbers::typical(*number).unwrap_or("ends so")
-            ),
+            Self::Typical(number) => match numbers::typical(*number) {
+                Some(what) => format!(
+                    "; a program ends this way when it {what}, unless a process sent the signal"
+                ),
+                None => String::new(),
+            },
             Self::SomebodySent(1..=3) => {
-                ": some process sent it, perhaps itself, or its terminal did".to_owned()
+                "; the signal came from its terminal or from a process, possibly the program itself".to_owned()
             }
-            Self::SomebodySent(_) => ": some process sent it, perhaps itself".to_owned(),
-            Self::NoDump => "; there is no core dump to show where".to_owned(),
-            Self::DumpWithoutCause => "; its core dump does not show what raised it".to_owned(),
+            Self::SomebodySent(_) => "; the signal came from a process, possibly the program itself".to_owned(),
+            Self::NoDump => "; there is no core dump that would show where".to_owned(),
+            Self::DumpWithoutCause => "; its core dump does not show what raised the signal".to_owned(),
             Self::Killers { log_read: true } => {
-                "; it was sent by a process or by the program's own CPU time limit; the kernel's log shows no lack of memory".to_owned()
+                "; the signal came from a process or from the program's own CPU time limit: the kernel's log shows no lack of memory".to_owned()
             }
             Self::Killers { log_read: false } => {
-                "; it was sent by a process, by the program's own CPU time limit, or by the kernel because memory ran out; the kernel's log is not read here".to_owned()
+                "; the signal came from a process, from the program's own CPU time limit, or from the kernel because memory ran out (the kernel's log was not read)".to_owned()
             }
             Self::LimitReached(number) => limit_reached(*number),
             Self::KilledForMemory => "was killed by the kernel: out of memory".to_owned(),
             Self::ChildKilledForMemory { child, exit } => format!(
-                "{} just after the kernel killed {child}, a process of its group: out of memory",
-                exit.map_or_else(|| "ended".to_owned(), how)
+                "{} just after the kernel killed {child}, a process in its process group: out of memory",
+                exit.map_or_else(|| "ended".to_owned(), |exit| process_exit(exit).to_string())
             ),
-            Self::MemoryLimit(bytes) => format!(", limit {}", mebibytes(*bytes)),
-            Self::GroupLimit => ", at the limit of a control group".to_owned(),
-            Self::NoMemoryLeft => ", the whole VM ran out".to_owned(),
-            Self::MemoryPeak(bytes) => format!(", peak {}", mebibytes(*bytes)),
+            Self::MemoryLimit(bytes) => format!("; its memory limit is {}", mebibytes(*bytes)),
+            Self::GroupLimit => "; a control group reached its memory limit".to_owned(),
+            Self::NoMemoryLeft => "; the whole VM ran out".to_owned(),
+            Self::MemoryPeak(bytes) => format!("; its peak was {}", mebibytes(*bytes)),
             Self::Unanswering(stall) => unanswering(stall),
             Self::Doing(stall) => format!("; {}", numbers::doing(stall)),
-            Self::CpuLacks { cpu, features } => format!("; {cpu} has no {}", names(features)),
+            Self::CpuLacks { cpu, features } => format!("; {cpu} lacks {}", names(features)),
             Self::CpuHasAll { cpu, .. } => {
-                format!("; {cpu} has all of these, so the cause is unexplained")
+                format!("; {cpu} has every feature that this needs, so the cause is unknown")
             }
-            Self::CpuLeavesToHost { cpu, .. } => format!("; whether {cpu} has it depends on the host"),
+            Self::CpuLeavesToHost { cpu, .. } => format!("; whether {cpu} has every feature that this needs depends on the host"),
             Self::CpuUnknown => "; its processor's features are unknown".to_owned(),
             Self::Dumped(dumped) => dumped.text(),
             Self::Sent { signal, lived, sender } => sent(*signal, *lived, *sender),
             Self::SentByCode(code) => {
-                format!(": the processor did not raise it, and no process sent it (code {code})")
+                format!("; the signal has the code {code}, which neither a fault nor kill() sets")
             }
         }
     }
 }
 
 fn caught(number: Option<i32>, lived: Option<u64>, exit: ProcessExit, line: &str) -> String {
-    let fault = number.map_or_else(|| "a fault".to_owned(), numbers::name);
-    let ended = match exit {
-        ProcessExit::Exited { code } => format!("exited {code}"),
-        ProcessExit::Signalled { signal } => format!("was ended by {}", numbers::name(signal)),
-    };
-    let after = Claim::After(lived).text();
-    format!("caught {fault} of its own{after}, reported it and {ended}: {line}")
+    let fault = number.map_or_else(|| "a fault".to_owned(), named_signal);
+    let (ended, after) = (process_exit(exit), Claim::After(lived).text());
+    format!("caught {fault}, reported it and {ended}{after}: {line}")
 }
 
 fn limit_reached(number: i32) -> String {
     let what =
         if number == 24 { "reached its CPU time limit" } else { "exceeded its file size limit" };
-    format!("{what} and was ended by {}", numbers::name(number))
+    format!("{what} and was killed by {}", named_signal(number))
 }
 
 fn sent(number: i32, lived: Option<u64>, sender: Option<Sender>) -> String {
-    let ended = format!("{}{}", numbers::name(number), Claim::After(lived).text());
-    let sent = match sender {
-        Some(Sender::Itself) => {
-            return format!(
-                "ended itself by {ended}: it sent the signal to itself, the processor did not raise it"
-            );
-        }
-        Some(Sender::Process(pid)) => format!("a process sent it (number {pid})"),
-        None => "a process sent it".to_owned(),
+    let by = match sender {
+        Some(Sender::Itself) => "the program itself".to_owned(),
+        Some(Sender::Process(pid)) => format!("the process with PID {pid}"),
+        None => "a process".to_owned(),
     };
-    format!("was ended by {ended}: {sent}, the processor did not raise it")
+    let (signal, after) = (named_signal(number), Claim::After(lived).text());
+    format!("was killed by {signal}{after}: {by} sent the signal, the processor did not raise it")
 }
 
 /// How an ELF file begins, and a script behind a byte order mark, in hexadecimal.
@@ -258,7 +253,7 @@ fn not_started(failure: &NotStarted) -> String {
         NotStarted::NoProgram { program } => format!("the program {program} does not exist"),
         NotStarted::NoInterpreter { program, interpreter } if interpreter.ends_with("\\r") => {
             format!(
-                "the interpreter {interpreter} of {program} does not exist: its first line ends in a carriage return"
+                "the interpreter {interpreter} of {program} does not exist, because the first line of the file ends in a carriage return"
             )
         }
         NotStarted::NoInterpreter { program, interpreter } => {
@@ -269,7 +264,7 @@ fn not_started(failure: &NotStarted) -> String {
         }
         NotStarted::NotAProgram { program, begins_with } if begins_with.starts_with(ELF) => {
             format!(
-                "{program} starts like a binary but is not a valid one: it is truncated or damaged"
+                "{program} starts like a binary but is not a valid one; it is probably truncated or damaged"
             )
         }
         NotStarted::NotAProgram { program, begins_with } if begins_with.starts_with(MARKED) => {
@@ -281,10 +276,10 @@ fn not_started(failure: &NotStarted) -> String {
             "{program} is neither a script with a first line like #!/bin/sh nor a binary for this machine (it starts with the bytes {begins_with})"
         ),
         NotStarted::OtherProcessor { program, processor } => format!(
-            "{program} is a program for another processor: {processor}, and this machine's is x86-64"
+            "{program} is a program for another processor ({processor}); this machine's is x86-64"
         ),
         NotStarted::Other { program, errno } => {
-            format!("executing {program} failed with error number {errno}")
+            format!("executing {program} failed: {}", std::io::Error::from_raw_os_error(*errno))
         }
     }
 }

@@ -6,7 +6,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
 use crate::elf::other_processor;
-use crate::numbers::{self, BY_PROCESSES, NO_SI_CODE};
+use crate::numbers::{BY_PROCESSES, NO_SI_CODE};
 
 /// Bytes at the beginning of a dump that hold all headers and notes, unless it has thousands of
 /// threads.
@@ -42,15 +42,17 @@ pub enum CoreError {
     #[error("this is not a core dump of an x86-64 Linux process")]
     NotACore,
     /// Of a process on another processor.
-    #[error("this is a core dump of a process on another processor: {0}; only x86-64 is explained")]
+    #[error(
+        "this is a core dump of a process on another processor ({0}); only dumps of x86-64 processes can be explained"
+    )]
     OtherProcessor(String),
     /// Its notes do not say what a death is explained by.
     #[error("the core dump has no {0}; it is truncated or damaged")]
     Missing(&'static str),
     /// Taken of a process that lived.
     #[error(
-        "this core dump does not show a death: it was taken, as gcore and debuggers do, of a process \
-         that stood at {0}"
+        "this core dump does not show a death: it was taken of a living process, as gcore and debuggers \
+         do; it records {0}"
     )]
     Alive(String),
 }
@@ -111,8 +113,11 @@ pub fn read(head: &[u8]) -> Result<Core, CoreError> {
     let fault = notes.fault(&segments)?;
     // Debuggers stop what they run by SIGTRAP.
     if !DUMPING.contains(&fault.signal) || (notes.by_debugger && fault.signal == SIGTRAP) {
-        let at =
-            if fault.signal == 0 { "no signal".to_owned() } else { numbers::name(fault.signal) };
+        let at = if fault.signal == 0 {
+            "no signal".to_owned()
+        } else {
+            anteroom_session::named_signal(fault.signal)
+        };
         return Err(CoreError::Alive(at));
     }
     Ok(Core { fault, segments })
@@ -363,7 +368,11 @@ mod tests {
                 evidence: &anteroom_guest_protocol::Evidence { fault, ..Default::default() },
                 cpu: None,
             });
-            assert!(why.sentence.ends_with("does not show what raised it"), "{}", why.sentence);
+            assert!(
+                why.sentence.ends_with("does not show what raised the signal"),
+                "{}",
+                why.sentence
+            );
             assert!(
                 !why.evidence.iter().any(|line| line.contains("address")),
                 "{:?}",

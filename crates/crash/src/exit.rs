@@ -90,7 +90,7 @@ pub fn not_started(failure: &NotStarted) -> Diagnosis {
             (Cause::NotExecutable, Some("set its execute bits (chmod +x) in the image's recipe"))
         }
         NotStarted::NotAProgram { begins_with, .. } if begins_with.starts_with(ELF) => {
-            (Cause::NotExecutable, Some("copy it, or download it, again"))
+            (Cause::NotExecutable, Some("copy or download it again"))
         }
         NotStarted::NotAProgram { begins_with, .. } if begins_with.starts_with(MARKED) => (
             Cause::NotExecutable,

@@ -2,11 +2,11 @@
 //! core dump.
 
 use anteroom_guest_protocol::{Fault, MAX_INSTRUCTION, Mapping, ProcessExit, Sender};
-use anteroom_session::Cause;
+use anteroom_session::{Cause, named_signal};
 
 use super::claim::{Access, AtAddress, Claim, Diagnosis, Dumped};
 use super::instruction::{Decoded, Kind, Refused, decode};
-use super::numbers::{self, BY_PROCESSES, NO_SI_CODE, SI_USER};
+use super::numbers::{BY_PROCESSES, NO_SI_CODE, SI_USER};
 use super::{Death, output, processor, signal};
 
 /// `si_code` of sigaction(2).
@@ -138,7 +138,7 @@ fn memory(fault: &Fault, decoded: Option<&Decoded>) -> Diagnosis {
         let stack_pointer = fault.stack_pointer;
         let used_up = of(Dumped::StackUsedUp { place, address, stack_pointer });
         return Diagnosis::new(Cause::StackOverflow, [used_up]).advise(
-            "most likely an endless recursion; a larger stack (ulimit -s) only helps if it ends",
+            "this is most likely an endless recursion; a larger stack (ulimit -s) only helps if the recursion ends",
         );
     }
     let (at, within) = (at_address(fault), of(Dumped::In(place)));
@@ -275,7 +275,7 @@ fn seen(fault: &Fault, decoded: Option<&Decoded>) -> Vec<String> {
     let mut lines = vec![format!(
         "core dump of {}: {}{raised}, thread {}",
         fault.program,
-        numbers::name(fault.signal),
+        named_signal(fault.signal),
         fault.thread
     )];
     lines.extend(

@@ -31,21 +31,20 @@ pub mod glibc;
 
 use anteroom_cpu::CpuProfile;
 use anteroom_guest_protocol::{Evidence, ProcessExit};
-use anteroom_session::Explanation;
+use anteroom_session::{self as session, Explanation};
 
 use claim::{Claim, Diagnosis};
 
 pub use error_lines::{is_error, message};
 pub use instruction::{Decoded, decode};
 pub use machine::{explain_machine, explain_machine_out_of_memory};
-pub use numbers::name as signal_name;
 pub use service::{Explainer, agent_failed, processor_of};
 pub use stack::is_stack_line;
 
 /// What was seen of one death.
 #[derive(Clone, Debug)]
 pub struct Death<'a> {
-    /// The service's name.
+    /// What the sentence begins with: the service's title, or the program's name.
     pub service: &'a str,
     /// Its wait status; `None` when it never ran.
     pub exit: Option<ProcessExit>,
@@ -100,18 +99,19 @@ pub fn explain(death: &Death<'_>) -> Explanation {
 }
 
 fn wait_status(exit: ProcessExit, lived_ms: Option<u64>) -> String {
-    let how = how(exit);
+    let exit = process_exit(exit);
     match lived_ms {
-        Some(millis) => format!("wait status: {how} after {}", seconds(millis)),
-        None => format!("wait status: {how}"),
+        Some(millis) => format!("wait status: it {exit} after {}", seconds(millis)),
+        None => format!("wait status: it {exit}"),
     }
 }
 
-/// A wait status, as the end of a sentence.
-fn how(exit: ProcessExit) -> String {
+/// A guest's wait status as the session has it, which has the one form in words.
+#[must_use]
+pub fn process_exit(exit: ProcessExit) -> session::ProcessExit {
     match exit {
-        ProcessExit::Exited { code } => format!("exited with code {code}"),
-        ProcessExit::Signalled { signal } => format!("killed by {}", numbers::name(signal)),
+        ProcessExit::Exited { code } => session::ProcessExit::Exited { code },
+        ProcessExit::Signalled { signal } => session::ProcessExit::Signalled { signal },
     }
 }
 

@@ -1,9 +1,8 @@
 //! The end of a whole VM, from its process and its console.
 
-use anteroom_guest_protocol::ProcessExit;
-use anteroom_session::{Cause, Confidence, Explanation, ShutdownCause};
+use anteroom_session::{Cause, Confidence, Explanation, ProcessExit, ShutdownCause};
 
-use super::{lines, numbers};
+use super::lines;
 
 /// How Linux begins the line of its panic (kernel/panic.c).
 const PANIC: &str = "Kernel panic - not syncing: ";
@@ -18,15 +17,14 @@ const SIGNS: [&str; 6] = ["RIP: ", "Call Trace", "BUG: ", "Oops", "Out of memory
 /// serial console.
 #[must_use]
 pub fn explain_machine(
-    exit: Option<ProcessExit>,
     shutdown: Option<&ShutdownCause>,
     console: &[String],
 ) -> Option<Explanation> {
     if let Some(line) = console.iter().rev().find(|line| line.contains(PANIC)) {
         return Some(panicked(line, console));
     }
-    match (shutdown, exit) {
-        (Some(ShutdownCause::GuestReset), _) => Some(diagnosis(
+    match shutdown {
+        Some(ShutdownCause::GuestReset) => Some(diagnosis(
             Cause::GuestEndedItself,
             Confidence::Certain,
             match console {
@@ -34,17 +32,17 @@ pub fn explain_machine(
                 _ => "the guest restarted itself; its console shows no kernel panic".to_owned(),
             },
         )),
-        (Some(ShutdownCause::GuestShutdown), _) => Some(diagnosis(
+        Some(ShutdownCause::GuestShutdown) => Some(diagnosis(
             Cause::GuestEndedItself,
             Confidence::Certain,
             "the guest shut itself down".to_owned(),
         )),
-        (Some(ShutdownCause::GuestPanic), _) => Some(diagnosis(
+        Some(ShutdownCause::GuestPanic) => Some(diagnosis(
             Cause::KernelPanic,
             Confidence::Certain,
             "the guest's kernel panicked; its console does not say why".to_owned(),
         )),
-        (Some(ShutdownCause::HostSignal), _) => Some(diagnosis(
+        Some(ShutdownCause::HostSignal) => Some(diagnosis(
             Cause::KilledBySignal,
             Confidence::Certain,
             "a process on the host asked the VM's process to end (SIGTERM, SIGINT or SIGHUP)"
@@ -94,9 +92,9 @@ fn ended(status: &str) -> String {
     let digits: String = status.chars().take_while(char::is_ascii_hexdigit).collect();
     match i32::from_str_radix(&digits, 16) {
         Ok(status) if status & 0x7f != 0 => {
-            format!("was killed by {}", numbers::name(status & 0x7f))
+            ProcessExit::Signalled { signal: status & 0x7f }.to_string()
         }
-        Ok(status) => format!("exited with code {}", (status >> 8) & 0xff),
+        Ok(status) => ProcessExit::Exited { code: (status >> 8) & 0xff }.to_string(),
         Err(_) => "ended".to_owned(),
     }
 }
@@ -107,8 +105,7 @@ mod tests {
 
     fn of(console: &[&str]) -> Explanation {
         let lines: Vec<String> = console.iter().map(|line| (*line).to_owned()).collect();
-        let shutdown = Some(&ShutdownCause::GuestReset);
-        explain_machine(Some(ProcessExit::Exited { code: 0 }), shutdown, &lines).unwrap()
+        explain_machine(Some(&ShutdownCause::GuestReset), &lines).unwrap()
     }
 
     #[test]
@@ -131,7 +128,7 @@ mod tests {
         assert!(why.sentence.ends_with("(PID 1) exited with code 1"), "{}", why.sentence);
         assert_eq!(of(&["login:"]).cause, Cause::GuestEndedItself);
         assert!(of(&[]).sentence.ends_with("its console was not captured"));
-        assert_eq!(explain_machine(Some(ProcessExit::Signalled { signal: 9 }), None, &[]), None);
+        assert_eq!(explain_machine(None, &[]), None);
     }
 
     use proptest::collection::vec;
@@ -158,8 +155,7 @@ mod tests {
         ) {
             let lines: Vec<String> = console.iter().map(|line| (*line).to_owned()).collect();
             let panic = console.iter().rev().find_map(|line| line.strip_prefix(PANIC));
-            let shutdown = shutdown.as_ref();
-            let said = explain_machine(None, shutdown, &lines);
+            let said = explain_machine(shutdown.as_ref(), &lines);
             let Some(said) = said else {
                 prop_assert!(panic.is_none());
                 return Ok(());

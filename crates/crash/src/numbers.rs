@@ -1,7 +1,6 @@
 //! Numbers and their names: signals, what raised them, and system calls.
 
 use anteroom_guest_protocol::Stall;
-use anteroom_session::signal_name;
 
 /// `si_code` of sigaction(2).
 pub(crate) const SI_USER: i32 = 0;
@@ -11,28 +10,19 @@ pub(crate) const NO_SI_CODE: i32 = i32::MIN;
 /// Those that say that a process sent the signal: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
 pub(crate) const BY_PROCESSES: [i32; 3] = [SI_USER, -1, -6];
 
-/// A signal with its number and name.
-#[must_use]
-pub fn name(signal: i32) -> String {
-    match signal_name(signal) {
-        Some(name) => format!("signal {signal} ({name})"),
-        None => format!("signal {signal}"),
-    }
-}
-
 /// Whether this signal ends a process that does nothing about it (signal(7)).
 pub fn ends(signal: i32) -> bool {
     matches!(signal, 1..=16 | 24..=27 | 29..=31)
 }
 
-/// What programs do that are ended by a signal, where no core dump says more.
+/// What a program usually did that a signal ended, after "when it", where no core dump says more.
 pub fn typical(signal: i32) -> Option<&'static str> {
     Some(match signal {
-        6 => "stops itself (abort)",
-        13 => "writes to a pipe or socket which nobody reads any more",
-        14 => "lets its own alarm go off without a handler",
-        24 => "reached its CPU time limit",
-        25 => "writes a file beyond its size limit",
+        6 => "aborts",
+        13 => "writes to a pipe or socket that nobody reads any more",
+        14 => "sets an alarm and does not handle it",
+        24 => "reaches its CPU time limit",
+        25 => "writes more to a file than its file size limit allows",
         _ => return None,
     })
 }
@@ -41,8 +31,10 @@ pub fn typical(signal: i32) -> Option<&'static str> {
 pub fn doing(stall: &Stall) -> String {
     match (stall.state.as_str(), stall.system_call) {
         ("T" | "t", _) => "it was stopped by a signal".to_owned(),
-        ("R", _) => "its main thread was computing".to_owned(),
-        ("D", _) => "its main thread waited for a device".to_owned(),
+        ("R", _) => "its main thread was running".to_owned(),
+        ("D", _) => {
+            "its main thread was in an uninterruptible wait, usually for a device".to_owned()
+        }
         (_, Some(61 | 247)) if !stall.children.is_empty() => {
             format!("it waited for its child `{}`", stall.children[0])
         }

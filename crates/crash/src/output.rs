@@ -46,7 +46,7 @@ fn thrown(lines: &[String], end: usize) -> Option<Said> {
     let bad_alloc = line.contains("std::bad_alloc");
     let line = quoted(&format!("{} {}", line.trim(), lines[end].trim()));
     let cause = if bad_alloc { Cause::OutOfMemory } else { Cause::UncaughtException };
-    let advice = "it asked for more memory than there is: give the VM more, or look what asks";
+    let advice = "give the VM more memory, or find out why the program asks for so much";
     Some(Said { cause, line, advice: bad_alloc.then_some(Cow::Borrowed(advice)) })
 }
 

@@ -6,9 +6,10 @@ use anteroom_guest_protocol::{
     Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, NotStarted, ProcessExit,
     ServiceEvent, Then, printable, printable_lines,
 };
-use anteroom_session::{self as session, EndReason, Explanation, Observation};
+use anteroom_session::counted::counted;
+use anteroom_session::{EndReason, Explanation, Observation, service_title};
 
-use crate::{Cpu, Death, explain};
+use crate::{Cpu, Death, explain, process_exit, seconds};
 
 /// Things unseen that are listed.
 const MAX_UNSEEN: usize = 8;
@@ -21,8 +22,8 @@ pub struct Explainer {
 
 /// One death, as the guest reports it.
 struct Reported<'a> {
-    /// Its name, cleaned.
-    service: &'a str,
+    /// What the sentence calls it, cleaned.
+    title: &'a str,
     /// Its wait status, if it ran and ended.
     exit: Option<ProcessExit>,
     /// How long it lived, in milliseconds, where that is known.
@@ -46,7 +47,7 @@ impl Explainer {
         let last_lines = reported.last_lines.map(printable_lines);
         let evidence = cleaned(reported.evidence);
         Box::new(explain(&Death {
-            service: reported.service,
+            service: reported.title,
             exit: reported.exit,
             lived_ms: reported.lived_ms,
             last_lines: last_lines.as_deref(),
@@ -65,13 +66,35 @@ impl Explainer {
         needed: bool,
         event: ServiceEvent,
     ) -> Result<Option<Observation>, EndReason> {
+        self.of_event(name, &service_title(name), needed, event)
+    }
+
+    /// What is reported of a program that ran to its end in place of a service.
+    ///
+    /// # Errors
+    /// As of a service; no program is one that a session needs.
+    pub fn of_program(
+        &self,
+        name: &str,
+        event: ServiceEvent,
+    ) -> Result<Option<Observation>, EndReason> {
+        self.of_event(name, &format!("the program {name}"), false, event)
+    }
+
+    fn of_event(
+        &self,
+        name: &str,
+        title: &str,
+        needed: bool,
+        event: ServiceEvent,
+    ) -> Result<Option<Observation>, EndReason> {
         let service = name.to_owned();
         Ok(Some(match event {
             ServiceEvent::Started { .. } => return Ok(None),
             ServiceEvent::Ready {} => Observation::ServiceReady { service },
             ServiceEvent::Exited { exit, lived_ms, last_lines, evidence, deaths, then } => {
                 let reported = Reported {
-                    service: name,
+                    title,
                     exit: Some(exit),
                     lived_ms: Some(lived_ms),
                     last_lines: Some(&last_lines),
@@ -106,7 +129,7 @@ impl Explainer {
                 // Without evidence the agent's own words say more than "unknown".
                 let explained = exit.is_some() || *evidence != Evidence::default();
                 let reported = Reported {
-                    service: name,
+                    title,
                     exit,
                     lived_ms: Some(lived_ms),
                     last_lines: Some(&last_lines),
@@ -124,17 +147,17 @@ impl Explainer {
                     });
                 }
                 if !explained {
-                    explanation.sentence = format!("{service} could not be supervised: {cause}");
+                    explanation.sentence = format!("{title} could not be supervised: {cause}");
                 }
                 Observation::ServiceGivenUp { service, explanation }
             }
             ServiceEvent::ChildCrashed { fault } => {
-                let explanation = self.explain_child(name, *fault);
+                let explanation = self.explain_child(title, *fault);
                 Observation::ChildCrashed { service, explanation }
             }
             ServiceEvent::ChildKilled { child, out_of_memory } => {
                 let reported = Reported {
-                    service: &format!("{}, started by {service},", printable(&child)),
+                    title: &format!("{}, started by {title},", printable(&child)),
                     exit: None,
                     lived_ms: None,
                     last_lines: None,
@@ -149,12 +172,12 @@ impl Explainer {
     }
 
     /// Why a child of a service crashed.
-    fn explain_child(&self, service: &str, fault: Fault) -> Box<Explanation> {
+    fn explain_child(&self, parent: &str, fault: Fault) -> Box<Explanation> {
         let signal = fault.signal;
         let program = fault.program.rsplit('/').next().unwrap_or_default();
-        let name = format!("{}, started by {service},", printable(program));
+        let title = format!("{}, started by {parent},", printable(program));
         self.explain(Reported {
-            service: &name,
+            title: &title,
             exit: Some(ProcessExit::Signalled { signal }),
             lived_ms: None,
             last_lines: None,
@@ -189,13 +212,14 @@ pub fn processor_of(cpu: &GuestCpu) -> Option<CpuProfile> {
 /// What the supervisor does, as the end of a sentence.
 fn then_text(then: Then, deaths: u32) -> String {
     match then {
-        Then::Restart { after_ms: 0 } => "it is restarted".to_owned(),
-        Then::Restart { after_ms } => {
-            format!("it is started again after {}.{} s", after_ms / 1000, after_ms % 1000 / 100)
+        Then::Restart { after_ms: 0 } => "it is being restarted".to_owned(),
+        Then::Restart { after_ms } => format!("it will be restarted in {}", seconds(after_ms)),
+        Then::Useless {} => "it will not be restarted, because that would not help".to_owned(),
+        Then::TooOften {} => {
+            let times = counted(deaths, "time", "times");
+            format!("it has died {times} and will not be restarted")
         }
-        Then::Useless {} => "not restarted, since that would change nothing".to_owned(),
-        Then::TooOften {} => format!("it has died {deaths} times; not restarted"),
-        Then::Nothing {} => "not restarted".to_owned(),
+        Then::Nothing {} => "it will not be restarted".to_owned(),
     }
 }
 
@@ -245,12 +269,4 @@ fn cleaned(mut evidence: Evidence) -> Evidence {
 
 fn clean(text: &mut String) {
     *text = printable(text);
-}
-
-/// A guest's wait status as the session has it.
-fn process_exit(exit: ProcessExit) -> session::ProcessExit {
-    match exit {
-        ProcessExit::Exited { code } => session::ProcessExit::Exited { code },
-        ProcessExit::Signalled { signal } => session::ProcessExit::Signalled { signal },
-    }
 }

@@ -120,7 +120,7 @@ pub fn out_of_memory(death: &Death<'_>, oom: &OutOfMemory) -> Diagnosis {
         (true, Some(limit)) => {
             (Claim::MemoryLimit(limit), "raise the service's memory limit in the recipe")
         }
-        (true, None) => (Claim::GroupLimit, "raise the limit of the group that it ran in"),
+        (true, None) => (Claim::GroupLimit, "raise the memory limit of that control group"),
         (false, _) => (Claim::NoMemoryLeft, "give the VM more memory (--memory-mib)"),
     };
     let mut claims = vec![killed, whose];
@@ -138,8 +138,10 @@ pub fn stall(stall: &Stall) -> Diagnosis {
         stall.system_call.map_or("unknown".to_owned(), |number| number.to_string()),
         stall.waits_in.as_deref().unwrap_or("nothing that the kernel reports")
     );
-    let children =
-        stall.children.iter().map(|line| format!("it had started and still ran: {line}"));
+    let children = stall
+        .children
+        .iter()
+        .map(|line| format!("a process that it had started and that still ran: {line}"));
     let claims = [Claim::Unanswering(stall.clone()), Claim::Doing(stall.clone())];
     Diagnosis::new(Cause::Stall, claims).resting_on([seen]).resting_on(children)
 }

@@ -76,8 +76,8 @@ fn an_instruction_that_the_processor_lacks_is_named_with_what_it_needs() {
     assert_eq!(why.cause, Cause::MissingCpuFeature);
     assert_eq!(
         why.sentence,
-        "server was stopped by an illegal instruction: `vpmovzxbd ymm0, [rax]` at \
-         libfoo.so.1+0x2234 needs AVX2; this VM's CPU profile x86-64-v2 has no AVX2"
+        "server crashed with an illegal instruction: `vpmovzxbd ymm0, [rax]` at \
+         libfoo.so.1+0x2234 needs AVX2; this VM's CPU profile x86-64-v2 lacks AVX2"
     );
     assert!(why.evidence.iter().any(|line| line.contains("build id abcd")), "{:?}", why.evidence);
     // The same where the processor has it is not understood, and says so.
@@ -91,7 +91,9 @@ fn an_instruction_that_the_processor_lacks_is_named_with_what_it_needs() {
 fn a_deliberate_trap_is_no_missing_feature() {
     let why = signalled(4, &with(fault(4, 2, "0f0b")), Some(&cpu("x86-64-v1")));
     assert_eq!(why.cause, Cause::DeliberateTrap);
-    assert!(why.sentence.contains("deliberate abort (ud2) in libfoo.so.1+0x2234, not a missing"));
+    assert!(
+        why.sentence.contains("on purpose (ud2 at libfoo.so.1+0x2234), not because of a missing")
+    );
     assert_eq!(signalled(5, &with(fault(5, 128, "90")), None).cause, Cause::DeliberateTrap);
 }
 
@@ -99,7 +101,7 @@ fn a_deliberate_trap_is_no_missing_feature() {
 fn a_signal_that_a_process_sent_is_not_the_processor_s() {
     let why = signalled(11, &with(fault(11, 0, "90")), None);
     assert_eq!(why.cause, Cause::KilledBySignal);
-    assert!(why.sentence.contains("a process sent it"), "{}", why.sentence);
+    assert!(why.sentence.contains("a process sent the signal"), "{}", why.sentence);
 }
 
 #[test]
@@ -134,7 +136,7 @@ fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
     let why = signalled(9, &evidence, None);
     assert_eq!(
         why.sentence,
-        "server was killed by the kernel: out of memory, limit 512 MiB, peak 511 MiB"
+        "server was killed by the kernel: out of memory; its memory limit is 512 MiB; its peak was 511 MiB"
     );
     // Not by its own limit.
     let line = "Out of memory: Killed process 77 (server)".to_owned();
@@ -148,7 +150,7 @@ fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
     let of_group = OutOfMemory { limit: None, ..oom.clone() };
     let of_group = Evidence { out_of_memory: Some(of_group), ..Evidence::default() };
     let why = signalled(9, &of_group, None);
-    assert!(why.sentence.contains("at the limit of a control group"), "{}", why.sentence);
+    assert!(why.sentence.contains("a control group reached its memory limit"), "{}", why.sentence);
     for (begins, phrase) in [("7f454c4602010100", "truncated or damaged"), ("efbbbf23212f", "mark")]
     {
         let (program, begins_with) = ("/opt/a".into(), begins.into());
@@ -162,8 +164,8 @@ fn memory_watchdog_and_failed_starts_are_reported_by_their_evidence() {
     assert_eq!((why.cause, why.confidence), (Cause::OutOfMemory, Confidence::Likely));
     assert_eq!(
         why.sentence,
-        "server exited with code 1 just after the kernel killed worker, a process of its group: \
-         out of memory, limit 512 MiB, peak 511 MiB"
+        "server exited with code 1 just after the kernel killed worker, a process in its process \
+         group: out of memory; its memory limit is 512 MiB; its peak was 511 MiB"
     );
     let stall = Stall {
         silent_ms: 30_000,
@@ -219,7 +221,7 @@ fn what_a_program_survived_is_not_why_it_died() {
         ["optional plugin: Cannot find module 'x', going on without", "fatal: upstream closed"];
     let why = exited(1, &survived);
     assert_eq!(why.cause, Cause::EndedBySelf, "{}", why.sentence);
-    assert!(why.sentence.ends_with("after its own message: fatal: upstream closed"));
+    assert!(why.sentence.ends_with("; it reported: fatal: upstream closed"));
     let node = [
         "Error: Cannot find module 'x'",
         "Require stack:",
@@ -269,7 +271,7 @@ fn without_a_core_dump_a_signal_that_anybody_may_send_is_reported_as_likely() {
     for signal in [6, 13, 14, 24, 25] {
         let why = signalled(signal, &Evidence::default(), None);
         assert_eq!(why.confidence, Confidence::Likely, "{}", why.sentence);
-        assert!(why.sentence.contains("unless a process sent it"), "{}", why.sentence);
+        assert!(why.sentence.contains("unless a process sent the signal"), "{}", why.sentence);
     }
     let mut abort = fault(6, -6, "90");
     abort.sender = Some(anteroom_guest_protocol::Sender::Process(7));
@@ -303,11 +305,11 @@ fn a_complaint_about_the_processor_is_held_to_it() {
     };
     let why = of(Some(&cpu("x86-64-v1")));
     assert_eq!((why.cause, why.confidence), (Cause::MissingCpuFeature, Confidence::Likely));
-    assert!(why.sentence.contains("has no") && why.sentence.contains("SSE4.2"), "{}", why.sentence);
+    assert!(why.sentence.contains("lacks") && why.sentence.contains("SSE4.2"), "{}", why.sentence);
     let why = of(Some(&cpu("x86-64-v3")));
     assert_eq!((why.cause, why.confidence), (Cause::Unknown, Confidence::Unknown));
     assert!(
-        why.sentence.ends_with("has all of these, so the cause is unexplained"),
+        why.sentence.ends_with("has every feature that this needs, so the cause is unknown"),
         "{}",
         why.sentence
     );
@@ -320,7 +322,7 @@ fn what_was_printed_is_reported_only_where_it_was_seen() {
     let evidence = with(fault(6, -6, "90"));
     let exit = Some(ProcessExit::Signalled { signal: 6 });
     let seen = explain(&death(exit, &[], &evidence));
-    assert!(seen.sentence.ends_with("and it printed nothing"), "{}", seen.sentence);
+    assert!(seen.sentence.ends_with("; it printed nothing"), "{}", seen.sentence);
     let unseen = explain(&Death { last_lines: None, ..death(exit, &[], &evidence) });
     assert!(unseen.sentence.ends_with("its output was not captured"), "{}", unseen.sentence);
 }

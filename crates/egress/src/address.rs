@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An address in a range that is not the public internet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is in a range no guest may reach ({range})")]
+#[error("{address} is in a range that no sandbox may reach ({range})")]
 pub struct RefusedRange {
     /// The address.
     pub address: IpAddr,

@@ -146,7 +146,7 @@ where
             let hello = async {
                 loop {
                     let Some(record) = read_record(guest).await? else {
-                        return Err(BadHello::Unreadable("it has no end".to_owned()).into());
+                        return Err(BadHello::Unreadable("it is not complete".to_owned()).into());
                     };
                     let next = hellos.record(&record)?;
                     held.extend_from_slice(&record);
@@ -250,7 +250,7 @@ async fn more_follows<R: AsyncBufRead + Unpin>(guest: &mut R) -> io::Result<bool
 }
 
 fn later(cause: &str) -> Stop {
-    Refusal::later(format!("after a request more was sent on the connection: {cause}")).into()
+    Refusal::later(format!("after a request, more was sent on the same connection: {cause}")).into()
 }
 
 /// Carries the server's answers to the guest until their end.

@@ -226,7 +226,7 @@ impl<R: Resolve> Gate<R> {
             Some(to) => vec![to],
             None => self.addresses(host, port).await?,
         };
-        let mut last = "it has no address".to_owned();
+        let mut last = "its name has no address".to_owned();
         for address in addresses {
             // To the checked address itself: a second resolution could give another.
             match timeout(CONNECT, TcpStream::connect(address)).await {

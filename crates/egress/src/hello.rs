@@ -99,7 +99,9 @@ impl Hellos {
                 [1, 0, _, _, 3, 3, ..] => State::Hello(Box::default(), 0),
                 // Too short to decide, and for any message but a piece of one.
                 [] | [_] | [_, _] | [_, _, _] | [_, _, _, _] | [_, _, _, _, _] => {
-                    return Err(BadHello::Unreadable("it comes in small pieces".to_owned()));
+                    return Err(BadHello::Unreadable(
+                        "it comes in too many small pieces".to_owned(),
+                    ));
                 }
                 // TLS 1.2 goes on with its keys; a hello after them is encrypted.
                 _ => State::Past,
@@ -143,7 +145,7 @@ fn read(acceptor: &mut Acceptor, mut record: &[u8]) -> Result<Option<Option<Stri
         match acceptor.accept() {
             Ok(None) => {}
             Ok(Some(_)) if !record.is_empty() => {
-                return Err(unreadable("something follows it in its record".to_owned()));
+                return Err(unreadable("something else follows it in its record".to_owned()));
             }
             Ok(Some(hello)) => {
                 let name = hello.client_hello().server_name().map(str::to_ascii_lowercase);

@@ -50,7 +50,7 @@ impl Refusal {
     pub(crate) fn too_many(most: usize) -> Self {
         Self {
             verdict: EgressVerdict::RefusedByLimit,
-            detail: format!("the session has {most} connections already"),
+            detail: format!("the session already has {most} connections, the maximum"),
             reply: Reply::Http("503 Service Unavailable"),
         }
     }
@@ -62,7 +62,7 @@ impl Refusal {
 
     /// The name leads where no guest may go. Where that is, is nothing that a guest may learn.
     pub(crate) fn address(detail: String) -> Self {
-        let reported = "it leads where no guest may go";
+        let reported = "its name resolves to an address that no sandbox may reach";
         Self {
             verdict: EgressVerdict::RefusedAddress,
             detail,

@@ -68,7 +68,7 @@ pub(crate) enum BadRequest {
     #[error("{0}")]
     Unreadable(String),
     /// It is for another host than the connection.
-    #[error("it asks for another host: {0}")]
+    #[error("it names another host: {0}")]
     OtherHost(String),
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn in_tunnel(head: &[u8], host: &str, port: u16) -> Result<Exchange, 
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let request = Request::read(head, &mut headers)?;
     if request.method == "CONNECT" {
-        return Err("a tunnel within a tunnel is not taken".into());
+        return Err("a tunnel within a tunnel is not allowed".into());
     }
     let path = if request.target.starts_with('/') {
         request.target.to_owned()
@@ -141,7 +141,7 @@ impl<'a> Request<'a> {
     fn read(head: &'a [u8], headers: &'a mut [Header<'a>]) -> Result<Self, BadRequest> {
         let ends = |n: usize| (head[n] == b'\n') == (n > 0 && head[n - 1] == b'\r');
         if !(0..head.len()).all(ends) {
-            return Err("the request's lines do not all end alike".into());
+            return Err("the request mixes line endings".into());
         }
         let mut request = httparse::Request::new(headers);
         match request.parse(head) {
@@ -170,7 +170,7 @@ impl<'a> Request<'a> {
         }
         let value = std::str::from_utf8(first.value).ok().filter(|value| value.is_ascii());
         value.map(Some).ok_or_else(|| {
-            BadRequest::Unreadable(format!("the request's header {name} is not of ASCII"))
+            BadRequest::Unreadable(format!("the request's header {name} is not ASCII"))
         })
     }
 
@@ -187,7 +187,7 @@ impl<'a> Request<'a> {
     /// Host and port of its absolute URL; `Host` must name the same.
     fn check_url(&self, url: &Url) -> Result<(String, u16), BadRequest> {
         if url.scheme() != "http" {
-            let sentence = format!("{} URLs are not taken in plain requests", url.scheme());
+            let sentence = format!("{} URLs are not allowed in plain requests", url.scheme());
             return Err(BadRequest::Unreadable(sentence));
         }
         if !url.username().is_empty() || url.password().is_some() {
@@ -340,7 +340,7 @@ mod tests {
             ),
             (
                 "CONNECT b.test:80 HTTP/1.1\r\nHost: a.test\r\n",
-                "a tunnel within a tunnel is not taken".into(),
+                "a tunnel within a tunnel is not allowed".into(),
             ),
             ("OPTIONS * HTTP/1.1\r\nHost: a.test\r\n", "a request needs a path".into()),
         ] {

@@ -34,7 +34,7 @@ pub enum LinkError {
     #[error("a stream on the guest link was refused")]
     Kind(#[from] UnknownStreamKind),
     /// Something that was begun did not go on.
-    #[error("the other side began {what} and then said nothing for {seconds} s")]
+    #[error("the other side began {what} and then sent nothing for {seconds} s")]
     Silent {
         /// What was begun.
         what: &'static str,

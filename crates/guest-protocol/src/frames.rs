@@ -82,7 +82,7 @@ pub enum FrameError {
     UnknownRequest(u8),
     /// The screen is empty or too large.
     #[error(
-        "a frame of a screen of {width}x{height} pixels was announced, at most {MAX_EDGE}x{MAX_EDGE} are taken"
+        "a frame of a screen of {width}x{height} pixels was announced; at most {MAX_EDGE}x{MAX_EDGE} are allowed"
     )]
     Screen {
         /// Announced width.
@@ -91,7 +91,7 @@ pub enum FrameError {
         height: u16,
     },
     /// Too many rectangles.
-    #[error("a frame of {0} rectangles was announced, at most {MAX_RECTS} are taken")]
+    #[error("a frame of {0} rectangles was announced; at most {MAX_RECTS} are allowed")]
     TooManyRects(u16),
     /// A rectangle is empty or leaves the screen.
     #[error("the rectangle {width}x{height}+{x}+{y} is empty or leaves the screen")]

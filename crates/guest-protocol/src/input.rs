@@ -72,7 +72,7 @@ pub enum PointerButton {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
     /// Too much text.
-    #[error("{bytes} bytes of text were sent, at most {limit} are taken")]
+    #[error("{bytes} bytes of text were sent; at most {limit} are allowed")]
     TextTooLong {
         /// Sent.
         bytes: usize,

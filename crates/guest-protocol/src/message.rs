@@ -10,7 +10,7 @@ pub const LENGTH_BYTES: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
     /// The announced length is over the limit. Nothing was allocated for it.
-    #[error("a message of {announced} bytes was announced, at most {limit} are taken")]
+    #[error("a message of {announced} bytes was announced; at most {limit} are allowed")]
     TooLong {
         /// Announced length in bytes.
         announced: u64,
@@ -18,7 +18,7 @@ pub enum MessageError {
         limit: usize,
     },
     /// The bytes are not a known message.
-    #[error("a message is not of the protocol")]
+    #[error("a message does not follow the protocol")]
     NotOfTheProtocol(#[source] serde_json::Error),
 }
 
@@ -71,7 +71,7 @@ mod tests {
         let error = announced_length([0xff; 4], MAX_CONTROL_MESSAGE).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "a message of 4294967295 bytes was announced, at most 3145728 are taken"
+            "a message of 4294967295 bytes was announced; at most 3145728 are allowed"
         );
     }
 

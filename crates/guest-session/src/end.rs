@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use anteroom_guest_protocol::ProcessExit as GuestExit;
 use anteroom_session::{EndReason, ProcessExit, RunState};
 use anteroom_vm::{Inspect, OutOfMemory, RunningSandbox, SandboxEnd};
 use nix::libc::SIGKILL;
@@ -84,17 +83,11 @@ fn end_reason(sandbox: &RunningSandbox, end: SandboxEnd) -> EndReason {
 fn exit_reason(sandbox: &RunningSandbox, exit: ProcessExit) -> EndReason {
     let (shutdown, console_tail) =
         (sandbox.inspect().and_then(Inspect::shutdown_cause), sandbox.console_tail(CONSOLE_TAIL));
-    let status = match exit {
-        ProcessExit::Exited { code } => Some(GuestExit::Exited { code }),
-        ProcessExit::Signalled { signal } => Some(GuestExit::Signalled { signal }),
-        ProcessExit::Unknown => None,
-    };
     let explanation = match (exit, sandbox.out_of_memory()) {
         (ProcessExit::Signalled { signal: SIGKILL }, Some(OutOfMemory { limit_mib, killed })) => {
             Some(anteroom_crash::explain_machine_out_of_memory(limit_mib, killed))
         }
         _ => anteroom_crash::explain_machine(
-            status,
             shutdown.as_ref(),
             &sandbox.console_tail(CONSOLE_SEARCHED),
         ),

@@ -29,7 +29,7 @@ pub async fn inject(opener: &Opener, file: &InjectedFile) -> Result<(), EndReaso
         .map_err(late)?
         // The link's failure, not the file's: a guest that crashes now is reported as one that crashed.
         .map_err(|error| {
-            broken(&format!("while {} was put in place: {}", file.path, chain(&error)))
+            broken(&format!("while {} was being written: {}", file.path, chain(&error)))
         })?;
     let expected = hex::encode(Sha256::digest(file.content.as_bytes()));
     match outcome {

@@ -63,7 +63,7 @@ pub fn summary(inventory: &Inventory, profile: &str) -> String {
     match &inventory.unread {
         Some(why) => format!("not read: {why}"),
         None => format!(
-            "instructions beyond {profile} are in {} of {} programs and libraries: {} reached, {} opened without reaching them, {} not opened{}",
+            "instructions that {profile} lacks are in {} of {} programs and libraries: {} reached them, {} were opened without reaching them, {} were not opened{}",
             inventory.findings.len(),
             inventory.elf_files,
             count(Reached::Reached),
@@ -71,7 +71,7 @@ pub fn summary(inventory: &Inventory, profile: &str) -> String {
             count(Reached::NotOpened),
             match count(Reached::Unknown) {
                 0 => String::new(),
-                unknown => format!(", {unknown} not known"),
+                unknown => format!(", of {unknown} it is not known"),
             }
         ),
     }

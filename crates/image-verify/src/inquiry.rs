@@ -200,12 +200,12 @@ impl Visit<'_> {
             let prints = wanted.is_empty() || said.any(|line| line.contains(wanted));
             let failure = (!prints).then(|| {
                 let said = lines.last().map(String::as_str).unwrap_or_default();
-                unexplained(format!("it succeeded and printed {said:?}, without {wanted:?}"))
+                unexplained(format!("it succeeded, but printed {said:?} without {wanted:?}"))
             });
             return Ran { first_lines, lived_ms, failure };
         }
         let code = code_of(&event);
-        let reported = self.explainer.borrow().of_service(&program.name, false, event);
+        let reported = self.explainer.borrow().of_program(&program.name, event);
         let failure = match reported {
             Ok(Some(
                 Observation::ServiceExited { explanation, .. }
@@ -237,7 +237,7 @@ async fn ask(opener: &Opener, check: &Check, patience: Duration) -> Result<Check
 fn refusal(answer: Result<Checked, String>) -> String {
     match answer {
         Ok(Checked::Failed { cause }) => printable(&cause),
-        Ok(_) => "the guest's answer is not to the question asked".to_owned(),
+        Ok(_) => "the guest answered another question".to_owned(),
         Err(error) => printable(&error),
     }
 }

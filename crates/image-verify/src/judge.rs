@@ -114,7 +114,7 @@ impl Lines<'_> {
             component.advice = why.advice.clone();
             if why.cause == Cause::Stall && self.busy >= BUSY {
                 component.advice = Some(format!(
-                    "this machine was busy ({:.1} processes for each processor): verify again when it is not",
+                    "this machine was busy ({:.1} runnable processes per processor); verify again when it is not busy",
                     self.busy
                 ));
             }
@@ -125,8 +125,8 @@ impl Lines<'_> {
     fn not_reached(&mut self, name: &str) {
         let browser = self.seen.services.get("browser");
         let why = match (&self.seen.end, browser) {
-            (Some(_), _) => ", since the VM had ended",
-            (None, Some(browser)) if browser.lost.is_some() => ", since there was no browser",
+            (Some(_), _) => ", because the VM had ended",
+            (None, Some(browser)) if browser.lost.is_some() => ", because there was no browser",
             (None, _) => "",
         };
         self.add(name, None, Err(format!("not checked{why}")));
@@ -144,7 +144,7 @@ impl Lines<'_> {
     fn agent(&mut self) {
         match &self.seen.hello {
             Some(hello) => {
-                let observed = format!("said hello {} after power-on", seconds(hello.after));
+                let observed = format!("connected {} after power-on", seconds(hello.after));
                 self.add("agent", Some(hello.agent_version.clone()), Ok(observed));
             }
             None => self.not_reached("agent"),
@@ -296,7 +296,7 @@ impl Lines<'_> {
                 } else {
                     Err(format!("no font of the image draws {}", missing.join(", ")))
                 };
-                let advice = "add a font package to the recipe, as fonts-wqy-microhei, fonts-dejavu-core or fonts-noto-color-emoji";
+                let advice = "add a font package to the recipe, such as fonts-wqy-microhei, fonts-dejavu-core or fonts-noto-color-emoji";
                 self.add_advised("fonts", observed, advice);
             }
             Some(Err(_)) => {
@@ -319,7 +319,7 @@ impl Lines<'_> {
     fn clock(&mut self) {
         let Some(Ok(system)) = &self.seen.system else { return self.not_reached("clock") };
         let apart = system.what.now_unix_ms.abs_diff(system.host_unix_ms);
-        let observed = format!("{apart} ms from the host's when asked");
+        let observed = format!("{apart} ms apart from the host's clock");
         let near = apart <= CLOCK_MS;
         self.add("clock", None, if near { Ok(observed) } else { Err(observed) });
     }

@@ -98,15 +98,15 @@ fn row(page: &mut String, component: &Component) {
 
 fn findings(page: &mut String, record: &Verification) {
     let inventory = &record.inventory;
-    page.push_str("<h2>Code beyond the processor</h2>");
+    page.push_str("<h2>Instructions that the processor lacks</h2>");
     if let Some(why) = &inventory.unread {
         let _ = writeln!(page, "<p>The image's programs were not read: {}</p>", escaped(why));
         return;
     }
     let _ = writeln!(
         page,
-        "<p>{0} of {1} programs and libraries contain instructions that {2} does not have. None of that fails an \
-         image: most programs choose such code only where the processor has it, and whatever runs has been run.</p>",
+        "<p>{0} of {1} programs and libraries contain instructions that {2} does not have. This does not fail an \
+         image: most programs use such code only on a processor that has it, and what the image runs has been run.</p>",
         inventory.findings.len(),
         inventory.elf_files,
         escaped(&record.cpu.profile),

@@ -121,7 +121,7 @@ pub enum BuildError {
     },
     /// This machine's apt has no archive of the suite.
     #[error(
-        "this machine's apt has no source of Debian's {suite} that is switched on; add one to /etc/apt/sources.list.d, or say mirror = \"…\" in the recipe"
+        "this machine's apt has no enabled source for Debian {suite}; add one to /etc/apt/sources.list.d, or set mirror = \"…\" in the recipe"
     )]
     NoSource {
         /// Which.

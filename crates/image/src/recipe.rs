@@ -158,7 +158,10 @@ impl Recipe {
     /// Whether all values can be; the error is what is wrong, one sentence.
     fn check(&self) -> Result<(), String> {
         if !is_name(&self.name) {
-            return Err(format!("the name {:?} is not 1 to 64 of a-z, 0-9 and -", self.name));
+            return Err(format!(
+                "the name {:?} must be 1 to 64 characters of a-z, 0-9 and -",
+                self.name
+            ));
         }
         // These become arguments of mmdebstrap and lines of shell hooks.
         let plain = |text: &str| {
@@ -180,17 +183,17 @@ impl Recipe {
         let npm = self.npm.iter().filter_map(|package| package.path.as_ref());
         let mut paths = files.chain(archives).chain(links).chain(npm);
         if let Some(bad) = paths.find(|path| !path.starts_with('/') || path.contains("..")) {
-            return Err(format!("the path {bad:?} is not absolute"));
+            return Err(format!("the path {bad:?} must be absolute"));
         }
         if let Some(bad) = self.archives.iter().find(|archive| !is_sha256(&archive.sha256)) {
             return Err(format!(
-                "the digest {:?} of {} is not 64 of 0-9 and a-f; `sha256sum` of the archive prints it",
+                "the digest {:?} of {} must be 64 characters of 0-9 and a-f; `sha256sum` of the archive prints it",
                 bad.sha256, bad.url
             ));
         }
         self.check_packages()?;
         if let Some(bad) = self.files.iter().find(|f| f.mode > 0o7777) {
-            return Err(format!("the mode of {:?} is over 0o7777", bad.path));
+            return Err(format!("the mode of {:?} must be at most 0o7777", bad.path));
         }
         check_services(&self.services)?;
         check_programs(&self.programs)?;
@@ -294,20 +297,22 @@ pub fn check_services(services: &[ServiceSpec]) -> Result<(), String> {
         let name = &service.name;
         if !is_name(name) || name.len() > 40 || OWN_SERVICES.contains(&name.as_str()) {
             return Err(format!(
-                "the service's name {name:?} is not 1 to 40 of a-z, 0-9 and -, or one of the sandbox's own"
+                "the service's name {name:?} must be 1 to 40 characters of a-z, 0-9 and -, and none that the sandbox itself uses"
             ));
         }
         if services[..n].iter().any(|other| other.name == *name) {
-            return Err(format!("there are two services {name:?}"));
+            return Err(format!("two services have the name {name:?}"));
         }
         if service.command.is_empty() {
             return Err(format!("the service {name:?} has no command"));
         }
         if service.ready_seconds == 0 {
-            return Err(format!("the service {name:?} needs at least a second to be ready"));
+            return Err(format!("the service {name:?} must have ready_seconds of at least 1"));
         }
         if service.watchdog.as_ref().is_some_and(|watchdog| watchdog.seconds == 0) {
-            return Err(format!("the watchdog of the service {name:?} needs at least a second"));
+            return Err(format!(
+                "the watchdog of the service {name:?} must have seconds of at least 1"
+            ));
         }
     }
     Ok(())
@@ -318,13 +323,17 @@ fn check_programs(programs: &[ProgramSpec]) -> Result<(), String> {
     for (n, program) in programs.iter().enumerate() {
         let name = &program.name;
         if !is_name(name) || name.len() > 40 {
-            return Err(format!("the program's name {name:?} is not 1 to 40 of a-z, 0-9 and -"));
+            return Err(format!(
+                "the program's name {name:?} must be 1 to 40 characters of a-z, 0-9 and -"
+            ));
         }
         if programs[..n].iter().any(|other| other.name == *name) {
-            return Err(format!("there are two programs {name:?}"));
+            return Err(format!("two programs have the name {name:?}"));
         }
         if program.command.is_empty() || program.seconds == 0 {
-            return Err(format!("the program {name:?} needs a command and at least a second"));
+            return Err(format!(
+                "the program {name:?} must have a command, and seconds of at least 1"
+            ));
         }
     }
     Ok(())
@@ -396,7 +405,7 @@ mod tests {
         recipe("my-keyring").unwrap();
         for name in ["keyring", "status", "browser", "x"] {
             let refused = recipe(name).unwrap_err().to_string();
-            assert!(refused.contains(&format!("{name:?} is not")), "{refused}");
+            assert!(refused.contains(&format!("{name:?} must be")), "{refused}");
         }
     }
 }

@@ -82,7 +82,7 @@ pub enum ImageError {
         source: io::Error,
     },
     /// A file is not what the manifest says.
-    #[error("the image's file {} was changed: it has {found}, the manifest says {expected}; build the image anew", path.display())]
+    #[error("the image's file {} was changed: it has {found}, the manifest says {expected}; build the image again", path.display())]
     FileChanged {
         /// Which.
         path: PathBuf,

@@ -153,7 +153,7 @@ pub enum NotVerified {
     },
     /// It did not pass.
     #[error(
-        "the image {image} did not pass its verification for the CPU profile {profile}: {why}; {record} says more"
+        "the image {image} failed verification for the CPU profile {profile}: {why}; see {record}"
     )]
     Failed {
         /// The image's name.
@@ -167,7 +167,7 @@ pub enum NotVerified {
     },
     /// The record is not what the manifest says, or of another image.
     #[error(
-        "the verification record {} is not the one that was made of this image; run `anteroom image verify {image} --cpu {profile}` again",
+        "the verification record {} does not belong to this image; run `anteroom image verify {image} --cpu {profile}` again",
         path.display()
     )]
     NotOfThisImage {
@@ -345,7 +345,7 @@ mod tests {
         assert!(verified_for(&dir, &other).is_err());
         // A later look replaces the earlier one.
         made(&dir, Verdict::Failed);
-        assert!(refusal("x86-64-v2").contains("did not pass"));
+        assert!(refusal("x86-64-v2").contains("failed verification"));
         assert!(refusal("x86-64-v2").contains("node: it died"));
         assert_eq!(store::read_manifest(&dir).unwrap().verifications.len(), 1);
     }

@@ -24,7 +24,7 @@ pub struct Screen {
 pub enum ScreenError {
     /// The screen is empty or too large.
     #[error(
-        "a screen of {width}x{height} pixels was announced, 1x1 to {MAX_EDGE}x{MAX_EDGE} are taken"
+        "a screen of {width}x{height} pixels was announced; 1x1 to {MAX_EDGE}x{MAX_EDGE} are allowed"
     )]
     Size {
         /// Announced width.
@@ -48,7 +48,7 @@ pub enum ScreenError {
         height: usize,
     },
     /// There is no desktop yet.
-    #[error("the desktop was not seen yet")]
+    #[error("no picture of the desktop has arrived yet")]
     Empty,
     /// The picture could not be written.
     #[error("writing a PNG of {width}x{height} pixels failed")]

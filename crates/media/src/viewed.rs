@@ -32,7 +32,7 @@ pub enum ViewError {
     #[error(transparent)]
     Encode(#[from] EncodeError),
     /// The encoder made nothing of it.
-    #[error("the encoder made no frame of the screen")]
+    #[error("the encoder produced no frame of the screen")]
     NoFrame,
     /// The frame could not be decoded.
     #[error("decoding the encoded frame failed")]

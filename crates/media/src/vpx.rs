@@ -14,7 +14,7 @@ pub enum Codec {
 
 /// What libvpx answers when something fails.
 #[derive(Debug, thiserror::Error)]
-#[error("libvpx says: {0}")]
+#[error("libvpx reports: {0}")]
 pub struct VpxError(&'static str);
 
 /// A picture to encode: tight I420 planes of the handle's size, and a byte a 16x16 block.
@@ -96,7 +96,7 @@ impl VpxEncoder {
             anteroom_vpx_encoder_new(codec.id(), width, height, bitrate_kbps, threads, &raw mut raw)
         };
         check(result)?;
-        NonNull::new(raw).map(Self).ok_or(VpxError("no encoder was made"))
+        NonNull::new(raw).map(Self).ok_or(VpxError("no encoder was created"))
     }
 
     /// None when the encoder made nothing of the picture.
@@ -177,7 +177,7 @@ fn check(result: i32) -> Result<(), VpxError> {
     #[expect(unsafe_code, reason = "calls the C shim")]
     // SAFETY: the shim takes any number and answers with a static string that ends with a zero.
     let name = unsafe { CStr::from_ptr(anteroom_vpx_error_name(result)) };
-    Err(VpxError(name.to_str().unwrap_or("an error without a name")))
+    Err(VpxError(name.to_str().unwrap_or("an unnamed error")))
 }
 
 /// The other way round, to see what a viewer sees.

@@ -1,7 +1,8 @@
 //! The sentence of each end.
 
 use crate::{
-    Actor, DriverKind, EndReason, Explanation, ProcessExit, RunState, ShutdownCause, signal_name,
+    Actor, DriverKind, EndReason, Explanation, ProcessExit, RunState, ShutdownCause, named_signal,
+    service_title,
 };
 
 /// What no process can catch (signal(7)).
@@ -76,7 +77,7 @@ impl EndReason {
             Self::RunnerDied { exit } => format!("the session's runner process {exit}"),
             Self::RunnerFailed { cause } => format!("the session's runner process failed: {cause}"),
             Self::RunnerSilent { silent_ms } => format!(
-                "the session's runner process did not respond for {} s (stopped or stuck)",
+                "the session's runner process did not respond for {} s; it may be stopped or stuck",
                 silent_ms / 1000
             ),
             Self::NodeLost => {
@@ -118,7 +119,7 @@ fn sandbox_exited(
         ),
         (None, _, shutdown) => {
             // What is known of a cause has been explained.
-            let gave = shutdown.map(|cause| format!("; its VMM gave the cause {cause}"));
+            let gave = shutdown.map(|cause| format!("; its VMM reported the cause {cause}"));
             let last = last_line("the console's last line", console_tail);
             format!("{ended}{}{last}", gave.unwrap_or_default())
         }
@@ -126,9 +127,9 @@ fn sandbox_exited(
 }
 
 fn sandbox_stopped(sandbox: &str, signal: i32, stopped_seconds: u64) -> String {
-    let name = signal_name(signal).unwrap_or("unnamed");
     format!(
-        "the process of {sandbox} was stopped by signal {signal} ({name}) and not continued for {stopped_seconds} s; the signal came from a process on the host"
+        "the process of {sandbox} was stopped by {} and was still stopped {stopped_seconds} s later; find out what sent the signal on the host, then start again",
+        named_signal(signal)
     )
 }
 
@@ -155,10 +156,10 @@ fn service_failed(
     explanation: Option<&Explanation>,
 ) -> String {
     match explanation {
-        Some(why) => format!("the sandbox's {}", why.sentence),
+        Some(why) => why.sentence.clone(),
         None => {
             let last = last_line("its last line", last_lines);
-            format!("the sandbox's {service} failed: {cause}{last}")
+            format!("{} failed: {cause}{last}", service_title(service))
         }
     }
 }
@@ -169,25 +170,25 @@ fn cli_exited(
     last_lines: &[String],
     explanation: Option<&Explanation>,
 ) -> String {
-    let discarded = "so the credential that it wrote was discarded";
     let last = last_line("its last line", last_lines);
     match (explanation, left_credential) {
         (Some(why), true) => {
-            format!("the command-line tool failed, {discarded}: {}", why.sentence)
+            format!("the credential was discarded because the tool failed: {}", why.sentence)
         }
-        (Some(why), false) => {
-            format!("the command-line tool ended before it wrote a credential: {}", why.sentence)
-        }
-        (None, true) => format!("the command-line tool {exit}, {discarded}{last}"),
+        (Some(why), false) => format!("no credential was written: {}", why.sentence),
+        (None, true) => format!(
+            "the command-line tool {exit}, so the credential that it wrote was discarded{last}"
+        ),
         (None, false) => format!("the command-line tool {exit} before it wrote a credential{last}"),
     }
 }
 
 fn no_sign_in_url(waited_ms: u64, last_lines: &[String], ignored: Option<&str>) -> String {
-    let other = ignored
-        .map(|url| format!(" that matches url_pattern of its provider file; it opened {url}"));
+    let other = ignored.map(|url| {
+        format!("; it opened {url}, which does not match `url_pattern` in its provider file")
+    });
     format!(
-        "the command-line tool did not print a sign-in address within {} s{}{}",
+        "the command-line tool did not show a sign-in page within {} s{}{}",
         waited_ms / 1000,
         other.unwrap_or_default(),
         last_line("its last line", last_lines)
@@ -247,7 +248,7 @@ mod tests {
         };
         assert_eq!(
             in_vm(reset),
-            "the VM ended unexpectedly: its process exited with code 0; its VMM gave \
+            "the VM ended unexpectedly: its process exited with code 0; its VMM reported \
              the cause guest-reset"
         );
     }

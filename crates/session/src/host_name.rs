@@ -23,14 +23,14 @@ pub fn is_local_name(host: &str) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostRefused {
     /// It is not on the list, and may be written there.
-    #[error("it is not among the hosts of this sign-in")]
+    #[error("it is not on the list of hosts that this sign-in may reach")]
     NotListed,
     /// It is an address.
-    #[error("it is an address, and hosts are reached by their names alone")]
+    #[error("it is an address, and hosts can be reached only by name")]
     Address,
     /// It is a name of a network's own.
     #[error(
-        "it is a name of a network's own, reached only where the list has it and a map leads it"
+        "it is a name inside a private network, which can be reached only if the list has it and a map gives its address"
     )]
     LocalName,
 }

@@ -26,6 +26,7 @@ mod key_name;
 mod machine;
 mod process_exit;
 mod sandbox;
+mod service_title;
 mod setup_step;
 mod state;
 mod timeline;
@@ -45,8 +46,9 @@ pub use host_name::{
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use key_name::{InvalidKeyName, KeyName};
 pub use machine::{Chosen, Effect, Session, Terms};
-pub use process_exit::{ProcessExit, signal_name};
+pub use process_exit::{ProcessExit, named_signal};
 pub use sandbox::{Accelerator, DriverKind, Isolation, RunState, ShutdownCause};
+pub use service_title::service_title;
 pub use setup_step::SetupStep;
 pub use state::{Asks, Leftover, Method, Prompt, Start, State, StateName, Teardown};
 pub use timeline::{TimelineEntry, Timestamp};

@@ -1,6 +1,7 @@
-//! How a process ended.
+//! How a process ended, and how that is put in words: here alone.
 
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,22 +23,38 @@ pub enum ProcessExit {
     Unknown,
 }
 
+impl From<std::process::ExitStatus> for ProcessExit {
+    fn from(status: std::process::ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Exited { code },
+            (None, Some(signal)) => Self::Signalled { signal },
+            (None, None) => Self::Unknown,
+        }
+    }
+}
+
+/// As the rest of a sentence whose subject is the process.
 impl fmt::Display for ProcessExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited { code } => write!(f, "exited with code {code}"),
-            Self::Signalled { signal } => match signal_name(*signal) {
-                Some(name) => write!(f, "was killed by signal {signal} ({name})"),
-                None => write!(f, "was killed by signal {signal}"),
-            },
+            Self::Signalled { signal } => write!(f, "was killed by {}", named_signal(*signal)),
             Self::Unknown => f.write_str("ended with an unknown exit status"),
         }
     }
 }
 
-/// A signal's name, by the numbers that x86-64 and arm64 Linux share (signal(7)).
+/// `signal 9 (SIGKILL)`: a signal, as every sentence names it.
 #[must_use]
-pub fn signal_name(signal: i32) -> Option<&'static str> {
+pub fn named_signal(number: i32) -> String {
+    match signal_name(number) {
+        Some(name) => format!("signal {number} ({name})"),
+        None => format!("signal {number}"),
+    }
+}
+
+/// A signal's name, by the numbers that x86-64 and arm64 Linux share (signal(7)).
+fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         1 => "SIGHUP",
         2 => "SIGINT",

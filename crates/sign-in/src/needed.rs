@@ -103,11 +103,11 @@ impl Needed {
                  another way."
             ),
             Remedy::NameAndMap => format!(
-                "The sign-in continues at {host}, which is an address, and the sign-in desktop reaches \
+                "The sign-in continues at {host}, which is an address; the sign-in desktop can reach \
                  hosts only by name. {other} ask {whom} to set up a name for it and start again."
             ),
             Remedy::ListAndMap => format!(
-                "The sign-in continues at {host}, a name of a network's own, which the sign-in desktop \
+                "The sign-in continues at {host}, a name inside a private network, which the sign-in desktop \
                  cannot reach. {other} ask {whom} to set up an address for {host} and start again."
             ),
             Remedy::Map => format!(
@@ -145,13 +145,13 @@ impl Needed {
         }
         if let Some(refused) = unlistable(destination.host()) {
             return Err(format!(
-                "{destination} cannot be allowed: {refused}; see [[egress.map]] of the provider file"
+                "{destination} cannot be allowed: {refused}; see [[egress.map]] in the provider file"
             ));
         }
         self.refused.remove(at);
         self.needed.remove(&destination);
         // Whether it is reached shows when the page is loaded again.
-        let says = format!("{destination} is allowed now: reload the page.");
+        let says = format!("{destination} is now allowed; reload the page.");
         let reported = [
             Observation::HostAllowed { host: destination.to_string() },
             Observation::EndUserNotified { says },
@@ -163,15 +163,17 @@ impl Needed {
         let mut of_host = self.refused.iter().map(|(refused, _)| refused);
         let host = destination.map(HostPort::host);
         if let Some(other) = of_host.find(|refused| Some(refused.host()) == host) {
-            return format!("this session was refused {other}, not {text:?}");
+            return format!(
+                "this session was refused {other}, not {text:?}; allow the host exactly as it was refused"
+            );
         }
         match self.refused.len() {
             MAX_REFUSED => format!(
                 "{text:?} is not among the last {MAX_REFUSED} hosts that this session was refused; reload \
-                 its page, and allow it then"
+                 the page that needs it, then allow it"
             ),
             _ => format!(
-                "this session was not refused a host {text:?}; its refused hosts are listed in egress"
+                "this session has not been refused {text:?}; the hosts that it was refused are listed in its `egress`"
             ),
         }
     }

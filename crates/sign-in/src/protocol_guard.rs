@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anteroom_guest_protocol::{Desktop, GuestMessage, ServiceEvent};
-use anteroom_session::{EndReason, Observation};
+use anteroom_session::{EndReason, Observation, service_title};
 
 /// Services that the end user needs before it is their turn.
 const NEEDED: [&str; 3] = ["x", "window-manager", "browser"];
@@ -136,11 +136,10 @@ impl ProtocolGuard {
 
     /// The next deadline, what must have been done then, and how long it had.
     fn due(&self) -> Option<(Instant, String, Duration)> {
-        let services = self
-            .unready
-            .iter()
-            .next()
-            .map(|name| (self.services_by, format!("get its {name} ready"), SERVICES));
+        let services =
+            self.unready.iter().next().map(|name| {
+                (self.services_by, format!("get {} ready", service_title(name)), SERVICES)
+            });
         match self.turn {
             Turn::BeforeAddress { by } => {
                 let allowed = self.url_timeout + URL_GRACE;
@@ -218,7 +217,7 @@ mod tests {
         assert!(why.contains(expected), "{why}");
         let (after, why) = late_after(true, &[ready("x")]).unwrap();
         assert_eq!(after, 330);
-        assert!(why.contains("did not get its browser ready within 330 s"), "{why}");
+        assert!(why.contains("did not get the browser ready within 330 s"), "{why}");
         let (after, why) =
             late_after(true, &[GuestMessage::CredentialFound { terminal_bytes: 0 }]).unwrap();
         assert_eq!(after, 240);

@@ -29,7 +29,7 @@ impl Unreached {
         let host = host.to_owned();
         let news = match verdict {
             EgressVerdict::Failed if self.hosts.insert(host.clone()) => {
-                let cause = cause.unwrap_or("no cause is known").to_owned();
+                let cause = cause.unwrap_or("the cause is not known").to_owned();
                 Observation::HostUnreachable { host, cause }
             }
             EgressVerdict::Allowed if self.hosts.remove(&host) => Observation::HostReached { host },

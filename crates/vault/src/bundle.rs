@@ -68,7 +68,7 @@ pub enum BundleError {
     NotAnIdentity,
     /// The envelope is of other bytes.
     #[error(
-        "the envelope is not of these bytes: it is another sign-in's (session {session} of {provider}), or they were replaced"
+        "the envelope does not belong to this file: it is of another sign-in (session {session} of {provider}), or the file was replaced"
     )]
     OtherBytes {
         /// Whose the envelope is.
@@ -77,7 +77,7 @@ pub enum BundleError {
         provider: String,
     },
     /// Sealed to another key.
-    #[error("it is sealed to {recipient}; this identity is {identity}")]
+    #[error("it is sealed to {recipient}; the recipient of this identity is {identity}")]
     OtherRecipient {
         /// As the envelope says.
         recipient: String,
@@ -173,9 +173,9 @@ fn entries(archive: &[u8]) -> Result<Vec<Entry>, BundleError> {
             let kind = match kind {
                 tar::EntryType::Symlink | tar::EntryType::Link => "a link",
                 tar::EntryType::Directory => "a folder",
-                _ => "no regular file",
+                _ => "not a regular file",
             };
-            return Err(wrong(format!("{} in it is {kind}", shown(&name))));
+            return Err(wrong(format!("its entry {} is {kind}", shown(&name))));
         }
         if entries.len() == MAX_BUNDLE_ENTRIES {
             return Err(wrong(format!("it has more than {MAX_BUNDLE_ENTRIES} entries")));
@@ -184,10 +184,10 @@ fn entries(archive: &[u8]) -> Result<Vec<Entry>, BundleError> {
         let mut content = Vec::new();
         entry.take(MAX_SEALED as u64).read_to_end(&mut content).map_err(broken)?;
         if content.len() as u64 != size {
-            return Err(wrong(format!("{} in it is cut off", shown(&name))));
+            return Err(wrong(format!("its entry {} is cut off", shown(&name))));
         }
         if !names.insert(name.clone()) {
-            return Err(wrong(format!("{} is in it twice", shown(&name))));
+            return Err(wrong(format!("it contains {} twice", shown(&name))));
         }
         entries.push(Entry { name, content });
     }
@@ -200,7 +200,7 @@ fn secret(
     content: &[u8],
     envelope: &Envelope,
 ) -> Result<Result<BundledSecret, String>, BundleError> {
-    let wrong = || BundleError::NotABundle(format!("{name} in it is not a keyring secret"));
+    let wrong = || BundleError::NotABundle(format!("its entry {name} is not a keyring secret"));
     let item: KeyringItem = serde_json::from_slice(content).map_err(|_| wrong())?;
     let secret = STANDARD.decode(&item.secret_base64).map_err(|_| wrong())?;
     let is_type = |text: &str| text.len() <= 128 && text.bytes().all(|b| (0x20..0x7f).contains(&b));

@@ -71,13 +71,13 @@ pub enum EnvelopeError {
     NotAnEnvelope(String),
     /// None of the keys that it says signed it is trusted here.
     #[error(
-        "it is signed with a key that is not trusted here ({}); bring the key of the controller that you called (`anteroom credentials key --url … > controller.pem`) and name it with --controller-key controller.pem",
+        "it is signed with a key that is not trusted here ({}); copy the key of the controller that you called to this machine (`anteroom credentials key --url … > controller.pem`) and pass it with --controller-key controller.pem",
         .0.join(", ")
     )]
     UnknownKey(Vec<String>),
     /// A trusted key did not sign this.
     #[error(
-        "its signature does not hold: it was changed after the controller {0} signed it, or the controller never did"
+        "its signature is not valid: it was changed after the controller {0} signed it, or that controller never signed it"
     )]
     NotSigned(String),
 }
@@ -147,7 +147,7 @@ impl Envelope {
         }
         // Only now is it worth reading.
         if envelope.payload_type != PAYLOAD_TYPE {
-            return Err(wrong("it says something else than this version knows"));
+            return Err(wrong("its payload is of a type that this version does not know"));
         }
         let statement = serde_json::from_slice(&payload);
         statement.map(Self).map_err(|_| wrong("its content cannot be parsed"))

@@ -65,7 +65,7 @@ fn run_loop() -> Result<Duration, String> {
     code.extend(TURNS.to_le_bytes());
     code.extend([0x66, 0x49, 0x75, 0xfc, 0xf4]);
     let mut memory =
-        memmap2::MmapMut::map_anon(MEMORY).map_err(|e| format!("taking memory failed: {e}"))?;
+        memmap2::MmapMut::map_anon(MEMORY).map_err(|e| format!("allocating memory failed: {e}"))?;
     memory[..code.len()].copy_from_slice(&code);
     let region = kvm_userspace_memory_region {
         slot: 0,

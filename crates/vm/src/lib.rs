@@ -21,8 +21,6 @@ mod spec;
 
 use std::path::PathBuf;
 
-use anteroom_session::ProcessExit;
-
 pub use console::{ConsoleFile, ConsoleLog};
 pub use driver::Driver;
 pub use host::{Host, RemoveError, remove_runtime_dir};
@@ -88,14 +86,5 @@ impl BootError {
         operation: &'static str,
     ) -> impl FnOnce(E) -> Self {
         move |source| Self::System { operation, source: source.into() }
-    }
-}
-
-pub(crate) fn exit_of(status: std::process::ExitStatus) -> ProcessExit {
-    use std::os::unix::process::ExitStatusExt;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => ProcessExit::Exited { code },
-        (None, Some(signal)) => ProcessExit::Signalled { signal },
-        (None, None) => ProcessExit::Unknown,
     }
 }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{ConsoleFile, ConsoleLog};
 use crate::hold::{HeldCgroup, Hold};
-use crate::{BootError, Inspect, LinkStream, exit_of};
+use crate::{BootError, Inspect, LinkStream};
 
 /// A running sandbox. Dropping it kills the process.
 pub struct RunningSandbox {
@@ -178,7 +178,7 @@ impl RunningSandbox {
     pub async fn wait(&mut self) -> ProcessExit {
         let exit = match self.exit {
             Some(exit) => exit,
-            None => self.child.wait().await.map_or(ProcessExit::Unknown, exit_of),
+            None => self.child.wait().await.map_or(ProcessExit::Unknown, ProcessExit::from),
         };
         self.exit = Some(exit);
         // Its last output may still be on the way; a child of its own may keep the console open.

@@ -55,7 +55,7 @@ export class SignInCard {
     this.#deviceMove.hidden = !awaiting.code;
     if (awaiting.code) this.#device.update(awaiting.code, url);
     this.#codeMove.hidden = !awaiting.takesCode;
-    setText(this.#then, awaiting.takesCode ? '' : 'When the page says that you are done, this one continues by itself.');
+    setText(this.#then, awaiting.takesCode ? '' : 'When that page says that you are done, this page continues by itself.');
     if (awaiting.takesCode) this.#form.update(session.timeline);
     // A message about a code is shown at its field.
     const ofCode = awaiting.takesCode ? undefined : codeNews(session.timeline).message;

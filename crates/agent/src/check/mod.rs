@@ -60,7 +60,7 @@ impl Checker {
             Check::Page {} => Checked::Page(self.page().await?),
             Check::VncGreeting {} => {
                 let greeting = tokio::time::timeout(GREETING, self.vnc_greeting());
-                let text = greeting.await.context("the VNC server does not greet")??;
+                let text = greeting.await.context("the VNC server sent no greeting")??;
                 Checked::VncGreeting { text }
             }
             Check::OpenedFiles { skip } => {
@@ -102,7 +102,7 @@ impl Checker {
         let found = found.await.with_context(|| {
             format!("the browser's page ran no script within {} s", PAGE.as_secs())
         })??;
-        found.clone().context("the page found nothing")
+        found.clone().context("the page reported nothing")
     }
 
     async fn vnc_greeting(&self) -> Result<String> {

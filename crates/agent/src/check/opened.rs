@@ -46,7 +46,7 @@ impl OpenedFiles {
     pub fn after(&self, skip: usize, most: usize) -> Result<(Vec<String>, bool)> {
         let seen = self.lock();
         if let Some(why) = &seen.blind {
-            return Err(anyhow!("which files are opened is not known: {why}"));
+            return Err(anyhow!("which files were opened is not known: {why}"));
         }
         let rest = seen.in_order.get(skip..).unwrap_or_default();
         Ok((rest.iter().take(most).cloned().collect(), rest.len() > most))
@@ -83,7 +83,7 @@ impl OpenedFiles {
 impl Seen {
     fn add(&mut self, path: String) {
         if self.in_order.len() == MAX_PATHS {
-            self.blind = Some(format!("more than {MAX_PATHS} were"));
+            self.blind = Some(format!("there were more than {MAX_PATHS}"));
         } else if self.known.insert(path.clone()) {
             self.in_order.push(path);
         }
@@ -94,7 +94,7 @@ fn begin() -> Result<Fanotify> {
     let flags =
         InitFlags::FAN_CLASS_NOTIF | InitFlags::FAN_CLOEXEC | InitFlags::FAN_UNLIMITED_QUEUE;
     let fanotify = Fanotify::init(flags, EventFFlags::O_RDONLY | EventFFlags::O_CLOEXEC)
-        .context("asking the kernel for the opening of files failed")?;
+        .context("asking the kernel to report opened files failed")?;
     fanotify
         .mark(
             MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_MOUNT,

@@ -32,41 +32,39 @@ impl Complete {
         })
     }
 
-    /// What is wrong with the content first, as it follows "is there". Half-written JSON
+    /// What is wrong with the content first, as it follows "exists, but". Half-written JSON
     /// does not parse, so a parse with every required field is completeness.
     pub fn wrong_with(&self, content: &[u8]) -> Option<String> {
         if content.is_empty() {
-            return Some("but empty".to_owned());
+            return Some("is empty".to_owned());
         }
         match self {
             Self::Json(pointers) => {
                 let Some(text) = text_of(content) else {
-                    return Some("but is not UTF-8 or UTF-16 text".to_owned());
+                    return Some("is not UTF-8 or UTF-16 text".to_owned());
                 };
                 let json = match serde_json::from_str::<serde_json::Value>(&text) {
                     Ok(json) => json,
                     Err(error) => {
                         let (line, column) = (error.line(), error.column());
-                        return Some(format!(
-                            "but is not valid JSON (line {line}, column {column})"
-                        ));
+                        return Some(format!("is not valid JSON (line {line}, column {column})"));
                     }
                 };
                 pointers.iter().find_map(|pointer| match json.pointer(pointer) {
-                    None | Some(serde_json::Value::Null) => Some(format!("without {pointer}")),
+                    None | Some(serde_json::Value::Null) => Some(format!("has no {pointer}")),
                     Some(value) => match value.as_str() {
-                        Some("") => Some(format!("but its {pointer} is empty")),
+                        Some("") => Some(format!("its {pointer} is empty")),
                         Some(_) => None,
-                        None => Some(format!("but its {pointer} is not a string")),
+                        None => Some(format!("its {pointer} is not a string")),
                     },
                 })
             }
             Self::Text(patterns) => {
                 let Some(text) = text_of(content) else {
-                    return Some("but is not UTF-8 or UTF-16 text".to_owned());
+                    return Some("is not UTF-8 or UTF-16 text".to_owned());
                 };
                 let missing = patterns.iter().find(|pattern| !pattern.is_match(&text));
-                missing.map(|pattern| format!("without a match for {pattern}"))
+                missing.map(|pattern| format!("nothing in it matches {pattern}"))
             }
             Self::Binary => None,
         }

@@ -14,7 +14,7 @@ pub enum Missing {
     Content {
         /// Its path in the home.
         name: String,
-        /// What, as it follows "is there": "without /token".
+        /// What, as it follows "exists, but": "has no /token".
         what: String,
     },
     /// A secret is not in the keyring.
@@ -34,7 +34,7 @@ impl Missing {
             return format!("the tool exited with status 0, but {what}{last_line}");
         }
         format!(
-            "the tool exited with status 0, but {what}{last_line}; find out {find_out}, and name that in the provider file"
+            "the tool exited with status 0, but {what}{last_line}; find out {find_out}, and correct the provider file"
         )
     }
 
@@ -42,18 +42,18 @@ impl Missing {
     fn what(&self) -> (String, &'static str) {
         const WHERE: &str = "where it keeps its credential";
         match self {
-            Self::File { name } => (format!("there is no ~/{name}"), WHERE),
+            Self::File { name } => (format!("~/{name} does not exist"), WHERE),
             Self::Secret { attributes } => {
                 let pairs: Vec<_> =
                     attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
                 let what = format!(
-                    "the keyring's files hold no secret with {} that is read without a password (one of the collection `session` is in none)",
+                    "the keyring's files hold no secret with {} that can be read without a password (secrets in the collection `session` are never written to a file)",
                     pairs.join(", ")
                 );
                 (what, WHERE)
             }
             Self::Content { name, what } => {
-                (format!("~/{name} is there {what}"), "what it keeps where")
+                (format!("~/{name} exists, but {what}"), "what it writes to which file")
             }
         }
     }

@@ -60,13 +60,15 @@ pub async fn ask(
     let question = Question { spec, files, guest, reaper, reporter };
     let away = question.ask(Where::AnotherMachine).await?;
     let denies = |said: &Said| {
-        Answer::NotSignedIn(format!("`{asked}` does not show it as signed in; it {said}"))
+        Answer::NotSignedIn(format!(
+            "`{asked}` does not report that the tool is signed in; it {said}"
+        ))
     };
     let Some(away) = away else {
         let plain = question
             .ask(Where::NotIsolated)
             .await?
-            .context("there is no environment to ask it in")?;
+            .context("no environment could be prepared for it")?;
         let found = plain.signed_in(&signed_in);
         return Ok(found.map_or_else(|| denies(&plain), Answer::SignedIn));
     };
@@ -78,7 +80,7 @@ pub async fn ask(
         return Ok(denies(&away));
     }
     Ok(Answer::NotSignedIn(format!(
-        "`{asked}` shows it as signed in where it was made, but not on another machine with the same files (another host name, user name, home and machine id, and nothing else), so its owner could not use it; there it {away}"
+        "`{asked}` reports that the tool is signed in on the machine where it signed in, but not on another one that has only the same files (and another host name, user name, home directory and machine id), so the credential cannot be used elsewhere; there it {away}"
     )))
 }
 
@@ -109,11 +111,9 @@ impl fmt::Display for Said {
         if !self.succeeded() {
             write!(f, "{} and ", supervise::describe(self.exit))?;
         }
-        match (self.last_lines.as_slice(), self.succeeded()) {
-            ([], true) => f.write_str("prints nothing"),
-            ([], false) => f.write_str("printed nothing"),
-            (lines, true) => write!(f, "says: {}", lines.join(" / ")),
-            (lines, false) => write!(f, "said: {}", lines.join(" / ")),
+        match self.last_lines.as_slice() {
+            [] => f.write_str("printed nothing"),
+            lines => write!(f, "printed: {}", lines.join(" / ")),
         }
     }
 }
@@ -174,7 +174,7 @@ impl Question<'_> {
         let cannot_isolate = death.exit == (ProcessExit::Exited { code: CANNOT_ISOLATE });
         if environment != Where::NotIsolated && cannot_isolate {
             let why = last_lines.last().map_or("", String::as_str);
-            reporter.note(&format!("the tool is asked on the machine where it signed in, since no other can be simulated: {why}"));
+            reporter.note(&format!("the status command runs on the machine where the tool signed in, because another machine cannot be simulated: {why}"));
             return Ok(None);
         }
         Ok(Some(Said { exit: by_its_code(death.exit), all, last_lines }))

@@ -132,7 +132,7 @@ impl WatchedFile {
             }
             Err(_) if optional => return Ok(None),
             Err(error) if !is_absent(&error) => {
-                let what = format!("but cannot be opened ({error})");
+                let what = format!("cannot be opened ({error})");
                 return Err(Look::Incomplete(Missing::Content { name: name.to_owned(), what }));
             }
             Err(_) => return Err(missing()),

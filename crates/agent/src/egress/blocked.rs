@@ -30,7 +30,7 @@ pub fn report(reporter: &Reporter, names: Names, ports: &[u16]) -> Result<()> {
         let (reporter, names, ports) = (reporter.clone(), names.clone(), ports.to_vec());
         tokio::task::spawn_local(async move {
             if let Err(error) = watch(socket, transport, &reporter, &names, &ports).await {
-                reporter.note(&format!("refused packets are not seen any more: {error:#}"));
+                reporter.note(&format!("refused packets can no longer be seen: {error:#}"));
             }
         });
     }

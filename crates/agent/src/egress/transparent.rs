@@ -33,7 +33,7 @@ pub fn serve(way_out: &WayOut, reporter: &Reporter, names: &Names, ports: &[u16]
             };
             tokio::task::spawn_local(accept_each(
                 listener,
-                "the way without a proxy",
+                "the listener for programs without a proxy",
                 reported,
                 carried,
             ));

@@ -147,7 +147,7 @@ async fn serve(
 async fn next(
     from_host: &mut mpsc::Receiver<Result<HostMessage, LinkError>>,
 ) -> Result<Option<HostMessage>> {
-    from_host.recv().await.transpose().context("reading what the host says failed")
+    from_host.recv().await.transpose().context("reading from the host failed")
 }
 
 /// The first thing that went wrong for good; never returns while there are no services.

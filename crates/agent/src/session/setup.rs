@@ -11,7 +11,7 @@ use crate::pid1;
 
 /// Who this agent is.
 pub fn hello() -> Result<GuestMessage> {
-    let uname = nix::sys::utsname::uname().context("asking the kernel for its name failed")?;
+    let uname = nix::sys::utsname::uname().context("reading the kernel's version failed")?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Ok(GuestMessage::Hello {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -50,7 +50,7 @@ pub async fn capture(
             Ok(Answer::NotSignedIn(_)) if cli_decides => return Ok(Captured::NotYet),
             Ok(Answer::NotSignedIn(why)) => return Ok(refuse(context, why).await),
             Err(error) => {
-                let cause = format!("asking the tool itself failed: {error:#}");
+                let cause = format!("running the tool's status command failed: {error:#}");
                 return Ok(refuse(context, cause).await);
             }
         }

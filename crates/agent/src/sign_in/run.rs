@@ -38,12 +38,12 @@ const LAST_OUTPUT: Duration = Duration::from_millis(200);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Of a CLI that ended.
-const NEVER_SHOWN: &str = "the tool wrote its credential and ended, and its screen never showed that it is \
-                           signed in, by `credential.screen` of the provider file";
+const NEVER_SHOWN: &str = "the tool wrote its credential and ended, but its screen never showed that it is \
+                           signed in (`credential.screen` in the provider file)";
 
 /// The same, of one with an end user's turn and nothing of it.
-const NOTHING_NEW: &str = "the tool exited with status 0, but its credential is unchanged since the end user's \
-                           turn began";
+const NOTHING_NEW: &str = "the tool exited with status 0, but its credential has not changed since the end \
+                           user's turn began";
 
 /// Runs a sign-in; returns when the host knows what came of it.
 pub async fn run(context: Context, wanted: SignIn) -> Result<()> {
@@ -256,5 +256,5 @@ async fn signed_in_on_screen(context: &Context, wanted: &SignIn) {
 
 /// The cause when a CLI that succeeded did not print this file.
 fn never_printed(path: &str) -> String {
-    format!("the tool exited with status 0 but never printed what is to be sealed as ~/{path}")
+    format!("the tool exited with status 0, but never printed what is to be sealed as ~/{path}")
 }

@@ -44,8 +44,5 @@ impl Death {
 
 /// A wait status as a sentence goes on after "it".
 pub fn describe(exit: ProcessExit) -> String {
-    match exit {
-        ProcessExit::Exited { code } => format!("exited with code {code}"),
-        ProcessExit::Signalled { signal } => format!("was killed by signal {signal}"),
-    }
+    anteroom_crash::process_exit(exit).to_string()
 }

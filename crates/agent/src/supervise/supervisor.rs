@@ -53,7 +53,7 @@ pub enum GivenUp {
         exit: ProcessExit,
     },
     /// It died once too often.
-    #[error("{title} ended {times} times; the last time it {}", describe(*.exit))]
+    #[error("{title} ended too often (deaths: {times}); the last time it {}", describe(*.exit))]
     EndedTooOften {
         /// As in [`ServiceSpec::title`].
         title: String,
@@ -81,7 +81,7 @@ impl Supervisor {
             if spec.needed {
                 supervisor.fail(given_up.into()).await;
             } else {
-                supervisor.reporter.note(&format!("{} is given up: {given_up}", spec.name));
+                supervisor.reporter.note(&format!("{} is not restarted: {given_up}", spec.name));
             }
         });
         is_ready

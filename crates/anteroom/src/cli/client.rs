@@ -29,7 +29,7 @@ pub struct Connection {
     api_key_file: Option<PathBuf>,
     #[command(flatten)]
     state: StateDir,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -51,7 +51,7 @@ impl Connection {
             let path = dir.join("cli.json");
             let text = match std::fs::read_to_string(&path) {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-                    "no controller has run on the state folder {}; start one with `anteroom serve`, name its folder with --state-dir, or another machine's controller with --url and --api-key-file",
+                    "no controller has used the state folder {}; start one with `anteroom serve`, pass its folder with --state-dir, or pass the address of a controller elsewhere with --url and --api-key-file",
                     dir.display()
                 ),
                 read => read.with_context(|| format!("reading {} failed", path.display()))?,
@@ -196,7 +196,7 @@ impl Client {
         }
         if status == ureq::http::StatusCode::UNAUTHORIZED {
             bail!(
-                "the controller at {} does not accept this API key; pass another with --api-key-file or ANTEROOM_API_KEY, or on the controller's own machine its folder with --state-dir",
+                "the controller at {} does not accept this API key; pass another with --api-key-file or ANTEROOM_API_KEY, or, on the controller's own machine, pass its folder with --state-dir",
                 self.url
             );
         }

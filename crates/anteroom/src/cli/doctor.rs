@@ -20,7 +20,7 @@ use anteroom_image_verify::processor::usual;
 /// What `doctor` takes.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -106,9 +106,11 @@ fn overridden_terms(state: &Path) -> Vec<Finding> {
         let id = id.as_str().unwrap_or_default();
         warning(
             format!(
-                "the controller was started with --allow-vault-custody {id}: this host may hold its logins, although its terms allow only the end user to"
+                "the controller was started with --allow-vault-custody {id}, so its vault may hold credentials of {id}, although the terms of {id} allow only the end user to hold them"
             ),
-            format!("start it without, and have end users run `anteroom credentials receive {id}`"),
+            format!(
+                "start it without that option, and have end users run `anteroom credentials receive {id}`"
+            ),
         )
     };
     providers.iter().map(finding).collect()
@@ -130,7 +132,9 @@ fn kvm() -> Finding {
             ok(format!("KVM works: {mips} million guest instructions a second"))
         }
         KvmProbe::Unusable { why } => warning(
-            format!("KVM is not available: {why}; sessions are emulated, slow and weakly isolated"),
+            format!(
+                "KVM is not available: {why}; sessions are emulated, which is slow and isolates them weakly"
+            ),
             "use a machine with hardware virtualisation, and give this user access to /dev/kvm (group kvm)",
         ),
     }
@@ -141,31 +145,31 @@ fn confinement() -> Vec<Finding> {
     let offered = Offered::here(Qemu::program().as_deref());
     let root = "start the controller as root; each session then drops root";
     let container =
-        "start the controller outside of a container, or in one with CAP_SYS_ADMIN and CAP_MKNOD";
+        "start the controller outside a container, or in one with CAP_SYS_ADMIN and CAP_MKNOD";
     let cgroups = "mount cgroup v2 (or v1's memory, pids and cpu) writable at /sys/fs/cgroup";
-    let kernel = "use Linux 5.13 or later with landlock in the kernel's list lsm=";
+    let kernel = "use Linux 5.13 or later, with landlock in the kernel's lsm= parameter";
     let parts = [
         (
-            "each session runs as a user of its own",
+            "each session runs as its own user",
             "sessions do not run as users of their own",
             &offered.users,
             root,
         ),
         (
-            "each VM has a file tree and namespaces of its own",
-            "VMs have no file tree and namespaces of their own",
+            "each VM has its own file tree and namespaces",
+            "VMs do not have their own file tree and namespaces",
             &offered.namespaces,
             container,
         ),
         (
-            "each VM has a cgroup of its own",
-            "VMs have no cgroups of their own",
+            "each VM has its own cgroup",
+            "VMs do not have their own cgroups",
             &offered.cgroups,
             cgroups,
         ),
         (
-            "Landlock limits which files a session's runner opens",
-            "only its user limits which files a session's runner opens",
+            "Landlock limits which files a session's runner can open",
+            "nothing but its user's permissions limits which files a session's runner can open",
             &offered.landlock,
             kernel,
         ),
@@ -247,18 +251,18 @@ fn memory() -> Finding {
     let sessions = available / 2560;
     if sessions == 0 {
         return failure(
-            format!("{available} MiB of memory are free; a session needs 2560 MiB"),
-            "free some memory",
+            format!("{available} MiB of memory is free; a session needs 2560 MiB"),
+            "free some memory, or use a machine with more",
         );
     }
     let sessions = counted(sessions, "session", "sessions");
-    ok(format!("{available} MiB of memory are free: enough for {sessions}"))
+    ok(format!("{available} MiB of memory is free, enough for {sessions}"))
 }
 
 /// Whether `serve` could store its state there, and how much.
 fn state_folder(dir: &Path) -> Finding {
     let refused = |why: String| {
-        let fix = "fix that, or choose another folder with --state-dir";
+        let fix = "make the folder usable, or choose another with --state-dir";
         failure(format!("the state folder {} cannot be used: {why}", dir.display()), fix)
     };
     if dir.exists()
@@ -274,13 +278,16 @@ fn state_folder(dir: &Path) -> Finding {
         return refused(format!("{shown} is not a folder"));
     }
     if let Err(error) = eaccess(existing, AccessFlags::W_OK | AccessFlags::X_OK) {
-        return refused(format!("writing to {shown}: {}", error.desc()));
+        return refused(format!("cannot write to {shown}: {}", error.desc()));
     }
     match nix::sys::statvfs::statvfs(existing) {
         Ok(stats) => {
             let free = stats.blocks_available() * stats.fragment_size() / 1024 / 1024;
             let will = if existing == whole { "can be used" } else { "can be created" };
-            let what = format!("the state folder {} {will}; {free} MiB are free", dir.display());
+            let what = format!(
+                "the state folder {} {will}; {free} MiB of disk space is free",
+                dir.display()
+            );
             if free < 2048 {
                 warning(what, "free some disk space: an image build needs 2 GiB")
             } else {
@@ -289,7 +296,7 @@ fn state_folder(dir: &Path) -> Finding {
         }
         Err(error) => warning(
             format!("cannot determine the free disk space of {shown}: {}", error.desc()),
-            "check the disk",
+            "check that the disk is mounted and works",
         ),
     }
 }
@@ -327,6 +334,6 @@ mod tests {
 
         // Nobody writes there, root neither.
         let (failed, what) = reported(Path::new("/proc/1/anteroom"));
-        assert!(failed && what.contains("cannot be used: writing to /proc/1"), "{what}");
+        assert!(failed && what.contains("cannot be used: cannot write to /proc/1"), "{what}");
     }
 }

@@ -20,17 +20,17 @@ use crate::runner::egress_gate::mappings;
 /// Network access of sign-ins.
 #[derive(clap::Subcommand)]
 pub enum Egress {
-    /// Runs one sign-in with every host allowed and prints the requested hosts, for the provider file's
-    /// list. Ctrl-C ends it and prints what was seen so far.
+    /// Run one sign-in with every host allowed and print the requested hosts, for the provider file's
+    /// list. Ctrl-C ends it and prints what was requested so far.
     Learn(Learn),
-    /// Allows a refused host for one waiting session, where its provider file says `sso = "ask"`.
+    /// Allow a refused host for one waiting session, where its provider file says `sso = "ask"`.
     Allow(Allow),
 }
 
 /// What `egress allow` takes.
 #[derive(clap::Args)]
 pub struct Allow {
-    /// The session.
+    /// The session's id.
     id: String,
     /// A host that `anteroom why SESSION` lists as refused, with its port unless that is 80 or 443.
     host: String,
@@ -48,7 +48,7 @@ pub struct Learn {
     method: Option<String>,
     #[command(flatten)]
     sandboxes: Sandboxes,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -94,7 +94,8 @@ pub fn run(command: &Egress) -> Result<()> {
 
 /// The list to write, and beside it what was asked for in vain.
 fn for_people(learnt: &Value) -> String {
-    let mut lines = format!("\nThe sign-in: {}\n\n[egress]\nallow = [\n", text(learnt, "end"));
+    let mut lines =
+        format!("\nThe sign-in ended: {}\n\n[egress]\nallow = [\n", text(learnt, "end"));
     let hosts = learnt["hosts"].as_array().into_iter().flatten();
     let entry = |host: &Value| format!("{:?},", text(host, "host"));
     let width = hosts.clone().map(|host| entry(host).chars().count() + 2).max().unwrap_or_default();
@@ -107,7 +108,8 @@ fn for_people(learnt: &Value) -> String {
             }
             None => {
                 let bytes = counted(host["bytes"].as_u64().unwrap_or_default(), "byte", "bytes");
-                let new = if host["listed"] == true { "" } else { ", not listed yet" };
+                let new =
+                    if host["listed"] == true { "" } else { "; not in the provider file yet" };
                 lines.push_str(&format!("  {entry:<width$} # {bytes}{new}\n"));
             }
         }

@@ -20,9 +20,9 @@ use anteroom_image_verify::processor::profile;
 /// What to explain.
 #[derive(clap::Subcommand)]
 pub enum Explain {
-    /// Explains why a process died, from its core dump.
+    /// Explain why a process died, from its core dump.
     Core(core::Options),
-    /// Lists the instructions of programs that a processor lacks, what the programs need to start, and
+    /// List the instructions in programs that a processor lacks, what the programs need to start, and
     /// whether it exists.
     Elf(Elf),
 }
@@ -36,7 +36,7 @@ pub struct Elf {
     /// The CPU profile to compare with: a name, or a file with a Firecracker CPU template.
     #[arg(long, value_name = "PROFILE")]
     cpu: String,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -120,20 +120,20 @@ fn about(path: &Path, facts: &Facts, beyond: &[Beyond], profile: &CpuProfile) ->
         page.push_str(&format!("  libraries    {}\n", line(&facts.libraries.join(", "))));
     }
     if beyond.is_empty() {
-        page.push_str(&format!("  nothing in its code is beyond {}\n", profile.name));
+        page.push_str(&format!("  its code uses no instruction that {} lacks\n", profile.name));
     } else {
         page.push_str(&format!(
-            "  beyond {} (whether it is ever reached only a run shows):\n",
+            "  instructions that {} lacks (only a run shows whether they are reached):\n",
             profile.name
         ));
     }
     let width = beyond.iter().map(|found| found.feature.name().len()).max().unwrap_or_default();
     for found in beyond {
-        let word = if found.count == 1 { "instruction" } else { "instructions" };
+        let noun = if found.count == 1 { "instruction" } else { "instructions" };
         let symbol =
             found.symbol.as_ref().map_or(String::new(), |s| format!(" in {}", line(&s.name)));
         page.push_str(&format!(
-            "    {:width$} {:>8} {word}, the first `{}` at {:#x}{symbol}\n",
+            "    {:width$} {:>8} {noun}, the first `{}` at {:#x}{symbol}\n",
             found.feature.name(),
             found.count,
             found.first,
@@ -142,8 +142,8 @@ fn about(path: &Path, facts: &Facts, beyond: &[Beyond], profile: &CpuProfile) ->
     }
     let open = profile.features(Standing::AsHost).len();
     if open > 0 {
-        let open = counted(open, "feature is", "features are");
-        page.push_str(&format!("  {open} as on the host of {}: not judged here\n", profile.name));
+        let open = counted(open, "feature", "features");
+        page.push_str(&format!("  not checked: {open} that {} leaves to the host\n", profile.name));
     }
     page
 }

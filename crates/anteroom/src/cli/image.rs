@@ -18,17 +18,17 @@ use crate::private;
 /// Golden images.
 #[derive(clap::Subcommand)]
 pub enum Image {
-    /// Builds the image of a recipe, unless it exists, and verifies it.
+    /// Build the image of a recipe, unless it exists, and verify it.
     Build {
         /// The recipe (TOML).
         recipe: PathBuf,
-        /// Builds even if the image exists.
+        /// Build even if the image exists.
         #[arg(long)]
         force: bool,
         /// A folder of provider files, in addition to the shipped ones, for recipes that name providers.
         #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
         providers: Option<PathBuf>,
-        /// Does not verify it; `serve` will refuse it.
+        /// Do not verify the image; `serve` will refuse it.
         #[arg(long)]
         no_verify: bool,
         #[command(flatten)]
@@ -36,7 +36,7 @@ pub enum Image {
         #[command(flatten)]
         place: Place,
     },
-    /// Boots an image on exactly one CPU profile, runs everything in it, and records whether it works.
+    /// Boot an image on a CPU profile, run everything in it, and record whether it works.
     Verify {
         /// The image's name.
         image: String,
@@ -45,12 +45,12 @@ pub enum Image {
         #[command(flatten)]
         place: Place,
     },
-    /// Lists the images, when they were built, and which one of a name is used (the newest).
+    /// List the images, when they were built, and which one of each name is used (the newest).
     List {
         #[command(flatten)]
         place: Place,
     },
-    /// Removes an image by name or digest.
+    /// Remove an image by name or digest.
     Rm {
         /// A name (all its images) or a digest (one image).
         image: String,
@@ -64,7 +64,7 @@ pub enum Image {
 pub struct Place {
     #[command(flatten)]
     images: ImagesDir,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -183,7 +183,7 @@ fn build(
         "verifications": verified.iter().map(verify::as_value).collect::<Vec<_>>(),
     });
     show(place.json, &result, |_| {
-        let what = if built.cached { "is there" } else { "built" };
+        let what = if built.cached { "already exists" } else { "was built" };
         format!("image {} {what}: {}\n", built.manifest.name, built.dir.display())
     })?;
     if !place.json && !verified.is_empty() {

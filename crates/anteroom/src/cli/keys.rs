@@ -15,13 +15,13 @@ use crate::private;
 /// command line has one.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Creates a key.
+    /// Create a key.
     Add(Add),
-    /// Lists the keys with their roles, and when they were created and last used.
+    /// List the keys with their roles, and when they were created and last used.
     List(List),
-    /// Replaces a key; the old one is revoked immediately, and what it opened is closed.
+    /// Replace a key; the old one is revoked immediately, and what it opened is closed.
     Rotate(Rotate),
-    /// Revokes a key immediately, and closes what it opened.
+    /// Revoke a key immediately, and close what it opened.
     Revoke(Revoke),
 }
 
@@ -30,7 +30,7 @@ pub enum Command {
 pub struct Add {
     /// A name, such as that of the service that will use it.
     name: String,
-    /// Lets it manage keys.
+    /// Let the key manage keys.
     #[arg(long)]
     admin: bool,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub struct Rotate {
 /// Where a key that was made goes.
 #[derive(clap::Args)]
 struct Made {
-    /// Writes the key to this file, readable only by its owner, instead of printing it.
+    /// Write the key to this file, readable only by its owner, instead of printing it.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]

@@ -38,9 +38,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the controller: API, viewer, sessions.
+    /// Run the controller: the API, the viewer and the sessions.
     Serve(Box<serve::Options>),
-    /// Starts sign-ins, and enters the codes that complete some of them.
+    /// Start sign-ins, and enter the codes that complete some of them.
     ///
     /// `start` creates a session on the controller (`anteroom serve`) and prints a one-use link for the end
     /// user. Where the last page of a sign-in shows a code, the end user enters it on the page that the
@@ -48,40 +48,40 @@ enum Command {
     /// happens in a session; `viewer link` creates a new link, and `cancel` ends the session.
     #[command(subcommand)]
     Auth(sessions::Auth),
-    /// Lists sessions.
+    /// List sessions.
     Sessions(sessions::List),
-    /// Shows the logs of a session's console and services, also after its VM is gone.
+    /// Show the logs of a session's console and services, even after its VM is gone.
     Logs(sessions::Logs),
-    /// Explains what happened to a session, with the evidence.
+    /// Explain what happened to a session, with the evidence.
     Why(why::Why),
-    /// Takes a screenshot of a session's desktop.
+    /// Take a screenshot of a session's desktop.
     Screenshot(sessions::Screenshot),
-    /// Creates, lists and revokes API keys.
+    /// Create, list, rotate and revoke API keys.
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Renews or revokes the end user's link.
+    /// Renew or revoke the end user's link.
     #[command(subcommand)]
     Viewer(viewer::Command),
-    /// Ends a session and destroys its VM.
+    /// End a session and destroy its sandbox.
     Cancel(sessions::Cancel),
-    /// Receives, fetches and opens sealed credentials.
+    /// Receive, fetch and open sealed credentials.
     #[command(subcommand)]
     Credentials(credentials::Credentials),
-    /// Finds out which hosts a sign-in needs, and allows a host that a session was refused.
+    /// Find out which hosts a sign-in needs, and allow a host that was refused.
     #[command(subcommand)]
     Egress(egress::Egress),
-    /// Lists, checks and tests provider files.
+    /// List, check and test provider files.
     #[command(subcommand)]
     Provider(provider::Command),
-    /// Builds, verifies, lists and removes golden images.
+    /// Build, verify, list and remove golden images.
     #[command(subcommand)]
     Image(image::Image),
-    /// Explains a core dump, or what a program needs that a CPU profile lacks.
+    /// Explain a core dump, or what a program needs that a CPU profile lacks.
     #[command(subcommand)]
     Explain(explain::Explain),
-    /// Checks what this machine can do, and how to fix what it cannot.
+    /// Check whether this machine can run sessions, and how to fix what is missing.
     Doctor(doctor::Options),
-    /// One session's runner; started by `serve`.
+    /// Run one session; started by `serve`.
     #[command(hide = true)]
     Session,
 }

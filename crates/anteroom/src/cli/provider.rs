@@ -17,13 +17,13 @@ use crate::counted::counted;
 /// Provider files.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Lists the providers that `serve` would offer.
+    /// List the providers that `serve` would offer.
     List(List),
-    /// Checks provider files; each mistake is reported with its line and key.
+    /// Check provider files; each mistake is reported with its line and key.
     Check(Check),
-    /// Tests each sign-in method with the real tool in its own sandbox, up to the end user's turn.
+    /// Test each sign-in method with the real tool in its own sandbox, up to the end user's turn.
     Test(provider_test::Test),
-    /// Prints the JSON Schema of a provider file, for editors.
+    /// Print the JSON Schema of provider files, for editors.
     Schema,
 }
 
@@ -33,7 +33,7 @@ pub struct List {
     /// A folder of provider files, in addition to the shipped ones.
     #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
     providers: Option<PathBuf>,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -44,7 +44,7 @@ pub struct Check {
     /// The files.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }

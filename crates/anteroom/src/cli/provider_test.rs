@@ -32,12 +32,12 @@ pub struct Test {
     /// The golden image to use instead of the one that the file names.
     #[arg(long)]
     image: Option<String>,
-    /// Tests only this method.
+    /// Test only this method.
     #[arg(long)]
     method: Option<String>,
     #[command(flatten)]
     sandboxes: Sandboxes,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }

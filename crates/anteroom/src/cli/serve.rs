@@ -41,7 +41,7 @@ pub struct Options {
     /// The address of the API and the viewer.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
     listen: SocketAddr,
-    /// The UDP address for the viewers' media; port 0 is any free one.
+    /// The UDP address for the viewers' media; port 0 picks a free one.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     media_listen: SocketAddr,
     /// Address and port at which viewers reach the media port; may be repeated.
@@ -66,11 +66,11 @@ pub struct Options {
     /// Guest processors.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     vcpus: u8,
-    /// The CPU profile that virtual machines have: x86-64-v1 to x86-64-v3 and others (see `anteroom
+    /// The CPU profile of VMs: x86-64-v1 to x86-64-v3 and others (see `anteroom
     /// image verify --help`).
     #[arg(long, value_name = "PROFILE")]
     cpu: Option<String>,
-    /// Boots images that are not verified for the CPU of these virtual machines.
+    /// Boot images that are not verified for the CPU of these VMs.
     #[arg(long)]
     allow_unverified_images: bool,
     /// A file of services that each sandbox runs in addition to its image's.
@@ -89,21 +89,21 @@ pub struct Options {
     /// own clients. May be repeated.
     #[arg(long, value_name = "ADDRESS")]
     trusted_proxy: Vec<IpAddr>,
-    /// Lets sign-ins reach every host; used by `anteroom egress learn`.
+    /// Let sign-ins reach every host; used by `anteroom egress learn`.
     #[arg(long, hide = true)]
     learn_egress: bool,
-    /// Allows providers with kind = "real" where VMs are emulated or the `host` driver runs without a VM,
+    /// Allow providers with kind = "real" where VMs are emulated or the `host` driver runs without a VM,
     /// neither of which protects this machine from a hostile page or tool.
     #[arg(long)]
     allow_weak_isolation: bool,
-    /// Lets credentials of this provider go to the vault although its terms allow only the end user to
+    /// Let credentials of this provider go to the vault although its terms allow only the end user to
     /// hold them; may be repeated.
     #[arg(long, value_name = "PROVIDER")]
     allow_vault_custody: Vec<ProviderId>,
     /// Concurrent sign-ins [default: as many as fit in the free memory].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_sessions: Option<u16>,
-    /// Sign-ins that may wait for capacity; further ones get a Retry-After.
+    /// Sign-ins that may wait for a free slot; further ones are refused with a Retry-After.
     #[arg(long, default_value_t = 0)]
     max_queued: u16,
     /// The maximum duration of a sign-in, however often its caller extends it.
@@ -126,11 +126,11 @@ pub struct Options {
     /// The shortest time to live that a caller may request.
     #[arg(long, hide = true, default_value_t = 60)]
     min_ttl_seconds: u64,
-    /// Exits when its standard input closes, and removes this folder then; used by `provider test` and
+    /// Exit when standard input closes, and remove this folder then; used by `provider test` and
     /// `egress learn`.
     #[arg(long, hide = true)]
     until_end_of_input: Option<PathBuf>,
-    /// Writes address and API key as JSON to this new file, readable only by its owner, when ready.
+    /// When ready, write the address and API key as JSON to this new file, readable only by its owner.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// The format of the log.
@@ -140,9 +140,9 @@ pub struct Options {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Driver {
-    /// One microVM for each session.
+    /// One microVM per session.
     Qemu,
-    /// The agent directly on this machine: no isolation, for tests.
+    /// The agent directly on this machine, without isolation, for tests.
     Host,
 }
 
@@ -150,7 +150,7 @@ enum Driver {
 enum Accelerator {
     /// KVM if it works, otherwise emulation.
     Auto,
-    /// KVM, or fail.
+    /// KVM; fail without it.
     Kvm,
     /// Emulation.
     Tcg,

@@ -17,16 +17,16 @@ use crate::private;
 /// Sign-ins.
 #[derive(clap::Subcommand)]
 pub enum Auth {
-    /// Starts a sign-in and prints the end user's link.
+    /// Start a sign-in and print the end user's link.
     Start(Start),
-    /// Enters the code that the last page of a sign-in shows.
+    /// Enter the code that the last page of a sign-in shows.
     Code(Code),
 }
 
 /// What `auth code` takes.
 #[derive(clap::Args)]
 pub struct Code {
-    /// The session.
+    /// The session's id.
     id: String,
     /// The code [default: read from standard input, since every user of this machine can see arguments in
     /// the list of processes].
@@ -44,13 +44,13 @@ pub struct Code {
 pub struct Start {
     /// The tool: the id of a provider file.
     provider: String,
-    /// Waits for the end and shows what happens; Ctrl-C ends the session. With --json, the first line is
+    /// Wait for the end and show what happens; Ctrl-C ends the session. With --json, the first line is
     /// the started session with the end user's link, the last line the ended one.
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
     wishes: Wishes,
-    /// The age key to seal to (`age1…`).
+    /// The age recipient to seal the credential to (`age1…`).
     #[arg(long)]
     recipient: Option<String>,
     /// With --wait: where to write the sealed credential, with FILE.envelope.json next to it, which
@@ -64,7 +64,7 @@ pub struct Start {
 /// Options of a sign-in.
 #[derive(clap::Args)]
 pub struct Wishes {
-    /// How the end user signs in; `auto` is the method that needs the least of them.
+    /// How the end user signs in; `auto` is the first method in the provider file.
     #[arg(long, value_parser = ["auto", "browser", "paste_code", "device_code"])]
     method: Option<String>,
     /// The end user's language, such as `de-AT`.
@@ -110,7 +110,7 @@ pub struct List {
 /// What `logs` takes.
 #[derive(clap::Args)]
 pub struct Logs {
-    /// The session.
+    /// The session's id.
     id: String,
     #[command(flatten)]
     connection: Connection,
@@ -119,7 +119,7 @@ pub struct Logs {
 /// What `screenshot` takes.
 #[derive(clap::Args)]
 pub struct Screenshot {
-    /// The session.
+    /// The session's id.
     id: String,
     /// Where to write the PNG.
     #[arg(long, short, value_name = "FILE", default_value = "screenshot.png")]
@@ -131,7 +131,7 @@ pub struct Screenshot {
 /// What `cancel` takes.
 #[derive(clap::Args)]
 pub struct Cancel {
-    /// The session.
+    /// The session's id.
     id: String,
     #[command(flatten)]
     connection: Connection,

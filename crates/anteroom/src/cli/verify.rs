@@ -283,7 +283,7 @@ fn opened(record: &Verification) -> String {
         if more > 0 {
             features.push(format!("and {more} more"));
         }
-        let chooses = finding.chooses.as_deref().unwrap_or("nothing seen that selects by CPU");
+        let chooses = finding.chooses.as_deref().unwrap_or("no sign that it chooses code by CPU");
         text.push_str(&format!(
             "{:6}{:<NAME_WIDTH$}{}: {}; {chooses}\n",
             "",

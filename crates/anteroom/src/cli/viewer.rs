@@ -9,16 +9,16 @@ use super::sessions::{show, text};
 /// The end user's link.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Creates a new one-use link; earlier ones are revoked, and what they opened is closed.
+    /// Create a new one-use link; earlier links are revoked, and what they opened is closed.
     Link(Options),
-    /// Revokes all links and closes what they opened, without creating a new one.
+    /// Revoke all links and close what they opened, without creating a new one.
     Revoke(Options),
 }
 
 /// What both take.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The session.
+    /// The session's id.
     id: String,
     #[command(flatten)]
     connection: Connection,

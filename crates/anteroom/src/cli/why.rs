@@ -11,7 +11,7 @@ use super::sessions::{show, text, turn};
 /// What `why` takes.
 #[derive(clap::Args)]
 pub struct Why {
-    /// The session.
+    /// The session's id.
     id: String,
     #[command(flatten)]
     connection: Connection,
@@ -31,7 +31,7 @@ fn for_people(session: &Value, client: &Client) -> String {
         reason => format!("It ended ({}): {reason}\n", text(&session["reason"], "code")),
     };
     let detail = &session["reason"]["detail"];
-    for (label, key) in [("it showed", "line"), ("for you", "operator")] {
+    for (label, key) in [("it showed", "line"), ("to do", "operator")] {
         if let Some(text) = detail[key].as_str() {
             page.push_str(&format!("{label:12}{text}\n"));
         }

@@ -155,7 +155,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let (_, state) = self.with_desktop(id).await?;
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!(
-                "the session is {} and does not take a code",
+                "the session is {} and does not accept a code",
                 state.in_words()
             )));
         }

@@ -50,7 +50,7 @@ pub fn methods(provider: &Provider) -> String {
 /// # Errors
 /// When the provider has no such way; the sentence says which it has.
 fn login<'a>(provider: &'a Provider, asked: Option<&str>) -> Result<(&'a Login, Chosen), String> {
-    let none = || format!("{} offers the methods auto, {}", provider.name, methods(provider));
+    let none = || format!("the methods of {} are auto, {}", provider.name, methods(provider));
     match asked {
         None | Some("auto") => {
             provider.login.first().map(|login| (login, Chosen::First)).ok_or_else(none)

@@ -43,7 +43,7 @@ impl<N: Node, S: Store> Controller<N, S> {
     ) -> Result<String, Problem> {
         let record = self.record(id).await?;
         if record.declared.is_empty() {
-            let detail = "this credential was sealed by an Anteroom that recorded no names for its envelope; sign in again";
+            let detail = "this credential was sealed by an older version of Anteroom, which did not record what its envelope must list; sign in again";
             return Err(Problem::wrong_state(detail));
         }
         let statement = Statement {

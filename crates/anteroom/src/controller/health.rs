@@ -71,7 +71,7 @@ impl Known {
             let waited = state.checking_since.map(|since| since.elapsed());
             if let Some(waited) = waited.filter(|waited| *waited > LATE) {
                 let seconds = waited.as_secs();
-                reasons.push(format!("the database has not taken a write for {seconds} s"));
+                reasons.push(format!("the database has accepted no write for {seconds} s"));
             }
             reasons
         });
@@ -94,7 +94,7 @@ mod tests {
         assert!(known.health().ready);
         tokio::time::advance(LATE + Duration::from_secs(1)).await;
         let health = known.health();
-        assert_eq!(health.reasons, ["the database has not taken a write for 11 s"]);
+        assert_eq!(health.reasons, ["the database has accepted no write for 11 s"]);
         assert!(!health.ready);
     }
 }

@@ -39,7 +39,7 @@ async fn sweep<N: Node, S: Store>(context: &ControllerContext<N, S>, keep: Keep)
         Ok(sessions) => {
             let sessions = counted(sessions, "session was", "sessions were");
             let days = counted(keep.days, "day", "days");
-            tracing::info!("{sessions} forgotten, being older than {days}")
+            tracing::info!("{sessions} deleted, because they began more than {days} ago")
         }
         Err(error) => tracing::warn!("{error:#}"),
     }

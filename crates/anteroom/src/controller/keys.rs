@@ -89,10 +89,11 @@ impl<S: Store> Keys<S> {
         })?;
         let key = new_key();
         if !self.0.store.add_api_key(&parsed, role, &key, now().0).await.map_err(not_stored)? {
-            let detail = format!("there is a key {name}; rotate it, or choose another name");
+            let detail =
+                format!("a key named {name} already exists; rotate it, or choose another name");
             return Err(Problem::new(ProblemCode::KeyExists, detail));
         }
-        tracing::info!(name, role = <&str>::from(role), "an API key was made");
+        tracing::info!(name, role = <&str>::from(role), "an API key was created");
         Ok(MadeKey { name: name.to_owned(), role, key })
     }
 
@@ -102,7 +103,7 @@ impl<S: Store> Keys<S> {
         let before = self.0.store.rotate_api_key(name, &key, now().0).await.map_err(not_stored)?;
         let (before, role) = before.ok_or_else(|| no_such_key(name))?;
         self.close(before);
-        tracing::info!(name, "an API key was made anew, and the one before it revoked");
+        tracing::info!(name, "an API key was rotated; the earlier one is revoked");
         Ok(MadeKey { name: name.to_owned(), role, key })
     }
 
@@ -153,8 +154,7 @@ fn new_key() -> String {
 }
 
 fn no_such_key(name: &str) -> Problem {
-    let detail =
-        format!("there is no key named {name:?}; `anteroom keys list` shows those there are");
+    let detail = format!("there is no key named {name:?}; `anteroom keys list` shows all keys");
     Problem::new(ProblemCode::NoSuchKey, detail)
 }
 

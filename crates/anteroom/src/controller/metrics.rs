@@ -116,16 +116,20 @@ impl Metrics {
         let Self { registry, .. } = self;
         registry.register(
             "sessions",
-            "Sessions that are not over, by state",
+            "Sessions that have not ended, by state",
             self.sessions.clone(),
         );
-        registry.register("sandboxes", "Sessions that may have a sandbox at a time", sandboxes);
-        registry.register("sessions_started", "Sessions begun", self.started.clone());
+        registry.register(
+            "sandboxes",
+            "Maximum number of sessions with a sandbox at a time",
+            sandboxes,
+        );
+        registry.register("sessions_started", "Sessions started", self.started.clone());
         registry.register("starts_refused", "Start calls refused, by code", self.refused.clone());
-        registry.register("sessions_ended", "Sessions over, by reason", self.ended.clone());
+        registry.register("sessions_ended", "Sessions ended, by reason", self.ended.clone());
         registry.register(
             "deaths",
-            "Processes of sandboxes that died, by cause",
+            "Processes in sandboxes that died, by cause",
             self.deaths.clone(),
         );
         registry.register(
@@ -133,36 +137,36 @@ impl Metrics {
             "Pages that continued at a refused host, by provider",
             self.hosts_needed.clone(),
         );
-        registry.register("leftovers", "Things found after a teardown", self.leftovers.clone());
+        registry.register("leftovers", "Leftovers found after teardowns", self.leftovers.clone());
         registry.register_with_unit(
             "session_phase",
-            "From the start call to the moment that the label names",
+            "Time from the start call to the moment that the label names",
             Unit::Seconds,
             self.phases.clone(),
         );
         registry.register("frames", "Video frames sent", self.frames.clone());
-        registry.register("key_frames", "Of these, key frames", self.key_frames.clone());
-        registry.register("guest_frames", "Frames that guests sent", self.guest_frames.clone());
+        registry.register("key_frames", "Key frames sent", self.key_frames.clone());
+        registry.register("guest_frames", "Frames received from guests", self.guest_frames.clone());
         registry.register_with_unit(
             "media",
-            "Bytes of all video frames",
+            "Bytes of the video frames sent",
             Unit::Bytes,
             self.media_bytes.clone(),
         );
         registry.register_with_unit(
             "encode",
-            "Time of the encoders' threads",
+            "Time spent encoding",
             Unit::Seconds,
             self.encode_seconds.clone(),
         );
         registry.register(
             "lost_datagrams",
-            "Media datagrams that could not be sent or taken",
+            "Media datagrams that could not be sent or received",
             self.lost_datagrams.clone(),
         );
         registry.register_with_unit(
             "controller_resident_memory",
-            "The controller's own memory",
+            "Resident memory of the controller",
             Unit::Bytes,
             self.memory.clone(),
         );

@@ -261,7 +261,7 @@ fn secret() -> String {
 /// The operator's disk, most likely: nothing was begun.
 fn not_stored(error: anyhow::Error) -> Problem {
     tracing::error!("{error:#}");
-    let detail = format!("the sign-in could not be recorded, so it was not begun: {error:#}");
+    let detail = format!("the change could not be stored, so nothing was changed: {error:#}");
     Problem::new(ProblemCode::StorageUnavailable, detail)
 }
 

@@ -50,7 +50,7 @@ impl Providers {
         if let Some(folder) = &self.folder
             && let Err(error) = read_anew(folder, &mut files)
         {
-            tracing::warn!("{error:#}; its providers are used as they were");
+            tracing::warn!("{error:#}; the providers that were read before stay in use");
         }
         // Of two with the same id the first by name counts.
         for file in files.values().rev() {
@@ -111,8 +111,8 @@ fn read_anew(folder: &Path, files: &mut BTreeMap<PathBuf, File>) -> Result<()> {
             }
             Err(error) => {
                 let instead = match before.as_ref().and_then(|file| file.provider.as_ref()) {
-                    Some(_) => "it is used as it was before",
-                    None => "it is left out",
+                    Some(_) => "the version that was read before stays in use",
+                    None => "the provider is left out",
                 };
                 tracing::warn!("{error:#}; {instead}");
                 before.and_then(|file| file.provider)

@@ -23,7 +23,7 @@ impl<N: Node, S: Store> Controller<N, S> {
                 Ok(None) => {}
                 // One row must not keep all the others from being served.
                 Err(error) => {
-                    tracing::error!(session = %id, "{error:#}; whatever still runs of it is killed");
+                    tracing::error!(session = %id, "{error:#}; whatever of it still runs is killed");
                     self.clean_up_after_unreadable(id).await?;
                 }
             }
@@ -39,7 +39,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         node.hold(&sandbox);
         let leftovers = node.tear_down(sandbox).await.context("cleaning up after it failed")?;
         for Leftover { kind, what } in leftovers {
-            tracing::error!(session = %id, "a {kind} of it is left: {what}");
+            tracing::error!(session = %id, "it left a {kind} behind: {what}");
         }
         Ok(())
     }

@@ -105,12 +105,9 @@ impl Record {
 
     fn method_reason(&self) -> String {
         match self.session.terms.method_chosen {
-            Chosen::ByCaller => "asked for".to_owned(),
+            Chosen::ByCaller => "the caller asked for it".to_owned(),
             Chosen::First => {
-                format!(
-                    "of the methods of {}, it needs the least from the end user",
-                    self.provider_name
-                )
+                format!("it is the first method in the provider file of {}", self.provider_name)
             }
         }
     }

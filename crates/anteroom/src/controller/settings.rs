@@ -50,12 +50,12 @@ impl Settings {
         Some(match accelerator {
             Accelerator::Kvm => return None,
             Accelerator::Tcg => {
-                "virtual machines are emulated, which is slow and no isolation boundary; use a machine \
-                 on which `anteroom doctor` says that KVM works, without --accelerator tcg"
+                "virtual machines are emulated, which is slow and not an isolation boundary; use a machine \
+                 on which `anteroom doctor` reports that KVM works, without --accelerator tcg"
             }
             Accelerator::None => {
-                "the host driver runs tools and browsers on this machine itself, with no virtual machine around \
-                 them, which is for tests; start without --driver host"
+                "the host driver runs tools and browsers directly on this machine, without a virtual \
+                 machine, which is only for tests; start without --driver host"
             }
         })
     }
@@ -82,7 +82,7 @@ impl Settings {
             let real = providers.values().filter(|provider| provider.kind == ProviderKind::Real);
             let names: Vec<&str> = real.map(|provider| provider.id.as_str()).collect();
             format!(
-                "sign-ins to {} are refused, since their accounts are real; --allow-weak-isolation allows \
+                "sign-ins to {} are refused, because they use real accounts; --allow-weak-isolation allows \
                  them without hardware isolation",
                 names.join(", ")
             )

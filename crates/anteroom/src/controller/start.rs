@@ -47,14 +47,13 @@ impl<N: Node, S: Store> Controller<N, S> {
         };
         let _answering = self.calls.enter(&call).ok_or_else(|| {
             let detail =
-                "a call with this Idempotency-Key is being answered; try again in a second";
+                "an earlier call with this Idempotency-Key is still in progress; try again in a second";
             Problem::new(ProblemCode::IdempotencyKeyInUse, detail).retry_after(1)
         })?;
         match self.store.begun_by(&call, now().0).await.map_err(internal)? {
             None => Ok(Begun::Now(self.begin(request, Some(&call), principal).await?)),
             Some((_, body)) if body != call.body => {
-                let detail =
-                    "this Idempotency-Key was used with another body before; use a new one";
+                let detail = "this Idempotency-Key was already used with a different request body; use a new key";
                 Err(Problem::new(ProblemCode::IdempotencyKeyReused, detail))
             }
             Some((session, _)) => {
@@ -72,7 +71,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         let checked = self.checked(request)?;
         let _starting = self.starting.read().await;
         if self.stopping.load(Ordering::SeqCst) {
-            let detail = "this Anteroom is shutting down and does not start sign-ins";
+            let detail = "this controller is shutting down and starts no new sign-ins; try again when it runs again";
             return Err(Problem::new(ProblemCode::Stopping, detail));
         }
         self.check_isolation(&checked.provider)?;
@@ -228,12 +227,12 @@ impl<N: Node, S: Store> Controller<N, S> {
         let seconds = first.clamp(*COME_BACK.start(), *COME_BACK.end());
         let queue = match max_queued {
             0 => String::new(),
-            1 => " and one more session waits".to_owned(),
-            queued => format!(" and {queued} more sessions wait"),
+            1 => ", and one more session is waiting".to_owned(),
+            queued => format!(", and {queued} more sessions are waiting"),
         };
         let slots = match max_sessions {
-            1 => "the only slot of this Anteroom is".to_owned(),
-            slots => format!("all {slots} slots of this Anteroom are"),
+            1 => "the only session slot is".to_owned(),
+            slots => format!("all {slots} session slots are"),
         };
         let detail = format!("{slots} in use{queue}; try again in {seconds} s");
         Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)

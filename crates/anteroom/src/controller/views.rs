@@ -166,8 +166,7 @@ pub fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Pro
 
 /// The principal's link was revoked.
 pub fn revoked() -> Problem {
-    let detail =
-        "the link that this viewer used was revoked; open the newer link, or ask for a new one";
+    let detail = "the link that this viewer was opened with has been revoked; open the newer link, or ask for a new one";
     Problem::new(ProblemCode::ViewerRevoked, detail)
 }
 
@@ -175,7 +174,7 @@ pub fn link_refused(unusable: Unusable) -> Problem {
     let used = |detail: &str| Problem::new(ProblemCode::LinkUsed, detail);
     match unusable {
         Unusable::Opened(at) => used(
-            "this link was opened before; if that was not you, ask for a new one, which closes what this one opened",
+            "this link has already been opened; if that was not you, ask for a new one, which closes what this one opened",
         )
         .at(at),
         Unusable::Revoked(at) => {

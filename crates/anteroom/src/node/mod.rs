@@ -141,7 +141,7 @@ impl Node for LocalNode {
     async fn offer(&self, session: SessionId, offer: Offer) -> Result<Answer, AskError> {
         let answer = self.runner(session)?.offer(offer.sdp, offer.viewer).await?;
         if !self.demux.set_fragment(&answer.ice_ufrag, session) {
-            let cause = "the session's runner answered with another session's ICE user fragment; offer again";
+            let cause = "the session's runner answered with the ICE user fragment of another session; send a new offer";
             return Err(AskError::Refused { cause: cause.to_owned() });
         }
         Ok(Answer { sdp: answer.sdp, connection: answer.ice_ufrag })

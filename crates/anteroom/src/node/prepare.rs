@@ -110,7 +110,7 @@ impl LocalNode {
             None => None,
         });
         let PreparedSession { driver, services, confinement, log_dir } =
-            prepared.context("the session was not prepared, or runs already")?;
+            prepared.context("the session was not prepared, or is already running")?;
         let candidates = match self.settings.advertise.as_slice() {
             [] => vec![self.description.media],
             advertised => advertised.to_vec(),

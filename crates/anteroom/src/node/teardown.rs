@@ -74,7 +74,7 @@ fn remove(traces: Traces, runtime_dir: Option<&Path>) -> Result<()> {
     folder.transpose()?;
     cgroup?;
     for path in orphaned_files.transpose()?.unwrap_or_default() {
-        tracing::warn!(session = %traces.session, "removed {path:?}, which a process of the session had left outside of its folder");
+        tracing::warn!(session = %traces.session, "removed {path:?}, which a process of the session had left outside its folder");
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ const POWER_OFF: Duration = Duration::from_secs(5);
 pub async fn run(sockets: Sockets) -> Result<()> {
     let Sockets { control, media, channels } = sockets;
     let (config, mut commands, sender, writing) = controller_link::open(control).await?;
-    fail_point("runner.configured").context("reading what the session is to be failed")?;
+    fail_point("runner.configured").context("reading the session's configuration failed")?;
     match config.sandbox.boot(embedded::agent).await {
         Ok(mut sandbox) => {
             let viewers = Viewers { media, channels };

@@ -44,13 +44,15 @@ fn what_a_tool_prints_of_its_secret_is_reported_nowhere() {
 #[test]
 fn a_tool_that_fails_has_said_nothing_else() {
     let (_server, ended) = asked(SIGNS_IN, "echo Logged in as ada '(cached)'; exit 1");
-    let said =
-        "does not show it as signed in; it exited with code 1 and said: Logged in as ada (cached)";
+    let said = "does not report that the tool is signed in; it exited with code 1 and printed: Logged in as ada (cached)";
     assert!(message(&ended).contains(said), "{ended}");
     let (_server, ended) = asked(SIGNS_IN, "echo Logged in as ada; kill -SEGV $$");
-    assert!(message(&ended).contains("it was killed by signal 11 and said: Logged"), "{ended}");
+    assert!(
+        message(&ended).contains("it was killed by signal 11 (SIGSEGV) and printed: Logged"),
+        "{ended}"
+    );
     let (_server, ended) = asked(SIGNS_IN, "exit 0");
-    assert!(message(&ended).ends_with("; it prints nothing"), "{ended}");
+    assert!(message(&ended).ends_with("; it printed nothing"), "{ended}");
 }
 
 #[test]
@@ -83,7 +85,7 @@ printf 'Open https://login.example.com/a\nPaste code: '; "#;
     let gives_up = "sleep 4; echo; echo Nobody came, goodbye.";
     let text = provider("paste_code", &format!("{device}{gives_up}"), PASTE, "");
     let ended = signed_in(&Setup::host().start_with_provider(&text));
-    let said = "is unchanged since the end user's turn began; it said \"Nobody came, goodbye.\"";
+    let said = "has not changed since the end user's turn began; it said \"Nobody came, goodbye.\"";
     assert!(message(&ended).contains(said), "{ended}");
 }
 
@@ -101,7 +103,10 @@ fn a_credential_that_a_tool_finds_and_is_content_with_is_taken() {
 #[test]
 fn a_tool_that_ends_well_with_an_error_is_reported_with_its_message() {
     for (says, reported) in [
-        ("Error: account is suspended", "auth.json; it said \"Error: account is suspended\""),
+        (
+            "Error: account is suspended",
+            "auth.json does not exist; it said \"Error: account is suspended\"",
+        ),
         ("Nobody came, goodbye.", "it said \"Nobody came, goodbye.\"; find out where"),
     ] {
         let script =

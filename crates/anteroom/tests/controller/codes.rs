@@ -275,11 +275,11 @@ fn a_tool_that_succeeds_without_its_credential_is_reported_with_what_was_seen() 
     };
     let (code, message) = ends("exit 0");
     assert_eq!(code, "credential_refused");
-    assert!(message.contains("there is no ~/.tool/auth.json"), "{message}");
+    assert!(message.contains("~/.tool/auth.json does not exist"), "{message}");
     let (code, message) = ends("mkdir ~/.tool; echo '{\"user\":\"ada\"}' > ~/.tool/auth.json");
     assert_eq!(code, "credential_refused");
     assert!(
-        message.contains("is there without /token") && !message.contains("keyring"),
+        message.contains("exists, but has no /token") && !message.contains("keyring"),
         "{message}"
     );
 }
@@ -454,7 +454,7 @@ echo '{"token":"t"}' > ~/.tool/auth.json; echo done"#;
     let server = serve(&provider("paste_code", signs_in, PASTE, &status("echo Not logged in")));
     let (code, message) = end_with_code(&server, &server.started());
     assert_eq!(code, "credential_refused");
-    assert!(message.contains("it says: Not logged in"), "{message}");
+    assert!(message.contains("it printed: Not logged in"), "{message}");
 }
 
 #[test]

@@ -80,7 +80,7 @@ fn a_writer_that_is_stuck_is_reported() {
     let writer = Writer::begin(&server);
     eventually("its health says so", || (server.get("/health").status == 503).then_some(()));
     let reasons = server.get("/health").body["reasons"].to_string();
-    assert!(reasons.contains("has not taken a write") || reasons.contains("locked"), "{reasons}");
+    assert!(reasons.contains("has accepted no write") || reasons.contains("locked"), "{reasons}");
     drop(writer);
     eventually("it is healthy again", || (server.get("/health").status == 200).then_some(()));
 }

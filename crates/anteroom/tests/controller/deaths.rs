@@ -22,7 +22,7 @@ fn entries(session: &Value) -> &Vec<Value> {
 
 /// The explained entries about a service.
 fn deaths<'a>(session: &'a Value, service: &str) -> Vec<&'a Value> {
-    let begins = format!("{service} ");
+    let begins = format!("the service {service} ");
     let of_it = |entry: &&Value| {
         !entry["explanation"].is_null() && entry["message"].as_str().unwrap().starts_with(&begins)
     };
@@ -57,7 +57,8 @@ fn each_death_is_explained_and_nothing_else_falls_with_it() {
     let (_folder, server) = with_services(Setup::host(), services);
     let id = server.started();
     let session = server.session_when(&id, "all have died, and X is ready", |session| {
-        let x_ready = entries(session).iter().any(|entry| entry["message"] == "x is ready");
+        let x_ready =
+            entries(session).iter().any(|entry| entry["message"] == "the X server is ready");
         let given_up = !deaths(session, "ghost").is_empty();
         x_ready
             && given_up
@@ -65,15 +66,19 @@ fn each_death_is_explained_and_nothing_else_falls_with_it() {
             && !deaths(session, "syntax").is_empty()
     });
     let loops = deaths(&session, "loops");
-    assert!(said(loops[0]).contains("after its own message: no offer; it is started again after"));
-    assert!(said(loops[2]).ends_with("it has died 3 times; not restarted"), "{}", said(loops[2]));
+    assert!(said(loops[0]).contains("it reported: no offer; it will be restarted in"));
+    assert!(
+        said(loops[2]).ends_with("it has died 3 times and will not be restarted"),
+        "{}",
+        said(loops[2])
+    );
     assert_eq!(loops[2]["explanation"]["cause"], "ended_by_self");
     let syntax = deaths(&session, "syntax");
     assert_eq!(syntax.len(), 1, "it is not tried again: {session}");
     assert!(said(syntax[0]).contains("SyntaxError"), "{}", said(syntax[0]));
     assert_eq!(
         said(deaths(&session, "ghost")[0]),
-        "ghost could not start: the program /usr/bin/node-12 does not exist"
+        "the service ghost could not start: the program /usr/bin/node-12 does not exist"
     );
     assert!(deaths(&session, "steady").is_empty(), "{session}");
     assert_eq!(session["state"], "preparing", "{session}");
@@ -96,7 +101,8 @@ fn a_session_whose_needed_service_cannot_live_is_never_ready_and_says_why() {
     assert_eq!(ended["reason"]["code"], "service_failed", "{ended}");
     let message = ended["reason"]["message"].as_str().unwrap();
     assert!(
-        message.contains("agent-of-old exited 1") && message.contains("SyntaxError"),
+        message.contains("the service agent-of-old exited with code 1")
+            && message.contains("SyntaxError"),
         "{message}"
     );
     assert!(entries(&ended).iter().all(|entry| entry["kind"] != "sign_in_url"), "{ended}");
@@ -127,10 +133,13 @@ fn a_service_that_is_not_ready_or_stalls_is_reported_with_what_it_was_doing() {
         !deaths(session, "mute").is_empty() && !deaths(session, "stuck").is_empty()
     });
     let mute = said(deaths(&session, "mute")[0]);
-    assert!(mute.starts_with("mute did not become ready within 1 s (port 1)"), "{mute}");
+    assert!(
+        mute.starts_with("the service mute did not become ready within 1 s (port 1)"),
+        "{mute}"
+    );
     let stuck = said(deaths(&session, "stuck")[0]);
     assert!(
-        stuck.starts_with("stuck stopped responding for 1 s (watchdog: file ~/.alive)"),
+        stuck.starts_with("the service stuck stopped responding for 1 s (watchdog: file ~/.alive)"),
         "{stuck}"
     );
 }
@@ -140,7 +149,7 @@ fn a_service_stopped_by_a_signal_is_reported_as_stopped() {
     let (_folder, server) = with_services(Setup::host(), "services = []");
     let id = server.started();
     server.session_when(&id, "the window manager runs", |session| {
-        entries(session).iter().any(|entry| entry["message"] == "window-manager is ready")
+        entries(session).iter().any(|entry| entry["message"] == "the window manager is ready")
     });
     let is_x = |pid: &i32| {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"Xvnc"))
@@ -149,7 +158,7 @@ fn a_service_stopped_by_a_signal_is_reported_as_stopped() {
     signal("-STOP", x);
     let ended = server.torn_down(&id);
     let message = ended["reason"]["message"].as_str().unwrap();
-    assert!(message.starts_with("the sandbox's x stopped responding for 10 s"), "{message}");
+    assert!(message.starts_with("the X server stopped responding for 10 s"), "{message}");
     assert!(message.contains("it was stopped by a signal"), "{message}");
 }
 
@@ -185,12 +194,17 @@ fn in_a_machine_without_avx_a_program_that_uses_it_is_named_with_its_instruction
     });
     assert_eq!(
         said(deaths(&session, "injected")[0]),
-        "injected was stopped by an illegal instruction: `vpmovzxbd ymm0, [rsp]` at injected+0x1000 \
-         needs AVX2; this VM's CPU profile x86-64-v2 has no AVX2; not restarted, since that would \
-         change nothing"
+        "the service injected crashed with an illegal instruction: `vpmovzxbd ymm0, [rsp]` at \
+         injected+0x1000 needs AVX2; this VM's CPU profile x86-64-v2 lacks AVX2; it will not be \
+         restarted, because that would not help"
     );
     let hog = said(deaths(&session, "hog")[0]);
-    assert!(hog.starts_with("hog was killed by the kernel: out of memory, limit 32 MiB"), "{hog}");
+    assert!(
+        hog.starts_with(
+            "the service hog was killed by the kernel: out of memory; its memory limit is 32 MiB"
+        ),
+        "{hog}"
+    );
     server.delete(&format!("/api/auth/session/{id}"));
     server.torn_down(&id);
 }

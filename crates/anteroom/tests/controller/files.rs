@@ -39,7 +39,7 @@ fn a_file_that_somebody_prepared_gets_no_key() {
     for target in [victim.clone(), folder.path().join("nothing")] {
         symlink(&target, &ready).unwrap();
         let said = refusal(folder.path(), &["--ready-file", &option]);
-        assert!(said.contains("a link is there already"), "{said}");
+        assert!(said.contains("a link already exists"), "{said}");
         std::fs::remove_file(&ready).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&victim).unwrap(), "whole");
@@ -106,7 +106,7 @@ fn a_state_that_others_can_change_is_refused_with_the_command_that_mends_it() {
         }
     }
     std::fs::hard_link(state.join("cli.json"), state.join("other")).unwrap();
-    assert!(refusal(folder.path(), &[]).contains("hard-linked"));
+    assert!(refusal(folder.path(), &[]).contains("a hard link"));
     std::fs::remove_file(state.join("other")).unwrap();
     // So is what is run from a cache that others can write to.
     let cache = folder.path().join("cache/anteroom");

@@ -21,7 +21,11 @@ fn a_disk_that_is_full_when_the_credential_comes_loses_it_honestly() {
     let server = Setup::host().disk(8).start_with_cli(&waits, 600);
     let id = server.started();
     server.session_when(&id, "the sandbox is furnished", |session| {
-        session["timeline"].as_array().unwrap().iter().any(|e| e["message"] == "x is ready")
+        session["timeline"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|e| e["message"] == "the X server is ready")
     });
     let full = Fill::up(&server);
     std::fs::write(format!("/tmp/anteroom-{id}/home/.go"), "").unwrap();
@@ -227,7 +231,7 @@ fn a_host_that_sleeps_for_a_while_wakes_to_the_same_session() {
     server.session_when(&id, "it is the end user's turn and all is ready", |session| {
         let timeline = session["timeline"].as_array().unwrap();
         session["state"] == "awaiting_user"
-            && timeline.iter().any(|entry| entry["message"] == "browser is ready")
+            && timeline.iter().any(|entry| entry["message"] == "the browser is ready")
     });
     // A browser's processes come and go.
     let all = |name: &str| {

@@ -48,7 +48,7 @@ fn serve(images: &Path, options: &[&str]) -> Server {
 /// What is said of a service's end in the timeline.
 fn said_of(session: &Value, service: &str) -> String {
     let entries = session["timeline"].as_array().unwrap();
-    let begins = format!("{service} ");
+    let begins = format!("the service {service} ");
     let of_it = |entry: &&Value| {
         !entry["explanation"].is_null() && entry["message"].as_str().unwrap().starts_with(&begins)
     };
@@ -72,8 +72,8 @@ fn before_use(building: &Output) {
     assert_eq!(verdict, "failed");
     assert!(
         observed.starts_with(
-            "transcoder was stopped by an illegal instruction: `vpmovzxbd ymm0, [rsp]` at \
-             transcoder+0x1000 needs AVX2; this VM's CPU profile no-avx-no-sse4 has no AVX2"
+            "the service transcoder crashed with an illegal instruction: `vpmovzxbd ymm0, [rsp]` at \
+             transcoder+0x1000 needs AVX2; this VM's CPU profile no-avx-no-sse4 lacks AVX2"
         ),
         "{observed}"
     );
@@ -127,8 +127,8 @@ fn what_died_without_evidence_is_named_before_use_and_in_use() {
     assert_eq!(session["reason"]["code"], "service_failed", "{session}");
     let why = session["reason"]["message"].as_str().unwrap();
     // A minute by its own clock, and what Node.js takes to start: longer than anybody looked then.
-    let lived = why.split_once("webrtc-server exited 1 after ").and_then(|(_, rest)| {
-        let (seconds, _) = rest.split_once(" s, after its own message")?;
+    let lived = why.split_once("webrtc-server exited with code 1 after ").and_then(|(_, rest)| {
+        let (seconds, _) = rest.split_once(" s; it reported")?;
         seconds.parse::<f64>().ok()
     });
     assert!(lived.is_some_and(|seconds| seconds >= 60.0), "{why}");

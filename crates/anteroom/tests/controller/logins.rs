@@ -19,8 +19,9 @@ fn a_cli_that_exits_is_reported_with_its_last_line() {
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "cli_exited");
     assert!(
-        message.contains("ended before it wrote a credential: cli exited 4 after ")
-            && message.ends_with("after its own message: I have no idea"),
+        message
+            .contains("no credential was written: the command-line tool exited with code 4 after ")
+            && message.ends_with("; it reported: I have no idea"),
         "{message}"
     );
 }
@@ -30,7 +31,7 @@ fn a_cli_that_never_gives_an_address_is_reported() {
     let server = Server::with_cli("exec sleep 1000");
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "no_sign_in_url");
-    assert!(message.contains("did not print a sign-in address within 3 s"), "{message}");
+    assert!(message.contains("did not show a sign-in page within 3 s"), "{message}");
 }
 
 #[test]
@@ -52,7 +53,7 @@ fn a_desktop_goes_with_its_runner_and_with_its_agent() {
         let id = server.started();
         server.session_when(&id, "the browser runs", |session| {
             let timeline = session["timeline"].as_array().unwrap();
-            timeline.iter().any(|entry| entry["message"] == "browser is ready")
+            timeline.iter().any(|entry| entry["message"] == "the browser is ready")
         });
         let (runner, agent) = runner_and_sandbox(&server, &id);
         kill(if whom == "runner" { runner } else { agent });
@@ -91,7 +92,7 @@ fn a_killed_x_server_is_reported_and_leaves_no_socket() {
         std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"Xvnc"))
     };
     // As soon as it is there, and when all is ready.
-    for moment in ["x", "browser is ready"] {
+    for moment in ["x", "the browser is ready"] {
         let id = server.started();
         if moment != "x" {
             server.session_when(&id, "the browser runs", |session| {
@@ -106,7 +107,7 @@ fn a_killed_x_server_is_reported_and_leaves_no_socket() {
         assert_eq!(ended["reason"]["code"], "service_failed", "{ended}");
         // Its clients fall with it; it is the one to be named.
         let message = ended["reason"]["message"].as_str().unwrap();
-        assert!(message.starts_with("the sandbox's x was killed by signal 9"), "{message}");
+        assert!(message.starts_with("the X server was killed by signal 9"), "{message}");
         assert!(!std::path::Path::new(&format!("/tmp/.X11-unix/X{display}")).exists());
         assert!(!std::path::Path::new(&format!("/tmp/.X{display}-lock")).exists());
     }

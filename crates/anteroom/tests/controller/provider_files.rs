@@ -89,7 +89,7 @@ fn a_provider_file_is_tried_as_far_as_the_end_user_s_turn() {
         command(&["provider", "test"], &provider("paste_code", ends, PASTE, ""));
     assert!(!ok, "{said}");
     let error = reported[0]["error"].as_str().unwrap();
-    assert!(error.ends_with("its own message: ✘ [ERROR] No such account"), "{error}");
+    assert!(error.ends_with("it reported: ✘ [ERROR] No such account"), "{error}");
     assert_eq!(reported[0]["screen"][1], "Logs were written to /root/x.log", "{reported}");
     assert!(reported[0]["explanation"]["evidence"].is_array(), "{reported}");
 }

@@ -71,7 +71,7 @@ pub(super) async fn vnc<B: Backend>(
 
 fn web_socket(upgrade: Upgrade) -> Result<WebSocketUpgrade, Problem> {
     let upgrade = upgrade.map_err(|error| {
-        let detail = format!("this route is for WebSockets: {error}");
+        let detail = format!("this route accepts only WebSocket connections: {error}");
         Problem::new(ProblemCode::NotWebSocket, detail)
     })?;
     Ok(upgrade.max_message_size(MAX_MESSAGE).max_frame_size(MAX_MESSAGE))

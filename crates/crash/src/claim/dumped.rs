@@ -2,7 +2,7 @@
 
 use anteroom_cpu::Feature;
 use anteroom_guest_protocol::Mapping;
-use anteroom_session::Confidence;
+use anteroom_session::{Confidence, named_signal};
 
 use super::names;
 use crate::numbers;
@@ -104,13 +104,13 @@ impl Dumped {
             Self::Stopped { signal, thread } => stopped(*signal, thread.as_deref()),
             Self::Instruction { text, place } => format!(": `{text}` at {place}"),
             Self::NoInstruction { bytes, place } => format!(": the bytes {bytes} at {place} are not an instruction"),
-            Self::InstructionUnread => ": it could not be read".to_owned(),
+            Self::InstructionUnread => ": the instruction could not be read".to_owned(),
             Self::Needs(features) => format!(" needs {}", names(features)),
             Self::Trap { instruction, place } => format!(
-                "stopped itself: deliberate abort ({instruction}) in {place}, not a missing CPU feature"
+                "aborted itself on purpose ({instruction} at {place}), not because of a missing CPU feature"
             ),
             Self::At(place) => format!(" at {place}"),
-            Self::NothingTraces => "; no tracer is known".to_owned(),
+            Self::NothingTraces => "; nothing shows that a debugger was attached".to_owned(),
             Self::Access { access, address } => {
                 let did = match access {
                     Access::Wrote => "wrote to",
@@ -125,7 +125,7 @@ impl Dumped {
             Self::In(place) => format!(" in {place}"),
             Self::Holds(at) => holds(at),
             Self::StackUsedUp { place, address, stack_pointer } => format!(
-                "used up its stack (in {place}): {address:#x} is just below it, the stack pointer is {stack_pointer:#x}"
+                "overflowed its stack in {place}: the address {address:#x} is just below the stack, and the stack pointer is {stack_pointer:#x}"
             ),
             Self::NotCanonical(address) => {
                 format!(" used {address:#x}, which is not a valid address")
@@ -135,7 +135,7 @@ impl Dumped {
             }
             Self::ForKernelAlone => " is reserved for the kernel".to_owned(),
             Self::RefusedWithoutMemory => {
-                ", which uses no memory, was refused by the processor; a program may not execute it in this form"
+                ", which uses no memory, was refused by the processor: programs may not execute it in this form"
                     .to_owned()
             }
             Self::RefusedUnseen => {
@@ -146,13 +146,13 @@ impl Dumped {
                 " was refused by the processor, and its registers do not show why".to_owned()
             }
             Self::RefusedUnread(place) => {
-                format!(": the processor refused the instruction at {place}, which could not be read")
+                format!(": the processor refused the instruction at {place}; the instruction could not be read")
             }
             Self::FileWithoutData { address, path } => format!(
                 ": it used {address:#x} of {path}, which is mapped but has no data there: the file was truncated, its disk is full, or it could not be read,"
             ),
             Self::BadUse(address) => {
-                format!(": it used address {address:#x} in a way that its memory does not allow,")
+                format!(": it used address {address:#x} in a way that the memory there does not allow,")
             }
             Self::Arithmetic(FPE_INTDIV) => {
                 ": an integer division by zero, or with a result that is too large,".to_owned()
@@ -169,7 +169,7 @@ impl Dumped {
                     },
                     None => "which one is unknown".to_owned(),
                 };
-                format!("made a system call that its sandbox forbids: {call}")
+                format!("made a system call that its seccomp filter forbids: {call}")
             }
         }
     }
@@ -181,20 +181,20 @@ fn stopped(number: i32, thread: Option<&str>) -> String {
         7 => "a bus error".to_owned(),
         8 => "an arithmetic fault".to_owned(),
         11 => "a bad memory access".to_owned(),
-        number => numbers::name(number),
+        number => named_signal(number),
     };
     let thread = thread.map_or(String::new(), |thread| format!(" in its thread {thread}"));
-    format!("was stopped by {by}{thread}")
+    format!("crashed with {by}{thread}")
 }
 
 fn holds(at: &AtAddress) -> String {
     match at {
         AtAddress::Nothing => ", where nothing is mapped".to_owned(),
         AtAddress::Forbidden(Some(mapping)) => {
-            format!(", {} that does not allow this access", named(mapping))
+            format!(", in {}, which does not allow this access", named(mapping))
         }
         AtAddress::Forbidden(None) => ", in memory that does not allow this access".to_owned(),
-        AtAddress::Mapped(mapping) => format!(", {} that is mapped", named(mapping)),
+        AtAddress::Mapped(mapping) => format!(", where {} is mapped", named(mapping)),
         AtAddress::Unknown => "; what is there is unknown".to_owned(),
     }
 }

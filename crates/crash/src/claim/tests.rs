@@ -67,11 +67,11 @@ const PHRASES: [(&str, Seen); 14] = [
         death.last_lines.is_none() || death.exit.is_none() || no_registers(death)
     }),
     ("no lack of memory", |death| death.evidence.kernel_log_read),
-    ("log is not read", |death| !death.evidence.kernel_log_read),
+    ("log was not read", |death| !death.evidence.kernel_log_read),
     ("out of memory", |death| death.evidence.out_of_memory.is_some()),
     ("no core dump", |death| death.evidence.fault.is_none() || no_own_dump(death)),
     ("mapped", |death| death.evidence.fault.is_some()),
-    ("sandbox", |death| death.evidence.fault.is_some()),
+    ("seccomp", |death| death.evidence.fault.is_some()),
     ("the profile", |death| death.cpu.is_some()),
     ("C library's message", |death| death.evidence.fault.is_some()),
     ("the processor", |death| death.evidence.fault.is_some()),

@@ -53,7 +53,7 @@ async fn a_host_not_on_the_list_is_refused_and_said_so() {
     let (record, answer) = exchange(&gate, b"CONNECT b.test:443 HTTP/1.1\r\n\r\n").await;
     assert_eq!((record.host.as_str(), record.verdict), ("b.test", EgressVerdict::RefusedByPolicy));
     assert!(
-        answer.starts_with("HTTP/1.1 403") && answer.contains("b.test: it is not among"),
+        answer.starts_with("HTTP/1.1 403") && answer.contains("b.test: it is not on the list"),
         "{answer}"
     );
 }
@@ -77,7 +77,7 @@ async fn a_name_that_leads_inside_reaches_nothing() {
         // The operator learns which address it is, the guest does not.
         let refused: SocketAddr = addresses.last().unwrap().parse().unwrap();
         assert!(record.detail.unwrap().contains(&refused.ip().to_string()));
-        let reported = "Anteroom did not connect to a.test: it leads where no guest may go.\n";
+        let reported = "Anteroom did not connect to a.test: its name resolves to an address that no sandbox may reach.\n";
         assert!(answer.ends_with(reported), "{answer}");
     }
     let nobody_came = timeout(Duration::from_millis(50), listener.accept()).await;

@@ -15,7 +15,7 @@ pub const MAX_CURSOR_EDGE: u16 = 128;
 pub enum CursorError {
     /// Too large.
     #[error(
-        "a pointer of {width}x{height} pixels came, at most {MAX_CURSOR_EDGE}x{MAX_CURSOR_EDGE} are taken"
+        "a pointer of {width}x{height} pixels was sent; at most {MAX_CURSOR_EDGE}x{MAX_CURSOR_EDGE} are allowed"
     )]
     TooLarge {
         /// Width in pixels.
@@ -34,7 +34,7 @@ pub enum CursorError {
         source: base64::DecodeError,
     },
     /// Its pixels are too many or too few.
-    #[error("a pointer of {width}x{height} pixels came with {bytes} bytes")]
+    #[error("a pointer of {width}x{height} pixels was sent with {bytes} bytes")]
     WrongLength {
         /// Width in pixels.
         width: u16,

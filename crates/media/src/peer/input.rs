@@ -14,13 +14,13 @@ pub const BURST: u32 = 500;
 #[derive(Debug, thiserror::Error)]
 pub enum InputRefused {
     /// Longer than [`MAX_INPUT_MESSAGE`].
-    #[error("an input message of {bytes} bytes came, at most {MAX_INPUT_MESSAGE} are taken")]
+    #[error("an input message of {bytes} bytes was sent; at most {MAX_INPUT_MESSAGE} are allowed")]
     TooLong {
         /// Bytes that came.
         bytes: usize,
     },
     /// More often than [`EVENTS_PER_SECOND`].
-    #[error("more than {EVENTS_PER_SECOND} input messages a second came")]
+    #[error("more than {EVENTS_PER_SECOND} input messages were sent in a second")]
     TooMany,
     /// Not of the protocol.
     #[error("reading an input message of {bytes} bytes failed")]
@@ -31,7 +31,7 @@ pub enum InputRefused {
         source: serde_json::Error,
     },
     /// Of the protocol, but too much.
-    #[error("an input event is over its limits")]
+    #[error("an input event exceeds its limits")]
     OverLimit {
         /// Which limit.
         source: InputError,

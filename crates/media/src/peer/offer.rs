@@ -15,13 +15,13 @@ pub const MAX_CANDIDATES: usize = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum OfferError {
     /// Longer than [`MAX_OFFER`].
-    #[error("an offer of {bytes} bytes came, at most {MAX_OFFER} are taken")]
+    #[error("an offer of {bytes} bytes was sent; at most {MAX_OFFER} are allowed")]
     TooLong {
         /// Bytes that came.
         bytes: usize,
     },
     /// More candidates than [`MAX_CANDIDATES`].
-    #[error("an offer with {count} candidates came, at most {MAX_CANDIDATES} are taken")]
+    #[error("an offer with {count} candidates was sent; at most {MAX_CANDIDATES} are allowed")]
     TooManyCandidates {
         /// Candidates that came.
         count: usize,
@@ -44,12 +44,12 @@ pub enum OfferError {
     },
     /// It does not ask for video that we have.
     #[error(
-        "the offer asks for no VP9 or VP8 video; the viewer has to offer to receive one of them"
+        "the offer contains neither VP9 nor VP8 video; the viewer must offer to receive one of them"
     )]
     NoVideo,
     /// An address of this server cannot be offered to viewers.
     #[error(
-        "offering the address {address} to the viewer failed; give an address that viewers reach"
+        "offering the address {address} to the viewer failed; choose an address that viewers can reach"
     )]
     Candidate {
         /// The address.

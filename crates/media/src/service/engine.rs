@@ -489,7 +489,7 @@ impl Engine {
 
     fn report(&self, event: MediaEvent) {
         if let Err(error) = self.events.try_send(event) {
-            tracing::warn!(%error, "a media event was not taken");
+            tracing::warn!(%error, "a media event was dropped");
         }
     }
 }

@@ -85,7 +85,7 @@ fn a_host_is_reported_and_allowed_with_its_port() {
     let (_, reported) = asks.allow(&host).unwrap();
     assert_eq!(reported[0], Observation::HostAllowed { host });
     let Observation::EndUserNotified { says } = &reported[1] else { panic!("{reported:?}") };
-    assert!(says.contains(":8443 is allowed") && !says.contains("can reach"), "{says}");
+    assert!(says.contains(":8443 is now allowed") && !says.contains("can reach"), "{says}");
     // The address that the name resolves to shows only now.
     let inside = contact_at("acme.okta.example", 8443, EgressVerdict::RefusedAddress);
     let reported = asks.contacted(&inside);
@@ -102,7 +102,7 @@ fn what_no_list_leads_to_is_reported_as_what_it_is() {
     for (host, remedy, reason) in [
         ("[2001:db8::1]", Remedy::NameAndMap, "is an address"),
         ("10.0.0.5", Remedy::NameAndMap, "is an address"),
-        ("adfs.corp.local", Remedy::ListAndMap, "a network's own"),
+        ("adfs.corp.local", Remedy::ListAndMap, "a private network"),
     ] {
         let mut asks = needed(Sso::Ask);
         asks.titled(&format!("{host} - Chromium"));

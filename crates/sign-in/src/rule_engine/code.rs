@@ -21,10 +21,10 @@ const NOT_TAKEN: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CodeRefused {
     /// The method of this sign-in has none.
-    #[error("this sign-in does not take a code")]
+    #[error("this sign-in does not accept a code")]
     NotTaken,
     /// Nothing, too much, or what a terminal would take for keys.
-    #[error("a code has 1 to {MAX_CODE} bytes and no control or invisible characters")]
+    #[error("a code must be 1 to {MAX_CODE} bytes, without control or invisible characters")]
     Malformed,
     /// Not of the form that the provider file names.
     #[error("this is not the code that the tool asks for; copy the whole code from the last page")]

@@ -152,18 +152,27 @@ fn other_kinds_of_entries_are_refused() {
         ("a link", vec![entry(".tool/auth.json", b'1', 0o600, b"")]),
         ("a link", vec![entry(".tool/auth.json", b'2', 0o600, b""), file(".tool/auth.json")]),
         ("a link", vec![entry(".tool", b'2', 0o600, b""), file(".tool/auth.json")]),
-        ("no regular file", vec![entry(".tool/auth.json", b'3', 0o600, b"")]),
-        ("no regular file", vec![entry(".tool/auth.json", b'4', 0o600, b"")]),
+        ("not a regular file", vec![entry(".tool/auth.json", b'3', 0o600, b"")]),
+        ("not a regular file", vec![entry(".tool/auth.json", b'4', 0o600, b"")]),
         ("a folder", vec![entry(".tool/", b'5', 0o4777, b"")]),
-        ("no regular file", vec![entry(".tool/auth.json", b'6', 0o600, b"")]),
-        ("no regular file", vec![entry("././@LongLink", b'L', 0, long), file(".tool/auth.json")]),
-        ("no regular file", vec![entry("././@LongLink", b'K', 0, long), file(".tool/auth.json")]),
-        ("no regular file", vec![entry("PaxHeaders/x", b'x', 0o600, pax), file(".tool/auth.json")]),
+        ("not a regular file", vec![entry(".tool/auth.json", b'6', 0o600, b"")]),
+        (
+            "not a regular file",
+            vec![entry("././@LongLink", b'L', 0, long), file(".tool/auth.json")],
+        ),
+        (
+            "not a regular file",
+            vec![entry("././@LongLink", b'K', 0, long), file(".tool/auth.json")],
+        ),
+        (
+            "not a regular file",
+            vec![entry("PaxHeaders/x", b'x', 0o600, pax), file(".tool/auth.json")],
+        ),
         (
             "no regular file",
             vec![entry("PaxHeaders/x", b'g', 0o600, sparse), file(".tool/auth.json")],
         ),
-        ("no regular file", vec![entry(".tool/auth.json", b'S', 0o600, b"")]),
+        ("not a regular file", vec![entry(".tool/auth.json", b'S', 0o600, b"")]),
     ];
     for (message, entries) in cases {
         let refused = refusal(world.open(&archive(&entries)));
@@ -222,7 +231,7 @@ fn an_envelope_is_of_its_own_bytes_and_recipient() {
     // The same files of another sign-in, sealed to the same key.
     let replaced = world.seal(&archive(&[file(".tool/auth.json")]));
     let refused = refusal(open_bundle(&replaced, text.expose_secret(), &own));
-    assert!(refused.contains("not of these bytes"), "{refused}");
+    assert!(refused.contains("does not belong to this file"), "{refused}");
     let other = Identity::generate().to_string();
     let refused = refusal(open_bundle(&sealed, other.expose_secret(), &own));
     assert!(refused.contains("it is sealed to age1"), "{refused}");

@@ -75,7 +75,7 @@ fn several_files_are_one_credential_with_their_modes() {
     std::fs::write(&path, "github.com:\n    user: ada\n").unwrap();
     let Look::Incomplete(missing) = watched.look() else { panic!() };
     let said = missing.after_success(None);
-    assert!(said.contains("~/.a/hosts.yml is there without a match for"), "{said}");
+    assert!(said.contains("~/.a/hosts.yml exists, but nothing in it matches"), "{said}");
     assert!(!said.contains("keyring"), "nobody looked: {said}");
     std::fs::write(&path, "github.com:\n    oauth_token: gho_x\n").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -121,19 +121,19 @@ fn what_is_there_and_not_as_it_should_be_is_not_reported_as_missing() {
         let Look::Incomplete(missing) = watched.look() else { panic!() };
         missing.after_success(None)
     };
-    assert!(said().contains("there is no ~/c.json"), "{}", said());
+    assert!(said().contains("~/c.json does not exist"), "{}", said());
     for (content, what) in [
-        (r#"{"b":1}"#, "is there without /a"),
-        (r#"{"a":null}"#, "is there without /a"),
-        (r#"{"a":12}"#, "is there but its /a is not a string"),
-        (r#"{"a":""}"#, "is there but its /a is empty"),
+        (r#"{"b":1}"#, "exists, but has no /a"),
+        (r#"{"a":null}"#, "exists, but has no /a"),
+        (r#"{"a":12}"#, "exists, but its /a is not a string"),
+        (r#"{"a":""}"#, "exists, but its /a is empty"),
     ] {
         std::fs::write(folder.path().join("c.json"), content).unwrap();
         assert!(said().contains(what), "{}", said());
     }
     std::fs::remove_file(folder.path().join("c.json")).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("c.json")).unwrap();
-    assert!(said().contains("is there but cannot be opened"), "{}", said());
+    assert!(said().contains("exists, but cannot be opened"), "{}", said());
 }
 
 #[test]
@@ -173,10 +173,10 @@ fn a_byte_order_mark_is_passed_over_and_kept() {
         assert_eq!(found[1].content, form(text));
     }
     for (broken, what) in [
-        (&b"\xef\xbb\xbf{"[..], "but is not valid JSON (line 1, column 1)"),
-        (b"\xff\xfe{", "but is not UTF-8 or UTF-16 text"),
-        (b"SQLite format 3\0\xff", "but is not UTF-8 or UTF-16 text"),
-        (b"", "but empty"),
+        (&b"\xef\xbb\xbf{"[..], "is not valid JSON (line 1, column 1)"),
+        (b"\xff\xfe{", "is not UTF-8 or UTF-16 text"),
+        (b"SQLite format 3\0\xff", "is not UTF-8 or UTF-16 text"),
+        (b"", "is empty"),
     ] {
         std::fs::write(folder.path().join("a.json"), broken).unwrap();
         let name = "a.json".to_owned();
@@ -221,7 +221,7 @@ fn a_name_that_is_known_afterwards_is_found_by_its_pattern() {
     std::fs::write(folder.path().join("t/token-client.json"), "{}").unwrap();
     let Look::Incomplete(missing) = watched.look() else { panic!() };
     let said = missing.after_success(None);
-    assert!(said.contains("~/t/token-client.json is there without /tokens/access"), "{said}");
+    assert!(said.contains("~/t/token-client.json exists, but has no /tokens/access"), "{said}");
     let whole = r#"{"tokens":{"access":"a"}}"#;
     std::fs::write(folder.path().join("t/token-3f.json"), whole).unwrap();
     assert_eq!(names(&watched), ["t/token-3f.json"], "another is called alike");

@@ -102,7 +102,7 @@ impl Browser {
         while tokio::time::timeout(PAGE_AGAIN, self.page.asked()).await.is_err() {
             self.supervisor
                 .reporter
-                .note("the browser asked for no page: it is given it once more");
+                .note("the browser requested no page; it is given the page again");
             self.open_first_page();
         }
         desktop.ready().await?;

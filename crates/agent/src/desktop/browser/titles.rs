@@ -29,7 +29,7 @@ pub fn report(address: &DisplayAddress, reporter: Reporter) {
         move || drop(watch(&address, &reporter))
     });
     if let Err(error) = reported {
-        reporter.note(&format!("the titles of pages are not watched: {error}"));
+        reporter.note(&format!("the titles of pages cannot be watched: {error}"));
     }
 }
 

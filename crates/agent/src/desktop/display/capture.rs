@@ -50,17 +50,23 @@ impl Capture {
         let screen = &connection.setup().roots[0];
         let (root, depth) = (screen.root, screen.root_depth);
         let (width, height) = (screen.width_in_pixels, screen.height_in_pixels);
-        ensure!(depth == 24, "the screen has {depth} bits a pixel, 24 are needed");
-        connection.damage_query_version(1, 1)?.reply().context("the X server has no DAMAGE")?;
-        connection.xfixes_query_version(5, 0)?.reply().context("the X server has no XFIXES")?;
-        connection.shm_query_version()?.reply().context("the X server has no MIT-SHM")?;
+        ensure!(depth == 24, "the screen has {depth} bits per pixel; 24 are needed");
+        connection
+            .damage_query_version(1, 1)?
+            .reply()
+            .context("the X server has no DAMAGE extension")?;
+        connection
+            .xfixes_query_version(5, 0)?
+            .reply()
+            .context("the X server has no XFIXES extension")?;
+        connection.shm_query_version()?.reply().context("the X server has no MIT-SHM extension")?;
 
         let bytes = usize::from(width) * usize::from(height) * BYTES_PER_PIXEL;
         let segment = connection.generate_id()?;
         let reply = connection
             .shm_create_segment(segment, u32::try_from(bytes)?, false)?
             .reply()
-            .context("the X server gave no shared memory")?;
+            .context("the X server provided no shared memory")?;
         // SAFETY: the server writes here only while it answers our get_image, and we read only
         // after that answer; the mapping is as long as the segment we asked for.
         #[expect(unsafe_code, reason = "mapping shared memory")]

@@ -74,7 +74,10 @@ impl Injector {
     fn new(address: &DisplayAddress) -> Result<Self> {
         let connection = address.connect()?;
         let root = connection.setup().roots[0].root;
-        connection.xtest_get_version(2, 2)?.reply().context("the X server has no XTEST")?;
+        connection
+            .xtest_get_version(2, 2)?
+            .reply()
+            .context("the X server has no XTEST extension")?;
         // The viewer sends its own repeats; two sources would double letters on a slow guest.
         let repeat_off = ChangeKeyboardControlAux::new().auto_repeat_mode(AutoRepeatMode::OFF);
         connection.change_keyboard_control(&repeat_off)?;

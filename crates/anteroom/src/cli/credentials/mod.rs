@@ -32,16 +32,16 @@ const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// Sealed credentials.
 #[derive(clap::Subcommand)]
 pub enum Credentials {
-    /// Opens a sealed credential and writes its files to a home directory, where the tool finds them.
+    /// Open a sealed credential and write its files to a home directory, where the tool finds them.
     Open(Open),
-    /// Receives a credential on the machine that will use it: creates a key, starts a sign-in (or waits
-    /// for one), and writes the files to the home directory.
+    /// Receive a credential on the machine that will use it: create a key, start a sign-in (or wait
+    /// for one), and write the files to the home directory.
     ///
     /// The key stays on this machine (see --identity), so the same sealed credential can be opened again.
     Receive(receive::Receive),
-    /// Fetches a session's sealed credential and the envelope that `credentials open` needs.
+    /// Fetch a session's sealed credential and the envelope that `credentials open` needs.
     Get(Get),
-    /// Prints the controller's public key, which verifies envelopes on machines that do not call it.
+    /// Print the controller's public key, which verifies envelopes on machines that do not call it.
     Key(Key),
 }
 
@@ -50,7 +50,7 @@ pub enum Credentials {
 pub struct Open {
     /// The sealed credential, as `auth start -o` or `credentials get` wrote it.
     file: PathBuf,
-    /// Shows what is in it and writes nothing; with --home, where it would go.
+    /// Show what is in it and write nothing; with --home, also where it would go.
     #[arg(long)]
     list: bool,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub struct Open {
     identity: Option<PathBuf>,
     #[command(flatten)]
     state: StateDir,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -79,7 +79,7 @@ pub struct Into {
     /// The home directory [default: your own].
     #[arg(long, value_name = "FOLDER")]
     home: Option<PathBuf>,
-    /// Replaces existing files.
+    /// Replace existing files.
     #[arg(long)]
     force: bool,
 }
@@ -87,7 +87,7 @@ pub struct Into {
 /// What `credentials get` takes.
 #[derive(clap::Args)]
 pub struct Get {
-    /// The session.
+    /// The session's id.
     id: String,
     /// Where to write the sealed credential; the envelope goes to FILE.envelope.json.
     #[arg(long, short, value_name = "FILE")]

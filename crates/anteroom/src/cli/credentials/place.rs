@@ -202,7 +202,7 @@ impl Placing {
     fn put(&mut self, place: &Spot, ready: &Spot) -> Result<()> {
         let none = AtFlags::empty();
         match linkat(&ready.folder, &ready.name, &place.folder, &place.name, none) {
-            Err(Errno::EXIST) => bail!("something else was created there meanwhile"),
+            Err(Errno::EXIST) => bail!("something else was created there in the meantime"),
             linked => linked?,
         }
         self.undo.push(Undo::Remove(place.clone()));

@@ -21,7 +21,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// What `credentials receive` takes.
 #[derive(clap::Args)]
 pub struct Receive {
-    /// The tool to sign in to: the id of a provider file. Without it, waits for a sign-in that somebody
+    /// The tool to sign in to: the id of a provider file. Without it, wait for a sign-in that somebody
     /// starts with the printed recipient (`auth start --recipient …`).
     provider: Option<String>,
     /// A sign-in that was started with this machine's recipient; it may have ended.
@@ -73,12 +73,12 @@ pub fn run(options: &Receive) -> Result<()> {
         (None, None) => {
             let reported = json!({ "recipient": recipient, "identity": path });
             let text_form = format!(
-                "{key}recipient {recipient}\n(Waiting for a sign-in to it: anteroom auth start PROVIDER --recipient {recipient})\n"
+                "{key}recipient {recipient}\nWaiting for a sign-in whose credential is sealed to it. Start one with: anteroom auth start PROVIDER --recipient {recipient}\n"
             );
             report_line(as_json, &reported, &text_form)?;
             let Some(id) = wait_for(&client, &recipient, &interrupted)? else {
                 let again = options.again(&client, None);
-                bail!("interrupted; the key is kept, and `{again}` waits again");
+                bail!("interrupted; the key is kept: run `{again}` to continue waiting");
             };
             report_line(as_json, &json!({ "sessionId": id }), &format!("session {id}\n"))?;
             (id, Follow::Leave)
@@ -87,7 +87,10 @@ pub fn run(options: &Receive) -> Result<()> {
     let session = client.get_json(&format!("/api/auth/session/{id}"))?;
     let sealed_to = text(&session["credential"], "recipient");
     if sealed_to != recipient {
-        bail!("session {id} is sealed to {sealed_to}, not to {recipient} of {}", path.display());
+        bail!(
+            "session {id} is sealed to {sealed_to}, not to {recipient}, the recipient of {}",
+            path.display()
+        );
     }
     is_free(&session)?;
     // Who runs this is the end user: a tool that waits for them waits no longer.

@@ -74,7 +74,7 @@ pub fn identity_for(recipient: &str, state_dir: &Path) -> Result<String> {
     }
     let [vault, own] = places.map(|place| place.display().to_string());
     bail!(
-        "it is sealed to {recipient}, whose identity is neither in {vault} nor in {own}; name its file with -i"
+        "it is sealed to {recipient}, whose identity is neither in {vault} nor in {own}; pass its file with -i"
     )
 }
 

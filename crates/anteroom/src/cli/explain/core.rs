@@ -24,7 +24,7 @@ pub struct Options {
     /// The CPU profile that the process ran on: a name, or a file with a Firecracker CPU template.
     #[arg(long, value_name = "PROFILE")]
     cpu: Option<String>,
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
@@ -76,7 +76,7 @@ fn find_code(core: &mut Core, dump: &mut Dump<File>) -> std::io::Result<()> {
     };
     let data = ReadCache::new(file);
     if in_dump.is_some() && in_dump != elf::build_id(&data) {
-        let unseen = format!("{}, which is another build on this machine", mapping.path);
+        let unseen = format!("{}, of which this machine has another build", mapping.path);
         core.fault.unseen.push(unseen);
         return Ok(());
     }
@@ -91,7 +91,8 @@ fn find_code(core: &mut Core, dump: &mut Dump<File>) -> std::io::Result<()> {
             .find_map(|length| (&data).read_bytes_at(offset, length).ok());
         if let Some(bytes) = read {
             core.set_instruction(bytes);
-            let whence = "the code is of the file as it is on this machine now, not of the dump";
+            let whence =
+                "the code in memory; the instruction is read from the file on this machine";
             core.fault.unseen.push(whence.to_owned());
         }
     }

@@ -24,24 +24,28 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
         )),
         Event::TornDown { leftovers } if leftovers.is_empty() => Some((
             "torn_down",
-            "everything of the session is gone; a check found nothing left".to_owned(),
+            "the sandbox was torn down; a check found nothing left of it".to_owned(),
         )),
         Event::TornDown { leftovers } => {
             let things = counted(leftovers.len(), "thing", "things");
-            Some(("torn_down", format!("teardown left {things} behind")))
+            Some((
+                "torn_down",
+                format!("the sandbox was torn down; a check found {things} left behind"),
+            ))
         }
-        Event::FoundByReconciliation => {
-            Some(("found_unfinished", "a new controller found the session unfinished".to_owned()))
-        }
+        Event::FoundByReconciliation => Some((
+            "found_unfinished",
+            "the controller was restarted and found the session unfinished".to_owned(),
+        )),
         Event::LinkMade { generation, by } => Some((
             "link_made",
             format!(
-                "link {generation} was made by {by}; earlier links were revoked, and what they had opened was closed"
+                "{by} created link {generation}; earlier links were revoked, and the views that they had opened were closed"
             ),
         )),
         Event::LinksRevoked { by } => Some((
             "links_revoked",
-            format!("all links were revoked by {by}, and what they had opened was closed"),
+            format!("{by} revoked all links, and the views that they had opened were closed"),
         )),
         Event::Opened { view, viewer } => Some(of_view(*view, viewer)),
         // These end the session, have the tool started, or mean nothing; the first two have entries of
@@ -60,10 +64,9 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
 /// Kind and sentence of an effect, where its event has no entry of its own.
 pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
     match effect {
-        Effect::StartTool => Some((
-            "end_user_came",
-            "the end user has arrived; the tool is being started".to_owned(),
-        )),
+        Effect::StartTool => {
+            Some(("end_user_came", "the end user arrived; the tool is being started".to_owned()))
+        }
         Effect::StartRunner
         | Effect::StoreCredential { .. }
         | Effect::AcknowledgeCredential
@@ -74,9 +77,9 @@ pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
 fn of_view(view: View, viewer: &Viewer) -> (&'static str, String) {
     match view {
         View::Link => ("link_opened", format!("{viewer} was opened")),
-        View::Picture => ("viewer_joined", format!("a viewer joined with {viewer}")),
-        View::Terminal => ("terminal_opened", format!("the terminal was opened by {viewer}")),
-        View::Vnc => ("vnc_opened", format!("the desktop was opened over VNC by {viewer}")),
+        View::Picture => ("viewer_joined", format!("a viewer connected with {viewer}")),
+        View::Terminal => ("terminal_opened", format!("the terminal was opened with {viewer}")),
+        View::Vnc => ("vnc_opened", format!("the desktop was opened over VNC with {viewer}")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anteroom_session::{
     Accelerator, Asks, Boundaries, Confined, EgressVerdict, Observation, Prompt, Remedy, SessionId,
-    View,
+    View, service_title,
 };
 
 use super::{host_of, of_view, short};
@@ -18,7 +18,7 @@ fn what_runs(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "a VM on KVM",
         Accelerator::Tcg => "an emulated VM",
-        Accelerator::None => "the agent on this host, with no isolation",
+        Accelerator::None => "the agent on this host, without isolation",
     }
 }
 
@@ -26,27 +26,28 @@ fn what_runs(accelerator: Accelerator) -> &'static str {
 fn held(confined: &Confined) -> String {
     let Confined { sandbox, runner, missing } = confined;
     let of = |what: &str, held: &Boundaries| {
-        let mut by = vec![format!("user {}", held.uid)];
+        let mut by = Vec::new();
         if !held.has_capabilities {
             by.push("no capabilities".to_owned());
         }
         if !held.namespaces.is_empty() {
             let names: Vec<_> = held.namespaces.iter().map(|name| name.as_str()).collect();
-            let word = if names.len() == 1 { "namespace" } else { "namespaces" };
-            by.push(format!("its own {} {word}", names.join(", ")));
+            let noun = if names.len() == 1 { "namespace" } else { "namespaces" };
+            by.push(format!("its own {noun} ({})", names.join(", ")));
         }
         if held.cgroup.is_some() {
             by.push("its own cgroup".to_owned());
         }
         if held.filters_system_calls {
-            by.push("filtered system calls".to_owned());
+            by.push("a system call filter".to_owned());
         }
-        format!("{what} is confined by: {}", by.join(", "))
+        let with = if by.is_empty() { String::new() } else { format!(" with {}", by.join(", ")) };
+        format!("{what} runs as user {}{with}", held.uid)
     };
     let mut said =
         format!("{}; {}", of("the sandbox's process", sandbox), of("the runner", runner));
     if !missing.is_empty() {
-        said.push_str(&format!("; this machine does not offer {}", missing.join(", ")));
+        said.push_str(&format!("; this machine cannot provide {}", missing.join(", ")));
     }
     said
 }
@@ -54,18 +55,21 @@ fn held(confined: &Confined) -> String {
 pub fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
     Some(match observation {
         Observation::SandboxStarted { driver, accelerator, .. } => {
-            ("sandbox_started", format!("{driver} started {}", what_runs(*accelerator)))
+            ("sandbox_started", format!("the {driver} driver started {}", what_runs(*accelerator)))
         }
         Observation::Confined(confined) => ("confined", held(confined)),
-        Observation::AgentConnected { agent_version, kernel } => {
-            ("agent_connected", format!("the agent {agent_version} connected from Linux {kernel}"))
-        }
+        Observation::AgentConnected { agent_version, kernel } => (
+            "agent_connected",
+            format!("the agent (version {agent_version}) connected from Linux {kernel}"),
+        ),
         Observation::FilesInjected { count: 0 } => return None,
         Observation::FilesInjected { count } => {
             let files = counted(*count, "file was", "files were");
-            ("files_injected", format!("{files} put in place and confirmed"))
+            ("files_injected", format!("{files} copied into the sandbox and verified"))
         }
-        Observation::ServiceReady { service } => ("service_ready", format!("{service} is ready")),
+        Observation::ServiceReady { service } => {
+            ("service_ready", format!("{} is ready", service_title(service)))
+        }
         Observation::ServiceExited { explanation, then, .. } => {
             ("service_exited", format!("{}; {then}", explanation.sentence))
         }
@@ -82,9 +86,10 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         | Observation::CodeEntered
         | Observation::CodeReplaced => return of_terminal(observation),
         Observation::EndUserNotified { says } => ("end_user_notified", says.clone()),
-        Observation::CredentialVerified { said } => {
-            ("credential_verified", format!("the tool confirmed that it is signed in: {said}"))
-        }
+        Observation::CredentialVerified { said } => (
+            "credential_verified",
+            format!("the tool's status command confirmed the sign-in: {said}"),
+        ),
         Observation::SignInPageOpened => {
             ("sign_in_page_opened", "the browser opened the sign-in page".to_owned())
         }
@@ -94,7 +99,7 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         Observation::ViewerJoined { viewer } => of_view(View::Picture, viewer),
         Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
         Observation::CredentialFound => {
-            ("credential_found", "the tool's credential was found".to_owned())
+            ("credential_found", "the tool wrote a complete credential".to_owned())
         }
         Observation::CredentialSealed { .. } => {
             ("credential_sealed", "the credential was sealed in the guest".to_owned())
@@ -104,7 +109,7 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         | Observation::HostAllowed { .. }
         | Observation::HostReached { .. } => return of_egress(observation),
         Observation::GuestPoweredOff => {
-            ("guest_powered_off", "the guest powered off as asked".to_owned())
+            ("guest_powered_off", "the guest powered off as requested".to_owned())
         }
         // The second needs the session's id: see `host_needed`.
         Observation::EndUserActive | Observation::HostNeeded { .. } | Observation::Failed(_) => {
@@ -117,30 +122,31 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
 pub fn host_needed(host: &str, provider: &str, remedy: Remedy, session: SessionId) -> String {
     let add = format!("add {host:?} to allow in [egress] of its provider file");
     let (what, to_do) = match remedy {
-        Remedy::List => {
-            (format!("is not on the list of {provider}"), format!("to allow it, {add}"))
-        }
+        Remedy::List => (format!("is not allowed by {provider}"), format!("to allow it, {add}")),
         Remedy::ListOrAllow => (
-            format!("is not on the list of {provider}"),
-            format!("to allow it, {add}, or only now: `anteroom egress allow {session} {host}`"),
+            format!("is not allowed by {provider}"),
+            format!(
+                "to allow it, {add}; for this session only, run `anteroom egress allow {session} {host}`"
+            ),
         ),
         Remedy::NameAndMap => (
-            "is an address: hosts are reached only by name".to_owned(),
+            "is an address; hosts can be reached only by name".to_owned(),
             format!(
-                "add the host's name to allow of {provider}, and map it to its address with [[egress.map]] \
-                 if it has no name in DNS"
+                "add the host's name to allow in [egress] of the provider file of {provider}, and map it to \
+                 its address with [[egress.map]] if DNS does not know it"
             ),
         ),
         Remedy::ListAndMap => (
-            "is a name of a network's own, which sandboxes cannot reach".to_owned(),
+            "is a name of a private network, which sandboxes cannot reach".to_owned(),
             format!(
-                "to reach it, add it to allow of {provider} and map it to an address with [[egress.map]]"
+                "to reach it, add it to allow in [egress] of the provider file of {provider} and map it to \
+                 an address with [[egress.map]]"
             ),
         ),
         Remedy::Map => (
             format!("is allowed, but {FORBIDDEN_ADDRESS}"),
             format!(
-                "to reach it anyway, map it to its address with [[egress.map]] in the file of {provider}"
+                "to reach it anyway, map it to its address with [[egress.map]] in the provider file of {provider}"
             ),
         ),
     };
@@ -172,14 +178,16 @@ fn of_egress(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::HostUnreachable { host, cause } => (
             "host_unreachable",
             format!(
-                "the sandbox cannot reach {host} ({cause}); if the sign-in does not continue, start it \
+                "the sandbox could not reach {host} ({cause}); if the sign-in does not continue, start it \
                  again in a few minutes"
             ),
         ),
         Observation::HostAllowed { host } => {
             ("host_allowed", format!("{host} was allowed for this session"))
         }
-        Observation::HostReached { host } => ("host_reached", format!("{host} can be reached now")),
+        Observation::HostReached { host } => {
+            ("host_reached", format!("the sandbox can reach {host} now"))
+        }
         _ => return None,
     })
 }
@@ -197,48 +205,48 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
                 Asks::Unknown => (
                     "unknown_prompt",
                     format!(
-                        "the tool waits at a prompt that its provider file does not know; its last line: {last}"
+                        "the tool is waiting at a prompt that its provider file does not describe; its last line: {last}"
                     ),
                 ),
                 Asks::AddressIgnored { url } => (
                     "address_unmatched",
                     format!(
-                        "the tool showed no address that matches url_pattern of its provider file, but {}",
+                        "the tool showed only an address that does not match `url_pattern` in its provider file: {}",
                         short(url)
                     ),
                 ),
                 Asks::Answered { question } => (
                     "answer_not_taken",
                     format!(
-                        "{question:?} was answered, but the tool still asks it; its last line: {last}"
+                        "the tool still shows {question:?} after it was answered; its last line: {last}"
                     ),
                 ),
             }
         }
         Observation::QuestionAnswered { question, again: false } => {
-            ("question_answered", format!("the tool asked {question:?} and was answered"))
+            ("question_answered", format!("the tool asked {question:?}, and it was answered"))
         }
         Observation::QuestionAnswered { question, again: true } => (
             "question_answered_again",
             format!(
-                "the tool still asked {question:?} after the answer; it was answered once more"
+                "the tool still asked {question:?} after it was answered, so it was answered again"
             ),
         ),
         Observation::AddressIgnored { url } => {
             let unmatched =
-                "the tool showed an address that does not match url_pattern of its provider file";
+                "the tool showed an address that does not match `url_pattern` in its provider file";
             ("address_ignored", format!("{unmatched}: {}", short(url)))
         }
         Observation::CodeEntered => ("code_entered", "the code was typed into the tool".to_owned()),
         Observation::CodeReplaced => {
-            ("code_replaced", "a newer code replaced one that was not typed yet".to_owned())
+            ("code_replaced", "a newer code replaced one that had not been typed yet".to_owned())
         }
         _ => return None,
     })
 }
 
 fn cause(detail: &Option<String>) -> &str {
-    detail.as_deref().unwrap_or("no cause is known")
+    detail.as_deref().unwrap_or("the cause is not known")
 }
 
 #[cfg(test)]
@@ -257,19 +265,19 @@ mod tests {
         );
         for (remedy, reason) in [
             (Remedy::NameAndMap, "is an address"),
-            (Remedy::ListAndMap, "a network's own"),
+            (Remedy::ListAndMap, "a private network"),
             (Remedy::Map, FORBIDDEN_ADDRESS),
         ] {
             let said = says("adfs.corp.local", remedy);
             assert!(said.contains(reason) && said.contains("[[egress.map]]"), "{said}");
-            assert!(!said.contains("egress allow") && !said.contains("not on the list"), "{said}");
+            assert!(!said.contains("egress allow") && !said.contains("not allowed by"), "{said}");
         }
     }
 
     #[test]
     fn one_file_was_and_two_files_were_put_in_place() {
         let says = |count| of_observation(&Observation::FilesInjected { count }).unwrap().1;
-        assert_eq!(says(1), "1 file was put in place and confirmed");
-        assert_eq!(says(2), "2 files were put in place and confirmed");
+        assert_eq!(says(1), "1 file was copied into the sandbox and verified");
+        assert_eq!(says(2), "2 files were copied into the sandbox and verified");
     }
 }

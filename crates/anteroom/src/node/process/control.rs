@@ -1,6 +1,5 @@
 //! The node's end of a runner's control socket, and the wait for its end.
 
-use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,14 +112,7 @@ pub async fn wait(
     reports: mpsc::Sender<Report>,
     exited: watch::Sender<Option<ProcessExit>>,
 ) {
-    let exit = match child.wait().await {
-        Ok(status) => match (status.code(), status.signal()) {
-            (Some(code), _) => ProcessExit::Exited { code },
-            (None, Some(signal)) => ProcessExit::Signalled { signal },
-            (None, None) => ProcessExit::Unknown,
-        },
-        Err(_) => ProcessExit::Unknown,
-    };
+    let exit = child.wait().await.map_or(ProcessExit::Unknown, ProcessExit::from);
     let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
     exited.send_replace(Some(exit));
     let _ = reports.send(Report::RunnerExited { exit }).await;

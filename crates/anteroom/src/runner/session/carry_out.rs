@@ -38,7 +38,7 @@ impl Attended<'_, '_> {
             Output::Allow(destination) => {
                 // The machine asks for none that the gate refuses.
                 if let Err(refused) = self.gate.allow(&destination) {
-                    tracing::warn!("{destination} is not let out: {refused}");
+                    tracing::warn!("{destination} is not allowed: {refused}");
                 }
             }
             Output::CloseEgress => self.is_egress_open.set(false),
