@@ -1,87 +1,88 @@
 // Made from the OpenAPI document by `npm run wire-types`; do not edit.
 
 /**
- * A session as its viewer may see it.
+ * A session as its end user may see it.
  */
 export interface ViewerView {
   awaiting?: AwaitingView | null;
   /**
-   * Milliseconds since the Unix epoch.
+   * When the session was created, in milliseconds since the Unix epoch.
    */
   createdAt: number;
   credential: CredentialView;
   /**
-   * When its time to live is over, in milliseconds since the Unix epoch.
+   * When the time to live expires, in milliseconds since the Unix epoch.
    */
   deadline: number;
   /**
-   * Whether the guest is emulated.
+   * Whether the guest is emulated, which is slow and isolates it weakly.
    */
   emulated: boolean;
   /**
-   * When it ends unless the end user does something, in milliseconds since the Unix epoch.
+   * When the session ends unless the end user becomes active, in milliseconds since the Unix epoch.
    */
   idleDeadline?: number | null;
   /**
-   * What the end user has to do.
+   * What the end user has to do, one or two sentences.
    */
   instructions: string;
   /**
-   * What stands between the sandbox and the host.
+   * What isolates the sandbox from the host.
    */
   isolation: 'vm' | 'none';
   /**
-   * What was still found after the teardown.
+   * What a check still found on the machine after the teardown.
    */
   leftovers: Leftover[];
   /**
-   * How they sign in.
+   * How the end user signs in.
    */
   method: 'browser' | 'paste_code' | 'device_code';
   operator: Named;
   provider: Named;
   reason?: Reason | null;
   /**
-   * The host's clock, in milliseconds since the Unix epoch: the viewer's may be wrong.
+   * The server's clock, in milliseconds since the Unix epoch, because the viewer's may be wrong.
    */
   serverNow: number;
   /**
-   * Its id.
+   * The session's id, a UUID.
    */
   sessionId: string;
   /**
-   * Host name of the sign-in page.
+   * The host of the sign-in page.
    */
   signInUrlHost?: string | null;
   /**
-   * Where it stands.
+   * The session's state.
    */
   state: 'requested' | 'booting' | 'preparing' | 'ready' | 'awaiting_user' | 'capturing' | 'sealed' | 'ended';
   teardown?: ('tearing_down' | 'torn_down') | null;
   /**
-   * What happened, oldest first.
+   * The session's events, oldest first.
    */
   timeline: TimelineEntry[];
   /**
-   * What of the sandbox was opened by others than whoever asks, oldest first.
+   * The views of the sandbox that others than the requester opened, oldest first.
    */
   visitsOfOthers: Visit[];
 }
 /**
- * Their turn, while the state is `awaiting_user`.
+ * What the end user has to do, while the state is `awaiting_user`.
  */
 export interface AwaitingView {
   /**
-   * With `device_code`: what the page asks for.
+   * With `device_code`: the code that the page asks for.
    */
   code?: string | null;
   /**
-   * Until when, in milliseconds since the Unix epoch: the session's time is over, or the tool gives up
-   * by itself, whichever comes first. Once the tool's time has passed and it still waits, the session's.
+   * When the turn ends, in milliseconds since the Unix epoch: the session's time to live expires or the
+   * tool itself gives up, whichever comes first; the former once the
+   * tool waits longer than it was expected to.
    */
   deadline: number;
   /**
-   * What to do, one or two sentences.
+   * What the end user has to do, one or two sentences.
    */
   instructions: string;
   /**
@@ -89,44 +90,45 @@ export interface AwaitingView {
    */
   method: 'browser' | 'paste_code' | 'device_code';
   /**
-   * Without a page: what the tool's terminal shows.
+   * The lines that the tool's terminal shows, where there is no page.
    */
   screen: string[];
   /**
-   * Whether the code that the last page shows is to be brought back (`POST …/code`).
+   * Whether the code that the last page shows must be sent back (`POST …/code`).
    */
   takesCode: boolean;
   /**
-   * The page to sign in on; absent where the tool asks something that its provider file does not
-   * know.
+   * The page to sign in on; null where the tool shows a prompt that its provider file does not
+   * describe.
    */
   url?: string | null;
 }
 /**
- * Who can open the credential.
+ * The session's credential.
  */
 export interface CredentialView {
   /**
-   * The files that may come out of it, from the home on; with a `*` where their names are known only
-   * afterwards.
+   * The files that the credential may contain, relative to the home directory; with a `*` where a name is
+   * known only afterwards.
    */
   files: string[];
   /**
-   * Who can open it.
+   * Who can open the sealed credential.
    */
   openableBy: 'caller' | 'operator';
   /**
-   * The age recipient it is or will be sealed to.
+   * The age recipient that the credential is or will be sealed to.
    */
   recipient: string;
   /**
-   * Whether there is one.
+   * Whether the credential is sealed and stored.
    */
   status: 'none' | 'sealed';
   terms?: TermsView | null;
 }
 /**
- * What the provider's terms say of who may hold it; absent where its file names none.
+ * What the provider's terms say about who may hold the credential; absent if the provider file names no
+ * terms.
  */
 export interface TermsView {
   /**
@@ -134,20 +136,20 @@ export interface TermsView {
    */
   custody: 'recipient_only' | 'vault';
   /**
-   * Whether it is sealed to the vault all the same, by the operator's own word.
+   * Whether the operator allows the vault nevertheless (`serve --allow-vault-custody`).
    */
   overridden: boolean;
   /**
-   * The page that was read.
+   * The URL of the terms.
    */
   page: string;
   /**
-   * On which day, as `2026-11-27`.
+   * The day on which they were read, such as `2026-11-27`.
    */
   read: string;
 }
 /**
- * Something of a session that should be gone and was found.
+ * Something that a session left on the machine.
  */
 export interface Leftover {
   /**
@@ -156,37 +158,50 @@ export interface Leftover {
    */
   kind: string;
   /**
-   * Which: a pid and command line, a path.
+   * A pid and command line, or a path.
    */
   what: string;
 }
 /**
- * Who runs this Anteroom.
+ * Who operates this server.
  */
 export interface Named {
   /**
-   * Machine name; empty where there is none.
+   * The id; empty where there is none.
    */
   id: string;
   /**
-   * For people.
+   * The display name.
    */
   name: string;
 }
 /**
- * Why it ended.
+ * The tool to sign in to.
+ */
+export interface Named {
+  /**
+   * The id; empty where there is none.
+   */
+  id: string;
+  /**
+   * The display name.
+   */
+  name: string;
+}
+/**
+ * Why the session ended; null until then.
  */
 export interface Reason {
   /**
-   * Stable machine name; `docs/reference/problems.md` lists them.
+   * A stable code; `docs/reference/problems.md` lists all of them.
    */
   code: string;
   /**
-   * The values behind it.
+   * The values of the sentence.
    */
   detail: {};
   /**
-   * One sentence for an end user.
+   * One sentence for people.
    */
   message: string;
 }
@@ -209,7 +224,7 @@ export interface TimelineEntry {
           }
         | {
             /**
-             * Which of the session's links they opened.
+             * The number of the session's link that they opened.
              */
             generation: number;
             kind: 'end_user';
@@ -234,7 +249,7 @@ export interface TimelineEntry {
  */
 export interface Explanation {
   /**
-   * What to do about it; absent where nothing sensible can be said.
+   * What to do; absent where there is no useful advice.
    */
   advice?: string | null;
   /**
@@ -267,45 +282,46 @@ export interface Explanation {
     | 'ended_by_self'
     | 'unknown';
   /**
-   * How sure it is.
+   * How certain the explanation is.
    */
   confidence: 'certain' | 'likely' | 'unknown';
   /**
-   * What it rests on, a line each.
+   * The evidence, a line each.
    */
   evidence: string[];
   /**
-   * One sentence for an end user: what happened to which service.
+   * One sentence: what happened to which service.
    */
   sentence: string;
 }
 /**
- * Something of a sandbox that was opened.
+ * A view of a sandbox that somebody opened.
  */
 export interface Visit {
   /**
-   * When, in milliseconds since the Unix epoch.
+   * When it was opened, in milliseconds since the Unix epoch.
    */
   at: number;
   /**
-   * `link` (it was exchanged for its cookie), `picture`, `terminal` or `vnc`.
+   * `link` (exchanged for the viewer's cookie), `picture`, `terminal` or `vnc`.
    */
   opened: 'link' | 'picture' | 'terminal' | 'vnc';
   /**
-   * `{"by":"link","generation":1}` (the link that was made first), or `{"by":"api_key","key":"deploy"}`.
+   * Who opened it: `{"by":"link","generation":1}` (the session's first link), or
+   * `{"by":"api_key","key":"deploy"}`.
    */
   viewer:
     | {
         by: 'link';
         /**
-         * Which.
+         * The link's number.
          */
         generation: number;
       }
     | {
         by: 'api_key';
         /**
-         * Its name.
+         * The key's name.
          */
         key: string;
       };

@@ -159,7 +159,7 @@ pub enum RunnerMessage {
     },
     /// Something happened, just now: the controller gives it its time.
     Observed {
-        /// What.
+        /// What was observed.
         observation: Observation,
     },
     /// Answer to an offer.

@@ -11,7 +11,7 @@ pub struct KeyId(pub [u8; 32]);
 /// Whoever makes a request, once they proved who they are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// Who.
+    /// The key or the link by which they were identified.
     pub id: PrincipalId,
     /// What they may do.
     pub scopes: &'static [Scope],

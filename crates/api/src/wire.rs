@@ -8,71 +8,71 @@ use anteroom_session::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// `POST /api/auth/start`.
+/// The body of `POST /api/auth/start`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartRequest {
-    /// Which CLI: the id of a provider file.
+    /// The tool to sign in to: the id of a provider file.
     #[schema(example = "demo")]
     pub provider: String,
-    /// Whose credential it will be, in the caller's words.
+    /// The caller's own id of the end user, 1 to 128 printable ASCII characters without space and `/`.
     pub user_id: Option<String>,
-    /// The age X25519 key (`age1…`) to seal to. Without it the vault's own is used, which the
-    /// operator can open; providers whose terms forbid that need a recipient.
+    /// The age X25519 recipient (`age1…`) to seal the credential to. Without it the credential is sealed
+    /// to the vault, which the operator can open; providers whose terms forbid that require a recipient.
     pub recipient: Option<String>,
-    /// How long the session may live from its start, or from the last heartbeat; 900 when left out.
+    /// Time to live of the session in seconds, from its start or its last heartbeat; 900 by default.
     #[schema(minimum = 60, maximum = 3600)]
     pub ttl_seconds: Option<u64>,
-    /// How the end user signs in: `auto` (the default: of the provider's ways the one that needs them
-    /// least), `browser` (on the streamed desktop), `paste_code` (where they like; they bring back the
-    /// code that the last page shows) or `device_code` (where they like; they give the page the code
-    /// of `awaiting`).
+    /// How the end user signs in: `auto` (the default: the first method in the provider file), `browser`
+    /// (on the streamed desktop), `paste_code` (in their own browser; they bring back the code that the
+    /// last page shows) or `device_code` (in their own browser; they enter the code in `awaiting` on
+    /// the page).
     #[schema(example = "auto")]
     pub method: Option<String>,
-    /// The end user's language for browser and tool, as BCP 47 names it.
+    /// The end user's language for the browser and the tool, as a BCP 47 tag.
     #[schema(example = "de-AT")]
     pub locale: Option<String>,
-    /// Their time zone, by a name that IANA has.
+    /// The end user's time zone, as an IANA name.
     #[schema(example = "Europe/Vienna")]
     pub time_zone: Option<String>,
-    /// Files to put into the guest before anything starts there.
+    /// Files to write into the sandbox before anything starts there.
     #[serde(default)]
     pub files: Vec<StartFile>,
 }
 
-/// A file to put into the guest.
+/// A file to write into the sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StartFile {
-    /// Absolute, or `~/…` for the guest user's home.
+    /// An absolute path, or `~/…` for the home directory of the sandbox's user.
     pub path: String,
-    /// `person` (default) or `root`.
+    /// The file's owner: `person` (the default, the sandbox's user) or `root`.
     pub owner: Option<String>,
-    /// Permission bits as a number; 384 (0o600) when left out.
+    /// Permission bits as a decimal number; 384 (0o600) by default.
     pub mode: Option<u32>,
-    /// The text, at most 1 MiB; all of a request's files fit into its 12 MiB.
+    /// The file's text, at most 1 MiB; the whole request is at most 12 MiB.
     pub content: String,
 }
 
-/// Answer of `POST /api/auth/start`.
+/// The response of `POST /api/auth/start`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StartAnswer {
-    /// Always true: a failure is a problem document.
+    /// Always `true`; a failure is a problem document.
     pub success: bool,
-    /// The new session.
+    /// The new session's id, a UUID.
     pub session_id: String,
-    /// As asked for.
+    /// The provider's id, as in the request.
     pub provider: String,
     /// How the end user signs in.
     pub method: Method,
-    /// Address of the sandbox's own network interface, in 10.213.0.0/16. Nothing outside of the sandbox can
-    /// reach it: the way in for the end user is `viewerUrl`.
+    /// Address of the sandbox's own network interface, in 10.213.0.0/16. It cannot be reached
+    /// from outside the sandbox; the end user opens `viewerUrl`.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
-    /// One-use link for the end user; the secret is in its fragment.
+    /// A one-use link for the end user; the secret is in its fragment.
     pub viewer_url: String,
-    /// Where it stands.
+    /// The session's state.
     pub state: StateName,
 }
 
@@ -80,115 +80,117 @@ pub struct StartAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionView {
-    /// Its id.
+    /// The session's id, a UUID.
     pub session_id: String,
-    /// Which CLI.
+    /// The provider's id.
     pub provider: String,
-    /// The CLI's name for people.
+    /// The provider's display name.
     pub provider_name: String,
-    /// As the caller gave it.
+    /// The `userId` of the start call.
     pub user_id: Option<String>,
-    /// Who started it: `{"kind":"caller","key":"deploy"}`, the API key by its name. Null of sessions
-    /// that an earlier version started.
+    /// Who started the session: `{"kind":"caller","key":"deploy"}`, with the name of the API key. Null for
+    /// sessions that an earlier version of Anteroom started.
     pub started_by: Option<Actor>,
-    /// Where it stands.
+    /// The session's state.
     pub state: StateName,
-    /// Why it ended.
+    /// Why the session ended; null until then.
     pub reason: Option<Reason>,
-    /// Milliseconds since the Unix epoch.
+    /// When the session was created, in milliseconds since the Unix epoch.
     pub created_at: u64,
-    /// When its time to live is over, in milliseconds since the Unix epoch.
+    /// When the time to live expires, in milliseconds since the Unix epoch.
     pub deadline: u64,
-    /// When it ends unless the end user does something, in milliseconds since the Unix epoch; only in
-    /// their turn and once they came.
+    /// When the session ends unless the end user becomes active, in milliseconds since the Unix epoch; set
+    /// only while it is their turn and after they have opened their link.
     pub idle_deadline: Option<u64>,
-    /// What its sandbox is made with.
+    /// What boots the sandbox.
     pub driver: DriverKind,
-    /// What executes guest code; not known before the sandbox runs.
+    /// What executes guest code; null until the sandbox runs.
     pub accelerator: Option<Accelerator>,
-    /// What stands between the sandbox and the host.
+    /// What isolates the sandbox from the host.
     pub isolation: Isolation,
-    /// Whether the guest is emulated, and so slow and weakly isolated.
+    /// Whether the guest is emulated, which is slow and isolates it weakly.
     pub emulated: bool,
-    /// What holds the session's processes on the host, as the kernel reports it: `sandbox` (the VMM, or the agent
-    /// with the `host` driver), `runner`, and `missing`, what is missing and why. Null until it was
-    /// read.
+    /// What confines the session's processes on the host, as the kernel reports it: `sandbox` (the VMM, or
+    /// the agent with the `host` driver), `runner`, and `missing` (what this machine cannot provide, with
+    /// the cause). Null until it has been read.
     pub confinement: Option<Confined>,
-    /// Address of the sandbox's own network interface, which nothing outside of the sandbox can reach.
+    /// Address of the sandbox's own network interface, which cannot be reached from outside the sandbox.
     #[serde(rename = "browserIP")]
     pub browser_ip: String,
-    /// The CLI's sign-in URL, while it waits for the end user.
+    /// The tool's sign-in URL, while it waits for the end user.
     pub sign_in_url: Option<String>,
-    /// What the end user has to do.
+    /// What the end user has to do, one or two sentences.
     pub instructions: String,
     /// How the end user signs in.
     pub method: Method,
-    /// Why in this way.
+    /// Why this method, one sentence.
     pub method_reason: String,
     /// What the end user has to do, while the state is `awaiting_user`.
     pub awaiting: Option<AwaitingView>,
-    /// The credential.
+    /// The session's credential.
     pub credential: CredentialView,
-    /// What the guest reached and was refused.
+    /// The hosts that the sandbox reached or was refused.
     pub egress: Vec<EgressEntry>,
-    /// How far teardown is, once the session ended.
+    /// The state of the teardown; null until the session ends.
     pub teardown: Option<TeardownState>,
-    /// What was still found on the machine after the teardown.
+    /// What a check still found on the machine after the teardown.
     pub leftovers: Vec<Leftover>,
-    /// What happened, oldest first.
+    /// The session's events, oldest first.
     pub timeline: Vec<TimelineEntry>,
-    /// Who opened what of the sandbox, oldest first.
+    /// Who opened which view of the sandbox, oldest first.
     pub visits: Vec<Visit>,
 }
 
-/// Something of a sandbox that was opened.
+/// A view of a sandbox that somebody opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Visit {
-    /// When, in milliseconds since the Unix epoch.
+    /// When it was opened, in milliseconds since the Unix epoch.
     pub at: u64,
-    /// `link` (it was exchanged for its cookie), `picture`, `terminal` or `vnc`.
+    /// `link` (exchanged for the viewer's cookie), `picture`, `terminal` or `vnc`.
     pub opened: View,
-    /// `{"by":"link","generation":1}` (the link that was made first), or `{"by":"api_key","key":"deploy"}`.
+    /// Who opened it: `{"by":"link","generation":1}` (the session's first link), or
+    /// `{"by":"api_key","key":"deploy"}`.
     pub viewer: Viewer,
 }
 
-/// The end user's turn.
+/// What the end user has to do in their turn.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AwaitingView {
     /// How the end user signs in.
     pub method: Method,
-    /// The page to sign in on; absent where the tool asks something that its provider file does not
-    /// know.
+    /// The page to sign in on; null where the tool shows a prompt that its provider file does not
+    /// describe.
     pub url: Option<String>,
-    /// With `device_code`: what the page asks for.
+    /// With `device_code`: the code that the page asks for.
     pub code: Option<String>,
-    /// Whether the code that the last page shows is to be brought back (`POST …/code`).
+    /// Whether the code that the last page shows must be sent back (`POST …/code`).
     pub takes_code: bool,
-    /// Without a page: what the tool's terminal shows.
+    /// The lines that the tool's terminal shows, where there is no page.
     pub screen: Vec<String>,
-    /// What to do, one or two sentences.
+    /// What the end user has to do, one or two sentences.
     pub instructions: String,
-    /// Until when, in milliseconds since the Unix epoch: the session's time is over, or the tool gives up
-    /// by itself, whichever comes first. Once the tool's time has passed and it still waits, the session's.
+    /// When the turn ends, in milliseconds since the Unix epoch: the session's time to live expires or the
+    /// tool itself gives up, whichever comes first; the former once the
+    /// tool waits longer than it was expected to.
     pub deadline: u64,
 }
 
-/// A code that the end user brings.
+/// A code that the end user brings back.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Code {
-    /// As the last page of the sign-in shows it.
+    /// The code, as the last page of the sign-in shows it.
     #[schema(min_length = 1, max_length = 4096)]
     pub code: String,
 }
 
-/// A host that the operator allows.
+/// A host to allow for one session.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AllowHost {
-    /// Its name: one that this session was refused, with its port where that is neither 80 nor 443.
+    /// A host that this session was refused, with its port unless that is 80 or 443.
     #[schema(min_length = 1, max_length = 259, example = "acme.okta.example")]
     pub host: String,
 }
@@ -196,11 +198,11 @@ pub struct AllowHost {
 /// Why a session ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Reason {
-    /// Stable machine name; `docs/reference/problems.md` lists them.
+    /// A stable code; `docs/reference/problems.md` lists all of them.
     pub code: String,
-    /// One sentence for an end user.
+    /// One sentence for people.
     pub message: String,
-    /// The values behind it.
+    /// The values of the sentence.
     #[schema(value_type = Object)]
     pub detail: serde_json::Value,
 }
@@ -209,16 +211,17 @@ pub struct Reason {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialView {
-    /// Whether there is one.
+    /// Whether the credential is sealed and stored.
     pub status: CredentialState,
-    /// Who can open it.
+    /// Who can open the sealed credential.
     pub openable_by: OpenableBy,
-    /// The age recipient it is or will be sealed to.
+    /// The age recipient that the credential is or will be sealed to.
     pub recipient: String,
-    /// The files that may come out of it, from the home on; with a `*` where their names are known only
-    /// afterwards.
+    /// The files that the credential may contain, relative to the home directory; with a `*` where a name is
+    /// known only afterwards.
     pub files: Vec<String>,
-    /// What the provider's terms say of who may hold it; absent where its file names none.
+    /// What the provider's terms say about who may hold the credential; absent if the provider file names no
+    /// terms.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terms: Option<TermsView>,
 }
@@ -227,118 +230,118 @@ pub struct CredentialView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CredentialState {
-    /// Not yet, or there never will be.
+    /// There is no credential, yet or at all.
     None,
-    /// It is sealed and stored.
+    /// The credential is sealed and stored.
     Sealed,
 }
 
-/// Who may hold a credential, by its provider's terms.
+/// Who may hold a credential, according to its provider's terms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Custody {
-    /// The recipient alone.
+    /// Only the recipient.
     RecipientOnly,
-    /// The operator too, in the vault.
+    /// Also the operator, in the vault.
     Vault,
 }
 
-/// How far the teardown of an ended session is.
+/// The state of the teardown of an ended session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum TeardownState {
-    /// It runs.
+    /// The teardown is running.
     TearingDown,
-    /// It ran, and the machine was looked at; see `leftovers`.
+    /// The teardown ran and the machine was checked; see `leftovers`.
     TornDown,
 }
 
-/// What a provider's terms say of who may hold a login, as somebody read them.
+/// What a provider's terms say about who may hold a credential, as somebody read them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TermsView {
-    /// The page that was read.
+    /// The URL of the terms.
     pub page: String,
-    /// On which day, as `2026-11-27`.
+    /// The day on which they were read, such as `2026-11-27`.
     pub read: String,
     /// Who may hold the credential.
     pub custody: Custody,
-    /// Whether it is sealed to the vault all the same, by the operator's own word.
+    /// Whether the operator allows the vault nevertheless (`serve --allow-vault-custody`).
     pub overridden: bool,
 }
 
-/// A host the guest asked for.
+/// A host that the sandbox requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EgressEntry {
-    /// Host name.
+    /// The host's name.
     pub host: String,
-    /// Port.
+    /// The TCP port.
     pub port: u16,
     /// What the egress gate decided.
     pub verdict: EgressVerdict,
-    /// Connections of this kind.
+    /// How many connections had this verdict.
     pub connections: u64,
-    /// Bytes from the guest.
+    /// Bytes sent by the sandbox.
     pub bytes_up: u64,
-    /// Bytes to the guest.
+    /// Bytes sent to the sandbox.
     pub bytes_down: u64,
-    /// Why the last of them was refused or failed.
+    /// Why the last of these connections was refused or failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
 }
 
-/// An event of the server-sent streams, as their format (`text/event-stream`) has it.
+/// A server-sent event (`text/event-stream`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SessionEvent {
     /// Always `session`.
     pub event: String,
-    /// JSON: what a GET of the session gives ([`SessionView`], or [`ViewerView`] to a viewer).
+    /// The session as JSON, as its GET returns it ([`SessionView`], or [`ViewerView`] to a viewer).
     #[schema(content_media_type = "application/json")]
     pub data: String,
 }
 
-/// A line of `GET /api/sessions`.
+/// An item of `GET /api/sessions`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionSummary {
-    /// Its id.
+    /// The session's id, a UUID.
     pub session_id: String,
-    /// Which CLI.
+    /// The provider's id.
     pub provider: String,
-    /// Where it stands.
+    /// The session's state.
     pub state: StateName,
-    /// The reason's code, once ended.
+    /// The code of the reason; null until the session ends.
     pub reason: Option<String>,
-    /// The age recipient that its credential is or will be sealed to.
+    /// The age recipient that the credential is or will be sealed to.
     pub recipient: String,
-    /// Milliseconds since the Unix epoch.
+    /// When the session was created, in milliseconds since the Unix epoch.
     pub created_at: u64,
 }
 
-/// The CLI's sign-in URL.
+/// The tool's sign-in URL.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OAuthUrl {
-    /// The URL.
+    /// The URL, as the tool gave it.
     pub url: String,
 }
 
-/// Answer of `/credentials/status`.
+/// The response of `GET …/credentials/status`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
-    /// Where the session stands.
+    /// The session's state.
     pub state: StateName,
-    /// The credential.
+    /// The session's credential.
     pub credential: CredentialView,
 }
 
-/// A new viewer link.
+/// A new link for the end user.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ViewerLink {
-    /// One-use link; the secret is in its fragment.
+    /// A one-use link for the end user; the secret is in its fragment.
     pub viewer_url: String,
 }
 
@@ -346,101 +349,101 @@ pub struct ViewerLink {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SessionDescription {
-    /// Which of the two.
+    /// `offer` or `answer`.
     #[serde(rename = "type")]
     #[schema(rename = "type")]
     pub kind: SdpType,
-    /// SDP.
+    /// The session description (SDP).
     pub sdp: String,
 }
 
-/// `POST /api/viewer/exchange`.
+/// The body of `POST /api/viewer/exchange`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Exchange {
-    /// The session.
+    /// The session's id.
     pub session_id: String,
-    /// The link's fragment.
+    /// The secret: the fragment of the link.
     pub secret: String,
 }
 
-/// Which side of a WebRTC negotiation a description is.
+/// The side of a WebRTC negotiation that a description is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SdpType {
-    /// What a viewer asks for.
+    /// The viewer's offer.
     Offer,
-    /// What the session gives.
+    /// The session's answer.
     Answer,
 }
 
-/// A session as its viewer may see it.
+/// A session as its end user may see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ViewerView {
-    /// Its id.
+    /// The session's id, a UUID.
     pub session_id: String,
-    /// Which tool.
+    /// The tool to sign in to.
     pub provider: Named,
-    /// Who runs this Anteroom.
+    /// Who operates this server.
     pub operator: Named,
-    /// Where it stands.
+    /// The session's state.
     pub state: StateName,
-    /// Why it ended.
+    /// Why the session ended; null until then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
-    /// What happened, oldest first.
+    /// The session's events, oldest first.
     pub timeline: Vec<TimelineEntry>,
-    /// What of the sandbox was opened by others than whoever asks, oldest first.
+    /// The views of the sandbox that others than the requester opened, oldest first.
     pub visits_of_others: Vec<Visit>,
-    /// Milliseconds since the Unix epoch.
+    /// When the session was created, in milliseconds since the Unix epoch.
     pub created_at: u64,
-    /// When its time to live is over, in milliseconds since the Unix epoch.
+    /// When the time to live expires, in milliseconds since the Unix epoch.
     pub deadline: u64,
-    /// When it ends unless the end user does something, in milliseconds since the Unix epoch.
+    /// When the session ends unless the end user becomes active, in milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_deadline: Option<u64>,
-    /// The host's clock, in milliseconds since the Unix epoch: the viewer's may be wrong.
+    /// The server's clock, in milliseconds since the Unix epoch, because the viewer's may be wrong.
     pub server_now: u64,
-    /// Whether the guest is emulated.
+    /// Whether the guest is emulated, which is slow and isolates it weakly.
     pub emulated: bool,
-    /// What stands between the sandbox and the host.
+    /// What isolates the sandbox from the host.
     pub isolation: Isolation,
-    /// Who can open the credential.
+    /// The session's credential.
     pub credential: CredentialView,
-    /// Host name of the sign-in page.
+    /// The host of the sign-in page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sign_in_url_host: Option<String>,
-    /// What the end user has to do.
+    /// What the end user has to do, one or two sentences.
     pub instructions: String,
-    /// How they sign in.
+    /// How the end user signs in.
     pub method: Method,
-    /// Their turn, while the state is `awaiting_user`.
+    /// What the end user has to do, while the state is `awaiting_user`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaiting: Option<AwaitingView>,
-    /// How far teardown is, once the session ended.
+    /// The state of the teardown; null until the session ends.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teardown: Option<TeardownState>,
-    /// What was still found after the teardown.
+    /// What a check still found on the machine after the teardown.
     pub leftovers: Vec<Leftover>,
 }
 
-/// Something with a name.
+/// An id with a display name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Named {
-    /// Machine name; empty where there is none.
+    /// The id; empty where there is none.
     pub id: String,
-    /// For people.
+    /// The display name.
     pub name: String,
 }
 
-/// What an API key may.
+/// What an API key is allowed to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyRole {
-    /// Everything about sessions.
+    /// Start, read and end sessions.
     Caller,
-    /// That, and managing keys.
+    /// Also manage API keys.
     Admin,
 }
 
@@ -469,51 +472,51 @@ impl std::str::FromStr for KeyRole {
 #[error("a key's role must be caller or admin")]
 pub struct UnknownRole;
 
-/// `POST /api/keys`.
+/// The body of `POST /api/keys`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NewKey {
-    /// What it is called: 1 to 64 letters, digits, `-`, `_` and `.`.
+    /// The key's name: 1 to 64 letters, digits, `-`, `_` and `.`.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,64}$", example = "deploy")]
     pub name: String,
-    /// What it may; `caller` when left out.
+    /// The key's role; `caller` by default.
     pub role: Option<KeyRole>,
 }
 
-/// A key that was just made.
+/// A new API key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MadeKey {
-    /// As it is called.
+    /// The key's name.
     pub name: String,
-    /// What it may.
+    /// The key's role.
     pub role: KeyRole,
-    /// The key itself, shown this once.
+    /// The key itself, which is returned only here.
     pub key: String,
 }
 
-/// A key, without itself.
+/// An API key, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct KeyView {
-    /// As it is called. `cli` is the command line's on the controller's machine, made anew at each
-    /// start; `ready-file` that of `--ready-file`, likewise.
+    /// The key's name. `cli` is the key of the command line on the controller's machine, and `ready-file`
+    /// the one that `--ready-file` gets; both are replaced at each start.
     pub name: String,
-    /// What it may.
+    /// The key's role.
     pub role: KeyRole,
-    /// When it was made, or made anew, in milliseconds since the Unix epoch.
+    /// When the key was created or last rotated, in milliseconds since the Unix epoch.
     pub created_at: u64,
-    /// When it was last used.
+    /// When the key was last used, in milliseconds since the Unix epoch; null if never.
     pub last_used_at: Option<u64>,
 }
 
-/// `GET /health`.
+/// The response of `GET /health`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Health {
-    /// The process answers.
+    /// Always `true`: the process responds.
     pub live: bool,
-    /// It can start sessions.
+    /// Whether the controller can start sessions.
     pub ready: bool,
-    /// Why not, one sentence each.
+    /// Why it cannot, one sentence each.
     pub reasons: Vec<String>,
 }

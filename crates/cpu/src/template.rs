@@ -62,7 +62,7 @@ pub struct LeafModifier {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegisterModifier {
-    /// Which.
+    /// The register that is changed.
     pub register: Register,
     /// The change.
     pub bitmap: Bitmap,

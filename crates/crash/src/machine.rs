@@ -155,7 +155,8 @@ mod tests {
         ) {
             let lines: Vec<String> = console.iter().map(|line| (*line).to_owned()).collect();
             let panic = console.iter().rev().find_map(|line| line.strip_prefix(PANIC));
-            let said = explain_machine(shutdown.as_ref(), &lines);
+            let shutdown = shutdown.as_ref();
+            let said = explain_machine(shutdown, &lines);
             let Some(said) = said else {
                 prop_assert!(panic.is_none());
                 return Ok(());

@@ -97,7 +97,7 @@ pub enum HostMessage {
     },
     /// This was typed into the terminal and is a secret: it must not be logged.
     Secret {
-        /// What.
+        /// The text, in UTF-8.
         text: String,
     },
     /// It is the end user's turn: what is there now is not what their sign-in leaves. Said again, it means
@@ -186,7 +186,7 @@ pub enum GuestMessage {
     Service {
         /// `x`, `window-manager`, `browser`, `cli`.
         name: String,
-        /// How.
+        /// What changed.
         event: ServiceEvent,
     },
     /// A line that a service printed.
@@ -283,7 +283,7 @@ pub enum ServiceEvent {
     Ready {},
     /// Its process ended.
     Exited {
-        /// How.
+        /// Its wait status.
         exit: ProcessExit,
         /// How long it lived, in milliseconds of the guest's clock.
         lived_ms: u64,

@@ -17,7 +17,7 @@ pub enum InputEvent {
     },
     /// A button changed.
     PointerButton {
-        /// Which.
+        /// The button that was pressed or released.
         button: PointerButton,
         /// Down or up.
         pressed: bool,

@@ -60,7 +60,7 @@ pub enum VerifyError {
     /// A log or report cannot be written.
     #[error("writing {} failed", path.display())]
     Write {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// Why.
         #[source]

@@ -20,7 +20,7 @@ pub enum ProcessorError {
     /// A template's file cannot be read.
     #[error("reading the CPU template {path} failed")]
     Unread {
-        /// Which.
+        /// The file, by its path.
         path: String,
         /// Why.
         #[source]

@@ -98,7 +98,7 @@ pub enum BuildError {
     /// A program failed.
     #[error("{program} failed ({status}); its last lines, of {}:\n{last_lines}", log.display())]
     Program {
-        /// Which.
+        /// The program, as it was started.
         program: String,
         /// How it ended.
         status: String,
@@ -124,7 +124,7 @@ pub enum BuildError {
         "this machine's apt has no enabled source for Debian {suite}; add one to /etc/apt/sources.list.d, or set mirror = \"…\" in the recipe"
     )]
     NoSource {
-        /// Which.
+        /// Debian's suite, such as `trixie`.
         suite: String,
     },
     /// A package cannot be fetched from where this machine's client of its registry is set to.
@@ -136,7 +136,7 @@ pub enum BuildError {
         client: &'static str,
         /// The command that shows the configured source.
         reported_by: &'static str,
-        /// Which.
+        /// The package, by its name.
         package: String,
         /// What it said at the end.
         last_lines: String,
@@ -146,7 +146,7 @@ pub enum BuildError {
         "the npm package {package} has the integrity {found} from this machine's npm registry, but the recipe says {expected}; use the pinned version, or review the change and update the recipe"
     )]
     OtherPackage {
-        /// Which.
+        /// The package, by its name.
         package: String,
         /// As the recipe has it.
         expected: String,

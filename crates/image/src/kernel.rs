@@ -31,7 +31,7 @@ pub enum KernelError {
     /// A file cannot be read.
     #[error("reading {} failed", path.display())]
     Read {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// Why.
         #[source]

@@ -99,7 +99,7 @@ pub enum RecipeError {
     /// It, or a file it names, cannot be read.
     #[error("reading {} failed", path.display())]
     Read {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// Why.
         #[source]
@@ -108,7 +108,7 @@ pub enum RecipeError {
     /// Not TOML of this form.
     #[error("the recipe {} cannot be read", path.display())]
     Syntax {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// Where and what.
         #[source]
@@ -117,7 +117,7 @@ pub enum RecipeError {
     /// A value that cannot be.
     #[error("the recipe {}: {problem}", path.display())]
     Value {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// What is wrong.
         problem: String,

@@ -75,7 +75,7 @@ pub enum ImageError {
     /// A file is missing or unreadable.
     #[error("the image's file {} cannot be read; build the image again", path.display())]
     FileUnreadable {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// Why.
         #[source]
@@ -84,7 +84,7 @@ pub enum ImageError {
     /// A file is not what the manifest says.
     #[error("the image's file {} was changed: it has {found}, the manifest says {expected}; build the image again", path.display())]
     FileChanged {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// As the manifest has it.
         expected: String,
@@ -94,7 +94,7 @@ pub enum ImageError {
     /// The manifest is no manifest.
     #[error("the image's manifest {} cannot be read; build the image again", path.display())]
     BadManifest {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// Why.
         #[source]

@@ -86,7 +86,7 @@ enum Probing {
 pub struct Transmit {
     /// Where to.
     pub to: SocketAddr,
-    /// What.
+    /// The datagram, as it goes on the wire.
     pub bytes: Vec<u8>,
 }
 

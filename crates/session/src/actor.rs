@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::key_name::KeyName;
 use crate::viewer::{HolderGeneration, Viewer};
 
-/// Who asked for something.
+/// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Actor {
@@ -19,7 +19,7 @@ pub enum Actor {
     },
     /// The end user, in the viewer.
     EndUser {
-        /// Which of the session's links they opened.
+        /// The number of the session's link that they opened.
         generation: HolderGeneration,
     },
     /// The operator, on the controller's machine.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the kernel says that holds a process.
+/// What confines a process, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(
@@ -14,21 +14,21 @@ pub struct Boundaries {
     pub uid: u32,
     /// Its group id.
     pub gid: u32,
-    /// Whether it is in other groups too.
+    /// Whether it is also in other groups.
     pub has_groups: bool,
-    /// Whether it has a capability, or may have one again.
+    /// Whether it has a capability, or can gain one.
     pub has_capabilities: bool,
-    /// Whether no program that it starts gains a privilege.
+    /// Whether no program that it starts can gain privileges (`no_new_privs`).
     pub no_new_privileges: bool,
     /// Whether its system calls are filtered.
     pub filters_system_calls: bool,
-    /// The namespaces that it has apart from the machine's.
+    /// The namespaces that it does not share with the host.
     pub namespaces: Vec<Namespace>,
-    /// Its cgroup, where it has one of its own.
+    /// The path of its own cgroup; null where it has none.
     pub cgroup: Option<String>,
 }
 
-/// What holds a session's processes.
+/// What confines a session's processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Confined {
@@ -36,7 +36,7 @@ pub struct Confined {
     pub sandbox: Boundaries,
     /// The session's runner.
     pub runner: Boundaries,
-    /// What there is not, each with why.
+    /// What this machine cannot provide, each with the cause.
     pub missing: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ pub enum EndReason {
     Completed,
     /// Somebody cancelled it.
     Cancelled {
-        /// Who.
+        /// Who cancelled it.
         by: Actor,
     },
     /// Its time to live has expired.
@@ -126,7 +126,7 @@ pub enum EndReason {
     },
     /// The CLI ended before it wrote a credential, or it failed.
     CliExited {
-        /// How.
+        /// Its wait status.
         exit: ProcessExit,
         /// Whether it had written a complete credential, which was discarded because the CLI failed.
         #[serde(default)]
@@ -170,7 +170,7 @@ pub enum EndReason {
     },
     /// The session's runner process died.
     RunnerDied {
-        /// How.
+        /// Its wait status.
         exit: ProcessExit,
     },
     /// The session's runner process could not go on, for a reason that is neither the guest's nor the

@@ -51,7 +51,7 @@ pub enum Event {
     },
     /// Somebody opened the link, the terminal or VNC.
     Opened {
-        /// What.
+        /// The view that was opened.
         view: View,
         /// By what right.
         viewer: Viewer,
@@ -209,7 +209,7 @@ pub enum Observation {
     EndUserActive,
     /// A viewer's media connection is up.
     ViewerJoined {
-        /// Whose.
+        /// By what they may view it.
         viewer: Viewer,
     },
     /// It is gone.

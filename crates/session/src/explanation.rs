@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 pub struct Explanation {
     /// The kind of cause.
     pub cause: Cause,
-    /// One sentence for an end user: what happened to which service.
+    /// One sentence: what happened to which service.
     pub sentence: String,
-    /// What it rests on, a line each.
+    /// The evidence, a line each.
     pub evidence: Vec<String>,
-    /// How sure it is.
+    /// How certain the explanation is.
     pub confidence: Confidence,
-    /// What to do about it; absent where nothing sensible can be said.
+    /// What to do; absent where there is no useful advice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
 
-/// How sure an explanation is.
+/// How certain an explanation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Confidence {

@@ -29,7 +29,7 @@ pub enum State {
     Ended {
         /// Why.
         reason: EndReason,
-        /// When.
+        /// When it ended.
         at: Timestamp,
         /// What became of the VM.
         teardown: Teardown,
@@ -131,7 +131,7 @@ pub enum Teardown {
     TearingDown,
     /// Teardown ran and the machine was looked at.
     TornDown {
-        /// When.
+        /// When it ended.
         at: Timestamp,
         /// What was still found; empty is the promise.
         leftovers: Vec<Leftover>,
@@ -146,17 +146,18 @@ impl Teardown {
     }
 }
 
-/// Something of a session that should be gone and was found.
+/// Something that a session left on the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Leftover {
     /// `process`, `socket`, `file`, `mount`, `cgroup`, `ipc`, or `unseen` for a place that could not be
     /// looked at.
     pub kind: String,
-    /// Which: a pid and command line, a path.
+    /// A pid and command line, or a path.
     pub what: String,
 }
 
-/// A state by its name. It has no `Display`: programs read [`Self::as_str`], people [`Self::in_words`].
+// No `Display`: programs read `as_str`, people `in_words`.
+/// A state, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StateName {

@@ -49,18 +49,18 @@ impl fmt::Display for HolderGeneration {
     }
 }
 
-/// By what right somebody looks at a sandbox.
+/// What gives somebody access to a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "by", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Viewer {
     /// They opened the session's link of this generation.
     Link {
-        /// Which.
+        /// The link's number.
         generation: HolderGeneration,
     },
     /// They have an API key.
     ApiKey {
-        /// Its name.
+        /// The key's name.
         #[schema(value_type = String)]
         key: KeyName,
     },

@@ -53,7 +53,7 @@ pub enum BootError {
     /// A file of the image or the agent cannot be opened.
     #[error("opening {} failed", path.display())]
     File {
-        /// Which.
+        /// The file, by its path.
         path: PathBuf,
         /// Why.
         #[source]

@@ -49,7 +49,7 @@ pub enum GivenUp {
     Died {
         /// As in [`ServiceSpec::title`].
         title: String,
-        /// How.
+        /// Its wait status.
         exit: ProcessExit,
     },
     /// It died once too often.

@@ -27,7 +27,7 @@ pub struct Description {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrepareSession {
-    /// Which.
+    /// The session.
     pub session: SessionId,
     /// Name of its image.
     pub image: String,
@@ -75,7 +75,7 @@ pub struct StartSession {
 pub enum Report {
     /// Something happened.
     Observed {
-        /// What.
+        /// What was observed.
         observation: Observation,
     },
     /// What the session's media did so far.
@@ -90,7 +90,7 @@ pub enum Report {
     },
     /// The runner ended.
     RunnerExited {
-        /// How.
+        /// Its wait status.
         exit: ProcessExit,
     },
 }
@@ -141,7 +141,7 @@ pub struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SandboxRecord {
-    /// Whose.
+    /// The session that it is for.
     pub session: SessionId,
     /// The user that was leased for it.
     pub user: Option<SessionUser>,

@@ -124,7 +124,7 @@ fn a_code_is_brought_until_the_tool_takes_it_and_the_bundle_works_elsewhere() {
     assert_eq!(awaiting["url"], "https://login.example.com/authorize?client=1");
     assert_eq!((&awaiting["takesCode"], &awaiting["method"]), (&json!(true), &json!("paste_code")));
     let session = server.get(&format!("/api/auth/session/{id}")).body;
-    assert!(session["methodReason"].as_str().unwrap().contains("least"), "{session}");
+    assert!(session["methodReason"].as_str().unwrap().contains("first method"), "{session}");
 
     for malformed in ["", "no-state", "a\u{1b}[A#b", &"a".repeat(5000)] {
         assert_eq!(bring(&server, &id, malformed).0, 422, "{malformed:.20}");
@@ -312,7 +312,10 @@ fn a_tool_that_says_that_it_failed_has_failed_whatever_it_left() {
     let server = serve(&provider("paste_code", &script, PASTE, ""));
     let (code, message) = end_with_code(&server, &server.started());
     assert_eq!(code, "cli_exited");
-    assert!(message.starts_with("the command-line tool failed, so the credential"), "{message}");
+    assert!(
+        message.starts_with("the credential was discarded because the tool failed"),
+        "{message}"
+    );
     assert!(message.contains("not eligible"), "{message}");
 }
 

@@ -22,21 +22,21 @@ use crate::wire::{
     SessionView, StartAnswer, StartRequest, ViewerLink,
 };
 
-/// Starts a sign-in: boots a disposable VM and returns a one-use link for the end user. With an
-/// `Idempotency-Key` (kept for a day) the same call made again gives the same session and a new link.
+/// Start a sign-in: boot a disposable sandbox and return a one-use link for the end user. With an
+/// `Idempotency-Key` (kept for a day), the same call returns the same session and a new link.
 #[utoipa::path(post, path = "/api/auth/start", request_body = StartRequest, security(("apiKey" = [])),
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-        description = "A key that the caller chooses, one for each sign-in")),
+        description = "A value that the caller chooses, a new one for each sign-in")),
     responses(
-    (status = 201, body = StartAnswer, description = "The VM is starting",
-        headers(("Idempotent-Replayed" = Option<String>, description = "`true` when an earlier identical call started it"))),
-    (status = 400, body = Problem, description = "Malformed"),
+    (status = 201, body = StartAnswer, description = "The session was created",
+        headers(("Idempotent-Replayed" = Option<String>, description = "`true` if an earlier identical call created the session"))),
+    (status = 400, body = Problem, description = "The request is not valid"),
     (status = 401, body = Problem, description = "The API key is missing or unknown"),
-    (status = 404, body = Problem, description = "No such provider"),
+    (status = 404, body = Problem, description = "There is no provider with this id"),
     (status = 409, body = Problem, description = "A call with the same Idempotency-Key is in progress"),
-    (status = 413, body = Problem, description = "Too large"),
-    (status = 422, body = Problem, description = "A value is not valid, the provider's terms require a recipient, or the Idempotency-Key was used with another body"),
-    (status = 503, body = Problem, description = "No capacity (see Retry-After), no image, isolation too weak, disk full, or stopping",
+    (status = 413, body = Problem, description = "The request body is too large"),
+    (status = 422, body = Problem, description = "A value is not valid, the provider's terms require a recipient, or the Idempotency-Key was used with a different body"),
+    (status = 503, body = Problem, description = "There is no free slot (see Retry-After) or no image, isolation is too weak, the disk is full, or the controller is stopping",
         headers(("Retry-After" = Option<u64>, description = "When to retry, in seconds")))
 ))]
 pub(super) async fn start<B: Backend>(
@@ -56,7 +56,7 @@ pub(super) async fn start<B: Backend>(
     })
 }
 
-/// Every session, newest first.
+/// List all sessions, newest first.
 #[utoipa::path(get, path = "/api/sessions", security(("apiKey" = [])), responses(
     (status = 200, body = Vec<SessionSummary>), (status = 401, body = Problem)
 ))]
@@ -67,7 +67,7 @@ pub(super) async fn sessions<B: Backend>(
     Ok(Json(backend.sessions().await?))
 }
 
-/// One session: state, timeline, reason.
+/// Retrieve a session with its state, timeline and reason.
 #[utoipa::path(get, path = "/api/auth/session/{id}", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, body = SessionView), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
@@ -80,9 +80,9 @@ pub(super) async fn session<B: Backend>(
     Ok(Json(backend.session(id).await?))
 }
 
-/// Ends a session and destroys its VM. Repeating it is fine.
+/// End a session and destroy its sandbox. The call can be repeated.
 #[utoipa::path(delete, path = "/api/auth/session/{id}", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "It is ending or has ended"), (status = 400, body = Problem),
+    (status = 204, description = "The session is ending or has ended"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn delete<B: Backend>(
@@ -94,9 +94,9 @@ pub(super) async fn delete<B: Backend>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The same as DELETE, for callers that cannot send it.
+/// End a session, as DELETE does, for callers that cannot send DELETE.
 #[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "It is ending or has ended"), (status = 400, body = Problem),
+    (status = 204, description = "The session is ending or has ended"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn cancel<B: Backend>(
@@ -107,10 +107,10 @@ pub(super) async fn cancel<B: Backend>(
     delete(state, caller, id).await
 }
 
-/// The CLI's sign-in URL, once it gave one.
+/// Retrieve the tool's sign-in URL, once the tool has shown one.
 #[utoipa::path(get, path = "/api/auth/session/{id}/oauth-url", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, body = OAuthUrl), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not possible in the session's state")
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "The session's state does not allow this")
 ))]
 pub(super) async fn oauth_url<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -127,10 +127,10 @@ pub(super) async fn oauth_url<B: Backend>(
     }
 }
 
-/// Has the guest's browser show the sign-in page again.
+/// Show the sign-in page again in the browser of the desktop.
 #[utoipa::path(post, path = "/api/auth/session/{id}/open-url", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 202, description = "The guest was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "Not possible in the session's state")
+    (status = 202, description = "The sandbox was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "The session's state does not allow this")
 ))]
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -141,8 +141,8 @@ pub(super) async fn open_url<B: Backend>(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Says that the end user is there, for callers who show them the page themselves: a tool that waits for
-/// the end user is started, as it is when they open their link. Another is started at once anyway.
+/// Report that the end user is there, for callers who show them the page themselves: a tool that waits
+/// for the end user is started, as it is when they open their link. Other tools start without this call.
 #[utoipa::path(post, path = "/api/auth/session/{id}/start-tool", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 202, description = "The tool has been started"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "The session has ended")
@@ -156,14 +156,14 @@ pub(super) async fn start_tool<B: Backend>(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Brings the code that the last page of the sign-in shows. It is typed into the tool's terminal
-/// when the tool asks for one; until then it waits, and a newer one replaces it, which is reported:
-/// `replaced` of the answer, `code_replaced` in the timeline. That the tool takes it is another matter:
-/// see `state`, and `end_user_notified` in the timeline.
+/// Send the code that the last page of the sign-in shows. It is typed into the tool's terminal when the
+/// tool asks for it; until then it waits, and a newer code replaces it (`replaced` in the response,
+/// `code_replaced` in the timeline). Whether the tool accepts it shows in `state`, and in
+/// `end_user_notified` in the timeline.
 #[utoipa::path(post, path = "/api/auth/session/{id}/code", request_body = Code, params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 202, body = CodeTaken, description = "The code was typed, or will be when the tool asks for it"), (status = 400, body = Problem),
+    (status = 202, body = CodeTaken, description = "The code was typed, or will be typed when the tool asks for it"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "Not possible in the session's state"), (status = 413, body = Problem),
+    (status = 409, body = Problem, description = "The session's state does not allow this"), (status = 413, body = Problem),
     (status = 422, body = Problem, description = "The tool does not accept this code, or any code"),
     (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
@@ -177,11 +177,11 @@ pub(super) async fn code<B: Backend>(
     Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code).await?)))
 }
 
-/// Allows a host that this session was refused, for it alone, where its provider file says
-/// `sso = "ask"`: the page can then be loaded again. Addresses inside are refused all the same.
+/// Allow a host that this session was refused, for this session only, where its provider file says
+/// `sso = "ask"`; the page can then be reloaded. Addresses in private networks stay refused.
 #[utoipa::path(post, path = "/api/auth/session/{id}/egress/allow", request_body = AllowHost, params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 204, description = "The host is allowed"), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "This host cannot be allowed, or not in the session's state"),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "This host cannot be allowed, or the session's state does not allow it"),
     (status = 413, body = Problem), (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
 pub(super) async fn allow_host<B: Backend>(
@@ -195,8 +195,8 @@ pub(super) async fn allow_host<B: Backend>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Says that the caller is still there: the time to live counts from now again, up to the longest
-/// that a session may live. Answers with the session's state.
+/// Extend a session: its time to live counts from now again, up to the maximum duration of a session.
+/// Returns the session's state.
 #[utoipa::path(post, path = "/api/auth/session/{id}/heartbeat", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, body = SessionView), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
@@ -209,7 +209,7 @@ pub(super) async fn heartbeat<B: Backend>(
     Ok(Json(backend.heartbeat(id).await?))
 }
 
-/// Whether there is a sealed credential.
+/// Retrieve whether there is a sealed credential.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials/status", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, body = CredentialStatus), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
@@ -223,10 +223,10 @@ pub(super) async fn credential_status<B: Backend>(
     Ok(Json(CredentialStatus { state: view.state, credential: view.credential }))
 }
 
-/// The sealed credential: an age file.
+/// Download the sealed credential, an age file.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "application/octet-stream", body = Vec<u8>), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is none yet")
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no sealed credential yet")
 ))]
 pub(super) async fn credential<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -245,12 +245,12 @@ pub(super) async fn credential<B: Backend>(
         .into_response())
 }
 
-/// What may come out of the sealed credential: a DSSE envelope with the session, the provider, the
-/// SHA-256 of the sealed bytes, their recipient and the names that the provider file declares, signed
-/// by the controller. `anteroom credentials open` goes by it.
+/// Download the envelope of the sealed credential: a DSSE envelope, signed by the controller, with the
+/// session, the provider, the SHA-256 of the sealed bytes, their recipient and the files that may come
+/// out. `anteroom credentials open` requires it.
 #[utoipa::path(get, path = "/api/auth/session/{id}/credentials/envelope", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "application/json", body = Object), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is none yet")
+    (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no sealed credential yet")
 ))]
 pub(super) async fn envelope<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -261,7 +261,7 @@ pub(super) async fn envelope<B: Backend>(
     Ok(([(header::CONTENT_TYPE, "application/json")], envelope).into_response())
 }
 
-/// The controller's public key (Ed25519, SPKI in PEM), which verifies envelopes.
+/// Retrieve the controller's public key (Ed25519, SPKI in PEM), which verifies envelopes.
 #[utoipa::path(get, path = "/api/credentials/key", security(("apiKey" = [])), responses(
     (status = 200, content_type = "application/x-pem-file", body = String), (status = 401, body = Problem)
 ))]
@@ -272,7 +272,7 @@ pub(super) async fn controller_key<B: Backend>(
     ([(header::CONTENT_TYPE, "application/x-pem-file")], backend.controller_key()).into_response()
 }
 
-/// A picture of the guest's desktop, now.
+/// Take a screenshot of the desktop.
 #[utoipa::path(get, path = "/api/auth/session/{id}/screenshot", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "image/png", body = Vec<u8>), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no desktop"),
@@ -287,7 +287,7 @@ pub(super) async fn screenshot<B: Backend>(
     Ok(([(header::CONTENT_TYPE, "image/png")], png).into_response())
 }
 
-/// Console, services and runner; also after the VM is gone.
+/// Retrieve the logs of console, services and runner, even after the VM is gone.
 #[utoipa::path(get, path = "/api/auth/session/{id}/logs", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "text/plain", body = String), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
@@ -300,7 +300,7 @@ pub(super) async fn logs<B: Backend>(
     backend.logs(id).await
 }
 
-/// A new one-use link for the end user. The earlier ones are revoked: what was opened by them is closed
+/// Create a new one-use link for the end user. Earlier links are revoked, and what they opened is closed
 /// within a second.
 #[utoipa::path(post, path = "/api/auth/session/{id}/viewer-link", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 201, body = ViewerLink), (status = 400, body = Problem), (status = 401, body = Problem),
@@ -315,7 +315,7 @@ pub(super) async fn viewer_link<B: Backend>(
     Ok((StatusCode::CREATED, Json(ViewerLink { viewer_url })))
 }
 
-/// Revokes every link of the end user: what was opened by them is closed within a second. A new link
+/// Revoke all links of the end user; what they opened is closed within a second. A new link
 /// (`…/viewer-link`) lets them in again.
 #[utoipa::path(post, path = "/api/auth/session/{id}/viewers/revoke", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 204, description = "All links are revoked"), (status = 400, body = Problem), (status = 401, body = Problem),
@@ -330,7 +330,7 @@ pub(super) async fn revoke_viewers<B: Backend>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The session now and on each change, as server-sent events named `session`.
+/// Stream the session, now and on each change, as server-sent events named `session`.
 #[utoipa::path(get, path = "/api/auth/session/{id}/events", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 200, content_type = "text/event-stream", body = SessionEvent), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)

@@ -33,11 +33,12 @@ const FAREWELL: Duration = Duration::from_millis(500);
 
 type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
 
-/// The CLI's terminal, as binary messages: to the viewer what draws it (36 rows, 120 columns; UTF-8
-/// with the escape sequences of text, colours and cursor movements alone), from it what is typed.
+/// Open the tool's terminal as a WebSocket with binary messages: to the viewer what draws the screen (36
+/// rows, 120 columns; UTF-8 with escape sequences for text, colours and cursor movements only), from the
+/// viewer what is typed.
 #[utoipa::path(get, path = "/api/viewer/session/{id}/terminal", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 101, description = "A WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
-    (status = 404, body = Problem), (status = 409, body = Problem, description = "There is none"),
+    (status = 101, description = "The connection is now a WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no terminal"),
     (status = 426, body = Problem, description = "The request is not a WebSocket upgrade"),
     (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
@@ -51,10 +52,10 @@ pub(super) async fn terminal<B: Backend>(
     Ok(upgrade.on_upgrade(move |socket| carry(socket, channel)))
 }
 
-/// The desktop by VNC: RFB (RFC 6143) in binary messages, as noVNC speaks it. No password: the right
-/// to the session is the right to its desktop.
+/// Open the desktop over VNC as a WebSocket: RFB (RFC 6143) in binary messages, as noVNC uses it. There is
+/// no password: access to the session is access to its desktop.
 #[utoipa::path(get, path = "/api/auth/session/{id}/vnc", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 101, description = "A WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 101, description = "The connection is now a WebSocket"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "There is no desktop"),
     (status = 426, body = Problem, description = "The request is not a WebSocket upgrade"),
     (status = 504, body = Problem, description = "The session's runner does not respond")

@@ -14,7 +14,7 @@ use crate::json::{USUAL_LIMIT, read};
 use crate::problem::Problem;
 use crate::wire::{KeyView, MadeKey, NewKey};
 
-/// Every API key, by name; never a key itself. Needs a key with the role `admin`.
+/// List all API keys by name, without their secrets. Requires a key with the role `admin`.
 #[utoipa::path(get, path = "/api/keys", operation_id = "keys", security(("apiKey" = [])), responses(
     (status = 200, body = Vec<KeyView>), (status = 401, body = Problem),
     (status = 403, body = Problem, description = "The key does not have the role admin")
@@ -26,11 +26,11 @@ pub(super) async fn list<B: Backend>(
     Ok(Json(backend.keys().await?))
 }
 
-/// Makes a key, which the answer alone holds. Needs a key with the role `admin`.
+/// Create a key; only this response contains its secret. Requires a key with the role `admin`.
 #[utoipa::path(post, path = "/api/keys", operation_id = "add_key", request_body = NewKey, security(("apiKey" = [])), responses(
     (status = 201, body = MadeKey), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem, description = "The key does not have the role admin"),
-    (status = 409, body = Problem, description = "A key with that name exists"),
+    (status = 409, body = Problem, description = "A key with this name already exists"),
     (status = 413, body = Problem), (status = 422, body = Problem, description = "The name is not valid")
 ))]
 pub(super) async fn add<B: Backend>(
@@ -42,8 +42,8 @@ pub(super) async fn add<B: Backend>(
     Ok((StatusCode::CREATED, Json(backend.add_key(key).await?)))
 }
 
-/// Makes the key of this name anew: the one before it is refused from now on, and what it opened is
-/// closed. Needs a key with the role `admin`.
+/// Rotate a key: the earlier key is refused from now on, and what it opened is closed. Requires a key
+/// with the role `admin`.
 #[utoipa::path(post, path = "/api/keys/{name}/rotate", operation_id = "rotate_key", params(("name" = String, Path)),
     security(("apiKey" = [])), responses(
     (status = 200, body = MadeKey), (status = 400, body = Problem), (status = 401, body = Problem),
@@ -57,11 +57,11 @@ pub(super) async fn rotate<B: Backend>(
     Ok(Json(backend.rotate_key(&key_name(name)?).await?))
 }
 
-/// Revokes a key: it is refused from now on, and what it opened is closed. Needs a key with the role
+/// Revoke a key: it is refused from now on, and what it opened is closed. Requires a key with the role
 /// `admin`.
 #[utoipa::path(delete, path = "/api/keys/{name}", operation_id = "revoke_key", params(("name" = String, Path)),
     security(("apiKey" = [])), responses(
-    (status = 204, description = "The key is revoked"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 204, description = "The key was revoked"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem, description = "The key does not have the role admin"), (status = 404, body = Problem)
 ))]
 pub(super) async fn revoke<B: Backend>(

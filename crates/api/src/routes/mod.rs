@@ -90,10 +90,11 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
         .with_state(backend)
 }
 
-/// Whether the controller answers, and can work, as the last look of some seconds ago found.
+/// Retrieve whether the controller responds and can start sessions, as the last check some seconds ago
+/// found.
 #[utoipa::path(get, path = "/health", responses(
-    (status = 200, body = Health, description = "It can start sessions"),
-    (status = 503, body = Health, description = "It responds and cannot start sessions")
+    (status = 200, body = Health, description = "The controller can start sessions"),
+    (status = 503, body = Health, description = "The controller responds, but cannot start sessions")
 ))]
 async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
     let health = backend.health();
@@ -101,7 +102,7 @@ async fn health<B: Backend>(State(backend): State<Arc<B>>) -> Response {
     (status, Json(health)).into_response()
 }
 
-/// What was counted: sessions by state and reason, phases, media.
+/// Retrieve metrics: sessions by state and reason, phases, media.
 #[utoipa::path(get, path = "/metrics", security(("apiKey" = [])), responses(
     (status = 200, content_type = "application/openmetrics-text", body = String), (status = 401, body = Problem)
 ))]

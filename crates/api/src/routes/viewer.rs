@@ -25,9 +25,9 @@ use crate::wire::{
 /// The longest offer taken, in bytes of SDP.
 const MAX_OFFER: usize = 64 * 1024;
 
-/// Exchanges a one-use link for the viewer's cookie.
+/// Exchange a one-use link for the viewer's cookie.
 #[utoipa::path(post, path = "/api/viewer/exchange", request_body = Exchange, responses(
-    (status = 204, description = "The cookie is set"), (status = 400, body = Problem),
+    (status = 204, description = "The cookie was set"), (status = 400, body = Problem),
     (status = 410, body = Problem, description = "The link was used or revoked, has expired or is unknown")
 ))]
 pub(super) async fn exchange<B: Backend>(
@@ -55,7 +55,7 @@ pub(super) async fn exchange<B: Backend>(
     Ok((StatusCode::NO_CONTENT, [(header::SET_COOKIE, cookie)]).into_response())
 }
 
-/// The session as its viewer may see it.
+/// Retrieve the session as its end user may see it.
 #[utoipa::path(get, path = "/api/viewer/session/{id}", operation_id = "viewer_session", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 200, body = ViewerView), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
@@ -68,7 +68,7 @@ pub(super) async fn session<B: Backend>(
     Ok(Json(backend.viewer_view(&view, &principal.viewer())))
 }
 
-/// The same now and on each change, as server-sent events named `session`.
+/// Stream the same, now and on each change, as server-sent events named `session`.
 #[utoipa::path(get, path = "/api/viewer/session/{id}/events", operation_id = "viewer_events", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 200, content_type = "text/event-stream", body = SessionEvent), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem)
@@ -83,9 +83,9 @@ pub(super) async fn events<B: Backend>(
     Ok(stream(views, revoked))
 }
 
-/// The end user gives up.
+/// Cancel the sign-in as the end user.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/cancel", operation_id = "viewer_cancel", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 204, description = "It is ending or has ended"), (status = 400, body = Problem),
+    (status = 204, description = "The session is ending or has ended"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)
 ))]
 pub(super) async fn cancel<B: Backend>(
@@ -96,13 +96,13 @@ pub(super) async fn cancel<B: Backend>(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The end user brings the code that the last page shows. It is typed into the tool's terminal when the
-/// tool asks for one; until then it waits, and a newer one takes its place.
+/// Send the code that the last page shows, as the end user. It is typed into the tool's terminal when the
+/// tool asks for it; until then it waits, and a newer code replaces it.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/code", operation_id = "viewer_code", request_body = Code, params(("id" = String, Path)),
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 202, body = CodeTaken, description = "The code was typed, or will be when the tool asks for it"), (status = 400, body = Problem),
+    (status = 202, body = CodeTaken, description = "The code was typed, or will be typed when the tool asks for it"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "Not possible in the session's state"), (status = 413, body = Problem),
+    (status = 409, body = Problem, description = "The session's state does not allow this"), (status = 413, body = Problem),
     (status = 422, body = Problem, description = "The tool does not accept this code, or any code"),
     (status = 504, body = Problem, description = "The session's runner does not respond")
 ))]
@@ -115,12 +115,12 @@ pub(super) async fn code<B: Backend>(
     Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code).await?)))
 }
 
-/// Shows the sign-in page in the desktop's browser, which is started if it does not run.
+/// Show the sign-in page in the desktop's browser, which is started if it is not running.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/open-url", operation_id = "viewer_open_url", params(("id" = String, Path)),
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 202, description = "The guest was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 202, description = "The sandbox was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem), (status = 404, body = Problem),
-    (status = 409, body = Problem, description = "Not possible in the session's state")
+    (status = 409, body = Problem, description = "The session's state does not allow this")
 ))]
 pub(super) async fn open_url<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -130,8 +130,8 @@ pub(super) async fn open_url<B: Backend>(
     Ok(StatusCode::ACCEPTED)
 }
 
-/// Takes a WebRTC offer (one video to receive, data channels `input` and `cursor`); the answer comes
-/// back at once, with every candidate in it.
+/// Send a WebRTC offer (one video to receive, and the data channels `input` and `cursor`); the response is
+/// the answer, with every candidate in it.
 #[utoipa::path(post, path = "/api/webrtc/session/{id}/offer", params(("id" = String, Path)), request_body = SessionDescription,
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 200, body = SessionDescription), (status = 400, body = Problem), (status = 401, body = Problem),

@@ -160,7 +160,7 @@ pub trait HolderStore: Clone + Send + Sync + 'static {
 /// A key as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptKey {
-    /// Which.
+    /// The id of the key.
     pub id: KeyId,
     /// As it was named.
     pub name: KeyName,

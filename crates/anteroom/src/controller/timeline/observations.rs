@@ -41,7 +41,11 @@ fn held(confined: &Confined) -> String {
         if held.filters_system_calls {
             by.push("a system call filter".to_owned());
         }
-        let with = if by.is_empty() { String::new() } else { format!(" with {}", by.join(", ")) };
+        let with = match by.split_last() {
+            None => String::new(),
+            Some((last, [])) => format!(" with {last}"),
+            Some((last, others)) => format!(" with {} and {last}", others.join(", ")),
+        };
         format!("{what} runs as user {}{with}", held.uid)
     };
     let mut said =
@@ -178,7 +182,7 @@ fn of_egress(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::HostUnreachable { host, cause } => (
             "host_unreachable",
             format!(
-                "the sandbox could not reach {host} ({cause}); if the sign-in does not continue, start it \
+                "the sandbox cannot reach {host} ({cause}); if the sign-in does not continue, start it \
                  again in a few minutes"
             ),
         ),
