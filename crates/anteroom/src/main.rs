@@ -1,15 +1,8 @@
 //! Anteroom: disposable computers for signing in to command-line tools.
 
 mod cli;
-mod clock;
-mod controller;
 mod embedded;
 mod logging;
-mod node;
-mod node_protocol;
-mod private;
-mod runner;
-mod runner_protocol;
 
 use std::process::ExitCode;
 

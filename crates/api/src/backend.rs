@@ -24,18 +24,15 @@ pub struct ViewerAccess {
     pub max_age_seconds: u64,
 }
 
-/// Bytes both ways.
-pub trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
-
 /// Comes when a right is revoked; what it opened is closed then, whatever it is doing.
 pub type Revoked = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A viewer's channel into a session's sandbox.
 pub struct Channel {
-    /// What it carries.
-    pub bytes: Box<dyn Bytes>,
+    /// What comes from the sandbox.
+    pub from_sandbox: Box<dyn AsyncRead + Send + Unpin>,
+    /// What goes to it.
+    pub to_sandbox: Box<dyn AsyncWrite + Send + Unpin>,
     /// When it is to be closed.
     pub revoked: Revoked,
 }

@@ -13,7 +13,7 @@ mod problem;
 mod routes;
 mod wire;
 
-pub use backend::{Backend, Begun, Bytes, Channel, Revoked, ViewerAccess, Watched};
+pub use backend::{Backend, Begun, Channel, Revoked, ViewerAccess, Watched};
 pub use extract::Recognized;
 pub use guard::{AllowedHosts, viewer_cookie};
 pub use idempotency::Idempotency;

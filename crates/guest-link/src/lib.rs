@@ -8,6 +8,7 @@ mod handshake;
 mod message_io;
 mod mux;
 
+pub use anteroom_guest_protocol::chain;
 pub use handshake::{answer_handshake, start_handshake};
 pub use message_io::{read_message, write_message};
 pub use mux::{Incoming, LinkStream, Opener, Side, connect, read_kind};
@@ -44,17 +45,4 @@ pub enum LinkError {
     /// The link is gone.
     #[error("the guest link is closed")]
     Closed,
-}
-
-/// A sentence with the whole source chain, for reasons that leave the process.
-#[must_use]
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+mod chain;
 mod check;
 mod control;
 mod evidence;
@@ -30,6 +31,7 @@ pub use bundle::{
     ANY_VALUE, KeyringItem, MAX_BUNDLE_ENTRIES, RESERVED_FOLDER, SQLITE_COMPANIONS,
     attributes_match, deletes_a_file, is_keyring_entry, keyring_entry, name_matches,
 };
+pub use chain::chain;
 pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, SystemFacts};
 pub use control::{
     Configure, CursorImage, FileHeader, FileOutcome, GuestMessage, HostMessage, LogStream,

@@ -4,12 +4,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anteroom_private::quoted;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::folders::StateDir;
-use crate::private::quoted;
 
 /// The longest line with a secret in it, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anteroom_confine::{Offer, Offered};
+use anteroom_controller::OVERRIDES;
+use anteroom_private as private;
 use anteroom_vm::{AcceleratorChoice, KvmProbe, Qemu, probe_kvm};
 use anyhow::{Result, bail};
 use nix::unistd::{AccessFlags, eaccess};
@@ -11,10 +13,8 @@ use serde_json::{Value, json};
 
 use super::folders::{ImagesDir, StateDir};
 use super::sessions::show;
-use crate::controller::OVERRIDES;
 use crate::counted::counted;
 use crate::embedded;
-use crate::private;
 use anteroom_image_verify::processor::usual;
 
 /// What `doctor` takes.

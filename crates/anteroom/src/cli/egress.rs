@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use anteroom_controller::MAX_HOSTS;
 use anteroom_egress::{Decision, Policy};
 use anteroom_provider::Provider;
+use anteroom_runner::mappings;
 use anteroom_session::HostPort;
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -13,9 +15,7 @@ use serde_json::{Value, json};
 use super::client::Connection;
 use super::sessions::{say, show, text, turn};
 use super::temporary::{Sandboxes, Temporary, provider_text};
-use crate::controller::MAX_HOSTS;
 use crate::counted::counted;
-use crate::runner::egress_gate::mappings;
 
 /// Network access of sign-ins.
 #[derive(clap::Subcommand)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::controller::default_dir;
+use anteroom_controller::default_dir;
 
 /// `--state-dir`.
 #[derive(clap::Args)]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use anteroom_controller::load_providers;
 use anteroom_image::{BuildOptions, ImageSummary, Recipe, Verdict};
+use anteroom_private as private;
 use anyhow::{Context, Result};
 use serde_json::json;
 
@@ -12,8 +14,7 @@ use super::progress::Work;
 use super::sessions::show;
 use super::table::table;
 use super::verify::{self, How};
-use crate::controller::load_providers;
-use crate::private;
+use crate::embedded;
 
 /// Golden images.
 #[derive(clap::Subcommand)]
@@ -134,7 +135,7 @@ fn with_providers(mut recipe: Recipe, folder: Option<&std::path::Path>) -> Resul
     if recipe.providers.is_empty() {
         return Ok(recipe);
     }
-    let known = load_providers(folder)?;
+    let known = load_providers(&embedded::providers(), folder)?;
     for name in recipe.providers.clone() {
         let provider = known.values().find(|provider| provider.id.as_str() == name);
         let provider = provider.with_context(|| {

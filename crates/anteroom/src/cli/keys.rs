@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use anteroom_private as private;
 use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::client::Connection;
 use super::sessions::{show, text};
 use super::table::table;
-use crate::private;
 
 /// API keys. These commands require a key with the role `admin`; on the controller's own machine the
 /// command line has one.

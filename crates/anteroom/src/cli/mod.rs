@@ -28,6 +28,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::{embedded, logging};
+
 /// Disposable computers for signing in to command-line tools.
 #[derive(Parser)]
 #[command(version)]
@@ -104,7 +106,10 @@ pub fn run() -> Result<()> {
         Command::Provider(command) => provider::run(&command),
         Command::Image(command) => image::run(&command),
         Command::Doctor(options) => doctor::run(&options),
-        Command::Session => crate::runner::run(),
+        Command::Session => {
+            logging::start_as_configured();
+            Ok(anteroom_runner::run(embedded::agent)?)
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use anteroom_controller::load_providers;
 use anteroom_provider::{Provider, ProviderError};
 use anteroom_session::{Method, ProviderId};
 use anyhow::{Result, bail};
@@ -11,8 +12,8 @@ use serde_json::{Value, json};
 use super::provider_test;
 use super::sessions::{show, text};
 use super::table::table;
-use crate::controller::load_providers;
 use crate::counted::counted;
+use crate::embedded;
 
 /// Provider files.
 #[derive(clap::Subcommand)]
@@ -62,7 +63,7 @@ pub fn run(command: &Command) -> Result<()> {
 }
 
 fn list(options: &List) -> Result<()> {
-    let providers = load_providers(options.providers.as_deref())?;
+    let providers = load_providers(&embedded::providers(), options.providers.as_deref())?;
     let mut reported: Vec<Value> = providers.values().map(in_short).collect();
     reported.sort_by_key(|provider| text(provider, "id").to_owned());
     show(options.json, &json!(reported), |reported| {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anteroom_controller::methods;
 use anteroom_provider::{Login, Provider};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -11,7 +12,6 @@ use super::client::Client;
 use super::sessions::{show, text};
 use super::temporary::{Sandboxes, Temporary, provider_text};
 use super::why::explanation;
-use crate::controller::methods;
 use crate::counted::counted;
 
 /// The timeline's entries at which it is the end user's turn.

@@ -9,9 +9,15 @@ use std::sync::Arc;
 
 use anteroom_api::{AllowedHosts, KeyRole, MadeKey, Problem, router};
 use anteroom_confine::Offered;
+use anteroom_controller::{
+    Controller, DATABASE, Keep, Limits, Providers, Settings, SqliteStore, Store,
+};
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_guest_session::Vmm;
 use anteroom_image::Processor;
+use anteroom_node::{DriverChoice, LocalNode, NodeSettings, VmChoice, sessions_by_memory};
+use anteroom_node_protocol::Node;
+use anteroom_private as private;
 use anteroom_provider::{Custody, Provider};
 use anteroom_session::ProviderId;
 use anteroom_vm::{AcceleratorChoice, Qemu, VmAccelerator};
@@ -24,15 +30,9 @@ use super::folders::{ImagesDir, StateDir, cache_dir};
 use super::http_server;
 use super::reach::{Reach, reachable};
 use super::temporary;
-use crate::controller::{
-    Controller, DATABASE, Keep, Limits, Providers, Settings, SqliteStore, Store,
-};
 use crate::counted::counted;
 use crate::embedded;
 use crate::logging::{self, LogFormat};
-use crate::node::{DriverChoice, LocalNode, NodeSettings, VmChoice, sessions_by_memory};
-use crate::node_protocol::Node;
-use crate::private;
 use anteroom_image_verify::processor::{choose, usual};
 
 /// What `serve` takes.
@@ -286,7 +286,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
             },
         },
     };
-    let providers = Providers::open(options.providers.as_deref())?;
+    let providers = Providers::open(&embedded::providers(), options.providers.as_deref())?;
     let offered = providers.now();
     for id in &options.allow_vault_custody {
         check_override(id, offered.get(id))?;
@@ -301,7 +301,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         cache_dir,
         driver,
         services: options.services.as_deref().map(read_services).transpose()?.unwrap_or_default(),
-        log_format: options.log_format,
+        runner_environment: logging::for_runner(options.log_format),
         offered: Offered::here(Qemu::program().as_deref()),
     };
     let settings = Settings {
@@ -320,6 +320,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         min_ttl_seconds: options.min_ttl_seconds,
         vault_custody: options.allow_vault_custody.into_iter().collect(),
         providers: Arc::new(providers),
+        viewer_file: embedded::viewer_file,
         state_dir,
     };
     Ok((settings, node))

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anteroom_guest_protocol::{ForeignText, is_harmful};
+use anteroom_private as private;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::client::{Client, Connection, read_secret};
 use super::credentials::fetch;
 use super::table::table;
-use crate::private;
 
 /// Sign-ins.
 #[derive(clap::Subcommand)]

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anteroom_private::quoted;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use super::client::Client;
 use super::folders::ImagesDir;
-use crate::private::quoted;
 
 /// How long it may take to be ready, and to end.
 const READY: Duration = Duration::from_secs(30);

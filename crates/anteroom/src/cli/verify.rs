@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
+use anteroom_controller::SCREEN;
 use anteroom_guest_protocol::ForeignText;
 use anteroom_image::{Image, Reached, Verdict, Verification};
 use anteroom_vm::AcceleratorChoice;
@@ -13,7 +14,6 @@ use serde_json::{Value, json};
 use super::folders::cache_dir;
 use super::progress::Work;
 use super::sessions::show;
-use crate::controller::SCREEN;
 use crate::embedded;
 use anteroom_image_verify::processor::{Chosen, choose, usual};
 use anteroom_image_verify::{Proven, Verifier, reached, write_page};

@@ -10,7 +10,7 @@ use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_
 use axum::response::Response;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::backend::{Backend, Channel};
 use crate::extract::Viewer;
@@ -80,10 +80,10 @@ fn web_socket(upgrade: Upgrade) -> Result<WebSocketUpgrade, Problem> {
 
 /// Carries bytes both ways until one side ends, or the viewer's right does.
 async fn carry(socket: WebSocket, channel: Channel) {
-    let Channel { bytes, revoked } = channel;
+    let Channel { from_sandbox, to_sandbox, revoked } = channel;
     let (mut to_viewer, mut from_viewer) = socket.split();
     let carried = tokio::select! {
-        carried = carry_bytes(&mut to_viewer, &mut from_viewer, bytes) => carried,
+        carried = carry_bytes(&mut to_viewer, &mut from_viewer, from_sandbox, to_sandbox) => carried,
         () = revoked => Carried::Revoked,
     };
     let _ = match carried {
@@ -111,9 +111,9 @@ fn farewell() -> Message {
 async fn carry_bytes(
     to_viewer: &mut SplitSink<WebSocket, Message>,
     from_viewer: &mut SplitStream<WebSocket>,
-    bytes: Box<dyn crate::backend::Bytes>,
+    mut from_sandbox: impl AsyncRead + Unpin,
+    mut to_sandbox: impl AsyncWrite + Unpin,
 ) -> Carried {
-    let (mut from_sandbox, mut to_sandbox) = tokio::io::split(bytes);
     let mut buffer = vec![0; PIECE];
     let mut ping = tokio::time::interval(PING_EVERY);
     loop {

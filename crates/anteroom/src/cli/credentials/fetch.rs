@@ -3,12 +3,12 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use anteroom_private as private;
 use anteroom_vault::{Envelope, PublicKey};
 use anyhow::{Context, Result, bail};
 
 use super::super::client::Client;
 use super::trust;
-use crate::private;
 
 /// What a controller gave.
 pub struct Fetched {

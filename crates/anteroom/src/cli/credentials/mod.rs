@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use anteroom_guest_protocol::ForeignText;
+use anteroom_private::quoted;
 use anteroom_vault::{Bundle, Envelope, open_bundle};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -23,7 +24,6 @@ use super::client::Connection;
 use super::folders::StateDir;
 use super::sessions::{check_output, show, text};
 use crate::counted::counted;
-use crate::private::quoted;
 use place::Placing;
 
 /// The largest sealed file read, in bytes.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use anteroom_private::quoted;
 use anteroom_vault::open_bundle;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use super::super::client::{Client, Connection};
 use super::super::sessions::{Follow, Wishes, follow, show, text};
 use super::place::Placing;
 use super::{Into, fetch, report, restore, trust};
-use crate::private::quoted;
 
 /// How often the controller is asked for a sign-in that somebody else starts.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);

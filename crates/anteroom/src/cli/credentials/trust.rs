@@ -5,10 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
+use anteroom_controller::{CONTROLLER_KEY, default_dir};
 use anteroom_vault::{ControllerKey, PublicKey, create_identity, recipient_of};
 use anyhow::{Context, Result, bail};
-
-use crate::controller::{CONTROLLER_KEY, default_dir};
 
 /// The most that a key's or an identity's file holds, in bytes.
 const MAX_KEY_FILE: u64 = 64 * 1024;

@@ -7,13 +7,13 @@ use anteroom_crash::core_file::Core;
 use anteroom_crash::dump::Dump;
 use anteroom_crash::{Cpu, Death, core_file, elf, explain, glibc};
 use anteroom_guest_protocol::{Evidence, MAX_INSTRUCTION, Mapping, ProcessExit};
+use anteroom_private::quoted;
 use anyhow::{Context, Result};
 use object::{ReadCache, ReadRef};
 
 use super::super::sessions::show;
 use super::super::why;
 use super::open;
-use crate::private::quoted;
 use anteroom_image_verify::processor::profile;
 
 /// What `explain core` takes.

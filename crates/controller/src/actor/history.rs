@@ -1,0 +1,133 @@
+//! What a session's record keeps beside its state: the timeline, what was observed, who came.
+
+use anteroom_api::EgressEntry;
+use anteroom_clock::now;
+use anteroom_node_protocol::Node;
+use anteroom_session::{Effect, Event, Explanation, Observation, State, TimelineEntry, Timestamp};
+
+use super::Actor;
+use crate::record::count_connection;
+use crate::store::Store;
+use crate::timeline;
+
+/// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
+const MAX_TIMELINE: usize = 500;
+
+/// What stands in the timeline however long it is: its end, and who came. The latter has bounds of its
+/// own, and is not to be drowned by what a guest does.
+const ALWAYS_REPORTED: [&str; 8] = [
+    "ended",
+    "torn_down",
+    "link_made",
+    "links_revoked",
+    "link_opened",
+    "viewer_joined",
+    "terminal_opened",
+    "vnc_opened",
+];
+
+/// Characters of an entry.
+const MAX_MESSAGE: usize = 1000;
+
+impl<N: Node, S: Store> Actor<N, S> {
+    /// The transition and what the timeline says of it.
+    pub(super) fn step(&mut self, event: Event) -> Vec<Effect> {
+        let at = now();
+        self.note(&event);
+        self.context.metrics.note(&event);
+        let had_ended = self.has_ended();
+        let reported = match timeline::visit(&event) {
+            Some((view, viewer)) => self.record.visited(at, view, viewer),
+            None => true,
+        };
+        let entry = timeline::of_event(&event, self.record.session.terms.id).filter(|_| reported);
+        let explanation = timeline::explanation_of(&event).cloned();
+        let stored = matches!(event, Event::CredentialStored);
+        let by = event.actor();
+        let (session, effects) = self.record.session.clone().handle(event, at);
+        self.record.session = session;
+        if stored {
+            self.record.credential_stored_at = Some(at);
+        }
+        if let Some((kind, message)) = entry {
+            self.context.metrics.reached(kind, &self.record, at);
+            self.add_entry(at, kind, message, by.clone(), explanation);
+        }
+        for (kind, message) in effects.iter().filter_map(timeline::of_effect) {
+            self.add_entry(at, kind, message, by.clone(), None);
+        }
+        if let State::Ended { reason, .. } = &self.record.session.state
+            && !had_ended
+        {
+            self.context.metrics.ended(reason, &self.record, at);
+            let message = reason.sentence(self.record.driver);
+            let explanation = reason.explanation().cloned();
+            self.add_entry(at, "ended", message, by, explanation);
+        }
+        effects
+    }
+
+    /// What the record keeps beside the state.
+    fn note(&mut self, event: &Event) {
+        let Event::Observed(observation) = event else { return };
+        match observation {
+            Observation::SandboxStarted { accelerator, .. } => {
+                self.record.accelerator = Some(*accelerator)
+            }
+            Observation::Confined(confined) => self.record.confined = Some((**confined).clone()),
+            Observation::SignInAwaited { prompt } => {
+                // A question of the tool's on the way does not take the page away.
+                if let Some(url) = prompt.url() {
+                    self.record.sign_in_url = Some(url.to_owned());
+                }
+            }
+            Observation::HostContacted {
+                host,
+                port,
+                verdict,
+                connections,
+                bytes_up,
+                bytes_down,
+                detail,
+            } => {
+                let connection = EgressEntry {
+                    host: host.clone(),
+                    port: *port,
+                    verdict: *verdict,
+                    connections: *connections,
+                    bytes_up: *bytes_up,
+                    bytes_down: *bytes_down,
+                    detail: detail.clone(),
+                };
+                count_connection(&mut self.record.egress, connection);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn add_entry(
+        &mut self,
+        at: Timestamp,
+        kind: &str,
+        message: String,
+        by: Option<anteroom_session::Actor>,
+        explanation: Option<Explanation>,
+    ) {
+        if let Some(explanation) = &explanation {
+            self.context.metrics.explained(explanation.cause);
+        }
+        if self.record.timeline.len() >= MAX_TIMELINE && !ALWAYS_REPORTED.contains(&kind) {
+            return;
+        }
+        let message: String = message.chars().take(MAX_MESSAGE).collect();
+        let state = self.record.session.state.name().as_str();
+        tracing::info!(session = %self.record.id(), kind, state, "{message}");
+        self.record.timeline.push(TimelineEntry {
+            at,
+            kind: kind.to_owned(),
+            message,
+            by,
+            explanation: explanation.map(Box::new),
+        });
+    }
+}

@@ -1,0 +1,216 @@
+//! The controller on a fake node: what it decides and stores, without a process.
+
+mod world;
+
+use anteroom_api::Backend;
+use anteroom_confine::SessionUser;
+use anteroom_node_protocol::{NodeError, NotPrepared, Notice, Report};
+use anteroom_session::{Leftover, Observation, ProcessExit, StateName};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::fake_node::{Call, Durable, USER};
+use super::record::Record;
+use super::store::CredentialStore;
+use world::{World, caller};
+
+pub use world::settings;
+
+fn reason(record: &Record) -> String {
+    record.view().reason.unwrap().code
+}
+
+fn sealed() -> Observation {
+    let key = age::x25519::Identity::generate().to_public();
+    let file = age::encrypt(&key, b"secret").unwrap();
+    Observation::CredentialSealed { sealed: STANDARD.encode(file).try_into().unwrap() }
+}
+
+fn durable(state: StateName, credential: bool) -> Durable {
+    Durable { state: Some(state), credential }
+}
+
+fn is_acknowledgement(call: &Call) -> bool {
+    matches!(call, Call::Notify(Notice::CredentialStored {}, _))
+}
+
+fn left() -> Vec<Leftover> {
+    vec![Leftover { kind: "file".to_owned(), what: "/tmp/x".to_owned() }]
+}
+
+#[tokio::test]
+async fn a_sign_in_goes_from_its_start_to_teardown_each_state_stored_before_its_effects() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    world.node.observe(id, [sealed()]).await;
+    world.node.asked(is_acknowledgement).await;
+    world.node.observe(id, [Observation::GuestPoweredOff]).await;
+    world.node.asked(|call| matches!(call, Call::TearDown(..))).await;
+    let record = world.over(id).await;
+    assert_eq!(reason(&record), "completed");
+    assert!(record.is_gone() && record.credential_stored_at.is_some());
+    let sandbox = record.sandbox();
+    assert_eq!(sandbox.user.map(SessionUser::id), Some(USER));
+    let calls = world.node.calls();
+    let but_revocations: Vec<_> = calls
+        .into_iter()
+        .filter(|call| !matches!(call, Call::Notify(Notice::RevokeBefore { .. }, _)))
+        .collect();
+    assert_eq!(
+        but_revocations,
+        [
+            Call::Prepare,
+            Call::Start(durable(StateName::Requested, false)),
+            Call::Notify(Notice::CredentialStored {}, durable(StateName::Sealed, true)),
+            Call::TearDown(sandbox, durable(StateName::Ended, true)),
+            Call::Release,
+            Call::Close,
+        ]
+    );
+    let kinds: Vec<_> = record.timeline.iter().map(|entry| entry.kind.as_str()).collect();
+    assert_eq!(
+        kinds,
+        [
+            "runner_started",
+            "sandbox_started",
+            "agent_connected",
+            "sign_in_url",
+            "credential_found",
+            "credential_sealed",
+            "credential_stored",
+            "guest_powered_off",
+            "ended",
+            "torn_down"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_runner_that_dies_ends_its_session() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    let exit = ProcessExit::Signalled { signal: 9 };
+    world.node.report(id, Report::RunnerExited { exit }).await;
+    let record = world.over(id).await;
+    assert_eq!(reason(&record), "runner_died");
+    assert!(record.is_gone());
+    assert_eq!(record.timeline.iter().filter(|entry| entry.kind == "ended").count(), 1);
+    assert!(!world.node.calls().iter().any(is_acknowledgement));
+}
+
+#[tokio::test]
+async fn a_lost_node_ends_its_sessions_and_their_users_stay_theirs() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    world.node.is_lost();
+    let record = world.over(id).await;
+    assert_eq!(reason(&record), "node_lost");
+    assert!(record.is_finished() && !record.is_gone());
+    let leftovers = record.view().leftovers;
+    assert_eq!(leftovers.len(), 1);
+    assert!(leftovers[0].kind == "unseen" && leftovers[0].what.contains("cannot be reached"));
+    assert!(!world.node.calls().contains(&Call::Release));
+    // When it is there again, the next controller tears down what is left.
+    let world = world.restarted().await;
+    let record = world.over(id).await;
+    assert_eq!(reason(&record), "node_lost");
+    assert!(record.is_gone());
+    let calls = world.node.calls();
+    assert_eq!(calls[0], Call::Hold(record.user));
+    assert!(calls.contains(&Call::Release));
+}
+
+#[tokio::test]
+async fn what_teardown_leaves_is_looked_at_again_until_nothing_is_left() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    world.node.answer(|answers| answers.tear_down = Ok(left()));
+    world.controller.end(id, &caller()).await.unwrap();
+    let record = world.over(id).await;
+    assert_eq!(record.view().leftovers, left());
+    assert!(!world.node.calls().contains(&Call::Release));
+    // The operator has it looked at again.
+    world.node.answer(|answers| answers.tear_down = Ok(Vec::new()));
+    world.controller.end(id, &caller()).await.unwrap();
+    world.node.asked(|call| *call == Call::Release).await;
+    assert_eq!(world.torn_downs(), 2);
+    assert_eq!(reason(&world.over(id).await), "cancelled");
+}
+
+#[tokio::test]
+async fn an_end_is_given_once_whatever_comes_after_it() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    world.controller.end(id, &caller()).await.unwrap();
+    let record = world.over(id).await;
+    // Its runner has ended since, and said so.
+    assert_eq!(reason(&record), "cancelled");
+    assert_eq!(record.timeline.iter().filter(|entry| entry.kind == "ended").count(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_ends_what_ran_and_completes_what_had_its_credential_stored() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    let bytes = age::encrypt(&age::x25519::Identity::generate().to_public(), b"secret").unwrap();
+    world.controller.store.put_credential(id, &bytes, "age1", 1).await.unwrap();
+    let world = world.restarted().await;
+    let record = world.over(id).await;
+    assert_eq!(reason(&record), "completed");
+    assert!(record.is_gone());
+
+    let id = world.captures().await;
+    let world = world.restarted().await;
+    let record = world.over(id).await;
+    assert_eq!(reason(&record), "controller_stopped");
+    // What ran before is held before anything else is asked, and released in the end.
+    let calls = world.node.calls();
+    let ended = durable(StateName::Ended, false);
+    let expected = [
+        Call::Hold(record.user),
+        Call::TearDown(record.sandbox(), ended),
+        Call::Release,
+        Call::Close,
+    ];
+    assert_eq!(calls, expected);
+}
+
+#[tokio::test]
+async fn a_start_that_the_node_refuses_leaves_nothing() {
+    let world = World::new().await;
+    let no = "there is no image of this name".to_owned();
+    world.node.answer(|answers| answers.prepare = Err(NotPrepared::NoImage(no.clone())));
+    assert_eq!(world.start().await.unwrap_err().detail, no);
+    assert_eq!(world.node.calls(), [Call::Prepare]);
+    world.node.answer(|answers| {
+        answers.prepare = Ok(());
+        answers.start = Err(NodeError { cause: "no more processes".to_owned() });
+    });
+    let id = world.start().await.unwrap();
+    let record = world.over(id).await;
+    assert_eq!(reason(&record), "session_setup_failed");
+    let why = record.view().reason.unwrap();
+    assert_eq!(why.detail["step"], "start_runner");
+    assert!(why.message.ends_with("starting its runner failed: no more processes"), "{why:?}");
+    assert!(record.is_gone() && world.node.calls().contains(&Call::Release));
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_given_back_and_no_user_before_that_is_durable() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    // The store is away: SQLite would go on with a file that nobody finds again.
+    let (database, away) = (world.database(), world.folder.path().join("away"));
+    std::fs::rename(&database, &away).unwrap();
+    world.controller.end(id, &caller()).await.unwrap();
+    world.until(id, |view| view.teardown == Some(anteroom_api::TeardownState::TornDown)).await;
+    assert!(!world.node.calls().contains(&Call::Release));
+    std::fs::rename(&away, &database).unwrap();
+    let record = world.over(id).await;
+    assert!(record.is_gone() && world.node.calls().contains(&Call::Release));
+
+    std::fs::rename(&database, &away).unwrap();
+    let before = world.node.calls().len();
+    world.start().await.unwrap_err();
+    assert_eq!(world.node.calls()[before..], [Call::Prepare, Call::Close, Call::Release]);
+}

@@ -1,0 +1,117 @@
+//! What the timeline's entries say.
+
+mod observations;
+
+use anteroom_session::counted::counted;
+use anteroom_session::{Effect, Event, Explanation, Observation, SessionId, View, Viewer};
+
+use observations::{host_needed, of_observation};
+
+/// Kind and sentence of an event, if it belongs in the timeline.
+pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, String)> {
+    match event {
+        Event::RunnerStarted => Some(("runner_started", "the session's runner started".to_owned())),
+        Event::Observed(Observation::HostNeeded { host, provider, remedy }) => {
+            Some(("host_needed", host_needed(host, provider, *remedy, session)))
+        }
+        Event::Observed(observation) => of_observation(observation),
+        Event::CredentialStored => {
+            Some(("credential_stored", "the sealed credential was stored".to_owned()))
+        }
+        Event::CredentialNotStored { cause } => Some((
+            "credential_not_stored",
+            format!("the sealed credential could not be stored: {cause}"),
+        )),
+        Event::TornDown { leftovers } if leftovers.is_empty() => Some((
+            "torn_down",
+            "the sandbox was torn down; a check found nothing left of it".to_owned(),
+        )),
+        Event::TornDown { leftovers } => {
+            let things = counted(leftovers.len(), "thing", "things");
+            Some((
+                "torn_down",
+                format!("the sandbox was torn down; a check found {things} left behind"),
+            ))
+        }
+        Event::FoundByReconciliation => Some((
+            "found_unfinished",
+            "the controller was restarted and found the session unfinished".to_owned(),
+        )),
+        Event::LinkMade { generation, by } => Some((
+            "link_made",
+            format!(
+                "{by} created link {generation}; earlier links were revoked, and the views that they had opened were closed"
+            ),
+        )),
+        Event::LinksRevoked { by } => Some((
+            "links_revoked",
+            format!("{by} revoked all links, and the views that they had opened were closed"),
+        )),
+        Event::Opened { view, viewer } => Some(of_view(*view, viewer)),
+        // These end the session, have the tool started, or mean nothing; the first two have entries of
+        // their own.
+        Event::RunnerExited(_)
+        | Event::RunnerSilent { .. }
+        | Event::NodeLost
+        | Event::StateNotStored { .. }
+        | Event::EndRequested(_)
+        | Event::StartRequested { .. }
+        | Event::Heartbeat
+        | Event::Tick => None,
+    }
+}
+
+/// Kind and sentence of an effect, where its event has no entry of its own.
+pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
+    match effect {
+        Effect::StartTool => {
+            Some(("end_user_came", "the end user arrived; the tool is being started".to_owned()))
+        }
+        Effect::StartRunner
+        | Effect::StoreCredential { .. }
+        | Effect::AcknowledgeCredential
+        | Effect::TearDown => None,
+    }
+}
+
+fn of_view(view: View, viewer: &Viewer) -> (&'static str, String) {
+    match view {
+        View::Link => ("link_opened", format!("{viewer} was opened")),
+        View::Picture => ("viewer_joined", format!("a viewer connected with {viewer}")),
+        View::Terminal => ("terminal_opened", format!("the terminal was opened with {viewer}")),
+        View::Vnc => ("vnc_opened", format!("the desktop was opened over VNC with {viewer}")),
+    }
+}
+
+/// The view of a sandbox that an event opened, and by whom.
+pub fn visit(event: &Event) -> Option<(View, Viewer)> {
+    match event {
+        Event::Opened { view, viewer } => Some((*view, viewer.clone())),
+        Event::Observed(Observation::ViewerJoined { viewer }) => {
+            Some((View::Picture, viewer.clone()))
+        }
+        _ => None,
+    }
+}
+
+/// The beginning of an address, enough to recognise it.
+pub fn short(url: &str) -> String {
+    url.chars().take(120).collect()
+}
+
+/// The host name of a URL; its query may hold what does not belong in a log.
+pub fn host_of(url: &str) -> String {
+    url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// The explanation of an event that reports a death.
+pub fn explanation_of(event: &Event) -> Option<&Explanation> {
+    match event {
+        Event::Observed(
+            Observation::ServiceExited { explanation, .. }
+            | Observation::ServiceGivenUp { explanation, .. }
+            | Observation::ChildCrashed { explanation, .. },
+        ) => Some(explanation),
+        _ => None,
+    }
+}

@@ -1,0 +1,199 @@
+//! What the API's answers are made of: who views a session, and what they are given.
+
+use std::sync::Arc;
+
+use anteroom_api::{
+    Channel, Named, Principal, PrincipalId, Problem, ProblemCode, Revoked, SessionSummary,
+    SessionView, ViewerView,
+};
+use anteroom_clock::now;
+use anteroom_guest_protocol::{StreamKind, chain};
+use anteroom_node_protocol::{Answer, AskError, Node, Notice, Offer, ViewerChannel};
+use anteroom_session::{
+    Event, HolderGeneration, SessionId, StateName, TimelineEntry, View, Viewer,
+};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::live::SessionHandle;
+use super::store::{Store, Unusable};
+use super::{Controller, timeline};
+
+/// A session as it stands in the list of all.
+pub fn summary(session: &SessionView) -> SessionSummary {
+    SessionSummary {
+        session_id: session.session_id.clone(),
+        provider: session.provider.clone(),
+        state: session.state,
+        reason: session.reason.as_ref().map(|reason| reason.code.clone()),
+        created_at: session.created_at,
+        recipient: session.credential.recipient.clone(),
+    }
+}
+
+/// A session as its viewer sees it.
+pub fn viewer_view(session: &SessionView, viewer: &Viewer, operator: &str) -> ViewerView {
+    let session = session.clone();
+    let visits = session.visits.into_iter();
+    let visits_of_others = visits.filter(|visit| visit.viewer != *viewer).collect();
+    ViewerView {
+        session_id: session.session_id,
+        provider: Named { id: session.provider, name: session.provider_name },
+        operator: Named { id: String::new(), name: operator.to_owned() },
+        state: session.state,
+        reason: session.reason,
+        timeline: session.timeline,
+        visits_of_others,
+        created_at: session.created_at,
+        deadline: session.deadline,
+        idle_deadline: session.idle_deadline,
+        server_now: now().0,
+        emulated: session.emulated,
+        isolation: session.isolation,
+        credential: session.credential,
+        sign_in_url_host: session.sign_in_url.map(|url| timeline::host_of(&url)),
+        instructions: session.instructions,
+        method: session.method,
+        awaiting: session.awaiting,
+        teardown: session.teardown,
+        leftovers: session.leftovers,
+    }
+}
+
+impl<N: Node, S: Store> Controller<N, S> {
+    pub(super) async fn channel(
+        &self,
+        id: SessionId,
+        kind: StreamKind,
+        view: View,
+        principal: &Principal,
+    ) -> Result<Channel, Problem> {
+        let (handle, state) = self.with_desktop(id).await?;
+        let viewer = principal.viewer();
+        let channel = self.context.node.open_channel(id, kind, viewer.clone()).await;
+        let channel = channel.map_err(|error| no_answer(error, ProblemCode::WrongState, state))?;
+        let right_revoked = self.revoked(&handle, principal);
+        if handle.is_revoked(&viewer) {
+            return Err(revoked());
+        }
+        handle.report(Event::Opened { view, viewer }).await;
+        let ViewerChannel { from_sandbox, to_sandbox, outdone } = channel;
+        let revoked = async {
+            tokio::select! { () = right_revoked => {}, () = outdone => {} }
+        };
+        Ok(Channel { from_sandbox, to_sandbox, revoked: Box::pin(revoked) })
+    }
+
+    /// Has a viewer's offer answered; they are disconnected when their right ends.
+    pub(super) async fn show(
+        &self,
+        id: SessionId,
+        handle: &SessionHandle,
+        sdp: String,
+        principal: &Principal,
+    ) -> Result<String, AskError> {
+        let mut showing = handle.showing.lock().await;
+        let offer = Offer { sdp, viewer: principal.viewer() };
+        let Answer { sdp, connection } = self.context.node.offer(id, offer).await?;
+        let (right_ends, node) = (self.revoked(handle, principal), Arc::clone(&self.context.node));
+        // The viewer before is gone, and with this goes what watched over their right.
+        *showing = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            right_ends.await;
+            let _ = node.notify(id, Notice::Dismiss { connection }).await;
+        })));
+        Ok(sdp)
+    }
+
+    /// Resolves when the principal's right is revoked: an end user's link, or a caller's key.
+    pub(super) fn revoked(&self, handle: &SessionHandle, principal: &Principal) -> Revoked {
+        match &principal.id {
+            PrincipalId::ViewerLink { .. } => Box::pin(handle.revoked(&principal.viewer())),
+            PrincipalId::ApiKey { id, .. } => Box::pin(self.keys.revoked(*id)),
+        }
+    }
+
+    /// Has the timeline say that a link was opened, also where the session is over.
+    pub(super) async fn report_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
+        let event = Event::Opened { view: View::Link, viewer: Viewer::Link { generation } };
+        let reported = timeline::of_event(&event, id);
+        let by = event.actor();
+        if let Some(handle) = self.handle(id)
+            && handle.report(event).await
+        {
+            return;
+        }
+        let Some((kind, message)) = reported else { return };
+        let entry =
+            TimelineEntry { at: now(), kind: kind.to_owned(), message, by, explanation: None };
+        if let Err(error) = self.store.add_entry(id, &entry).await {
+            tracing::error!(session = %id, "{}", chain(&error));
+        }
+    }
+
+    /// Where a session stands.
+    pub(super) async fn state(&self, id: SessionId) -> Result<StateName, Problem> {
+        match self.handle(id) {
+            Some(handle) => Ok(handle.view.borrow().state),
+            None => Ok(self.record(id).await?.session.state.name()),
+        }
+    }
+
+    /// A session whose guest can show a desktop, or soon will, and where it stands.
+    pub(super) async fn with_desktop(
+        &self,
+        id: SessionId,
+    ) -> Result<(SessionHandle, StateName), Problem> {
+        let state = self.state(id).await?;
+        let booted = !matches!(state, StateName::Requested | StateName::Booting);
+        match self.handle(id).filter(SessionHandle::runs) {
+            Some(found) if booted => Ok((found, state)),
+            _ => Err(Problem::wrong_state(format!(
+                "the session is {} and has no running sandbox",
+                state.in_words()
+            ))),
+        }
+    }
+}
+
+/// A node's refusal as the caller gets it; `refused` is the code where the session said why.
+pub fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Problem {
+    let code = match error {
+        AskError::Refused { .. } => refused,
+        AskError::Gone {} => ProblemCode::WrongState,
+        AskError::Silent { .. } => ProblemCode::TooSlow,
+    };
+    Problem::new(code, format!("{error} (the session is {})", state.in_words()))
+}
+
+/// The principal's link was revoked.
+pub fn revoked() -> Problem {
+    let detail = "the link that this viewer was opened with has been revoked; open the newer link, or ask for a new one";
+    Problem::new(ProblemCode::ViewerRevoked, detail)
+}
+
+pub fn link_refused(unusable: Unusable) -> Problem {
+    let used = |detail: &str| Problem::new(ProblemCode::LinkUsed, detail);
+    match unusable {
+        Unusable::Opened(at) => used(
+            "this link has already been opened; if that was not you, ask for a new one, which closes what this one opened",
+        )
+        .at(at),
+        Unusable::Revoked(at) => {
+            used("this link was revoked; open the newer link, or ask for a new one").at(at)
+        }
+        Unusable::Unknown => used("this link has expired or is unknown; ask for a new one"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_no_state_by_its_wire_name() {
+        for state in StateName::ALL {
+            let gone = no_answer(AskError::Gone {}, ProblemCode::WrongState, state);
+            assert!(gone.detail.contains(state.in_words()), "{}", gone.detail);
+            assert!(!gone.detail.contains('_'), "{}", gone.detail);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Who signs in to what.
+
+use std::net::Ipv4Addr;
+
+use anteroom_guest_protocol::Locale;
+use anteroom_provider::{InjectedFile, Login, Provider};
+use anteroom_session::{Method, SessionId};
+use serde::{Deserialize, Serialize};
+
+/// Who signs in to what, and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignInConfig {
+    /// The session.
+    pub session: SessionId,
+    /// The CLI, its credential and its egress.
+    pub provider: Provider,
+    /// How the end user signs in: one of the provider's ways.
+    pub method: Method,
+    /// The end user's language.
+    pub locale: Option<Locale>,
+    /// Their time zone, by its IANA name.
+    pub time_zone: Option<String>,
+    /// Files of the start call, after the provider's own.
+    pub files: Vec<InjectedFile>,
+    /// The age recipient the guest seals to.
+    pub recipient: String,
+    /// Address of the guest's dummy interface.
+    pub browser_ip: Ipv4Addr,
+    /// Who runs this Anteroom, as end users know them.
+    pub operator_name: String,
+    /// Whether every host is let through, to find out which are asked for.
+    pub learns: bool,
+}
+
+impl SignInConfig {
+    /// The way to sign in.
+    ///
+    /// # Panics
+    /// When the provider has none, which a parsed provider has.
+    #[must_use]
+    pub fn login(&self) -> &Login {
+        self.provider.login_by(self.method).unwrap_or(&self.provider.login[0])
+    }
+}

@@ -1,0 +1,212 @@
+//! The node: what one machine does for sessions. It owns runner processes, the media port, the users
+//! of sessions and their log folders; it decides nothing and keeps no record.
+
+mod error;
+mod logs;
+mod media_demux;
+mod memory;
+mod obstacles;
+mod prepare;
+mod process;
+mod settings;
+mod teardown;
+mod users;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anteroom_guest_link::chain;
+use anteroom_guest_protocol::StreamKind;
+use anteroom_node_protocol::{
+    Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
+    PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
+};
+use anteroom_runner_protocol::RunnerCommand;
+use anteroom_session::{CodeTaken, Leftover, SessionId, Viewer};
+
+use logs::Logs;
+use media_demux::MediaDemux;
+use prepare::PreparedSession;
+use process::Runner;
+use teardown::Places;
+use users::Users;
+
+pub use error::LocalNodeError;
+pub use memory::sessions_by_memory;
+pub use settings::{DriverChoice, NodeSettings, VmChoice};
+
+/// This machine.
+pub struct LocalNode {
+    settings: Arc<NodeSettings>,
+    description: Description,
+    demux: MediaDemux,
+    users: Users,
+    logs: Logs,
+    sessions: Mutex<HashMap<SessionId, Stage>>,
+}
+
+/// How far the node is with a session.
+enum Stage {
+    Prepared(PreparedSession),
+    Running(Runner),
+}
+
+impl LocalNode {
+    /// Opens the media port.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn open(settings: NodeSettings) -> Result<Self, LocalNodeError> {
+        let demux = MediaDemux::open(settings.media_listen)?;
+        let description = Description {
+            driver: settings.driver.kind(),
+            accelerator: settings.driver.accelerator(),
+            media: demux.address()?,
+        };
+        Ok(Self {
+            logs: Logs::in_state_dir(&settings.state_dir),
+            users: Users::default(),
+            sessions: Mutex::default(),
+            settings: Arc::new(settings),
+            description,
+            demux,
+        })
+    }
+
+    fn runner(&self, session: SessionId) -> Result<Runner, AskError> {
+        self.with_sessions(|sessions| match sessions.get(&session) {
+            Some(Stage::Running(runner)) => Ok(runner.clone()),
+            Some(Stage::Prepared(_)) | None => Err(AskError::Gone {}),
+        })
+    }
+
+    fn with_sessions<T>(&self, with: impl FnOnce(&mut HashMap<SessionId, Stage>) -> T) -> T {
+        with(&mut self.sessions.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Node for LocalNode {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    async fn obstacles(&self) -> Vec<String> {
+        let settings = Arc::clone(&self.settings);
+        tokio::task::spawn_blocking(move || obstacles::look(&settings)).await.unwrap_or_default()
+    }
+
+    async fn prepare(&self, session: PrepareSession) -> Result<Prepared, NotPrepared> {
+        let id = session.session;
+        let (prepared, lease) = self.reserve(session).await?;
+        let user = prepared.user();
+        // From here to the answer nothing waits, so nothing is left when the caller is gone.
+        self.with_sessions(|sessions| sessions.insert(id, Stage::Prepared(prepared)));
+        if let Some(lease) = lease {
+            lease.keep();
+        }
+        Ok(Prepared { user })
+    }
+
+    fn hold(&self, sandbox: &SandboxRecord) {
+        if let Some(user) = sandbox.user {
+            self.users.hold(sandbox.session, user);
+        }
+    }
+
+    async fn start(&self, session: StartSession) -> Result<Reports, NodeError> {
+        let id = session.sign_in.session;
+        let started = self.start_runner(session);
+        let (runner, reports) = started.map_err(|error| NodeError { cause: chain(&error) })?;
+        self.with_sessions(|sessions| sessions.insert(id, Stage::Running(runner)));
+        Ok(reports)
+    }
+
+    async fn notify(&self, session: SessionId, notice: Notice) -> Result<(), AskError> {
+        let runner = self.runner(session)?;
+        match notice {
+            Notice::StartTool {} => runner.command(RunnerCommand::StartTool {}).await,
+            Notice::CredentialStored {} => runner.command(RunnerCommand::CredentialStored {}).await,
+            Notice::OpenSignInPage {} => runner.command_now(RunnerCommand::OpenSignInUrl {}),
+            Notice::Dismiss { connection: ice_ufrag } => {
+                runner.command(RunnerCommand::Dismiss { ice_ufrag }).await
+            }
+            Notice::RevokeBefore { oldest } => {
+                runner.revoke_before(oldest);
+                Ok(())
+            }
+        }
+    }
+
+    async fn offer(&self, session: SessionId, offer: Offer) -> Result<Answer, AskError> {
+        let answer = self.runner(session)?.offer(offer.sdp, offer.viewer).await?;
+        if !self.demux.set_fragment(&answer.ice_ufrag, session) {
+            let cause = "the session's runner answered with the ICE user fragment of another session; send a new offer";
+            return Err(AskError::Refused { cause: cause.to_owned() });
+        }
+        Ok(Answer { sdp: answer.sdp, connection: answer.ice_ufrag })
+    }
+
+    async fn screenshot(&self, session: SessionId) -> Result<String, AskError> {
+        self.runner(session)?.screenshot().await
+    }
+
+    async fn enter_code(&self, session: SessionId, code: String) -> Result<CodeTaken, AskError> {
+        self.runner(session)?.enter_code(code).await
+    }
+
+    async fn allow_host(&self, session: SessionId, host: String) -> Result<(), AskError> {
+        self.runner(session)?.allow_host(host).await
+    }
+
+    async fn open_channel(
+        &self,
+        session: SessionId,
+        kind: StreamKind,
+        viewer: Viewer,
+    ) -> Result<ViewerChannel, AskError> {
+        let channel = self.runner(session)?.channel(kind, viewer).await?;
+        let outdone = Box::pin(channel.outdone());
+        let (from_sandbox, to_sandbox) = tokio::io::split(channel);
+        let (from_sandbox, to_sandbox) = (Box::new(from_sandbox), Box::new(to_sandbox));
+        Ok(ViewerChannel { from_sandbox, to_sandbox, outdone })
+    }
+
+    async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {
+        let session = sandbox.session;
+        if let Ok(runner) = self.runner(session) {
+            runner.end().await;
+        }
+        let folders =
+            vec![self.settings.state_dir.clone(), PathBuf::from("/tmp"), PathBuf::from("/run")];
+        let places = Places { folders, logs: self.logs.of(session) };
+        Ok(teardown::tear_down(sandbox, places).await)
+    }
+
+    fn close(&self, session: SessionId) {
+        self.demux.remove_session(session);
+        let stage = self.with_sessions(|sessions| sessions.remove(&session));
+        if let Some(Stage::Prepared(_)) = stage {
+            self.logs.remove_if_empty(session);
+        }
+    }
+
+    fn release(&self, session: SessionId) {
+        self.users.free(session);
+    }
+
+    async fn logs(&self, session: SessionId) -> Result<String, NodeError> {
+        let logs = self.logs.clone();
+        let read = tokio::task::spawn_blocking(move || logs.read(session)).await;
+        read.map_err(|_| NodeError { cause: "reading the logs failed".to_owned() })
+    }
+
+    async fn sweep_logs(&self, keep: KeepLogs, live: Vec<SessionId>) -> Result<(), NodeError> {
+        let logs = self.logs.clone();
+        let mut live: HashSet<SessionId> = live.into_iter().collect();
+        // One that was prepared is not live yet.
+        live.extend(self.with_sessions(|sessions| sessions.keys().copied().collect::<Vec<_>>()));
+        let swept = tokio::task::spawn_blocking(move || logs.sweep(keep, &live)).await;
+        swept.map_err(|error| NodeError { cause: format!("sweeping the logs failed: {error}") })
+    }
+}

@@ -1,0 +1,132 @@
+//! What a session needs before it can run on this machine, and its runner's configuration.
+
+use std::path::PathBuf;
+
+use anteroom_confine::{Confinement, SessionUser};
+use anteroom_guest_link::chain;
+use anteroom_guest_protocol::ServiceSpec;
+use anteroom_guest_session::{DriverConfig, SandboxConfig, VmConfig};
+use anteroom_node_protocol::{NotPrepared, PrepareSession, Reports, StartSession};
+use anteroom_runner_protocol::{RunnerConfig, sandbox_name};
+use anteroom_session::SessionId;
+
+use super::error::LocalNodeError;
+use super::process::Runner;
+use super::settings::DriverChoice;
+use super::users::Lease;
+use super::{LocalNode, Stage, teardown};
+
+/// What was reserved for a session.
+pub struct PreparedSession {
+    driver: DriverConfig,
+    services: Vec<ServiceSpec>,
+    confinement: Confinement,
+    log_dir: PathBuf,
+}
+
+impl PreparedSession {
+    pub fn user(&self) -> Option<SessionUser> {
+        self.confinement.user
+    }
+}
+
+impl LocalNode {
+    /// Checks the image, leases a user and creates the log folder, in this order.
+    pub(super) async fn reserve(
+        &self,
+        PrepareSession { session, image }: PrepareSession,
+    ) -> Result<(PreparedSession, Option<Lease>), NotPrepared> {
+        let (driver, services) = self.driver_config(session, &image)?;
+        let lease = self.lease_user(session).await?;
+        let log_dir =
+            self.logs.create(session).map_err(|error| NotPrepared::NoLogFolder(chain(&error)))?;
+        let user = lease.as_ref().map(Lease::user);
+        let confinement = Confinement { user, offered: self.settings.offered.clone() };
+        Ok((PreparedSession { driver, services, confinement, log_dir }, lease))
+    }
+
+    /// The user of the session's processes, where this machine offers one.
+    async fn lease_user(&self, session: SessionId) -> Result<Option<Lease>, NotPrepared> {
+        if !self.settings.offered.users.is_given() {
+            return Ok(None);
+        }
+        let users = self.users.clone();
+        // It looks at every process of the machine.
+        let leased = tokio::task::spawn_blocking(move || users.lease(session)).await;
+        let leased = leased.map_err(|error| NotPrepared::Failed(error.to_string()))?;
+        leased.map(Some).ok_or_else(|| {
+            let range = SessionUser::RANGE;
+            NotPrepared::Failed(format!(
+                "every user id from {} to {} is in use on this machine",
+                range.start(),
+                range.end()
+            ))
+        })
+    }
+
+    /// How the sandbox is booted, and what runs in it beside what every sandbox has.
+    fn driver_config(
+        &self,
+        session: SessionId,
+        image: &str,
+    ) -> Result<(DriverConfig, Vec<ServiceSpec>), NotPrepared> {
+        let settings = &self.settings;
+        let mut services = settings.services.clone();
+        match &settings.driver {
+            DriverChoice::Vm(vm) => {
+                let image = anteroom_image::find(&settings.images_dir, image)
+                    .map_err(|error| NotPrepared::NoImage(error.to_string()))?;
+                if let Some(cpu) = &vm.verified_for {
+                    anteroom_image::verified_for(&image.dir, cpu)
+                        .map_err(|refusal| NotPrepared::ImageNotVerified(refusal.to_string()))?;
+                }
+                services.extend(image.services);
+                let config = VmConfig {
+                    image_dir: image.dir,
+                    cache_dir: settings.cache_dir.clone(),
+                    memory_mib: vm.memory_mib,
+                    vcpus: vm.vcpus,
+                    vmm: vm.vmm.clone(),
+                };
+                Ok((DriverConfig::Vm(config), services))
+            }
+            DriverChoice::Host { agent } => {
+                let runtime_dir = teardown::runtime_dir(session);
+                Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
+            }
+        }
+    }
+
+    /// Starts the runner of a session that was prepared.
+    pub(super) fn start_runner(
+        &self,
+        start: StartSession,
+    ) -> Result<(Runner, Reports), LocalNodeError> {
+        let StartSession { sign_in, screen } = start;
+        let prepared = self.with_sessions(|sessions| match sessions.remove(&sign_in.session) {
+            Some(Stage::Prepared(prepared)) => Some(prepared),
+            Some(other) => {
+                sessions.insert(sign_in.session, other);
+                None
+            }
+            None => None,
+        });
+        let PreparedSession { driver, services, confinement, log_dir } =
+            prepared.ok_or(LocalNodeError::NotPrepared)?;
+        let candidates = match self.settings.advertise.as_slice() {
+            [] => vec![self.description.media],
+            advertised => advertised.to_vec(),
+        };
+        let media = self.demux.add_session(sign_in.session)?;
+        let sandbox = SandboxConfig {
+            name: sandbox_name(sign_in.session),
+            driver,
+            confinement,
+            log_dir,
+            screen,
+            services,
+        };
+        let config = RunnerConfig { sandbox, sign_in, candidates };
+        Runner::start(config, media, &self.settings.runner_environment)
+    }
+}

@@ -1,0 +1,91 @@
+//! What the operator chose for this machine.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anteroom_confine::Offered;
+use anteroom_guest_protocol::ServiceSpec;
+use anteroom_guest_session::Vmm;
+use anteroom_image::Processor;
+use anteroom_session::{Accelerator, DriverKind};
+
+/// How this machine runs sessions.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// Where media comes in.
+    pub media_listen: SocketAddr,
+    /// Addresses of the media port that viewers can reach; empty: the bound one.
+    pub advertise: Vec<SocketAddr>,
+    /// The state folder, in which each session has a folder of logs.
+    pub state_dir: PathBuf,
+    /// Golden images.
+    pub images_dir: PathBuf,
+    /// What may be recomputed.
+    pub cache_dir: PathBuf,
+    /// How sandboxes are booted.
+    pub driver: DriverChoice,
+    /// Services of every sandbox beside those of its image.
+    pub services: Vec<ServiceSpec>,
+    /// Variables of a runner's environment that say how it logs.
+    pub runner_environment: Vec<(&'static str, OsString)>,
+    /// What this machine offers to hold sessions with.
+    pub offered: Offered,
+}
+
+/// How sandboxes are booted.
+#[derive(Clone, Debug)]
+pub enum DriverChoice {
+    /// VMs of golden images.
+    Vm(VmChoice),
+    /// The agent on this host.
+    Host {
+        /// The agent binary.
+        agent: PathBuf,
+    },
+}
+
+/// What VMs are booted.
+#[derive(Clone, Debug)]
+pub struct VmChoice {
+    /// What boots them.
+    pub vmm: Vmm,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Guest processors.
+    pub vcpus: u8,
+    /// The processor that images must be verified for; `None` if they need not be.
+    pub verified_for: Option<Processor>,
+}
+
+impl DriverChoice {
+    /// The driver.
+    pub fn kind(&self) -> DriverKind {
+        match self {
+            Self::Vm(vm) => vm.vmm.kind(),
+            Self::Host { .. } => DriverKind::Host,
+        }
+    }
+
+    /// What executes the code in its sandboxes.
+    pub fn accelerator(&self) -> Accelerator {
+        match self {
+            Self::Vm(vm) => vm.vmm.accelerator(),
+            Self::Host { .. } => Accelerator::None,
+        }
+    }
+}
+
+impl NodeSettings {
+    /// A sentence for each of these images that no session could be started with.
+    pub fn unfit_images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let DriverChoice::Vm(VmChoice { verified_for: Some(cpu), .. }) = &self.driver else {
+            return Vec::new();
+        };
+        let unfit = |name: &str| {
+            let image = anteroom_image::find(&self.images_dir, name).ok()?;
+            anteroom_image::verified_for(&image.dir, cpu).err().map(|error| error.to_string())
+        };
+        names.into_iter().filter_map(unfit).collect()
+    }
+}

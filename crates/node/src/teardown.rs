@@ -1,0 +1,88 @@
+//! The end of a sandbox: what runs is killed, what lies around removed, and then the machine is looked
+//! at.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anteroom_confine::{Cgroup, ConfineError};
+use anteroom_guest_link::chain;
+use anteroom_node_protocol::SandboxRecord;
+use anteroom_session::{DriverKind, Leftover, SessionId};
+use anteroom_vm::{RemoveError, Traces};
+
+/// How often a sandbox is torn down while something of it is left: what fails once may work again.
+const ATTEMPTS: u32 = 3;
+
+/// How long teardown may take: whoever waits for capacity must not wait for ever.
+const TEARDOWN: Duration = Duration::from_secs(120);
+
+/// Where things of a session are looked for.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Folders that a session's files may be in.
+    pub folders: Vec<PathBuf>,
+    /// The session's logs, which stay.
+    pub logs: PathBuf,
+}
+
+/// Folder of a session's files with the `host` driver. It follows from the session alone, so that it is
+/// found after a restart.
+pub fn runtime_dir(id: SessionId) -> PathBuf {
+    PathBuf::from("/tmp").join(format!("anteroom-{id}"))
+}
+
+/// Kills what still runs of a sandbox, removes what it left, and says what is there all the same. Its
+/// runner has ended.
+pub async fn tear_down(sandbox: SandboxRecord, places: Places) -> Vec<Leftover> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let traces = Traces { session: sandbox.session, user: sandbox.user };
+        let runtime_dir = match sandbox.driver {
+            Some(DriverKind::Host) | None => Some(runtime_dir(sandbox.session)),
+            Some(DriverKind::Qemu) => None,
+        };
+        let mut leftovers = Vec::new();
+        for _ in 0..ATTEMPTS {
+            anteroom_vm::reap(traces);
+            if let Err(error) = remove(traces, runtime_dir.as_deref()) {
+                tracing::error!(session = %traces.session, "{}", chain(&error));
+            }
+            leftovers = anteroom_vm::leftovers(traces, &places.folders, &places.logs);
+            if leftovers.is_empty() {
+                break;
+            }
+        }
+        leftovers
+    });
+    // Nothing seen is not nothing there.
+    let unseen = |what: &str| vec![Leftover { kind: "unseen".to_owned(), what: what.to_owned() }];
+    match tokio::time::timeout(TEARDOWN, looked).await {
+        Ok(Ok(leftovers)) => leftovers,
+        Ok(Err(_)) => unseen("the check for leftovers failed; see the controller's log"),
+        Err(_) => {
+            unseen("the check for leftovers did not finish within two minutes, and continues")
+        }
+    }
+}
+
+/// Something of a session is still there.
+#[derive(Debug, thiserror::Error)]
+enum NotRemoved {
+    #[error(transparent)]
+    File(#[from] RemoveError),
+    #[error(transparent)]
+    Cgroup(#[from] ConfineError),
+}
+
+/// Removes what a driver made outside of its processes, and what those left outside of its folder.
+fn remove(traces: Traces, runtime_dir: Option<&Path>) -> Result<(), NotRemoved> {
+    let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, traces.user));
+    // Whatever became of the folder.
+    let cgroup = Cgroup::remove_named(&traces.session.to_string());
+    let orphaned_files = traces.user.map(anteroom_vm::remove_orphaned_files);
+    folder.transpose()?;
+    cgroup?;
+    for path in orphaned_files.transpose()?.unwrap_or_default() {
+        tracing::warn!(session = %traces.session, "removed {path:?}, which a process of the session had left outside its folder");
+    }
+    Ok(())
+}

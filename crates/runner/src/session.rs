@@ -1,0 +1,163 @@
+//! The runner's session: boot, prepare, attend, end.
+
+mod attend;
+mod carry_out;
+mod early;
+mod prepare;
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use anteroom_clock::now;
+use anteroom_crash::Explainer;
+use anteroom_fail_point::fail_point;
+use anteroom_guest_link::chain;
+use anteroom_guest_protocol::{GuestCpu, LogStream};
+use anteroom_guest_session::{DiagnosedEnd, SandboxConfig, ServiceLog, log_files, until_end};
+use anteroom_runner_protocol::{RunnerCommand, RunnerConfig};
+use anteroom_session::{Confined, EndReason, Observation, SetupStep};
+use anteroom_sign_in::End;
+use anteroom_vm::{LinkStream, RunningSandbox};
+use tokio::sync::mpsc;
+
+use super::Sockets;
+use super::confine::confine;
+use super::controller_link::{self, ControllerSender};
+use super::error::RunnerError;
+use early::EarlyCommands;
+
+/// How long the guest may take to power off once it may, before it is killed.
+const POWER_OFF: Duration = Duration::from_secs(5);
+
+/// Runs the session that the controller describes; returns when nothing of it is left.
+pub async fn run<E: Display>(
+    sockets: Sockets,
+    agent: fn() -> Result<&'static [u8], E>,
+) -> Result<(), RunnerError> {
+    let Sockets { control, media, channels } = sockets;
+    let (config, mut commands, sender, writing) = controller_link::open(control).await?;
+    fail_point("runner.configured")
+        .map_err(RunnerError::system("reading the session's configuration"))?;
+    match config.sandbox.boot(agent).await {
+        Ok(mut sandbox) => {
+            let viewers = Viewers { media, channels };
+            let ended = serve(&config, &mut sandbox, viewers, &mut commands, &sender).await;
+            sandbox.end().await;
+            sender.last_figures().await;
+            match ended {
+                End::Failed(reason) => sender.failed(reason).await,
+                End::Done => sender.observed(Observation::GuestPoweredOff).await,
+                End::Ordered => {}
+            }
+        }
+        Err(reason) => sender.failed(reason).await,
+    }
+    fail_point("teardown.sandbox_ended").map_err(RunnerError::system("ending the sandbox"))?;
+    drop(sender);
+    writing.finished().await;
+    Ok(())
+}
+
+/// Sockets of the viewers' media.
+struct Viewers {
+    media: std::os::unix::net::UnixDatagram,
+    channels: std::os::unix::net::UnixStream,
+}
+
+async fn serve(
+    config: &RunnerConfig,
+    sandbox: &mut RunningSandbox,
+    viewers: Viewers,
+    commands: &mut mpsc::Receiver<RunnerCommand>,
+    sender: &ControllerSender,
+) -> End {
+    // Nothing is awaited between the sandbox's start and this: nothing of it has been read.
+    let (log, confined) = match hold(&config.sandbox, sandbox) {
+        Ok(held) => held,
+        Err(reason) => return reason.into(),
+    };
+    let (driver, pid) = (sandbox.driver, sandbox.pid);
+    let accelerator = sandbox.confirmed_accelerator().await;
+    sender.observed(Observation::SandboxStarted { driver, accelerator, pid }).await;
+    // A sandbox that is gone already is reported below, by what it ended.
+    if let Some(confined) = confined {
+        sender.observed(Observation::Confined(Box::new(confined))).await;
+    }
+    let link = sandbox.take_link();
+    let explainer = Explainer::new(&config.sandbox.driver.processor_name(), &GuestCpu::default());
+    let mut session = Session { config, sender, log, explainer };
+    let end = until_end(sandbox, session.run(link, viewers, commands)).await;
+    match end.unwrap_or_else(End::Failed) {
+        End::Failed(reason) => {
+            let DiagnosedEnd { reason, lines } = DiagnosedEnd::of(sandbox, reason).await;
+            for line in lines {
+                session.write_log(driver.into(), LogStream::Stdout, &line);
+            }
+            End::Failed(reason)
+        }
+        End::Done => {
+            let _ = tokio::time::timeout(POWER_OFF, sandbox.wait()).await;
+            End::Done
+        }
+        End::Ordered => End::Ordered,
+    }
+}
+
+/// Opens the log of the sandbox's services, then confines this process; returns what confines both.
+fn hold(
+    config: &SandboxConfig,
+    sandbox: &RunningSandbox,
+) -> Result<(ServiceLog, Option<Confined>), EndReason> {
+    let failed = |step, cause| EndReason::SessionSetupFailed { step, cause };
+    let log = fail_point("runner.service_log").and_then(|()| ServiceLog::create(&config.log_dir));
+    let log = log.map_err(|error| {
+        let path = config.log_dir.join(log_files::SERVICES);
+        failed(SetupStep::CreateServiceLog, format!("{}: {error}", path.display()))
+    })?;
+    let confined = confine(&config.confinement, sandbox)
+        .map_err(|error| failed(SetupStep::Confine, chain(&error)))?;
+    Ok((log, confined))
+}
+
+/// What the session's steps share.
+struct Session<'a> {
+    config: &'a RunnerConfig,
+    sender: &'a ControllerSender,
+    log: ServiceLog,
+    /// Of no processor until the guest has named its own.
+    explainer: Explainer,
+}
+
+impl Session<'_> {
+    async fn run(
+        &mut self,
+        link: LinkStream,
+        viewers: Viewers,
+        commands: &mut mpsc::Receiver<RunnerCommand>,
+    ) -> End {
+        let mut early = EarlyCommands::default();
+        let prepared = tokio::select! {
+            prepared = self.prepare(link) => prepared,
+            () = early.collect_until_shutdown(commands) => return End::Ordered,
+        };
+        let conversation = match prepared {
+            Ok(conversation) => conversation,
+            Err(reason) => return reason.into(),
+        };
+        let link = conversation.link.clone();
+        match self.attend(conversation, viewers, early, commands).await {
+            End::Failed(reason) => End::Failed(link.cause_of(reason).await),
+            other => other,
+        }
+    }
+
+    fn write_log(&mut self, service: &str, stream: LogStream, line: &str) {
+        // A full disk must not end a sign-in; the log is evidence, not a part of it.
+        let _ = self.log.line(now(), service, stream, line);
+    }
+}
+
+/// A fail point between two steps.
+fn step(name: &str) -> Result<(), EndReason> {
+    fail_point(name).map_err(|error| EndReason::RunnerFailed { cause: error.to_string() })
+}

@@ -1,0 +1,100 @@
+//! Commands that come before the guest is prepared.
+
+use anteroom_runner_protocol::RunnerCommand;
+use tokio::sync::mpsc;
+
+/// Commands that may wait.
+const MAX_WAITING: usize = 8;
+
+/// Commands that have nothing to act on yet. One that is too many is dropped, which its sender sees as
+/// a deadline.
+#[derive(Default)]
+pub(super) struct EarlyCommands(Vec<RunnerCommand>);
+
+impl EarlyCommands {
+    /// Keeps what comes until the controller ends the session, or is gone.
+    pub(super) async fn collect_until_shutdown(
+        &mut self,
+        commands: &mut mpsc::Receiver<RunnerCommand>,
+    ) {
+        loop {
+            match commands.recv().await {
+                Some(RunnerCommand::Shutdown {}) | None => return,
+                Some(command) => self.keep(command),
+            }
+        }
+    }
+
+    fn keep(&mut self, command: RunnerCommand) {
+        match command {
+            RunnerCommand::RevokeBefore { oldest } => {
+                // One stands for all before it, and no offer may take its place.
+                self.0.retain(|command| match command {
+                    RunnerCommand::RevokeBefore { .. } => false,
+                    RunnerCommand::Offer { viewer, .. } => !viewer.is_before(oldest),
+                    _ => true,
+                });
+                self.0.insert(0, RunnerCommand::RevokeBefore { oldest });
+            }
+            // Sent once a session, and nothing comes of it without.
+            RunnerCommand::StartTool {} => self.0.insert(0, RunnerCommand::StartTool {}),
+            command if self.0.len() < MAX_WAITING => self.0.push(command),
+            _ => {}
+        }
+    }
+}
+
+impl IntoIterator for EarlyCommands {
+    type Item = RunnerCommand;
+    type IntoIter = std::vec::IntoIter<RunnerCommand>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_session::{HolderGeneration, Viewer};
+
+    use super::*;
+
+    fn kept(commands: impl IntoIterator<Item = RunnerCommand>) -> Vec<&'static str> {
+        let mut early = EarlyCommands::default();
+        commands.into_iter().for_each(|command| early.keep(command));
+        let name = |command| match command {
+            RunnerCommand::RevokeBefore { .. } => "revoke",
+            RunnerCommand::StartTool {} => "start",
+            RunnerCommand::Offer { .. } => "offer",
+            _ => "other",
+        };
+        early.into_iter().map(name).collect()
+    }
+
+    fn generation(number: i64) -> HolderGeneration {
+        HolderGeneration::from_number(number).unwrap()
+    }
+
+    fn offer(number: i64) -> RunnerCommand {
+        let generation = generation(number);
+        RunnerCommand::Offer { request: 1, sdp: String::new(), viewer: Viewer::Link { generation } }
+    }
+
+    fn revoke(oldest: i64) -> RunnerCommand {
+        RunnerCommand::RevokeBefore { oldest: generation(oldest) }
+    }
+
+    #[test]
+    fn a_revocation_and_a_start_are_kept_whatever_came_before() {
+        let screenshot = || RunnerCommand::Screenshot { request: 1 };
+        let many = std::iter::repeat_with(screenshot).take(100);
+        let all = kept(many.chain([RunnerCommand::StartTool {}, revoke(1)]));
+        assert_eq!(all.len(), MAX_WAITING + 2);
+        assert_eq!(all[..2], ["revoke", "start"]);
+    }
+
+    #[test]
+    fn a_revocation_takes_the_place_of_those_before_and_of_the_offers_that_it_revokes() {
+        assert_eq!(kept([offer(1), revoke(1), offer(2), revoke(2)]), ["revoke", "offer"]);
+    }
+}
