@@ -42,7 +42,7 @@ fn what_glibc_aborted_with_is_read_from_a_dump_also_a_compressed_one() {
     let plain = explained(folder.path(), "dump");
     assert_eq!(
         plain["sentence"],
-        "aborts stopped itself (abort) with its C library's message: aborts: \
+        "aborts aborted itself (SIGABRT); its C library's message: aborts: \
          aborts.c:4: main: Assertion `count == 7' failed."
     );
     assert_eq!(plain["cause"], "failed_check");

@@ -127,8 +127,8 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         if state != StateName::AwaitingUser {
             return Err(Problem::wrong_state(format!(
                 "the session is {}; its sign-in page can be opened while it is {}",
-                state.in_words(),
-                StateName::AwaitingUser.in_words()
+                state.label(),
+                StateName::AwaitingUser.label()
             )));
         }
         let notified = self.context.node.notify(id, Notice::OpenSignInPage {}).await;
@@ -144,7 +144,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         if !reported || state == StateName::Ended {
             return Err(Problem::wrong_state(format!(
                 "the session is {}, so its tool cannot be started",
-                state.in_words()
+                state.label()
             )));
         }
         Ok(())
@@ -155,7 +155,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!(
                 "the session is {} and does not accept a code",
-                state.in_words()
+                state.label()
             )));
         }
         let entered = self.context.node.enter_code(id, code).await;
@@ -180,7 +180,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let state = self.state(id).await?;
         let sealed = self.store.credential(id).await.map_err(internal)?;
         sealed.ok_or_else(|| {
-            let state = state.in_words();
+            let state = state.label();
             Problem::wrong_state(format!("the session is {state} and has no credential"))
         })
     }

@@ -148,7 +148,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             Some(found) if booted => Ok((found, state)),
             _ => Err(Problem::wrong_state(format!(
                 "the session is {} and has no running sandbox",
-                state.in_words()
+                state.label()
             ))),
         }
     }
@@ -161,7 +161,7 @@ pub fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Pro
         AskError::Gone {} => ProblemCode::WrongState,
         AskError::Silent { .. } => ProblemCode::TooSlow,
     };
-    Problem::new(code, format!("{error} (the session is {})", state.in_words()))
+    Problem::new(code, format!("{error} (the session is {})", state.label()))
 }
 
 /// The principal's link was revoked.
@@ -192,7 +192,7 @@ mod tests {
     fn a_refusal_names_no_state_by_its_wire_name() {
         for state in StateName::ALL {
             let gone = no_answer(AskError::Gone {}, ProblemCode::WrongState, state);
-            assert!(gone.detail.contains(state.in_words()), "{}", gone.detail);
+            assert!(gone.detail.contains(state.label()), "{}", gone.detail);
             assert!(!gone.detail.contains('_'), "{}", gone.detail);
         }
     }

@@ -21,11 +21,11 @@ impl EndReason {
             Self::Cancelled { by } => cancelled(by),
             Self::TimedOut { during, ttl_seconds } => format!(
                 "the session timed out after {ttl_seconds} s while {}; start again, with a longer ttlSeconds if needed",
-                during.in_words()
+                during.label()
             ),
             Self::TooLong { during, max_seconds } => format!(
                 "the session reached its maximum duration of {max_seconds} s while {}; start again",
-                during.in_words()
+                during.label()
             ),
             Self::NobodyCame { waited_seconds } => format!(
                 "nobody opened the link within {waited_seconds} s, so the tool was not started; start again"
@@ -35,7 +35,7 @@ impl EndReason {
             }
             Self::ImageRefused { cause } => format!("the golden image cannot be used: {cause}"),
             Self::SessionSetupFailed { step, cause } => {
-                format!("the session could not be set up: {} failed: {cause}", step.in_words())
+                format!("the session could not be set up: {} failed: {cause}", step.label())
             }
             Self::SandboxNotStarted { cause } => {
                 format!("{sandbox} could not be started: {cause}")
@@ -214,7 +214,7 @@ mod tests {
             let reason = EndReason::SessionSetupFailed { step, cause: "disk full".to_owned() };
             let sentence = reason.sentence(DriverKind::Qemu);
             assert_eq!(reason.code(), "session_setup_failed");
-            assert!(sentence.contains(step.in_words()), "{sentence}");
+            assert!(sentence.contains(step.label()), "{sentence}");
             assert!(sentence.ends_with(" failed: disk full"), "{sentence}");
             assert!(!sentence.contains("VM"), "{sentence}");
         }

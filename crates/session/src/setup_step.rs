@@ -26,7 +26,7 @@ pub enum SetupStep {
 impl SetupStep {
     /// As in "… failed".
     #[must_use]
-    pub fn in_words(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::StartRunner => "starting its runner",
             Self::CheckImage => "checking its golden image",

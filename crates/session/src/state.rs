@@ -156,7 +156,7 @@ pub struct Leftover {
     pub what: String,
 }
 
-// No `Display`: programs read `as_str`, people `in_words`.
+// No `Display`: programs read `as_str`, people `label`.
 /// A state, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -226,7 +226,7 @@ impl StateName {
 
     /// For people, as in "the session is …".
     #[must_use]
-    pub fn in_words(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Requested => "waiting to be started",
             Self::Booting => "booting",

@@ -53,7 +53,7 @@ fn for_people(session: &Value, client: &Client) -> String {
 /// A state in words; one that a newer controller has, by its wire name.
 fn state(name: &Value) -> &str {
     match StateName::deserialize(name) {
-        Ok(state) => state.in_words(),
+        Ok(state) => state.label(),
         Err(_) => name.as_str().unwrap_or_default(),
     }
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_that_is_not_over_is_described_in_words() {
+    fn a_session_that_is_not_over_is_described_by_its_label() {
         let client = Client::new("http://127.0.0.1:7070", "k");
         let says = |state: &str| for_people(&json!({ "state": state, "reason": null }), &client);
         let page = says("awaiting_user");

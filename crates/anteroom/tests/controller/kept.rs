@@ -224,8 +224,11 @@ fn a_credential_that_is_bound_to_its_machine_is_refused_while_the_end_user_is_th
         let reason = &ended["reason"];
         assert_eq!(reason["code"], "credential_refused", "{mine}: {ended}");
         let message = reason["message"].as_str().unwrap();
-        assert!(message.contains("signed in where it was made"), "{message}");
-        assert!(message.contains("another machine") && message.contains("made for"), "{message}");
+        assert!(message.contains("signed in on the machine where it signed in"), "{message}");
+        assert!(
+            message.contains("not on another one") && message.contains("made for"),
+            "{message}"
+        );
     }
     let server = Setup::host().start_with_provider(&bound("'the same everywhere'"));
     let ended = signed_in(&server);

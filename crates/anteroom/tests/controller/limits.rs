@@ -30,7 +30,7 @@ fn of_twenty_at_once_with_capacity_for_four_sixteen_get_the_time_to_retry() {
         assert_eq!((answer.status, answer.body["code"].as_str()), (503, Some("no_capacity")));
         let seconds: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
         assert!((5..=60).contains(&seconds), "{seconds}");
-        assert!(answer.body["detail"].as_str().unwrap().contains("all 4 slots"));
+        assert!(answer.body["detail"].as_str().unwrap().contains("all 4 session slots"));
     }
     let metrics = server.get("/metrics");
     let page = metrics.body.as_str().unwrap();

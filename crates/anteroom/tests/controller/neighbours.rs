@@ -102,7 +102,7 @@ fn what_a_session_leaves_where_everybody_may_write_goes_with_it() {
     server.delete(&format!("/api/auth/session/{id}"));
     server.torn_down(&id);
     assert!(!file.exists() && !tree.exists());
-    assert!(server.log().contains("had left outside of its folder"), "{}", server.log());
+    assert!(server.log().contains("had left outside its folder"), "{}", server.log());
 }
 
 /// What Docker gives a container's root by default.

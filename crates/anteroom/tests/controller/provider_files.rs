@@ -128,7 +128,7 @@ done; exit 3"#;
     let hosts: Vec<&str> =
         reported["hosts"].as_array().unwrap().iter().map(|h| h["host"].as_str().unwrap()).collect();
     assert_eq!(hosts, ["api.example.com", "api.example.com:8443"], "{reported}");
-    assert!(reported["end"].as_str().unwrap().contains("exited 3"), "{reported}");
+    assert!(reported["end"].as_str().unwrap().contains("exited with code 3"), "{reported}");
 }
 
 #[test]

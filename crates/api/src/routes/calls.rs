@@ -122,7 +122,7 @@ pub(super) async fn oauth_url<B: Backend>(
         Some(url) => Ok(Json(OAuthUrl { url })),
         None => Err(Problem::wrong_state(format!(
             "the session is {} and has no sign-in URL",
-            view.state.in_words()
+            view.state.label()
         ))),
     }
 }
