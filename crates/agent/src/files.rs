@@ -118,7 +118,7 @@ mod tests {
             kind: GuestKind::Host,
             home: folder.to_path_buf(),
             runtime: folder.to_path_buf(),
-            end_user: crate::guest::EndUser::default(),
+            preferences: std::sync::Arc::default(),
         }
     }
 

@@ -3,8 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 
-use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale};
+use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale, Preferences};
 use anyhow::{Context, Result};
 
 /// The guest user of every image: the recipe's `person`.
@@ -28,17 +29,8 @@ pub struct Guest {
     pub home: PathBuf,
     /// The agent's own folder: sockets, X authority, openers. Gone with the sandbox.
     pub runtime: PathBuf,
-    /// What programs can know of the end user.
-    pub end_user: EndUser,
-}
-
-/// What is known of the end user.
-#[derive(Clone, Debug, Default)]
-pub struct EndUser {
-    /// Their language.
-    pub locale: Option<Locale>,
-    /// Their time zone, by its IANA name.
-    pub time_zone: Option<String>,
+    /// What programs that are started from now on can know of the end user; not set before there is one.
+    pub preferences: Arc<OnceLock<Preferences>>,
 }
 
 /// What a guest is.
@@ -57,7 +49,7 @@ impl Guest {
             kind: GuestKind::Vm,
             home: PathBuf::from("/home/person"),
             runtime: PathBuf::from("/run/anteroom"),
-            end_user: EndUser::default(),
+            preferences: Arc::default(),
         }
     }
 
@@ -70,7 +62,7 @@ impl Guest {
             kind: GuestKind::Host,
             home: folder.join("home"),
             runtime: folder.join("run"),
-            end_user: EndUser::default(),
+            preferences: Arc::default(),
         };
         for path in [&guest.home, &guest.runtime, &guest.temporary()] {
             std::fs::create_dir_all(path)
@@ -131,6 +123,11 @@ impl Guest {
         }
     }
 
+    /// The end user's language, where it is known.
+    pub fn locale(&self) -> Option<&Locale> {
+        self.preferences.get()?.locale.as_ref()
+    }
+
     /// Where the C library looks for locales.
     pub fn locales(&self) -> PathBuf {
         match self.kind {
@@ -154,10 +151,11 @@ impl Guest {
             .env("DBUS_SESSION_BUS_ADDRESS", "disabled:")
             .env("DBUS_SYSTEM_BUS_ADDRESS", "disabled:")
             .current_dir(&self.home);
-        if let Some(locale) = &self.end_user.locale {
-            command.env("LANG", &locale.posix).env("LANGUAGE", locale.tag.replace('-', "_"));
+        if let Some(locale) = self.locale() {
+            command.env("LANG", locale.posix());
+            command.env("LANGUAGE", locale.to_string().replace('-', "_"));
         }
-        if let Some(zone) = &self.end_user.time_zone {
+        if let Some(zone) = self.preferences.get().and_then(|known| known.time_zone.as_ref()) {
             command.env("TZ", zone);
         }
         for name in ["ANTEROOM_SESSION"] {

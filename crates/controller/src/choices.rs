@@ -1,6 +1,6 @@
 //! What a caller may choose for the end user: how they sign in, their language and time zone.
 
-use anteroom_guest_protocol::Locale;
+use anteroom_guest_protocol::{Locale, Preferences};
 use anteroom_provider::{Login, Provider};
 use anteroom_session::{Chosen, Method};
 
@@ -12,10 +12,8 @@ pub struct Choices {
     pub chosen: Chosen,
     /// What they have to do.
     pub instructions: String,
-    /// Their language.
-    pub locale: Option<Locale>,
-    /// Their time zone, by its IANA name.
-    pub time_zone: Option<String>,
+    /// What they prefer.
+    pub preferences: Preferences,
 }
 
 impl Choices {
@@ -34,8 +32,10 @@ impl Choices {
             method: login.method,
             chosen,
             instructions: login.instructions.clone(),
-            locale: locale(asked_locale.as_deref())?,
-            time_zone: time_zone(asked_zone)?,
+            preferences: Preferences {
+                locale: locale(asked_locale.as_deref())?,
+                time_zone: time_zone(asked_zone)?,
+            },
         })
     }
 }
@@ -62,36 +62,15 @@ fn login<'a>(provider: &'a Provider, asked: Option<&str>) -> Result<(&'a Login, 
     }
 }
 
-/// A language as callers name it: language, script and region of BCP 47.
+/// A language as callers name it.
 ///
 /// # Errors
 /// When it is not a valid locale.
 fn locale(asked: Option<&str>) -> Result<Option<Locale>, String> {
     let Some(tag) = asked else { return Ok(None) };
-    let wrong =
-        || format!("the locale {tag:?} is not valid; write one such as de, de-AT or zh-Hant-TW");
-    let letters = |part: &str, n: std::ops::RangeInclusive<usize>| {
-        n.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphabetic())
-    };
-    let mut parts = tag.split('-');
-    let language = parts.next().filter(|part| letters(part, 2..=3)).ok_or_else(wrong)?;
-    let mut rest = parts.peekable();
-    let script = rest.next_if(|part| letters(part, 4..=4));
-    let is_region = |part: &&str| {
-        letters(part, 2..=2) || (part.len() == 3 && part.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let region = rest.next_if(is_region).map(str::to_ascii_uppercase);
-    if rest.next().is_some() {
-        return Err(wrong());
-    }
-    let language = language.to_ascii_lowercase();
-    let posix = match &region {
-        Some(region) => format!("{language}_{region}.UTF-8"),
-        None => format!("{language}.UTF-8"),
-    };
-    let tag = [Some(language), script.map(str::to_owned), region];
-    let tag = tag.into_iter().flatten().collect::<Vec<_>>().join("-");
-    Ok(Some(Locale { tag, posix }))
+    let invalid =
+        |_| format!("the locale {tag:?} is not valid; write one such as de, de-AT or zh-Hant-TW");
+    tag.parse().map(Some).map_err(invalid)
 }
 
 /// The name of a time zone that IANA has, as it spells it: a guest's files are case-sensitive.
@@ -113,14 +92,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn languages_have_two_spellings() {
-        let both = |tag: &str| locale(Some(tag)).unwrap().map(|locale| (locale.tag, locale.posix));
-        assert_eq!(both("de"), Some(("de".into(), "de.UTF-8".into())));
-        assert_eq!(both("DE-at"), Some(("de-AT".into(), "de_AT.UTF-8".into())));
-        assert_eq!(both("zh-Hant-TW"), Some(("zh-Hant-TW".into(), "zh_TW.UTF-8".into())));
-        for bad in ["", "d", "de_AT", "de-AT-x", "de-", "--lang=x", "de;rm"] {
-            assert!(locale(Some(bad)).is_err(), "{bad}");
-        }
+    fn a_locale_that_is_not_valid_is_quoted_with_one_that_is() {
+        assert_eq!(locale(Some("de-at")).unwrap(), Some("de-AT".parse().unwrap()));
+        assert_eq!(locale(None), Ok(None));
+        let sentence = locale(Some("de_AT")).unwrap_err();
+        assert!(sentence.contains("\"de_AT\"") && sentence.contains("zh-Hant-TW"), "{sentence}");
     }
 
     #[test]

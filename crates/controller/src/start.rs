@@ -83,7 +83,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         let terms = self.terms(id, &checked, principal);
         let (session, effects) = Session::request(terms);
         let Checked { provider, recipient, openable_by, files, choices, .. } = checked;
-        let Choices { method, instructions, locale, time_zone, .. } = choices;
+        let Choices { method, instructions, preferences, .. } = choices;
         let record = Record {
             session,
             provider_name: provider.name.clone(),
@@ -109,8 +109,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             session: id,
             provider,
             method,
-            locale,
-            time_zone,
+            preferences,
             files,
             recipient,
             browser_ip,

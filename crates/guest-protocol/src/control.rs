@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Evidence, Fault, GuestCpu, OutOfMemory};
+use crate::preferences::Preferences;
 use crate::service::ServiceSpec;
-use crate::sign_in::{Locale, SignIn};
+use crate::sign_in::SignIn;
 
 /// The first byte of each multiplexed stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,10 +134,8 @@ pub struct Configure {
     pub extra_ca_pem: String,
     /// What else is to run, as the image's recipe declares it.
     pub services: Vec<ServiceSpec>,
-    /// The end user's language, as Chromium and POSIX take it.
-    pub locale: Option<Locale>,
-    /// The end user's time zone, by its IANA name.
-    pub time_zone: Option<String>,
+    /// What the end user prefers.
+    pub preferences: Preferences,
 }
 
 /// What a sandbox is for.

@@ -24,6 +24,7 @@ pub mod input;
 mod keys;
 pub mod message;
 mod preamble;
+mod preferences;
 mod service;
 mod sign_in;
 
@@ -45,15 +46,16 @@ pub use evidence::{
 pub use foreign_text::{ForeignText, is_harmful, printable, printable_lines, service_name};
 pub use keys::PhysicalKey;
 pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
+pub use preferences::{InvalidLocale, Locale, Preferences};
 pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};
 pub use sign_in::{
-    CliSpec, Completeness, CredentialFileSpec, CredentialSpec, Desktop, KeyringSpec, Locale,
-    PrintedSpec, SignIn, StatusSpec,
+    CliSpec, Completeness, CredentialFileSpec, CredentialSpec, Desktop, KeyringSpec, PrintedSpec,
+    SignIn, StatusSpec,
 };
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// The longest control message, in bytes of JSON: a sealed credential of [`MAX_CREDENTIAL`] in base64.
 pub const MAX_CONTROL_MESSAGE: usize = 3 * 1024 * 1024;

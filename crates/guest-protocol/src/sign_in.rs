@@ -124,13 +124,3 @@ pub struct StatusSpec {
     /// A regular expression that its output matches when it is signed in.
     pub signed_in: String,
 }
-
-/// A language in its two spellings.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Locale {
-    /// BCP 47: `de-AT`.
-    pub tag: String,
-    /// POSIX, with its character set: `de_AT.UTF-8`.
-    pub posix: String,
-}

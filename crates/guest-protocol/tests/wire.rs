@@ -10,9 +10,9 @@ use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
     Check, Checked, CliSpec, Completeness, Configure, CredentialFileSpec, CredentialSpec,
     CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu, GuestMessage,
-    HostMessage, KeyringSpec, Locale, LogStream, Mapping, NotStarted, OutOfMemory,
-    PROTOCOL_VERSION, PageFacts, Preamble, PrintedSpec, Probe, ProcessExit, Purpose, ScreenSize,
-    Sender, ServiceEvent, ServiceSpec, ServiceUser, SignIn, Stall, StatusSpec, StreamKind, Symbol,
+    HostMessage, KeyringSpec, LogStream, Mapping, NotStarted, OutOfMemory, PROTOCOL_VERSION,
+    PageFacts, Preamble, Preferences, PrintedSpec, Probe, ProcessExit, Purpose, ScreenSize, Sender,
+    ServiceEvent, ServiceSpec, ServiceUser, SignIn, Stall, StatusSpec, StreamKind, Symbol,
     SystemFacts, Then, Transport, Watchdog,
 };
 use serde::Serialize;
@@ -93,8 +93,10 @@ fn host_messages() {
         egress_ports: vec![443],
         extra_ca_pem: String::new(),
         services: vec![service],
-        locale: Some(Locale { tag: "de-AT".into(), posix: "de_AT.UTF-8".into() }),
-        time_zone: Some("Europe/Vienna".into()),
+        preferences: Preferences {
+            locale: Some("de-AT".parse().unwrap()),
+            time_zone: Some("Europe/Vienna".into()),
+        },
     };
     let proof = Configure { purpose: Purpose::Proof {}, services: Vec::new(), ..configure.clone() };
     insta::assert_snapshot!(lines(&[

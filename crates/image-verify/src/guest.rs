@@ -11,8 +11,8 @@ use anteroom_cpu::CpuProfile;
 use anteroom_crash::{Explainer, processor_of};
 use anteroom_guest_link::Incoming;
 use anteroom_guest_protocol::{
-    Configure, GuestCpu, GuestMessage, LogStream, Purpose, ServiceEvent, ServiceSpec, Then,
-    printable, service_name,
+    Configure, GuestCpu, GuestMessage, LogStream, Preferences, Purpose, ServiceEvent, ServiceSpec,
+    Then, printable, service_name,
 };
 use anteroom_guest_session::{
     Conversation, DiagnosedEnd, GuestMessages, GuestSender, ServiceLog, Vmm, boot,
@@ -148,8 +148,7 @@ impl Visit<'_> {
                 .iter()
                 .map(|service| ServiceSpec { needed: false, ..service.clone() })
                 .collect(),
-            locale: None,
-            time_zone: None,
+            preferences: Preferences::default(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anteroom_guest_protocol::Locale;
+use anteroom_guest_protocol::Preferences;
 use anteroom_provider::{InjectedFile, Login, Provider};
 use anteroom_session::{Method, SessionId};
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,8 @@ pub struct SignInConfig {
     pub provider: Provider,
     /// How the end user signs in: one of the provider's ways.
     pub method: Method,
-    /// The end user's language.
-    pub locale: Option<Locale>,
-    /// Their time zone, by its IANA name.
-    pub time_zone: Option<String>,
+    /// What the end user prefers.
+    pub preferences: Preferences,
     /// Files of the start call, after the provider's own.
     pub files: Vec<InjectedFile>,
     /// The age recipient the guest seals to.

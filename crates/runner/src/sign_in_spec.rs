@@ -24,8 +24,7 @@ pub fn configuration(config: &RunnerConfig) -> Configure {
         egress_ports: egress_ports(provider),
         extra_ca_pem: provider.egress.extra_ca_pem.clone(),
         services: sandbox.services.clone(),
-        locale: sign_in.locale.clone(),
-        time_zone: sign_in.time_zone.clone(),
+        preferences: sign_in.preferences.clone(),
     }
 }
 

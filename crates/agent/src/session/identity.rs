@@ -32,26 +32,32 @@ pub fn own_machine_id(guest: &Guest) -> Result<()> {
     symlink("/etc/machine-id", of_dbus).context("writing /var/lib/dbus/machine-id failed")
 }
 
-/// Has the C library know the end user's locale: where the image has none of that name it is the plain
-/// one in UTF-8. Without this `setlocale` fails as a whole, and a tool's text is ASCII. What language
-/// its messages are in is set by `LANGUAGE` all the same.
-pub fn known_locales(locale: Option<&Locale>, guest: &Guest) -> Result<()> {
+/// Has the C library know the locales that tools set themselves.
+pub fn usual_locales(guest: &Guest) -> Result<()> {
+    make_known(USUAL, guest)?;
+    // On a host the sandbox's folder is the only one that is looked at.
+    match guest.kind {
+        GuestKind::Host => make_known(PLAIN, guest),
+        GuestKind::Vm => Ok(()),
+    }
+}
+
+/// Has the C library know the end user's locale. What language a tool's messages are in is set by
+/// `LANGUAGE` all the same.
+pub fn end_users_locale(locale: &Locale, guest: &Guest) -> Result<()> {
+    make_known(&locale.posix(), guest)
+}
+
+/// Where the image has no locale of that name it is the plain one in UTF-8: without it `setlocale` fails
+/// as a whole, and a tool's text is ASCII.
+fn make_known(name: &str, guest: &Guest) -> Result<()> {
     let folder = guest.locales();
     fs::create_dir_all(&folder).with_context(|| format!("creating {} failed", folder.display()))?;
-    let wanted = locale.map(|locale| locale.posix.as_str()).into_iter().chain([USUAL]);
-    // On a host the sandbox's folder is the only one that is looked at.
-    let always = (guest.kind == GuestKind::Host).then_some(PLAIN);
-    for name in wanted.chain(always) {
-        if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b)) {
-            continue;
-        }
-        // Another link of an earlier locale, or a locale of the image itself, is right as it is.
-        let is_known = |name: &str| folder.join(name).exists();
-        if !is_known(name) && !is_known(&name.replace("UTF-8", "utf8")) {
-            let link = folder.join(name);
-            symlink(Path::new(LOCALES).join(PLAIN), &link)
-                .with_context(|| format!("placing {} failed", link.display()))?;
-        }
+    let link = folder.join(name);
+    // A locale of the image itself is right as it is.
+    if link.exists() || folder.join(name.replace("UTF-8", "utf8")).exists() {
+        return Ok(());
     }
-    Ok(())
+    symlink(Path::new(LOCALES).join(PLAIN), &link)
+        .with_context(|| format!("placing {} failed", link.display()))
 }

@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 use self::context::Context;
 use self::services::Services;
 use crate::desktop::PendingDesktop;
-use crate::guest::{EndUser, Guest, GuestKind};
+use crate::guest::{Guest, GuestKind};
 use crate::sign_in::HostSignals;
 use crate::supervise::{Reaper, Supervisor};
 
@@ -99,12 +99,7 @@ async fn serve(
     // Beside the heartbeat: on a busy machine it takes some seconds.
     let (wanted, guest) = (configuration.clone(), context.guest.clone());
     let trust = tokio::task::spawn_blocking(move || setup::apply(&wanted, &guest)).await??;
-    let end_user = EndUser {
-        locale: configuration.locale.clone(),
-        time_zone: configuration.time_zone.clone(),
-    };
-    let guest = Guest { end_user, ..context.guest.clone() };
-    let context = &Context { guest, ..context.clone() };
+    context.guest.preferences.get_or_init(|| configuration.preferences.clone());
     reporter.report(GuestMessage::Configured {}).await;
     let (mut failures, mut services) = (Some(failures), None);
     loop {

@@ -29,7 +29,10 @@ pub fn apply(configuration: &Configure, guest: &Guest) -> Result<Trust> {
         pid1::bring_up_network(configuration.browser_ip)?;
     }
     identity::own_machine_id(guest)?;
-    identity::known_locales(configuration.locale.as_ref(), guest)?;
+    identity::usual_locales(guest)?;
+    if let Some(locale) = &configuration.preferences.locale {
+        identity::end_users_locale(locale, guest)?;
+    }
     let user_runtime = guest.home.join(RUNTIME);
     std::fs::create_dir_all(&user_runtime)
         .context("creating the end user's runtime folder failed")?;

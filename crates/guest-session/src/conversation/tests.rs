@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use anteroom_guest_link::{answer_handshake, read_kind, read_message, write_message};
 use anteroom_guest_protocol::{
-    HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, MAX_CONTROL_MESSAGE, Purpose, ScreenSize,
-    StreamKind,
+    HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, MAX_CONTROL_MESSAGE, Preferences, Purpose,
+    ScreenSize, StreamKind,
 };
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
@@ -64,8 +64,7 @@ fn configuration() -> Configure {
         egress_ports: Vec::new(),
         extra_ca_pem: String::new(),
         services: Vec::new(),
-        locale: None,
-        time_zone: None,
+        preferences: Preferences::default(),
     }
 }
 

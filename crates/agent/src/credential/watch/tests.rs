@@ -13,7 +13,7 @@ fn watched(folder: &Path, files: &[(&str, Completeness, bool)]) -> Watched {
         kind: GuestKind::Host,
         home: folder.to_path_buf(),
         runtime: folder.to_path_buf(),
-        end_user: crate::guest::EndUser::default(),
+        preferences: std::sync::Arc::default(),
     };
     let files = files.iter().map(|(path, complete, optional)| CredentialFileSpec {
         path: (*path).to_owned(),

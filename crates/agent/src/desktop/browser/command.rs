@@ -30,10 +30,9 @@ pub fn command(
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
     command.args(flags());
     command.args(console::FLAGS);
-    if let Some(locale) = &guest.end_user.locale {
-        let language = locale.tag.split('-').next().unwrap_or_default();
-        command.arg(format!("--lang={}", locale.tag));
-        command.arg(format!("--accept-lang={},{language},en", locale.tag));
+    if let Some(locale) = guest.locale() {
+        command.arg(format!("--lang={locale}"));
+        command.arg(format!("--accept-lang={locale},{},en", locale.language()));
     }
     if guest.kind == GuestKind::Host && !user_namespaces_work() {
         // The host driver promises no isolation; in a guest the sandbox is always on.
