@@ -5,9 +5,8 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::evidence::{Evidence, Fault, GuestCpu, OutOfMemory};
-use crate::preferences::Preferences;
 use crate::service::ServiceSpec;
-use crate::sign_in::SignIn;
+use crate::sign_in::BeginSignIn;
 
 /// The first byte of each multiplexed stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,9 +77,12 @@ impl TryFrom<u8> for StreamKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum HostMessage {
-    /// First, and once. The files follow on their own streams.
-    Configure(Box<Configure>),
-    /// All files are confirmed: start the services.
+    /// First, and once: what the sandbox is; answered by [`GuestMessage::SandboxConfigured`].
+    ConfigureSandbox(Box<ConfigureSandbox>),
+    /// Once, in a sandbox for a sign-in: whose it is, and to what; answered by
+    /// [`GuestMessage::SignInBegun`]. The files follow on their own streams.
+    BeginSignIn(Box<BeginSignIn>),
+    /// Start the services: the desktop, and as soon as a sign-in has begun the CLI's.
     StartServices {},
     /// Start the CLI as soon as the services allow it. Once; it may be said again.
     StartTool {},
@@ -112,12 +114,10 @@ pub enum HostMessage {
     Shutdown {},
 }
 
-/// All that the guest has to know.
+/// What a sandbox is, whoever signs in to what in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Configure {
-    /// The session's id, for the guest's logs.
-    pub session_id: String,
+pub struct ConfigureSandbox {
     /// The host's clock, in milliseconds since the Unix epoch: a guest's own may be wrong.
     pub now_unix_ms: u64,
     /// 32 random bytes, base64, credited to the guest's entropy pool.
@@ -134,18 +134,29 @@ pub struct Configure {
     pub extra_ca_pem: String,
     /// What else is to run, as the image's recipe declares it.
     pub services: Vec<ServiceSpec>,
-    /// What the end user prefers.
-    pub preferences: Preferences,
 }
 
 /// What a sandbox is for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "purpose", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Purpose {
-    /// An end user signs in to a CLI.
-    SignIn(Box<SignIn>),
+    /// An end user signs in to a CLI, which [`HostMessage::BeginSignIn`] names.
+    SignIn {
+        /// Whether its browser is started with the desktop.
+        desktop: Desktop,
+    },
     /// The image is proven: everything runs but a CLI, and the host asks [`crate::Check`]s.
     Proof {},
+}
+
+/// Whether the end user signs in on the desktop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Desktop {
+    /// In its browser, which is started with everything else.
+    Used,
+    /// Elsewhere; the browser is started when a page is to be opened in it.
+    Spare,
 }
 
 /// Desktop size in pixels.
@@ -162,7 +173,7 @@ pub struct ScreenSize {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum GuestMessage {
-    /// First, before [`HostMessage::Configure`] is read.
+    /// First, before [`HostMessage::ConfigureSandbox`] is read.
     Hello {
         /// The agent's version.
         agent_version: String,
@@ -173,8 +184,10 @@ pub enum GuestMessage {
         /// What its processor says of itself.
         cpu: GuestCpu,
     },
-    /// The guest is set up as [`HostMessage::Configure`] says; files may come.
-    Configured {},
+    /// The guest is set up as [`HostMessage::ConfigureSandbox`] says.
+    SandboxConfigured {},
+    /// The sign-in has begun as [`HostMessage::BeginSignIn`] says; files may come.
+    SignInBegun {},
     /// Sent every [`crate::HEARTBEAT_INTERVAL_MS`], also between other messages.
     Heartbeat {
         /// The guest's monotonic clock as it was sent, in milliseconds; comes back in

@@ -35,9 +35,9 @@ pub use bundle::{
 pub use chain::chain;
 pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, SystemFacts};
 pub use control::{
-    Configure, CursorImage, FileHeader, FileOutcome, GuestMessage, HostMessage, LogStream,
-    ProcessExit, Purpose, ScreenSize, ServiceEvent, StreamKind, TERMINAL_COLUMNS, TERMINAL_ROWS,
-    Then, Transport, UnknownStreamKind,
+    ConfigureSandbox, CursorImage, Desktop, FileHeader, FileOutcome, GuestMessage, HostMessage,
+    LogStream, ProcessExit, Purpose, ScreenSize, ServiceEvent, StreamKind, TERMINAL_COLUMNS,
+    TERMINAL_ROWS, Then, Transport, UnknownStreamKind,
 };
 pub use evidence::{
     Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION,
@@ -49,8 +49,8 @@ pub use preamble::{PREAMBLE_LEN, Preamble, PreambleError};
 pub use preferences::{InvalidLocale, Locale, Preferences};
 pub use service::{Probe, ServiceSpec, ServiceUser, Watchdog};
 pub use sign_in::{
-    CliSpec, Completeness, CredentialFileSpec, CredentialSpec, Desktop, KeyringSpec, PrintedSpec,
-    SignIn, StatusSpec,
+    BeginSignIn, CliSpec, Completeness, CredentialFileSpec, CredentialSpec, KeyringSpec,
+    PrintedSpec, StatusSpec,
 };
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the

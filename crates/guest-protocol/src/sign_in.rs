@@ -4,28 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A sign-in.
+use crate::preferences::Preferences;
+
+/// Who signs in to what.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SignIn {
+pub struct BeginSignIn {
+    /// What the end user prefers.
+    pub preferences: Preferences,
     /// The CLI to sign in to.
     pub cli: CliSpec,
     /// Where its credential will be, and when it is complete.
     pub credential: CredentialSpec,
     /// The age recipient to seal to (`age1…`).
     pub recipient: String,
-    /// Whether a browser is needed for it.
-    pub desktop: Desktop,
-}
-
-/// Whether the end user signs in on the desktop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Desktop {
-    /// In its browser, which is started with everything else.
-    Used,
-    /// Elsewhere; the browser is started when a page is to be opened in it.
-    Spare,
 }
 
 /// How the guest runs the CLI.

@@ -8,12 +8,12 @@ use std::net::Ipv4Addr;
 use anteroom_guest_protocol::frames::{FrameHeader, Rect, Request};
 use anteroom_guest_protocol::input::{InputEvent, PointerButton};
 use anteroom_guest_protocol::{
-    Check, Checked, CliSpec, Completeness, Configure, CredentialFileSpec, CredentialSpec,
-    CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu, GuestMessage,
-    HostMessage, KeyringSpec, LogStream, Mapping, NotStarted, OutOfMemory, PROTOCOL_VERSION,
-    PageFacts, Preamble, Preferences, PrintedSpec, Probe, ProcessExit, Purpose, ScreenSize, Sender,
-    ServiceEvent, ServiceSpec, ServiceUser, SignIn, Stall, StatusSpec, StreamKind, Symbol,
-    SystemFacts, Then, Transport, Watchdog,
+    BeginSignIn, Check, Checked, CliSpec, Completeness, ConfigureSandbox, CredentialFileSpec,
+    CredentialSpec, CursorImage, Desktop, Evidence, Fault, FileHeader, FileOutcome, GuestCpu,
+    GuestMessage, HostMessage, KeyringSpec, LogStream, Mapping, NotStarted, OutOfMemory,
+    PROTOCOL_VERSION, PageFacts, Preamble, Preferences, PrintedSpec, Probe, ProcessExit, Purpose,
+    ScreenSize, Sender, ServiceEvent, ServiceSpec, ServiceUser, Stall, StatusSpec, StreamKind,
+    Symbol, SystemFacts, Then, Transport, Watchdog,
 };
 use serde::Serialize;
 
@@ -28,9 +28,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-#[test]
-fn host_messages() {
-    let service = ServiceSpec {
+fn service() -> ServiceSpec {
+    ServiceSpec {
         name: "vnc".into(),
         command: vec!["x0vncserver".into()],
         user: ServiceUser::EndUser,
@@ -42,66 +41,75 @@ fn host_messages() {
         needed: true,
         memory_mib: Some(64),
         max_processes: None,
-    };
-    let configure = Configure {
-        session_id: "0198".into(),
+    }
+}
+
+fn credential() -> CredentialSpec {
+    CredentialSpec {
+        files: vec![
+            CredentialFileSpec {
+                path: ".demo/credentials.json".into(),
+                complete: Completeness::Json { pointers: vec!["/access_token".into()] },
+                optional: false,
+                max_bytes: 65_536,
+            },
+            CredentialFileSpec {
+                path: ".demo/hosts".into(),
+                complete: Completeness::Text { patterns: vec!["a".into()] },
+                optional: true,
+                max_bytes: 65_536,
+            },
+        ],
+        keyring: vec![KeyringSpec {
+            attributes: [("service".to_owned(), "acme".to_owned())].into(),
+            optional: false,
+            max_bytes: 65_536,
+        }],
+        printed: vec![PrintedSpec {
+            path: ".demo/token".into(),
+            begins: "demo-".into(),
+            rest: "[a-z]+".into(),
+        }],
+        awaits_screen: true,
+        status: Some(StatusSpec {
+            command: vec!["demo-login".into(), "status".into()],
+            env: [("A".to_owned(), "b".to_owned())].into(),
+            signed_in: "yes".into(),
+        }),
+    }
+}
+
+#[test]
+fn host_messages() {
+    let sandbox = ConfigureSandbox {
         now_unix_ms: 1_700_000_000_000,
         entropy_base64: "AAAA".into(),
         browser_ip: Ipv4Addr::new(10, 0, 0, 2),
         screen: ScreenSize { width: 1280, height: 720 },
-        purpose: Purpose::SignIn(Box::new(SignIn {
-            cli: CliSpec {
-                command: vec!["demo-login".into(), "login".into()],
-                env: [("KEY".to_owned(), "value".to_owned())].into(),
-                callback_ports: vec![1455],
-            },
-            credential: CredentialSpec {
-                files: vec![
-                    CredentialFileSpec {
-                        path: ".demo/credentials.json".into(),
-                        complete: Completeness::Json { pointers: vec!["/access_token".into()] },
-                        optional: false,
-                        max_bytes: 65_536,
-                    },
-                    CredentialFileSpec {
-                        path: ".demo/hosts".into(),
-                        complete: Completeness::Text { patterns: vec!["a".into()] },
-                        optional: true,
-                        max_bytes: 65_536,
-                    },
-                ],
-                keyring: vec![KeyringSpec {
-                    attributes: [("service".to_owned(), "acme".to_owned())].into(),
-                    optional: false,
-                    max_bytes: 65_536,
-                }],
-                printed: vec![PrintedSpec {
-                    path: ".demo/token".into(),
-                    begins: "demo-".into(),
-                    rest: "[a-z]+".into(),
-                }],
-                awaits_screen: true,
-                status: Some(StatusSpec {
-                    command: vec!["demo-login".into(), "status".into()],
-                    env: [("A".to_owned(), "b".to_owned())].into(),
-                    signed_in: "yes".into(),
-                }),
-            },
-            recipient: "age1".into(),
-            desktop: Desktop::Used,
-        })),
+        purpose: Purpose::SignIn { desktop: Desktop::Used },
         egress_ports: vec![443],
         extra_ca_pem: String::new(),
-        services: vec![service],
+        services: vec![service()],
+    };
+    let proof =
+        ConfigureSandbox { purpose: Purpose::Proof {}, services: Vec::new(), ..sandbox.clone() };
+    let sign_in = BeginSignIn {
         preferences: Preferences {
             locale: Some("de-AT".parse().unwrap()),
             time_zone: Some("Europe/Vienna".into()),
         },
+        cli: CliSpec {
+            command: vec!["demo-login".into(), "login".into()],
+            env: [("KEY".to_owned(), "value".to_owned())].into(),
+            callback_ports: vec![1455],
+        },
+        credential: credential(),
+        recipient: "age1".into(),
     };
-    let proof = Configure { purpose: Purpose::Proof {}, services: Vec::new(), ..configure.clone() };
     insta::assert_snapshot!(lines(&[
-        HostMessage::Configure(Box::new(configure)),
-        HostMessage::Configure(Box::new(proof)),
+        HostMessage::ConfigureSandbox(Box::new(sandbox)),
+        HostMessage::ConfigureSandbox(Box::new(proof)),
+        HostMessage::BeginSignIn(Box::new(sign_in)),
         HostMessage::StartServices {},
         HostMessage::StartTool {},
         HostMessage::OpenPage { url: "https://x.test/".into() },
@@ -231,7 +239,8 @@ fn guest_messages() {
             boot_id: "b".into(),
             cpu: GuestCpu { leaves: vec![[1, 0, 2, 3, 4, 5]], xcr0: 7 },
         },
-        GuestMessage::Configured {},
+        GuestMessage::SandboxConfigured {},
+        GuestMessage::SignInBegun {},
         GuestMessage::Heartbeat { sent_ms: 2_000 },
         service(ServiceEvent::Started { pid: 7 }),
         service(ServiceEvent::Ready {}),

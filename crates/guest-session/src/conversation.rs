@@ -1,5 +1,6 @@
-//! From the first byte of a link to a guest whose services are starting: handshake, hello,
-//! configuration. Each step has a deadline; what comes out of order ends the conversation.
+//! From the first byte of a link to a guest whose services are starting: handshake, hello, what the
+//! sandbox is, whose sign-in it is. Each step has a deadline; what comes out of order ends the
+//! conversation.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use anteroom_crash::agent_failed;
 use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, start_handshake};
 use anteroom_guest_protocol::{
-    Configure, GuestCpu, GuestMessage, HostMessage, LogStream, printable,
+    BeginSignIn, ConfigureSandbox, GuestCpu, GuestMessage, HostMessage, LogStream, printable,
 };
 use anteroom_session::EndReason;
 use base64::Engine;
@@ -25,7 +26,7 @@ use crate::paced_link::PacedLink;
 /// has been seen to take 20 s.
 const BOOT: Duration = Duration::from_secs(120);
 
-/// How long it may take to set itself up, in seconds.
+/// How long it may take to set itself up, and then to begin a sign-in, in seconds each.
 const SET_UP_SECONDS: u64 = 60;
 
 /// A guest that has said hello.
@@ -86,21 +87,42 @@ impl Conversation {
         }
     }
 
-    /// Configures the guest and waits until it has set itself up; `log` takes what its services print
-    /// meanwhile: service, stream, line, all as they came.
+    /// Configures the sandbox and waits until the guest has set itself up; `log` takes what its services
+    /// print meanwhile: service, stream, line, all as they came.
     ///
     /// # Errors
     /// When it fails, is late, or says something else.
     pub async fn configure(
         &mut self,
-        configuration: Configure,
+        sandbox: ConfigureSandbox,
         log: impl FnMut(&str, LogStream, &str),
     ) -> Result<(), EndReason> {
-        self.sender.say(&HostMessage::Configure(Box::new(configuration))).await?;
+        self.sender.say(&HostMessage::ConfigureSandbox(Box::new(sandbox))).await?;
+        self.acknowledged(&SET_UP, log).await
+    }
+
+    /// Has the guest take a sign-in, and waits until it has; `log` as of [`Self::configure`].
+    ///
+    /// # Errors
+    /// When it fails, is late, or says something else.
+    pub async fn begin_sign_in(
+        &mut self,
+        sign_in: BeginSignIn,
+        log: impl FnMut(&str, LogStream, &str),
+    ) -> Result<(), EndReason> {
+        self.sender.say(&HostMessage::BeginSignIn(Box::new(sign_in))).await?;
+        self.acknowledged(&SIGN_IN, log).await
+    }
+
+    async fn acknowledged(
+        &mut self,
+        step: &Step,
+        log: impl FnMut(&str, LogStream, &str),
+    ) -> Result<(), EndReason> {
         let late =
-            |_| broken(&format!("the guest did not finish its set-up within {SET_UP_SECONDS} s"));
-        let configured = configured(&mut self.messages, log);
-        timeout(Duration::from_secs(SET_UP_SECONDS), configured).await.map_err(late)?
+            |_| broken(&format!("the guest did not {} within {SET_UP_SECONDS} s", step.does));
+        let acknowledged = acknowledged(&mut self.messages, step, log);
+        timeout(Duration::from_secs(SET_UP_SECONDS), acknowledged).await.map_err(late)?
     }
 
     /// Has the guest start its services.
@@ -153,21 +175,44 @@ async fn hello(messages: &mut GuestMessages) -> Result<Hello, EndReason> {
     }
 }
 
-async fn configured(
+/// What the guest does and then acknowledges, in words.
+struct Step {
+    acknowledgement: GuestMessage,
+    /// As in "did not …".
+    does: &'static str,
+    /// As in "before it …".
+    has_done: &'static str,
+}
+
+const SET_UP: Step = Step {
+    acknowledgement: GuestMessage::SandboxConfigured {},
+    does: "finish its set-up",
+    has_done: "was configured",
+};
+
+const SIGN_IN: Step = Step {
+    acknowledgement: GuestMessage::SignInBegun {},
+    does: "begin the sign-in",
+    has_done: "had begun the sign-in",
+};
+
+async fn acknowledged(
     messages: &mut GuestMessages,
+    step: &Step,
     mut log: impl FnMut(&str, LogStream, &str),
 ) -> Result<(), EndReason> {
     loop {
         match messages.next().await? {
-            GuestMessage::Configured {} => return Ok(()),
+            message if message == step.acknowledgement => return Ok(()),
             GuestMessage::Log { service, stream, line } => log(&service, stream, &line),
             // Its clock is being set.
             GuestMessage::Heartbeat { .. } => {}
             GuestMessage::Fatal { cause } => return Err(agent_failed(&cause)),
             other => {
                 return Err(violation(&format!(
-                    "the guest sent {} before it was configured",
-                    kind(&other)
+                    "the guest sent {} before it {}",
+                    kind(&other),
+                    step.has_done
                 )));
             }
         }

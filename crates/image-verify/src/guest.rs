@@ -11,8 +11,8 @@ use anteroom_cpu::CpuProfile;
 use anteroom_crash::{Explainer, processor_of};
 use anteroom_guest_link::Incoming;
 use anteroom_guest_protocol::{
-    Configure, GuestCpu, GuestMessage, LogStream, Preferences, Purpose, ServiceEvent, ServiceSpec,
-    Then, printable, service_name,
+    ConfigureSandbox, GuestCpu, GuestMessage, LogStream, Purpose, ServiceEvent, ServiceSpec, Then,
+    printable, service_name,
 };
 use anteroom_guest_session::{
     Conversation, DiagnosedEnd, GuestMessages, GuestSender, ServiceLog, Vmm, boot,
@@ -132,10 +132,9 @@ impl Visit<'_> {
         let _ = self.log.borrow_mut().line(Timestamp(unix_ms()), service, stream, line);
     }
 
-    fn configuration(&self) -> Configure {
+    fn configuration(&self) -> ConfigureSandbox {
         let services = &self.verifier.image.manifest.services;
-        Configure {
-            session_id: SessionId::generate().to_string(),
+        ConfigureSandbox {
             now_unix_ms: unix_ms(),
             entropy_base64: entropy_base64(),
             browser_ip: std::net::Ipv4Addr::new(10, 77, 0, 2),
@@ -148,7 +147,6 @@ impl Visit<'_> {
                 .iter()
                 .map(|service| ServiceSpec { needed: false, ..service.clone() })
                 .collect(),
-            preferences: Preferences::default(),
         }
     }
 

@@ -1,35 +1,34 @@
-//! What a guest is configured with for a sign-in: the provider file in the guest's terms.
+//! What a guest gets to know of its sandbox and of its sign-in: the provider file in the guest's terms.
 
 use std::collections::BTreeSet;
 
 use anteroom_guest_protocol::{
-    CliSpec, Completeness, Configure, CredentialFileSpec, CredentialSpec, KeyringSpec, PrintedSpec,
-    Purpose, SignIn, StatusSpec,
+    BeginSignIn, CliSpec, Completeness, ConfigureSandbox, CredentialFileSpec, CredentialSpec,
+    KeyringSpec, PrintedSpec, Purpose, StatusSpec,
 };
 use anteroom_guest_session::{entropy_base64, unix_ms};
 use anteroom_provider::{FileFormat, KeyringSecret, PrintedSecret, Provider};
 use anteroom_runner_protocol::{RunnerConfig, SignInConfig};
 
-/// The whole configuration, with the time as it is.
-pub fn configuration(config: &RunnerConfig) -> Configure {
+/// What the sandbox is, with the time as it is. Of the sign-in it takes what a desktop cannot change
+/// once it runs: whom its browser trusts, and its network.
+pub fn sandbox_of(config: &RunnerConfig) -> ConfigureSandbox {
     let RunnerConfig { sandbox, sign_in, candidates: _ } = config;
-    let provider = &sign_in.provider;
-    Configure {
-        session_id: sign_in.session.to_string(),
+    let egress = &sign_in.provider.egress;
+    ConfigureSandbox {
         now_unix_ms: unix_ms(),
         entropy_base64: entropy_base64(),
         browser_ip: sign_in.browser_ip,
         screen: sandbox.screen,
-        purpose: Purpose::SignIn(Box::new(sign_in_spec(sign_in))),
-        egress_ports: egress_ports(provider),
-        extra_ca_pem: provider.egress.extra_ca_pem.clone(),
+        purpose: Purpose::SignIn { desktop: anteroom_sign_in::desktop(sign_in.method) },
+        egress_ports: egress_ports(&sign_in.provider),
+        extra_ca_pem: egress.extra_ca_pem.clone(),
         services: sandbox.services.clone(),
-        preferences: sign_in.preferences.clone(),
     }
 }
 
-/// The sign-in as the guest is given it.
-pub fn sign_in_spec(config: &SignInConfig) -> SignIn {
+/// Who signs in to what.
+pub fn sign_in_of(config: &SignInConfig) -> BeginSignIn {
     let login = config.login();
     let credential = &config.provider.credential;
     let files = credential.files.iter().map(|file| CredentialFileSpec {
@@ -47,7 +46,8 @@ pub fn sign_in_spec(config: &SignInConfig) -> SignIn {
         env: status.env.clone(),
         signed_in: status.signed_in.clone(),
     });
-    SignIn {
+    BeginSignIn {
+        preferences: config.preferences.clone(),
         cli: CliSpec {
             command: login.command.clone(),
             env: login.env.clone(),
@@ -61,7 +61,6 @@ pub fn sign_in_spec(config: &SignInConfig) -> SignIn {
             status,
         },
         recipient: config.recipient.clone(),
-        desktop: anteroom_sign_in::desktop(login.method),
     }
 }
 

@@ -77,8 +77,11 @@ impl ProtocolGuard {
     ) -> Result<Option<Observation>, EndReason> {
         match (message, &self.turn) {
             (GuestMessage::Hello { .. }, _) => return Err(violation("the guest sent hello twice")),
-            (GuestMessage::Configured {}, _) => {
-                return Err(violation("the guest sent configured twice"));
+            (GuestMessage::SandboxConfigured {}, _) => {
+                return Err(violation("the guest was configured twice"));
+            }
+            (GuestMessage::SignInBegun {}, _) => {
+                return Err(violation("the guest began the sign-in twice"));
             }
             (GuestMessage::Service { name, event: ServiceEvent::Ready {} }, turn) => {
                 let is_last = self.unready.remove(name.as_str()) && self.unready.is_empty();

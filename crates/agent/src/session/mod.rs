@@ -12,7 +12,7 @@ mod setup;
 mod streams;
 
 use anteroom_guest_link::{LinkError, Side, answer_handshake, connect};
-use anteroom_guest_protocol::{GuestMessage, HostMessage};
+use anteroom_guest_protocol::{BeginSignIn, ConfigureSandbox, GuestMessage, HostMessage};
 use anyhow::{Context as _, Error, Result, bail};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, watch};
 use self::context::Context;
 use self::services::Services;
 use crate::desktop::PendingDesktop;
+use crate::desktop::browser::Trust;
 use crate::guest::{Guest, GuestKind};
 use crate::sign_in::HostSignals;
 use crate::supervise::{Reaper, Supervisor};
@@ -83,7 +84,7 @@ async fn terminated(kind: GuestKind) {
     }
 }
 
-/// Says hello, configures, starts the services when the host says so, and obeys until the end.
+/// Says hello, sets the guest up, and does what the host says until the end.
 async fn serve(
     context: &Context,
     mut from_host: mpsc::Receiver<Result<HostMessage, LinkError>>,
@@ -92,48 +93,96 @@ async fn serve(
     let reporter = &context.supervisor.reporter;
     reporter.report(setup::hello()?).await;
     let configuration = match next(&mut from_host).await? {
-        Some(HostMessage::Configure(configuration)) => *configuration,
+        Some(HostMessage::ConfigureSandbox(configuration)) => *configuration,
         Some(other) => bail!("the host sent {other:?} before the configuration"),
         None => return Ok(()),
     };
     // Beside the heartbeat: on a busy machine it takes some seconds.
     let (wanted, guest) = (configuration.clone(), context.guest.clone());
-    let trust = tokio::task::spawn_blocking(move || setup::apply(&wanted, &guest)).await??;
-    context.guest.preferences.get_or_init(|| configuration.preferences.clone());
-    reporter.report(GuestMessage::Configured {}).await;
-    let (mut failures, mut services) = (Some(failures), None);
+    let trust = tokio::task::spawn_blocking(move || setup::set_up(&wanted, &guest)).await??;
+    reporter.report(GuestMessage::SandboxConfigured {}).await;
+    let failures = Some(failures);
+    let mut sandbox =
+        Configured { context, configuration, trust, failures, services: None, sign_in: None };
     loop {
         let message = tokio::select! {
             message = next(&mut from_host) => message?,
-            failure = failure_of(&mut services) => return Err(failure),
+            failure = failure_of(&mut sandbox.services) => return Err(failure),
         };
+        let Some(message) = message else { return Ok(()) };
+        if sandbox.obey(message).await? == Course::Ends {
+            return Ok(());
+        }
+    }
+}
+
+/// A sandbox that is set up, and how far it has come.
+struct Configured<'a> {
+    context: &'a Context,
+    configuration: ConfigureSandbox,
+    trust: Trust,
+    /// Until the services start.
+    failures: Option<mpsc::Receiver<Error>>,
+    services: Option<Services>,
+    /// One that has begun and waits for the services.
+    sign_in: Option<BeginSignIn>,
+}
+
+/// Whether the session goes on.
+#[derive(PartialEq)]
+enum Course {
+    GoesOn,
+    Ends,
+}
+
+impl Configured<'_> {
+    /// Does what the host says.
+    async fn obey(&mut self, message: HostMessage) -> Result<Course> {
+        let Context { guest, supervisor, signals, .. } = self.context;
         match message {
-            Some(message @ HostMessage::StartServices {}) => {
-                let Some(failures) = failures.take() else {
-                    bail!("the host sent {message:?} twice")
-                };
-                let trust = trust.clone();
-                services = Some(services::start(context, &configuration, trust, failures).await?);
+            HostMessage::BeginSignIn(mut begin) => {
+                setup::welcome(std::mem::take(&mut begin.preferences), guest)?;
+                supervisor.reporter.report(GuestMessage::SignInBegun {}).await;
+                self.sign_in = Some(*begin);
+                self.sign_in_where_services_run();
             }
-            Some(HostMessage::OpenPage { url }) => {
+            HostMessage::StartServices {} => {
+                let Some(failures) = self.failures.take() else {
+                    bail!("the host started the services twice")
+                };
+                let services = Services::start(self.context, &self.configuration, failures).await?;
+                self.services = Some(services);
+                self.sign_in_where_services_run();
+            }
+            HostMessage::OpenPage { url } => {
                 // Parsed, no line break is left in it.
                 let url = url::Url::parse(&url)
                     .context("the host sent a page address that is not a valid URL")?;
-                if let Some(services) = &services {
+                if let Some(services) = &self.services {
                     services.open_page(url.as_str());
                 }
             }
-            Some(HostMessage::Time { asked_ms, now_unix_ms }) => {
-                clock::hold(&context.guest, asked_ms, now_unix_ms, reporter);
+            HostMessage::Time { asked_ms, now_unix_ms } => {
+                clock::hold(guest, asked_ms, now_unix_ms, &supervisor.reporter);
             }
-            Some(HostMessage::Secret { text }) => reporter.secrets().add(&text),
-            Some(HostMessage::StartTool {}) => context.signals.start_tool.give(),
-            Some(HostMessage::TurnBegins {}) => context.signals.turn_begins.give(),
-            Some(HostMessage::SignedIn {}) => context.signals.signed_in.give(),
-            Some(HostMessage::CredentialStored {} | HostMessage::Shutdown {}) | None => {
-                return Ok(());
+            HostMessage::Secret { text } => supervisor.reporter.secrets().add(&text),
+            HostMessage::StartTool {} => signals.start_tool.give(),
+            HostMessage::TurnBegins {} => signals.turn_begins.give(),
+            HostMessage::SignedIn {} => signals.signed_in.give(),
+            HostMessage::CredentialStored {} | HostMessage::Shutdown {} => {
+                return Ok(Course::Ends);
             }
-            Some(other @ HostMessage::Configure(_)) => bail!("the host sent {other:?} twice"),
+            other @ HostMessage::ConfigureSandbox(_) => bail!("the host sent {other:?} twice"),
+        }
+        Ok(Course::GoesOn)
+    }
+
+    /// The services and the sign-in come in either order: a desktop needs nobody who signs in.
+    fn sign_in_where_services_run(&mut self) {
+        if let Some(services) = &self.services
+            && let Some(begin) = self.sign_in.take()
+        {
+            services.sign_in(self.context, self.trust.clone(), begin);
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Everything that a session runs: the ways out, X, and as soon as that takes clients the rest.
+//! Everything that a sandbox runs: the ways out, X, as soon as that takes clients the rest of the
+//! desktop, and with it the sign-in.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{Configure, Desktop, Purpose};
+use anteroom_guest_protocol::{BeginSignIn, ConfigureSandbox, Desktop, Purpose};
 use anyhow::{Context as _, Error, Result, anyhow};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,82 +20,85 @@ use crate::guest::GuestKind;
 use crate::sign_in;
 use crate::supervise::{Reaper, ServiceSpec};
 
-/// The running services.
+/// The running services: a desktop, and whatever else the sandbox has of its own.
 pub struct Services {
     failures: mpsc::Receiver<Error>,
     browser: Browser,
+    desktop: Desktop,
 }
 
-/// Starts X, and as soon as it takes clients everything else: none waits for another's readiness.
-/// `failures` is what the supervisor reports.
-pub async fn start(
-    context: &Context,
-    configuration: &Configure,
-    trust: Trust,
-    mut failures: mpsc::Receiver<Error>,
-) -> Result<Services> {
-    let Context { guest, supervisor, desktop, .. } = context;
-    let proxy = start_egress(context, &configuration.egress_ports).await?;
-    let first = match configuration.purpose {
-        Purpose::SignIn(_) => FirstPage::Waiting,
-        Purpose::Proof {} => FirstPage::Proof,
-    };
-    let page = WaitingPage::serve(first).await?;
-    if first == FirstPage::Proof {
-        // Before the first program is opened.
-        let checker = Checker {
-            guest: guest.clone(),
-            supervisor: supervisor.clone(),
-            page: page.found(),
-            opened: OpenedFiles::watch(),
+impl Services {
+    /// Starts X, and as soon as it takes clients everything else: none waits for another's readiness.
+    /// `failures` is what the supervisor reports.
+    pub async fn start(
+        context: &Context,
+        configuration: &ConfigureSandbox,
+        mut failures: mpsc::Receiver<Error>,
+    ) -> Result<Self> {
+        let Context { guest, supervisor, desktop: pending, .. } = context;
+        let proxy = start_egress(context, &configuration.egress_ports).await?;
+        let (first, desktop) = match configuration.purpose {
+            Purpose::SignIn { desktop } => (FirstPage::Waiting, desktop),
+            Purpose::Proof {} => (FirstPage::Proof, Desktop::Used),
         };
-        context.checker.send_replace(Some(Rc::new(checker)));
-    }
-    let screen = configuration.screen;
-    let (spec, address) = x::spec(guest, screen, desktop, &supervisor.reporter);
-    supervisor.spawn(spec);
-    let Ok(display) = address.await else {
-        let failure = failures.recv().await;
-        return Err(failure.unwrap_or_else(|| anyhow!("the X server did not start")));
-    };
-    // Where an image is verified, a desktop that cannot live does not end the look at the rest.
-    let needed = first == FirstPage::Waiting;
-    let spec = window_manager::spec(guest, &display, desktop);
-    supervisor.spawn(ServiceSpec { needed, ..spec });
-    let browser = Browser {
-        guest: guest.clone(),
-        supervisor: supervisor.clone(),
-        display: display.clone(),
-        screen,
-        proxy,
-        page,
-        wanted: watch::channel(needs_browser(&configuration.purpose)).0,
-    };
-    browser.spawn(desktop, needed);
-    for service in &configuration.services {
-        supervisor.spawn(declared::spec(service, guest, &display));
-    }
-    if let Purpose::SignIn(wanted) = &configuration.purpose {
-        let sign_in = sign_in::Context {
+        let page = WaitingPage::serve(first).await?;
+        if first == FirstPage::Proof {
+            // Before the first program is opened.
+            let checker = Checker {
+                guest: guest.clone(),
+                supervisor: supervisor.clone(),
+                page: page.found(),
+                opened: OpenedFiles::watch(),
+            };
+            context.checker.send_replace(Some(Rc::new(checker)));
+        }
+        let screen = configuration.screen;
+        let (spec, address) = x::spec(guest, screen, pending, &supervisor.reporter);
+        supervisor.spawn(spec);
+        let Ok(display) = address.await else {
+            let failure = failures.recv().await;
+            return Err(failure.unwrap_or_else(|| anyhow!("the X server did not start")));
+        };
+        // Where an image is verified, a desktop that cannot live does not end the look at the rest.
+        let needed = first == FirstPage::Waiting;
+        let spec = window_manager::spec(guest, &display, pending);
+        supervisor.spawn(ServiceSpec { needed, ..spec });
+        let browser = Browser {
             guest: guest.clone(),
             supervisor: supervisor.clone(),
-            display: display.name(),
+            display: display.clone(),
+            screen,
             proxy,
+            page,
+            wanted: watch::channel(desktop == Desktop::Used).0,
+        };
+        browser.spawn(pending, needed);
+        for service in &configuration.services {
+            supervisor.spawn(declared::spec(service, guest, &display));
+        }
+        Ok(Self { failures, browser, desktop })
+    }
+
+    /// Runs a sign-in beside them, to its end.
+    pub fn sign_in(&self, context: &Context, trust: Trust, begin: BeginSignIn) {
+        let sign_in = sign_in::Context {
+            guest: context.guest.clone(),
+            supervisor: context.supervisor.clone(),
+            desktop: self.desktop,
+            display: self.browser.display.name(),
+            proxy: self.browser.proxy,
             trust,
             terminal: context.terminal.clone(),
             signals: context.signals.clone(),
         };
-        let (supervisor, run) = (supervisor.clone(), sign_in::run(sign_in, *wanted.clone()));
+        let (supervisor, run) = (context.supervisor.clone(), sign_in::run(sign_in, begin));
         tokio::task::spawn_local(async move {
             if let Err(error) = run.await {
                 supervisor.fail(error).await;
             }
         });
     }
-    Ok(Services { failures, browser })
-}
 
-impl Services {
     /// The first thing that went wrong for good.
     pub async fn failure(&mut self) -> Error {
         match self.failures.recv().await {
@@ -120,14 +124,6 @@ async fn start_egress(context: &Context, ports: &[u16]) -> Result<SocketAddr> {
             .context("taking in connections without a proxy failed")?;
     }
     Ok(proxy)
-}
-
-/// Whether the browser is started with everything else.
-fn needs_browser(purpose: &Purpose) -> bool {
-    match purpose {
-        Purpose::SignIn(wanted) => wanted.desktop == Desktop::Used,
-        Purpose::Proof {} => true,
-    }
 }
 
 /// Ends every process of the sandbox: asks, waits, kills. For the host driver; a guest just ends.

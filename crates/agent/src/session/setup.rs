@@ -1,7 +1,7 @@
 //! From the configuration to a guest that is ready for services.
 
-use anteroom_guest_protocol::{Configure, GuestMessage};
-use anyhow::{Context, Result};
+use anteroom_guest_protocol::{ConfigureSandbox, GuestMessage, Preferences};
+use anyhow::{Context, Result, anyhow};
 use base64::Engine;
 
 use super::{clock, identity};
@@ -21,8 +21,8 @@ pub fn hello() -> Result<GuestMessage> {
     })
 }
 
-/// Sets clock, entropy, network (in a guest) and trust.
-pub fn apply(configuration: &Configure, guest: &Guest) -> Result<Trust> {
+/// Sets clock, entropy, network (in a VM) and trust.
+pub fn set_up(configuration: &ConfigureSandbox, guest: &Guest) -> Result<Trust> {
     if guest.kind == GuestKind::Vm {
         clock::set(configuration.now_unix_ms)?;
         credit_entropy(&configuration.entropy_base64)?;
@@ -30,14 +30,20 @@ pub fn apply(configuration: &Configure, guest: &Guest) -> Result<Trust> {
     }
     identity::own_machine_id(guest)?;
     identity::usual_locales(guest)?;
-    if let Some(locale) = &configuration.preferences.locale {
-        identity::end_users_locale(locale, guest)?;
-    }
     let user_runtime = guest.home.join(RUNTIME);
     std::fs::create_dir_all(&user_runtime)
         .context("creating the end user's runtime folder failed")?;
     guest.give_to_end_user(&user_runtime)?;
     trust_extra_authorities(&configuration.extra_ca_pem, guest)
+}
+
+/// Has the programs that are started from now on know what the end user prefers. Once.
+pub fn welcome(preferences: Preferences, guest: &Guest) -> Result<()> {
+    if let Some(locale) = &preferences.locale {
+        identity::end_users_locale(locale, guest)?;
+    }
+    let known = guest.preferences.set(preferences);
+    known.map_err(|_| anyhow!("the host began a second sign-in"))
 }
 
 /// Mixes the host's random bytes in and credits them: writing to /dev/urandom alone credits none.

@@ -1,6 +1,6 @@
 //! From complete files to a sealed credential.
 
-use anteroom_guest_protocol::{GuestMessage, SignIn};
+use anteroom_guest_protocol::{BeginSignIn, GuestMessage};
 use anyhow::Result;
 use base64::Engine;
 
@@ -30,7 +30,7 @@ pub enum Captured {
 /// whose files say nothing by themselves, when it answers that nobody is signed in.
 pub async fn capture(
     context: &Context,
-    wanted: &SignIn,
+    wanted: &BeginSignIn,
     files: &[BundledFile],
     found: Found,
 ) -> Result<Captured> {

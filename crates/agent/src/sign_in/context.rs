@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anteroom_guest_protocol::Desktop;
 use tokio::sync::watch;
 
 use super::terminal::Terminal;
@@ -16,6 +17,8 @@ pub struct Context {
     pub guest: Guest,
     /// Who starts it.
     pub supervisor: Supervisor,
+    /// Whether the end user signs in on the desktop.
+    pub desktop: Desktop,
     /// The X display, `:1`.
     pub display: String,
     /// The guest's proxy.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_guest_protocol::{GuestMessage, SignIn, Then};
+use anteroom_guest_protocol::{BeginSignIn, GuestMessage, Then};
 use anyhow::Result;
 use tokio::time::Instant;
 
@@ -46,7 +46,7 @@ const NOTHING_NEW: &str = "the tool exited with status 0, but its credential has
                            user's turn began";
 
 /// Runs a sign-in; returns when the host knows what came of it.
-pub async fn run(context: Context, wanted: SignIn) -> Result<()> {
+pub async fn run(context: Context, wanted: BeginSignIn) -> Result<()> {
     let (opener_socket, urls) = opener::listen(&context.guest)?;
     // In the environment of the CLI and all that it starts, and of nothing else on this machine.
     let mut mark = OsString::from(SOCKET_ENV);
@@ -82,7 +82,7 @@ pub async fn run(context: Context, wanted: SignIn) -> Result<()> {
 /// A CLI that was started.
 struct Running {
     context: Context,
-    wanted: SignIn,
+    wanted: BeginSignIn,
     printed: Printed,
     watched: Rc<Watched>,
     process: Process,
@@ -229,7 +229,7 @@ impl Running {
 /// a while longer for its last steps.
 async fn until_last_steps(
     context: &Context,
-    wanted: &SignIn,
+    wanted: &BeginSignIn,
     printed: &Printed,
     terminal: &Terminal,
 ) {
@@ -248,7 +248,7 @@ async fn files_are_there(watched: &Watched) -> Result<(), String> {
 
 /// Waits until the host has seen on the screen that the CLI is signed in, where the provider file says
 /// what shows it.
-async fn signed_in_on_screen(context: &Context, wanted: &SignIn) {
+async fn signed_in_on_screen(context: &Context, wanted: &BeginSignIn) {
     if wanted.credential.awaits_screen {
         context.signals.signed_in.given().await;
     }

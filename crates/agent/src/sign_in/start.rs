@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use anteroom_guest_protocol::{Desktop, GuestMessage, SignIn};
+use anteroom_guest_protocol::{BeginSignIn, Desktop, GuestMessage};
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 
@@ -19,7 +19,7 @@ use crate::supervise::{Failure, Launch, Priority, Process, ServiceSpec};
 /// Starts the CLI when the host says so, and before that what it needs.
 pub async fn start_cli(
     context: &Context,
-    wanted: &SignIn,
+    wanted: &BeginSignIn,
     opener_socket: &Path,
     seen: cli::Seen,
 ) -> Result<(Process, Terminal)> {
@@ -54,11 +54,11 @@ pub async fn start_cli(
 /// The CLI as a service; what its end means is for the sign-in to say.
 fn cli_spec(
     context: &Context,
-    wanted: &SignIn,
+    wanted: &BeginSignIn,
     opener_socket: &Path,
     session_bus: Option<&str>,
 ) -> Result<ServiceSpec> {
-    let context = CliContext {
+    let cli_context = CliContext {
         proxy: format!("http://{}", context.proxy),
         opener_socket: opener_socket.to_path_buf(),
         ca_bundle: context.trust.bundle().map(Path::to_path_buf),
@@ -68,14 +68,14 @@ fn cli_spec(
     };
     let cli = wanted.cli.clone();
     let launch = move || {
-        let command = cli::command(&cli, &context)?;
+        let command = cli::command(&cli, &cli_context)?;
         Ok(Launch { command, readiness: None, watchdog: None })
     };
     let spec = ServiceSpec::new("cli", "the CLI", launch);
-    Ok(match wanted.desktop {
+    Ok(match context.desktop {
         // The browser takes longest: the CLI is done long before it, also with what it leaves.
         Desktop::Used => ServiceSpec { priority: Priority::Low, ..spec },
-        _ => spec,
+        Desktop::Spare => spec,
     })
 }
 

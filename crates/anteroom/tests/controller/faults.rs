@@ -51,6 +51,7 @@ cases! {
     boot_handshake: "boot.handshake" fails "runner_failed", killed "runner_died";
     boot_hello: "boot.hello" fails "runner_failed", killed "runner_died";
     boot_configured: "boot.configured" fails "runner_failed", killed "runner_died";
+    boot_sign_in_begun: "boot.sign_in_begun" fails "runner_failed", killed "runner_died";
     boot_files_injected: "boot.files_injected" fails "runner_failed", killed "runner_died";
     boot_services_started: "boot.services_started" fails "runner_failed", killed "runner_died";
     runner_egress_gate: "runner.egress_gate" fails "session_setup_failed", killed "runner_died";
@@ -69,7 +70,7 @@ cases! {
     teardown_look: "teardown.look" fails "completed", killed "completed";
 }
 
-/// Points on the way of a virtual machine only.
+/// Points on the way of a VM only.
 const OF_MACHINES: [&str; 1] = ["qemu.initramfs"];
 
 fn check(point: &str) {

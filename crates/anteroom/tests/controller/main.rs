@@ -9,6 +9,7 @@ mod coming;
 mod credentials;
 mod crowd;
 mod deaths;
+mod desktop_first;
 mod ends;
 #[cfg(feature = "fail-points")]
 mod faults;

@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use anteroom_guest_link::{answer_handshake, read_kind, read_message, write_message};
 use anteroom_guest_protocol::{
-    HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS, MAX_CONTROL_MESSAGE, Preferences, Purpose,
-    ScreenSize, StreamKind,
+    CliSpec, CredentialSpec, Desktop, HEARTBEAT_DEADLINE_MS, HEARTBEAT_INTERVAL_MS,
+    MAX_CONTROL_MESSAGE, Preferences, Purpose, ScreenSize, StreamKind,
 };
 use tokio::io::DuplexStream;
 use tokio::time::Instant;
@@ -53,18 +53,31 @@ fn hello() -> GuestMessage {
     }
 }
 
-fn configuration() -> Configure {
-    Configure {
-        session_id: "test".into(),
+fn configuration() -> ConfigureSandbox {
+    ConfigureSandbox {
         now_unix_ms: 0,
         entropy_base64: entropy_base64(),
         browser_ip: Ipv4Addr::LOCALHOST,
         screen: ScreenSize { width: 1280, height: 720 },
-        purpose: Purpose::Proof {},
+        purpose: Purpose::SignIn { desktop: Desktop::Used },
         egress_ports: Vec::new(),
         extra_ca_pem: String::new(),
         services: Vec::new(),
+    }
+}
+
+fn sign_in() -> BeginSignIn {
+    BeginSignIn {
         preferences: Preferences::default(),
+        cli: CliSpec { command: vec!["cli".into()], env: [].into(), callback_ports: Vec::new() },
+        credential: CredentialSpec {
+            files: Vec::new(),
+            keyring: Vec::new(),
+            printed: Vec::new(),
+            awaits_screen: false,
+            status: None,
+        },
+        recipient: "age1".into(),
     }
 }
 
@@ -103,7 +116,7 @@ where
     let guest = async |link| {
         let mut guest = Guest::boot(link).await;
         guest.say(hello()).await;
-        assert!(matches!(guest.heard().await, HostMessage::Configure(_)));
+        assert!(matches!(guest.heard().await, HostMessage::ConfigureSandbox(_)));
         script(guest).await;
     };
     with_guest(guest, async |link| {
@@ -118,12 +131,18 @@ async fn a_guest_that_keeps_the_order_comes_to_start_its_services() {
     let guest = async |link| {
         let mut guest = Guest::boot(link).await;
         guest.say(hello()).await;
-        let HostMessage::Configure(configure) = guest.heard().await else { panic!("no Configure") };
+        let HostMessage::ConfigureSandbox(configure) = guest.heard().await else {
+            panic!("no configuration")
+        };
         assert_eq!(STANDARD.decode(configure.entropy_base64).unwrap().len(), 32);
         guest.say(GuestMessage::Heartbeat { sent_ms: 1 }).await;
         let (service, line) = ("agent".to_owned(), "mounted".to_owned());
         guest.say(GuestMessage::Log { service, stream: LogStream::Stdout, line }).await;
-        guest.say(GuestMessage::Configured {}).await;
+        guest.say(GuestMessage::SandboxConfigured {}).await;
+        let HostMessage::BeginSignIn(begin) = guest.heard().await else { panic!("no sign-in") };
+        assert_eq!(*begin, sign_in());
+        guest.say(GuestMessage::Heartbeat { sent_ms: 2 }).await;
+        guest.say(GuestMessage::SignInBegun {}).await;
         assert!(matches!(guest.heard().await, HostMessage::StartServices {}));
         guest.say(GuestMessage::Heartbeat { sent_ms: 7 }).await;
         let HostMessage::Time { asked_ms: 7, .. } = guest.heard().await else { panic!("no time") };
@@ -137,6 +156,7 @@ async fn a_guest_that_keeps_the_order_comes_to_start_its_services() {
         let log = |service: &str, _, line: &str| logged.push(format!("{service}: {line}"));
         conversation.configure(configuration(), log).await.unwrap();
         assert_eq!(logged, ["agent: mounted"]);
+        conversation.begin_sign_in(sign_in(), |_, _, _| {}).await.unwrap();
         conversation.start_services().await.unwrap();
         let heartbeat = conversation.messages.next().await.unwrap();
         conversation.sender.answer_heartbeat(&heartbeat).await.unwrap();
@@ -169,10 +189,10 @@ async fn a_guest_that_answers_and_says_no_hello_is_silent() {
 async fn what_comes_before_the_hello_breaks_the_protocol_and_is_named() {
     let reason = not_begun(async |link| {
         let mut guest = Guest::boot(link).await;
-        guest.say(GuestMessage::Configured {}).await;
+        guest.say(GuestMessage::SandboxConfigured {}).await;
         guest.fall_silent().await;
     });
-    let cause = "the guest sent configured before its hello".to_owned();
+    let cause = "the guest sent sandbox_configured before its hello".to_owned();
     assert_eq!(reason.await, EndReason::GuestBrokeProtocol { cause });
 }
 
@@ -212,6 +232,45 @@ async fn what_comes_before_configured_breaks_the_protocol_and_is_named() {
     });
     let cause = "the guest sent sign_in_page_opened before it was configured".to_owned();
     assert_eq!(reason.await, EndReason::GuestBrokeProtocol { cause });
+}
+
+/// Why a guest that is configured does not begin a sign-in.
+async fn not_begun_sign_in<G>(script: impl FnOnce(Guest) -> G + 'static) -> EndReason
+where
+    G: Future<Output = ()> + 'static,
+{
+    let guest = async |link| {
+        let mut guest = Guest::boot(link).await;
+        guest.say(hello()).await;
+        assert!(matches!(guest.heard().await, HostMessage::ConfigureSandbox(_)));
+        guest.say(GuestMessage::SandboxConfigured {}).await;
+        assert!(matches!(guest.heard().await, HostMessage::BeginSignIn(_)));
+        script(guest).await;
+    };
+    with_guest(guest, async |link| {
+        let (mut conversation, _) = Conversation::begin(link).await.unwrap();
+        conversation.configure(configuration(), |_, _, _| {}).await.unwrap();
+        conversation.begin_sign_in(sign_in(), |_, _, _| {}).await.unwrap_err()
+    })
+    .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sign_in_begins_within_a_minute_and_nothing_comes_before_it() {
+    let late = not_begun_sign_in(async |mut guest| {
+        loop {
+            tokio::time::sleep(Duration::from_millis(HEARTBEAT_INTERVAL_MS)).await;
+            guest.say(GuestMessage::Heartbeat { sent_ms: 0 }).await;
+        }
+    });
+    let cause = format!("the guest did not begin the sign-in within {SET_UP_SECONDS} s");
+    assert_eq!(late.await, EndReason::GuestLinkFailed { cause });
+    let early = not_begun_sign_in(async |mut guest| {
+        guest.say(GuestMessage::SandboxConfigured {}).await;
+        guest.fall_silent().await;
+    });
+    let cause = "the guest sent sandbox_configured before it had begun the sign-in".to_owned();
+    assert_eq!(early.await, EndReason::GuestBrokeProtocol { cause });
 }
 
 #[tokio::test(start_paused = true)]

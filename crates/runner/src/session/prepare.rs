@@ -6,7 +6,7 @@ use anteroom_guest_session::{Conversation, Hello, inject};
 use anteroom_session::{EndReason, Observation};
 use anteroom_vm::LinkStream;
 
-use super::super::sign_in_spec::configuration;
+use super::super::sign_in_spec::{sandbox_of, sign_in_of};
 use super::{Session, step};
 
 impl Session<'_> {
@@ -25,10 +25,12 @@ impl Session<'_> {
 
     async fn set_up(&mut self, conversation: &mut Conversation) -> Result<(), EndReason> {
         step("boot.hello")?;
-        let configuration = configuration(self.config);
-        let log = |service: &str, stream, line: &str| self.write_log(service, stream, line);
-        conversation.configure(configuration, log).await?;
+        let config = self.config;
+        let mut log = |service: &str, stream, line: &str| self.write_log(service, stream, line);
+        conversation.configure(sandbox_of(config), &mut log).await?;
         step("boot.configured")?;
+        conversation.begin_sign_in(sign_in_of(&config.sign_in), &mut log).await?;
+        step("boot.sign_in_begun")?;
         self.inject_files(&conversation.opener).await?;
         step("boot.files_injected")?;
         conversation.start_services().await?;

@@ -19,11 +19,11 @@ impl SignIn {
     /// Takes a message that comes in its turn.
     pub(super) fn heard(&mut self, message: GuestMessage, now: Instant) -> Result<(), End> {
         match message {
-            // Heartbeats are the link's. The other two come before a sign-in begins: the guard refuses
-            // them.
+            // Heartbeats are the link's. The others come before services start: the guard refuses them.
             GuestMessage::Heartbeat { .. }
             | GuestMessage::Hello { .. }
-            | GuestMessage::Configured {} => {}
+            | GuestMessage::SandboxConfigured {}
+            | GuestMessage::SignInBegun {} => {}
             GuestMessage::Log { service, stream, line } => {
                 self.outputs.push(Output::Log { service, stream, line });
             }

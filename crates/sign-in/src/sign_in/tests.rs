@@ -373,7 +373,8 @@ fn what_comes_out_of_order_ends_the_sign_in() {
     for (early, message) in [
         (true, GuestMessage::SignInUrl { url: URL.into() }),
         (true, found(0)),
-        (true, GuestMessage::Configured {}),
+        (true, GuestMessage::SandboxConfigured {}),
+        (true, GuestMessage::SignInBegun {}),
         (false, sealed()),
         (false, GuestMessage::SignInUrl { url: "javascript:x".into() }),
     ] {

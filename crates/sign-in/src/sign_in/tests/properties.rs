@@ -39,7 +39,8 @@ fn message() -> impl Strategy<Value = GuestMessage> {
             GuestMessage::Log { service: "x".into(), stream: LogStream::Stdout, line }
         }),
         1 => Just(GuestMessage::Heartbeat { sent_ms: 1 }),
-        1 => Just(GuestMessage::Configured {}),
+        1 => Just(GuestMessage::SandboxConfigured {}),
+        1 => Just(GuestMessage::SignInBegun {}),
     ]
 }
 
