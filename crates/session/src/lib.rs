@@ -29,6 +29,7 @@ mod sandbox;
 mod service_title;
 mod setup_step;
 mod state;
+mod state_name;
 mod timeline;
 mod viewer;
 
@@ -50,6 +51,7 @@ pub use process_exit::{ProcessExit, named_signal};
 pub use sandbox::{Accelerator, DriverKind, Isolation, RunState, ShutdownCause};
 pub use service_title::service_title;
 pub use setup_step::SetupStep;
-pub use state::{Asks, Leftover, Method, Prompt, Start, State, StateName, Teardown};
+pub use state::{Asks, Leftover, Method, Prompt, Start, State, Teardown};
+pub use state_name::StateName;
 pub use timeline::{TimelineEntry, Timestamp};
 pub use viewer::{HolderGeneration, View, Viewer};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EndReason, Timestamp};
+use crate::{EndReason, StateName, Timestamp};
 
 /// Where a session stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,29 +156,6 @@ pub struct Leftover {
     pub what: String,
 }
 
-// No `Display`: programs read `as_str`, people `label`.
-/// A state, by its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StateName {
-    /// See [`State::Requested`].
-    Requested,
-    /// See [`State::Booting`].
-    Booting,
-    /// See [`State::Preparing`].
-    Preparing,
-    /// See [`State::Ready`].
-    Ready,
-    /// See [`State::AwaitingUser`].
-    AwaitingUser,
-    /// See [`State::Capturing`].
-    Capturing,
-    /// See [`State::Sealed`].
-    Sealed,
-    /// See [`State::Ended`].
-    Ended,
-}
-
 impl State {
     /// Its wire name.
     #[must_use]
@@ -192,50 +169,6 @@ impl State {
             Self::Capturing => StateName::Capturing,
             Self::Sealed => StateName::Sealed,
             Self::Ended { .. } => StateName::Ended,
-        }
-    }
-}
-
-impl StateName {
-    /// Every state, in order.
-    pub const ALL: [Self; 8] = [
-        Self::Requested,
-        Self::Booting,
-        Self::Preparing,
-        Self::Ready,
-        Self::AwaitingUser,
-        Self::Capturing,
-        Self::Sealed,
-        Self::Ended,
-    ];
-
-    /// As in the API.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Requested => "requested",
-            Self::Booting => "booting",
-            Self::Preparing => "preparing",
-            Self::Ready => "ready",
-            Self::AwaitingUser => "awaiting_user",
-            Self::Capturing => "capturing",
-            Self::Sealed => "sealed",
-            Self::Ended => "ended",
-        }
-    }
-
-    /// For people, as in "the session is …".
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Requested => "waiting to be started",
-            Self::Booting => "booting",
-            Self::Preparing => "being prepared",
-            Self::Ready => "waiting for the end user to arrive",
-            Self::AwaitingUser => "waiting for the end user to sign in",
-            Self::Capturing => "capturing the credential",
-            Self::Sealed => "powering off, with its credential stored",
-            Self::Ended => "over",
         }
     }
 }
