@@ -105,7 +105,7 @@ export async function startFakeServer({ session = fakeSession(), answer, takeCod
         const refused = await takeCode(code);
         return refused ? problem(refused.status, refused.title, refused.detail, refused.code) : json(202, { typed: false, replaced: false });
       }
-      case '/api/viewer/session/{id}/open-url':
+      case '/api/viewer/session/{id}/open-sign-in-page':
         opened += 1;
         return json(202);
       case '/api/webrtc/session/{id}/offer': {

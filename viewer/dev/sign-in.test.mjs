@@ -100,7 +100,7 @@ test('without a card it is shown above the picture', async (t) => {
 
 test('a desktop that cannot be opened is reported', async (t) => {
   const { server, page } = await openCard(t, 'device_code');
-  await page.route('**/open-url', (route) => route.fulfill({
+  await page.route('**/open-sign-in-page', (route) => route.fulfill({
     status: 409, contentType: 'application/problem+json', body: JSON.stringify({ title: 'Wrong state', detail: 'the desktop is not there yet', code: 'wrong_state' }),
   }));
   await page.getByRole('button', { name: 'Use the desktop’s browser instead' }).click();

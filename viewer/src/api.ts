@@ -53,8 +53,8 @@ export class ViewerApi {
   }
 
   /** Has the desktop's browser show the sign-in page. */
-  async openUrl(): Promise<void> {
-    await request('POST', `${this.#session}/open-url`, {});
+  async openSignInPage(): Promise<void> {
+    await request('POST', `${this.#session}/open-sign-in-page`, {});
   }
 
   /** Sends the offer; gives the answer's SDP. */

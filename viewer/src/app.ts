@@ -103,7 +103,7 @@ export class App {
     const desktop = new DesktopScreen(session, {
       onCancel: () => void this.#cancel(),
       onCode: (code) => this.#api.enterCode(code),
-      onOpenUrl: () => this.#api.openUrl(),
+      onOpenSignInPage: () => this.#api.openSignInPage(),
       onDesktopWanted: () => this.#connect(),
       terminalUrl: this.#api.terminalUrl,
     });

@@ -113,7 +113,7 @@ fn by_its_cookie(thief: &Visitor, tries: &mut Tries) -> Result<()> {
     for (method, path, body) in [
         ("GET", format!("{session}/events"), ""),
         ("POST", format!("{session}/code"), r#"{"code":"abcdefgh"}"#),
-        ("POST", format!("{session}/open-url"), ""),
+        ("POST", format!("{session}/open-sign-in-page"), ""),
         ("POST", format!("{session}/cancel"), ""),
         ("POST", format!("/api/webrtc/session/{id}/offer"), r#"{"type":"offer","sdp":"v=0"}"#),
     ] {

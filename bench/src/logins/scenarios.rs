@@ -223,7 +223,7 @@ fn meet(anteroom: &Path, scenario: &FailureScenario) -> Result<Met> {
                 complain(press_enter(&session, matches!(scenario.end_user, EndUser::Denies)))
             });
         } else {
-            complain(bring_code(scenario, &server, &session, &mock_idp, url));
+            complain(submit_code(scenario, &server, &session, &mock_idp, url));
         }
         // If it takes too long, the final report says so.
         let waited = server.wait_until(&session.id, REPORTED, "reported to the end user", |view| {
@@ -260,7 +260,7 @@ fn complain(result: Result<()>) {
     }
 }
 
-fn bring_code(
+fn submit_code(
     scenario: &FailureScenario,
     server: &Server,
     session: &Started,

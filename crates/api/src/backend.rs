@@ -105,7 +105,7 @@ pub trait Backend: Send + Sync + 'static {
         principal: &Principal,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Shows the sign-in page again in the guest's browser.
-    fn open_sign_in_url(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
+    fn open_sign_in_page(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Has the CLI started that waits for the end user, who is there by the caller's word; one that was
     /// started is fine.
     fn start_tool(

@@ -122,7 +122,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         Ok(())
     }
 
-    async fn open_sign_in_url(&self, id: SessionId) -> Result<(), Problem> {
+    async fn open_sign_in_page(&self, id: SessionId) -> Result<(), Problem> {
         let (_, state) = self.with_desktop(id).await?;
         if state != StateName::AwaitingUser {
             return Err(Problem::wrong_state(format!(

@@ -30,7 +30,7 @@ pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
 const DEFAULT_TTL_SECONDS: u64 = 900;
 
 /// Shortest and longest wait that is suggested to a caller when all slots are in use, in seconds.
-const COME_BACK: std::ops::RangeInclusive<u64> = 5..=60;
+const RETRY_AFTER: std::ops::RangeInclusive<u64> = 5..=60;
 
 impl<N: Node, S: Store> Controller<N, S> {
     /// Begins a sign-in, or finds the one that the same call began.
@@ -221,7 +221,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         let deadlines =
             self.context.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
         let first = deadlines.min().unwrap_or_default().saturating_sub(now().0) / 1000;
-        let seconds = first.clamp(*COME_BACK.start(), *COME_BACK.end());
+        let seconds = first.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end());
         let queue = match max_queued {
             0 => String::new(),
             1 => ", and one more session is waiting".to_owned(),

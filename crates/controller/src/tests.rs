@@ -31,7 +31,7 @@ fn durable(state: StateName, credential: bool) -> Durable {
 }
 
 fn is_acknowledgement(call: &Call) -> bool {
-    matches!(call, Call::Notify(Notice::CredentialStored {}, _))
+    matches!(call, Call::Notify(Notice::AcknowledgeCredential {}, _))
 }
 
 fn left() -> Vec<Leftover> {
@@ -61,7 +61,7 @@ async fn a_sign_in_goes_from_its_start_to_teardown_each_state_stored_before_its_
         [
             Call::Prepare,
             Call::Start(durable(StateName::Requested, false)),
-            Call::Notify(Notice::CredentialStored {}, durable(StateName::Sealed, true)),
+            Call::Notify(Notice::AcknowledgeCredential {}, durable(StateName::Sealed, true)),
             Call::TearDown(sandbox, durable(StateName::Ended, true)),
             Call::Release,
             Call::Close,

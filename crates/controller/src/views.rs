@@ -76,9 +76,9 @@ impl<N: Node, S: Store> Controller<N, S> {
             return Err(revoked());
         }
         handle.report(Event::Opened { view, viewer }).await;
-        let ViewerChannel { from_sandbox, to_sandbox, outdone } = channel;
+        let ViewerChannel { from_sandbox, to_sandbox, evicted } = channel;
         let revoked = async {
-            tokio::select! { () = right_revoked => {}, () = outdone => {} }
+            tokio::select! { () = right_revoked => {}, () = evicted => {} }
         };
         Ok(Channel { from_sandbox, to_sandbox, revoked: Box::pin(revoked) })
     }

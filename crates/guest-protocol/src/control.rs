@@ -87,7 +87,7 @@ pub enum HostMessage {
     /// Start the CLI as soon as the services allow it. Once; it may be said again.
     StartTool {},
     /// Show this sign-in page in the desktop's browser, which is started if it does not run yet.
-    OpenPage {
+    OpenSignInPage {
         /// Its URL.
         url: String,
     },
@@ -109,7 +109,7 @@ pub enum HostMessage {
     /// The terminal has shown that the CLI is signed in, where that was waited for.
     SignedIn {},
     /// The sealed credential is durable on the host: forget it and power off.
-    CredentialStored {},
+    AcknowledgeCredential {},
     /// Power off now.
     Shutdown {},
 }

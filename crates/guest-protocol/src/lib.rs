@@ -55,7 +55,7 @@ pub use sign_in::{
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.
-pub const PROTOCOL_VERSION: u16 = 5;
+pub const PROTOCOL_VERSION: u16 = 6;
 
 /// The longest control message, in bytes of JSON: a sealed credential of [`MAX_CREDENTIAL`] in base64.
 pub const MAX_CONTROL_MESSAGE: usize = 3 * 1024 * 1024;
@@ -77,6 +77,9 @@ pub const MAX_PASTE: usize = 4 * 1024;
 
 /// With the `host` driver: the file in the sandbox's folder that holds the number of its X display.
 pub const HOST_DISPLAY_FILE: &str = "display";
+
+/// Environment variable that marks every process of a session on the host, the host driver's too.
+pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
 
 /// The guest says something at least this often, in milliseconds of its own clock.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;

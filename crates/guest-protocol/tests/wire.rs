@@ -112,12 +112,12 @@ fn host_messages() {
         HostMessage::BeginSignIn(Box::new(sign_in)),
         HostMessage::StartServices {},
         HostMessage::StartTool {},
-        HostMessage::OpenPage { url: "https://x.test/".into() },
+        HostMessage::OpenSignInPage { url: "https://x.test/".into() },
         HostMessage::Time { asked_ms: 2_000, now_unix_ms: 1_700_000_002_000 },
         HostMessage::Secret { text: "s".into() },
         HostMessage::TurnBegins {},
         HostMessage::SignedIn {},
-        HostMessage::CredentialStored {},
+        HostMessage::AcknowledgeCredential {},
         HostMessage::Shutdown {},
     ]));
 }

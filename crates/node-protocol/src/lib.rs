@@ -127,5 +127,5 @@ pub struct ViewerChannel {
     /// What goes to it.
     pub to_sandbox: Box<dyn AsyncWrite + Send + Unpin>,
     /// Comes when the viewer opened so many channels after this one that it is to be closed.
-    pub outdone: Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub evicted: Pin<Box<dyn Future<Output = ()> + Send>>,
 }

@@ -120,7 +120,7 @@ pub enum Notice {
     /// The end user is there: start the tool that waits for them.
     StartTool {},
     /// The sealed credential is durable: the guest may forget it and power off.
-    CredentialStored {},
+    AcknowledgeCredential {},
     /// Show the sign-in page again.
     OpenSignInPage {},
     /// Links before this one are revoked: disconnect their viewers.
@@ -248,7 +248,7 @@ mod tests {
         }
         for notice in [
             Notice::StartTool {},
-            Notice::CredentialStored {},
+            Notice::AcknowledgeCredential {},
             Notice::OpenSignInPage {},
             Notice::RevokeBefore { oldest },
             Notice::Dismiss { connection: "a".to_owned() },

@@ -126,8 +126,10 @@ impl Node for LocalNode {
         let runner = self.runner(session)?;
         match notice {
             Notice::StartTool {} => runner.command(RunnerCommand::StartTool {}).await,
-            Notice::CredentialStored {} => runner.command(RunnerCommand::CredentialStored {}).await,
-            Notice::OpenSignInPage {} => runner.command_now(RunnerCommand::OpenSignInUrl {}),
+            Notice::AcknowledgeCredential {} => {
+                runner.command(RunnerCommand::AcknowledgeCredential {}).await
+            }
+            Notice::OpenSignInPage {} => runner.command_now(RunnerCommand::OpenSignInPage {}),
             Notice::Dismiss { connection: ice_ufrag } => {
                 runner.command(RunnerCommand::Dismiss { ice_ufrag }).await
             }
@@ -166,10 +168,10 @@ impl Node for LocalNode {
         viewer: Viewer,
     ) -> Result<ViewerChannel, AskError> {
         let channel = self.runner(session)?.channel(kind, viewer).await?;
-        let outdone = Box::pin(channel.outdone());
+        let evicted = Box::pin(channel.evicted());
         let (from_sandbox, to_sandbox) = tokio::io::split(channel);
         let (from_sandbox, to_sandbox) = (Box::new(from_sandbox), Box::new(to_sandbox));
-        Ok(ViewerChannel { from_sandbox, to_sandbox, outdone })
+        Ok(ViewerChannel { from_sandbox, to_sandbox, evicted })
     }
 
     async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {
@@ -208,5 +210,36 @@ impl Node for LocalNode {
         live.extend(self.with_sessions(|sessions| sessions.keys().copied().collect::<Vec<_>>()));
         let swept = tokio::task::spawn_blocking(move || logs.sweep(keep, &live)).await;
         swept.map_err(|error| NodeError { cause: format!("sweeping the logs failed: {error}") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_guest_protocol::HostMessage;
+    use serde_json::{Value, to_value};
+
+    use super::*;
+
+    #[test]
+    fn a_request_has_one_name_from_the_controller_to_the_guest() {
+        let url = String::new();
+        for (notice, command, to_guest) in [
+            (Notice::StartTool {}, RunnerCommand::StartTool {}, HostMessage::StartTool {}),
+            (
+                Notice::OpenSignInPage {},
+                RunnerCommand::OpenSignInPage {},
+                HostMessage::OpenSignInPage { url },
+            ),
+            (
+                Notice::AcknowledgeCredential {},
+                RunnerCommand::AcknowledgeCredential {},
+                HostMessage::AcknowledgeCredential {},
+            ),
+        ] {
+            let messages = [to_value(notice), to_value(command), to_value(to_guest)];
+            let names = messages.map(|message| message.unwrap()["type"].clone());
+            assert_ne!(names[0], Value::Null);
+            assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+        }
     }
 }

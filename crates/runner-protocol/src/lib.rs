@@ -12,7 +12,6 @@ use std::net::SocketAddr;
 use anteroom_guest_session::SandboxConfig;
 pub use anteroom_node_protocol::{MediaTotals, SignInConfig};
 use anteroom_session::{CodeTaken, HolderGeneration, Observation, SessionId, Viewer};
-pub use anteroom_vm::SESSION_ENV;
 use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
 
@@ -84,17 +83,17 @@ pub enum RunnerCommand {
     },
     /// The end user has arrived: start the CLI, which waited for them.
     StartTool {},
-    /// Make the guest's browser show the sign-in URL (again).
-    OpenSignInUrl {},
+    /// Make the guest's browser show the sign-in page (again).
+    OpenSignInPage {},
     /// The end user's code, to be typed into the CLI's terminal; answered by
-    /// [`RunnerMessage::CodeTaken`].
+    /// [`RunnerMessage::CodeAnswered`].
     EnterCode {
         /// Chosen by the controller.
         request: u64,
         /// As the end user gave it.
         code: String,
     },
-    /// The operator allows a host that was refused; answered by [`RunnerMessage::HostAllowed`].
+    /// The operator allows a host that was refused; answered by [`RunnerMessage::HostAnswered`].
     AllowHost {
         /// Chosen by the controller.
         request: u64,
@@ -102,7 +101,7 @@ pub enum RunnerCommand {
         host: String,
     },
     /// The sealed credential is durable: the guest may forget it and power off.
-    CredentialStored {},
+    AcknowledgeCredential {},
     /// End: kill the VM, remove what was made, exit. The end of the control socket means the same.
     Shutdown {},
 }
@@ -132,14 +131,14 @@ pub enum RunnerMessage {
         result: Result<OfferAnswer, String>,
     },
     /// Answer to a code.
-    CodeTaken {
+    CodeAnswered {
         /// Of the command.
         request: u64,
         /// What becomes of it, or a sentence why it is not taken.
         result: Result<CodeTaken, String>,
     },
     /// Answer to a host that is to be allowed.
-    HostAllowed {
+    HostAnswered {
         /// Of the command.
         request: u64,
         /// Or a sentence why it is not.

@@ -19,7 +19,8 @@ mod terminal;
 use std::fmt::Display;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use anteroom_runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, SESSION_ENV};
+use anteroom_guest_protocol::SESSION_ENV;
+use anteroom_runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV};
 
 pub use egress_gate::mappings;
 pub use error::RunnerError;

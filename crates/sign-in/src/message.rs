@@ -30,15 +30,15 @@ pub enum Command {
     /// Start the CLI, which waited for the end user.
     StartTool,
     /// Lead the desktop's browser to the sign-in page again.
-    OpenSignInUrl,
-    /// Type the end user's code; answered by [`Output::CodeTaken`].
+    OpenSignInPage,
+    /// Type the end user's code; answered by [`Output::CodeAnswered`].
     EnterCode {
         /// Comes back in the answer.
         request: u64,
         /// As the end user gave it.
         code: String,
     },
-    /// Let connections to a refused host out; answered by [`Output::HostAllowed`].
+    /// Let connections to a refused host out; answered by [`Output::HostAnswered`].
     AllowHost {
         /// Comes back in the answer.
         request: u64,
@@ -46,7 +46,7 @@ pub enum Command {
         host: String,
     },
     /// The sealed credential is durable.
-    CredentialStored,
+    AcknowledgeCredential,
     /// End now.
     Shutdown,
 }
@@ -95,14 +95,14 @@ pub enum Output {
     /// Let no connection out from now on.
     CloseEgress,
     /// The answer to [`Command::EnterCode`].
-    CodeTaken {
+    CodeAnswered {
         /// The command's.
         request: u64,
         /// What became of the code.
         result: Result<CodeTaken, CodeRefused>,
     },
     /// The answer to [`Command::AllowHost`].
-    HostAllowed {
+    HostAnswered {
         /// The command's.
         request: u64,
         /// Why not, one sentence.

@@ -29,7 +29,7 @@ pub enum Action {
     /// Type this into the terminal.
     Type(String),
     /// Lead the desktop's browser there.
-    Open(String),
+    OpenSignInPage(String),
     /// It is the end user's turn.
     Await(Prompt),
     /// A question was answered.
@@ -194,7 +194,7 @@ impl RuleEngine {
                 && self.url.as_ref() != Some(&url)
             {
                 if self.method == Method::Browser {
-                    actions.push(Action::Open(url.clone()));
+                    actions.push(Action::OpenSignInPage(url.clone()));
                 }
                 self.url = Some(url);
             }
@@ -246,7 +246,7 @@ impl RuleEngine {
         self.url = Some(url.clone());
         // Elsewhere than on the desktop the end user opens it themselves.
         let mut actions = match self.method {
-            Method::Browser => vec![Action::Open(url)],
+            Method::Browser => vec![Action::OpenSignInPage(url)],
             Method::PasteCode | Method::DeviceCode => Vec::new(),
         };
         actions.extend(self.turn(&terminal.text()));

@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anteroom_confine::{Account, SessionUser};
 use anteroom_fail_point::fail_point;
-use anteroom_guest_protocol::HOST_DISPLAY_FILE;
+use anteroom_guest_protocol::{HOST_DISPLAY_FILE, SESSION_ENV};
 use anteroom_session::{Accelerator, DriverKind};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 
 use crate::hold::Hold;
 use crate::process::{Launch, RunningSandbox};
-use crate::{BootError, Driver, Ending, SESSION_ENV, SandboxSpec};
+use crate::{BootError, Driver, Ending, SandboxSpec};
 
 /// The link's descriptor as the agent sees it.
 const LINK: RawFd = 10;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anteroom_confine::{SessionUser, runs_as};
 use anteroom_fail_point::fail_point;
+use anteroom_guest_protocol::SESSION_ENV;
 use anteroom_session::{Leftover, SessionId};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::SESSION_ENV;
 use crate::host::is_ours;
 use crate::ipc::Shared;
 use crate::orphaned_files::OrphanedFiles;

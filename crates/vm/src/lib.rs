@@ -36,9 +36,6 @@ pub use spec::{SandboxSpec, VmSpec};
 /// The byte stream to the agent.
 pub type LinkStream = tokio::net::UnixStream;
 
-/// Environment variable that marks every process of a session; [`leftovers`] looks for it.
-pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
-
 /// A sandbox could not be booted.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use anteroom_confine::Limits;
 use anteroom_fail_point::fail_point;
+use anteroom_guest_protocol::SESSION_ENV;
 use anteroom_session::DriverKind;
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -23,7 +24,7 @@ use self::command_line::{
 use self::monitor::Monitor;
 use crate::hold::Hold;
 use crate::process::{Launch, RunningSandbox, stream};
-use crate::{BootError, Driver, SESSION_ENV, SandboxSpec, VmSpec};
+use crate::{BootError, Driver, SandboxSpec, VmSpec};
 
 pub use self::accelerator::{AcceleratorChoice, TCG_PROCESSOR, VmAccelerator};
 

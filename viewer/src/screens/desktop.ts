@@ -18,7 +18,7 @@ export interface DesktopActions {
   /** Rejects with a Problem when the code is refused. */
   onCode: (code: string) => Promise<void>;
   /** Has the desktop's browser show the sign-in page. */
-  onOpenUrl: () => Promise<void>;
+  onOpenSignInPage: () => Promise<void>;
   /** Whether the desktop is wanted has changed. */
   onDesktopWanted: () => void;
   /** The address of the tool's terminal. */
@@ -239,7 +239,7 @@ export class DesktopScreen {
   }
 
   async #askDesktop(shown: boolean): Promise<void> {
-    if (shown) await this.#actions.onOpenUrl();
+    if (shown) await this.#actions.onOpenSignInPage();
     this.#desktopAsked = shown;
     this.#arrange();
     this.#actions.onDesktopWanted();

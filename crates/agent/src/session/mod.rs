@@ -154,12 +154,12 @@ impl Configured<'_> {
                 self.services = Some(services);
                 self.sign_in_where_services_run();
             }
-            HostMessage::OpenPage { url } => {
+            HostMessage::OpenSignInPage { url } => {
                 // Parsed, no line break is left in it.
                 let url = url::Url::parse(&url)
                     .context("the host sent a page address that is not a valid URL")?;
                 if let Some(services) = &self.services {
-                    services.open_page(url.as_str());
+                    services.open_sign_in_page(url.as_str());
                 }
             }
             HostMessage::Time { asked_ms, now_unix_ms } => {
@@ -169,7 +169,7 @@ impl Configured<'_> {
             HostMessage::StartTool {} => signals.start_tool.give(),
             HostMessage::TurnBegins {} => signals.turn_begins.give(),
             HostMessage::SignedIn {} => signals.signed_in.give(),
-            HostMessage::CredentialStored {} | HostMessage::Shutdown {} => {
+            HostMessage::AcknowledgeCredential {} | HostMessage::Shutdown {} => {
                 return Ok(Course::Ends);
             }
             other @ HostMessage::ConfigureSandbox(_) => bail!("the host sent {other:?} twice"),

@@ -108,8 +108,8 @@ impl Services {
     }
 
     /// Has the browser show a page, and starts it if it does not run.
-    pub fn open_page(&self, url: &str) {
-        self.browser.open_page(url);
+    pub fn open_sign_in_page(&self, url: &str) {
+        self.browser.open_sign_in_page(url);
     }
 }
 

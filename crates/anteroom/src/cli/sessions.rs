@@ -141,7 +141,7 @@ pub struct Cancel {
 pub fn auth(command: &Auth) -> Result<()> {
     let options = match command {
         Auth::Start(options) => options,
-        Auth::Code(options) => return bring_code(options),
+        Auth::Code(options) => return submit_code(options),
     };
     if let Some(path) = &options.output {
         check_output(path)?;
@@ -187,7 +187,7 @@ pub fn auth(command: &Auth) -> Result<()> {
 }
 
 /// `anteroom auth code`.
-fn bring_code(options: &Code) -> Result<()> {
+fn submit_code(options: &Code) -> Result<()> {
     let code = match (&options.code_file, &options.code) {
         (None, Some(code)) => code.clone(),
         (file, _) => read_secret(file.as_deref().unwrap_or(Path::new("-")))

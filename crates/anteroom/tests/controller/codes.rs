@@ -238,7 +238,7 @@ fn the_desktop_s_browser_comes_when_it_is_asked_for() {
     let server = serve(&provider("paste_code", PASTES, PASTE, ""));
     let id = server.started();
     turn(&server, &id);
-    assert_eq!(server.post(&format!("/api/auth/session/{id}/open-url"), "").status, 202);
+    assert_eq!(server.post(&format!("/api/auth/session/{id}/open-sign-in-page"), "").status, 202);
     server.session_when(&id, "the browser opened the page", |session| {
         assert_eq!(session["reason"], Value::Null, "{session}");
         kinds(session).contains(&"sign_in_page_opened")

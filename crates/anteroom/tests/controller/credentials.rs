@@ -55,7 +55,7 @@ fn line(output: &mut impl BufRead) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text:?} is no JSON"))
 }
 
-fn bring_code(server: &Server, id: &str) {
+fn submit_code(server: &Server, id: &str) {
     server.session_when(id, "the end user's turn", |session| session["awaiting"].is_object());
     let brought = server.post(&format!("/api/auth/session/{id}/code"), r#"{"code":"x"}"#);
     assert_eq!(brought.status, 202, "{}", brought.body);
@@ -80,7 +80,7 @@ fn who_receives_needs_one_command() {
     let identity = folder.path().join("data/anteroom/identity.txt");
     assert_eq!(std::fs::metadata(&identity).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(started["identity"], json!(identity));
-    bring_code(&server, id);
+    submit_code(&server, id);
     let reported = line(&mut output);
     assert!(child.wait().unwrap().success());
     assert_eq!(
@@ -161,7 +161,7 @@ fn what_would_not_be_received_is_reported_before_somebody_signs_in() {
     let mut child = receive(&server, folder.path(), &more).stderr(Stdio::piped()).spawn().unwrap();
     let started = line(&mut BufReader::new(child.stdout.take().unwrap()));
     let id = started["sessionId"].as_str().unwrap();
-    bring_code(&server, id);
+    submit_code(&server, id);
     let said = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
     let (own, home) = (own.display(), home.display());
     let again = format!("receive --session {id} -i '{own}' --home {home} --url {}", server.url);
@@ -178,7 +178,7 @@ fn who_receives_may_wait_for_a_sign_in_of_somebody_else_s() {
     let body = json!({ "provider": "demo", "recipient": recipient }).to_string();
     let id = server.post("/api/auth/start", &body).body["sessionId"].clone();
     assert_eq!(line(&mut output)["sessionId"], id);
-    bring_code(&server, id.as_str().unwrap());
+    submit_code(&server, id.as_str().unwrap());
     assert_eq!(line(&mut output)["session"], id);
     assert!(child.wait().unwrap().success());
     assert!(folder.path().join("home/.tool/auth.json").is_file());
@@ -285,7 +285,7 @@ fn an_envelope_reports_its_session_bytes_and_names() {
     let id = server.post("/api/auth/start", &body).body["sessionId"].as_str().unwrap().to_owned();
     let at = format!("/api/auth/session/{id}/credentials");
     assert_eq!(server.get(&format!("{at}/envelope")).status, 409);
-    bring_code(&server, &id);
+    submit_code(&server, &id);
     server.torn_down(&id);
     let pem = String::from_utf8(server.bytes("/api/credentials/key")).unwrap();
     let key = anteroom_vault::PublicKey::from_pem(&pem).unwrap();

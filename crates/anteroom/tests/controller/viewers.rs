@@ -160,7 +160,7 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
     let offer = json!({ "type": "offer", "sdp": "v=0" }).to_string();
     for (path, body) in [
         (format!("{session}/code"), json!({ "code": "abcdefgh" }).to_string()),
-        (format!("{session}/open-url"), String::new()),
+        (format!("{session}/open-sign-in-page"), String::new()),
         (format!("{session}/cancel"), String::new()),
         (format!("/api/webrtc/session/{id}/offer"), offer),
     ] {

@@ -128,16 +128,16 @@ pub(super) async fn oauth_url<B: Backend>(
 }
 
 /// Show the sign-in page again in the browser of the desktop.
-#[utoipa::path(post, path = "/api/auth/session/{id}/open-url", params(("id" = String, Path)), security(("apiKey" = [])), responses(
+#[utoipa::path(post, path = "/api/auth/session/{id}/open-sign-in-page", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 202, description = "The sandbox was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "The session's state does not allow this")
 ))]
-pub(super) async fn open_url<B: Backend>(
+pub(super) async fn open_sign_in_page<B: Backend>(
     State(backend): State<Arc<B>>,
     Caller(_): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    backend.open_sign_in_url(id).await?;
+    backend.open_sign_in_page(id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

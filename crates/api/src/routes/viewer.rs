@@ -116,17 +116,17 @@ pub(super) async fn code<B: Backend>(
 }
 
 /// Show the sign-in page in the desktop's browser, which is started if it is not running.
-#[utoipa::path(post, path = "/api/viewer/session/{id}/open-url", operation_id = "viewer_open_url", params(("id" = String, Path)),
+#[utoipa::path(post, path = "/api/viewer/session/{id}/open-sign-in-page", operation_id = "viewer_open_sign_in_page", params(("id" = String, Path)),
     security(("viewerCookie" = []), ("apiKey" = [])), responses(
     (status = 202, description = "The sandbox was notified"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 403, body = Problem), (status = 404, body = Problem),
     (status = 409, body = Problem, description = "The session's state does not allow this")
 ))]
-pub(super) async fn open_url<B: Backend>(
+pub(super) async fn open_sign_in_page<B: Backend>(
     State(backend): State<Arc<B>>,
     Viewer(id, _): Viewer,
 ) -> Result<StatusCode, Problem> {
-    backend.open_sign_in_url(id).await?;
+    backend.open_sign_in_page(id).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

@@ -54,7 +54,9 @@ impl<N: Node, S: Store> Actor<N, S> {
                     Box::pin(self.apply(event)).await;
                 }
                 Effect::StartTool => self.notify(Notice::StartTool {}).await,
-                Effect::AcknowledgeCredential => self.notify(Notice::CredentialStored {}).await,
+                Effect::AcknowledgeCredential => {
+                    self.notify(Notice::AcknowledgeCredential {}).await
+                }
                 Effect::TearDown => {
                     if matches!(self.claim, CapacityClaim::Waiting(_)) {
                         self.claim = CapacityClaim::None;

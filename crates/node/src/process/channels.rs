@@ -65,7 +65,7 @@ impl Channel {
     }
 
     /// Comes when its place is given to a newer one.
-    pub fn outdone(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub fn evicted(&self) -> impl Future<Output = ()> + Send + use<> {
         self.place.token.clone().cancelled_owned()
     }
 }

@@ -98,8 +98,8 @@ fn reported(message: RunnerMessage, waiting: &Waiting) -> Option<Report> {
         RunnerMessage::OfferAnswered { request, result } => {
             answer(&waiting.offers, request, result);
         }
-        RunnerMessage::CodeTaken { request, result } => answer(&waiting.codes, request, result),
-        RunnerMessage::HostAllowed { request, result } => answer(&waiting.hosts, request, result),
+        RunnerMessage::CodeAnswered { request, result } => answer(&waiting.codes, request, result),
+        RunnerMessage::HostAnswered { request, result } => answer(&waiting.hosts, request, result),
         RunnerMessage::Screenshot { request, result } => {
             answer(&waiting.screenshots, request, result);
         }

@@ -13,11 +13,10 @@ use std::sync::Arc;
 
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Side, connect};
+use anteroom_guest_protocol::SESSION_ENV;
 use anteroom_guest_session::log_files;
 use anteroom_node_protocol::Reports;
-use anteroom_runner_protocol::{
-    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, RunnerConfig, SESSION_ENV,
-};
+use anteroom_runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, RunnerConfig};
 use anteroom_session::{HolderGeneration, SessionId};
 use command_fds::{CommandFdExt, FdMapping};
 use tokio::io::BufReader;

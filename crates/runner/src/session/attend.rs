@@ -166,10 +166,10 @@ impl Attended<'_, '_> {
                 return Ok(());
             }
             RunnerCommand::StartTool {} => Command::StartTool,
-            RunnerCommand::OpenSignInUrl {} => Command::OpenSignInUrl,
+            RunnerCommand::OpenSignInPage {} => Command::OpenSignInPage,
             RunnerCommand::EnterCode { request, code } => Command::EnterCode { request, code },
             RunnerCommand::AllowHost { request, host } => Command::AllowHost { request, host },
-            RunnerCommand::CredentialStored {} => Command::CredentialStored,
+            RunnerCommand::AcknowledgeCredential {} => Command::AcknowledgeCredential,
             RunnerCommand::Shutdown {} => Command::Shutdown,
         };
         self.take(Input::Command(command)).await

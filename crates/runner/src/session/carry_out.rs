@@ -25,7 +25,7 @@ impl Attended<'_, '_> {
         let sender = self.session.sender;
         match output {
             // If it does not arrive the guest is killed a moment later all the same.
-            Output::Say(message @ HostMessage::CredentialStored {}) => {
+            Output::Say(message @ HostMessage::AcknowledgeCredential {}) => {
                 let _ = self.guest.say(&message).await;
             }
             Output::Say(message) => self.guest.say(&message).await?,
@@ -42,12 +42,12 @@ impl Attended<'_, '_> {
                 }
             }
             Output::CloseEgress => self.is_egress_open.set(false),
-            Output::CodeTaken { request, result } => {
+            Output::CodeAnswered { request, result } => {
                 let result = result.map_err(|refused| refused.to_string());
-                sender.say(RunnerMessage::CodeTaken { request, result }).await;
+                sender.say(RunnerMessage::CodeAnswered { request, result }).await;
             }
-            Output::HostAllowed { request, result } => {
-                sender.say(RunnerMessage::HostAllowed { request, result }).await;
+            Output::HostAnswered { request, result } => {
+                sender.say(RunnerMessage::HostAnswered { request, result }).await;
             }
             Output::End(end) => return Err(end),
         }
@@ -61,7 +61,7 @@ fn fail_point_before(output: &Output) -> Result<(), EndReason> {
         Output::Say(HostMessage::TurnBegins {}) => step("capture.sign_in_url"),
         Output::CloseEgress => step("capture.found"),
         Output::Report(Observation::CredentialSealed { .. }) => step("capture.sealed"),
-        Output::Say(HostMessage::CredentialStored {}) => step("capture.acknowledged"),
+        Output::Say(HostMessage::AcknowledgeCredential {}) => step("capture.acknowledged"),
         _ => Ok(()),
     }
 }

@@ -108,7 +108,7 @@ fn claude_code_in_the_browser_takes_what_it_opens_and_not_what_it_prints() {
     let mut claude = Stage::shipped("claude_code", Method::Browser);
     let url = "https://claude.com/cai/oauth/authorize?redirect_uri=http%3A%2F%2Flocalhost";
     assert_eq!(claude.opened("https://evil.test/"), [Action::Ignored("https://evil.test/".into())]);
-    assert_eq!(claude.opened(url), [Action::Open(url.into()), page(url)]);
+    assert_eq!(claude.opened(url), [Action::OpenSignInPage(url.into()), page(url)]);
     // It offers to take a code too, which nobody has to bring in this way.
     assert_eq!(claude.writes(CLAUDE), []);
     assert_eq!(claude.passes(60_000), []);
@@ -415,7 +415,10 @@ fn a_question_that_stands_on_beside_a_spinner_or_a_clock_is_answered_once_more()
 fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     let url = "https://a.test/x";
-    assert_eq!(tool.writes(&format!("Open {url}\n")), [Action::Open(url.into()), page(url)]);
+    assert_eq!(
+        tool.writes(&format!("Open {url}\n")),
+        [Action::OpenSignInPage(url.into()), page(url)]
+    );
     assert_eq!(tool.passes(60_000), []);
     tool.writes("Signed in as ada.\n");
     assert_eq!(tool.passes(60_000), [], "news is no question");

@@ -14,7 +14,7 @@ impl SignIn {
         for action in actions {
             let output = match action {
                 Action::Type(keys) => Output::Type(Keys::Paced(keys)),
-                Action::Open(url) => Output::Say(HostMessage::OpenPage { url }),
+                Action::OpenSignInPage(url) => Output::Say(HostMessage::OpenSignInPage { url }),
                 Action::Await(prompt) => {
                     self.guard.end_users_turn()?;
                     self.outputs.push(Output::Say(HostMessage::TurnBegins {}));
@@ -46,14 +46,15 @@ impl SignIn {
                     self.outputs.push(Output::Say(HostMessage::StartTool {}));
                 }
             }
-            Command::OpenSignInUrl => {
+            Command::OpenSignInPage => {
                 let url = self.rules.url().map(str::to_owned);
-                self.outputs.extend(url.map(|url| Output::Say(HostMessage::OpenPage { url })));
+                self.outputs
+                    .extend(url.map(|url| Output::Say(HostMessage::OpenSignInPage { url })));
             }
             Command::EnterCode { request, code } => self.enter_code(request, code, now)?,
             Command::AllowHost { request, host } => self.allow_host(request, &host),
-            Command::CredentialStored => {
-                self.outputs.push(Output::Say(HostMessage::CredentialStored {}));
+            Command::AcknowledgeCredential => {
+                self.outputs.push(Output::Say(HostMessage::AcknowledgeCredential {}));
                 return Err(End::Done);
             }
             Command::Shutdown => return Err(End::Ordered),
@@ -65,7 +66,7 @@ impl SignIn {
         let actions = match self.rules.enter_code(&code, &self.terminal, now) {
             Ok(actions) => actions,
             Err(refused) => {
-                self.outputs.push(Output::CodeTaken { request, result: Err(refused) });
+                self.outputs.push(Output::CodeAnswered { request, result: Err(refused) });
                 return Ok(());
             }
         };
@@ -75,7 +76,7 @@ impl SignIn {
         };
         // Before the terminal shows it.
         self.outputs.push(Output::Say(HostMessage::Secret { text: code }));
-        self.outputs.push(Output::CodeTaken { request, result: Ok(taken) });
+        self.outputs.push(Output::CodeAnswered { request, result: Ok(taken) });
         self.act(actions)
     }
 
@@ -84,7 +85,7 @@ impl SignIn {
             self.outputs.push(Output::Allow(destination));
             self.report_all(reported);
         });
-        self.outputs.push(Output::HostAllowed { request, result });
+        self.outputs.push(Output::HostAnswered { request, result });
     }
 }
 

@@ -166,7 +166,7 @@ fn a_sign_in_on_the_desktop_from_its_start_to_its_end() {
     assert_eq!(stage.first, [Output::Say(HostMessage::StartTool {})]);
     stage.service("cli", ServiceEvent::Started { pid: 7 });
     let prompt = Prompt::Page { url: URL.into(), code: None };
-    let open = Output::Say(HostMessage::OpenPage { url: URL.into() });
+    let open = Output::Say(HostMessage::OpenSignInPage { url: URL.into() });
     assert_eq!(
         stage.guest(GuestMessage::SignInUrl { url: URL.into() }),
         [
@@ -179,7 +179,7 @@ fn a_sign_in_on_the_desktop_from_its_start_to_its_end() {
         stage.guest(GuestMessage::SignInPageOpened {}),
         [Output::Report(Observation::SignInPageOpened)]
     );
-    assert_eq!(stage.command(Command::OpenSignInUrl), [open]);
+    assert_eq!(stage.command(Command::OpenSignInPage), [open]);
     assert_eq!(stage.command(Command::StartTool), [], "asked twice it starts once");
     let observed = Output::Report(Observation::CredentialFound);
     assert_eq!(stage.guest(found(0)), [Output::CloseEgress, observed]);
@@ -190,8 +190,8 @@ fn a_sign_in_on_the_desktop_from_its_start_to_its_end() {
     );
     assert_eq!(stage.sign_in.guard.next_deadline(), None, "it is the controller's turn");
     assert_eq!(
-        stage.command(Command::CredentialStored),
-        [Output::Say(HostMessage::CredentialStored {}), Output::End(End::Done)]
+        stage.command(Command::AcknowledgeCredential),
+        [Output::Say(HostMessage::AcknowledgeCredential {}), Output::End(End::Done)]
     );
     assert_eq!(stage.guest(sealed()), [], "after an end nothing comes");
     assert_eq!(stage.sign_in.next_deadline(), None);
@@ -298,10 +298,10 @@ fn a_tool_without_an_address_ends_or_shows_its_screen() {
 fn a_code_is_a_secret_before_it_is_typed() {
     let mut stage = Stage::awaited(Method::PasteCode);
     let enter = |code: &str| Command::EnterCode { request: 3, code: code.into() };
-    let refused = Output::CodeTaken { request: 3, result: Err(CodeRefused::Malformed) };
+    let refused = Output::CodeAnswered { request: 3, result: Err(CodeRefused::Malformed) };
     assert_eq!(stage.command(enter("a\u{1b}b")), [refused]);
     let secret = Output::Say(HostMessage::Secret { text: "4/0Ab".into() });
-    let taken = |typed, replaced| Output::CodeTaken {
+    let taken = |typed, replaced| Output::CodeAnswered {
         request: 3,
         result: Ok(CodeTaken { typed, replaced }),
     };
@@ -345,9 +345,9 @@ fn a_refused_host_that_the_page_needs_is_allowed_by_the_operator() {
         "{outputs:?}"
     );
     assert!(reports(&outputs, "host_allowed"));
-    assert_eq!(outputs.last(), Some(&Output::HostAllowed { request: 1, result: Ok(()) }));
+    assert_eq!(outputs.last(), Some(&Output::HostAnswered { request: 1, result: Ok(()) }));
     let outputs = stage.command(Command::AllowHost { request: 2, host: "b.example".into() });
-    assert!(matches!(&outputs[..], [Output::HostAllowed { request: 2, result: Err(_) }]));
+    assert!(matches!(&outputs[..], [Output::HostAnswered { request: 2, result: Err(_) }]));
 }
 
 #[test]

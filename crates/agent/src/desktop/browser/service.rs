@@ -73,7 +73,7 @@ impl Browser {
     }
 
     /// Has it show a page, and starts it if it does not run.
-    pub fn open_page(&self, url: &str) {
+    pub fn open_sign_in_page(&self, url: &str) {
         let leads_on_itself = self.page.lead_to(url);
         let was_wanted = self.wanted.send_replace(true);
         if was_wanted && !leads_on_itself {

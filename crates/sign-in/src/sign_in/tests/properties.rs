@@ -65,10 +65,10 @@ fn shown() -> impl Strategy<Value = Vec<u8>> {
 fn command() -> impl Strategy<Value = Command> {
     prop_oneof![
         4 => Just(Command::StartTool),
-        1 => Just(Command::OpenSignInUrl),
+        1 => Just(Command::OpenSignInPage),
         4 => "4/[a-z]{1,4}|\\PC{0,5}".prop_map(|code| Command::EnterCode { request: 1, code }),
         2 => "[a-c]\\.test|\\PC{0,5}".prop_map(|host| Command::AllowHost { request: 1, host }),
-        1 => Just(Command::CredentialStored),
+        1 => Just(Command::AcknowledgeCredential),
     ]
 }
 
