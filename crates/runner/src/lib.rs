@@ -1,7 +1,7 @@
 //! `anteroom session`: one process a session, between the controller and a hostile guest.
 //!
 //! It owns the VM, the guest link, the egress gate and the viewer's media; it holds no key and no
-//! credential in clear. Once its VM runs it confines itself ([`confine`]). It ends when the guest is
+//! credential in clear. Once its VM runs it confines itself (`confine`). It ends when the guest is
 //! done, when something fails, when the controller says so or is gone; whatever the way, the VM ends
 //! with it.
 

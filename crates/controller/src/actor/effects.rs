@@ -20,7 +20,7 @@ use crate::store::Store;
 /// How long to wait, once a sandbox is torn down, for what its node still has to report.
 const LAST_REPORTS: Duration = Duration::from_secs(2);
 
-/// The session's capacity, as far as [`Admission`](super::admission::Admission) goes.
+/// The session's capacity, as far as [`Admission`](crate::admission::Admission) goes.
 pub enum CapacityClaim {
     /// Not asked for yet, or not any more.
     None,
