@@ -1,6 +1,6 @@
 //! What holds a session's processes, so that they reach neither the machine nor another session.
 //!
-//! [`Offered`] says what this machine lets us do, by trying it. [`Confinement`] is what one session
+//! [`HostCapabilities`] says what this machine lets us do, by trying it. [`Confinement`] is what one session
 //! gets of it: a [`SessionUser`], an [`Enclosure`] of mounts and namespaces, a [`Cgroup`]. A process
 //! that lives on confines itself by [`FileAccess`] and [`system_calls`]; a VMM is refused [`VmmCalls`].
 //! [`boundaries_of`] reads from the kernel what confines a process, so what is reported is what was read.
@@ -9,7 +9,7 @@ mod account;
 mod cgroup;
 mod enclosure;
 mod file_access;
-mod offered;
+mod host_capability;
 mod seen;
 mod syscalls;
 mod system;
@@ -20,7 +20,7 @@ pub use account::Account;
 pub use cgroup::{Cgroup, Limits, killed_for_memory};
 pub use enclosure::Enclosure;
 pub use file_access::{FileAccess, Rules, kernel_limits_files};
-pub use offered::{Confinement, Offer, Offered};
+pub use host_capability::{Confinement, HostCapabilities, HostCapability};
 pub use seen::{boundaries_of, runs_as};
 pub use syscalls::{SystemCallError, system_calls};
 pub use system::parts_of;

@@ -61,7 +61,7 @@ impl SessionUser {
         #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
         unsafe {
             command.pre_exec(move || {
-                self.become_it(&[])?;
+                self.assume(&[])?;
                 for _ in 0..KILL_ROUNDS {
                     // All but this one (kill(2)).
                     match kill(Pid::from_raw(-1), Signal::SIGKILL) {
@@ -83,7 +83,7 @@ impl SessionUser {
     ///
     /// # Errors
     /// When the kernel refuses: the process must not go on then.
-    pub fn become_it(self, groups: &[Gid]) -> nix::Result<()> {
+    pub fn assume(self, groups: &[Gid]) -> nix::Result<()> {
         let (uid, gid) = (Uid::from_raw(self.0), Gid::from_raw(self.0));
         setgroups(groups)?;
         setresgid(gid, gid, gid)?;

@@ -137,7 +137,9 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
 
     async fn start_tool(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
         let reported = match self.handle(id) {
-            Some(handle) => handle.report(Event::StartRequested { by: principal.actor() }).await,
+            Some(handle) => {
+                handle.report(Event::ToolStartRequested { by: principal.actor() }).await
+            }
             None => false,
         };
         let state = self.state(id).await?;
@@ -250,7 +252,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
             Exchanged::Refused(unusable) => return Err(link_refused(unusable)),
         };
         self.report_of_the_link(id, generation).await;
-        let last_moment = self.record(id).await?.session.terms.last_moment().0;
+        let last_moment = self.record(id).await?.session.params.last_moment().0;
         Ok(ViewerAccess {
             secret: viewer,
             max_age_seconds: last_moment.saturating_sub(at).div_ceil(1000),

@@ -48,7 +48,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
         let statement = Statement {
             session: id,
-            provider: record.session.terms.provider.clone(),
+            provider: record.session.params.provider.clone(),
             sha256: Statement::digest(sealed),
             recipient: record.recipient,
             openable_by: record.openable_by,

@@ -238,10 +238,10 @@ impl<N: Node, S: Store> Controller<N, S> {
         record: &Record,
         link: Option<&str>,
     ) -> Result<HolderGeneration, StoreError> {
-        let terms = &record.session.terms;
-        let last_moment = terms.last_moment().0;
-        let generation = self.store.begin_generation(terms.id, link, now().0, last_moment).await?;
-        if let Some(handle) = self.handle(terms.id) {
+        let params = &record.session.params;
+        let last_moment = params.last_moment().0;
+        let generation = self.store.begin_generation(params.id, link, now().0, last_moment).await?;
+        if let Some(handle) = self.handle(params.id) {
             handle.revoke_before(generation);
         }
         Ok(generation)

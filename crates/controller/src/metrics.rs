@@ -202,7 +202,7 @@ impl Metrics {
 
     fn observe(&self, phase: &'static str, record: &Record, at: Timestamp) {
         let seconds =
-            std::time::Duration::from_millis(at.millis_since(record.session.terms.created_at))
+            std::time::Duration::from_millis(at.millis_since(record.session.params.created_at))
                 .as_secs_f64();
         self.phases.get_or_create(&OfPhase { phase: Value(phase) }).observe(seconds);
     }

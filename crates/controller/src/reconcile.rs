@@ -73,7 +73,7 @@ mod tests {
     use anteroom_confine::SessionUser;
     use anteroom_session::OpenableBy;
     use anteroom_session::{
-        Chosen, DriverKind, EndReason, Method, Session, Start, Teardown, Terms, Timestamp,
+        Chosen, DriverKind, EndReason, Method, Session, SessionParams, Start, Teardown, Timestamp,
     };
 
     use super::*;
@@ -84,7 +84,7 @@ mod tests {
 
     /// A session that is over, and whose teardown left this.
     fn over(user: SessionUser, leftovers: Vec<Leftover>) -> Record {
-        let terms = Terms {
+        let params = SessionParams {
             started_by: None,
             id: SessionId::generate(),
             provider: "demo".parse().unwrap(),
@@ -98,7 +98,7 @@ mod tests {
             idle_seconds: 1,
             tool_waits_seconds: None,
         };
-        let (mut session, _) = Session::request(terms);
+        let (mut session, _) = Session::request(params);
         let teardown = Teardown::TornDown { at: Timestamp(1), leftovers };
         session.state =
             State::Ended { reason: EndReason::ControllerStopped, at: Timestamp(1), teardown };

@@ -11,7 +11,7 @@ use anteroom_confine::SessionUser;
 use anteroom_node_protocol::SandboxRecord;
 use anteroom_provider::{Custody, TermsOfUse};
 use anteroom_session::{
-    Accelerator, Asks, Chosen, Confined, DriverKind, Method, OpenableBy, Prompt, Session,
+    Accelerator, Chosen, Confined, DriverKind, Method, OpenableBy, Prompt, PromptReason, Session,
     SessionId, State, Teardown, TimelineEntry, Timestamp, View, Viewer,
 };
 use anteroom_vault::Declared;
@@ -74,7 +74,7 @@ const MAX_VISITS: usize = 500;
 impl Record {
     /// Its id.
     pub fn id(&self) -> SessionId {
-        self.session.terms.id
+        self.session.params.id
     }
 
     /// Whether it is over and its sandbox was torn down, as far as that went.
@@ -104,7 +104,7 @@ impl Record {
     }
 
     fn method_reason(&self) -> String {
-        match self.session.terms.method_chosen {
+        match self.session.params.method_chosen {
             Chosen::ByCaller => "the caller asked for it".to_owned(),
             Chosen::First => {
                 format!("it is the first method in the provider file of {}", self.provider_name)
@@ -114,20 +114,21 @@ impl Record {
 
     /// What the end user has to do, while it is their turn.
     fn awaiting(&self) -> Option<AwaitingView> {
-        let Session { terms, state: State::AwaitingUser { prompt, .. }, .. } = &self.session else {
+        let Session { params, state: State::AwaitingUser { prompt, .. }, .. } = &self.session
+        else {
             return None;
         };
         let (url, code, screen, instructions) = match prompt {
             Prompt::Page { url, code } => {
                 (Some(url.clone()), code.clone(), Vec::new(), self.instructions.clone())
             }
-            Prompt::Terminal { screen, asks } => (None, None, screen.clone(), what_to_do(asks)),
+            Prompt::Terminal { screen, reason } => (None, None, screen.clone(), what_to_do(reason)),
         };
         Some(AwaitingView {
-            method: terms.method,
+            method: params.method,
             url,
             code,
-            takes_code: terms.method == Method::PasteCode,
+            takes_code: params.method == Method::PasteCode,
             screen,
             instructions,
             deadline: self.session.turn_deadline(now()).0,
@@ -136,7 +137,7 @@ impl Record {
 
     /// As callers see it.
     pub fn view(&self) -> SessionView {
-        let Session { terms, state, deadline, .. } = &self.session;
+        let Session { params, state, deadline, .. } = &self.session;
         let (reason, teardown, leftovers) = match state {
             State::Ended { reason, teardown, .. } => {
                 let (teardown, leftovers) = match teardown {
@@ -155,14 +156,14 @@ impl Record {
             _ => (None, None, Vec::new()),
         };
         SessionView {
-            session_id: terms.id.to_string(),
-            provider: terms.provider.to_string(),
+            session_id: params.id.to_string(),
+            provider: params.provider.to_string(),
             provider_name: self.provider_name.clone(),
-            user_id: terms.user.as_ref().map(ToString::to_string),
-            started_by: terms.started_by.clone(),
+            user_id: params.user.as_ref().map(ToString::to_string),
+            started_by: params.started_by.clone(),
             state: state.name(),
             reason,
-            created_at: terms.created_at.0,
+            created_at: params.created_at.0,
             deadline: deadline.0,
             idle_deadline: self.session.idle_deadline().map(|at| at.0),
             driver: self.driver,
@@ -173,7 +174,7 @@ impl Record {
             browser_ip: self.browser_ip.to_string(),
             sign_in_url: self.sign_in_url.clone(),
             instructions: self.instructions.clone(),
-            method: terms.method,
+            method: params.method,
             method_reason: self.method_reason(),
             awaiting: self.awaiting(),
             credential: CredentialView {
@@ -198,7 +199,7 @@ impl Record {
     }
 }
 
-/// Terms as callers and viewers are shown them.
+/// SessionParams as callers and viewers are shown them.
 fn terms_view(terms: &TermsOfUse, openable_by: OpenableBy) -> TermsView {
     let only_the_end_user = terms.custody == Custody::RecipientOnly;
     TermsView {
@@ -214,18 +215,18 @@ fn terms_view(terms: &TermsOfUse, openable_by: OpenableBy) -> TermsView {
 }
 
 /// What the end user has to do in the CLI's terminal.
-fn what_to_do(asks: &Asks) -> String {
-    match asks {
-        Asks::Unknown => {
+fn what_to_do(reason: &PromptReason) -> String {
+    match reason {
+        PromptReason::Unknown => {
             "The tool asks something that Anteroom does not know. Answer it in its terminal."
                 .to_owned()
         }
-        Asks::AddressIgnored { url } => format!(
+        PromptReason::AddressIgnored { url } => format!(
             "The tool shows an address that Anteroom does not recognise as its sign-in page: {} Check its \
              terminal, and continue there if it waits.",
             short(url)
         ),
-        Asks::Answered { question } => format!(
+        PromptReason::Answered { question } => format!(
             "The tool asked {question:?}. It was answered, but the tool still asks. Check its terminal, and \
              answer there if it waits."
         ),

@@ -12,7 +12,7 @@ use anteroom_guest_protocol::ScreenSize;
 use anteroom_node_protocol::{Node, NotPrepared, PrepareSession, SignInConfig, StartSession};
 use anteroom_provider::{InjectedFile, Provider, ProviderKind};
 use anteroom_session::{
-    Actor, InvalidId, Method, OpenableBy, ProviderId, Session, SessionId, Terms, UserId,
+    Actor, InvalidId, Method, OpenableBy, ProviderId, Session, SessionId, SessionParams, UserId,
 };
 
 use super::actor::{self, StartPlan};
@@ -80,8 +80,8 @@ impl<N: Node, S: Store> Controller<N, S> {
         let prepare = PrepareSession { session: id, image: checked.provider.image.clone() };
         let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
         let reservation = Reservation::new(Arc::clone(node), id);
-        let terms = self.terms(id, &checked, principal);
-        let (session, effects) = Session::request(terms);
+        let params = self.params(id, &checked, principal);
+        let (session, effects) = Session::request(params);
         let Checked { provider, recipient, openable_by, files, choices, .. } = checked;
         let Choices { method, instructions, preferences, .. } = choices;
         let record = Record {
@@ -120,7 +120,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         let answer = StartAnswer {
             success: true,
             session_id: id.to_string(),
-            provider: record.session.terms.provider.to_string(),
+            provider: record.session.params.provider.to_string(),
             method,
             browser_ip: browser_ip.to_string(),
             viewer_url: self.viewer_url(id, &link_secret),
@@ -147,9 +147,9 @@ impl<N: Node, S: Store> Controller<N, S> {
         Ok(Checked { provider, user, recipient, openable_by, ttl_seconds, files, choices })
     }
 
-    fn terms(&self, id: SessionId, checked: &Checked, principal: &Principal) -> Terms {
+    fn params(&self, id: SessionId, checked: &Checked, principal: &Principal) -> SessionParams {
         let Checked { provider, choices: Choices { method, chosen, .. }, .. } = checked;
-        Terms {
+        SessionParams {
             id,
             provider: provider.id.clone(),
             user: checked.user.clone(),
@@ -193,8 +193,8 @@ impl<N: Node, S: Store> Controller<N, S> {
         Ok(StartAnswer {
             success: true,
             session_id: id.to_string(),
-            provider: record.session.terms.provider.to_string(),
-            method: record.session.terms.method,
+            provider: record.session.params.provider.to_string(),
+            method: record.session.params.method,
             browser_ip: record.browser_ip.to_string(),
             viewer_url: self.new_link(&record, by).await.map_err(not_stored)?,
             state: self.state(id).await?,

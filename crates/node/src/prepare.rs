@@ -41,13 +41,13 @@ impl LocalNode {
         let log_dir =
             self.logs.create(session).map_err(|error| NotPrepared::NoLogFolder(chain(&error)))?;
         let user = lease.as_ref().map(Lease::user);
-        let confinement = Confinement { user, offered: self.settings.offered.clone() };
+        let confinement = Confinement { user, host: self.settings.host.clone() };
         Ok((PreparedSession { driver, services, confinement, log_dir }, lease))
     }
 
     /// The user of the session's processes, where this machine offers one.
     async fn lease_user(&self, session: SessionId) -> Result<Option<Lease>, NotPrepared> {
-        if !self.settings.offered.users.is_given() {
+        if !self.settings.host.users.is_available() {
             return Ok(None);
         }
         let users = self.users.clone();

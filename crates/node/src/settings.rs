@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use anteroom_confine::Offered;
+use anteroom_confine::HostCapabilities;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_guest_session::Vmm;
 use anteroom_image::Processor;
@@ -30,7 +30,7 @@ pub struct NodeSettings {
     /// Variables of a runner's environment that say how it logs.
     pub runner_environment: Vec<(&'static str, OsString)>,
     /// What this machine offers to hold sessions with.
-    pub offered: Offered,
+    pub host: HostCapabilities,
 }
 
 /// How sandboxes are booted.

@@ -8,7 +8,7 @@ use anteroom_confine::{Cgroup, ConfineError};
 use anteroom_guest_link::chain;
 use anteroom_node_protocol::SandboxRecord;
 use anteroom_session::{DriverKind, Leftover, SessionId};
-use anteroom_vm::{RemoveError, Traces};
+use anteroom_vm::{RemoveError, SandboxIdentity};
 
 /// How often a sandbox is torn down while something of it is left: what fails once may work again.
 const ATTEMPTS: u32 = 3;
@@ -35,18 +35,18 @@ pub fn runtime_dir(id: SessionId) -> PathBuf {
 /// runner has ended.
 pub async fn tear_down(sandbox: SandboxRecord, places: Places) -> Vec<Leftover> {
     let looked = tokio::task::spawn_blocking(move || {
-        let traces = Traces { session: sandbox.session, user: sandbox.user };
+        let identity = SandboxIdentity { session: sandbox.session, user: sandbox.user };
         let runtime_dir = match sandbox.driver {
             Some(DriverKind::Host) | None => Some(runtime_dir(sandbox.session)),
             Some(DriverKind::Qemu) => None,
         };
         let mut leftovers = Vec::new();
         for _ in 0..ATTEMPTS {
-            anteroom_vm::reap(traces);
-            if let Err(error) = remove(traces, runtime_dir.as_deref()) {
-                tracing::error!(session = %traces.session, "{}", chain(&error));
+            anteroom_vm::reap(identity);
+            if let Err(error) = remove(identity, runtime_dir.as_deref()) {
+                tracing::error!(session = %identity.session, "{}", chain(&error));
             }
-            leftovers = anteroom_vm::leftovers(traces, &places.folders, &places.logs);
+            leftovers = anteroom_vm::leftovers(identity, &places.folders, &places.logs);
             if leftovers.is_empty() {
                 break;
             }
@@ -74,15 +74,15 @@ enum NotRemoved {
 }
 
 /// Removes what a driver made outside of its processes, and what those left outside of its folder.
-fn remove(traces: Traces, runtime_dir: Option<&Path>) -> Result<(), NotRemoved> {
-    let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, traces.user));
+fn remove(identity: SandboxIdentity, runtime_dir: Option<&Path>) -> Result<(), NotRemoved> {
+    let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, identity.user));
     // Whatever became of the folder.
-    let cgroup = Cgroup::remove_named(&traces.session.to_string());
-    let orphaned_files = traces.user.map(anteroom_vm::remove_orphaned_files);
+    let cgroup = Cgroup::remove_named(&identity.session.to_string());
+    let orphaned_files = identity.user.map(anteroom_vm::remove_orphaned_files);
     folder.transpose()?;
     cgroup?;
     for path in orphaned_files.transpose()?.unwrap_or_default() {
-        tracing::warn!(session = %traces.session, "removed {path:?}, which a process of the session had left outside its folder");
+        tracing::warn!(session = %identity.session, "removed {path:?}, which a process of the session had left outside its folder");
     }
     Ok(())
 }

@@ -109,7 +109,7 @@ pub fn confine(
     bound_files();
     stay_in_memory();
     if let Some(user) = confinement.user {
-        user.become_it(&[]).map_err(NotConfined::system(format!("becoming the user {user}")))?;
+        user.assume(&[]).map_err(NotConfined::system(format!("becoming the user {user}")))?;
     }
     let accelerator = sandbox.accelerator;
     let vm = sandbox.pid;
@@ -130,7 +130,7 @@ pub fn confine(
         .map_err(NotConfined::system("making the rules of file access"))?;
     let holds_files =
         rules.restrict().map_err(NotConfined::system("limiting the access to files"))?;
-    if !holds_files && confinement.offered.landlock.is_given() {
+    if !holds_files && confinement.host.landlock.is_available() {
         return Err(NotConfined::FilesOpen);
     }
     system_calls(vm)?;
@@ -151,7 +151,7 @@ pub fn confine(
     if is_vmm && !sandbox.filters_system_calls {
         return Err(NotConfined::Unfiltered { whose: "the VM's" });
     }
-    Ok(Some(Confined { sandbox, runner, missing: confinement.offered.missing() }))
+    Ok(Some(Confined { sandbox, runner, missing: confinement.host.missing() }))
 }
 
 fn is_gone(error: &io::Error) -> bool {

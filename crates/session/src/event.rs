@@ -57,7 +57,7 @@ pub enum Event {
         viewer: Viewer,
     },
     /// The caller says that the end user is there, and has the CLI started that waits for them.
-    StartRequested {
+    ToolStartRequested {
         /// Which caller.
         by: Actor,
     },
@@ -82,7 +82,7 @@ impl Event {
             Self::EndRequested(by)
             | Self::LinkMade { by, .. }
             | Self::LinksRevoked { by }
-            | Self::StartRequested { by } => Some(by.clone()),
+            | Self::ToolStartRequested { by } => Some(by.clone()),
             Self::Opened { viewer, .. } | Self::Observed(Observation::ViewerJoined { viewer }) => {
                 Some(viewer.clone().into())
             }

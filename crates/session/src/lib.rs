@@ -46,12 +46,12 @@ pub use host_name::{
 };
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use key_name::{InvalidKeyName, KeyName};
-pub use machine::{Chosen, Effect, Session, Terms};
+pub use machine::{Chosen, Effect, Session, SessionParams};
 pub use process_exit::{ProcessExit, named_signal};
 pub use sandbox::{Accelerator, DriverKind, Isolation, RunState, ShutdownCause};
 pub use service_title::service_title;
 pub use setup_step::SetupStep;
-pub use state::{Asks, Leftover, Method, Prompt, Start, State, Teardown};
+pub use state::{Leftover, Method, Prompt, PromptReason, Start, State, Teardown};
 pub use state_name::StateName;
 pub use timeline::{TimelineEntry, Timestamp};
 pub use viewer::{HolderGeneration, View, Viewer};

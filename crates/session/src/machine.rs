@@ -9,7 +9,7 @@ use crate::{
 
 /// What was agreed when the session was requested; never changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Terms {
+pub struct SessionParams {
     /// The session.
     pub id: SessionId,
     /// Which CLI is signed in to.
@@ -57,7 +57,7 @@ pub enum Chosen {
     First,
 }
 
-impl Terms {
+impl SessionParams {
     /// When the session is over at the latest, whatever its caller says.
     #[must_use]
     pub fn last_moment(&self) -> Timestamp {
@@ -83,11 +83,12 @@ pub enum Effect {
     TearDown,
 }
 
-/// A session and its history of one: terms, state and what its clocks run from.
+/// A session: its parameters, its state and what its clocks run from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// What was agreed.
-    pub terms: Terms,
+    #[serde(alias = "terms")]
+    pub params: SessionParams,
     /// Where it stands.
     pub state: State,
     /// When its time to live is over.
@@ -105,10 +106,10 @@ pub struct Session {
 impl Session {
     /// A session just requested, and the first thing to do for it.
     #[must_use]
-    pub fn request(terms: Terms) -> (Self, Vec<Effect>) {
-        let deadline = terms.created_at.plus_seconds(terms.ttl_seconds.min(terms.max_seconds));
+    pub fn request(params: SessionParams) -> (Self, Vec<Effect>) {
+        let deadline = params.created_at.plus_seconds(params.ttl_seconds.min(params.max_seconds));
         let session = Self {
-            terms,
+            params,
             state: State::Requested,
             deadline,
             came_at: None,
@@ -123,10 +124,10 @@ impl Session {
     #[must_use]
     pub fn idle_deadline(&self) -> Option<Timestamp> {
         let their_turn = matches!(self.state, State::AwaitingUser { .. })
-            && self.terms.method == Method::Browser;
+            && self.params.method == Method::Browser;
         self.active_at
             .filter(|_| their_turn)
-            .map(|active_at| active_at.plus_seconds(self.terms.idle_seconds))
+            .map(|active_at| active_at.plus_seconds(self.params.idle_seconds))
     }
 
     /// When the CLI gives up by itself, while that is to come: one that waits longer than its provider
@@ -179,7 +180,7 @@ impl Session {
             (_, Prompt::Page { .. }) => self.tool_gives_up_at.is_none(),
         };
         if is_new {
-            let waits = self.terms.tool_waits_seconds;
+            let waits = self.params.tool_waits_seconds;
             self.tool_gives_up_at = waits.map(|seconds| now.plus_seconds(seconds));
         }
     }
@@ -187,8 +188,8 @@ impl Session {
     fn run_clocks(&mut self, event: &Event, now: Timestamp) {
         match event {
             Event::Heartbeat => {
-                let prolonged = now.plus_seconds(self.terms.ttl_seconds);
-                self.deadline = self.deadline.max(prolonged.min(self.terms.last_moment()));
+                let prolonged = now.plus_seconds(self.params.ttl_seconds);
+                self.deadline = self.deadline.max(prolonged.min(self.params.last_moment()));
             }
             Event::Observed(Observation::ViewerJoined { .. } | Observation::EndUserActive) => {
                 self.active_at = Some(now);
@@ -206,7 +207,7 @@ impl Session {
 /// Whether an event shows the end user to be there: a caller who looks is not the end user.
 fn says_end_user_is_there(event: &Event) -> bool {
     match event {
-        Event::StartRequested { .. } => true,
+        Event::ToolStartRequested { .. } => true,
         Event::Opened { viewer, .. } | Event::Observed(Observation::ViewerJoined { viewer }) => {
             matches!(viewer, Viewer::Link { .. })
         }
@@ -216,7 +217,7 @@ fn says_end_user_is_there(event: &Event) -> bool {
 
 /// The end user has come. A sandbox that is not awake yet is notified once it is.
 fn end_user_came(session: &Session) -> (State, Vec<Effect>) {
-    match (session.terms.start, session.state.clone()) {
+    match (session.params.start, session.state.clone()) {
         (Start::WhenTheEndUserComes, State::Preparing | State::Ready) => {
             (State::Preparing, vec![Effect::StartTool])
         }
@@ -270,7 +271,7 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
         | Event::LinkMade { .. }
         | Event::LinksRevoked { .. }
         | Event::Opened { .. }
-        | Event::StartRequested { .. } => (state, vec![]),
+        | Event::ToolStartRequested { .. } => (state, vec![]),
         Event::FoundByReconciliation => match state {
             State::Sealed => end(EndReason::Completed, now),
             _ => end(EndReason::ControllerStopped, now),
@@ -281,14 +282,14 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
 }
 
 fn overdue(session: &Session, now: Timestamp) -> Option<EndReason> {
-    let Session { terms, state, deadline, .. } = session;
+    let Session { params, state, deadline, .. } = session;
     if now >= *deadline {
         let during = state.name();
-        let lived_seconds = deadline.millis_since(terms.created_at) / 1000;
+        let lived_seconds = deadline.millis_since(params.created_at) / 1000;
         return Some(match state {
             State::Ready => EndReason::NobodyCame { waited_seconds: lived_seconds },
-            _ if *deadline == terms.last_moment() => {
-                EndReason::TooLong { during, max_seconds: terms.max_seconds }
+            _ if *deadline == params.last_moment() => {
+                EndReason::TooLong { during, max_seconds: params.max_seconds }
             }
             _ => EndReason::TimedOut { during, ttl_seconds: lived_seconds },
         });
@@ -296,7 +297,7 @@ fn overdue(session: &Session, now: Timestamp) -> Option<EndReason> {
     session
         .idle_deadline()
         .filter(|idle| now >= *idle)
-        .map(|_| EndReason::Idle { idle_seconds: terms.idle_seconds })
+        .map(|_| EndReason::Idle { idle_seconds: params.idle_seconds })
 }
 
 fn observed(
@@ -305,7 +306,7 @@ fn observed(
     observation: Observation,
     now: Timestamp,
 ) -> (State, Vec<Effect>) {
-    let waits = session.terms.start == Start::WhenTheEndUserComes;
+    let waits = session.params.start == Start::WhenTheEndUserComes;
     let came = session.came_at.is_some();
     match (state, observation) {
         (State::Sealed, Observation::Failed(_) | Observation::GuestPoweredOff) => {

@@ -88,15 +88,15 @@ pub enum Prompt {
         /// What its screen shows, without what is empty.
         screen: Vec<String>,
         /// Why it is theirs to answer.
-        #[serde(default)]
-        asks: Asks,
+        #[serde(default, alias = "asks")]
+        reason: PromptReason,
     },
 }
 
 /// Why a CLI's terminal is the end user's to answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Asks {
+pub enum PromptReason {
     /// No rule of the provider file knows what it shows.
     #[default]
     Unknown,

@@ -15,8 +15,8 @@ use anteroom_session::{Accelerator, DriverKind};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 
-use crate::hold::Hold;
 use crate::process::{Launch, RunningSandbox};
+use crate::spawn_confinement::SpawnConfinement;
 use crate::{BootError, Driver, Ending, SandboxSpec};
 
 /// The link's descriptor as the agent sees it.
@@ -74,7 +74,7 @@ impl Driver for Host {
             driver: self.kind(),
             accelerator: Accelerator::None,
             command,
-            hold: Hold::agent(confinement.user, account),
+            confined: SpawnConfinement::agent(confinement.user, account),
             link: link.into(),
             console: console.into(),
             console_file,

@@ -28,7 +28,7 @@ const CLOSED: Duration = Duration::from_secs(2);
 
 /// A session, as what is left of it can be known.
 #[derive(Clone, Copy, Debug)]
-pub struct Traces {
+pub struct SandboxIdentity {
     /// Its id, which processes, files and cgroups carry.
     pub session: SessionId,
     /// Its user, which no other process has.
@@ -39,10 +39,10 @@ pub struct Traces {
 /// user's, and its user's files where everybody may write; `kept` is what is meant to outlive it, its
 /// logs. Looks again for a moment while there is anything.
 #[must_use]
-pub fn leftovers(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
+pub fn leftovers(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let started = Instant::now();
     loop {
-        let found = look(traces, folders, kept);
+        let found = look(identity, folders, kept);
         if found.is_empty() || started.elapsed() > CLOSED {
             return found;
         }
@@ -51,12 +51,12 @@ pub fn leftovers(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftov
     }
 }
 
-fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
+fn look(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     if let Err(error) = fail_point("teardown.look") {
         return unseen(Path::new("/"), error).into_iter().collect();
     }
-    let id = traces.session.to_string();
-    let mut found: Vec<Leftover> = processes(traces)
+    let id = identity.session.to_string();
+    let mut found: Vec<Leftover> = processes(identity)
         .into_iter()
         .map(|(pid, command)| leftover("process", format!("{pid}: {command}")))
         .collect();
@@ -71,17 +71,17 @@ fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
         found.extend(
             text.lines()
                 .filter(|line| {
-                    line.contains(&id) && (kind != "socket" || is_own_socket(line, traces))
+                    line.contains(&id) && (kind != "socket" || is_own_socket(line, identity))
                 })
                 .map(|line| leftover(kind, line.to_owned())),
         );
     }
-    let of = |kind| Named { id: &id, kind, user: traces.user };
+    let of = |kind| Named { id: &id, kind, user: identity.user };
     entries_named(Path::new("/sys/fs/cgroup"), &of("cgroup"), 4, &mut found);
     for folder in folders {
         entries_named(folder, &of("file"), 2, &mut found);
     }
-    if let Some(user) = traces.user {
+    if let Some(user) = identity.user {
         let shared = Shared::of(user).into_iter();
         found.extend(shared.map(|shared| leftover("ipc", shared.to_string())));
         let orphaned_files = OrphanedFiles::of(user);
@@ -101,10 +101,10 @@ fn look(traces: Traces, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
 }
 
 /// By the owner of its file: a name without one anybody may take.
-fn is_own_socket(line: &str, traces: Traces) -> bool {
+fn is_own_socket(line: &str, identity: SandboxIdentity) -> bool {
     let path = line.split_whitespace().nth(7).filter(|path| path.starts_with('/'));
     let found = path.and_then(|path| fs::symlink_metadata(path).ok());
-    found.is_some_and(|found| is_ours(&found, traces.user))
+    found.is_some_and(|found| is_ours(&found, identity.user))
 }
 
 /// A place that could not be checked may hold something; one that does not exist holds nothing.
@@ -115,15 +115,15 @@ fn unseen(place: &Path, error: std::io::Error) -> Option<Leftover> {
 }
 
 /// Kills every process of the session and waits until they are gone.
-pub fn reap(traces: Traces) {
+pub fn reap(identity: SandboxIdentity) {
     if fail_point("teardown.reap").is_err() {
         return;
     }
     // What it leaves is looked for below, and reported.
-    let _ = traces.user.map(SessionUser::kill_all);
+    let _ = identity.user.map(SessionUser::kill_all);
     let started = Instant::now();
     loop {
-        let left = processes(traces);
+        let left = processes(identity);
         if left.is_empty() || started.elapsed() > GONE {
             return;
         }
@@ -139,9 +139,9 @@ pub fn reap(traces: Traces) {
 /// this process's user those that carry its mark in their environment or, since Chromium writes over
 /// its own, were pointed into the session's folder. What another process says of itself is not read: it
 /// may be anything, of any length. Zombies are their parent's to collect.
-fn processes(traces: Traces) -> Vec<(i32, String)> {
-    let marker = format!("{SESSION_ENV}={}", traces.session);
-    let folder = format!("/anteroom-{}/", traces.session);
+fn processes(identity: SandboxIdentity) -> Vec<(i32, String)> {
+    let marker = format!("{SESSION_ENV}={}", identity.session);
+    let folder = format!("/anteroom-{}/", identity.session);
     let own = std::process::id().to_string();
     let own_user = nix::unistd::geteuid().as_raw();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -150,7 +150,7 @@ fn processes(traces: Traces) -> Vec<(i32, String)> {
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
             let pid: i32 = name.parse().ok()?;
-            if traces.user.is_some_and(|user| runs_as(pid, user.id())) {
+            if identity.user.is_some_and(|user| runs_as(pid, user.id())) {
                 return Some((pid, start_of(&entry.path().join("comm")).trim_end().to_owned()));
             }
             if !runs_as(pid, own_user) {

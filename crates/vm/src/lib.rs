@@ -7,7 +7,6 @@
 mod console;
 mod counter;
 mod driver;
-mod hold;
 mod host;
 mod inspect;
 mod ipc;
@@ -17,6 +16,7 @@ mod name;
 mod orphaned_files;
 mod process;
 mod qemu;
+mod spawn_confinement;
 mod spec;
 
 use std::path::PathBuf;
@@ -26,7 +26,7 @@ pub use driver::Driver;
 pub use host::{Host, RemoveError, remove_runtime_dir};
 pub use inspect::{Inspect, Inspected};
 pub use kvm_probe::{KvmProbe, probe_kvm};
-pub use leftovers::{Traces, leftovers, reap};
+pub use leftovers::{SandboxIdentity, leftovers, reap};
 pub use name::{InvalidName, SandboxName};
 pub use orphaned_files::remove_orphaned_files;
 pub use process::{Ending, OutOfMemory, RunningSandbox, SandboxEnd};

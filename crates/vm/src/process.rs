@@ -17,7 +17,7 @@ use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{ConsoleFile, ConsoleLog};
-use crate::hold::{HeldCgroup, Hold};
+use crate::spawn_confinement::{OwnedCgroup, SpawnConfinement};
 use crate::{BootError, Inspect, LinkStream};
 
 /// A running sandbox. Dropping it kills the process.
@@ -36,7 +36,7 @@ pub struct RunningSandbox {
     inspect: Option<Box<dyn Inspect>>,
     ending: Ending,
     /// Dropped after the child, which is killed then.
-    cgroup: Option<HeldCgroup>,
+    cgroup: Option<OwnedCgroup>,
     memory: Option<MemoryLimit>,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct Launch<'a> {
     pub accelerator: Accelerator,
     pub command: Command,
     /// What holds it.
-    pub hold: Hold,
+    pub confined: SpawnConfinement,
     /// Our end of the byte stream to the agent.
     pub link: OwnedFd,
     /// What its console or output arrives on.
@@ -88,14 +88,14 @@ const STOPPED: Duration = Duration::from_secs(5);
 impl RunningSandbox {
     /// Starts a process as a sandbox.
     pub(crate) fn start(launch: Launch<'_>) -> Result<Self, BootError> {
-        let Launch { driver, accelerator, command, hold, link, console, console_file } = launch;
+        let Launch { driver, accelerator, command, confined, link, console, console_file } = launch;
         let open_console = |source| BootError::File { path: console_file.path.clone(), source };
         let log =
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
         fail_point("vm.spawn").map_err(BootError::system("starting the sandbox's process"))?;
         let (child, cgroup) =
-            hold.spawn(command).map_err(BootError::system("starting the sandbox's process"))?;
+            confined.spawn(command).map_err(BootError::system("starting the sandbox's process"))?;
         let memory = cgroup.as_ref().and_then(|held| {
             let events = held.cgroup.memory_events().ok()?;
             Some(MemoryLimit { mib: held.limits.memory_bytes >> 20, events })
@@ -303,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn a_process_killed_by_the_oom_killer_is_distinguished_from_one_killed_by_a_process() {
         let confinement = Confinement::of_this_machine(None);
-        if !confinement.offered.cgroups.is_given() {
+        if !confinement.host.cgroups.is_available() {
             return;
         }
         let limits = Limits { memory_bytes: 32 << 20, pids: 8, cpus: 1 };
@@ -314,7 +314,9 @@ mod tests {
             command.args(["-e", script]);
             let program = Path::new("/usr/bin/perl");
             let name = SandboxName::of_test();
-            let hold = Hold::vmm(&name, &confinement, program, vec![], false, &limits).unwrap();
+            let confined =
+                SpawnConfinement::vmm(&name, &confinement, program, vec![], false, &limits)
+                    .unwrap();
             let [link, console] = [(); 2].map(|()| UnixStream::pair().unwrap().0.into());
             let (driver, accelerator) = (DriverKind::Host, Accelerator::None);
             let console_file = &file;
@@ -322,7 +324,7 @@ mod tests {
                 driver,
                 accelerator,
                 command,
-                hold,
+                confined,
                 link,
                 console,
                 console_file,

@@ -22,8 +22,8 @@ use self::command_line::{
     CONSOLE, INITRAMFS, KERNEL, LINK, MONITOR, ROOT_IMAGE, TRANSLATION_BUFFER_MIB, arguments,
 };
 use self::monitor::Monitor;
-use crate::hold::Hold;
 use crate::process::{Launch, RunningSandbox, stream};
+use crate::spawn_confinement::SpawnConfinement;
 use crate::{BootError, Driver, SandboxSpec, VmSpec};
 
 pub use self::accelerator::{AcceleratorChoice, TCG_PROCESSOR, VmAccelerator};
@@ -149,7 +149,7 @@ impl Driver for Qemu {
             )
             .map_err(|_| std::io::Error::other("two descriptors have one number"))
             .map_err(BootError::system("passing descriptors to QEMU"))?;
-        let hold = Hold::vmm(
+        let confined = SpawnConfinement::vmm(
             name,
             confinement,
             &program,
@@ -161,7 +161,7 @@ impl Driver for Qemu {
             driver: self.kind(),
             accelerator: self.accelerator.into(),
             command,
-            hold,
+            confined,
             link: link.into(),
             console: console.into(),
             console_file,

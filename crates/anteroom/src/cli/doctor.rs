@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anteroom_confine::{Offer, Offered};
+use anteroom_confine::{HostCapabilities, HostCapability};
 use anteroom_controller::OVERRIDES;
 use anteroom_private as private;
 use anteroom_vm::{AcceleratorChoice, KvmProbe, Qemu, probe_kvm};
@@ -142,7 +142,7 @@ fn kvm() -> Finding {
 
 /// How sessions can be isolated, each part tried.
 fn confinement() -> Vec<Finding> {
-    let offered = Offered::here(Qemu::program().as_deref());
+    let host = HostCapabilities::here(Qemu::program().as_deref());
     let root = "start the controller as root; each session then drops root";
     let container =
         "start the controller outside a container, or in one with CAP_SYS_ADMIN and CAP_MKNOD";
@@ -152,31 +152,26 @@ fn confinement() -> Vec<Finding> {
         (
             "each session runs as its own user",
             "sessions do not run as users of their own",
-            &offered.users,
+            &host.users,
             root,
         ),
         (
             "each VM has its own file tree and namespaces",
             "VMs do not have their own file tree and namespaces",
-            &offered.namespaces,
+            &host.namespaces,
             container,
         ),
-        (
-            "each VM has its own cgroup",
-            "VMs do not have their own cgroups",
-            &offered.cgroups,
-            cgroups,
-        ),
+        ("each VM has its own cgroup", "VMs do not have their own cgroups", &host.cgroups, cgroups),
         (
             "Landlock limits which files a session's runner can open",
             "nothing but its user's permissions limits which files a session's runner can open",
-            &offered.landlock,
+            &host.landlock,
             kernel,
         ),
     ];
-    let finding = |(given, refused, offer, fix): (&str, &str, &Offer, &str)| match offer {
-        Offer::Given {} => ok(given),
-        Offer::Refused { why } => {
+    let finding = |(given, refused, offer, fix): (&str, &str, &HostCapability, &str)| match offer {
+        HostCapability::Available {} => ok(given),
+        HostCapability::Unavailable { why } => {
             let fix = if nix::unistd::geteuid().is_root() || fix == kernel { fix } else { root };
             warning(format!("{refused}: {why}"), fix)
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anteroom_api::{AllowedHosts, KeyRole, MadeKey, Problem, router};
-use anteroom_confine::Offered;
+use anteroom_confine::HostCapabilities;
 use anteroom_controller::{
     Controller, DATABASE, Keep, Limits, Providers, Settings, SqliteStore, Store,
 };
@@ -302,7 +302,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         driver,
         services: options.services.as_deref().map(read_services).transpose()?.unwrap_or_default(),
         runner_environment: logging::for_runner(options.log_format),
-        offered: Offered::here(Qemu::program().as_deref()),
+        host: HostCapabilities::here(Qemu::program().as_deref()),
     };
     let settings = Settings {
         limits: Limits { max_sessions, max_queued: options.max_queued.into() },

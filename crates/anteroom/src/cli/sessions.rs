@@ -49,7 +49,7 @@ pub struct Start {
     #[arg(long)]
     wait: bool,
     #[command(flatten)]
-    wishes: Wishes,
+    sign_in: SignInOptions,
     /// The age recipient to seal the credential to (`age1…`).
     #[arg(long)]
     recipient: Option<String>,
@@ -63,7 +63,7 @@ pub struct Start {
 
 /// Options of a sign-in.
 #[derive(clap::Args)]
-pub struct Wishes {
+pub struct SignInOptions {
     /// How the end user signs in; `auto` is the first method in the provider file.
     #[arg(long, value_parser = ["auto", "browser", "paste_code", "device_code"])]
     method: Option<String>,
@@ -81,7 +81,7 @@ pub struct Wishes {
     ttl: Option<u64>,
 }
 
-impl Wishes {
+impl SignInOptions {
     /// Adds them to the body of a start call.
     pub fn add_to(&self, body: &mut Value) {
         for (name, value) in [
@@ -151,7 +151,7 @@ pub fn auth(command: &Auth) -> Result<()> {
     if let Some(recipient) = &options.recipient {
         body["recipient"] = json!(recipient);
     }
-    options.wishes.add_to(&mut body);
+    options.sign_in.add_to(&mut body);
     let started = client.post("/api/auth/start", &body)?;
     if !options.wait {
         return show(options.connection.json, &started, |started| {

@@ -40,7 +40,7 @@ impl<N: Node, S: Store> Actor<N, S> {
             Some((view, viewer)) => self.record.visited(at, view, viewer),
             None => true,
         };
-        let entry = timeline::of_event(&event, self.record.session.terms.id).filter(|_| reported);
+        let entry = timeline::of_event(&event, self.record.session.params.id).filter(|_| reported);
         let explanation = timeline::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
         let by = event.actor();

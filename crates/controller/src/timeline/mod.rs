@@ -55,7 +55,7 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
         | Event::NodeLost
         | Event::StateNotStored { .. }
         | Event::EndRequested(_)
-        | Event::StartRequested { .. }
+        | Event::ToolStartRequested { .. }
         | Event::Heartbeat
         | Event::Tick => None,
     }

@@ -2,8 +2,8 @@
 
 use anteroom_session::counted::counted;
 use anteroom_session::{
-    Accelerator, Asks, Boundaries, Confined, EgressVerdict, Observation, Prompt, Remedy, SessionId,
-    View, service_title,
+    Accelerator, Boundaries, Confined, EgressVerdict, Observation, Prompt, PromptReason, Remedy,
+    SessionId, View, service_title,
 };
 
 use super::{host_of, of_view, short};
@@ -203,23 +203,23 @@ fn of_terminal(observation: &Observation) -> Option<(&'static str, String)> {
             let code = if code.is_some() { ", with a code" } else { "" };
             ("sign_in_url", format!("the tool asks to sign in at {}{code}", host_of(url)))
         }
-        Observation::SignInAwaited { prompt: Prompt::Terminal { screen, asks } } => {
+        Observation::SignInAwaited { prompt: Prompt::Terminal { screen, reason } } => {
             let last = screen.last().map(String::as_str).unwrap_or_default();
-            match asks {
-                Asks::Unknown => (
+            match reason {
+                PromptReason::Unknown => (
                     "unknown_prompt",
                     format!(
                         "the tool is waiting at a prompt that its provider file does not describe; its last line: {last}"
                     ),
                 ),
-                Asks::AddressIgnored { url } => (
+                PromptReason::AddressIgnored { url } => (
                     "address_unmatched",
                     format!(
                         "the tool showed only an address that does not match `url_pattern` in its provider file: {}",
                         short(url)
                     ),
                 ),
-                Asks::Answered { question } => (
+                PromptReason::Answered { question } => (
                     "answer_not_taken",
                     format!(
                         "the tool still shows {question:?} after it was answered; its last line: {last}"

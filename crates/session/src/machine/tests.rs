@@ -8,8 +8,8 @@ use crate::{
 
 mod coming;
 
-fn terms() -> Terms {
-    Terms {
+fn params() -> SessionParams {
+    SessionParams {
         started_by: Some(ci()),
         id: SessionId::generate(),
         provider: "demo".parse().unwrap(),
@@ -26,7 +26,7 @@ fn terms() -> Terms {
 }
 
 fn run(events: impl IntoIterator<Item = Event>) -> (Session, Vec<Effect>) {
-    let (mut session, mut effects) = Session::request(terms());
+    let (mut session, mut effects) = Session::request(params());
     for event in events {
         let (next, more) = session.handle(event, Timestamp(2_000));
         session = next;
@@ -78,7 +78,7 @@ fn happy_path() -> Vec<Event> {
 #[test]
 fn a_sign_in_passes_every_state_and_does_each_thing_once() {
     let mut names = vec![StateName::Requested];
-    let (mut session, mut effects) = Session::request(terms());
+    let (mut session, mut effects) = Session::request(params());
     for event in happy_path() {
         let (next, more) = session.handle(event, Timestamp(2_000));
         session = next;
@@ -220,8 +220,8 @@ fn an_end_user_who_does_nothing_is_waited_for_only_so_long() {
 
 #[test]
 fn who_signs_in_elsewhere_is_not_idle_here() {
-    let terms = Terms { method: Method::PasteCode, ..terms() };
-    let (mut session, _) = Session::request(terms);
+    let params = SessionParams { method: Method::PasteCode, ..params() };
+    let (mut session, _) = Session::request(params);
     let joined = viewer_joined();
     for event in [Event::RunnerStarted, agent_connected(), sign_in_url(), joined] {
         session = session.handle(event, Timestamp(2_000)).0;
@@ -276,7 +276,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(link_opened()),
         1 => Just(opened(Viewer::ApiKey { key: "ci".parse().unwrap() })),
         1 => Just(viewer_joined()),
-        1 => Just(Event::StartRequested { by: ci() }),
+        1 => Just(Event::ToolStartRequested { by: ci() }),
         1 => Just(Event::FoundByReconciliation),
         1 => Just(Event::TornDown { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
         1 => Just(Event::Observed(Observation::Failed(EndReason::GuestLinkFailed { cause: "x".into() }))),
@@ -300,7 +300,7 @@ proptest! {
         let on_the_way = to_a_ready_sandbox().into_iter().take(first).map(|event| (event, 0));
 
         let waits = start == Start::WhenTheEndUserComes;
-        let (mut session, mut effects) = Session::request(Terms { start, ..terms() });
+        let (mut session, mut effects) = Session::request(SessionParams { start, ..params() });
         let mut came = false;
         let mut reason_given: Option<EndReason> = None;
         let mut found_undone = 0;
@@ -311,7 +311,7 @@ proptest! {
                 found_undone += usize::from(!teardown.is_gone());
             }
             let stored = event == Event::CredentialStored;
-            came |= [link_opened(), viewer_joined(), Event::StartRequested { by: ci() }].contains(&event);
+            came |= [link_opened(), viewer_joined(), Event::ToolStartRequested { by: ci() }].contains(&event);
             let (next, more) = session.handle(event, Timestamp(at));
             if more.contains(&Effect::AcknowledgeCredential) {
                 prop_assert!(stored);
@@ -343,15 +343,15 @@ proptest! {
 
 #[test]
 fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
-    let terms = Terms { tool_waits_seconds: Some(120), ..terms() };
-    let created = terms.created_at;
-    let (session, _) = Session::request(terms);
+    let params = SessionParams { tool_waits_seconds: Some(120), ..params() };
+    let created = params.created_at;
+    let (session, _) = Session::request(params);
     let page = |url: &str| {
         let prompt = Prompt::Page { url: url.into(), code: None };
         Event::Observed(Observation::SignInAwaited { prompt })
     };
     let asks = || {
-        let prompt = Prompt::Terminal { screen: vec![], asks: crate::Asks::Unknown };
+        let prompt = Prompt::Terminal { screen: vec![], reason: crate::PromptReason::Unknown };
         Event::Observed(Observation::SignInAwaited { prompt })
     };
     let connected = Observation::AgentConnected { agent_version: "1".into(), kernel: "6".into() };
@@ -378,7 +378,7 @@ fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
     assert_eq!(turn(Event::Tick, 170), 631, "a time that has passed is not the turn's");
     assert_eq!(turn(code("CD34"), 180), 300);
     // What is shown is looked at again when the tool's time is over, and once.
-    let created = session.terms.created_at;
+    let created = session.params.created_at;
     let ticks = [180, 300].map(|seconds| session.next_tick(created.plus_seconds(seconds)));
     assert_eq!(ticks, [Some(created.plus_seconds(300)), Some(session.deadline)]);
 }

@@ -1,6 +1,6 @@
 //! The shipped providers on what their CLIs really print (seen on 2026-11-25), and CLIs of the tests.
 
-use anteroom_session::Asks;
+use anteroom_session::PromptReason;
 
 use super::*;
 
@@ -232,7 +232,7 @@ fn what_no_rule_knows_is_shown() {
     assert_eq!(codex.rules.stuck(&codex.terminal), []);
     codex.writes("Choose a theme:\n\n> dark\n");
     let screen = vec!["Choose a theme:".to_owned(), "> dark".to_owned()];
-    let prompt = Prompt::Terminal { screen, asks: Asks::Unknown };
+    let prompt = Prompt::Terminal { screen, reason: PromptReason::Unknown };
     assert_eq!(codex.rules.stuck(&codex.terminal), [Action::Await(prompt)]);
     assert_eq!(codex.rules.stuck(&codex.terminal), []);
 }
@@ -244,8 +244,8 @@ fn an_address_that_no_pattern_takes_is_what_is_wrong() {
     let shown = "https://elsewhere.test/a?x=1".to_owned();
     let actions = codex.rules.stuck(&codex.terminal);
     assert_eq!(actions[0], Action::Ignored(shown.clone()));
-    let Action::Await(Prompt::Terminal { asks, .. }) = &actions[1] else { panic!("{actions:?}") };
-    assert_eq!(asks, &Asks::AddressIgnored { url: shown });
+    let Action::Await(Prompt::Terminal { reason, .. }) = &actions[1] else { panic!("{actions:?}") };
+    assert_eq!(reason, &PromptReason::AddressIgnored { url: shown });
     // One that it opened, with nothing on its screen.
     let mut codex = Stage::shipped("codex", Method::Browser);
     codex.opened("https://evil.test/");
@@ -285,11 +285,12 @@ fn a_question_that_stands_on_is_answered_once_more_and_then_the_end_users_as_an_
         assert_eq!(tool.passes(3999), []);
         assert_eq!(tool.passes(1), again("Shall I?", "y\r"));
         assert_eq!(tool.passes(600_000), [], "no third time");
-        let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
+        let [Action::Await(Prompt::Terminal { reason, .. })] =
+            &tool.rules.stuck(&tool.terminal)[..]
         else {
             panic!()
         };
-        assert_eq!(asks, &Asks::Answered { question: "Shall I?".into() });
+        assert_eq!(reason, &PromptReason::Answered { question: "Shall I?".into() });
     }
 }
 
@@ -302,8 +303,8 @@ fn what_a_tool_does_with_an_answer_is_seen() {
         tool.writes(reaction);
         assert_eq!(tool.passes(60_000), [], "{reaction:?}");
         let actions = tool.rules.stuck(&tool.terminal);
-        let [Action::Await(Prompt::Terminal { asks, .. })] = &actions[..] else { panic!() };
-        assert_eq!(asks, &Asks::Unknown, "{reaction:?}");
+        let [Action::Await(Prompt::Terminal { reason, .. })] = &actions[..] else { panic!() };
+        assert_eq!(reason, &PromptReason::Unknown, "{reaction:?}");
     }
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     tool.writes("Shall I? \x1b[2J");
@@ -328,7 +329,7 @@ fn a_tool_that_may_not_be_answered_twice_is_not() {
 
 #[test]
 fn a_question_that_comes_beside_its_answered_one_is_another() {
-    let reported = Asks::Answered { question: "Shall I?".into() };
+    let reported = PromptReason::Answered { question: "Shall I?".into() };
     for times in [1, 2] {
         let keys = format!("y\\r\", times = {times} }}, {{ screen = 'No', type = \"n");
         let mut tool = Stage::asking("Shall I", &keys, "");
@@ -336,11 +337,12 @@ fn a_question_that_comes_beside_its_answered_one_is_another() {
         assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
         tool.writes("y\nShall I? ");
         let actions = tool.passes(60_000);
-        let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
+        let [Action::Await(Prompt::Terminal { reason, .. })] =
+            &tool.rules.stuck(&tool.terminal)[..]
         else {
             panic!()
         };
-        assert_eq!(*asks, reported);
+        assert_eq!(*reason, reported);
         match times {
             1 => assert_eq!(actions, [], "it has one answer"),
             _ => assert_eq!(actions[..2], answered("Shall I?", "y\r")),
@@ -350,7 +352,7 @@ fn a_question_that_comes_beside_its_answered_one_is_another() {
 
 #[test]
 fn a_question_that_is_drawn_anew_is_answered_once_more_and_reported_as_answered() {
-    let reported = Asks::Answered { question: "Shall I?".into() };
+    let reported = PromptReason::Answered { question: "Shall I?".into() };
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     tool.writes("Shall I? ");
     assert_eq!(tool.passes(400), answered("Shall I?", "y\r"));
@@ -371,11 +373,11 @@ fn a_question_that_is_drawn_anew_is_answered_once_more_and_reported_as_answered(
         actions.extend(tool.writes("Shall I? "));
     }
     assert_eq!(actions, [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat());
-    let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
+    let [Action::Await(Prompt::Terminal { reason, .. })] = &tool.rules.stuck(&tool.terminal)[..]
     else {
         panic!()
     };
-    assert_eq!(*asks, reported);
+    assert_eq!(*reason, reported);
     // What it shows for long meanwhile says that it took its answer.
     let mut tool = Stage::asking("Shall I", "y\\r", "");
     tool.writes("Shall I? ");
@@ -388,7 +390,7 @@ fn a_question_that_is_drawn_anew_is_answered_once_more_and_reported_as_answered(
 
 #[test]
 fn a_question_that_stands_on_beside_a_spinner_or_a_clock_is_answered_once_more() {
-    let reported = Asks::Answered { question: "Shall I?".into() };
+    let reported = PromptReason::Answered { question: "Shall I?".into() };
     for (place, clock) in [("1;60H", ""), ("5;1H", " of 299 s")] {
         let mut tool = Stage::asking("Shall I", "y\\r", "");
         tool.writes("Shall I? ");
@@ -403,11 +405,12 @@ fn a_question_that_stands_on_beside_a_spinner_or_a_clock_is_answered_once_more()
         }
         let twice = [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat();
         assert_eq!(actions, twice, "{place}");
-        let [Action::Await(Prompt::Terminal { asks, .. })] = &tool.rules.stuck(&tool.terminal)[..]
+        let [Action::Await(Prompt::Terminal { reason, .. })] =
+            &tool.rules.stuck(&tool.terminal)[..]
         else {
             panic!()
         };
-        assert_eq!(*asks, reported);
+        assert_eq!(*reason, reported);
     }
 }
 
@@ -425,7 +428,8 @@ fn a_question_after_the_turn_leads_to_the_terminal_and_back() {
     tool.writes("Store the token in a plain file? y/N ");
     assert_eq!(tool.passes(1999), []);
     let actions = tool.passes(1);
-    let [Action::Await(Prompt::Terminal { screen, asks: Asks::Unknown })] = &actions[..] else {
+    let [Action::Await(Prompt::Terminal { screen, reason: PromptReason::Unknown })] = &actions[..]
+    else {
         panic!("{actions:?}")
     };
     assert_eq!(screen.last().unwrap(), "Store the token in a plain file? y/N");
@@ -455,7 +459,8 @@ fn a_question_beside_a_clock_leads_to_the_terminal_once() {
             actions.extend(tool.writes("n"));
         }
     }
-    let [Action::Await(Prompt::Terminal { asks: Asks::Unknown, .. })] = &actions[..] else {
+    let [Action::Await(Prompt::Terminal { reason: PromptReason::Unknown, .. })] = &actions[..]
+    else {
         panic!("{actions:?}")
     };
 }
@@ -466,11 +471,11 @@ fn an_answer_after_the_turn_that_is_not_taken_is_reported_as_answered() {
     tool.writes("Open https://a.test/x\n");
     tool.writes("Shall I? ");
     let actions = tool.passes(60_000);
-    let reported = Asks::Answered { question: "Shall I?".into() };
+    let reported = PromptReason::Answered { question: "Shall I?".into() };
     let (typed, led) = actions.split_at(4);
     assert_eq!(typed, [answered("Shall I?", "y\r"), again("Shall I?", "y\r")].concat());
     assert!(
-        matches!(led, [Action::Await(Prompt::Terminal { asks, .. })] if *asks == reported),
+        matches!(led, [Action::Await(Prompt::Terminal { reason, .. })] if *reason == reported),
         "{led:?}"
     );
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anteroom_session::{Asks, Method, Prompt};
+use anteroom_session::{Method, Prompt, PromptReason};
 
 use super::answers::RESTLESS;
 use super::{Action, RuleEngine};
@@ -64,12 +64,12 @@ impl RuleEngine {
 
     /// What leads the end user to the terminal; `ignored` is an address that came in vain.
     fn terminal_prompt(&self, terminal: &Terminal, ignored: Option<&str>) -> Prompt {
-        let asks = match (self.answers.not_taken(), ignored) {
-            (Some(question), _) => Asks::Answered { question: question.to_owned() },
-            (None, Some(url)) => Asks::AddressIgnored { url: url.to_owned() },
-            (None, None) => Asks::Unknown,
+        let reason = match (self.answers.not_taken(), ignored) {
+            (Some(question), _) => PromptReason::Answered { question: question.to_owned() },
+            (None, Some(url)) => PromptReason::AddressIgnored { url: url.to_owned() },
+            (None, None) => PromptReason::Unknown,
         };
-        Prompt::Terminal { screen: terminal.lines(), asks }
+        Prompt::Terminal { screen: terminal.lines(), reason }
     }
 
     /// The CLI has had its time to give an address. What its terminal shows becomes the end

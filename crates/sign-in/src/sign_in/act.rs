@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anteroom_guest_protocol::{HostMessage, printable, printable_lines};
-use anteroom_session::{Asks, CodeTaken, EndReason, Observation, Prompt};
+use anteroom_session::{CodeTaken, EndReason, Observation, Prompt, PromptReason};
 
 use super::SignIn;
 use crate::{Action, Command, End, Keys, Output, Over};
@@ -93,12 +93,16 @@ impl SignIn {
 fn clean(prompt: Prompt) -> Prompt {
     match prompt {
         Prompt::Page { url, code } => Prompt::Page { url, code: code.map(|code| printable(&code)) },
-        Prompt::Terminal { screen, asks } => Prompt::Terminal {
+        Prompt::Terminal { screen, reason } => Prompt::Terminal {
             screen: printable_lines(&screen),
-            asks: match asks {
-                Asks::Unknown => Asks::Unknown,
-                Asks::AddressIgnored { url } => Asks::AddressIgnored { url: printable(&url) },
-                Asks::Answered { question } => Asks::Answered { question: printable(&question) },
+            reason: match reason {
+                PromptReason::Unknown => PromptReason::Unknown,
+                PromptReason::AddressIgnored { url } => {
+                    PromptReason::AddressIgnored { url: printable(&url) }
+                }
+                PromptReason::Answered { question } => {
+                    PromptReason::Answered { question: printable(&question) }
+                }
             },
         },
     }

@@ -3,8 +3,8 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-fn of(session: SessionId) -> Traces {
-    Traces { session, user: None }
+fn of(session: SessionId) -> SandboxIdentity {
+    SandboxIdentity { session, user: None }
 }
 
 #[test]
@@ -56,12 +56,12 @@ fn a_process_of_the_session_s_user_is_found_and_reaped() {
     let mut command = Command::new("sleep");
     command.arg("1000").env_clear().uid(user.id()).gid(user.id());
     let Ok(mut child) = command.spawn() else { return };
-    let traces = Traces { session: SessionId::generate(), user: Some(user) };
-    assert_eq!(leftovers(traces, &[], Path::new("/nowhere")).len(), 1);
+    let identity = SandboxIdentity { session: SessionId::generate(), user: Some(user) };
+    assert_eq!(leftovers(identity, &[], Path::new("/nowhere")).len(), 1);
     let waited = std::thread::spawn(move || child.wait().unwrap());
-    reap(traces);
+    reap(identity);
     waited.join().unwrap();
-    assert_eq!(leftovers(traces, &[], Path::new("/nowhere")), []);
+    assert_eq!(leftovers(identity, &[], Path::new("/nowhere")), []);
 }
 
 #[test]
@@ -97,14 +97,14 @@ fn who_forks_and_ends_for_ever_does_not_get_away() {
     let _end = Killed(user);
     let Ok(started) = command.stdout(Stdio::null()).status() else { return };
     assert!(started.success());
-    let traces = Traces { session: SessionId::generate(), user: Some(user) };
+    let identity = SandboxIdentity { session: SessionId::generate(), user: Some(user) };
     // One look misses who forks and ends.
     while anteroom_confine::processes_of(user).is_empty() {
         std::thread::yield_now();
     }
-    reap(traces);
+    reap(identity);
     for _ in 0..20 {
-        assert_eq!(leftovers(traces, &[], Path::new("/nowhere")), []);
+        assert_eq!(leftovers(identity, &[], Path::new("/nowhere")), []);
     }
 }
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::super::client::{Client, Connection};
-use super::super::sessions::{Follow, Wishes, follow, show, text};
+use super::super::sessions::{Follow, SignInOptions, follow, show, text};
 use super::place::Placing;
 use super::{Into, fetch, report, restore, trust};
 
@@ -33,7 +33,7 @@ pub struct Receive {
     #[arg(long, short, value_name = "FILE")]
     identity: Option<PathBuf>,
     #[command(flatten)]
-    wishes: Wishes,
+    sign_in: SignInOptions,
     #[command(flatten)]
     into: Into,
     #[command(flatten)]
@@ -57,7 +57,7 @@ pub fn run(options: &Receive) -> Result<()> {
     let key = format!("The key that opens the credential is in {}\n", path.display());
     let (id, at_interrupt) = match (&options.provider, &options.session) {
         (Some(provider), _) => {
-            let mut started = start(&client, provider, &recipient, &options.wishes)?;
+            let mut started = start(&client, provider, &recipient, &options.sign_in)?;
             let id = text(&started, "sessionId").to_owned();
             let free = is_free(&client.get_json(&format!("/api/auth/session/{id}"))?);
             if free.is_err() {
@@ -146,9 +146,14 @@ fn is_free(session: &Value, home: &Path) -> Result<()> {
     Ok(())
 }
 
-fn start(client: &Client, provider: &str, recipient: &str, wishes: &Wishes) -> Result<Value> {
+fn start(
+    client: &Client,
+    provider: &str,
+    recipient: &str,
+    sign_in: &SignInOptions,
+) -> Result<Value> {
     let mut body = json!({ "provider": provider, "recipient": recipient });
-    wishes.add_to(&mut body);
+    sign_in.add_to(&mut body);
     let mut started = client.post("/api/auth/start", &body)?;
     started["recipient"] = json!(recipient);
     Ok(started)

@@ -21,21 +21,21 @@ impl SessionStore for SqliteStore {
         link_secret: &str,
         idempotency: Option<&Idempotency>,
     ) -> Result<(), StoreError> {
-        let terms = &record.session.terms;
+        let params = &record.session.params;
         let work = async |connection: &mut SqliteConnection| {
             write_record(connection, record).await?;
             fail_point("store.create")?;
-            let (made_at, expires_at) = (terms.created_at.0, terms.last_moment().0);
-            holders::begin(connection, terms.id, Some(link_secret), made_at, expires_at).await?;
+            let (made_at, expires_at) = (params.created_at.0, params.last_moment().0);
+            holders::begin(connection, params.id, Some(link_secret), made_at, expires_at).await?;
             if let Some(call) = idempotency {
-                let expires_at = terms.created_at.plus_seconds(IDEMPOTENCY_KEPT_SECONDS);
+                let expires_at = params.created_at.plus_seconds(IDEMPOTENCY_KEPT_SECONDS);
                 // One that is expired is as good as none.
                 sqlx::query(
                     "INSERT OR REPLACE INTO idempotency (key_hash, body_hash, session, expires_at) VALUES (?, ?, ?, ?)",
                 )
                 .bind(&call.key[..])
                 .bind(&call.body[..])
-                .bind(terms.id.to_string())
+                .bind(params.id.to_string())
                 .bind(signed(expires_at.0))
                 .execute(connection)
                 .await?;
@@ -194,17 +194,17 @@ async fn write_record(
     connection: &mut SqliteConnection,
     record: &Record,
 ) -> Result<(), StoreError> {
-    let terms = &record.session.terms;
+    let params = &record.session.params;
     let json =
         serde_json::to_string(record).map_err(StoreError::failed("writing a session as JSON"))?;
     sqlx::query(
         "INSERT INTO sessions (id, state, finished, created_at, record) VALUES (?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET state = excluded.state, finished = excluded.finished, record = excluded.record",
     )
-    .bind(terms.id.to_string())
+    .bind(params.id.to_string())
     .bind(record.session.state.name().as_str())
     .bind(i64::from(record.is_gone()))
-    .bind(signed(terms.created_at.0))
+    .bind(signed(params.created_at.0))
     .bind(json)
     .execute(connection)
     .await?;

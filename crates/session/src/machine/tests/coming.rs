@@ -4,8 +4,8 @@ use super::*;
 
 /// A session whose CLI is started when the end user comes, after these events at 2 s.
 fn waiting(events: impl IntoIterator<Item = Event>) -> (Session, Vec<Effect>) {
-    let terms = Terms { start: Start::WhenTheEndUserComes, ..terms() };
-    let (mut session, mut effects) = Session::request(terms);
+    let params = SessionParams { start: Start::WhenTheEndUserComes, ..params() };
+    let (mut session, mut effects) = Session::request(params);
     for event in events {
         let (next, more) = session.handle(event, Timestamp(2_000));
         session = next;
@@ -49,7 +49,8 @@ fn a_caller_who_looks_is_not_the_end_user_but_can_say_that_they_are_there() {
     let (session, effects) = waiting(to_a_ready_sandbox().into_iter().chain(looks));
     assert_eq!(session.state.name(), StateName::Ready);
     assert_eq!(effects, [Effect::StartRunner]);
-    let (session, effects) = session.handle(Event::StartRequested { by: ci() }, Timestamp(3_000));
+    let (session, effects) =
+        session.handle(Event::ToolStartRequested { by: ci() }, Timestamp(3_000));
     assert_eq!(session.state.name(), StateName::Preparing);
     assert_eq!(effects, [Effect::StartTool]);
 }
@@ -84,9 +85,12 @@ fn a_sandbox_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reas
 
 #[test]
 fn the_tool_s_own_deadline_runs_from_its_address_and_not_while_it_waits_for_the_end_user() {
-    let terms =
-        Terms { start: Start::WhenTheEndUserComes, tool_waits_seconds: Some(120), ..terms() };
-    let (mut session, _) = Session::request(terms);
+    let params = SessionParams {
+        start: Start::WhenTheEndUserComes,
+        tool_waits_seconds: Some(120),
+        ..params()
+    };
+    let (mut session, _) = Session::request(params);
     for event in to_a_ready_sandbox() {
         session = session.handle(event, Timestamp(2_000)).0;
     }

@@ -9,52 +9,52 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Cgroup, Enclosure, Limits, SessionUser, kernel_limits_files};
 
-/// Whether something is offered.
+/// Whether this machine lets whoever runs Anteroom do something for its sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "offer", rename_all = "snake_case")]
-pub enum Offer {
+#[serde(tag = "status", rename_all = "snake_case")]
+pub enum HostCapability {
     /// It was tried and works.
-    Given {},
+    Available {},
     /// It was tried and does not.
-    Refused {
+    Unavailable {
         /// What the system said, one sentence without its full stop.
         why: String,
     },
 }
 
-impl Offer {
+impl HostCapability {
     fn of(tried: Result<(), String>) -> Self {
-        tried.map_or_else(|why| Self::Refused { why }, |()| Self::Given {})
+        tried.map_or_else(|why| Self::Unavailable { why }, |()| Self::Available {})
     }
 
     /// Whether it works.
     #[must_use]
-    pub fn is_given(&self) -> bool {
-        matches!(self, Self::Given {})
+    pub fn is_available(&self) -> bool {
+        matches!(self, Self::Available {})
     }
 }
 
 /// What this machine lets whoever runs Anteroom do for its sessions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offered {
+pub struct HostCapabilities {
     /// A user for each session.
-    pub users: Offer,
+    pub users: HostCapability,
     /// A file tree and namespaces for each VM.
-    pub namespaces: Offer,
+    pub namespaces: HostCapability,
     /// A cgroup for each VM.
-    pub cgroups: Offer,
+    pub cgroups: HostCapability,
     /// Landlock.
-    pub landlock: Offer,
+    pub landlock: HostCapability,
 }
 
-impl Offered {
+impl HostCapabilities {
     /// Tries everything, with this program in the enclosure where it is installed; takes some hundredths
     /// of a second.
     #[must_use]
     pub fn here(program: Option<&Path>) -> Self {
         if !nix::unistd::geteuid().is_root() {
             let why = "Anteroom does not run as root";
-            let refused = || Offer::Refused { why: why.to_owned() };
+            let refused = || HostCapability::Unavailable { why: why.to_owned() };
             return Self {
                 users: refused(),
                 namespaces: refused(),
@@ -71,9 +71,9 @@ impl Offered {
             enclosed(program, user).map_err(|error| error.to_string())
         });
         Self {
-            users: Offer::of(users),
-            namespaces: Offer::of(namespaces),
-            cgroups: Offer::of(in_cgroup()),
+            users: HostCapability::of(users),
+            namespaces: HostCapability::of(namespaces),
+            cgroups: HostCapability::of(in_cgroup()),
             landlock: landlock(),
         }
     }
@@ -89,8 +89,8 @@ impl Offered {
         ];
         all.into_iter()
             .filter_map(|(what, offer)| match offer {
-                Offer::Given {} => None,
-                Offer::Refused { why } => Some(format!("{what} ({why})")),
+                HostCapability::Available {} => None,
+                HostCapability::Unavailable { why } => Some(format!("{what} ({why})")),
             })
             .collect()
     }
@@ -102,28 +102,28 @@ pub struct Confinement {
     /// Its user; none keeps whoever runs Anteroom.
     pub user: Option<SessionUser>,
     /// What the machine offers.
-    pub offered: Offered,
+    pub host: HostCapabilities,
 }
 
 impl Confinement {
     /// Everything that this machine offers, for a VM that no controller keeps a record of.
     #[must_use]
     pub fn of_this_machine(program: Option<&Path>) -> Self {
-        let offered = Offered::here(program);
-        let user = if offered.users.is_given() { SessionUser::unused(|_| false) } else { None };
-        Self { user, offered }
+        let host = HostCapabilities::here(program);
+        let user = if host.users.is_available() { SessionUser::unused(|_| false) } else { None };
+        Self { user, host }
     }
 
     /// The user whose processes go into namespaces of their own, where there are such.
     #[must_use]
     pub fn enclosed(&self) -> Option<SessionUser> {
-        self.user.filter(|_| self.offered.namespaces.is_given())
+        self.user.filter(|_| self.host.namespaces.is_available())
     }
 }
 
-fn landlock() -> Offer {
+fn landlock() -> HostCapability {
     let why = "this kernel has no Landlock, or does not enable it";
-    Offer::of(kernel_limits_files().then_some(()).ok_or_else(|| why.to_owned()))
+    HostCapability::of(kernel_limits_files().then_some(()).ok_or_else(|| why.to_owned()))
 }
 
 fn quiet(program: &Path) -> Command {
@@ -145,7 +145,7 @@ fn enclosed(program: &Path, user: SessionUser) -> io::Result<()> {
     unsafe {
         command.pre_exec(move || {
             enclosure.enter()?;
-            user.become_it(&[])?;
+            user.assume(&[])?;
             Ok(())
         });
     }
@@ -174,20 +174,20 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_reported_with_its_reason() {
-        let refused = Offer::Refused { why: "because".to_owned() };
-        let offered = Offered {
-            users: Offer::Given {},
+        let refused = HostCapability::Unavailable { why: "because".to_owned() };
+        let host = HostCapabilities {
+            users: HostCapability::Available {},
             namespaces: refused.clone(),
             cgroups: refused,
-            landlock: Offer::Given {},
+            landlock: HostCapability::Available {},
         };
         let expected = ["namespaces of its own (because)", "a cgroup of its own (because)"];
-        assert_eq!(offered.missing(), expected);
+        assert_eq!(host.missing(), expected);
     }
 
     #[test]
     fn root_is_offered_a_user_and_others_get_the_reason_why_not() {
-        let offered = Offered::here(None);
-        assert_eq!(offered.users.is_given(), nix::unistd::geteuid().is_root(), "{offered:?}");
+        let host = HostCapabilities::here(None);
+        assert_eq!(host.users.is_available(), nix::unistd::geteuid().is_root(), "{host:?}");
     }
 }

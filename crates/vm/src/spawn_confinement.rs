@@ -28,7 +28,7 @@ const NICENESS: i32 = 10;
 const KVM: &str = "/dev/kvm";
 
 /// What is done to a process between fork and exec.
-pub struct Hold {
+pub struct SpawnConfinement {
     user: Option<SessionUser>,
     groups: Vec<Gid>,
     entrances: Vec<CString>,
@@ -38,22 +38,22 @@ pub struct Hold {
     calls: Option<VmmCalls>,
     gains_privileges: bool,
     /// The process's cgroup.
-    pub cgroup: Option<HeldCgroup>,
+    pub cgroup: Option<OwnedCgroup>,
 }
 
 /// A cgroup that goes when this does: only root can, so that a runner leaves it to its controller.
-pub struct HeldCgroup {
+pub struct OwnedCgroup {
     pub cgroup: Cgroup,
     pub limits: Limits,
 }
 
-impl Drop for HeldCgroup {
+impl Drop for OwnedCgroup {
     fn drop(&mut self) {
         let _ = self.cgroup.remove();
     }
 }
 
-impl Hold {
+impl SpawnConfinement {
     /// For a VMM at this path, which opens these files by path.
     ///
     /// # Errors
@@ -66,10 +66,10 @@ impl Hold {
         uses_kvm: bool,
         limits: &Limits,
     ) -> Result<Self, BootError> {
-        let cgroup = match confinement.offered.cgroups.is_given() {
+        let cgroup = match confinement.host.cgroups.is_available() {
             true => {
                 let cgroup = Cgroup::make(name.as_str(), limits)?;
-                Some(HeldCgroup { cgroup, limits: *limits })
+                Some(OwnedCgroup { cgroup, limits: *limits })
             }
             false => None,
         };
@@ -132,7 +132,7 @@ impl Hold {
     pub fn spawn(
         self,
         mut command: Command,
-    ) -> io::Result<(tokio::process::Child, Option<HeldCgroup>)> {
+    ) -> io::Result<(tokio::process::Child, Option<OwnedCgroup>)> {
         let Self {
             user,
             groups,
@@ -164,7 +164,7 @@ impl Hold {
                 // Refused it changes nothing else.
                 nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICENESS);
                 if let Some(user) = user {
-                    user.become_it(&groups)?;
+                    user.assume(&groups)?;
                 }
                 leave_keyring();
                 // After the user: another one clears it.
@@ -263,10 +263,12 @@ mod tests {
         for confinement in [here, bare] {
             let limits = Limits { memory_bytes: 64 << 20, pids: 8, cpus: 1 };
             let name = SandboxName::of_test();
-            let hold = Hold::vmm(&name, &confinement, program, vec![], false, &limits).unwrap();
+            let confined =
+                SpawnConfinement::vmm(&name, &confinement, program, vec![], false, &limits)
+                    .unwrap();
             let mut command = Command::new(program);
             command.args(["-e", &format!("$| = 1; {script}")]).stdout(Stdio::piped());
-            let (child, _cgroup) = hold.spawn(command).unwrap();
+            let (child, _cgroup) = confined.spawn(command).unwrap();
             let said = child.wait_with_output().await.unwrap().stdout;
             let said = String::from_utf8(said).unwrap();
             let answers: Vec<_> = said.lines().take(calls.len()).collect();
@@ -287,7 +289,7 @@ mod tests {
                       syscall(240, \"anteroom-test-$<\", 0102, 0600, 0)";
         let mut command = Command::new("/usr/bin/perl");
         command.args(["-e", script]).stdout(Stdio::piped());
-        let (child, _) = Hold::agent(Some(user), Some(account)).spawn(command).unwrap();
+        let (child, _) = SpawnConfinement::agent(Some(user), Some(account)).spawn(command).unwrap();
         let made = child.wait_with_output().await.unwrap().stdout;
         assert_eq!(String::from_utf8(made).unwrap(), "made".repeat(4));
         let id = user.id().to_string();
@@ -335,7 +337,7 @@ mod tests {
         };
         let has = |output: &[u8]| String::from_utf8_lossy(output).contains("anteroom-test-of");
         assert!(has(&keys().output().unwrap().stdout));
-        let (child, _) = Hold::agent(None, None).spawn(keys()).unwrap();
+        let (child, _) = SpawnConfinement::agent(None, None).spawn(keys()).unwrap();
         assert!(!has(&child.wait_with_output().await.unwrap().stdout));
     }
 }
