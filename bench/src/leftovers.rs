@@ -64,7 +64,7 @@ fn desktop_files() -> BTreeSet<PathBuf> {
 fn others_run(id: &str) -> Result<bool> {
     Ok(fs::read_dir("/proc")?.flatten().any(|entry| {
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        contains(&environment, "ANTEROOM_SESSION=") && !contains(&environment, id)
+        contains(&environment, "ANTEROOM_SANDBOX=") && !contains(&environment, id)
     }))
 }
 

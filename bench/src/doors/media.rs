@@ -95,7 +95,7 @@ fn made(plan: &Value) -> Result<BTreeMap<String, Option<String>>> {
 
 /// The process `anteroom session` of a session, by the mark that it has in its environment.
 fn runner_of(session: &str) -> Result<u32> {
-    let mark = format!("ANTEROOM_SESSION={session}");
+    let mark = format!("ANTEROOM_SANDBOX={session}");
     for entry in std::fs::read_dir("/proc")?.flatten() {
         let Ok(pid) = entry.file_name().to_string_lossy().parse() else { continue };
         let read = |name: &str| std::fs::read(entry.path().join(name)).unwrap_or_default();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
-use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale, Preferences, SESSION_ENV};
+use anteroom_guest_protocol::{HOST_DISPLAY_FILE, Locale, Preferences, SANDBOX_ENV};
 use anyhow::{Context, Result};
 
 /// The guest user of every image: the recipe's `person`.
@@ -158,8 +158,8 @@ impl Guest {
         if let Some(zone) = self.preferences.get().and_then(|known| known.time_zone.as_ref()) {
             command.env("TZ", zone);
         }
-        if let Some(session) = std::env::var_os(SESSION_ENV) {
-            command.env(SESSION_ENV, session);
+        if let Some(sandbox) = std::env::var_os(SANDBOX_ENV) {
+            command.env(SANDBOX_ENV, sandbox);
         }
         match self.kind {
             GuestKind::Vm => {

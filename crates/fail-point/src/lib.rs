@@ -1,7 +1,7 @@
 //! Named places where a test lets a step fail, or its process die, to see that what comes after reports
 //! why and leaves nothing.
 //!
-//! By the crate `fail`: `FAILPOINTS="vm.spawn=1*return(error)"` lets the first start of a sandbox fail,
+//! By the crate `fail`: `FAILPOINTS="sandbox.spawn=1*return(error)"` lets the first start of a sandbox fail,
 //! `1*return(kill)` has the process kill itself there as `kill -9` would. Without the feature
 //! `enabled` there is nothing of it in the binary.
 

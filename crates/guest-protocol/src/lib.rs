@@ -78,8 +78,8 @@ pub const MAX_PASTE: usize = 4 * 1024;
 /// With the `host` driver: the file in the sandbox's folder that holds the number of its X display.
 pub const HOST_DISPLAY_FILE: &str = "display";
 
-/// Environment variable that marks every process of a session on the host, the host driver's too.
-pub const SESSION_ENV: &str = "ANTEROOM_SESSION";
+/// Environment variable with a sandbox's name, which marks its processes on the host and its runner.
+pub const SANDBOX_ENV: &str = "ANTEROOM_SANDBOX";
 
 /// The guest says something at least this often, in milliseconds of its own clock.
 pub const HEARTBEAT_INTERVAL_MS: u64 = 2_000;

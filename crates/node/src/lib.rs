@@ -22,7 +22,7 @@ use anteroom_node_protocol::{
     Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
     PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
-use anteroom_runner_protocol::RunnerCommand;
+use anteroom_runner_protocol::{RunnerCommand, sandbox_name};
 use anteroom_session::{CodeTaken, Leftover, SessionId, Viewer};
 
 use logs::Logs;
@@ -110,7 +110,7 @@ impl Node for LocalNode {
 
     fn hold(&self, sandbox: &SandboxRecord) {
         if let Some(user) = sandbox.user {
-            self.users.hold(sandbox.session, user);
+            self.users.hold(sandbox_name(sandbox.session), user);
         }
     }
 
@@ -194,7 +194,7 @@ impl Node for LocalNode {
     }
 
     fn release(&self, session: SessionId) {
-        self.users.free(session);
+        self.users.free(&sandbox_name(session));
     }
 
     async fn logs(&self, session: SessionId) -> Result<String, NodeError> {

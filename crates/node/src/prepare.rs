@@ -50,9 +50,9 @@ impl LocalNode {
         if !self.settings.host.users.is_available() {
             return Ok(None);
         }
-        let users = self.users.clone();
+        let (users, sandbox) = (self.users.clone(), sandbox_name(session));
         // It looks at every process of the machine.
-        let leased = tokio::task::spawn_blocking(move || users.lease(session)).await;
+        let leased = tokio::task::spawn_blocking(move || users.lease(sandbox)).await;
         let leased = leased.map_err(|error| NotPrepared::Failed(error.to_string()))?;
         leased.map(Some).ok_or_else(|| {
             let range = SessionUser::RANGE;
@@ -91,7 +91,7 @@ impl LocalNode {
                 Ok((DriverConfig::Vm(config), services))
             }
             DriverChoice::Host { agent } => {
-                let runtime_dir = teardown::runtime_dir(session);
+                let runtime_dir = teardown::runtime_dir(&sandbox_name(session));
                 Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
             }
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 use anteroom_confine::{Cgroup, ConfineError};
 use anteroom_guest_link::chain;
 use anteroom_node_protocol::SandboxRecord;
+use anteroom_runner_protocol::sandbox_name;
 use anteroom_session::{DriverKind, Leftover, SessionId};
-use anteroom_vm::{RemoveError, SandboxIdentity};
+use anteroom_vm::{RemoveError, SandboxIdentity, SandboxName};
 
 /// How often a sandbox is torn down while something of it is left: what fails once may work again.
 const ATTEMPTS: u32 = 3;
@@ -25,26 +26,27 @@ pub struct Places {
     pub logs: PathBuf,
 }
 
-/// Folder of a session's files with the `host` driver. It follows from the session alone, so that it is
-/// found after a restart.
-pub fn runtime_dir(id: SessionId) -> PathBuf {
-    PathBuf::from("/tmp").join(format!("anteroom-{id}"))
+/// Folder of a sandbox's files with the `host` driver. It follows from the name alone, so that it is found
+/// after a restart.
+pub fn runtime_dir(sandbox: &SandboxName) -> PathBuf {
+    PathBuf::from("/tmp").join(format!("anteroom-{sandbox}"))
 }
 
 /// Kills what still runs of a sandbox, removes what it left, and says what is there all the same. Its
 /// runner has ended.
 pub async fn tear_down(sandbox: SandboxRecord, places: Places) -> Vec<Leftover> {
     let looked = tokio::task::spawn_blocking(move || {
-        let identity = SandboxIdentity { session: sandbox.session, user: sandbox.user };
+        let name = sandbox_name(sandbox.session);
+        let identity = SandboxIdentity { name: &name, user: sandbox.user };
         let runtime_dir = match sandbox.driver {
-            Some(DriverKind::Host) | None => Some(runtime_dir(sandbox.session)),
+            Some(DriverKind::Host) | None => Some(runtime_dir(&name)),
             Some(DriverKind::Qemu) => None,
         };
         let mut leftovers = Vec::new();
         for _ in 0..ATTEMPTS {
             anteroom_vm::reap(identity);
-            if let Err(error) = remove(identity, runtime_dir.as_deref()) {
-                tracing::error!(session = %identity.session, "{}", chain(&error));
+            if let Err(error) = remove(sandbox.session, identity, runtime_dir.as_deref()) {
+                tracing::error!(session = %sandbox.session, "{}", chain(&error));
             }
             leftovers = anteroom_vm::leftovers(identity, &places.folders, &places.logs);
             if leftovers.is_empty() {
@@ -74,15 +76,19 @@ enum NotRemoved {
 }
 
 /// Removes what a driver made outside of its processes, and what those left outside of its folder.
-fn remove(identity: SandboxIdentity, runtime_dir: Option<&Path>) -> Result<(), NotRemoved> {
+fn remove(
+    session: SessionId,
+    identity: SandboxIdentity<'_>,
+    runtime_dir: Option<&Path>,
+) -> Result<(), NotRemoved> {
     let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, identity.user));
     // Whatever became of the folder.
-    let cgroup = Cgroup::remove_named(&identity.session.to_string());
+    let cgroup = Cgroup::remove_named(identity.name.as_str());
     let orphaned_files = identity.user.map(anteroom_vm::remove_orphaned_files);
     folder.transpose()?;
     cgroup?;
     for path in orphaned_files.transpose()?.unwrap_or_default() {
-        tracing::warn!(session = %identity.session, "removed {path:?}, which a process of the session had left outside its folder");
+        tracing::warn!(%session, "removed {path:?}, which a process of the sandbox had left outside its folder");
     }
     Ok(())
 }

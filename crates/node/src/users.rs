@@ -1,32 +1,32 @@
-//! The users of sessions: each has one of its own while anything of it may be there.
+//! The users of sandboxes: each has one of its own while anything of it may be there.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_confine::SessionUser;
-use anteroom_session::SessionId;
+use anteroom_vm::SandboxName;
 
 /// Those that are in use, and whose they are. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Users(Arc<Mutex<HashMap<SessionId, SessionUser>>>);
+pub struct Users(Arc<Mutex<HashMap<SandboxName, SessionUser>>>);
 
 impl Users {
     /// One that nobody has; `None` when all are in use. Looks at every process of the machine.
-    pub fn lease(&self, session: SessionId) -> Option<Lease> {
+    pub fn lease(&self, sandbox: SandboxName) -> Option<Lease> {
         let mut leased = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let user = SessionUser::unused(|user| leased.values().any(|other| *other == user))?;
-        leased.insert(session, user);
-        Some(Lease { session, user, users: self.clone() })
+        leased.insert(sandbox.clone(), user);
+        Some(Lease { sandbox, user, users: self.clone() })
     }
 
-    /// Keeps the user that a session's record names.
-    pub fn hold(&self, session: SessionId, user: SessionUser) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(session, user);
+    /// Keeps the user that a sandbox's record names.
+    pub fn hold(&self, sandbox: SandboxName, user: SessionUser) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(sandbox, user);
     }
 
-    /// Lets others have it again: nothing is left of its session.
-    pub fn free(&self, session: SessionId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&session);
+    /// Lets others have it again: nothing is left of its sandbox.
+    pub fn free(&self, sandbox: &SandboxName) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(sandbox);
     }
 
     #[cfg(test)]
@@ -37,7 +37,7 @@ impl Users {
 
 /// A user that nothing runs as yet; free again when dropped.
 pub struct Lease {
-    session: SessionId,
+    sandbox: SandboxName,
     user: SessionUser,
     users: Users,
 }
@@ -55,7 +55,7 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.users.free(self.session);
+        self.users.free(&self.sandbox);
     }
 }
 
@@ -64,17 +64,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_user_is_one_session_s_until_nothing_of_it_is_left() {
+    fn a_user_is_one_sandbox_s_until_nothing_of_it_is_left() {
         let users = Users::default();
-        let (of_first, of_second) = (SessionId::generate(), SessionId::generate());
+        let [of_first, of_second]: [SandboxName; 2] =
+            ["one", "two"].map(|name| name.parse().unwrap());
         let first = users.lease(of_first).unwrap();
-        let second = users.lease(of_second).unwrap();
+        let second = users.lease(of_second.clone()).unwrap();
         assert_ne!(first.user(), second.user());
         let (refused, begun) = (first.user(), second.user());
         drop(first);
         second.keep();
         assert!(!users.has_leased(refused) && users.has_leased(begun));
-        users.free(of_second);
+        users.free(&of_second);
         assert!(!users.has_leased(begun));
         users.hold(of_second, begun);
         assert!(users.has_leased(begun));

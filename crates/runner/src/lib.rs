@@ -19,7 +19,6 @@ mod terminal;
 use std::fmt::Display;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-use anteroom_guest_protocol::SESSION_ENV;
 use anteroom_runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV};
 
 pub use egress_gate::mappings;
@@ -35,8 +34,8 @@ pub fn run<E: Display>(agent: fn() -> Result<&'static [u8], E>) -> Result<(), Ru
     // Ctrl-C in the operator's terminal is the controller's to handle, and within one kernel session
     // anybody may continue anybody (kill(2)).
     nix::unistd::setsid().map_err(RunnerError::system("leaving the controller's terminal"))?;
-    let session = std::env::var(SESSION_ENV).unwrap_or_default();
-    let _span = tracing::info_span!("runner", session).entered();
+    // The session's id once it is known: the mark in the environment is the sandbox's.
+    let _span = tracing::info_span!("runner", session = tracing::field::Empty).entered();
     let sockets = Sockets {
         control: inherited(CONTROL_FD_ENV)?.into(),
         media: inherited(MEDIA_FD_ENV)?.into(),

@@ -36,6 +36,8 @@ pub async fn run<E: Display>(
 ) -> Result<(), RunnerError> {
     let Sockets { control, media, channels } = sockets;
     let (config, mut commands, sender, writing) = controller_link::open(control).await?;
+    let session = tracing::field::display(config.sign_in.session);
+    tracing::Span::current().record("session", session);
     fail_point("runner.configured")
         .map_err(RunnerError::system("reading the session's configuration"))?;
     match config.sandbox.boot(agent).await {

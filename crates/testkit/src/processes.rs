@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 /// # Errors
 /// When /proc cannot be read.
 pub fn of_session(id: &str) -> Result<Vec<(u32, String)>> {
-    let mark = format!("ANTEROOM_SESSION={id}");
+    let mark = format!("ANTEROOM_SANDBOX={id}");
     let folder = format!("/anteroom-{id}/");
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {

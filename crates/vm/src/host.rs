@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anteroom_confine::{Account, SessionUser};
 use anteroom_fail_point::fail_point;
-use anteroom_guest_protocol::{HOST_DISPLAY_FILE, SESSION_ENV};
+use anteroom_guest_protocol::{HOST_DISPLAY_FILE, SANDBOX_ENV};
 use anteroom_session::{Accelerator, DriverKind};
 use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
@@ -62,7 +62,7 @@ impl Driver for Host {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.runtime_dir)
             .env("ANTEROOM_RUNTIME_DIR", &self.runtime_dir)
-            .env(SESSION_ENV, name.as_str())
+            .env(SANDBOX_ENV, name.as_str())
             .stdin(Stdio::null())
             .stdout(OwnedFd::from(agent_console))
             .stderr(OwnedFd::from(second));

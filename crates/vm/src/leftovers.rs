@@ -1,4 +1,4 @@
-//! What is left of a session, by looking: no record is asked, so none can be wrong.
+//! What is left of a sandbox, by looking: no record is asked, so none can be wrong.
 
 use std::fs;
 use std::io::Read;
@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anteroom_confine::{SessionUser, runs_as};
 use anteroom_fail_point::fail_point;
-use anteroom_guest_protocol::SESSION_ENV;
-use anteroom_session::{Leftover, SessionId};
+use anteroom_guest_protocol::SANDBOX_ENV;
+use anteroom_session::Leftover;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::SandboxName;
 use crate::host::is_ours;
 use crate::ipc::Shared;
 use crate::orphaned_files::OrphanedFiles;
@@ -26,20 +27,20 @@ const MOST_READ: u64 = 256 * 1024;
 /// process itself is no longer seen.
 const CLOSED: Duration = Duration::from_secs(2);
 
-/// A session, as what is left of it can be known.
+/// A sandbox, as what is left of it can be known.
 #[derive(Clone, Copy, Debug)]
-pub struct SandboxIdentity {
-    /// Its id, which processes, files and cgroups carry.
-    pub session: SessionId,
+pub struct SandboxIdentity<'a> {
+    /// Its name, which processes, files and cgroups carry.
+    pub name: &'a SandboxName,
     /// Its user, which no other process has.
     pub user: Option<SessionUser>,
 }
 
-/// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the session's id or are its
+/// Processes, sockets, mounts, cgroups and files (in `folders`) that carry the sandbox's name or are its
 /// user's, and its user's files where everybody may write; `kept` is what is meant to outlive it, its
 /// logs. Looks again for a moment while there is anything.
 #[must_use]
-pub fn leftovers(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
+pub fn leftovers(identity: SandboxIdentity<'_>, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     let started = Instant::now();
     loop {
         let found = look(identity, folders, kept);
@@ -51,11 +52,11 @@ pub fn leftovers(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) ->
     }
 }
 
-fn look(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
+fn look(identity: SandboxIdentity<'_>, folders: &[PathBuf], kept: &Path) -> Vec<Leftover> {
     if let Err(error) = fail_point("teardown.look") {
         return unseen(Path::new("/"), error).into_iter().collect();
     }
-    let id = identity.session.to_string();
+    let name = identity.name.as_str();
     let mut found: Vec<Leftover> = processes(identity)
         .into_iter()
         .map(|(pid, command)| leftover("process", format!("{pid}: {command}")))
@@ -71,12 +72,12 @@ fn look(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) -> Vec<Left
         found.extend(
             text.lines()
                 .filter(|line| {
-                    line.contains(&id) && (kind != "socket" || is_own_socket(line, identity))
+                    line.contains(name) && (kind != "socket" || is_own_socket(line, identity))
                 })
                 .map(|line| leftover(kind, line.to_owned())),
         );
     }
-    let of = |kind| Named { id: &id, kind, user: identity.user };
+    let of = |kind| Named { name, kind, user: identity.user };
     entries_named(Path::new("/sys/fs/cgroup"), &of("cgroup"), 4, &mut found);
     for folder in folders {
         entries_named(folder, &of("file"), 2, &mut found);
@@ -86,7 +87,7 @@ fn look(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) -> Vec<Left
         found.extend(shared.map(|shared| leftover("ipc", shared.to_string())));
         let orphaned_files = OrphanedFiles::of(user);
         for path in orphaned_files.found.iter().map(|path| path.display().to_string()) {
-            // One may carry the session's id too.
+            // One may carry the sandbox's name too.
             if !found.iter().any(|leftover| leftover.what == path) {
                 found.push(leftover("file", path));
             }
@@ -101,7 +102,7 @@ fn look(identity: SandboxIdentity, folders: &[PathBuf], kept: &Path) -> Vec<Left
 }
 
 /// By the owner of its file: a name without one anybody may take.
-fn is_own_socket(line: &str, identity: SandboxIdentity) -> bool {
+fn is_own_socket(line: &str, identity: SandboxIdentity<'_>) -> bool {
     let path = line.split_whitespace().nth(7).filter(|path| path.starts_with('/'));
     let found = path.and_then(|path| fs::symlink_metadata(path).ok());
     found.is_some_and(|found| is_ours(&found, identity.user))
@@ -114,8 +115,8 @@ fn unseen(place: &Path, error: std::io::Error) -> Option<Leftover> {
     (!missing).then(|| leftover("unseen", what))
 }
 
-/// Kills every process of the session and waits until they are gone.
-pub fn reap(identity: SandboxIdentity) {
+/// Kills every process of the sandbox and waits until they are gone.
+pub fn reap(identity: SandboxIdentity<'_>) {
     if fail_point("teardown.reap").is_err() {
         return;
     }
@@ -135,13 +136,13 @@ pub fn reap(identity: SandboxIdentity) {
     }
 }
 
-/// Process id and command of every process of the session, this one apart: those of its user, and of
+/// Process id and command of every process of the sandbox, this one apart: those of its user, and of
 /// this process's user those that carry its mark in their environment or, since Chromium writes over
-/// its own, were pointed into the session's folder. What another process says of itself is not read: it
+/// its own, were pointed into the sandbox's folder. What another process says of itself is not read: it
 /// may be anything, of any length. Zombies are their parent's to collect.
-fn processes(identity: SandboxIdentity) -> Vec<(i32, String)> {
-    let marker = format!("{SESSION_ENV}={}", identity.session);
-    let folder = format!("/anteroom-{}/", identity.session);
+fn processes(identity: SandboxIdentity<'_>) -> Vec<(i32, String)> {
+    let marker = format!("{SANDBOX_ENV}={}", identity.name);
+    let folder = format!("/anteroom-{}/", identity.name);
     let own = std::process::id().to_string();
     let own_user = nix::unistd::geteuid().as_raw();
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -161,8 +162,8 @@ fn processes(identity: SandboxIdentity) -> Vec<(i32, String)> {
                 let environment = start_of(&entry.path().join("environ"));
                 environment.split('\0').any(|variable| variable == marker)
             };
-            let is_of_session = command.contains(&folder) || carries();
-            is_of_session.then(|| (pid, command.chars().take(200).collect()))
+            let is_of_sandbox = command.contains(&folder) || carries();
+            is_of_sandbox.then(|| (pid, command.chars().take(200).collect()))
         })
         .collect()
 }
@@ -179,17 +180,17 @@ fn start_of(path: &Path) -> String {
 
 /// What is looked for in a folder.
 struct Named<'a> {
-    id: &'a str,
+    name: &'a str,
     kind: &'static str,
     user: Option<SessionUser>,
 }
 
-/// What somebody else has put under the session's name is no leftover of the session's.
+/// What somebody else has put under the sandbox's name is no leftover of the sandbox's.
 fn entries_named(folder: &Path, named: &Named, depth: u32, found: &mut Vec<Leftover>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let is_ours = || entry.metadata().is_ok_and(|entry| is_ours(&entry, named.user));
-        if entry.file_name().to_string_lossy().contains(named.id) {
+        if entry.file_name().to_string_lossy().contains(named.name) {
             if is_ours() {
                 found.push(leftover(named.kind, entry.path().display().to_string()));
             }

@@ -93,7 +93,7 @@ impl RunningSandbox {
         let log =
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
-        fail_point("vm.spawn").map_err(BootError::system("starting the sandbox's process"))?;
+        fail_point("sandbox.spawn").map_err(BootError::system("starting the sandbox's process"))?;
         let (child, cgroup) =
             confined.spawn(command).map_err(BootError::system("starting the sandbox's process"))?;
         let memory = cgroup.as_ref().and_then(|held| {
@@ -102,7 +102,7 @@ impl RunningSandbox {
         });
         let pid = child.id().ok_or(std::io::ErrorKind::NotFound.into());
         let pid = pid.map_err(BootError::system::<std::io::Error>("asking for the process id"))?;
-        fail_point("vm.spawned").map_err(BootError::system("watching the console"))?;
+        fail_point("sandbox.spawned").map_err(BootError::system("watching the console"))?;
         let console = stream(console).map_err(BootError::system("watching the console"))?;
         let following =
             Some(tokio::task::spawn_local(ConsoleLog::follow(console_log.clone(), console)));

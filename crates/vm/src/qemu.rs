@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use anteroom_confine::Limits;
 use anteroom_fail_point::fail_point;
-use anteroom_guest_protocol::SESSION_ENV;
+use anteroom_guest_protocol::SANDBOX_ENV;
 use anteroom_session::DriverKind;
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -125,7 +125,7 @@ impl Driver for Qemu {
             .args(arguments(name, &self.vm, self.accelerator, self.cpu.as_deref()))
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env(SESSION_ENV, name.as_str())
+            .env(SANDBOX_ENV, name.as_str())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             // QEMU's own complaints explain an early death: they go where the console goes.

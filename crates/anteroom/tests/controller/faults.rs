@@ -44,8 +44,8 @@ cases! {
     runner_spawned: "runner.spawned" fails "session_setup_failed", killed "controller_stopped";
     runner_configured: "runner.configured" fails "runner_died", killed "runner_died";
     host_runtime_dir: "host.runtime_dir" fails "sandbox_not_started", killed "runner_died";
-    vm_spawn: "vm.spawn" fails "sandbox_not_started", killed "runner_died";
-    vm_spawned: "vm.spawned" fails "sandbox_not_started", killed "runner_died";
+    sandbox_spawn: "sandbox.spawn" fails "sandbox_not_started", killed "runner_died";
+    sandbox_spawned: "sandbox.spawned" fails "sandbox_not_started", killed "runner_died";
     runner_service_log: "runner.service_log" fails "session_setup_failed", killed "runner_died";
     runner_confine: "runner.confine" fails "session_setup_failed", killed "runner_died";
     boot_handshake: "boot.handshake" fails "runner_failed", killed "runner_died";

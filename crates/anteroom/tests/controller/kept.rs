@@ -183,7 +183,7 @@ fn bound(mine: &str) -> String {
         r#"
 import getpass, grp, json, os, pwd, socket, subprocess, sys
 def kept_in(folder):
-    path = folder + "/anteroom-test-{{}}".format(os.environ["ANTEROOM_SESSION"])
+    path = folder + "/anteroom-test-{{}}".format(os.environ["ANTEROOM_SANDBOX"])
     if sys.argv[1:] != ["status"]:
         open(path, "w").close()
     return path

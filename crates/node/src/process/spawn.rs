@@ -13,11 +13,12 @@ use std::sync::Arc;
 
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Side, connect};
-use anteroom_guest_protocol::SESSION_ENV;
+use anteroom_guest_protocol::SANDBOX_ENV;
 use anteroom_guest_session::log_files;
 use anteroom_node_protocol::Reports;
 use anteroom_runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, RunnerConfig};
-use anteroom_session::{HolderGeneration, SessionId};
+use anteroom_session::HolderGeneration;
+use anteroom_vm::SandboxName;
 use command_fds::{CommandFdExt, FdMapping};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
@@ -51,7 +52,7 @@ impl Runner {
             StdUnixStream::pair().map_err(LocalNodeError::system("making the channels' socket"))?;
         channels.set_nonblocking(true)?;
         control.set_nonblocking(true)?;
-        let mut command = command(config.sign_in.session, &config.sandbox.log_dir, environment)?;
+        let mut command = command(&config.sandbox.name, &config.sandbox.log_dir, environment)?;
         let mappings = [
             (OwnedFd::from(runner_control), CONTROL),
             (OwnedFd::from(media), MEDIA),
@@ -101,7 +102,7 @@ impl Runner {
 
 /// This very program, also when its file was replaced since: both ends speak one version.
 fn command(
-    session: SessionId,
+    sandbox: &SandboxName,
     log_dir: &Path,
     environment: &[(&'static str, OsString)],
 ) -> Result<Command, LocalNodeError> {
@@ -118,7 +119,7 @@ fn command(
         .arg("session")
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env(SESSION_ENV, session.to_string())
+        .env(SANDBOX_ENV, sandbox.as_str())
         .env(CONTROL_FD_ENV, CONTROL.to_string())
         .env(MEDIA_FD_ENV, MEDIA.to_string())
         .env(CHANNELS_FD_ENV, CHANNELS.to_string())

@@ -3,15 +3,15 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-fn of(session: SessionId) -> SandboxIdentity {
-    SandboxIdentity { session, user: None }
+fn of(name: &SandboxName) -> SandboxIdentity<'_> {
+    SandboxIdentity { name, user: None }
 }
 
 #[test]
-fn a_process_of_the_session_is_found_and_reaped() {
-    let session = SessionId::generate();
+fn a_process_of_the_sandbox_is_found_and_reaped() {
+    let name = SandboxName::of_test();
     let mut child = Command::new("cat")
-        .env(SESSION_ENV, session.to_string())
+        .env(SANDBOX_ENV, name.as_str())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -19,44 +19,45 @@ fn a_process_of_the_session_is_found_and_reaped() {
     // A process in the middle of `exec` shows no environment for a moment: this one answers.
     child.stdin.as_mut().unwrap().write_all(b"x").unwrap();
     child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
-    let found = leftovers(of(session), &[], Path::new("/nowhere"));
+    let found = leftovers(of(&name), &[], Path::new("/nowhere"));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].what.ends_with(": cat "), "{found:?}");
     let _open = child.stdin.take();
     let waited = std::thread::spawn(move || child.wait().unwrap());
-    reap(of(session));
+    reap(of(&name));
     waited.join().unwrap();
-    assert_eq!(leftovers(of(session), &[], Path::new("/nowhere")), []);
+    assert_eq!(leftovers(of(&name), &[], Path::new("/nowhere")), []);
 }
 
 #[test]
 fn a_place_that_cannot_be_looked_at_is_said() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let places = [file.path().to_path_buf(), "/nowhere".into()];
-    let found = leftovers(of(SessionId::generate()), &places, Path::new("/nowhere"));
+    let found = leftovers(of(&SandboxName::of_test()), &places, Path::new("/nowhere"));
     assert_eq!(found.iter().map(|l| l.kind.as_str()).collect::<Vec<_>>(), ["unseen"]);
 }
 
 #[test]
-fn a_folder_of_the_session_is_found() {
-    let session = SessionId::generate();
+fn a_folder_of_the_sandbox_is_found() {
+    let name = SandboxName::of_test();
     let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join(session.to_string())).unwrap();
-    let found = leftovers(of(session), &[folder.path().to_path_buf()], Path::new("/nowhere"));
+    fs::create_dir(folder.path().join(name.as_str())).unwrap();
+    let found = leftovers(of(&name), &[folder.path().to_path_buf()], Path::new("/nowhere"));
     assert_eq!(found.iter().map(|l| l.kind.as_str()).collect::<Vec<_>>(), ["file"]);
-    let kept = folder.path().join(session.to_string());
-    assert_eq!(leftovers(of(session), &[folder.path().to_path_buf()], &kept), []);
+    let kept = folder.path().join(name.as_str());
+    assert_eq!(leftovers(of(&name), &[folder.path().to_path_buf()], &kept), []);
 }
 
 /// Whatever it did to its environment and its name. Only root starts a process of another user.
 #[test]
-fn a_process_of_the_session_s_user_is_found_and_reaped() {
+fn a_process_of_the_sandbox_s_user_is_found_and_reaped() {
     use std::os::unix::process::CommandExt;
     let Some(user) = SessionUser::unused(|_| false) else { return };
     let mut command = Command::new("sleep");
     command.arg("1000").env_clear().uid(user.id()).gid(user.id());
     let Ok(mut child) = command.spawn() else { return };
-    let identity = SandboxIdentity { session: SessionId::generate(), user: Some(user) };
+    let name = SandboxName::of_test();
+    let identity = SandboxIdentity { name: &name, user: Some(user) };
     assert_eq!(leftovers(identity, &[], Path::new("/nowhere")).len(), 1);
     let waited = std::thread::spawn(move || child.wait().unwrap());
     reap(identity);
@@ -67,12 +68,12 @@ fn a_process_of_the_session_s_user_is_found_and_reaped() {
 #[test]
 fn what_another_user_has_put_under_the_name_is_none() {
     let folder = tempfile::tempdir().unwrap();
-    let session = SessionId::generate();
-    let path = folder.path().join(session.to_string());
+    let name = SandboxName::of_test();
+    let path = folder.path().join(name.as_str());
     fs::create_dir(&path).unwrap();
     if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
         let places = [folder.path().to_path_buf()];
-        assert_eq!(leftovers(of(session), &places, Path::new("/nowhere")), []);
+        assert_eq!(leftovers(of(&name), &places, Path::new("/nowhere")), []);
     }
 }
 
@@ -97,7 +98,8 @@ fn who_forks_and_ends_for_ever_does_not_get_away() {
     let _end = Killed(user);
     let Ok(started) = command.stdout(Stdio::null()).status() else { return };
     assert!(started.success());
-    let identity = SandboxIdentity { session: SessionId::generate(), user: Some(user) };
+    let name = SandboxName::of_test();
+    let identity = SandboxIdentity { name: &name, user: Some(user) };
     // One look misses who forks and ends.
     while anteroom_confine::processes_of(user).is_empty() {
         std::thread::yield_now();
@@ -111,11 +113,11 @@ fn who_forks_and_ends_for_ever_does_not_get_away() {
 #[test]
 fn what_another_user_s_process_says_of_itself_is_not_read() {
     use std::os::unix::process::CommandExt;
-    let session = SessionId::generate();
+    let name = SandboxName::of_test();
     let mut command = Command::new("sleep");
-    command.arg("1000").env(SESSION_ENV, session.to_string()).uid(65534).gid(65534);
+    command.arg("1000").env(SANDBOX_ENV, name.as_str()).uid(65534).gid(65534);
     let Ok(mut child) = command.spawn() else { return };
-    assert_eq!(leftovers(of(session), &[], Path::new("/nowhere")), []);
+    assert_eq!(leftovers(of(&name), &[], Path::new("/nowhere")), []);
     child.kill().unwrap();
     child.wait().unwrap();
 }
