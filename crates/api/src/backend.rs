@@ -54,7 +54,7 @@ pub enum Begun {
     Before(StartAnswer),
 }
 
-/// The controller, as the API sees it. A session that does not exist is `Problem::no_such_session`.
+/// The controller, as the API sees it. What changes something is given who asks for it. A session that does not exist is `Problem::no_such_session`.
 pub trait Backend: Send + Sync + 'static {
     /// Whose API key this is, if anybody's.
     fn authenticate(
@@ -64,11 +64,23 @@ pub trait Backend: Send + Sync + 'static {
     /// Every key, by name.
     fn keys(&self) -> impl Future<Output = Result<Vec<KeyView>, Problem>> + Send;
     /// Makes a key under a new name.
-    fn add_key(&self, key: NewKey) -> impl Future<Output = Result<MadeKey, Problem>> + Send;
+    fn add_key(
+        &self,
+        key: NewKey,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<MadeKey, Problem>> + Send;
     /// Makes the key of a name anew; the one before it is good no more.
-    fn rotate_key(&self, name: &str) -> impl Future<Output = Result<MadeKey, Problem>> + Send;
+    fn rotate_key(
+        &self,
+        name: &str,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<MadeKey, Problem>> + Send;
     /// Revokes a key, and closes what it opened.
-    fn revoke_key(&self, name: &str) -> impl Future<Output = Result<(), Problem>> + Send;
+    fn revoke_key(
+        &self,
+        name: &str,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Whose cookie this is, if it was given for this session: its link's generation. One whose link
     /// was revoked is [`ProblemCode::ViewerRevoked`](crate::ProblemCode::ViewerRevoked).
     fn holder(
@@ -88,8 +100,11 @@ pub trait Backend: Send + Sync + 'static {
     /// One session.
     fn session(&self, id: SessionId) -> impl Future<Output = Result<SessionView, Problem>> + Send;
     /// Prolongs a session's time to live; one that has ended is fine.
-    fn heartbeat(&self, id: SessionId)
-    -> impl Future<Output = Result<SessionView, Problem>> + Send;
+    fn heartbeat(
+        &self,
+        id: SessionId,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<SessionView, Problem>> + Send;
     /// One session now and on each change.
     fn watch(
         &self,
@@ -105,7 +120,11 @@ pub trait Backend: Send + Sync + 'static {
         principal: &Principal,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Shows the sign-in page again in the guest's browser.
-    fn open_sign_in_page(&self, id: SessionId) -> impl Future<Output = Result<(), Problem>> + Send;
+    fn open_sign_in_page(
+        &self,
+        id: SessionId,
+        principal: &Principal,
+    ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// Has the CLI started that waits for the end user, who is there by the caller's word; one that was
     /// started is fine.
     fn start_tool(
@@ -118,12 +137,14 @@ pub trait Backend: Send + Sync + 'static {
         &self,
         id: SessionId,
         code: String,
+        principal: &Principal,
     ) -> impl Future<Output = Result<CodeTaken, Problem>> + Send;
     /// Allows a host that the session was refused.
     fn allow_host(
         &self,
         id: SessionId,
         host: String,
+        principal: &Principal,
     ) -> impl Future<Output = Result<(), Problem>> + Send;
     /// The CLI's terminal: from it what draws it, to it what is typed.
     fn terminal(

@@ -48,7 +48,7 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Caller {
 }
 
 /// A caller whose key may manage keys.
-pub(crate) struct Admin;
+pub(crate) struct Admin(pub(crate) Principal);
 
 impl<B: Backend> FromRequestParts<Arc<B>> for Admin {
     type Rejection = Problem;
@@ -57,7 +57,7 @@ impl<B: Backend> FromRequestParts<Arc<B>> for Admin {
         let principal = caller(&**backend, &parts.headers).await?;
         Recognized::in_extensions(&parts.extensions);
         if principal.may(Scope::Keys) {
-            return Ok(Self);
+            return Ok(Self(principal));
         }
         let detail = "this requires an API key with the role admin; on the controller's own machine, the `anteroom` command has one";
         Err(Problem::new(ProblemCode::NotAdmin, detail))

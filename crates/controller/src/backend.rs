@@ -1,5 +1,6 @@
 //! What the API asks of the controller.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_api::{
@@ -29,16 +30,17 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         self.keys.list().await
     }
 
-    async fn add_key(&self, key: NewKey) -> Result<MadeKey, Problem> {
-        self.keys.add(&key.name, key.role.unwrap_or(KeyRole::Caller)).await
+    async fn add_key(&self, key: NewKey, principal: &Principal) -> Result<MadeKey, Problem> {
+        let role = key.role.unwrap_or(KeyRole::Caller);
+        self.keys.add(&key.name, role, &principal.actor()).await
     }
 
-    async fn rotate_key(&self, name: &str) -> Result<MadeKey, Problem> {
-        self.rotate(name).await
+    async fn rotate_key(&self, name: &str, principal: &Principal) -> Result<MadeKey, Problem> {
+        self.rotate(name, &principal.actor()).await
     }
 
-    async fn revoke_key(&self, name: &str) -> Result<(), Problem> {
-        self.keys.revoke(name).await
+    async fn revoke_key(&self, name: &str, principal: &Principal) -> Result<(), Problem> {
+        self.keys.revoke(name, &principal.actor()).await
     }
 
     async fn holder(
@@ -80,8 +82,13 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         }
     }
 
-    async fn heartbeat(&self, id: SessionId) -> Result<SessionView, Problem> {
+    async fn heartbeat(
+        &self,
+        id: SessionId,
+        principal: &Principal,
+    ) -> Result<SessionView, Problem> {
         if let Some(mut handle) = self.handle(id) {
+            tracing::debug!(session = %id, by = %principal.actor(), "a heartbeat came");
             handle.view.mark_unchanged();
             // The answer shows the new deadline, unless the session is busy with something long.
             if handle.report(Event::Heartbeat).await {
@@ -117,12 +124,12 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let record = self.record(id).await?;
         // Of one that is over something may be left: the operator wants that looked at again.
         if !record.is_gone() {
-            self.end_abandoned(record).await.map_err(internal)?;
+            self.end_abandoned(record, Some(principal.actor())).await.map_err(internal)?;
         }
         Ok(())
     }
 
-    async fn open_sign_in_page(&self, id: SessionId) -> Result<(), Problem> {
+    async fn open_sign_in_page(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
         let (_, state) = self.with_desktop(id).await?;
         if state != StateName::AwaitingUser {
             return Err(Problem::wrong_state(format!(
@@ -132,7 +139,9 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
             )));
         }
         let notified = self.context.node.notify(id, Notice::OpenSignInPage {}).await;
-        notified.map_err(|error| no_answer(error, ProblemCode::WrongState, state))
+        notified.map_err(|error| no_answer(error, ProblemCode::WrongState, state))?;
+        tracing::info!(session = %id, by = %principal.actor(), "the sign-in page is opened again");
+        Ok(())
     }
 
     async fn start_tool(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {
@@ -152,7 +161,12 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         Ok(())
     }
 
-    async fn enter_code(&self, id: SessionId, code: String) -> Result<CodeTaken, Problem> {
+    async fn enter_code(
+        &self,
+        id: SessionId,
+        code: String,
+        principal: &Principal,
+    ) -> Result<CodeTaken, Problem> {
         let (_, state) = self.with_desktop(id).await?;
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!(
@@ -161,12 +175,27 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
             )));
         }
         let entered = self.context.node.enter_code(id, code).await;
-        entered.map_err(|error| no_answer(error, ProblemCode::CodeRefused, state))
+        let taken = entered.map_err(|error| no_answer(error, ProblemCode::CodeRefused, state))?;
+        let CodeTaken { typed, replaced } = taken;
+        tracing::info!(session = %id, by = %principal.actor(), typed, replaced, "a code came");
+        Ok(taken)
     }
 
-    async fn allow_host(&self, id: SessionId, host: String) -> Result<(), Problem> {
-        let (_, state) = self.with_desktop(id).await?;
-        let allowed = self.context.node.allow_host(id, host).await;
+    async fn allow_host(
+        &self,
+        id: SessionId,
+        host: String,
+        principal: &Principal,
+    ) -> Result<(), Problem> {
+        let (handle, state) = self.with_desktop(id).await?;
+        let (node, by) = (Arc::clone(&self.context.node), principal.actor());
+        // A task of its own: a caller who hangs up now does not keep it out of the timeline.
+        let allowing = tokio::spawn(async move {
+            let host = node.allow_host(id, host).await?;
+            handle.report(Event::HostAllowed { host, by }).await;
+            Ok(())
+        });
+        let allowed = allowing.await.map_err(|error| Problem::internal(error.to_string()))?;
         allowed.map_err(|error| no_answer(error, ProblemCode::WrongState, state))
     }
 

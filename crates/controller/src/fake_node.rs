@@ -11,8 +11,8 @@ use anteroom_node_protocol::{
     PrepareSession, Prepared, Report, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
 use anteroom_session::{
-    Accelerator, CodeTaken, DriverKind, Leftover, Observation, ProcessExit, SessionId, StateName,
-    Viewer,
+    Accelerator, CodeTaken, DriverKind, HostPort, Leftover, Observation, ProcessExit, SessionId,
+    StateName, Viewer,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -192,8 +192,9 @@ impl Node for FakeNode {
         gone()
     }
 
-    async fn allow_host(&self, _: SessionId, _: String) -> Result<(), AskError> {
-        gone()
+    async fn allow_host(&self, _: SessionId, host: String) -> Result<HostPort, AskError> {
+        let cause = format!("this session was not refused a host {host:?}");
+        HostPort::parse(&host).ok_or(AskError::Refused { cause })
     }
 
     async fn open_channel(

@@ -12,7 +12,7 @@ use anteroom_api::{
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::chain;
-use anteroom_session::InvalidKeyName;
+use anteroom_session::{Actor, InvalidKeyName};
 use tokio::sync::watch;
 
 use super::store::{KeptKey, Store};
@@ -83,7 +83,7 @@ impl<S: Store> Keys<S> {
     }
 
     /// Makes a key under a new name.
-    pub async fn add(&self, name: &str, role: KeyRole) -> Result<MadeKey, Problem> {
+    pub async fn add(&self, name: &str, role: KeyRole, by: &Actor) -> Result<MadeKey, Problem> {
         let parsed = name.parse().map_err(|error: InvalidKeyName| {
             Problem::new(ProblemCode::InvalidValue, error.to_string())
         })?;
@@ -93,36 +93,36 @@ impl<S: Store> Keys<S> {
                 format!("a key named {name} already exists; rotate it, or choose another name");
             return Err(Problem::new(ProblemCode::KeyExists, detail));
         }
-        tracing::info!(name, role = <&str>::from(role), "an API key was created");
+        tracing::info!(name, role = <&str>::from(role), %by, "an API key was created");
         Ok(MadeKey { name: name.to_owned(), role, key })
     }
 
     /// Makes the key of a name anew; the one before it is revoked.
-    pub async fn rotate(&self, name: &str) -> Result<MadeKey, Problem> {
+    pub async fn rotate(&self, name: &str, by: &Actor) -> Result<MadeKey, Problem> {
         let key = new_key();
         let before = self.0.store.rotate_api_key(name, &key, now().0).await.map_err(not_stored)?;
         let (before, role) = before.ok_or_else(|| no_such_key(name))?;
         self.close(before);
-        tracing::info!(name, "an API key was rotated; the earlier one is revoked");
+        tracing::info!(name, %by, "an API key was rotated; the earlier one is revoked");
         Ok(MadeKey { name: name.to_owned(), role, key })
     }
 
     /// Makes a key under a name, instead of one it may have had.
-    pub async fn put(&self, name: &str, role: KeyRole) -> Result<String, Problem> {
-        match self.rotate(name).await {
+    pub async fn put(&self, name: &str, role: KeyRole, by: &Actor) -> Result<String, Problem> {
+        match self.rotate(name, by).await {
             Ok(made) => Ok(made.key),
             Err(problem) if problem.code == ProblemCode::NoSuchKey => {
-                Ok(self.add(name, role).await?.key)
+                Ok(self.add(name, role, by).await?.key)
             }
             Err(problem) => Err(problem),
         }
     }
 
     /// Revokes a key, and closes what it opened.
-    pub async fn revoke(&self, name: &str) -> Result<(), Problem> {
+    pub async fn revoke(&self, name: &str, by: &Actor) -> Result<(), Problem> {
         let before = self.0.store.remove_api_key(name).await.map_err(not_stored)?;
         self.close(before.ok_or_else(|| no_such_key(name))?);
-        tracing::info!(name, "an API key was revoked");
+        tracing::info!(name, %by, "an API key was revoked");
         Ok(())
     }
 
@@ -163,6 +163,8 @@ mod tests {
     use anteroom_api::Scope;
 
     use super::*;
+
+    const BY: Actor = Actor::Operator {};
     use crate::store::SqliteStore;
 
     fn id_of(principal: &Principal) -> KeyId {
@@ -184,30 +186,30 @@ mod tests {
     #[tokio::test]
     async fn a_key_is_good_until_it_is_made_anew_or_revoked() {
         let (_folder, keys) = keys().await;
-        let made = keys.add("deploy", KeyRole::Caller).await.unwrap();
+        let made = keys.add("deploy", KeyRole::Caller, &BY).await.unwrap();
         let known = keys.authenticate(&made.key).await.unwrap().unwrap();
         assert!(known.may(Scope::Sessions) && !known.may(Scope::Keys));
         assert_eq!(
-            keys.add("deploy", KeyRole::Admin).await.unwrap_err().code,
+            keys.add("deploy", KeyRole::Admin, &BY).await.unwrap_err().code,
             ProblemCode::KeyExists
         );
-        let again = keys.rotate("deploy").await.unwrap();
+        let again = keys.rotate("deploy", &BY).await.unwrap();
         keys.revoked(id_of(&known)).await;
         assert_eq!(keys.authenticate(&made.key).await.unwrap(), None);
         let known = keys.authenticate(&again.key).await.unwrap().unwrap();
-        keys.revoke("deploy").await.unwrap();
+        keys.revoke("deploy", &BY).await.unwrap();
         keys.revoked(id_of(&known)).await;
         assert_eq!(keys.authenticate(&again.key).await.unwrap(), None);
-        assert_eq!(keys.revoke("deploy").await.unwrap_err().code, ProblemCode::NoSuchKey);
+        assert_eq!(keys.revoke("deploy", &BY).await.unwrap_err().code, ProblemCode::NoSuchKey);
         // The name is free again, and its new key is no revoked one.
-        let third = keys.add("deploy", KeyRole::Admin).await.unwrap();
+        let third = keys.add("deploy", KeyRole::Admin, &BY).await.unwrap();
         assert!(keys.authenticate(&third.key).await.unwrap().unwrap().may(Scope::Keys));
     }
 
     #[tokio::test]
     async fn the_list_has_names_and_times_and_no_key() {
         let (_folder, keys) = keys().await;
-        let made = keys.add("ci", KeyRole::Caller).await.unwrap();
+        let made = keys.add("ci", KeyRole::Caller, &BY).await.unwrap();
         assert_eq!(keys.list().await.unwrap()[0].last_used_at, None);
         keys.authenticate(&made.key).await.unwrap();
         let used = keys.list().await.unwrap()[0].last_used_at;
@@ -222,7 +224,7 @@ mod tests {
     async fn an_invalid_name_is_refused() {
         let (_folder, keys) = keys().await;
         for name in ["", "a b", "a/b", "\u{1b}[2J", &"a".repeat(65), "é"] {
-            let refused = keys.add(name, KeyRole::Caller).await.unwrap_err();
+            let refused = keys.add(name, KeyRole::Caller, &BY).await.unwrap_err();
             assert_eq!(refused.code, ProblemCode::InvalidValue, "{name:?}");
         }
     }

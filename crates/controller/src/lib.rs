@@ -170,7 +170,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         path: &Path,
         url: &str,
     ) -> Result<(), ControllerError> {
-        let key = self.keys.put(name, role).await;
+        let key = self.keys.put(name, role, &Actor::Operator {}).await;
         let key = key.map_err(|problem| ControllerError::NoClientKey(problem.detail))?;
         Ok(self.client_file(path, url).write(&key)?)
     }
@@ -193,8 +193,8 @@ impl<N: Node, S: Store> Controller<N, S> {
     }
 
     /// Makes a key anew; the command line goes on with its own.
-    async fn rotate(&self, name: &str) -> Result<MadeKey, Problem> {
-        let made = self.keys.rotate(name).await?;
+    async fn rotate(&self, name: &str, by: &Actor) -> Result<MadeKey, Problem> {
+        let made = self.keys.rotate(name, by).await?;
         if name == COMMAND_LINE
             && let Some(file) = self.command_line.get()
         {

@@ -3,7 +3,7 @@
 use anteroom_clock::now;
 use anteroom_guest_protocol::chain;
 use anteroom_node_protocol::{Node, SandboxRecord};
-use anteroom_session::{Event, Leftover, SessionId, State};
+use anteroom_session::{Actor, Event, Leftover, SessionId, State};
 
 use super::error::ControllerError;
 use super::record::Record;
@@ -19,7 +19,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             match self.store.load(id).await {
                 Ok(Some(record)) => {
                     tracing::warn!(session = %id, state = record.session.state.name().as_str(), "an earlier controller left this session unfinished");
-                    self.end_abandoned(record).await?;
+                    self.end_abandoned(record, None).await?;
                 }
                 Ok(None) => {}
                 // One row must not keep all the others from being served.
@@ -45,11 +45,19 @@ impl<N: Node, S: Store> Controller<N, S> {
         Ok(())
     }
 
-    /// Ends a session that has no task, as far as it has not ended.
-    pub(super) async fn end_abandoned(&self, mut record: Record) -> Result<(), StoreError> {
+    /// Ends a session that has no task, as far as it has not ended. `by` is who asks for it, where that is
+    /// not the controller's own start.
+    pub(super) async fn end_abandoned(
+        &self,
+        mut record: Record,
+        by: Option<Actor>,
+    ) -> Result<(), StoreError> {
         let id = record.id();
         if let State::Ended { .. } = record.session.state {
             // Its end is known; its teardown was not reported, or left something.
+            if let Some(by) = by {
+                tracing::info!(session = %id, %by, "what is left of the session is torn down again");
+            }
             let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
             record.session = session;
             actor::start::<N, S>(record, effects, None, self.context.clone());
@@ -60,7 +68,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         if has_captured && self.store.credential(id).await?.is_some() {
             handle.report(Event::CredentialStored).await;
         }
-        handle.report(Event::FoundByReconciliation).await;
+        handle.report(by.map_or(Event::FoundByReconciliation, Event::EndRequested)).await;
         Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 mod world;
 
-use anteroom_api::Backend;
+use anteroom_api::{Backend, ProblemCode, SessionView};
 use anteroom_confine::SessionUser;
 use anteroom_node_protocol::{NodeError, NotPrepared, Notice, Report};
 use anteroom_session::{Leftover, Observation, ProcessExit, StateName};
@@ -135,6 +135,22 @@ async fn what_teardown_leaves_is_looked_at_again_until_nothing_is_left() {
     world.node.asked(|call| *call == Call::Release).await;
     assert_eq!(world.torn_downs(), 2);
     assert_eq!(reason(&world.over(id).await), "cancelled");
+}
+
+#[tokio::test]
+async fn a_host_that_is_allowed_is_in_the_timeline_with_who_allowed_it() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    let by = caller();
+    let allow = |host: &str| world.controller.allow_host(id, host.to_owned(), &by);
+    assert_eq!(allow("not a host").await.unwrap_err().code, ProblemCode::WrongState);
+    allow("ACME.okta.example:443").await.unwrap();
+    let allowed = |view: &SessionView| view.timeline.iter().any(|e| e.kind == "host_allowed");
+    let view = world.until(id, allowed).await;
+    let mut entries = view.timeline.iter().filter(|entry| entry.kind == "host_allowed");
+    let (entry, no_other) = (entries.next().unwrap(), entries.next());
+    assert_eq!((&entry.by, no_other), (&Some(by.actor()), None));
+    assert_eq!(entry.message, "the API key ci allowed acme.okta.example for this session");
 }
 
 #[tokio::test]

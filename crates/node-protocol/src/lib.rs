@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{CodeTaken, Leftover, SessionId, Viewer};
+use anteroom_session::{CodeTaken, HostPort, Leftover, SessionId, Viewer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -77,12 +77,12 @@ pub trait Node: Send + Sync + 'static {
         code: String,
     ) -> impl Future<Output = Result<CodeTaken, AskError>> + Send;
 
-    /// Allows a host that was refused.
+    /// Allows a host that was refused; what is let out from now on.
     fn allow_host(
         &self,
         session: SessionId,
         host: String,
-    ) -> impl Future<Output = Result<(), AskError>> + Send;
+    ) -> impl Future<Output = Result<HostPort, AskError>> + Send;
 
     /// Opens a channel into the sandbox for a viewer.
     fn open_channel(

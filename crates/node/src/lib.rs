@@ -23,7 +23,7 @@ use anteroom_node_protocol::{
     PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
 use anteroom_runner_protocol::{RunnerCommand, sandbox_name};
-use anteroom_session::{CodeTaken, Leftover, SessionId, Viewer};
+use anteroom_session::{CodeTaken, HostPort, Leftover, SessionId, Viewer};
 
 use logs::Logs;
 use media_demux::MediaDemux;
@@ -157,7 +157,7 @@ impl Node for LocalNode {
         self.runner(session)?.enter_code(code).await
     }
 
-    async fn allow_host(&self, session: SessionId, host: String) -> Result<(), AskError> {
+    async fn allow_host(&self, session: SessionId, host: String) -> Result<HostPort, AskError> {
         self.runner(session)?.allow_host(host).await
     }
 

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 use anteroom_guest_session::SandboxConfig;
 pub use anteroom_node_protocol::{MediaTotals, SignInConfig};
-use anteroom_session::{CodeTaken, HolderGeneration, Observation, SessionId, Viewer};
+use anteroom_session::{CodeTaken, HolderGeneration, HostPort, Observation, SessionId, Viewer};
 use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
 
@@ -141,8 +141,8 @@ pub enum RunnerMessage {
     HostAnswered {
         /// Of the command.
         request: u64,
-        /// Or a sentence why it is not.
-        result: Result<(), String>,
+        /// What is let out from now on, or a sentence why it is not.
+        result: Result<HostPort, String>,
     },
     /// Answer to a screenshot request.
     Screenshot {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, Actor, Confined, DriverKind, EndReason, Explanation, HolderGeneration, Leftover,
-    ProcessExit, Prompt, SealedCredential, View, Viewer,
+    Accelerator, Actor, Confined, DriverKind, EndReason, Explanation, HolderGeneration, HostPort,
+    Leftover, ProcessExit, Prompt, SealedCredential, View, Viewer,
 };
 
 /// Everything that moves a session.
@@ -61,6 +61,13 @@ pub enum Event {
         /// Which caller.
         by: Actor,
     },
+    /// A host that the session was refused is let through from now on.
+    HostAllowed {
+        /// Which.
+        host: HostPort,
+        /// Who allowed it.
+        by: Actor,
+    },
     /// The caller is still there, and prolongs the session's time to live.
     Heartbeat,
     /// Time passed; a deadline may be over.
@@ -82,7 +89,8 @@ impl Event {
             Self::EndRequested(by)
             | Self::LinkMade { by, .. }
             | Self::LinksRevoked { by }
-            | Self::ToolStartRequested { by } => Some(by.clone()),
+            | Self::ToolStartRequested { by }
+            | Self::HostAllowed { by, .. } => Some(by.clone()),
             Self::Opened { viewer, .. } | Self::Observed(Observation::ViewerJoined { viewer }) => {
                 Some(viewer.clone().into())
             }
@@ -195,11 +203,6 @@ pub enum Observation {
         provider: String,
         /// What would lead there.
         remedy: Remedy,
-    },
-    /// The operator allowed a refused host for this session.
-    HostAllowed {
-        /// Its name, with its port where that is not a usual one.
-        host: String,
     },
     /// The guest's browser shows the sign-in page (its navigation started).
     SignInPageOpened,

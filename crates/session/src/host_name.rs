@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
 use url::Host;
 
 /// Ports that need not be written.
@@ -82,8 +83,9 @@ pub fn port_of(text: &str) -> Option<u16> {
     text.parse().ok().filter(|_| digits)
 }
 
-/// A host, and its port where that is not a usual one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A host, and its port where that is not a usual one. A text on the wire.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub struct HostPort {
     host: String,
     port: Option<u16>,
@@ -117,6 +119,25 @@ impl HostPort {
     }
 }
 
+/// A text that is neither a host nor a host and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is not a host with an optional port")]
+pub struct InvalidHostPort;
+
+impl TryFrom<String> for HostPort {
+    type Error = InvalidHostPort;
+
+    fn try_from(text: String) -> Result<Self, InvalidHostPort> {
+        Self::parse(&text).ok_or(InvalidHostPort)
+    }
+}
+
+impl From<HostPort> for String {
+    fn from(host: HostPort) -> Self {
+        host.to_string()
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
@@ -141,10 +162,14 @@ mod tests {
             ("[2001:db8::1]:8443", "[2001:db8::1]:8443"),
         ] {
             assert_eq!(HostPort::parse(text).unwrap().to_string(), written);
+            let json = serde_json::to_string(&HostPort::parse(text).unwrap()).unwrap();
+            assert_eq!(json, format!("{written:?}"));
+            assert_eq!(serde_json::from_str::<HostPort>(&json).unwrap().to_string(), written);
         }
         assert_eq!(HostPort::new("a.example", 80), HostPort::new("a.example", 443));
         for bad in ["", "a b", "a.example:", "a.example:x", "a.example/"] {
             assert_eq!(HostPort::parse(bad), None, "{bad}");
+            assert!(serde_json::from_value::<HostPort>(bad.into()).is_err(), "{bad}");
         }
     }
 

@@ -41,8 +41,8 @@ pub use end_reason::EndReason;
 pub use event::{EgressVerdict, Event, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::{
-    HostPort, HostRefused, USUAL_PORTS, authority, is_local_name, normalise_host, port_of,
-    unlistable,
+    HostPort, HostRefused, InvalidHostPort, USUAL_PORTS, authority, is_local_name, normalise_host,
+    port_of, unlistable,
 };
 pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use key_name::{InvalidKeyName, KeyName};

@@ -271,7 +271,8 @@ fn step(session: &Session, event: Event, now: Timestamp) -> (State, Vec<Effect>)
         | Event::LinkMade { .. }
         | Event::LinksRevoked { .. }
         | Event::Opened { .. }
-        | Event::ToolStartRequested { .. } => (state, vec![]),
+        | Event::ToolStartRequested { .. }
+        | Event::HostAllowed { .. } => (state, vec![]),
         Event::FoundByReconciliation => match state {
             State::Sealed => end(EndReason::Completed, now),
             _ => end(EndReason::ControllerStopped, now),

@@ -105,8 +105,8 @@ pub enum Output {
     HostAnswered {
         /// The command's.
         request: u64,
-        /// Why not, one sentence.
-        result: Result<(), String>,
+        /// What is let out from now on, or why it is not, one sentence.
+        result: Result<HostPort, String>,
     },
     /// It is over. Nothing comes after it.
     End(End),

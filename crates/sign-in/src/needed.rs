@@ -119,11 +119,11 @@ impl Needed {
     }
 
     /// The operator allows a refused host. Returns the destination that the egress gate lets through from now
-    /// on, and the observations to report.
+    /// on, and what to report.
     ///
     /// # Errors
     /// With a sentence, when the host may not be allowed.
-    pub fn allow(&mut self, text: &str) -> Result<(HostPort, [Observation; 2]), String> {
+    pub fn allow(&mut self, text: &str) -> Result<(HostPort, Observation), String> {
         if self.sso == Sso::Refuse {
             let provider = &self.provider;
             return Err(format!(
@@ -152,11 +152,7 @@ impl Needed {
         self.needed.remove(&destination);
         // Whether it is reached shows when the page is loaded again.
         let says = format!("{destination} is now allowed; reload the page.");
-        let reported = [
-            Observation::HostAllowed { host: destination.to_string() },
-            Observation::EndUserNotified { says },
-        ];
-        Ok((destination, reported))
+        Ok((destination, Observation::EndUserNotified { says }))
     }
 
     fn not_refused(&self, text: &str, destination: Option<&HostPort>) -> String {

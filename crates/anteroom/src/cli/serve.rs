@@ -19,7 +19,7 @@ use anteroom_node::{DriverChoice, LocalNode, NodeSettings, VmChoice, sessions_by
 use anteroom_node_protocol::Node;
 use anteroom_private as private;
 use anteroom_provider::{Custody, Provider};
-use anteroom_session::ProviderId;
+use anteroom_session::{Actor, ProviderId};
 use anteroom_vm::{AcceleratorChoice, Qemu, VmAccelerator};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -464,7 +464,8 @@ async fn show_first_key(
     if !keys.list().await.map_err(failed)?.is_empty() {
         return Ok(());
     }
-    let MadeKey { key, .. } = keys.add("first", KeyRole::Caller).await.map_err(failed)?;
+    let made = keys.add("first", KeyRole::Caller, &Actor::Operator {}).await;
+    let MadeKey { key, .. } = made.map_err(failed)?;
     if std::io::stdout().is_terminal() {
         anstream::println!("API key (shown this once): {key}");
         return Ok(());

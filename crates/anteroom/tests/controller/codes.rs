@@ -554,9 +554,12 @@ sys.exit('it is open')""#;
             // The tool ends once its connection is taken.
             let ended = server.torn_down(&id);
             assert!(ended["reason"]["message"].as_str().unwrap().contains("it is open"), "{ended}");
-            for kind in ["host_allowed", "end_user_notified"] {
-                assert!(kinds(&ended).contains(&kind), "{kind}: {ended}");
-            }
+            assert!(kinds(&ended).contains(&"end_user_notified"), "{ended}");
+            let timeline = ended["timeline"].as_array().unwrap().iter();
+            let allowed: Vec<_> =
+                timeline.filter(|entry| entry["kind"] == "host_allowed").collect();
+            assert_eq!(allowed.len(), 1, "{ended}");
+            assert_eq!(allowed[0]["by"], ended["startedBy"], "{ended}");
         }
     }
 }

@@ -78,6 +78,24 @@ fn a_key_is_made_listed_made_anew_and_revoked_at_once() {
 }
 
 #[test]
+fn the_log_says_who_changed_a_key() {
+    let server = Server::with_fake_guest(SILENT);
+    for arguments in [["add", "deploy"], ["rotate", "deploy"], ["revoke", "deploy"]] {
+        said(&keys(&server, &arguments));
+    }
+    let log = server.log();
+    for (change, by) in [
+        ("an API key was created name=\"deploy\"", "the API key cli"),
+        ("an API key was rotated; the earlier one is revoked name=\"deploy\"", "the API key cli"),
+        ("an API key was revoked name=\"deploy\"", "the API key cli"),
+        ("an API key was created name=\"first\"", "the operator"),
+    ] {
+        let line = log.lines().find(|line| line.contains(change));
+        assert!(line.is_some_and(|line| line.contains(&format!("by={by}"))), "{change}: {log}");
+    }
+}
+
+#[test]
 fn the_first_key_goes_to_a_file_of_its_own_and_a_revoked_one_stays_revoked() {
     let mut server = Server::with_fake_guest(SILENT);
     let path = server.state_dir().join("first-key.txt");

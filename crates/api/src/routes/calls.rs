@@ -134,10 +134,10 @@ pub(super) async fn oauth_url<B: Backend>(
 ))]
 pub(super) async fn open_sign_in_page<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<StatusCode, Problem> {
-    backend.open_sign_in_page(id).await?;
+    backend.open_sign_in_page(id, &principal).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -169,12 +169,12 @@ pub(super) async fn start_tool<B: Backend>(
 ))]
 pub(super) async fn code<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
     body: Body,
 ) -> Result<(StatusCode, Json<CodeTaken>), Problem> {
     let Code { code } = read(body, USUAL_LIMIT).await?;
-    Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code).await?)))
+    Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code, &principal).await?)))
 }
 
 /// Allow a host that this session was refused, for this session only, where its provider file says
@@ -186,12 +186,12 @@ pub(super) async fn code<B: Backend>(
 ))]
 pub(super) async fn allow_host<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let AllowHost { host } = read(body, USUAL_LIMIT).await?;
-    backend.allow_host(id, host).await?;
+    backend.allow_host(id, host, &principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -203,10 +203,10 @@ pub(super) async fn allow_host<B: Backend>(
 ))]
 pub(super) async fn heartbeat<B: Backend>(
     State(backend): State<Arc<B>>,
-    Caller(_): Caller,
+    Caller(principal): Caller,
     SessionPath(id): SessionPath,
 ) -> Result<Json<SessionView>, Problem> {
-    Ok(Json(backend.heartbeat(id).await?))
+    Ok(Json(backend.heartbeat(id, &principal).await?))
 }
 
 /// Retrieve whether there is a sealed credential.

@@ -35,11 +35,11 @@ pub(super) async fn list<B: Backend>(
 ))]
 pub(super) async fn add<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Admin,
+    Admin(principal): Admin,
     body: Body,
 ) -> Result<(StatusCode, Json<MadeKey>), Problem> {
     let key: NewKey = read(body, USUAL_LIMIT).await?;
-    Ok((StatusCode::CREATED, Json(backend.add_key(key).await?)))
+    Ok((StatusCode::CREATED, Json(backend.add_key(key, &principal).await?)))
 }
 
 /// Rotate a key: the earlier key is refused from now on, and what it opened is closed. Requires a key
@@ -51,10 +51,10 @@ pub(super) async fn add<B: Backend>(
 ))]
 pub(super) async fn rotate<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Admin,
+    Admin(principal): Admin,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Json<MadeKey>, Problem> {
-    Ok(Json(backend.rotate_key(&key_name(name)?).await?))
+    Ok(Json(backend.rotate_key(&key_name(name)?, &principal).await?))
 }
 
 /// Revoke a key: it is refused from now on, and what it opened is closed. Requires a key with the role
@@ -66,10 +66,10 @@ pub(super) async fn rotate<B: Backend>(
 ))]
 pub(super) async fn revoke<B: Backend>(
     State(backend): State<Arc<B>>,
-    _: Admin,
+    Admin(principal): Admin,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<StatusCode, Problem> {
-    backend.revoke_key(&key_name(name)?).await?;
+    backend.revoke_key(&key_name(name)?, &principal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

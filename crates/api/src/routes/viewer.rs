@@ -108,11 +108,11 @@ pub(super) async fn cancel<B: Backend>(
 ))]
 pub(super) async fn code<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, _): Viewer,
+    Viewer(id, principal): Viewer,
     body: Body,
 ) -> Result<(StatusCode, Json<CodeTaken>), Problem> {
     let Code { code } = read(body, USUAL_LIMIT).await?;
-    Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code).await?)))
+    Ok((StatusCode::ACCEPTED, Json(backend.enter_code(id, code, &principal).await?)))
 }
 
 /// Show the sign-in page in the desktop's browser, which is started if it is not running.
@@ -124,9 +124,9 @@ pub(super) async fn code<B: Backend>(
 ))]
 pub(super) async fn open_sign_in_page<B: Backend>(
     State(backend): State<Arc<B>>,
-    Viewer(id, _): Viewer,
+    Viewer(id, principal): Viewer,
 ) -> Result<StatusCode, Problem> {
-    backend.open_sign_in_page(id).await?;
+    backend.open_sign_in_page(id, &principal).await?;
     Ok(StatusCode::ACCEPTED)
 }
 

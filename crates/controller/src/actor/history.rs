@@ -13,9 +13,9 @@ use crate::timeline;
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
 const MAX_TIMELINE: usize = 500;
 
-/// What stands in the timeline however long it is: its end, and who came. The latter has bounds of its
-/// own, and is not to be drowned by what a guest does.
-const ALWAYS_REPORTED: [&str; 8] = [
+/// What stands in the timeline however long it is: its end, who came, and what they allowed. The latter
+/// have bounds of their own, and are not to be drowned by what a guest does.
+const ALWAYS_REPORTED: [&str; 9] = [
     "ended",
     "torn_down",
     "link_made",
@@ -24,6 +24,7 @@ const ALWAYS_REPORTED: [&str; 8] = [
     "viewer_joined",
     "terminal_opened",
     "vnc_opened",
+    "host_allowed",
 ];
 
 /// Characters of an entry.

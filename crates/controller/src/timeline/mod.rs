@@ -48,6 +48,9 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
             format!("{by} revoked all links, and the views that they had opened were closed"),
         )),
         Event::Opened { view, viewer } => Some(of_view(*view, viewer)),
+        Event::HostAllowed { host, by } => {
+            Some(("host_allowed", format!("{by} allowed {host} for this session")))
+        }
         // These end the session, have the tool started, or mean nothing; the first two have entries of
         // their own.
         Event::RunnerExited(_)

@@ -110,7 +110,6 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         }
         Observation::HostContacted { .. }
         | Observation::HostUnreachable { .. }
-        | Observation::HostAllowed { .. }
         | Observation::HostReached { .. } => return of_egress(observation),
         Observation::GuestPoweredOff => {
             ("guest_powered_off", "the guest powered off as requested".to_owned())
@@ -186,9 +185,6 @@ fn of_egress(observation: &Observation) -> Option<(&'static str, String)> {
                  again in a few minutes"
             ),
         ),
-        Observation::HostAllowed { host } => {
-            ("host_allowed", format!("{host} was allowed for this session"))
-        }
         Observation::HostReached { host } => {
             ("host_reached", format!("the sandbox can reach {host} now"))
         }

@@ -12,7 +12,7 @@ use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::AskError;
 use anteroom_runner_protocol::{OfferAnswer, RunnerCommand};
-use anteroom_session::{CodeTaken, HolderGeneration, ProcessExit, Viewer};
+use anteroom_session::{CodeTaken, HolderGeneration, HostPort, ProcessExit, Viewer};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use channels::Places;
@@ -73,8 +73,8 @@ impl Runner {
         self.ask(&self.waiting.codes, |request| RunnerCommand::EnterCode { request, code }).await
     }
 
-    /// Has a refused host allowed.
-    pub async fn allow_host(&self, host: String) -> Result<(), AskError> {
+    /// Has a refused host allowed; what is let out from now on.
+    pub async fn allow_host(&self, host: String) -> Result<HostPort, AskError> {
         self.ask(&self.waiting.hosts, |request| RunnerCommand::AllowHost { request, host }).await
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anteroom_runner_protocol::OfferAnswer;
-use anteroom_session::CodeTaken;
+use anteroom_session::{CodeTaken, HostPort};
 use tokio::sync::oneshot;
 
 /// Those of one kind, by their numbers; an answer is a value or a sentence.
@@ -18,7 +18,7 @@ pub struct Waiting {
     pub offers: Requests<OfferAnswer>,
     pub screenshots: Requests<String>,
     pub codes: Requests<CodeTaken>,
-    pub hosts: Requests<()>,
+    pub hosts: Requests<HostPort>,
 }
 
 impl Waiting {

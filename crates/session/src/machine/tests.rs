@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Accelerator, Actor, DriverKind, HolderGeneration, Leftover, ProcessExit, Prompt,
+    Accelerator, Actor, DriverKind, HolderGeneration, HostPort, Leftover, ProcessExit, Prompt,
     SealedCredential, StateName, View, Viewer,
 };
 
@@ -269,6 +269,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::CredentialNotStored { cause: "disk full".into() }),
         1 => Just(Event::Tick),
         1 => Just(Event::Heartbeat),
+        1 => Just(Event::HostAllowed { host: HostPort::new("a.example", 443), by: ci() }),
         1 => Just(Event::LinksRevoked { by: ci() }),
         1 => Just(Event::LinkMade { generation: HolderGeneration::FIRST, by: ci() }),
         1 => Just(Event::Observed(Observation::EndUserActive)),

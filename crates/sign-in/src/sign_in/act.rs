@@ -82,8 +82,9 @@ impl SignIn {
 
     fn allow_host(&mut self, request: u64, host: &str) {
         let result = self.needed.allow(host).map(|(destination, reported)| {
-            self.outputs.push(Output::Allow(destination));
-            self.report_all(reported);
+            self.outputs.push(Output::Allow(destination.clone()));
+            self.outputs.push(Output::Report(reported));
+            destination
         });
         self.outputs.push(Output::HostAnswered { request, result });
     }

@@ -344,8 +344,11 @@ fn a_refused_host_that_the_page_needs_is_allowed_by_the_operator() {
         matches!(&outputs[0], Output::Allow(destination) if destination.host() == host),
         "{outputs:?}"
     );
-    assert!(reports(&outputs, "host_allowed"));
-    assert_eq!(outputs.last(), Some(&Output::HostAnswered { request: 1, result: Ok(()) }));
+    assert!(reports(&outputs, "end_user_notified"));
+    let Some(Output::HostAnswered { request: 1, result: Ok(allowed) }) = outputs.last() else {
+        panic!("{outputs:?}");
+    };
+    assert_eq!(allowed.host(), host);
     let outputs = stage.command(Command::AllowHost { request: 2, host: "b.example".into() });
     assert!(matches!(&outputs[..], [Output::HostAnswered { request: 2, result: Err(_) }]));
 }
