@@ -1,13 +1,11 @@
 //! `cargo xtask fuzz`: libFuzzer over everything that reads what a stranger wrote, on the stable
-//! compiler. `fuzz/fuzz_targets/` is what is fuzzed, `fuzz/seeds/` are inputs written by hand,
+//! compiler. `crates/fuzz-targets` is what is fuzzed, `fuzz/seeds/` are inputs written by hand,
 //! `fuzz/corpus/` inputs that were found and are kept.
 
 mod corpus;
 mod run;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::thread;
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValuesParser;
@@ -31,7 +29,7 @@ pub struct Options {
 
 /// What is fuzzed.
 struct Target {
-    /// As in `fuzz/Cargo.toml`.
+    /// As in `crates/fuzz-targets`.
     name: &'static str,
     /// The longest input tried, in bytes: some more than where its reader's interesting limits are.
     max_len: usize,
@@ -55,6 +53,9 @@ const TARGETS: [Target; 15] = [
     Target { name: "viewer_packets", max_len: 2 * 1024 },
 ];
 
+/// Environment variable that names the target to `fuzz/fuzz.rs`.
+const TARGET_ENV: &str = "FUZZ_TARGET";
+
 /// Given to the compiler explicitly: then flags are for the targets only and not for build scripts.
 const HOST: &str = "x86_64-unknown-linux-gnu";
 
@@ -66,28 +67,6 @@ const RUSTFLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// How long each target runs as a part of the tests.
-const SHORT_SECONDS: u64 = 5;
-
-/// What the targets are built as: `fuzz/Cargo.toml` has both.
-#[derive(Clone, Copy)]
-enum Profile {
-    /// Fast for as long as it may run.
-    Dev,
-    /// There soon, for a moment.
-    Short,
-}
-
-impl Profile {
-    /// As cargo names it, and the folder that it builds into.
-    const fn name_and_folder(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Dev => ("dev", "debug"),
-            Self::Short => ("short", "short"),
-        }
-    }
-}
-
 /// Builds the targets and runs them one after the other.
 pub fn run(options: &Options) -> Result<()> {
     interrupt::take_over()?;
@@ -96,78 +75,43 @@ pub fn run(options: &Options) -> Result<()> {
         options.targets.is_empty() || options.targets.iter().any(|name| name == target.name)
     };
     let targets: Vec<&Target> = TARGETS.iter().filter(wanted).collect();
-    let programs = build(Profile::Dev)?;
+    let program = build()?;
     let found = work_folder().join("corpus");
-    run_all(&targets, &programs, &found, options.seconds, 1)?;
+    run_all(&targets, &program, &found, options.seconds)?;
     if options.keep {
         for target in targets {
-            let kept = corpus::keep(target, &programs, &found.join(target.name))?;
+            let kept = corpus::keep(target, &program, &found.join(target.name))?;
             println!("{:16} {kept} inputs are kept in fuzz/corpus/{0}", target.name);
         }
     }
     Ok(())
 }
 
-/// All targets for a moment, each from its kept corpus and nothing else, so that it is the same
-/// everywhere.
-pub fn short() -> Result<()> {
-    let programs = build(Profile::Short)?;
-    let found = tempfile::Builder::new().prefix("xtask-fuzz-").tempdir()?;
-    let targets: Vec<&Target> = TARGETS.iter().collect();
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    run_all(&targets, &programs, found.path(), SHORT_SECONDS, processors)
-}
-
 fn work_folder() -> PathBuf {
     shell::root().join("target/fuzz")
 }
 
-/// Builds all targets; returns the folder of their programs.
-fn build(profile: Profile) -> Result<PathBuf> {
+/// Builds the program that has all targets, and returns its path.
+fn build() -> Result<PathBuf> {
     eprintln!("Building the fuzz targets …");
-    let (profile, folder) = profile.name_and_folder();
     let mut cargo = build::cargo();
     cargo
         .env("RUSTFLAGS", RUSTFLAGS)
         .args(["build", "--locked", "--bins", "--manifest-path", "fuzz/Cargo.toml"])
-        .args(["--profile", profile, "--target", HOST, "--target-dir", "target/fuzz"]);
+        .args(["--target", HOST, "--target-dir", "target/fuzz"]);
     shell::run(&mut cargo)?;
-    Ok(work_folder().join(HOST).join(folder))
+    Ok(work_folder().join(HOST).join("debug/fuzz"))
 }
 
-/// Every target gets its time, also after one has failed; so many run at a time.
-fn run_all(
-    targets: &[&Target],
-    programs: &Path,
-    found: &Path,
-    seconds: u64,
-    at_a_time: usize,
-) -> Result<()> {
-    let waiting = Mutex::new(targets.iter());
-    let next = || waiting.lock().ok().and_then(|mut waiting| waiting.next());
-    let run_next = || {
-        let mut failures = Vec::new();
-        while let Some(target) = next() {
-            let Outcome { runs, corpus, failure } = run::run(target, programs, found, seconds)?;
-            let result = if failure.is_some() { "FAILED" } else { "ok" };
-            println!(
-                "{:16} {runs:>10} runs, {corpus:>5} inputs in the corpus, {result}",
-                target.name
-            );
-            failures.extend(failure);
-        }
-        Ok(failures)
-    };
-    let failures = thread::scope(|scope| -> Result<Vec<String>> {
-        let runners: Vec<_> = (0..at_a_time).map(|_| scope.spawn(run_next)).collect();
-        let mut failures = Vec::new();
-        for runner in runners {
-            let of_one: Result<Vec<String>> =
-                runner.join().ok().context("a thread that runs fuzz targets panicked")?;
-            failures.extend(of_one?);
-        }
-        Ok(failures)
-    })?;
+/// Every target gets its time, also after one has failed.
+fn run_all(targets: &[&Target], program: &Path, found: &Path, seconds: u64) -> Result<()> {
+    let mut failures = Vec::new();
+    for target in targets {
+        let Outcome { runs, corpus, failure } = run::run(target, program, found, seconds)?;
+        let result = if failure.is_some() { "FAILED" } else { "ok" };
+        println!("{:16} {runs:>10} runs, {corpus:>5} inputs in the corpus, {result}", target.name);
+        failures.extend(failure);
+    }
     if !failures.is_empty() {
         bail!("{}", failures.join("\n"));
     }
@@ -181,4 +125,22 @@ fn known(target: &Target) -> [PathBuf; 2] {
 
 fn make_folder(folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder).with_context(|| format!("making {} failed", folder.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_target_has_a_folder_of_seeds() {
+        let mut names = TARGETS.map(|target| target.name);
+        names.sort_unstable();
+        let folder = shell::root().join("fuzz/seeds");
+        let mut folders: Vec<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        folders.sort();
+        assert_eq!(names.to_vec(), folders);
+    }
 }

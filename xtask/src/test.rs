@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use xtask::{build, machine, shell};
 
-use crate::fuzz;
-
 /// All tests.
 #[derive(clap::Args)]
 pub struct Options {
@@ -34,8 +32,6 @@ enum Part {
     SignIns,
     /// The API against its OpenAPI document.
     Contract,
-    /// Every fuzz target for a moment, from its kept corpus.
-    Fuzz,
     /// Formatting and lints.
     Lint,
     /// Everything in Rust.
@@ -64,8 +60,9 @@ pub fn run(options: &Options) -> Result<()> {
             stages.run("lints", lint)?;
             stages.run("tests of single crates", || rust(&["-E", SINGLE], &[]))?;
             let anteroom = stages.run("the golden image", prepare_sign_ins)?;
-            stages.run("whole sign-ins", || sign_ins(&anteroom))?;
-            stages.run("the API's contract and fuzzing", || contract_beside_fuzzing(&anteroom))?;
+            stages.run("whole sign-ins, and the API's contract", || {
+                sign_ins_beside_contract(&anteroom)
+            })?;
             // Without a heading below it: the summary of the runner is the last line.
             stages.begin("tests of the whole program");
             rust(&["-E", WHOLE], &options.nextest)
@@ -78,7 +75,6 @@ fn only(part: Part, options: &Options) -> Result<()> {
         Part::Web => web(shell::run),
         Part::SignIns => sign_ins(&prepare_sign_ins()?),
         Part::Contract => shell::run(build::bench("contract").arg(build::for_tests()?)),
-        Part::Fuzz => fuzz::short(),
         Part::Lint => lint(),
         Part::Rust => {
             // Tests boot VMs of the golden image.
@@ -123,13 +119,13 @@ fn sign_ins(anteroom: &Path) -> Result<()> {
     shell::run(build::bench("sign-ins").arg(anteroom))
 }
 
-/// The contract's program keeps one processor busy, the compiler of the fuzz targets the other.
-fn contract_beside_fuzzing(anteroom: &Path) -> Result<()> {
+/// Both wait a good deal, and neither counts what it waits.
+fn sign_ins_beside_contract(anteroom: &Path) -> Result<()> {
     thread::scope(|scope| {
         let contract = scope.spawn(|| shell::run_beside(build::bench("contract").arg(anteroom)));
-        let fuzzed = fuzz::short();
+        let signed_in = sign_ins(anteroom);
         contract.join().ok().context("the thread of the API's contract panicked")??;
-        fuzzed
+        signed_in
     })
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
-use super::{Target, known, make_folder};
+use super::{TARGET_ENV, Target, known, make_folder};
 use xtask::shell;
 
 /// The most that is kept of a target: it is run from the start with every test.
@@ -16,14 +16,15 @@ const MOST_BYTES: u64 = 200 * 1024;
 
 /// Replaces the kept corpus by the least that reaches what it, and what was `found`, reach beyond the
 /// seeds. Returns how many inputs that are.
-pub fn keep(target: &Target, programs: &Path, found: &Path) -> Result<usize> {
+pub fn keep(target: &Target, program: &Path, found: &Path) -> Result<usize> {
     let [seeds, corpus] = known(target);
     let merged = tempfile::Builder::new().prefix("xtask-corpus-").tempdir()?;
     // What lies in the first folder counts as reached already.
     let seeded = copy_all(&seeds, merged.path())?;
     make_folder(&corpus)?;
-    let mut merge = Command::new(programs.join(target.name));
+    let mut merge = Command::new(program);
     merge
+        .env(TARGET_ENV, target.name)
         // What is reached counts, not how often: that would be thousands of inputs.
         .args(["-set_cover_merge=1", "-use_counters=0", "-timeout=10", "-rss_limit_mb=1024"])
         .arg(format!("-max_len={}", target.max_len))

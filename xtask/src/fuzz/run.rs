@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::{Target, known, make_folder, work_folder};
+use super::{TARGET_ENV, Target, known, make_folder, work_folder};
 use xtask::interrupt;
 
 /// An input that takes longer is a hang, in seconds.
@@ -58,15 +58,16 @@ impl Drop for Fuzzer {
 }
 
 /// Runs one target; new inputs go to its folder in `found`.
-pub fn run(target: &Target, programs: &Path, found: &Path, seconds: u64) -> Result<Outcome> {
+pub fn run(target: &Target, program: &Path, found: &Path, seconds: u64) -> Result<Outcome> {
     let name = target.name;
     let log = work_folder().join(format!("{name}.log"));
     let crashes = work_folder().join("crashes").join(name);
     let found = found.join(name);
     make_folder(&crashes)?;
     make_folder(&found)?;
-    let mut command = Command::new(programs.join(name));
+    let mut command = Command::new(program);
     command
+        .env(TARGET_ENV, name)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={TIMEOUT_SECONDS}"))
         .arg(format!("-rss_limit_mb={MEMORY_MIB}"))
@@ -100,8 +101,8 @@ pub fn run(target: &Target, programs: &Path, found: &Path, seconds: u64) -> Resu
         match &said.input {
             Some(input) => format!(
                 "the fuzz target {name} failed: {what}. The input is {input}; try it again with\n    \
-                 {} {input}",
-                programs.join(name).display()
+                 {TARGET_ENV}={name} {} {input}",
+                program.display()
             ),
             None => format!("the fuzz target {name} failed: {what}. See {}", log.display()),
         }

@@ -1,14 +1,13 @@
 //! What a viewer sends on the data channel: what is taken can be passed on to the guest, and is
 //! within the limits that the guest counts on.
-#![no_main]
 
 use anteroom_guest_protocol::input::{InputEvent, MAX_SCROLL, MAX_TEXT};
 use anteroom_guest_protocol::message::{LENGTH_BYTES, decode, encode};
 use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, MAX_PASTE};
 use anteroom_media::peer::read_input;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|message: &[u8]| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(message: &[u8]) {
     let Ok(event) = read_input(message) else { return };
     match &event {
         InputEvent::Text { text } => {
@@ -28,4 +27,4 @@ fuzz_target!(|message: &[u8]| {
     }
     let sent = encode(&event, MAX_INPUT_MESSAGE).expect("what was taken fits the guest's stream");
     assert_eq!(decode::<InputEvent>(&sent[LENGTH_BYTES..]).unwrap(), event);
-});
+}

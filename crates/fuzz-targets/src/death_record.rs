@@ -1,11 +1,10 @@
 //! What a guest says of a death: whatever it is, it is explained in one bounded sentence.
-#![no_main]
 
 use anteroom_crash::{Death, explain};
 use anteroom_guest_protocol::{GuestMessage, ServiceEvent};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|message: &[u8]| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(message: &[u8]) {
     let Ok(GuestMessage::Service { event, .. }) = serde_json::from_slice(message) else { return };
     let (exit, lived_ms, last_lines, evidence) = match event {
         ServiceEvent::Exited { exit, lived_ms, last_lines, evidence, .. } => {
@@ -25,4 +24,4 @@ fuzz_target!(|message: &[u8]| {
         cpu: None,
     });
     assert!(why.sentence.starts_with("injected "));
-});
+}

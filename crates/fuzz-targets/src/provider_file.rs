@@ -1,12 +1,12 @@
 //! A provider file: what is taken can be started in a guest, and says the same when written again.
-#![no_main]
 
 use anteroom_egress::{Mapping, Policy};
 use anteroom_provider::{Provider, is_guest_path};
 use anteroom_sign_in::RuleEngine;
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|text: &str| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(bytes: &[u8]) {
+    let text = crate::text(bytes);
     let Ok(provider) = Provider::parse("fuzz.toml", text) else { return };
     for login in &provider.login {
         assert!(login.command.first().is_some_and(|program| !program.is_empty()));
@@ -35,4 +35,4 @@ fuzz_target!(|text: &str| {
 
     let written = toml::to_string(&provider).expect("what was taken can be written");
     assert_eq!(Provider::parse("fuzz.toml", &written).expect("and read again"), provider);
-});
+}

@@ -1,6 +1,5 @@
 //! A core dump of anybody's, also compressed: unpacked, read, completed from its own memory, explained. No panic, and nothing
 //! without bound.
-#![no_main]
 
 use std::io::Cursor;
 
@@ -8,9 +7,9 @@ use anteroom_cpu::CpuProfile;
 use anteroom_crash::dump::Dump;
 use anteroom_crash::{Cpu, Death, core_file, explain};
 use anteroom_guest_protocol::{Evidence, ProcessExit};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|file: &[u8]| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(file: &[u8]) {
     let Ok(mut dump) = Dump::open(Cursor::new(file), "FILE") else { return };
     let Ok(mut core) = core_file::read(dump.head()) else { return };
     let at = core.fault.instruction_pointer;
@@ -31,4 +30,4 @@ fuzz_target!(|file: &[u8]| {
     });
     assert!(why.sentence.starts_with("injected ") && why.sentence.len() < 8192);
     assert!(!why.sentence.contains('\n'));
-});
+}

@@ -1,17 +1,14 @@
 //! Messages of guest, host and viewer: what is taken, is written and taken again alike.
-#![no_main]
 
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::message::{announced_length, decode, encode};
-use anteroom_guest_protocol::{
-    Check, Checked, GuestMessage, HostMessage, PREAMBLE_LEN, Preamble,
-};
+use anteroom_guest_protocol::{Check, Checked, GuestMessage, HostMessage, PREAMBLE_LEN, Preamble};
 use anteroom_media::peer::cursor_message;
-use libfuzzer_sys::fuzz_target;
 
 const LIMIT: usize = 1024 * 1024;
 
-fuzz_target!(|bytes: &[u8]| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(bytes: &[u8]) {
     if let Some(prefix) = bytes.first_chunk::<4>()
         && let Ok(length) = announced_length(*prefix, LIMIT)
     {
@@ -39,4 +36,4 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(event) = decode::<InputEvent>(bytes) {
         let _ = event.checked();
     }
-});
+}

@@ -1,11 +1,10 @@
 //! What programs in the guest say in a tunnel that begins as TLS: whatever it is, nothing passes before
 //! a hello with the name of the host that the tunnel is for.
-#![no_main]
 
 use anteroom_egress::hello::{Hellos, Next, RECORD_HEADER, record_length};
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(bytes: &[u8]) {
     let mut hellos = Hellos::new("a.test");
     let (mut rest, mut seen) = (bytes, 0);
     while let Some(header) = rest.first_chunk::<RECORD_HEADER>() {
@@ -26,4 +25,4 @@ fuzz_target!(|bytes: &[u8]| {
             Err(_) => return,
         }
     }
-});
+}

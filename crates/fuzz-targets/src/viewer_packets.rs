@@ -1,13 +1,11 @@
 //! Datagrams to a peer with a viewer: from that viewer, whose handshake is done, from a stranger, and
 //! from one that forges the viewer's address. None makes the peer panic or spin, and none ends a
 //! connection that is up.
-#![no_main]
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anteroom_media::peer::{Peer, PeerConfig, PeerEvent};
-use libfuzzer_sys::fuzz_target;
 use str0m::change::{SdpAnswer, SdpPendingOffer};
 use str0m::channel::ChannelId;
 use str0m::media::{Direction, MediaKind};
@@ -21,7 +19,8 @@ const STRANGER: ([u8; 4], u16) = ([192, 0, 2, 66], 99);
 /// The most datagrams that are taken at one moment for what one input says.
 const AT_MOST: usize = 2000;
 
-fuzz_target!(|bytes: &[u8]| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(bytes: &[u8]) {
     // The first byte says whether the viewer gets as far as a connection, which takes a while.
     let Some((first, mut rest)) = bytes.split_first() else { return };
     let mut net = Net::new();
@@ -44,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
     if first % 2 == 1 && net.viewer_alive {
         assert!(!net.disconnected, "datagrams ended a connection that was up");
     }
-});
+}
 
 /// A peer and a viewer, in virtual time and with no time on the wire.
 struct Net {

@@ -1,6 +1,5 @@
 //! A hostile guest on the whole link: handshake, multiplexer, and the streams as the session runner
 //! reads them. Whatever the guest sends before it hangs up, the host comes to an end, in time.
-#![no_main]
 
 use std::time::Duration;
 
@@ -11,7 +10,6 @@ use anteroom_guest_link::{
 use anteroom_guest_protocol::frames::Request;
 use anteroom_guest_protocol::{GuestMessage, MAX_CONTROL_MESSAGE, Preamble, StreamKind};
 use anteroom_media::frame_source::{Frame, FrameSource, LinkFrameSource};
-use libfuzzer_sys::fuzz_target;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 const NONCE: [u8; 16] = [7; 16];
@@ -19,7 +17,8 @@ const BOOT: Duration = Duration::from_secs(60);
 /// A boot, and then what is longest of the link's own limits. The clock is a virtual one.
 const AT_MOST: Duration = Duration::from_secs(120);
 
-fuzz_target!(|bytes: &[u8]| {
+/// Panics where the reader does not hold what is written above.
+pub fn run(bytes: &[u8]) {
     // The first byte says whether the guest gets as far as the multiplexer by itself.
     let Some((first, sent)) = bytes.split_first() else { return };
     let mut wire = Vec::with_capacity(sent.len() + 32);
@@ -37,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
         let both = async { tokio::join!(run_guest(guest, &wire), run_host(host)) };
         tokio::time::timeout(AT_MOST, both).await.expect("the host came to an end");
     });
-});
+}
 
 /// Sends what it has and hangs up. What the host says is taken and not looked at.
 async fn run_guest(guest: DuplexStream, wire: &[u8]) {
