@@ -8,7 +8,9 @@ fn main() {
     let root =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it")).join("../..");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
-    let agent = root.join("target/guest/x86_64-unknown-linux-gnu/guest/anteroom-agent");
+    // `debug` or `release`: a host binary carries the agent of its own profile.
+    let profile = env::var_os("PROFILE").expect("cargo sets it");
+    let agent = root.join("target/agent").join(profile).join("anteroom-agent");
     println!("cargo::rerun-if-changed={}", agent.display());
     let content = fs::read(&agent).unwrap_or_default();
     fs::write(out.join("anteroom-agent"), content).expect("OUT_DIR is writable");

@@ -1,7 +1,8 @@
 //! Agent, viewer, host binary: in this order, since the last carries the others.
 //!
-//! There are two host binaries. Users, the demo and the benchmarks have the release build; the tests have
-//! the development build that their own crates are linked with, so that neither is built for the other.
+//! There are two of each program. Users, the demo and the benchmarks have the release build; the tests
+//! have the development build that their own crates are linked with, so that neither is built for the
+//! other.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,16 +28,32 @@ pub const FAIL_POINTS: &str = "anteroom/fail-points";
 /// What to build.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The guest agent and the viewer alone, which every host binary carries: what `cargo nextest run`
-    /// needs before it.
+    /// The guest agent and the viewer alone, which the development build of the host binary carries: what
+    /// `cargo nextest run` needs before it.
     #[arg(long)]
     carried: bool,
 }
 
-/// Builds what users have, or what it carries.
+#[derive(Clone, Copy)]
+enum Profile {
+    Development,
+    Release,
+}
+
+impl Profile {
+    /// As cargo tells it to build scripts.
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Development => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Builds what users have, or what the tests' host binary carries.
 pub fn run(options: &Options) -> Result<()> {
     if options.carried {
-        agent()?;
+        agent(Profile::Development)?;
         return viewer();
     }
     for_users().map(|_| ())
@@ -44,30 +61,51 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Builds all three as users have them; returns the path of the host binary.
 pub fn for_users() -> Result<PathBuf> {
-    agent()?;
+    agent(Profile::Release)?;
     viewer()?;
     host()
 }
 
 /// Builds all three and every test, and runs none; returns the path of the host binary.
 pub fn for_tests() -> Result<PathBuf> {
-    agent()?;
+    agent(Profile::Development)?;
     viewer()?;
     eprintln!("Building the tests, and the host binary that they use …");
     shell::run(nextest()?.arg("--no-run"))?;
     Ok(shell::root().join("target/debug/anteroom"))
 }
 
-/// The guest agent: static, in a target folder of its own, since other flags in the shared one would
-/// rebuild everything each time.
-fn agent() -> Result<()> {
+/// The guest agent of a profile: static, and without symbols, since it rides in every VM's initramfs.
+/// It comes to lie where `crates/anteroom/build.rs` looks for it.
+fn agent(profile: Profile) -> Result<()> {
     eprintln!("Building the guest agent …");
-    shell::run(
-        cargo()
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .args(["build", "--locked", "--profile", "guest", "--package", "anteroom-agent"])
-            .args(["--target", GUEST_TARGET, "--target-dir", "target/guest"]),
-    )
+    let mut build = cargo();
+    // Given to the compiler for an explicit target, the flag is not for build scripts and macros.
+    build.env("RUSTFLAGS", "-C target-feature=+crt-static").args(["build", "--locked"]);
+    build.args(["--target", GUEST_TARGET]);
+    // As xtask itself is, the tests' agent is built without `--package`: what it shares with the other
+    // programs of that profile is built once.
+    let built = match profile {
+        Profile::Development => {
+            shell::run(build.args(["--bin", "anteroom-agent"]))?;
+            "debug"
+        }
+        Profile::Release => {
+            shell::run(build.args(["--profile", "guest", "--package", "anteroom-agent"]))?;
+            "guest"
+        }
+    };
+    let target = shell::root().join("target");
+    let built = target.join(GUEST_TARGET).join(built).join("anteroom-agent");
+    let folder = target.join("agent").join(profile.folder());
+    fs::create_dir_all(&folder).with_context(|| format!("making {} failed", folder.display()))?;
+    let (stripped, carried) = (folder.join("anteroom-agent.new"), folder.join("anteroom-agent"));
+    shell::run(Command::new("objcopy").arg("--strip-all").arg(built).arg(&stripped))?;
+    // What is the same keeps its time, or the host binary would be built anew.
+    if fs::read(&carried).ok() == Some(fs::read(&stripped).context("reading the agent failed")?) {
+        return fs::remove_file(&stripped).context("removing the agent that is the same failed");
+    }
+    fs::rename(&stripped, &carried).context("putting the agent into place failed")
 }
 
 /// The viewer, unless it was built from these very files.

@@ -33,6 +33,7 @@ use anyhow::{Context, Result, bail};
 use crate::guest::Guest;
 
 fn main() -> ExitCode {
+    abort_when_panicking();
     let mut arguments = std::env::args();
     let program = arguments.next().unwrap_or_default();
     if desktop::opener::is_opener(&program) {
@@ -55,6 +56,16 @@ fn main() -> ExitCode {
         pid1::power_off();
     }
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A panic of any thread ends the agent, in every profile: what goes on without one of its tasks would
+/// only fall silent.
+fn abort_when_panicking() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 fn run_as_init() -> Result<()> {
