@@ -2,6 +2,8 @@
 //! calls them in `cargo xtask fuzz`, which steers by what they reach, and `tests/replay.rs` calls them
 //! in every run of the tests with the inputs that are kept, and with changes of these.
 
+#![allow(clippy::unwrap_used, reason = "what is not as it should be is to panic")]
+
 mod core_dump;
 mod cpu_template;
 mod death_record;

@@ -3,6 +3,8 @@
 //! Without libFuzzer's instrumentation, so that nothing is built for it alone. What looks further is
 //! `cargo xtask fuzz`; what that finds is kept in `fuzz/corpus`, and so comes here.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::fs;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
