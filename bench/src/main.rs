@@ -1,5 +1,5 @@
 //! What runs Anteroom as its users do: the demo, whole sign-ins as tests, benchmarks. `cargo xtask demo`,
-//! `provider` and `bench` build this program and hand over to it.
+//! `provider`, `bench` and `nested` build this program and hand over to it.
 
 mod bench;
 mod boots;
@@ -17,6 +17,7 @@ mod identity;
 mod idle;
 mod leftovers;
 mod logins;
+mod nested;
 mod node_server;
 mod provider;
 mod raw_vm;
@@ -46,6 +47,8 @@ enum Command {
     Provider,
     /// Measures; prints one JSON object as its last line.
     Bench(bench::Options),
+    /// Runs a command on a machine with KVM, which QEMU emulates.
+    Nested(nested::Options),
     /// Whole sign-ins, as `cargo xtask test` runs them.
     #[command(hide = true)]
     SignIns {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Provider => provider::serve(),
         Command::Bench(options) => bench::run(&options),
+        Command::Nested(options) => nested::run(&options),
         Command::SignIns { anteroom } => checks::run(&anteroom),
         Command::Contract { anteroom } => contract::check(&anteroom),
     });

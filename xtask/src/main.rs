@@ -37,6 +37,9 @@ enum Command {
     /// Measures; prints one JSON object as its last line.
     #[command(disable_help_flag = true)]
     Bench(Rest),
+    /// Runs a command on a machine with KVM, which QEMU emulates.
+    #[command(disable_help_flag = true)]
+    Nested(Rest),
 }
 
 /// What the program in `bench/` reads, `--help` included.
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Demo(rest) => hand_over("demo", &rest),
         Command::Provider(rest) => hand_over("provider", &rest),
         Command::Bench(rest) => hand_over("bench", &rest),
+        Command::Nested(rest) => hand_over("nested", &rest),
         Command::Test(options) => test::run(&options),
         Command::Build(options) => machine::prepare().and_then(|()| build::run(&options)),
         Command::Fuzz(options) => fuzz::run(&options),

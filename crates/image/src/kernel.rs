@@ -120,14 +120,23 @@ fn lz4_legacy(mut blocks: &[u8]) -> Result<Vec<u8>, KernelError> {
     Ok(kernel)
 }
 
-/// The initramfs of a kernel: the wanted modules, what they depend on, and the order to load them.
-/// `modules` is `lib/modules/<release>`.
+/// The initramfs of a guest's kernel; `modules` is `lib/modules/<release>`.
 pub(crate) fn initramfs(modules: &Path) -> Result<Vec<u8>, KernelError> {
+    modules_initramfs(modules, &WANTED)
+}
+
+/// An initramfs with kernel modules, of `lib/modules/<release>`: those `wanted` (names with `_` for `-`;
+/// those built in are passed over), what they depend on, and in `anteroom/modules` their paths in the
+/// order to load them.
+///
+/// # Errors
+/// When the folder has no modules, or one cannot be read.
+pub fn modules_initramfs(modules: &Path, wanted: &[&str]) -> Result<Vec<u8>, KernelError> {
     let files = module_files(modules)?;
     let mut order = Vec::new();
     let mut loaded = BTreeMap::new();
-    for wanted in WANTED {
-        add(wanted, &files, &mut loaded, &mut order)?;
+    for name in wanted {
+        add(name, &files, &mut loaded, &mut order)?;
     }
     let mut archive = Archive::default();
     for folder in ["anteroom", "anteroom/modules.d"] {

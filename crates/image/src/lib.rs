@@ -20,7 +20,7 @@ mod verification;
 
 pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools};
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
-pub use kernel::KernelError;
+pub use kernel::{KernelError, modules_initramfs};
 pub use manifest::{FileRecord, Manifest, PackageRecord, Processor, Verdict, VerificationRef};
 pub use recipe::{CopiedFile, ProgramSpec, Recipe, RecipeError, check_services};
 pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};

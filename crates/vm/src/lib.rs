@@ -22,6 +22,7 @@ mod spec;
 use std::path::PathBuf;
 
 pub use console::{ConsoleFile, ConsoleLog};
+pub use counter::counter_khz;
 pub use driver::Driver;
 pub use host::{Host, RemoveError, remove_runtime_dir};
 pub use inspect::{Inspect, Inspected};

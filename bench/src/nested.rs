@@ -1,0 +1,262 @@
+//! `cargo xtask nested`: a machine with KVM, on a machine without.
+//!
+//! QEMU emulates an AMD processor with SVM and nested paging, which Debian's kernel drives: inside,
+//! `/dev/kvm` is the real KVM, at an emulator's speed. A command runs there on this machine's own files;
+//! what it writes stays in memory, except under `/out`.
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anteroom_image::{initramfs_with_agent, initramfs_with_program, modules_initramfs};
+use anyhow::{Context, Result, bail};
+use xtask::{interrupt, machine, shell};
+
+/// What the machine's own kernel drives.
+const MODULES: [&str; 8] = [
+    "virtio_pci",
+    "virtio_blk",
+    "9pnet_virtio",
+    "9p",
+    "erofs",
+    "overlay",
+    "kvm_amd",
+    "vhost_vsock",
+];
+
+/// With `max` or an AMD model Debian's kernel hangs while it calibrates its clock.
+const CPU: &str = "Haswell-noTSX,vendor=AuthenticAMD,+svm,+npt";
+
+/// How often it is looked whether the machine is done.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Runs a command on a machine with KVM, which QEMU emulates.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Memory of the machine, in MiB.
+    #[arg(long, default_value_t = 6144, value_parser = clap::value_parser!(u64).range(1024..))]
+    memory: u64,
+    /// The command is given up after that many seconds.
+    #[arg(long, default_value_t = 600)]
+    seconds: u64,
+    /// Where files come to that the command writes to /out.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// A folder that the machine has on a disk; everything else is read through a slower share.
+    #[arg(long, value_name = "FOLDER")]
+    disk: Vec<PathBuf>,
+    /// The command and its arguments, run as root in the current folder.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+/// Runs the command; fails when it does.
+pub fn run(options: &Options) -> Result<()> {
+    let status = command(options)?;
+    if status != 0 {
+        bail!("the command ended with {status} on the nested machine");
+    }
+    Ok(())
+}
+
+fn command(options: &Options) -> Result<u8> {
+    machine::prepare()?;
+    let work = tempfile::Builder::new().prefix("xtask-nested-").tempdir()?;
+    let kernel = Kernel::of_debian()?;
+    let (initramfs, status) = (work.path().join("initramfs"), work.path().join("status"));
+    fs::write(&initramfs, machine_initramfs(&kernel, options)?)
+        .context("writing its initramfs failed")?;
+    let mut qemu = qemu(options, &kernel.image)?;
+    qemu.arg("-initrd").arg(&initramfs);
+    qemu.arg("-serial").arg("stdio").arg("-serial").arg(option("file:", &status));
+    for (number, folder) in options.disk.iter().enumerate() {
+        let disk = work.path().join(format!("disk{number}"));
+        make_disk(folder, &disk)?;
+        qemu.arg("-drive").arg(option("if=virtio,format=raw,readonly=on,file=", &disk));
+    }
+    let machine = Running(qemu.stdin(Stdio::null()).spawn().context("starting QEMU failed")?);
+    wait(machine, Duration::from_secs(options.seconds))?;
+    let said = fs::read_to_string(&status).unwrap_or_default();
+    said.trim().parse().ok().with_context(|| {
+        "the nested machine ended before the command did; its last lines are above".to_owned()
+    })
+}
+
+/// Ends with the run, however that ends.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn wait(mut machine: Running, limit: Duration) -> Result<()> {
+    let started = Instant::now();
+    while machine.0.try_wait().context("waiting for QEMU failed")?.is_none() {
+        interrupt::check()?;
+        if started.elapsed() > limit {
+            bail!(
+                "the command did not end within {} s on the nested machine (`--seconds` gives it more)",
+                limit.as_secs()
+            );
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
+/// Debian's standard kernel, unpacked and not installed.
+struct Kernel {
+    image: PathBuf,
+    modules: PathBuf,
+}
+
+impl Kernel {
+    fn of_debian() -> Result<Self> {
+        let depends =
+            shell::output(Command::new("apt-cache").args(["depends", "linux-image-amd64"]))?;
+        let package = depends
+            .split_whitespace()
+            .find(|word| word.starts_with("linux-image-") && *word != "linux-image-amd64")
+            .context("apt knows no package linux-image-amd64; try `apt-get update`")?;
+        let release = package.trim_start_matches("linux-image-");
+        let image = machine::unpacked(package, &format!("boot/vmlinuz-{release}"))?;
+        let root = image.ancestors().nth(2).context("the kernel is in a folder")?;
+        let modules = root.join("lib/modules").join(release);
+        Ok(Self { image, modules })
+    }
+}
+
+/// Kernel modules, a shell, and what its first program is to do.
+fn machine_initramfs(kernel: &Kernel, options: &Options) -> Result<Vec<u8>> {
+    let busybox = fs::read(machine::unpacked("busybox-static", "bin/busybox")?)?;
+    let init = fs::read(shell::root().join("bench/nested/init.sh"))?;
+    let modules = modules_initramfs(&kernel.modules, &MODULES)?;
+    let disks: Vec<String> = ('a'..='z')
+        .zip(&options.disk)
+        .map(|(letter, folder)| Ok(format!("{letter} {}\n", absolute(folder)?.display())))
+        .collect::<Result<_>>()?;
+    let mut files = vec![
+        ("anteroom/busybox", busybox),
+        ("anteroom/disks", disks.concat().into_bytes()),
+        ("anteroom/command", script(&options.command)?),
+    ];
+    if options.out.is_some() {
+        files.push(("anteroom/out", Vec::new()));
+    }
+    let initramfs = initramfs_with_agent(&modules, &init);
+    Ok(files
+        .iter()
+        .fold(initramfs, |all, (path, content)| initramfs_with_program(all, path, content)))
+}
+
+fn qemu(options: &Options, kernel: &Path) -> Result<Command> {
+    let khz = anteroom_vm::counter_khz().context("this processor's counter does not count")?;
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-M", "q35", "-accel", "tcg,thread=multi,tb-size=1024", "-cpu", CPU, "-smp", "2"])
+        .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
+        .arg("-m")
+        .arg(options.memory.to_string())
+        .arg("-kernel")
+        .arg(kernel)
+        .arg("-append")
+        .arg(format!(
+            "console=ttyS0 panic=-1 reboot=t quiet loglevel=3 mitigations=off tsc_early_khz={khz} \
+             tsc=reliable no_timer_check"
+        ))
+        .args([
+            "-virtfs",
+            "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap",
+        ]);
+    if let Some(folder) = &options.out {
+        fs::create_dir_all(folder)
+            .with_context(|| format!("making {} failed", folder.display()))?;
+        let share = "local,mount_tag=out,security_model=none,path=";
+        qemu.arg("-virtfs").arg(option(share, &absolute(folder)?));
+    }
+    Ok(qemu)
+}
+
+/// A read-only file system with what is in a folder.
+fn make_disk(folder: &Path, disk: &Path) -> Result<()> {
+    shell::output(Command::new("mkfs.erofs").arg("--quiet").arg(disk).arg(folder)).map(|_| ())
+}
+
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    folder.canonicalize().with_context(|| format!("finding {} failed", folder.display()))
+}
+
+/// A path as a part of one of QEMU's options, where a comma is written twice.
+fn option(begin: &str, path: &Path) -> OsString {
+    let path = path.as_os_str().as_bytes();
+    let mut whole = begin.as_bytes().to_vec();
+    for byte in path {
+        whole.push(*byte);
+        if *byte == b',' {
+            whole.push(b',');
+        }
+    }
+    OsStr::from_bytes(&whole).to_owned()
+}
+
+/// The command as a line of a shell script, in this folder and with this PATH.
+fn script(command: &[OsString]) -> Result<Vec<u8>> {
+    let folder = std::env::current_dir().context("finding the current folder failed")?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
+    let mut script = Vec::new();
+    for (name, value) in [("PATH", path.as_os_str()), ("HOME", home.as_os_str())] {
+        script.extend(format!("export {name}=").into_bytes());
+        quote(value, &mut script);
+        script.push(b'\n');
+    }
+    script.extend(b"cd ");
+    quote(folder.as_os_str(), &mut script);
+    script.push(b'\n');
+    for word in command {
+        quote(word, &mut script);
+        script.push(b' ');
+    }
+    script.push(b'\n');
+    Ok(script)
+}
+
+/// As a word of a POSIX shell.
+fn quote(word: &OsStr, script: &mut Vec<u8>) {
+    script.push(b'\'');
+    for byte in word.as_bytes() {
+        match byte {
+            b'\'' => script.extend(b"'\\''"),
+            byte => script.push(*byte),
+        }
+    }
+    script.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_reach_the_shell_as_they_are() {
+        let words = ["a b", "it's", "$HOME", "", "\\"].map(OsString::from);
+        let mut line = b"printf '%s|'".to_vec();
+        for word in &words {
+            line.push(b' ');
+            quote(word, &mut line);
+        }
+        let said = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&line)).output().unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), "a b|it's|$HOME||\\|");
+    }
+
+    #[test]
+    fn a_comma_in_a_path_ends_no_option() {
+        assert_eq!(option("file:", Path::new("/a,b")), "file:/a,,b");
+    }
+}
