@@ -2,9 +2,11 @@
 
 use anteroom_cpu::{CpuProfile, Feature};
 
+use crate::text::text;
+
 /// Panics where the reader does not hold what is written above.
 pub fn run(bytes: &[u8]) {
-    let text = crate::text(bytes);
+    let text = text(bytes);
     let Ok(profile) = CpuProfile::from_template_json(text) else { return };
     for feature in Feature::ALL {
         let _ = profile.standing(*feature);

@@ -16,6 +16,7 @@ mod guest_requests;
 mod provider_file;
 mod recipe_file;
 mod terminal;
+mod text;
 mod viewer_input;
 mod viewer_offer;
 mod viewer_packets;
@@ -51,12 +52,4 @@ pub const TARGETS: [Target; 15] = [
 #[must_use]
 pub fn target(name: &str) -> Option<&'static Target> {
     TARGETS.iter().find(|target| target.name == name)
-}
-
-/// What of it is text, from the start.
-fn text(bytes: &[u8]) -> &str {
-    match str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
-    }
 }

@@ -4,9 +4,11 @@ use anteroom_egress::{Mapping, Policy};
 use anteroom_provider::{Provider, is_guest_path};
 use anteroom_sign_in::RuleEngine;
 
+use crate::text::text;
+
 /// Panics where the reader does not hold what is written above.
 pub fn run(bytes: &[u8]) {
-    let text = crate::text(bytes);
+    let text = text(bytes);
     let Ok(provider) = Provider::parse("fuzz.toml", text) else { return };
     for login in &provider.login {
         assert!(login.command.first().is_some_and(|program| !program.is_empty()));

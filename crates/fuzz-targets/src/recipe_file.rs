@@ -5,9 +5,11 @@ use std::path::Path;
 
 use anteroom_image::Recipe;
 
+use crate::text::text;
+
 /// Panics where the reader does not hold what is written above.
 pub fn run(bytes: &[u8]) {
-    let text = crate::text(bytes);
+    let text = text(bytes);
     let Ok(recipe) = Recipe::parse(Path::new("/recipes/fuzz.toml"), text) else { return };
     assert!(!recipe.name.is_empty() && !recipe.name.contains(['/', '.']));
     let paths = recipe.files.iter().map(|file| &file.path);

@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use anteroom_media::peer::{Peer, PeerConfig};
 
+use crate::text::text;
+
 /// Panics where the reader does not hold what is written above.
 pub fn run(bytes: &[u8]) {
-    let offer = crate::text(bytes);
+    let offer = text(bytes);
     let config = PeerConfig {
         candidates: vec!["127.0.0.1:5000".parse().unwrap()],
         start_bitrate_bps: 1_000_000,
