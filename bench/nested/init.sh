@@ -1,6 +1,6 @@
 #!/anteroom/busybox sh
 # The nested machine's first program: drivers, the file tree of the machine that it runs on (read-only, with
-# what is written kept in memory), and the command in it. How the command ended goes to the second serial port.
+# what is written kept in memory), and the command in it. How the command ended goes to the third serial port.
 export PATH=/bin
 /anteroom/busybox mkdir -p /bin /proc /sys /dev /below /above /host
 /anteroom/busybox --install -s /bin
@@ -33,10 +33,12 @@ while read -r disk folder; do
   mount -t overlay -o "lowerdir=/disk$disk,upperdir=/above/upper$disk,workdir=/above/work$disk" overlay "/host$folder"
 done < /anteroom/disks
 
+# As udev has it.
+chroot /host chgrp kvm /dev/kvm 2> /dev/null && chmod 660 /dev/kvm
 hostname nested
 ip link set lo up
 cp /anteroom/command /host/run/command
 chroot /host /bin/sh /run/command
-echo "$?" > /dev/ttyS1
+echo "$?" > /dev/ttyS2
 sync
 poweroff -f

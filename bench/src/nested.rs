@@ -17,11 +17,13 @@ use anyhow::{Context, Result, bail};
 use xtask::{interrupt, machine, shell};
 
 /// What the machine's own kernel drives.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "virtio_pci",
     "virtio_blk",
     "9pnet_virtio",
     "9p",
+    // Of erofs, which does not say so.
+    "crc32c_generic",
     "erofs",
     "overlay",
     "kvm_amd",
@@ -30,6 +32,12 @@ const MODULES: [&str; 8] = [
 
 /// With `max` or an AMD model Debian's kernel hangs while it calibrates its clock.
 const CPU: &str = "Haswell-noTSX,vendor=AuthenticAMD,+svm,+npt";
+
+/// Begins QEMU's warnings of what the CPU model has and the emulator has not, which are expected.
+const MISSING_IN_THE_EMULATOR: &str = "TCG doesn't support requested feature";
+
+/// So much of the kernel's messages is part of a failure.
+const LAST_LINES: usize = 20;
 
 /// How often it is looked whether the machine is done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -54,36 +62,50 @@ pub struct Options {
     command: Vec<OsString>,
 }
 
-/// Runs the command; fails when it does.
+/// Runs the command; the exit status is the command's.
 pub fn run(options: &Options) -> Result<()> {
-    let status = command(options)?;
-    if status != 0 {
-        bail!("the command ended with {status} on the nested machine");
+    match command(options)? {
+        0 => Ok(()),
+        status => std::process::exit(status.into()),
     }
-    Ok(())
 }
 
 fn command(options: &Options) -> Result<u8> {
     machine::prepare()?;
     let work = tempfile::Builder::new().prefix("xtask-nested-").tempdir()?;
     let kernel = Kernel::of_debian()?;
-    let (initramfs, status) = (work.path().join("initramfs"), work.path().join("status"));
+    let file = |name: &str| work.path().join(name);
+    let (initramfs, console, status) = (file("initramfs"), file("console"), file("status"));
     fs::write(&initramfs, machine_initramfs(&kernel, options)?)
         .context("writing its initramfs failed")?;
     let mut qemu = qemu(options, &kernel.image)?;
     qemu.arg("-initrd").arg(&initramfs);
-    qemu.arg("-serial").arg("stdio").arg("-serial").arg(option("file:", &status));
+    // What the command says, what the kernel says, and how the command ended.
+    qemu.args(["-serial", "stdio"]);
+    qemu.arg("-serial").arg(option("file:", &console));
+    qemu.arg("-serial").arg(option("file:", &status));
     for (number, folder) in options.disk.iter().enumerate() {
-        let disk = work.path().join(format!("disk{number}"));
+        let disk = file(&format!("disk{number}"));
         make_disk(folder, &disk)?;
         qemu.arg("-drive").arg(option("if=virtio,format=raw,readonly=on,file=", &disk));
     }
-    let machine = Running(qemu.stdin(Stdio::null()).spawn().context("starting QEMU failed")?);
-    wait(machine, Duration::from_secs(options.seconds))?;
-    let said = fs::read_to_string(&status).unwrap_or_default();
-    said.trim().parse().ok().with_context(|| {
-        "the nested machine ended before the command did; its last lines are above".to_owned()
-    })
+    let complaints = fs::File::create(file("qemu")).context("making QEMU's log failed")?;
+    qemu.stdin(Stdio::null()).stderr(complaints);
+    let machine = Running(qemu.spawn().context("starting QEMU failed")?);
+    let ended = wait(machine, Duration::from_secs(options.seconds));
+    let said = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    ended
+        .and_then(|()| {
+            said(&status).trim().parse().context("the machine ended before the command did")
+        })
+        .with_context(|| {
+            let qemu = said(&file("qemu"));
+            let complaints = qemu.lines().filter(|line| !line.contains(MISSING_IN_THE_EMULATOR));
+            let lines: Vec<_> = said(&console).lines().map(str::to_owned).collect();
+            let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(String::as_str);
+            let all: Vec<&str> = complaints.chain(last).collect();
+            format!("the nested machine failed; QEMU and its kernel said:\n{}", all.join("\n"))
+        })
 }
 
 /// Ends with the run, however that ends.
@@ -167,7 +189,7 @@ fn qemu(options: &Options, kernel: &Path) -> Result<Command> {
         .arg(kernel)
         .arg("-append")
         .arg(format!(
-            "console=ttyS0 panic=-1 reboot=t quiet loglevel=3 mitigations=off tsc_early_khz={khz} \
+            "console=ttyS1 panic=-1 reboot=t quiet loglevel=3 mitigations=off tsc_early_khz={khz} \
              tsc=reliable no_timer_check"
         ))
         .args([
