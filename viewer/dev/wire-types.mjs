@@ -12,7 +12,7 @@ const TYPES = new URL('../src/wire.ts', import.meta.url);
 export async function wireTypes() {
   // An insta snapshot: a header between two lines of dashes, then the document.
   const document = JSON.parse((await readFile(REVIEWED, 'utf8')).split(/^---$/m)[2]);
-  const wanted = ['ViewerView', 'Problem', 'CodeTaken'];
+  const wanted = ['EndUserSessionView', 'Problem', 'CodeTaken'];
   const schema = {
     title: 'Wire',
     type: 'object',

@@ -1,11 +1,11 @@
 // A session as the server shows it to its viewer: the API's own types, by the names that are used here.
 
-import type { TimelineEntry, ViewerView } from './wire';
+import type { TimelineEntry, EndUserSessionView } from './wire';
 
 export type { AwaitingView, Explanation, Leftover, TimelineEntry, Visit } from './wire';
-export type SessionView = ViewerView;
-export type StateName = ViewerView['state'];
-export type Method = ViewerView['method'];
+export type SessionView = EndUserSessionView;
+export type StateName = EndUserSessionView['state'];
+export type Method = EndUserSessionView['method'];
 
 type Actor = NonNullable<TimelineEntry['by']>;
 

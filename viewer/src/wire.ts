@@ -3,7 +3,7 @@
 /**
  * A session as its end user may see it.
  */
-export interface ViewerView {
+export interface EndUserSessionView {
   awaiting?: AwaitingView | null;
   /**
    * When the session was created, in milliseconds since the Unix epoch.

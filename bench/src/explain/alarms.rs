@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::runtimes;
 use xtask::shell;
 
-/// Which images are proven, and for which CPU.
+/// Which images are verified, and for which CPU.
 const IMAGES: [&str; 2] = ["demo", runtimes::IMAGE];
 const PROFILE: &str = "x86-64-v2";
 
@@ -26,7 +26,7 @@ pub fn build_image(anteroom: &Path, folder: &Path) -> Result<()> {
 pub fn count(anteroom: &Path) -> Result<usize> {
     let mut alarms = 0;
     for image in IMAGES {
-        eprintln!("proving the image {image} for {PROFILE}");
+        eprintln!("verifying the image {image} for {PROFILE}");
         let output = Command::new(anteroom)
             .args(["image", "verify", image, "--cpu", PROFILE, "--json"])
             .stderr(Stdio::inherit())

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::mock_idp::MockIdp;
-use super::{Cli, Proof};
+use super::{Cli, VerifiedBy};
 use crate::identity::Identity;
 use anteroom_testkit::Sealed;
 use xtask::shell;
@@ -42,24 +42,25 @@ pub fn works(
     let home = folder.path().join("home");
     std::fs::create_dir(&home)?;
     let mut open = identity.restoring(anteroom, folder.path(), sealed)?;
-    if matches!(cli.proof, Proof::Calls(_)) {
+    if matches!(cli.verified_by, VerifiedBy::Calls(_)) {
         open = on_a_desktop(&open, &home);
     }
     shell::output(&mut open)?;
     let content = std::fs::read(home.join(cli.file)).context("the bundle lacks its file")?;
     let digest = hex::encode(Sha256::digest(&content));
     // One that goes on has no last word; its tokens are those that were issued.
-    let by_token = matches!(cli.proof, Proof::Token) && issued(&content, issuer.mock_idp);
+    let by_token =
+        matches!(cli.verified_by, VerifiedBy::Token) && issued(&content, issuer.mock_idp);
     let same = issuer.log.contains(&digest) || by_token;
     if !same {
         eprintln!("{}: the file in the bundle is another one than the CLI's", cli.provider);
     }
     let program = |name: &str| unpack(cli.provider, name, folder.path()).map(Command::new);
-    let works = match cli.proof {
-        Proof::Says { question: [name, arguments @ ..], answer } => {
+    let works = match cli.verified_by {
+        VerifiedBy::Says { question: [name, arguments @ ..], answer } => {
             says(program(name)?.args(arguments), &home, answer)?
         }
-        Proof::Calls([name, arguments @ ..]) => {
+        VerifiedBy::Calls([name, arguments @ ..]) => {
             calls_with_it(program(name)?.args(arguments), &home, issuer.mock_idp)?
         }
         _ => true,

@@ -33,11 +33,11 @@ struct Cli {
     /// The file whose bytes are compared, in its home.
     file: &'static str,
     /// What shows that the credential works on another machine.
-    proof: Proof,
+    verified_by: VerifiedBy,
 }
 
 /// What shows that a credential works at its owner's: in a home that holds it alone.
-enum Proof {
+enum VerifiedBy {
     /// What the CLI says to this question.
     Says { question: &'static [&'static str], answer: &'static str },
     /// Its file has a token that was issued: the CLI can be asked nothing.
@@ -52,7 +52,7 @@ const CLIS: [Cli; 6] = [
         method: "browser",
         url: "https://auth.openai.com/oauth/authorize?response_type=code&client_id=app_",
         file: ".codex/auth.json",
-        proof: Proof::Says {
+        verified_by: VerifiedBy::Says {
             question: &["codex", "login", "status"],
             answer: "Logged in using ChatGPT",
         },
@@ -62,7 +62,7 @@ const CLIS: [Cli; 6] = [
         method: "paste_code",
         url: "https://claude.ai/oauth/authorize?",
         file: ".claude/.credentials.json",
-        proof: Proof::Says {
+        verified_by: VerifiedBy::Says {
             question: &["claude", "auth", "status"],
             answer: "\"loggedIn\": true",
         },
@@ -72,28 +72,28 @@ const CLIS: [Cli; 6] = [
         method: "paste_code",
         url: "https://claude.ai/oauth/authorize?",
         file: ".claude/setup-token",
-        proof: Proof::Token,
+        verified_by: VerifiedBy::Token,
     },
     Cli {
         provider: "gemini_cli",
         method: "paste_code",
         url: "https://accounts.google.com/o/oauth2/v2/auth?",
         file: ".gemini/oauth_creds.json",
-        proof: Proof::Token,
+        verified_by: VerifiedBy::Token,
     },
     Cli {
         provider: "gh",
         method: "device_code",
         url: "https://github.com/login/device",
         file: ".config/gh/hosts.yml",
-        proof: Proof::Token,
+        verified_by: VerifiedBy::Token,
     },
     Cli {
         provider: "copilot_cli",
         method: "device_code",
         url: "https://github.com/login/device",
         file: ".copilot/config.json",
-        proof: Proof::Calls(&["copilot", "-p", "hi"]),
+        verified_by: VerifiedBy::Calls(&["copilot", "-p", "hi"]),
     },
 ];
 

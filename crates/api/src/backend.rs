@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use anteroom_session::{HolderGeneration, SessionId, Viewer};
+use anteroom_session::{AccessGrant, HolderGeneration, SessionId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
@@ -11,8 +11,8 @@ use crate::idempotency::Idempotency;
 use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::wire::{
-    CodeTaken, Health, KeyView, MadeKey, NewKey, SessionSummary, SessionView, StartAnswer,
-    StartRequest, ViewerView,
+    CodeTaken, EndUserSessionView, Health, KeyView, MadeKey, NewKey, SessionSummary, SessionView,
+    StartAnswer, StartRequest,
 };
 
 /// A viewer that exchanged its link: the cookie's value.
@@ -112,7 +112,7 @@ pub trait Backend: Send + Sync + 'static {
         principal: &Principal,
     ) -> impl Future<Output = Result<Watched, Problem>> + Send;
     /// The session as this viewer may see it.
-    fn viewer_view(&self, session: &SessionView, viewer: &Viewer) -> ViewerView;
+    fn end_user_view(&self, session: &SessionView, viewer: &AccessGrant) -> EndUserSessionView;
     /// Ends a session; one that has ended is fine.
     fn end(
         &self,

@@ -1,6 +1,6 @@
 //! Who makes a request, and what they may do.
 
-use anteroom_session::{Actor, HolderGeneration, KeyName, SessionId, Viewer};
+use anteroom_session::{AccessGrant, Actor, HolderGeneration, KeyName, SessionId};
 
 use crate::wire::KeyRole;
 
@@ -8,7 +8,7 @@ use crate::wire::KeyRole;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct KeyId(pub [u8; 32]);
 
-/// Whoever makes a request, once they proved who they are.
+/// Whoever makes a request, once they are authenticated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// The key or the link by which they were identified.
@@ -17,7 +17,7 @@ pub struct Principal {
     pub scopes: &'static [Scope],
 }
 
-/// Who somebody is, by what they proved it with.
+/// Who somebody is, by what authenticated them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrincipalId {
     /// A caller of the API.
@@ -72,10 +72,12 @@ impl Principal {
 
     /// As the session's viewer.
     #[must_use]
-    pub fn viewer(&self) -> Viewer {
+    pub fn viewer(&self) -> AccessGrant {
         match &self.id {
-            PrincipalId::ApiKey { name, .. } => Viewer::ApiKey { key: name.clone() },
-            PrincipalId::ViewerLink { generation, .. } => Viewer::Link { generation: *generation },
+            PrincipalId::ApiKey { name, .. } => AccessGrant::ApiKey { key: name.clone() },
+            PrincipalId::ViewerLink { generation, .. } => {
+                AccessGrant::Link { generation: *generation }
+            }
         }
     }
 
@@ -91,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_principal_may_do_what_its_proof_allows() {
+    fn each_principal_may_do_what_it_was_authenticated_for() {
         let key = |role| Principal::caller(KeyId([1; 32]), "ci".parse().unwrap(), role);
         let link = Principal::end_user(SessionId::generate(), HolderGeneration::FIRST);
         let may = |principal: &Principal| {

@@ -2,8 +2,8 @@
 
 pub use anteroom_session::CodeTaken;
 use anteroom_session::{
-    Accelerator, Actor, Confined, DriverKind, EgressVerdict, Isolation, Leftover, Method,
-    OpenableBy, StateName, TimelineEntry, View, Viewer,
+    Accelerator, AccessGrant, Actor, Confined, DriverKind, EgressVerdict, Isolation, Leftover,
+    Method, OpenableBy, StateName, TimelineEntry, View,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -151,7 +151,7 @@ pub struct Visit {
     pub opened: View,
     /// Who opened it: `{"by":"link","generation":1}` (the session's first link), or
     /// `{"by":"api_key","key":"deploy"}`.
-    pub viewer: Viewer,
+    pub viewer: AccessGrant,
 }
 
 /// What the end user has to do in their turn.
@@ -296,7 +296,7 @@ pub struct EgressEntry {
 pub struct SessionEvent {
     /// Always `session`.
     pub event: String,
-    /// The session as JSON, as its GET returns it ([`SessionView`], or [`ViewerView`] to a viewer).
+    /// The session as JSON, as its GET returns it ([`SessionView`], or [`EndUserSessionView`] to a viewer).
     #[schema(content_media_type = "application/json")]
     pub data: String,
 }
@@ -380,7 +380,7 @@ pub enum SdpType {
 /// A session as its end user may see it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct ViewerView {
+pub struct EndUserSessionView {
     /// The session's id, a UUID.
     pub session_id: String,
     /// The tool to sign in to.

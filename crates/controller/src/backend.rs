@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_api::{
-    Backend, Begun, Channel, CodeTaken, Health, Idempotency, KeyRole, KeyView, MadeKey, NewKey,
-    Principal, Problem, ProblemCode, SessionSummary, SessionView, StartRequest, ViewerAccess,
-    ViewerView, Watched,
+    Backend, Begun, Channel, CodeTaken, EndUserSessionView, Health, Idempotency, KeyRole, KeyView,
+    MadeKey, NewKey, Principal, Problem, ProblemCode, SessionSummary, SessionView, StartRequest,
+    ViewerAccess, Watched,
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::{Node, Notice};
-use anteroom_session::{Event, HolderGeneration, SessionId, State, StateName, View, Viewer};
+use anteroom_session::{AccessGrant, Event, HolderGeneration, SessionId, State, StateName, View};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
@@ -111,8 +111,8 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         }
     }
 
-    fn viewer_view(&self, session: &SessionView, viewer: &Viewer) -> ViewerView {
-        views::viewer_view(session, viewer, &self.settings.operator_name)
+    fn end_user_view(&self, session: &SessionView, viewer: &AccessGrant) -> EndUserSessionView {
+        views::end_user_view(session, viewer, &self.settings.operator_name)
     }
 
     async fn end(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {

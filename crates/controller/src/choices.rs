@@ -1,7 +1,7 @@
 //! What a caller may choose for the end user: how they sign in, their language and time zone.
 
 use anteroom_guest_protocol::{Locale, Preferences};
-use anteroom_provider::{Login, Provider};
+use anteroom_provider::{Provider, SignInMethod};
 use anteroom_session::{Chosen, Method};
 
 /// What was chosen, or the usual.
@@ -49,7 +49,10 @@ pub fn methods(provider: &Provider) -> String {
 ///
 /// # Errors
 /// When the provider has no such way; the sentence says which it has.
-fn login<'a>(provider: &'a Provider, asked: Option<&str>) -> Result<(&'a Login, Chosen), String> {
+fn login<'a>(
+    provider: &'a Provider,
+    asked: Option<&str>,
+) -> Result<(&'a SignInMethod, Chosen), String> {
     let none = || format!("the methods of {} are auto, {}", provider.name, methods(provider));
     match asked {
         None | Some("auto") => {

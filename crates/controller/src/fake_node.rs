@@ -11,8 +11,8 @@ use anteroom_node_protocol::{
     PrepareSession, Prepared, Report, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
 use anteroom_session::{
-    Accelerator, CodeTaken, DriverKind, HostPort, Leftover, Observation, ProcessExit, SessionId,
-    StateName, Viewer,
+    Accelerator, AccessGrant, CodeTaken, DriverKind, HostPort, Leftover, Observation, ProcessExit,
+    SessionId, StateName,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -201,7 +201,7 @@ impl Node for FakeNode {
         &self,
         _: SessionId,
         _: StreamKind,
-        _: Viewer,
+        _: AccessGrant,
     ) -> Result<ViewerChannel, AskError> {
         gone()
     }

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_api::{SessionView, TeardownState};
-use anteroom_session::{Event, HolderGeneration, SessionId, Viewer};
+use anteroom_session::{AccessGrant, Event, HolderGeneration, SessionId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -79,7 +79,7 @@ impl SessionHandle {
     }
 
     /// Comes when this viewer's link is revoked, or was.
-    pub fn revoked(&self, viewer: &Viewer) -> impl Future<Output = ()> + Send + use<> {
+    pub fn revoked(&self, viewer: &AccessGrant) -> impl Future<Output = ()> + Send + use<> {
         let (mut oldest, viewer) = (self.oldest.subscribe(), viewer.clone());
         async move {
             let is_revoked = oldest.wait_for(|oldest| viewer.is_before(*oldest)).await.is_ok();
@@ -91,7 +91,7 @@ impl SessionHandle {
     }
 
     /// Whether this viewer's link was revoked.
-    pub fn is_revoked(&self, viewer: &Viewer) -> bool {
+    pub fn is_revoked(&self, viewer: &AccessGrant) -> bool {
         viewer.is_before(*self.oldest.borrow())
     }
 

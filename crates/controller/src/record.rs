@@ -11,8 +11,8 @@ use anteroom_confine::SessionUser;
 use anteroom_node_protocol::SandboxRecord;
 use anteroom_provider::{Custody, TermsOfUse};
 use anteroom_session::{
-    Accelerator, Chosen, Confined, DriverKind, Method, OpenableBy, Prompt, PromptReason, Session,
-    SessionId, State, Teardown, TimelineEntry, Timestamp, View, Viewer,
+    Accelerator, AccessGrant, Chosen, Confined, DriverKind, Method, OpenableBy, Prompt,
+    PromptReason, Session, SessionId, State, Teardown, TimelineEntry, Timestamp, View,
 };
 use anteroom_vault::Declared;
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ impl Record {
     }
 
     /// Records a visit; `false` when there were too many like it to report each.
-    pub fn visited(&mut self, at: Timestamp, opened: View, viewer: Viewer) -> bool {
+    pub fn visited(&mut self, at: Timestamp, opened: View, viewer: AccessGrant) -> bool {
         let same = |visit: &&Visit| visit.opened == opened && visit.viewer == viewer;
         let reported = self.visits.iter().filter(same).count() < MAX_VISITS_ALIKE
             && self.visits.len() < MAX_VISITS;

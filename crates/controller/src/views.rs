@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use anteroom_api::{
-    Channel, Named, Principal, PrincipalId, Problem, ProblemCode, Revoked, SessionSummary,
-    SessionView, ViewerView,
+    Channel, EndUserSessionView, Named, Principal, PrincipalId, Problem, ProblemCode, Revoked,
+    SessionSummary, SessionView,
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::{StreamKind, chain};
 use anteroom_node_protocol::{Answer, AskError, Node, Notice, Offer, ViewerChannel};
 use anteroom_session::{
-    Event, HolderGeneration, SessionId, StateName, TimelineEntry, View, Viewer,
+    AccessGrant, Event, HolderGeneration, SessionId, StateName, TimelineEntry, View,
 };
 use tokio_util::task::AbortOnDropHandle;
 
@@ -31,11 +31,15 @@ pub fn summary(session: &SessionView) -> SessionSummary {
 }
 
 /// A session as its viewer sees it.
-pub fn viewer_view(session: &SessionView, viewer: &Viewer, operator: &str) -> ViewerView {
+pub fn end_user_view(
+    session: &SessionView,
+    viewer: &AccessGrant,
+    operator: &str,
+) -> EndUserSessionView {
     let session = session.clone();
     let visits = session.visits.into_iter();
     let visits_of_others = visits.filter(|visit| visit.viewer != *viewer).collect();
-    ViewerView {
+    EndUserSessionView {
         session_id: session.session_id,
         provider: Named { id: session.provider, name: session.provider_name },
         operator: Named { id: String::new(), name: operator.to_owned() },
@@ -113,7 +117,7 @@ impl<N: Node, S: Store> Controller<N, S> {
 
     /// Has the timeline say that a link was opened, also where the session is over.
     pub(super) async fn report_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
-        let event = Event::Opened { view: View::Link, viewer: Viewer::Link { generation } };
+        let event = Event::Opened { view: View::Link, viewer: AccessGrant::Link { generation } };
         let reported = timeline::of_event(&event, id);
         let by = event.actor();
         if let Some(handle) = self.handle(id)

@@ -1,4 +1,4 @@
-//! What the host asks of a sandbox that proves its image: one stream a question.
+//! What the host asks of a sandbox that verifies its image: one stream a question.
 
 use std::collections::BTreeMap;
 

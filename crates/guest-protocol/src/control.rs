@@ -145,8 +145,8 @@ pub enum Purpose {
         /// Whether its browser is started with the desktop.
         desktop: Desktop,
     },
-    /// The image is proven: everything runs but a CLI, and the host asks [`crate::Check`]s.
-    Proof {},
+    /// The image is verified: everything runs but a CLI, and the host asks [`crate::Check`]s.
+    Verification {},
 }
 
 /// Whether the end user signs in on the desktop.
@@ -156,7 +156,7 @@ pub enum Desktop {
     /// In its browser, which is started with everything else.
     Used,
     /// Elsewhere; the browser is started when a page is to be opened in it.
-    Spare,
+    OnDemand,
 }
 
 /// Desktop size in pixels.

@@ -91,8 +91,11 @@ fn host_messages() {
         extra_ca_pem: String::new(),
         services: vec![service()],
     };
-    let proof =
-        ConfigureSandbox { purpose: Purpose::Proof {}, services: Vec::new(), ..sandbox.clone() };
+    let verification = ConfigureSandbox {
+        purpose: Purpose::Verification {},
+        services: Vec::new(),
+        ..sandbox.clone()
+    };
     let sign_in = BeginSignIn {
         preferences: Preferences {
             locale: Some("de-AT".parse().unwrap()),
@@ -108,7 +111,7 @@ fn host_messages() {
     };
     insta::assert_snapshot!(lines(&[
         HostMessage::ConfigureSandbox(Box::new(sandbox)),
-        HostMessage::ConfigureSandbox(Box::new(proof)),
+        HostMessage::ConfigureSandbox(Box::new(verification)),
         HostMessage::BeginSignIn(Box::new(sign_in)),
         HostMessage::StartServices {},
         HostMessage::StartTool {},

@@ -139,7 +139,7 @@ impl Visit<'_> {
             entropy_base64: entropy_base64(),
             browser_ip: std::net::Ipv4Addr::new(10, 77, 0, 2),
             screen: self.verifier.screen,
-            purpose: Purpose::Proof {},
+            purpose: Purpose::Verification {},
             egress_ports: Vec::new(),
             extra_ca_pem: String::new(),
             // One that cannot live must not take the VM with it: all are looked at.

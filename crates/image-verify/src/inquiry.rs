@@ -36,7 +36,7 @@ const PAINTED: Duration = Duration::from_secs(30);
 /// Most opened files that are kept.
 const MAX_OPENED: usize = 20_000;
 
-/// Colours of the bars on the proof page (`crates/agent/src/desktop/browser/proof_page.html`).
+/// Colours of the bars on the verification page (`crates/agent/src/desktop/browser/verification_page.html`).
 pub const BARS: [[u8; 3]; 3] = [[0xc8, 0x1e, 0x5a], [0x1e, 0x78, 0xc8], [0x28, 0xa0, 0x50]];
 
 /// The part of the picture that each bar has at least.

@@ -69,7 +69,7 @@ pub enum VerifyError {
 }
 
 /// What came of it.
-pub struct Proven {
+pub struct Verified {
     /// The record, not stored yet.
     pub record: Verification,
     /// The desktop as a PNG, if one was seen.
@@ -77,11 +77,11 @@ pub struct Proven {
 }
 
 impl Verifier<'_> {
-    /// Proves the image; takes a minute or two. A VM that fails is a result and no error.
+    /// Verifies the image; takes a minute or two. A VM that fails is a result and no error.
     ///
     /// # Errors
     /// When the VM could not be started.
-    pub async fn prove(&self) -> Result<Proven, VerifyError> {
+    pub async fn verify(&self) -> Result<Verified, VerifyError> {
         let began = Instant::now();
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let manifest = &self.image.manifest;
@@ -101,7 +101,7 @@ impl Verifier<'_> {
         record.inventory = judged.inventory;
         record.verdict = judged.verdict;
         record.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Ok(Proven { record, picture: seen.picture })
+        Ok(Verified { record, picture: seen.picture })
     }
 }
 
@@ -120,9 +120,9 @@ fn busy() -> f64 {
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_page(proven: &Proven, image_dir: &Path) -> Result<PathBuf, VerifyError> {
-    let path = image_dir.join(format!("{}.html", proven.record.file_stem()));
-    std::fs::write(&path, html(&proven.record, proven.picture.as_deref()))
+pub fn write_page(verified: &Verified, image_dir: &Path) -> Result<PathBuf, VerifyError> {
+    let path = image_dir.join(format!("{}.html", verified.record.file_stem()));
+    std::fs::write(&path, html(&verified.record, verified.picture.as_deref()))
         .map_err(|source| VerifyError::Write { path: path.clone(), source })?;
     Ok(path)
 }

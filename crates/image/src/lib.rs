@@ -6,7 +6,7 @@
 //!                                 vmlinux        kernel, unpacked
 //!                                 modules.cpio   initramfs: kernel modules and their order
 //!                                 manifest.json  digests, packages, kernel, times
-//!                                 verified-*.json  what was proven of it, for which processor
+//!                                 verified-*.json  what was verified of it, for which processor
 //! ```
 #![forbid(unsafe_code)]
 

@@ -37,7 +37,7 @@ pub struct Manifest {
     /// Programs that must run in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub programs: Vec<ProgramSpec>,
-    /// What was proven of it.
+    /// What was verified of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub verifications: Vec<VerificationRef>,
 }

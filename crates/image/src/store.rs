@@ -49,7 +49,7 @@ pub struct ImageSummary {
     pub is_default: bool,
     /// What runs in its sandboxes beside the sandbox's own services.
     pub services: Vec<anteroom_guest_protocol::ServiceSpec>,
-    /// What was proven of it.
+    /// What was verified of it.
     pub verifications: Vec<VerificationRef>,
 }
 

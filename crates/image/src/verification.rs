@@ -1,4 +1,4 @@
-//! What was proven of an image, and for which processor: one record a CPU profile, beside the image,
+//! What was verified of an image, and for which processor: one record a CPU profile, beside the image,
 //! with its digest in the manifest.
 //!
 //! A record holds for the bytes that it was made of (the digests of root, kernel and modules are in
@@ -20,7 +20,7 @@ use crate::store::{self, ImageError, MANIFEST};
 /// Of the record's file.
 const FORMAT: u32 = 1;
 
-/// What was proven of an image for one processor.
+/// What was verified of an image for one processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verification {

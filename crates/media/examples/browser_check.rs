@@ -230,7 +230,7 @@ async fn answer(
             include_str!("browser_check.html").to_owned()
         }
         "/offer" => match media
-            .offer(body, anteroom_session::Viewer::ApiKey { key: "check".parse()? })
+            .offer(body, anteroom_session::AccessGrant::ApiKey { key: "check".parse()? })
             .await
         {
             Ok(accepted) => accepted.answer_sdp,

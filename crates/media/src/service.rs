@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anteroom_guest_protocol::CursorImage;
 use anteroom_guest_protocol::input::InputEvent;
-use anteroom_session::{HolderGeneration, Viewer};
+use anteroom_session::{AccessGrant, HolderGeneration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::frame_source::{FrameSource, FrameSourceError};
@@ -88,7 +88,7 @@ pub struct OfferAccepted {
 #[derive(Debug)]
 pub enum MediaEvent {
     /// A viewer's connection is up.
-    ViewerJoined(Viewer),
+    ViewerJoined(AccessGrant),
     /// It was sent its first frame.
     FirstFrameSent,
     /// It is gone.
@@ -141,7 +141,7 @@ pub enum StartError {
 }
 
 enum Command {
-    Offer(String, Viewer, oneshot::Sender<Result<OfferAccepted, OfferError>>),
+    Offer(String, AccessGrant, oneshot::Sender<Result<OfferAccepted, OfferError>>),
     Revoke(HolderGeneration),
     Dismiss(String),
     Cursor(Box<CursorImage>),
@@ -185,7 +185,11 @@ impl MediaHandle {
     /// # Errors
     /// When the offer cannot be answered, or the viewer's right was revoked; the viewer before then
     /// stays.
-    pub async fn offer(&self, sdp: String, viewer: Viewer) -> Result<OfferAccepted, OfferError> {
+    pub async fn offer(
+        &self,
+        sdp: String,
+        viewer: AccessGrant,
+    ) -> Result<OfferAccepted, OfferError> {
         let (reply, answer) = oneshot::channel();
         self.commands
             .send(Command::Offer(sdp, viewer, reply))

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{CodeTaken, HostPort, Leftover, SessionId, Viewer};
+use anteroom_session::{AccessGrant, CodeTaken, HostPort, Leftover, SessionId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -89,7 +89,7 @@ pub trait Node: Send + Sync + 'static {
         &self,
         session: SessionId,
         kind: StreamKind,
-        viewer: Viewer,
+        viewer: AccessGrant,
     ) -> impl Future<Output = Result<ViewerChannel, AskError>> + Send;
 
     /// Ends what runs of a session, removes what lies around, then looks: what is left.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use anteroom_confine::SessionUser;
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_session::{
-    Accelerator, DriverKind, HolderGeneration, Observation, ProcessExit, SessionId, Viewer,
+    Accelerator, AccessGrant, DriverKind, HolderGeneration, Observation, ProcessExit, SessionId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +142,7 @@ pub struct Offer {
     /// At most 64 KiB.
     pub sdp: String,
     /// Whose it is.
-    pub viewer: Viewer,
+    pub viewer: AccessGrant,
 }
 
 /// What a viewer gets back.

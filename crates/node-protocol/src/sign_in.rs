@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use anteroom_guest_protocol::Preferences;
-use anteroom_provider::{InjectedFile, Login, Provider};
+use anteroom_provider::{InjectedFile, Provider, SignInMethod};
 use anteroom_session::{Method, SessionId};
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +37,7 @@ impl SignInConfig {
     /// # Panics
     /// When the provider has none, which a parsed provider has.
     #[must_use]
-    pub fn login(&self) -> &Login {
+    pub fn login(&self) -> &SignInMethod {
         self.provider.login_by(self.method).unwrap_or(&self.provider.login[0])
     }
 }

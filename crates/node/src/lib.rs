@@ -23,7 +23,7 @@ use anteroom_node_protocol::{
     PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
 use anteroom_runner_protocol::{RunnerCommand, sandbox_name};
-use anteroom_session::{CodeTaken, HostPort, Leftover, SessionId, Viewer};
+use anteroom_session::{AccessGrant, CodeTaken, HostPort, Leftover, SessionId};
 
 use logs::Logs;
 use media_demux::MediaDemux;
@@ -165,7 +165,7 @@ impl Node for LocalNode {
         &self,
         session: SessionId,
         kind: StreamKind,
-        viewer: Viewer,
+        viewer: AccessGrant,
     ) -> Result<ViewerChannel, AskError> {
         let channel = self.runner(session)?.channel(kind, viewer).await?;
         let evicted = Box::pin(channel.evicted());

@@ -8,7 +8,9 @@ use std::fmt;
 use anteroom_session::Method;
 
 use crate::terms::is_date;
-use crate::{CredentialFile, FileFormat, KeyringSecret, Login, PrintedSecret, Provider, install};
+use crate::{
+    CredentialFile, FileFormat, KeyringSecret, PrintedSecret, Provider, SignInMethod, install,
+};
 
 /// A value that cannot be.
 pub struct Wrong {
@@ -113,7 +115,7 @@ impl Mistakes {
         self.0.push(Wrong { key: key.clone(), problem: problem.into() });
     }
 
-    fn login(&mut self, login: &Login, key: &Key) {
+    fn login(&mut self, login: &SignInMethod, key: &Key) {
         let key = |name| key.get(name);
         if login.instructions.trim().is_empty() {
             self.add(&key("instructions"), "is empty; it is shown to the end user");
@@ -168,7 +170,7 @@ impl Mistakes {
     fn only_for(
         &mut self,
         method: Method,
-        login: &Login,
+        login: &SignInMethod,
         name: &'static str,
         pattern: &Option<String>,
         key: &dyn Fn(&'static str) -> Key,

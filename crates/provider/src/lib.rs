@@ -24,7 +24,7 @@ pub use credential::{
     Credential, CredentialFile, FileFormat, KeyringSecret, PrintedSecret, StatusCommand,
 };
 pub use install::Install;
-pub use login::{Answer, KnownScreen, Login, UrlSource};
+pub use login::{KnownScreen, PromptRule, SignInMethod, UrlSource};
 pub use terms::{Custody, TermsOfUse};
 
 /// One provider file.
@@ -50,7 +50,7 @@ pub struct Provider {
     #[serde(default, skip_serializing_if = "Install::is_empty")]
     pub install: Install,
     /// The ways to sign in, the one that needs the end user least first.
-    pub login: Vec<Login>,
+    pub login: Vec<SignInMethod>,
     /// Screens of the CLI that an end user needs a message about, whichever way they sign in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub screens: Vec<KnownScreen>,
@@ -226,7 +226,7 @@ impl Provider {
 
     /// One way to sign in, if there is such a one.
     #[must_use]
-    pub fn login_by(&self, method: Method) -> Option<&Login> {
+    pub fn login_by(&self, method: Method) -> Option<&SignInMethod> {
         self.login.iter().find(|login| login.method == method)
     }
 

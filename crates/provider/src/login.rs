@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// One way to sign in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Login {
+pub struct SignInMethod {
     /// `browser`: in the desktop's browser, whose last page calls the CLI back inside the guest.
     /// `paste_code`: the end user opens the URL where they like and brings back the code that the last
     /// page shows. `device_code`: the end user opens the URL where they like and gives it the code that
@@ -61,7 +61,7 @@ pub struct Login {
     pub quiet_ms: u64,
     /// What the CLI asks on the way, and how it is answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub answers: Vec<Answer>,
+    pub answers: Vec<PromptRule>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
@@ -91,7 +91,7 @@ pub enum UrlSource {
     Terminal,
 }
 
-impl Login {
+impl SignInMethod {
     /// Where its URL comes from, said or usual.
     #[must_use]
     pub fn url_source(&self) -> UrlSource {
@@ -105,7 +105,7 @@ impl Login {
 /// A question of the CLI's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Answer {
+pub struct PromptRule {
     /// A regular expression on the terminal's screen.
     pub screen: String,
     /// What is typed, `\r` for Enter and `\u001b[B` for the down key.

@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 
 use anteroom_guest_session::SandboxConfig;
 pub use anteroom_node_protocol::{MediaTotals, SignInConfig};
-use anteroom_session::{CodeTaken, HolderGeneration, HostPort, Observation, SessionId, Viewer};
+use anteroom_session::{
+    AccessGrant, CodeTaken, HolderGeneration, HostPort, Observation, SessionId,
+};
 use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
 
@@ -64,7 +66,7 @@ pub enum RunnerCommand {
         /// At most 64 KiB.
         sdp: String,
         /// Whose it is.
-        viewer: Viewer,
+        viewer: AccessGrant,
     },
     /// Links before this one are revoked: their viewer is sent away, and gets no offer answered.
     RevokeBefore {

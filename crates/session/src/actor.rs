@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::key_name::KeyName;
-use crate::viewer::{HolderGeneration, Viewer};
+use crate::viewer::{AccessGrant, HolderGeneration};
 
 /// Who did something.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -26,11 +26,11 @@ pub enum Actor {
     Operator {},
 }
 
-impl From<Viewer> for Actor {
-    fn from(viewer: Viewer) -> Self {
+impl From<AccessGrant> for Actor {
+    fn from(viewer: AccessGrant) -> Self {
         match viewer {
-            Viewer::Link { generation } => Self::EndUser { generation },
-            Viewer::ApiKey { key } => Self::Caller { key },
+            AccessGrant::Link { generation } => Self::EndUser { generation },
+            AccessGrant::ApiKey { key } => Self::Caller { key },
         }
     }
 }

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Accelerator, Actor, Confined, DriverKind, EndReason, Explanation, HolderGeneration, HostPort,
-    Leftover, ProcessExit, Prompt, SealedCredential, View, Viewer,
+    Accelerator, AccessGrant, Actor, Confined, DriverKind, EndReason, Explanation,
+    HolderGeneration, HostPort, Leftover, ProcessExit, Prompt, SealedCredential, View,
 };
 
 /// Everything that moves a session.
@@ -54,7 +54,7 @@ pub enum Event {
         /// The view that was opened.
         view: View,
         /// By what right.
-        viewer: Viewer,
+        viewer: AccessGrant,
     },
     /// The caller says that the end user is there, and has the CLI started that waits for them.
     ToolStartRequested {
@@ -213,7 +213,7 @@ pub enum Observation {
     /// A viewer's media connection is up.
     ViewerJoined {
         /// By what they may view it.
-        viewer: Viewer,
+        viewer: AccessGrant,
     },
     /// It is gone.
     ViewerLeft,

@@ -54,4 +54,4 @@ pub use setup_step::SetupStep;
 pub use state::{Leftover, Method, Prompt, PromptReason, Start, State, Teardown};
 pub use state_name::StateName;
 pub use timeline::{TimelineEntry, Timestamp};
-pub use viewer::{HolderGeneration, View, Viewer};
+pub use viewer::{AccessGrant, HolderGeneration, View};

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Actor, EndReason, Event, Method, Observation, Prompt, ProviderId, SealedCredential, SessionId,
-    Start, State, Teardown, Timestamp, UserId, Viewer,
+    AccessGrant, Actor, EndReason, Event, Method, Observation, Prompt, ProviderId,
+    SealedCredential, SessionId, Start, State, Teardown, Timestamp, UserId,
 };
 
 /// What was agreed when the session was requested; never changes.
@@ -209,7 +209,7 @@ fn says_end_user_is_there(event: &Event) -> bool {
     match event {
         Event::ToolStartRequested { .. } => true,
         Event::Opened { viewer, .. } | Event::Observed(Observation::ViewerJoined { viewer }) => {
-            matches!(viewer, Viewer::Link { .. })
+            matches!(viewer, AccessGrant::Link { .. })
         }
         _ => false,
     }

@@ -52,7 +52,7 @@ impl fmt::Display for HolderGeneration {
 /// What gives somebody access to a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(tag = "by", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Viewer {
+pub enum AccessGrant {
     /// They opened the session's link of this generation.
     Link {
         /// The link's number.
@@ -66,7 +66,7 @@ pub enum Viewer {
     },
 }
 
-impl Viewer {
+impl AccessGrant {
     /// Whether their right ended when the links before `oldest` were revoked.
     #[must_use]
     pub fn is_before(&self, oldest: HolderGeneration) -> bool {
@@ -75,7 +75,7 @@ impl Viewer {
 }
 
 /// As in "opened by …".
-impl fmt::Display for Viewer {
+impl fmt::Display for AccessGrant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Link { generation } => write!(f, "link {generation}"),
@@ -117,11 +117,11 @@ mod tests {
     #[test]
     fn a_revocation_ends_the_earlier_generations_and_no_caller() {
         let second = HolderGeneration::from_number(2).unwrap();
-        let of = |generation| Viewer::Link { generation };
+        let of = |generation| AccessGrant::Link { generation };
         assert!(of(HolderGeneration::FIRST).is_before(second));
         assert!(!of(second).is_before(second));
         assert!(!of(second).is_before(HolderGeneration::FIRST));
-        assert!(!Viewer::ApiKey { key: "ci".parse().unwrap() }.is_before(second));
+        assert!(!AccessGrant::ApiKey { key: "ci".parse().unwrap() }.is_before(second));
         assert_eq!(HolderGeneration::from_number(0), None);
         assert_eq!(HolderGeneration::from_number(i64::MAX), None);
     }

@@ -51,7 +51,7 @@ impl ProtocolGuard {
     /// address.
     pub fn new(url_timeout: Duration, desktop: Desktop, now: Instant) -> Self {
         let mut unready = BTreeSet::from(NEEDED);
-        if desktop == Desktop::Spare {
+        if desktop == Desktop::OnDemand {
             unready.remove("browser");
         }
         Self { turn: Turn::BeforeTool, unready, services_by: now + SERVICES, url_timeout }
@@ -239,7 +239,7 @@ mod tests {
     fn a_tool_that_waits_for_the_end_user_has_its_time_from_its_own_start() {
         let day = Duration::from_secs(86_400);
         let start = Instant::now();
-        let mut guard = ProtocolGuard::new(Duration::from_secs(120), Desktop::Spare, start);
+        let mut guard = ProtocolGuard::new(Duration::from_secs(120), Desktop::OnDemand, start);
         assert_eq!(guard.check(&ready("x"), start).unwrap(), None);
         let reported = guard.check(&ready("window-manager"), start).unwrap();
         assert_eq!(reported, Some(Observation::SandboxReady));
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(guard.next_deadline(), Some(by));
         assert!(guard.late(by).is_some());
         // Where the end user came before all was there, nobody is waited for.
-        let mut early = ProtocolGuard::new(Duration::from_secs(120), Desktop::Spare, start);
+        let mut early = ProtocolGuard::new(Duration::from_secs(120), Desktop::OnDemand, start);
         early.start_tool(start);
         for name in ["x", "window-manager"] {
             assert_eq!(early.check(&ready(name), start).unwrap(), None);

@@ -9,7 +9,7 @@ mod turn;
 
 use std::time::{Duration, Instant};
 
-use anteroom_provider::{Login, Provider, UrlSource};
+use anteroom_provider::{Provider, SignInMethod, UrlSource};
 use anteroom_session::{Method, Prompt};
 use regex::Regex;
 
@@ -109,7 +109,7 @@ impl RuleEngine {
     ///
     /// # Errors
     /// When a pattern does not compile, which a parsed provider's do.
-    pub fn new(provider: &Provider, login: &Login) -> Result<Self, regex::Error> {
+    pub fn new(provider: &Provider, login: &SignInMethod) -> Result<Self, regex::Error> {
         let compiled = |pattern: &Option<String>| pattern.as_deref().map(Regex::new).transpose();
         let screens = provider.screens.iter().map(|screen| {
             Ok(KnownScreen {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_crash::Explainer;
 use anteroom_guest_protocol::{Desktop, HostMessage, ServiceEvent, ServiceSpec, printable};
-use anteroom_provider::{Login, Provider};
+use anteroom_provider::{Provider, SignInMethod};
 use anteroom_session::{EgressVerdict, EndReason, Method, Observation, SetupStep, Start};
 
 use crate::needed::Needed;
@@ -60,7 +60,7 @@ pub struct Context<'a> {
     /// The CLI, its credential and its egress.
     pub provider: &'a Provider,
     /// How the end user signs in: one of the provider's ways.
-    pub login: &'a Login,
+    pub login: &'a SignInMethod,
     /// Services beside the sandbox's own.
     pub services: &'a [ServiceSpec],
     /// Who runs this Anteroom, as end users know them; may be empty.
@@ -87,7 +87,7 @@ enum Phase {
 pub fn desktop(method: Method) -> Desktop {
     match method {
         Method::Browser => Desktop::Used,
-        Method::PasteCode | Method::DeviceCode => Desktop::Spare,
+        Method::PasteCode | Method::DeviceCode => Desktop::OnDemand,
     }
 }
 

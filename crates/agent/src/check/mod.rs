@@ -1,4 +1,4 @@
-//! Questions of a host that proves the image: each answered from what is looked at just then.
+//! Questions of a host that verifies the image: each answered from what is looked at just then.
 
 mod opened;
 mod system;

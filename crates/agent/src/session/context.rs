@@ -19,7 +19,7 @@ pub struct Context {
     /// Opens streams to the host.
     pub opener: Opener,
     pub desktop: PendingDesktop,
-    /// In a sandbox that proves its image: who answers the host's questions.
+    /// In a sandbox that verifies its image: who answers the host's questions.
     pub checker: watch::Sender<Option<Rc<Checker>>>,
     /// The CLI's terminal, once it has one.
     pub terminal: watch::Sender<Option<Terminal>>,

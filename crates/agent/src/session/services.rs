@@ -39,10 +39,10 @@ impl Services {
         let proxy = start_egress(context, &configuration.egress_ports).await?;
         let (first, desktop) = match configuration.purpose {
             Purpose::SignIn { desktop } => (FirstPage::Waiting, desktop),
-            Purpose::Proof {} => (FirstPage::Proof, Desktop::Used),
+            Purpose::Verification {} => (FirstPage::Verification, Desktop::Used),
         };
         let page = WaitingPage::serve(first).await?;
-        if first == FirstPage::Proof {
+        if first == FirstPage::Verification {
             // Before the first program is opened.
             let checker = Checker {
                 guest: guest.clone(),

@@ -75,7 +75,7 @@ fn cli_spec(
     Ok(match context.desktop {
         // The browser takes longest: the CLI is done long before it, also with what it leaves.
         Desktop::Used => ServiceSpec { priority: Priority::Low, ..spec },
-        Desktop::Spare => spec,
+        Desktop::OnDemand => spec,
     })
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anteroom_controller::methods;
-use anteroom_provider::{Login, Provider};
+use anteroom_provider::{Provider, SignInMethod};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
@@ -51,10 +51,10 @@ pub fn run(options: &Test) -> Result<()> {
         file = toml::to_string(&table)?;
     }
     let provider = Provider::parse(&options.provider, &file)?;
-    let wanted = |login: &&Login| {
+    let wanted = |login: &&SignInMethod| {
         options.method.as_ref().is_none_or(|only| *only == login.method.to_string())
     };
-    let logins: Vec<&Login> = provider.login.iter().filter(wanted).collect();
+    let logins: Vec<&SignInMethod> = provider.login.iter().filter(wanted).collect();
     if logins.is_empty() {
         bail!("{} offers the methods {}", provider.name, methods(&provider));
     }
@@ -87,7 +87,7 @@ pub fn run(options: &Test) -> Result<()> {
 fn try_login(
     client: &Client,
     provider: &Provider,
-    login: &Login,
+    login: &SignInMethod,
     interrupted: &AtomicBool,
 ) -> Result<Value> {
     // It ends before there is a credential; some terms want a recipient all the same.

@@ -16,7 +16,7 @@ use super::progress::Work;
 use super::sessions::show;
 use crate::embedded;
 use anteroom_image_verify::processor::{Chosen, choose, usual};
-use anteroom_image_verify::{Proven, Verifier, reached, write_page};
+use anteroom_image_verify::{Verified, Verifier, reached, write_page};
 
 /// Prefix of folders in an image with a running sandbox's logs; the process id follows.
 const VERIFYING: &str = ".verifying-";
@@ -131,14 +131,14 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
         log_dir: log_dir.path().to_path_buf(),
         progress: &|step| work.at_step(step),
     };
-    let proven = in_runtime(&verifier);
+    let verified = in_runtime(&verifier);
     work.finish();
-    let proven = proven?;
+    let verified = verified?;
     let storing = || format!("cannot store the record in {}", image_dir.display());
-    let file = proven.record.store(image_dir).with_context(storing)?;
-    let page = write_page(&proven, image_dir)?;
-    let logs = keep_logs(&proven, log_dir, image_dir)?;
-    Ok(Recorded { record: proven.record, file, page, logs })
+    let file = verified.record.store(image_dir).with_context(storing)?;
+    let page = write_page(&verified, image_dir)?;
+    let logs = keep_logs(&verified, log_dir, image_dir)?;
+    Ok(Recorded { record: verified.record, file, page, logs })
 }
 
 /// Removes what a killed run left: folders that carry the number of a process that is gone.
@@ -155,16 +155,16 @@ fn sweep(folder: &Path, prefix: &str) {
 
 /// The logs of a sandbox that passed are of no use.
 fn keep_logs(
-    proven: &Proven,
+    verified: &Verified,
     log_dir: tempfile::TempDir,
     image_dir: &Path,
 ) -> Result<Option<PathBuf>> {
-    let kept = image_dir.join(format!("{}.logs", proven.record.file_stem()));
+    let kept = image_dir.join(format!("{}.logs", verified.record.file_stem()));
     if kept.exists() {
         std::fs::remove_dir_all(&kept)
             .with_context(|| format!("cannot remove the earlier {}", kept.display()))?;
     }
-    if proven.record.verdict == Verdict::Passed {
+    if verified.record.verdict == Verdict::Passed {
         return Ok(None);
     }
     std::fs::rename(log_dir.keep(), &kept)
@@ -173,7 +173,7 @@ fn keep_logs(
 }
 
 /// One thread: the VMM's parent-death signal is tied to the thread that starts it.
-fn in_runtime(verifier: &Verifier<'_>) -> Result<Proven> {
+fn in_runtime(verifier: &Verifier<'_>) -> Result<Verified> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -185,7 +185,7 @@ fn in_runtime(verifier: &Verifier<'_>) -> Result<Proven> {
                 asked.context("cannot handle Ctrl-C")?;
                 bail!("interrupted; nothing was recorded")
             }
-            proven = verifier.prove() => Ok(proven?),
+            verified = verifier.verify() => Ok(verified?),
         }
     })
 }

@@ -19,7 +19,7 @@ use crate::guard::viewer_cookie;
 use crate::json::{USUAL_LIMIT, read};
 use crate::problem::{Problem, ProblemCode};
 use crate::wire::{
-    Code, CodeTaken, Exchange, SdpType, SessionDescription, SessionEvent, ViewerView,
+    Code, CodeTaken, EndUserSessionView, Exchange, SdpType, SessionDescription, SessionEvent,
 };
 
 /// The longest offer taken, in bytes of SDP.
@@ -57,15 +57,15 @@ pub(super) async fn exchange<B: Backend>(
 
 /// Retrieve the session as its end user may see it.
 #[utoipa::path(get, path = "/api/viewer/session/{id}", operation_id = "viewer_session", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 200, body = ViewerView), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 200, body = EndUserSessionView), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem)
 ))]
 pub(super) async fn session<B: Backend>(
     State(backend): State<Arc<B>>,
     Viewer(id, principal): Viewer,
-) -> Result<Json<ViewerView>, Problem> {
+) -> Result<Json<EndUserSessionView>, Problem> {
     let view = backend.session(id).await?;
-    Ok(Json(backend.viewer_view(&view, &principal.viewer())))
+    Ok(Json(backend.end_user_view(&view, &principal.viewer())))
 }
 
 /// Stream the same, now and on each change, as server-sent events named `session`.
@@ -78,8 +78,8 @@ pub(super) async fn events<B: Backend>(
     Viewer(id, principal): Viewer,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let Watched { changes, revoked } = backend.watch(id, &principal).await?;
-    let views =
-        WatchStream::new(changes).map(move |view| backend.viewer_view(&view, &principal.viewer()));
+    let views = WatchStream::new(changes)
+        .map(move |view| backend.end_user_view(&view, &principal.viewer()));
     Ok(stream(views, revoked))
 }
 

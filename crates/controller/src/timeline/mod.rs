@@ -3,7 +3,7 @@
 mod observations;
 
 use anteroom_session::counted::counted;
-use anteroom_session::{Effect, Event, Explanation, Observation, SessionId, View, Viewer};
+use anteroom_session::{AccessGrant, Effect, Event, Explanation, Observation, SessionId, View};
 
 use observations::{host_needed, of_observation};
 
@@ -77,7 +77,7 @@ pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
     }
 }
 
-fn of_view(view: View, viewer: &Viewer) -> (&'static str, String) {
+fn of_view(view: View, viewer: &AccessGrant) -> (&'static str, String) {
     match view {
         View::Link => ("link_opened", format!("{viewer} was opened")),
         View::Picture => ("viewer_joined", format!("a viewer connected with {viewer}")),
@@ -87,7 +87,7 @@ fn of_view(view: View, viewer: &Viewer) -> (&'static str, String) {
 }
 
 /// The view of a sandbox that an event opened, and by whom.
-pub fn visit(event: &Event) -> Option<(View, Viewer)> {
+pub fn visit(event: &Event) -> Option<(View, AccessGrant)> {
     match event {
         Event::Opened { view, viewer } => Some((*view, viewer.clone())),
         Event::Observed(Observation::ViewerJoined { viewer }) => {

@@ -12,10 +12,10 @@ const RESTART_PERIOD: Duration = Duration::from_secs(10);
 /// After a moment of jitter the estimator falls to what was received of late. On a desktop where
 /// little moves that is next to nothing, and the next page would crawl. A fall that came while we
 /// sent much less than the estimate says nothing about the network, so the estimator is started
-/// again, half as high as was last proven.
+/// again, half as high as was last sustained.
 #[derive(Debug)]
 pub(super) struct EstimateGuard {
-    proven_bps: u64,
+    sustained_bps: u64,
     window_start: Instant,
     window_bytes: u64,
     sent_bps: u64,
@@ -25,7 +25,7 @@ pub(super) struct EstimateGuard {
 impl EstimateGuard {
     pub(super) fn new(now: Instant, start_bps: u64) -> Self {
         Self {
-            proven_bps: start_bps,
+            sustained_bps: start_bps,
             window_start: now,
             window_bytes: 0,
             sent_bps: 0,
@@ -47,14 +47,14 @@ impl EstimateGuard {
     /// Takes a new estimate. Gives the rate to start the estimator again with, if it should be.
     pub(super) fn estimated(&mut self, now: Instant, estimate_bps: u64) -> Option<u64> {
         let is_tested = self.sent_bps >= estimate_bps / 2;
-        if is_tested || estimate_bps >= self.proven_bps {
-            self.proven_bps = estimate_bps;
+        if is_tested || estimate_bps >= self.sustained_bps {
+            self.sustained_bps = estimate_bps;
             return None;
         }
         let rested = self.last_restart.is_none_or(|at| at + RESTART_PERIOD <= now);
-        if estimate_bps < self.proven_bps / 4 && rested {
+        if estimate_bps < self.sustained_bps / 4 && rested {
             self.last_restart = Some(now);
-            return Some(self.proven_bps / 2);
+            return Some(self.sustained_bps / 2);
         }
         None
     }

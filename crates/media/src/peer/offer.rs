@@ -35,7 +35,7 @@ pub enum OfferError {
     },
     /// The viewer's link was revoked.
     #[error("{0} was revoked")]
-    Revoked(anteroom_session::Viewer),
+    Revoked(anteroom_session::AccessGrant),
     /// SDP that cannot be agreed to.
     #[error("answering the offer failed")]
     Unanswerable {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_guest_protocol::frames::Request;
 use anteroom_guest_protocol::input::InputEvent;
-use anteroom_session::{HolderGeneration, Viewer as Right};
+use anteroom_session::{AccessGrant, HolderGeneration};
 use tokio::sync::{mpsc, oneshot};
 
 use super::pacing::Pacing;
@@ -56,7 +56,7 @@ pub(super) struct Engine {
 
 struct Viewer {
     id: u64,
-    right: Right,
+    right: AccessGrant,
     peer: Peer,
     state: ViewerState,
     bitrate_bps: u64,
@@ -190,7 +190,7 @@ impl Engine {
     fn offer(
         &mut self,
         sdp: &str,
-        right: Right,
+        right: AccessGrant,
         now: Instant,
     ) -> Result<OfferAccepted, OfferError> {
         if right.is_before(self.oldest) {

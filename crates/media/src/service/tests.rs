@@ -36,8 +36,8 @@ impl FrameSource for Guest {
     }
 }
 
-fn link(number: i64) -> Viewer {
-    Viewer::Link { generation: HolderGeneration::from_number(number).unwrap() }
+fn link(number: i64) -> AccessGrant {
+    AccessGrant::Link { generation: HolderGeneration::from_number(number).unwrap() }
 }
 
 /// A media demultiplexer on the loopback; what was authenticated is reported.
@@ -96,7 +96,7 @@ impl FakeGuest {
         self.viewer_by(link(1)).await
     }
 
-    async fn viewer_by(&mut self, right: Viewer) -> Client {
+    async fn viewer_by(&mut self, right: AccessGrant) -> Client {
         let socket = TokioUdp::bind("127.0.0.1:0").await.unwrap();
         let (mut viewer, offer) =
             TestViewer::new(std::time::Instant::now(), socket.local_addr().unwrap());

@@ -39,7 +39,7 @@ struct Session<R> {
     fragment: Option<String>,
     /// Those in `addresses` that are its own, and when each was last authenticated.
     known: Recent,
-    /// From where its fragment came, unproven.
+    /// From where its fragment came, not authenticated.
     asked: Recent,
     unknown: Allowance,
 }

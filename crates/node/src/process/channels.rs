@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use anteroom_guest_link::LinkStream;
-use anteroom_session::Viewer;
+use anteroom_session::AccessGrant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ const MAX_CHANNELS: usize = 8;
 
 /// The channels that are open.
 #[derive(Debug, Default)]
-pub struct Places(Mutex<VecDeque<(Viewer, CancellationToken)>>);
+pub struct Places(Mutex<VecDeque<(AccessGrant, CancellationToken)>>);
 
 /// A channel's place, until it is dropped.
 #[derive(Debug)]
@@ -28,10 +28,10 @@ pub struct Place {
 
 impl Places {
     /// A place for a viewer's channel; their oldest is closed if they have too many.
-    pub fn take(self: &Arc<Self>, viewer: Viewer) -> Place {
+    pub fn take(self: &Arc<Self>, viewer: AccessGrant) -> Place {
         let token = CancellationToken::new();
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_theirs = |(of, _): &&(Viewer, CancellationToken)| *of == viewer;
+        let is_theirs = |(of, _): &&(AccessGrant, CancellationToken)| *of == viewer;
         if places.iter().filter(is_theirs).count() >= MAX_CHANNELS
             && let Some(oldest) = places.iter().position(|(of, _)| *of == viewer)
             && let Some((_, closed)) = places.remove(oldest)
@@ -107,8 +107,8 @@ mod tests {
     #[test]
     fn one_viewer_s_newest_channels_stay_and_another_s_are_not_touched() {
         let places = Arc::new(Places::default());
-        let end_user = Viewer::Link { generation: HolderGeneration::FIRST };
-        let caller = places.take(Viewer::ApiKey { key: "ci".parse().unwrap() });
+        let end_user = AccessGrant::Link { generation: HolderGeneration::FIRST };
+        let caller = places.take(AccessGrant::ApiKey { key: "ci".parse().unwrap() });
         let mut open: Vec<Place> =
             (0..MAX_CHANNELS).map(|_| places.take(end_user.clone())).collect();
         assert!(open.iter().all(|place| !place.token.is_cancelled()));

@@ -12,7 +12,7 @@ use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::AskError;
 use anteroom_runner_protocol::{OfferAnswer, RunnerCommand};
-use anteroom_session::{CodeTaken, HolderGeneration, HostPort, ProcessExit, Viewer};
+use anteroom_session::{AccessGrant, CodeTaken, HolderGeneration, HostPort, ProcessExit};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use channels::Places;
@@ -58,7 +58,7 @@ impl Runner {
     }
 
     /// Has a viewer's offer answered.
-    pub async fn offer(&self, sdp: String, viewer: Viewer) -> Result<OfferAnswer, AskError> {
+    pub async fn offer(&self, sdp: String, viewer: AccessGrant) -> Result<OfferAnswer, AskError> {
         let command = |request| RunnerCommand::Offer { request, sdp, viewer };
         self.ask(&self.waiting.offers, command).await
     }
@@ -79,7 +79,11 @@ impl Runner {
     }
 
     /// Opens a channel for a viewer.
-    pub async fn channel(&self, kind: StreamKind, viewer: Viewer) -> Result<Channel, AskError> {
+    pub async fn channel(
+        &self,
+        kind: StreamKind,
+        viewer: AccessGrant,
+    ) -> Result<Channel, AskError> {
         let place = self.places.take(viewer);
         let opened = tokio::time::timeout(ANSWER, self.channels.open(kind)).await;
         let stream = opened.map_err(|_| silent())?.map_err(|_| AskError::Gone {})?;

@@ -55,7 +55,7 @@ impl IntoIterator for EarlyCommands {
 
 #[cfg(test)]
 mod tests {
-    use anteroom_session::{HolderGeneration, Viewer};
+    use anteroom_session::{AccessGrant, HolderGeneration};
 
     use super::*;
 
@@ -77,7 +77,11 @@ mod tests {
 
     fn offer(number: i64) -> RunnerCommand {
         let generation = generation(number);
-        RunnerCommand::Offer { request: 1, sdp: String::new(), viewer: Viewer::Link { generation } }
+        RunnerCommand::Offer {
+            request: 1,
+            sdp: String::new(),
+            viewer: AccessGrant::Link { generation },
+        }
     }
 
     fn revoke(oldest: i64) -> RunnerCommand {

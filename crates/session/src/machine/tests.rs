@@ -2,8 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Accelerator, Actor, DriverKind, HolderGeneration, HostPort, Leftover, ProcessExit, Prompt,
-    SealedCredential, StateName, View, Viewer,
+    Accelerator, AccessGrant, Actor, DriverKind, HolderGeneration, HostPort, Leftover, ProcessExit,
+    Prompt, SealedCredential, StateName, View,
 };
 
 mod coming;
@@ -49,7 +49,7 @@ fn agent_connected() -> Event {
 }
 
 fn viewer_joined() -> Event {
-    let viewer = Viewer::Link { generation: HolderGeneration::FIRST };
+    let viewer = AccessGrant::Link { generation: HolderGeneration::FIRST };
     Event::Observed(Observation::ViewerJoined { viewer })
 }
 
@@ -237,12 +237,12 @@ fn ci() -> Actor {
     Actor::Caller { key: "ci".parse().unwrap() }
 }
 
-fn opened(viewer: Viewer) -> Event {
+fn opened(viewer: AccessGrant) -> Event {
     Event::Opened { view: View::Link, viewer }
 }
 
 fn link_opened() -> Event {
-    opened(Viewer::Link { generation: HolderGeneration::FIRST })
+    opened(AccessGrant::Link { generation: HolderGeneration::FIRST })
 }
 
 fn sandbox_ready() -> Event {
@@ -275,7 +275,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::Observed(Observation::EndUserActive)),
         2 => Just(sandbox_ready()),
         1 => Just(link_opened()),
-        1 => Just(opened(Viewer::ApiKey { key: "ci".parse().unwrap() })),
+        1 => Just(opened(AccessGrant::ApiKey { key: "ci".parse().unwrap() })),
         1 => Just(viewer_joined()),
         1 => Just(Event::ToolStartRequested { by: ci() }),
         1 => Just(Event::FoundByReconciliation),

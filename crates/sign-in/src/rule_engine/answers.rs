@@ -69,7 +69,7 @@ struct Answered {
 impl Answers {
     /// Of a way to sign in; an answer is typed when the screen was still for `quiet`.
     pub fn new(
-        answers: &[anteroom_provider::Answer],
+        answers: &[anteroom_provider::PromptRule],
         quiet: Duration,
     ) -> Result<Self, regex::Error> {
         let known = answers.iter().map(|answer| {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anteroom_provider::Login;
+use anteroom_provider::SignInMethod;
 use regex::Regex;
 
 use super::answers::{AGAIN, RESTLESS};
@@ -53,7 +53,7 @@ struct Typed {
 
 impl Codes {
     /// Of a way to sign in.
-    pub fn new(login: &Login) -> Result<Self, regex::Error> {
+    pub fn new(login: &SignInMethod) -> Result<Self, regex::Error> {
         let form = login.code_form.as_ref().map(|form| Regex::new(&format!("^(?:{form})$")));
         Ok(Self {
             prompt: login.code_prompt.as_deref().map(Rule::new).transpose()?,

@@ -4,7 +4,7 @@
 //! for `/sign-in` at once, which is held until the URL is known and then redirects, so the browser
 //! goes on without a script and without polling.
 //!
-//! In a sandbox that proves its image the page is another one: it finds out what the browser can, and
+//! In a sandbox that verifies its image the page is another one: it finds out what the browser can, and
 //! sends it to `/found`.
 
 use std::cell::Cell;
@@ -23,7 +23,7 @@ const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Prep
 <style>body{margin:0;height:100vh;display:grid;place-items:center;font:22px sans-serif;\
 background:#f4f5f7;color:#333}</style><p>Preparing the sign-in page…</p></html>";
 
-const PROOF_PAGE: &str = include_str!("proof_page.html");
+const VERIFICATION_PAGE: &str = include_str!("verification_page.html");
 
 /// The longest request taken, in bytes.
 const MAX_REQUEST: u64 = 16 * 1024;
@@ -34,7 +34,7 @@ pub enum FirstPage {
     /// It waits for the sign-in.
     Waiting,
     /// It finds out what the browser can.
-    Proof,
+    Verification,
 }
 
 /// The waiting page and what is known of it.
@@ -98,7 +98,7 @@ impl WaitingPage {
         self.led_on.notified().await;
     }
 
-    /// What a proof page found, once it has.
+    /// What the verification page found, once it has.
     pub fn found(&self) -> watch::Receiver<Option<PageFacts>> {
         self.found.subscribe()
     }
@@ -109,7 +109,7 @@ impl WaitingPage {
                 .await
                 .map_err(std::io::Error::other)??;
         self.asked.notify_one();
-        if self.first == FirstPage::Proof
+        if self.first == FirstPage::Verification
             && path == "/found"
             && let Ok(facts) = serde_json::from_slice(&body)
         {
@@ -121,7 +121,7 @@ impl WaitingPage {
             ("/", None) => {
                 let page = match self.first {
                     FirstPage::Waiting => PAGE,
-                    FirstPage::Proof => PROOF_PAGE,
+                    FirstPage::Verification => VERIFICATION_PAGE,
                 };
                 format!(
                     "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
@@ -224,8 +224,8 @@ mod tests {
     async fn a_verification_page_reports_its_findings() {
         tokio::task::LocalSet::new()
             .run_until(async {
-                let page = WaitingPage::serve(FirstPage::Proof).await.unwrap();
-                assert!(get(&page, "/").await.contains("This image is being proven"));
+                let page = WaitingPage::serve(FirstPage::Verification).await.unwrap();
+                assert!(get(&page, "/").await.contains("This image is being verified"));
                 let facts = PageFacts { user_agent: "x".into(), ..PageFacts::default() };
                 let body = serde_json::to_string(&facts).unwrap();
                 let mut connection = TcpStream::connect(page.address).await.unwrap();

@@ -19,7 +19,7 @@ fn a_tool_that_waits_for_the_end_user_is_started_once_however_often_they_come() 
     let (session, effects) = waiting(to_a_ready_sandbox());
     assert_eq!(session.state.name(), StateName::Ready);
     assert_eq!(effects, [Effect::StartRunner]);
-    let second = Viewer::Link { generation: HolderGeneration::from_number(2).unwrap() };
+    let second = AccessGrant::Link { generation: HolderGeneration::from_number(2).unwrap() };
     let coming = [link_opened(), link_opened(), viewer_joined(), opened(second), sandbox_ready()];
     let (session, effects) = waiting(to_a_ready_sandbox().into_iter().chain(coming));
     assert_eq!(session.state.name(), StateName::Preparing);
@@ -42,7 +42,7 @@ fn who_comes_before_the_sandbox_is_there_is_not_waited_for() {
 #[test]
 fn a_caller_who_looks_is_not_the_end_user_but_can_say_that_they_are_there() {
     let looks = [
-        opened(Viewer::ApiKey { key: "ci".parse().unwrap() }),
+        opened(AccessGrant::ApiKey { key: "ci".parse().unwrap() }),
         Event::Heartbeat,
         Event::LinksRevoked { by: ci() },
     ];
@@ -60,7 +60,7 @@ fn a_sandbox_that_nobody_comes_to_has_the_session_s_time_and_ends_with_that_reas
     let (session, _) = waiting(to_a_ready_sandbox());
     assert_eq!(session.turn_deadline(Timestamp(2_000)), session.deadline);
     let joined = Event::Observed(Observation::ViewerJoined {
-        viewer: Viewer::ApiKey { key: "ci".parse().unwrap() },
+        viewer: AccessGrant::ApiKey { key: "ci".parse().unwrap() },
     });
     let (session, _) = session.handle(joined, Timestamp(3_000));
     assert_eq!(
