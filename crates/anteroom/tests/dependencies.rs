@@ -48,6 +48,15 @@ fn pure_crates_stay_pure() {
     }
 }
 
+/// `anyhow` is for binaries and for what tests share.
+#[test]
+fn libraries_have_errors_of_their_own() {
+    let all = packages(|dependency| dependency["kind"] != "dev");
+    let users = all.iter().filter(|(_, others)| others.iter().any(|other| other == "anyhow"));
+    let users: Vec<&str> = users.map(|(name, _)| name.as_str()).collect();
+    assert_eq!(users, ["agent", "anteroom", "bench", "testkit", "xtask"]);
+}
+
 /// They speak by `node-protocol` alone, also when something else is between them.
 #[test]
 fn controller_and_node_do_not_use_each_other() {
