@@ -169,7 +169,7 @@ fn other_kinds_of_entries_are_refused() {
             vec![entry("PaxHeaders/x", b'x', 0o600, pax), file(".tool/auth.json")],
         ),
         (
-            "no regular file",
+            "not a regular file",
             vec![entry("PaxHeaders/x", b'g', 0o600, sparse), file(".tool/auth.json")],
         ),
         ("not a regular file", vec![entry(".tool/auth.json", b'S', 0o600, b"")]),
