@@ -3,8 +3,8 @@
 
 use anteroom_cpu::{CpuProfile, CpuidDump, CpuidLeaf};
 use anteroom_guest_protocol::{
-    Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, NotStarted, ProcessExit,
-    ServiceEvent, Then, printable, printable_lines,
+    Evidence, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, NotStarted, ProcessExit, ServiceEvent,
+    Then, printable, printable_lines,
 };
 use anteroom_session::counted::counted;
 use anteroom_session::{EndReason, Explanation, Observation, service_title};
@@ -151,37 +151,22 @@ impl Explainer {
                 }
                 Observation::ServiceGivenUp { service, explanation }
             }
-            ServiceEvent::ChildCrashed { fault } => {
-                let explanation = self.explain_child(title, *fault);
-                Observation::ChildCrashed { service, explanation }
-            }
-            ServiceEvent::ChildKilled { child, out_of_memory } => {
-                let reported = Reported {
-                    title: &format!("{}, started by {title},", printable(&child)),
-                    exit: None,
-                    lived_ms: None,
-                    last_lines: None,
-                    evidence: Evidence {
-                        out_of_memory: Some(out_of_memory),
-                        ..Evidence::default()
-                    },
-                };
-                Observation::ChildCrashed { explanation: self.explain(reported), service }
+            ServiceEvent::ChildDied { child, evidence } => {
+                let explanation = self.explain_child(&child, title, *evidence);
+                Observation::ChildDied { service, explanation }
             }
         }))
     }
 
-    /// Why a child of a service crashed.
-    fn explain_child(&self, parent: &str, fault: Fault) -> Box<Explanation> {
-        let signal = fault.signal;
-        let program = fault.program.rsplit('/').next().unwrap_or_default();
-        let title = format!("{}, started by {parent},", printable(program));
+    /// Why a child of a service died. Its wait status is its parent's: only a core dump shows the signal.
+    fn explain_child(&self, child: &str, parent: &str, evidence: Evidence) -> Box<Explanation> {
+        let signal = evidence.fault.as_ref().map(|fault| fault.signal);
         self.explain(Reported {
-            title: &title,
-            exit: Some(ProcessExit::Signalled { signal }),
+            title: &format!("{}, started by {parent},", printable(child)),
+            exit: signal.map(|signal| ProcessExit::Signalled { signal }),
             lived_ms: None,
             last_lines: None,
-            evidence: Evidence { fault: Some(Box::new(fault)), ..Evidence::default() },
+            evidence,
         })
     }
 }

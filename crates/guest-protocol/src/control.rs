@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Evidence, Fault, GuestCpu, OutOfMemory};
+use crate::evidence::{Evidence, GuestCpu};
 use crate::service::ServiceSpec;
 use crate::sign_in::BeginSignIn;
 
@@ -321,17 +321,12 @@ pub enum ServiceEvent {
         /// How long that lived, in milliseconds of the guest's clock.
         lived_ms: u64,
     },
-    /// A process that a service started ended by a signal that indicates a fault.
-    ChildCrashed {
-        /// Its core dump.
-        fault: Box<Fault>,
-    },
-    /// The kernel killed something that the service had started, for want of memory.
-    ChildKilled {
-        /// The child's name, as the kernel has it.
+    /// A process that a service started died of a fault, or was killed by the kernel for want of memory.
+    ChildDied {
+        /// The child's name: its program's, without folders, or the one that the kernel has.
         child: String,
-        /// What the kernel said.
-        out_of_memory: OutOfMemory,
+        /// What was seen: its core dump, or what the kernel said.
+        evidence: Box<Evidence>,
     },
 }
 

@@ -257,7 +257,10 @@ fn guest_messages() {
         }),
         service(killed()),
         service(not_started()),
-        service(ServiceEvent::ChildCrashed { fault: Box::new(fault()) }),
+        service(ServiceEvent::ChildDied {
+            child: "p".to_owned(),
+            evidence: Box::new(Evidence { fault: Some(Box::new(fault())), ..Evidence::default() }),
+        }),
         GuestMessage::Log { service: "x".into(), stream: LogStream::Stderr, line: "l".into() },
         GuestMessage::SignInUrl { url: "https://x.test/".into() },
         GuestMessage::SignInPageOpened {},

@@ -205,7 +205,7 @@ impl Visit<'_> {
         let mut seen = self.seen.borrow_mut();
         let known = needed || self.verifier.image.manifest.services.iter().any(|s| s.name == name);
         match reported {
-            Ok(Some(Observation::ChildCrashed { service, explanation })) => {
+            Ok(Some(Observation::ChildDied { service, explanation })) => {
                 if seen.crashes.len() < MAX_CRASHES {
                     seen.crashes.push((service, *explanation));
                 }
@@ -255,13 +255,10 @@ impl Visit<'_> {
 /// The file whose code a program was at when it died of a fault.
 pub fn code_of(event: &ServiceEvent) -> Option<String> {
     let fault = match event {
-        ServiceEvent::Exited { evidence, .. } | ServiceEvent::Failed { evidence, .. } => {
-            evidence.fault.as_deref()
-        }
-        ServiceEvent::ChildCrashed { fault } => Some(&**fault),
-        ServiceEvent::Started { .. }
-        | ServiceEvent::Ready {}
-        | ServiceEvent::ChildKilled { .. } => None,
+        ServiceEvent::Exited { evidence, .. }
+        | ServiceEvent::Failed { evidence, .. }
+        | ServiceEvent::ChildDied { evidence, .. } => evidence.fault.as_deref(),
+        ServiceEvent::Started { .. } | ServiceEvent::Ready {} => None,
     };
     Some(printable(&fault?.code_mapping.as_ref()?.path))
 }
@@ -270,7 +267,7 @@ pub fn code_of(event: &ServiceEvent) -> Option<String> {
 fn explanation_of(reported: &Result<Option<Observation>, EndReason>) -> Option<&Explanation> {
     match reported {
         Ok(Some(
-            Observation::ChildCrashed { explanation, .. }
+            Observation::ChildDied { explanation, .. }
             | Observation::ServiceExited { explanation, .. }
             | Observation::ServiceGivenUp { explanation, .. },
         )) => Some(explanation),

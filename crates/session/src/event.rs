@@ -148,8 +148,8 @@ pub enum Observation {
         /// Why, by the evidence.
         explanation: Box<Explanation>,
     },
-    /// A process that a service started crashed.
-    ChildCrashed {
+    /// A process that a service started died.
+    ChildDied {
         /// The service.
         service: String,
         /// Why, by the evidence.

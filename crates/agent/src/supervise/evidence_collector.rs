@@ -72,7 +72,7 @@ impl EvidenceCollector {
                     return;
                 }
                 let service = names.get(&group).map_or("sandbox", String::as_str);
-                report_of_child(&reporter, service, fault);
+                report_of_fault(&reporter, service, fault);
             }),
         )
     }
@@ -138,9 +138,8 @@ fn out_of_memory(service: Option<&str>, line: String, child: Option<String>) -> 
 
 fn report_of_kill(reporter: &Reporter, service: &str, kill: &Kill) {
     let out_of_memory = out_of_memory(Some(service), kill.line.clone(), None);
-    let event = ServiceEvent::ChildKilled { child: kill.name.clone(), out_of_memory };
-    reporter
-        .offer(anteroom_guest_protocol::GuestMessage::Service { name: service.to_owned(), event });
+    let evidence = Evidence { out_of_memory: Some(out_of_memory), ..Evidence::default() };
+    report_of_child(reporter, service, &kill.name, evidence);
 }
 
 /// Where a program crashed: its file, and how far in the code's file.
@@ -150,8 +149,15 @@ fn place(fault: &Fault) -> (String, u64) {
     (fault.program.clone(), into.wrapping_add(mapping.map_or(0, |m| m.file_offset)))
 }
 
-fn report_of_child(reporter: &Reporter, service: &str, fault: &Fault) {
-    let event = ServiceEvent::ChildCrashed { fault: Box::new(fault.clone()) };
+fn report_of_fault(reporter: &Reporter, service: &str, fault: &Fault) {
+    let program = fault.program.rsplit('/').next().unwrap_or_default();
+    let evidence = Evidence { fault: Some(Box::new(fault.clone())), ..Evidence::default() };
+    report_of_child(reporter, service, program, evidence);
+}
+
+fn report_of_child(reporter: &Reporter, service: &str, child: &str, evidence: Evidence) {
+    let evidence = Box::new(evidence);
+    let event = ServiceEvent::ChildDied { child: child.to_owned(), evidence };
     reporter
         .offer(anteroom_guest_protocol::GuestMessage::Service { name: service.to_owned(), event });
 }

@@ -113,7 +113,7 @@ pub fn explanation_of(event: &Event) -> Option<&Explanation> {
         Event::Observed(
             Observation::ServiceExited { explanation, .. }
             | Observation::ServiceGivenUp { explanation, .. }
-            | Observation::ChildCrashed { explanation, .. },
+            | Observation::ChildDied { explanation, .. },
         ) => Some(explanation),
         _ => None,
     }

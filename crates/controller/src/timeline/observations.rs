@@ -80,9 +80,7 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         Observation::ServiceGivenUp { explanation, .. } => {
             ("service_given_up", explanation.sentence.clone())
         }
-        Observation::ChildCrashed { explanation, .. } => {
-            ("child_crashed", explanation.sentence.clone())
-        }
+        Observation::ChildDied { explanation, .. } => ("child_died", explanation.sentence.clone()),
         Observation::SandboxReady => ("sandbox_ready", SANDBOX_READY.to_owned()),
         Observation::SignInAwaited { .. }
         | Observation::QuestionAnswered { .. }
