@@ -12,7 +12,7 @@ pub struct KeyName(Arc<str>);
 
 /// A text that cannot be the name of an API key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key's name has 1 to {} letters, digits, `-`, `_` and `.`", KeyName::MAX)]
+#[error("a key's name must be 1 to {} letters, digits, `-`, `_` and `.`", KeyName::MAX)]
 pub struct InvalidKeyName;
 
 impl KeyName {

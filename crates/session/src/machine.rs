@@ -7,12 +7,12 @@ use crate::{
     SealedCredential, SessionId, Start, State, Teardown, Timestamp, UserId,
 };
 
-/// What was agreed when the session was requested; never changes.
+/// The parameters of a session, fixed when it was requested.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionParams {
     /// The session.
     pub id: SessionId,
-    /// Which CLI is signed in to.
+    /// The tool that is signed in to.
     pub provider: ProviderId,
     /// Whose credential it will be, in the caller's words.
     pub user: Option<UserId>,
@@ -22,7 +22,7 @@ pub struct SessionParams {
     /// How the end user signs in.
     #[serde(default = "browser")]
     pub method: Method,
-    /// Why in this way.
+    /// Who chose the method.
     #[serde(default)]
     pub method_chosen: Chosen,
     /// When the CLI is started.
@@ -86,7 +86,7 @@ pub enum Effect {
 /// A session: its parameters, its state and what its clocks run from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
-    /// What was agreed.
+    /// Its parameters; never change.
     #[serde(alias = "terms")]
     pub params: SessionParams,
     /// Where it stands.
