@@ -151,7 +151,7 @@ fn what_died_without_evidence_is_named_before_use_and_in_use() {
     assert_eq!(session["reason"]["code"], "service_failed", "{session}");
     let why = session["reason"]["message"].as_str().unwrap();
     assert!(why.contains("needed-stream-server") && why.contains("SyntaxError"), "{why}");
-    assert!(why.contains("not restarted, since that would change nothing"), "{why}");
+    assert!(why.contains("it will not be restarted, because that would not help"), "{why}");
     let kinds: Vec<&str> =
         session["timeline"].as_array().unwrap().iter().filter_map(|e| e["kind"].as_str()).collect();
     assert!(!kinds.contains(&"sign_in_url"), "{kinds:?}");
