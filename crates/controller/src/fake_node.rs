@@ -130,7 +130,7 @@ impl FakeNode {
     async fn durable(&self, session: SessionId) -> Durable {
         // Some tests have one that cannot be read.
         let record = self.0.store.load(session).await.ok().flatten();
-        let credential = self.0.store.credential(session).await.unwrap();
+        let credential = self.0.store.credential(session).await.ok().flatten();
         Durable {
             state: record.map(|record| record.session.state.name()),
             credential: credential.is_some(),

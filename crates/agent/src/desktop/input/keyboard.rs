@@ -79,7 +79,7 @@ impl Keyboard {
     }
 
     fn in_layout(&self, keysym: Keysym) -> Option<Stroke> {
-        let rows = || (self.first..).zip(self.keysyms.chunks(self.columns));
+        let rows = || (self.first..=u8::MAX).zip(self.keysyms.chunks(self.columns));
         let with = |column: usize| {
             rows().find(|(_, row)| row.get(column) == Some(&keysym)).map(|(keycode, _)| keycode)
         };
@@ -99,6 +99,21 @@ fn keysym_of(character: char) -> Keysym {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_character_that_no_key_has_is_looked_for_up_to_the_last_keycode() {
+        let keyboard = Keyboard {
+            shift: SHIFT_LEFT,
+            control: CONTROL_LEFT,
+            first: 8,
+            columns: 2,
+            keysyms: (8..=u8::MAX).flat_map(|code| [Keysym::from(code), 0]).collect(),
+            spare: Vec::new(),
+            next_spare: 0,
+        };
+        assert_eq!(keyboard.in_layout(0x20ac), None);
+        assert_eq!(keyboard.in_layout(255), Some(Stroke { keycode: 255, shift: false }));
+    }
 
     #[test]
     fn keysyms_of_latin_and_other_characters() {
