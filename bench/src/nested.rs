@@ -266,12 +266,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_reach_the_shell_as_they_are() {
-        let words = ["a b", "it's", "$HOME", "", "\\"].map(OsString::from);
+    fn arguments_reach_the_shell_as_they_are() {
+        let arguments = ["a b", "it's", "$HOME", "", "\\"].map(OsString::from);
         let mut line = b"printf '%s|'".to_vec();
-        for word in &words {
+        for argument in &arguments {
             line.push(b' ');
-            quote(word, &mut line);
+            quote(argument, &mut line);
         }
         let said = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&line)).output().unwrap();
         assert_eq!(String::from_utf8(said.stdout).unwrap(), "a b|it's|$HOME||\\|");

@@ -41,7 +41,7 @@ enum Profile {
 }
 
 impl Profile {
-    /// As cargo tells it to build scripts.
+    /// As cargo names it to build scripts.
     const fn folder(self) -> &'static str {
         match self {
             Self::Development => "debug",

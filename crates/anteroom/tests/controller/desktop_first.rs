@@ -18,7 +18,7 @@ use tokio::task::LocalSet;
 use tokio::time::timeout;
 
 /// What `cargo xtask build --carried` makes.
-const AGENT: &str = "../../target/guest/x86_64-unknown-linux-gnu/guest/anteroom-agent";
+const AGENT: &str = "../../target/agent/debug/anteroom-agent";
 
 /// Longer than a browser takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
