@@ -126,6 +126,7 @@ pub struct ViewerChannel {
     pub from_sandbox: Box<dyn AsyncRead + Send + Unpin>,
     /// What goes to it.
     pub to_sandbox: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Comes when the viewer opened so many channels after this one that it is to be closed.
+    /// Comes when the viewer opened so many channels after this one that it is to be closed. Until it is
+    /// dropped, the channel counts as one of theirs.
     pub evicted: Pin<Box<dyn Future<Output = ()> + Send>>,
 }

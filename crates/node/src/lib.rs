@@ -167,11 +167,7 @@ impl Node for LocalNode {
         kind: StreamKind,
         viewer: AccessGrant,
     ) -> Result<ViewerChannel, AskError> {
-        let channel = self.runner(session)?.channel(kind, viewer).await?;
-        let evicted = Box::pin(channel.evicted());
-        let (from_sandbox, to_sandbox) = tokio::io::split(channel);
-        let (from_sandbox, to_sandbox) = (Box::new(from_sandbox), Box::new(to_sandbox));
-        Ok(ViewerChannel { from_sandbox, to_sandbox, evicted })
+        self.runner(session)?.channel(kind, viewer).await
     }
 
     async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {

@@ -1,14 +1,9 @@
 //! Channels of a session's viewers: each viewer has so many, and the newest wins.
 
 use std::collections::VecDeque;
-use std::io;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 
-use anteroom_guest_link::LinkStream;
 use anteroom_session::AccessGrant;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
 /// Channels of one viewer at a time. One more closes the oldest: nobody is turned away because of what
@@ -43,58 +38,19 @@ impl Places {
     }
 }
 
+impl Place {
+    /// Comes when the place is given to a newer channel; keeps it until then, or until dropped.
+    pub async fn evicted(self) {
+        self.token.cancelled().await;
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         // Marks it as the one to take out.
         self.token.cancel();
         let mut places = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
         places.retain(|(_, token)| !token.is_cancelled());
-    }
-}
-
-/// A viewer's channel to a runner.
-pub struct Channel {
-    stream: LinkStream,
-    place: Place,
-}
-
-impl Channel {
-    /// A channel over this stream.
-    pub fn new(stream: LinkStream, place: Place) -> Self {
-        Self { stream, place }
-    }
-
-    /// Comes when its place is given to a newer one.
-    pub fn evicted(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.place.token.clone().cancelled_owned()
-    }
-}
-
-impl AsyncRead for Channel {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Channel {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
 

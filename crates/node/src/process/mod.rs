@@ -10,15 +10,13 @@ use std::time::Duration;
 
 use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::StreamKind;
-use anteroom_node_protocol::AskError;
+use anteroom_node_protocol::{AskError, ViewerChannel};
 use anteroom_runner_protocol::{OfferAnswer, RunnerCommand};
 use anteroom_session::{AccessGrant, CodeTaken, HolderGeneration, HostPort, ProcessExit};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use channels::Places;
 use waiting::{Requests, Waiting};
-
-pub use channels::Channel;
 
 /// How long the runner may take to answer a request, and to end once it was asked to.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -83,11 +81,16 @@ impl Runner {
         &self,
         kind: StreamKind,
         viewer: AccessGrant,
-    ) -> Result<Channel, AskError> {
+    ) -> Result<ViewerChannel, AskError> {
         let place = self.places.take(viewer);
         let opened = tokio::time::timeout(ANSWER, self.channels.open(kind)).await;
         let stream = opened.map_err(|_| silent())?.map_err(|_| AskError::Gone {})?;
-        Ok(Channel::new(stream, place))
+        let (from_sandbox, to_sandbox) = tokio::io::split(stream);
+        Ok(ViewerChannel {
+            from_sandbox: Box::new(from_sandbox),
+            to_sandbox: Box::new(to_sandbox),
+            evicted: Box::pin(place.evicted()),
+        })
     }
 
     async fn ask<T>(
