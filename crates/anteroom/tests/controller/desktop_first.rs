@@ -17,9 +17,6 @@ use anteroom_session::SessionId;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
-/// What `cargo xtask build --carried` makes.
-const AGENT: &str = "../../target/agent/debug/anteroom-agent";
-
 /// Longer than a browser takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -77,10 +74,11 @@ async fn until(conversation: &mut Conversation, mut is_it: impl FnMut(&GuestMess
 fn a_desktop_is_up_before_anybody_signs_in_and_a_sign_in_begins_in_it() {
     let folder = tempfile::tempdir().unwrap();
     let open_to_all = std::fs::Permissions::from_mode(0o755);
-    std::fs::set_permissions(folder.path(), open_to_all).unwrap();
+    std::fs::set_permissions(folder.path(), open_to_all.clone()).unwrap();
     let agent = folder.path().join("agent");
-    let carried = Path::new(env!("CARGO_MANIFEST_DIR")).join(AGENT);
-    std::fs::copy(&carried, &agent).expect("`cargo xtask build --carried` has made the agent");
+    // The agent that the binary carries.
+    std::fs::copy(Path::new(env!("OUT_DIR")).join("anteroom-agent"), &agent).unwrap();
+    std::fs::set_permissions(&agent, open_to_all).unwrap();
     let name = SessionId::generate().to_string();
     let runtime_dir = Path::new("/tmp").join(format!("anteroom-{name}"));
     let config = SandboxConfig {

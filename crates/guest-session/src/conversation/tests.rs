@@ -30,6 +30,14 @@ impl Guest {
         Self { control, _opener: opener }
     }
 
+    /// Boots, says hello and takes the sandbox's configuration.
+    async fn greeted(link: DuplexStream) -> Self {
+        let mut guest = Self::boot(link).await;
+        guest.say(hello()).await;
+        assert!(matches!(guest.heard().await, HostMessage::ConfigureSandbox(_)));
+        guest
+    }
+
     async fn say(&mut self, message: GuestMessage) {
         write_message(&mut self.control, &message, MAX_CONTROL_MESSAGE).await.unwrap();
     }
@@ -114,10 +122,7 @@ where
     G: Future<Output = ()> + 'static,
 {
     let guest = async |link| {
-        let mut guest = Guest::boot(link).await;
-        guest.say(hello()).await;
-        assert!(matches!(guest.heard().await, HostMessage::ConfigureSandbox(_)));
-        script(guest).await;
+        script(Guest::greeted(link).await).await;
     };
     with_guest(guest, async |link| {
         let (mut conversation, _) = Conversation::begin(link).await.unwrap();
@@ -240,9 +245,7 @@ where
     G: Future<Output = ()> + 'static,
 {
     let guest = async |link| {
-        let mut guest = Guest::boot(link).await;
-        guest.say(hello()).await;
-        assert!(matches!(guest.heard().await, HostMessage::ConfigureSandbox(_)));
+        let mut guest = Guest::greeted(link).await;
         guest.say(GuestMessage::SandboxConfigured {}).await;
         assert!(matches!(guest.heard().await, HostMessage::BeginSignIn(_)));
         script(guest).await;
