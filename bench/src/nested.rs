@@ -8,13 +8,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anteroom_image::{initramfs_with_agent, initramfs_with_program, modules_initramfs};
 use anyhow::{Context, Result, bail};
-use xtask::{interrupt, machine, shell};
+use xtask::shell::{self, Running};
+use xtask::{interrupt, machine};
 
 /// What the machine's own kernel drives.
 const MODULES: [&str; 9] = [
@@ -106,16 +107,6 @@ fn command(options: &Options) -> Result<u8> {
             let all: Vec<&str> = complaints.chain(last).collect();
             format!("the nested machine failed; QEMU and its kernel said:\n{}", all.join("\n"))
         })
-}
-
-/// Ends with the run, however that ends.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn wait(mut machine: Running, limit: Duration) -> Result<()> {
@@ -227,38 +218,25 @@ fn option(begin: &str, path: &Path) -> OsString {
     OsStr::from_bytes(&whole).to_owned()
 }
 
-/// The command as a line of a shell script, in this folder and with this PATH.
+/// A shell script that runs the command in this folder and with this PATH.
 fn script(command: &[OsString]) -> Result<Vec<u8>> {
     let folder = std::env::current_dir().context("finding the current folder failed")?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let home = std::env::var_os("HOME").unwrap_or_else(|| "/root".into());
-    let mut script = Vec::new();
-    for (name, value) in [("PATH", path.as_os_str()), ("HOME", home.as_os_str())] {
-        script.extend(format!("export {name}=").into_bytes());
-        quote(value, &mut script);
-        script.push(b'\n');
+    let mut exported = vec![OsString::from("export")];
+    for (name, otherwise) in [("PATH", ""), ("HOME", "/root")] {
+        let mut variable = OsString::from(format!("{name}="));
+        variable.push(std::env::var_os(name).unwrap_or_else(|| otherwise.into()));
+        exported.push(variable);
     }
-    script.extend(b"cd ");
-    quote(folder.as_os_str(), &mut script);
-    script.push(b'\n');
-    for word in command {
-        quote(word, &mut script);
-        script.push(b' ');
-    }
-    script.push(b'\n');
-    Ok(script)
+    let lines = [line(&exported)?, line(&["cd".into(), folder.into()])?, line(command)?];
+    Ok(lines.concat())
 }
 
-/// As a word of a POSIX shell.
-fn quote(word: &OsStr, script: &mut Vec<u8>) {
-    script.push(b'\'');
-    for byte in word.as_bytes() {
-        match byte {
-            b'\'' => script.extend(b"'\\''"),
-            byte => script.push(*byte),
-        }
-    }
-    script.push(b'\'');
+/// As a line of a POSIX shell.
+fn line(arguments: &[OsString]) -> Result<Vec<u8>> {
+    let mut line = shlex::bytes::try_join(arguments.iter().map(|argument| argument.as_bytes()))
+        .context("the command cannot be passed to a shell")?;
+    line.push(b'\n');
+    Ok(line)
 }
 
 #[cfg(test)]
@@ -267,12 +245,8 @@ mod tests {
 
     #[test]
     fn arguments_reach_the_shell_as_they_are() {
-        let arguments = ["a b", "it's", "$HOME", "", "\\"].map(OsString::from);
-        let mut line = b"printf '%s|'".to_vec();
-        for argument in &arguments {
-            line.push(b' ');
-            quote(argument, &mut line);
-        }
+        let arguments = ["printf", "%s|", "a b", "it's", "$HOME", "", "\\"].map(OsString::from);
+        let line = line(&arguments).unwrap();
         let said = Command::new("sh").arg("-c").arg(OsStr::from_bytes(&line)).output().unwrap();
         assert_eq!(String::from_utf8(said.stdout).unwrap(), "a b|it's|$HOME||\\|");
     }

@@ -26,7 +26,6 @@ const VCPUS: u8 = 2;
 
 /// Boots the image in `image_dir` raw; milliseconds until it has drawn the sign-in page.
 pub fn time_to_page(image_dir: &Path) -> Result<u64> {
-    machine::need("busybox", "busybox-static")?;
     let folder = tempfile::Builder::new().prefix("xtask-raw-").tempdir()?;
     let console = folder.path().join("console.log");
     let image = Image::open(image_dir, folder.path())?;
@@ -73,7 +72,7 @@ async fn page_drawn(console: &Path, started: Instant) -> Result<u64> {
 
 fn initramfs(image: &Image) -> Result<Vec<u8>> {
     let modules = std::fs::read(image.modules()).context("reading the image's modules failed")?;
-    let busybox = std::fs::read(shell::find("busybox").context("busybox is not in the PATH")?)?;
+    let busybox = std::fs::read(machine::unpacked("busybox-static", "bin/busybox")?)?;
     let scripts = shell::root().join("bench/raw-vm");
     let mut bytes = initramfs_with_agent(&modules, &std::fs::read(scripts.join("init.sh"))?);
     for (path, content) in [

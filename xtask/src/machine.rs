@@ -69,11 +69,6 @@ pub fn prepare() -> Result<()> {
     install(&missing)
 }
 
-/// Installs `package` unless `program` is there; for what only a benchmark needs.
-pub fn need(program: &str, package: &str) -> Result<()> {
-    if shell::has(program) { Ok(()) } else { install(&[package]) }
-}
-
 /// A program out of a Debian package that is unpacked beside the build and not installed: of a
 /// server's package that would start the server, on a developer's machine, at each boot.
 pub fn unpacked(package: &str, program: &str) -> Result<PathBuf> {

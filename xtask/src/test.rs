@@ -121,22 +121,26 @@ fn sign_ins(anteroom: &Path) -> Result<()> {
 
 /// Both wait a good deal, and neither counts what it waits.
 fn sign_ins_beside_contract(anteroom: &Path) -> Result<()> {
-    thread::scope(|scope| {
-        let contract = scope.spawn(|| shell::run_beside(build::bench("contract").arg(anteroom)));
-        let signed_in = sign_ins(anteroom);
-        contract.join().ok().context("the thread of the API's contract panicked")??;
-        signed_in
-    })
+    let contract = || shell::run_beside(build::bench("contract").arg(anteroom));
+    beside(contract, || sign_ins(anteroom))
 }
 
 /// The viewer's tests wait for a browser most of the time: what all others need is built meanwhile.
 fn web_beside_building() -> Result<()> {
     build::viewer()?;
+    beside(|| web(shell::run_beside), || build::for_tests().map(|_| ()))
+}
+
+/// Both at once, to the end of both; the failure is that of the first, if both fail.
+fn beside(
+    first: impl FnOnce() -> Result<()> + Send,
+    second: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     thread::scope(|scope| {
-        let web = scope.spawn(|| web(shell::run_beside));
-        let built = build::for_tests();
-        web.join().ok().context("the thread of the web's tests panicked")??;
-        built.map(|_| ())
+        let first = scope.spawn(first);
+        let second = second();
+        first.join().ok().context("a thread of the tests panicked")??;
+        second
     })
 }
 

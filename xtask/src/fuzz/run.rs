@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal, Write};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::process::{ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 
 use super::{TARGET_ENV, Target, known, make_folder, work_folder};
 use xtask::interrupt;
+use xtask::shell::Running;
 
 /// An input that takes longer is a hang, in seconds.
 const TIMEOUT_SECONDS: u32 = 10;
@@ -47,16 +48,6 @@ struct Said {
     panic: Vec<String>,
 }
 
-/// Ends with the run, however that ends.
-struct Fuzzer(Child);
-
-impl Drop for Fuzzer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// Runs one target; new inputs go to its folder in `found`.
 pub fn run(target: &Target, program: &Path, found: &Path, seconds: u64) -> Result<Outcome> {
     let name = target.name;
@@ -83,7 +74,7 @@ pub fn run(target: &Target, program: &Path, found: &Path, seconds: u64) -> Resul
         .stderr(Stdio::piped());
     let child =
         command.spawn().with_context(|| format!("starting the fuzz target {name} failed"))?;
-    let mut fuzzer = Fuzzer(child);
+    let mut fuzzer = Running(child);
     let lines = fuzzer.0.stderr.take().context("the fuzz target has no standard error")?;
     let said = Arc::new(Mutex::new(Said::default()));
     let writer = File::create(&log).with_context(|| format!("making {} failed", log.display()))?;
@@ -111,7 +102,7 @@ pub fn run(target: &Target, program: &Path, found: &Path, seconds: u64) -> Resul
 }
 
 /// Reports progress until the end.
-fn wait(fuzzer: &mut Fuzzer, name: &str, seconds: u64, said: &Mutex<Said>) -> Result<ExitStatus> {
+fn wait(fuzzer: &mut Running, name: &str, seconds: u64, said: &Mutex<Said>) -> Result<ExitStatus> {
     let terminal = std::io::stderr().is_terminal();
     let every = if terminal { REPORT_TERMINAL_EVERY } else { REPORT_LOG_EVERY };
     let started = Instant::now();
