@@ -2,6 +2,7 @@
 
 use anteroom_node_protocol::NodeError;
 use anteroom_private::PrivateError;
+use anteroom_session::SessionId;
 use anteroom_vault::{ControllerKeyError, VaultError};
 
 use crate::store::StoreError;
@@ -19,8 +20,14 @@ pub enum ControllerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Something runs of a session whose record cannot be read.
-    #[error("cleaning up after it failed")]
-    CleanUp(#[source] NodeError),
+    #[error("tearing down the session {session}, whose record cannot be read, failed")]
+    TearDown {
+        /// Whose sandbox it is.
+        session: SessionId,
+        /// Why.
+        #[source]
+        source: NodeError,
+    },
     /// A client got no key of its own.
     #[error("{0}")]
     NoClientKey(String),

@@ -38,7 +38,8 @@ impl<N: Node, S: Store> Controller<N, S> {
             SandboxRecord { session: id, user: self.store.user_of(id).await?, driver: None };
         let node = &self.context.node;
         node.hold(&sandbox);
-        let leftovers = node.tear_down(sandbox).await.map_err(ControllerError::CleanUp)?;
+        let failed = |source| ControllerError::TearDown { session: id, source };
+        let leftovers = node.tear_down(sandbox).await.map_err(failed)?;
         for Leftover { kind, what } in leftovers {
             tracing::error!(session = %id, "it left a {kind} behind: {what}");
         }
