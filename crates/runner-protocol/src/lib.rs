@@ -1,8 +1,8 @@
-//! The messages between the controller and a session's runner process: JSON, one message a line,
+//! The messages between the node and a session's runner process: JSON, one message a line,
 //! over a Unix stream socket that the runner inherits as a file descriptor; the viewers' media goes
 //! beside it over a Unix socket pair that keeps packets apart ([`datagram`]).
 //!
-//! The runner parses what a hostile guest sends, so the controller reads its lines with a bound
+//! The runner parses what a hostile guest sends, so the node reads its lines with a bound
 //! ([`MAX_LINE`]) and a strict schema too.
 
 pub mod lines;
@@ -20,20 +20,20 @@ use serde::{Deserialize, Serialize};
 /// The longest line either side takes, in bytes: an injected file of 1 MiB in base64, with a margin.
 pub const MAX_LINE: usize = 24 * 1024 * 1024;
 
-/// The longest line the controller takes from a runner, in bytes: a screenshot in base64.
+/// The longest line the node takes from a runner, in bytes: a screenshot in base64.
 pub const MAX_RUNNER_LINE: usize = 16 * 1024 * 1024;
 
 /// Environment variable: number of the inherited control socket (Unix stream).
 pub const CONTROL_FD_ENV: &str = "ANTEROOM_CONTROL_FD";
 /// Environment variable: number of the inherited media socket (Unix, SOCK_SEQPACKET).
 pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
-/// Environment variable: number of the inherited socket (Unix stream) that the controller opens
+/// Environment variable: number of the inherited socket (Unix stream) that the node opens
 /// channels on, multiplexed like the guest link: each begins with the kind
 /// `Terminal` (to the viewer what draws the CLI's
 /// terminal, from them what they type) or `Vnc` (RFB).
 pub const CHANNELS_FD_ENV: &str = "ANTEROOM_CHANNELS_FD";
 
-/// First line from the controller; everything the runner has to know. The sandbox's part names
+/// First line from the node; everything the runner has to know. The sandbox's part names
 /// nothing of a sign-in, so that one can be booted before its session is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,13 +55,13 @@ pub fn sandbox_name(session: SessionId) -> SandboxName {
     session.to_string().parse().expect("a session's id names a sandbox")
 }
 
-/// Controller → runner, after the config line.
+/// Node → runner, after the config line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RunnerCommand {
     /// A viewer's WebRTC offer; answered by [`RunnerMessage::OfferAnswered`].
     Offer {
-        /// Chosen by the controller.
+        /// Chosen by the node.
         request: u64,
         /// At most 64 KiB.
         sdp: String,
@@ -80,7 +80,7 @@ pub enum RunnerCommand {
     },
     /// Take a screenshot of the desktop; answered by [`RunnerMessage::Screenshot`].
     Screenshot {
-        /// Chosen by the controller.
+        /// Chosen by the node.
         request: u64,
     },
     /// The end user has arrived: start the CLI, which waited for them.
@@ -90,14 +90,14 @@ pub enum RunnerCommand {
     /// The end user's code, to be typed into the CLI's terminal; answered by
     /// [`RunnerMessage::CodeAnswered`].
     EnterCode {
-        /// Chosen by the controller.
+        /// Chosen by the node.
         request: u64,
         /// As the end user gave it.
         code: String,
     },
     /// The operator allows a host that was refused; answered by [`RunnerMessage::HostAnswered`].
     AllowHost {
-        /// Chosen by the controller.
+        /// Chosen by the node.
         request: u64,
         /// As the operator wrote it.
         host: String,
@@ -111,7 +111,7 @@ pub enum RunnerCommand {
 /// How often a runner says that it is alive.
 pub const ALIVE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// Runner → controller.
+/// Runner → node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RunnerMessage {
