@@ -34,7 +34,8 @@ while read -r disk folder; do
 done < /anteroom/disks
 
 # As udev has it.
-chroot /host chgrp kvm /dev/kvm 2> /dev/null && chmod 660 /dev/kvm
+chroot /host sh -c 'chgrp kvm /dev/kvm || chgrp 108 /dev/kvm' 2> /dev/null
+chmod 660 /dev/kvm
 hostname nested
 ip link set lo up
 cp /anteroom/command /host/run/command

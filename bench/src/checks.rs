@@ -37,6 +37,19 @@ fn check(anteroom: &Path, driver: &str) -> Result<()> {
         .with_context(|| format!("the sign-in with the {driver} driver did not end as it should"))
 }
 
+/// One by each driver that boots VMs, on a machine with KVM.
+pub fn run_with_kvm(anteroom: &Path, drivers: &[String]) -> Result<()> {
+    for driver in drivers {
+        eprintln!("One sign-in with the {driver} driver and KVM …");
+        // The image is verified for the CPU of emulated VMs.
+        let options = Options { serve: vec!["--allow-unverified-images"], ..Options::auto(driver) };
+        check_sign_in(&options, anteroom).with_context(|| {
+            format!("the sign-in with {driver} and KVM did not end as it should")
+        })?;
+    }
+    Ok(())
+}
+
 /// noVNC on a session's desktop.
 fn check_vnc(anteroom: &Path) -> Result<()> {
     eprintln!("noVNC on a desktop …");

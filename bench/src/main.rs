@@ -55,6 +55,14 @@ enum Command {
         /// The host binary.
         anteroom: PathBuf,
     },
+    /// Whole sign-ins in VMs, on a machine with KVM.
+    #[command(hide = true)]
+    SignInsWithKvm {
+        /// The host binary.
+        anteroom: PathBuf,
+        /// The drivers.
+        drivers: Vec<String>,
+    },
     /// The API against its OpenAPI document, as `cargo xtask test` holds it.
     #[command(hide = true)]
     Contract {
@@ -71,6 +79,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Nested(options) => nested::run(&options),
         Command::SignIns { anteroom } => checks::run(&anteroom),
+        Command::SignInsWithKvm { anteroom, drivers } => checks::run_with_kvm(&anteroom, &drivers),
         Command::Contract { anteroom } => contract::check(&anteroom),
     });
     interrupt::exit_code(outcome)

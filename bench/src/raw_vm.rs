@@ -45,7 +45,7 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let started = Instant::now();
         let qemu = Qemu { vm, accelerator: VmAccelerator::Tcg, cpu: None };
-        let mut vm = qemu.boot(&sandbox)?;
+        let mut vm = qemu.boot(&sandbox).await?;
         let drawn = tokio::select! {
             drawn = page_drawn(&console, started) => drawn,
             exit = vm.wait() => Err(anyhow::anyhow!("the raw VM ended: it {exit}")),

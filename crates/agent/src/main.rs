@@ -73,11 +73,11 @@ fn run_as_init() -> Result<()> {
     let guest = Guest::in_vm();
     desktop::opener::place(&guest)?;
     let runtime = current_thread_runtime()?;
-    let port = {
+    let link = {
         let _in_runtime = runtime.enter();
-        pid1::open_link_port().context("opening the virtio port of the guest link failed")?
+        pid1::open_link().context("opening the guest link failed")?
     };
-    tokio::task::LocalSet::new().block_on(&runtime, session::run(port, guest))
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(link, guest))
 }
 
 /// `anteroom-agent --host-driver --link-fd N`: the agent without a VM, for tests and benchmarks.

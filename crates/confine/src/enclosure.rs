@@ -22,17 +22,20 @@ use crate::system::parts_of;
 /// Devices that anybody may use.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 
-/// Where the tree is made. It hides what lies there, from this process alone.
-const ROOT: &str = "/tmp";
+/// Where the tree is made: the first that nothing of the tree comes from. It hides what lies there, from
+/// this process alone.
+const ROOTS: [&str; 2] = ["/tmp", "/run"];
 
 /// A file tree and namespaces that a new process is to live in. Made before the fork; entered after it,
 /// without an allocation.
 #[derive(Debug)]
 pub struct Enclosure {
+    root: CString,
+    proc: CString,
     steps: Vec<Step>,
 }
 
-/// One step of making the tree; all places are below [`ROOT`].
+/// One step of making the tree; all places are below its root.
 #[derive(Debug)]
 enum Step {
     Folder(CString),
@@ -40,29 +43,47 @@ enum Step {
     Link { to: CString, at: CString },
     Bind { from: CString, at: CString },
     Device { at: CString, number: dev_t, mode: Mode, owner: Option<SessionUser> },
+    Private { at: CString, options: CString },
 }
 
 impl Enclosure {
-    /// For a program at this path, which may use these devices of its own (`/dev/kvm`) as its user.
+    /// For a program at this path, which may use these devices of its own (`/dev/kvm`) as its user. The
+    /// private folder is one in memory that is its user's alone, and goes with the tree; from outside it is
+    /// below `/proc/PID/root`.
     ///
     /// # Errors
     /// When something of the machine cannot be looked at.
-    pub fn for_program(program: &Path, devices: &[&Path], user: SessionUser) -> io::Result<Self> {
-        let mut steps = Vec::new();
+    pub fn for_program(
+        program: &Path,
+        devices: &[&Path],
+        private_folder: Option<&Path>,
+        user: SessionUser,
+    ) -> io::Result<Self> {
+        let parts = parts_of(program)?;
+        let is_free = |root: &&str| !parts.iter().any(|part| part.starts_with(root));
+        let root = ROOTS.into_iter().find(is_free).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut tree = Tree { root, steps: Vec::new() };
         for path in ["/etc", "/dev", "/proc"] {
-            steps.push(Step::Folder(inside(Path::new(path))?));
+            tree.folder(Path::new(path))?;
         }
-        for path in parts_of(program)? {
-            share(&path, &mut steps)?;
+        for path in parts {
+            tree.share(&path)?;
         }
         let everyone =
             DEVICES.iter().map(|path| (Path::new(path), Mode::from_bits_truncate(0o666), None));
         let own = devices.iter().map(|path| (*path, Mode::from_bits_truncate(0o600), Some(user)));
         for (path, mode, owner) in everyone.chain(own) {
             let number = std::fs::metadata(path)?.rdev();
-            steps.push(Step::Device { at: inside(path)?, number, mode, owner });
+            let at = tree.inside(path)?;
+            tree.steps.push(Step::Device { at, number, mode, owner });
         }
-        Ok(Self { steps })
+        if let Some(path) = private_folder {
+            let options = format!("mode=700,size=64k,uid={0},gid={0}", user.id());
+            let (at, options) = (tree.inside(path)?, CString::new(options)?);
+            tree.steps.push(Step::Private { at, options });
+        }
+        let proc = tree.inside(Path::new("/proc"))?;
+        Ok(Self { root: CString::new(root)?, proc, steps: tree.steps })
     }
 
     /// Moves this process, which has just been forked into a PID namespace of its own
@@ -82,13 +103,14 @@ impl Enclosure {
         umask(Mode::empty());
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
-        mount(Some("tmpfs"), ROOT, Some("tmpfs"), flags, Some("mode=755,size=1m"))?;
+        let root = self.root.as_c_str();
+        mount(Some("tmpfs"), root, Some("tmpfs"), flags, Some("mode=755,size=1m"))?;
         for step in &self.steps {
             step.take()?;
         }
         let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-        mount(Some("proc"), c"/tmp/proc", Some("proc"), flags, none)?;
-        chdir(ROOT)?;
+        mount(Some("proc"), self.proc.as_c_str(), Some("proc"), flags, none)?;
+        chdir(root)?;
         // The old tree lies over the new one then, and is taken off (pivot_root(2)).
         pivot_root(".", ".")?;
         umount2(".", MntFlags::MNT_DETACH)?;
@@ -131,6 +153,11 @@ impl Step {
                 mount(Some(from.as_c_str()), at.as_c_str(), none, flags, none)?;
                 close_all(at)
             }
+            Self::Private { at, options } => {
+                mkdir(at.as_c_str(), Mode::from_bits_truncate(0o700))?;
+                let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+                mount(Some("tmpfs"), at.as_c_str(), Some("tmpfs"), flags, Some(options.as_c_str()))
+            }
             Self::Device { at, number, mode, owner } => {
                 mknod(at.as_c_str(), SFlag::S_IFCHR, *mode, *number)?;
                 match owner {
@@ -169,34 +196,48 @@ fn close_all(at: &CStr) -> nix::Result<()> {
     nix::errno::Errno::result(answer).map(drop)
 }
 
-/// The steps that give the tree this path as it is outside.
-fn share(path: &Path, steps: &mut Vec<Step>) -> io::Result<()> {
-    let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
-    let at = inside(path)?;
-    if metadata.is_symlink() {
-        let to = CString::new(std::fs::read_link(path)?.as_os_str().as_bytes())?;
-        steps.push(Step::Link { to, at });
-        return Ok(());
-    }
-    if metadata.is_dir() {
-        // Those above it, for a path that is not at the top.
-        let above = path.ancestors().skip(1).filter(|folder| folder.parent().is_some());
-        for folder in above.collect::<Vec<_>>().into_iter().rev() {
-            let folder = inside(folder)?;
-            let is_there = |step: &Step| matches!(step, Step::Folder(made) if *made == folder);
-            if !steps.iter().any(is_there) {
-                steps.push(Step::Folder(folder));
-            }
-        }
-        steps.push(Step::Folder(at.clone()));
-    } else {
-        steps.push(Step::File(at.clone()));
-    }
-    steps.push(Step::Bind { from: CString::new(path.as_os_str().as_bytes())?, at });
-    Ok(())
+/// A tree whose steps are being found.
+struct Tree {
+    root: &'static str,
+    steps: Vec<Step>,
 }
 
-fn inside(path: &Path) -> io::Result<CString> {
-    let relative = path.strip_prefix("/").unwrap_or(path);
-    Ok(CString::new(Path::new(ROOT).join(relative).as_os_str().as_bytes())?)
+impl Tree {
+    fn inside(&self, path: &Path) -> io::Result<CString> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        Ok(CString::new(Path::new(self.root).join(relative).as_os_str().as_bytes())?)
+    }
+
+    /// A folder, once.
+    fn folder(&mut self, path: &Path) -> io::Result<()> {
+        let folder = self.inside(path)?;
+        let is_there = |step: &Step| matches!(step, Step::Folder(made) if *made == folder);
+        if !self.steps.iter().any(is_there) {
+            self.steps.push(Step::Folder(folder));
+        }
+        Ok(())
+    }
+
+    /// Gives the tree this path as it is outside.
+    fn share(&mut self, path: &Path) -> io::Result<()> {
+        let Ok(metadata) = std::fs::symlink_metadata(path) else { return Ok(()) };
+        let at = self.inside(path)?;
+        if metadata.is_symlink() {
+            let to = CString::new(std::fs::read_link(path)?.as_os_str().as_bytes())?;
+            self.steps.push(Step::Link { to, at });
+            return Ok(());
+        }
+        // For a path that is not at the top.
+        let above = path.ancestors().skip(1).filter(|folder| folder.parent().is_some());
+        for folder in above.collect::<Vec<_>>().into_iter().rev() {
+            self.folder(folder)?;
+        }
+        if metadata.is_dir() {
+            self.folder(path)?;
+        } else {
+            self.steps.push(Step::File(at.clone()));
+        }
+        self.steps.push(Step::Bind { from: CString::new(path.as_os_str().as_bytes())?, at });
+        Ok(())
+    }
 }

@@ -21,6 +21,8 @@ pub struct FileAccess {
     pub runs: Vec<PathBuf>,
     /// Files that it reads and writes.
     pub writes: Vec<PathBuf>,
+    /// Folders that it makes sockets in, and removes them from.
+    pub makes_sockets: Vec<PathBuf>,
     /// Whether it connects to others by TCP.
     pub connects: bool,
     /// Whether it signals processes that are not held by the same rules.
@@ -52,6 +54,7 @@ impl FileAccess {
             (&self.reads, read),
             (&self.runs, read | AccessFs::Execute),
             (&self.writes, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev),
+            (&self.makes_sockets, read | AccessFs::MakeSock | AccessFs::RemoveFile),
         ];
         for (paths, access) in kinds {
             for path in paths {

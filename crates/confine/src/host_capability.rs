@@ -138,7 +138,7 @@ fn as_user(user: SessionUser) -> io::Result<()> {
 }
 
 fn enclosed(program: &Path, user: SessionUser) -> io::Result<()> {
-    let enclosure = Enclosure::for_program(program, &[], user)?;
+    let enclosure = Enclosure::for_program(program, &[], None, user)?;
     let mut command = quiet(program);
     // SAFETY: only system calls, whose arguments were made before the fork.
     #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
@@ -189,5 +189,16 @@ mod tests {
     fn root_is_offered_a_user_and_others_get_the_reason_why_not() {
         let host = HostCapabilities::here(None);
         assert_eq!(host.users.is_available(), nix::unistd::geteuid().is_root(), "{host:?}");
+    }
+
+    /// The tree is made where it hides nothing that belongs to it.
+    #[test]
+    fn a_program_may_be_anywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        std::fs::copy("/bin/true", &program).unwrap();
+        let [here, elsewhere] = [&program, Path::new("/bin/true")]
+            .map(|program| HostCapabilities::here(Some(program)).namespaces);
+        assert_eq!(here, elsewhere);
     }
 }

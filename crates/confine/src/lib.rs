@@ -21,11 +21,11 @@ pub use cgroup::{Cgroup, Limits, killed_for_memory};
 pub use enclosure::Enclosure;
 pub use file_access::{FileAccess, Rules, kernel_limits_files};
 pub use host_capability::{Confinement, HostCapabilities, HostCapability};
-pub use seen::{boundaries_of, runs_as};
+pub use seen::{ThreadFilters, boundaries_of, filters_of_threads, runs_as};
 pub use syscalls::{SystemCallError, system_calls};
 pub use system::parts_of;
 pub use user::{SessionUser, processes_of};
-pub use vmm_calls::VmmCalls;
+pub use vmm_calls::{VmmCalls, VmmSockets};
 
 use std::path::PathBuf;
 

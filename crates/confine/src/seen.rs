@@ -40,6 +40,32 @@ pub fn boundaries_of(pid: u32) -> io::Result<Boundaries> {
     })
 }
 
+/// How many filters of system calls a thread of a process has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadFilters {
+    /// The thread's name.
+    pub thread: String,
+    /// Filters that a call must pass (`Seccomp_filters` of proc(5), Linux 5.9).
+    pub filters: u32,
+}
+
+/// Reads the filters of each thread of a process.
+///
+/// # Errors
+/// When the process is gone or not to be looked at, or the kernel does not say.
+pub fn filters_of_threads(pid: u32) -> io::Result<Vec<ThreadFilters>> {
+    let threads = fs::read_dir(Path::new("/proc").join(pid.to_string()).join("task"))?;
+    threads
+        .map(|thread| {
+            let status = fs::read_to_string(thread?.path().join("status"))?;
+            let thread = field_of(&status, "Name").ok_or_else(|| missing("Name"))?.to_owned();
+            let filters = field_of(&status, "Seccomp_filters").and_then(|count| count.parse().ok());
+            let filters = filters.ok_or_else(|| missing("Seccomp_filters"))?;
+            Ok(ThreadFilters { thread, filters })
+        })
+        .collect()
+}
+
 /// 2: a filter (proc(5)).
 fn has_filter(status: &str) -> bool {
     field_of(status, "Seccomp") == Some("2")

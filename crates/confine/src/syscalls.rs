@@ -61,6 +61,7 @@ pub(crate) fn rules_of(
 /// What an argument must be, by its place.
 pub(crate) enum Argument {
     Is(u8, u64),
+    IsNot(u8, u64),
     HasBits(u8, u64),
     /// These bits of it are those.
     Bits(u8, u64, u64),
@@ -72,6 +73,7 @@ fn rule(form: &[Argument]) -> Result<SeccompRule, seccompiler::BackendError> {
     use SeccompCmpArgLen::{Dword, Qword};
     let condition = |argument: &Argument| match argument {
         Argument::Is(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Eq, *value),
+        Argument::IsNot(at, value) => SeccompCondition::new(*at, Dword, SeccompCmpOp::Ne, *value),
         Argument::HasBits(at, bits) => {
             SeccompCondition::new(*at, Dword, SeccompCmpOp::MaskedEq(*bits), *bits)
         }
@@ -218,6 +220,8 @@ const FREE: &[i64] = &[
     libc::SYS_restart_syscall,
     // Sockets.
     libc::SYS_connect,
+    // The guest link, where the guest connects to it.
+    libc::SYS_accept4,
     libc::SYS_bind,
     libc::SYS_getsockname,
     libc::SYS_getpeername,

@@ -17,8 +17,12 @@ const SYSTEM: [&str; 9] = [
     "/etc/ld.so.cache",
 ];
 
+/// Folders of programs, beside which libraries and firmware of the same build are.
+const OF_PROGRAMS: [&str; 2] = ["bin", "build"];
+
 /// All that a program at this path may need to run: the system's, and of somebody's own build the
-/// folder that it is installed in, with its libraries and firmware.
+/// folder that it is installed in, with its libraries and firmware, or the program alone where it is in
+/// no `bin` of such.
 ///
 /// # Errors
 /// When the program cannot be looked at.
@@ -29,9 +33,14 @@ pub fn parts_of(program: &Path) -> io::Result<Vec<PathBuf>> {
 fn parts(program: &Path) -> Vec<PathBuf> {
     let mut parts = SYSTEM.map(PathBuf::from).to_vec();
     if !parts.iter().any(|folder| program.starts_with(folder)) {
-        // Beside its `bin`; never the whole machine.
-        let own = program.ancestors().nth(2).filter(|folder| folder.parent().is_some());
-        parts.extend(own.map(Path::to_path_buf));
+        let is_of_programs = |folder: &Path| OF_PROGRAMS.iter().any(|name| folder.ends_with(name));
+        let mut folders = program.ancestors().skip(1);
+        // Never the whole machine.
+        let own = match (folders.next(), folders.next()) {
+            (Some(bin), Some(own)) if is_of_programs(bin) && own.parent().is_some() => own,
+            _ => program,
+        };
+        parts.push(own.to_path_buf());
     }
     parts
 }
@@ -46,8 +55,10 @@ mod tests {
         assert_eq!(own("/usr/bin/qemu"), [] as [PathBuf; 0]);
         assert_eq!(own("/opt/qemu/bin/qemu"), [] as [PathBuf; 0]);
         assert_eq!(own("/home/me/qemu/bin/qemu"), [PathBuf::from("/home/me/qemu")]);
-        assert_eq!(own("/tools/qemu"), [] as [PathBuf; 0]);
-        assert_eq!(own("/qemu"), [] as [PathBuf; 0]);
+        assert_eq!(own("/home/me/qemu/build/qemu"), [PathBuf::from("/home/me/qemu")]);
+        for alone in ["/home/me/release/firecracker", "/tools/qemu", "/qemu", "/build/qemu"] {
+            assert_eq!(own(alone), [PathBuf::from(alone)]);
+        }
     }
 
     #[test]

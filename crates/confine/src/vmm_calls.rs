@@ -11,6 +11,15 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, sock_filter};
 
 use crate::syscalls::{Argument, SystemCallError, rules_of};
 
+/// Sockets that a VMM may open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmmSockets {
+    /// None: what it has of them are descriptors already.
+    None,
+    /// Those of the Unix family, whose paths its file tree bounds.
+    Unix,
+}
+
 /// Refuses the calls, once it is put in force. Made before a fork, set after it.
 #[derive(Clone, Debug)]
 pub struct VmmCalls(BpfProgram);
@@ -20,10 +29,14 @@ impl VmmCalls {
     ///
     /// # Errors
     /// When it is not well formed, or this architecture is unknown.
-    pub fn filter() -> Result<Self, SystemCallError> {
+    pub fn filter(sockets: VmmSockets) -> Result<Self, SystemCallError> {
         let denied = SeccompAction::Errno(libc::EPERM as u32);
         let architecture = std::env::consts::ARCH.try_into()?;
-        let rules = rules_of(DENIED, DENIED_FORMS)?;
+        let mut rules = rules_of(DENIED, DENIED_FORMS)?;
+        rules.extend(match sockets {
+            VmmSockets::None => rules_of(&SOCKET_CALLS, &[])?,
+            VmmSockets::Unix => rules_of(&[], &SOCKET_CALLS.map(|call| (call, NOT_UNIX)))?,
+        });
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, denied, architecture)?;
         let filter: BpfProgram = filter.try_into()?;
         // Which comes first, and falls through to the other: jumps are relative.
@@ -88,11 +101,14 @@ const DENIED_FORMS: &[(i64, &[&[Argument]])] = &[(
     ],
 )];
 
+/// Sockets reach the services of this machine too.
+const SOCKET_CALLS: [i64; 2] = [libc::SYS_socket, libc::SYS_socketpair];
+
+/// Of any other family.
+const NOT_UNIX: &[&[Argument]] = &[&[Argument::IsNot(0, libc::AF_UNIX as u64)]];
+
 /// Calls that are refused.
 const DENIED: &[i64] = &[
-    // Sockets, to the services of this machine too: what a VM has of them are descriptors already.
-    libc::SYS_socket,
-    libc::SYS_socketpair,
     // Work that the kernel does aside, past this filter.
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -188,8 +204,8 @@ mod tests {
     #[test]
     #[ignore = "started by the next test"]
     fn filtered() {
-        VmmCalls::filter().unwrap().refuse().unwrap();
-        for number in DENIED {
+        VmmCalls::filter(VmmSockets::None).unwrap().refuse().unwrap();
+        for number in DENIED.iter().chain(&SOCKET_CALLS) {
             assert_eq!(call(*number, -1), Errno::EPERM, "call {number}");
         }
         for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWNET] {

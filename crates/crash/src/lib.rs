@@ -37,7 +37,7 @@ use claim::{Claim, Diagnosis};
 
 pub use error_lines::{is_error, message};
 pub use instruction::{Decoded, decode};
-pub use machine::{explain_machine, explain_machine_out_of_memory};
+pub use machine::{explain_firecracker, explain_machine, explain_machine_out_of_memory};
 pub use service::{Explainer, agent_failed, processor_of};
 pub use stack::is_stack_line;
 

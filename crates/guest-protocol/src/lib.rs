@@ -90,3 +90,6 @@ pub const HEARTBEAT_DEADLINE_MS: u64 = 10_000;
 
 /// The name of the virtio-serial port, as in `/sys/class/virtio-ports/*/name`.
 pub const VIRTIO_PORT_NAME: &str = "org.anteroom.link";
+
+/// The host's vsock port that a guest without that virtio-serial port connects to.
+pub const VSOCK_PORT: u32 = 1024;

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use anteroom_session::{EndReason, ProcessExit, RunState};
+use anteroom_session::{DriverKind, EndReason, Explanation, ProcessExit, RunState};
 use anteroom_vm::{Inspect, OutOfMemory, RunningSandbox, SandboxEnd};
 use nix::libc::SIGKILL;
 use tokio::time::timeout;
+
+use crate::sandbox::boot_failed;
 
 /// Console lines in an explanation.
 const CONSOLE_TAIL: usize = 12;
@@ -15,6 +17,18 @@ const CONSOLE_SEARCHED: usize = 400;
 
 /// How long a sandbox may take to be seen ended after its link has.
 const ECHO: Duration = Duration::from_millis(500);
+
+/// Lets a sandbox's guest run.
+///
+/// # Errors
+/// Why its VMM does not, or why that has ended.
+pub async fn start_guest(sandbox: &mut RunningSandbox) -> Result<(), EndReason> {
+    let Err(error) = sandbox.start_guest().await else { return Ok(()) };
+    match timeout(ECHO, sandbox.wait()).await {
+        Ok(exit) => Err(exit_reason(sandbox, exit)),
+        Err(_) => Err(boot_failed(&error)),
+    }
+}
 
 /// Runs a conversation until it is over or its sandbox has ended. That end says most, so it is looked
 /// at first.
@@ -80,6 +94,17 @@ fn end_reason(sandbox: &RunningSandbox, end: SandboxEnd) -> EndReason {
     }
 }
 
+/// By what the VMM itself said.
+fn explained_by_vmm(sandbox: &RunningSandbox, exit: ProcessExit) -> Option<Explanation> {
+    match sandbox.driver {
+        DriverKind::Firecracker => {
+            let log = sandbox.inspect().map(Inspect::log).unwrap_or_default();
+            anteroom_crash::explain_firecracker(exit, &log)
+        }
+        DriverKind::Qemu | DriverKind::Host => None,
+    }
+}
+
 fn exit_reason(sandbox: &RunningSandbox, exit: ProcessExit) -> EndReason {
     let (shutdown, console_tail) =
         (sandbox.inspect().and_then(Inspect::shutdown_cause), sandbox.console_tail(CONSOLE_TAIL));
@@ -87,10 +112,11 @@ fn exit_reason(sandbox: &RunningSandbox, exit: ProcessExit) -> EndReason {
         (ProcessExit::Signalled { signal: SIGKILL }, Some(OutOfMemory { limit_mib, killed })) => {
             Some(anteroom_crash::explain_machine_out_of_memory(limit_mib, killed))
         }
-        _ => anteroom_crash::explain_machine(
-            shutdown.as_ref(),
-            &sandbox.console_tail(CONSOLE_SEARCHED),
-        ),
+        _ => {
+            let console = sandbox.console_tail(CONSOLE_SEARCHED);
+            anteroom_crash::explain_machine(shutdown.as_ref(), &console)
+                .or_else(|| explained_by_vmm(sandbox, exit))
+        }
     };
     let explanation = explanation.map(Box::new);
     EndReason::SandboxExited { exit, shutdown, console_tail, explanation }

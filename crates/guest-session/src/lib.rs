@@ -21,10 +21,10 @@ mod vmm;
 
 pub use control::{GuestMessages, GuestSender, unix_ms};
 pub use conversation::{Conversation, Hello, LinkTask, entropy_base64};
-pub use end::{DiagnosedEnd, until_end};
+pub use end::{DiagnosedEnd, start_guest, until_end};
 pub use failure::{broken, kind, link_failed, violation};
 pub use files::inject;
 pub use pace::pace;
 pub use sandbox::{DriverConfig, SandboxConfig, VmConfig, boot, vm_spec};
 pub use service_log::ServiceLog;
-pub use vmm::{Vmm, cpu_profile_name};
+pub use vmm::{CpuTemplate, Vmm, cpu_profile_name};

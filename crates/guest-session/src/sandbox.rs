@@ -90,7 +90,8 @@ impl DriverConfig {
 }
 
 impl SandboxConfig {
-    /// Checks the image, where there is one, and boots. `agent` gives the agent's program, for a VM.
+    /// Checks the image, where there is one, and boots. `agent` gives the agent's program, for a VM. The
+    /// guest may wait for [`start_guest`](crate::start_guest).
     ///
     /// # Errors
     /// When the image is refused or the driver cannot boot it; nothing is left of the attempt.
@@ -111,18 +112,19 @@ impl SandboxConfig {
                 (Box::new(Host { agent, runtime_dir }), None)
             }
         };
-        let sandbox = boot(&*driver, &self.name, &self.confinement, &self.log_dir)?;
+        let sandbox = boot(&*driver, &self.name, &self.confinement, &self.log_dir).await?;
         // The image is held until this process ends: a runner that could lock could lock others out.
         std::mem::forget(hold);
         Ok(sandbox)
     }
 }
 
-/// Boots what a driver has; its console's log goes to a folder.
+/// Boots what a driver has; its console's log goes to a folder. Its guest may wait for
+/// [`start_guest`](crate::start_guest).
 ///
 /// # Errors
 /// When it does not start; nothing is left of the attempt.
-pub fn boot(
+pub async fn boot(
     driver: &dyn Driver,
     name: &SandboxName,
     confinement: &Confinement,
@@ -133,7 +135,7 @@ pub fn boot(
         confinement: confinement.clone(),
         console: ConsoleFile { path: log_dir.join(log_files::CONSOLE), limit: CONSOLE_LIMIT },
     };
-    driver.boot(&sandbox).map_err(|error| boot_failed(&error))
+    driver.boot(&sandbox).await.map_err(|error| boot_failed(&error))
 }
 
 /// A VM of a checked image, with the agent as its first process.
@@ -162,7 +164,7 @@ fn not_started(cause: impl Display) -> EndReason {
     EndReason::SandboxNotStarted { cause: cause.to_string() }
 }
 
-fn boot_failed(error: &BootError) -> EndReason {
+pub(crate) fn boot_failed(error: &BootError) -> EndReason {
     not_started(chain(error))
 }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use anteroom_image::Processor;
 use anteroom_session::{Accelerator, DriverKind};
-use anteroom_vm::{BootError, Driver, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec};
+use anteroom_vm::{BootError, Driver, Firecracker, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,23 @@ pub enum Vmm {
         /// What each of the guest's processors is; `None` for the usual one.
         cpu: Option<Processor>,
     },
+    /// Firecracker's microVMs.
+    Firecracker {
+        /// The program.
+        program: PathBuf,
+        /// What is changed of the processor; `None` leaves it as this machine's.
+        cpu: Option<CpuTemplate>,
+    },
+}
+
+/// A processor as Firecracker is given it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CpuTemplate {
+    /// The CPU profile's name.
+    pub profile: String,
+    /// The body of `PUT /cpu-config`.
+    pub template: Value,
 }
 
 impl Vmm {
@@ -26,6 +44,7 @@ impl Vmm {
     pub fn kind(&self) -> DriverKind {
         match self {
             Self::Qemu { .. } => DriverKind::Qemu,
+            Self::Firecracker { .. } => DriverKind::Firecracker,
         }
     }
 
@@ -34,6 +53,7 @@ impl Vmm {
     pub fn accelerator(&self) -> Accelerator {
         match self {
             Self::Qemu { accelerator, .. } => (*accelerator).into(),
+            Self::Firecracker { .. } => Accelerator::Kvm,
         }
     }
 
@@ -42,16 +62,18 @@ impl Vmm {
     pub fn program(&self) -> Option<PathBuf> {
         match self {
             Self::Qemu { .. } => Qemu::program(),
+            Self::Firecracker { program, .. } => Some(program.clone()),
         }
     }
 
     /// Whether it is installed.
     ///
     /// # Errors
-    /// [`BootError::ProgramMissing`] when it is not.
+    /// [`BootError::ProgramMissing`] or [`BootError::Firecracker`] when it is not.
     pub fn installed(&self) -> Result<(), BootError> {
         match self {
             Self::Qemu { .. } => Qemu::installed(),
+            Self::Firecracker { program, .. } => Firecracker::installed(program),
         }
     }
 
@@ -63,6 +85,10 @@ impl Vmm {
                 let cpu = cpu.as_ref().map(|cpu| cpu.qemu.clone());
                 Box::new(Qemu { vm, accelerator: *accelerator, cpu })
             }
+            Self::Firecracker { program, cpu } => {
+                let cpu_template = cpu.as_ref().map(|cpu| cpu.template.clone());
+                Box::new(Firecracker { vm, program: program.clone(), cpu_template })
+            }
         }
     }
 
@@ -70,17 +96,21 @@ impl Vmm {
     #[must_use]
     pub fn processor_name(&self) -> String {
         match self {
-            Self::Qemu { cpu: Some(cpu), .. } => cpu_profile_name(cpu),
+            Self::Qemu { cpu: Some(Processor { profile, .. }), .. }
+            | Self::Firecracker { cpu: Some(CpuTemplate { profile, .. }), .. } => {
+                cpu_profile_name(profile)
+            }
             Self::Qemu { accelerator: VmAccelerator::Tcg, cpu: None } => {
                 format!("this VM's CPU ({TCG_PROCESSOR})")
             }
-            Self::Qemu { accelerator: VmAccelerator::Kvm, cpu: None } => "this VM's CPU".to_owned(),
+            Self::Qemu { accelerator: VmAccelerator::Kvm, cpu: None }
+            | Self::Firecracker { cpu: None, .. } => "this VM's CPU".to_owned(),
         }
     }
 }
 
 /// A VM's processor that was chosen, as a sentence names it.
 #[must_use]
-pub fn cpu_profile_name(cpu: &Processor) -> String {
-    format!("this VM's CPU profile {}", cpu.profile)
+pub fn cpu_profile_name(profile: &str) -> String {
+    format!("this VM's CPU profile {profile}")
 }

@@ -16,7 +16,7 @@ use anteroom_guest_protocol::{
 };
 use anteroom_guest_session::{
     Conversation, DiagnosedEnd, GuestMessages, GuestSender, ServiceLog, Vmm, boot,
-    cpu_profile_name, entropy_base64, unix_ms, until_end, vm_spec,
+    cpu_profile_name, entropy_base64, start_guest, unix_ms, until_end, vm_spec,
 };
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId, Timestamp};
 use anteroom_vm::{RunningSandbox, VmAccelerator};
@@ -42,8 +42,10 @@ pub async fn visit(
     (verifier.progress)("booting");
     let driver = vm_spec(verifier.image, verifier.agent, verifier.memory_mib, verifier.vcpus)
         .map(|vm| vmm.driver(vm));
-    let booted = driver.and_then(|driver| boot(&*driver, &name, &confinement, &verifier.log_dir));
-    let mut vm = booted.map_err(VerifyError::NotStarted)?;
+    let driver = driver.map_err(VerifyError::NotStarted)?;
+    let mut vm = boot(&*driver, &name, &confinement, &verifier.log_dir)
+        .await
+        .map_err(VerifyError::NotStarted)?;
     let link = vm.take_link();
     let log = ServiceLog::create(&verifier.log_dir)
         .map_err(|source| VerifyError::Write { path: verifier.log_dir.clone(), source })?;
@@ -56,6 +58,7 @@ pub async fn visit(
         changed: Notify::new(),
         processor: RefCell::new(Some(processor)),
     };
+    start_guest(&mut vm).await.map_err(VerifyError::NotStarted)?;
     let end = match until_end(&mut vm, visit.run(link)).await {
         Ok(Ok(())) => None,
         Ok(Err(reason)) => Some(visit.diagnosed(&mut vm, reason).await),
@@ -104,7 +107,7 @@ impl Visit<'_> {
     }
 
     fn greeted(&self, hello: anteroom_guest_session::Hello) {
-        let model = cpu_profile_name(&self.verifier.cpu.processor);
+        let model = cpu_profile_name(&self.verifier.cpu.processor.profile);
         self.explainer.replace(Explainer::new(&model, &hello.cpu));
         let profile = processor_of(&hello.cpu);
         if let (Some(sender), Some(profile)) = (self.processor.take(), &profile) {

@@ -14,12 +14,14 @@ const MAX_KERNEL: u64 = 512 * 1024 * 1024;
 
 /// What a guest drives; names as in module files with `_` for `-`. Those built in are not found and
 /// passed over, but for the last check: the root's file system and the link must be there.
-const WANTED: [&str; 8] = [
+const WANTED: [&str; 10] = [
     "virtio_mmio",
     "virtio_pci",
     "virtio_blk",
     "virtio_console",
+    "vmw_vsock_virtio_transport",
     "virtio_rng",
+    "virtio_balloon",
     "erofs",
     "overlay",
     "dummy",

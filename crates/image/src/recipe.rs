@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Raised when a build of the same recipe gives something else than before.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// One recipe file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -48,7 +48,7 @@ pub struct LocalNode {
 
 /// How far the node is with a session.
 enum Stage {
-    Prepared(PreparedSession),
+    Prepared(Box<PreparedSession>),
     Running(Runner),
 }
 
@@ -101,7 +101,7 @@ impl Node for LocalNode {
         let (prepared, lease) = self.reserve(session).await?;
         let user = prepared.user();
         // From here to the answer nothing waits, so nothing is left when the caller is gone.
-        self.with_sessions(|sessions| sessions.insert(id, Stage::Prepared(prepared)));
+        self.with_sessions(|sessions| sessions.insert(id, Stage::Prepared(Box::new(prepared))));
         if let Some(lease) = lease {
             lease.keep();
         }

@@ -14,7 +14,7 @@ use super::error::LocalNodeError;
 use super::process::Runner;
 use super::settings::DriverChoice;
 use super::users::Lease;
-use super::{LocalNode, Stage, teardown};
+use super::{LocalNode, Stage};
 
 /// What was reserved for a session.
 pub struct PreparedSession {
@@ -91,7 +91,7 @@ impl LocalNode {
                 Ok((DriverConfig::Vm(config), services))
             }
             DriverChoice::Host { agent } => {
-                let runtime_dir = teardown::runtime_dir(&sandbox_name(session));
+                let runtime_dir = sandbox_name(session).runtime_dir();
                 Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
             }
         }
@@ -104,7 +104,7 @@ impl LocalNode {
     ) -> Result<(Runner, Reports), LocalNodeError> {
         let StartSession { sign_in, screen } = start;
         let prepared = self.with_sessions(|sessions| match sessions.remove(&sign_in.session) {
-            Some(Stage::Prepared(prepared)) => Some(prepared),
+            Some(Stage::Prepared(prepared)) => Some(*prepared),
             Some(other) => {
                 sessions.insert(sign_in.session, other);
                 None

@@ -67,6 +67,14 @@ impl DriverChoice {
         }
     }
 
+    /// The program that boots VMs; `None` where none does, or it is not installed.
+    pub fn program(&self) -> Option<PathBuf> {
+        match self {
+            Self::Vm(vm) => vm.vmm.program(),
+            Self::Host { .. } => None,
+        }
+    }
+
     /// What executes the code in its sandboxes.
     pub fn accelerator(&self) -> Accelerator {
         match self {

@@ -9,7 +9,7 @@ use anteroom_guest_link::chain;
 use anteroom_node_protocol::SandboxRecord;
 use anteroom_runner_protocol::sandbox_name;
 use anteroom_session::{DriverKind, Leftover, SessionId};
-use anteroom_vm::{RemoveError, SandboxIdentity, SandboxName};
+use anteroom_vm::{RemoveError, SandboxIdentity};
 
 /// How often a sandbox is torn down while something of it is left: what fails once may work again.
 const ATTEMPTS: u32 = 3;
@@ -26,12 +26,6 @@ pub struct Places {
     pub logs: PathBuf,
 }
 
-/// Folder of a sandbox's files with the `host` driver. It follows from the name alone, so that it is found
-/// after a restart.
-pub fn runtime_dir(sandbox: &SandboxName) -> PathBuf {
-    PathBuf::from("/tmp").join(format!("anteroom-{sandbox}"))
-}
-
 /// Kills what still runs of a sandbox, removes what it left, and says what is there all the same. Its
 /// runner has ended.
 pub async fn tear_down(sandbox: SandboxRecord, places: Places) -> Vec<Leftover> {
@@ -39,7 +33,7 @@ pub async fn tear_down(sandbox: SandboxRecord, places: Places) -> Vec<Leftover> 
         let name = sandbox_name(sandbox.session);
         let identity = SandboxIdentity { name: &name, user: sandbox.user };
         let runtime_dir = match sandbox.driver {
-            Some(DriverKind::Host) | None => Some(runtime_dir(&name)),
+            Some(DriverKind::Host | DriverKind::Firecracker) | None => Some(name.runtime_dir()),
             Some(DriverKind::Qemu) => None,
         };
         let mut leftovers = Vec::new();

@@ -13,7 +13,9 @@ use anteroom_crash::Explainer;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
-use anteroom_guest_session::{DiagnosedEnd, SandboxConfig, ServiceLog, log_files, until_end};
+use anteroom_guest_session::{
+    DiagnosedEnd, SandboxConfig, ServiceLog, log_files, start_guest, until_end,
+};
 use anteroom_runner_protocol::{RunnerCommand, RunnerConfig};
 use anteroom_session::{Confined, EndReason, Observation, SetupStep};
 use anteroom_sign_in::End;
@@ -84,6 +86,9 @@ async fn serve(
     // A sandbox that is gone already is reported below, by what it ended.
     if let Some(confined) = confined {
         sender.observed(Observation::Confined(Box::new(confined))).await;
+    }
+    if let Err(reason) = start_guest(sandbox).await {
+        return reason.into();
     }
     let link = sandbox.take_link();
     let explainer = Explainer::new(&config.sandbox.driver.processor_name(), &GuestCpu::default());

@@ -22,6 +22,8 @@ use serde::{Deserialize, Serialize};
 pub enum DriverKind {
     /// A QEMU microVM.
     Qemu,
+    /// A Firecracker microVM.
+    Firecracker,
     /// Processes on the host itself, for tests.
     Host,
 }
@@ -31,7 +33,7 @@ impl DriverKind {
     #[must_use]
     pub fn isolation(self) -> Isolation {
         match self {
-            Self::Qemu => Isolation::Vm,
+            Self::Qemu | Self::Firecracker => Isolation::Vm,
             Self::Host => Isolation::None,
         }
     }

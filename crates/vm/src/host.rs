@@ -12,10 +12,11 @@ use anteroom_confine::{Account, SessionUser};
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::{HOST_DISPLAY_FILE, SANDBOX_ENV};
 use anteroom_session::{Accelerator, DriverKind};
-use command_fds::{CommandFdExt, FdMapping};
 use nix::fcntl::OFlag;
 
-use crate::process::{Launch, RunningSandbox};
+use crate::descriptors::pass;
+use crate::driver::Booting;
+use crate::process::{Launch, RunningSandbox, stream};
 use crate::spawn_confinement::SpawnConfinement;
 use crate::{BootError, Driver, Ending, SandboxSpec};
 
@@ -35,12 +36,8 @@ pub struct Host {
     pub runtime_dir: PathBuf,
 }
 
-impl Driver for Host {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Host
-    }
-
-    fn boot(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
+impl Host {
+    fn start(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
         let SandboxSpec { name, confinement, console: console_file } = sandbox;
         make_runtime_dir(&self.runtime_dir, confinement.user)?;
         fail_point("host.runtime_dir")
@@ -66,20 +63,28 @@ impl Driver for Host {
             .stdin(Stdio::null())
             .stdout(OwnedFd::from(agent_console))
             .stderr(OwnedFd::from(second));
-        command
-            .fd_mappings(vec![FdMapping { parent_fd: agent_link.into(), child_fd: LINK }])
-            .map_err(|_| std::io::Error::other("two descriptors have one number"))
+        pass(&mut command, [(agent_link.into(), LINK)])
             .map_err(BootError::system("passing the link to the agent"))?;
         let running = RunningSandbox::start(Launch {
-            driver: self.kind(),
+            driver: DriverKind::Host,
             accelerator: Accelerator::None,
             command,
             confined: SpawnConfinement::agent(confinement.user, account),
-            link: link.into(),
             console: console.into(),
             console_file,
         })?;
-        Ok(running.ended_by(Ending::Ask(END_ITSELF)))
+        let link = stream(link.into()).map_err(BootError::system("opening the guest link"))?;
+        Ok(running.linked_by(link.into()).ended_by(Ending::Ask(END_ITSELF)))
+    }
+}
+
+impl Driver for Host {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Host
+    }
+
+    fn boot<'a>(&'a self, sandbox: &'a SandboxSpec) -> Booting<'a> {
+        Box::pin(async { self.start(sandbox) })
     }
 }
 
@@ -231,9 +236,12 @@ pub(crate) fn gone(path: &Path, removed: io::Result<()>) -> Result<(), RemoveErr
     }
 }
 
-/// Private to whoever the agent will run as, and new: what somebody else has put there, a folder or a
+/// Private to whoever its process will run as, and new: what somebody else has put there, a folder or a
 /// link to one, is neither taken nor given away.
-fn make_runtime_dir(runtime_dir: &Path, user: Option<SessionUser>) -> Result<(), BootError> {
+pub(crate) fn make_runtime_dir(
+    runtime_dir: &Path,
+    user: Option<SessionUser>,
+) -> Result<(), BootError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     let failed = |source| BootError::File { path: runtime_dir.to_owned(), source };
     std::fs::DirBuilder::new().mode(0o700).create(runtime_dir).map_err(failed)?;
@@ -285,7 +293,7 @@ mod tests {
                 confinement: Confinement::of_this_machine(None),
                 console: ConsoleFile { path: folder.path().join("console"), limit: 1 },
             };
-            assert!(host.boot(&sandbox).is_err(), "{}", runtime_dir.display());
+            assert!(host.start(&sandbox).is_err(), "{}", runtime_dir.display());
         }
         let after = std::fs::metadata(&others).unwrap();
         assert_eq!((after.uid(), after.mode()), (before.uid(), before.mode()));

@@ -22,6 +22,11 @@ pub trait Inspect {
     /// Why the guest stopped; `None` while it runs and when the VMM was killed before it could say.
     fn shutdown_cause(&self) -> Option<ShutdownCause>;
 
+    /// The last lines of the VMM's own log, where it keeps one.
+    fn log(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Waits until everything that the VMM said has been read.
     fn drained(&mut self) -> Inspected<'_, ()>;
 }

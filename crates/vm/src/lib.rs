@@ -1,17 +1,22 @@
 //! Sandbox drivers: how a session's sandbox is booted, watched and ended.
 //!
 //! [`Driver::boot`] gives a [`RunningSandbox`]: a process, and a byte stream to the agent in it. `qemu`
-//! makes a microVM, `host` runs the agent on this machine with no isolation. Neither leaves a path in
-//! the file system: sockets, console and initramfs are inherited descriptors.
+//! and `firecracker` make microVMs, `host` runs the agent on this machine with no isolation. Console,
+//! kernel, initramfs and image are inherited descriptors; QEMU's sockets too, and Firecracker's are in
+//! its own file tree.
 
 mod console;
 mod counter;
+mod descriptors;
 mod driver;
+mod firecracker;
+mod held;
 mod host;
 mod inspect;
 mod ipc;
 mod kvm_probe;
 mod leftovers;
+mod link;
 mod name;
 mod orphaned_files;
 mod process;
@@ -21,21 +26,22 @@ mod spec;
 
 use std::path::PathBuf;
 
+use anteroom_session::ProcessExit;
+
 pub use console::{ConsoleFile, ConsoleLog};
 pub use counter::counter_khz;
-pub use driver::Driver;
+pub use driver::{Booting, Driver};
+pub use firecracker::{ApiError, Firecracker, Installed, OLDEST, ProgramError};
 pub use host::{Host, RemoveError, remove_runtime_dir};
 pub use inspect::{Inspect, Inspected};
 pub use kvm_probe::{KvmProbe, probe_kvm};
 pub use leftovers::{SandboxIdentity, leftovers, reap};
+pub use link::LinkStream;
 pub use name::{InvalidName, SandboxName};
 pub use orphaned_files::remove_orphaned_files;
 pub use process::{Ending, OutOfMemory, RunningSandbox, SandboxEnd};
 pub use qemu::{AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator};
 pub use spec::{SandboxSpec, VmSpec};
-
-/// The byte stream to the agent.
-pub type LinkStream = tokio::net::UnixStream;
 
 /// A sandbox could not be booted.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,31 @@ pub enum BootError {
         /// What the probe saw.
         why: String,
     },
+    /// Firecracker cannot be used.
+    #[error(transparent)]
+    Firecracker(#[from] ProgramError),
+    /// Firecracker did not do what it was asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The VMM's process ended before its guest ran.
+    #[error("{vmm} ended before it had set up the VM: it {exit}{}", last_words(said))]
+    VmmEnded {
+        /// The program.
+        vmm: &'static str,
+        /// How it ended.
+        exit: ProcessExit,
+        /// The last lines of its log.
+        said: Vec<String>,
+    },
+    /// A thread of the VMM may make any system call.
+    #[error(
+        "the thread {thread} of Firecracker does not filter its system calls; install a release of \
+         Firecracker, built with its filters"
+    )]
+    Unfiltered {
+        /// The thread's name.
+        thread: String,
+    },
     /// What is to hold the VM's process cannot be made.
     #[error(transparent)]
     NotHeld(#[from] anteroom_confine::ConfineError),
@@ -77,6 +108,10 @@ pub enum BootError {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn last_words(said: &[String]) -> String {
+    if said.is_empty() { String::new() } else { format!("; its last lines: {}", said.join(" | ")) }
 }
 
 impl BootError {

@@ -1,6 +1,7 @@
 //! The name that a sandbox's processes, files and cgroup carry.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,13 @@ impl SandboxName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Folder of the sandbox's files on its host, where its driver needs one. It follows from the name
+    /// alone, so that it is found after a restart.
+    #[must_use]
+    pub fn runtime_dir(&self) -> PathBuf {
+        Path::new("/tmp").join(format!("anteroom-{self}"))
     }
 }
 

@@ -13,12 +13,15 @@ use anteroom_fail_point::fail_point;
 use anteroom_session::{Accelerator, Boundaries, DriverKind, ProcessExit};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::console::{ConsoleFile, ConsoleLog};
+use crate::held::Held;
+use crate::link::LinkStream;
 use crate::spawn_confinement::{OwnedCgroup, SpawnConfinement};
-use crate::{BootError, Inspect, LinkStream};
+use crate::{BootError, Inspect};
 
 /// A running sandbox. Dropping it kills the process.
 pub struct RunningSandbox {
@@ -34,6 +37,7 @@ pub struct RunningSandbox {
     console: Rc<RefCell<ConsoleLog>>,
     following: Option<tokio::task::JoinHandle<()>>,
     inspect: Option<Box<dyn Inspect>>,
+    held: Option<Box<dyn Held>>,
     ending: Ending,
     /// Dropped after the child, which is killed then.
     cgroup: Option<OwnedCgroup>,
@@ -47,8 +51,6 @@ pub(crate) struct Launch<'a> {
     pub command: Command,
     /// What holds it.
     pub confined: SpawnConfinement,
-    /// Our end of the byte stream to the agent.
-    pub link: OwnedFd,
     /// What its console or output arrives on.
     pub console: OwnedFd,
     /// Where that goes.
@@ -88,7 +90,7 @@ const STOPPED: Duration = Duration::from_secs(5);
 impl RunningSandbox {
     /// Starts a process as a sandbox.
     pub(crate) fn start(launch: Launch<'_>) -> Result<Self, BootError> {
-        let Launch { driver, accelerator, command, confined, link, console, console_file } = launch;
+        let Launch { driver, accelerator, command, confined, console, console_file } = launch;
         let open_console = |source| BootError::File { path: console_file.path.clone(), source };
         let log =
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
@@ -106,27 +108,51 @@ impl RunningSandbox {
         let console = stream(console).map_err(BootError::system("watching the console"))?;
         let following =
             Some(tokio::task::spawn_local(ConsoleLog::follow(console_log.clone(), console)));
-        let link = stream(link).map_err(BootError::system("opening the guest link"))?;
         Ok(Self {
             driver,
             pid,
             accelerator,
-            link: Some(link),
+            link: None,
             child,
             exit: None,
             console: console_log,
             following,
             inspect: None,
+            held: None,
             ending: Ending::Kill,
             cgroup,
             memory,
         })
     }
 
+    /// Its agent is at the other end of this.
+    pub(crate) fn linked_by(mut self, link: LinkStream) -> Self {
+        self.link = Some(link);
+        self
+    }
+
     /// Its VMM can be asked about its guest so.
     pub(crate) fn inspected_by(mut self, vmm: impl Inspect + 'static) -> Self {
         self.inspect = Some(Box::new(vmm));
         self
+    }
+
+    /// Its guest runs once this lets it.
+    pub(crate) fn held_by(mut self, held: impl Held + 'static) -> Self {
+        self.held = Some(Box::new(held));
+        self
+    }
+
+    /// Lets the guest run, where its VMM holds it: whoever reads what the guest sends is confined first.
+    /// May be called again.
+    ///
+    /// # Errors
+    /// When the VMM does not.
+    pub async fn start_guest(&mut self) -> Result<(), BootError> {
+        match self.held.take() {
+            Some(held) => held.release().await,
+            None => Ok(()),
+        }
     }
 
     /// The sandbox is ended so.
@@ -284,21 +310,21 @@ fn stop_signal(pid: Pid) -> Option<i32> {
 }
 
 /// An end of a socket pair, for tokio.
-pub(crate) fn stream(fd: OwnedFd) -> std::io::Result<LinkStream> {
+pub(crate) fn stream(fd: OwnedFd) -> std::io::Result<UnixStream> {
     let stream = std::os::unix::net::UnixStream::from(fd);
     stream.set_nonblocking(true)?;
-    LinkStream::from_std(stream)
+    UnixStream::from_std(stream)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
     use std::path::Path;
 
     use anteroom_confine::{Confinement, Limits};
 
     use super::*;
     use crate::SandboxName;
+    use crate::spawn_confinement::Vmm;
 
     #[tokio::test]
     async fn a_process_killed_by_the_oom_killer_is_distinguished_from_one_killed_by_a_process() {
@@ -314,10 +340,9 @@ mod tests {
             command.args(["-e", script]);
             let program = Path::new("/usr/bin/perl");
             let name = SandboxName::of_test();
-            let confined =
-                SpawnConfinement::vmm(&name, &confinement, program, vec![], false, &limits)
-                    .unwrap();
-            let [link, console] = [(); 2].map(|()| UnixStream::pair().unwrap().0.into());
+            let vmm = Vmm { program, files: vec![], uses_kvm: false, sockets: None, limits };
+            let confined = SpawnConfinement::vmm(&name, &confinement, vmm).unwrap();
+            let console = std::os::unix::net::UnixStream::pair().unwrap().0.into();
             let (driver, accelerator) = (DriverKind::Host, Accelerator::None);
             let console_file = &file;
             RunningSandbox::start(Launch {
@@ -325,7 +350,6 @@ mod tests {
                 accelerator,
                 command,
                 confined,
-                link,
                 console,
                 console_file,
             })

@@ -5,8 +5,7 @@ mod command_line;
 mod monitor;
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,15 +14,15 @@ use anteroom_confine::Limits;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::SANDBOX_ENV;
 use anteroom_session::DriverKind;
-use command_fds::{CommandFdExt, FdMapping};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use self::command_line::{
     CONSOLE, INITRAMFS, KERNEL, LINK, MONITOR, ROOT_IMAGE, TRANSLATION_BUFFER_MIB, arguments,
 };
 use self::monitor::Monitor;
+use crate::descriptors::{in_memory, pass};
+use crate::driver::Booting;
 use crate::process::{Launch, RunningSandbox, stream};
-use crate::spawn_confinement::SpawnConfinement;
+use crate::spawn_confinement::{SpawnConfinement, Vmm};
 use crate::{BootError, Driver, SandboxSpec, VmSpec};
 
 pub use self::accelerator::{AcceleratorChoice, TCG_PROCESSOR, VmAccelerator};
@@ -43,9 +42,6 @@ const OTHER_THREADS: u64 = 128;
 
 /// Processors' worth of time beside the guest's: the disk, the console, the display.
 const OTHER_CPUS: u64 = 1;
-
-/// A size that initramfs and memory are counted in.
-const PAGE: usize = 4096;
 
 /// The driver: a VM, and what QEMU alone understands.
 #[derive(Clone, Debug)]
@@ -99,12 +95,8 @@ impl Qemu {
     }
 }
 
-impl Driver for Qemu {
-    fn kind(&self) -> DriverKind {
-        DriverKind::Qemu
-    }
-
-    fn boot(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
+impl Qemu {
+    fn start(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
         let SandboxSpec { name, confinement, console: console_file } = sandbox;
         let open = |path: &Path| {
             File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
@@ -140,56 +132,37 @@ impl Driver for Qemu {
             (root_image.into(), ROOT_IMAGE),
             (qemu_monitor.into(), MONITOR),
         ];
-        command
-            .fd_mappings(
-                mappings
-                    .into_iter()
-                    .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd })
-                    .collect(),
-            )
-            .map_err(|_| std::io::Error::other("two descriptors have one number"))
-            .map_err(BootError::system("passing descriptors to QEMU"))?;
-        let confined = SpawnConfinement::vmm(
-            name,
-            confinement,
-            &program,
-            vec![self.vm.kernel.clone()],
-            self.accelerator == VmAccelerator::Kvm,
-            &self.limits(),
-        )?;
+        pass(&mut command, mappings).map_err(BootError::system("passing descriptors to QEMU"))?;
+        let vmm = Vmm {
+            program: &program,
+            files: vec![self.vm.kernel.clone()],
+            uses_kvm: self.accelerator == VmAccelerator::Kvm,
+            sockets: None,
+            limits: self.limits(),
+        };
+        let confined = SpawnConfinement::vmm(name, confinement, vmm)?;
         let running = RunningSandbox::start(Launch {
-            driver: self.kind(),
+            driver: DriverKind::Qemu,
             accelerator: self.accelerator.into(),
             command,
             confined,
-            link: link.into(),
             console: console.into(),
             console_file,
         })?;
         let monitor = stream(monitor.into()).map_err(BootError::system("opening the monitor"))?;
-        Ok(running.inspected_by(Monitor::watch(monitor)))
+        let link = stream(link.into()).map_err(BootError::system("opening the guest link"))?;
+        Ok(running.linked_by(link.into()).inspected_by(Monitor::watch(monitor)))
     }
 }
 
-/// QEMU puts the initramfs at the first page that lets it end below the top of memory, where newer
-/// SeaBIOS (Debian 13) keeps the ACPI tables: what is longer than a few hundred bytes in its last
-/// page overwrites them, and the guest hangs silently. Zeros after an archive mean nothing to
-/// the kernel; with one byte in the last page the rest of it is the tables'. How many zeros come after
-/// so many bytes.
-fn clear_of_firmware(length: usize) -> usize {
-    length.next_multiple_of(PAGE) + 1 - length
-}
+impl Driver for Qemu {
+    fn kind(&self) -> DriverKind {
+        DriverKind::Qemu
+    }
 
-/// An initramfs as a file that exists only as a descriptor.
-fn in_memory(initramfs: &[u8]) -> std::io::Result<OwnedFd> {
-    let mut file = File::from(memfd_create(c"anteroom-initramfs", MFdFlags::MFD_CLOEXEC)?);
-    file.write_all(initramfs)?;
-    file.write_all(&[0; PAGE + 1][..clear_of_firmware(initramfs.len())])?;
-    file.seek(SeekFrom::Start(0))?;
-    // QEMU opens it anew, as another user.
-    nix::sys::stat::fchmod(&file, nix::sys::stat::Mode::from_bits_truncate(0o444))?;
-    debug_assert!(file.as_raw_fd() >= 0);
-    Ok(file.into())
+    fn boot<'a>(&'a self, sandbox: &'a SandboxSpec) -> Booting<'a> {
+        Box::pin(async { self.start(sandbox) })
+    }
 }
 
 #[cfg(test)]
@@ -198,19 +171,6 @@ mod tests {
 
     use super::*;
     use crate::{ConsoleFile, SandboxName};
-
-    #[test]
-    fn the_initramfs_leaves_the_last_page_to_the_firmware() {
-        for length in [0, 1, 2, 4095, 4096, 4097, 10_000] {
-            let initramfs = vec![7; length];
-            let mut padded = Vec::new();
-            let mut file = File::from(in_memory(&initramfs).unwrap());
-            std::io::Read::read_to_end(&mut file, &mut padded).unwrap();
-            assert_eq!(padded.len() % 4096, 1);
-            assert!(padded.starts_with(&initramfs));
-            assert!(padded[length..].iter().all(|byte| *byte == 0));
-        }
-    }
 
     #[test]
     fn a_missing_kernel_is_named() {
@@ -227,7 +187,7 @@ mod tests {
             console: ConsoleFile { path: "/nowhere/console".into(), limit: 1 },
         };
         let qemu = Qemu { vm, accelerator: VmAccelerator::Tcg, cpu: None };
-        let error = qemu.boot(&sandbox).err().expect("there is no such kernel");
+        let error = qemu.start(&sandbox).err().expect("there is no such kernel");
         assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");
     }
 }

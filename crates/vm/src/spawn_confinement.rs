@@ -10,7 +10,7 @@ use std::process::Command;
 
 use anteroom_confine::{
     Account, Cgroup, Confinement, Enclosure, FileAccess, Limits, Rules, SessionUser, VmmCalls,
-    parts_of,
+    VmmSockets, parts_of,
 };
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
@@ -41,6 +41,21 @@ pub struct SpawnConfinement {
     pub cgroup: Option<OwnedCgroup>,
 }
 
+/// A VMM, by what it needs of the machine.
+pub struct Vmm<'a> {
+    /// Its program.
+    pub program: &'a Path,
+    /// Files that it opens by path.
+    pub files: Vec<PathBuf>,
+    /// Whether it opens /dev/kvm.
+    pub uses_kvm: bool,
+    /// A folder that it makes sockets in: one of its own file tree, which is made then, or without such a
+    /// tree one that is there.
+    pub sockets: Option<&'a Path>,
+    /// What it may take.
+    pub limits: Limits,
+}
+
 /// A cgroup that goes when this does: only root can, so that a runner leaves it to its controller.
 pub struct OwnedCgroup {
     pub cgroup: Cgroup,
@@ -54,22 +69,20 @@ impl Drop for OwnedCgroup {
 }
 
 impl SpawnConfinement {
-    /// For a VMM at this path, which opens these files by path.
+    /// For a VMM.
     ///
     /// # Errors
     /// When a part of it cannot be made.
     pub fn vmm(
         name: &SandboxName,
         confinement: &Confinement,
-        program: &Path,
-        files: Vec<PathBuf>,
-        uses_kvm: bool,
-        limits: &Limits,
+        vmm: Vmm<'_>,
     ) -> Result<Self, BootError> {
+        let Vmm { program, files, uses_kvm, sockets, limits } = vmm;
         let cgroup = match confinement.host.cgroups.is_available() {
             true => {
-                let cgroup = Cgroup::make(name.as_str(), limits)?;
-                Some(OwnedCgroup { cgroup, limits: *limits })
+                let cgroup = Cgroup::make(name.as_str(), &limits)?;
+                Some(OwnedCgroup { cgroup, limits })
             }
             false => None,
         };
@@ -82,15 +95,16 @@ impl SpawnConfinement {
         let devices: &[&Path] = if uses_kvm { &[Path::new(KVM)] } else { &[] };
         let enclosure = confinement
             .enclosed()
-            .map(|user| Enclosure::for_program(program, devices, user))
+            .map(|user| Enclosure::for_program(program, devices, sockets, user))
             .transpose()
             .map_err(BootError::system("making the VM's file tree"))?;
         let rules = match enclosure {
             Some(_) => None,
-            None => Some(file_rules(program, files, devices)?),
+            None => Some(file_rules(program, files, devices, sockets)?),
         };
         let groups = if enclosure.is_none() && uses_kvm { kvm_group() } else { Vec::new() };
-        let calls = VmmCalls::filter()
+        let unix = if sockets.is_some() { VmmSockets::Unix } else { VmmSockets::None };
+        let calls = VmmCalls::filter(unix)
             .map_err(io::Error::other)
             .map_err(BootError::system("making the filter of the VM's system calls"))?;
         let user = confinement.user;
@@ -210,12 +224,18 @@ fn go_in(entrance: &CStr) -> nix::Result<()> {
     Ok(())
 }
 
-fn file_rules(program: &Path, files: Vec<PathBuf>, devices: &[&Path]) -> Result<Rules, BootError> {
+fn file_rules(
+    program: &Path,
+    files: Vec<PathBuf>,
+    devices: &[&Path],
+    sockets: Option<&Path>,
+) -> Result<Rules, BootError> {
     let runs = parts_of(program).map_err(BootError::system("looking for the VM's program"))?;
     let access = FileAccess {
         reads: files.into_iter().chain(["/proc", "/dev"].map(PathBuf::from)).collect(),
         runs,
         writes: devices.iter().map(|path| path.to_path_buf()).collect(),
+        makes_sockets: sockets.map(Path::to_path_buf).into_iter().collect(),
         connects: false,
         signals: false,
     };
@@ -225,9 +245,10 @@ fn file_rules(program: &Path, files: Vec<PathBuf>, devices: &[&Path]) -> Result<
         .map_err(BootError::system("limiting what the VMM may open"))
 }
 
-/// The group that may open /dev/kvm.
+/// The group that may open /dev/kvm, unless that is root's.
 fn kvm_group() -> Vec<Gid> {
-    std::fs::metadata(KVM).map(|device| Gid::from_raw(device.gid())).into_iter().collect()
+    let device = std::fs::metadata(KVM).map(|device| device.gid());
+    device.into_iter().filter(|group| *group != 0).map(Gid::from_raw).collect()
 }
 
 #[cfg(test)]
@@ -263,9 +284,8 @@ mod tests {
         for confinement in [here, bare] {
             let limits = Limits { memory_bytes: 64 << 20, pids: 8, cpus: 1 };
             let name = SandboxName::of_test();
-            let confined =
-                SpawnConfinement::vmm(&name, &confinement, program, vec![], false, &limits)
-                    .unwrap();
+            let vmm = Vmm { program, files: vec![], uses_kvm: false, sockets: None, limits };
+            let confined = SpawnConfinement::vmm(&name, &confinement, vmm).unwrap();
             let mut command = Command::new(program);
             command.args(["-e", &format!("$| = 1; {script}")]).stdout(Stdio::piped());
             let (child, _cgroup) = confined.spawn(command).unwrap();

@@ -4,9 +4,9 @@
 //! into it. A chrooted Chromium cannot make user namespaces, so the new root is *moved* into place
 //! (`MS_MOVE` + chroot), as `switch_root` does.
 
+mod link;
 mod modules;
 mod network;
-mod port;
 
 use std::fs;
 use std::path::Path;
@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use nix::mount::{MsFlags, mount};
 
+pub use link::open as open_link;
 pub use network::{bring_up as bring_up_network, bring_up_loopback};
-pub use port::open_link_port;
 
 /// Where the agent lives after the move: a tmpfs of the new root.
 const AGENT_HOME: &str = "/run/anteroom";

@@ -1,12 +1,14 @@
 //! `anteroom doctor`: what this machine can do.
 
+mod vm;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use anteroom_confine::{HostCapabilities, HostCapability};
 use anteroom_controller::OVERRIDES;
 use anteroom_private as private;
-use anteroom_vm::{AcceleratorChoice, KvmProbe, Qemu, probe_kvm};
+use anteroom_vm::{AcceleratorChoice, Qemu};
 use anyhow::{Result, bail};
 use nix::unistd::{AccessFlags, eaccess};
 use serde_json::{Value, json};
@@ -47,8 +49,8 @@ enum Verdict {
 pub fn run(options: &Options) -> Result<()> {
     let images = options.images.path();
     let state = options.state.path();
-    let mut findings =
-        vec![qemu(), kvm(), image_tools(), image(&images), agent(), memory(), state_folder(&state)];
+    let mut findings = vm::findings();
+    findings.extend([image_tools(), image(&images), agent(), memory(), state_folder(&state)]);
     findings.extend(confinement());
     findings.extend(unverified(&images));
     findings.extend(overridden_terms(&state));
@@ -114,30 +116,6 @@ fn overridden_terms(state: &Path) -> Vec<Finding> {
         )
     };
     providers.iter().map(finding).collect()
-}
-
-fn qemu() -> Finding {
-    match Qemu::version() {
-        Some(version) => ok(version),
-        None => failure(
-            "QEMU is not installed",
-            "apt-get install --no-install-recommends qemu-system-x86",
-        ),
-    }
-}
-
-fn kvm() -> Finding {
-    match probe_kvm() {
-        KvmProbe::Usable { mips } => {
-            ok(format!("KVM works: {mips} million guest instructions a second"))
-        }
-        KvmProbe::Unusable { why } => warning(
-            format!(
-                "KVM is not available: {why}; sessions are emulated, which is slow and isolates them weakly"
-            ),
-            "use a machine with hardware virtualisation, and give this user access to /dev/kvm (group kvm)",
-        ),
-    }
 }
 
 /// How sessions can be isolated, each part tried.

@@ -3,6 +3,7 @@
 mod client;
 mod credentials;
 mod doctor;
+mod driver;
 mod egress;
 mod explain;
 mod folders;

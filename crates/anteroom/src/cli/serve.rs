@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,19 +13,17 @@ use anteroom_controller::{
     Controller, DATABASE, Keep, Limits, Providers, Settings, SqliteStore, Store,
 };
 use anteroom_guest_protocol::ServiceSpec;
-use anteroom_guest_session::Vmm;
-use anteroom_image::Processor;
-use anteroom_node::{DriverChoice, LocalNode, NodeSettings, VmChoice, sessions_by_memory};
+use anteroom_node::{LocalNode, NodeSettings, sessions_by_memory};
 use anteroom_node_protocol::Node;
 use anteroom_private as private;
 use anteroom_provider::{Custody, Provider};
 use anteroom_session::{Actor, ProviderId};
-use anteroom_vm::{AcceleratorChoice, Qemu, VmAccelerator};
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 
 use super::asked_to_stop;
+use super::driver::{DriverOptions, sandbox_mib};
 use super::folders::{ImagesDir, StateDir, cache_dir};
 use super::http_server;
 use super::reach::{Reach, reachable};
@@ -33,7 +31,6 @@ use super::temporary;
 use crate::counted::counted;
 use crate::embedded;
 use crate::logging::{self, LogFormat};
-use anteroom_image_verify::processor::{choose, usual};
 
 /// What `serve` takes.
 #[derive(clap::Args)]
@@ -54,25 +51,8 @@ pub struct Options {
     /// A folder of provider files, which override the shipped ones.
     #[arg(long, value_name = "FOLDER", env = "ANTEROOM_PROVIDERS")]
     providers: Option<PathBuf>,
-    /// What boots sandboxes.
-    #[arg(long, value_enum, default_value = "qemu")]
-    driver: Driver,
-    /// What executes guest code.
-    #[arg(long, value_enum, default_value = "auto")]
-    accelerator: Accelerator,
-    /// Guest memory in MiB.
-    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=65_536))]
-    memory: u32,
-    /// Guest processors.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
-    vcpus: u8,
-    /// The CPU profile of VMs: x86-64-v1 to x86-64-v3 and others (see `anteroom
-    /// image verify --help`).
-    #[arg(long, value_name = "PROFILE")]
-    cpu: Option<String>,
-    /// Boot images that are not verified for the CPU of these VMs.
-    #[arg(long)]
-    allow_unverified_images: bool,
+    #[command(flatten)]
+    driver: DriverOptions,
     /// A file of services that each sandbox runs in addition to its image's.
     #[arg(long, hide = true)]
     services: Option<PathBuf>,
@@ -120,9 +100,6 @@ pub struct Options {
     /// Maximum size of all sessions' logs, in MiB; the oldest are deleted first.
     #[arg(long, default_value_t = 1024)]
     keep_logs_mib: u64,
-    /// With the `host` driver: an agent to use instead of the embedded one.
-    #[arg(long, hide = true)]
-    agent: Option<PathBuf>,
     /// The shortest time to live that a caller may request.
     #[arg(long, hide = true, default_value_t = 60)]
     min_ttl_seconds: u64,
@@ -136,24 +113,6 @@ pub struct Options {
     /// The format of the log.
     #[arg(long, value_enum, default_value = "text")]
     log_format: LogFormat,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Driver {
-    /// One microVM per session.
-    Qemu,
-    /// The agent directly on this machine, without isolation, for tests.
-    Host,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Accelerator {
-    /// KVM if it works, otherwise emulation.
-    Auto,
-    /// KVM; fail without it.
-    Kvm,
-    /// Emulation.
-    Tcg,
 }
 
 /// Runs until Ctrl-C or SIGTERM.
@@ -271,21 +230,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         // They say what is run, and which files come out of a credential on its owner's machine.
         private::check_texts(providers)?;
     }
-    let accelerator = match options.accelerator {
-        Accelerator::Auto => AcceleratorChoice::Auto,
-        Accelerator::Kvm => AcceleratorChoice::Kvm,
-        Accelerator::Tcg => AcceleratorChoice::Tcg,
-    };
-    let cpu = options.cpu.as_deref().map(choose).transpose()?.map(|chosen| chosen.processor);
-    let driver = match options.driver {
-        Driver::Qemu => DriverChoice::Vm(vm_choice(&options, accelerator.resolve()?, cpu)?),
-        Driver::Host => DriverChoice::Host {
-            agent: match options.agent {
-                Some(agent) => agent,
-                None => unpack_agent(&cache_dir)?,
-            },
-        },
-    };
+    let driver = options.driver.choose(&cache_dir)?;
     let providers = Providers::open(&embedded::providers(), options.providers.as_deref())?;
     let offered = providers.now();
     for id in &options.allow_vault_custody {
@@ -299,10 +244,10 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         state_dir: state_dir.clone(),
         images_dir,
         cache_dir,
-        driver,
         services: options.services.as_deref().map(read_services).transpose()?.unwrap_or_default(),
         runner_environment: logging::for_runner(options.log_format),
-        host: HostCapabilities::here(Qemu::program().as_deref()),
+        host: HostCapabilities::here(driver.program().as_deref()),
+        driver,
     };
     let settings = Settings {
         limits: Limits { max_sessions, max_queued: options.max_queued.into() },
@@ -324,25 +269,6 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         state_dir,
     };
     Ok((settings, node))
-}
-
-/// The VMs that QEMU boots.
-fn vm_choice(
-    options: &Options,
-    accelerator: VmAccelerator,
-    cpu: Option<Processor>,
-) -> Result<VmChoice> {
-    let verified_for = match (options.allow_unverified_images, &cpu) {
-        (true, _) => None,
-        (false, Some(chosen)) => Some(chosen.clone()),
-        (false, None) => Some(usual(accelerator)?.processor),
-    };
-    Ok(VmChoice {
-        vmm: Vmm::Qemu { accelerator, cpu },
-        memory_mib: options.memory,
-        vcpus: options.vcpus,
-        verified_for,
-    })
 }
 
 /// An override that changes nothing is most likely a mistake.
@@ -385,48 +311,6 @@ fn web_origin(text: &str) -> Result<String, String> {
         return Err(FORM.into());
     }
     Ok(url.origin().ascii_serialization())
-}
-
-/// What a sandbox takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
-fn sandbox_mib(driver: &DriverChoice) -> u64 {
-    match driver {
-        DriverChoice::Vm(vm) => {
-            let beside = match vm.vmm {
-                // Its translation buffer, runner and encoder.
-                Vmm::Qemu { .. } => 768,
-            };
-            u64::from(vm.memory_mib) + beside
-        }
-        // X, a browser and what a page needs.
-        DriverChoice::Host { .. } => 1024,
-    }
-}
-
-/// The host driver runs the agent as a program: it needs a file.
-fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
-    use sha2::Digest;
-    let agent = embedded::agent()?;
-    let digest = hex::encode(sha2::Sha256::digest(agent));
-    // Not in the private state folder: when root, the agent runs as an unprivileged user.
-    let path = cache_dir.join(format!("agent-{}", &digest[..16]));
-    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
-    let missing: Vec<&Path> = cache_dir.ancestors().take_while(is_missing).collect();
-    std::fs::create_dir_all(cache_dir)
-        .with_context(|| format!("creating {} failed", cache_dir.display()))?;
-    for made in missing {
-        allow_all_to_enter(made)?;
-    }
-    // A name alone proves nothing of what lies there.
-    if !private::holds(&path, agent) {
-        private::write_with_mode(&path, agent, 0o755).context("cannot unpack the agent")?;
-    }
-    Ok(path)
-}
-
-/// The agent in it is run by another user, when this is root.
-fn allow_all_to_enter(dir: &Path) -> Result<()> {
-    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("cannot open {} to all users", dir.display()))
 }
 
 fn make_private(dir: &Path) -> Result<()> {

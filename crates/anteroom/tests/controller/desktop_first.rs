@@ -12,7 +12,9 @@ use anteroom_guest_protocol::{
     BeginSignIn, CliSpec, ConfigureSandbox, CredentialSpec, Desktop, GuestMessage, HostMessage,
     Preferences, Purpose, ScreenSize, ServiceEvent,
 };
-use anteroom_guest_session::{Conversation, DriverConfig, SandboxConfig, entropy_base64, unix_ms};
+use anteroom_guest_session::{
+    Conversation, DriverConfig, SandboxConfig, entropy_base64, start_guest, unix_ms,
+};
 use anteroom_session::SessionId;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
@@ -93,6 +95,7 @@ fn a_desktop_is_up_before_anybody_signs_in_and_a_sign_in_begins_in_it() {
     LocalSet::new().block_on(&runtime, async {
         let no_vm = || Err::<&[u8], _>("this is no VM");
         let mut running = config.boot(no_vm).await.unwrap();
+        start_guest(&mut running).await.unwrap();
         let (mut conversation, _) = Conversation::begin(running.take_link()).await.unwrap();
         conversation.configure(sandbox(), |_, _, _| {}).await.unwrap();
         conversation.start_services().await.unwrap();

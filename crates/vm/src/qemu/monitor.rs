@@ -11,11 +11,12 @@ use std::time::Duration;
 use anteroom_session::{Accelerator, RunState, ShutdownCause};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::{Inspect, Inspected, LinkStream};
+use crate::{Inspect, Inspected};
 
 /// Longest line that is read, in bytes; the longest known, the greeting, has some hundred.
 const MAX_LINE: u64 = 64 * 1024;
@@ -116,7 +117,7 @@ impl Question {
 
 impl Monitor {
     /// Watches the monitor behind `stream` from now on.
-    pub(crate) fn watch(stream: LinkStream) -> Self {
+    pub(crate) fn watch(stream: UnixStream) -> Self {
         let (asked, questions) = mpsc::channel(4);
         let shutdown = Rc::new(RefCell::new(None));
         let (reader, writer) = stream.into_split();
@@ -296,7 +297,7 @@ mod tests {
     async fn questions_are_answered_between_events_and_the_end_is_reported() {
         LocalSet::new()
             .run_until(async {
-                let (ours, theirs) = LinkStream::pair().unwrap();
+                let (ours, theirs) = UnixStream::pair().unwrap();
                 let mut monitor = Monitor::watch(ours);
                 let (reader, mut writer) = theirs.into_split();
                 let qemu = tokio::task::spawn_local(async move {
@@ -328,7 +329,7 @@ mod tests {
     async fn an_endless_line_ends_the_conversation() {
         LocalSet::new()
             .run_until(async {
-                let (ours, mut theirs) = LinkStream::pair().unwrap();
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
                 let mut monitor = Monitor::watch(ours);
                 let spam = tokio::task::spawn_local(async move {
                     while theirs.write_all(&[b'x'; 4096]).await.is_ok() {}

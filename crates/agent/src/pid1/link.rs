@@ -1,0 +1,130 @@
+//! The guest link as an async byte stream: a virtio-serial port, or vsock where the VMM has no such port.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::{Context as TaskContext, Poll, ready};
+
+use anteroom_guest_protocol::{VIRTIO_PORT_NAME, VSOCK_PORT};
+use anyhow::{Context, Result, bail};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The open link.
+#[derive(Debug)]
+pub struct Link {
+    file: AsyncFd<File>,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// A read of 0 bytes means that the host's side is away, not that the stream ended: then it waits
+    /// for the next edge.
+    Port,
+    /// A connection, which ends.
+    Vsock,
+}
+
+/// Opens the port with the link's name; where there is none, connects to the host by vsock.
+pub fn open() -> Result<Link> {
+    let (file, kind) = match find_port()? {
+        Some(path) => (open_port(&path)?, Kind::Port),
+        None => (connect_to_host()?, Kind::Vsock),
+    };
+    // SAFETY: the File owns the descriptor, and Link neither replaces nor closes it.
+    #[expect(unsafe_code, reason = "AsyncFd has no safe constructor")]
+    let watched = unsafe { AsyncFd::register(file) };
+    Ok(Link { file: watched.context("watching the link failed")?, kind })
+}
+
+fn open_port(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(path)
+        .with_context(|| format!("opening {} failed", path.display()))
+}
+
+fn find_port() -> Result<Option<PathBuf>> {
+    // Not there without the bus.
+    let Ok(ports) = fs::read_dir("/sys/class/virtio-ports") else { return Ok(None) };
+    for port in ports {
+        let port = port?;
+        let name = fs::read_to_string(port.path().join("name")).unwrap_or_default();
+        if name.trim() == VIRTIO_PORT_NAME {
+            return Ok(Some(PathBuf::from("/dev").join(port.file_name())));
+        }
+    }
+    Ok(None)
+}
+
+/// The host listens before the guest runs: a refusal is one.
+fn connect_to_host() -> Result<File> {
+    if !Path::new("/dev/vsock").exists() {
+        bail!("there is neither a virtio port named {VIRTIO_PORT_NAME} nor a vsock device");
+    }
+    let socket = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
+        .context("opening a vsock socket failed")?;
+    let host = VsockAddr::new(libc::VMADDR_CID_HOST, VSOCK_PORT);
+    connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &host)
+        .with_context(|| format!("connecting to port {VSOCK_PORT} of the host by vsock failed"))?;
+    let socket = File::from(socket);
+    let flags = rustix::fs::fcntl_getfl(&socket)? | rustix::fs::OFlags::NONBLOCK;
+    rustix::fs::fcntl_setfl(&socket, flags).context("making the link non-blocking failed")?;
+    Ok(socket)
+}
+
+impl AsyncRead for Link {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let is_port = matches!(self.kind, Kind::Port);
+        loop {
+            let mut ready = ready!(self.file.poll_read_ready(cx))?;
+            let result = ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled()));
+            match result {
+                Ok(Ok(0)) if is_port => ready.clear_ready(),
+                Ok(Ok(count)) => {
+                    buffer.advance(count);
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Link {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let mut ready = ready!(self.file.poll_write_ready(cx))?;
+            match ready.try_io(|file| file.get_ref().write(bytes)) {
+                Ok(Ok(0)) => ready.clear_ready(),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(result) => return Poll::Ready(result),
+                Err(_would_block) => {}
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,164 @@
+//! What boots sandboxes: `serve`'s options for it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anteroom_cpu::firecracker_template;
+use anteroom_guest_session::{CpuTemplate, Vmm};
+use anteroom_image::Processor;
+use anteroom_image_verify::processor::{Chosen, choose, usual};
+use anteroom_node::{DriverChoice, VmChoice};
+use anteroom_private as private;
+use anteroom_vm::{AcceleratorChoice, Installed, KvmProbe, VmAccelerator, probe_kvm};
+use anyhow::{Context, Result, bail};
+
+use crate::embedded;
+
+/// The driver, and what it boots.
+#[derive(clap::Args)]
+pub struct DriverOptions {
+    /// What boots sandboxes.
+    #[arg(long, value_enum, default_value = "qemu")]
+    driver: Driver,
+    /// What executes guest code.
+    #[arg(long, value_enum, default_value = "auto")]
+    accelerator: Accelerator,
+    /// Guest memory in MiB.
+    #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=65_536))]
+    memory: u32,
+    /// Guest processors.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    vcpus: u8,
+    /// The CPU profile of VMs: x86-64-v1 to x86-64-v3 and others (see `anteroom
+    /// image verify --help`).
+    #[arg(long, value_name = "PROFILE")]
+    cpu: Option<String>,
+    /// Boot images that are not verified for the CPU of these VMs.
+    #[arg(long)]
+    allow_unverified_images: bool,
+    /// With the `host` driver: an agent to use instead of the embedded one.
+    #[arg(long, hide = true)]
+    agent: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Driver {
+    /// One QEMU microVM per session.
+    Qemu,
+    /// One Firecracker microVM per session; needs KVM.
+    Firecracker,
+    /// The agent directly on this machine, without isolation, for tests.
+    Host,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Accelerator {
+    /// KVM if it works, otherwise emulation.
+    Auto,
+    /// KVM; fail without it.
+    Kvm,
+    /// Emulation.
+    Tcg,
+}
+
+impl DriverOptions {
+    /// What was chosen, where this machine can do it. Probes KVM where that matters.
+    pub fn choose(self, cache_dir: &Path) -> Result<DriverChoice> {
+        let cpu = self.cpu.as_deref().map(choose).transpose()?;
+        let (vmm, accelerator) = match self.driver {
+            Driver::Qemu => {
+                let accelerator = match self.accelerator {
+                    Accelerator::Auto => AcceleratorChoice::Auto,
+                    Accelerator::Kvm => AcceleratorChoice::Kvm,
+                    Accelerator::Tcg => AcceleratorChoice::Tcg,
+                };
+                let accelerator = accelerator.resolve()?;
+                let cpu = cpu.as_ref().map(|chosen| chosen.processor.clone());
+                (Vmm::Qemu { accelerator, cpu }, accelerator)
+            }
+            Driver::Firecracker => (self.firecracker(cpu.as_ref())?, VmAccelerator::Kvm),
+            Driver::Host => {
+                let agent = match self.agent {
+                    Some(agent) => agent,
+                    None => unpack_agent(cache_dir)?,
+                };
+                return Ok(DriverChoice::Host { agent });
+            }
+        };
+        let verified_for = match (self.allow_unverified_images, cpu) {
+            (true, _) => None,
+            (false, Some(chosen)) => Some(chosen.processor),
+            (false, None) => Some(usual(accelerator)?.processor),
+        };
+        let (memory_mib, vcpus) = (self.memory, self.vcpus);
+        Ok(DriverChoice::Vm(VmChoice { vmm, memory_mib, vcpus, verified_for }))
+    }
+
+    fn firecracker(&self, cpu: Option<&Chosen>) -> Result<Vmm> {
+        if matches!(self.accelerator, Accelerator::Tcg) {
+            bail!("Firecracker cannot emulate; use --driver qemu with --accelerator tcg");
+        }
+        let cpu = cpu.map(cpu_template).transpose()?;
+        let Installed { path: program, version } = Installed::find()?;
+        if let KvmProbe::Unusable { why } = probe_kvm() {
+            bail!("Firecracker needs KVM, which cannot be used: {why}; --driver qemu can emulate");
+        }
+        tracing::info!("Firecracker {version} at {}", program.display());
+        Ok(Vmm::Firecracker { program, cpu })
+    }
+}
+
+fn cpu_template(chosen: &Chosen) -> Result<CpuTemplate> {
+    let Processor { profile: name, .. } = &chosen.processor;
+    match &chosen.profile {
+        Some(profile) => {
+            let template = firecracker_template(profile);
+            Ok(CpuTemplate { profile: name.clone(), template })
+        }
+        None => bail!("{name} is a CPU of QEMU's alone; choose a CPU profile with --cpu"),
+    }
+}
+
+/// What a sandbox takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
+pub fn sandbox_mib(driver: &DriverChoice) -> u64 {
+    match driver {
+        DriverChoice::Vm(vm) => {
+            let beside = match vm.vmm {
+                // Its translation buffer, runner and encoder.
+                Vmm::Qemu { .. } => 768,
+                // Itself, runner and encoder.
+                Vmm::Firecracker { .. } => 256,
+            };
+            u64::from(vm.memory_mib) + beside
+        }
+        // X, a browser and what a page needs.
+        DriverChoice::Host { .. } => 1024,
+    }
+}
+
+/// The host driver runs the agent as a program: it needs a file.
+fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
+    use sha2::Digest;
+    let agent = embedded::agent()?;
+    let digest = hex::encode(sha2::Sha256::digest(agent));
+    // Not in the private state folder: when root, the agent runs as an unprivileged user.
+    let path = cache_dir.join(format!("agent-{}", &digest[..16]));
+    let is_missing = |dir: &&Path| !dir.as_os_str().is_empty() && !dir.exists();
+    let missing: Vec<&Path> = cache_dir.ancestors().take_while(is_missing).collect();
+    std::fs::create_dir_all(cache_dir)
+        .with_context(|| format!("creating {} failed", cache_dir.display()))?;
+    for made in missing {
+        allow_all_to_enter(made)?;
+    }
+    // A name alone proves nothing of what lies there.
+    if !private::holds(&path, agent) {
+        private::write_with_mode(&path, agent, 0o755).context("cannot unpack the agent")?;
+    }
+    Ok(path)
+}
+
+/// The agent in it is run by another user, when this is root.
+fn allow_all_to_enter(dir: &Path) -> Result<()> {
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("cannot open {} to all users", dir.display()))
+}

@@ -1,0 +1,70 @@
+//! Descriptors that a VMM inherits, and opens by path.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::os::fd::{OwnedFd, RawFd};
+use std::process::Command;
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+/// A size that initramfs and memory are counted in.
+const PAGE: usize = 4096;
+
+/// The path of an inherited descriptor.
+pub fn path_of(descriptor: RawFd) -> String {
+    format!("/proc/self/fd/{descriptor}")
+}
+
+/// Passes descriptors to a command, each with its number there.
+pub fn pass(
+    command: &mut Command,
+    descriptors: impl IntoIterator<Item = (OwnedFd, RawFd)>,
+) -> io::Result<()> {
+    let mappings = descriptors
+        .into_iter()
+        .map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd })
+        .collect();
+    command
+        .fd_mappings(mappings)
+        .map(drop)
+        .map_err(|_| io::Error::other("two descriptors have one number"))
+}
+
+/// QEMU puts the initramfs at the first page that lets it end below the top of memory, where newer
+/// SeaBIOS (Debian 13) keeps the ACPI tables: what is longer than a few hundred bytes in its last
+/// page overwrites them, and the guest hangs silently. Zeros after an archive mean nothing to
+/// the kernel; with one byte in the last page the rest of it is the tables'. How many zeros come after
+/// so many bytes.
+fn clear_of_firmware(length: usize) -> usize {
+    length.next_multiple_of(PAGE) + 1 - length
+}
+
+/// An initramfs as a file that exists only as a descriptor.
+pub fn in_memory(initramfs: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(c"anteroom-initramfs", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(initramfs)?;
+    file.write_all(&[0; PAGE + 1][..clear_of_firmware(initramfs.len())])?;
+    file.seek(SeekFrom::Start(0))?;
+    // The VMM opens it anew, as another user.
+    nix::sys::stat::fchmod(&file, nix::sys::stat::Mode::from_bits_truncate(0o444))?;
+    Ok(file.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_initramfs_leaves_the_last_page_to_the_firmware() {
+        for length in [0, 1, 2, 4095, 4096, 4097, 10_000] {
+            let initramfs = vec![7; length];
+            let mut padded = Vec::new();
+            let mut file = File::from(in_memory(&initramfs).unwrap());
+            std::io::Read::read_to_end(&mut file, &mut padded).unwrap();
+            assert_eq!(padded.len() % 4096, 1);
+            assert!(padded.starts_with(&initramfs));
+            assert!(padded[length..].iter().all(|byte| *byte == 0));
+        }
+    }
+}
