@@ -7,61 +7,53 @@ use anyhow::{Context, Result, bail};
 
 use crate::shell;
 
-/// What a package is recognised by, and its name on Debian.
-struct Needed {
-    sign: Sign,
-    package: &'static str,
-}
-
+/// What a package is recognised by.
 enum Sign {
     Program(&'static str),
     PkgConfig(&'static str),
     PythonModule(&'static str),
 }
 
-/// Debian 12 and 13 name these alike.
-const NEEDED: &[Needed] = &[
-    Needed { sign: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
-    Needed { sign: Sign::Program("mmdebstrap"), package: "mmdebstrap" },
-    Needed { sign: Sign::Program("mkfs.erofs"), package: "erofs-utils" },
-    Needed { sign: Sign::Program("pkg-config"), package: "pkg-config" },
-    Needed { sign: Sign::PkgConfig("vpx"), package: "libvpx-dev" },
-    Needed { sign: Sign::Program("gcc"), package: "gcc" },
+/// Debian 12 and 13 name these packages alike.
+const NEEDED: &[(Sign, &str)] = &[
+    (Sign::Program("qemu-system-x86_64"), "qemu-system-x86"),
+    (Sign::Program("mmdebstrap"), "mmdebstrap"),
+    (Sign::Program("mkfs.erofs"), "erofs-utils"),
+    (Sign::Program("pkg-config"), "pkg-config"),
+    (Sign::PkgConfig("vpx"), "libvpx-dev"),
+    (Sign::Program("gcc"), "gcc"),
     // For the release build, whose symbols are kept apart.
-    Needed { sign: Sign::Program("objcopy"), package: "binutils" },
+    (Sign::Program("objcopy"), "binutils"),
     // For libFuzzer.
-    Needed { sign: Sign::Program("g++"), package: "g++" },
-    Needed { sign: Sign::Program("age"), package: "age" },
+    (Sign::Program("g++"), "g++"),
+    (Sign::Program("age"), "age"),
     // The host driver, for tests and benchmarks at native speed.
-    Needed { sign: Sign::Program("Xvnc"), package: "tigervnc-standalone-server" },
-    Needed { sign: Sign::Program("openbox"), package: "openbox" },
-    Needed { sign: Sign::Program("chromium"), package: "chromium" },
-    Needed { sign: Sign::Program("certutil"), package: "libnss3-tools" },
-    Needed { sign: Sign::Program("python3"), package: "python3" },
+    (Sign::Program("Xvnc"), "tigervnc-standalone-server"),
+    (Sign::Program("openbox"), "openbox"),
+    (Sign::Program("chromium"), "chromium"),
+    (Sign::Program("certutil"), "libnss3-tools"),
+    (Sign::Program("python3"), "python3"),
     // For the tests of what programs open addresses with.
-    Needed { sign: Sign::Program("xdg-open"), package: "xdg-utils" },
-    Needed { sign: Sign::Program("gio"), package: "libglib2.0-bin" },
-    Needed { sign: Sign::Program("sensible-browser"), package: "sensible-utils" },
+    (Sign::Program("xdg-open"), "xdg-utils"),
+    (Sign::Program("gio"), "libglib2.0-bin"),
+    (Sign::Program("sensible-browser"), "sensible-utils"),
     // For those of the keyring.
-    Needed { sign: Sign::Program("dbus-run-session"), package: "dbus-x11" },
-    Needed { sign: Sign::Program("gnome-keyring-daemon"), package: "gnome-keyring" },
-    Needed { sign: Sign::Program("secret-tool"), package: "libsecret-tools" },
+    (Sign::Program("dbus-run-session"), "dbus-x11"),
+    (Sign::Program("gnome-keyring-daemon"), "gnome-keyring"),
+    (Sign::Program("secret-tool"), "libsecret-tools"),
     // For those of compressed core dumps.
-    Needed { sign: Sign::Program("zstd"), package: "zstd" },
-    Needed { sign: Sign::Program("lz4"), package: "lz4" },
-    Needed { sign: Sign::Program("xz"), package: "xz-utils" },
+    (Sign::Program("zstd"), "zstd"),
+    (Sign::Program("lz4"), "lz4"),
+    (Sign::Program("xz"), "xz-utils"),
     // For the tests: Debian keeps it apart from its Python.
-    Needed { sign: Sign::PythonModule("ensurepip"), package: "python3-venv" },
+    (Sign::PythonModule("ensurepip"), "python3-venv"),
 ];
 
 /// Installs what is missing as root; otherwise fails with the command that does.
 pub fn prepare() -> Result<()> {
     check_node()?;
-    let mut missing: Vec<&str> = NEEDED
-        .iter()
-        .filter(|needed| !needed.sign.is_there())
-        .map(|needed| needed.package)
-        .collect();
+    let missing = NEEDED.iter().filter(|(sign, _)| !sign.is_there()).map(|(_, package)| *package);
+    let mut missing: Vec<&str> = missing.collect();
     if !is_root()? && !shell::has("newuidmap") {
         // mmdebstrap unpacks into a range of user ids then.
         missing.push("uidmap");
@@ -128,8 +120,14 @@ fn install(missing: &[&str]) -> Result<()> {
         );
     }
     eprintln!("Installing {packages} …");
-    shell::run(apt().arg("update"))?;
-    shell::run(apt().args(["install", "-y", "--no-install-recommends"]).args(missing))
+    shell::output(apt().arg("update"))?;
+    let install = ["install", "-y", "--no-install-recommends"];
+    // What is there already stays, in the version that goes with the new packages where another does not.
+    let plan = shell::output(apt().args(install).arg("--simulate").args(missing))?;
+    let other = plan.lines().filter_map(|line| line.strip_prefix("Remv ")?.split(' ').next());
+    let mut installs = apt();
+    installs.args(install).args(["--no-remove", "--allow-downgrades"]).args(missing).args(other);
+    shell::output(&mut installs).map(drop)
 }
 
 impl Sign {
