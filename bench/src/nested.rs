@@ -37,6 +37,9 @@ const CPU: &str = "Haswell-noTSX,vendor=AuthenticAMD,+svm,+npt";
 /// Begins QEMU's warnings of what the CPU model has and the emulator has not, which are expected.
 const MISSING_IN_THE_EMULATOR: &str = "TCG doesn't support requested feature";
 
+/// Of the machine: what runs in it keeps its files in memory too.
+const MEMORY_MIB: u64 = 8192;
+
 /// So much of the kernel's messages is part of a failure.
 const LAST_LINES: usize = 20;
 
@@ -47,7 +50,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 #[derive(clap::Args)]
 pub struct Options {
     /// Memory of the machine, in MiB.
-    #[arg(long, default_value_t = 6144, value_parser = clap::value_parser!(u64).range(1024..))]
+    #[arg(long, default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u64).range(1024..))]
     memory: u64,
     /// The command is given up after that many seconds.
     #[arg(long, default_value_t = 600)]
@@ -61,6 +64,21 @@ pub struct Options {
     /// The command and its arguments, run as root in the current folder.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<OsString>,
+}
+
+impl Options {
+    /// A command that has its programs on this machine's own files, and these folders on disks.
+    pub fn of(command: Vec<OsString>, disk: Vec<PathBuf>) -> Self {
+        Self { memory: MEMORY_MIB, seconds: 1200, out: None, disk, command }
+    }
+}
+
+/// Runs the command; an error when it fails.
+pub fn succeed(options: &Options) -> Result<()> {
+    match command(options)? {
+        0 => Ok(()),
+        status => bail!("the command on the nested machine exited with {status}"),
+    }
 }
 
 /// Runs the command; the exit status is the command's.

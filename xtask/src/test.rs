@@ -30,6 +30,9 @@ enum Part {
     /// One whole sign-in by each driver, noVNC on a desktop, a sign-in over a company's own host, and
     /// one behind each TLS proxy.
     SignIns,
+    /// Whole sign-ins with KVM, on a machine that QEMU emulates: by QEMU, and by Firecracker where that is
+    /// installed.
+    Nested,
     /// The API against its OpenAPI document.
     Contract,
     /// Formatting and lints.
@@ -63,6 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
             stages.run("whole sign-ins, and the API's contract", || {
                 sign_ins_beside_contract(&anteroom)
             })?;
+            stages.run("whole sign-ins with KVM", || nested(&anteroom))?;
             // Without a heading below it: the summary of the runner is the last line.
             stages.begin("tests of the whole program");
             rust(&["-E", WHOLE], &options.nextest)
@@ -74,6 +78,7 @@ fn only(part: Part, options: &Options) -> Result<()> {
     match part {
         Part::Web => web(shell::run),
         Part::SignIns => sign_ins(&prepare_sign_ins()?),
+        Part::Nested => nested(&prepare_sign_ins()?),
         Part::Contract => shell::run(build::bench("contract").arg(build::for_tests()?)),
         Part::Lint => lint(),
         Part::Rust => {
@@ -117,6 +122,11 @@ fn prepare_sign_ins() -> Result<PathBuf> {
 
 fn sign_ins(anteroom: &Path) -> Result<()> {
     shell::run(build::bench("sign-ins").arg(anteroom))
+}
+
+/// Alone: what they boot is slow enough.
+fn nested(anteroom: &Path) -> Result<()> {
+    shell::run(build::bench("sign-ins-nested").arg(anteroom))
 }
 
 /// Both wait a good deal, and neither counts what it waits.
