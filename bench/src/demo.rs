@@ -162,6 +162,7 @@ pub fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Resul
         provider: saw,
         leftovers: found,
         identity_file: identity.file.clone(),
+        anteroom: anteroom.to_path_buf(),
     };
     end?;
     if !options.json || !options.auto {

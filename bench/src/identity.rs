@@ -42,6 +42,8 @@ impl Identity {
         let home = keep.join("home");
         let text = std::fs::read_to_string(home.join(".demo-login/credentials.json"))
             .context("reading the restored credential failed")?;
+        // In clear it has served its purpose.
+        std::fs::remove_dir_all(&home).context("removing the restored credential failed")?;
         Ok((path, serde_json::from_str(&text).context("the opened credential is not valid JSON")?))
     }
 

@@ -25,6 +25,8 @@ pub struct Outcome {
     pub leftovers: Vec<String>,
     /// The key that opens the credential.
     pub identity_file: PathBuf,
+    /// The host binary.
+    pub anteroom: PathBuf,
 }
 
 impl Outcome {
@@ -122,9 +124,10 @@ impl Outcome {
             let (controller, key) =
                 (path.with_file_name("controller.pem"), self.identity_file.display());
             let (path, controller) = (path.display(), controller.display());
+            let anteroom = self.anteroom.display();
             let _ = writeln!(
                 text,
-                "\nThe sealed credential: {path}\nPut it into a home:    anteroom credentials open -i {key} --controller-key {controller} {path}"
+                "\nThe sealed credential: {path}\nPut it into a home:    {anteroom} credentials open --home FOLDER -i {key} --controller-key {controller} {path}"
             );
         }
         if self.leftovers.is_empty() {

@@ -15,9 +15,9 @@ export interface EndUserSessionView {
    */
   deadline: number;
   /**
-   * Whether the guest is emulated, which is slow and isolates it weakly.
+   * Whether the guest is emulated, which is slow and isolates it weakly. Null until the sandbox runs.
    */
-  emulated: boolean;
+  emulated?: boolean | null;
   /**
    * When the session ends unless the end user becomes active, in milliseconds since the Unix epoch.
    */

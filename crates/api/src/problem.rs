@@ -1,5 +1,6 @@
 //! Errors on the wire: `application/problem+json` (RFC 9457) with a stable code.
 
+use anteroom_session::SessionId;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -215,8 +216,9 @@ impl Problem {
 
     /// A session that does not exist, or is not the asker's.
     #[must_use]
-    pub fn no_such_session() -> Self {
-        Self::new(ProblemCode::NoSuchSession, "there is no session with this id")
+    pub fn no_such_session(id: SessionId) -> Self {
+        let detail = format!("there is no session {id}; GET /api/sessions lists those there are");
+        Self::new(ProblemCode::NoSuchSession, detail)
     }
 
     /// The session is not in a state for this.
@@ -239,6 +241,9 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

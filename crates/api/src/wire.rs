@@ -108,8 +108,8 @@ pub struct SessionView {
     pub accelerator: Option<Accelerator>,
     /// What isolates the sandbox from the host.
     pub isolation: Isolation,
-    /// Whether the guest is emulated, which is slow and isolates it weakly.
-    pub emulated: bool,
+    /// Whether the guest is emulated, which is slow and isolates it weakly. Null until the sandbox runs.
+    pub emulated: Option<bool>,
     /// What confines the session's processes on the host, as the kernel reports it: `sandbox` (the VMM, or
     /// the agent with the `host` driver), `runner`, and `missing` (what this machine cannot provide, with
     /// the cause). Null until it has been read.
@@ -405,8 +405,8 @@ pub struct EndUserSessionView {
     pub idle_deadline: Option<u64>,
     /// The server's clock, in milliseconds since the Unix epoch, because the viewer's may be wrong.
     pub server_now: u64,
-    /// Whether the guest is emulated, which is slow and isolates it weakly.
-    pub emulated: bool,
+    /// Whether the guest is emulated, which is slow and isolates it weakly. Null until the sandbox runs.
+    pub emulated: Option<bool>,
     /// What isolates the sandbox from the host.
     pub isolation: Isolation,
     /// The session's credential.

@@ -53,7 +53,10 @@ fn login<'a>(
     provider: &'a Provider,
     asked: Option<&str>,
 ) -> Result<(&'a SignInMethod, Chosen), String> {
-    let none = || format!("the methods of {} are auto, {}", provider.name, methods(provider));
+    let none = || {
+        let asked = asked.unwrap_or("auto");
+        format!("{} has no method {asked:?}; it has auto, {}", provider.name, methods(provider))
+    };
     match asked {
         None | Some("auto") => {
             provider.login.first().map(|login| (login, Chosen::First)).ok_or_else(none)

@@ -82,7 +82,7 @@ pub const CONTROLLER_KEY: &str = "vault/controller.pem";
 pub const DATABASE: &str = "anteroom.db";
 
 /// The name of the command line's own key.
-const COMMAND_LINE: &str = "cli";
+pub const COMMAND_LINE: &str = "cli";
 
 /// The controller.
 pub struct Controller<N, S> {
@@ -252,7 +252,7 @@ impl<N: Node, S: Store> Controller<N, S> {
     }
 
     async fn record(&self, id: SessionId) -> Result<Record, Problem> {
-        self.store.load(id).await.map_err(internal)?.ok_or_else(Problem::no_such_session)
+        self.store.load(id).await.map_err(internal)?.ok_or_else(|| Problem::no_such_session(id))
     }
 }
 

@@ -169,7 +169,7 @@ impl Record {
             driver: self.driver,
             accelerator: self.accelerator,
             isolation: self.driver.isolation(),
-            emulated: self.accelerator == Some(Accelerator::Tcg),
+            emulated: self.accelerator.map(|accelerator| accelerator == Accelerator::Tcg),
             confinement: self.confined.clone(),
             browser_ip: self.browser_ip.to_string(),
             sign_in_url: self.sign_in_url.clone(),

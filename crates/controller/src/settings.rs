@@ -56,7 +56,7 @@ impl Settings {
             Accelerator::Kvm => return None,
             Accelerator::Tcg => {
                 "virtual machines are emulated, which is slow and not an isolation boundary; use a machine \
-                 on which `anteroom doctor` reports that KVM works, without --accelerator tcg"
+                 on which `anteroom doctor` reports that KVM works"
             }
             Accelerator::None => {
                 "the host driver runs tools and browsers directly on this machine, without a virtual \

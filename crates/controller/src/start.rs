@@ -171,7 +171,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         id.and_then(|id| providers.remove(&id)).ok_or_else(|| {
             let known = providers.keys().map(ToString::to_string);
             let known = known.collect::<Vec<_>>().join(", ");
-            let detail = format!("there is no provider with this id; the providers are {known}");
+            let detail = format!("there is no provider {name:?}; the providers are {known}");
             Problem::new(ProblemCode::UnknownProvider, detail)
         })
     }
@@ -182,7 +182,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         if (least..=most).contains(&ttl_seconds) {
             Ok(ttl_seconds)
         } else {
-            Err(format!("ttlSeconds must be {least} to {most}"))
+            Err(format!("ttlSeconds is {ttl_seconds} and must be {least} to {most}"))
         }
     }
 

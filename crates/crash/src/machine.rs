@@ -236,8 +236,8 @@ mod tests {
             "Firecracker ended because of an error: Failure during vcpu run: KVM internal error";
         assert_eq!(of(1), Some((Cause::EndedBySelf, error.to_owned())));
         assert_eq!(of(148).unwrap().0, Cause::ForbiddenSystemCall);
-        let hung_up = "Firecracker ended because it received SIGHUP";
-        assert_eq!(of(156), Some((Cause::KilledBySignal, hung_up.to_owned())));
+        let disconnected = "Firecracker ended because it received SIGHUP";
+        assert_eq!(of(156), Some((Cause::KilledBySignal, disconnected.to_owned())));
         assert_eq!(of(0), None);
         assert_eq!(explain_firecracker(ProcessExit::Exited { code: 1 }, &[]), None);
         assert_eq!(explain_firecracker(ProcessExit::Signalled { signal: 9 }, &log), None);

@@ -147,7 +147,9 @@ impl From<UserId> for String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
     /// Not a session id.
-    #[error("a session id is a UUID in lower case, as returned by POST /api/auth/start")]
+    #[error(
+        "a session's id is a UUID in lower case; `anteroom sessions` and GET /api/sessions list them"
+    )]
     Session,
     /// Not a provider id.
     #[error(

@@ -21,7 +21,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anteroom_confine::{Limits, SessionUser, filters_of_threads};
-use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::{SANDBOX_ENV, VSOCK_PORT};
 use anteroom_session::{Accelerator, DriverKind};
 use serde_json::Value;
@@ -167,8 +166,7 @@ impl Firecracker {
             File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
         };
         let (kernel, root_image) = (open(&self.vm.kernel)?, open(&self.vm.root_image)?);
-        let initramfs = fail_point("firecracker.initramfs")
-            .and_then(|()| in_memory(&self.vm.initramfs))
+        let initramfs = in_memory(&self.vm.initramfs)
             .map_err(BootError::system("keeping the initramfs in memory"))?;
         let second = console.try_clone().map_err(BootError::system("making the console"))?;
         let mut command = Command::new(&self.program);

@@ -78,7 +78,7 @@ pub enum BootError {
     #[error(transparent)]
     Api(#[from] ApiError),
     /// The VMM's process ended before its guest ran.
-    #[error("{vmm} ended before it had set up the VM: it {exit}{}", last_words(said))]
+    #[error("{vmm} ended before it had set up the VM: it {exit}{}", last_lines(said))]
     VmmEnded {
         /// The program.
         vmm: &'static str,
@@ -110,7 +110,7 @@ pub enum BootError {
     },
 }
 
-fn last_words(said: &[String]) -> String {
+fn last_lines(said: &[String]) -> String {
     if said.is_empty() { String::new() } else { format!("; its last lines: {}", said.join(" | ")) }
 }
 

@@ -62,7 +62,7 @@ function terms(session: SessionView): [IconName, string, string][] {
 /** The guest's browser has no WebAuthn: its pages offer no passkey, and the end user may wonder why. */
 function passkeys(onDesktop: boolean): [IconName, string, string][] {
   return onDesktop
-    ? [['tool', 'Passkeys', 'Passkeys do not work here, because this desktop cannot ask your device for one. Choose a password or a code on the page.']]
+    ? [['key', 'Passkeys', 'Passkeys do not work here, because this desktop cannot ask your device for one. Choose a password or a code on the page.']]
     : [];
 }
 
@@ -80,7 +80,7 @@ function warnings(session: SessionView): HTMLElement[] {
       element('strong', {}, 'No isolation. '),
       `There is no virtual machine: ${session.method === 'browser' ? 'the browser' : 'the tool'} runs directly on the computer that serves this page. This is for tests. Do not sign in with a real account.`)));
   }
-  if (session.emulated) {
+  if (session.emulated && session.state !== 'awaiting_user') {
     shown.push(element('p', { class: 'notice' }, icon('clock'), element('span', {},
       `This computer is emulated and slow: it takes about a minute until the ${session.method === 'browser' ? 'page' : 'link'} appears.`)));
   }

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use anteroom_controller::COMMAND_LINE;
 use anteroom_private as private;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::{Value, json};
 
 use super::client::Connection;
@@ -90,6 +91,11 @@ pub fn run(command: &Command) -> Result<()> {
             made.show(&key)
         }
         Command::Revoke(Revoke { name, connection }) => {
+            if name == COMMAND_LINE && connection.is_local() {
+                bail!(
+                    "{name} is the key that this command line uses itself; replace it with `anteroom keys rotate {name}`"
+                );
+            }
             connection.open()?.delete(&format!("/api/keys/{}", segment(name)))?;
             show(connection.json, &json!({ "revoked": name }), |_| {
                 format!("The key {name} is revoked.\n")
@@ -120,7 +126,7 @@ fn for_people(keys: &Value) -> String {
         [of("name"), of("role"), time("createdAt"), time("lastUsedAt")]
     };
     let rows = keys.as_array().into_iter().flatten().map(row);
-    table(["NAME", "ROLE", "MADE", "LAST USED"], rows)
+    table(["NAME", "ROLE", "CREATED", "LAST USED"], rows)
 }
 
 fn time(millis: u64) -> String {

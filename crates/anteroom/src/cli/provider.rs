@@ -95,6 +95,7 @@ fn check(options: &Check) -> Result<()> {
     })?;
     match wrong {
         0 => Ok(()),
+        1 if checked.len() == 1 => bail!("the file is not a valid provider file"),
         n => bail!("{n} of {} are not valid", counted(checked.len(), "file", "files")),
     }
 }

@@ -26,7 +26,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// How long it may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
 
-/// An answer that is longer, in bytes, is none of Firecracker's.
+/// Longest answer that is read, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// A call failed.
@@ -179,7 +179,7 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, hyper::Error> {
     Ok(whole)
 }
 
-/// Its words, on one line.
+/// Its message, on one line.
 fn fault_in(answer: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Fault {
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_firecracker_refuses_is_said_in_its_words() {
+    async fn what_firecracker_refuses_is_reported_as_it_says_it() {
         let answers: &[&str] = &[
             "HTTP/1.1 204 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\n\r\n",
             "HTTP/1.1 400 \r\nServer: Firecracker API\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nContent-Length: 83\r\n\r\n{\"fault_message\":\"The kernel file cannot be opened: No such file or directory (2)\"}",

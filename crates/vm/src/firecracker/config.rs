@@ -1,4 +1,4 @@
-//! What Firecracker is told of a VM: the bodies of its API's requests.
+//! The bodies of the requests that configure a VM.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! What Firecracker tells of its guest.
+//! What Firecracker reports of its guest.
 
 use std::rc::Rc;
 

@@ -6,8 +6,8 @@ use anteroom_vm::{Installed, KvmProbe, ProgramError, Qemu, probe_kvm};
 
 use super::{Finding, failure, ok, warning};
 
-/// Firecracker's releases come with a digest. The parts of the command name one version.
-const INSTALL_FIRECRACKER: &str = "cd $(mktemp -d) && at=https://github.com/firecracker-microvm/firecracker/releases/download/v1.16.1 of=firecracker-v1.16.1-x86_64.tgz && curl -fLO $at/$of -fLO $at/$of.sha256.txt && sha256sum -c $of.sha256.txt && tar xf $of && install release-*/firecracker-v1.16.1-x86_64 /usr/local/bin/firecracker";
+/// By the GitHub CLI. A release of Firecracker comes with its digest.
+const INSTALL_FIRECRACKER: &str = "cd $(mktemp -d) && gh release download v1.16.1 --repo firecracker-microvm/firecracker --pattern 'firecracker-*-x86_64.tgz*' && sha256sum -c *.sha256.txt && tar xf *.tgz && install release-*/firecracker-*-x86_64 /usr/local/bin/firecracker";
 
 /// The kernel's opinion of this processor, one file for each known flaw.
 const FLAWS: &str = "/sys/devices/system/cpu/vulnerabilities";
@@ -41,7 +41,7 @@ fn kvm(probe: &KvmProbe) -> Finding {
             format!(
                 "KVM is not available: {why}; sessions are emulated, which is slow and isolates them weakly"
             ),
-            "use a machine with hardware virtualisation, and give this user access to /dev/kvm (group kvm)",
+            "use a machine with hardware virtualisation, whose /dev/kvm is open to the user who runs Anteroom (as root, or in the group kvm)",
         ),
     }
 }
