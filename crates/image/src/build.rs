@@ -80,6 +80,9 @@ pub struct Built {
     pub cached: bool,
 }
 
+/// What a build takes of a disk, in MiB.
+pub const BUILD_MIB: u64 = 2048;
+
 /// A build that failed; nothing is left of it but its log.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -89,6 +92,17 @@ pub enum BuildError {
     /// Programs are missing.
     #[error("building an image needs programs that are not installed; install them with `apt-get install {}`", .0.join(" "))]
     MissingTools(Vec<&'static str>),
+    /// The disk would be full before the image is there; apt has been seen to wait for ever then.
+    #[error(
+        "building an image needs {BUILD_MIB} MiB of disk space, and {} has {free_mib} MiB; free some, or choose another folder with --images-dir",
+        folder.display()
+    )]
+    DiskSpace {
+        /// Where images are.
+        folder: PathBuf,
+        /// What is free there, in MiB.
+        free_mib: u64,
+    },
     /// Another build of this image runs.
     #[error("another build of the image {name} is running")]
     Busy {
@@ -220,6 +234,7 @@ pub fn build(
         return Ok(Built { dir, manifest, cached: true });
     }
     sweep(&parent);
+    check_disk_space(&parent)?;
     let temporary = tempfile::Builder::new()
         .prefix(".building-")
         .tempdir_in(&parent)
@@ -243,6 +258,17 @@ pub fn build(
     publish(temporary.path(), &dir)
         .map_err(system(format!("moving the image to {}", dir.display())))?;
     Ok(Built { dir, manifest, cached: false })
+}
+
+fn check_disk_space(folder: &Path) -> Result<(), BuildError> {
+    let stats = nix::sys::statvfs::statvfs(folder).map_err(|error| {
+        system(format!("asking for the disk space of {}", folder.display()))(error.into())
+    })?;
+    let free_mib = (stats.blocks_available() * stats.fragment_size()) >> 20;
+    if free_mib < BUILD_MIB {
+        return Err(BuildError::DiskSpace { folder: folder.to_path_buf(), free_mib });
+    }
+    Ok(())
 }
 
 fn existing(dir: &Path) -> Option<Manifest> {

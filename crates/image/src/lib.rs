@@ -18,7 +18,9 @@ mod recipe;
 mod store;
 mod verification;
 
-pub use build::{BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools};
+pub use build::{
+    BUILD_MIB, BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools,
+};
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::{KernelError, modules_initramfs};
 pub use manifest::{FileRecord, Manifest, PackageRecord, Processor, Verdict, VerificationRef};

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anteroom_confine::{HostCapabilities, HostCapability};
 use anteroom_controller::OVERRIDES;
+use anteroom_image::BUILD_MIB;
 use anteroom_private as private;
 use anteroom_vm::{AcceleratorChoice, Qemu};
 use anyhow::{Result, bail};
@@ -261,8 +262,9 @@ fn state_folder(dir: &Path) -> Finding {
                 "the state folder {} {will}; {free} MiB of disk space is free",
                 dir.display()
             );
-            if free < 2048 {
-                warning(what, "free some disk space: an image build needs 2 GiB")
+            if free < BUILD_MIB {
+                let fix = format!("free some disk space: an image build needs {BUILD_MIB} MiB");
+                warning(what, fix)
             } else {
                 ok(what)
             }

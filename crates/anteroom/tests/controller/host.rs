@@ -41,7 +41,7 @@ fn a_disk_that_is_full_when_the_credential_comes_loses_it_honestly() {
 }
 
 #[test]
-fn a_disk_that_is_full_when_an_image_is_built_is_reported_and_nothing_of_it_is_left() {
+fn a_disk_that_is_too_small_for_an_image_is_reported_before_it_is_built() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../../images/demo.toml");
     let script = r#"mount -t tmpfs -o mode=0755,size=16m none "$1" && "$2" image build "$3" --images-dir "$1" ;
@@ -53,7 +53,7 @@ fn a_disk_that_is_full_when_an_image_is_built_is_reported_and_nothing_of_it_is_l
         .output()
         .unwrap();
     assert!(!output.status.success());
-    assert!(said(&output).contains("No space left on device"), "{}", said(&output));
+    assert!(said(&output).contains("needs 2048 MiB of disk space"), "{}", said(&output));
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
 }
 
