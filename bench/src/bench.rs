@@ -59,11 +59,7 @@ enum What {
     /// One long session, watched in several visits: what dies, how long the picture freezes, what grows.
     Soak(soak::Options),
     /// Injected faults in real VMs, and how Anteroom explains each death.
-    Explain {
-        /// Only those whose name holds this.
-        #[arg(long)]
-        only: Option<String>,
-    },
+    Explain(explain::Options),
     /// Sign-ins of the real Codex, Claude Code, Gemini CLI, GitHub CLI and GitHub Copilot CLI in VMs,
     /// against mock identity providers, and scripted ones of the demo provider.
     Logins {
@@ -125,7 +121,7 @@ pub fn run(options: &Options) -> Result<()> {
         What::Burst { driver, calls, sandboxes, rounds } => {
             say(cycles::burst(anteroom, driver, *calls, *sandboxes, *rounds)?)
         }
-        What::Explain { only } => explain::run(anteroom, only.as_deref()),
+        What::Explain(options) => explain::run(anteroom, options),
         What::Logins { only, host, qemu } => logins::run(anteroom, only.as_deref(), *host, *qemu),
         What::FailureScenarios { only } => logins::run_failure_scenarios(anteroom, only.as_deref()),
         What::Doors { only } => doors::run(anteroom, only.as_deref()),

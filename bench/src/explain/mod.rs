@@ -44,8 +44,23 @@ enum Verdict {
     Wrong,
 }
 
+/// What dies, and where.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Only those whose name holds this.
+    #[arg(long)]
+    only: Option<String>,
+    /// The driver of the VMs: `qemu`, or `firecracker` on a machine with KVM.
+    #[arg(long, default_value = "qemu")]
+    driver: String,
+    /// The VMs' processors.
+    #[arg(long, default_value = "2")]
+    vcpus: String,
+}
+
 /// Runs all rounds and prints the table.
-pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
+pub fn run(anteroom: &Path, options: &Options) -> Result<()> {
+    let only = options.only.as_deref();
     let programs = tempfile::Builder::new().prefix("xtask-injected-").tempdir()?;
     let rounds = [
         ("demo", "x86-64-v2", injected::modern(programs.path())?),
@@ -61,12 +76,12 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
                 alarms::build_image(anteroom, programs.path())?;
             }
             eprintln!("{} deaths in a VM of {image} with {profile}", deaths.len());
-            outcomes.extend(round(anteroom, image, profile, &deaths)?);
+            outcomes.extend(round(anteroom, image, profile, &deaths, options)?);
         }
         interrupt::check()?;
     }
     outcomes.extend(dumps::run(anteroom, programs.path(), only)?);
-    outcomes.extend(sandboxes::run(anteroom, only)?);
+    outcomes.extend(sandboxes::run(anteroom, options)?);
     let context = match only {
         Some("calm") => Some((0, calm::agent_percent(anteroom)?)),
         Some(_) => None,
@@ -77,7 +92,13 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<()> {
 }
 
 /// One VM in which all of these die.
-fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Result<Vec<Outcome>> {
+fn round(
+    anteroom: &Path,
+    image: &str,
+    profile: &str,
+    deaths: &[Death],
+    how: &Options,
+) -> Result<Vec<Outcome>> {
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
     std::fs::write(&services, death::services(deaths))?;
@@ -90,9 +111,11 @@ fn round(anteroom: &Path, image: &str, profile: &str, deaths: &[Death]) -> Resul
         &services,
         "--memory",
         "3072",
+        "--vcpus",
+        &how.vcpus,
     ];
     let provider = format!("{}\n{}", provider_file(image)?, injected::files(deaths));
-    let mut server = Server::start_with(anteroom, folder.path(), &provider, "qemu", &options)?;
+    let mut server = Server::start_with(anteroom, folder.path(), &provider, &how.driver, &options)?;
     let session = server.start_session_without_recipient()?;
     let reported = |view: &Value, name: &str| explanation_of(view, name).is_some();
     let all_reported = |view: &Value| deaths.iter().all(|death| reported(view, death.name));

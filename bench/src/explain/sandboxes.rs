@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Outcome, Verdict, provider_file};
+use super::{Options, Outcome, Verdict, provider_file};
+use crate::leftovers;
 use crate::server::Server;
 use anteroom_testkit::processes;
 use xtask::interrupt;
@@ -16,36 +17,52 @@ use xtask::interrupt;
 enum By {
     /// A service of the guest's root does it, once the desktop is ready.
     Guest(&'static str),
-    /// A signal to a process on this host, found by what is in its command line.
-    Signal { to: &'static str, signal: &'static str },
+    /// A signal to a process on this host.
+    Signal { to: Process, signal: &'static str },
+}
+
+/// A process of a session.
+#[derive(Clone, Copy)]
+enum Process {
+    Vmm,
+    Runner,
+    /// On this host, by the `host` driver.
+    Agent,
+}
+
+impl Process {
+    /// Whether a command line is its.
+    fn has(self, command: &str) -> bool {
+        match self {
+            Self::Vmm => command.contains("qemu-system") || command.contains("firecracker --api"),
+            Self::Runner => command.trim_end().ends_with(" session"),
+            Self::Agent => command.contains("--host-driver"),
+        }
+    }
 }
 
 struct Case {
     name: &'static str,
-    driver: &'static str,
     by: By,
     code: &'static str,
     says: &'static [&'static str],
 }
 
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     Case {
         name: "kernel-panic",
-        driver: "qemu",
         by: By::Guest("sleep 2; echo about to panic; echo c > /proc/sysrq-trigger"),
         code: "sandbox_exited",
         says: &["the guest's kernel panicked", "sysrq triggered crash"],
     },
     Case {
         name: "guest-reset",
-        driver: "qemu",
         by: By::Guest("sleep 2; echo b > /proc/sysrq-trigger"),
         code: "sandbox_exited",
         says: &["the guest restarted itself"],
     },
     Case {
         name: "guest-hang",
-        driver: "qemu",
         // Nothing else runs any more: two endless programs of the highest real-time priority.
         by: By::Guest(
             "sleep 2; echo -1 > /proc/sys/kernel/sched_rt_runtime_us; for n in 1 2 3 4; do chrt -f 99 sh -c 'while :; do :; done' & done; wait",
@@ -55,37 +72,41 @@ const CASES: [Case; 6] = [
     },
     Case {
         name: "vmm-killed",
-        driver: "qemu",
-        by: By::Signal { to: "qemu-system", signal: "KILL" },
+        by: By::Signal { to: Process::Vmm, signal: "KILL" },
         code: "sandbox_exited",
         says: &["was killed by signal 9 (SIGKILL)"],
     },
     Case {
         name: "vmm-stopped",
-        driver: "qemu",
-        by: By::Signal { to: "qemu-system", signal: "STOP" },
+        by: By::Signal { to: Process::Vmm, signal: "STOP" },
         code: "sandbox_stopped",
         says: &["was stopped by signal 19 (SIGSTOP)"],
     },
     Case {
+        name: "runner-killed",
+        by: By::Signal { to: Process::Runner, signal: "KILL" },
+        code: "runner_died",
+        says: &["signal 9 (SIGKILL)"],
+    },
+    Case {
         name: "agent-killed",
-        driver: "host",
-        by: By::Signal { to: "--host-driver", signal: "KILL" },
+        by: By::Signal { to: Process::Agent, signal: "KILL" },
         code: "sandbox_exited",
         says: &["was killed by signal 9 (SIGKILL)"],
     },
 ];
 
 /// How long a sandbox may take to be ready, and its end to be reported.
-const SANDBOX: Duration = Duration::from_secs(120);
+const SANDBOX: Duration = Duration::from_secs(180);
 
 /// Ends a sandbox in each way.
-pub fn run(anteroom: &Path, only: Option<&str>) -> Result<Vec<Outcome>> {
+pub fn run(anteroom: &Path, options: &Options) -> Result<Vec<Outcome>> {
+    let only = options.only.as_deref();
     let mut outcomes = Vec::new();
     for case in CASES.iter().filter(|case| only.is_none_or(|only| case.name.contains(only))) {
         eprintln!("the death of a sandbox: {}", case.name);
         // One that goes wrong in itself must not cost the others' lines.
-        outcomes.push(one(anteroom, case).unwrap_or_else(|error| Outcome {
+        outcomes.push(one(anteroom, case, options).unwrap_or_else(|error| Outcome {
             name: case.name.to_owned(),
             verdict: Verdict::Wrong,
             sentence: format!("{error:#}"),
@@ -96,10 +117,11 @@ pub fn run(anteroom: &Path, only: Option<&str>) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
+fn one(anteroom: &Path, case: &Case, how: &Options) -> Result<Outcome> {
+    let before = leftovers::Before::look();
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let services = folder.path().join("services.toml");
-    let mut options = vec![];
+    let mut options = vec!["--allow-unverified-images", "--vcpus", &how.vcpus];
     if let By::Guest(script) = case.by {
         let command = serde_json::json!(["sh", "-c", script]);
         std::fs::write(
@@ -111,13 +133,12 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
         options
             .extend(["--services", services.to_str().context("the folder's name is not UTF-8")?]);
     }
-    let mut server = Server::start_with(
-        anteroom,
-        folder.path(),
-        &provider_file("demo")?,
-        case.driver,
-        &options,
-    )?;
+    let driver = match case.by {
+        By::Signal { to: Process::Agent, .. } => "host",
+        _ => &how.driver,
+    };
+    let mut server =
+        Server::start_with(anteroom, folder.path(), &provider_file("demo")?, driver, &options)?;
     let session = server.start_session_without_recipient()?;
     let ready = |view: &Value| has(view, "service_ready") || view["state"] == "ended";
     let view = server.wait_until(&session.id, SANDBOX, "become usable", ready)?;
@@ -129,11 +150,11 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
         let found = processes::of_session(&session.id)?;
         let (pid, _) = found
             .iter()
-            .find(|(_, command)| command.contains(to))
-            .with_context(|| format!("no {to} is running"))?;
+            .find(|(_, command)| to.has(command))
+            .with_context(|| format!("{} cannot find its process", case.name))?;
         let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status()?;
         if !status.success() {
-            bail!("sending SIG{signal} to {to} failed");
+            bail!("sending SIG{signal} failed");
         }
         killed = Some(Instant::now());
     }
@@ -141,6 +162,10 @@ fn one(anteroom: &Path, case: &Case) -> Result<Outcome> {
     let report_ms = killed.and_then(|at| u64::try_from(at.elapsed().as_millis()).ok());
     server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
+    let left = leftovers::of_session(&session.id, folder.path(), &before)?;
+    if !left.is_empty() {
+        bail!("left over: {}", left.join("; "));
+    }
     let sentence = view["reason"]["message"].as_str().unwrap_or_default().to_owned();
     let right =
         view["reason"]["code"] == case.code && case.says.iter().all(|part| sentence.contains(part));
