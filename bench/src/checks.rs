@@ -1,19 +1,16 @@
 //! Whole sign-ins as tests: one by each driver, noVNC on a desktop, one over a company's own host, and one
 //! behind each TLS proxy.
 
-use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anteroom_vm::Installed;
 use anyhow::{Context, Result, bail};
-use xtask::{build, shell};
+use xtask::shell;
 
 use crate::company;
 use crate::demo::{Options, sign_in};
 use crate::front::Proxy;
-use crate::nested;
 use crate::provider::OpenIdProvider;
 use crate::server::Server;
 
@@ -39,43 +36,6 @@ fn check(anteroom: &Path, driver: &str) -> Result<()> {
     check_sign_in(&options, anteroom)
         .with_context(|| format!("the sign-in with the {driver} driver did not end as it should"))
 }
-
-/// Whole sign-ins in VMs, on a machine with KVM that is emulated: with QEMU, and with Firecracker where
-/// that is installed.
-pub fn run_nested(anteroom: &Path) -> Result<()> {
-    let image = build::golden_image(anteroom, false)?.dir;
-    let mut command: Vec<OsString> = vec![
-        std::env::current_exe().context("finding this program failed")?.into(),
-        "sign-ins-with-kvm".into(),
-        anteroom.into(),
-        "qemu".into(),
-    ];
-    match Installed::find() {
-        Ok(Installed { version, path }) => {
-            eprintln!("Firecracker {version} at {}", path.display());
-            command.push("firecracker".into());
-        }
-        Err(error) => eprintln!("Skipped: sign-ins with Firecracker. {error}"),
-    }
-    nested::succeed(&nested::Options::of(command, vec![image, shell::root().join("demo")]))
-}
-
-/// One by each driver that boots VMs, on a machine with KVM.
-pub fn run_with_kvm(anteroom: &Path, drivers: &[String]) -> Result<()> {
-    for driver in drivers {
-        eprintln!("One sign-in with the {driver} driver and KVM …");
-        let options = Options { serve: WITH_KVM.to_vec(), ..Options::auto(driver) };
-        // On an emulated processor a guest has been seen to stall, and its VMM to end.
-        let Err(error) = check_sign_in(&options, anteroom) else { continue };
-        eprintln!("It failed, and is tried once more: {error:#}");
-        check_sign_in(&options, anteroom)
-            .with_context(|| format!("the sign-in with {driver} and KVM failed twice"))?;
-    }
-    Ok(())
-}
-
-/// The image is verified for the CPU of emulated VMs; and a processor is left for everything else.
-const WITH_KVM: [&str; 2] = ["--allow-unverified-images", "--vcpus=1"];
 
 /// noVNC on a session's desktop.
 fn check_vnc(anteroom: &Path) -> Result<()> {

@@ -24,7 +24,7 @@ pub struct Options {
     /// Prints one JSON object as the last line.
     #[arg(long)]
     pub json: bool,
-    /// `qemu` (a VM) or `host` (no isolation: the agent on this machine).
+    /// `qemu` or `firecracker` (a VM), or `host` (no isolation: the agent on this machine).
     #[arg(long, default_value = "qemu")]
     pub driver: String,
     /// Where the end user's screenshots go (with --auto).
@@ -39,9 +39,6 @@ pub struct Options {
     /// The end user comes by a public name through a TLS proxy (with --auto).
     #[arg(long, value_enum, hide = true, requires = "auto")]
     pub behind: Option<Proxy>,
-    /// Further options of `serve`.
-    #[arg(skip)]
-    pub serve: Vec<&'static str>,
 }
 
 impl Options {
@@ -55,7 +52,6 @@ impl Options {
             wrong_password_first: false,
             close_tab_once: false,
             behind: None,
-            serve: Vec::new(),
         }
     }
 
@@ -122,10 +118,8 @@ pub fn sign_in(options: &Options, anteroom: &Path, image_build_ms: u64) -> Resul
     let mut provider = OpenIdProvider::start(folder.path())?;
     let mut front = options.behind.map(Front::prepare).transpose()?;
     let reported = front.as_ref().map_or(Ok(Vec::new()), Front::serve_options)?;
-    let options_of_serve: Vec<&str> =
-        reported.iter().map(String::as_str).chain(options.serve.iter().copied()).collect();
-    let mut server =
-        Server::start(anteroom, folder.path(), &provider, &options.driver, &options_of_serve)?;
+    let reported: Vec<&str> = reported.iter().map(String::as_str).collect();
+    let mut server = Server::start(anteroom, folder.path(), &provider, &options.driver, &reported)?;
     if let Some(front) = &mut front {
         front.open(&server)?;
     }

@@ -15,6 +15,7 @@ mod front;
 mod health;
 mod identity;
 mod idle;
+mod kvm;
 mod leftovers;
 mod logins;
 mod nested;
@@ -66,6 +67,8 @@ enum Command {
     SignInsWithKvm {
         /// The host binary.
         anteroom: PathBuf,
+        /// Where the golden images are.
+        images: PathBuf,
         /// The drivers.
         drivers: Vec<String>,
     },
@@ -85,8 +88,10 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Nested(options) => nested::run(&options),
         Command::SignIns { anteroom } => checks::run(&anteroom),
-        Command::SignInsNested { anteroom } => checks::run_nested(&anteroom),
-        Command::SignInsWithKvm { anteroom, drivers } => checks::run_with_kvm(&anteroom, &drivers),
+        Command::SignInsNested { anteroom } => kvm::run_nested(&anteroom),
+        Command::SignInsWithKvm { anteroom, images, drivers } => {
+            kvm::run(&anteroom, &images, &drivers)
+        }
         Command::Contract { anteroom } => contract::check(&anteroom),
     });
     interrupt::exit_code(outcome)

@@ -1,14 +1,26 @@
 //! The controllers that the demo and the benchmarks start.
 
 use std::ops::{Deref, DerefMut};
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, chown};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anteroom_testkit::{Controller, fake_guest};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use xtask::{interrupt, shell};
 
 use crate::provider::{OpenIdProvider, provider_file};
+
+/// Who runs a controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum User {
+    Root,
+    /// Not root, and in the group that may use /dev/kvm.
+    InKvmGroup,
+}
+
+/// The id of a user that this machine does not have.
+const NOBODY_ELSE: u32 = 1_500_000;
 
 /// A running `anteroom serve`.
 pub struct Server {
@@ -30,6 +42,33 @@ impl Server {
         Self::start_with(anteroom, folder, &provider_file(provider)?, driver, options)
     }
 
+    /// The same with this provider file, as somebody.
+    pub fn start_as(
+        user: User,
+        anteroom: &Path,
+        folder: &Path,
+        provider_file: &str,
+        driver: &str,
+        options: &[&str],
+    ) -> Result<Self> {
+        if user == User::Root {
+            return Self::start_with(anteroom, folder, provider_file, driver, options);
+        }
+        let group = std::fs::metadata("/dev/kvm").context("there is no /dev/kvm")?.gid();
+        let id = NOBODY_ELSE.to_string();
+        let providers = write_provider(folder, provider_file)?;
+        for path in [folder, &providers, &providers.join("demo.toml")] {
+            chown(path, Some(NOBODY_ELSE), Some(NOBODY_ELSE))
+                .context("giving the controller's folder away failed")?;
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", &id, "--regid", &id, "--groups", &group.to_string()]);
+        command.arg(anteroom).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
+        command.args(["serve", "--driver", driver]).arg("--providers").arg(&providers);
+        command.args(options);
+        Self::run(command, folder, None)
+    }
+
     /// The same with this provider file.
     pub fn start_with(
         anteroom: &Path,
@@ -38,9 +77,7 @@ impl Server {
         driver: &str,
         options: &[&str],
     ) -> Result<Self> {
-        let providers = folder.join("providers");
-        std::fs::create_dir(&providers)?;
-        std::fs::write(providers.join("demo.toml"), provider_file)?;
+        let providers = write_provider(folder, provider_file)?;
         let programs = programs_for_host_driver(driver)?;
         let mut command = Command::new(anteroom);
         if let Some(programs) = &programs {
@@ -93,6 +130,13 @@ impl DerefMut for Server {
     fn deref_mut(&mut self) -> &mut Controller {
         &mut self.controller
     }
+}
+
+fn write_provider(folder: &Path, provider_file: &str) -> Result<PathBuf> {
+    let providers = folder.join("providers");
+    std::fs::create_dir(&providers)?;
+    std::fs::write(providers.join("demo.toml"), provider_file)?;
+    Ok(providers)
 }
 
 /// A guest has the demo CLI from its image; the host driver finds it in a folder of the PATH, readable
