@@ -72,6 +72,14 @@ enum Command {
         /// The drivers.
         drivers: Vec<String>,
     },
+    /// The deaths of whole sandboxes, as `bench explain` has them, with nothing prepared: on a machine with KVM.
+    #[command(hide = true)]
+    DeathsWithKvm {
+        /// The host binary.
+        anteroom: PathBuf,
+        #[command(flatten)]
+        options: explain::Options,
+    },
     /// The API against its OpenAPI document, as `cargo xtask test` holds it.
     #[command(hide = true)]
     Contract {
@@ -92,6 +100,7 @@ fn main() -> ExitCode {
         Command::SignInsWithKvm { anteroom, images, drivers } => {
             kvm::run(&anteroom, &images, &drivers)
         }
+        Command::DeathsWithKvm { anteroom, options } => explain::of_sandboxes(&anteroom, &options),
         Command::Contract { anteroom } => contract::check(&anteroom),
     });
     interrupt::exit_code(outcome)

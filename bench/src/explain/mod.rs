@@ -91,6 +91,12 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Only whole sandboxes.
+pub fn of_sandboxes(anteroom: &Path, options: &Options) -> Result<()> {
+    print(&sandboxes::run(anteroom, options)?, None);
+    Ok(())
+}
+
 /// One VM in which all of these die.
 fn round(
     anteroom: &Path,

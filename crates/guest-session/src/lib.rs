@@ -27,4 +27,4 @@ pub use files::inject;
 pub use pace::pace;
 pub use sandbox::{DriverConfig, SandboxConfig, VmConfig, boot, vm_spec};
 pub use service_log::ServiceLog;
-pub use vmm::{CpuTemplate, Vmm, cpu_profile_name};
+pub use vmm::{Vmm, cpu_profile_name};

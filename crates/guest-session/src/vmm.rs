@@ -6,7 +6,6 @@ use anteroom_image::Processor;
 use anteroom_session::{Accelerator, DriverKind};
 use anteroom_vm::{BootError, Driver, Firecracker, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// A VMM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,19 +22,9 @@ pub enum Vmm {
     Firecracker {
         /// The program.
         program: PathBuf,
-        /// What is changed of the processor; `None` leaves it as this machine's.
-        cpu: Option<CpuTemplate>,
+        /// What each of the guest's processors is; `None` for this machine's.
+        cpu: Option<Processor>,
     },
-}
-
-/// A processor as Firecracker is given it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CpuTemplate {
-    /// The CPU profile's name.
-    pub profile: String,
-    /// The body of `PUT /cpu-config`.
-    pub template: Value,
 }
 
 impl Vmm {
@@ -82,11 +71,12 @@ impl Vmm {
     pub fn driver(&self, vm: VmSpec) -> Box<dyn Driver> {
         match self {
             Self::Qemu { accelerator, cpu } => {
-                let cpu = cpu.as_ref().map(|cpu| cpu.qemu.clone());
+                let cpu = cpu.as_ref().map(|cpu| cpu.model.as_str().to_owned());
                 Box::new(Qemu { vm, accelerator: *accelerator, cpu })
             }
             Self::Firecracker { program, cpu } => {
-                let cpu_template = cpu.as_ref().map(|cpu| cpu.template.clone());
+                let template = cpu.as_ref().map(|cpu| cpu.model.as_str().to_owned());
+                let cpu_template = template.filter(|template| !template.is_empty());
                 Box::new(Firecracker { vm, program: program.clone(), cpu_template })
             }
         }
@@ -97,7 +87,7 @@ impl Vmm {
     pub fn processor_name(&self) -> String {
         match self {
             Self::Qemu { cpu: Some(Processor { profile, .. }), .. }
-            | Self::Firecracker { cpu: Some(CpuTemplate { profile, .. }), .. } => {
+            | Self::Firecracker { cpu: Some(Processor { profile, .. }), .. } => {
                 cpu_profile_name(profile)
             }
             Self::Qemu { accelerator: VmAccelerator::Tcg, cpu: None } => {

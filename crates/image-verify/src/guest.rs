@@ -15,11 +15,11 @@ use anteroom_guest_protocol::{
     printable, service_name,
 };
 use anteroom_guest_session::{
-    Conversation, DiagnosedEnd, GuestMessages, GuestSender, ServiceLog, Vmm, boot,
-    cpu_profile_name, entropy_base64, start_guest, unix_ms, until_end, vm_spec,
+    Conversation, DiagnosedEnd, GuestMessages, GuestSender, ServiceLog, boot, cpu_profile_name,
+    entropy_base64, start_guest, unix_ms, until_end, vm_spec,
 };
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId, Timestamp};
-use anteroom_vm::{RunningSandbox, VmAccelerator};
+use anteroom_vm::RunningSandbox;
 use tokio::sync::{Notify, oneshot};
 
 use crate::seen::{Hello, OWN_SERVICES, Seen, explained};
@@ -33,19 +33,17 @@ pub async fn visit(
     verifier: &Verifier<'_>,
     processor: oneshot::Sender<CpuProfile>,
 ) -> Result<Seen, VerifyError> {
-    let cpu = Some(verifier.cpu.processor.clone());
-    // Emulation refuses what the processor lacks; hardware only hides it.
-    let vmm = Vmm::Qemu { accelerator: VmAccelerator::Tcg, cpu };
+    let vmm = &verifier.vmm;
+    let not_started = |reason| VerifyError::NotStarted { driver: vmm.kind(), reason };
     let confinement = Confinement::of_this_machine(vmm.program().as_deref());
     // Unique, as a session's is.
     let name = SessionId::generate().to_string().parse().expect("an id names a sandbox");
     (verifier.progress)("booting");
     let driver = vm_spec(verifier.image, verifier.agent, verifier.memory_mib, verifier.vcpus)
         .map(|vm| vmm.driver(vm));
-    let driver = driver.map_err(VerifyError::NotStarted)?;
-    let mut vm = boot(&*driver, &name, &confinement, &verifier.log_dir)
-        .await
-        .map_err(VerifyError::NotStarted)?;
+    let driver = driver.map_err(not_started)?;
+    let mut vm =
+        boot(&*driver, &name, &confinement, &verifier.log_dir).await.map_err(not_started)?;
     let link = vm.take_link();
     let log = ServiceLog::create(&verifier.log_dir)
         .map_err(|source| VerifyError::Write { path: verifier.log_dir.clone(), source })?;
@@ -58,7 +56,8 @@ pub async fn visit(
         changed: Notify::new(),
         processor: RefCell::new(Some(processor)),
     };
-    start_guest(&mut vm).await.map_err(VerifyError::NotStarted)?;
+    start_guest(&mut vm).await.map_err(not_started)?;
+    let vmm_kind = verifier.vmm.kind();
     let end = match until_end(&mut vm, visit.run(link)).await {
         Ok(Ok(())) => None,
         Ok(Err(reason)) => Some(visit.diagnosed(&mut vm, reason).await),
@@ -66,7 +65,7 @@ pub async fn visit(
     };
     vm.kill().await;
     let mut seen = visit.seen.into_inner();
-    seen.end = end.map(|reason| explained(&reason));
+    seen.end = end.map(|reason| explained(&reason, vmm_kind));
     Ok(seen)
 }
 
@@ -238,7 +237,7 @@ impl Visit<'_> {
             Err(reason) => {
                 let service = seen.services.entry(name.to_owned()).or_default();
                 service.ready_after = None;
-                service.lost = Some(explained(&reason));
+                service.lost = Some(explained(&reason, self.verifier.vmm.kind()));
             }
         }
     }

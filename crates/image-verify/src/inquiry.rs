@@ -212,7 +212,7 @@ impl Visit<'_> {
                 | Observation::ServiceGivenUp { explanation, .. },
             )) => *explanation,
             Ok(_) => unexplained("the guest did not report its end".to_owned()),
-            Err(reason) => explained(&reason),
+            Err(reason) => explained(&reason, self.verifier.vmm.kind()),
         };
         self.keep_reached(code, &failure);
         Ran { first_lines, lived_ms, failure: Some(failure) }

@@ -18,9 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anteroom_guest_protocol::ScreenSize;
+use anteroom_guest_session::Vmm;
 use anteroom_image::{Image, ImageError, Verification};
 use anteroom_session::{DriverKind, EndReason};
-use anteroom_vm::Qemu;
 
 pub use inventory::UNPACKED;
 pub use page::{html, reached};
@@ -34,6 +34,10 @@ pub struct Verifier<'a> {
     pub agent: &'a [u8],
     /// The processor.
     pub cpu: Chosen,
+    /// What boots it, given that processor.
+    pub vmm: Vmm,
+    /// That, with its version.
+    pub vmm_version: String,
     /// Guest memory in MiB, as sessions have it.
     pub memory_mib: u32,
     /// Guest processors.
@@ -55,8 +59,13 @@ pub enum VerifyError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// Its VM was not started.
-    #[error("{}", .0.sentence(DriverKind::Qemu))]
-    NotStarted(EndReason),
+    #[error("{}", reason.sentence(*driver))]
+    NotStarted {
+        /// What was to boot it.
+        driver: DriverKind,
+        /// Why it did not.
+        reason: EndReason,
+    },
     /// A log or report cannot be written.
     #[error("writing {} failed", path.display())]
     Write {
@@ -88,7 +97,7 @@ impl Verifier<'_> {
         let mut record =
             Verification::new(manifest, self.cpu.processor.clone(), since_epoch.as_secs());
         record.not_emulated = self.cpu.not_emulated.clone();
-        record.qemu_version = Qemu::version().unwrap_or_default();
+        record.vmm = self.vmm_version.clone();
         let _hold = self.image.hold()?;
         // On another thread: it reads a gigabyte while the VM boots.
         let (processor, known) = tokio::sync::oneshot::channel();

@@ -62,14 +62,14 @@ fn about(page: &mut String, record: &Verification) {
     let _ = writeln!(
         page,
         "<p class=\"quiet\">{}, in {:.0} s, by Anteroom {} and {}.<br>Recipe <code>{}</code>, root <code>{}</code>,\
-         <br><code>-cpu {}</code></p>",
+         <br>CPU <code>{}</code></p>",
         humantime::format_rfc3339_seconds(began),
         Duration::from_millis(record.took_ms).as_secs_f64(),
         escaped(&record.anteroom),
-        escaped(&record.qemu_version),
+        escaped(&record.vmm),
         escaped(&record.recipe_digest),
         escaped(root),
-        escaped(&record.cpu.qemu),
+        escaped(record.cpu.model.as_str()),
     );
 }
 
@@ -176,7 +176,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anteroom_image::{Inventory, Processor};
+    use anteroom_image::{CpuModel, Inventory, Processor};
 
     use super::*;
 
@@ -188,10 +188,13 @@ mod tests {
             recipe_digest: "0".into(),
             files: [].into(),
             declared: String::new(),
-            cpu: Processor { profile: "x86-64-v2".into(), qemu: "Nehalem-v1".into() },
+            cpu: Processor {
+                profile: "x86-64-v2".into(),
+                model: CpuModel::Qemu("Nehalem-v1".into()),
+            },
             not_emulated: Vec::new(),
             anteroom: "0.1.0".into(),
-            qemu_version: "QEMU".into(),
+            vmm: "QEMU".into(),
             began_at: 0,
             took_ms: 61_000,
             verdict: Verdict::Failed,

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use anteroom_cpu::{
-    ConvertError, CpuProfile, ProfileError, Standing, qemu_cpu_model, this_machine,
+    ConvertError, CpuProfile, ProfileError, Standing, firecracker_template, qemu_cpu_model,
+    this_machine,
 };
-use anteroom_image::Processor;
+use anteroom_image::{CpuModel, Processor};
 use anteroom_vm::{TCG_PROCESSOR, VmAccelerator};
 
 /// The machine's own CPU, as `--cpu` calls it.
@@ -29,6 +30,9 @@ pub enum ProcessorError {
     /// A file is not a template.
     #[error(transparent)]
     NotATemplate(ProfileError),
+    /// It is nothing that another VMM has.
+    #[error("{0} is a CPU of QEMU's alone; choose a CPU profile with --cpu")]
+    OfQemu(String),
     /// QEMU has no model of it.
     #[error(transparent)]
     NoModel(#[from] ConvertError),
@@ -84,7 +88,8 @@ pub fn choose(name: &str) -> Result<Chosen, ProcessorError> {
     }
     let model = qemu_cpu_model(&profile)?;
     let not_emulated = model.not_emulated.iter().map(|feature| feature.name().to_owned()).collect();
-    let processor = Processor { profile: profile.name.clone(), qemu: model.cpu };
+    let model = CpuModel::Qemu(model.cpu);
+    let processor = Processor { profile: profile.name.clone(), model };
     Ok(Chosen { processor, profile: Some(profile), not_emulated })
 }
 
@@ -99,9 +104,27 @@ pub fn usual(accelerator: VmAccelerator) -> Result<Chosen, ProcessorError> {
     }
 }
 
+impl Chosen {
+    /// The same as Firecracker is given it.
+    ///
+    /// # Errors
+    /// When it is a model of QEMU's own.
+    pub fn for_firecracker(&self) -> Result<Self, ProcessorError> {
+        let name = self.processor.profile.clone();
+        let Some(profile) = &self.profile else { return Err(ProcessorError::OfQemu(name)) };
+        // What this machine has needs no template.
+        let template = match name.as_str() {
+            THIS_HOST => String::new(),
+            _ => firecracker_template(profile).to_string(),
+        };
+        let processor = Processor { profile: name, model: CpuModel::Firecracker(template) };
+        Ok(Self { processor, profile: self.profile.clone(), not_emulated: Vec::new() })
+    }
+}
+
 fn emulated() -> Chosen {
     let model = TCG_PROCESSOR.to_owned();
-    let processor = Processor { profile: model.clone(), qemu: model };
+    let processor = Processor { profile: model.clone(), model: CpuModel::Qemu(model) };
     Chosen { processor, profile: None, not_emulated: Vec::new() }
 }
 

@@ -66,8 +66,8 @@ pub struct Ran {
 }
 
 /// The end of a VM as an explanation.
-pub fn explained(reason: &EndReason) -> Explanation {
-    reason.explanation().cloned().unwrap_or_else(|| unexplained(reason.sentence(DriverKind::Qemu)))
+pub fn explained(reason: &EndReason, driver: DriverKind) -> Explanation {
+    reason.explanation().cloned().unwrap_or_else(|| unexplained(reason.sentence(driver)))
 }
 
 /// What was seen, where that does not say why.

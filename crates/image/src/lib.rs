@@ -23,7 +23,9 @@ pub use build::{
 };
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::{KernelError, modules_initramfs};
-pub use manifest::{FileRecord, Manifest, PackageRecord, Processor, Verdict, VerificationRef};
+pub use manifest::{
+    CpuModel, FileRecord, Manifest, PackageRecord, Processor, Verdict, VerificationRef,
+};
 pub use recipe::{CopiedFile, ProgramSpec, Recipe, RecipeError, check_services};
 pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};
 pub use verification::{

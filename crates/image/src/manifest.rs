@@ -98,12 +98,32 @@ pub struct VerificationRef {
 
 /// A processor as a guest is given it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Processor {
     /// The CPU profile's name.
     pub profile: String,
-    /// The same in QEMU's words behind `-cpu`.
-    pub qemu: String,
+    /// The same as a VMM is given it.
+    #[serde(flatten)]
+    pub model: CpuModel,
+}
+
+/// A processor in the terms of one VMM.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CpuModel {
+    /// What follows `-cpu`, as `Nehalem-v1`.
+    Qemu(String),
+    /// A custom CPU template in JSON; empty for this machine's own processor.
+    Firecracker(String),
+}
+
+impl CpuModel {
+    /// As its VMM takes it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Qemu(model) | Self::Firecracker(model) => model,
+        }
+    }
 }
 
 /// Whether something went well.

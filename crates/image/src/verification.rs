@@ -2,7 +2,7 @@
 //! with its digest in the manifest.
 //!
 //! A record holds for the bytes that it was made of (the digests of root, kernel and modules are in
-//! it) and for the processor that QEMU was given. It does not hold for the agent's bytes: those are of
+//! it) and for the processor that the VMM was given. It does not hold for the agent's bytes: those are of
 //! the program that boots the image, not of the image.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::manifest::{FileRecord, Manifest, Processor, Verdict, VerificationRef}
 use crate::store::{self, ImageError, MANIFEST};
 
 /// Of the record's file.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What was verified of an image for one processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +40,8 @@ pub struct Verification {
     pub not_emulated: Vec<String>,
     /// Version of the Anteroom that looked.
     pub anteroom: String,
-    /// Version of QEMU.
-    pub qemu_version: String,
+    /// What booted it, with its version.
+    pub vmm: String,
     /// When it began, in seconds since the Unix epoch.
     pub began_at: u64,
     /// How long it took, in milliseconds.
@@ -196,7 +196,7 @@ impl Verification {
             cpu,
             not_emulated: Vec::new(),
             anteroom: env!("CARGO_PKG_VERSION").to_owned(),
-            qemu_version: String::new(),
+            vmm: String::new(),
             began_at,
             took_ms: 0,
             verdict: Verdict::Failed,
@@ -210,7 +210,7 @@ impl Verification {
     pub fn file_stem(&self) -> String {
         let slug: String = self.cpu.profile.chars().take(60).collect();
         let slug = slug.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "-");
-        let digest = hex::encode(Sha256::digest(self.cpu.qemu.as_bytes()));
+        let digest = hex::encode(Sha256::digest(self.cpu.model.as_str().as_bytes()));
         format!("verified-{slug}-{}", &digest[..8])
     }
 
@@ -307,10 +307,11 @@ pub fn verified_for(image_dir: &Path, cpu: &Processor) -> Result<Verification, N
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::CpuModel;
     use crate::store::tests::image_in;
 
     fn cpu(profile: &str) -> Processor {
-        Processor { profile: profile.into(), qemu: format!("{profile},+x") }
+        Processor { profile: profile.into(), model: CpuModel::Qemu(format!("{profile},+x")) }
     }
 
     fn made(dir: &Path, verdict: Verdict) -> Verification {
@@ -341,8 +342,10 @@ mod tests {
         assert_eq!(verified_for(&dir, &cpu("x86-64-v2")).unwrap(), record);
         assert!(refusal("x86-64-v1").contains("(it is for x86-64-v2)"));
         // The same name for another processor is another processor.
-        let other = Processor { qemu: "max".into(), ..cpu("x86-64-v2") };
-        assert!(verified_for(&dir, &other).is_err());
+        for model in [CpuModel::Qemu("max".into()), CpuModel::Firecracker("x86-64-v2,+x".into())] {
+            let other = Processor { model, ..cpu("x86-64-v2") };
+            assert!(verified_for(&dir, &other).is_err());
+        }
         // A later look replaces the earlier one.
         made(&dir, Verdict::Failed);
         assert!(refusal("x86-64-v2").contains("failed verification"));

@@ -76,10 +76,8 @@ impl LocalNode {
             DriverChoice::Vm(vm) => {
                 let image = anteroom_image::find(&settings.images_dir, image)
                     .map_err(|error| NotPrepared::NoImage(error.to_string()))?;
-                if let Some(cpu) = &vm.verified_for {
-                    anteroom_image::verified_for(&image.dir, cpu)
-                        .map_err(|refusal| NotPrepared::ImageNotVerified(refusal.to_string()))?;
-                }
+                vm.check_verified(&image.dir)
+                    .map_err(|refusal| NotPrepared::ImageNotVerified(refusal.to_string()))?;
                 services.extend(image.services);
                 let config = VmConfig {
                     image_dir: image.dir,

@@ -2,12 +2,12 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anteroom_confine::HostCapabilities;
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_guest_session::Vmm;
-use anteroom_image::Processor;
+use anteroom_image::{NotVerified, Processor};
 use anteroom_session::{Accelerator, DriverKind};
 
 /// How this machine runs sessions.
@@ -54,8 +54,25 @@ pub struct VmChoice {
     pub memory_mib: u32,
     /// Guest processors.
     pub vcpus: u8,
-    /// The processor that images must be verified for; `None` if they need not be.
-    pub verified_for: Option<Processor>,
+    /// Images must be verified for the processor in one of these forms; none if they need not be.
+    pub verified_for: Vec<Processor>,
+}
+
+impl VmChoice {
+    /// Whether the image in a folder may be booted.
+    ///
+    /// # Errors
+    /// Why not, by the first form of the processor.
+    pub fn check_verified(&self, image_dir: &Path) -> Result<(), NotVerified> {
+        let mut refused = None;
+        for cpu in &self.verified_for {
+            match anteroom_image::verified_for(image_dir, cpu) {
+                Ok(_) => return Ok(()),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
 }
 
 impl DriverChoice {
@@ -87,12 +104,10 @@ impl DriverChoice {
 impl NodeSettings {
     /// A sentence for each of these images that no session could be started with.
     pub fn unfit_images<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let DriverChoice::Vm(VmChoice { verified_for: Some(cpu), .. }) = &self.driver else {
-            return Vec::new();
-        };
+        let DriverChoice::Vm(vm) = &self.driver else { return Vec::new() };
         let unfit = |name: &str| {
             let image = anteroom_image::find(&self.images_dir, name).ok()?;
-            anteroom_image::verified_for(&image.dir, cpu).err().map(|error| error.to_string())
+            vm.check_verified(&image.dir).err().map(|error| error.to_string())
         };
         names.into_iter().filter_map(unfit).collect()
     }

@@ -23,7 +23,6 @@ use std::time::Duration;
 use anteroom_confine::{Limits, SessionUser, filters_of_threads};
 use anteroom_guest_protocol::{SANDBOX_ENV, VSOCK_PORT};
 use anteroom_session::{Accelerator, DriverKind};
-use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
@@ -77,8 +76,9 @@ pub struct Firecracker {
     pub vm: VmSpec,
     /// The program.
     pub program: PathBuf,
-    /// What is changed of the processor that the guest sees (`PUT /cpu-config`).
-    pub cpu_template: Option<Value>,
+    /// What is changed of the processor that the guest sees: a custom CPU template in JSON, the body of
+    /// `PUT /cpu-config`.
+    pub cpu_template: Option<String>,
 }
 
 impl Firecracker {
@@ -203,7 +203,7 @@ impl Firecracker {
         api.put("/logger", &Logger::to(path_of(LOG))).await?;
         api.put("/machine-config", &MachineConfig::of(&self.vm)).await?;
         if let Some(template) = &self.cpu_template {
-            api.put("/cpu-config", template).await?;
+            api.put_json("/cpu-config", template.clone()).await?;
         }
         api.put("/boot-source", &BootSource::new(path_of(KERNEL), path_of(INITRAMFS))).await?;
         api.put("/drives/image", &Drive::image(path_of(ROOT_IMAGE))).await?;

@@ -3,9 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anteroom_cpu::firecracker_template;
-use anteroom_guest_session::{CpuTemplate, Vmm};
-use anteroom_image::Processor;
+use anteroom_guest_session::Vmm;
 use anteroom_image_verify::processor::{Chosen, choose, usual};
 use anteroom_node::{DriverChoice, VmChoice};
 use anteroom_private as private;
@@ -65,7 +63,7 @@ impl DriverOptions {
     /// What was chosen, where this machine can do it. Probes KVM where that matters.
     pub fn choose(self, cache_dir: &Path) -> Result<DriverChoice> {
         let cpu = self.cpu.as_deref().map(choose).transpose()?;
-        let (vmm, accelerator) = match self.driver {
+        let (vmm, verified_for) = match self.driver {
             Driver::Qemu => {
                 let accelerator = match self.accelerator {
                     Accelerator::Auto => AcceleratorChoice::Auto,
@@ -73,10 +71,21 @@ impl DriverOptions {
                     Accelerator::Tcg => AcceleratorChoice::Tcg,
                 };
                 let accelerator = accelerator.resolve()?;
-                let cpu = cpu.as_ref().map(|chosen| chosen.processor.clone());
-                (Vmm::Qemu { accelerator, cpu }, accelerator)
+                let given = cpu.as_ref().map(|chosen| chosen.processor.clone());
+                let verified_for = cpu.map_or_else(|| usual(accelerator), Ok)?;
+                (Vmm::Qemu { accelerator, cpu: given }, vec![verified_for.processor])
             }
-            Driver::Firecracker => (self.firecracker(cpu.as_ref())?, VmAccelerator::Kvm),
+            Driver::Firecracker => {
+                if matches!(self.accelerator, Accelerator::Tcg) {
+                    bail!("Firecracker cannot emulate; use --driver qemu with --accelerator tcg");
+                }
+                let cpu = cpu.map_or_else(|| usual(VmAccelerator::Kvm), Ok)?;
+                let given = cpu.for_firecracker()?;
+                let (vmm, version) = firecracker(&given)?;
+                tracing::info!("{version}");
+                // An image that emulation refuses nothing to needs no more of the processor.
+                (vmm, vec![cpu.processor, given.processor])
+            }
             Driver::Host => {
                 let agent = match self.agent {
                     Some(agent) => agent,
@@ -85,38 +94,20 @@ impl DriverOptions {
                 return Ok(DriverChoice::Host { agent });
             }
         };
-        let verified_for = match (self.allow_unverified_images, cpu) {
-            (true, _) => None,
-            (false, Some(chosen)) => Some(chosen.processor),
-            (false, None) => Some(usual(accelerator)?.processor),
-        };
+        let verified_for = if self.allow_unverified_images { Vec::new() } else { verified_for };
         let (memory_mib, vcpus) = (self.memory, self.vcpus);
         Ok(DriverChoice::Vm(VmChoice { vmm, memory_mib, vcpus, verified_for }))
     }
-
-    fn firecracker(&self, cpu: Option<&Chosen>) -> Result<Vmm> {
-        if matches!(self.accelerator, Accelerator::Tcg) {
-            bail!("Firecracker cannot emulate; use --driver qemu with --accelerator tcg");
-        }
-        let cpu = cpu.map(cpu_template).transpose()?;
-        let Installed { path: program, version } = Installed::find()?;
-        if let KvmProbe::Unusable { why } = probe_kvm() {
-            bail!("Firecracker needs KVM, which cannot be used: {why}; --driver qemu can emulate");
-        }
-        tracing::info!("Firecracker {version} at {}", program.display());
-        Ok(Vmm::Firecracker { program, cpu })
-    }
 }
 
-fn cpu_template(chosen: &Chosen) -> Result<CpuTemplate> {
-    let Processor { profile: name, .. } = &chosen.processor;
-    match &chosen.profile {
-        Some(profile) => {
-            let template = firecracker_template(profile);
-            Ok(CpuTemplate { profile: name.clone(), template })
-        }
-        None => bail!("{name} is a CPU of QEMU's alone; choose a CPU profile with --cpu"),
+/// Firecracker with this processor, and its version, where this machine can run it.
+pub fn firecracker(cpu: &Chosen) -> Result<(Vmm, String)> {
+    let Installed { path, version } = Installed::find()?;
+    if let KvmProbe::Unusable { why } = probe_kvm() {
+        bail!("Firecracker needs KVM, which cannot be used: {why}; --driver qemu can emulate");
     }
+    let vmm = Vmm::Firecracker { program: path, cpu: Some(cpu.processor.clone()) };
+    Ok((vmm, format!("Firecracker {version}")))
 }
 
 /// What a sandbox takes of the machine's memory, in MiB: the guest's, and what runs it; measured.

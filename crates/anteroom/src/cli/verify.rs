@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use anstyle::{AnsiColor, Style};
 use anteroom_controller::SCREEN;
 use anteroom_guest_protocol::ForeignText;
+use anteroom_guest_session::Vmm;
 use anteroom_image::{Image, Reached, Verdict, Verification};
-use anteroom_vm::AcceleratorChoice;
+use anteroom_vm::{AcceleratorChoice, Qemu, VmAccelerator};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::driver::firecracker;
 use super::folders::cache_dir;
 use super::progress::Work;
 use super::sessions::show;
@@ -39,12 +41,22 @@ pub struct How {
     /// this-host.
     #[arg(long, value_name = "PROFILE")]
     cpu: Vec<String>,
+    /// What boots it: QEMU's emulation, which refuses what the processor lacks, or Firecracker with a CPU
+    /// template, which hides it; the latter needs KVM.
+    #[arg(long, value_enum, default_value = "qemu")]
+    driver: Driver,
     /// Guest memory in MiB, as sessions have it.
     #[arg(long, default_value_t = 2048, value_parser = clap::value_parser!(u32).range(512..=65_536))]
     memory: u32,
     /// Guest processors.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
     vcpus: u8,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Driver {
+    Qemu,
+    Firecracker,
 }
 
 /// A record and where it is.
@@ -71,10 +83,30 @@ impl How {
     /// # Errors
     /// When there is no such profile.
     pub fn processors(&self) -> Result<Vec<Chosen>> {
-        if self.cpu.is_empty() {
-            return Ok(vec![usual(AcceleratorChoice::Auto.resolve()?)?]);
+        let chosen: Vec<Chosen> = match (self.driver, &self.cpu[..]) {
+            (Driver::Qemu, []) => vec![usual(AcceleratorChoice::Auto.resolve()?)?],
+            (Driver::Firecracker, []) => vec![usual(VmAccelerator::Kvm)?],
+            (_, names) => names.iter().map(|name| choose(name)).collect::<Result<_, _>>()?,
+        };
+        match self.driver {
+            Driver::Qemu => Ok(chosen),
+            Driver::Firecracker => {
+                Ok(chosen.iter().map(Chosen::for_firecracker).collect::<Result<_, _>>()?)
+            }
         }
-        self.cpu.iter().map(|name| Ok(choose(name)?)).collect()
+    }
+
+    /// What boots a VM with this processor, and its version.
+    fn vmm(&self, cpu: &Chosen) -> Result<(Vmm, String)> {
+        match self.driver {
+            Driver::Qemu => {
+                let cpu = Some(cpu.processor.clone());
+                // Emulation refuses what the processor lacks; hardware only hides it.
+                let vmm = Vmm::Qemu { accelerator: VmAccelerator::Tcg, cpu };
+                Ok((vmm, Qemu::version().unwrap_or_default()))
+            }
+            Driver::Firecracker => firecracker(cpu),
+        }
     }
 }
 
@@ -120,7 +152,10 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
         .with_context(|| format!("cannot create a folder in {}", image_dir.display()))?;
     let what = format!("Verifying image {} on {}", image.manifest.name, cpu.processor.profile);
     let work = Work::open_ended(what);
+    let (vmm, vmm_version) = how.vmm(&cpu)?;
     let verifier = Verifier {
+        vmm,
+        vmm_version,
         image: &image,
         agent: embedded::agent()?,
         cpu,

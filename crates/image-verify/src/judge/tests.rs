@@ -3,7 +3,7 @@ use std::time::Duration;
 use anteroom_cpu::CpuProfile;
 use anteroom_crash::elf::{Beyond, Survey};
 use anteroom_guest_protocol::{PageFacts, SystemFacts};
-use anteroom_image::{Processor, ProgramSpec, Reached};
+use anteroom_image::{CpuModel, Processor, ProgramSpec, Reached};
 use anteroom_media::Codec;
 use anteroom_media::screen::Screen;
 use anteroom_media::viewed::view;
@@ -33,7 +33,7 @@ fn manifest() -> Manifest {
 
 fn cpu() -> Chosen {
     let profile = CpuProfile::named("x86-64-v2").unwrap();
-    let processor = Processor { profile: profile.name.clone(), qemu: "q".into() };
+    let processor = Processor { profile: profile.name.clone(), model: CpuModel::Qemu("q".into()) };
     Chosen { processor, profile: Some(profile), not_emulated: Vec::new() }
 }
 

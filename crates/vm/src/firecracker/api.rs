@@ -110,7 +110,13 @@ impl Api {
 
     /// Sets what `resource` is.
     pub async fn put(&self, resource: &'static str, body: &impl Serialize) -> Result<(), ApiError> {
-        self.change(Method::PUT, resource, body).await
+        let body = serde_json::to_string(body).expect("requests are plain data");
+        self.put_json(resource, body).await
+    }
+
+    /// Sets what `resource` is, in JSON already.
+    pub async fn put_json(&self, resource: &'static str, body: String) -> Result<(), ApiError> {
+        self.call(&Method::PUT, resource, body).await.map(drop)
     }
 
     /// Reads `resource`.
@@ -122,16 +128,6 @@ impl Api {
             resource,
             source,
         })
-    }
-
-    async fn change(
-        &self,
-        method: Method,
-        resource: &'static str,
-        body: &impl Serialize,
-    ) -> Result<(), ApiError> {
-        let body = serde_json::to_string(body).expect("requests are plain data");
-        self.call(&method, resource, body).await.map(drop)
     }
 
     async fn call(
