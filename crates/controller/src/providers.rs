@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 
 use anteroom_guest_protocol::chain;
-use anteroom_private::PrivateError;
+use anteroom_private::{PrivateError, read_text};
 use anteroom_provider::{Provider, ProviderError};
 use anteroom_session::ProviderId;
 
@@ -17,7 +17,15 @@ use anteroom_session::ProviderId;
 pub struct Providers {
     folder: Option<PathBuf>,
     shipped: BTreeMap<ProviderId, Provider>,
-    files: Mutex<BTreeMap<PathBuf, File>>,
+    files: Mutex<Files>,
+}
+
+/// What was read of the operator's folder, and what was logged of it.
+#[derive(Debug, Default)]
+struct Files {
+    by_path: BTreeMap<PathBuf, File>,
+    /// Why the folder cannot be read.
+    unreadable: Option<String>,
 }
 
 #[derive(Debug)]
@@ -27,8 +35,9 @@ struct File {
     provider: Option<Provider>,
 }
 
-/// When and how large a file was; absent where that could not be seen.
-type Stamp = Option<(SystemTime, u64)>;
+/// When a file was changed last (its permissions too), and how large it was; absent where that cannot
+/// be seen.
+type Stamp = Option<(i64, i64, u64)>;
 
 impl Providers {
     /// The shipped ones, by name and text, and those of a folder.
@@ -50,13 +59,17 @@ impl Providers {
     pub fn now(&self) -> BTreeMap<ProviderId, Provider> {
         let mut providers = self.shipped.clone();
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(folder) = &self.folder
-            && let Err(error) = read_anew(folder, &mut files)
-        {
-            tracing::warn!("{}; the providers that were read before stay in use", chain(&error));
+        if let Some(folder) = &self.folder {
+            let unreadable = read_anew(folder, &mut files.by_path).err().map(|error| chain(&error));
+            if let Some(error) = &unreadable
+                && unreadable != files.unreadable
+            {
+                tracing::warn!("{error}; the providers that were read before stay in use");
+            }
+            files.unreadable = unreadable;
         }
         // Of two with the same id the first by name counts.
-        for file in files.values().rev() {
+        for file in files.by_path.values().rev() {
             let provider =
                 file.provider.iter().map(|provider| (provider.id.clone(), provider.clone()));
             providers.extend(provider);
@@ -110,7 +123,7 @@ pub fn load_providers(
         for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
             let path = entry.map_err(unreadable(folder))?.path();
             if path.extension().is_some_and(|extension| extension == "toml") {
-                let text = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+                let text = read_text(&path).map_err(unreadable(&path))?;
                 if !is_recipe(&text) {
                     texts.push((path.display().to_string(), text));
                 }
@@ -135,9 +148,10 @@ fn read_anew(folder: &Path, files: &mut BTreeMap<PathBuf, File>) -> Result<(), P
     }
     files.retain(|path, _| there.contains(path));
     for path in there {
-        let metadata = std::fs::metadata(&path).ok();
-        let stamp = metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
-        if files.get(&path).is_some_and(|file| file.stamp.is_some() && file.stamp == stamp) {
+        let stamp: Stamp = std::fs::metadata(&path)
+            .ok()
+            .map(|found| (found.ctime(), found.ctime_nsec(), found.len()));
+        if files.get(&path).is_some_and(|file| file.stamp == stamp) {
             continue;
         }
         let before = files.remove(&path);
@@ -164,7 +178,7 @@ fn read_anew(folder: &Path, files: &mut BTreeMap<PathBuf, File>) -> Result<(), P
 
 /// What a file says; nothing of an image's recipe.
 fn read(path: &Path) -> Result<Option<Provider>, ProvidersError> {
-    let text = std::fs::read_to_string(path).map_err(unreadable(path))?;
+    let text = read_text(path).map_err(unreadable(path))?;
     if is_recipe(&text) {
         return Ok(None);
     }
@@ -228,6 +242,26 @@ mod tests {
         assert_eq!(name("gh").as_deref(), Some("GitHub CLI"));
         std::fs::write(&path, "nonsense").unwrap();
         assert_eq!(name("own"), None);
+        assert!(Providers::open(&shipped(), Some(folder.path())).is_err(), "not at a start");
+    }
+
+    #[test]
+    fn what_is_not_a_small_text_file_is_left_out_and_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let providers = Providers::open(&shipped(), Some(folder.path())).unwrap();
+        let demo = include_str!("../../../providers/demo.toml");
+        let pipe = folder.path().join("a-pipe.toml");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("b-device.toml")).unwrap();
+        let large = format!("{demo}\n#{}", "a".repeat(2 << 20)).replace("\"demo\"", "\"large\"");
+        std::fs::write(folder.path().join("c-large.toml"), large).unwrap();
+        std::fs::create_dir(folder.path().join("d-folder.toml")).unwrap();
+        let target = folder.path().join("target");
+        std::os::unix::fs::symlink(&target, folder.path().join("e-link.toml")).unwrap();
+        let ids = || providers.now().into_keys().map(|id| id.to_string()).collect::<Vec<_>>();
+        assert_eq!(ids(), ["demo", "gh"]);
+        std::fs::write(&target, demo.replace("id = \"demo\"", "id = \"linked\"")).unwrap();
+        assert_eq!(ids(), ["demo", "gh", "linked"], "a link to a file is followed");
         assert!(Providers::open(&shipped(), Some(folder.path())).is_err(), "not at a start");
     }
 }

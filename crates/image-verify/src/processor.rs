@@ -62,7 +62,7 @@ pub fn profile(name: &str) -> Result<CpuProfile, ProcessorError> {
     }
     let path = Path::new(name);
     if path.extension().is_some_and(|extension| extension == "json") {
-        let text = std::fs::read_to_string(path)
+        let text = anteroom_private::read_text(path)
             .map_err(|source| ProcessorError::Unread { path: name.to_owned(), source })?;
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let template =
@@ -141,5 +141,13 @@ mod tests {
         assert!(choose("x86-64-v4").unwrap().not_emulated.contains(&"AVX-512F".to_owned()));
         let error = choose("pentium").unwrap_err().to_string();
         assert!(error.contains("x86-64-v2"), "{error}");
+    }
+
+    #[test]
+    fn a_template_that_is_a_pipe_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe.json");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(matches!(choose(pipe.to_str().unwrap()), Err(ProcessorError::Unread { .. })));
     }
 }

@@ -1,10 +1,14 @@
 //! Files and folders that hold secrets: written so that nobody else's hand is in it, and looked at
 //! before they are used.
 
+mod text;
+
 use std::fs::Metadata;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+pub use text::{MAX_TEXT, open_regular, read_text};
 
 /// A file or folder cannot be written, or must not be used as it is. One sentence, with its cause.
 #[derive(Debug, thiserror::Error)]

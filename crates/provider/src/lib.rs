@@ -190,6 +190,9 @@ pub enum ProviderError {
     },
 }
 
+/// The most characters of a mistake that are reported.
+const MAX_PROBLEM: usize = 1000;
+
 impl Provider {
     /// Reads a provider file; `name` is for error messages.
     ///
@@ -207,13 +210,15 @@ impl Provider {
     pub fn parse_all(name: &str, text: &str) -> Result<(Self, Vec<ProviderError>), ProviderError> {
         let provider: Self = toml::from_str(text).map_err(|source| ProviderError::Syntax {
             name: name.to_owned(),
-            source: Box::new(source),
+            source: Box::new(locate::without_long_lines(text, source)),
         })?;
         let wrong = check::check(&provider);
         let lines = locate::lines_of(text, wrong.iter().map(|wrong| &wrong.key));
         let mut found: Vec<_> = lines.into_iter().zip(wrong).collect();
         found.sort_by_key(|(line, _)| *line);
         let reported = found.into_iter().map(|(line, check::Wrong { key, problem })| {
+            // Some quote the value, of which the file says how long it is.
+            let problem = problem.chars().take(MAX_PROBLEM).collect();
             ProviderError::Value { name: name.to_owned(), line, key: key.to_string(), problem }
         });
         Ok((provider, reported.collect()))

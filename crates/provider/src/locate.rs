@@ -1,5 +1,6 @@
-//! Which line of a TOML text a key is on.
+//! Which line of a TOML text a key or a mistake is on.
 
+use serde::de::Error;
 use toml::de::{DeTable, DeValue};
 
 use crate::check::{Key, Step};
@@ -13,6 +14,25 @@ pub fn lines_of<'k>(text: &str, keys: impl Iterator<Item = &'k Key>) -> Vec<usiz
     }
     let Ok(document) = DeTable::parse(text) else { return keys.map(|_| 1).collect() };
     keys.map(|key| line_of(text, document.get_ref(), key)).collect()
+}
+
+/// The longest line that a mistake of form is reported with, in bytes.
+const MAX_LINE: usize = 500;
+
+/// A mistake of form, which quotes its line: without that where it is long, and cut where its message is.
+pub fn without_long_lines(text: &str, error: toml::de::Error) -> toml::de::Error {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let begin = before.rfind('\n').map_or(0, |end| end + 1);
+    let length = text[begin..].find('\n').unwrap_or(text.len() - begin);
+    if length <= MAX_LINE && error.message().len() <= MAX_LINE {
+        return error;
+    }
+    let (line, column) = (before.matches('\n').count() + 1, before[begin..].chars().count() + 1);
+    let message: String = error.message().chars().take(MAX_LINE).collect();
+    toml::de::Error::custom(format_args!(
+        "TOML parse error at line {line}, column {column}: {message}"
+    ))
 }
 
 fn line_of(text: &str, document: &DeTable<'_>, key: &Key) -> usize {

@@ -311,6 +311,29 @@ fn debian_packages_may_have_version_and_digest() {
 }
 
 #[test]
+fn a_mistake_quotes_a_bounded_part_of_the_file() {
+    let long = "x".repeat(900_000);
+    let form = [
+        format!("# one\n{long}"),
+        format!("id = \"x\"\n  name = [{long}]"),
+        format!("{DEMO}\n[{long}]"),
+        DEMO.replace("id = \"demo\"", &format!("id = \"{long}\"")),
+    ];
+    for text in form {
+        let Err(ProviderError::Syntax { source, .. }) = Provider::parse("x", &text) else {
+            panic!("it is not of this form")
+        };
+        let said = source.to_string();
+        assert!(said.len() < 2000 && said.contains("TOML parse error at line "), "{said:.300}");
+    }
+    let value = error(&DEMO.replace("image = \"", &format!("image = \"{long}")));
+    assert!(value.len() < 2000 && value.contains("image is "), "{value:.300}");
+    let short = Provider::parse("x", "id = nonsense").unwrap_err();
+    let ProviderError::Syntax { source, .. } = short else { panic!("{short}") };
+    assert!(source.to_string().contains("1 | id = nonsense"), "{source}");
+}
+
+#[test]
 fn files_do_not_lie_in_each_other() {
     let file = |path: &str| format!("[[files]]\npath = '{path}'\ncontent = ''\n");
     let text = format!("{DEMO}\n{}{}", file("~/.a/b"), file("~/.a"));

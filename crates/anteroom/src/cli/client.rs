@@ -100,24 +100,27 @@ impl Connection {
     }
 }
 
-/// A secret's one line, from a file or (`-`) standard input.
+/// A secret's one line, from a file, a pipe (another command's output, which is waited for) or (`-`)
+/// standard input.
 pub fn read_secret(path: &Path) -> Result<String> {
     let mut text = String::new();
+    let what = match path.to_str() {
+        Some("-") => "standard input".to_owned(),
+        _ => path.display().to_string(),
+    };
     if path == Path::new("-") {
-        std::io::stdin().lock().take(MAX_SECRET).read_line(&mut text)?;
+        std::io::stdin().lock().take(MAX_SECRET + 1).read_line(&mut text)?;
     } else {
-        let file = std::fs::File::open(path)
-            .with_context(|| format!("opening {} failed", path.display()))?;
-        BufReader::new(file.take(MAX_SECRET))
+        let file = std::fs::File::open(path).with_context(|| format!("opening {what} failed"))?;
+        BufReader::new(file.take(MAX_SECRET + 1))
             .read_line(&mut text)
-            .with_context(|| format!("reading {} failed", path.display()))?;
+            .with_context(|| format!("reading {what} failed"))?;
+    }
+    if text.len() as u64 > MAX_SECRET {
+        bail!("the first line of {what} is longer than {} KiB", MAX_SECRET / 1024);
     }
     let secret = text.trim();
     if secret.is_empty() {
-        let what = match path.to_str() {
-            Some("-") => "standard input".to_owned(),
-            _ => path.display().to_string(),
-        };
         bail!("the first line of {what} is empty");
     }
     Ok(secret.to_owned())

@@ -10,6 +10,7 @@ use anteroom_cpu::{CpuProfile, Standing};
 use anteroom_crash::elf;
 use anteroom_crash::elf::{Beyond, Facts};
 use anteroom_guest_protocol::ForeignText;
+use anteroom_private::open_regular;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
@@ -50,20 +51,8 @@ pub fn run(command: &Explain) -> Result<()> {
 }
 
 fn open(path: &Path) -> Result<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let failed = || format!("reading {} failed", path.display());
-    // A dump may name any path. Opening a device can do something, and a pipe waits for its other end:
-    // what it is, is asked before, and nobody is waited for should it be another by now.
-    if !std::fs::metadata(path).with_context(failed)?.is_file() {
-        bail!("{} is not a file", path.display());
-    }
-    let no_wait = nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_NOCTTY;
-    let opened = File::options().read(true).custom_flags(no_wait.bits()).open(path);
-    let file = opened.with_context(failed)?;
-    if !file.metadata().with_context(failed)?.is_file() {
-        bail!("{} is not a file", path.display());
-    }
-    Ok(file)
+    // A dump may name any path.
+    open_regular(path).with_context(|| format!("reading {} failed", path.display()))
 }
 
 fn programs(options: &Elf) -> Result<()> {

@@ -104,7 +104,7 @@ fn check(options: &Check) -> Result<()> {
 fn check_file(path: &Path, by_id: &mut BTreeMap<(PathBuf, ProviderId), PathBuf>) -> Value {
     let name = path.display().to_string();
     let alone = |error: String| json!({ "file": name, "mistakes": [mistake(error, None, None)] });
-    let file = match std::fs::read_to_string(path) {
+    let file = match anteroom_private::read_text(path) {
         Ok(file) => file,
         Err(error) => return alone(format!("cannot read {name}: {error}")),
     };

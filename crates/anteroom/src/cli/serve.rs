@@ -290,8 +290,8 @@ fn read_services(path: &Path) -> Result<Vec<ServiceSpec>> {
     struct File {
         services: Vec<ServiceSpec>,
     }
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("reading {} failed", path.display()))?;
+    let text =
+        private::read_text(path).with_context(|| format!("reading {} failed", path.display()))?;
     let file: File = toml::from_str(&text)
         .with_context(|| format!("cannot read the services in {}", path.display()))?;
     anteroom_image::check_services(&file.services).map_err(|problem| {

@@ -139,6 +139,14 @@ fn secrets_come_by_file_by_standard_input_or_by_a_variable() {
     assert_eq!(said(&run(&[], "", Some(&server.key))), json!([]));
     // Named on the command line, a file wins over what a shell has set.
     assert_eq!(said(&run(&["--api-key-file", &path], "", Some("ak_other"))), json!([]));
+    // As `--api-key-file <(…)` names it.
+    assert_eq!(said(&run(&["--api-key-file", "/dev/stdin"], &server.key, None)), json!([]));
+    for endless in [run(&["--api-key-file", "/dev/zero"], "", None), {
+        run(&["--api-key-file", "/dev/stdin"], &"a".repeat(70_000), None)
+    }] {
+        let said = String::from_utf8_lossy(&endless.stderr);
+        assert!(said.contains("is longer than 64 KiB"), "{said}");
+    }
     let empty = run(&["--api-key-file", "-"], "\n", None);
     assert!(
         String::from_utf8_lossy(&empty.stderr)

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::codes::{PASTE, PASTES, provider};
-use crate::support::{Setup, eventually};
+use crate::support::{SILENT, Setup, eventually};
 
 const ANTEROOM: &str = env!("CARGO_BIN_EXE_anteroom");
 
@@ -150,6 +150,39 @@ fn the_demo_without_its_issuer_says_what_runs_it() {
     assert_eq!(ended["reason"]["code"], "sign_in_refused", "{ended}");
     let message = ended["reason"]["message"].as_str().unwrap();
     assert!(message.contains("cargo xtask provider"), "{message}");
+}
+
+#[test]
+fn odd_files_in_the_folder_stop_nothing_and_are_each_logged_once() {
+    let demo = include_str!("../../../../providers/demo.toml");
+    let server = Setup::fake_guest(SILENT).start_with_provider(demo);
+    let folder = server.state_dir().with_file_name("providers");
+    let made = Command::new("mkfifo").arg(folder.join("pipe.toml")).status().unwrap();
+    assert!(made.success());
+    std::os::unix::fs::symlink("/nowhere/at/all", folder.join("link.toml")).unwrap();
+    std::fs::write(folder.join("long.toml"), "x".repeat(900_000)).unwrap();
+    for _ in 0..3 {
+        let refused = server.post("/api/auth/start", r#"{"provider":"missing"}"#);
+        assert_eq!(refused.body["code"], "unknown_provider", "{}", refused.body);
+    }
+    let log = server.log();
+    for name in ["pipe.toml", "link.toml", "long.toml"] {
+        assert_eq!(log.matches(name).count(), 1, "{name}: {log:.3000}");
+    }
+    assert!(log.contains("pipe.toml failed: it is not a regular file"), "{log:.3000}");
+    assert!(log.len() < 100_000, "the log quotes {} bytes", log.len());
+}
+
+#[test]
+fn a_command_waits_for_no_pipe_and_reads_no_device_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.toml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for odd in [pipe.to_str().unwrap(), "/dev/zero"] {
+        let output = Command::new(ANTEROOM).args(["provider", "check", odd]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(!output.status.success() && said.contains("it is not a regular file"), "{said}");
+    }
 }
 
 /// A command with a controller of its own, which goes with it also where a test fails.
