@@ -1,6 +1,6 @@
 //! The providers that are offered: the shipped ones, and the operator's files as they are now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,8 @@ struct Files {
     by_path: BTreeMap<PathBuf, File>,
     /// Why the folder cannot be read.
     unreadable: Option<String>,
+    /// Of each file that is left out because of its id, why.
+    same_ids: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -68,12 +70,32 @@ impl Providers {
             }
             files.unreadable = unreadable;
         }
-        // Of two with the same id the first by name counts.
-        for file in files.by_path.values().rev() {
-            let provider =
-                file.provider.iter().map(|provider| (provider.id.clone(), provider.clone()));
-            providers.extend(provider);
+        providers.extend(files.by_id());
+        providers
+    }
+}
+
+impl Files {
+    /// Of two with the same id the first by name counts.
+    fn by_id(&mut self) -> BTreeMap<ProviderId, Provider> {
+        let mut providers = BTreeMap::new();
+        let mut names: BTreeMap<&ProviderId, &Path> = BTreeMap::new();
+        let mut same_ids = BTreeSet::new();
+        for (path, file) in &self.by_path {
+            let Some(provider) = &file.provider else { continue };
+            if let Some(other) = names.get(&provider.id) {
+                let (name, other) = (path.display().to_string(), other.display().to_string());
+                let same = ProvidersError::SameId { name, other, id: provider.id.clone() };
+                same_ids.insert(format!("{same}; until then {} is left out", path.display()));
+            } else {
+                names.insert(&provider.id, path);
+                providers.insert(provider.id.clone(), provider.clone());
+            }
         }
+        for same in same_ids.difference(&self.same_ids) {
+            tracing::warn!("{same}");
+        }
+        self.same_ids = same_ids;
         providers
     }
 }

@@ -161,14 +161,17 @@ fn odd_files_in_the_folder_stop_nothing_and_are_each_logged_once() {
     assert!(made.success());
     std::os::unix::fs::symlink("/nowhere/at/all", folder.join("link.toml")).unwrap();
     std::fs::write(folder.join("long.toml"), "x".repeat(900_000)).unwrap();
+    std::fs::write(folder.join("same.toml"), demo).unwrap();
     for _ in 0..3 {
         let refused = server.post("/api/auth/start", r#"{"provider":"missing"}"#);
         assert_eq!(refused.body["code"], "unknown_provider", "{}", refused.body);
     }
     let log = server.log();
-    for name in ["pipe.toml", "link.toml", "long.toml"] {
+    for name in ["pipe.toml", "link.toml", "long.toml", "same.toml and "] {
         assert_eq!(log.matches(name).count(), 1, "{name}: {log:.3000}");
     }
+    let same = log.lines().find(|line| line.contains("have the same id, demo")).unwrap();
+    assert!(same.contains("demo.toml") && same.contains("same.toml is left out"), "{same}");
     assert!(log.contains("pipe.toml failed: it is not a regular file"), "{log:.3000}");
     assert!(log.len() < 100_000, "the log quotes {} bytes", log.len());
 }
