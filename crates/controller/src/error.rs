@@ -1,5 +1,6 @@
 //! What a controller cannot begin without.
 
+use anteroom_guest_protocol::chain;
 use anteroom_node_protocol::NodeError;
 use anteroom_private::PrivateError;
 use anteroom_session::SessionId;
@@ -34,4 +35,14 @@ pub enum ControllerError {
     /// A client's file was not written.
     #[error(transparent)]
     ClientFile(#[from] PrivateError),
+}
+
+impl ControllerError {
+    /// The causes, for a sentence that says itself what was not stored.
+    pub(super) fn cause(&self) -> String {
+        match self {
+            Self::Store(error) => error.cause(),
+            other => chain(other),
+        }
+    }
 }

@@ -262,19 +262,23 @@ fn secret() -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
+/// An error without the operation that failed, for a sentence that names that itself.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    error.downcast_ref().map_or_else(|| chain(error), StoreError::cause)
+}
+
 /// The operator's disk, most likely: nothing was begun.
 fn not_stored(error: impl Error + 'static) -> Problem {
-    let error = chain(&error);
-    tracing::error!("{error}");
-    let detail = format!("the change could not be stored, so nothing was changed: {error}");
+    tracing::error!("{}", chain(&error));
+    let cause = cause(&error);
+    let detail = format!("the change could not be stored, so nothing was changed: {cause}");
     Problem::new(ProblemCode::StorageUnavailable, detail)
 }
 
 /// The key could not be checked, which does not mean that it was refused.
 fn unreadable(error: impl Error + 'static) -> Problem {
-    let error = chain(&error);
-    tracing::error!("{error}");
-    let detail = format!("the key could not be checked: {error}");
+    tracing::error!("{}", chain(&error));
+    let detail = format!("the key could not be checked: {}", cause(&error));
     Problem::new(ProblemCode::StorageUnavailable, detail)
 }
 

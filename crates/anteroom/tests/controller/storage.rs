@@ -14,13 +14,16 @@ fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
     let refused = server.post("/api/auth/start", r#"{"provider":"demo"}"#);
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert_eq!(refused.body["code"], "storage_unavailable");
+    let why = r#"SQLite reported "database or disk is full" (code 13); free space on the disk of the state folder"#;
+    let whole = format!("the change could not be stored, so nothing was changed: {why}");
+    assert_eq!(refused.body["detail"], whole);
     kill(sandbox);
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "sandbox_exited", "{ended}");
     let health = eventually("its health says so", || {
         Some(server.get("/health")).filter(|health| health.status == 503)
     });
-    assert!(health.body["reasons"][0].as_str().unwrap().contains("full"), "{}", health.body);
+    assert_eq!(health.body["reasons"][0], format!("writing to the database failed: {why}"));
     drop(full);
     let stored = format!(
         "SELECT json_extract(record, '$.session.state.reason.code') FROM sessions WHERE id = '{id}' AND finished"

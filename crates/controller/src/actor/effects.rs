@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_clock::now;
-use anteroom_guest_protocol::chain;
 use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord};
 use anteroom_session::{
     Effect, EndReason, Event, Leftover, Observation, SealedCredential, SetupStep,
@@ -49,7 +48,7 @@ impl<N: Node, S: Store> Actor<N, S> {
                     let stored = self.store_credential(&sealed).await;
                     let event = match stored {
                         Ok(()) => Event::CredentialStored,
-                        Err(error) => Event::CredentialNotStored { cause: chain(&error) },
+                        Err(error) => Event::CredentialNotStored { cause: error.cause() },
                     };
                     Box::pin(self.apply(event)).await;
                 }

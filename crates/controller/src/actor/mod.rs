@@ -141,7 +141,7 @@ impl<N: Node, S: Store> Actor<N, S> {
                 }
                 () = until(self.store_at) => {
                     if let Err(error) = self.store().await && !self.has_ended() {
-                        self.apply(Event::StateNotStored { cause: chain(&error) }).await;
+                        self.apply(Event::StateNotStored { cause: error.cause() }).await;
                     }
                     continue;
                 }
@@ -184,7 +184,7 @@ impl<N: Node, S: Store> Actor<N, S> {
         if let Err(error) = self.store().await
             && !self.has_ended()
         {
-            effects = self.step(Event::StateNotStored { cause: chain(&error) });
+            effects = self.step(Event::StateNotStored { cause: error.cause() });
             let _ = self.store().await;
         }
         self.view.send_replace(self.record.view());
