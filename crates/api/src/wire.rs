@@ -95,6 +95,10 @@ pub struct SessionView {
     pub state: StateName,
     /// Why the session ended; null until then.
     pub reason: Option<Reason>,
+    /// Why the session's end could not be stored; absent unless so. It is stored when that works again; if the
+    /// controller stops before, the session's reason is `controller_stopped` afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_not_stored: Option<String>,
     /// When the session was created, in milliseconds since the Unix epoch.
     pub created_at: u64,
     /// When the time to live expires, in milliseconds since the Unix epoch.

@@ -16,10 +16,32 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::watch;
 
+use super::live::SessionHandle;
 use super::record::Record;
 use super::store::{Cookie, Exchanged, Store};
 use super::views::{self, link_refused, no_answer, revoked};
 use super::{Controller, internal, not_stored, secret, unreadable};
+
+/// How long whoever ends a session waits until that is stored; it is tried every two seconds.
+const STORED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Waits until a session's end is stored: an answer that it ends has to outlive this process.
+async fn end_stored(handle: SessionHandle) -> Result<(), Problem> {
+    let mut view = handle.view;
+    let is_stored =
+        |view: &SessionView| view.state == StateName::Ended && view.end_not_stored.is_none();
+    // Its task goes on until the end is stored, unless it fails itself.
+    let waiting = tokio::time::timeout(STORED_WITHIN, view.wait_for(is_stored));
+    if matches!(waiting.await, Ok(Ok(_))) {
+        return Ok(());
+    }
+    let why = view.borrow().end_not_stored.clone();
+    let why = why.unwrap_or_else(|| format!("it takes longer than {STORED_WITHIN:?}"));
+    let detail = format!(
+        "the end of the session is not stored yet, and is forgotten if the controller stops before: {why}"
+    );
+    Err(Problem::new(ProblemCode::StorageUnavailable, detail))
+}
 
 impl<N: Node, S: Store> Backend for Controller<N, S> {
     async fn authenticate(&self, key: &str) -> Result<Option<Principal>, Problem> {
@@ -119,14 +141,15 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         if let Some(handle) = self.handle(id)
             && handle.report(Event::EndRequested(principal.actor())).await
         {
-            return Ok(());
+            return end_stored(handle).await;
         }
         let record = self.record(id).await?;
         // Of one that is over something may be left: the operator wants that looked at again.
-        if !record.is_gone() {
-            self.end_abandoned(record, Some(principal.actor())).await.map_err(internal)?;
+        if record.is_gone() {
+            return Ok(());
         }
-        Ok(())
+        let ended = self.end_abandoned(record, Some(principal.actor())).await;
+        end_stored(ended.map_err(internal)?).await
     }
 
     async fn open_sign_in_page(&self, id: SessionId, principal: &Principal) -> Result<(), Problem> {

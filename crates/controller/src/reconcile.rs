@@ -6,6 +6,7 @@ use anteroom_node_protocol::{Node, SandboxRecord};
 use anteroom_session::{Actor, Event, Leftover, SessionId, State};
 
 use super::error::ControllerError;
+use super::live::SessionHandle;
 use super::record::Record;
 use super::store::{Store, StoreError};
 use super::{Controller, actor};
@@ -52,7 +53,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         &self,
         mut record: Record,
         by: Option<Actor>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<SessionHandle, StoreError> {
         let id = record.id();
         if let State::Ended { .. } = record.session.state {
             // Its end is known; its teardown was not reported, or left something.
@@ -61,8 +62,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             }
             let (session, effects) = record.session.handle(Event::FoundByReconciliation, now());
             record.session = session;
-            actor::start::<N, S>(record, effects, None, self.context.clone());
-            return Ok(());
+            return Ok(actor::start::<N, S>(record, effects, None, self.context.clone()));
         }
         let has_captured = matches!(record.session.state, State::Capturing);
         let handle = actor::start::<N, S>(record, Vec::new(), None, self.context.clone());
@@ -70,7 +70,7 @@ impl<N: Node, S: Store> Controller<N, S> {
             handle.report(Event::CredentialStored).await;
         }
         handle.report(by.map_or(Event::FoundByReconciliation, Event::EndRequested)).await;
-        Ok(())
+        Ok(handle)
     }
 }
 

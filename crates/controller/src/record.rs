@@ -163,6 +163,7 @@ impl Record {
             started_by: params.started_by.clone(),
             state: state.name(),
             reason,
+            end_not_stored: None,
             created_at: params.created_at.0,
             deadline: deadline.0,
             idle_deadline: self.session.idle_deadline().map(|at| at.0),

@@ -5,13 +5,13 @@ mod world;
 use anteroom_api::{Backend, ProblemCode, SessionView};
 use anteroom_confine::SessionUser;
 use anteroom_node_protocol::{NodeError, NotPrepared, Notice, Report};
-use anteroom_session::{Leftover, Observation, ProcessExit, StateName};
+use anteroom_session::{Leftover, Observation, ProcessExit, State, StateName};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::fake_node::{Call, Durable, USER};
 use super::record::Record;
-use super::store::CredentialStore;
+use super::store::{CredentialStore, SessionStore};
 use world::{World, caller};
 
 pub use world::settings;
@@ -154,6 +154,25 @@ async fn a_host_that_is_allowed_is_in_the_timeline_with_who_allowed_it() {
 }
 
 #[tokio::test]
+async fn an_end_is_stored_before_whoever_asked_for_it_has_an_answer() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    world.controller.end(id, &caller()).await.unwrap();
+    // What a controller finds that is started now.
+    let record = world.controller.record(id).await.unwrap();
+    assert_eq!(reason(&record), "cancelled");
+    // One that nobody tends too.
+    let world = World::new().await;
+    let id = world.captures().await;
+    let world = world.restarted().await;
+    let mut abandoned = world.over(id).await;
+    abandoned.session.state = State::Booting;
+    world.controller.store.save(&abandoned, &[]).await.unwrap();
+    world.controller.end(id, &caller()).await.unwrap();
+    assert_eq!(reason(&world.controller.record(id).await.unwrap()), "cancelled");
+}
+
+#[tokio::test]
 async fn an_end_is_given_once_whatever_comes_after_it() {
     let world = World::new().await;
     let id = world.captures().await;
@@ -218,7 +237,11 @@ async fn what_cannot_be_recorded_is_given_back_and_no_user_before_that_is_durabl
     // The store is away: SQLite would go on with a file that nobody finds again.
     let (database, away) = (world.database(), world.folder.path().join("away"));
     std::fs::rename(&database, &away).unwrap();
-    world.controller.end(id, &caller()).await.unwrap();
+    let refused = world.controller.end(id, &caller()).await.unwrap_err();
+    assert_eq!(refused.code, ProblemCode::StorageUnavailable);
+    assert!(refused.detail.contains("was removed or replaced"), "{}", refused.detail);
+    let view = world.until(id, |view| view.state == StateName::Ended).await;
+    assert!(view.end_not_stored.is_some_and(|why| refused.detail.ends_with(&why)));
     world.until(id, |view| view.teardown == Some(anteroom_api::TeardownState::TornDown)).await;
     assert!(!world.node.calls().contains(&Call::Release));
     std::fs::rename(&away, &database).unwrap();

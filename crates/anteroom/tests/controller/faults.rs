@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Server, Setup, eventually};
+use crate::support::{SILENT, Server, Setup, eventually};
 
 /// A CLI that signs nobody in, has its credential at once and ends: one that goes on is waited for until
 /// it says nothing for some seconds, and then has to be killed.
@@ -120,6 +120,39 @@ fn end_of(server: &Server, id: &str) -> String {
     let credential = server.get(&format!("/api/auth/session/{id}/credentials"));
     assert_eq!(credential.status == 200, code == "completed", "{session}");
     code.to_owned()
+}
+
+/// An end that only memory has is said to be, and is not promised; the next controller gives it one.
+#[test]
+fn an_end_that_cannot_be_stored_is_not_given_as_one_that_is() {
+    let mut server = Setup::fake_guest(SILENT).fault("store.save=return(error)").start();
+    let id = server.started();
+    let path = format!("/api/auth/session/{id}");
+    let ended = server.torn_down(&id);
+    assert_eq!(ended["reason"]["code"], "state_not_stored", "{ended}");
+    assert_eq!(ended["endNotStored"], "fail point store.save", "{ended}");
+    let message = ended["reason"]["message"].as_str().unwrap();
+    assert_eq!(message, "the session's state could not be stored: fail point store.save");
+    let refused = server.delete(&path);
+    assert_eq!((refused.status, &refused.body["code"]), (503, &"storage_unavailable".into()));
+    assert!(refused.body["detail"].as_str().unwrap().contains("is not stored yet"));
+    server.kill_and_restart();
+    let stopped = server.torn_down(&id);
+    assert_eq!(stopped["reason"]["code"], "controller_stopped", "{stopped}");
+    assert_eq!(stopped["endNotStored"], Value::Null, "{stopped}");
+    assert_eq!(server.delete(&path).status, 204);
+}
+
+/// What was answered 204 outlives the controller.
+#[test]
+fn a_cancelled_session_stays_cancelled_when_its_controller_is_killed() {
+    // Each state is stored a moment late.
+    let mut server = Setup::fake_guest(SILENT).fault("store.save=sleep(300)").start();
+    let id = server.started();
+    assert_eq!(server.delete(&format!("/api/auth/session/{id}")).status, 204);
+    server.kill_and_restart();
+    let ended = server.torn_down(&id);
+    assert_eq!(ended["reason"]["code"], "cancelled", "{ended}");
 }
 
 #[test]

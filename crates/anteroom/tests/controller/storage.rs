@@ -20,6 +20,7 @@ fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
     kill(sandbox);
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "sandbox_exited", "{ended}");
+    assert_eq!(ended["endNotStored"], why, "{ended}");
     let health = eventually("its health says so", || {
         Some(server.get("/health")).filter(|health| health.status == 503)
     });
@@ -32,6 +33,7 @@ fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
         Some(server.stored(&stored)).filter(|code| !code.is_empty())
     });
     assert_eq!(code, "sandbox_exited");
+    server.session_when(&id, "its end is stored", |session| session["endNotStored"].is_null());
     eventually("it is healthy again", || (server.get("/health").status == 200).then_some(()));
 }
 

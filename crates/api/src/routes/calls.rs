@@ -82,8 +82,9 @@ pub(super) async fn session<B: Backend>(
 
 /// End a session and destroy its sandbox. The call can be repeated.
 #[utoipa::path(delete, path = "/api/auth/session/{id}", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "The session is ending or has ended"), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem)
+    (status = 204, description = "The session has ended, and that is stored"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem),
+    (status = 503, body = Problem, description = "The end of the session is not stored yet")
 ))]
 pub(super) async fn delete<B: Backend>(
     State(backend): State<Arc<B>>,
@@ -96,8 +97,9 @@ pub(super) async fn delete<B: Backend>(
 
 /// End a session, as DELETE does, for callers that cannot send DELETE.
 #[utoipa::path(post, path = "/api/auth/session/{id}/cancel", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 204, description = "The session is ending or has ended"), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 404, body = Problem)
+    (status = 204, description = "The session has ended, and that is stored"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 404, body = Problem),
+    (status = 503, body = Problem, description = "The end of the session is not stored yet")
 ))]
 pub(super) async fn cancel<B: Backend>(
     state: State<Arc<B>>,

@@ -85,8 +85,9 @@ pub(super) async fn events<B: Backend>(
 
 /// Cancel the sign-in as the end user.
 #[utoipa::path(post, path = "/api/viewer/session/{id}/cancel", operation_id = "viewer_cancel", params(("id" = String, Path)), security(("viewerCookie" = []), ("apiKey" = [])), responses(
-    (status = 204, description = "The session is ending or has ended"), (status = 400, body = Problem),
-    (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem)
+    (status = 204, description = "The session has ended, and that is stored"), (status = 400, body = Problem),
+    (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+    (status = 503, body = Problem, description = "The end of the session is not stored yet")
 ))]
 pub(super) async fn cancel<B: Backend>(
     State(backend): State<Arc<B>>,

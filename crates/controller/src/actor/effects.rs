@@ -91,7 +91,7 @@ impl<N: Node, S: Store> Actor<N, S> {
         let message = "all slots are in use; the sign-in starts when one is free".to_owned();
         self.add_entry(now(), "waiting_for_capacity", message, None, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
-        self.view.send_replace(self.record.view());
+        self.show();
     }
 
     pub(super) async fn start_runner(&mut self) {

@@ -57,8 +57,11 @@ struct Actor<N: Node, S: Store> {
     stored_entries: usize,
     /// When what the store does not have yet is to be stored.
     store_at: Option<Instant>,
-    /// Whether the last try to store failed.
-    store_fails: bool,
+    /// Why the last try to store failed.
+    not_stored: Option<String>,
+    /// Whether the session's end is in the store. Until it is, the view says that it is not: it would be
+    /// forgotten with this process, and the next controller would give the session another.
+    end_is_stored: bool,
     plan: Option<(StartSession, Admitted)>,
     claim: CapacityClaim,
     runs: watch::Sender<bool>,
@@ -95,6 +98,7 @@ pub fn start<N: Node, S: Store>(
         return other;
     }
     let stored_entries = record.timeline.len();
+    let end_is_stored = matches!(record.session.state, State::Ended { .. });
     // Not this task's: whatever becomes of it, its session's processes may be there.
     let plan = match plan {
         Some(StartPlan { start, admitted, reservation }) => {
@@ -110,7 +114,8 @@ pub fn start<N: Node, S: Store>(
         record,
         stored_entries,
         store_at: None,
-        store_fails: false,
+        not_stored: None,
+        end_is_stored,
         plan,
         claim: CapacityClaim::None,
         runs,
@@ -140,8 +145,11 @@ impl<N: Node, S: Store> Actor<N, S> {
                     continue;
                 }
                 () = until(self.store_at) => {
-                    if let Err(error) = self.store().await && !self.has_ended() {
-                        self.apply(Event::StateNotStored { cause: error.cause() }).await;
+                    match self.store().await {
+                        Err(error) if !self.has_ended() => {
+                            self.apply(Event::StateNotStored { cause: error.cause() }).await;
+                        }
+                        _ => self.show(),
                     }
                     continue;
                 }
@@ -165,12 +173,13 @@ impl<N: Node, S: Store> Actor<N, S> {
     }
 
     /// Stores the state before anything is done because of it, then shows it. Without the store a
-    /// session ends; the end itself is carried out all the same, and stored when that works again.
+    /// session ends; the end itself is carried out all the same, shown as one that is not stored, and
+    /// stored when that works again.
     async fn apply(&mut self, event: Event) {
         // Only clocks move, which are worth no write.
         if matches!(event, Event::Heartbeat | Event::Observed(Observation::EndUserActive)) {
             let _ = self.step(event);
-            self.view.send_replace(self.record.view());
+            self.show();
             return;
         }
         let before = self.record.session.state.name();
@@ -178,7 +187,7 @@ impl<N: Node, S: Store> Actor<N, S> {
         if effects.is_empty() && self.record.session.state.name() == before && !self.has_ended() {
             // A detail: stored soon, together with what else comes until then.
             self.store_at.get_or_insert_with(|| Instant::now() + STORE_AGAIN);
-            self.view.send_replace(self.record.view());
+            self.show();
             return;
         }
         if let Err(error) = self.store().await
@@ -187,8 +196,16 @@ impl<N: Node, S: Store> Actor<N, S> {
             effects = self.step(Event::StateNotStored { cause: error.cause() });
             let _ = self.store().await;
         }
-        self.view.send_replace(self.record.view());
+        self.show();
         self.carry_out(effects).await;
+    }
+
+    fn show(&self) {
+        let mut view = self.record.view();
+        if self.has_ended() && !self.end_is_stored {
+            view.end_not_stored = self.not_stored.clone();
+        }
+        self.view.send_replace(view);
     }
 
     fn has_ended(&self) -> bool {
@@ -202,16 +219,17 @@ impl<N: Node, S: Store> Actor<N, S> {
             Ok(()) => {
                 self.stored_entries = self.record.timeline.len();
                 self.store_at = None;
+                self.end_is_stored = self.has_ended();
             }
             Err(error) => {
                 // Once, not at each try.
-                if !self.store_fails {
+                if self.not_stored.is_none() {
                     tracing::error!(session = %self.record.id(), "{}", chain(error));
                 }
                 self.store_at = Some(Instant::now() + STORE_AGAIN);
             }
         }
-        self.store_fails = stored.is_err();
+        self.not_stored = stored.as_ref().err().map(StoreError::cause);
         stored
     }
 }
