@@ -220,6 +220,12 @@ async fn serve(options: Options) -> Result<()> {
 
 /// What was chosen for the controller, and for the node on this machine.
 fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
+    let (least, most) = (options.min_ttl_seconds, options.max_session_seconds);
+    if most < least {
+        bail!(
+            "--max-session-seconds is {most}, but a sign-in's time to live is at least {least} s; pass {least} or more"
+        );
+    }
     let state_dir = options.state.path();
     make_private(&state_dir)?;
     let cache_dir = cache_dir();

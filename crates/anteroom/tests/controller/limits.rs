@@ -71,6 +71,20 @@ fn who_waits_in_the_queue_learns_it_and_begins_when_there_is_capacity() {
 }
 
 #[test]
+fn a_longest_session_that_is_shorter_than_the_shortest_is_refused_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let serve = ["20", env!("CARGO_BIN_EXE_anteroom"), "serve", "--driver", "host"];
+    let output = std::process::Command::new("timeout")
+        .args(serve)
+        .args(["--listen", "127.0.0.1:0", "--max-session-seconds", "59", "--state-dir"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("--max-session-seconds is 59"), "{said}");
+}
+
+#[test]
 fn heartbeats_keep_a_session_until_it_has_lived_as_long_as_one_may() {
     let server = Server::with_options(SILENT, &["--max-session-seconds", "4"]);
     let answer = server.post("/api/auth/start", r#"{"provider":"demo","ttlSeconds":2}"#);
