@@ -17,7 +17,7 @@ use anteroom_guest_session::{
     DiagnosedEnd, SandboxConfig, ServiceLog, log_files, start_guest, until_end,
 };
 use anteroom_runner_protocol::{RunnerCommand, RunnerConfig};
-use anteroom_session::{Confined, EndReason, Observation, SetupStep};
+use anteroom_session::{Confined, EndReason, Observation, ProcessExit, SetupStep};
 use anteroom_sign_in::End;
 use anteroom_vm::{LinkStream, RunningSandbox};
 use tokio::sync::mpsc;
@@ -46,12 +46,16 @@ pub async fn run<E: Display>(
         Ok(mut sandbox) => {
             let viewers = Viewers { media, channels };
             let ended = serve(&config, &mut sandbox, viewers, &mut commands, &sender).await;
+            let powered_off = match ended {
+                End::Done => Some(power_off(&mut sandbox).await),
+                End::Failed(_) | End::Ordered => None,
+            };
             sandbox.end().await;
             sender.last_figures().await;
-            match ended {
-                End::Failed(reason) => sender.failed(reason).await,
-                End::Done => sender.observed(Observation::GuestPoweredOff).await,
-                End::Ordered => {}
+            match (ended, powered_off) {
+                (End::Failed(reason), _) => sender.failed(reason).await,
+                (_, Some(observation)) => sender.observed(observation).await,
+                (_, None) => {}
             }
         }
         Err(reason) => sender.failed(reason).await,
@@ -102,11 +106,16 @@ async fn serve(
             }
             End::Failed(reason)
         }
-        End::Done => {
-            let _ = tokio::time::timeout(POWER_OFF, sandbox.wait()).await;
-            End::Done
-        }
-        End::Ordered => End::Ordered,
+        other => other,
+    }
+}
+
+/// Waits until the guest has powered off, of which a VMM's or an agent's exit with 0 is the sign.
+async fn power_off(sandbox: &mut RunningSandbox) -> Observation {
+    let exit = tokio::time::timeout(POWER_OFF, sandbox.wait()).await.ok();
+    match exit {
+        Some(ProcessExit::Exited { code: 0 }) => Observation::GuestPoweredOff,
+        exit => Observation::GuestNotPoweredOff { exit },
     }
 }
 

@@ -250,6 +250,11 @@ pub enum Observation {
     Failed(EndReason),
     /// The guest knows that the credential is stored, and has powered off.
     GuestPoweredOff,
+    /// It knows, and did not power off.
+    GuestNotPoweredOff {
+        /// How its process ended meanwhile; none: it did not until it was ended.
+        exit: Option<ProcessExit>,
+    },
 }
 
 /// What would lead a page to a host that is refused.

@@ -310,9 +310,12 @@ fn observed(
     let waits = session.params.start == Start::WhenTheEndUserComes;
     let came = session.came_at.is_some();
     match (state, observation) {
-        (State::Sealed, Observation::Failed(_) | Observation::GuestPoweredOff) => {
-            end(EndReason::Completed, now)
-        }
+        (
+            State::Sealed,
+            Observation::Failed(_)
+            | Observation::GuestPoweredOff
+            | Observation::GuestNotPoweredOff { .. },
+        ) => end(EndReason::Completed, now),
         (_, Observation::Failed(reason)) => end(reason, now),
         (State::Booting, Observation::AgentConnected { .. }) => {
             let effects = if waits && came { vec![Effect::StartTool] } else { vec![] };

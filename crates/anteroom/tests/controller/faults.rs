@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::ends::{runner_and_sandbox, signal};
 use crate::support::{SILENT, Server, Setup, eventually};
 
 /// A CLI that signs nobody in, has its credential at once and ends: one that goes on is waited for until
@@ -153,6 +154,28 @@ fn a_cancelled_session_stays_cancelled_when_its_controller_is_killed() {
     server.kill_and_restart();
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "cancelled", "{ended}");
+}
+
+/// The agent is stopped while its credential is stored, so that it cannot do what it is asked for.
+#[test]
+fn a_guest_that_does_not_power_off_is_not_said_to() {
+    let slow = "capture.acknowledged=sleep(1500)";
+    let server = Setup::host().fault(slow).start_with_cli(SIGNS_IN_AND_ENDS, 600);
+    let id = server.started();
+    let (_, sandbox) = runner_and_sandbox(&server, &id);
+    let kinds = |session: &Value| session["timeline"].to_string();
+    server
+        .session_when(&id, "its credential is stored", |s| kinds(s).contains("credential_stored"));
+    signal("-STOP", sandbox);
+    let ended = server.torn_down(&id);
+    assert_eq!(ended["reason"]["code"], "completed", "{ended}");
+    let kinds = kinds(&ended);
+    assert!(kinds.contains("guest_not_powered_off"), "{kinds}");
+    assert!(!kinds.contains("guest_powered_off"), "{kinds}");
+
+    let server = Setup::host().start_with_cli(SIGNS_IN_AND_ENDS, 600);
+    let ended = server.torn_down(&server.started());
+    assert!(ended["timeline"].to_string().contains("guest_powered_off"), "{ended}");
 }
 
 #[test]

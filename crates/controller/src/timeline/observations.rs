@@ -112,6 +112,13 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         Observation::GuestPoweredOff => {
             ("guest_powered_off", "the guest powered off as requested".to_owned())
         }
+        Observation::GuestNotPoweredOff { exit } => {
+            let why = match exit {
+                Some(exit) => format!("the sandbox's process {exit}"),
+                None => "it was still running when its time for that was over".to_owned(),
+            };
+            ("guest_not_powered_off", format!("the guest did not power off as requested: {why}"))
+        }
         // The second needs the session's id: see `host_needed`.
         Observation::EndUserActive | Observation::HostNeeded { .. } | Observation::Failed(_) => {
             return None;
@@ -249,6 +256,8 @@ fn cause(detail: &Option<String>) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use anteroom_session::ProcessExit;
+
     use super::*;
 
     #[test]
@@ -270,6 +279,16 @@ mod tests {
             assert!(said.contains(reason) && said.contains("[[egress.map]]"), "{said}");
             assert!(!said.contains("egress allow") && !said.contains("not allowed by"), "{said}");
         }
+    }
+
+    #[test]
+    fn a_guest_that_was_killed_did_not_power_off() {
+        let says = |exit| of_observation(&Observation::GuestNotPoweredOff { exit }).unwrap();
+        let (kind, said) = says(Some(ProcessExit::Signalled { signal: 9 }));
+        assert_eq!(kind, "guest_not_powered_off");
+        let killed = "the sandbox's process was killed by signal 9 (SIGKILL)";
+        assert!(said.ends_with(killed), "{said}");
+        assert!(says(None).1.contains("its time for that was over"));
     }
 
     #[test]

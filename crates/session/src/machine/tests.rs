@@ -105,6 +105,18 @@ fn a_sign_in_passes_every_state_and_does_each_thing_once() {
 }
 
 #[test]
+fn a_sign_in_whose_guest_does_not_power_off_is_complete() {
+    let exit = Some(ProcessExit::Signalled { signal: 9 });
+    let mut events = happy_path();
+    events[7] = Event::Observed(Observation::GuestNotPoweredOff { exit });
+    let (session, _) = Session::request(params());
+    let session = events
+        .into_iter()
+        .fold(session, |session, event| session.handle(event, Timestamp(2_000)).0);
+    assert!(matches!(session.state, State::Ended { reason: EndReason::Completed, .. }));
+}
+
+#[test]
 fn what_is_left_is_torn_down_again_by_the_next_controller_until_nothing_is() {
     let ended = |leftovers| {
         let mut events = happy_path();
@@ -281,6 +293,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         1 => Just(Event::FoundByReconciliation),
         1 => Just(Event::TornDown { leftovers: vec![Leftover { kind: "file".into(), what: "/x".into() }] }),
         1 => Just(Event::Observed(Observation::Failed(EndReason::GuestLinkFailed { cause: "x".into() }))),
+        1 => Just(Event::Observed(Observation::GuestNotPoweredOff { exit: None })),
         2 => Just(sealed()),
         2 => Just(Event::CredentialStored),
     ]
