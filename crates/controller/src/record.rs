@@ -103,6 +103,19 @@ impl Record {
         reported
     }
 
+    /// Whether links have opened views since some were revoked last. Whether each of them was still open is
+    /// not known here.
+    pub fn has_views_of_links(&self) -> bool {
+        let revokes =
+            |entry: &&TimelineEntry| matches!(&*entry.kind, "link_made" | "links_revoked");
+        let last = self.timeline.iter().rev().find(revokes).map_or(0, |entry| entry.at.0);
+        self.visits.iter().any(|visit| {
+            visit.at >= last
+                && visit.opened != View::Link
+                && matches!(visit.viewer, AccessGrant::Link { .. })
+        })
+    }
+
     fn method_reason(&self) -> String {
         match self.session.params.method_chosen {
             Chosen::ByCaller => "the caller asked for it".to_owned(),

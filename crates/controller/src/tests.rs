@@ -5,7 +5,10 @@ mod world;
 use anteroom_api::{Backend, ProblemCode, SessionView};
 use anteroom_confine::SessionUser;
 use anteroom_node_protocol::{NodeError, NotPrepared, Notice, Report};
-use anteroom_session::{Leftover, Observation, ProcessExit, State, StateName};
+use anteroom_session::{
+    AccessGrant, Event, HolderGeneration, Leftover, Observation, ProcessExit, State, StateName,
+    View,
+};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -170,6 +173,40 @@ async fn an_end_is_stored_before_whoever_asked_for_it_has_an_answer() {
     world.controller.store.save(&abandoned, &[]).await.unwrap();
     world.controller.end(id, &caller()).await.unwrap();
     assert_eq!(reason(&world.controller.record(id).await.unwrap()), "cancelled");
+}
+
+#[tokio::test]
+async fn revoked_links_fill_no_timeline_and_close_only_what_was_opened() {
+    let world = World::new().await;
+    let id = world.captures().await;
+    let said = |view: &SessionView| {
+        let entries = view.timeline.iter().filter(|entry| entry.kind == "links_revoked");
+        entries.map(|entry| entry.message.clone()).collect::<Vec<_>>()
+    };
+    let revoke = async || world.controller.revoke_viewers(id, &caller()).await.unwrap();
+    let opens = async |view| {
+        let viewer = AccessGrant::Link { generation: HolderGeneration::FIRST };
+        let handle = world.controller.handle(id).unwrap();
+        assert!(handle.report(Event::Opened { view, viewer }).await);
+    };
+    opens(View::Link).await;
+    revoke().await;
+    opens(View::Terminal).await;
+    // Times are in milliseconds.
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    revoke().await;
+    tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+    revoke().await;
+    let three = world.until(id, |view| said(view).len() == 3).await;
+    let (plain, closed) =
+        ("the API key ci revoked all links", ", and the views that they had opened are closed");
+    assert_eq!(said(&three), [plain, &format!("{plain}{closed}"), plain]);
+    for _ in 0..200 {
+        revoke().await;
+    }
+    opens(View::Vnc).await;
+    let view = world.until(id, |view| view.timeline.iter().any(|e| e.kind == "vnc_opened")).await;
+    assert_eq!(said(&view).len(), 100);
 }
 
 #[tokio::test]

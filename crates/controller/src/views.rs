@@ -117,15 +117,15 @@ impl<N: Node, S: Store> Controller<N, S> {
 
     /// Has the timeline say that a link was opened, also where the session is over.
     pub(super) async fn report_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
-        let event = Event::Opened { view: View::Link, viewer: AccessGrant::Link { generation } };
-        let reported = timeline::of_event(&event, id);
+        let viewer = AccessGrant::Link { generation };
+        let (kind, message) = timeline::of_view(View::Link, &viewer);
+        let event = Event::Opened { view: View::Link, viewer };
         let by = event.actor();
         if let Some(handle) = self.handle(id)
             && handle.report(event).await
         {
             return;
         }
-        let Some((kind, message)) = reported else { return };
         let entry =
             TimelineEntry { at: now(), kind: kind.to_owned(), message, by, explanation: None };
         if let Err(error) = self.store.add_entry(id, &entry).await {

@@ -13,19 +13,17 @@ use crate::timeline;
 /// Timeline entries of a session; a guest that restarts its browser for ever must not fill the disk.
 const MAX_TIMELINE: usize = 500;
 
-/// What stands in the timeline however long it is: its end, who came, and what they allowed. The latter
-/// have bounds of their own, and are not to be drowned by what a guest does.
-const ALWAYS_REPORTED: [&str; 9] = [
-    "ended",
-    "torn_down",
-    "link_made",
-    "links_revoked",
-    "link_opened",
-    "viewer_joined",
-    "terminal_opened",
-    "vnc_opened",
-    "host_allowed",
-];
+/// What stands in the timeline however long it is, and is not to be drowned by what a guest does: its
+/// end, which there is once, and who came, which the record's visits bound.
+const ALWAYS_REPORTED: [&str; 5] =
+    ["ended", "link_opened", "viewer_joined", "terminal_opened", "vnc_opened"];
+
+/// The same, of which a caller may have as many as they like: reported until there are
+/// [`MAX_ALIKE`] of a kind.
+const REPORTED_OFTEN: [&str; 4] = ["torn_down", "link_made", "links_revoked", "host_allowed"];
+
+/// Timeline entries of such a kind.
+const MAX_ALIKE: usize = 100;
 
 /// Characters of an entry.
 const MAX_MESSAGE: usize = 1000;
@@ -41,7 +39,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             Some((view, viewer)) => self.record.visited(at, view, viewer),
             None => true,
         };
-        let entry = timeline::of_event(&event, self.record.session.params.id).filter(|_| reported);
+        let (id, closes) = (self.record.id(), self.record.has_views_of_links());
+        let entry = timeline::of_event(&event, id, closes).filter(|_| reported);
         let explanation = timeline::explanation_of(&event).cloned();
         let stored = matches!(event, Event::CredentialStored);
         let by = event.actor();
@@ -106,6 +105,14 @@ impl<N: Node, S: Store> Actor<N, S> {
         }
     }
 
+    fn has_space_for(&self, kind: &str) -> bool {
+        let timeline = &self.record.timeline;
+        if REPORTED_OFTEN.contains(&kind) {
+            return timeline.iter().filter(|entry| entry.kind == kind).count() < MAX_ALIKE;
+        }
+        timeline.len() < MAX_TIMELINE || ALWAYS_REPORTED.contains(&kind)
+    }
+
     pub(super) fn add_entry(
         &mut self,
         at: Timestamp,
@@ -117,7 +124,7 @@ impl<N: Node, S: Store> Actor<N, S> {
         if let Some(explanation) = &explanation {
             self.context.metrics.explained(explanation.cause);
         }
-        if self.record.timeline.len() >= MAX_TIMELINE && !ALWAYS_REPORTED.contains(&kind) {
+        if !self.has_space_for(kind) {
             return;
         }
         let message: String = message.chars().take(MAX_MESSAGE).collect();

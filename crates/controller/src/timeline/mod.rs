@@ -7,8 +7,10 @@ use anteroom_session::{AccessGrant, Effect, Event, Explanation, Observation, Ses
 
 use observations::{host_needed, of_observation};
 
-/// Kind and sentence of an event, if it belongs in the timeline.
-pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, String)> {
+/// Kind and sentence of an event, if it belongs in the timeline. `closes` is whether links have opened
+/// views that are closed when they are revoked.
+pub fn of_event(event: &Event, session: SessionId, closes: bool) -> Option<(&'static str, String)> {
+    let closed = if closes { ", and the views that they had opened are closed" } else { "" };
     match event {
         Event::RunnerStarted => Some(("runner_started", "the session's runner started".to_owned())),
         Event::Observed(Observation::HostNeeded { host, provider, remedy }) => {
@@ -39,14 +41,11 @@ pub fn of_event(event: &Event, session: SessionId) -> Option<(&'static str, Stri
         )),
         Event::LinkMade { generation, by } => Some((
             "link_made",
-            format!(
-                "{by} created link {generation}; earlier links were revoked, and the views that they had opened were closed"
-            ),
+            format!("{by} created link {generation}; earlier links were revoked{closed}"),
         )),
-        Event::LinksRevoked { by } => Some((
-            "links_revoked",
-            format!("{by} revoked all links, and the views that they had opened were closed"),
-        )),
+        Event::LinksRevoked { by } => {
+            Some(("links_revoked", format!("{by} revoked all links{closed}")))
+        }
         Event::Opened { view, viewer } => Some(of_view(*view, viewer)),
         Event::HostAllowed { host, by } => {
             Some(("host_allowed", format!("{by} allowed {host} for this session")))
@@ -77,7 +76,8 @@ pub fn of_effect(effect: &Effect) -> Option<(&'static str, String)> {
     }
 }
 
-fn of_view(view: View, viewer: &AccessGrant) -> (&'static str, String) {
+/// Kind and sentence of a view that somebody opened.
+pub fn of_view(view: View, viewer: &AccessGrant) -> (&'static str, String) {
     match view {
         View::Link => ("link_opened", format!("{viewer} was opened")),
         View::Picture => ("viewer_joined", format!("a viewer connected with {viewer}")),
