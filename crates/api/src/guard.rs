@@ -63,7 +63,9 @@ impl AllowedHosts {
             let detail = "this server does not answer to that host name; start it with --public-url if browsers use it";
             return Err(Problem::new(ProblemCode::UnknownHost, detail));
         }
-        let changes = !matches!(*method, Method::GET | Method::HEAD);
+        // A WebSocket types and clicks, though it begins with a GET.
+        let changes =
+            !matches!(*method, Method::GET | Method::HEAD) || headers.contains_key(header::UPGRADE);
         match headers.get(header::ORIGIN) {
             Some(origin) if !self.is_origin(origin) => Err(Problem::new(
                 ProblemCode::ForeignOrigin,
@@ -210,10 +212,16 @@ mod tests {
             check(Method::POST, &[host, ("cookie", "a=b")]),
             Err(ProblemCode::ForeignOrigin)
         );
+        let (cookie, upgrade) = (("cookie", "a=b"), ("upgrade", "websocket"));
+        let (own, key) = (("origin", "http://127.0.0.1:7070"), ("authorization", "Bearer x"));
+        assert_eq!(check(Method::GET, &[host, cookie]), Ok(()), "a page that is opened has none");
+        assert_eq!(check(Method::GET, &[host, upgrade, cookie]), Err(ProblemCode::ForeignOrigin));
+        assert_eq!(check(Method::GET, &[host, upgrade, cookie, own]), Ok(()));
+        assert_eq!(check(Method::GET, &[host, upgrade, cookie, key]), Ok(()));
+        assert_eq!(check(Method::GET, &[host, upgrade]), Ok(()));
         assert_eq!(check(Method::GET, &[("host", "evil.test")]), Err(ProblemCode::UnknownHost));
         assert_eq!(check(Method::GET, &[]), Err(ProblemCode::BadRequest));
         assert_eq!(check(Method::GET, &[host, host]), Err(ProblemCode::BadRequest));
-        let (own, key) = (("origin", "http://127.0.0.1:7070"), ("authorization", "Bearer x"));
         for twice in [[host, own, ("origin", "https://evil.test")], [host, key, key]] {
             assert_eq!(check(Method::POST, &twice), Err(ProblemCode::BadRequest), "{twice:?}");
         }

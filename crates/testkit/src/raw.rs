@@ -89,14 +89,14 @@ fn begin(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
     Ok((status.with_context(|| format!("{path} was answered {head:?}"))?, stream))
 }
 
-/// The same as a WebSocket.
+/// The same as a WebSocket, as a page of that host opens it.
 ///
 /// # Errors
 /// When nobody answers.
 pub fn web_socket(host: &str, path: &str, headers: &str) -> Result<(u16, TcpStream)> {
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    begin(host, path, &format!("{upgrade}{headers}"))
+    begin(host, path, &format!("{upgrade}Origin: http://{host}\r\n{headers}"))
 }
 
 /// A connection from another address of this machine.

@@ -65,6 +65,7 @@ impl<'a> Visitor<'a> {
         let url = format!("{}{path}", self.server.url.replace("http://", "ws://"));
         let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("cookie", self.cookie.parse().unwrap());
+        request.headers_mut().insert("origin", self.server.url.parse().unwrap());
         match tungstenite::connect(request) {
             Ok((socket, _)) => Ok(socket),
             Err(Error::Http(answer)) => {
@@ -142,6 +143,17 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
         assert_eq!(session["reason"], Value::Null, "{session}");
         session["state"] == "awaiting_user"
     });
+    // A browser sends an Origin with each WebSocket; whoever has only a cookie came by another way.
+    let terminal = format!("/api/viewer/session/{id}/terminal");
+    let upgrade = [
+        ("cookie", thief.cookie.as_str()),
+        ("connection", "upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+        ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let refused = server.get_with(&terminal, &upgrade);
+    assert_eq!((refused.status, &refused.body["code"]), (403, &json!("foreign_origin")));
     let terminals: Vec<Socket> = (0..8).map(|_| thief.terminal().unwrap()).collect();
     let vnc = thief.vnc().unwrap();
     let mut events = thief.events();
