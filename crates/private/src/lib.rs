@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-pub use text::{MAX_TEXT, open_regular, read_text};
+pub use text::{MAX_TEXT, open_regular, read_text, read_text_or_pipe};
 
 /// A file or folder cannot be written, or must not be used as it is. One sentence, with its cause.
 #[derive(Debug, thiserror::Error)]

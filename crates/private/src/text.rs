@@ -33,12 +33,28 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When it cannot be read, is larger, or is something else.
 pub fn read_text(path: &Path) -> io::Result<String> {
+    utf8(read_to_end(open_regular(path)?, MAX_TEXT)?)
+}
+
+/// The text of a file or pipe of at most `most` bytes; a pipe's other end is waited for.
+///
+/// # Errors
+/// When it cannot be read, or is larger.
+pub fn read_text_or_pipe(path: &Path, most: u64) -> io::Result<String> {
+    utf8(read_to_end(File::open(path)?, most)?)
+}
+
+fn read_to_end(from: impl Read, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     // Its length is no promise: it may grow, and those of /proc have none.
-    open_regular(path)?.take(MAX_TEXT + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > MAX_TEXT {
-        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_TEXT / 1024 / 1024)));
+    from.take(most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::other(format!("it is larger than {} KiB", most / 1024)));
     }
+    Ok(bytes)
+}
+
+fn utf8(bytes: Vec<u8>) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|_| io::Error::other("it is not valid UTF-8"))
 }
 
@@ -57,15 +73,17 @@ mod tests {
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert_eq!(read_text(&link).unwrap().len(), most);
         std::fs::write(&path, "a".repeat(most + 1)).unwrap();
-        assert_eq!(said(&path), "it is larger than 1 MiB");
+        assert_eq!(said(&path), "it is larger than 1024 KiB");
         // Cut in the middle of a letter, it is too large all the same.
         std::fs::write(&path, format!("{}é", "a".repeat(most))).unwrap();
-        assert_eq!(said(&path), "it is larger than 1 MiB");
+        assert_eq!(said(&path), "it is larger than 1024 KiB");
         let pipe = folder.path().join("pipe");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         for odd in [&pipe, Path::new("/dev/zero"), folder.path()] {
             assert_eq!(said(odd), "it is not a regular file", "{}", odd.display());
         }
+        let endless = read_text_or_pipe(Path::new("/dev/zero"), 1024).unwrap_err();
+        assert_eq!(endless.to_string(), "it is larger than 1 KiB");
         let missing = read_text(&folder.path().join("missing")).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }

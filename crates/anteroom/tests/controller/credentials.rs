@@ -131,6 +131,18 @@ fn who_receives_needs_one_command() {
 }
 
 #[test]
+fn an_envelope_without_end_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let sealed = folder.path().join("sealed.age");
+    std::fs::write(&sealed, "x").unwrap();
+    let mut open = anteroom(folder.path());
+    open.args(["credentials", "open", "--list"]).arg(&sealed).args(["--envelope", "/dev/zero"]);
+    let output = open.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("reading /dev/zero failed: it is larger than 256 KiB"), "{said}");
+}
+
+#[test]
 fn what_would_not_be_received_is_reported_before_somebody_signs_in() {
     let server = Setup::host().start_with_provider(TOOL);
     let folder = tempfile::tempdir().unwrap();

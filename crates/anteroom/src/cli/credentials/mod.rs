@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicBool;
 
 use anteroom_guest_protocol::ForeignText;
 use anteroom_private::quoted;
-use anteroom_vault::{Bundle, Envelope, open_bundle};
+use anteroom_vault::{Bundle, Envelope, MAX_ENVELOPE, open_bundle};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
@@ -162,7 +162,7 @@ fn read_sealed(path: &Path) -> Result<Vec<u8>> {
 
 fn read_envelope(options: &Open, state_dir: &Path) -> Result<Envelope> {
     let path = options.envelope.clone().unwrap_or_else(|| fetch::beside(&options.file));
-    let json = match std::fs::read(&path) {
+    let json = match anteroom_private::read_text_or_pipe(&path, MAX_ENVELOPE as u64) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
             "the envelope {} does not exist: what came from a sandbox is opened only with the controller's signed envelope; `anteroom credentials get SESSION -o FILE` fetches both, or pass the envelope with --envelope",
             path.display()
@@ -170,7 +170,7 @@ fn read_envelope(options: &Open, state_dir: &Path) -> Result<Envelope> {
         read => read.with_context(|| format!("reading {} failed", path.display()))?,
     };
     let trusted = trust::trusted_keys(options.controller_key.as_deref(), state_dir)?;
-    Envelope::verify(&json, &trusted)
+    Envelope::verify(json.as_bytes(), &trusted)
         .with_context(|| format!("the envelope {} was not accepted", path.display()))
 }
 

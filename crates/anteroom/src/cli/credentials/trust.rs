@@ -88,12 +88,8 @@ pub fn identity_or_new(path: &Path) -> Result<(String, String)> {
     Ok((text, recipient))
 }
 
-/// A small text file.
+/// A small text file, or a pipe: what another command prints.
 pub fn read(path: &Path) -> Result<String> {
-    use std::io::Read;
-    let mut text = String::new();
-    std::fs::File::open(path)
-        .and_then(|file| file.take(MAX_KEY_FILE).read_to_string(&mut text))
-        .with_context(|| format!("reading {} failed", path.display()))?;
-    Ok(text)
+    anteroom_private::read_text_or_pipe(path, MAX_KEY_FILE)
+        .with_context(|| format!("reading {} failed", path.display()))
 }
