@@ -31,7 +31,7 @@ pub struct Image {
 pub struct ImageHold(#[expect(dead_code, reason = "the lock is what counts")] Flock<File>);
 
 /// A line of `anteroom image list`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageSummary {
     /// The recipe's name.
     pub name: String,

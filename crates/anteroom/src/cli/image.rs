@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use anteroom_controller::load_providers;
 use anteroom_image::{BuildOptions, ImageSummary, Recipe, Verdict};
 use anteroom_private as private;
-use anyhow::{Context, Result};
-use serde_json::json;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
 use super::folders::{ImagesDir, cache_dir};
 use super::progress::Work;
@@ -74,6 +74,17 @@ impl Place {
     fn dir(&self) -> PathBuf {
         self.images.path()
     }
+
+    /// All images; none where the usual folder was not needed yet.
+    fn list(&self) -> Result<Vec<ImageSummary>> {
+        if let Some(dir) = self.images.named().filter(|dir| !dir.is_dir()) {
+            bail!(
+                "the folder {} does not exist; pass the folder of golden images with --images-dir, or leave that out for the usual one",
+                dir.display()
+            );
+        }
+        Ok(anteroom_image::list(&self.dir()))
+    }
 }
 
 /// Does what was asked.
@@ -85,15 +96,17 @@ pub fn run(command: &Image) -> Result<()> {
         }
         Image::Verify { image, how, place } => verify::run(&place.dir(), image, how, place.json),
         Image::List { place } => {
-            let images = anteroom_image::list(&place.dir());
-            show(place.json, &json!(images), |_| {
+            let images = place.list()?;
+            let reported = images.iter().map(as_value).collect();
+            show(place.json, &Value::Array(reported), |_| {
                 let head = ["IMAGE", "DIGEST", "BUILT", "KERNEL", "MiB", "DEFAULT", "VERIFIED FOR"];
                 table(head, images.iter().map(row))
             })
         }
         Image::Rm { image, place } => {
             let removed = anteroom_image::remove(&place.dir(), image)?;
-            show(place.json, &json!({ "removed": removed }), |_| {
+            let reported: Vec<Value> = removed.iter().map(as_value).collect();
+            show(place.json, &json!({ "removed": reported }), |_| {
                 removed
                     .iter()
                     .map(|image| format!("removed {} {}\n", image.name, image.digest))
@@ -101,6 +114,22 @@ pub fn run(command: &Image) -> Result<()> {
             })
         }
     }
+}
+
+/// As other JSON of ours: times in milliseconds since the Unix epoch.
+fn as_value(image: &ImageSummary) -> Value {
+    let services: Vec<&str> = image.services.iter().map(|service| service.name.as_str()).collect();
+    json!({
+        "name": image.name,
+        "digest": image.digest,
+        "dir": image.dir,
+        "kernel": image.kernel,
+        "createdAt": image.created_at * 1000,
+        "bytes": image.bytes,
+        "isDefault": image.is_default,
+        "services": services,
+        "verifications": image.verifications,
+    })
 }
 
 fn row(image: &ImageSummary) -> [String; 7] {
@@ -153,6 +182,12 @@ fn build(
     how: Option<&How>,
     place: &Place,
 ) -> Result<()> {
+    if !recipe.exists() {
+        bail!(
+            "the recipe {} does not exist; pass the path of one (docs/operate/images.md says how to write it)",
+            recipe.display()
+        );
+    }
     let recipe = with_providers(Recipe::read(recipe)?, providers)?;
     // Before the minutes that a build takes.
     let processors = how.map(How::processors).transpose()?.unwrap_or_default();
@@ -191,4 +226,27 @@ fn build(
         verify::report(&verified, false)?;
     }
     verify::verdict(&verified)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_reported_as_everything_else_is() {
+        let image = ImageSummary {
+            name: "demo".into(),
+            digest: "22".into(),
+            dir: "/images/demo/22".into(),
+            kernel: "6.1".into(),
+            created_at: 3,
+            bytes: 1,
+            is_default: true,
+            services: Vec::new(),
+            verifications: Vec::new(),
+        };
+        let reported = as_value(&image);
+        assert_eq!((&reported["createdAt"], &reported["isDefault"]), (&json!(3000), &json!(true)));
+        assert!(!reported.as_object().unwrap().keys().any(|name| name.contains('_')), "{reported}");
+    }
 }
