@@ -9,6 +9,7 @@ use anteroom_node::{DriverChoice, VmChoice};
 use anteroom_private as private;
 use anteroom_vm::{AcceleratorChoice, Installed, KvmProbe, VmAccelerator, probe_kvm};
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 
 use crate::embedded;
 
@@ -39,8 +40,9 @@ pub struct DriverOptions {
     agent: Option<PathBuf>,
 }
 
+/// A driver, as options name it.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Driver {
+pub enum Driver {
     /// One QEMU microVM per session.
     Qemu,
     /// One Firecracker microVM per session; needs KVM.
@@ -57,6 +59,14 @@ enum Accelerator {
     Kvm,
     /// Emulation.
     Tcg,
+}
+
+impl Driver {
+    /// As the option has it.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
 }
 
 impl DriverOptions {

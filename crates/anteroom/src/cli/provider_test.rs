@@ -67,7 +67,7 @@ pub fn run(options: &Test) -> Result<()> {
         }
         reported.push(try_login(&client, &provider, login, &interrupted)?);
         if interrupted.load(Ordering::SeqCst) {
-            bail!("interrupted; its sandboxes are being destroyed");
+            bail!("interrupted; the sandboxes are being torn down");
         }
     }
     let failed = reported.iter().filter(|one| one["ok"] != true).count();
@@ -142,11 +142,23 @@ fn try_login(
         "unmatched": of_kind("address_unmatched").first(),
         "ignored": of_kind("address_ignored"),
         "screen": if ended { &reason["detail"]["last_lines"] } else { &awaiting["screen"] },
-        "error": reason["message"],
+        "error": failure(reason, at("sign_in_url").is_some()),
         "line": reason["detail"]["line"],
         "explanation": reason["detail"]["explanation"],
         "egress": session["egress"],
     }))
+}
+
+/// Why the session ended before anybody did anything. That it succeeded is no success of this test.
+fn failure(reason: &Value, had_turn: bool) -> Value {
+    if reason["code"] != "completed" {
+        return reason["message"].clone();
+    }
+    json!(match had_turn {
+        true =>
+            "the tool signed in by itself, before the end user could have done anything on its page",
+        false => "the tool signed in by itself, without the end user's turn",
+    })
 }
 
 fn lines(one: &Value) -> String {
@@ -192,4 +204,22 @@ fn lines(one: &Value) -> String {
     }
     lines.push_str(&explanation(&one["explanation"]));
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_success_is_never_given_as_the_error() {
+        let completed = json!({ "code": "completed", "message": "signed in" });
+        for had_turn in [false, true] {
+            let error = failure(&completed, had_turn);
+            let error = error.as_str().unwrap();
+            assert!(error.starts_with("the tool signed in by itself"), "{error}");
+        }
+        let failed = json!({ "code": "cli_exited", "message": "the tool exited with code 1" });
+        assert_eq!(failure(&failed, false), failed["message"]);
+        assert_eq!(failure(&Value::Null, true), Value::Null);
+    }
 }

@@ -14,6 +14,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
 
 use super::client::Client;
+use super::driver::Driver;
 use super::folders::ImagesDir;
 
 /// How long it may take to be ready, and to end.
@@ -23,9 +24,9 @@ const END: Duration = Duration::from_secs(30);
 /// Its sandboxes.
 #[derive(clap::Args)]
 pub struct Sandboxes {
-    /// `qemu` or `host`.
-    #[arg(long, default_value = "qemu")]
-    driver: String,
+    /// What boots the sandbox.
+    #[arg(long, value_enum, default_value = "qemu")]
+    driver: Driver,
     #[command(flatten)]
     images: ImagesDir,
 }
@@ -56,7 +57,7 @@ impl Temporary {
         let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--allow-weak-isolation"])
-            .args(["--allow-unverified-images", "--driver", &sandboxes.driver])
+            .args(["--allow-unverified-images", "--driver", &sandboxes.driver.name()])
             .arg("--state-dir")
             .arg(folder.path().join("state"))
             .arg("--providers")
@@ -150,7 +151,9 @@ pub fn provider_text(name_or_file: &str) -> Result<String> {
         let mut text = String::new();
         std::fs::File::open(path)
             .and_then(|file| file.take(1024 * 1024).read_to_string(&mut text))
-            .with_context(|| format!("reading {} failed", path.display()))?;
+            .with_context(|| {
+                format!("reading the provider file {} failed; pass its path, or a shipped provider's id (see `anteroom provider list`)", path.display())
+            })?;
         return Ok(text);
     }
     let shipped = crate::embedded::providers();
