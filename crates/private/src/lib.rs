@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
 pub use text::{MAX_TEXT, open_regular, read_text, read_text_or_pipe};
 
 /// A file or folder cannot be written, or must not be used as it is. One sentence, with its cause.
@@ -27,6 +29,9 @@ pub enum PrivateError {
     /// Others can read or change it, or it is not what it should be; and how to mend that.
     #[error("{0}")]
     Refused(String),
+    /// Something is where a new file was to be.
+    #[error("something already exists there")]
+    Exists,
 }
 
 fn failed<E: Into<PrivateError>>(operation: String) -> impl FnOnce(E) -> PrivateError {
@@ -50,6 +55,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PrivateError> {
     write_with_mode(path, bytes, 0o600)
 }
 
+/// The same where nothing is; otherwise [`PrivateError::Exists`].
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), PrivateError> {
+    let operation = format!("writing {} failed", path.display());
+    let file = beside(path, bytes, 0o600).map_err(failed(operation.clone()))?;
+    file.persist_noclobber(path).map(drop).map_err(|error| match error.error.kind() {
+        ErrorKind::AlreadyExists => PrivateError::Exists,
+        _ => failed(operation)(error.error),
+    })
+}
+
 /// The same with other permission bits.
 pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PrivateError> {
     replace(path, bytes, mode).map_err(failed(format!("writing {} failed", path.display())))
@@ -57,18 +72,33 @@ pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Priva
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PrivateError> {
     check_target(path)?;
+    beside(path, bytes, mode)?.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}
+
+/// A file of this content on its way to a path, in the same folder.
+fn beside(path: &Path, bytes: &[u8], mode: u32) -> Result<NamedTempFile, PrivateError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     // Exclusive (O_EXCL), so it is no link of somebody's, and with a name that nobody can foretell.
     let mut file = tempfile::Builder::new()
         .prefix(".anteroom-")
         .permissions(PermissionsExt::from_mode(mode))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    file.write_all(bytes)?;
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(without_path)?;
+    file.write_all(bytes).map_err(without_path)?;
     // Whatever the umask says.
     file.as_file().set_permissions(PermissionsExt::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+    Ok(file)
+}
+
+/// An error of `tempfile`'s without the name that it made up, which is at its end.
+fn without_path(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.rsplit_once(" at path ") {
+        Some((cause, _)) => io::Error::new(error.kind(), cause),
+        None => error,
+    }
 }
 
 /// What lies at a path that is to be written must be a file, or nothing.

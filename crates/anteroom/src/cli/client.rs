@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anteroom_private::quoted;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::folders::StateDir;
+use super::own_controller::OwnController;
 
 /// The longest line with a secret in it, in bytes.
 const MAX_SECRET: u64 = 64 * 1024;
@@ -38,6 +39,8 @@ pub struct Connection {
 pub struct Client {
     url: String,
     key: String,
+    /// The file that the key is from, where it is that of this machine's controller.
+    key_file: Option<PathBuf>,
     /// What a command says to find the same controller.
     found_by: String,
     agent: ureq::Agent,
@@ -53,40 +56,39 @@ impl Connection {
 
     /// Finds the controller.
     pub fn open(&self) -> Result<Client> {
-        let local = || -> Result<Value> {
-            let dir = self.state.path();
-            let path = dir.join("cli.json");
-            let text = match std::fs::read_to_string(&path) {
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
-                    "no controller has used the state folder {}; start one with `anteroom serve`, pass its folder with --state-dir, or pass the address of a controller elsewhere with --url and --api-key-file",
-                    dir.display()
-                ),
-                read => read.with_context(|| format!("reading {} failed", path.display()))?,
-            };
-            Ok(serde_json::from_str(&text)?)
-        };
         // An empty variable is as good as none.
-        let given = |value: &Option<String>| value.clone().filter(|value| !value.is_empty());
+        let given = |value: &Option<String>| {
+            let value = value.as_deref().map(str::trim).filter(|value| !value.is_empty());
+            value.map(str::to_owned)
+        };
+        let url = given(&self.url);
+        if let Some(url) = &url {
+            check_url(url, "given with --url or ANTEROOM_URL")?;
+        }
         let key = match self.api_key_file.as_deref().filter(|file| !file.as_os_str().is_empty()) {
             Some(file) => Some(read_secret(file).context("cannot read the API key")?),
             None => given(&self.api_key),
         };
-        let (url, key) = match (given(&self.url), key) {
-            (Some(url), Some(key)) => (url, key),
+        if key.as_ref().is_some_and(|key| !key.bytes().all(|byte| byte.is_ascii_graphic())) {
+            bail!(
+                "the API key has a line break, a space or another character that no API key has; pass it as `anteroom keys add` printed it"
+            );
+        }
+        let (url, key, key_file) = match (url, key) {
+            (Some(url), Some(key)) => (url, key, None),
             // This machine's key is for this machine's controller only.
             (Some(url), None) => {
                 bail!("{url} requires an API key: pass it with --api-key-file or ANTEROOM_API_KEY")
             }
             (None, key) => {
-                let local = local()?;
-                let field = |name: &str| local[name].as_str().unwrap_or_default().to_owned();
-                (field("url"), key.unwrap_or_else(|| field("apiKey")))
+                let OwnController { path, url, key: own } =
+                    OwnController::read(&self.state.path())?;
+                check_url(&url, &format!("in {}", path.display()))?;
+                let key_file = key.is_none().then_some(path);
+                (url, key.unwrap_or(own), key_file)
             }
         };
-        if !url.starts_with("http://") && !url.starts_with("https://") {
-            bail!("the controller's address {url} must start with http:// or https://");
-        }
-        Ok(Client::new(&url, &key).found_by(self.arguments()))
+        Ok(Client { key_file, ..Client::new(&url, &key).found_by(self.arguments()) })
     }
 
     /// The same for another command; but a key, which has no place in what is shown.
@@ -98,6 +100,17 @@ impl Connection {
         let given = given.filter(|(_, value)| !value.as_os_str().is_empty());
         given.map(|(name, value)| format!(" --{name} {}", quoted(value))).collect()
     }
+}
+
+/// Whether a controller can be at this address, which came from there.
+fn check_url(url: &str, from: &str) -> Result<()> {
+    let parsed = url::Url::parse(url).ok();
+    if parsed.is_none_or(|url| !matches!(url.scheme(), "http" | "https") || !url.has_host()) {
+        bail!(
+            "the address {url:?} {from} must be http:// or https:// with a host, such as http://127.0.0.1:7070"
+        );
+    }
+    Ok(())
 }
 
 /// A secret's one line, from a file, a pipe (another command's output, which is waited for) or (`-`)
@@ -139,6 +152,7 @@ impl Client {
         Self {
             url: url.trim_end_matches('/').to_owned(),
             key: key.to_owned(),
+            key_file: None,
             found_by: String::new(),
             agent,
         }
@@ -205,15 +219,26 @@ impl Client {
             return Ok(body);
         }
         if status == ureq::http::StatusCode::UNAUTHORIZED {
-            bail!(
-                "the controller at {} does not accept this API key; pass another with --api-key-file or ANTEROOM_API_KEY, or, on the controller's own machine, pass its folder with --state-dir",
-                self.url
-            );
+            return Err(self.refused());
         }
         let problem: Value = serde_json::from_slice(&body).unwrap_or_default();
         match problem["detail"].as_str() {
             Some(detail) => bail!("{detail} ({})", problem["code"].as_str().unwrap_or_default()),
             None => bail!("the controller answered {status}"),
+        }
+    }
+
+    /// The key is not accepted.
+    fn refused(&self) -> anyhow::Error {
+        let url = &self.url;
+        match &self.key_file {
+            Some(file) => anyhow!(
+                "the controller at {url} does not accept the API key in {}; restart the controller of that folder, which writes a new one, or pass the folder of the controller at {url} with --state-dir",
+                file.display()
+            ),
+            None => anyhow!(
+                "the controller at {url} does not accept this API key; pass another with --api-key-file or ANTEROOM_API_KEY, or, on the controller's own machine, pass its folder with --state-dir"
+            ),
         }
     }
 }

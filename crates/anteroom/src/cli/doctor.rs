@@ -15,6 +15,7 @@ use nix::unistd::{AccessFlags, eaccess};
 use serde_json::{Value, json};
 
 use super::folders::{ImagesDir, StateDir};
+use super::own_controller;
 use super::sessions::show;
 use crate::counted::counted;
 use crate::embedded;
@@ -102,7 +103,7 @@ fn failure(what: impl Into<String>, fix: impl Into<String>) -> Finding {
 
 /// Where the operator of the last controller on this state folder overrides terms.
 fn overridden_terms(state: &Path) -> Vec<Finding> {
-    let file = std::fs::read(state.join("cli.json")).unwrap_or_default();
+    let file = std::fs::read(state.join(own_controller::FILE)).unwrap_or_default();
     let file: Value = serde_json::from_slice(&file).unwrap_or_default();
     let providers = file[OVERRIDES].as_array().cloned().unwrap_or_default();
     let finding = |id: &Value| {

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use anteroom_controller::COMMAND_LINE;
-use anteroom_private as private;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::client::Connection;
-use super::sessions::{show, text};
+use super::output;
+use super::sessions::{show, show_once, text};
 use super::table::table;
 
 /// API keys. These commands require a key with the role `admin`; on the controller's own machine the
@@ -35,7 +35,7 @@ pub struct Add {
     #[arg(long)]
     admin: bool,
     #[command(flatten)]
-    made: Made,
+    key: NewKey,
 }
 
 /// What `keys list` takes.
@@ -51,15 +51,18 @@ pub struct Rotate {
     /// The name of the key.
     name: String,
     #[command(flatten)]
-    made: Made,
+    key: NewKey,
 }
 
-/// Where a key that was made goes.
+/// Where a key that was created goes.
 #[derive(clap::Args)]
-struct Made {
+struct NewKey {
     /// Write the key to this file, readable only by its owner, instead of printing it.
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// With -o: replace an existing file.
+    #[arg(long, requires = "output")]
+    force: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -76,19 +79,13 @@ pub struct Revoke {
 /// `anteroom keys …`.
 pub fn run(command: &Command) -> Result<()> {
     match command {
-        Command::Add(Add { name, admin, made }) => {
+        Command::Add(Add { name, admin, key }) => {
             let role = if *admin { "admin" } else { "caller" };
-            let key = made
-                .connection
-                .open()?
-                .post("/api/keys", &json!({ "name": name, "role": role }))?;
-            made.show(&key)
+            key.create("/api/keys", &json!({ "name": name, "role": role }))
         }
-        Command::Rotate(Rotate { name, made }) => {
-            let path = format!("/api/keys/{}/rotate", segment(name));
-            let key = made.connection.open()?.post(&path, &Value::Null)?;
+        Command::Rotate(Rotate { name, key }) => {
             // The command line's own key is in its file already.
-            made.show(&key)
+            key.create(&format!("/api/keys/{}/rotate", segment(name)), &Value::Null)
         }
         Command::Revoke(Revoke { name, connection }) => {
             if name == COMMAND_LINE && connection.is_local() {
@@ -108,12 +105,26 @@ pub fn run(command: &Command) -> Result<()> {
     }
 }
 
-impl Made {
+impl NewKey {
+    /// Has it created by this call; the controller gives it this once.
+    fn create(&self, path: &str, body: &Value) -> Result<()> {
+        if let Some(path) = &self.output {
+            output::check(path, self.force)?;
+        }
+        let client = self.connection.open()?;
+        let key = client.post(path, body)?;
+        self.show(&key).with_context(|| {
+            let name = text(&key, "name");
+            let rotate = client.command(&format!("keys rotate {name}"));
+            format!("the key {name} was created, but not reported (`{rotate}` replaces it)")
+        })
+    }
+
     fn show(&self, key: &Value) -> Result<()> {
         let Some(path) = &self.output else {
-            return show(self.connection.json, key, |key| format!("{}\n", text(key, "key")));
+            return show_once(self.connection.json, key, |key| format!("{}\n", text(key, "key")));
         };
-        private::write(path, format!("{}\n", text(key, "key")).as_bytes())?;
+        output::write(path, format!("{}\n", text(key, "key")).as_bytes(), self.force)?;
         let written = json!({ "name": key["name"], "role": key["role"], "path": path });
         show(self.connection.json, &written, |_| format!("The key is in {}\n", path.display()))
     }

@@ -10,10 +10,13 @@ mod folders;
 mod http_server;
 mod image;
 mod keys;
+mod output;
+mod own_controller;
 mod progress;
 mod provider;
 mod provider_test;
 mod reach;
+mod ready_file;
 mod serve;
 mod sessions;
 mod table;
@@ -65,7 +68,7 @@ enum Command {
     /// Renew or revoke the end user's link.
     #[command(subcommand)]
     Viewer(viewer::Command),
-    /// End a session and destroy its sandbox.
+    /// End a session and tear down its sandbox.
     Cancel(sessions::Cancel),
     /// Receive, fetch and open sealed credentials.
     #[command(subcommand)]

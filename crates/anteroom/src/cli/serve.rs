@@ -1,5 +1,6 @@
 //! `anteroom serve`.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
@@ -26,7 +27,9 @@ use super::asked_to_stop;
 use super::driver::{DriverOptions, sandbox_mib};
 use super::folders::{ImagesDir, StateDir, cache_dir};
 use super::http_server;
+use super::own_controller;
 use super::reach::{Reach, reachable};
+use super::ready_file;
 use super::temporary;
 use crate::counted::counted;
 use crate::embedded;
@@ -107,7 +110,8 @@ pub struct Options {
     /// `egress learn`.
     #[arg(long, hide = true)]
     until_end_of_input: Option<PathBuf>,
-    /// When ready, write the address and API key as JSON to this new file, readable only by its owner.
+    /// When ready, write the address and API key as JSON to this file, readable only by its owner. A file
+    /// that exists is replaced only if this controller wrote it at an earlier start.
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
     /// The format of the log.
@@ -189,12 +193,15 @@ async fn serve(options: Options) -> Result<()> {
             hosts = hosts.with_origin(&format!("http://{name}:{}", bound.port()));
         }
     }
+    if let Some(path) = &ready_file {
+        ready_file::check(path, &controller).await?;
+    }
     let app = router(controller.clone(), hosts);
     show_first_key(&controller, &state_dir).await?;
     let url = format!("http://{bound}");
-    controller.serve_command_line(&state_dir.join("cli.json"), &url).await?;
-    if let Some(path) = ready_file {
-        controller.write_client_file("ready-file", KeyRole::Caller, &path, &url).await?;
+    controller.serve_command_line(&state_dir.join(own_controller::FILE), &url).await?;
+    if let Some(path) = &ready_file {
+        ready_file::write(path, &controller, &url).await?;
     }
     let sign_ins = counted(max_sessions, "sign-in", "sign-ins");
     tracing::info!("at most {sign_ins} at a time (--max-sessions)");
@@ -240,7 +247,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
     let providers = Providers::open(&embedded::providers(), options.providers.as_deref())?;
     let offered = providers.now();
     for id in &options.allow_vault_custody {
-        check_override(id, offered.get(id))?;
+        check_override(id, &offered)?;
     }
     let max_sessions =
         options.max_sessions.map_or_else(|| sessions_by_memory(sandbox_mib(&driver)), usize::from);
@@ -278,13 +285,21 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
 }
 
 /// An override that changes nothing is most likely a mistake.
-fn check_override(id: &ProviderId, provider: Option<&Provider>) -> Result<()> {
-    let terms = provider.and_then(|provider| provider.terms.as_ref());
-    match (provider, terms.map(|terms| terms.custody)) {
-        (None, _) => bail!("--allow-vault-custody names the provider {id}, which does not exist"),
-        (Some(_), Some(Custody::RecipientOnly)) => Ok(()),
-        (Some(_), Some(Custody::Vault) | None) => {
-            bail!("the terms of {id} allow the vault; remove --allow-vault-custody {id}")
+fn check_override(id: &ProviderId, offered: &BTreeMap<ProviderId, Provider>) -> Result<()> {
+    let forbids = |provider: &Provider| {
+        let terms = provider.terms.as_ref();
+        terms.is_some_and(|terms| terms.custody == Custody::RecipientOnly)
+    };
+    match offered.get(id) {
+        Some(provider) if forbids(provider) => Ok(()),
+        Some(_) => bail!("the terms of {id} allow the vault; remove --allow-vault-custody {id}"),
+        None => {
+            let forbidding = offered.iter().filter(|(_, provider)| forbids(provider));
+            let names: Vec<&str> = forbidding.map(|(id, _)| id.as_str()).collect();
+            bail!(
+                "--allow-vault-custody names the provider {id}, which does not exist; those whose terms forbid the vault are {}",
+                names.join(", ")
+            )
         }
     }
 }
@@ -320,11 +335,10 @@ fn web_origin(text: &str) -> Result<String, String> {
 }
 
 fn make_private(dir: &Path) -> Result<()> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("cannot create the state folder {}", dir.display()))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
+        let shown = dir.display();
+        format!("cannot create the state folder {shown}; choose another with --state-dir")
+    })
 }
 
 /// Two controllers on one state folder would end each other's sessions.
@@ -332,8 +346,12 @@ fn lock_state(dir: &Path) -> Result<Flock<File>> {
     // The folder itself, not a file in it: whoever removes files there removes no lock.
     let file = File::open(dir).with_context(|| format!("opening {} failed", dir.display()))?;
     // The database would only say that it cannot be opened.
-    nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
-        .with_context(|| format!("the state folder {} is not writable", dir.display()))?;
+    nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).with_context(|| {
+        format!(
+            "the state folder {} is not writable; choose another with --state-dir",
+            dir.display()
+        )
+    })?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
         Err(_) => bail!(

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anteroom_guest_protocol::{ForeignText, is_harmful};
-use anteroom_private as private;
-use anyhow::{Context, Result, bail};
+use anteroom_private::quoted;
+use anyhow::{Context, Result, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::client::{Client, Connection, read_secret};
-use super::credentials::fetch;
+use super::credentials::{check_output, fetch};
+use super::output;
 use super::table::table;
 
 /// Sign-ins.
@@ -57,6 +58,9 @@ pub struct Start {
     /// `credentials open` needs.
     #[arg(long, short, value_name = "FILE", requires = "wait")]
     output: Option<PathBuf>,
+    /// With -o: replace existing files.
+    #[arg(long, requires = "output")]
+    force: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -124,6 +128,9 @@ pub struct Screenshot {
     /// Where to write the PNG.
     #[arg(long, short, value_name = "FILE", default_value = "screenshot.png")]
     output: PathBuf,
+    /// Replace an existing file.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -144,7 +151,7 @@ pub fn auth(command: &Auth) -> Result<()> {
         Auth::Code(options) => return submit_code(options),
     };
     if let Some(path) = &options.output {
-        check_output(path)?;
+        check_output(path, options.force)?;
     }
     let client = options.connection.open()?;
     let mut body = json!({ "provider": options.provider });
@@ -153,37 +160,59 @@ pub fn auth(command: &Auth) -> Result<()> {
     }
     options.sign_in.add_to(&mut body);
     let started = client.post("/api/auth/start", &body)?;
-    if !options.wait {
-        return show(options.connection.json, &started, |started| {
-            format!(
-                "session {}\nopen    {}\n",
-                text(started, "sessionId"),
-                text(started, "viewerUrl")
-            )
-        });
-    }
-    show(options.connection.json, &started, |started| {
-        format!("Open {}\n", text(started, "viewerUrl"))
-    })?;
     let id = text(&started, "sessionId");
+    let shown = show_once(options.connection.json, &started, |started| {
+        let link = text(started, "viewerUrl");
+        match options.wait {
+            true => format!("Open {link}\n"),
+            false => format!("session {id}\nopen    {link}\n"),
+        }
+    });
+    cancel_unless(shown, &client, id)?;
+    if options.wait { wait(options, &client, id) } else { Ok(()) }
+}
+
+/// Follows a session that this command started, and writes its credential.
+fn wait(options: &Start, client: &Client, id: &str) -> Result<()> {
     let interrupted = super::interrupts()?;
-    let ended = follow(&client, id, options.connection.json, &interrupted, Follow::Cancel)?;
-    let completed = ended["reason"]["code"] == "completed";
-    if completed && let Some(path) = &options.output {
-        fetch(&client, id)?.save(path)?;
-    }
+    let followed = follow(client, id, options.connection.json, &interrupted, Follow::Cancel);
+    let ended = followed.with_context(|| {
+        let cancel = client.command(&format!("cancel {id}"));
+        format!("session {id} may still be running (`{cancel}` ends it)")
+    })?;
+    let completed = ended.session["reason"]["code"] == "completed";
     let written = options.output.as_ref().filter(|_| completed);
-    show(options.connection.json, &ended, |_| {
-        let path = written.map(|path| path.display());
+    if let Some(path) = written {
+        let saved = fetch(client, id).and_then(|fetched| fetched.save(path, options.force));
+        saved.with_context(|| {
+            let get = client.command(&format!("credentials get {id} -o FILE"));
+            format!(
+                "the sign-in succeeded, but its credential was not written (`{get}` fetches it)"
+            )
+        })?;
+    }
+    show(options.connection.json, &ended.session, |_| {
+        let path = written.map(|path| quoted(path));
         path.map(|path| {
             format!("Wrote {path} and its envelope. To use it: anteroom credentials open {path}\n")
         })
         .unwrap_or_default()
     })?;
-    if !completed {
-        bail!("the sign-in failed: {}", text(&ended["reason"], "message"));
-    }
-    Ok(())
+    if completed { Ok(()) } else { Err(ended.failure()) }
+}
+
+/// Ends a session whose link reached nobody: it would keep its slot until it times out.
+pub fn cancel_unless<T>(reported: Result<T>, client: &Client, id: &str) -> Result<T> {
+    reported.map_err(|error| {
+        let ended = client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null);
+        error.context(match ended {
+            Ok(_) => format!("session {id} was cancelled, because its link could not be reported"),
+            Err(_) => format!(
+                "the link of session {id} could not be reported, and the session could not be cancelled; try `{}`",
+                client.command(&format!("cancel {id}"))
+            ),
+        })
+    })
 }
 
 /// `anteroom auth code`.
@@ -227,22 +256,6 @@ pub fn turn(awaiting: &Value, id: &str, client: &Client) -> String {
     lines
 }
 
-/// A credential that has nowhere to go is noticed before anybody signs in.
-pub fn check_output(path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        bail!(
-            "the folder {} does not exist; create it, or choose another file with -o",
-            folder.display()
-        );
-    }
-    if path.is_dir() {
-        bail!("{} is a folder; name a file with -o", path.display());
-    }
-    Ok(())
-}
-
 /// What Ctrl-C does to a session that is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Follow {
@@ -252,22 +265,44 @@ pub enum Follow {
     Leave,
 }
 
-/// Prints each new timeline entry until the session's VM is gone.
+/// A session that was followed to its end.
+pub struct Ended {
+    /// As it is then.
+    pub session: Value,
+    /// Whether this command cancelled it.
+    cancelled: bool,
+}
+
+impl Ended {
+    /// Why there is no credential.
+    pub fn failure(&self) -> anyhow::Error {
+        let reason = &self.session["reason"];
+        if self.cancelled && reason["code"] == "cancelled" {
+            let id = text(&self.session, "sessionId");
+            return anyhow!("interrupted; this command has cancelled session {id}");
+        }
+        anyhow!("the sign-in failed: {}", text(reason, "message"))
+    }
+}
+
+/// Prints each new timeline entry until the session's sandbox is gone.
 pub fn follow(
     client: &Client,
     id: &str,
     quiet: bool,
     interrupted: &AtomicBool,
     at_interrupt: Follow,
-) -> Result<Value> {
+) -> Result<Ended> {
     let mut shown = 0;
     let mut turn_shown = Value::Null;
+    let mut cancelled = false;
     loop {
         if interrupted.swap(false, Ordering::SeqCst) {
             if at_interrupt == Follow::Leave {
                 bail!("interrupted; session {id} continues");
             }
             client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
+            cancelled = true;
         }
         let session = client.get_json(&format!("/api/auth/session/{id}"))?;
         let created = session["createdAt"].as_u64().unwrap_or_default();
@@ -286,7 +321,7 @@ pub fn follow(
         }
         turn_shown = awaiting.clone();
         if session["teardown"] == "torn_down" {
-            return Ok(session);
+            return Ok(Ended { session, cancelled });
         }
         std::thread::sleep(Duration::from_millis(300));
     }
@@ -312,9 +347,10 @@ pub fn logs(options: &Logs) -> Result<()> {
 
 /// `anteroom screenshot`.
 pub fn screenshot(options: &Screenshot) -> Result<()> {
+    output::check(&options.output, options.force)?;
     let png =
         options.connection.open()?.get(&format!("/api/auth/session/{}/screenshot", options.id))?;
-    private::write(&options.output, &png)?;
+    output::write(&options.output, &png, options.force)?;
     let written = json!({ "path": options.output, "bytes": png.len() });
     show(options.connection.json, &written, |_| format!("{}\n", options.output.display()))
 }
@@ -329,7 +365,7 @@ pub fn cancel(options: &Cancel) -> Result<()> {
         if had_ended {
             format!("The session had already ended: {}\n", text(&before["reason"], "message"))
         } else {
-            "The session has ended, and its sandbox is being destroyed (see `anteroom sessions`).\n"
+            "The session has ended, and its sandbox is being torn down (see `anteroom sessions`).\n"
                 .to_owned()
         }
     })
@@ -338,14 +374,42 @@ pub fn cancel(options: &Cancel) -> Result<()> {
 /// JSON as asked for, or the form for people. Much of what is shown is of foreign origin, a guest's or
 /// a file's: nothing in it reaches the terminal but as text.
 pub fn show(as_json: bool, value: &Value, for_people: impl Fn(&Value) -> String) -> Result<()> {
-    let text = if as_json { format!("{}\n", harmless_json(value)) } else { for_people(value) };
-    say(&text)
+    say(&form(as_json, value, for_people))
+}
+
+/// The same of what is shown this once, a link or a key: that nobody reads it is a failure too.
+pub fn show_once(
+    as_json: bool,
+    value: &Value,
+    for_people: impl Fn(&Value) -> String,
+) -> Result<()> {
+    print(&form(as_json, value, for_people)).context(NOT_PRINTED)
+}
+
+fn form(as_json: bool, value: &Value, for_people: impl Fn(&Value) -> String) -> String {
+    if as_json { format!("{}\n", harmless_json(value)) } else { for_people(value) }
 }
 
 /// Prints lines on the standard output, without what would do something there.
 pub fn say(text: &str) -> Result<()> {
+    unless_closed(print(text))
+}
+
+/// What came of printing: whoever closed the other end of a pipe has seen enough.
+pub fn unless_closed(printed: std::io::Result<()>) -> Result<()> {
+    match printed {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context(NOT_PRINTED),
+    }
+}
+
+const NOT_PRINTED: &str = "cannot write to standard output";
+
+fn print(text: &str) -> std::io::Result<()> {
     let text = ForeignText::lines(text).to_string();
-    std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
+    let mut output = std::io::stdout();
+    output.write_all(text.as_bytes())?;
+    output.flush()
 }
 
 /// JSON in which strings hold by its own escapes what would do something on a terminal.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::driver::firecracker;
 use super::folders::cache_dir;
 use super::progress::Work;
-use super::sessions::show;
+use super::sessions::{show, unless_closed};
 use crate::embedded;
 use anteroom_image_verify::processor::{Chosen, choose, usual};
 use anteroom_image_verify::{Verified, Verifier, reached, write_page};
@@ -234,7 +234,7 @@ pub fn report(recorded: &[Recorded], as_json: bool) -> Result<()> {
     // What an image holds is of foreign origin; the colours are ours.
     let page = recorded.iter().map(for_people).collect::<Vec<_>>().join("\n");
     let page = painted(&ForeignText::lines(&page).to_string());
-    anstream::stdout().write_all(page.as_bytes()).context("cannot write to standard output")
+    unless_closed(anstream::stdout().write_all(page.as_bytes()))
 }
 
 /// With coloured verdicts at the start of each line.

@@ -1,10 +1,10 @@
 //! `anteroom viewer`: renews or revokes the end user's link.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::client::Connection;
-use super::sessions::{show, text};
+use super::sessions::{show, show_once, text};
 
 /// The end user's link.
 #[derive(clap::Subcommand)]
@@ -29,14 +29,27 @@ pub fn run(command: &Command) -> Result<()> {
     match command {
         Command::Link(Options { id, connection }) => {
             let path = format!("/api/auth/session/{id}/viewer-link");
-            let link = connection.open()?.post(&path, &Value::Null)?;
-            show(connection.json, &link, |link| format!("open    {}\n", text(link, "viewerUrl")))
+            let client = connection.open()?;
+            let link = client.post(&path, &Value::Null)?;
+            let shown = show_once(connection.json, &link, |link| {
+                format!("open    {}\n", text(link, "viewerUrl"))
+            });
+            shown.with_context(|| {
+                let again = client.command(&format!("viewer link {id}"));
+                format!("the new link was not reported (`{again}` creates another)")
+            })
         }
         Command::Revoke(Options { id, connection }) => {
-            let path = format!("/api/auth/session/{id}/viewers/revoke");
-            connection.open()?.post(&path, &Value::Null)?;
+            let client = connection.open()?;
+            client.post(&format!("/api/auth/session/{id}/viewers/revoke"), &Value::Null)?;
+            // One that has ended gets no new link.
+            let session = client.get_json(&format!("/api/auth/session/{id}"))?;
             show(connection.json, &json!({ "revoked": id }), |_| {
-                format!("All links are revoked. `anteroom viewer link {id}` creates a new one.\n")
+                let again = client.command(&format!("viewer link {id}"));
+                match session["state"] == "ended" {
+                    true => "All links are revoked.\n".to_owned(),
+                    false => format!("All links are revoked. `{again}` creates a new one.\n"),
+                }
             })
         }
     }

@@ -6,6 +6,7 @@ mod asked;
 mod canary;
 mod codes;
 mod coming;
+mod commands;
 mod credentials;
 mod crowd;
 mod deaths;

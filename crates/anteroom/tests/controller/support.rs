@@ -198,9 +198,14 @@ impl Server {
         Self { controller, setup, folder, url, key }
     }
 
+    /// Kills the controller without a word.
+    pub fn kill(&mut self) {
+        self.controller.kill().unwrap();
+    }
+
     /// Kills the controller without a word and starts another on the same state.
     pub fn kill_and_restart(&mut self) {
-        self.controller.kill().unwrap();
+        self.kill();
         self.setup.environment.retain(|(name, _)| name != "FAILPOINTS");
         self.controller = self.setup.start_controller(self.folder.path());
         self.url = self.controller.url().to_owned();

@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use anteroom_private as private;
 use anteroom_vault::{Envelope, PublicKey};
 use anyhow::{Context, Result, bail};
 
 use super::super::client::Client;
+use super::super::output;
 use super::trust;
 
 /// What a controller gave.
@@ -45,11 +45,17 @@ pub fn controller_key(client: &Client) -> Result<PublicKey> {
 
 impl Fetched {
     /// Writes credential and envelope beside each other, and trusts the controller from now on.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        private::write(path, &self.sealed)?;
-        private::write(&beside(path), &self.envelope_json)?;
+    pub fn save(&self, path: &Path, force: bool) -> Result<()> {
+        output::write(path, &self.sealed, force)?;
+        output::write(&beside(path), &self.envelope_json, force)?;
         trust::keep_key(&self.key)
     }
+}
+
+/// Whether a credential and its envelope can be written there.
+pub fn check_output(path: &Path, force: bool) -> Result<()> {
+    output::check(path, force)?;
+    output::check(&beside(path), force)
 }
 
 /// Where the envelope of a credential is, unless said otherwise.

@@ -18,11 +18,11 @@ use anteroom_vault::{Bundle, Envelope, MAX_ENVELOPE, open_bundle};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-pub use fetch::fetch;
+pub use fetch::{check_output, fetch};
 
 use super::client::Connection;
 use super::folders::StateDir;
-use super::sessions::{check_output, show, text};
+use super::sessions::{show, text};
 use crate::counted::counted;
 use place::Placing;
 
@@ -92,6 +92,9 @@ pub struct Get {
     /// Where to write the sealed credential; the envelope goes to FILE.envelope.json.
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
+    /// Replace existing files.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -118,9 +121,9 @@ pub fn run(command: &Credentials) -> Result<()> {
 }
 
 fn get(options: &Get) -> Result<()> {
-    check_output(&options.output)?;
+    check_output(&options.output, options.force)?;
     let fetched = fetch(&options.connection.open()?, &options.id)?;
-    fetched.save(&options.output)?;
+    fetched.save(&options.output, options.force)?;
     let envelope = fetch::beside(&options.output);
     let reported = json!({ "file": options.output, "envelope": envelope });
     show(options.connection.json, &reported, |_| {
@@ -152,8 +155,13 @@ fn open(options: &Open) -> Result<()> {
 }
 
 fn read_sealed(path: &Path) -> Result<Vec<u8>> {
-    let metadata =
-        std::fs::metadata(path).with_context(|| format!("reading {} failed", path.display()))?;
+    let metadata = match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => bail!(
+            "{} does not exist; pass the file that `auth start -o` or `credentials get -o` wrote",
+            path.display()
+        ),
+        read => read.with_context(|| format!("reading {} failed", path.display()))?,
+    };
     if !metadata.is_file() || metadata.len() > MAX_FILE {
         bail!("{} is not a sealed credential: it is not a file, or too large", path.display());
     }

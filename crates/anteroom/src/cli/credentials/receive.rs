@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::super::client::{Client, Connection};
-use super::super::sessions::{Follow, SignInOptions, follow, show, text};
+use super::super::sessions::{Follow, SignInOptions, cancel_unless, follow, show, show_once, text};
 use super::place::Placing;
 use super::{Into, fetch, report, restore, trust};
 
@@ -66,7 +66,7 @@ pub fn run(options: &Receive) -> Result<()> {
             free?;
             started["identity"] = json!(path);
             let text_form = format!("{key}Open {}\n", text(&started, "viewerUrl"));
-            report_line(as_json, &started, &text_form)?;
+            cancel_unless(show_once(as_json, &started, |_| text_form.clone()), &client, &id)?;
             (id, Follow::Cancel)
         }
         (None, Some(id)) => (id.clone(), Follow::Leave),
@@ -98,8 +98,8 @@ pub fn run(options: &Receive) -> Result<()> {
         client.post(&format!("/api/auth/session/{id}/start-tool"), &Value::Null)?;
     }
     let ended = follow(&client, &id, as_json, &interrupted, at_interrupt)?;
-    if ended["credential"]["status"] != "sealed" {
-        bail!("the sign-in failed: {}", text(&ended["reason"], "message"));
+    if ended.session["credential"]["status"] != "sealed" {
+        return Err(ended.failure());
     }
     let fetched = fetch(&client, &id)?;
     let bundle = open_bundle(&fetched.sealed, &identity, &fetched.envelope)
