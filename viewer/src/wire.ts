@@ -348,6 +348,7 @@ export interface Problem {
     | 'no_such_route'
     | 'no_such_key'
     | 'wrong_method'
+    | 'request_too_slow'
     | 'wrong_state'
     | 'key_exists'
     | 'idempotency_key_in_use'

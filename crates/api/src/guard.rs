@@ -152,7 +152,7 @@ pub(crate) async fn caller<B: Backend>(
         Some(key) => backend.authenticate(key).await?,
         None => None,
     };
-    known.ok_or_else(Problem::unauthorized)
+    known.ok_or_else(Problem::no_key)
 }
 
 /// Passes the session's viewer, and callers; says which it is.
@@ -169,7 +169,10 @@ pub(crate) async fn viewer_or_caller<B: Backend>(
         Ok(Some(generation)) => Ok(Principal::end_user(session, generation)),
         // Whoever has a key too needs no cookie.
         Err(revoked) if bearer(headers).is_none() => Err(revoked),
-        Ok(None) | Err(_) => caller(backend, headers).await,
+        Ok(None) | Err(_) => caller(backend, headers).await.map_err(|problem| match problem.code {
+            ProblemCode::Unauthorized => Problem::neither_key_nor_cookie(),
+            _ => problem,
+        }),
     }
 }
 

@@ -15,7 +15,7 @@ pub enum ProblemCode {
     BadRequest,
     /// 401: no or a wrong API key, no or another session's viewer cookie.
     Unauthorized,
-    /// 401: the link that the viewer's cookie was given for was revoked, by a newer one most often.
+    /// 401: the link that the viewer's cookie was given for was revoked, most often because a newer one was created.
     ViewerRevoked,
     /// 403: the page that asks is of another origin.
     ForeignOrigin,
@@ -31,6 +31,8 @@ pub enum ProblemCode {
     NoSuchKey,
     /// 405: the route does not support this method.
     WrongMethod,
+    /// 408: the request's body did not arrive in time.
+    RequestTooSlow,
     /// 409: the session's state does not allow this.
     WrongState,
     /// 409: an API key with that name exists.
@@ -111,6 +113,7 @@ impl ProblemCode {
             Self::NoCapacity => "no_capacity",
             Self::StorageUnavailable => "storage_unavailable",
             Self::Stopping => "stopping",
+            Self::RequestTooSlow => "request_too_slow",
             Self::TooSlow => "too_slow",
         }
     }
@@ -144,6 +147,7 @@ impl ProblemCode {
             | Self::NoCapacity
             | Self::StorageUnavailable
             | Self::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RequestTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::TooSlow => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -207,10 +211,17 @@ impl Problem {
         Self::new(ProblemCode::BadRequest, detail)
     }
 
-    /// A missing or unknown key.
+    /// A missing or unknown key, where only a caller may ask.
     #[must_use]
-    pub fn unauthorized() -> Self {
-        let detail = "send a valid API key in the header `Authorization: Bearer …`, or a valid viewer cookie";
+    pub fn no_key() -> Self {
+        let detail = "send a valid API key in the header `Authorization: Bearer …`";
+        Self::new(ProblemCode::Unauthorized, detail)
+    }
+
+    /// The same where the session's end user may ask too.
+    #[must_use]
+    pub fn neither_key_nor_cookie() -> Self {
+        let detail = "send the viewer cookie of this session, or a valid API key in the header `Authorization: Bearer …`";
         Self::new(ProblemCode::Unauthorized, detail)
     }
 

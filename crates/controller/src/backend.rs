@@ -156,8 +156,8 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let (_, state) = self.with_desktop(id).await?;
         if state != StateName::AwaitingUser {
             return Err(Problem::wrong_state(format!(
-                "the session is {}; its sign-in page can be opened while it is {}",
-                state.label(),
+                "{}; its sign-in page can be opened while it is {}",
+                state.sentence(),
                 StateName::AwaitingUser.label()
             )));
         }
@@ -177,8 +177,8 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let state = self.state(id).await?;
         if !reported || state == StateName::Ended {
             return Err(Problem::wrong_state(format!(
-                "the session is {}, so its tool cannot be started",
-                state.label()
+                "{}, so its tool cannot be started",
+                state.sentence()
             )));
         }
         Ok(())
@@ -193,8 +193,8 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let (_, state) = self.with_desktop(id).await?;
         if !matches!(state, StateName::Preparing | StateName::AwaitingUser) {
             return Err(Problem::wrong_state(format!(
-                "the session is {} and does not accept a code",
-                state.label()
+                "{} and does not accept a code",
+                state.sentence()
             )));
         }
         let entered = self.context.node.enter_code(id, code).await;
@@ -234,8 +234,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
         let state = self.state(id).await?;
         let sealed = self.store.credential(id).await.map_err(internal)?;
         sealed.ok_or_else(|| {
-            let state = state.label();
-            Problem::wrong_state(format!("the session is {state} and has no credential"))
+            Problem::wrong_state(format!("{} and has no credential", state.sentence()))
         })
     }
 

@@ -84,7 +84,7 @@ impl SessionHandle {
         async move {
             let is_revoked = oldest.wait_for(|oldest| viewer.is_before(*oldest)).await.is_ok();
             if !is_revoked {
-                // The session is over and its links with it, but its end is still to be shown.
+                // The session has ended and its links with it, but its end is still to be shown.
                 std::future::pending::<()>().await;
             }
         }

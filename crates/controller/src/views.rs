@@ -115,7 +115,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
     }
 
-    /// Has the timeline say that a link was opened, also where the session is over.
+    /// Has the timeline say that a link was opened, also where the session has ended.
     pub(super) async fn report_of_the_link(&self, id: SessionId, generation: HolderGeneration) {
         let viewer = AccessGrant::Link { generation };
         let (kind, message) = timeline::of_view(View::Link, &viewer);
@@ -151,8 +151,8 @@ impl<N: Node, S: Store> Controller<N, S> {
         match self.handle(id).filter(SessionHandle::runs) {
             Some(found) if booted => Ok((found, state)),
             _ => Err(Problem::wrong_state(format!(
-                "the session is {} and has no running sandbox",
-                state.label()
+                "{} and has no running sandbox",
+                state.sentence()
             ))),
         }
     }
@@ -165,12 +165,21 @@ pub fn no_answer(error: AskError, refused: ProblemCode, state: StateName) -> Pro
         AskError::Gone {} => ProblemCode::WrongState,
         AskError::Silent { .. } => ProblemCode::TooSlow,
     };
-    Problem::new(code, format!("{error} (the session is {})", state.label()))
+    let refused_by_state = refused == ProblemCode::WrongState;
+    Problem::new(
+        code,
+        match error {
+            AskError::Refused { cause } if refused_by_state => {
+                format!("{cause} ({})", state.sentence())
+            }
+            other => other.to_string(),
+        },
+    )
 }
 
 /// The principal's link was revoked.
 pub fn revoked() -> Problem {
-    let detail = "the link that this viewer was opened with has been revoked; open the newer link, or ask for a new one";
+    let detail = "the link that this viewer was opened with has been revoked; open a newer link if you were sent one, or ask for one";
     Problem::new(ProblemCode::ViewerRevoked, detail)
 }
 
@@ -182,7 +191,7 @@ pub fn link_refused(unusable: Unusable) -> Problem {
         )
         .at(at),
         Unusable::Revoked(at) => {
-            used("this link was revoked; open the newer link, or ask for a new one").at(at)
+            used("this link was revoked; open a newer link if you were sent one, or ask for one").at(at)
         }
         Unusable::Unknown => used("this link has expired or is unknown; ask for a new one"),
     }
@@ -193,11 +202,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_names_no_state_by_its_wire_name() {
+    fn a_refusal_names_a_state_only_where_it_counts() {
+        let refused = |code, state| {
+            no_answer(AskError::Refused { cause: "no".to_owned() }, code, state).detail
+        };
         for state in StateName::ALL {
+            let detail = refused(ProblemCode::WrongState, state);
+            assert_eq!(detail, format!("no ({})", state.sentence()));
+            assert!(!detail.contains('_'), "{detail}");
+            // What was asked is wrong whatever the state.
+            assert_eq!(refused(ProblemCode::OfferRefused, state), "no");
+            // The state that it had is not the one that it has.
             let gone = no_answer(AskError::Gone {}, ProblemCode::WrongState, state);
-            assert!(gone.detail.contains(state.label()), "{}", gone.detail);
-            assert!(!gone.detail.contains('_'), "{}", gone.detail);
+            assert_eq!(gone.detail, "the session is ending; its runner is gone");
         }
+        assert_eq!(StateName::Ended.sentence(), "the session has ended");
     }
 }

@@ -127,7 +127,7 @@ pub enum ScreenshotError {
     /// The picture could not be made.
     #[error("taking a picture of the desktop failed")]
     Screen(#[from] ScreenError),
-    /// The session is over.
+    /// The session has ended.
     #[error("the session's media service has ended")]
     Ended,
 }

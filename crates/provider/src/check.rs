@@ -333,8 +333,8 @@ impl Mistakes {
     fn injected(&mut self, provider: &Provider) {
         for (n, file) in provider.files.iter().enumerate() {
             let key = |name| Key::of("files").at(n).get(name);
-            if !is_guest_path(&file.path) {
-                self.add(&key("path"), "must be absolute or start with ~/, and not contain ..");
+            if let Some(problem) = guest_path_problem(&file.path) {
+                self.add(&key("path"), problem);
             }
             let before = provider.files[..n].iter().map(|other| &other.path);
             self.apart(&file.path, before, &key("path"));
@@ -451,11 +451,24 @@ impl Mistakes {
 /// Whether `path` names a place in the guest: absolute or in the home, no `..`, no NUL, ≤ 512 bytes.
 #[must_use]
 pub fn is_guest_path(path: &str) -> bool {
-    let rest = path.strip_prefix("~/").or_else(|| path.strip_prefix('/'));
-    rest.is_some_and(|rest| {
-        !rest.is_empty()
-            && path.len() <= 512
-            && !path.contains('\0')
-            && rest.split('/').all(|part| part != ".." && part != "." && !part.is_empty())
-    })
+    guest_path_problem(path).is_none()
+}
+
+/// What is wrong with a path in the guest, as "it …"; nothing where it is valid.
+#[must_use]
+pub fn guest_path_problem(path: &str) -> Option<&'static str> {
+    let Some(rest) = path.strip_prefix("~/").or_else(|| path.strip_prefix('/')) else {
+        return Some("must be absolute or start with ~/");
+    };
+    if path.len() > 512 {
+        return Some("may have at most 512 bytes");
+    }
+    if path.contains('\0') {
+        return Some("may not contain a NUL character");
+    }
+    if rest.split('/').any(|part| part == ".." || part == ".") {
+        return Some("may not contain the parts . or ..");
+    }
+    let names_a_file = rest.split('/').all(|part| !part.is_empty());
+    (!names_a_file).then_some("must name a file, with one / between its parts and none at its end")
 }

@@ -19,7 +19,7 @@ use anteroom_session::{Method, ProviderId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use check::is_guest_path;
+pub use check::{guest_path_problem, is_guest_path};
 pub use credential::{
     Credential, CredentialFile, FileFormat, KeyringSecret, PrintedSecret, StatusCommand,
 };

@@ -58,7 +58,7 @@ pub enum Chosen {
 }
 
 impl SessionParams {
-    /// When the session is over at the latest, whatever its caller says.
+    /// When the session ends at the latest, whatever its caller says.
     #[must_use]
     pub fn last_moment(&self) -> Timestamp {
         self.created_at.plus_seconds(self.max_seconds)

@@ -64,7 +64,16 @@ impl StateName {
             Self::AwaitingUser => "waiting for the end user to sign in",
             Self::Capturing => "capturing the credential",
             Self::Sealed => "powering off, with its credential stored",
-            Self::Ended => "over",
+            Self::Ended => "ended",
+        }
+    }
+
+    /// The same as a sentence without its end: "the session is booting".
+    #[must_use]
+    pub fn sentence(self) -> String {
+        match self {
+            Self::Ended => "the session has ended".to_owned(),
+            other => format!("the session is {}", other.label()),
         }
     }
 }

@@ -65,6 +65,15 @@ fn nothing_is_reported_without_the_key() {
             "unauthorized",
         );
     }
+    // Each route names what it takes: a viewer cookie is nothing to a caller's.
+    let asked = |route: &str| {
+        let answer = server.get_with(&format!("/api/{route}/session/{id}"), &[]);
+        assert_problem(&answer, 401, "unauthorized");
+        answer.body["detail"].as_str().unwrap().to_owned()
+    };
+    let (caller, viewer) = (asked("auth"), asked("viewer"));
+    assert!(caller.contains("API key") && !caller.contains("cookie"), "{caller}");
+    assert!(viewer.contains("viewer cookie") && viewer.contains("API key"), "{viewer}");
     assert_problem(&server.get(&format!("/api/auth/session/{id}")), 404, "no_such_session");
     assert_problem(&server.get("/api/nothing"), 404, "no_such_route");
     assert_problem(&server.post("/api/sessions", ""), 405, "wrong_method");

@@ -80,7 +80,7 @@ pub(super) async fn session<B: Backend>(
     Ok(Json(backend.session(id).await?))
 }
 
-/// End a session and destroy its sandbox. The call can be repeated.
+/// End a session and tear down its sandbox. The call can be repeated.
 #[utoipa::path(delete, path = "/api/auth/session/{id}", params(("id" = String, Path)), security(("apiKey" = [])), responses(
     (status = 204, description = "The session has ended, and that is stored"), (status = 400, body = Problem),
     (status = 401, body = Problem), (status = 404, body = Problem),
@@ -122,10 +122,9 @@ pub(super) async fn oauth_url<B: Backend>(
     let view = backend.session(id).await?;
     match view.sign_in_url {
         Some(url) => Ok(Json(OAuthUrl { url })),
-        None => Err(Problem::wrong_state(format!(
-            "the session is {} and has no sign-in URL",
-            view.state.label()
-        ))),
+        None => {
+            Err(Problem::wrong_state(format!("{} and has no sign-in URL", view.state.sentence())))
+        }
     }
 }
 
@@ -146,7 +145,7 @@ pub(super) async fn open_sign_in_page<B: Backend>(
 /// Report that the end user is there, for callers who show them the page themselves: a tool that waits
 /// for the end user is started, as it is when they open their link. Other tools start without this call.
 #[utoipa::path(post, path = "/api/auth/session/{id}/start-tool", params(("id" = String, Path)), security(("apiKey" = [])), responses(
-    (status = 202, description = "The tool has been started"), (status = 400, body = Problem), (status = 401, body = Problem),
+    (status = 202, description = "The end user's arrival is recorded: a tool that waits for it is started now, or as soon as its sandbox is ready"), (status = 400, body = Problem), (status = 401, body = Problem),
     (status = 404, body = Problem), (status = 409, body = Problem, description = "The session has ended")
 ))]
 pub(super) async fn start_tool<B: Backend>(

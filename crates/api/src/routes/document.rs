@@ -24,6 +24,10 @@ const EVERYWHERE: [(ProblemCode, &str); 6] = [
     (ProblemCode::TooSlow, "The response took too long"),
 ];
 
+/// So does every route that has a body.
+const WITH_BODY: (ProblemCode, &str) =
+    (ProblemCode::RequestTooSlow, "The request's body did not arrive in time");
+
 /// The OpenAPI document.
 #[must_use]
 pub fn openapi() -> Document {
@@ -100,7 +104,8 @@ impl Modify for Problems {
                     give_its_type(response);
                 }
             }
-            for (code, description) in EVERYWHERE {
+            let with_body = operation.request_body.is_some().then_some(WITH_BODY);
+            for (code, description) in EVERYWHERE.into_iter().chain(with_body) {
                 let status = code.status().as_u16().to_string();
                 let place = operation.responses.responses.entry(status);
                 place.or_insert_with(|| problem(description).into());

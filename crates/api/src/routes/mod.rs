@@ -7,14 +7,18 @@ mod keys;
 mod viewer;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
+use futures::{StreamExt, stream};
 use tower_http::set_header::SetResponseHeaderLayer;
 
 use crate::backend::Backend;
@@ -120,10 +124,35 @@ async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
 
 /// Answers in [`REQUEST`], if only that it could not.
 async fn in_time(request: Request, next: Next) -> Response {
+    let seconds = REQUEST.as_secs();
+    let reading = Arc::new(AtomicBool::new(false));
+    let request = request.map(|body| watched(body, &reading));
     tokio::time::timeout(REQUEST, next.run(request)).await.unwrap_or_else(|_| {
-        let detail = format!("there was no response within {} s", REQUEST.as_secs());
-        Problem::new(ProblemCode::TooSlow, detail).into_response()
+        // Ours is late only if theirs was not.
+        let (code, detail) = match reading.load(Ordering::Relaxed) {
+            true => (
+                ProblemCode::RequestTooSlow,
+                format!("the request's body did not arrive completely within {seconds} s; send it faster"),
+            ),
+            false => (ProblemCode::TooSlow, format!("there was no response within {seconds} s")),
+        };
+        Problem::new(code, detail).into_response()
     })
+}
+
+/// A body; `reading` is whether somebody began to read it and has not come to its end.
+fn watched(body: Body, reading: &Arc<AtomicBool>) -> Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    let mark = |is_reading: bool| {
+        let reading = Arc::clone(reading);
+        stream::poll_fn(move |_| {
+            reading.store(is_reading, Ordering::Relaxed);
+            Poll::Ready(None::<Result<Bytes, axum::Error>>)
+        })
+    };
+    Body::from_stream(mark(true).chain(body.into_data_stream()).chain(mark(false)))
 }
 
 async fn no_such_route() -> Problem {
@@ -133,4 +162,35 @@ async fn no_such_route() -> Problem {
 async fn wrong_method() -> Problem {
     let detail = "this route does not support that method; see /openapi.json";
     Problem::new(ProblemCode::WrongMethod, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::Request;
+    use futures::future::pending;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_late_is_said() {
+        let read = |body: Body| async { crate::json::collect(body, 10).await.map(drop) };
+        let router = Router::new()
+            .route("/read", post(read))
+            .route("/stuck", post(|| async { pending::<()>().await }))
+            .layer(middleware::from_fn(in_time));
+        let ask = |path: &str, body: Body| {
+            let request = Request::post(path).body(body).unwrap();
+            let router = router.clone();
+            async move { router.oneshot(request).await.unwrap().status() }
+        };
+        let half = || {
+            let first = stream::iter([Ok::<_, axum::Error>("x")]);
+            Body::from_stream(first.chain(stream::pending()))
+        };
+        assert_eq!(ask("/read", half()).await, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(ask("/stuck", half()).await, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(ask("/stuck", Body::from("x")).await, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(ask("/read", Body::from("x")).await, StatusCode::OK);
+    }
 }

@@ -57,7 +57,7 @@ pub enum OfferError {
         /// Why.
         source: IceError,
     },
-    /// The session is over.
+    /// The session has ended.
     #[error("the session's media service has ended")]
     Ended,
 }
