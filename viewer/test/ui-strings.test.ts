@@ -135,8 +135,8 @@ describe('the end', () => {
   });
 
   it('gives the server’s reason, and something to do', () => {
-    const message = ended('cli_exited', 'the command-line tool exited with code 1 before it wrote a credential');
-    expect(message.text).toBe('The command-line tool exited with code 1 before it wrote a credential.');
+    const message = ended('cli_exited', 'the tool exited with code 1 before it wrote a credential');
+    expect(message.text).toBe('The tool exited with code 1 before it wrote a credential.');
     expect(message.success).toBe(false);
     expect(message.todo).not.toBe('');
   });

@@ -176,10 +176,10 @@ fn cli_exited(
             format!("the credential was discarded because the tool failed: {}", why.sentence)
         }
         (Some(why), false) => format!("no credential was written: {}", why.sentence),
-        (None, true) => format!(
-            "the command-line tool {exit}, so the credential that it wrote was discarded{last}"
-        ),
-        (None, false) => format!("the command-line tool {exit} before it wrote a credential{last}"),
+        (None, true) => {
+            format!("the tool {exit}, so the credential that it wrote was discarded{last}")
+        }
+        (None, false) => format!("the tool {exit} before it wrote a credential{last}"),
     }
 }
 
@@ -188,7 +188,7 @@ fn no_sign_in_url(waited_ms: u64, last_lines: &[String], ignored: Option<&str>) 
         format!("; it opened {url}, which does not match `url_pattern` in its provider file")
     });
     format!(
-        "the command-line tool did not show a sign-in page within {} s{}{}",
+        "the tool did not show a sign-in page within {} s{}{}",
         waited_ms / 1000,
         other.unwrap_or_default(),
         last_line("its last line", last_lines)

@@ -6,7 +6,7 @@
 pub fn service_title(name: &str) -> String {
     match name {
         "x" => "the X server".to_owned(),
-        "cli" => "the command-line tool".to_owned(),
+        "cli" => "the tool".to_owned(),
         "window-manager" | "browser" | "keyring" | "agent" | "sandbox" => {
             format!("the {}", name.replace('-', " "))
         }

@@ -19,8 +19,7 @@ fn a_cli_that_exits_is_reported_with_its_last_line() {
     let (code, message) = reason(&server, &json!({ "provider": "demo" }));
     assert_eq!(code, "cli_exited");
     assert!(
-        message
-            .contains("no credential was written: the command-line tool exited with code 4 after ")
+        message.contains("no credential was written: the tool exited with code 4 after ")
             && message.ends_with("; it reported: I have no idea"),
         "{message}"
     );

@@ -198,7 +198,7 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
         kinds(session).iter().filter(|kind| **kind == "terminal_opened").count() == 18
     });
     let kinds = kinds(&reported);
-    for (kind, count) in [("link_opened", 2), ("link_made", 1), ("vnc_opened", 1)] {
+    for (kind, count) in [("link_opened", 2), ("link_created", 1), ("vnc_opened", 1)] {
         assert_eq!(kinds.iter().filter(|found| **found == kind).count(), count, "{kinds:?}");
     }
     let headers = [("cookie", end_user.cookie.as_str()), ("origin", server.url.as_str())];
@@ -241,6 +241,10 @@ fn links_are_renewed_and_revoked_from_the_command_line_also_after_the_end() {
     server.torn_down(&id);
     assert_eq!(server.get_with(&view, &headers).status, 200);
     assert_eq!(run("revoke"), json!({ "revoked": id }));
+    // It gets no new link, so none is offered.
+    let mut revoke = Command::new(ANTEROOM);
+    revoke.args(["viewer", "revoke", &id, "--state-dir"]).arg(server.state_dir());
+    assert_eq!(revoke.output().unwrap().stdout, b"All links are revoked.\n");
     let refused = server.get_with(&view, &headers);
     assert_eq!((refused.status, &refused.body["code"]), (401, &json!("viewer_revoked")));
     assert_eq!(server.post("/api/auth/session/none/viewers/revoke", "").status, 400);

@@ -20,7 +20,7 @@ const ALWAYS_REPORTED: [&str; 5] =
 
 /// The same, of which a caller may have as many as they like: reported until there are
 /// [`MAX_ALIKE`] of a kind.
-const REPORTED_OFTEN: [&str; 4] = ["torn_down", "link_made", "links_revoked", "host_allowed"];
+const REPORTED_OFTEN: [&str; 4] = ["torn_down", "link_created", "links_revoked", "host_allowed"];
 
 /// Timeline entries of such a kind.
 const MAX_ALIKE: usize = 100;

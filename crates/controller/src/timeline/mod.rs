@@ -40,7 +40,7 @@ pub fn of_event(event: &Event, session: SessionId, closes: bool) -> Option<(&'st
             "the controller was restarted and found the session unfinished".to_owned(),
         )),
         Event::LinkMade { generation, by } => Some((
-            "link_made",
+            "link_created",
             format!("{by} created link {generation}; earlier links were revoked{closed}"),
         )),
         Event::LinksRevoked { by } => {
