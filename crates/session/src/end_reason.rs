@@ -10,7 +10,7 @@ use crate::{Actor, Explanation, ProcessExit, RunState, SetupStep, ShutdownCause,
 #[serde(tag = "code", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum EndReason {
-    /// The credential is sealed and stored, the sandbox destroyed.
+    /// The credential is sealed and stored, the sandbox torn down.
     Completed,
     /// Somebody cancelled it.
     Cancelled {

@@ -81,7 +81,9 @@ pub fn run(command: &Egress) -> Result<()> {
         }
         if interrupted.load(Ordering::SeqCst) {
             client.post(&format!("/api/auth/session/{id}/cancel"), &Value::Null)?;
-            break client.get_json(&format!("/api/auth/session/{id}"))?;
+            let mut session = client.get_json(&format!("/api/auth/session/{id}"))?;
+            session["reason"] = json!({ "message": "you interrupted it" });
+            break session;
         }
         if !options.json && !session["awaiting"].is_null() && session["awaiting"] != reported {
             say(&format!("{}\n", turn(&session["awaiting"], id, &client)))?;
