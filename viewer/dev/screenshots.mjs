@@ -17,7 +17,7 @@ mkdirSync(folder, { recursive: true });
 const TIMELINE = [
   [0, 'the session was requested'], [350, 'qemu started an emulated VM'],
   [6200, 'the agent 0.1.0 connected from Linux 6.1.0'], [9100, 'the desktop is ready'],
-  [31_000, 'the command-line tool gave its sign-in address'], [42_500, 'the sign-in page is open'],
+  [31_000, 'the tool asks to sign in at login.example.com'], [42_500, 'the sign-in page is open'],
 ];
 const withTimeline = (count) => {
   const session = fakeSession();

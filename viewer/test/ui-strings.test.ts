@@ -58,7 +58,7 @@ describe('visits of others', () => {
   });
 
   it('are not part of the latest news', () => {
-    const kinds = ['sandbox_started', 'viewer_joined', 'link_opened', 'link_made', 'links_revoked', 'terminal_opened', 'vnc_opened'];
+    const kinds = ['sandbox_started', 'viewer_joined', 'link_opened', 'link_created', 'links_revoked', 'terminal_opened', 'vnc_opened'];
     const timeline = kinds.map((kind) => ({ at: 1, kind, message: kind }));
     expect(latestEvent({ ...session, timeline })).toBe('Sandbox_started.');
     expect(sessionEvents({ ...session, timeline }).map(({ kind }) => kind)).toEqual(['sandbox_started']);
