@@ -107,7 +107,7 @@ impl Record {
     /// not known here.
     pub fn has_views_of_links(&self) -> bool {
         let revokes =
-            |entry: &&TimelineEntry| matches!(&*entry.kind, "link_made" | "links_revoked");
+            |entry: &&TimelineEntry| matches!(&*entry.kind, "link_created" | "links_revoked");
         let last = self.timeline.iter().rev().find(revokes).map_or(0, |entry| entry.at.0);
         self.visits.iter().any(|visit| {
             visit.at >= last
