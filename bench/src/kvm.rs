@@ -80,10 +80,7 @@ fn sign_in(anteroom: &Path, images: &Path, driver: &str, user: User) -> Result<(
     if view["reason"]["code"] != "completed" {
         let console = folder.path().join("state/logs").join(&session.id).join("console.log");
         let console = std::fs::read_to_string(console).unwrap_or_default();
-        bail!(
-            "the session ended otherwise: {}; its console:\n{console}",
-            view["reason"]["message"]
-        );
+        bail!("the session ended otherwise: {}; its console:\n{console}", view["reason"]);
     }
     let sealed = server.credential(&session.id)?;
     server.stop()?;

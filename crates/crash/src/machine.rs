@@ -78,6 +78,9 @@ const INTERCEPTED: [(i32, &str); 7] = [
     (157, "SIGILL"),
 ];
 
+/// Begins Firecracker's last error (src/firecracker/src/main.rs).
+const EXITING: &str = "Firecracker exiting with error";
+
 /// That for a system call which its filter refuses.
 const REFUSED_CALL: i32 = 148;
 
@@ -86,7 +89,9 @@ const REFUSED_CALL: i32 = 148;
 pub fn explain_firecracker(exit: ProcessExit, log: &[String]) -> Option<Explanation> {
     let ProcessExit::Exited { code } = exit else { return None };
     let errors: Vec<_> = log.iter().filter_map(|line| line.strip_prefix("ERROR ")).collect();
-    let (cause, sentence) = match (code, errors.last()) {
+    // The very last one only repeats the exit code.
+    let said = errors.iter().rev().find(|line| !line.starts_with(EXITING));
+    let (cause, sentence) = match (code, said) {
         (REFUSED_CALL, _) => (
             Cause::ForbiddenSystemCall,
             "Firecracker made a system call that its own filter forbids, and ended".to_owned(),
@@ -226,7 +231,11 @@ mod tests {
 
     #[test]
     fn firecracker_s_end_is_read_from_its_exit_code_and_its_errors() {
-        let log = ["Vmm is stopping.", "ERROR Failure during vcpu run: KVM internal error"];
+        let log = [
+            "Vmm is stopping.",
+            "ERROR Failure during vcpu run: KVM internal error",
+            "ERROR Firecracker exiting with error. exit_code=1",
+        ];
         let log = log.map(str::to_owned);
         let of = |code| {
             let why = explain_firecracker(ProcessExit::Exited { code }, &log)?;
