@@ -19,7 +19,7 @@ use anteroom_guest_session::{
     entropy_base64, start_guest, unix_ms, until_end, vm_spec,
 };
 use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId, Timestamp};
-use anteroom_vm::RunningSandbox;
+use anteroom_vm::{RunningSandbox, SandboxName, remove_runtime_dir};
 use tokio::sync::{Notify, oneshot};
 
 use crate::seen::{Hello, OWN_SERVICES, Seen, explained};
@@ -33,17 +33,28 @@ pub async fn visit(
     verifier: &Verifier<'_>,
     processor: oneshot::Sender<CpuProfile>,
 ) -> Result<Seen, VerifyError> {
-    let vmm = &verifier.vmm;
-    let not_started = |reason| VerifyError::NotStarted { driver: vmm.kind(), reason };
-    let confinement = Confinement::of_this_machine(vmm.program().as_deref());
+    let confinement = Confinement::of_this_machine(verifier.vmm.program().as_deref());
     // Unique, as a session's is.
     let name = SessionId::generate().to_string().parse().expect("an id names a sandbox");
+    let seen = look(verifier, processor, &name, &confinement).await;
+    // Whatever became of the VM: nobody else tears it down.
+    remove_runtime_dir(&name.runtime_dir(), confinement.user)?;
+    seen
+}
+
+async fn look(
+    verifier: &Verifier<'_>,
+    processor: oneshot::Sender<CpuProfile>,
+    name: &SandboxName,
+    confinement: &Confinement,
+) -> Result<Seen, VerifyError> {
+    let vmm = &verifier.vmm;
+    let not_started = |reason| VerifyError::NotStarted { driver: vmm.kind(), reason };
     (verifier.progress)("booting");
     let driver = vm_spec(verifier.image, verifier.agent, verifier.memory_mib, verifier.vcpus)
         .map(|vm| vmm.driver(vm));
     let driver = driver.map_err(not_started)?;
-    let mut vm =
-        boot(&*driver, &name, &confinement, &verifier.log_dir).await.map_err(not_started)?;
+    let mut vm = boot(&*driver, name, confinement, &verifier.log_dir).await.map_err(not_started)?;
     let link = vm.take_link();
     let log = ServiceLog::create(&verifier.log_dir)
         .map_err(|source| VerifyError::Write { path: verifier.log_dir.clone(), source })?;
@@ -57,7 +68,6 @@ pub async fn visit(
         processor: RefCell::new(Some(processor)),
     };
     start_guest(&mut vm).await.map_err(not_started)?;
-    let vmm_kind = verifier.vmm.kind();
     let end = match until_end(&mut vm, visit.run(link)).await {
         Ok(Ok(())) => None,
         Ok(Err(reason)) => Some(visit.diagnosed(&mut vm, reason).await),
@@ -65,7 +75,7 @@ pub async fn visit(
     };
     vm.kill().await;
     let mut seen = visit.seen.into_inner();
-    seen.end = end.map(|reason| explained(&reason, vmm_kind));
+    seen.end = end.map(|reason| explained(&reason, vmm.kind()));
     Ok(seen)
 }
 

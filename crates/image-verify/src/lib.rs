@@ -21,6 +21,7 @@ use anteroom_guest_protocol::ScreenSize;
 use anteroom_guest_session::Vmm;
 use anteroom_image::{Image, ImageError, Verification};
 use anteroom_session::{DriverKind, EndReason};
+use anteroom_vm::RemoveError;
 
 pub use inventory::UNPACKED;
 pub use page::{html, reached};
@@ -66,6 +67,9 @@ pub enum VerifyError {
         /// Why it did not.
         reason: EndReason,
     },
+    /// What the VM left on this machine cannot be removed.
+    #[error(transparent)]
+    NotRemoved(#[from] RemoveError),
     /// A log or report cannot be written.
     #[error("writing {} failed", path.display())]
     Write {
