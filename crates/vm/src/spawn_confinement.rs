@@ -259,7 +259,30 @@ mod tests {
 
     use super::*;
 
-    /// Plays a VMM that a guest has taken over: it makes calls, and prints each one's error.
+    /// Plays a VMM that a guest has taken over: it makes calls, and prints each one's error, then what
+    /// holds it.
+    async fn said_by_a_vmm(
+        confinement: &Confinement,
+        sockets: Option<&Path>,
+        calls: &[(i64, &str)],
+    ) -> String {
+        let made = calls.iter().map(|(number, rest)| {
+            format!(
+                "print syscall({number}, {rest}) < 0 && $!{{EPERM}} ? 'refused' : 'done', \"\\n\";"
+            )
+        });
+        let script = format!("{} exec 'cat', '/proc/self/status'", made.collect::<String>());
+        let program = Path::new("/usr/bin/perl");
+        let limits = Limits { memory_bytes: 64 << 20, pids: 8, cpus: 1 };
+        let name = SandboxName::of_test();
+        let vmm = Vmm { program, files: vec![], uses_kvm: false, sockets, limits };
+        let confined = SpawnConfinement::vmm(&name, confinement, vmm).unwrap();
+        let mut command = Command::new(program);
+        command.args(["-e", &format!("$| = 1; {script}")]).stdout(Stdio::piped());
+        let (child, _cgroup) = confined.spawn(command).unwrap();
+        String::from_utf8(child.wait_with_output().await.unwrap().stdout).unwrap()
+    }
+
     #[tokio::test]
     async fn a_vmm_is_refused_the_calls_that_qemu_s_own_filter_lets_through() {
         let here = Confinement::of_this_machine(None);
@@ -274,27 +297,26 @@ mod tests {
             (libc::SYS_socket, "40, 1, 0"),
             (libc::SYS_socket, "2, 2, 0"),
         ];
-        let made = calls.map(|(number, rest)| {
-            format!(
-                "print syscall({number}, {rest}) < 0 && $!{{EPERM}} ? 'refused' : 'done', \"\\n\";"
-            )
-        });
-        let script = format!("{} exec 'cat', '/proc/self/status'", made.concat());
-        let program = Path::new("/usr/bin/perl");
         for confinement in [here, bare] {
-            let limits = Limits { memory_bytes: 64 << 20, pids: 8, cpus: 1 };
-            let name = SandboxName::of_test();
-            let vmm = Vmm { program, files: vec![], uses_kvm: false, sockets: None, limits };
-            let confined = SpawnConfinement::vmm(&name, &confinement, vmm).unwrap();
-            let mut command = Command::new(program);
-            command.args(["-e", &format!("$| = 1; {script}")]).stdout(Stdio::piped());
-            let (child, _cgroup) = confined.spawn(command).unwrap();
-            let said = child.wait_with_output().await.unwrap().stdout;
-            let said = String::from_utf8(said).unwrap();
+            let said = said_by_a_vmm(&confinement, None, &calls).await;
             let answers: Vec<_> = said.lines().take(calls.len()).collect();
             assert_eq!(answers, ["refused"; 5], "{said}");
             assert!(said.contains("Seccomp:\t2") && said.contains("NoNewPrivs:\t1"), "{said}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_vmm_that_makes_sockets_makes_those_of_unix_alone() {
+        let here = Confinement::of_this_machine(None);
+        let calls = [
+            (libc::SYS_socket, "1, 1, 0"),
+            (libc::SYS_socket, "2, 1, 0"),
+            (libc::SYS_socket, "40, 1, 0"),
+            (libc::SYS_socketpair, "2, 1, 0, 0"),
+        ];
+        let said = said_by_a_vmm(&here, Some(Path::new("/run")), &calls).await;
+        let answers: Vec<_> = said.lines().take(calls.len()).collect();
+        assert_eq!(answers, ["done", "refused", "refused", "refused"], "{said}");
     }
 
     /// Only root has namespaces to give.
