@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anteroom_testkit::{Controller, fake_guest};
@@ -42,33 +42,6 @@ impl Server {
         Self::start_with(anteroom, folder, &provider_file(provider)?, driver, options)
     }
 
-    /// The same with this provider file, as somebody.
-    pub fn start_as(
-        user: User,
-        anteroom: &Path,
-        folder: &Path,
-        provider_file: &str,
-        driver: &str,
-        options: &[&str],
-    ) -> Result<Self> {
-        if user == User::Root {
-            return Self::start_with(anteroom, folder, provider_file, driver, options);
-        }
-        let group = std::fs::metadata("/dev/kvm").context("there is no /dev/kvm")?.gid();
-        let id = NOBODY_ELSE.to_string();
-        let providers = write_provider(folder, provider_file)?;
-        for path in [folder, &providers, &providers.join("demo.toml")] {
-            chown(path, Some(NOBODY_ELSE), Some(NOBODY_ELSE))
-                .context("giving the controller's folder away failed")?;
-        }
-        let mut command = Command::new("setpriv");
-        command.args(["--reuid", &id, "--regid", &id, "--groups", &group.to_string()]);
-        command.arg(anteroom).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
-        command.args(["serve", "--driver", driver]).arg("--providers").arg(&providers);
-        command.args(options);
-        Self::run(command, folder, None)
-    }
-
     /// The same with this provider file.
     pub fn start_with(
         anteroom: &Path,
@@ -77,9 +50,26 @@ impl Server {
         driver: &str,
         options: &[&str],
     ) -> Result<Self> {
-        let providers = write_provider(folder, provider_file)?;
+        Self::start_as(User::Root, anteroom, folder, provider_file, driver, options)
+    }
+
+    /// The same as somebody.
+    pub fn start_as(
+        user: User,
+        anteroom: &Path,
+        folder: &Path,
+        provider_file: &str,
+        driver: &str,
+        options: &[&str],
+    ) -> Result<Self> {
+        let providers = folder.join("providers");
+        std::fs::create_dir(&providers)?;
+        std::fs::write(providers.join("demo.toml"), provider_file)?;
         let programs = programs_for_host_driver(driver)?;
-        let mut command = Command::new(anteroom);
+        let mut command = match user {
+            User::Root => Command::new(anteroom),
+            User::InKvmGroup => in_kvm_group(anteroom, folder, &providers)?,
+        };
         if let Some(programs) = &programs {
             let usual = std::env::var("PATH").unwrap_or_default();
             command.env("PATH", format!("{}:{usual}", programs.path().display()));
@@ -132,11 +122,18 @@ impl DerefMut for Server {
     }
 }
 
-fn write_provider(folder: &Path, provider_file: &str) -> Result<PathBuf> {
-    let providers = folder.join("providers");
-    std::fs::create_dir(&providers)?;
-    std::fs::write(providers.join("demo.toml"), provider_file)?;
-    Ok(providers)
+/// The program as a user who is not root, whose these folders are then.
+fn in_kvm_group(anteroom: &Path, folder: &Path, providers: &Path) -> Result<Command> {
+    let group = std::fs::metadata("/dev/kvm").context("there is no /dev/kvm")?.gid();
+    let id = NOBODY_ELSE.to_string();
+    for path in [folder, providers, &providers.join("demo.toml")] {
+        chown(path, Some(NOBODY_ELSE), Some(NOBODY_ELSE))
+            .context("giving the controller's folder away failed")?;
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &id, "--regid", &id, "--groups", &group.to_string()]);
+    command.arg(anteroom).env("HOME", folder).env("XDG_CACHE_HOME", folder.join("cache"));
+    Ok(command)
 }
 
 /// A guest has the demo CLI from its image; the host driver finds it in a folder of the PATH, readable

@@ -22,8 +22,8 @@ pub enum Vmm {
     Firecracker {
         /// The program.
         program: PathBuf,
-        /// What each of the guest's processors is; `None` for this machine's.
-        cpu: Option<Processor>,
+        /// What each of the guest's processors is.
+        cpu: Processor,
     },
 }
 
@@ -75,8 +75,8 @@ impl Vmm {
                 Box::new(Qemu { vm, accelerator: *accelerator, cpu })
             }
             Self::Firecracker { program, cpu } => {
-                let template = cpu.as_ref().map(|cpu| cpu.model.as_str().to_owned());
-                let cpu_template = template.filter(|template| !template.is_empty());
+                let template = cpu.model.as_str();
+                let cpu_template = (!template.is_empty()).then(|| template.to_owned());
                 Box::new(Firecracker { vm, program: program.clone(), cpu_template })
             }
         }
@@ -87,14 +87,11 @@ impl Vmm {
     pub fn processor_name(&self) -> String {
         match self {
             Self::Qemu { cpu: Some(Processor { profile, .. }), .. }
-            | Self::Firecracker { cpu: Some(Processor { profile, .. }), .. } => {
-                cpu_profile_name(profile)
-            }
+            | Self::Firecracker { cpu: Processor { profile, .. }, .. } => cpu_profile_name(profile),
             Self::Qemu { accelerator: VmAccelerator::Tcg, cpu: None } => {
                 format!("this VM's CPU ({TCG_PROCESSOR})")
             }
-            Self::Qemu { accelerator: VmAccelerator::Kvm, cpu: None }
-            | Self::Firecracker { cpu: None, .. } => "this VM's CPU".to_owned(),
+            Self::Qemu { accelerator: VmAccelerator::Kvm, cpu: None } => "this VM's CPU".to_owned(),
         }
     }
 }

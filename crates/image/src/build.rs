@@ -260,11 +260,18 @@ pub fn build(
     Ok(Built { dir, manifest, cached: false })
 }
 
+/// What is free of the disk that a folder is on, in MiB.
+///
+/// # Errors
+/// When the disk does not say.
+pub fn free_mib(folder: &Path) -> io::Result<u64> {
+    let stats = nix::sys::statvfs::statvfs(folder)?;
+    Ok((stats.blocks_available() * stats.fragment_size()) >> 20)
+}
+
 fn check_disk_space(folder: &Path) -> Result<(), BuildError> {
-    let stats = nix::sys::statvfs::statvfs(folder).map_err(|error| {
-        system(format!("asking for the disk space of {}", folder.display()))(error.into())
-    })?;
-    let free_mib = (stats.blocks_available() * stats.fragment_size()) >> 20;
+    let free_mib = free_mib(folder)
+        .map_err(system(format!("asking for the disk space of {}", folder.display())))?;
     if free_mib < BUILD_MIB {
         return Err(BuildError::DiskSpace { folder: folder.to_path_buf(), free_mib });
     }

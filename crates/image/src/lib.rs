@@ -19,7 +19,7 @@ mod store;
 mod verification;
 
 pub use build::{
-    BUILD_MIB, BuildError, BuildOptions, BuildStep, Built, Progress, build, missing_tools,
+    BUILD_MIB, BuildError, BuildOptions, BuildStep, Built, Progress, build, free_mib, missing_tools,
 };
 pub use cpio::{initramfs_with_agent, initramfs_with_program};
 pub use kernel::{KernelError, modules_initramfs};

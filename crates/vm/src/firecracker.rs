@@ -101,11 +101,9 @@ impl Firecracker {
 
     async fn start(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
         let SandboxSpec { name, confinement, console: console_file } = sandbox;
-        let folder = match confinement.enclosed() {
-            Some(_) => PathBuf::from(SOCKETS),
-            None => name.runtime_dir(),
-        };
-        if confinement.enclosed().is_none() {
+        let has_own_tree = confinement.enclosed().is_some();
+        let folder = if has_own_tree { PathBuf::from(SOCKETS) } else { name.runtime_dir() };
+        if !has_own_tree {
             make_runtime_dir(&folder, confinement.user)?;
         }
         let (console, guest_console) =
@@ -129,9 +127,10 @@ impl Firecracker {
             console_file,
         })?;
         let mut log = Log::follow(log);
-        let seen_here = match confinement.enclosed() {
-            Some(_) => PathBuf::from(format!("/proc/{}/root{SOCKETS}", running.pid)),
-            None => folder.clone(),
+        let seen_here = if has_own_tree {
+            PathBuf::from(format!("/proc/{}/root{SOCKETS}", running.pid))
+        } else {
+            folder.clone()
         };
         let link = listen(&seen_here.join(format!("{VSOCK}_{VSOCK_PORT}")), confinement.user)
             .map_err(BootError::system("listening for the guest link"))?;

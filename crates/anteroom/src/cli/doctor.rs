@@ -255,9 +255,8 @@ fn state_folder(dir: &Path) -> Finding {
     if let Err(error) = eaccess(existing, AccessFlags::W_OK | AccessFlags::X_OK) {
         return refused(format!("cannot write to {shown}: {}", error.desc()));
     }
-    match nix::sys::statvfs::statvfs(existing) {
-        Ok(stats) => {
-            let free = stats.blocks_available() * stats.fragment_size() / 1024 / 1024;
+    match anteroom_image::free_mib(existing) {
+        Ok(free) => {
             let will = if existing == whole { "can be used" } else { "can be created" };
             let what = format!(
                 "the state folder {} {will}; {free} MiB of disk space is free",
@@ -271,7 +270,7 @@ fn state_folder(dir: &Path) -> Finding {
             }
         }
         Err(error) => warning(
-            format!("cannot determine the free disk space of {shown}: {}", error.desc()),
+            format!("cannot determine the free disk space of {shown}: {error}"),
             "check that the disk is mounted and works",
         ),
     }

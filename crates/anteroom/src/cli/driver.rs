@@ -116,7 +116,7 @@ pub fn firecracker(cpu: &Chosen) -> Result<(Vmm, String)> {
     if let KvmProbe::Unusable { why } = probe_kvm() {
         bail!("Firecracker needs KVM, which cannot be used: {why}; --driver qemu can emulate");
     }
-    let vmm = Vmm::Firecracker { program: path, cpu: Some(cpu.processor.clone()) };
+    let vmm = Vmm::Firecracker { program: path, cpu: cpu.processor.clone() };
     Ok((vmm, format!("Firecracker {version}")))
 }
 

@@ -1,19 +1,16 @@
 //! The file that `serve --ready-file` writes when it is ready.
 
-use std::io::Read;
 use std::path::Path;
 
 use anteroom_api::{KeyRole, PrincipalId};
 use anteroom_controller::{Controller, Store};
 use anteroom_node_protocol::Node;
+use anteroom_private as private;
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
 /// The name of the key in it.
 const KEY: &str = "ready-file";
-
-/// The largest file that is looked at, in bytes.
-const MAX_FILE: u64 = 64 * 1024;
 
 /// Refuses a file that is somebody else's, before anything is done. The one that this controller wrote
 /// at an earlier start has its key, and is replaced: a controller that was killed starts again.
@@ -22,10 +19,8 @@ pub async fn check(path: &Path, controller: &Controller<impl Node, impl Store>) 
     if !path.symlink_metadata().is_ok_and(|found| found.is_file()) {
         return Ok(());
     }
-    let mut text = String::new();
-    let read =
-        std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
-    read.with_context(|| format!("reading {} failed", path.display()))?;
+    let text =
+        private::read_text(path).with_context(|| format!("reading {} failed", path.display()))?;
     let file: Value = serde_json::from_str(&text).unwrap_or_default();
     let key = file["apiKey"].as_str().unwrap_or_default();
     let known = controller.keys().authenticate(key).await;
