@@ -47,13 +47,6 @@ pub struct Client {
 }
 
 impl Connection {
-    /// Whether it is to the controller on this machine, with the command line's own key.
-    pub fn is_local(&self) -> bool {
-        let is_given = |value: Option<&str>| value.is_some_and(|value| !value.is_empty());
-        let file = self.api_key_file.as_deref().and_then(std::path::Path::to_str);
-        ![self.url.as_deref(), self.api_key.as_deref(), file].into_iter().any(is_given)
-    }
-
     /// Finds the controller.
     pub fn open(&self) -> Result<Client> {
         // An empty variable is as good as none.
@@ -226,6 +219,11 @@ impl Client {
             Some(detail) => bail!("{detail} ({})", problem["code"].as_str().unwrap_or_default()),
             None => bail!("the controller answered {status}"),
         }
+    }
+
+    /// Whether it has the command line's own key, of this machine's controller.
+    pub fn has_own_key(&self) -> bool {
+        self.key_file.is_some()
     }
 
     /// The key is not accepted.

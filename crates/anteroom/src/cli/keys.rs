@@ -88,12 +88,13 @@ pub fn run(command: &Command) -> Result<()> {
             key.create(&format!("/api/keys/{}/rotate", segment(name)), &Value::Null)
         }
         Command::Revoke(Revoke { name, connection }) => {
-            if name == COMMAND_LINE && connection.is_local() {
+            let client = connection.open()?;
+            if name == COMMAND_LINE && client.has_own_key() {
                 bail!(
                     "{name} is the key that this command line uses itself; replace it with `anteroom keys rotate {name}`"
                 );
             }
-            connection.open()?.delete(&format!("/api/keys/{}", segment(name)))?;
+            client.delete(&format!("/api/keys/{}", segment(name)))?;
             show(connection.json, &json!({ "revoked": name }), |_| {
                 format!("The key {name} is revoked.\n")
             })
