@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anteroom_confine::Confinement;
 use anteroom_image::{Image, initramfs_with_agent, initramfs_with_program};
 use anteroom_session::SessionId;
-use anteroom_vm::{ConsoleFile, Driver, Qemu, SandboxSpec, VmAccelerator, VmSpec};
+use anteroom_vm::{ConsoleFile, Driver, Qemu, SandboxSpec, VmAccelerator, VmSpec, VmStart};
 use anyhow::{Context, Result, bail};
 
 use xtask::{interrupt, machine, shell};
@@ -35,6 +35,7 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
         root_image: image.root(),
         memory_mib: MEMORY_MIB,
         vcpus: VCPUS,
+        start: VmStart::PowerOn,
     };
     let sandbox = SandboxSpec {
         name: SessionId::generate().to_string().parse()?,

@@ -19,6 +19,7 @@ mod egress;
 mod files;
 mod guest;
 mod pid1;
+mod random;
 mod redact;
 mod report;
 mod session;
@@ -78,6 +79,16 @@ fn run_as_init() -> Result<()> {
         pid1::open_link().context("opening the guest link failed")?
     };
     tokio::task::LocalSet::new().block_on(&runtime, session::run(link, guest))
+}
+
+impl session::Carrier for tokio::net::UnixStream {
+    fn await_another_host(&mut self) -> Result<()> {
+        bail!("without a VM the agent cannot be frozen")
+    }
+
+    async fn of_another_host(self) -> Result<Self> {
+        Ok(self)
+    }
 }
 
 /// `anteroom-agent --host-driver --link-fd N`: the agent without a VM, for tests and benchmarks.

@@ -1,5 +1,8 @@
 //! What the agent reports to the host, in order, through one queue.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use anteroom_guest_protocol::{GuestMessage, LogStream, ServiceEvent};
 use tokio::sync::mpsc;
 
@@ -16,12 +19,53 @@ const MAX_LINE: usize = 4096;
 pub struct Reporter {
     queue: mpsc::Sender<GuestMessage>,
     secrets: Secrets,
+    standing: Arc<Mutex<Standing>>,
+}
+
+/// What holds until something else is said: another host has to hear it too.
+#[derive(Default)]
+struct Standing {
+    /// By the service: what became of it last, and its start before that.
+    services: BTreeMap<String, Vec<ServiceEvent>>,
+    cursor: Option<GuestMessage>,
+}
+
+impl Standing {
+    fn keep(&mut self, message: &GuestMessage) {
+        match message {
+            GuestMessage::Service { name, event: event @ ServiceEvent::Started { .. } } => {
+                self.services.insert(name.clone(), vec![event.clone()]);
+            }
+            GuestMessage::Service { name, event: event @ ServiceEvent::Ready {} } => {
+                self.services.entry(name.clone()).or_default().push(event.clone());
+            }
+            GuestMessage::Service {
+                name,
+                event: ServiceEvent::Exited { .. } | ServiceEvent::Failed { .. },
+            } => {
+                self.services.remove(name);
+            }
+            GuestMessage::Cursor(_) => self.cursor = Some(message.clone()),
+            _ => {}
+        }
+    }
+
+    fn messages(&self) -> Vec<GuestMessage> {
+        let service = |(name, events): (&String, &Vec<ServiceEvent>)| {
+            let of = |event: &ServiceEvent| GuestMessage::Service {
+                name: name.clone(),
+                event: event.clone(),
+            };
+            events.iter().map(of).collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(service).chain(self.cursor.clone()).collect()
+    }
 }
 
 /// A reporter, and the queue that the control stream's writer drains.
 pub fn channel() -> (Reporter, mpsc::Receiver<GuestMessage>) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    (Reporter { queue: sender, secrets: Secrets::default() }, receiver)
+    (Reporter { queue: sender, secrets: Secrets::default(), standing: Arc::default() }, receiver)
 }
 
 impl Reporter {
@@ -32,12 +76,26 @@ impl Reporter {
 
     /// Reports to the host; waits while the queue is full. When the link is gone the message is dropped.
     pub async fn report(&self, message: GuestMessage) {
+        self.standing().keep(&message);
         let _ = self.queue.send(self.clean(message)).await;
     }
 
     /// From a thread of its own. Drops the message when the queue is full.
     pub fn offer(&self, message: GuestMessage) {
+        self.standing().keep(&message);
         let _ = self.queue.try_send(self.clean(message));
+    }
+
+    /// Says what runs and what is ready once more, to a host that has not heard it.
+    pub async fn say_again(&self) {
+        let messages = self.standing().messages();
+        for message in messages {
+            self.report(message).await;
+        }
+    }
+
+    fn standing(&self) -> std::sync::MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A change of a service.

@@ -14,6 +14,9 @@ const MAX_STALE: usize = 8 * 1024 * 1024;
 /// How long a begun preamble may take, in seconds.
 const PREAMBLE_SECONDS: u64 = 30;
 
+/// The nonce of a guest that waits for a host; no host's own.
+const WAITING: [u8; 16] = [0; 16];
+
 /// The host's side: sends a preamble with `nonce` and waits for its echo. `deadline` bounds the
 /// wait for the guest's first byte (it is still booting).
 ///
@@ -46,6 +49,47 @@ where
     let preamble = find(stream, |_| true).await?;
     stream.write_all(&preamble.encode()).await?;
     stream.flush().await?;
+    Ok(())
+}
+
+/// The guest's side of a link that is to outlive its host: waits for the next one's preamble, whatever
+/// the last one still sent, and echoes it.
+///
+/// # Errors
+/// As [`answer_handshake`].
+pub async fn answer_handshake_whenever<S>(stream: &mut S) -> Result<(), LinkError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    loop {
+        match answer_handshake(stream).await {
+            // What had begun was no preamble.
+            Err(LinkError::Silent { .. }) => {}
+            answered => return answered,
+        }
+    }
+}
+
+/// The guest's side: nothing of the host that was there is read any more, and the next one's preamble is
+/// waited for. Said twice: the host's multiplexer, which ends with it, takes the beginning of the first.
+///
+/// # Errors
+/// When the stream fails.
+pub async fn say_waiting<S: AsyncWrite + Unpin>(stream: &mut S) -> Result<(), LinkError> {
+    let waiting = Preamble::new(WAITING).encode();
+    stream.write_all(&[waiting, waiting].concat()).await?;
+    stream.flush().await?;
+    Ok(())
+}
+
+/// The host's side: waits until the guest has said so, where it says so in time.
+///
+/// # Errors
+/// When the stream fails, or it says nothing in time.
+pub async fn until_waiting<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), LinkError> {
+    let silent = || LinkError::Silent { what: "to freeze", seconds: PREAMBLE_SECONDS };
+    let found = find(stream, |theirs| theirs.nonce == WAITING);
+    timeout(Duration::from_secs(PREAMBLE_SECONDS), found).await.map_err(|_| silent())??;
     Ok(())
 }
 
@@ -89,6 +133,24 @@ mod tests {
         let (host, guest) = tokio::join!(host, guest);
         host.unwrap();
         guest.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_guest_that_waits_takes_the_next_host_whenever_it_comes() {
+        let (mut host, mut guest) = tokio::io::duplex(4096);
+        host.write_all(b"the last of a multiplexer").await.unwrap();
+        let guest = async {
+            say_waiting(&mut guest).await.unwrap();
+            answer_handshake_whenever(&mut guest).await.unwrap();
+        };
+        let host = async {
+            // The multiplexer's share of it.
+            host.read_exact(&mut [0; 12]).await.unwrap();
+            until_waiting(&mut host).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+            start_handshake(&mut host, [3; 16], Duration::from_secs(5)).await.unwrap();
+        };
+        tokio::join!(host, guest);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,11 +7,15 @@
 mod handshake;
 mod message_io;
 mod mux;
+mod shared;
 
 pub use anteroom_guest_protocol::chain;
-pub use handshake::{answer_handshake, start_handshake};
+pub use handshake::{
+    answer_handshake, answer_handshake_whenever, say_waiting, start_handshake, until_waiting,
+};
 pub use message_io::{read_message, write_message};
 pub use mux::{Incoming, LinkStream, Opener, Side, connect, read_kind};
+pub use shared::SharedStream;
 
 use anteroom_guest_protocol::message::MessageError;
 use anteroom_guest_protocol::{PreambleError, UnknownStreamKind};

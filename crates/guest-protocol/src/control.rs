@@ -82,6 +82,16 @@ pub enum HostMessage {
     /// Once, in a sandbox for a sign-in: whose it is, and to what; answered by
     /// [`GuestMessage::SignInBegun`]. The files follow on their own streams.
     BeginSignIn(Box<BeginSignIn>),
+    /// Once, after the services are ready and before any sign-in: stop every program, and wait for another
+    /// host on the link. Answered by [`GuestMessage::Frozen`], which is the last thing that this host hears:
+    /// the VM is saved then, as a template of others.
+    Freeze {
+        /// What the host must name that wakes one of these.
+        wake_token: String,
+    },
+    /// First, and once, to a guest that was frozen: go on, as a sandbox of its own; answered by
+    /// [`GuestMessage::SandboxConfigured`] before any program runs.
+    Wake(Box<Wake>),
     /// Start the services: the desktop, and as soon as a sign-in has begun the CLI's.
     StartServices {},
     /// Start the CLI as soon as the services allow it. Once; it may be said again.
@@ -136,6 +146,20 @@ pub struct ConfigureSandbox {
     pub services: Vec<ServiceSpec>,
 }
 
+/// What makes a clone of a frozen guest a sandbox of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wake {
+    /// As [`HostMessage::Freeze`] had it: a host that has another restored something else.
+    pub wake_token: String,
+    /// As in [`ConfigureSandbox`].
+    pub now_unix_ms: u64,
+    /// As in [`ConfigureSandbox`].
+    pub entropy_base64: String,
+    /// As in [`ConfigureSandbox`].
+    pub browser_ip: Ipv4Addr,
+}
+
 /// What a sandbox is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "purpose", rename_all = "snake_case", deny_unknown_fields)]
@@ -181,11 +205,15 @@ pub enum GuestMessage {
         kernel: String,
         /// `/proc/sys/kernel/random/boot_id`: differs in every VM.
         boot_id: String,
+        /// Whether it was frozen before: a clone of a template.
+        is_clone: bool,
         /// What its processor says of itself.
         cpu: GuestCpu,
     },
-    /// The guest is set up as [`HostMessage::ConfigureSandbox`] says.
+    /// The guest is set up as [`HostMessage::ConfigureSandbox`] or [`HostMessage::Wake`] says.
     SandboxConfigured {},
+    /// No program runs but the agent.
+    Frozen {},
     /// The sign-in has begun as [`HostMessage::BeginSignIn`] says; files may come.
     SignInBegun {},
     /// Sent every [`crate::HEARTBEAT_INTERVAL_MS`], also between other messages.

@@ -37,7 +37,7 @@ pub use check::{Check, Checked, MAX_FIRST_LINES, MAX_OPENED_FILES, PageFacts, Sy
 pub use control::{
     ConfigureSandbox, CursorImage, Desktop, FileHeader, FileOutcome, GuestMessage, HostMessage,
     LogStream, ProcessExit, Purpose, ScreenSize, ServiceEvent, StreamKind, TERMINAL_COLUMNS,
-    TERMINAL_ROWS, Then, Transport, UnknownStreamKind,
+    TERMINAL_ROWS, Then, Transport, UnknownStreamKind, Wake,
 };
 pub use evidence::{
     Evidence, Fault, GuestCpu, MAX_CHILDREN, MAX_CPUID_LEAVES, MAX_EVIDENCE_TEXT, MAX_INSTRUCTION,
@@ -55,7 +55,7 @@ pub use sign_in::{
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.
-pub const PROTOCOL_VERSION: u16 = 6;
+pub const PROTOCOL_VERSION: u16 = 7;
 
 /// The longest control message, in bytes of JSON: a sealed credential of [`MAX_CREDENTIAL`] in base64.
 pub const MAX_CONTROL_MESSAGE: usize = 3 * 1024 * 1024;

@@ -13,7 +13,7 @@ use anteroom_guest_protocol::{
     GuestMessage, HostMessage, KeyringSpec, LogStream, Mapping, NotStarted, OutOfMemory,
     PROTOCOL_VERSION, PageFacts, Preamble, Preferences, PrintedSpec, Probe, ProcessExit, Purpose,
     ScreenSize, Sender, ServiceEvent, ServiceSpec, ServiceUser, Stall, StatusSpec, StreamKind,
-    Symbol, SystemFacts, Then, Transport, Watchdog,
+    Symbol, SystemFacts, Then, Transport, Wake, Watchdog,
 };
 use serde::Serialize;
 
@@ -113,6 +113,13 @@ fn host_messages() {
         HostMessage::ConfigureSandbox(Box::new(sandbox)),
         HostMessage::ConfigureSandbox(Box::new(verification)),
         HostMessage::BeginSignIn(Box::new(sign_in)),
+        HostMessage::Freeze { wake_token: "t".into() },
+        HostMessage::Wake(Box::new(Wake {
+            wake_token: "t".into(),
+            now_unix_ms: 1_700_000_000_000,
+            entropy_base64: "AA==".into(),
+            browser_ip: [10, 1, 2, 3].into(),
+        })),
         HostMessage::StartServices {},
         HostMessage::StartTool {},
         HostMessage::OpenSignInPage { url: "https://x.test/".into() },
@@ -240,9 +247,11 @@ fn guest_messages() {
             agent_version: "0.1.0".into(),
             kernel: "6.1.0".into(),
             boot_id: "b".into(),
+            is_clone: false,
             cpu: GuestCpu { leaves: vec![[1, 0, 2, 3, 4, 5]], xcr0: 7 },
         },
         GuestMessage::SandboxConfigured {},
+        GuestMessage::Frozen {},
         GuestMessage::SignInBegun {},
         GuestMessage::Heartbeat { sent_ms: 2_000 },
         service(ServiceEvent::Started { pid: 7 }),

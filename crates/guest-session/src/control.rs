@@ -9,7 +9,7 @@ use anteroom_guest_protocol::{
     StreamKind,
 };
 use anteroom_session::EndReason;
-use tokio::io::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::io::InspectReader;
@@ -102,6 +102,14 @@ impl GuestSender {
     pub async fn answer_heartbeat(&mut self, heard: &GuestMessage) -> Result<(), EndReason> {
         let GuestMessage::Heartbeat { sent_ms } = *heard else { return Ok(()) };
         self.say(&HostMessage::Time { asked_ms: sent_ms, now_unix_ms: unix_ms() }).await
+    }
+
+    /// Says nothing more.
+    ///
+    /// # Errors
+    /// As [`Self::say`].
+    pub async fn close(mut self) -> Result<(), EndReason> {
+        self.0.shutdown().await.map_err(|error| link_failed(error.into()))
     }
 
     /// Sends one message.

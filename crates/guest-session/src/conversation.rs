@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use anteroom_crash::agent_failed;
-use anteroom_guest_link::{Incoming, LinkError, Opener, Side, connect, start_handshake};
+use anteroom_guest_link::{
+    Incoming, LinkError, Opener, SharedStream, Side, connect, start_handshake,
+};
 use anteroom_guest_protocol::{
-    BeginSignIn, ConfigureSandbox, GuestCpu, GuestMessage, HostMessage, LogStream, printable,
+    BeginSignIn, ConfigureSandbox, GuestCpu, GuestMessage, HostMessage, LogStream, Wake, printable,
 };
 use anteroom_session::EndReason;
 use base64::Engine;
@@ -52,6 +54,8 @@ pub struct Hello {
     pub kernel: String,
     /// The processor that the guest says it has, as it sent it.
     pub cpu: GuestCpu,
+    /// Whether it is a clone of a frozen guest.
+    pub is_clone: bool,
 }
 
 impl Conversation {
@@ -63,7 +67,15 @@ impl Conversation {
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        let mut link = PacedLink::new(link);
+        Self::begin_on(SharedStream::new(PacedLink::new(link))).await
+    }
+
+    pub(crate) async fn begin_on<S>(
+        mut link: SharedStream<PacedLink<S>>,
+    ) -> Result<(Self, Hello), EndReason>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
         start_handshake(&mut link, rand::random(), BOOT).await.map_err(|error| match error {
             LinkError::Silent { what: "a boot", .. } => EndReason::AgentSilent {
                 waited_ms: BOOT.as_secs() * 1000,
@@ -98,6 +110,20 @@ impl Conversation {
         log: impl FnMut(&str, LogStream, &str),
     ) -> Result<(), EndReason> {
         self.sender.say(&HostMessage::ConfigureSandbox(Box::new(sandbox))).await?;
+        self.acknowledged(&SET_UP, log).await
+    }
+
+    /// Wakes a guest that is a clone of a frozen one, and waits until its programs go on; `log` as of
+    /// [`Self::configure`].
+    ///
+    /// # Errors
+    /// When it fails, is late, or says something else.
+    pub async fn wake(
+        &mut self,
+        wake: Wake,
+        log: impl FnMut(&str, LogStream, &str),
+    ) -> Result<(), EndReason> {
+        self.sender.say(&HostMessage::Wake(Box::new(wake))).await?;
         self.acknowledged(&SET_UP, log).await
     }
 
@@ -141,6 +167,14 @@ type LinkHandle = JoinHandle<Result<(), LinkError>>;
 pub struct LinkTask(Rc<RefCell<Option<LinkHandle>>>);
 
 impl LinkTask {
+    /// Waits until the link has ended.
+    pub(crate) async fn ended(&self) {
+        let task = self.0.borrow_mut().take();
+        if let Some(task) = task {
+            let _ = task.await;
+        }
+    }
+
     /// Why the link failed: the multiplexer's own error, if it has one, says more than the ends of its
     /// streams. Any other reason is returned as it is.
     pub async fn cause_of(&self, seen: EndReason) -> EndReason {
@@ -167,9 +201,12 @@ pub fn entropy_base64() -> String {
 
 async fn hello(messages: &mut GuestMessages) -> Result<Hello, EndReason> {
     match messages.next().await? {
-        GuestMessage::Hello { agent_version, kernel, boot_id: _, cpu } => {
-            Ok(Hello { agent_version: printable(&agent_version), kernel: printable(&kernel), cpu })
-        }
+        GuestMessage::Hello { agent_version, kernel, boot_id: _, is_clone, cpu } => Ok(Hello {
+            agent_version: printable(&agent_version),
+            kernel: printable(&kernel),
+            cpu,
+            is_clone,
+        }),
         GuestMessage::Fatal { cause } => Err(agent_failed(&cause)),
         other => Err(violation(&format!("the guest sent {} before its hello", kind(&other)))),
     }

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anteroom_confine::Confinement;
 use anteroom_guest_link::chain;
@@ -10,7 +12,7 @@ use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_image::{Image, ImageError, initramfs_with_agent};
 use anteroom_session::{DriverKind, EndReason, SetupStep};
 use anteroom_vm::{
-    BootError, ConsoleFile, Driver, Host, RunningSandbox, SandboxName, SandboxSpec, VmSpec,
+    BootError, ConsoleFile, Driver, Host, RunningSandbox, SandboxName, SandboxSpec, VmSpec, VmStart,
 };
 use serde::{Deserialize, Serialize};
 
@@ -67,6 +69,27 @@ pub struct VmConfig {
     pub vcpus: u8,
     /// What boots it.
     pub vmm: Vmm,
+    /// The template that it is a clone of, whose files are passed beside; absent where it is powered on.
+    pub clone_of: Option<CloneOf>,
+}
+
+/// A template, and what wakes its clones.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CloneOf {
+    /// The template's id.
+    pub template: String,
+    /// As its guest was frozen with.
+    pub wake_token: String,
+}
+
+/// The files of a template, sealed: clones of it share them.
+#[derive(Clone, Debug)]
+pub struct TemplateFiles {
+    /// Guest memory.
+    pub memory: Arc<OwnedFd>,
+    /// State of processors and devices, as the VMM wrote it.
+    pub state: Arc<OwnedFd>,
 }
 
 impl DriverConfig {
@@ -76,6 +99,15 @@ impl DriverConfig {
         match self {
             Self::Vm(vm) => vm.vmm.kind(),
             Self::Host { .. } => DriverKind::Host,
+        }
+    }
+
+    /// The template that its VM is a clone of.
+    #[must_use]
+    pub fn clone_of(&self) -> Option<&CloneOf> {
+        match self {
+            Self::Vm(vm) => vm.clone_of.as_ref(),
+            Self::Host { .. } => None,
         }
     }
 
@@ -90,21 +122,26 @@ impl DriverConfig {
 }
 
 impl SandboxConfig {
-    /// Checks the image, where there is one, and boots. `agent` gives the agent's program, for a VM. The
-    /// guest may wait for [`start_guest`](crate::start_guest).
+    /// Checks the image, where there is one, and boots. `agent` gives the agent's program, for a VM;
+    /// `template` is what a clone of one is made of. The guest may wait for [`start_guest`](crate::start_guest).
     ///
     /// # Errors
     /// When the image is refused or the driver cannot boot it; nothing is left of the attempt.
     pub async fn boot<E: Display>(
         &self,
         agent: impl FnOnce() -> Result<&'static [u8], E>,
+        template: Option<TemplateFiles>,
     ) -> Result<RunningSandbox, EndReason> {
         let (driver, hold): (Box<dyn Driver>, _) = match &self.driver {
             DriverConfig::Vm(vm) => {
                 let image = open_image(vm.image_dir.clone(), vm.cache_dir.clone()).await?;
                 let hold = image.hold().map_err(refused)?;
                 let agent = agent().map_err(not_started)?;
-                let spec = vm_spec(&image, agent, vm.memory_mib, vm.vcpus)?;
+                let mut spec = vm_spec(&image, agent, vm.memory_mib, vm.vcpus)?;
+                if vm.clone_of.is_some() {
+                    let files = template.ok_or_else(|| not_started("the template is not there"))?;
+                    spec.start = VmStart::Clone { memory: files.memory, state: files.state };
+                }
                 (vm.vmm.driver(spec), Some(hold))
             }
             DriverConfig::Host { agent, runtime_dir } => {
@@ -157,6 +194,7 @@ pub fn vm_spec(
         root_image: image.root(),
         memory_mib,
         vcpus,
+        start: VmStart::PowerOn,
     })
 }
 

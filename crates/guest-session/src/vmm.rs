@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anteroom_image::Processor;
 use anteroom_session::{Accelerator, DriverKind};
-use anteroom_vm::{BootError, Driver, Firecracker, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec};
+use anteroom_vm::{
+    BootError, Driver, Firecracker, Installed, Qemu, TCG_PROCESSOR, VmAccelerator, VmSpec,
+};
 use serde::{Deserialize, Serialize};
 
 /// A VMM.
@@ -52,6 +54,27 @@ impl Vmm {
         match self {
             Self::Qemu { .. } => Qemu::program(),
             Self::Firecracker { program, .. } => Some(program.clone()),
+        }
+    }
+
+    /// The program with its version; `None` when it does not say.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        match self {
+            Self::Qemu { .. } => Qemu::version(),
+            Self::Firecracker { program, .. } => {
+                Some(format!("Firecracker {}", Installed::at(program).ok()?.version))
+            }
+        }
+    }
+
+    /// The guest's processor, as the VMM is given it.
+    #[must_use]
+    pub fn processor_model(&self) -> String {
+        match self {
+            Self::Qemu { cpu: Some(Processor { model, .. }), .. }
+            | Self::Firecracker { cpu: Processor { model, .. }, .. } => model.as_str().to_owned(),
+            Self::Qemu { cpu: None, .. } => "the usual one".to_owned(),
         }
     }
 

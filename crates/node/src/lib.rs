@@ -10,6 +10,7 @@ mod prepare;
 mod process;
 mod settings;
 mod teardown;
+mod templates;
 mod users;
 
 use std::collections::{HashMap, HashSet};
@@ -30,11 +31,13 @@ use media_demux::MediaDemux;
 use prepare::PreparedSession;
 use process::Runner;
 use teardown::Places;
+use templates::Templates;
 use users::Users;
 
 pub use error::LocalNodeError;
 pub use memory::sessions_by_memory;
 pub use settings::{DriverChoice, NodeSettings, VmChoice};
+pub use templates::TemplateSettings;
 
 /// This machine.
 pub struct LocalNode {
@@ -43,6 +46,7 @@ pub struct LocalNode {
     demux: MediaDemux,
     users: Users,
     logs: Logs,
+    templates: Templates,
     sessions: Mutex<HashMap<SessionId, Stage>>,
 }
 
@@ -64,14 +68,17 @@ impl LocalNode {
             accelerator: settings.driver.accelerator(),
             media: demux.address()?,
         };
-        Ok(Self {
+        let node = Self {
+            templates: Templates::new(settings.templates.clone()),
             logs: Logs::in_state_dir(&settings.state_dir),
             users: Users::default(),
             sessions: Mutex::default(),
             settings: Arc::new(settings),
             description,
             demux,
-        })
+        };
+        node.load_templates();
+        Ok(node)
     }
 
     fn runner(&self, session: SessionId) -> Result<Runner, AskError> {

@@ -1,11 +1,13 @@
 //! What a session needs before it can run on this machine, and its runner's configuration.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anteroom_confine::{Confinement, SessionUser};
 use anteroom_guest_link::chain;
-use anteroom_guest_protocol::ServiceSpec;
-use anteroom_guest_session::{DriverConfig, SandboxConfig, VmConfig};
+use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
+use anteroom_guest_session::template::Wanted;
+use anteroom_guest_session::{CloneOf, DriverConfig, SandboxConfig, VmConfig};
 use anteroom_node_protocol::{NotPrepared, PrepareSession, Reports, StartSession};
 use anteroom_runner_protocol::{RunnerConfig, sandbox_name};
 use anteroom_session::SessionId;
@@ -13,6 +15,7 @@ use anteroom_session::SessionId;
 use super::error::LocalNodeError;
 use super::process::Runner;
 use super::settings::DriverChoice;
+use super::templates::{Template, fits};
 use super::users::Lease;
 use super::{LocalNode, Stage};
 
@@ -85,6 +88,7 @@ impl LocalNode {
                     memory_mib: vm.memory_mib,
                     vcpus: vm.vcpus,
                     vmm: vm.vmm.clone(),
+                    clone_of: None,
                 };
                 Ok((DriverConfig::Vm(config), services))
             }
@@ -93,6 +97,34 @@ impl LocalNode {
                 Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
             }
         }
+    }
+
+    /// Begins to load the templates that sign-ins will ask for.
+    pub(super) fn load_templates(&self) {
+        let Some(templates) = &self.settings.templates else { return };
+        let images = anteroom_image::list(&self.settings.images_dir);
+        for image in images.iter().filter(|image| image.is_default) {
+            let services = self.settings.services.iter().chain(&image.services).cloned();
+            let services: Vec<ServiceSpec> = services.collect();
+            self.template_of(&image.dir, &services, templates.screen, "");
+        }
+    }
+
+    /// The template of an image's VMs here, once it is loaded.
+    fn template_of(
+        &self,
+        image_dir: &Path,
+        services: &[ServiceSpec],
+        screen: ScreenSize,
+        extra_ca_pem: &str,
+    ) -> Option<Arc<Template>> {
+        let DriverChoice::Vm(vm) = &self.settings.driver else { return None };
+        // An image's folder is called by its digest.
+        let image = image_dir.file_name()?.to_string_lossy().into_owned();
+        let (vmm, memory_mib, vcpus) = (&vm.vmm, vm.memory_mib, vm.vcpus);
+        let wanted =
+            Wanted { image: &image, vmm, memory_mib, vcpus, screen, services, extra_ca_pem };
+        self.templates.of(image_dir, extra_ca_pem, |host| wanted.on(host))
     }
 
     /// Starts the runner of a session that was prepared.
@@ -109,8 +141,24 @@ impl LocalNode {
             }
             None => None,
         });
-        let PreparedSession { driver, services, confinement, log_dir } =
+        let PreparedSession { mut driver, services, confinement, log_dir } =
             prepared.ok_or(LocalNodeError::NotPrepared)?;
+        let template = match &mut driver {
+            DriverConfig::Vm(vm) if fits(&sign_in) => {
+                let template = self.template_of(
+                    &vm.image_dir,
+                    &services,
+                    screen,
+                    &sign_in.provider.egress.extra_ca_pem,
+                );
+                vm.clone_of = template.as_ref().map(|template| CloneOf {
+                    template: template.id.clone(),
+                    wake_token: template.wake_token.clone(),
+                });
+                template
+            }
+            DriverConfig::Vm(_) | DriverConfig::Host { .. } => None,
+        };
         let candidates = match self.settings.advertise.as_slice() {
             [] => vec![self.description.media],
             advertised => advertised.to_vec(),
@@ -125,6 +173,13 @@ impl LocalNode {
             services,
         };
         let config = RunnerConfig { sandbox, sign_in, candidates };
-        Runner::start(config, media, &self.settings.runner_environment)
+        let files = template.as_ref().map(|template| template.files.clone());
+        let (runner, reports) =
+            Runner::start(config, files, media, &self.settings.runner_environment)?;
+        let reports = match template {
+            Some(template) => self.templates.watch(template, reports),
+            None => reports,
+        };
+        Ok((runner, reports))
     }
 }

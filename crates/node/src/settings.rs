@@ -10,6 +10,8 @@ use anteroom_guest_session::Vmm;
 use anteroom_image::{NotVerified, Processor};
 use anteroom_session::{Accelerator, DriverKind};
 
+use super::templates::TemplateSettings;
+
 /// How this machine runs sessions.
 #[derive(Clone, Debug)]
 pub struct NodeSettings {
@@ -31,6 +33,8 @@ pub struct NodeSettings {
     pub runner_environment: Vec<(&'static str, OsString)>,
     /// What this machine offers to hold sessions with.
     pub host: HostCapabilities,
+    /// What templates are used with; none where every VM is powered on.
+    pub templates: Option<TemplateSettings>,
 }
 
 /// How sandboxes are booted.

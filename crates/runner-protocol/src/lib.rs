@@ -33,6 +33,12 @@ pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
 /// terminal, from them what they type) or `Vnc` (RFB).
 pub const CHANNELS_FD_ENV: &str = "ANTEROOM_CHANNELS_FD";
 
+/// Environment variable, where the sandbox is a clone of a template: number of the inherited file with guest
+/// memory, sealed.
+pub const TEMPLATE_MEMORY_FD_ENV: &str = "ANTEROOM_TEMPLATE_MEMORY_FD";
+/// Environment variable, likewise: number of the one with the state of processors and devices.
+pub const TEMPLATE_STATE_FD_ENV: &str = "ANTEROOM_TEMPLATE_STATE_FD";
+
 /// First line from the node; everything the runner has to know. The sandbox's part names
 /// nothing of a sign-in, so that one can be booted before its session is there.
 #[derive(Clone, Debug, Serialize, Deserialize)]

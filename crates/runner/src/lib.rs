@@ -18,8 +18,12 @@ mod terminal;
 
 use std::fmt::Display;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 
-use anteroom_runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV};
+use anteroom_guest_session::TemplateFiles;
+use anteroom_runner_protocol::{
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, TEMPLATE_MEMORY_FD_ENV, TEMPLATE_STATE_FD_ENV,
+};
 
 pub use egress_gate::mappings;
 pub use error::RunnerError;
@@ -41,12 +45,19 @@ pub fn run<E: Display>(agent: fn() -> Result<&'static [u8], E>) -> Result<(), Ru
         media: inherited(MEDIA_FD_ENV)?.into(),
         channels: inherited(CHANNELS_FD_ENV)?.into(),
     };
+    let template = match std::env::var_os(TEMPLATE_MEMORY_FD_ENV) {
+        Some(_) => Some(TemplateFiles {
+            memory: Arc::new(inherited(TEMPLATE_MEMORY_FD_ENV)?),
+            state: Arc::new(inherited(TEMPLATE_STATE_FD_ENV)?),
+        }),
+        None => None,
+    };
     // One thread: the VMM's parent-death signal is tied to the thread that starts it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RunnerError::system("starting the runner's event loop"))?;
-    tokio::task::LocalSet::new().block_on(&runtime, session::run(sockets, agent))
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(sockets, template, agent))
 }
 
 /// What the controller passed.

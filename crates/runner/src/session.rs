@@ -14,7 +14,7 @@ use anteroom_fail_point::fail_point;
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
 use anteroom_guest_session::{
-    DiagnosedEnd, SandboxConfig, ServiceLog, log_files, start_guest, until_end,
+    DiagnosedEnd, SandboxConfig, ServiceLog, TemplateFiles, log_files, start_guest, until_end,
 };
 use anteroom_runner_protocol::{RunnerCommand, RunnerConfig};
 use anteroom_session::{Confined, EndReason, Observation, ProcessExit, SetupStep};
@@ -34,6 +34,7 @@ const POWER_OFF: Duration = Duration::from_secs(5);
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run<E: Display>(
     sockets: Sockets,
+    template: Option<TemplateFiles>,
     agent: fn() -> Result<&'static [u8], E>,
 ) -> Result<(), RunnerError> {
     let Sockets { control, media, channels } = sockets;
@@ -42,7 +43,7 @@ pub async fn run<E: Display>(
     tracing::Span::current().record("session", session);
     fail_point("runner.configured")
         .map_err(RunnerError::system("reading the session's configuration"))?;
-    match config.sandbox.boot(agent).await {
+    match config.sandbox.boot(agent, template).await {
         Ok(mut sandbox) => {
             let viewers = Viewers { media, channels };
             let ended = serve(&config, &mut sandbox, viewers, &mut commands, &sender).await;
@@ -86,7 +87,9 @@ async fn serve(
     };
     let (driver, pid) = (sandbox.driver, sandbox.pid);
     let accelerator = sandbox.confirmed_accelerator().await;
-    sender.observed(Observation::SandboxStarted { driver, accelerator, pid }).await;
+    let template = config.sandbox.driver.clone_of().map(|clone| clone.template.clone());
+    let started = Observation::SandboxStarted { driver, accelerator, pid, template };
+    sender.observed(started).await;
     // A sandbox that is gone already is reported below, by what it ended.
     if let Some(confined) = confined {
         sender.observed(Observation::Confined(Box::new(confined))).await;

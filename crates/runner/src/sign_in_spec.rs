@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anteroom_guest_protocol::{
     BeginSignIn, CliSpec, Completeness, ConfigureSandbox, CredentialFileSpec, CredentialSpec,
-    KeyringSpec, PrintedSpec, Purpose, StatusSpec,
+    KeyringSpec, PrintedSpec, Purpose, StatusSpec, Wake,
 };
-use anteroom_guest_session::{entropy_base64, unix_ms};
+use anteroom_guest_session::{CloneOf, entropy_base64, unix_ms};
 use anteroom_provider::{FileFormat, KeyringSecret, PrintedSecret, Provider};
 use anteroom_runner_protocol::{RunnerConfig, SignInConfig};
 
@@ -24,6 +24,16 @@ pub fn sandbox_of(config: &RunnerConfig) -> ConfigureSandbox {
         egress_ports: egress_ports(&sign_in.provider),
         extra_ca_pem: egress.extra_ca_pem.clone(),
         services: sandbox.services.clone(),
+    }
+}
+
+/// What makes a clone of a template this session's, with the time as it is.
+pub fn wake_of(config: &RunnerConfig, clone: &CloneOf) -> Wake {
+    Wake {
+        wake_token: clone.wake_token.clone(),
+        now_unix_ms: unix_ms(),
+        entropy_base64: entropy_base64(),
+        browser_ip: config.sign_in.browser_ip,
     }
 }
 

@@ -112,6 +112,9 @@ pub enum Observation {
         accelerator: Accelerator,
         /// Its process id on the host: the VMM's, or the agent's.
         pid: u32,
+        /// The template that it is a clone of; absent where it was powered on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        template: Option<String>,
     },
     /// What holds the session's processes was read from the kernel.
     Confined(Box<Confined>),

@@ -69,8 +69,11 @@ pub enum Isolation {
 }
 
 /// What executes guest code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::Display, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Accelerator {
     /// Hardware virtualisation.
     Kvm,

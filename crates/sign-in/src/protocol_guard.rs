@@ -80,6 +80,9 @@ impl ProtocolGuard {
             (GuestMessage::SandboxConfigured {}, _) => {
                 return Err(violation("the guest was configured twice"));
             }
+            (GuestMessage::Frozen {}, _) => {
+                return Err(violation("the guest was frozen in a sign-in"));
+            }
             (GuestMessage::SignInBegun {}, _) => {
                 return Err(violation("the guest began the sign-in twice"));
             }

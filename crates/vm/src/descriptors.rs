@@ -1,8 +1,8 @@
 //! Descriptors that a VMM inherits, and opens by path.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -14,6 +14,11 @@ const PAGE: usize = 4096;
 /// The path of an inherited descriptor.
 pub fn path_of(descriptor: RawFd) -> String {
     format!("/proc/self/fd/{descriptor}")
+}
+
+/// The same file, opened anew: at its beginning, and with an offset that nobody else moves.
+pub fn opened_anew(file: &OwnedFd, how: &OpenOptions) -> io::Result<OwnedFd> {
+    how.open(path_of(file.as_raw_fd())).map(OwnedFd::from)
 }
 
 /// Passes descriptors to a command, each with its number there.
@@ -54,6 +59,17 @@ pub fn in_memory(initramfs: &[u8]) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_is_opened_anew_is_read_from_its_beginning() {
+        let shared = in_memory(b"state").unwrap();
+        for _ in 0..2 {
+            let own = opened_anew(&shared, OpenOptions::new().read(true)).unwrap();
+            let mut text = [0; 5];
+            std::io::Read::read_exact(&mut File::from(own), &mut text).unwrap();
+            assert_eq!(&text, b"state");
+        }
+    }
 
     #[test]
     fn the_initramfs_leaves_the_last_page_to_the_firmware() {

@@ -6,9 +6,11 @@
 
 mod api;
 mod config;
+mod dial;
 mod log;
 mod monitor;
 mod program;
+mod snapshot;
 
 use std::fs::File;
 use std::io;
@@ -25,16 +27,19 @@ use anteroom_guest_protocol::{SANDBOX_ENV, VSOCK_PORT};
 use anteroom_session::{Accelerator, DriverKind};
 use tokio::net::UnixListener;
 use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use self::api::Api;
 pub use self::api::ApiError;
 use self::config::{
-    Action, Balloon, BootSource, Drive, Logger, MachineConfig, Serial, Version, Vsock,
+    Action, Balloon, BootSource, Drive, Logger, MachineConfig, Serial, Version, Vm, Vsock,
 };
+use self::dial::Dial;
 use self::log::Log;
 use self::monitor::Monitor;
 pub use self::program::{Installed, OLDEST, ProgramError};
+use self::snapshot::{MEMORY, STATE, Template};
 use crate::descriptors::{in_memory, pass, path_of};
 use crate::driver::Booting;
 use crate::held::Held;
@@ -42,7 +47,7 @@ use crate::host::make_runtime_dir;
 use crate::link::LinkStream;
 use crate::process::{Launch, RunningSandbox};
 use crate::spawn_confinement::{SpawnConfinement, Vmm};
-use crate::{BootError, Driver, SandboxName, SandboxSpec, VmSpec};
+use crate::{BootError, Driver, SandboxName, SandboxSpec, VmSpec, VmStart};
 
 /// Descriptors as Firecracker sees them.
 const INITRAMFS: RawFd = 12;
@@ -92,8 +97,10 @@ impl Firecracker {
 
     fn limits(&self) -> Limits {
         let vcpus = u64::from(self.vm.vcpus);
+        // What is saved is written, and counted, a second time.
+        let copies = if matches!(self.vm.start, VmStart::ToBeSaved { .. }) { 2 } else { 1 };
         Limits {
-            memory_bytes: (u64::from(self.vm.memory_mib) + OVERHEAD_MIB) << 20,
+            memory_bytes: (u64::from(self.vm.memory_mib) * copies + OVERHEAD_MIB) << 20,
             pids: vcpus + OTHER_THREADS,
             cpus: vcpus + OTHER_CPUS,
         }
@@ -132,8 +139,6 @@ impl Firecracker {
         } else {
             folder.clone()
         };
-        let link = listen(&seen_here.join(format!("{VSOCK}_{VSOCK_PORT}")), confinement.user)
-            .map_err(BootError::system("listening for the guest link"))?;
         let (api, vsock) = (seen_here.join(API), folder.join(VSOCK));
         let set_up = tokio::select! {
             set_up = self.set_up(&api, &vsock) => set_up,
@@ -144,13 +149,43 @@ impl Firecracker {
         };
         let api = match set_up {
             Ok(api) => Rc::new(api),
-            Err(error) => return Err(or_its_end(error, &mut running, &mut log).await),
+            Err(error) => {
+                let last_lines = async || {
+                    let _ = timeout(ECHO, log.closed()).await;
+                    log.lines()
+                };
+                return Err(running.ended_in_place_of(error, "Firecracker", last_lines).await);
+            }
         };
-        let held = Configured { api: api.clone(), pid: running.pid };
-        Ok(running
-            .linked_by(LinkStream::awaited(link))
-            .inspected_by(Monitor { api, log })
-            .held_by(held))
+        let vsock = seen_here.join(VSOCK);
+        let (link, runs) = self.link(&vsock, confinement.user).await?;
+        let is_clone = self.vm.start.is_clone();
+        let held = Configured { api: api.clone(), pid: running.pid, is_clone, runs };
+        let running = match self.vm.start {
+            VmStart::ToBeSaved { .. } => running.saved_by(Template::new(api.clone())),
+            VmStart::PowerOn | VmStart::Clone { .. } => running,
+        };
+        Ok(running.linked_by(link).inspected_by(Monitor { api, log }).held_by(held))
+    }
+
+    /// The link, and whom to notify when the guest runs.
+    async fn link(
+        &self,
+        vsock: &Path,
+        user: Option<SessionUser>,
+    ) -> Result<(LinkStream, oneshot::Sender<()>), BootError> {
+        let (resumed, runs) = oneshot::channel();
+        if self.vm.start.is_clone() {
+            let dial = Dial::prepare(vsock)
+                .await
+                .map_err(BootError::system("connecting to the VM's vsock device"))?;
+            return Ok((LinkStream::dialled(dial.guest(runs)), resumed));
+        }
+        let mut path = vsock.to_path_buf();
+        path.set_file_name(format!("{VSOCK}_{VSOCK_PORT}"));
+        let listener =
+            listen(&path, user).map_err(BootError::system("listening for the guest link"))?;
+        Ok((LinkStream::awaited(listener), resumed))
     }
 
     /// Firecracker with its sockets in `folder`.
@@ -161,12 +196,6 @@ impl Firecracker {
         console: UnixStream,
         log: OwnedFd,
     ) -> Result<Command, BootError> {
-        let open = |path: &Path| {
-            File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
-        };
-        let (kernel, root_image) = (open(&self.vm.kernel)?, open(&self.vm.root_image)?);
-        let initramfs = in_memory(&self.vm.initramfs)
-            .map_err(BootError::system("keeping the initramfs in memory"))?;
         let second = console.try_clone().map_err(BootError::system("making the console"))?;
         let mut command = Command::new(&self.program);
         command
@@ -179,15 +208,34 @@ impl Firecracker {
             // The guest's serial port; and Firecracker's own panics, which explain an early death.
             .stdout(OwnedFd::from(console))
             .stderr(OwnedFd::from(second));
-        let descriptors = [
-            (initramfs, INITRAMFS),
-            (kernel.into(), KERNEL),
-            (root_image.into(), ROOT_IMAGE),
-            (log, LOG),
-        ];
+        let descriptors = self.files()?.into_iter().chain([(log, LOG)]);
         pass(&mut command, descriptors)
             .map_err(BootError::system("passing descriptors to Firecracker"))?;
         Ok(command)
+    }
+
+    /// What Firecracker opens by path, each with its number there: a clone's are its template's.
+    fn files(&self) -> Result<Vec<(OwnedFd, RawFd)>, BootError> {
+        let open = |path: &Path| {
+            let opened = File::open(path).map(OwnedFd::from);
+            opened.map_err(|source| BootError::File { path: path.to_path_buf(), source })
+        };
+        let mut files = Vec::new();
+        // What a clone has read of them is in its memory.
+        if !self.vm.start.is_clone() {
+            files.push((open(&self.vm.kernel)?, KERNEL));
+            let initramfs = in_memory(&self.vm.initramfs)
+                .map_err(BootError::system("keeping the initramfs in memory"))?;
+            files.push((initramfs, INITRAMFS));
+        }
+        files.push((open(&self.vm.root_image)?, ROOT_IMAGE));
+        if let Some(saved) = self.vm.start.files()? {
+            for (file, number) in saved.into_iter().zip([MEMORY, STATE]) {
+                let own = file.try_clone();
+                files.push((own.map_err(BootError::system("passing the VM's memory"))?, number));
+            }
+        }
+        Ok(files)
     }
 
     async fn set_up(&self, socket: &Path, vsock: &Path) -> Result<Api, BootError> {
@@ -200,6 +248,9 @@ impl Firecracker {
         let Version { firecracker_version } = api.get("/version").await?;
         program::check_version(&firecracker_version)?;
         api.put("/logger", &Logger::to(path_of(LOG))).await?;
+        if self.vm.start.is_clone() {
+            return Ok(snapshot::load(api, vsock).await?);
+        }
         api.put("/machine-config", &MachineConfig::of(&self.vm)).await?;
         if let Some(template) = &self.cpu_template {
             api.put_json("/cpu-config", template.clone()).await?;
@@ -228,6 +279,9 @@ impl Driver for Firecracker {
 struct Configured {
     api: Rc<Api>,
     pid: u32,
+    is_clone: bool,
+    /// Whoever waits for it.
+    runs: oneshot::Sender<()>,
 }
 
 impl Held for Configured {
@@ -236,27 +290,21 @@ impl Held for Configured {
         Self: 'a,
     {
         Box::pin(async move {
-            self.api.put("/actions", &Action::INSTANCE_START).await?;
+            if self.is_clone {
+                self.api.patch("/vm", &Vm::RESUMED).await?;
+            } else {
+                self.api.put("/actions", &Action::INSTANCE_START).await?;
+            }
             // One filter is ours; Firecracker sets its own for each thread before the guest runs.
             let threads = filters_of_threads(self.pid)
                 .map_err(BootError::system("looking at the filters of Firecracker's threads"))?;
-            match threads.iter().find(|thread| thread.filters < 2) {
-                Some(found) => Err(BootError::Unfiltered { thread: found.thread.clone() }),
-                None => Ok(()),
+            if let Some(found) = threads.iter().find(|thread| thread.filters < 2) {
+                return Err(BootError::Unfiltered { thread: found.thread.clone() });
             }
+            // Nobody waits where the guest connects.
+            let _ = self.runs.send(());
+            Ok(())
         })
-    }
-}
-
-/// What Firecracker's end says is more than the call says that failed of it.
-async fn or_its_end(error: BootError, running: &mut RunningSandbox, log: &mut Log) -> BootError {
-    match timeout(ECHO, running.wait()).await {
-        Ok(exit) => {
-            let _ = timeout(ECHO, log.closed()).await;
-            let said = log.lines().into_iter().chain(running.console_tail(3)).collect();
-            BootError::VmmEnded { vmm: "Firecracker", exit, said }
-        }
-        Err(_) => error,
     }
 }
 

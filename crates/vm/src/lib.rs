@@ -3,7 +3,8 @@
 //! [`Driver::boot`] gives a [`RunningSandbox`]: a process, and a byte stream to the agent in it. `qemu`
 //! and `firecracker` make microVMs, `host` runs the agent on this machine with no isolation. Console,
 //! kernel, initramfs and image are inherited descriptors; QEMU's sockets too, and Firecracker's are in
-//! its own file tree.
+//! its own file tree. A VM that was started for it can be saved, and others go on where it stopped
+//! ([`VmStart`]).
 
 mod console;
 mod counter;
@@ -21,6 +22,7 @@ mod name;
 mod orphaned_files;
 mod process;
 mod qemu;
+mod save;
 mod spawn_confinement;
 mod spec;
 
@@ -40,8 +42,8 @@ pub use link::LinkStream;
 pub use name::{InvalidName, SandboxName};
 pub use orphaned_files::remove_orphaned_files;
 pub use process::{Ending, OutOfMemory, RunningSandbox, SandboxEnd};
-pub use qemu::{AcceleratorChoice, Qemu, TCG_PROCESSOR, VmAccelerator};
-pub use spec::{SandboxSpec, VmSpec};
+pub use qemu::{AcceleratorChoice, MonitorError, Qemu, TCG_PROCESSOR, VmAccelerator};
+pub use spec::{SandboxSpec, VmSpec, VmStart};
 
 /// A sandbox could not be booted.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +79,15 @@ pub enum BootError {
     /// Firecracker did not do what it was asked.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// What a clone begins with can be changed.
+    #[error("the {what} of a saved VM is not sealed, so that one clone could change another")]
+    Unsealed {
+        /// Its memory, or its state.
+        what: &'static str,
+    },
+    /// QEMU did not do what it was asked.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
     /// The VMM's process ended before its guest ran.
     #[error("{vmm} ended before it had set up the VM: it {exit}{}", last_lines(said))]
     VmmEnded {
@@ -108,6 +119,23 @@ pub enum BootError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// A VM could not be saved. Its guest may be stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// It was started otherwise.
+    #[error("the VM cannot be saved: it was not started to be saved")]
+    NotToBeSaved,
+    /// It can be done once.
+    #[error("the VM cannot be saved again: it was saved already, or that failed")]
+    Again,
+    /// QEMU did not do what it was asked.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+    /// Firecracker did not do what it was asked.
+    #[error(transparent)]
+    Api(#[from] ApiError),
 }
 
 fn last_lines(said: &[String]) -> String {

@@ -1,5 +1,6 @@
 //! The byte stream to the agent.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -7,15 +8,30 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 
-/// The byte stream to the agent. Where the guest connects first, reads and writes wait until it has.
+/// The byte stream to the agent. Where the guest connects first, or the host to it, reads and writes wait
+/// until that is done.
 #[derive(Debug)]
 pub struct LinkStream(State);
 
-#[derive(Debug)]
 enum State {
     Open(UnixStream),
     /// One connection is taken, and nobody listens any more then.
     Awaited(UnixListener),
+    /// A connection that is being made.
+    Dialled(Pin<Box<dyn Future<Output = io::Result<UnixStream>> + Send>>),
+    /// It could not be made.
+    Failed(io::ErrorKind),
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open(_) => "Open",
+            Self::Awaited(_) => "Awaited",
+            Self::Dialled(_) => "Dialled",
+            Self::Failed(_) => "Failed",
+        })
+    }
 }
 
 impl LinkStream {
@@ -24,14 +40,31 @@ impl LinkStream {
         Self(State::Awaited(listener))
     }
 
+    /// A link that the host opens by connecting so.
+    pub(crate) fn dialled(
+        connecting: impl Future<Output = io::Result<UnixStream>> + Send + 'static,
+    ) -> Self {
+        Self(State::Dialled(Box::pin(connecting)))
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Pin<&mut UnixStream>>> {
-        if let State::Awaited(listener) = &self.0 {
-            let (stream, _) = ready!(listener.poll_accept(cx))?;
-            self.0 = State::Open(stream);
+        let opened = match &mut self.0 {
+            State::Open(_) => None,
+            State::Awaited(listener) => Some(ready!(listener.poll_accept(cx)).map(|it| it.0)),
+            State::Dialled(connecting) => Some(ready!(connecting.as_mut().poll(cx))),
+            State::Failed(kind) => return Poll::Ready(Err((*kind).into())),
+        };
+        match opened {
+            Some(Ok(stream)) => self.0 = State::Open(stream),
+            Some(Err(error)) => {
+                self.0 = State::Failed(error.kind());
+                return Poll::Ready(Err(error));
+            }
+            None => {}
         }
         match &mut self.0 {
             State::Open(stream) => Poll::Ready(Ok(Pin::new(stream))),
-            State::Awaited(_) => Poll::Pending,
+            _ => Poll::Pending,
         }
     }
 }
@@ -64,14 +97,14 @@ impl AsyncWrite for LinkStream {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             State::Open(stream) => Pin::new(stream).poll_flush(cx),
-            State::Awaited(_) => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
             State::Open(stream) => Pin::new(stream).poll_shutdown(cx),
-            State::Awaited(_) => Poll::Ready(Ok(())),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }

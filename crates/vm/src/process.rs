@@ -20,8 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::console::{ConsoleFile, ConsoleLog};
 use crate::held::Held;
 use crate::link::LinkStream;
+use crate::save::Save;
 use crate::spawn_confinement::{OwnedCgroup, SpawnConfinement};
-use crate::{BootError, Inspect};
+use crate::{BootError, Inspect, SaveError};
 
 /// A running sandbox. Dropping it kills the process.
 pub struct RunningSandbox {
@@ -38,6 +39,7 @@ pub struct RunningSandbox {
     following: Option<tokio::task::JoinHandle<()>>,
     inspect: Option<Box<dyn Inspect>>,
     held: Option<Box<dyn Held>>,
+    save: Option<Box<dyn Save>>,
     ending: Ending,
     /// Dropped after the child, which is killed then.
     cgroup: Option<OwnedCgroup>,
@@ -84,6 +86,9 @@ pub struct OutOfMemory {
 /// How long the console may take to arrive after the process' end.
 const LAST_OUTPUT: Duration = Duration::from_millis(500);
 
+/// How long a VMM may take to be seen ended after its socket has closed.
+const ECHO: Duration = Duration::from_millis(500);
+
 /// How long a process may be stopped before that is its end.
 const STOPPED: Duration = Duration::from_secs(5);
 
@@ -119,6 +124,7 @@ impl RunningSandbox {
             following,
             inspect: None,
             held: None,
+            save: None,
             ending: Ending::Kill,
             cgroup,
             memory,
@@ -141,6 +147,23 @@ impl RunningSandbox {
     pub(crate) fn held_by(mut self, held: impl Held + 'static) -> Self {
         self.held = Some(Box::new(held));
         self
+    }
+
+    /// Its VMM can save it so.
+    pub(crate) fn saved_by(mut self, save: impl Save + 'static) -> Self {
+        self.save = Some(Box::new(save));
+        self
+    }
+
+    /// Stops the guest for good, and writes its memory and the state of its devices to the files that it
+    /// was started with ([`VmStart::ToBeSaved`](crate::VmStart::ToBeSaved)): bounded by two minutes. What
+    /// the host has sent to the guest, and the guest has not read, is lost to its clones. The VMM goes on
+    /// running, and has the files open, until [`Self::end`]: they can be sealed after that.
+    ///
+    /// # Errors
+    /// When it was not started to be saved, or its VMM does not save it. Its guest may be stopped then.
+    pub async fn save(&mut self) -> Result<(), SaveError> {
+        self.save.as_mut().ok_or(SaveError::NotToBeSaved)?.save().await
     }
 
     /// Lets the guest run, where its VMM holds it: whoever reads what the guest sends is confined first.
@@ -216,6 +239,23 @@ impl RunningSandbox {
             let _ = tokio::time::timeout(LAST_OUTPUT, vmm.drained()).await;
         }
         exit
+    }
+
+    /// What to report when starting failed with `error`: a VMM's end says more than the call does that
+    /// failed of it. `log` is read after its end.
+    pub(crate) async fn ended_in_place_of(
+        &mut self,
+        error: BootError,
+        vmm: &'static str,
+        log: impl AsyncFnOnce() -> Vec<String>,
+    ) -> BootError {
+        match tokio::time::timeout(ECHO, self.wait()).await {
+            Ok(exit) => {
+                let said = log().await.into_iter().chain(self.console_tail(3)).collect();
+                BootError::VmmEnded { vmm, exit, said }
+            }
+            Err(_) => error,
+        }
     }
 
     /// Waits for the process' end, or until it has been stopped for so long that nobody means to let

@@ -2,10 +2,13 @@
 
 mod accelerator;
 mod command_line;
+mod conversation;
+mod migration;
 mod monitor;
+mod qmp;
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::fs::{File, OpenOptions};
+use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -16,16 +19,19 @@ use anteroom_guest_protocol::SANDBOX_ENV;
 use anteroom_session::DriverKind;
 
 use self::command_line::{
-    CONSOLE, INITRAMFS, KERNEL, LINK, MONITOR, ROOT_IMAGE, TRANSLATION_BUFFER_MIB, arguments,
+    CONSOLE, INITRAMFS, KERNEL, LINK, LOAD, MEMORY, MONITOR, ROOT_IMAGE, STATE,
+    TRANSLATION_BUFFER_MIB, arguments,
 };
+use self::migration::{Loaded, Template, load};
 use self::monitor::Monitor;
-use crate::descriptors::{in_memory, pass};
+use crate::descriptors::{in_memory, opened_anew, pass};
 use crate::driver::Booting;
 use crate::process::{Launch, RunningSandbox, stream};
 use crate::spawn_confinement::{SpawnConfinement, Vmm};
-use crate::{BootError, Driver, SandboxSpec, VmSpec};
+use crate::{BootError, Driver, SandboxSpec, VmSpec, VmStart};
 
 pub use self::accelerator::{AcceleratorChoice, TCG_PROCESSOR, VmAccelerator};
+pub use self::conversation::MonitorError;
 
 const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -96,15 +102,9 @@ impl Qemu {
 }
 
 impl Qemu {
-    fn start(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
+    async fn start(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
         let SandboxSpec { name, confinement, console: console_file } = sandbox;
-        let open = |path: &Path| {
-            File::open(path).map_err(|source| BootError::File { path: path.to_path_buf(), source })
-        };
-        let (kernel, root_image) = (open(&self.vm.kernel)?, open(&self.vm.root_image)?);
-        let initramfs = fail_point("qemu.initramfs")
-            .and_then(|()| in_memory(&self.vm.initramfs))
-            .map_err(BootError::system("keeping the initramfs in memory"))?;
+        let files = self.files()?;
         let (link, guest_link) =
             UnixStream::pair().map_err(BootError::system("making the guest link"))?;
         let (console, guest_console) =
@@ -124,15 +124,13 @@ impl Qemu {
             .stderr(Stdio::from(OwnedFd::from(
                 guest_console.try_clone().map_err(BootError::system("making the console"))?,
             )));
-        let mappings = [
+        let sockets = [
             (OwnedFd::from(guest_link), LINK),
             (guest_console.into(), CONSOLE),
-            (initramfs, INITRAMFS),
-            (kernel.into(), KERNEL),
-            (root_image.into(), ROOT_IMAGE),
             (qemu_monitor.into(), MONITOR),
         ];
-        pass(&mut command, mappings).map_err(BootError::system("passing descriptors to QEMU"))?;
+        pass(&mut command, files.into_iter().chain(sockets))
+            .map_err(BootError::system("passing descriptors to QEMU"))?;
         let vmm = Vmm {
             program: &program,
             files: vec![self.vm.kernel.clone()],
@@ -151,7 +149,52 @@ impl Qemu {
         })?;
         let monitor = stream(monitor.into()).map_err(BootError::system("opening the monitor"))?;
         let link = stream(link.into()).map_err(BootError::system("opening the guest link"))?;
-        Ok(running.linked_by(link.into()).inspected_by(Monitor::watch(monitor)))
+        let monitor = Monitor::watch(monitor);
+        let questions = monitor.questions();
+        let mut running = running.linked_by(link.into()).inspected_by(monitor);
+        match &self.vm.start {
+            VmStart::PowerOn => Ok(running),
+            VmStart::ToBeSaved { state, .. } => {
+                let template = Template::new(questions, state)
+                    .map_err(BootError::system("opening the file of the VM's state"))?;
+                Ok(running.saved_by(template))
+            }
+            VmStart::Clone { .. } => match load(&questions, LOAD).await {
+                Ok(()) => Ok(running.held_by(Loaded(questions))),
+                // Its end says more: some releases exit when they cannot load.
+                Err(error) => {
+                    Err(running.ended_in_place_of(error.into(), "QEMU", async || vec![]).await)
+                }
+            },
+        }
+    }
+
+    /// What QEMU reads, each with its number there.
+    fn files(&self) -> Result<Vec<(OwnedFd, RawFd)>, BootError> {
+        let open = |path: &Path| {
+            let opened = File::open(path).map(OwnedFd::from);
+            opened.map_err(|source| BootError::File { path: path.to_path_buf(), source })
+        };
+        let mut files = Vec::new();
+        // What a clone has read of them is in its memory.
+        if !self.vm.start.is_clone() {
+            files.push((open(&self.vm.kernel)?, KERNEL));
+            let initramfs = fail_point("qemu.initramfs")
+                .and_then(|()| in_memory(&self.vm.initramfs))
+                .map_err(BootError::system("keeping the initramfs in memory"))?;
+            files.push((initramfs, INITRAMFS));
+        }
+        files.push((open(&self.vm.root_image)?, ROOT_IMAGE));
+        if let Some([memory, state]) = self.vm.start.files()? {
+            // QEMU opens the memory by path, but reads the state where this descriptor is.
+            let failed = |source| BootError::system("opening the VM's memory and state")(source);
+            files.push((memory.try_clone().map_err(failed)?, MEMORY));
+            if self.vm.start.is_clone() {
+                let state = opened_anew(state, OpenOptions::new().read(true)).map_err(failed)?;
+                files.push((state, STATE));
+            }
+        }
+        Ok(files)
     }
 }
 
@@ -161,7 +204,7 @@ impl Driver for Qemu {
     }
 
     fn boot<'a>(&'a self, sandbox: &'a SandboxSpec) -> Booting<'a> {
-        Box::pin(async { self.start(sandbox) })
+        Box::pin(self.start(sandbox))
     }
 }
 
@@ -172,14 +215,15 @@ mod tests {
     use super::*;
     use crate::{ConsoleFile, SandboxName};
 
-    #[test]
-    fn a_missing_kernel_is_named() {
+    #[tokio::test]
+    async fn a_missing_kernel_is_named() {
         let vm = VmSpec {
             kernel: "/nowhere/vmlinux".into(),
             initramfs: vec![],
             root_image: "/nowhere/root".into(),
             memory_mib: 128,
             vcpus: 1,
+            start: VmStart::PowerOn,
         };
         let sandbox = SandboxSpec {
             name: SandboxName::of_test(),
@@ -187,7 +231,7 @@ mod tests {
             console: ConsoleFile { path: "/nowhere/console".into(), limit: 1 },
         };
         let qemu = Qemu { vm, accelerator: VmAccelerator::Tcg, cpu: None };
-        let error = qemu.start(&sandbox).err().expect("there is no such kernel");
+        let error = qemu.start(&sandbox).await.err().expect("there is no such kernel");
         assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");
     }
 }

@@ -7,7 +7,7 @@ use anteroom_guest_link::{LinkError, LinkStream, Opener};
 use anteroom_guest_protocol::{LogStream, StreamKind};
 use anyhow::Result;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::report::Reporter;
 
@@ -21,20 +21,21 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 /// Opens a stream to the host for each connection, so many at a time. Cheap to clone.
 #[derive(Clone)]
 pub struct WayOut {
-    opener: Opener,
+    opener: watch::Receiver<Option<Opener>>,
     places: Arc<Semaphore>,
 }
 
 impl WayOut {
-    /// By this link.
-    pub fn new(opener: Opener) -> Self {
+    /// By the link that is there.
+    pub fn new(opener: watch::Receiver<Option<Opener>>) -> Self {
         Self { opener, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }
     }
 
     /// A stream, and its place, to be held as long as the stream.
     pub async fn open(&self) -> Result<(LinkStream, OwnedSemaphorePermit), LinkError> {
         let place = self.places.clone().acquire_owned().await.map_err(|_| LinkError::Closed)?;
-        Ok((self.opener.open(StreamKind::Egress).await?, place))
+        let opener = self.opener.borrow().clone().ok_or(LinkError::Closed)?;
+        Ok((opener.open(StreamKind::Egress).await?, place))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -9,9 +10,13 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use anteroom_guest_protocol::{VIRTIO_PORT_NAME, VSOCK_PORT};
 use anyhow::{Context, Result, bail};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, VsockAddr, accept4, bind, connect, listen, socket,
+};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::session::Carrier;
 
 /// The open link.
 #[derive(Debug)]
@@ -25,20 +30,40 @@ enum Kind {
     /// A read of 0 bytes means that the host's side is away, not that the stream ended: then it waits
     /// for the next edge.
     Port,
-    /// A connection, which ends.
-    Vsock,
+    /// A connection, which ends; and where a host connects that this guest outlives it for.
+    Vsock { listener: Option<AsyncFd<OwnedFd>> },
 }
 
 /// Opens the port with the link's name; where there is none, connects to the host by vsock.
 pub fn open() -> Result<Link> {
     let (file, kind) = match find_port()? {
         Some(path) => (open_port(&path)?, Kind::Port),
-        None => (connect_to_host()?, Kind::Vsock),
+        None => (connect_to_host()?, Kind::Vsock { listener: None }),
     };
-    // SAFETY: the File owns the descriptor, and Link neither replaces nor closes it.
+    Ok(Link { file: watched(file).context("watching the link failed")?, kind })
+}
+
+fn watched<T: AsFd + AsRawFd + Send + Sync + 'static>(descriptor: T) -> io::Result<AsyncFd<T>> {
+    // SAFETY: its owner is moved into what watches it, and is neither replaced nor closed there.
     #[expect(unsafe_code, reason = "AsyncFd has no safe constructor")]
-    let watched = unsafe { AsyncFd::register(file) };
-    Ok(Link { file: watched.context("watching the link failed")?, kind })
+    let watched = unsafe { AsyncFd::register(descriptor) };
+    Ok(watched?)
+}
+
+impl Carrier for Link {
+    fn await_another_host(&mut self) -> Result<()> {
+        if let Kind::Vsock { listener } = &mut self.kind {
+            *listener = Some(listen_for_host()?);
+        }
+        Ok(())
+    }
+
+    async fn of_another_host(self) -> Result<Self> {
+        let Kind::Vsock { listener: Some(listener) } = &self.kind else { return Ok(self) };
+        let connection = accept(listener).await.context("taking the host's connection failed")?;
+        let file = watched(connection).context("watching the link failed")?;
+        Ok(Self { file, kind: Kind::Vsock { listener: None } })
+    }
 }
 
 fn open_port(path: &Path) -> Result<File> {
@@ -71,12 +96,39 @@ fn connect_to_host() -> Result<File> {
     let socket = socket(AddressFamily::Vsock, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)
         .context("opening a vsock socket failed")?;
     let host = VsockAddr::new(libc::VMADDR_CID_HOST, VSOCK_PORT);
-    connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &host)
+    connect(socket.as_raw_fd(), &host)
         .with_context(|| format!("connecting to port {VSOCK_PORT} of the host by vsock failed"))?;
     let socket = File::from(socket);
     let flags = rustix::fs::fcntl_getfl(&socket)? | rustix::fs::OFlags::NONBLOCK;
     rustix::fs::fcntl_setfl(&socket, flags).context("making the link non-blocking failed")?;
     Ok(socket)
+}
+
+/// Connections do not outlive a saved VM, and those who listen do: there the host connects.
+fn listen_for_host() -> Result<AsyncFd<OwnedFd>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)
+        .context("opening a vsock socket failed")?;
+    let here = VsockAddr::new(libc::VMADDR_CID_ANY, VSOCK_PORT);
+    bind(socket.as_raw_fd(), &here)
+        .and_then(|()| listen(&socket, Backlog::new(1)?))
+        .with_context(|| format!("listening on vsock port {VSOCK_PORT} failed"))?;
+    watched(socket).context("watching the vsock port failed")
+}
+
+async fn accept(listener: &AsyncFd<OwnedFd>) -> io::Result<File> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    loop {
+        let mut ready = listener.readable().await?;
+        let accepted =
+            ready.try_io(|listener| accept4(listener.as_raw_fd(), flags).map_err(io::Error::from));
+        if let Ok(accepted) = accepted {
+            let number = accepted?;
+            // SAFETY: the descriptor is new, and nothing else has it.
+            #[expect(unsafe_code, reason = "nix gives the number alone")]
+            return Ok(unsafe { File::from_raw_fd(number) });
+        }
+    }
 }
 
 impl AsyncRead for Link {

@@ -16,8 +16,8 @@ use crate::supervise::Supervisor;
 pub struct Context {
     pub guest: Guest,
     pub supervisor: Supervisor,
-    /// Opens streams to the host.
-    pub opener: Opener,
+    /// Opens streams to the host that is there.
+    pub opener: watch::Sender<Option<Opener>>,
     pub desktop: PendingDesktop,
     /// In a sandbox that verifies its image: who answers the host's questions.
     pub checker: watch::Sender<Option<Rc<Checker>>>,

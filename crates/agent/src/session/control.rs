@@ -16,8 +16,8 @@ use super::clock;
 /// How long the last messages may take to leave.
 const FLUSH: Duration = Duration::from_secs(3);
 
-/// The writing task.
-pub struct Control(JoinHandle<()>);
+/// The writing task; of one that said [`GuestMessage::Frozen`], what comes after that.
+pub struct Control(JoinHandle<Option<mpsc::Receiver<GuestMessage>>>);
 
 /// Starts reading and writing; the channel ends with the stream.
 pub fn start(
@@ -34,6 +34,12 @@ impl Control {
     /// Waits until everything said so far has left, or it is clear that it will not.
     pub async fn flush(&mut self) {
         let _ = tokio::time::timeout(FLUSH, &mut self.0).await;
+    }
+
+    /// Waits until the guest has said that it is frozen: the messages that come after that. None where the
+    /// link failed first.
+    pub async fn until_frozen(&mut self) -> Option<mpsc::Receiver<GuestMessage>> {
+        tokio::time::timeout(FLUSH, &mut self.0).await.ok()?.ok()?
     }
 }
 
@@ -55,7 +61,10 @@ async fn read(
     }
 }
 
-async fn write(mut writer: WriteHalf<LinkStream>, mut messages: mpsc::Receiver<GuestMessage>) {
+async fn write(
+    mut writer: WriteHalf<LinkStream>,
+    mut messages: mpsc::Receiver<GuestMessage>,
+) -> Option<mpsc::Receiver<GuestMessage>> {
     let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_INTERVAL_MS));
     // After a time in which nothing ran one is enough.
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -70,10 +79,14 @@ async fn write(mut writer: WriteHalf<LinkStream>, mut messages: mpsc::Receiver<G
             _ = heartbeat.tick() => GuestMessage::Heartbeat { sent_ms: clock::monotonic_ms() },
         };
         if write_message(&mut writer, &message, MAX_CONTROL_MESSAGE).await.is_err() {
-            return;
+            return None;
+        }
+        if message == (GuestMessage::Frozen {}) {
+            return Some(messages);
         }
     }
     let _ = writer.shutdown().await;
+    None
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use anteroom_guest_protocol::Locale;
 use anyhow::{Context, Result};
 
 use crate::guest::{Guest, GuestKind};
+use crate::random::drawn;
 
 /// Where the C library looks for locales, and the one that is always there.
 const LOCALES: &str = "/usr/lib/locale";
@@ -23,7 +24,8 @@ pub fn own_machine_id(guest: &Guest) -> Result<()> {
         return Ok(());
     }
     // A UUID of version 4, as systemd makes it.
-    let id = rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let id =
+        u128::from_ne_bytes(drawn()?) & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
     fs::write("/etc/machine-id", format!("{id:032x}\n"))
         .context("writing /etc/machine-id failed")?;
     fs::create_dir_all("/var/lib/dbus").context("creating /var/lib/dbus failed")?;

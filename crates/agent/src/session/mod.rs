@@ -1,24 +1,29 @@
 //! The agent after the handshake.
 //!
 //! [`control`] carries messages from and to the host, [`streams`] the rest; [`services`] starts what the
-//! sign-in needs once the host says so.
+//! sign-in needs once the host says so. A guest that is frozen waits for another host ([`host_link`]), that
+//! of a clone of it, which it is woken by ([`wake`]).
 
 mod clock;
 mod context;
 mod control;
+mod host_link;
 mod identity;
+mod programs;
 mod services;
 mod setup;
 mod streams;
+mod wake;
 
-use anteroom_guest_link::{LinkError, Side, answer_handshake, connect};
 use anteroom_guest_protocol::{BeginSignIn, ConfigureSandbox, GuestMessage, HostMessage};
 use anyhow::{Context as _, Error, Result, bail};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::context::Context;
+pub use self::host_link::Carrier;
+use self::host_link::HostLink;
+use self::programs::FrozenPrograms;
 use self::services::Services;
 use crate::desktop::PendingDesktop;
 use crate::desktop::browser::Trust;
@@ -26,40 +31,45 @@ use crate::guest::{Guest, GuestKind};
 use crate::sign_in::HostSignals;
 use crate::supervise::{Reaper, Supervisor};
 
-/// Serves one session on `link`, then ends all processes. Returns when the host says so or the link
-/// is gone.
-pub async fn run<S>(mut link: S, guest: Guest) -> Result<()>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+/// Serves one session on what carries the link, then ends all processes. Returns when the host says so or
+/// the link is gone.
+pub async fn run<L: Carrier>(mut carrier: L, guest: Guest) -> Result<()> {
     let reaper = Reaper::start()?;
-    answer_handshake(&mut link).await.context("the handshake with the host failed")?;
-    let (opener, mut incoming, drive) = connect(link, Side::Guest);
-    let link_ended = tokio::task::spawn_local(drive);
-    let control = streams::control(&mut incoming).await?;
-    let (reporter, messages) = crate::report::channel();
-    let (mut control, from_host) = control::start(control, messages);
+    let (reporter, mut messages) = crate::report::channel();
     let (supervisor, failures) = Supervisor::new(reaper.clone(), reporter.clone());
     let context = Context {
         guest: guest.clone(),
         supervisor,
-        opener,
+        opener: watch::channel(None).0,
         desktop: PendingDesktop::new(),
         checker: watch::channel(None).0,
         terminal: watch::channel(None).0,
         signals: HostSignals::default(),
     };
-    tokio::task::spawn_local(streams::serve(incoming, context.clone()));
-    if guest.kind == GuestKind::Vm
-        && let Err(error) = reaper.collector().ask_kernel(&guest.agent(), &reporter)
-    {
-        reporter.note(&format!("deaths will be reported without the kernel's evidence: {error:#}"));
-    }
-
-    let ended = tokio::select! {
-        served = serve(&context, from_host, failures) => served,
-        _ = link_ended => Ok(()),
-        () = terminated(guest.kind) => Ok(()),
+    let mut stage = Stage::Fresh { failures };
+    let (ended, mut host) = loop {
+        let mut host = HostLink::open(carrier, messages, &context).await?;
+        if guest.kind == GuestKind::Vm
+            && let Stage::Fresh { .. } = stage
+            && let Err(error) = reaper.collector().ask_kernel(&guest.agent(), &reporter)
+        {
+            reporter
+                .note(&format!("deaths will be reported without the kernel's evidence: {error:#}"));
+        }
+        let served = tokio::select! {
+            served = serve(&context, &mut host, stage) => served,
+            () = terminated(guest.kind) => Ok(Served::ToTheEnd),
+        };
+        match served {
+            Ok(Served::UntilFrozen(frozen)) => {
+                stage = Stage::Frozen(frozen);
+                (carrier, messages) = host.leave().await?;
+                // Of the time in which nobody listened.
+                while messages.try_recv().is_ok() {}
+            }
+            Ok(Served::ToTheEnd) => break (Ok(()), host),
+            Err(error) => break (Err(error), host),
+        }
     };
     if let Err(error) = &ended {
         reporter.report(GuestMessage::Fatal { cause: format!("{error:#}") }).await;
@@ -67,7 +77,7 @@ where
     // The host must read why before the sandbox is gone.
     drop(context);
     drop(reporter);
-    control.flush().await;
+    host.flush().await;
     if guest.kind == GuestKind::Host {
         services::end_all(&reaper).await;
     }
@@ -84,46 +94,77 @@ async fn terminated(kind: GuestKind) {
     }
 }
 
-/// Says hello, sets the guest up, and does what the host says until the end.
-async fn serve(
+/// What a host finds.
+enum Stage {
+    /// A guest that is yet to be set up.
+    Fresh {
+        /// What the supervisor reports.
+        failures: mpsc::Receiver<Error>,
+    },
+    /// A clone of one that was.
+    Frozen(Box<Frozen>),
+}
+
+/// What a frozen guest keeps.
+struct Frozen {
+    configured: Configured,
+    programs: FrozenPrograms,
+    wake_token: String,
+}
+
+/// How a host was served.
+enum Served {
+    ToTheEnd,
+    UntilFrozen(Box<Frozen>),
+}
+
+/// Says hello, sets the guest up or wakes it, and does what the host says until the end.
+async fn serve<L: Carrier>(
     context: &Context,
-    mut from_host: mpsc::Receiver<Result<HostMessage, LinkError>>,
-    failures: mpsc::Receiver<Error>,
-) -> Result<()> {
+    host: &mut HostLink<L>,
+    stage: Stage,
+) -> Result<Served> {
     let reporter = &context.supervisor.reporter;
-    reporter.report(setup::hello()?).await;
-    let configuration = match next(&mut from_host).await? {
-        Some(HostMessage::ConfigureSandbox(configuration)) => *configuration,
-        Some(other) => bail!("the host sent {other:?} before the configuration"),
-        None => return Ok(()),
+    reporter.report(setup::hello(matches!(stage, Stage::Frozen(_)))?).await;
+    let Some(first) = host.next().await? else { return Ok(Served::ToTheEnd) };
+    let mut sandbox = match (stage, first) {
+        (Stage::Fresh { failures }, HostMessage::ConfigureSandbox(configuration)) => {
+            Configured::of(context, *configuration, failures).await?
+        }
+        (Stage::Frozen(frozen), HostMessage::Wake(wanted)) => {
+            wake::wake(&wanted, *frozen, &context.guest, reporter)?
+        }
+        (_, other) => bail!("the host sent {other:?} first"),
     };
-    // Beside the heartbeat: on a busy machine it takes some seconds.
-    let (wanted, guest) = (configuration.clone(), context.guest.clone());
-    let trust = tokio::task::spawn_blocking(move || setup::set_up(&wanted, &guest)).await??;
     reporter.report(GuestMessage::SandboxConfigured {}).await;
-    let failures = Some(failures);
-    let mut sandbox =
-        Configured { context, configuration, trust, failures, services: None, sign_in: None };
     loop {
         let message = tokio::select! {
-            message = next(&mut from_host) => message?,
+            message = host.next() => message?,
             failure = failure_of(&mut sandbox.services) => return Err(failure),
         };
-        let Some(message) = message else { return Ok(()) };
-        if sandbox.obey(message).await? == Course::Ends {
-            return Ok(());
+        let Some(message) = message else { return Ok(Served::ToTheEnd) };
+        match sandbox.obey(context, message).await? {
+            Course::GoesOn => {}
+            Course::Ends => return Ok(Served::ToTheEnd),
+            Course::Freezes { wake_token } => {
+                let programs = programs::freeze()?;
+                reporter.report(GuestMessage::Frozen {}).await;
+                let frozen = Frozen { configured: sandbox, programs, wake_token };
+                return Ok(Served::UntilFrozen(Box::new(frozen)));
+            }
         }
     }
 }
 
 /// A sandbox that is set up, and how far it has come.
-struct Configured<'a> {
-    context: &'a Context,
+struct Configured {
     configuration: ConfigureSandbox,
     trust: Trust,
     /// Until the services start.
     failures: Option<mpsc::Receiver<Error>>,
     services: Option<Services>,
+    /// Whether this host wants them started: those of a clone run before.
+    are_wanted: bool,
     /// One that has begun and waits for the services.
     sign_in: Option<BeginSignIn>,
 }
@@ -133,26 +174,53 @@ struct Configured<'a> {
 enum Course {
     GoesOn,
     Ends,
+    Freezes { wake_token: String },
 }
 
-impl Configured<'_> {
+impl Configured {
+    /// A guest that is set up so.
+    async fn of(
+        context: &Context,
+        configuration: ConfigureSandbox,
+        failures: mpsc::Receiver<Error>,
+    ) -> Result<Self> {
+        // Beside the heartbeat: on a busy machine it takes some seconds.
+        let (wanted, guest) = (configuration.clone(), context.guest.clone());
+        let trust = tokio::task::spawn_blocking(move || setup::set_up(&wanted, &guest)).await??;
+        let failures = Some(failures);
+        let (services, are_wanted, sign_in) = (None, false, None);
+        Ok(Self { configuration, trust, failures, services, are_wanted, sign_in })
+    }
+
     /// Does what the host says.
-    async fn obey(&mut self, message: HostMessage) -> Result<Course> {
-        let Context { guest, supervisor, signals, .. } = self.context;
+    async fn obey(&mut self, context: &Context, message: HostMessage) -> Result<Course> {
+        let Context { guest, supervisor, signals, .. } = context;
         match message {
             HostMessage::BeginSignIn(mut begin) => {
                 setup::welcome(std::mem::take(&mut begin.preferences), guest)?;
                 supervisor.reporter.report(GuestMessage::SignInBegun {}).await;
                 self.sign_in = Some(*begin);
-                self.sign_in_where_services_run();
+                self.sign_in_where_services_run(context);
             }
             HostMessage::StartServices {} => {
-                let Some(failures) = self.failures.take() else {
-                    bail!("the host started the services twice")
-                };
-                let services = Services::start(self.context, &self.configuration, failures).await?;
-                self.services = Some(services);
-                self.sign_in_where_services_run();
+                if std::mem::replace(&mut self.are_wanted, true) {
+                    bail!("the host started the services twice");
+                }
+                match self.failures.take() {
+                    Some(failures) => {
+                        let started = Services::start(context, &self.configuration, failures);
+                        self.services = Some(started.await?);
+                    }
+                    None => supervisor.reporter.say_again().await,
+                }
+                self.sign_in_where_services_run(context);
+            }
+            HostMessage::Freeze { wake_token } => {
+                if self.services.is_none() || guest.preferences.get().is_some() {
+                    bail!("the host froze a guest that runs nothing, or somebody's");
+                }
+                self.are_wanted = false;
+                return Ok(Course::Freezes { wake_token });
             }
             HostMessage::OpenSignInPage { url } => {
                 // Parsed, no line break is left in it.
@@ -172,26 +240,22 @@ impl Configured<'_> {
             HostMessage::AcknowledgeCredential {} | HostMessage::Shutdown {} => {
                 return Ok(Course::Ends);
             }
-            other @ HostMessage::ConfigureSandbox(_) => bail!("the host sent {other:?} twice"),
+            other @ (HostMessage::ConfigureSandbox(_) | HostMessage::Wake(_)) => {
+                bail!("the host sent {other:?} late")
+            }
         }
         Ok(Course::GoesOn)
     }
 
     /// The services and the sign-in come in either order: a desktop needs nobody who signs in.
-    fn sign_in_where_services_run(&mut self) {
-        if let Some(services) = &self.services
+    fn sign_in_where_services_run(&mut self, context: &Context) {
+        if self.are_wanted
+            && let Some(services) = &self.services
             && let Some(begin) = self.sign_in.take()
         {
-            services.sign_in(self.context, self.trust.clone(), begin);
+            services.sign_in(context, self.trust.clone(), begin);
         }
     }
-}
-
-/// The host's next message; `None` when the link is gone.
-async fn next(
-    from_host: &mut mpsc::Receiver<Result<HostMessage, LinkError>>,
-) -> Result<Option<HostMessage>> {
-    from_host.recv().await.transpose().context("reading from the host failed")
 }
 
 /// The first thing that went wrong for good; never returns while there are no services.

@@ -16,15 +16,17 @@ use crate::check::{Checker, OpenedFiles};
 use crate::desktop::browser::{Browser, FirstPage, Trust, WaitingPage};
 use crate::desktop::{declared, window_manager, x};
 use crate::egress;
-use crate::guest::GuestKind;
+use crate::guest::{Guest, GuestKind};
 use crate::sign_in;
-use crate::supervise::{Reaper, ServiceSpec};
+use crate::supervise::{Priority, Reaper, ServiceSpec};
 
 /// The running services: a desktop, and whatever else the sandbox has of its own.
 pub struct Services {
     failures: mpsc::Receiver<Error>,
     browser: Browser,
     desktop: Desktop,
+    /// Whether all of it ran before there was somebody who signs in.
+    runs_already: bool,
 }
 
 impl Services {
@@ -76,7 +78,7 @@ impl Services {
         for service in &configuration.services {
             supervisor.spawn(declared::spec(service, guest, &display));
         }
-        Ok(Self { failures, browser, desktop })
+        Ok(Self { failures, browser, desktop, runs_already: false })
     }
 
     /// Runs a sign-in beside them, to its end.
@@ -84,7 +86,11 @@ impl Services {
         let sign_in = sign_in::Context {
             guest: context.guest.clone(),
             supervisor: context.supervisor.clone(),
-            desktop: self.desktop,
+            priority: match (self.desktop, self.runs_already) {
+                // The browser takes longest: the CLI is done long before it, also with what it leaves.
+                (Desktop::Used, false) => Priority::Low,
+                (Desktop::Used, true) | (Desktop::OnDemand, _) => Priority::Normal,
+            },
             display: self.browser.display.name(),
             proxy: self.browser.proxy,
             trust,
@@ -97,6 +103,12 @@ impl Services {
                 supervisor.fail(error).await;
             }
         });
+    }
+
+    /// Those of a clone, which run: its X server gets a cookie of its own.
+    pub fn are_cloned(&mut self, guest: &Guest) -> Result<()> {
+        self.runs_already = true;
+        self.browser.display.change_cookie(guest)
     }
 
     /// The first thing that went wrong for good.
@@ -115,7 +127,7 @@ impl Services {
 
 /// Starts what carries connections to the host; the proxy's address.
 async fn start_egress(context: &Context, ports: &[u16]) -> Result<SocketAddr> {
-    let way_out = egress::WayOut::new(context.opener.clone());
+    let way_out = egress::WayOut::new(context.opener.subscribe());
     let reporter = &context.supervisor.reporter;
     let proxy = egress::start_proxy(way_out.clone(), reporter.clone()).await?;
     if context.guest.kind == GuestKind::Vm {

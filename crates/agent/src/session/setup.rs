@@ -9,14 +9,15 @@ use crate::desktop::browser::{Trust, trust_extra_authorities};
 use crate::guest::{Guest, GuestKind, RUNTIME};
 use crate::pid1;
 
-/// Who this agent is.
-pub fn hello() -> Result<GuestMessage> {
+/// Who this agent is, and whether its guest is a clone.
+pub fn hello(is_clone: bool) -> Result<GuestMessage> {
     let uname = nix::sys::utsname::uname().context("reading the kernel's version failed")?;
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Ok(GuestMessage::Hello {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: uname.release().to_string_lossy().into_owned(),
         boot_id: boot_id.trim().to_owned(),
+        is_clone,
         cpu: crate::cpu::read(),
     })
 }
@@ -47,7 +48,7 @@ pub fn welcome(preferences: Preferences, guest: &Guest) -> Result<()> {
 }
 
 /// Mixes the host's random bytes in and credits them: writing to /dev/urandom alone credits none.
-fn credit_entropy(base64: &str) -> Result<()> {
+pub fn credit_entropy(base64: &str) -> Result<()> {
     use std::os::fd::AsRawFd;
 
     /// `struct rand_pool_info` of linux/random.h with space for 32 bytes.

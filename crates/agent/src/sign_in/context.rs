@@ -2,14 +2,13 @@
 
 use std::net::SocketAddr;
 
-use anteroom_guest_protocol::Desktop;
 use tokio::sync::watch;
 
 use super::terminal::Terminal;
 use crate::desktop::browser::Trust;
 use crate::guest::Guest;
 use crate::redact::Secrets;
-use crate::supervise::Supervisor;
+use crate::supervise::{Priority, Supervisor};
 
 /// What the CLI and its sign-in need.
 pub struct Context {
@@ -17,8 +16,8 @@ pub struct Context {
     pub guest: Guest,
     /// Who starts it.
     pub supervisor: Supervisor,
-    /// Whether the end user signs in on the desktop.
-    pub desktop: Desktop,
+    /// The CLI's share where processors are short.
+    pub priority: Priority,
     /// The X display, `:1`.
     pub display: String,
     /// The guest's proxy.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::rc::Rc;
 
-use anteroom_guest_protocol::{BeginSignIn, Desktop, GuestMessage};
+use anteroom_guest_protocol::{BeginSignIn, GuestMessage};
 use anyhow::{Context as _, Result};
 use tokio::sync::mpsc;
 
@@ -14,7 +14,7 @@ use crate::credential::keyring;
 use crate::credential::watch::Watched;
 use crate::desktop::opener::Asked;
 use crate::report::Reporter;
-use crate::supervise::{Failure, Launch, Priority, Process, ServiceSpec};
+use crate::supervise::{Failure, Launch, Process, ServiceSpec};
 
 /// Starts the CLI when the host says so, and before that what it needs.
 pub async fn start_cli(
@@ -72,11 +72,7 @@ fn cli_spec(
         Ok(Launch { command, readiness: None, watchdog: None })
     };
     let spec = ServiceSpec::new("cli", "the CLI", launch);
-    Ok(match context.desktop {
-        // The browser takes longest: the CLI is done long before it, also with what it leaves.
-        Desktop::Used => ServiceSpec { priority: Priority::Low, ..spec },
-        Desktop::OnDemand => spec,
-    })
+    Ok(ServiceSpec { priority: context.priority, ..spec })
 }
 
 /// Starts the desktop's keyring on a session bus of its own; the bus's address.

@@ -71,7 +71,7 @@ impl Driver {
 
 impl DriverOptions {
     /// What was chosen, where this machine can do it. Probes KVM where that matters.
-    pub fn choose(self, cache_dir: &Path) -> Result<DriverChoice> {
+    pub fn choose(&self, cache_dir: &Path) -> Result<DriverChoice> {
         let cpu = self.cpu.as_deref().map(choose).transpose()?;
         let (vmm, verified_for) = match self.driver {
             Driver::Qemu => {
@@ -97,8 +97,8 @@ impl DriverOptions {
                 (vmm, vec![cpu.processor, given.processor])
             }
             Driver::Host => {
-                let agent = match self.agent {
-                    Some(agent) => agent,
+                let agent = match &self.agent {
+                    Some(agent) => agent.clone(),
                     None => unpack_agent(cache_dir)?,
                 };
                 return Ok(DriverChoice::Host { agent });

@@ -1,8 +1,13 @@
 //! The folders that commands share, each with its option, its variable and its default.
 
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anteroom_controller::default_dir;
+use anyhow::{Context, Result};
+
+/// In the state folder: the key that templates are signed with.
+pub const TEMPLATE_KEY: &str = "template-key.pem";
 
 /// `--state-dir`.
 #[derive(clap::Args)]
@@ -51,4 +56,12 @@ impl ImagesDir {
 /// Where what may be recomputed is.
 pub fn cache_dir() -> PathBuf {
     default_dir("XDG_CACHE_HOME", ".cache", "/var/cache/anteroom")
+}
+
+/// Makes a state folder that is nobody else's.
+pub fn make_private(dir: &Path) -> Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
+        let shown = dir.display();
+        format!("cannot create the state folder {shown}; choose another with --state-dir")
+    })
 }

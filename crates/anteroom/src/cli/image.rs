@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::folders::{ImagesDir, cache_dir};
 use super::progress::Work;
 use super::sessions::show;
+use super::snapshot;
 use super::table::table;
 use super::verify::{self, How};
 use crate::embedded;
@@ -43,6 +44,17 @@ pub enum Image {
         image: String,
         #[command(flatten)]
         how: How,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Start an image's VM, save it with its browser open, and have sign-ins start from that.
+    ///
+    /// The driver, CPU profile, memory and processors must be those that `serve` is started with.
+    Snapshot {
+        /// The image's name.
+        image: String,
+        #[command(flatten)]
+        how: snapshot::How,
         #[command(flatten)]
         place: Place,
     },
@@ -95,11 +107,23 @@ pub fn run(command: &Image) -> Result<()> {
             build(recipe, providers.as_deref(), *force, how, place)
         }
         Image::Verify { image, how, place } => verify::run(&place.dir(), image, how, place.json),
+        Image::Snapshot { image, how, place } => {
+            snapshot::run(&place.dir(), image, how, place.json)
+        }
         Image::List { place } => {
             let images = place.list()?;
             let reported = images.iter().map(as_value).collect();
             show(place.json, &Value::Array(reported), |_| {
-                let head = ["IMAGE", "DIGEST", "BUILT", "KERNEL", "MiB", "DEFAULT", "VERIFIED FOR"];
+                let head = [
+                    "IMAGE",
+                    "DIGEST",
+                    "BUILT",
+                    "KERNEL",
+                    "MiB",
+                    "DEFAULT",
+                    "TEMPLATES",
+                    "VERIFIED FOR",
+                ];
                 table(head, images.iter().map(row))
             })
         }
@@ -119,6 +143,15 @@ pub fn run(command: &Image) -> Result<()> {
 /// As other JSON of ours: times in milliseconds since the Unix epoch.
 fn as_value(image: &ImageSummary) -> Value {
     let services: Vec<&str> = image.services.iter().map(|service| service.name.as_str()).collect();
+    let templates: Vec<Value> = anteroom_template::list(&image.dir)
+        .iter()
+        .map(|one| {
+            json!({
+                "id": one.id, "createdAt": one.made_unix_ms, "bytes": one.bytes,
+                "vmm": one.made_for.vmm, "memoryMib": one.made_for.memory_mib,
+            })
+        })
+        .collect();
     json!({
         "name": image.name,
         "digest": image.digest,
@@ -128,11 +161,12 @@ fn as_value(image: &ImageSummary) -> Value {
         "bytes": image.bytes,
         "isDefault": image.is_default,
         "services": services,
+        "templates": templates,
         "verifications": image.verifications,
     })
 }
 
-fn row(image: &ImageSummary) -> [String; 7] {
+fn row(image: &ImageSummary) -> [String; 8] {
     let built = SystemTime::UNIX_EPOCH + Duration::from_secs(image.created_at);
     [
         image.name.clone(),
@@ -141,6 +175,7 @@ fn row(image: &ImageSummary) -> [String; 7] {
         image.kernel.clone(),
         (image.bytes / 1024 / 1024).to_string(),
         if image.is_default { "yes" } else { "no" }.to_owned(),
+        anteroom_template::list(&image.dir).len().to_string(),
         verified_for(image),
     ]
 }

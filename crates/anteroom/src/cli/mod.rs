@@ -19,6 +19,7 @@ mod reach;
 mod ready_file;
 mod serve;
 mod sessions;
+mod snapshot;
 mod table;
 mod temporary;
 mod verify;

@@ -4,28 +4,29 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anteroom_api::{AllowedHosts, KeyRole, MadeKey, Problem, router};
 use anteroom_confine::HostCapabilities;
 use anteroom_controller::{
-    Controller, DATABASE, Keep, Limits, Providers, Settings, SqliteStore, Store,
+    Controller, DATABASE, Keep, Limits, Providers, SCREEN, Settings, SqliteStore, Store,
 };
 use anteroom_guest_protocol::ServiceSpec;
-use anteroom_node::{LocalNode, NodeSettings, sessions_by_memory};
+use anteroom_guest_session::template::Host;
+use anteroom_node::{DriverChoice, LocalNode, NodeSettings, TemplateSettings, sessions_by_memory};
 use anteroom_node_protocol::Node;
 use anteroom_private as private;
 use anteroom_provider::{Custody, Provider};
 use anteroom_session::{Actor, ProviderId};
+use anteroom_template::MachineKey;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 
 use super::asked_to_stop;
 use super::driver::{DriverOptions, sandbox_mib};
-use super::folders::{ImagesDir, StateDir, cache_dir};
+use super::folders::{ImagesDir, StateDir, TEMPLATE_KEY, cache_dir, make_private};
 use super::http_server;
 use super::own_controller;
 use super::reach::{Reach, reachable};
@@ -56,6 +57,9 @@ pub struct Options {
     providers: Option<PathBuf>,
     #[command(flatten)]
     driver: DriverOptions,
+    /// Power on every VM, also where `anteroom image snapshot` made a template of its image.
+    #[arg(long)]
+    cold: bool,
     /// A file of services that each sandbox runs in addition to its image's.
     #[arg(long, hide = true)]
     services: Option<PathBuf>,
@@ -249,6 +253,14 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
     for id in &options.allow_vault_custody {
         check_override(id, &offered)?;
     }
+    let templates = match &driver {
+        DriverChoice::Vm(vm) if !options.cold => Some(TemplateSettings {
+            key: Arc::new(MachineKey::load_or_create(&state_dir.join(TEMPLATE_KEY))?),
+            host: Host::here(&vm.vmm, embedded::agent()?),
+            screen: SCREEN,
+        }),
+        DriverChoice::Vm(_) | DriverChoice::Host { .. } => None,
+    };
     let max_sessions =
         options.max_sessions.map_or_else(|| sessions_by_memory(sandbox_mib(&driver)), usize::from);
     let node = NodeSettings {
@@ -261,6 +273,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         runner_environment: logging::for_runner(options.log_format),
         host: HostCapabilities::here(driver.program().as_deref()),
         driver,
+        templates,
     };
     let settings = Settings {
         limits: Limits { max_sessions, max_queued: options.max_queued.into() },
@@ -332,13 +345,6 @@ fn web_origin(text: &str) -> Result<String, String> {
         return Err(FORM.into());
     }
     Ok(url.origin().ascii_serialization())
-}
-
-fn make_private(dir: &Path) -> Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).with_context(|| {
-        let shown = dir.display();
-        format!("cannot create the state folder {shown}; choose another with --state-dir")
-    })
 }
 
 /// Two controllers on one state folder would end each other's sessions.

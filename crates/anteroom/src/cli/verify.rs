@@ -23,6 +23,9 @@ use anteroom_image_verify::{Verified, Verifier, reached, write_page};
 /// Prefix of folders in an image with a running sandbox's logs; the process id follows.
 const VERIFYING: &str = ".verifying-";
 
+/// The same of a VM that is saved.
+pub const SNAPSHOTTING: &str = ".snapshotting-";
+
 /// Findings that the report for a terminal lists.
 const LISTED: usize = 12;
 
@@ -177,7 +180,7 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
 }
 
 /// Removes what a killed run left: folders that carry the number of a process that is gone.
-fn sweep(folder: &Path, prefix: &str) {
+pub fn sweep(folder: &Path, prefix: &str) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -94,7 +94,7 @@ fn a_desktop_is_up_before_anybody_signs_in_and_a_sign_in_begins_in_it() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         let no_vm = || Err::<&[u8], _>("this is no VM");
-        let mut running = config.boot(no_vm).await.unwrap();
+        let mut running = config.boot(no_vm, None).await.unwrap();
         start_guest(&mut running).await.unwrap();
         let (mut conversation, _) = Conversation::begin(running.take_link()).await.unwrap();
         conversation.configure(sandbox(), |_, _, _| {}).await.unwrap();

@@ -58,8 +58,13 @@ fn held(confined: &Confined) -> String {
 
 pub fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
     Some(match observation {
-        Observation::SandboxStarted { driver, accelerator, .. } => {
-            ("sandbox_started", format!("the {driver} driver started {}", what_runs(*accelerator)))
+        Observation::SandboxStarted { driver, accelerator, template, .. } => {
+            let cloned = match template {
+                Some(template) => format!(", a clone of template {template}"),
+                None => String::new(),
+            };
+            let what = what_runs(*accelerator);
+            ("sandbox_started", format!("the {driver} driver started {what}{cloned}"))
         }
         Observation::Confined(confined) => ("confined", held(confined)),
         Observation::AgentConnected { agent_version, kernel } => (

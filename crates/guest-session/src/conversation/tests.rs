@@ -57,6 +57,7 @@ fn hello() -> GuestMessage {
         agent_version: "0.1.0\u{1b}[2J".into(),
         kernel: "6.1.0".into(),
         boot_id: String::new(),
+        is_clone: false,
         cpu: GuestCpu::default(),
     }
 }

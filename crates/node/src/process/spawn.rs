@@ -14,9 +14,12 @@ use std::sync::Arc;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Side, connect};
 use anteroom_guest_protocol::SANDBOX_ENV;
-use anteroom_guest_session::log_files;
+use anteroom_guest_session::{TemplateFiles, log_files};
 use anteroom_node_protocol::Reports;
-use anteroom_runner_protocol::{CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, RunnerConfig};
+use anteroom_runner_protocol::{
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, RunnerConfig, TEMPLATE_MEMORY_FD_ENV,
+    TEMPLATE_STATE_FD_ENV,
+};
 use anteroom_session::HolderGeneration;
 use anteroom_vm::SandboxName;
 use command_fds::{CommandFdExt, FdMapping};
@@ -32,6 +35,8 @@ use crate::error::LocalNodeError;
 const CONTROL: RawFd = 10;
 const MEDIA: RawFd = 11;
 const CHANNELS: RawFd = 12;
+const TEMPLATE_MEMORY: RawFd = 13;
+const TEMPLATE_STATE: RawFd = 14;
 
 /// Reports that may wait for the controller; more wait in the runner.
 const REPORTS: usize = 256;
@@ -43,6 +48,7 @@ impl Runner {
     /// Starts a runner; `media` is its end of the media socket.
     pub fn start(
         config: RunnerConfig,
+        template: Option<TemplateFiles>,
         media: StdUnixDatagram,
         environment: &[(&'static str, OsString)],
     ) -> Result<(Self, Reports), LocalNodeError> {
@@ -53,11 +59,18 @@ impl Runner {
         channels.set_nonblocking(true)?;
         control.set_nonblocking(true)?;
         let mut command = command(&config.sandbox.name, &config.sandbox.log_dir, environment)?;
-        let mappings = [
+        let mut mappings = vec![
             (OwnedFd::from(runner_control), CONTROL),
             (OwnedFd::from(media), MEDIA),
             (OwnedFd::from(runner_channels), CHANNELS),
         ];
+        if let Some(TemplateFiles { memory, state }) = template {
+            command
+                .env(TEMPLATE_MEMORY_FD_ENV, TEMPLATE_MEMORY.to_string())
+                .env(TEMPLATE_STATE_FD_ENV, TEMPLATE_STATE.to_string());
+            mappings.push((memory.try_clone()?, TEMPLATE_MEMORY));
+            mappings.push((state.try_clone()?, TEMPLATE_STATE));
+        }
         command
             .fd_mappings(
                 mappings

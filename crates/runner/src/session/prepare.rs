@@ -2,11 +2,11 @@
 
 use anteroom_crash::Explainer;
 use anteroom_guest_link::Opener;
-use anteroom_guest_session::{Conversation, Hello, inject};
+use anteroom_guest_session::{Conversation, Hello, inject, violation};
 use anteroom_session::{EndReason, Observation};
 use anteroom_vm::LinkStream;
 
-use super::super::sign_in_spec::{sandbox_of, sign_in_of};
+use super::super::sign_in_spec::{sandbox_of, sign_in_of, wake_of};
 use super::{Session, step};
 
 impl Session<'_> {
@@ -14,7 +14,13 @@ impl Session<'_> {
     pub(super) async fn prepare(&mut self, link: LinkStream) -> Result<Conversation, EndReason> {
         step("boot.handshake")?;
         let (mut conversation, hello) = Conversation::begin(link).await?;
-        let Hello { agent_version, kernel, cpu } = hello;
+        let Hello { agent_version, kernel, cpu, is_clone } = hello;
+        if is_clone != self.config.sandbox.driver.clone_of().is_some() {
+            return Err(violation(match is_clone {
+                true => "a guest that was powered on says that it was frozen before",
+                false => "a clone says that it was powered on",
+            }));
+        }
         self.explainer = Explainer::new(&self.config.sandbox.driver.processor_name(), &cpu);
         self.sender.observed(Observation::AgentConnected { agent_version, kernel }).await;
         match self.set_up(&mut conversation).await {
@@ -27,7 +33,10 @@ impl Session<'_> {
         step("boot.hello")?;
         let config = self.config;
         let mut log = |service: &str, stream, line: &str| self.write_log(service, stream, line);
-        conversation.configure(sandbox_of(config), &mut log).await?;
+        match config.sandbox.driver.clone_of() {
+            Some(clone) => conversation.wake(wake_of(config, clone), &mut log).await?,
+            None => conversation.configure(sandbox_of(config), &mut log).await?,
+        }
         step("boot.configured")?;
         conversation.begin_sign_in(sign_in_of(&config.sign_in), &mut log).await?;
         step("boot.sign_in_begun")?;

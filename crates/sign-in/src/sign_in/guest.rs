@@ -23,6 +23,7 @@ impl SignIn {
             GuestMessage::Heartbeat { .. }
             | GuestMessage::Hello { .. }
             | GuestMessage::SandboxConfigured {}
+            | GuestMessage::Frozen {}
             | GuestMessage::SignInBegun {} => {}
             GuestMessage::Log { service, stream, line } => {
                 self.outputs.push(Output::Log { service, stream, line });

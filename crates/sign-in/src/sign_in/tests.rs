@@ -378,6 +378,7 @@ fn what_comes_out_of_order_ends_the_sign_in() {
         (true, found(0)),
         (true, GuestMessage::SandboxConfigured {}),
         (true, GuestMessage::SignInBegun {}),
+        (true, GuestMessage::Frozen {}),
         (false, sealed()),
         (false, GuestMessage::SignInUrl { url: "javascript:x".into() }),
     ] {

@@ -65,12 +65,14 @@ pub enum ApiError {
         source: hyper::Error,
     },
     /// There was no answer.
-    #[error("Firecracker did not answer {method} {resource} within {} s", ANSWER.as_secs())]
+    #[error("Firecracker did not answer {method} {resource} within {seconds} s")]
     Late {
         /// What was called.
         method: Method,
         /// On what.
         resource: &'static str,
+        /// The limit.
+        seconds: u64,
     },
     /// The answer is not what the API describes.
     #[error("Firecracker's answer to {method} {resource} is not what its API describes")]
@@ -110,19 +112,37 @@ impl Api {
 
     /// Sets what `resource` is.
     pub async fn put(&self, resource: &'static str, body: &impl Serialize) -> Result<(), ApiError> {
-        let body = serde_json::to_string(body).expect("requests are plain data");
-        self.put_json(resource, body).await
+        self.put_json(resource, json(body)).await
     }
 
     /// Sets what `resource` is, in JSON already.
     pub async fn put_json(&self, resource: &'static str, body: String) -> Result<(), ApiError> {
-        self.call(&Method::PUT, resource, body).await.map(drop)
+        self.call(&Method::PUT, resource, body, ANSWER).await.map(drop)
+    }
+
+    /// Changes what `resource` is.
+    pub async fn patch(
+        &self,
+        resource: &'static str,
+        body: &impl Serialize,
+    ) -> Result<(), ApiError> {
+        self.call(&Method::PATCH, resource, json(body), ANSWER).await.map(drop)
+    }
+
+    /// Sets what `resource` is, which may take so long.
+    pub async fn put_within(
+        &self,
+        limit: Duration,
+        resource: &'static str,
+        body: &impl Serialize,
+    ) -> Result<(), ApiError> {
+        self.call(&Method::PUT, resource, json(body), limit).await.map(drop)
     }
 
     /// Reads `resource`.
     pub async fn get<T: DeserializeOwned>(&self, resource: &'static str) -> Result<T, ApiError> {
         let method = Method::GET;
-        let answer = self.call(&method, resource, String::new()).await?;
+        let answer = self.call(&method, resource, String::new(), ANSWER).await?;
         serde_json::from_slice(&answer).map_err(|source| ApiError::Unreadable {
             method,
             resource,
@@ -135,6 +155,7 @@ impl Api {
         method: &Method,
         resource: &'static str,
         body: String,
+        limit: Duration,
     ) -> Result<Vec<u8>, ApiError> {
         let broken = |source| ApiError::Broken { method: method.clone(), resource, source };
         let called = async {
@@ -150,8 +171,9 @@ impl Api {
             let (head, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
             Ok((head.status, read(body).await.map_err(broken)?))
         };
-        let late = |_| ApiError::Late { method: method.clone(), resource };
-        let (status, answer) = timeout(ANSWER, called).await.map_err(late)??;
+        let seconds = limit.as_secs();
+        let late = |_| ApiError::Late { method: method.clone(), resource, seconds };
+        let (status, answer) = timeout(limit, called).await.map_err(late)??;
         if status.is_success() {
             return Ok(answer);
         }
@@ -162,6 +184,10 @@ impl Api {
             fault: fault_in(&answer),
         })
     }
+}
+
+fn json(body: &impl Serialize) -> String {
+    serde_json::to_string(body).expect("requests are plain data")
 }
 
 /// What is longer than an answer can be is left unread.
@@ -189,7 +215,10 @@ fn fault_in(answer: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::UnixListener;
     use tokio::task::LocalSet;
@@ -197,7 +226,12 @@ mod tests {
     use super::*;
 
     /// A fake Firecracker that gives these answers in order, the bodies as real ones were recorded.
-    async fn against(answers: &'static [&'static str], calls: impl AsyncFnOnce(Api)) {
+    /// Returns what it was asked.
+    pub(in crate::firecracker) async fn against(
+        answers: &'static [&'static str],
+        calls: impl AsyncFnOnce(Api),
+    ) -> Vec<String> {
+        let said = Rc::new(RefCell::new(Vec::new()));
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("api");
         let fake = async {
@@ -205,12 +239,15 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = [0; 4096];
             for answer in answers {
-                let _ = stream.read(&mut asked).await.unwrap();
+                let length = stream.read(&mut asked).await.unwrap();
+                let asked = String::from_utf8_lossy(&asked[..length]).into_owned();
+                said.borrow_mut().push(asked);
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         };
         let client = async { calls(Api::connect(&path).await.unwrap()).await };
         LocalSet::new().run_until(async { tokio::join!(fake, client) }).await;
+        said.take()
     }
 
     #[tokio::test]

@@ -70,6 +70,42 @@ pub struct Action {
     action_type: &'static str,
 }
 
+/// `PATCH /vm`.
+#[derive(Debug, Serialize)]
+pub struct Vm {
+    state: &'static str,
+}
+
+/// `PUT /snapshot/create`.
+#[derive(Debug, Serialize)]
+pub struct SnapshotCreate {
+    snapshot_type: &'static str,
+    snapshot_path: String,
+    mem_file_path: String,
+}
+
+/// `PUT /snapshot/load`.
+#[derive(Debug, Serialize)]
+pub struct SnapshotLoad {
+    snapshot_path: String,
+    mem_backend: MemoryBackend,
+    resume_vm: bool,
+    vsock_override: VsockOverride,
+}
+
+/// Mapped privately.
+#[derive(Debug, Serialize)]
+struct MemoryBackend {
+    backend_type: &'static str,
+    backend_path: String,
+}
+
+/// Without a file tree of its own a VM's folder is another than its template's.
+#[derive(Debug, Serialize)]
+struct VsockOverride {
+    uds_path: String,
+}
+
 /// `GET /version`.
 #[derive(Debug, Deserialize)]
 pub struct Version {
@@ -139,4 +175,26 @@ impl Logger {
 
 impl Action {
     pub const INSTANCE_START: Self = Self { action_type: "InstanceStart" };
+}
+
+impl Vm {
+    pub const PAUSED: Self = Self { state: "Paused" };
+    pub const RESUMED: Self = Self { state: "Resumed" };
+}
+
+impl SnapshotCreate {
+    pub fn of(state: String, memory: String) -> Self {
+        Self { snapshot_type: "Full", snapshot_path: state, mem_file_path: memory }
+    }
+}
+
+impl SnapshotLoad {
+    pub fn of(state: String, memory: String, vsock: String) -> Self {
+        Self {
+            snapshot_path: state,
+            mem_backend: MemoryBackend { backend_type: "File", backend_path: memory },
+            resume_vm: false,
+            vsock_override: VsockOverride { uds_path: vsock },
+        }
+    }
 }

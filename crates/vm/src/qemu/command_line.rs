@@ -5,8 +5,10 @@ use std::os::fd::RawFd;
 use anteroom_guest_protocol::VIRTIO_PORT_NAME;
 
 use super::accelerator::{TCG_PROCESSOR, VmAccelerator};
+use super::qmp::Command;
 use crate::counter::counter_khz;
-use crate::{SandboxName, VmSpec};
+use crate::descriptors::path_of;
+use crate::{SandboxName, VmSpec, VmStart};
 
 /// Memory for translated code under emulation, in MiB. A browser's hot code fits; more only makes
 /// the process grow.
@@ -19,6 +21,11 @@ pub const INITRAMFS: RawFd = 12;
 pub const KERNEL: RawFd = 13;
 pub const ROOT_IMAGE: RawFd = 14;
 pub const MONITOR: RawFd = 15;
+pub const MEMORY: RawFd = 16;
+pub const STATE: RawFd = 17;
+
+/// Reads a clone's state from [`STATE`].
+pub const LOAD: Command = Command::load(r#"{"uri":"fd:17"}"#);
 
 /// Everything behind the program's name; `cpu` as `-cpu` takes it, `None` for the usual one.
 pub fn arguments(
@@ -33,12 +40,18 @@ pub fn arguments(
             (format!("tcg,thread=multi,tb-size={TRANSLATION_BUFFER_MIB}"), TCG_PROCESSOR)
         }
     };
-    let arguments = [
+    let machine = "microvm,acpi=on,pit=on,pic=on,rtc=on,dump-guest-core=off";
+    let mut arguments = [
         "-name",
         &format!("anteroom-{name}"),
         "-machine",
         // The guest's memory holds a credential in clear for a moment.
-        "microvm,acpi=on,pit=on,pic=on,rtc=on,dump-guest-core=off",
+        &match vm.start {
+            VmStart::PowerOn => machine.to_owned(),
+            VmStart::ToBeSaved { .. } | VmStart::Clone { .. } => {
+                format!("{machine},memory-backend=memory")
+            }
+        },
         "-accel",
         &acceleration,
         "-cpu",
@@ -55,12 +68,6 @@ pub fn arguments(
         // After start QEMU makes no process and changes no user.
         "-sandbox",
         "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-        "-kernel",
-        &format!("/proc/self/fd/{KERNEL}"),
-        "-initrd",
-        &format!("/proc/self/fd/{INITRAMFS}"),
-        "-append",
-        &kernel_line(accelerator),
         "-add-fd",
         &format!("fd={ROOT_IMAGE},set=1"),
         "-drive",
@@ -83,8 +90,38 @@ pub fn arguments(
         "virtio-serial-device",
         "-device",
         &format!("virtserialport,chardev=link,name={VIRTIO_PORT_NAME}"),
-    ];
-    arguments.map(str::to_owned).to_vec()
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    arguments.extend(beginning(vm, accelerator));
+    arguments
+}
+
+/// What the guest begins with: a kernel, memory that is a file, or a state that is read when the monitor
+/// is asked for it.
+fn beginning(vm: &VmSpec, accelerator: VmAccelerator) -> Vec<String> {
+    let kernel = [
+        "-kernel",
+        &path_of(KERNEL),
+        "-initrd",
+        &path_of(INITRAMFS),
+        "-append",
+        &kernel_line(accelerator),
+    ]
+    .map(str::to_owned);
+    let memory = |shared: &str| {
+        let size = vm.memory_mib;
+        let path = path_of(MEMORY);
+        let file = format!("id=memory,size={size}M,mem-path={path},share={shared},dump=off");
+        ["-object".to_owned(), format!("memory-backend-file,{file}")]
+    };
+    match vm.start {
+        VmStart::PowerOn => kernel.to_vec(),
+        VmStart::ToBeSaved { .. } => [&kernel[..], &memory("on")].concat(),
+        VmStart::Clone { .. } => {
+            [&memory("off")[..], &["-S", "-incoming", "defer"].map(str::to_owned)].concat()
+        }
+    }
 }
 
 /// Emulated guests hang while they calibrate the TSC on a busy host (3 boots of 5): they are given
@@ -116,6 +153,7 @@ mod tests {
             root_image: "/r".into(),
             memory_mib: 2048,
             vcpus: 2,
+            start: VmStart::PowerOn,
         };
         let line = arguments(&SandboxName::of_test(), &vm, VmAccelerator::Tcg, None).join(" ");
         assert!(line.contains("readonly=on") && line.contains("-nodefaults"));

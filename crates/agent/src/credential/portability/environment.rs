@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::names::{HOST, USER, renamed, renamed_group, uuid, with_another_host};
 use crate::guest::{END_USER, GUEST_UID, Guest, GuestKind, RUNTIME};
+use crate::random::drawn;
 
 /// The agent's first argument as the program that makes an environment; the second is an [`Environment`]
 /// in JSON.
@@ -84,8 +85,8 @@ impl Environment {
         let hosts = with_another_host(&read("/etc/hosts"), &host.to_string_lossy());
         let users = renamed(&read("/etc/passwd"), (uid, gid), (user, group), &home);
         let groups = renamed_group(&read("/etc/group"), gid, group);
-        let id = rand::random::<u128>();
-        let boot = uuid(rand::random());
+        let id = u128::from_ne_bytes(drawn()?);
+        let boot = uuid(u128::from_ne_bytes(drawn()?));
         let write = |name: &str, text: &str| {
             let path = beside.join(name);
             fs::write(&path, text)

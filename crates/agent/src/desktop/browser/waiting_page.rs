@@ -1,8 +1,9 @@
 //! A tiny HTTP server on the guest's loopback: the page Chromium waits on, and the redirect from it.
 //!
-//! `GET /` answers with the waiting page, or with the redirect when the URL is known. The page asks
-//! for `/sign-in` at once, which is held until the URL is known and then redirects, so the browser
-//! goes on without a script and without polling.
+//! `GET /` answers with the waiting page, or with the redirect when the URL is known. The page's script
+//! asks for `/known`, which is held until the URL is known, and then goes to `/sign-in`, which redirects.
+//! A page that loads turns a wheel in its tab, which takes a third of an emulated machine: nothing loads
+//! here. Without scripts the page goes to `/sign-in` at once, which is held too.
 //!
 //! In a sandbox that verifies its image the page is another one: it finds out what the browser can, and
 //! sends it to `/found`.
@@ -19,7 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Preparing</title>\
-<meta http-equiv=refresh content=\"0;url=/sign-in\">\
+<script>const wait=()=>fetch('/known').then(()=>location.replace('/sign-in'),\
+()=>setTimeout(wait,500));wait()</script>\
+<noscript><meta http-equiv=refresh content=\"0;url=/sign-in\"></noscript>\
 <style>body{margin:0;height:100vh;display:grid;place-items:center;font:22px sans-serif;\
 background:#f4f5f7;color:#333}</style><p>Preparing the sign-in page…</p></html>";
 
@@ -130,16 +133,26 @@ impl WaitingPage {
                 )
             }
             ("/sign-in", None) => {
-                let mut changes = self.url.subscribe();
-                let url =
-                    changes.wait_for(Option::is_some).await.map_err(std::io::Error::other)?.clone();
-                self.redirect(&url.unwrap_or_default())
+                let url = self.known().await?;
+                self.redirect(&url)
+            }
+            ("/known", _) => {
+                self.known().await?;
+                "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+                    .to_owned()
             }
             _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 .to_owned(),
         };
         connection.write_all(response.as_bytes()).await?;
         connection.shutdown().await
+    }
+
+    /// The URL, once it is known.
+    async fn known(&self) -> std::io::Result<String> {
+        let mut changes = self.url.subscribe();
+        let url = changes.wait_for(Option::is_some).await.map_err(std::io::Error::other)?.clone();
+        Ok(url.unwrap_or_default())
     }
 
     fn redirect(&self, url: &str) -> String {
@@ -211,7 +224,11 @@ mod tests {
                 let waiting = page.clone();
                 let held = tokio::task::spawn_local(async move { get(&waiting, "/sign-in").await });
                 page.asked().await;
+                let waiting = page.clone();
+                let script = tokio::task::spawn_local(async move { get(&waiting, "/known").await });
+                page.asked().await;
                 page.lead_to("https://x.test/a");
+                assert!(script.await.unwrap().starts_with("HTTP/1.1 204"));
                 assert!(held.await.unwrap().contains("Location: https://x.test/a\r\n"));
                 page.led_on().await;
                 assert!(get(&page, "/").await.starts_with("HTTP/1.1 302"));

@@ -11,6 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anteroom_guest_protocol::ScreenSize;
@@ -20,6 +21,7 @@ use tokio::io::AsyncReadExt;
 use x11rb::rust_connection::{DefaultStream, RustConnection};
 
 use crate::guest::{Guest, GuestKind};
+use crate::random::drawn;
 
 const COOKIE_NAME: &[u8] = b"MIT-MAGIC-COOKIE-1";
 
@@ -41,7 +43,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct DisplayAddress {
     /// The number after the colon.
     pub number: u32,
-    cookie: [u8; 16],
+    cookie: Arc<Mutex<[u8; 16]>>,
 }
 
 /// A server that is being started.
@@ -53,8 +55,10 @@ pub struct ServerStarting {
 /// Writes the access cookie and makes the command, which holds the end of a pipe that the server writes
 /// its display number to.
 pub fn prepare(guest: &Guest, screen: ScreenSize) -> Result<(Command, ServerStarting)> {
-    let address = DisplayAddress { number: choose_number(guest)?, cookie: rand::random() };
-    write_xauthority(guest, &address.cookie)?;
+    let cookie = drawn()?;
+    write_xauthority(guest, &cookie)?;
+    let address =
+        DisplayAddress { number: choose_number(guest)?, cookie: Arc::new(Mutex::new(cookie)) };
     let (number, writer) =
         nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).context("making a pipe failed")?;
     let mut command = guest.command("Xvnc");
@@ -141,6 +145,15 @@ impl DisplayAddress {
         format!("/tmp/.X11-unix/X{}", self.number)
     }
 
+    /// Has whoever connects from now on do so by another cookie. The server reads the file again when it
+    /// has changed (`CheckAuthorization` of X.Org's os/auth.c), and goes on to know the old one.
+    pub fn change_cookie(&self, guest: &Guest) -> Result<()> {
+        let cookie = drawn()?;
+        write_xauthority(guest, &cookie)?;
+        *self.cookie.lock().unwrap_or_else(PoisonError::into_inner) = cookie;
+        Ok(())
+    }
+
     /// A connection and the number of its screen.
     pub fn connect(&self) -> Result<RustConnection> {
         let path = self.socket();
@@ -152,7 +165,7 @@ impl DisplayAddress {
             stream,
             0,
             COOKIE_NAME.to_vec(),
-            self.cookie.to_vec(),
+            self.cookie.lock().unwrap_or_else(PoisonError::into_inner).to_vec(),
         )
         .context("the X server refused the connection")
     }

@@ -41,6 +41,7 @@ fn message() -> impl Strategy<Value = GuestMessage> {
         1 => Just(GuestMessage::Heartbeat { sent_ms: 1 }),
         1 => Just(GuestMessage::SandboxConfigured {}),
         1 => Just(GuestMessage::SignInBegun {}),
+        1 => Just(GuestMessage::Frozen {}),
     ]
 }
 

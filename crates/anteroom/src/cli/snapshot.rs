@@ -1,0 +1,156 @@
+//! `anteroom image snapshot`: an image's VM, started once for all sign-ins.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anteroom_controller::SCREEN;
+use anteroom_guest_session::template::{Host, Wanted};
+use anteroom_guest_session::{SavedVm, Snapshot};
+use anteroom_image::Image;
+use anteroom_node::{DriverChoice, VmChoice};
+use anteroom_private as private;
+use anteroom_template::{MachineKey, Saved};
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use super::driver::DriverOptions;
+use super::folders::{StateDir, TEMPLATE_KEY, cache_dir, make_private};
+use super::progress::Work;
+use super::sessions::show;
+use super::verify::{SNAPSHOTTING, sweep};
+use crate::embedded;
+
+/// How the VM is booted: as `serve` is to boot it.
+#[derive(clap::Args)]
+pub struct How {
+    #[command(flatten)]
+    driver: DriverOptions,
+    #[command(flatten)]
+    state: StateDir,
+    /// A file with the certificate authorities (PEM) that a provider file names, for sign-ins to that
+    /// provider: a running browser is not made to trust others.
+    #[arg(long, value_name = "FILE")]
+    trust: Option<PathBuf>,
+}
+
+/// Boots the image, saves its VM, and stores that as a template.
+pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()> {
+    let began = Instant::now();
+    let cache_dir = cache_dir();
+    private::check_used(&[&cache_dir, images_dir])?;
+    let DriverChoice::Vm(vm) = how.driver.choose(&cache_dir)? else {
+        bail!("the `host` driver boots no VM, so there is none to take a snapshot of");
+    };
+    let found = anteroom_image::find(images_dir, name)?;
+    vm.check_verified(&found.dir)?;
+    let image = Image::open(&found.dir, &cache_dir)?;
+    let _hold = image.hold()?;
+    let state_dir = how.state.path();
+    make_private(&state_dir)?;
+    let key = MachineKey::load_or_create(&state_dir.join(TEMPLATE_KEY))?;
+    let agent = embedded::agent()?;
+    let extra_ca_pem = match &how.trust {
+        Some(path) => private::read_text(path)
+            .with_context(|| format!("reading the authorities in {} failed", path.display()))?,
+        None => String::new(),
+    };
+    let work = Work::open_ended(format!("Starting a VM of image {name} to save it"));
+    sweep(&image.dir, SNAPSHOTTING);
+    let logs = Logs::new(&image.dir)?;
+    let saved = take(&vm, &image, agent, &extra_ca_pem, logs.path(), &work);
+    work.finish();
+    let saved = saved.map_err(|error| logs.keep(error))?;
+    let wanted = Wanted {
+        image: &image.manifest.recipe_digest,
+        vmm: &vm.vmm,
+        memory_mib: vm.memory_mib,
+        vcpus: vm.vcpus,
+        screen: SCREEN,
+        services: &image.manifest.services,
+        extra_ca_pem: &extra_ca_pem,
+    };
+    let made_for = wanted.on(&Host::here(&vm.vmm, agent));
+    let (memory, state) =
+        (File::from(saved.memory.try_clone()?), File::from(saved.state.try_clone()?));
+    let wake_token = saved.wake_token;
+    let saved = Saved { made_for, wake_token, memory: &memory, state: &state };
+    let stored = anteroom_template::write(&image.dir, &key, &saved)?;
+    let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let result = json!({
+        "image": name,
+        "digest": image.manifest.recipe_digest,
+        "template": stored.id,
+        "dir": stored.dir,
+        "bytes": stored.bytes,
+        "tookMs": took_ms,
+    });
+    show(as_json, &result, |_| {
+        format!(
+            "template {} of image {name} ({} MiB) was made after {} s: {}\n\
+             `anteroom serve` with the same driver, memory and CPU starts sign-ins from it.\n",
+            stored.id,
+            stored.bytes >> 20,
+            took_ms / 1000,
+            stored.dir.display()
+        )
+    })
+}
+
+fn take(
+    vm: &VmChoice,
+    image: &Image,
+    agent: &[u8],
+    extra_ca_pem: &str,
+    logs: &Path,
+    work: &Work,
+) -> Result<SavedVm> {
+    let snapshot = Snapshot {
+        image,
+        agent,
+        vmm: &vm.vmm,
+        memory_mib: vm.memory_mib,
+        vcpus: vm.vcpus,
+        screen: SCREEN,
+        services: &image.manifest.services,
+        extra_ca_pem,
+        log_dir: logs,
+        progress: &|step| work.at_step(step),
+    };
+    // One thread: the VMM's parent-death signal is tied to the thread that starts it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            biased;
+            asked = super::asked_to_stop() => {
+                asked.context("cannot handle Ctrl-C")?;
+                bail!("interrupted; no template was made")
+            }
+            saved = snapshot.take() => Ok(saved?),
+        }
+    })
+}
+
+/// The VM's logs: kept where it failed, and named then.
+struct Logs(tempfile::TempDir);
+
+impl Logs {
+    fn new(image_dir: &Path) -> Result<Self> {
+        let made = tempfile::Builder::new()
+            .prefix(&format!("{SNAPSHOTTING}{}-", std::process::id()))
+            .tempdir_in(image_dir);
+        made.map(Self).with_context(|| format!("cannot create a folder in {}", image_dir.display()))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn keep(self, error: anyhow::Error) -> anyhow::Error {
+        let path: PathBuf = self.0.keep();
+        error.context(format!("no template was made; the VM's logs are in {}", path.display()))
+    }
+}
