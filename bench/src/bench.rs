@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use xtask::{build, machine, shell};
 
-use crate::{boots, cycles, demo, doors, explain, health, idle, logins, soak};
+use crate::{boots, clones, cycles, demo, doors, explain, health, idle, logins, soak, start};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -99,6 +99,10 @@ enum What {
         #[arg(long, default_value_t = 60)]
         starts: usize,
     },
+    /// From the start call to a picture: cold, and from a template of `anteroom image snapshot`.
+    Start(start::Options),
+    /// Whether clones of one template ever draw the same random value.
+    Clones(clones::Options),
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
     /// counts as a hang.
     Boots {
@@ -129,6 +133,8 @@ pub fn run(options: &Options) -> Result<()> {
             say(health::bench(anteroom, *connections, *rounds, *starts)?)
         }
         What::Soak(options) => say(soak::run(anteroom, options)?),
+        What::Start(options) => start::bench(anteroom, options),
+        What::Clones(options) => clones::bench(anteroom, options),
         What::Boots { boots } => boots::bench(anteroom, *boots),
     }
 }

@@ -18,9 +18,13 @@ use crate::identity::new_identity;
 use crate::leftovers;
 use crate::nested;
 use crate::server::{Server, User};
+use crate::template::{Template, until_loaded};
 
 /// How long a sign-in may take. The image is read for half a minute first.
 const PATIENCE: Duration = Duration::from_secs(240);
+
+/// Sign-ins from one template.
+const WARM: usize = 3;
 
 /// What the tool writes; the provider file requires both.
 const CREDENTIAL: &str = r#"{"access_token":"of-the-nested-machine","refresh_token":"none"}"#;
@@ -51,6 +55,44 @@ pub fn run_nested(anteroom: &Path) -> Result<()> {
         Err(error) => eprintln!("Skipped: sign-ins with Firecracker. {error}"),
     }
     nested::succeed(&nested::Options::of(command, vec![image]))
+}
+
+/// One sign-in from a template with this driver, on this machine, which has KVM, as root. The folder
+/// `templates` of the image must be writable.
+pub fn run_warm(anteroom: &Path, images: &Path, driver: &str) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("xtask-demo-").tempdir()?;
+    let images = images.to_str().context("the images' folder has no name in UTF-8")?;
+    let options = [
+        "--driver",
+        driver,
+        "--accelerator",
+        "kvm",
+        "--allow-unverified-images",
+        "--images-dir",
+        images,
+    ];
+    let template = Template::make(anteroom, folder.path(), &options, "")?;
+    println!("{}", template.report);
+    let served = folder.path().join("served");
+    let mut server =
+        template.serve_by(driver, anteroom, &served, &provider_file()?, &options[4..])?;
+    until_loaded(&server)?;
+    let identity = new_identity(folder.path())?;
+    for _ in 0..WARM {
+        let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
+        let view = server.wait_until_ended(&session.id, PATIENCE)?;
+        server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
+        let began = view["createdAt"].as_u64().unwrap_or_default();
+        for entry in view["timeline"].as_array().into_iter().flatten() {
+            let after = entry["at"].as_u64().unwrap_or_default().saturating_sub(began);
+            println!("{after} ms: {}", entry["message"]);
+        }
+        if view["reason"]["code"] != "completed" {
+            bail!("the session ended otherwise: {}\n{}", view["reason"], server.logs(&session.id)?);
+        }
+        ensure!(view["timeline"].to_string().contains(&template.id), "the VM was booted");
+    }
+    server.stop()
 }
 
 /// Those with these drivers, on this machine, which has KVM.

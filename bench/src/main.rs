@@ -5,6 +5,7 @@ mod bench;
 mod boots;
 mod certificates;
 mod checks;
+mod clones;
 mod company;
 mod contract;
 mod cycles;
@@ -25,6 +26,8 @@ mod raw_vm;
 mod report;
 mod server;
 mod soak;
+mod start;
+mod template;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -72,6 +75,16 @@ enum Command {
         /// The drivers.
         drivers: Vec<String>,
     },
+    /// Sign-ins from a template, on a machine with KVM.
+    #[command(hide = true)]
+    WarmWithKvm {
+        /// The host binary.
+        anteroom: PathBuf,
+        /// Where the golden images are.
+        images: PathBuf,
+        /// The driver.
+        driver: String,
+    },
     /// The deaths of whole sandboxes, as `bench explain` has them, with nothing prepared: on a machine with KVM.
     #[command(hide = true)]
     DeathsWithKvm {
@@ -99,6 +112,9 @@ fn main() -> ExitCode {
         Command::SignInsNested { anteroom } => kvm::run_nested(&anteroom),
         Command::SignInsWithKvm { anteroom, images, drivers } => {
             kvm::run(&anteroom, &images, &drivers)
+        }
+        Command::WarmWithKvm { anteroom, images, driver } => {
+            kvm::run_warm(&anteroom, &images, &driver)
         }
         Command::DeathsWithKvm { anteroom, options } => explain::of_sandboxes(&anteroom, &options),
         Command::Contract { anteroom } => contract::check(&anteroom),

@@ -6,6 +6,7 @@
 import { mkdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 
 import { chromium } from 'playwright-core';
@@ -17,6 +18,7 @@ import { watchPicture } from './watch.mjs';
 
 const { values: options } = parseArgs({
   options: {
+    // With - it is read from stdin, once the browser is there: whoever measures a start leaves that out.
     'viewer-url': { type: 'string' },
     email: { type: 'string', default: 'ada@example.com' },
     password: { type: 'string', default: 'correct horse' },
@@ -36,7 +38,7 @@ const { values: options } = parseArgs({
   },
 });
 if (!options['viewer-url']) {
-  process.stderr.write('usage: node end-user.mjs --viewer-url URL [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--reload-when-asked] [--idle-seconds N] [--name-of-this-machine NAME] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
+  process.stderr.write('usage: node end-user.mjs --viewer-url URL|- [--email E] [--password P] [--wrong-password-first] [--close-tab-once] [--reload-when-asked] [--idle-seconds N] [--name-of-this-machine NAME] [--executable PATH] [--screenshots DIR] [--timeout SECONDS]\n');
   process.exit(2);
 }
 
@@ -72,6 +74,7 @@ await context.addInitScript(findVideo);
 await context.addInitScript(watchPicture, { band: layout.band.colour, tolerance: 24 });
 
 let page = await newTab();
+const viewerUrl = options['viewer-url'] === '-' ? await givenLater() : options['viewer-url'];
 
 let code = 0;
 try {
@@ -93,6 +96,14 @@ try {
   await browser.close();
 }
 process.exit(code);
+
+async function givenLater() {
+  // What a browser does once in its life is done.
+  await page.goto('data:text/html,<video></video>');
+  say('waits');
+  for await (const line of createInterface({ input: process.stdin })) return line;
+  throw new Failure('no viewer link was given');
+}
 
 async function newTab() {
   const tab = await context.newPage();
@@ -169,8 +180,8 @@ function countFrames() {
 }
 
 async function enter() {
-  await page.goto(options['viewer-url']);
-  await until('the introduction', () => page.locator('[data-action=continue], .problem').first().isVisible());
+  await page.goto(viewerUrl, { waitUntil: 'commit' });
+  await page.locator('[data-action=continue], .problem').first().waitFor({ timeout: ANSWER_SECONDS * 1000 });
   await picture('intro');
   await page.locator('[data-action=continue]').click({ timeout: 10_000 });
   say('continued');

@@ -1,8 +1,8 @@
 //! The end user, played by headless Chromium: `demo/end-user/end-user.mjs`.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -15,6 +15,8 @@ pub const USER: &str = "ada@example.com";
 pub const PASSWORD: &str = "correct horse";
 
 const PROGRAM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../demo/end-user/end-user.mjs");
+
+const NOT_STARTED: &str = "starting the end user failed";
 
 /// What the end user does beside signing in.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,38 @@ pub struct Way {
     pub cookie: Value,
 }
 
+/// An end user whose browser is open already, so that its start is no part of what is measured.
+pub struct Waiting(Child);
+
+impl Waiting {
+    /// Opens the browser, and waits until it is.
+    ///
+    /// # Errors
+    /// When it does not open.
+    pub fn new(plan: &Plan) -> Result<Self> {
+        let mut child = command(plan, "-").stdin(Stdio::piped()).spawn().context(NOT_STARTED)?;
+        // Unbuffered: what follows is read by another.
+        let stdout = child.stdout.as_mut().context("the end user has no output")?;
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            stdout.read_exact(&mut byte).context("the end user's browser did not open")?;
+            line.push(byte[0]);
+        }
+        Ok(Self(child))
+    }
+
+    /// Has them sign in, as [`play_quietly`] does.
+    ///
+    /// # Errors
+    /// When they cannot.
+    pub fn play(mut self, session: &Started) -> Result<Seen> {
+        let mut stdin = self.0.stdin.take().context("the end user has no input")?;
+        writeln!(stdin, "{}", session.viewer_url).context("giving the end user the link failed")?;
+        heard(self.0, |_, _| ())
+    }
+}
+
 /// Has the end user sign in; `on_event` hears each event's name when it happens.
 pub fn play(plan: &Plan, session: &Started, mut on_event: impl FnMut(&str)) -> Result<Seen> {
     hear(plan, session, |name, line| {
@@ -79,11 +113,15 @@ pub fn play_quietly(plan: &Plan, session: &Started) -> Result<Seen> {
     hear(plan, session, |_, _| ())
 }
 
-fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> Result<Seen> {
+fn hear(plan: &Plan, session: &Started, on_line: impl FnMut(&str, &str)) -> Result<Seen> {
+    heard(command(plan, &session.viewer_url).spawn().context(NOT_STARTED)?, on_line)
+}
+
+fn command(plan: &Plan, viewer_url: &str) -> Command {
     let mut command = Command::new("node");
     command
         .arg(PROGRAM)
-        .args(["--viewer-url", &session.viewer_url])
+        .args(["--viewer-url", viewer_url])
         .args(["--email", USER, "--password", PASSWORD])
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
@@ -109,7 +147,11 @@ fn hear(plan: &Plan, session: &Started, mut on_line: impl FnMut(&str, &str)) -> 
     if let Some(folder) = &plan.screenshots {
         command.arg("--screenshots").arg(folder);
     }
-    let mut child = command.spawn().context("starting the end user failed")?;
+    command
+}
+
+/// Listens to the end of what they do.
+fn heard(mut child: Child, mut on_line: impl FnMut(&str, &str)) -> Result<Seen> {
     let stdout = child.stdout.take().context("the end user has no output")?;
     let mut seen = Seen::default();
     let mut last = String::new();
