@@ -18,7 +18,7 @@ use xtask::{build, interrupt};
 /// The host that the guest's browser knows the page by.
 const HOST: &str = "random.test";
 
-/// A value of so many bits or more may not come twice; what is shorter is shown and not counted.
+/// A value that the tool printed has at least so many characters: what is shorter is not one.
 const LONG: usize = 16;
 
 /// How many clones.
@@ -43,8 +43,8 @@ fetch('/drawn', { method: 'POST', body: JSON.stringify({
 
 /// What the tool of a clone prints: each value on a line, after its name. Of the cookie its hash: itself is
 /// kept out of logs.
-const TOOL: &str = "u() { cat /proc/sys/kernel/random/uuid; }; \
-    echo kernel_uuid=$(u); echo machine_id=$(cat /etc/machine-id); \
+const TOOL: &str = "echo kernel_uuid=$(cat /proc/sys/kernel/random/uuid); \
+    echo machine_id=$(cat /etc/machine-id); \
     echo urandom=$(od -An -tx1 -N16 /dev/urandom | tr -d ' '); \
     echo of_x=$(sha256sum < $XAUTHORITY | cut -c1-24); \
     xdg-open http://random.test/; exec sleep 1000";

@@ -248,11 +248,6 @@ pub fn bench(anteroom: &Path, host: usize, qemu: usize) -> Result<()> {
     for left in on_host.leftovers.iter().chain(&in_vms.leftovers) {
         eprintln!("left over: {left}");
     }
-    let median = |values: &[u64]| {
-        let mut values = values.to_vec();
-        values.sort_unstable();
-        values.get(values.len() / 2).copied()
-    };
     println!(
         "{}",
         serde_json::json!({
@@ -265,4 +260,11 @@ pub fn bench(anteroom: &Path, host: usize, qemu: usize) -> Result<()> {
         })
     );
     Ok(())
+}
+
+/// The one in the middle.
+pub fn median(values: &[u64]) -> Option<u64> {
+    let mut values = values.to_vec();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied()
 }

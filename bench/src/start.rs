@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_confine::Confinement;
 use anteroom_guest_protocol::Preamble;
-use anteroom_image::{Image, initramfs_with_agent};
+use anteroom_image::Image;
 use anteroom_session::SessionId;
 use anteroom_testkit::Started;
 use anteroom_testkit::end_user::{Plan, Seen, Waiting};
@@ -17,12 +17,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::cycles::{self, median};
 use crate::demo::TTL_SECONDS;
 use crate::identity::{Identity, new_identity};
+use crate::leftovers;
 use crate::provider::{OpenIdProvider, provider_file};
 use crate::server::Server;
 use crate::template::{KEY, Template, until_loaded};
-use crate::{cycles, leftovers};
 use xtask::{build, interrupt, shell};
 
 /// As `anteroom serve` and `image snapshot` have them.
@@ -267,7 +268,8 @@ fn floor(image_dir: &Path, memory: &Arc<OwnedFd>, state: &Arc<OwnedFd>) -> Resul
     let image = Image::open(image_dir, folder.path())?;
     let vm = VmSpec {
         kernel: image.kernel(),
-        initramfs: initramfs_with_agent(&std::fs::read(image.modules())?, &[]),
+        // A clone reads none.
+        initramfs: Vec::new(),
         root_image: image.root(),
         memory_mib: MEMORY_MIB,
         vcpus: VCPUS,
@@ -292,12 +294,6 @@ fn floor(image_dir: &Path, memory: &Arc<OwnedFd>, state: &Arc<OwnedFd>) -> Resul
         answered.context("the restored VM did not answer")??;
         Ok(took)
     })
-}
-
-fn median(values: &[u64]) -> Option<u64> {
-    let mut values = values.to_vec();
-    values.sort_unstable();
-    values.get(values.len() / 2).copied()
 }
 
 /// The 99th percentile; of fewer than a hundred the worst.

@@ -136,12 +136,20 @@ impl SandboxConfig {
             DriverConfig::Vm(vm) => {
                 let image = open_image(vm.image_dir.clone(), vm.cache_dir.clone()).await?;
                 let hold = image.hold().map_err(refused)?;
-                let agent = agent().map_err(not_started)?;
-                let mut spec = vm_spec(&image, agent, vm.memory_mib, vm.vcpus)?;
-                if vm.clone_of.is_some() {
-                    let files = template.ok_or_else(|| not_started("the template is not there"))?;
-                    spec.start = VmStart::Clone { memory: files.memory, state: files.state };
-                }
+                let spec = match &vm.clone_of {
+                    None => {
+                        let agent = agent().map_err(not_started)?;
+                        vm_spec(&image, agent, vm.memory_mib, vm.vcpus)?
+                    }
+                    Some(_) => {
+                        let files =
+                            template.ok_or_else(|| not_started("the template is not there"))?;
+                        let TemplateFiles { memory, state } = files;
+                        let start = VmStart::Clone { memory, state };
+                        // What a clone has read of its initramfs is in its memory.
+                        spec_of(&image, Vec::new(), vm.memory_mib, vm.vcpus, start)
+                    }
+                };
                 (vm.vmm.driver(spec), Some(hold))
             }
             DriverConfig::Host { agent, runtime_dir } => {
@@ -188,14 +196,19 @@ pub fn vm_spec(
     let modules = image.modules();
     let unread =
         |error: io::Error| not_started(format!("reading {} failed: {error}", modules.display()));
-    Ok(VmSpec {
-        kernel: image.kernel(),
-        initramfs: initramfs_with_agent(&std::fs::read(&modules).map_err(unread)?, agent),
-        root_image: image.root(),
-        memory_mib,
-        vcpus,
-        start: VmStart::PowerOn,
-    })
+    let initramfs = initramfs_with_agent(&std::fs::read(&modules).map_err(unread)?, agent);
+    Ok(spec_of(image, initramfs, memory_mib, vcpus, VmStart::PowerOn))
+}
+
+fn spec_of(
+    image: &Image,
+    initramfs: Vec<u8>,
+    memory_mib: u32,
+    vcpus: u8,
+    start: VmStart,
+) -> VmSpec {
+    let (kernel, root_image) = (image.kernel(), image.root());
+    VmSpec { kernel, initramfs, root_image, memory_mib, vcpus, start }
 }
 
 fn not_started(cause: impl Display) -> EndReason {

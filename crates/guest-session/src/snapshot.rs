@@ -10,13 +10,11 @@ use std::time::Duration;
 use anteroom_confine::Confinement;
 use anteroom_crash::agent_failed;
 use anteroom_guest_protocol::{
-    ConfigureSandbox, Desktop, GuestMessage, Purpose, ScreenSize, ServiceEvent, ServiceSpec,
-    printable, service_name,
+    ConfigureSandbox, Desktop, GuestMessage, Purpose, ServiceEvent, printable, service_name,
 };
 use anteroom_image::Image;
 use anteroom_session::{DriverKind, EndReason, SessionId};
 use anteroom_vm::{LinkStream, RemoveError, SandboxName, SaveError, VmStart, remove_runtime_dir};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::time::{Instant, timeout};
 
 use crate::control::unix_ms;
@@ -26,7 +24,7 @@ use crate::failure::broken;
 use crate::freeze::FreezableLink;
 use crate::sandbox::{boot, vm_spec};
 use crate::service_log::ServiceLog;
-use crate::vmm::Vmm;
+use crate::template::Wanted;
 
 /// How long the desktop may take to be ready, in seconds; as long as a session's browser may.
 const READY_SECONDS: u64 = 300;
@@ -46,18 +44,8 @@ pub struct Snapshot<'a> {
     pub image: &'a Image,
     /// The agent's program, the VM's first process.
     pub agent: &'a [u8],
-    /// What boots it.
-    pub vmm: &'a Vmm,
-    /// Guest memory in MiB.
-    pub memory_mib: u32,
-    /// Guest processors.
-    pub vcpus: u8,
-    /// Desktop size.
-    pub screen: ScreenSize,
-    /// Services beside the desktop's own.
-    pub services: &'a [ServiceSpec],
-    /// PEM of extra certificate authorities for its browser; empty for none.
-    pub extra_ca_pem: &'a str,
+    /// The VM, as its template is described.
+    pub vm: Wanted<'a>,
     /// Where console and services' logs of the VM go.
     pub log_dir: &'a Path,
     /// Gets each step, in a few words.
@@ -102,7 +90,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// When it does not become ready, or cannot be saved; nothing is left of the VM.
     pub async fn take(&self) -> Result<SavedVm, SnapshotError> {
-        let confinement = Confinement::of_this_machine(self.vmm.program().as_deref());
+        let confinement = Confinement::of_this_machine(self.vm.vmm.program().as_deref());
         // Unique, as a session's is.
         let name: SandboxName =
             SessionId::generate().to_string().parse().expect("an id names a sandbox");
@@ -117,12 +105,12 @@ impl Snapshot<'_> {
         confinement: &Confinement,
     ) -> Result<SavedVm, SnapshotError> {
         (self.progress)("booting");
-        let memory = in_memory(c"anteroom-memory", u64::from(self.memory_mib) << 20)?;
-        let state = in_memory(c"anteroom-state", 0)?;
-        let mut vm = vm_spec(self.image, self.agent, self.memory_mib, self.vcpus)
+        let memory = in_memory("anteroom-memory", u64::from(self.vm.memory_mib) << 20)?;
+        let state = in_memory("anteroom-state", 0)?;
+        let mut vm = vm_spec(self.image, self.agent, self.vm.memory_mib, self.vm.vcpus)
             .map_err(|reason| self.not_ready(reason))?;
         vm.start = VmStart::ToBeSaved { memory: memory.clone(), state: state.clone() };
-        let driver = self.vmm.driver(vm);
+        let driver = self.vm.vmm.driver(vm);
         let booted = boot(&*driver, name, confinement, self.log_dir).await;
         let mut vm = booted.map_err(|reason| self.not_ready(reason))?;
         start_guest(&mut vm).await.map_err(|reason| self.not_ready(reason))?;
@@ -141,7 +129,7 @@ impl Snapshot<'_> {
     }
 
     fn not_ready(&self, reason: EndReason) -> SnapshotError {
-        SnapshotError::NotReady { driver: self.vmm.kind(), reason }
+        SnapshotError::NotReady { driver: self.vm.vmm.kind(), reason }
     }
 
     async fn until_frozen(
@@ -178,11 +166,11 @@ impl Snapshot<'_> {
             now_unix_ms: unix_ms(),
             entropy_base64: entropy_base64(),
             browser_ip: ADDRESS,
-            screen: self.screen,
+            screen: self.vm.screen,
             purpose: Purpose::SignIn { desktop: Desktop::Used },
             egress_ports: vec![80, 443],
-            extra_ca_pem: self.extra_ca_pem.to_owned(),
-            services: self.services.to_vec(),
+            extra_ca_pem: self.vm.extra_ca_pem.to_owned(),
+            services: self.vm.services.to_vec(),
         }
     }
 
@@ -194,7 +182,7 @@ impl Snapshot<'_> {
     ) -> Result<(), EndReason> {
         let own = ["x", "window-manager", "browser"];
         let mut awaited: Vec<&str> =
-            own.into_iter().chain(self.services.iter().map(|one| one.name.as_str())).collect();
+            own.into_iter().chain(self.vm.services.iter().map(|one| one.name.as_str())).collect();
         while !awaited.is_empty() {
             if let Some(name) = heard(conversation, log).await? {
                 awaited.retain(|one| *one != name);
@@ -261,12 +249,10 @@ fn processor_ms(pid: u32) -> u64 {
     fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10
 }
 
-fn in_memory(name: &std::ffi::CStr, bytes: u64) -> Result<Arc<OwnedFd>, SnapshotError> {
+fn in_memory(name: &str, bytes: u64) -> Result<Arc<OwnedFd>, SnapshotError> {
     let make = || -> io::Result<OwnedFd> {
-        let file = std::fs::File::from(memfd_create(name, MFdFlags::MFD_CLOEXEC)?);
+        let file = anteroom_template::in_memory(name)?;
         file.set_len(bytes)?;
-        // The VMM opens it anew, as another user.
-        nix::sys::stat::fchmod(&file, nix::sys::stat::Mode::from_bits_truncate(0o666))?;
         Ok(file.into())
     };
     make().map(Arc::new).map_err(SnapshotError::NoMemory)

@@ -191,7 +191,7 @@ mod tests {
 
     fn copied(from: &File, length: usize, grain: Grain) -> (Vec<u8>, u64, String) {
         // In memory: file systems count blocks of their own with a file's.
-        let to = crate::sealed::new("copy").unwrap();
+        let to = crate::sealed::in_memory("copy").unwrap();
         let digest = copy(from, &to, length as u64, grain).unwrap();
         let mut content = vec![0; length];
         to.read_exact_at(&mut content, 0).unwrap();

@@ -34,4 +34,5 @@ pub use load::{Loaded, load};
 pub use machine_key::{MachineKey, MachineKeyError};
 pub use made_for::{Difference, TemplateFor};
 pub use manifest::{MAX_MANIFEST, MAX_STATE, Manifest, Recorded, VERSION};
+pub use sealed::in_memory;
 pub use store::{Saved, Summary, list, remove, write};

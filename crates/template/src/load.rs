@@ -87,7 +87,7 @@ impl Part<'_> {
     fn load_record(self) -> Result<OwnedFd, TemplateError> {
         let (what, bytes) = (self.what, self.record.bytes);
         let no_memory = |source| TemplateError::NoMemory { what, bytes, source };
-        let made = sealed::new(&format!("anteroom-template-{what}")).map_err(no_memory)?;
+        let made = sealed::in_memory(&format!("anteroom-template-{what}")).map_err(no_memory)?;
         let digest = copy(&self.file, &made, bytes, Grain::Page).map_err(|error| match error {
             CopyError::Write(error) => no_memory(error),
             CopyError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -3,10 +3,20 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use crate::{BootError, VmSpec};
+
+/// Descriptors as every VMM sees them.
+pub const INITRAMFS: RawFd = 12;
+pub const KERNEL: RawFd = 13;
+pub const ROOT_IMAGE: RawFd = 14;
+pub const MEMORY: RawFd = 16;
+pub const STATE: RawFd = 17;
 
 /// A size that initramfs and memory are counted in.
 const PAGE: usize = 4096;
@@ -19,6 +29,24 @@ pub fn path_of(descriptor: RawFd) -> String {
 /// The same file, opened anew: at its beginning, and with an offset that nobody else moves.
 pub fn opened_anew(file: &OwnedFd, how: &OpenOptions) -> io::Result<OwnedFd> {
     how.open(path_of(file.as_raw_fd())).map(OwnedFd::from)
+}
+
+/// What a VM begins with, each with its number: its image, and unless it is a clone, which has what it read
+/// of them in its memory, kernel and initramfs.
+pub fn beginnings(vm: &VmSpec) -> Result<Vec<(OwnedFd, RawFd)>, BootError> {
+    let open = |path: &Path| {
+        let opened = File::open(path).map(OwnedFd::from);
+        opened.map_err(|source| BootError::File { path: path.to_path_buf(), source })
+    };
+    let mut files = Vec::new();
+    if !vm.start.is_clone() {
+        files.push((open(&vm.kernel)?, KERNEL));
+        let initramfs = in_memory(&vm.initramfs)
+            .map_err(BootError::system("keeping the initramfs in memory"))?;
+        files.push((initramfs, INITRAMFS));
+    }
+    files.push((open(&vm.root_image)?, ROOT_IMAGE));
+    Ok(files)
 }
 
 /// Passes descriptors to a command, each with its number there.

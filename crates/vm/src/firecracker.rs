@@ -12,7 +12,6 @@ mod monitor;
 mod program;
 mod snapshot;
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -39,8 +38,8 @@ use self::dial::Dial;
 use self::log::Log;
 use self::monitor::Monitor;
 pub use self::program::{Installed, OLDEST, ProgramError};
-use self::snapshot::{MEMORY, STATE, Template};
-use crate::descriptors::{in_memory, pass, path_of};
+use self::snapshot::Template;
+use crate::descriptors::{INITRAMFS, KERNEL, MEMORY, ROOT_IMAGE, STATE, beginnings, pass, path_of};
 use crate::driver::Booting;
 use crate::held::Held;
 use crate::host::make_runtime_dir;
@@ -50,9 +49,6 @@ use crate::spawn_confinement::{SpawnConfinement, Vmm};
 use crate::{BootError, Driver, SandboxName, SandboxSpec, VmSpec, VmStart};
 
 /// Descriptors as Firecracker sees them.
-const INITRAMFS: RawFd = 12;
-const KERNEL: RawFd = 13;
-const ROOT_IMAGE: RawFd = 14;
 const LOG: RawFd = 15;
 
 /// Its sockets' names in their folder.
@@ -216,19 +212,7 @@ impl Firecracker {
 
     /// What Firecracker opens by path, each with its number there: a clone's are its template's.
     fn files(&self) -> Result<Vec<(OwnedFd, RawFd)>, BootError> {
-        let open = |path: &Path| {
-            let opened = File::open(path).map(OwnedFd::from);
-            opened.map_err(|source| BootError::File { path: path.to_path_buf(), source })
-        };
-        let mut files = Vec::new();
-        // What a clone has read of them is in its memory.
-        if !self.vm.start.is_clone() {
-            files.push((open(&self.vm.kernel)?, KERNEL));
-            let initramfs = in_memory(&self.vm.initramfs)
-                .map_err(BootError::system("keeping the initramfs in memory"))?;
-            files.push((initramfs, INITRAMFS));
-        }
-        files.push((open(&self.vm.root_image)?, ROOT_IMAGE));
+        let mut files = beginnings(&self.vm)?;
         if let Some(saved) = self.vm.start.files()? {
             for (file, number) in saved.into_iter().zip([MEMORY, STATE]) {
                 let own = file.try_clone();

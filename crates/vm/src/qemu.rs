@@ -7,10 +7,10 @@ mod migration;
 mod monitor;
 mod qmp;
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anteroom_confine::Limits;
@@ -18,13 +18,10 @@ use anteroom_fail_point::fail_point;
 use anteroom_guest_protocol::SANDBOX_ENV;
 use anteroom_session::DriverKind;
 
-use self::command_line::{
-    CONSOLE, INITRAMFS, KERNEL, LINK, LOAD, MEMORY, MONITOR, ROOT_IMAGE, STATE,
-    TRANSLATION_BUFFER_MIB, arguments,
-};
+use self::command_line::{CONSOLE, LINK, LOAD, MONITOR, TRANSLATION_BUFFER_MIB, arguments};
 use self::migration::{Loaded, Template, load};
 use self::monitor::Monitor;
-use crate::descriptors::{in_memory, opened_anew, pass};
+use crate::descriptors::{MEMORY, STATE, beginnings, opened_anew, pass};
 use crate::driver::Booting;
 use crate::process::{Launch, RunningSandbox, stream};
 use crate::spawn_confinement::{SpawnConfinement, Vmm};
@@ -171,20 +168,9 @@ impl Qemu {
 
     /// What QEMU reads, each with its number there.
     fn files(&self) -> Result<Vec<(OwnedFd, RawFd)>, BootError> {
-        let open = |path: &Path| {
-            let opened = File::open(path).map(OwnedFd::from);
-            opened.map_err(|source| BootError::File { path: path.to_path_buf(), source })
-        };
-        let mut files = Vec::new();
-        // What a clone has read of them is in its memory.
-        if !self.vm.start.is_clone() {
-            files.push((open(&self.vm.kernel)?, KERNEL));
-            let initramfs = fail_point("qemu.initramfs")
-                .and_then(|()| in_memory(&self.vm.initramfs))
-                .map_err(BootError::system("keeping the initramfs in memory"))?;
-            files.push((initramfs, INITRAMFS));
-        }
-        files.push((open(&self.vm.root_image)?, ROOT_IMAGE));
+        fail_point("qemu.initramfs")
+            .map_err(BootError::system("keeping the initramfs in memory"))?;
+        let mut files = beginnings(&self.vm)?;
         if let Some([memory, state]) = self.vm.start.files()? {
             // QEMU opens the memory by path, but reads the state where this descriptor is.
             let failed = |source| BootError::system("opening the VM's memory and state")(source);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anteroom_guest_link::{
-    Incoming, LinkError, SharedStream, Side, answer_handshake_whenever, connect, say_waiting,
+    LinkError, SharedStream, Side, answer_handshake_whenever, connect, say_waiting,
 };
 use anteroom_guest_protocol::{GuestMessage, HostMessage};
 use anyhow::{Context as _, Result, bail};
@@ -52,7 +52,7 @@ impl<L: Carrier> HostLink<L> {
         context.opener.send_replace(Some(opener));
         let stream = streams::control(&mut incoming).await?;
         let (control, from_host) = control::start(stream, messages);
-        let serving = tokio::task::spawn_local(serve(incoming, context.clone()));
+        let serving = tokio::task::spawn_local(streams::serve(incoming, context.clone()));
         Ok(Self { carrier, driving, serving, control, from_host })
     }
 
@@ -82,9 +82,8 @@ impl<L: Carrier> HostLink<L> {
             Ok(Some(_)) => bail!("the host said something to a frozen guest"),
             Err(_) => bail!("the host did not take leave of a frozen guest"),
         }
-        for task in [&self.serving.abort_handle(), &self.driving.abort_handle()] {
-            task.abort();
-        }
+        self.serving.abort();
+        self.driving.abort();
         let _ = self.serving.await;
         let _ = self.driving.await;
         let mut carrier = self.carrier.into_inner().context("the link is still in use")?;
@@ -92,8 +91,4 @@ impl<L: Carrier> HostLink<L> {
         say_waiting(&mut carrier).await.context("taking leave of the host failed")?;
         Ok((carrier.of_another_host().await?, messages))
     }
-}
-
-async fn serve(incoming: Incoming, context: Context) {
-    streams::serve(incoming, context).await;
 }

@@ -29,7 +29,7 @@ mod why;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -135,4 +135,27 @@ async fn asked_to_stop() -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {}, _ = hangup.recv() => {} }
     Ok(())
+}
+
+/// Does work with a VM of this command's own; when somebody wants it to end, that is an error which says
+/// what has not been done.
+fn unless_interrupted<T, E: Into<anyhow::Error>>(
+    work: impl Future<Output = Result<T, E>>,
+    undone: &str,
+) -> Result<T> {
+    // One thread: the VMM's parent-death signal is tied to the thread that starts it.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the event loop")?;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        tokio::select! {
+            biased;
+            asked = asked_to_stop() => {
+                asked.context("cannot handle Ctrl-C")?;
+                bail!("interrupted; {undone}")
+            }
+            done = work => done.map_err(Into::into),
+        }
+    })
 }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anteroom_controller::SCREEN;
+use anteroom_guest_session::Snapshot;
 use anteroom_guest_session::template::{Host, Wanted};
-use anteroom_guest_session::{SavedVm, Snapshot};
 use anteroom_image::Image;
-use anteroom_node::{DriverChoice, VmChoice};
+use anteroom_node::DriverChoice;
 use anteroom_private as private;
 use anteroom_template::{MachineKey, Saved};
 use anyhow::{Context, Result, bail};
@@ -18,6 +18,7 @@ use super::driver::DriverOptions;
 use super::folders::{StateDir, TEMPLATE_KEY, cache_dir, make_private};
 use super::progress::Work;
 use super::sessions::show;
+use super::unless_interrupted;
 use super::verify::{SNAPSHOTTING, sweep};
 use crate::embedded;
 
@@ -58,9 +59,6 @@ pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()
     let work = Work::open_ended(format!("Starting a VM of image {name} to save it"));
     sweep(&image.dir, SNAPSHOTTING);
     let logs = Logs::new(&image.dir)?;
-    let saved = take(&vm, &image, agent, &extra_ca_pem, logs.path(), &work);
-    work.finish();
-    let saved = saved.map_err(|error| logs.keep(error))?;
     let wanted = Wanted {
         image: &image.manifest.recipe_digest,
         vmm: &vm.vmm,
@@ -70,6 +68,12 @@ pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()
         services: &image.manifest.services,
         extra_ca_pem: &extra_ca_pem,
     };
+    let progress = |step: &str| work.at_step(step);
+    let snapshot =
+        Snapshot { image: &image, agent, vm: wanted, log_dir: logs.path(), progress: &progress };
+    let saved = unless_interrupted(snapshot.take(), "no template was made");
+    work.finish();
+    let saved = saved.map_err(|error| logs.keep(error))?;
     let made_for = wanted.on(&Host::here(&vm.vmm, agent));
     let (memory, state) =
         (File::from(saved.memory.try_clone()?), File::from(saved.state.try_clone()?));
@@ -94,43 +98,6 @@ pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()
             took_ms / 1000,
             stored.dir.display()
         )
-    })
-}
-
-fn take(
-    vm: &VmChoice,
-    image: &Image,
-    agent: &[u8],
-    extra_ca_pem: &str,
-    logs: &Path,
-    work: &Work,
-) -> Result<SavedVm> {
-    let snapshot = Snapshot {
-        image,
-        agent,
-        vmm: &vm.vmm,
-        memory_mib: vm.memory_mib,
-        vcpus: vm.vcpus,
-        screen: SCREEN,
-        services: &image.manifest.services,
-        extra_ca_pem,
-        log_dir: logs,
-        progress: &|step| work.at_step(step),
-    };
-    // One thread: the VMM's parent-death signal is tied to the thread that starts it.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::select! {
-            biased;
-            asked = super::asked_to_stop() => {
-                asked.context("cannot handle Ctrl-C")?;
-                bail!("interrupted; no template was made")
-            }
-            saved = snapshot.take() => Ok(saved?),
-        }
     })
 }
 

@@ -16,6 +16,7 @@ use super::driver::firecracker;
 use super::folders::cache_dir;
 use super::progress::Work;
 use super::sessions::{show, unless_closed};
+use super::unless_interrupted;
 use crate::embedded;
 use anteroom_image_verify::processor::{Chosen, choose, usual};
 use anteroom_image_verify::{Verified, Verifier, reached, write_page};
@@ -169,7 +170,7 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
         log_dir: log_dir.path().to_path_buf(),
         progress: &|step| work.at_step(step),
     };
-    let verified = in_runtime(&verifier);
+    let verified = unless_interrupted(verifier.verify(), "nothing was recorded");
     work.finish();
     let verified = verified?;
     let storing = || format!("cannot store the record in {}", image_dir.display());
@@ -208,24 +209,6 @@ fn keep_logs(
     std::fs::rename(log_dir.keep(), &kept)
         .with_context(|| format!("cannot save the sandbox's logs as {}", kept.display()))?;
     Ok(Some(kept))
-}
-
-/// One thread: the VMM's parent-death signal is tied to the thread that starts it.
-fn in_runtime(verifier: &Verifier<'_>) -> Result<Verified> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the event loop")?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
-        tokio::select! {
-            biased;
-            asked = super::asked_to_stop() => {
-                asked.context("cannot handle Ctrl-C")?;
-                bail!("interrupted; nothing was recorded")
-            }
-            verified = verifier.verify() => Ok(verified?),
-        }
-    })
 }
 
 /// Prints all records.

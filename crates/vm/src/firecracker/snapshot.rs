@@ -1,7 +1,6 @@
 //! A VM that is saved, and one that goes on where another stopped (docs/snapshotting in Firecracker's
 //! repository).
 
-use std::os::fd::RawFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,12 +8,8 @@ use std::time::Duration;
 use super::api::{Api, ApiError};
 use super::config::{Serial, SnapshotCreate, SnapshotLoad, Vm};
 use crate::SaveError;
-use crate::descriptors::path_of;
+use crate::descriptors::{MEMORY, STATE, path_of};
 use crate::save::{Save, Saving};
-
-/// Descriptors as Firecracker sees them, which opens them by path.
-pub const MEMORY: RawFd = 16;
-pub const STATE: RawFd = 17;
 
 /// How long saving may take: all memory is written.
 const LIMIT: Duration = Duration::from_secs(120);

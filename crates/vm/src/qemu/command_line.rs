@@ -7,24 +7,19 @@ use anteroom_guest_protocol::VIRTIO_PORT_NAME;
 use super::accelerator::{TCG_PROCESSOR, VmAccelerator};
 use super::qmp::Command;
 use crate::counter::counter_khz;
-use crate::descriptors::path_of;
+use crate::descriptors::{INITRAMFS, KERNEL, MEMORY, ROOT_IMAGE, path_of};
 use crate::{SandboxName, VmSpec, VmStart};
 
 /// Memory for translated code under emulation, in MiB. A browser's hot code fits; more only makes
 /// the process grow.
 pub const TRANSLATION_BUFFER_MIB: u32 = 512;
 
-/// Descriptors as QEMU sees them.
+/// Descriptors as QEMU alone sees them.
 pub const LINK: RawFd = 10;
 pub const CONSOLE: RawFd = 11;
-pub const INITRAMFS: RawFd = 12;
-pub const KERNEL: RawFd = 13;
-pub const ROOT_IMAGE: RawFd = 14;
 pub const MONITOR: RawFd = 15;
-pub const MEMORY: RawFd = 16;
-pub const STATE: RawFd = 17;
 
-/// Reads a clone's state from [`STATE`].
+/// Reads a clone's state from [`STATE`](crate::descriptors::STATE).
 pub const LOAD: Command = Command::load(r#"{"uri":"fd:17"}"#);
 
 /// Everything behind the program's name; `cpu` as `-cpu` takes it, `None` for the usual one.

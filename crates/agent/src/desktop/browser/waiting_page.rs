@@ -2,8 +2,8 @@
 //!
 //! `GET /` answers with the waiting page, or with the redirect when the URL is known. The page's script
 //! asks for `/known`, which is held until the URL is known, and then goes to `/sign-in`, which redirects.
-//! A page that loads turns a wheel in its tab, which takes a third of an emulated machine: nothing loads
-//! here. Without scripts the page goes to `/sign-in` at once, which is held too.
+//! A page that loads turns a wheel in its tab, with some 15 frames a second where a VM is emulated: nothing
+//! loads here. Without scripts the page goes to `/sign-in` at once, which is held too.
 //!
 //! In a sandbox that verifies its image the page is another one: it finds out what the browser can, and
 //! sends it to `/found`.
