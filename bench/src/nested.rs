@@ -34,14 +34,21 @@ const MODULES: [&str; 9] = [
 /// With `max` or an AMD model Debian's kernel hangs while it calibrates its clock.
 const CPU: &str = "Haswell-noTSX,vendor=AuthenticAMD,+svm,+npt";
 
+/// A processor that stands still for 40 s ends the machine, which would stand still for all its time: it was
+/// seen while the kernel made huge pages, which it therefore does not.
+const STUCK: &str = "softlockup_panic=1 watchdog_thresh=20 transparent_hugepage=never";
+
 /// Begins QEMU's warnings of what the CPU model has and the emulator has not, which are expected.
 const MISSING_IN_THE_EMULATOR: &str = "TCG doesn't support requested feature";
 
 /// Of the machine: what runs in it keeps its files in memory too.
 const MEMORY_MIB: u64 = 8192;
 
-/// So much of the kernel's messages is part of a failure.
-const LAST_LINES: usize = 20;
+/// So much of the kernel's messages is part of a failure: a stack for each processor.
+const LAST_LINES: usize = 80;
+
+/// What its kernel says when it can no longer go on.
+const PANIC: &str = "Kernel panic - not syncing";
 
 /// How often it is looked whether the machine is done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -73,9 +80,17 @@ impl Options {
     }
 }
 
-/// Runs the command; an error when it fails.
+/// Runs the command; an error when it fails. Where the machine itself failed, which an emulated processor
+/// makes it do now and then, it is started once more.
 pub fn succeed(options: &Options) -> Result<()> {
-    match command(options)? {
+    let ended = command(options).or_else(|error| match error.downcast_ref::<Panicked>() {
+        Some(_) => {
+            eprintln!("{error:#}\nThe machine failed, not the command: it is started once more.");
+            command(options)
+        }
+        None => Err(error),
+    });
+    match ended? {
         0 => Ok(()),
         status => bail!("the command on the nested machine exited with {status}"),
     }
@@ -113,18 +128,32 @@ fn command(options: &Options) -> Result<u8> {
     let machine = Running(qemu.spawn().context("starting QEMU failed")?);
     let ended = wait(machine, Duration::from_secs(options.seconds));
     let said = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    let (qemu, kernel) = (said(&file("qemu")), said(&console));
     ended
-        .and_then(|()| {
-            said(&status).trim().parse().context("the machine ended before the command did")
+        .and_then(|()| match said(&status).trim().parse() {
+            Ok(status) => Ok(status),
+            Err(_) if kernel.contains(PANIC) => Err(Panicked.into()),
+            Err(_) => bail!("the machine ended before the command did"),
         })
         .with_context(|| {
-            let qemu = said(&file("qemu"));
             let complaints = qemu.lines().filter(|line| !line.contains(MISSING_IN_THE_EMULATOR));
-            let lines: Vec<_> = said(&console).lines().map(str::to_owned).collect();
-            let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter().map(String::as_str);
+            let lines: Vec<&str> = kernel.lines().collect();
+            let last = lines[lines.len().saturating_sub(LAST_LINES)..].iter().copied();
             let all: Vec<&str> = complaints.chain(last).collect();
             format!("the nested machine failed; QEMU and its kernel said:\n{}", all.join("\n"))
         })
+}
+
+/// The machine's own kernel gave up, which says nothing of the command.
+#[derive(Debug)]
+struct Panicked;
+
+impl std::error::Error for Panicked {}
+
+impl std::fmt::Display for Panicked {
+    fn fmt(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        text.write_str("the machine's kernel panicked")
+    }
 }
 
 fn wait(mut machine: Running, limit: Duration) -> Result<()> {
@@ -198,8 +227,8 @@ fn qemu(options: &Options, kernel: &Path) -> Result<Command> {
         .arg(kernel)
         .arg("-append")
         .arg(format!(
-            "console=ttyS1 panic=-1 reboot=t quiet loglevel=3 mitigations=off tsc_early_khz={khz} \
-             tsc=reliable no_timer_check"
+            "console=ttyS1 panic=-1 reboot=t quiet loglevel=5 mitigations=off tsc_early_khz={khz} \
+             tsc=reliable no_timer_check {STUCK}"
         ))
         .args([
             "-virtfs",
