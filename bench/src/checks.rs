@@ -16,7 +16,7 @@ use crate::identity::new_identity;
 use crate::provider::{OpenIdProvider, provider_file};
 use crate::server::Server;
 use crate::template::{Template, until_loaded};
-use crate::{clones, company};
+use crate::{clones, company, pool};
 
 /// All of them, one after the other.
 pub fn run(anteroom: &Path) -> Result<()> {
@@ -28,7 +28,7 @@ pub fn run(anteroom: &Path) -> Result<()> {
     for proxy in Proxy::ALL {
         check_behind(anteroom, proxy)?;
     }
-    check_warm(anteroom)
+    run_warm(anteroom)
 }
 
 /// A processor without RDRAND: where it has one, a library that drew a number before its VM was cloned mixes
@@ -38,8 +38,8 @@ const WITHOUT_RDRAND: [&str; 3] = ["--cpu", "x86-64-v2", "--allow-unverified-ima
 /// Clones that are compared, each with all others: 21 pairs.
 const CLONES: usize = 7;
 
-/// One sign-in from a template, and what clones of it draw.
-fn check_warm(anteroom: &Path) -> Result<()> {
+/// One sign-in from a template, clones that wait, and what clones draw.
+pub fn run_warm(anteroom: &Path) -> Result<()> {
     eprintln!("One sign-in from a template …");
     let folder = tempfile::Builder::new().prefix("xtask-demo-").tempdir()?;
     let mut provider = OpenIdProvider::start(folder.path())?;
@@ -59,6 +59,8 @@ fn check_warm(anteroom: &Path) -> Result<()> {
     ensure!(started.contains(&template.id), "the VM was booted: {started}");
     ensure!(status["reason"]["code"] == "completed", "{}", status["reason"]["message"]);
     ensure!(provider.stop()?.online == Some(true), "the guest's browser takes itself for offline");
+    eprintln!("Clones that wait …");
+    pool::check(anteroom, folder.path(), &template, &file, &WITHOUT_RDRAND)?;
     eprintln!("Clones of that template …");
     let authority = std::fs::read_to_string(folder.path().join("authority.pem"))?;
     clones::compare(anteroom, folder.path(), &template, &WITHOUT_RDRAND, &authority, CLONES)

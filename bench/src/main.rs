@@ -21,6 +21,7 @@ mod leftovers;
 mod logins;
 mod nested;
 mod node_server;
+mod pool;
 mod provider;
 mod raw_vm;
 mod report;
@@ -58,6 +59,9 @@ enum Command {
     SignIns {
         /// The host binary.
         anteroom: PathBuf,
+        /// Only the one from a template, and clones.
+        #[arg(long)]
+        warm: bool,
     },
     /// Whole sign-ins in VMs on a machine with KVM that is emulated, as `cargo xtask test` runs them.
     #[command(hide = true)]
@@ -108,7 +112,8 @@ fn main() -> ExitCode {
         Command::Provider => provider::serve(),
         Command::Bench(options) => bench::run(&options),
         Command::Nested(options) => nested::run(&options),
-        Command::SignIns { anteroom } => checks::run(&anteroom),
+        Command::SignIns { anteroom, warm: true } => checks::run_warm(&anteroom),
+        Command::SignIns { anteroom, warm: false } => checks::run(&anteroom),
         Command::SignInsNested { anteroom } => kvm::run_nested(&anteroom),
         Command::SignInsWithKvm { anteroom, images, drivers } => {
             kvm::run(&anteroom, &images, &drivers)

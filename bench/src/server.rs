@@ -63,7 +63,7 @@ impl Server {
         options: &[&str],
     ) -> Result<Self> {
         let providers = folder.join("providers");
-        std::fs::create_dir(&providers)?;
+        std::fs::create_dir_all(&providers)?;
         std::fs::write(providers.join("demo.toml"), provider_file)?;
         let programs = programs_for_host_driver(driver)?;
         let mut command = match user {

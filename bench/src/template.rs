@@ -93,12 +93,8 @@ impl Drop for Template {
     }
 }
 
-/// Waits until the controller has loaded the template of its provider, which it does when it is first
-/// asked for.
+/// Waits until the controller has loaded the template of its provider.
 pub fn until_loaded(server: &Server) -> Result<()> {
-    let session = server.start_session_without_recipient()?;
-    server.cancel(&session.id)?;
-    server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;
     let began = Instant::now();
     while !server.log().contains(LOADED) {
         interrupt::check()?;

@@ -313,7 +313,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     fn metrics(&self) -> String {
         let views = self.context.live.all().into_iter().map(|handle| handle.view);
         let states: Vec<StateName> = views.map(|view| view.borrow().state).collect();
-        self.context.metrics.page(&states)
+        self.context.metrics.page(&states, self.context.node.pool())
     }
 
     fn health(&self) -> Health {

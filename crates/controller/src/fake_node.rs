@@ -8,7 +8,8 @@ use anteroom_confine::SessionUser;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::{
     Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
-    PrepareSession, Prepared, Report, Reports, SandboxRecord, StartSession, ViewerChannel,
+    PoolFigures, PrepareSession, Prepared, Report, Reports, SandboxRecord, StartSession,
+    ViewerChannel,
 };
 use anteroom_session::{
     Accelerator, AccessGrant, CodeTaken, DriverKind, HostPort, Leftover, Observation, ProcessExit,
@@ -151,10 +152,11 @@ impl Node for FakeNode {
         Vec::new()
     }
 
-    async fn prepare(&self, _: PrepareSession) -> Result<Prepared, NotPrepared> {
+    async fn prepare(&self, session: PrepareSession) -> Result<Prepared, NotPrepared> {
         self.was_asked(Call::Prepare);
         let answer = self.0.answers.lock().unwrap().prepare.clone();
-        answer.map(|()| Prepared { user: SessionUser::try_from(USER).ok() })
+        answer
+            .map(|()| Prepared { session: session.session, user: SessionUser::try_from(USER).ok() })
     }
 
     fn hold(&self, sandbox: &SandboxRecord) {
@@ -227,6 +229,12 @@ impl Node for FakeNode {
         self.0.leased.lock().unwrap().remove(&session);
         self.was_asked(Call::Release);
     }
+
+    fn pool(&self) -> PoolFigures {
+        PoolFigures { waiting: 1, oldest_ms: 2000, hits: 3, misses: 4, died: 5 }
+    }
+
+    async fn stop(&self) {}
 
     async fn logs(&self, _: SessionId) -> Result<String, NodeError> {
         Ok(String::new())

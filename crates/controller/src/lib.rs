@@ -214,6 +214,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         for handle in &handles {
             handle.torn_down().await;
         }
+        self.context.node.stop().await;
         self.keys.store_use().await;
     }
 

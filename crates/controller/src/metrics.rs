@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anteroom_node_protocol::MediaTotals;
+use anteroom_node_protocol::{MediaTotals, PoolFigures};
 use anteroom_session::{Cause, EndReason, Event, Observation, StateName, Timestamp};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
@@ -83,6 +83,17 @@ pub struct Metrics {
     encode_seconds: Counter<f64, std::sync::atomic::AtomicU64>,
     lost_datagrams: Counter,
     memory: Gauge,
+    pool: Pool,
+}
+
+/// Clones that wait for a session, as the node counts them.
+#[derive(Debug, Default)]
+struct Pool {
+    waiting: Gauge,
+    oldest_seconds: Gauge,
+    hits: Counter,
+    misses: Counter,
+    died: Counter,
 }
 
 impl Metrics {
@@ -105,10 +116,12 @@ impl Metrics {
             encode_seconds: Counter::default(),
             lost_datagrams: Counter::default(),
             memory: Gauge::default(),
+            pool: Pool::default(),
         };
         let sandboxes = Gauge::<i64>::default();
         sandboxes.set(i64::try_from(max_sessions).unwrap_or(i64::MAX));
         metrics.register(sandboxes);
+        metrics.register_pool();
         metrics
     }
 
@@ -172,6 +185,25 @@ impl Metrics {
         );
     }
 
+    fn register_pool(&mut self) {
+        let Self { registry, pool, .. } = self;
+        registry.register("waiting_clones", "Clones that wait for a sign-in", pool.waiting.clone());
+        registry.register_with_unit(
+            "waiting_clone_age",
+            "How long the first of them has waited",
+            Unit::Seconds,
+            pool.oldest_seconds.clone(),
+        );
+        let counters = [
+            ("waiting_clones_used", "Sessions that got a waiting clone", &pool.hits),
+            ("waiting_clones_missed", "Sessions for which no clone was waiting", &pool.misses),
+            ("waiting_clones_died", "Clones that ended while they waited", &pool.died),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
     /// A session began.
     pub fn started(&self, provider: &str) {
         self.started.get_or_create(&OfProvider { provider: provider.to_owned() }).inc();
@@ -230,7 +262,18 @@ impl Metrics {
     }
 
     /// The page. `live` are the states of the sessions that have a task, by their wire names.
-    pub fn page(&self, live: &[StateName]) -> String {
+    pub fn page(&self, live: &[StateName], waiting: PoolFigures) -> String {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        self.pool.waiting.set(signed(waiting.waiting));
+        self.pool.oldest_seconds.set(signed(waiting.oldest_ms / 1000));
+        let counted = [
+            (&self.pool.hits, waiting.hits),
+            (&self.pool.misses, waiting.misses),
+            (&self.pool.died, waiting.died),
+        ];
+        for (counter, number) in counted {
+            counter.inner().store(number, std::sync::atomic::Ordering::Relaxed);
+        }
         for state in StateName::ALL {
             let count = live.iter().filter(|name| **name == state).count();
             let gauge = self.sessions.get_or_create(&OfState { state: Value(state.as_str()) });
@@ -265,7 +308,8 @@ mod tests {
         let before = MediaTotals { frames: 2, ..MediaTotals::default() };
         let now = MediaTotals { frames: 5, encode_micros: 1_500_000, ..MediaTotals::default() };
         metrics.media(&before, &now);
-        let page = metrics.page(&[StateName::Booting, StateName::Booting]);
+        let waiting = PoolFigures { waiting: 1, oldest_ms: 2500, hits: 7, misses: 2, died: 1 };
+        let page = metrics.page(&[StateName::Booting, StateName::Booting], waiting);
         for line in [
             "anteroom_sessions{state=\"booting\"} 2",
             "anteroom_sessions{state=\"awaiting_user\"} 0",
@@ -274,6 +318,11 @@ mod tests {
             "anteroom_starts_refused_total{reason=\"no_capacity\"} 1",
             "anteroom_frames_total 3",
             "anteroom_encode_seconds_total 1.5",
+            "anteroom_waiting_clones 1",
+            "anteroom_waiting_clone_age_seconds 2",
+            "anteroom_waiting_clones_used_total 7",
+            "anteroom_waiting_clones_missed_total 2",
+            "anteroom_waiting_clones_died_total 1",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
         }

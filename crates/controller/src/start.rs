@@ -74,11 +74,16 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
         self.check_isolation(&checked.provider)?;
         let admitted = self.admission.admit().ok_or_else(|| self.no_capacity())?;
-        let id = SessionId::generate();
-        let browser_ip = browser_ip(id);
         let node = &self.context.node;
-        let prepare = PrepareSession { session: id, image: checked.provider.image.clone() };
+        let prepare = PrepareSession {
+            session: SessionId::generate(),
+            provider: checked.provider.clone(),
+            preferences: checked.choices.preferences.clone(),
+            screen: SCREEN,
+        };
         let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
+        let id = prepared.session;
+        let browser_ip = browser_ip(id);
         let reservation = Reservation::new(Arc::clone(node), id);
         let params = self.params(id, &checked, principal);
         let (session, effects) = Session::request(params);

@@ -31,5 +31,5 @@ pub use freeze::FreezableLink;
 pub use pace::pace;
 pub use sandbox::{CloneOf, DriverConfig, SandboxConfig, TemplateFiles, VmConfig, boot, vm_spec};
 pub use service_log::ServiceLog;
-pub use snapshot::{SavedVm, Snapshot, SnapshotError};
+pub use snapshot::{Photographer, SavedVm, Snapshot, SnapshotError};
 pub use vmm::{Vmm, cpu_profile_name};

@@ -81,6 +81,8 @@ pub struct CloneOf {
     pub template: String,
     /// As its guest was frozen with.
     pub wake_token: String,
+    /// What its desktop showed then: a PNG in base64.
+    pub picture: String,
 }
 
 /// The files of a template, sealed: clones of it share them.

@@ -4,11 +4,13 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_confine::Confinement;
 use anteroom_crash::agent_failed;
+use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::{
     ConfigureSandbox, Desktop, GuestMessage, Purpose, ServiceEvent, printable, service_name,
 };
@@ -35,6 +37,9 @@ const AT_REST_PERCENT: u64 = 10;
 const AT_REST: Duration = Duration::from_secs(2);
 const RESTLESS: Duration = Duration::from_secs(60);
 
+/// How long a picture of the desktop may take.
+const PHOTOGRAPHED: Duration = Duration::from_secs(30);
+
 /// The address of its guest's interface; each clone has its own.
 const ADDRESS: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 77, 0, 2);
 
@@ -50,7 +55,14 @@ pub struct Snapshot<'a> {
     pub log_dir: &'a Path,
     /// Gets each step, in a few words.
     pub progress: &'a dyn Fn(&str),
+    /// Takes a picture of the desktop.
+    pub photographer: Photographer<'a>,
 }
+
+/// Takes a picture of the desktop of the guest that streams are opened to: a PNG, or a sentence why there
+/// is none.
+pub type Photographer<'a> =
+    &'a dyn Fn(Opener) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, String>>>>;
 
 /// A VM that was saved.
 pub struct SavedVm {
@@ -58,6 +70,8 @@ pub struct SavedVm {
     pub memory: Arc<OwnedFd>,
     /// The state of processors and devices, as the VMM wrote it: such a file too.
     pub state: Arc<OwnedFd>,
+    /// What its desktop shows, as a PNG.
+    pub picture: Vec<u8>,
     /// What wakes its clones.
     pub wake_token: String,
 }
@@ -117,15 +131,18 @@ impl Snapshot<'_> {
         let (link, pid) = (vm.take_link(), vm.pid);
         let wake_token = hex::encode(rand::random::<[u8; 16]>());
         let frozen = until_end(&mut vm, self.until_frozen(link, pid, wake_token.clone())).await;
-        if let Err(reason) = frozen.and_then(|frozen| frozen) {
-            let reason = DiagnosedEnd::of(&mut vm, reason).await.reason;
-            vm.kill().await;
-            return Err(self.not_ready(reason));
-        }
+        let picture = match frozen.and_then(|frozen| frozen) {
+            Ok(picture) => picture,
+            Err(reason) => {
+                let reason = DiagnosedEnd::of(&mut vm, reason).await.reason;
+                vm.kill().await;
+                return Err(self.not_ready(reason));
+            }
+        };
         (self.progress)("saving");
         let saved = vm.save().await.map_err(SnapshotError::NotSaved);
         vm.kill().await;
-        saved.map(|()| SavedVm { memory, state, wake_token })
+        saved.map(|()| SavedVm { memory, state, picture, wake_token })
     }
 
     fn not_ready(&self, reason: EndReason) -> SnapshotError {
@@ -137,7 +154,7 @@ impl Snapshot<'_> {
         link: LinkStream,
         pid: u32,
         wake_token: String,
-    ) -> Result<(), EndReason> {
+    ) -> Result<Vec<u8>, EndReason> {
         let mut log = ServiceLog::create(self.log_dir)
             .map_err(|error| broken(&format!("creating the log failed: {error}")))?;
         let mut log = |service: &str, stream, line: &str| {
@@ -157,8 +174,18 @@ impl Snapshot<'_> {
             failed = listen(&mut conversation, &mut log) => return Err(failed),
             () = until_at_rest(pid) => {}
         }
+        let photographed = timeout(PHOTOGRAPHED, (self.photographer)(conversation.opener.clone()));
+        let picture = tokio::select! {
+            failed = listen(&mut conversation, &mut log) => return Err(failed),
+            photographed = photographed => photographed.unwrap_or_else(|_| {
+                Err(format!("it was not there within {} s", PHOTOGRAPHED.as_secs()))
+            }),
+        };
+        let picture = picture
+            .map_err(|cause| broken(&format!("taking a picture of the desktop failed: {cause}")))?;
         (self.progress)("freezing");
-        link.freeze(conversation, wake_token, &mut log).await
+        link.freeze(conversation, wake_token, &mut log).await?;
+        Ok(picture)
     }
 
     fn configuration(&self) -> ConfigureSandbox {

@@ -45,6 +45,22 @@ pub const LEAST_PART: f64 = 0.02;
 /// Of the link, a frame, or a picture.
 type AnyError = Box<dyn std::error::Error>;
 
+/// A PNG of the desktop as it is.
+///
+/// # Errors
+/// Why there is none, as a sentence: the guest sends no frame, or no picture can be made of it.
+pub async fn photograph(opener: &Opener) -> Result<Vec<u8>, String> {
+    picture(opener).await.map_err(|error| chain(&*error))
+}
+
+async fn picture(opener: &Opener) -> Result<Vec<u8>, AnyError> {
+    let mut frames = LinkFrameSource::new(opener.open(StreamKind::Frames).await?);
+    let (mut frame, mut screen) = (Frame::default(), Screen::default());
+    frames.next(Request::Everything, &mut frame).await?;
+    screen.show(&frame)?;
+    Ok(screen.png()?)
+}
+
 impl Visit<'_> {
     /// Asks all there is to ask.
     pub async fn inquire(&self, opener: &Opener) {
@@ -123,13 +139,7 @@ impl Visit<'_> {
 
     /// Keeps a picture of the desktop as it is, if there is one.
     async fn photograph(&self, opener: &Opener) {
-        let taken = timeout(PAINTED, async {
-            let mut frames = LinkFrameSource::new(opener.open(StreamKind::Frames).await?);
-            let (mut frame, mut screen) = (Frame::default(), Screen::default());
-            frames.next(Request::Everything, &mut frame).await?;
-            screen.show(&frame)?;
-            Ok::<_, AnyError>(screen.png()?)
-        });
+        let taken = timeout(PAINTED, photograph(opener));
         // Without one the report is without one.
         if let Ok(Ok(picture)) = taken.await {
             self.seen.borrow_mut().picture = Some(picture);

@@ -23,6 +23,7 @@ use anteroom_image::{Image, ImageError, Verification};
 use anteroom_session::{DriverKind, EndReason};
 use anteroom_vm::RemoveError;
 
+pub use inquiry::photograph;
 pub use inventory::UNPACKED;
 pub use page::{html, reached};
 use processor::Chosen;

@@ -1,5 +1,7 @@
 //! Pulls frames over the guest link. Everything a guest says here is hostile.
 
+mod awaited;
+
 use std::future::Future;
 use std::io;
 use std::time::Duration;
@@ -9,6 +11,8 @@ use anteroom_guest_protocol::frames::{
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
+
+pub use awaited::{AwaitedFrames, PictureError};
 
 /// How long a guest may take over a frame that it has begun, or over one that it has to send at
 /// once. Generous: under emulation a guest can be away for several seconds.

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 pub use messages::{
     Answer, AskError, Description, KeepLogs, MediaTotals, NodeError, NotPrepared, Notice, Offer,
-    PrepareSession, Prepared, Report, SandboxRecord, StartSession,
+    PoolFigures, PrepareSession, Prepared, Report, SandboxRecord, StartSession,
 };
 pub use sign_in::SignInConfig;
 
@@ -33,7 +33,7 @@ pub trait Node: Send + Sync + 'static {
     fn obstacles(&self) -> impl Future<Output = Vec<String>> + Send;
 
     /// Reserves what a session needs before it is recorded: checks its image, leases it a user and
-    /// creates its log folder. [`Self::close`] and [`Self::release`] give it back.
+    /// creates its log folder; or gives it a sandbox that waits. [`Self::close`] and [`Self::release`] give it back.
     fn prepare(
         &self,
         session: PrepareSession,
@@ -105,6 +105,12 @@ pub trait Node: Send + Sync + 'static {
     /// Gives a session's user back. Only when it is stored that nothing is left of the session: a later
     /// controller would otherwise tear down what another session runs.
     fn release(&self, session: SessionId);
+
+    /// The sandboxes that wait for a session.
+    fn pool(&self) -> PoolFigures;
+
+    /// Ends what waits for sessions; nothing waits any more.
+    fn stop(&self) -> impl Future<Output = ()> + Send;
 
     /// A session's logs, as text.
     fn logs(&self, session: SessionId) -> impl Future<Output = Result<String, NodeError>> + Send;

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use anteroom_confine::SessionUser;
-use anteroom_guest_protocol::ScreenSize;
+use anteroom_guest_protocol::{Preferences, ScreenSize};
+use anteroom_provider::Provider;
 use anteroom_session::{
     Accelerator, AccessGrant, DriverKind, HolderGeneration, Observation, ProcessExit, SessionId,
 };
@@ -24,19 +25,25 @@ pub struct Description {
 }
 
 /// A session that is to be prepared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrepareSession {
-    /// The session.
+    /// What it is called, unless a sandbox waits for it.
     pub session: SessionId,
-    /// Name of its image.
-    pub image: String,
+    /// Its image, and what its sandbox has to have.
+    pub provider: Provider,
+    /// What the end user prefers.
+    pub preferences: Preferences,
+    /// Desktop size.
+    pub screen: ScreenSize,
 }
 
 /// What was reserved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Prepared {
+    /// What the session is called: a sandbox that waited has a name already.
+    pub session: SessionId,
     /// Who its processes will run as; `None` where the node has no users to give.
     pub user: Option<SessionUser>,
 }
@@ -111,6 +118,22 @@ pub struct MediaTotals {
     pub guest_frames: u64,
     /// Datagrams that could not be sent or taken.
     pub lost_datagrams: u64,
+}
+
+/// Sandboxes that wait for a session, and what came of it so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolFigures {
+    /// How many wait.
+    pub waiting: u64,
+    /// For how long the first of them has waited, in milliseconds.
+    pub oldest_ms: u64,
+    /// Sessions that got one.
+    pub hits: u64,
+    /// Sessions that could have had one, and there was none.
+    pub misses: u64,
+    /// Those that ended while they waited.
+    pub died: u64,
 }
 
 /// What a running session is to do, without an answer.
@@ -225,8 +248,8 @@ mod tests {
         let session = SessionId::generate();
         let oldest = HolderGeneration::FIRST;
         let cause = "no".to_owned();
-        survives(&PrepareSession { session, image: "signin".to_owned() });
-        survives(&Prepared { user: SessionUser::try_from(1_900_000_000).ok() });
+        survives(&PoolFigures { waiting: 1, oldest_ms: 2, hits: 3, misses: 4, died: 5 });
+        survives(&Prepared { session, user: SessionUser::try_from(1_900_000_000).ok() });
         survives(&SandboxRecord { session, user: None, driver: Some(DriverKind::Host) });
         survives(&Answer { sdp: "v=0".to_owned(), connection: "a".to_owned() });
         survives(&NodeError { cause: cause.clone() });

@@ -6,6 +6,7 @@ mod logs;
 mod media_demux;
 mod memory;
 mod obstacles;
+mod pool;
 mod prepare;
 mod process;
 mod settings;
@@ -21,13 +22,14 @@ use anteroom_guest_link::chain;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::{
     Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
-    PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
+    PoolFigures, PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
 };
 use anteroom_runner_protocol::{RunnerCommand, sandbox_name};
 use anteroom_session::{AccessGrant, CodeTaken, HostPort, Leftover, SessionId};
 
 use logs::Logs;
 use media_demux::MediaDemux;
+use pool::{Pool, Records, Waiting};
 use prepare::PreparedSession;
 use process::Runner;
 use teardown::Places;
@@ -39,7 +41,8 @@ pub use memory::sessions_by_memory;
 pub use settings::{DriverChoice, NodeSettings, VmChoice};
 pub use templates::TemplateSettings;
 
-/// This machine.
+/// This machine. Cheap to clone.
+#[derive(Clone)]
 pub struct LocalNode {
     settings: Arc<NodeSettings>,
     description: Description,
@@ -47,12 +50,15 @@ pub struct LocalNode {
     users: Users,
     logs: Logs,
     templates: Templates,
-    sessions: Mutex<HashMap<SessionId, Stage>>,
+    pool: Pool,
+    sessions: Arc<Mutex<HashMap<SessionId, Stage>>>,
 }
 
 /// How far the node is with a session.
 enum Stage {
     Prepared(Box<PreparedSession>),
+    /// It has a clone that waited.
+    Claimed(Box<Waiting>),
     Running(Runner),
 }
 
@@ -68,23 +74,26 @@ impl LocalNode {
             accelerator: settings.driver.accelerator(),
             media: demux.address()?,
         };
+        let pool = Pool::new(settings.waiting_clones, Records::in_state_dir(&settings.state_dir));
         let node = Self {
-            templates: Templates::new(settings.templates.clone()),
+            templates: Templates::new(settings.templates.clone(), pool.clone()),
+            pool,
             logs: Logs::in_state_dir(&settings.state_dir),
             users: Users::default(),
-            sessions: Mutex::default(),
+            sessions: Arc::default(),
             settings: Arc::new(settings),
             description,
             demux,
         };
         node.load_templates();
+        tokio::spawn(node.clone().keep_waiting());
         Ok(node)
     }
 
     fn runner(&self, session: SessionId) -> Result<Runner, AskError> {
         self.with_sessions(|sessions| match sessions.get(&session) {
             Some(Stage::Running(runner)) => Ok(runner.clone()),
-            Some(Stage::Prepared(_)) | None => Err(AskError::Gone {}),
+            Some(Stage::Prepared(_) | Stage::Claimed(_)) | None => Err(AskError::Gone {}),
         })
     }
 
@@ -105,6 +114,12 @@ impl Node for LocalNode {
 
     async fn prepare(&self, session: PrepareSession) -> Result<Prepared, NotPrepared> {
         let id = session.session;
+        if let Some(waiting) = self.claim(&session)? {
+            let prepared = Prepared { session: waiting.session, user: waiting.user };
+            let stage = Stage::Claimed(Box::new(waiting));
+            self.with_sessions(|sessions| sessions.insert(prepared.session, stage));
+            return Ok(prepared);
+        }
         let (prepared, lease) = self.reserve(session).await?;
         let user = prepared.user();
         // From here to the answer nothing waits, so nothing is left when the caller is gone.
@@ -112,7 +127,7 @@ impl Node for LocalNode {
         if let Some(lease) = lease {
             lease.keep();
         }
-        Ok(Prepared { user })
+        Ok(Prepared { session: id, user })
     }
 
     fn hold(&self, sandbox: &SandboxRecord) {
@@ -189,15 +204,27 @@ impl Node for LocalNode {
     }
 
     fn close(&self, session: SessionId) {
-        self.demux.remove_session(session);
-        let stage = self.with_sessions(|sessions| sessions.remove(&session));
-        if let Some(Stage::Prepared(_)) = stage {
-            self.logs.remove_if_empty(session);
+        match self.with_sessions(|sessions| sessions.remove(&session)) {
+            Some(Stage::Claimed(waiting)) => return self.pool.put_back(*waiting),
+            Some(Stage::Prepared(_)) => self.logs.remove_if_empty(session),
+            Some(Stage::Running(_)) | None => {}
         }
+        self.demux.remove_session(session);
     }
 
     fn release(&self, session: SessionId) {
-        self.users.free(&sandbox_name(session));
+        // A clone that was given back keeps its own.
+        if !self.pool.has(session) {
+            self.users.free(&sandbox_name(session));
+        }
+    }
+
+    fn pool(&self) -> PoolFigures {
+        self.pool.figures()
+    }
+
+    async fn stop(&self) {
+        self.end_waiting().await;
     }
 
     async fn logs(&self, session: SessionId) -> Result<String, NodeError> {
@@ -211,6 +238,7 @@ impl Node for LocalNode {
         let mut live: HashSet<SessionId> = live.into_iter().collect();
         // One that was prepared is not live yet.
         live.extend(self.with_sessions(|sessions| sessions.keys().copied().collect::<Vec<_>>()));
+        live.extend(self.pool.sessions());
         let swept = tokio::task::spawn_blocking(move || logs.sweep(keep, &live)).await;
         swept.map_err(|error| NodeError { cause: format!("sweeping the logs failed: {error}") })
     }

@@ -57,6 +57,11 @@ impl Logs {
         let _ = std::fs::remove_dir(self.of(session));
     }
 
+    /// Removes the folder of a sandbox that never had a session.
+    pub fn remove(&self, session: SessionId) {
+        let _ = std::fs::remove_dir_all(self.of(session));
+    }
+
     /// A session's logs one after the other, without control characters.
     pub fn read(&self, session: SessionId) -> String {
         let dir = self.of(session);

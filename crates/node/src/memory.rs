@@ -6,6 +6,15 @@ const MOST_BY_MEMORY: u64 = 64;
 /// Memory that is left to the rest of the machine, in MiB.
 const RESERVE_MIB: u64 = 1024;
 
+/// What a clone that waits and then wakes takes at least, in MiB.
+const CLONE_MIB: u64 = 256;
+
+/// Whether the machine's free memory holds one clone more, beside what is left to the rest.
+pub fn holds_another_clone() -> bool {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    available_mib(&text).unwrap_or_default() >= RESERVE_MIB + CLONE_MIB
+}
+
 /// How many sandboxes of `sandbox_mib` the machine's free memory holds, at least one.
 pub fn sessions_by_memory(sandbox_mib: u64) -> usize {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();

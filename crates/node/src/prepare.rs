@@ -8,11 +8,12 @@ use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_guest_session::template::Wanted;
 use anteroom_guest_session::{CloneOf, DriverConfig, SandboxConfig, VmConfig};
-use anteroom_node_protocol::{NotPrepared, PrepareSession, Reports, StartSession};
-use anteroom_runner_protocol::{RunnerConfig, sandbox_name};
+use anteroom_node_protocol::{NotPrepared, PrepareSession, Reports, SignInConfig, StartSession};
+use anteroom_runner_protocol::{SessionConfig, sandbox_name};
 use anteroom_session::SessionId;
 
 use super::error::LocalNodeError;
+use super::pool::Waiting;
 use super::process::Runner;
 use super::settings::DriverChoice;
 use super::templates::{Template, fits};
@@ -37,9 +38,9 @@ impl LocalNode {
     /// Checks the image, leases a user and creates the log folder, in this order.
     pub(super) async fn reserve(
         &self,
-        PrepareSession { session, image }: PrepareSession,
+        PrepareSession { session, provider, .. }: PrepareSession,
     ) -> Result<(PreparedSession, Option<Lease>), NotPrepared> {
-        let (driver, services) = self.driver_config(session, &image)?;
+        let (driver, services) = self.driver_config(session, &provider.image)?;
         let lease = self.lease_user(session).await?;
         let log_dir =
             self.logs.create(session).map_err(|error| NotPrepared::NoLogFolder(chain(&error)))?;
@@ -49,7 +50,10 @@ impl LocalNode {
     }
 
     /// The user of the session's processes, where this machine offers one.
-    async fn lease_user(&self, session: SessionId) -> Result<Option<Lease>, NotPrepared> {
+    pub(super) async fn lease_user(
+        &self,
+        session: SessionId,
+    ) -> Result<Option<Lease>, NotPrepared> {
         if !self.settings.host.users.is_available() {
             return Ok(None);
         }
@@ -102,11 +106,13 @@ impl LocalNode {
     /// Begins to load the templates that sign-ins will ask for.
     pub(super) fn load_templates(&self) {
         let Some(templates) = &self.settings.templates else { return };
-        let images = anteroom_image::list(&self.settings.images_dir);
-        for image in images.iter().filter(|image| image.is_default) {
+        for (image, authorities) in &templates.usual {
+            let Ok(image) = anteroom_image::find(&self.settings.images_dir, image) else {
+                continue;
+            };
             let services = self.settings.services.iter().chain(&image.services).cloned();
             let services: Vec<ServiceSpec> = services.collect();
-            self.template_of(&image.dir, &services, templates.screen, "");
+            self.template_of(&image.dir, &services, templates.screen, authorities);
         }
     }
 
@@ -124,44 +130,100 @@ impl LocalNode {
         let (vmm, memory_mib, vcpus) = (&vm.vmm, vm.memory_mib, vm.vcpus);
         let wanted =
             Wanted { image: &image, vmm, memory_mib, vcpus, screen, services, extra_ca_pem };
-        self.templates.of(image_dir, extra_ca_pem, |host| wanted.on(host))
+        self.templates.of(image_dir, wanted)
     }
 
-    /// Starts the runner of a session that was prepared.
+    /// A clone that waits for such a session, if there is one.
+    pub(super) fn claim(&self, session: &PrepareSession) -> Result<Option<Waiting>, NotPrepared> {
+        let PrepareSession { session: _, provider, preferences, screen } = session;
+        if !fits(provider, preferences) {
+            return Ok(None);
+        }
+        let (driver, services) = self.driver_config(session.session, &provider.image)?;
+        let DriverConfig::Vm(vm) = driver else { return Ok(None) };
+        let authorities = &provider.egress.extra_ca_pem;
+        let template = self.template_of(&vm.image_dir, &services, *screen, authorities);
+        Ok(template.and_then(|template| self.pool.claim(&template)))
+    }
+
+    /// A clone of a template, as its runner gets it; `None` where no VM is booted.
+    pub(super) fn sandbox_of(
+        &self,
+        template: &Template,
+        session: SessionId,
+        confinement: Confinement,
+        log_dir: PathBuf,
+    ) -> Option<SandboxConfig> {
+        let DriverChoice::Vm(vm) = &self.settings.driver else { return None };
+        let driver = DriverConfig::Vm(VmConfig {
+            image_dir: template.image_dir.clone(),
+            cache_dir: self.settings.cache_dir.clone(),
+            memory_mib: vm.memory_mib,
+            vcpus: vm.vcpus,
+            vmm: vm.vmm.clone(),
+            clone_of: Some(clone_of(template)),
+        });
+        Some(SandboxConfig {
+            name: sandbox_name(session),
+            driver,
+            confinement,
+            log_dir,
+            screen: template.screen,
+            services: template.services.clone(),
+        })
+    }
+
+    /// Starts a session that was prepared.
     pub(super) fn start_runner(
         &self,
         start: StartSession,
     ) -> Result<(Runner, Reports), LocalNodeError> {
         let StartSession { sign_in, screen } = start;
-        let prepared = self.with_sessions(|sessions| match sessions.remove(&sign_in.session) {
-            Some(Stage::Prepared(prepared)) => Some(*prepared),
-            Some(other) => {
-                sessions.insert(sign_in.session, other);
+        let session = sign_in.session;
+        let stage = self.with_sessions(|sessions| match sessions.remove(&session) {
+            Some(running @ Stage::Running(_)) => {
+                sessions.insert(session, running);
                 None
             }
-            None => None,
+            prepared => prepared,
         });
-        let PreparedSession { mut driver, services, confinement, log_dir } =
-            prepared.ok_or(LocalNodeError::NotPrepared)?;
-        let template = match &mut driver {
-            DriverConfig::Vm(vm) if fits(&sign_in) => {
-                let template = self.template_of(
-                    &vm.image_dir,
-                    &services,
-                    screen,
-                    &sign_in.provider.egress.extra_ca_pem,
-                );
-                vm.clone_of = template.as_ref().map(|template| CloneOf {
-                    template: template.id.clone(),
-                    wake_token: template.wake_token.clone(),
-                });
-                template
+        let (runner, reports) = match stage {
+            Some(Stage::Claimed(waiting)) => {
+                let template = Arc::clone(&waiting.template);
+                let (runner, reports) = waiting.hand_over();
+                // The session's own record has it now.
+                self.pool.records.remove(session);
+                (runner, self.templates.watch(template, reports))
             }
-            DriverConfig::Vm(_) | DriverConfig::Host { .. } => None,
+            Some(Stage::Prepared(prepared)) => self.boot(*prepared, &sign_in, screen)?,
+            Some(Stage::Running(_)) | None => return Err(LocalNodeError::NotPrepared),
         };
         let candidates = match self.settings.advertise.as_slice() {
             [] => vec![self.description.media],
             advertised => advertised.to_vec(),
+        };
+        // One that ended meanwhile is reported by its end.
+        let _ = runner.begin(SessionConfig { sign_in, candidates });
+        Ok((runner, reports))
+    }
+
+    /// Starts the runner of a sandbox that is booted, or a clone that is made, for this session.
+    fn boot(
+        &self,
+        prepared: PreparedSession,
+        sign_in: &SignInConfig,
+        screen: ScreenSize,
+    ) -> Result<(Runner, Reports), LocalNodeError> {
+        let PreparedSession { mut driver, services, confinement, log_dir } = prepared;
+        let provider = &sign_in.provider;
+        let template = match &mut driver {
+            DriverConfig::Vm(vm) if fits(provider, &sign_in.preferences) => {
+                let authorities = &provider.egress.extra_ca_pem;
+                let template = self.template_of(&vm.image_dir, &services, screen, authorities);
+                vm.clone_of = template.as_deref().map(clone_of);
+                template
+            }
+            DriverConfig::Vm(_) | DriverConfig::Host { .. } => None,
         };
         let media = self.demux.add_session(sign_in.session)?;
         let sandbox = SandboxConfig {
@@ -172,14 +234,21 @@ impl LocalNode {
             screen,
             services,
         };
-        let config = RunnerConfig { sandbox, sign_in, candidates };
         let files = template.as_ref().map(|template| template.files.clone());
         let (runner, reports) =
-            Runner::start(config, files, media, &self.settings.runner_environment)?;
+            Runner::start(sandbox, files, media, &self.settings.runner_environment)?;
         let reports = match template {
             Some(template) => self.templates.watch(template, reports),
             None => reports,
         };
         Ok((runner, reports))
+    }
+}
+
+fn clone_of(template: &Template) -> CloneOf {
+    CloneOf {
+        template: template.id.clone(),
+        wake_token: template.wake_token.clone(),
+        picture: template.picture.clone(),
     }
 }

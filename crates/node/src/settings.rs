@@ -35,6 +35,8 @@ pub struct NodeSettings {
     pub host: HostCapabilities,
     /// What templates are used with; none where every VM is powered on.
     pub templates: Option<TemplateSettings>,
+    /// Clones of each template that wait for a sign-in.
+    pub waiting_clones: usize,
 }
 
 /// How sandboxes are booted.

@@ -1,19 +1,24 @@
 //! Templates of this machine's images: loaded once, sealed, and shared by the VMs of all sessions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_guest_link::chain;
-use anteroom_guest_protocol::ScreenSize;
+use anteroom_guest_protocol::{Preferences, ScreenSize, ServiceSpec};
 use anteroom_guest_session::TemplateFiles;
-use anteroom_guest_session::template::Host;
-use anteroom_node_protocol::{Report, Reports, SignInConfig};
+use anteroom_guest_session::template::{Host, Wanted};
+use anteroom_node_protocol::{Report, Reports};
+use anteroom_provider::Provider;
 use anteroom_session::Observation;
 use anteroom_template::{MachineKey, TemplateFor};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
+
+use super::pool::Pool;
 
 /// Reports that may wait between a clone's runner and the controller.
 const WATCHED: usize = 16;
@@ -27,13 +32,23 @@ pub struct TemplateSettings {
     pub host: Host,
     /// The usual desktop size.
     pub screen: ScreenSize,
+    /// Names of images, each with the extra authorities (PEM) of a provider that uses it: what is loaded before
+    /// anybody asks.
+    pub usual: BTreeSet<(String, String)>,
 }
 
 /// A template that clones are made of.
 #[derive(Debug)]
 pub struct Template {
     pub id: String,
+    /// Of which image, in its folder.
+    pub image_dir: PathBuf,
+    /// What runs in its guest beside the desktop's own.
+    pub services: Vec<ServiceSpec>,
+    pub screen: ScreenSize,
     pub wake_token: String,
+    /// What its desktop shows: a PNG in base64.
+    pub picture: String,
     pub files: TemplateFiles,
 }
 
@@ -41,9 +56,11 @@ pub struct Template {
 type Of = (PathBuf, String);
 
 /// Templates by what they are of. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Templates {
     settings: Option<TemplateSettings>,
+    /// Learns what was loaded and what is not used any more.
+    pool: Pool,
     known: Arc<Mutex<HashMap<Of, Known>>>,
 }
 
@@ -68,21 +85,16 @@ enum State {
 type Stamp = (u64, i64, i64);
 
 impl Templates {
-    pub fn new(settings: Option<TemplateSettings>) -> Self {
-        Self { settings, known: Arc::default() }
+    pub fn new(settings: Option<TemplateSettings>, pool: Pool) -> Self {
+        Self { settings, pool, known: Arc::default() }
     }
 
-    /// The template of the image in a folder, once it is loaded. The first time that it is asked for begins
-    /// that, on a thread of its own: nobody waits for it.
-    pub fn of(
-        &self,
-        image_dir: &Path,
-        extra_ca_pem: &str,
-        wanted: impl FnOnce(&Host) -> TemplateFor,
-    ) -> Option<Arc<Template>> {
+    /// The template of this VM, whose image lies in a folder, once it is loaded. The first time that it is
+    /// asked for begins that, on a thread of its own: nobody waits for it.
+    pub fn of(&self, image_dir: &Path, vm: Wanted<'_>) -> Option<Arc<Template>> {
         let settings = self.settings.clone()?;
         let stamp = stamp(image_dir)?;
-        let of = (image_dir.to_path_buf(), extra_ca_pem.to_owned());
+        let of = (image_dir.to_path_buf(), vm.extra_ca_pem.to_owned());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(&of) {
             Some(Known { stamp: seen, state }) if *seen == stamp => match state {
@@ -92,8 +104,15 @@ impl Templates {
             _ => {
                 known.insert(of.clone(), Known { stamp, state: State::Loading });
                 drop(known);
-                let (templates, wanted) = (self.clone(), wanted(&settings.host));
-                let loading = move || templates.load(&settings.key, of, stamp, &wanted);
+                let (templates, wanted) = (self.clone(), vm.on(&settings.host));
+                let (services, screen) = (vm.services.to_vec(), vm.screen);
+                let loading = move || {
+                    let loaded = load(&settings.key, &of.0, &wanted, services, screen);
+                    let state = loaded.map_or(State::Refused, |one| State::Loaded(Arc::new(one)));
+                    let mut known = templates.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.insert(of, Known { stamp, state });
+                    templates.pool.change();
+                };
                 if let Err(error) =
                     std::thread::Builder::new().name("template".into()).spawn(loading)
                 {
@@ -109,15 +128,18 @@ impl Templates {
     pub fn watch(&self, template: Arc<Template>, mut reports: Reports) -> Reports {
         let (passed_on, received) = mpsc::channel(WATCHED);
         let templates = self.clone();
+        // Until it is awake.
+        let mut waking = Some(self.pool.waking());
         tokio::spawn(async move {
-            let mut is_awake = false;
             while let Some(report) = reports.recv().await {
                 match &report {
                     // After it was woken.
                     Report::Observed { observation: Observation::FilesInjected { .. } } => {
-                        is_awake = true;
+                        waking = None;
                     }
-                    Report::Observed { observation: Observation::Failed(reason) } if !is_awake => {
+                    Report::Observed { observation: Observation::Failed(reason) }
+                        if waking.is_some() =>
+                    {
                         templates.refuse(&template, reason.code());
                     }
                     _ => {}
@@ -130,13 +152,29 @@ impl Templates {
         received
     }
 
-    fn refuse(&self, template: &Arc<Template>, code: &str) {
+    /// Those that clones can be made of now: on disk they are as they were loaded.
+    pub fn loaded(&self) -> Vec<Arc<Template>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = known.iter().filter(|((image_dir, _), known)| {
+            stamp(image_dir).is_some_and(|stamp| stamp == known.stamp)
+        });
+        current
+            .filter_map(|(_, known)| match &known.state {
+                State::Loaded(template) => Some(Arc::clone(template)),
+                State::Loading | State::Refused => None,
+            })
+            .collect()
+    }
+
+    /// No clone is made of a template any more.
+    pub fn refuse(&self, template: &Arc<Template>, code: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let of_it = known.values_mut().find(
             |known| matches!(&known.state, State::Loaded(loaded) if Arc::ptr_eq(loaded, template)),
         );
         if let Some(known) = of_it {
             known.state = State::Refused;
+            self.pool.change();
             tracing::warn!(
                 template = template.id,
                 reason = code,
@@ -145,37 +183,45 @@ impl Templates {
             );
         }
     }
+}
 
-    fn load(&self, key: &MachineKey, of: Of, stamp: Stamp, wanted: &TemplateFor) {
-        let state = match anteroom_template::load(&of.0, key, wanted) {
-            Ok(loaded) => {
-                let id = loaded.manifest.made_for.id();
-                tracing::info!(
-                    image = %of.0.display(), template = id,
-                    "sign-ins start from a template"
-                );
-                State::Loaded(Arc::new(Template {
-                    id,
-                    wake_token: loaded.manifest.wake_token,
-                    files: TemplateFiles {
-                        memory: Arc::new(loaded.memory),
-                        state: Arc::new(loaded.state),
-                    },
-                }))
-            }
-            Err(error) => {
-                tracing::warn!("sign-ins are not started from a template: {}", chain(&error));
-                State::Refused
-            }
-        };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(of, Known { stamp, state });
+/// Loads the template that was made for this; it is said why where there is none.
+fn load(
+    key: &MachineKey,
+    image_dir: &Path,
+    wanted: &TemplateFor,
+    services: Vec<ServiceSpec>,
+    screen: ScreenSize,
+) -> Option<Template> {
+    match anteroom_template::load(image_dir, key, wanted) {
+        Ok(loaded) => {
+            let id = loaded.manifest.made_for.id();
+            tracing::info!(
+                image = %image_dir.display(), template = id,
+                "sign-ins start from a template"
+            );
+            Some(Template {
+                id,
+                image_dir: image_dir.to_path_buf(),
+                services,
+                screen,
+                wake_token: loaded.manifest.wake_token,
+                picture: STANDARD.encode(loaded.picture),
+                files: TemplateFiles {
+                    memory: Arc::new(loaded.memory),
+                    state: Arc::new(loaded.state),
+                },
+            })
+        }
+        Err(error) => {
+            tracing::warn!("sign-ins are not started from a template: {}", chain(&error));
+            None
+        }
     }
 }
 
 /// Whether a sign-in can be in a clone: a browser that runs has its language and its time zone.
-pub fn fits(sign_in: &SignInConfig) -> bool {
-    let SignInConfig { provider, preferences, .. } = sign_in;
+pub fn fits(provider: &Provider, preferences: &Preferences) -> bool {
     let named = provider.egress.allow.iter().filter_map(|host| host.rsplit_once(':'));
     let mut ports = named.filter_map(|(_, port)| port.parse::<u16>().ok());
     preferences.locale.is_none()
@@ -189,16 +235,33 @@ fn stamp(image_dir: &Path) -> Option<Stamp> {
 }
 
 #[cfg(test)]
+impl Template {
+    /// One that nothing can be made of.
+    pub fn of_test() -> Arc<Self> {
+        let file = || Arc::new(fs::File::open("/dev/null").unwrap().into());
+        Arc::new(Self {
+            id: "1".into(),
+            image_dir: PathBuf::new(),
+            services: Vec::new(),
+            screen: ScreenSize { width: 1, height: 1 },
+            wake_token: String::new(),
+            picture: String::new(),
+            files: TemplateFiles { memory: file(), state: file() },
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use anteroom_session::{EndReason, ProcessExit};
 
     use super::*;
+    use crate::pool::Records;
 
     fn loaded() -> (Templates, Arc<Template>) {
-        let file = || Arc::new(std::fs::File::open("/dev/null").unwrap().into());
-        let files = TemplateFiles { memory: file(), state: file() };
-        let template = Arc::new(Template { id: "1".into(), wake_token: String::new(), files });
-        let templates = Templates::new(None);
+        let template = Template::of_test();
+        let pool = Pool::new(0, Records::in_state_dir(Path::new("/nowhere")));
+        let templates = Templates::new(None, pool);
         let state = State::Loaded(Arc::clone(&template));
         let known = Known { stamp: (0, 0, 0), state };
         templates.known.lock().unwrap().insert((PathBuf::new(), String::new()), known);

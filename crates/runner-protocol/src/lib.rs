@@ -39,13 +39,14 @@ pub const TEMPLATE_MEMORY_FD_ENV: &str = "ANTEROOM_TEMPLATE_MEMORY_FD";
 /// Environment variable, likewise: number of the one with the state of processors and devices.
 pub const TEMPLATE_STATE_FD_ENV: &str = "ANTEROOM_TEMPLATE_STATE_FD";
 
-/// First line from the node; everything the runner has to know. The sandbox's part names
-/// nothing of a sign-in, so that one can be booted before its session is there.
+/// First line from the node: what boots. It names nothing of a sign-in, so that a sandbox can be there before
+/// its session is; what follows are [`RunnerCommand`]s.
+pub type FirstLine = SandboxConfig;
+
+/// The session that a sandbox is for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RunnerConfig {
-    /// What boots.
-    pub sandbox: SandboxConfig,
+pub struct SessionConfig {
     /// Who signs in to what.
     pub sign_in: SignInConfig,
     /// Addresses of the media demultiplexer that viewers can reach.
@@ -61,10 +62,12 @@ pub fn sandbox_name(session: SessionId) -> SandboxName {
     session.to_string().parse().expect("a session's id names a sandbox")
 }
 
-/// Node → runner, after the config line.
+/// Node → runner, after the first line.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RunnerCommand {
+    /// The session begins, for which the sandbox waited: once.
+    Begin(Box<SessionConfig>),
     /// A viewer's WebRTC offer; answered by [`RunnerMessage::OfferAnswered`].
     Offer {
         /// Chosen by the node.

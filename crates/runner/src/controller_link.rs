@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use anteroom_media::service::MediaHandle;
 use anteroom_runner_protocol::{
-    ALIVE_EVERY, MAX_LINE, MediaTotals, RunnerCommand, RunnerConfig, RunnerMessage, lines,
+    ALIVE_EVERY, FirstLine, MAX_LINE, MediaTotals, RunnerCommand, RunnerMessage, lines,
 };
 use anteroom_session::{EndReason, Observation};
 use tokio::io::BufReader;
@@ -33,17 +33,17 @@ pub struct Writing {
     last: oneshot::Sender<()>,
 }
 
-/// Reads the configuration, then starts reading commands and writing messages. The end of the
+/// Reads what boots, then starts reading commands and writing messages. The end of the
 /// socket arrives as [`RunnerCommand::Shutdown`].
 pub async fn open(
     socket: StdUnixStream,
-) -> Result<(RunnerConfig, mpsc::Receiver<RunnerCommand>, ControllerSender, Writing), RunnerError> {
+) -> Result<(FirstLine, mpsc::Receiver<RunnerCommand>, ControllerSender, Writing), RunnerError> {
     socket.set_nonblocking(true)?;
     let (reader, mut writer) = UnixStream::from_std(socket)?.into_split();
     let mut reader = BufReader::new(reader);
     let config = lines::read(&mut reader, MAX_LINE)
         .await
-        .map_err(RunnerError::system("reading the session's configuration"))?
+        .map_err(RunnerError::system("reading the sandbox's configuration"))?
         .ok_or(RunnerError::NoConfiguration)?;
     let (sender, mut messages) = mpsc::channel::<RunnerMessage>(QUEUE);
     let (last, mut reported_last) = oneshot::channel();

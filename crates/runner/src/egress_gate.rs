@@ -3,8 +3,9 @@
 use anteroom_egress::{Gate, Mapping, Policy, SystemResolver};
 use anteroom_fail_point::fail_point;
 use anteroom_provider::{Egress, NameMapping};
-use anteroom_runner_protocol::RunnerConfig;
 use anteroom_session::{EndReason, SetupStep};
+
+use super::config::RunnerConfig;
 
 /// The gate of a session.
 pub type SessionGate = Gate<SystemResolver>;

@@ -6,6 +6,7 @@
 //! with it.
 
 mod channels;
+mod config;
 mod confine;
 mod controller_link;
 mod egress;

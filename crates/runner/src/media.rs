@@ -5,16 +5,18 @@ use std::os::unix::net::UnixDatagram as StdUnixDatagram;
 use std::time::{Duration, Instant};
 
 use anteroom_fail_point::fail_point;
-use anteroom_guest_link::{LinkStream, Opener, write_message};
+use anteroom_guest_link::{LinkStream, Opener, chain, write_message};
 use anteroom_guest_protocol::input::InputEvent;
 use anteroom_guest_protocol::{MAX_INPUT_MESSAGE, StreamKind};
 use anteroom_guest_session::link_failed;
-use anteroom_media::frame_source::LinkFrameSource;
+use anteroom_media::frame_source::{AwaitedFrames, Frame, LinkFrameSource};
 use anteroom_media::service::{MediaConfig, MediaDemux, MediaEvent, MediaHandle, spawn};
 use anteroom_runner_protocol::datagram;
 use anteroom_session::{EndReason, Observation, SetupStep};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::net::UnixDatagram;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::controller_link::ControllerSender;
 
@@ -25,17 +27,37 @@ const MAX_BITRATE: u64 = 12_000_000;
 /// How often the end user's input is reported.
 const REPORT_ACTIVITY: Duration = Duration::from_secs(5);
 
-/// Opens the frame and input streams and starts serving viewers.
-pub async fn start(
+/// A guest that viewers are not connected with yet.
+pub struct Unconnected {
+    frames: oneshot::Sender<LinkFrameSource<LinkStream>>,
+    input: oneshot::Sender<LinkStream>,
+}
+
+impl Unconnected {
+    /// Opens the frame and input streams: what viewers see and do is the guest's from now on.
+    pub async fn connect(self, opener: &Opener) -> Result<(), EndReason> {
+        let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
+        let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
+        // Who takes them is gone when the session is over, whose end is reported elsewhere.
+        let _ = self.frames.send(LinkFrameSource::new(frames));
+        let _ = self.input.send(input);
+        Ok(())
+    }
+}
+
+/// Starts serving viewers, who see the picture (a PNG in base64), where there is one, until the guest is
+/// connected.
+pub fn start(
     candidates: Vec<SocketAddr>,
-    opener: &Opener,
+    picture: Option<&str>,
     from_media_demux: StdUnixDatagram,
-    sender: ControllerSender,
-) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>), EndReason> {
-    let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
-    let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
+    sender: &ControllerSender,
+) -> Result<(MediaHandle, mpsc::Receiver<MediaEvent>, Unconnected), EndReason> {
     let failed =
         |cause: String| EndReason::SessionSetupFailed { step: SetupStep::StartMedia, cause };
+    let picture = picture.map(shown).transpose().map_err(failed)?;
+    let (source, frames) = AwaitedFrames::new(picture);
+    let (input_stream, connected) = oneshot::channel();
     fail_point("runner.media").map_err(|error| failed(error.to_string()))?;
     from_media_demux.set_nonblocking(true).map_err(|error| failed(error.to_string()))?;
     let to_media_demux = from_media_demux.try_clone().map_err(|error| failed(error.to_string()))?;
@@ -45,14 +67,19 @@ pub async fn start(
         max_bitrate_bps: MAX_BITRATE,
         start_bitrate_bps: START_BITRATE,
     };
-    let media = spawn(media_config, LinkFrameSource::new(frames))
-        .map_err(|error| failed(anteroom_guest_link::chain(&error)))?;
+    let media = spawn(media_config, source).map_err(|error| failed(chain(&error)))?;
     let from_media_demux =
         UnixDatagram::from_std(from_media_demux).map_err(|error| failed(error.to_string()))?;
     sender.count(media.handle.clone());
     tokio::task::spawn_local(take_datagrams(from_media_demux, media.handle.clone()));
-    tokio::task::spawn_local(send_input(media.input, input, sender));
-    Ok((media.handle, media.events))
+    tokio::task::spawn_local(send_input(media.input, connected, sender.clone()));
+    Ok((media.handle, media.events, Unconnected { frames, input: input_stream }))
+}
+
+/// The picture as a frame, or a sentence why it is none.
+fn shown(picture: &str) -> Result<Frame, String> {
+    let png = STANDARD.decode(picture).map_err(|error| chain(&error))?;
+    Frame::from_png(&png).map_err(|error| chain(&error))
 }
 
 /// The runner's end of the socket to the media demultiplexer.
@@ -81,12 +108,13 @@ async fn take_datagrams(socket: UnixDatagram, media: MediaHandle) {
     }
 }
 
-/// Carries input to the guest, and reports now and then that there is some.
+/// Carries input to the guest, once that is connected, and reports now and then that there is some.
 async fn send_input(
     mut input: mpsc::Receiver<InputEvent>,
-    mut stream: LinkStream,
+    connected: oneshot::Receiver<LinkStream>,
     sender: ControllerSender,
 ) {
+    let Ok(mut stream) = connected.await else { return };
     let mut reported: Option<Instant> = None;
     while let Some(event) = input.recv().await {
         let by_end_user = !matches!(event, InputEvent::ReleaseAll {});

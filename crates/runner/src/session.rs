@@ -3,9 +3,11 @@
 mod attend;
 mod carry_out;
 mod early;
+mod picture;
 mod prepare;
 
 use std::fmt::Display;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::Duration;
 
 use anteroom_clock::now;
@@ -14,19 +16,23 @@ use anteroom_fail_point::fail_point;
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
 use anteroom_guest_session::{
-    DiagnosedEnd, SandboxConfig, ServiceLog, TemplateFiles, log_files, start_guest, until_end,
+    Conversation, DiagnosedEnd, SandboxConfig, ServiceLog, TemplateFiles, log_files, start_guest,
+    until_end,
 };
-use anteroom_runner_protocol::{RunnerCommand, RunnerConfig};
-use anteroom_session::{Confined, EndReason, Observation, ProcessExit, SetupStep};
+use anteroom_runner_protocol::RunnerCommand;
+use anteroom_session::{Cloned, Confined, EndReason, Observation, ProcessExit, SetupStep};
 use anteroom_sign_in::End;
 use anteroom_vm::{LinkStream, RunningSandbox};
 use tokio::sync::mpsc;
 
 use super::Sockets;
+use super::config::RunnerConfig;
 use super::confine::confine;
 use super::controller_link::{self, ControllerSender};
 use super::error::RunnerError;
+use super::media::{self, Unconnected};
 use early::EarlyCommands;
+use picture::Picture;
 
 /// How long the guest may take to power off once it may, before it is killed.
 const POWER_OFF: Duration = Duration::from_secs(5);
@@ -39,14 +45,12 @@ pub async fn run<E: Display>(
 ) -> Result<(), RunnerError> {
     let Sockets { control, media, channels } = sockets;
     let (config, mut commands, sender, writing) = controller_link::open(control).await?;
-    let session = tracing::field::display(config.sign_in.session);
-    tracing::Span::current().record("session", session);
     fail_point("runner.configured")
-        .map_err(RunnerError::system("reading the session's configuration"))?;
-    match config.sandbox.boot(agent, template).await {
+        .map_err(RunnerError::system("reading the sandbox's configuration"))?;
+    match config.boot(agent, template).await {
         Ok(mut sandbox) => {
             let viewers = Viewers { media, channels };
-            let ended = serve(&config, &mut sandbox, viewers, &mut commands, &sender).await;
+            let ended = serve(config, &mut sandbox, viewers, &mut commands, &sender).await;
             let powered_off = match ended {
                 End::Done => Some(power_off(&mut sandbox).await),
                 End::Failed(_) | End::Ordered => None,
@@ -69,38 +73,47 @@ pub async fn run<E: Display>(
 
 /// Sockets of the viewers' media.
 struct Viewers {
-    media: std::os::unix::net::UnixDatagram,
-    channels: std::os::unix::net::UnixStream,
+    media: UnixDatagram,
+    channels: UnixStream,
 }
 
 async fn serve(
-    config: &RunnerConfig,
+    config: SandboxConfig,
     sandbox: &mut RunningSandbox,
     viewers: Viewers,
     commands: &mut mpsc::Receiver<RunnerCommand>,
     sender: &ControllerSender,
 ) -> End {
     // Nothing is awaited between the sandbox's start and this: nothing of it has been read.
-    let (log, confined) = match hold(&config.sandbox, sandbox) {
+    let (log, confined) = match hold(&config, sandbox) {
         Ok(held) => held,
         Err(reason) => return reason.into(),
     };
     let (driver, pid) = (sandbox.driver, sandbox.pid);
     let accelerator = sandbox.confirmed_accelerator().await;
-    let template = config.sandbox.driver.clone_of().map(|clone| clone.template.clone());
-    let started = Observation::SandboxStarted { driver, accelerator, pid, template };
+    let template = config.driver.clone_of().map(|clone| clone.template.clone());
+    let cloned = template.map(|template| Cloned { template, waited_ms: None });
+    let started = Observation::SandboxStarted { driver, accelerator, pid, cloned };
     sender.observed(started).await;
     // A sandbox that is gone already is reported below, by what it ended.
     if let Some(confined) = confined {
         sender.observed(Observation::Confined(Box::new(confined))).await;
     }
+    let mut early = EarlyCommands::default();
+    let config = match until_end(sandbox, early.until_begun(commands)).await {
+        Ok(Some(session)) => RunnerConfig::of(config, session),
+        Ok(None) => return End::Ordered,
+        Err(reason) => return reason.into(),
+    };
+    let name = tracing::field::display(config.sign_in.session);
+    tracing::Span::current().record("session", name);
     if let Err(reason) = start_guest(sandbox).await {
         return reason.into();
     }
     let link = sandbox.take_link();
     let explainer = Explainer::new(&config.sandbox.driver.processor_name(), &GuestCpu::default());
-    let mut session = Session { config, sender, log, explainer };
-    let end = until_end(sandbox, session.run(link, viewers, commands)).await;
+    let mut session = Session { config: &config, sender, log, explainer };
+    let end = until_end(sandbox, session.run(link, viewers, early, commands)).await;
     match end.unwrap_or_else(End::Failed) {
         End::Failed(reason) => {
             let DiagnosedEnd { reason, lines } = DiagnosedEnd::of(sandbox, reason).await;
@@ -138,6 +151,14 @@ fn hold(
     Ok((log, confined))
 }
 
+/// A guest that is prepared, and the picture of it that viewers may watch already.
+struct Begun {
+    conversation: Conversation,
+    guest: Unconnected,
+    picture: Picture,
+    channels: UnixStream,
+}
+
 /// What the session's steps share.
 struct Session<'a> {
     config: &'a RunnerConfig,
@@ -152,21 +173,61 @@ impl Session<'_> {
         &mut self,
         link: LinkStream,
         viewers: Viewers,
+        mut early: EarlyCommands,
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> End {
-        let mut early = EarlyCommands::default();
-        let prepared = tokio::select! {
-            prepared = self.prepare(link) => prepared,
-            () = early.collect_until_shutdown(commands) => return End::Ordered,
-        };
-        let conversation = match prepared {
-            Ok(conversation) => conversation,
+        let (mut picture, guest) = match self.picture(viewers.media) {
+            Ok(picture) => picture,
             Err(reason) => return reason.into(),
         };
+        early = early.obeyed_by(&picture).await;
+        let prepared = self.prepared(link, &mut picture, &mut early, commands).await;
+        let conversation = match prepared {
+            Ok(conversation) => conversation,
+            Err(end) => return end,
+        };
         let link = conversation.link.clone();
-        match self.attend(conversation, viewers, early, commands).await {
+        let begun = Begun { conversation, guest, picture, channels: viewers.channels };
+        match self.attend(begun, early, commands).await {
             End::Failed(reason) => End::Failed(link.cause_of(reason).await),
             other => other,
+        }
+    }
+
+    /// Starts serving viewers.
+    fn picture(&self, media: UnixDatagram) -> Result<(Picture, Unconnected), EndReason> {
+        let RunnerConfig { sandbox, candidates, .. } = self.config;
+        let shown = sandbox.driver.clone_of().map(|clone| clone.picture.as_str());
+        let (media, events, guest) = media::start(candidates.clone(), shown, media, self.sender)?;
+        Ok((Picture { media, events, sender: self.sender.clone() }, guest))
+    }
+
+    /// Prepares the guest. Meanwhile viewers are served, and other commands kept.
+    async fn prepared(
+        &mut self,
+        link: LinkStream,
+        picture: &mut Picture,
+        early: &mut EarlyCommands,
+        commands: &mut mpsc::Receiver<RunnerCommand>,
+    ) -> Result<Conversation, End> {
+        let mut prepare = std::pin::pin!(self.prepare(link));
+        loop {
+            tokio::select! {
+                prepared = &mut prepare => return Ok(prepared?),
+                command = commands.recv() => match command {
+                    Some(RunnerCommand::Shutdown {}) | None => return Err(End::Ordered),
+                    Some(command) => {
+                        if let Some(command) = picture.obey(command).await {
+                            early.keep(command);
+                        }
+                    }
+                },
+                Some(event) = picture.events.recv() => {
+                    if let Some(failed) = picture.report(event).await {
+                        tracing::warn!("{failed:?}");
+                    }
+                }
+            }
         }
     }
 

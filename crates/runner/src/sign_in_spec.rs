@@ -8,7 +8,9 @@ use anteroom_guest_protocol::{
 };
 use anteroom_guest_session::{CloneOf, entropy_base64, unix_ms};
 use anteroom_provider::{FileFormat, KeyringSecret, PrintedSecret, Provider};
-use anteroom_runner_protocol::{RunnerConfig, SignInConfig};
+use anteroom_runner_protocol::SignInConfig;
+
+use super::config::RunnerConfig;
 
 /// What the sandbox is, with the time as it is. Of the sign-in it takes what a desktop cannot change
 /// once it runs: whom its browser trusts, and its network.

@@ -99,6 +99,17 @@ impl Event {
     }
 }
 
+/// A sandbox that was not powered on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cloned {
+    /// The template's id.
+    pub template: String,
+    /// How long it had waited for its session, in milliseconds; absent where it was made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited_ms: Option<u64>,
+}
+
 /// What a session runner reports to its controller. Also the wire form between the two.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
@@ -112,9 +123,9 @@ pub enum Observation {
         accelerator: Accelerator,
         /// Its process id on the host: the VMM's, or the agent's.
         pid: u32,
-        /// The template that it is a clone of; absent where it was powered on.
+        /// What it is a clone of; absent where it was powered on.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        template: Option<String>,
+        cloned: Option<Cloned>,
     },
     /// What holds the session's processes was read from the kernel.
     Confined(Box<Confined>),

@@ -38,7 +38,7 @@ pub use boundaries::{Boundaries, Confined, Namespace};
 pub use code::CodeTaken;
 pub use custody::{NotBase64, OpenableBy, SealedCredential};
 pub use end_reason::EndReason;
-pub use event::{EgressVerdict, Event, Observation, Remedy};
+pub use event::{Cloned, EgressVerdict, Event, Observation, Remedy};
 pub use explanation::{Cause, Confidence, Explanation};
 pub use host_name::{
     HostPort, HostRefused, InvalidHostPort, USUAL_PORTS, authority, is_local_name, normalise_host,

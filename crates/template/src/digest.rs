@@ -17,6 +17,13 @@ impl ContentDigest {
         Self(Sha256::new())
     }
 
+    /// Of all of it.
+    pub(crate) fn of(content: &[u8]) -> String {
+        let mut digest = Self::new();
+        digest.update(0, content);
+        digest.finish(content.len() as u64)
+    }
+
     /// The next bytes, of which `at` is a whole number of blocks from the start; what lies between
     /// them and those before is zeros.
     pub(crate) fn update(&mut self, at: u64, bytes: &[u8]) {

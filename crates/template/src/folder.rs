@@ -13,6 +13,7 @@ use crate::manifest::{MAX_MANIFEST, Manifest, NotUnderstood, VERSION};
 
 pub(crate) const MEMORY: &str = "memory";
 pub(crate) const STATE: &str = "state";
+pub(crate) const PICTURE: &str = "picture.png";
 pub(crate) const MANIFEST: &str = "manifest.json";
 pub(crate) const SIGNATURE: &str = "manifest.sig";
 
@@ -69,7 +70,7 @@ impl Folder {
     }
 
     /// A small file's bytes; of a longer one, one more than `most`.
-    fn bytes(&self, name: &str, most: u64) -> Result<Vec<u8>, TemplateError> {
+    pub(crate) fn bytes(&self, name: &str, most: u64) -> Result<Vec<u8>, TemplateError> {
         let mut bytes = Vec::new();
         let read = self.file(name)?.take(most + 1).read_to_end(&mut bytes);
         read.map_err(TemplateError::unreadable(&self.image, &self.dir.join(name)))?;

@@ -7,11 +7,12 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use crate::copy::{CopyError, Grain, copy};
+use crate::digest::ContentDigest;
 use crate::error::TemplateError;
-use crate::folder::{Folder, MEMORY, STATE, all, check_size, image_name, templates};
+use crate::folder::{Folder, MEMORY, PICTURE, STATE, all, check_size, image_name, templates};
 use crate::machine_key::MachineKey;
 use crate::made_for::TemplateFor;
-use crate::manifest::{MAX_STATE, Manifest, Recorded, memory_bytes};
+use crate::manifest::{MAX_PICTURE, MAX_STATE, Manifest, Recorded, memory_bytes};
 use crate::sealed;
 
 /// A template in memory, which nothing on the disk changes any more. Both descriptors are sealed
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub memory: OwnedFd,
     /// The state of its devices.
     pub state: OwnedFd,
+    /// What its screen shows, as a PNG.
+    pub picture: Vec<u8>,
 }
 
 /// Loads the template of the image in `image_dir` that was made for `wanted`. It reads, digests and
@@ -51,6 +54,7 @@ pub fn load(
     // Opened before anything is read: whoever replaces the template removes this one's files.
     let file = |name| folder.file(name).map(|file| (file, dir.join(name)));
     let ((memory, memory_path), (state, state_path)) = (file(MEMORY)?, file(STATE)?);
+    let picture = folder.bytes(PICTURE, MAX_PICTURE)?;
     let manifest = folder.signed_manifest(key)?;
     // A folder has another's name when somebody has moved it.
     if let Some(difference) = manifest.made_for.differences(wanted).into_iter().next() {
@@ -59,10 +63,27 @@ pub fn load(
     let length = memory_bytes(wanted);
     check_size(&image, MEMORY, manifest.memory.bytes, length..=length)?;
     check_size(&image, STATE, manifest.state.bytes, 0..=MAX_STATE)?;
+    check_size(&image, PICTURE, manifest.picture.bytes, 0..=MAX_PICTURE)?;
     let part = |what, path, file, record| Part { image: &image, what, path, file, record };
     let memory = part(MEMORY, memory_path, memory, &manifest.memory).load()?;
     let state = part(STATE, state_path, state, &manifest.state).load()?;
-    Ok(Loaded { manifest, memory, state })
+    check_picture(&image, &dir, &picture, &manifest.picture)?;
+    Ok(Loaded { manifest, memory, state, picture })
+}
+
+fn check_picture(
+    image: &str,
+    dir: &Path,
+    picture: &[u8],
+    record: &Recorded,
+) -> Result<(), TemplateError> {
+    let found = ContentDigest::of(picture);
+    if found == record.digest {
+        return Ok(());
+    }
+    let expected = format!("the digest {}", record.digest);
+    let (image, path) = (image.to_owned(), dir.join(PICTURE));
+    Err(TemplateError::FileChanged { image, path, expected, found: format!("the digest {found}") })
 }
 
 /// A file of a template, and what it has to be.
@@ -166,7 +187,7 @@ mod tests {
         let dir = folder.path().join("demo/0123456789abcdef");
         let key = MachineKey::load_or_create(&folder.path().join("key.pem")).unwrap();
         let mut json = serde_json::json!({
-            "version": 1,
+            "version": 2,
             "made_for": {
                 "image": "", "agent_sha256": "", "vmm": "", "driver": "", "accelerator": "",
                 "cpu": "", "memory_mib": 1, "vcpus": 1, "screen_width": 1, "screen_height": 1,
@@ -176,6 +197,7 @@ mod tests {
             "wake_token": "",
             "memory": { "bytes": 1_048_576, "digest": "" },
             "state": { "bytes": 0, "digest": "" },
+            "picture": { "bytes": 0, "digest": "" },
         });
         let wanted: TemplateFor = serde_json::from_value(json["made_for"].clone()).unwrap();
         let place = templates(&dir).join(wanted.id());
@@ -186,6 +208,7 @@ mod tests {
         std::fs::write(place.join("manifest.json"), manifest).unwrap();
         std::fs::write(place.join(MEMORY), "").unwrap();
         std::fs::write(place.join(STATE), "").unwrap();
+        std::fs::write(place.join(PICTURE), "").unwrap();
         load(&dir, &key, &wanted).unwrap_err().to_string()
     }
 
@@ -193,10 +216,10 @@ mod tests {
     fn a_signed_manifest_of_another_version_or_of_absurd_sizes_is_refused() {
         assert!(refusal(|_| {}).contains("it has 0 bytes, the manifest says 1048576 bytes"));
         let newer = refusal(|json| {
-            json["version"] = 2.into();
+            json["version"] = 3.into();
             json["more"] = true.into();
         });
-        assert!(newer.contains("has version 2, this program reads version 1"), "{newer}");
+        assert!(newer.contains("has version 3, this program reads version 2"), "{newer}");
         let unknown = refusal(|json| json["more"] = true.into());
         assert!(unknown.contains("manifest.json is not understood"), "{unknown}");
         let absurd = refusal(|json| json["memory"]["bytes"] = u64::MAX.into());

@@ -5,9 +5,11 @@ use serde::{Deserialize, Serialize};
 use crate::made_for::TemplateFor;
 
 /// Of the manifest's form, and of the digest's.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The largest state of a VM's devices, in bytes.
 pub const MAX_STATE: u64 = 64 * 1024 * 1024;
+/// The largest picture, in bytes.
+pub const MAX_PICTURE: u64 = 8 * 1024 * 1024;
 /// The largest manifest, in bytes.
 pub const MAX_MANIFEST: u64 = 64 * 1024;
 
@@ -27,6 +29,8 @@ pub struct Manifest {
     pub memory: Recorded,
     /// The state of its devices.
     pub state: Recorded,
+    /// What its screen shows.
+    pub picture: Recorded,
 }
 
 /// What a file must be.

@@ -10,14 +10,15 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::copy::{CopyError, Grain, copy};
+use crate::digest::ContentDigest;
 use crate::error::TemplateError;
 use crate::folder::{
-    Folder, MANIFEST, MEMORY, SIGNATURE, STATE, all, check_manifest, check_size, image_name,
-    templates,
+    Folder, MANIFEST, MEMORY, PICTURE, SIGNATURE, STATE, all, check_manifest, check_size,
+    image_name, templates,
 };
 use crate::machine_key::MachineKey;
 use crate::made_for::{TemplateFor, is_id};
-use crate::manifest::{MAX_STATE, Manifest, Recorded, VERSION, memory_bytes};
+use crate::manifest::{MAX_PICTURE, MAX_STATE, Manifest, Recorded, VERSION, memory_bytes};
 
 /// What is not a template yet or no longer. Only one command at a time has it; where it lies without
 /// one, that command was killed.
@@ -35,6 +36,8 @@ pub struct Saved<'a> {
     pub memory: &'a File,
     /// The state of its devices, of at most [`MAX_STATE`]; read in the same way.
     pub state: &'a File,
+    /// What its screen shows, as a PNG of at most [`MAX_PICTURE`].
+    pub picture: &'a [u8],
 }
 
 /// A template on the disk.
@@ -75,11 +78,13 @@ pub fn write(
     let expected = memory_bytes(&saved.made_for);
     check_size(&image, MEMORY, memory, expected..=expected)?;
     check_size(&image, STATE, state, 0..=MAX_STATE)?;
+    check_size(&image, PICTURE, saved.picture.len() as u64, 0..=MAX_PICTURE)?;
     let place = Place::lock(image_dir)?;
     let temporary = place.temporary()?;
     let new = New::create(&image, &temporary.0)?;
     let memory = new.copy(MEMORY, saved.memory, memory)?;
     let state = new.copy(STATE, saved.state, state)?;
+    let picture = new.keep(PICTURE, saved.picture)?;
     let manifest = Manifest {
         version: VERSION,
         made_for: saved.made_for.clone(),
@@ -87,6 +92,7 @@ pub fn write(
         wake_token: saved.wake_token.clone(),
         memory,
         state,
+        picture,
     };
     new.sign(key, &manifest)?;
     let dir = place.dir.join(manifest.made_for.id());
@@ -128,7 +134,7 @@ pub fn list(image_dir: &Path) -> Vec<Summary> {
 }
 
 fn summary(dir: PathBuf, manifest: Manifest) -> Summary {
-    let taken = [MEMORY, STATE, MANIFEST, SIGNATURE].iter().filter_map(|name| {
+    let taken = [MEMORY, STATE, PICTURE, MANIFEST, SIGNATURE].iter().filter_map(|name| {
         let found = fs::symlink_metadata(dir.join(name)).ok()?;
         Some(found.blocks() * 512)
     });
@@ -226,16 +232,25 @@ impl<'a> New<'a> {
         Ok(Recorded { bytes, digest })
     }
 
+    fn keep(&self, name: &str, content: &[u8]) -> Result<Recorded, TemplateError> {
+        self.write(name, content)?;
+        Ok(Recorded { bytes: content.len() as u64, digest: ContentDigest::of(content) })
+    }
+
     fn sign(&self, key: &MachineKey, manifest: &Manifest) -> Result<(), TemplateError> {
         let bytes = serde_json::to_vec_pretty(manifest).expect("a manifest has a JSON");
         check_manifest(self.image, &bytes)?;
         for (name, content) in [(SIGNATURE, &key.sign(&bytes)[..]), (MANIFEST, &bytes)] {
-            let (mut file, path) = self.file(name)?;
-            let written = file.write_all(content).and_then(|()| file.sync_all());
-            written.map_err(TemplateError::unwritable(&path))?;
+            self.write(name, content)?;
         }
         let synced = File::open(self.dir).and_then(|dir| dir.sync_all());
         synced.map_err(TemplateError::unwritable(self.dir))
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), TemplateError> {
+        let (mut file, path) = self.file(name)?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        written.map_err(TemplateError::unwritable(&path))
     }
 
     fn file(&self, name: &str) -> Result<(File, PathBuf), TemplateError> {

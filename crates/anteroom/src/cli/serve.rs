@@ -60,6 +60,9 @@ pub struct Options {
     /// Power on every VM, also where `anteroom image snapshot` made a template of its image.
     #[arg(long)]
     cold: bool,
+    /// Clones of each template that wait for a sign-in, loaded and not run yet.
+    #[arg(long, value_name = "COUNT", default_value_t = 1)]
+    waiting_clones: u16,
     /// A file of services that each sandbox runs in addition to its image's.
     #[arg(long, hide = true)]
     services: Option<PathBuf>,
@@ -258,6 +261,10 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
             key: Arc::new(MachineKey::load_or_create(&state_dir.join(TEMPLATE_KEY))?),
             host: Host::here(&vm.vmm, embedded::agent()?),
             screen: SCREEN,
+            usual: offered
+                .values()
+                .map(|one| (one.image.clone(), one.egress.extra_ca_pem.clone()))
+                .collect(),
         }),
         DriverChoice::Vm(_) | DriverChoice::Host { .. } => None,
     };
@@ -274,6 +281,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         host: HostCapabilities::here(driver.program().as_deref()),
         driver,
         templates,
+        waiting_clones: options.waiting_clones.into(),
     };
     let settings = Settings {
         limits: Limits { max_sessions, max_queued: options.max_queued.into() },

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anteroom_controller::SCREEN;
-use anteroom_guest_session::Snapshot;
 use anteroom_guest_session::template::{Host, Wanted};
+use anteroom_guest_session::{SavedVm, Snapshot};
 use anteroom_image::Image;
+use anteroom_image_verify::photograph;
 use anteroom_node::DriverChoice;
 use anteroom_private as private;
 use anteroom_template::{MachineKey, Saved};
@@ -69,16 +70,22 @@ pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()
         extra_ca_pem: &extra_ca_pem,
     };
     let progress = |step: &str| work.at_step(step);
-    let snapshot =
-        Snapshot { image: &image, agent, vm: wanted, log_dir: logs.path(), progress: &progress };
+    let snapshot = Snapshot {
+        image: &image,
+        agent,
+        vm: wanted,
+        log_dir: logs.path(),
+        progress: &progress,
+        photographer: &|opener| Box::pin(async move { photograph(&opener).await }),
+    };
     let saved = unless_interrupted(snapshot.take(), "no template was made");
     work.finish();
     let saved = saved.map_err(|error| logs.keep(error))?;
     let made_for = wanted.on(&Host::here(&vm.vmm, agent));
     let (memory, state) =
         (File::from(saved.memory.try_clone()?), File::from(saved.state.try_clone()?));
-    let wake_token = saved.wake_token;
-    let saved = Saved { made_for, wake_token, memory: &memory, state: &state };
+    let SavedVm { wake_token, picture, .. } = saved;
+    let saved = Saved { made_for, wake_token, memory: &memory, state: &state, picture: &picture };
     let stored = anteroom_template::write(&image.dir, &key, &saved)?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let result = json!({

@@ -84,7 +84,7 @@ impl World {
                 driver: DriverKind::Qemu,
                 accelerator: Accelerator::Kvm,
                 pid: 1,
-                template: None,
+                cloned: None,
             },
             Observation::AgentConnected { agent_version: "1".into(), kernel: "6".into() },
             Observation::SignInAwaited { prompt: Prompt::Page { url, code: None } },

@@ -2,8 +2,8 @@
 
 use anteroom_session::counted::counted;
 use anteroom_session::{
-    Accelerator, Boundaries, Confined, EgressVerdict, Observation, Prompt, PromptReason, Remedy,
-    SessionId, View, service_title,
+    Accelerator, Boundaries, Cloned, Confined, EgressVerdict, Observation, Prompt, PromptReason,
+    Remedy, SessionId, View, service_title,
 };
 
 use super::{host_of, of_view, short};
@@ -58,10 +58,16 @@ fn held(confined: &Confined) -> String {
 
 pub fn of_observation(observation: &Observation) -> Option<(&'static str, String)> {
     Some(match observation {
-        Observation::SandboxStarted { driver, accelerator, template, .. } => {
-            let cloned = match template {
-                Some(template) => format!(", a clone of template {template}"),
+        Observation::SandboxStarted { driver, accelerator, cloned, .. } => {
+            let cloned = match cloned {
                 None => String::new(),
+                Some(Cloned { template, waited_ms: None }) => {
+                    format!(", a clone of template {template}")
+                }
+                Some(Cloned { template, waited_ms: Some(waited_ms) }) => format!(
+                    ", a clone of template {template} that had waited for {} s",
+                    waited_ms / 1000
+                ),
             };
             let what = what_runs(*accelerator);
             ("sandbox_started", format!("the {driver} driver started {what}{cloned}"))

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_node_protocol::Report;
-use anteroom_runner_protocol::{
-    MAX_RUNNER_LINE, RunnerCommand, RunnerConfig, RunnerMessage, lines,
-};
+use anteroom_runner_protocol::{FirstLine, MAX_RUNNER_LINE, RunnerCommand, RunnerMessage, lines};
 use anteroom_session::{EndReason, HolderGeneration, Observation, ProcessExit};
 use tokio::io::BufReader;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -20,9 +18,9 @@ use super::waiting::{Waiting, answer};
 const SILENCE: Duration = Duration::from_secs(30);
 const READ_AGAIN: Duration = Duration::from_secs(2);
 
-/// Sends the configuration, then commands until nobody has any more.
+/// Sends what boots, then commands until nobody has any more.
 pub async fn write(
-    config: RunnerConfig,
+    config: FirstLine,
     mut commands: mpsc::Receiver<RunnerCommand>,
     mut oldest: watch::Receiver<HolderGeneration>,
     mut writer: OwnedWriteHalf,

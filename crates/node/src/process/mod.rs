@@ -11,7 +11,7 @@ use std::time::Duration;
 use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::{AskError, ViewerChannel};
-use anteroom_runner_protocol::{OfferAnswer, RunnerCommand};
+use anteroom_runner_protocol::{OfferAnswer, RunnerCommand, SessionConfig};
 use anteroom_session::{AccessGrant, CodeTaken, HolderGeneration, HostPort, ProcessExit};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -36,6 +36,11 @@ pub struct Runner {
 }
 
 impl Runner {
+    /// The session begins that its sandbox is for.
+    pub fn begin(&self, session: SessionConfig) -> Result<(), AskError> {
+        self.command_now(RunnerCommand::Begin(Box::new(session)))
+    }
+
     /// Sends a command that needs no answer. A queue that is full waits.
     pub async fn command(&self, command: RunnerCommand) -> Result<(), AskError> {
         self.commands.send(command).await.map_err(|_| AskError::Gone {})
@@ -136,6 +141,26 @@ impl Runner {
             );
             let _ = tokio::time::timeout(END, exited.wait_for(Option::is_some)).await;
         }
+    }
+}
+
+#[cfg(test)]
+impl Runner {
+    /// One without a process, and what it would be sent.
+    pub fn of_test() -> (Self, mpsc::Receiver<RunnerCommand>) {
+        let (commands, sent) = mpsc::channel(8);
+        let (channels, _, _) =
+            anteroom_guest_link::connect(tokio::io::duplex(64).0, anteroom_guest_link::Side::Host);
+        let runner = Self {
+            pid: 0,
+            commands,
+            oldest: Arc::new(watch::channel(HolderGeneration::FIRST).0),
+            waiting: Arc::default(),
+            exited: watch::channel(Some(ProcessExit::Exited { code: 0 })).1,
+            channels,
+            places: Arc::default(),
+        };
+        (runner, sent)
     }
 }
 

@@ -17,7 +17,7 @@ use anteroom_guest_protocol::SANDBOX_ENV;
 use anteroom_guest_session::{TemplateFiles, log_files};
 use anteroom_node_protocol::Reports;
 use anteroom_runner_protocol::{
-    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, RunnerConfig, TEMPLATE_MEMORY_FD_ENV,
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, FirstLine, MEDIA_FD_ENV, TEMPLATE_MEMORY_FD_ENV,
     TEMPLATE_STATE_FD_ENV,
 };
 use anteroom_session::HolderGeneration;
@@ -45,9 +45,9 @@ const REPORTS: usize = 256;
 const LARGE_BUFFER: &str = "131072";
 
 impl Runner {
-    /// Starts a runner; `media` is its end of the media socket.
+    /// Starts a runner, whose sandbox waits for [`Runner::begin`]; `media` is its end of the media socket.
     pub fn start(
-        config: RunnerConfig,
+        config: FirstLine,
         template: Option<TemplateFiles>,
         media: StdUnixDatagram,
         environment: &[(&'static str, OsString)],
@@ -58,7 +58,7 @@ impl Runner {
             StdUnixStream::pair().map_err(LocalNodeError::system("making the channels' socket"))?;
         channels.set_nonblocking(true)?;
         control.set_nonblocking(true)?;
-        let mut command = command(&config.sandbox.name, &config.sandbox.log_dir, environment)?;
+        let mut command = command(&config.name, &config.log_dir, environment)?;
         let mut mappings = vec![
             (OwnedFd::from(runner_control), CONTROL),
             (OwnedFd::from(media), MEDIA),

@@ -5,11 +5,12 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::rc::Rc;
 
+use anteroom_guest_link::chain;
 use anteroom_guest_protocol::LogStream;
 use anteroom_guest_session::{Conversation, GuestMessages, GuestSender, broken};
-use anteroom_media::service::{MediaEvent, MediaHandle};
-use anteroom_runner_protocol::{OfferAnswer, RunnerCommand, RunnerMessage};
-use anteroom_session::{EndReason, Observation};
+use anteroom_media::service::MediaEvent;
+use anteroom_runner_protocol::{RunnerCommand, RunnerMessage};
+use anteroom_session::EndReason;
 use anteroom_sign_in::{Command, Contact, Context, End, Input, Output, SignIn};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -18,9 +19,10 @@ use tokio::time::Instant;
 
 use super::super::egress_gate::{self, SessionGate};
 use super::super::terminal::TerminalLink;
-use super::super::{channels, egress, media};
+use super::super::{channels, egress};
 use super::early::EarlyCommands;
-use super::{Session, Viewers, step};
+use super::picture::Picture;
+use super::{Begun, Session, step};
 
 /// A sign-in's machine and what it acts on.
 pub(super) struct Attended<'a, 'b> {
@@ -28,7 +30,7 @@ pub(super) struct Attended<'a, 'b> {
     pub(super) sign_in: SignIn,
     pub(super) guest: GuestSender,
     pub(super) terminal: TerminalLink,
-    pub(super) media: MediaHandle,
+    pub(super) picture: Picture,
     pub(super) gate: Rc<SessionGate>,
     /// Whether connections are let out at all.
     pub(super) is_egress_open: Rc<Cell<bool>>,
@@ -38,19 +40,17 @@ pub(super) struct Attended<'a, 'b> {
 struct Sources {
     messages: GuestMessages,
     contacts: mpsc::Receiver<Result<Contact, EndReason>>,
-    media: mpsc::Receiver<MediaEvent>,
 }
 
 impl<'b> Session<'b> {
     /// Carries the sign-in on until something ends it.
     pub(super) async fn attend(
         &mut self,
-        conversation: Conversation,
-        viewers: Viewers,
+        begun: Begun,
         early: EarlyCommands,
         commands: &mut mpsc::Receiver<RunnerCommand>,
     ) -> End {
-        match self.begin(conversation, viewers).await {
+        match self.begin(begun).await {
             Ok((mut attended, first, sources)) => {
                 let Err(end) = attended.run(first, early, sources, commands).await;
                 end
@@ -62,26 +62,20 @@ impl<'b> Session<'b> {
     /// Opens what the sign-in acts on, and makes its machine.
     async fn begin(
         &mut self,
-        conversation: Conversation,
-        viewers: Viewers,
+        begun: Begun,
     ) -> Result<(Attended<'_, 'b>, Vec<Output>, Sources), EndReason> {
+        let Begun { conversation, guest: unconnected, picture, channels } = begun;
         let Conversation { opener, incoming, messages, sender: guest, link: _ } = conversation;
         let config = &self.config.sign_in;
         let terminal = TerminalLink::open(&opener).await?;
         let (view, to_guest) = (terminal.view(), opener.clone());
-        tokio::task::spawn_local(channels::serve(viewers.channels, view, to_guest));
+        tokio::task::spawn_local(channels::serve(channels, view, to_guest));
         let gate = Rc::new(egress_gate::gate(self.config)?);
         let is_egress_open = Rc::new(Cell::new(true));
         let (reports, contacts) = mpsc::channel(64);
         let carried = egress::carry(incoming, gate.clone(), reports, is_egress_open.clone());
         tokio::task::spawn_local(carried);
-        let (media, media_events) = media::start(
-            self.config.candidates.clone(),
-            &opener,
-            viewers.media,
-            self.sender.clone(),
-        )
-        .await?;
+        unconnected.connect(&opener).await?;
         step("boot.media_started")?;
         let context = Context {
             provider: &config.provider,
@@ -92,8 +86,8 @@ impl<'b> Session<'b> {
         };
         let (sign_in, first) = SignIn::begin(context, Instant::now().into_std())?;
         let attended =
-            Attended { session: self, sign_in, guest, terminal, media, gate, is_egress_open };
-        Ok((attended, first, Sources { messages, contacts, media: media_events }))
+            Attended { session: self, sign_in, guest, terminal, picture, gate, is_egress_open };
+        Ok((attended, first, Sources { messages, contacts }))
     }
 }
 
@@ -125,7 +119,7 @@ impl Attended<'_, '_> {
                 Some(contact) = from.contacts.recv() => {
                     self.take(Input::Contact(contact?)).await?;
                 }
-                Some(event) = from.media.recv() => self.media_changed(event).await?,
+                Some(event) = self.picture.events.recv() => self.media_changed(event).await?,
             }
         }
     }
@@ -142,25 +136,8 @@ impl Attended<'_, '_> {
 
     /// Does what the controller wants: of the viewers' media here, the rest by the machine.
     async fn obey(&mut self, command: RunnerCommand) -> Result<(), End> {
+        let Some(command) = self.picture.obey(command).await else { return Ok(()) };
         let command = match command {
-            RunnerCommand::RevokeBefore { oldest } => {
-                self.media.revoke_before(oldest).await;
-                return Ok(());
-            }
-            RunnerCommand::Dismiss { ice_ufrag } => {
-                self.media.dismiss(ice_ufrag).await;
-                return Ok(());
-            }
-            RunnerCommand::Offer { request, sdp, viewer } => {
-                let answered = self.media.offer(sdp, viewer).await;
-                let answer = answered.map(|accepted| OfferAnswer {
-                    sdp: accepted.answer_sdp,
-                    ice_ufrag: accepted.ufrag,
-                });
-                let result = answer.map_err(|error| anteroom_guest_link::chain(&error));
-                self.session.sender.say(RunnerMessage::OfferAnswered { request, result }).await;
-                return Ok(());
-            }
             RunnerCommand::Screenshot { request } => {
                 self.screenshot(request);
                 return Ok(());
@@ -171,38 +148,34 @@ impl Attended<'_, '_> {
             RunnerCommand::AllowHost { request, host } => Command::AllowHost { request, host },
             RunnerCommand::AcknowledgeCredential {} => Command::AcknowledgeCredential,
             RunnerCommand::Shutdown {} => Command::Shutdown,
+            // Obeyed above, and a session begins once.
+            RunnerCommand::RevokeBefore { .. }
+            | RunnerCommand::Dismiss { .. }
+            | RunnerCommand::Offer { .. }
+            | RunnerCommand::Begin(_) => return Ok(()),
         };
         self.take(Input::Command(command)).await
     }
 
     /// Answers with a picture of the desktop, which the sign-in does not wait for.
     fn screenshot(&self, request: u64) {
-        let (media, sender) = (self.media.clone(), self.session.sender.clone());
+        let (media, sender) = (self.picture.media.clone(), self.session.sender.clone());
         tokio::task::spawn_local(async move {
             let png = media.screenshot().await;
-            let result = png
-                .map(|bytes| STANDARD.encode(bytes))
-                .map_err(|error| anteroom_guest_link::chain(&error));
+            let result = png.map(|bytes| STANDARD.encode(bytes)).map_err(|error| chain(&error));
             sender.say(RunnerMessage::Screenshot { request, result }).await;
         });
     }
 
     async fn media_changed(&mut self, event: MediaEvent) -> Result<(), End> {
-        let observation = match event {
-            MediaEvent::ViewerJoined(viewer) => Observation::ViewerJoined { viewer },
-            MediaEvent::ViewerLeft => Observation::ViewerLeft,
-            MediaEvent::FirstFrameSent => Observation::FirstFrameSent,
-            MediaEvent::FrameSourceFailed(error) => {
-                return Err(broken(&anteroom_guest_link::chain(&error)).into());
+        match self.picture.report(event).await {
+            Some(MediaEvent::FrameSourceFailed(error)) => Err(broken(&chain(&error)).into()),
+            Some(MediaEvent::EncoderFailed(error)) => {
+                self.session.write_log("runner", LogStream::Stderr, &chain(&error));
+                Ok(())
             }
-            MediaEvent::EncoderFailed(error) => {
-                let line = anteroom_guest_link::chain(&error);
-                self.session.write_log("runner", LogStream::Stderr, &line);
-                return Ok(());
-            }
-        };
-        self.session.sender.observed(observation).await;
-        Ok(())
+            _ => Ok(()),
+        }
     }
 }
 

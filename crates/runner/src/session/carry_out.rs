@@ -34,7 +34,7 @@ impl Attended<'_, '_> {
             Output::Log { service, stream, line } => {
                 self.session.write_log(&service, stream, &line);
             }
-            Output::ShowCursor(image) => self.media.cursor(image).await,
+            Output::ShowCursor(image) => self.picture.media.cursor(image).await,
             Output::Allow(destination) => {
                 // The machine asks for none that the gate refuses.
                 if let Err(refused) = self.gate.allow(&destination) {

@@ -1,7 +1,9 @@
 //! Commands that come before the guest is prepared.
 
-use anteroom_runner_protocol::RunnerCommand;
+use anteroom_runner_protocol::{RunnerCommand, SessionConfig};
 use tokio::sync::mpsc;
+
+use super::picture::Picture;
 
 /// Commands that may wait.
 const MAX_WAITING: usize = 8;
@@ -12,20 +14,34 @@ const MAX_WAITING: usize = 8;
 pub(super) struct EarlyCommands(Vec<RunnerCommand>);
 
 impl EarlyCommands {
-    /// Keeps what comes until the controller ends the session, or is gone.
-    pub(super) async fn collect_until_shutdown(
+    /// Waits for the session that the sandbox is for; `None` when the controller ends it, or is gone. May be
+    /// dropped and called again.
+    pub(super) async fn until_begun(
         &mut self,
         commands: &mut mpsc::Receiver<RunnerCommand>,
-    ) {
+    ) -> Option<SessionConfig> {
         loop {
             match commands.recv().await {
-                Some(RunnerCommand::Shutdown {}) | None => return,
+                Some(RunnerCommand::Begin(session)) => return Some(*session),
+                Some(RunnerCommand::Shutdown {}) | None => return None,
                 Some(command) => self.keep(command),
             }
         }
     }
 
-    fn keep(&mut self, command: RunnerCommand) {
+    /// Those that are not about the picture's viewers; the others are obeyed.
+    pub(super) async fn obeyed_by(self, picture: &Picture) -> Self {
+        let mut kept = Self::default();
+        for command in self {
+            if let Some(command) = picture.obey(command).await {
+                kept.keep(command);
+            }
+        }
+        kept
+    }
+
+    /// Keeps one for later.
+    pub(super) fn keep(&mut self, command: RunnerCommand) {
         match command {
             RunnerCommand::RevokeBefore { oldest } => {
                 // One stands for all before it, and no offer may take its place.

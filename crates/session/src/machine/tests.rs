@@ -64,7 +64,7 @@ fn happy_path() -> Vec<Event> {
             driver: DriverKind::Qemu,
             accelerator: Accelerator::Tcg,
             pid: 8,
-            template: None,
+            cloned: None,
         }),
         agent_connected(),
         sign_in_url(),

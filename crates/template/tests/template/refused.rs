@@ -19,9 +19,9 @@ fn flip(path: &Path, at: u64) {
 fn a_flipped_byte_is_named_by_its_file() {
     let image = Image::new();
     let written = image.write();
-    for (name, length) in [("memory", 2 * 1024 * 1024), ("state", 100_000)] {
+    for (name, length) in [("memory", 2 * 1024 * 1024), ("state", 100_000), ("picture.png", 5000)] {
         // In data, and for the memory in a hole.
-        for at in [0, 7, 50_000, length - 1] {
+        for at in [0, 7, 50_000 % length, length - 1] {
             flip(&written.dir.join(name), at);
             let error = image.load().unwrap_err();
             let said = error.to_string();
@@ -154,7 +154,7 @@ fn files_that_are_cut_grown_missing_or_something_else_are_named() {
         resize(name, length);
         assert!(matches!(image.load(), Err(TemplateError::NotSigned { .. })));
     }
-    for name in ["memory", "state", "manifest.json", "manifest.sig"] {
+    for name in ["memory", "state", "picture.png", "manifest.json", "manifest.sig"] {
         image.write();
         fs::rename(path(name), path("away")).unwrap();
         assert!(image.refusal().contains(&format!("/{name} cannot be read")));

@@ -10,6 +10,8 @@ use tempfile::TempDir;
 
 pub const MIB: usize = 1024 * 1024;
 
+pub const PICTURE: &[u8] = &[3; 5000];
+
 /// An image's folder and a key, both gone when it is dropped.
 pub struct Image {
     pub folder: TempDir,
@@ -56,7 +58,7 @@ pub fn write(
     memory: &File,
 ) -> Result<Summary, TemplateError> {
     let wake_token = "wake".to_owned();
-    let saved = Saved { made_for, wake_token, memory, state: &state() };
+    let saved = Saved { made_for, wake_token, memory, state: &state(), picture: PICTURE };
     anteroom_template::write(dir, key, &saved)
 }
 

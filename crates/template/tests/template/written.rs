@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use anteroom_template::{TemplateError, TemplateFor, list, remove};
 
-use crate::support::{Image, MIB, content, made_for, memfd, memory, state, write};
+use crate::support::{Image, MIB, PICTURE, content, made_for, memfd, memory, state, write};
 
 #[test]
 fn what_is_loaded_is_what_was_saved_and_stays_sparse() {
@@ -18,6 +18,7 @@ fn what_is_loaded_is_what_was_saved_and_stays_sparse() {
     assert_eq!(loaded.manifest.made_unix_ms, written.made_unix_ms);
     let (in_memory, of_devices) = (File::from(loaded.memory), File::from(loaded.state));
     assert!(content(&in_memory) == content(&memory()) && content(&of_devices) == content(&state()));
+    assert_eq!(loaded.picture, PICTURE);
     // Not more than the guest itself had: 10 pages.
     assert_eq!(in_memory.metadata().unwrap().blocks() * 512, 10 * 4096);
     let on_disk = fs::metadata(written.dir.join("memory")).unwrap();
@@ -69,11 +70,12 @@ fn what_a_killed_writer_left_goes_with_the_next_write_and_the_old_one_stays_usab
     let image = Image::new();
     let written = image.write();
     let temporary = image.dir.join("templates/.temporary");
-    let steps: [&[&str]; 4] = [
+    let steps: [&[&str]; 5] = [
         &[],
         &["memory"],
         &["memory", "state"],
-        &["memory", "state", "manifest.sig", "manifest.json"],
+        &["memory", "state", "picture.png"],
+        &["memory", "state", "picture.png", "manifest.sig", "manifest.json"],
     ];
     for files in steps {
         fs::create_dir(&temporary).unwrap();
@@ -126,6 +128,7 @@ fn what_has_a_wrong_size_is_not_written() {
         wake_token: String::new(),
         memory: &memory(),
         state: &large,
+        picture: &[],
     };
     let error = anteroom_template::write(&image.dir, &image.key, &saved).unwrap_err();
     assert!(error.to_string().contains("state has 67108865 bytes"), "{error}");

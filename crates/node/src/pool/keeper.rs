@@ -1,0 +1,205 @@
+//! Keeps so many clones waiting as may: adds, replaces and ends them, behind the scenes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anteroom_confine::{Confinement, SessionUser};
+use anteroom_guest_link::chain;
+use anteroom_node_protocol::{Node, SandboxRecord};
+use anteroom_runner_protocol::sandbox_name;
+use anteroom_session::{EndReason, SessionId};
+use tokio::sync::oneshot;
+use tokio::time::{sleep_until, timeout};
+
+use super::Waiting;
+use super::watch::Watch;
+use crate::LocalNode;
+use crate::memory;
+use crate::process::Runner;
+use crate::templates::Template;
+use crate::users::Lease;
+
+/// How long a clone may take to be loaded and held.
+const LOADED: Duration = Duration::from_secs(60);
+
+/// Why none was added.
+enum NotAdded {
+    /// This machine gives it no place.
+    Refused(String),
+    /// It did not load.
+    NotLoaded(Option<EndReason>),
+}
+
+impl LocalNode {
+    /// Keeps clones waiting until [`Self::end_waiting`]. What an earlier controller left is removed first.
+    pub(crate) async fn keep_waiting(self) {
+        for record in self.pool.records.all() {
+            self.remove_waiting(record).await;
+        }
+        loop {
+            let templates = self.templates.loaded();
+            for other in self.pool.take_others(&templates) {
+                self.discard(other).await;
+            }
+            let changed = self.pool.changed.clone();
+            match self.pool.lacking(templates, Instant::now()) {
+                Some(template) if memory::holds_another_clone() => self.add_one(template).await,
+                // Looked at again with the next change.
+                _ => match self.pool.not_before().filter(|at| *at > Instant::now()) {
+                    Some(at) => tokio::select! {
+                        () = changed.notified() => {}
+                        () = sleep_until(at.into()) => {}
+                    },
+                    None => changed.notified().await,
+                },
+            }
+        }
+    }
+
+    /// Ends all that wait; none is added any more.
+    pub(crate) async fn end_waiting(&self) {
+        for waiting in self.pool.take_all() {
+            self.discard(waiting).await;
+        }
+    }
+
+    async fn add_one(&self, template: Arc<Template>) {
+        match self.load(&template).await {
+            Ok(waiting) => {
+                if let Err(late) = self.pool.add(waiting) {
+                    self.discard(late).await;
+                }
+            }
+            Err(NotAdded::Refused(cause)) => {
+                self.pool.failed();
+                tracing::warn!("no clone of template {} waits: {cause}", template.id);
+            }
+            Err(NotAdded::NotLoaded(reason)) => {
+                self.pool.failed();
+                let driver = self.description().driver;
+                let sentence = reason.as_ref().map(|reason| reason.sentence(driver));
+                let sentence = sentence.unwrap_or_else(|| "its runner reported nothing".to_owned());
+                tracing::warn!("a clone of template {} did not load: {sentence}", template.id);
+                let code = reason.as_ref().map_or("runner_silent", EndReason::code);
+                self.templates.refuse(&template, code);
+            }
+        }
+    }
+
+    /// Loads one. Nothing is left of one that fails, but its logs.
+    async fn load(&self, template: &Arc<Template>) -> Result<Waiting, NotAdded> {
+        let session = SessionId::generate();
+        let lease = self.lease_user(session).await.map_err(refused)?;
+        let user = lease.as_ref().map(Lease::user);
+        let record = SandboxRecord { session, user, driver: Some(self.description().driver) };
+        self.pool.records.write(&record).map_err(refused)?;
+        // From here on the record has the user, and what removes the one removes the other.
+        if let Some(lease) = lease {
+            lease.keep();
+        }
+        let loaded = match self.begin_clone(session, user, template) {
+            Ok((runner, watch)) => until_held(runner, watch).await,
+            Err(error) => Err(error),
+        };
+        let (runner, watch) = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.remove_waiting(record).await;
+                return Err(error);
+            }
+        };
+        let (handover, taken) = oneshot::channel();
+        let node = self.clone();
+        let ended = move |session, reason: Option<&EndReason>| node.ended_waiting(session, reason);
+        tokio::spawn(watch.run(session, taken, ended));
+        let (template, since) = (Arc::clone(template), Instant::now());
+        Ok(Waiting { session, user, template, runner, since, handover })
+    }
+
+    fn begin_clone(
+        &self,
+        session: SessionId,
+        user: Option<SessionUser>,
+        template: &Arc<Template>,
+    ) -> Result<(Runner, Watch), NotAdded> {
+        let log_dir = self.logs.create(session).map_err(refused)?;
+        let confinement = Confinement { user, host: self.settings.host.clone() };
+        let sandbox = self.sandbox_of(template, session, confinement, log_dir);
+        let sandbox = sandbox.ok_or_else(|| NotAdded::Refused("no VM is booted".to_owned()))?;
+        let media = self.demux.add_session(session).map_err(refused)?;
+        let files = Some(template.files.clone());
+        let (runner, reports) =
+            Runner::start(sandbox, files, media, &self.settings.runner_environment)
+                .map_err(refused)?;
+        Ok((runner, Watch { reports, heard: Vec::new() }))
+    }
+
+    /// A clone's runner has ended; whether it had no session.
+    fn ended_waiting(&self, session: SessionId, reason: Option<&EndReason>) -> bool {
+        let Some(dead) = self.pool.take_dead(session) else { return false };
+        let sentence = reason.map_or_else(
+            || "its runner ended without a reason".to_owned(),
+            |reason| reason.sentence(self.description().driver),
+        );
+        tracing::warn!(
+            "a clone of template {} ended while it waited for a sign-in, and is replaced: {sentence} (its logs are in {})",
+            dead.template.id,
+            self.logs.of(session).display()
+        );
+        let node = self.clone();
+        tokio::spawn(async move {
+            // Its logs say why.
+            node.end_one(dead).await;
+            node.pool.change();
+        });
+        true
+    }
+
+    /// Ends one that has no session, and removes what there is of it.
+    async fn discard(&self, waiting: Waiting) {
+        let session = waiting.session;
+        self.end_one(waiting).await;
+        self.logs.remove(session);
+    }
+
+    async fn end_one(&self, waiting: Waiting) {
+        let Waiting { session, user, runner, .. } = waiting;
+        runner.end().await;
+        let record = SandboxRecord { session, user, driver: Some(self.description().driver) };
+        self.remove_waiting(record).await;
+    }
+
+    /// Removes what there is of a sandbox that has no session; its record stays while something is left.
+    async fn remove_waiting(&self, record: SandboxRecord) {
+        let session = record.session;
+        self.demux.remove_session(session);
+        match self.tear_down(record).await {
+            Ok(leftovers) if leftovers.is_empty() => {
+                self.users.free(&sandbox_name(session));
+                self.pool.records.remove(session);
+            }
+            Ok(leftovers) => {
+                let what: Vec<_> = leftovers.iter().map(|one| one.what.as_str()).collect();
+                tracing::error!("of a clone that waited is left: {}", what.join("; "));
+            }
+            Err(error) => tracing::error!("a clone that waited was not removed: {error}"),
+        }
+    }
+}
+
+fn refused(error: impl std::error::Error + 'static) -> NotAdded {
+    NotAdded::Refused(chain(&error))
+}
+
+async fn until_held(runner: Runner, mut watch: Watch) -> Result<(Runner, Watch), NotAdded> {
+    let error = match timeout(LOADED, watch.until_held()).await {
+        Ok(Ok(())) => return Ok((runner, watch)),
+        Ok(Err(reason)) => NotAdded::NotLoaded(reason),
+        Err(_) => {
+            let waited = LOADED.as_secs();
+            NotAdded::Refused(format!("it did not load within {waited} s, and was ended"))
+        }
+    };
+    runner.end().await;
+    Err(error)
+}

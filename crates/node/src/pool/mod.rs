@@ -1,0 +1,233 @@
+//! Clones that wait for a sign-in: loaded, and held by all that holds a session, but not run yet. So none
+//! takes processor time, draws anything twice, or is older than another.
+//!
+//! A waiting clone has the id of the session that it will be of. Until then the node alone knows it, keeps a
+//! record of it on disk ([`records`]), and replaces it when it ends ([`keeper`]).
+
+mod keeper;
+mod records;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anteroom_confine::SessionUser;
+use anteroom_node_protocol::{PoolFigures, Report, Reports};
+use anteroom_session::SessionId;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::process::Runner;
+use super::templates::Template;
+
+pub use records::Records;
+
+/// Clones that die one after the other are replaced ever later, but not later than this.
+const LATEST: Duration = Duration::from_secs(60);
+
+/// A clone that waited for so long has shown that clones can wait.
+const PROVEN: Duration = Duration::from_secs(60);
+
+/// A clone that waits.
+pub struct Waiting {
+    pub session: SessionId,
+    pub user: Option<SessionUser>,
+    pub template: Arc<Template>,
+    pub runner: Runner,
+    since: Instant,
+    /// Takes the channel that its reports go to, once it has a session.
+    handover: oneshot::Sender<mpsc::Sender<Report>>,
+}
+
+/// The clones that wait. Cheap to clone.
+#[derive(Clone)]
+pub struct Pool {
+    /// Of each template.
+    most: usize,
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+    pub records: Records,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    hits: u64,
+    misses: u64,
+    died: u64,
+    /// Clones with a session that are not awake yet: the processor is theirs.
+    waking: usize,
+    /// How many died one after the other, and until when none is added because of that.
+    deaths: u32,
+    not_before: Option<Instant>,
+    is_stopped: bool,
+}
+
+impl Pool {
+    /// None waits yet; `most` may, of each template.
+    pub fn new(most: usize, records: Records) -> Self {
+        Self { most, state: Arc::default(), changed: Arc::default(), records }
+    }
+
+    /// A clone of this template for a session, if one waits: the one that waited longest.
+    pub fn claim(&self, template: &Arc<Template>) -> Option<Waiting> {
+        self.with(|state| {
+            let of_it = |one: &Waiting| Arc::ptr_eq(&one.template, template);
+            let found = state.waiting.iter().position(of_it).map(|at| state.waiting.remove(at));
+            match &found {
+                Some(_) => {
+                    state.hits += 1;
+                    state.deaths = 0;
+                }
+                None => state.misses += 1,
+            }
+            found
+        })
+    }
+
+    /// Takes a clone back whose session was not recorded: nothing of that has reached it.
+    pub fn put_back(&self, waiting: Waiting) {
+        self.with(|state| {
+            state.hits -= 1;
+            state.waiting.insert(0, waiting);
+        });
+    }
+
+    /// Whether this is a waiting clone's.
+    pub fn has(&self, session: SessionId) -> bool {
+        self.with(|state| state.waiting.iter().any(|one| one.session == session))
+    }
+
+    /// The ids that waiting clones have.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        self.with(|state| state.waiting.iter().map(|one| one.session).collect())
+    }
+
+    /// Something changed that the keeper looks at.
+    pub fn change(&self) {
+        self.changed.notify_one();
+    }
+
+    /// A clone wakes for its session: until this is dropped none is added.
+    pub fn waking(&self) -> Waking {
+        self.with(|state| state.waking += 1);
+        Waking(self.clone())
+    }
+
+    /// What there is, and what came of it so far.
+    pub fn figures(&self) -> PoolFigures {
+        self.with(|state| PoolFigures {
+            waiting: state.waiting.len() as u64,
+            oldest_ms: state
+                .waiting
+                .iter()
+                .map(|one| u64::try_from(one.since.elapsed().as_millis()).unwrap_or(u64::MAX))
+                .max()
+                .unwrap_or_default(),
+            hits: state.hits,
+            misses: state.misses,
+            died: state.died,
+        })
+    }
+
+    /// The first of these templates of which fewer clones wait than may; `None` where one must not be added
+    /// now.
+    fn lacking(&self, templates: Vec<Arc<Template>>, now: Instant) -> Option<Arc<Template>> {
+        self.with(|state| {
+            let is_late = state.not_before.is_none_or(|at| at <= now);
+            if state.is_stopped || state.waking > 0 || !is_late {
+                return None;
+            }
+            templates.into_iter().find(|template| {
+                let of_it = state.waiting.iter().filter(|one| Arc::ptr_eq(&one.template, template));
+                of_it.count() < self.most
+            })
+        })
+    }
+
+    /// Adds one; gives it back when none is to wait any more.
+    fn add(&self, waiting: Waiting) -> Result<(), Waiting> {
+        self.with(|state| match state.is_stopped {
+            true => Err(waiting),
+            false => {
+                state.waiting.push(waiting);
+                Ok(())
+            }
+        })
+    }
+
+    /// Takes one out that has ended; `None` when it has a session.
+    fn take_dead(&self, session: SessionId) -> Option<Waiting> {
+        self.with(|state| {
+            let at = state.waiting.iter().position(|one| one.session == session)?;
+            let dead = state.waiting.remove(at);
+            state.died += 1;
+            state.deaths = if dead.since.elapsed() >= PROVEN { 1 } else { state.deaths + 1 };
+            state.be_late();
+            Some(dead)
+        })
+    }
+
+    /// One could not be added.
+    fn failed(&self) {
+        self.with(|state| {
+            state.deaths += 1;
+            state.be_late();
+        });
+    }
+
+    /// Takes those out whose template is not among these.
+    fn take_others(&self, templates: &[Arc<Template>]) -> Vec<Waiting> {
+        let is_one =
+            |one: &Waiting| templates.iter().any(|known| Arc::ptr_eq(known, &one.template));
+        self.with(|state| {
+            let (kept, others) = state.waiting.drain(..).partition(is_one);
+            state.waiting = kept;
+            others
+        })
+    }
+
+    /// Takes all out, for good.
+    fn take_all(&self) -> Vec<Waiting> {
+        self.with(|state| {
+            state.is_stopped = true;
+            std::mem::take(&mut state.waiting)
+        })
+    }
+
+    fn not_before(&self) -> Option<Instant> {
+        self.with(|state| state.not_before)
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut State) -> T) -> T {
+        with(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn be_late(&mut self) {
+        let wait = Duration::from_secs(1 << self.deaths.min(6)).min(LATEST);
+        self.not_before = Some(Instant::now() + wait);
+    }
+}
+
+impl Waiting {
+    /// Has its reports go where a session's go: what it reported so far comes first.
+    pub fn hand_over(self) -> (Runner, Reports) {
+        let (to, reports) = mpsc::channel(watch::REPORTS);
+        // Its watch goes on until it is handed over.
+        let _ = self.handover.send(to);
+        (self.runner, reports)
+    }
+}
+
+/// A clone that wakes for its session.
+pub struct Waking(Pool);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.with(|state| state.waking -= 1);
+        self.0.change();
+    }
+}

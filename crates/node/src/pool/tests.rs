@@ -1,0 +1,157 @@
+use anteroom_runner_protocol::RunnerCommand;
+use anteroom_session::{Accelerator, Cloned, DriverKind, EndReason, Observation, ProcessExit};
+
+use super::watch::Watch;
+use super::*;
+
+fn pool(most: usize) -> Pool {
+    Pool::new(most, Records::in_state_dir(std::path::Path::new("/nowhere")))
+}
+
+fn waiting(
+    template: &Arc<Template>,
+) -> (Waiting, oneshot::Receiver<mpsc::Sender<Report>>, mpsc::Receiver<RunnerCommand>) {
+    let (handover, taken) = oneshot::channel();
+    let (runner, sent) = Runner::of_test();
+    let (session, since) = (SessionId::generate(), Instant::now());
+    let template = Arc::clone(template);
+    (Waiting { session, user: None, template, runner, since, handover }, taken, sent)
+}
+
+fn lacks(pool: &Pool, template: &Arc<Template>) -> bool {
+    pool.lacking(vec![Arc::clone(template)], Instant::now()).is_some()
+}
+
+#[tokio::test]
+async fn so_many_wait_of_each_template_and_the_first_goes_first() {
+    let (pool, template, other) = (pool(2), Template::of_test(), Template::of_test());
+    let (first, _taken, _sent) = waiting(&template);
+    let (second, _taken, _sent) = waiting(&template);
+    let ids = [first.session, second.session];
+    for one in [first, second] {
+        assert!(lacks(&pool, &template));
+        assert!(pool.add(one).is_ok());
+    }
+    assert!(!lacks(&pool, &template) && lacks(&pool, &other));
+    assert!(pool.claim(&other).is_none());
+    let claimed = pool.claim(&template).unwrap();
+    assert_eq!(claimed.session, ids[0]);
+    assert!(!pool.has(ids[0]) && pool.has(ids[1]));
+    // Whoever did not want it after all gives it back.
+    pool.put_back(claimed);
+    assert_eq!(pool.sessions(), ids);
+    let claimed = pool.claim(&template).unwrap();
+    assert_eq!(claimed.session, ids[0]);
+    let PoolFigures { waiting, hits, misses, died, .. } = pool.figures();
+    assert_eq!((waiting, hits, misses, died), (1, 1, 1, 0));
+}
+
+#[tokio::test]
+async fn none_is_added_while_one_wakes_nor_soon_after_deaths() {
+    let (pool, template) = (pool(1), Template::of_test());
+    let wakes = [pool.waking(), pool.waking()];
+    assert!(!lacks(&pool, &template));
+    drop(wakes);
+    assert!(lacks(&pool, &template));
+    for deaths in 1..10_u32 {
+        let (one, _taken, _sent) = waiting(&template);
+        let session = one.session;
+        assert!(pool.add(one).is_ok());
+        assert!(pool.take_dead(session).is_some() && pool.take_dead(session).is_none());
+        let soon = Instant::now() + Duration::from_secs(1 << deaths.min(5));
+        let late = Instant::now() + LATEST + Duration::from_secs(5);
+        let templates = || vec![Arc::clone(&template)];
+        assert!(!lacks(&pool, &template) && pool.not_before().unwrap() <= late);
+        assert!(deaths > 5 || pool.lacking(templates(), soon).is_some());
+        assert!(pool.lacking(templates(), late).is_some());
+    }
+    assert_eq!(pool.figures().died, 9);
+}
+
+#[tokio::test]
+async fn those_of_a_template_that_is_gone_are_taken_out_and_after_the_end_none_is_added() {
+    let (pool, template, other) = (pool(3), Template::of_test(), Template::of_test());
+    for of in [&template, &other] {
+        assert!(pool.add(waiting(of).0).is_ok());
+    }
+    let others = pool.take_others(&[Arc::clone(&template)]);
+    assert!(others.len() == 1 && Arc::ptr_eq(&others[0].template, &other));
+    assert_eq!(pool.take_all().len(), 1);
+    assert!(!lacks(&pool, &template));
+    assert!(pool.add(waiting(&template).0).is_err());
+}
+
+fn started() -> Report {
+    let cloned = Some(Cloned { template: "1".into(), waited_ms: None });
+    Report::Observed {
+        observation: Observation::SandboxStarted {
+            driver: DriverKind::Qemu,
+            accelerator: Accelerator::Tcg,
+            pid: 7,
+            cloned,
+        },
+    }
+}
+
+const EXITED: Report = Report::RunnerExited { exit: ProcessExit::Exited { code: 0 } };
+
+fn failed() -> Report {
+    let cause = "its VMM was killed".to_owned();
+    Report::Observed { observation: Observation::Failed(EndReason::RunnerFailed { cause }) }
+}
+
+#[tokio::test]
+async fn a_session_hears_what_its_clone_said_before_and_how_long_it_waited() {
+    let (sender, reports) = mpsc::channel(8);
+    let (one, taken, _sent) = waiting(&Template::of_test());
+    for _ in 0..100 {
+        let totals = anteroom_node_protocol::MediaTotals::default();
+        if sender.try_send(Report::Media { totals }).is_err() {
+            break;
+        }
+    }
+    let watch = Watch { reports, heard: vec![started()] };
+    let running = tokio::spawn(watch.run(one.session, taken, |_, _| panic!("it has a session")));
+    let (_runner, mut heard) = one.hand_over();
+    sender.send(EXITED).await.unwrap();
+    drop(sender);
+    running.await.unwrap();
+    let mut all = Vec::new();
+    while let Some(report) = heard.recv().await {
+        all.push(report);
+    }
+    let Report::Observed { observation: Observation::SandboxStarted { cloned, .. } } = &all[0]
+    else {
+        panic!("{all:?}");
+    };
+    assert!(cloned.as_ref().unwrap().waited_ms.is_some());
+    assert_eq!(all.last(), Some(&EXITED));
+}
+
+#[tokio::test]
+async fn a_clone_that_ends_is_its_session_s_or_its_pool_s_to_explain() {
+    for has_session in [false, true] {
+        let (sender, reports) = mpsc::channel(8);
+        let (one, taken, _sent) = waiting(&Template::of_test());
+        for report in [failed(), EXITED] {
+            sender.send(report).await.unwrap();
+        }
+        drop(sender);
+        let watch = Watch { reports, heard: Vec::new() };
+        let (said, ended) = oneshot::channel();
+        let mut said = Some(said);
+        let running = tokio::spawn(watch.run(one.session, taken, move |_, reason| {
+            let code = reason.map(EndReason::code);
+            said.take().unwrap().send(code).unwrap();
+            !has_session
+        }));
+        assert_eq!(ended.await.unwrap(), Some("runner_failed"));
+        let mut heard = one.hand_over().1;
+        let mut all = Vec::new();
+        while let Some(report) = heard.recv().await {
+            all.push(report);
+        }
+        assert_eq!(all, if has_session { vec![failed(), EXITED] } else { vec![] });
+        running.await.unwrap();
+    }
+}
