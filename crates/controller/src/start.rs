@@ -9,14 +9,16 @@ use anteroom_api::{
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::ScreenSize;
-use anteroom_node_protocol::{Node, NotPrepared, PrepareSession, SignInConfig, StartSession};
+use anteroom_node_protocol::{
+    Node, NotPrepared, PrepareSession, SandboxQuery, SignInConfig, StartSession,
+};
 use anteroom_provider::{InjectedFile, Provider, ProviderKind};
 use anteroom_session::{
     Actor, InvalidId, Method, OpenableBy, ProviderId, Session, SessionId, SessionParams, UserId,
 };
 
 use super::actor::{self, StartPlan};
-use super::admission::Limits;
+use super::admission::Refused;
 use super::choices::Choices;
 use super::declared::declared;
 use super::injected::injected;
@@ -29,7 +31,7 @@ use super::{Controller, internal, not_stored, secret};
 pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
 const DEFAULT_TTL_SECONDS: u64 = 900;
 
-/// Shortest and longest wait that is suggested to a caller when all slots are in use, in seconds.
+/// Shortest and longest wait that is suggested to a caller when all capacity is in use, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 5..=60;
 
 impl<N: Node, S: Store> Controller<N, S> {
@@ -73,10 +75,14 @@ impl<N: Node, S: Store> Controller<N, S> {
             return Err(Problem::new(ProblemCode::Stopping, detail));
         }
         self.check_isolation(&checked.provider)?;
-        let admitted = self.admission.admit().ok_or_else(|| self.no_capacity())?;
-        let id = SessionId::generate();
-        let browser_ip = browser_ip(id);
         let node = &self.context.node;
+        let preferences = &checked.choices.preferences;
+        let capacity = node.capacity(SandboxQuery::of(&checked.provider, preferences)).await;
+        let admitted =
+            self.admission.admit(capacity).map_err(|refused| self.no_capacity(refused))?;
+        let id = SessionId::generate();
+        admitted.serves(id);
+        let browser_ip = browser_ip(id);
         let prepare = PrepareSession { session: id, image: checked.provider.image.clone() };
         let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
         let reservation = Reservation::new(Arc::clone(node), id);
@@ -215,23 +221,18 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
     }
 
-    /// All slots are in use: the suggested wait ends when the first of them must be free.
-    fn no_capacity(&self) -> Problem {
-        let Limits { max_sessions, max_queued } = self.admission.limits();
+    /// There is too little for one more: the suggested wait ends when the first session must have ended.
+    fn no_capacity(&self, Refused { shortage, queued }: Refused) -> Problem {
         let deadlines =
             self.context.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
         let first = deadlines.min().unwrap_or_default().saturating_sub(now().0) / 1000;
         let seconds = first.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end());
-        let queue = match max_queued {
+        let queue = match queued {
             0 => String::new(),
             1 => ", and one more session is waiting".to_owned(),
             queued => format!(", and {queued} more sessions are waiting"),
         };
-        let slots = match max_sessions {
-            1 => "the only session slot is".to_owned(),
-            slots => format!("all {slots} session slots are"),
-        };
-        let detail = format!("{slots} in use{queue}; try again in {seconds} s");
+        let detail = format!("{shortage}{queue}; try again in {seconds} s");
         Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)
     }
 }

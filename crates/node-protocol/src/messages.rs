@@ -21,6 +21,8 @@ pub struct Description {
     pub accelerator: Accelerator,
     /// Where it takes media.
     pub media: SocketAddr,
+    /// Memory that its sessions and templates may take together.
+    pub memory_budget_bytes: u64,
 }
 
 /// A session that is to be prepared.
@@ -213,6 +215,9 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::*;
+    use crate::capacity::{
+        Capacity, Demand, Free, NodeMemory, Pages, SandboxQuery, SessionMemory, TemplateMemory,
+    };
 
     fn survives<T: Serialize + DeserializeOwned + Debug>(message: &T) {
         let text = serde_json::to_string(message).unwrap();
@@ -231,6 +236,15 @@ mod tests {
         survives(&Answer { sdp: "v=0".to_owned(), connection: "a".to_owned() });
         survives(&NodeError { cause: cause.clone() });
         survives(&KeepLogs { days: 1, bytes: 2 });
+        let (image, extra_ca_pem) = ("signin".to_owned(), String::new());
+        survives(&SandboxQuery { image, extra_ca_pem, may_be_clone: true });
+        let demand = Demand { memory_bytes: 1, disk_bytes: 2, pids: 3 };
+        let free = Free { memory_bytes: Some(1), ..Free::default() };
+        survives(&Capacity { demand, free });
+        let pages = Some(Pages { private_bytes: 1, shared_bytes: 2 });
+        let sessions = vec![SessionMemory { session, template: None, reserve_bytes: 1, pages }];
+        let templates = vec![TemplateMemory { id: "a".to_owned(), bytes: 1 }];
+        survives(&NodeMemory { free, sessions, templates });
         for why in [
             NotPrepared::NoImage(cause.clone()),
             NotPrepared::ImageNotVerified(cause.clone()),

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use anteroom_node_protocol::Free;
+
+use super::free;
 use super::settings::{DriverChoice, NodeSettings};
 
 /// Files that starting a session opens: sockets, their duplicates, its log; and some to spare.
@@ -12,6 +15,18 @@ pub fn look(settings: &NodeSettings) -> Vec<String> {
     let mut reasons = Vec::new();
     if let Err(error) = can_open_files() {
         reasons.push(format!("no more files can be opened: {error}; raise `ulimit -n`"));
+    }
+    let Free { disk_bytes, pids, .. } = free::look(&settings.state_dir);
+    if disk_bytes == Some(0) {
+        let folder = settings.state_dir.display();
+        reasons.push(format!("the disk of {folder} is full, or nearly; free space on it"));
+    }
+    if pids == Some(0) {
+        reasons.push(
+            "this machine can start no more processes; end some, or raise `kernel.pid_max` or the limit \
+             of the controller's control group (`pids.max`)"
+                .to_owned(),
+        );
     }
     if let DriverChoice::Vm(vm) = &settings.driver {
         if let Err(error) = vm.vmm.installed() {

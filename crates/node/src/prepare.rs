@@ -8,14 +8,15 @@ use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_guest_session::template::Wanted;
 use anteroom_guest_session::{CloneOf, DriverConfig, SandboxConfig, VmConfig};
-use anteroom_node_protocol::{NotPrepared, PrepareSession, Reports, StartSession};
+use anteroom_node_protocol::{NotPrepared, PrepareSession, Reports, StartSession, may_be_clone};
 use anteroom_runner_protocol::{RunnerConfig, sandbox_name};
 use anteroom_session::SessionId;
 
 use super::error::LocalNodeError;
+use super::measuring::Started;
 use super::process::Runner;
 use super::settings::DriverChoice;
-use super::templates::{Template, fits};
+use super::templates::Template;
 use super::users::Lease;
 use super::{LocalNode, Stage};
 
@@ -111,7 +112,7 @@ impl LocalNode {
     }
 
     /// The template of an image's VMs here, once it is loaded.
-    fn template_of(
+    pub(super) fn template_of(
         &self,
         image_dir: &Path,
         services: &[ServiceSpec],
@@ -144,7 +145,7 @@ impl LocalNode {
         let PreparedSession { mut driver, services, confinement, log_dir } =
             prepared.ok_or(LocalNodeError::NotPrepared)?;
         let template = match &mut driver {
-            DriverConfig::Vm(vm) if fits(&sign_in) => {
+            DriverConfig::Vm(vm) if may_be_clone(&sign_in.provider, &sign_in.preferences) => {
                 let template = self.template_of(
                     &vm.image_dir,
                     &services,
@@ -172,6 +173,11 @@ impl LocalNode {
             screen,
             services,
         };
+        let started = Started {
+            user: sandbox.confinement.user,
+            template: template.as_ref().map(|template| template.id.clone()),
+        };
+        self.measuring.started(sign_in.session, started);
         let config = RunnerConfig { sandbox, sign_in, candidates };
         let files = template.as_ref().map(|template| template.files.clone());
         let (runner, reports) =

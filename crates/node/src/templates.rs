@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,7 @@ use anteroom_guest_link::chain;
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_guest_session::TemplateFiles;
 use anteroom_guest_session::template::Host;
-use anteroom_node_protocol::{Report, Reports, SignInConfig};
+use anteroom_node_protocol::{Report, Reports, TemplateMemory};
 use anteroom_session::Observation;
 use anteroom_template::{MachineKey, TemplateFor};
 use tokio::sync::mpsc;
@@ -130,6 +131,21 @@ impl Templates {
         received
     }
 
+    /// Those in memory, each with what it takes of it.
+    pub fn loaded(&self) -> Vec<TemplateMemory> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = known.values().filter_map(|known| match &known.state {
+            State::Loaded(template) => Some(template),
+            State::Loading | State::Refused => None,
+        });
+        let memory = |template: &Arc<Template>| {
+            let TemplateFiles { memory, state } = &template.files;
+            let bytes = in_memory(memory) + in_memory(state);
+            TemplateMemory { id: template.id.clone(), bytes }
+        };
+        loaded.map(memory).collect()
+    }
+
     fn refuse(&self, template: &Arc<Template>, code: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let of_it = known.values_mut().find(
@@ -173,14 +189,11 @@ impl Templates {
     }
 }
 
-/// Whether a sign-in can be in a clone: a browser that runs has its language and its time zone.
-pub fn fits(sign_in: &SignInConfig) -> bool {
-    let SignInConfig { provider, preferences, .. } = sign_in;
-    let named = provider.egress.allow.iter().filter_map(|host| host.rsplit_once(':'));
-    let mut ports = named.filter_map(|(_, port)| port.parse::<u16>().ok());
-    preferences.locale.is_none()
-        && preferences.time_zone.is_none()
-        && ports.all(|port| matches!(port, 80 | 443))
+/// What of a file in memory is there: its holes take nothing.
+fn in_memory(file: &impl AsFd) -> u64 {
+    const BLOCK: u64 = 512;
+    let blocks = nix::sys::stat::fstat(file).map_or(0, |file| file.st_blocks);
+    u64::try_from(blocks).unwrap_or_default() * BLOCK
 }
 
 fn stamp(image_dir: &Path) -> Option<Stamp> {
