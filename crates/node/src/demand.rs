@@ -14,8 +14,8 @@ const FIRST_CLONE: u64 = 384 * MIB;
 /// The least that is reserved for a clone: one that ended early took little.
 const LEAST_CLONE: u64 = 192 * MIB;
 
-/// A session's logs: the console, each service's and the runner's are bounded.
-const DISK: u64 = 32 * MIB;
+/// A session's logs: the console's, each service's and the runner's are bounded.
+const DISK: u64 = 64 * MIB;
 
 /// Threads of a VMM (its cgroup allows some more than its processors) and a runner; with the `host` driver
 /// those of a desktop.

@@ -72,13 +72,21 @@ impl LocalNode {
         let demux = MediaDemux::open(settings.media_listen)?;
         let measuring = Measuring::of(&settings.driver);
         let one_session = measuring.demand(None).memory_bytes;
+        let memory_budget_bytes =
+            settings.memory_budget_bytes.unwrap_or_else(|| free::usual_budget(one_session));
+        if memory_budget_bytes < one_session {
+            tracing::warn!(
+                "sign-ins that are booted will be refused: each takes {} MiB, and all together may take {} MiB \
+                 (--memory-budget)",
+                one_session >> 20,
+                memory_budget_bytes >> 20
+            );
+        }
         let description = Description {
             driver: settings.driver.kind(),
             accelerator: settings.driver.accelerator(),
             media: demux.address()?,
-            memory_budget_bytes: settings
-                .memory_budget_bytes
-                .unwrap_or_else(|| free::usual_budget(one_session)),
+            memory_budget_bytes,
         };
         let node = Self {
             templates: Templates::new(settings.templates.clone()),

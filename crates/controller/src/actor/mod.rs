@@ -158,6 +158,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             self.apply(event).await;
         }
         self.runs.send_replace(false);
+        // What was reserved is free before anybody sees that the session's task is over.
+        self.plan = None;
         // Its record says so, durably: its user may be another's.
         if self.record.is_gone() {
             self.context.node.release(self.record.id());
