@@ -24,6 +24,7 @@ use super::declared::declared;
 use super::injected::injected;
 use super::record::Record;
 use super::reservation::Reservation;
+use super::shortage::Shortage;
 use super::store::Store;
 use super::{Controller, internal, not_stored, secret};
 
@@ -232,8 +233,16 @@ impl<N: Node, S: Store> Controller<N, S> {
             1 => ", and one more session is waiting".to_owned(),
             queued => format!(", and {queued} more sessions are waiting"),
         };
-        let detail = format!("{shortage}{queue}; try again in {seconds} s");
-        Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)
+        let again = format!("try again in {seconds} s");
+        let problem = match shortage {
+            // Nobody's end frees it.
+            Shortage::Disk { .. } => {
+                let detail = format!("{shortage}{queue}; free space on it, or {again}");
+                Problem::new(ProblemCode::StorageUnavailable, detail)
+            }
+            _ => Problem::new(ProblemCode::NoCapacity, format!("{shortage}{queue}; {again}")),
+        };
+        problem.retry_after(seconds)
     }
 }
 

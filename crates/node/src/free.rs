@@ -13,7 +13,7 @@ const MEMORY_KEPT: u64 = 1 << 30;
 const PART_OF_MEMORY_KEPT: u64 = 8;
 
 /// Of the disk that the state folder is on, and of the kernel's processes and threads.
-const DISK_KEPT: u64 = 256 << 20;
+const DISK_KEPT: u64 = 128 << 20;
 const PIDS_KEPT: u64 = 256;
 
 /// Sessions that wait for their end user take little of a processor, and starting ones all of it.

@@ -117,10 +117,28 @@ async fn a_session_that_takes_more_than_expected_keeps_others_out() {
 #[tokio::test]
 async fn a_full_machine_refuses_what_its_budget_would_allow() {
     let world = World::with_limits(Limits { max_sessions: 1000, max_queued: 0 }).await;
-    let free = Free { memory_bytes: Some(0), ..Free::default() };
-    world.node.answer(|answers| answers.memory = NodeMemory { free, ..NodeMemory::default() });
-    let refused = world.start().await.unwrap_err();
-    assert_eq!(refused.code, ProblemCode::NoCapacity);
-    assert!(refused.detail.starts_with("the machine has too little free memory"), "{refused:?}");
+    for (free, code, sentence) in [
+        (
+            Free { memory_bytes: Some(0), ..Free::default() },
+            ProblemCode::NoCapacity,
+            "the machine has too little free memory",
+        ),
+        (
+            Free { disk_bytes: Some(0), ..Free::default() },
+            ProblemCode::StorageUnavailable,
+            "the disk of the state folder is too full",
+        ),
+        (
+            Free { pids: Some(0), ..Free::default() },
+            ProblemCode::NoCapacity,
+            "the machine can start too few processes",
+        ),
+    ] {
+        world.node.answer(|answers| answers.memory = NodeMemory { free, ..NodeMemory::default() });
+        let refused = world.start().await.unwrap_err();
+        assert_eq!((refused.code, refused.status), (code, 503));
+        assert!(refused.detail.starts_with(sentence), "{refused:?}");
+        assert!(refused.retry_after.is_some());
+    }
     assert!(world.node.calls().is_empty());
 }
