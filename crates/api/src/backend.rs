@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
 use crate::idempotency::Idempotency;
+use crate::memory::MemoryView;
 use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::wire::{
@@ -97,6 +98,8 @@ pub trait Backend: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Begun, Problem>> + Send;
     /// Every session, newest first.
     fn sessions(&self) -> impl Future<Output = Result<Vec<SessionSummary>, Problem>> + Send;
+    /// What the sessions take of memory, measured now.
+    fn memory(&self) -> impl Future<Output = MemoryView> + Send;
     /// One session.
     fn session(&self, id: SessionId) -> impl Future<Output = Result<SessionView, Problem>> + Send;
     /// Prolongs a session's time to live; one that has ended is fine.

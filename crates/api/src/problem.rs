@@ -70,7 +70,7 @@ pub enum ProblemCode {
     IsolationTooWeak,
     /// 503: all capacity is in use; `Retry-After` says when to retry.
     NoCapacity,
-    /// 503: the session could not be recorded; most likely the disk is full.
+    /// 503: the session could not be recorded, or has no space for its logs; most likely the disk is full.
     StorageUnavailable,
     /// 503: the controller is stopping.
     Stopping,

@@ -1,96 +1,135 @@
-//! How many sandboxes may run at once, and who waits for a slot.
+//! Who is admitted, what is reserved for them, and who waits until there is capacity.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use anteroom_node_protocol::{Capacity, NodeMemory};
+use anteroom_session::SessionId;
+use tokio::sync::watch;
 
-/// What the operator allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Sandboxes at a time.
-    pub max_sessions: usize,
-    /// Sessions that may wait for a slot.
-    pub max_queued: usize,
-}
+pub use super::ledger::Limits;
+use super::ledger::{Ledger, Ticket};
+use super::shortage::{Reserved, Shortage};
 
-/// The slots that are free, and the places in the queue.
+/// What sessions have reserved, and the queue. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Admission(Arc<Inner>);
+
 #[derive(Debug)]
-pub struct Admission {
-    limits: Limits,
-    slots: Arc<Semaphore>,
-    sessions: Arc<Semaphore>,
+struct Inner {
+    ledger: Mutex<Ledger>,
+    /// Whoever waits may have got it.
+    changed: watch::Sender<()>,
 }
 
-/// A session's right to be there, until dropped.
+/// A session's right to be there, and what is reserved for it; both are given back when this is dropped.
 #[derive(Debug)]
 pub struct Admitted {
-    slots: Arc<Semaphore>,
-    _session: OwnedSemaphorePermit,
+    admission: Admission,
+    ticket: Ticket,
 }
 
-/// A slot that is taken, until dropped.
-#[derive(Debug)]
-pub struct TakenCapacity(
-    #[expect(dead_code, reason = "the permit is what counts")] OwnedSemaphorePermit,
-);
+/// A session is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Why.
+    pub shortage: Shortage,
+    /// How many wait already.
+    pub queued: usize,
+}
 
 impl Admission {
-    /// Nothing is taken yet.
-    pub fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            slots: Arc::new(Semaphore::new(limits.max_sessions)),
-            sessions: Arc::new(Semaphore::new(limits.max_sessions + limits.max_queued)),
-        }
+    /// Nothing is reserved yet.
+    pub fn new(limits: Limits, budget_bytes: u64) -> Self {
+        let ledger = Mutex::new(Ledger::new(limits, budget_bytes));
+        Self(Arc::new(Inner { ledger, changed: watch::Sender::new(()) }))
     }
 
-    /// What was allowed.
-    pub fn limits(&self) -> Limits {
-        self.limits
+    /// Reserves what a session takes, or gives it a place in the queue.
+    pub fn admit(&self, Capacity { demand, free }: Capacity) -> Result<Admitted, Refused> {
+        let admitted = self.with(|ledger| {
+            let admitted = ledger.admit(demand, free);
+            admitted.map_err(|shortage| Refused { shortage, queued: ledger.queued() })
+        });
+        Ok(Admitted { admission: self.clone(), ticket: admitted? })
     }
 
-    /// Admits a session; `None` when all slots and all places in the queue are taken.
-    pub fn admit(&self) -> Option<Admitted> {
-        let session = Arc::clone(&self.sessions).try_acquire_owned().ok()?;
-        Some(Admitted { slots: Arc::clone(&self.slots), _session: session })
+    /// Has what was measured reserved.
+    pub fn measured(&self, memory: &NodeMemory) {
+        self.with(|ledger| ledger.measured(memory));
+        self.0.changed.send_replace(());
+    }
+
+    /// What is reserved together.
+    pub fn reserved(&self) -> Reserved {
+        self.with(|ledger| ledger.reserved())
+    }
+
+    /// The sessions that have capacity, and the memory that is reserved for each.
+    pub fn sessions(&self) -> Vec<(SessionId, u64)> {
+        self.with(|ledger| ledger.sessions())
+    }
+
+    /// Whether nobody has anything and nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.with(|ledger| ledger.is_empty())
+    }
+
+    fn with<T>(&self, with: impl FnOnce(&mut Ledger) -> T) -> T {
+        with(&mut self.0.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Admitted {
-    /// A slot, if one is free now.
-    pub fn try_capacity(&self) -> Option<TakenCapacity> {
-        Arc::clone(&self.slots).try_acquire_owned().ok().map(TakenCapacity)
+    /// Which session it is for.
+    pub fn serves(&self, session: SessionId) {
+        self.admission.with(|ledger| ledger.serves(self.ticket, session));
     }
 
-    /// A slot, once one is free; first come, first served. May be dropped and called again, at the
-    /// price of the place in the queue.
-    pub fn capacity(&self) -> impl Future<Output = TakenCapacity> + Send + Sync + use<> {
-        let slots = Arc::clone(&self.slots);
+    /// Whether it has its capacity.
+    pub fn has_capacity(&self) -> bool {
+        self.admission.with(|ledger| ledger.holds(self.ticket))
+    }
+
+    /// Comes when it has its capacity; first come, first served.
+    pub fn capacity(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+        let (admission, ticket) = (self.admission.clone(), self.ticket);
         async move {
-            match slots.acquire_owned().await {
-                Ok(slot) => TakenCapacity(slot),
-                // Nobody closes it.
-                Err(_) => std::future::pending().await,
-            }
+            let mut changed = admission.0.changed.subscribe();
+            // It is there for as long as somebody can wait.
+            let _ = changed.wait_for(|()| admission.with(|ledger| ledger.holds(ticket))).await;
         }
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.admission.with(|ledger| ledger.leave(self.ticket));
+        self.admission.0.changed.send_replace(());
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anteroom_node_protocol::{Demand, Free};
+
     use super::*;
 
     #[tokio::test]
-    async fn slots_are_used_again_and_the_queue_ends() {
-        let admission = Admission::new(Limits { max_sessions: 1, max_queued: 1 });
-        let first = admission.admit().unwrap();
-        let slot = first.try_capacity().unwrap();
-        let second = admission.admit().unwrap();
-        assert!(second.try_capacity().is_none());
-        assert!(admission.admit().is_none());
+    async fn capacity_is_used_again_and_the_queue_ends() {
+        let admission = Admission::new(Limits { max_sessions: 1, max_queued: 1 }, 1);
+        let demand = Demand { memory_bytes: 1, disk_bytes: 0, pids: 0 };
+        let admit = || admission.admit(Capacity { demand, free: Free::default() });
+        let first = admit().unwrap();
+        assert!(first.has_capacity());
+        let second = admit().unwrap();
+        assert!(!second.has_capacity());
+        let refused = admit().unwrap_err();
+        assert_eq!(refused, Refused { shortage: Shortage::Sessions { most: 1 }, queued: 1 });
         let waiting = tokio::spawn(second.capacity());
-        drop((slot, first));
+        drop(first);
         waiting.await.unwrap();
-        assert!(admission.admit().is_some());
+        assert!(second.has_capacity() && admit().is_ok());
+        drop(second);
+        assert!(admission.is_empty());
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anteroom_api::{
     Backend, Begun, Channel, CodeTaken, EndUserSessionView, Health, Idempotency, KeyRole, KeyView,
-    MadeKey, NewKey, Principal, Problem, ProblemCode, SessionSummary, SessionView, StartRequest,
-    ViewerAccess, Watched,
+    MadeKey, MemoryView, NewKey, Principal, Problem, ProblemCode, SessionSummary, SessionView,
+    StartRequest, ViewerAccess, Watched,
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::StreamKind;
@@ -95,6 +95,12 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
             None => views::summary(&record.view()),
         };
         Ok(records.into_iter().map(summary).collect())
+    }
+
+    async fn memory(&self) -> MemoryView {
+        let memory = self.context.node.memory().await;
+        self.admission.measured(&memory);
+        views::memory(&memory, &self.admission, &self.context.live)
     }
 
     async fn session(&self, id: SessionId) -> Result<SessionView, Problem> {
@@ -313,7 +319,7 @@ impl<N: Node, S: Store> Backend for Controller<N, S> {
     fn metrics(&self) -> String {
         let views = self.context.live.all().into_iter().map(|handle| handle.view);
         let states: Vec<StateName> = views.map(|view| view.borrow().state).collect();
-        self.context.metrics.page(&states, self.context.node.pool())
+        self.context.metrics.page(&states, self.admission.reserved(), self.context.node.pool())
     }
 
     fn health(&self) -> Health {

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use anteroom_confine::SessionUser;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::{
-    Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
-    PoolFigures, PrepareSession, Prepared, Report, Reports, SandboxRecord, StartSession,
-    ViewerChannel,
+    Answer, AskError, Capacity, Demand, Description, KeepLogs, Node, NodeError, NodeMemory,
+    NotPrepared, Notice, Offer, PoolFigures, PrepareSession, Prepared, Report, Reports,
+    SandboxQuery, SandboxRecord, StartSession, ViewerChannel,
 };
 use anteroom_session::{
     Accelerator, AccessGrant, CodeTaken, DriverKind, HostPort, Leftover, Observation, ProcessExit,
@@ -21,6 +21,10 @@ use super::store::{CredentialStore, SessionStore, SqliteStore};
 
 /// Who each of its sessions runs as.
 pub const USER: u32 = 1_900_000_007;
+
+/// Memory that its sessions may take together: a third each.
+pub const BUDGET: u64 = 3 << 30;
+pub const DEMAND: Demand = Demand { memory_bytes: 1 << 30, disk_bytes: 1, pids: 1 };
 
 /// What the node was asked to do, and what was durable by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +63,7 @@ pub struct Answers {
     pub prepare: Result<(), NotPrepared>,
     pub start: Result<(), NodeError>,
     pub tear_down: Result<Vec<Leftover>, NodeError>,
+    pub memory: NodeMemory,
 }
 
 impl FakeNode {
@@ -69,6 +74,7 @@ impl FakeNode {
                 driver: DriverKind::Qemu,
                 accelerator: Accelerator::Kvm,
                 media: "127.0.0.1:9".parse().unwrap(),
+                memory_budget_bytes: BUDGET,
             },
             store: SqliteStore::open(database).await.unwrap(),
             calls: watch::Sender::new(Vec::new()),
@@ -78,6 +84,7 @@ impl FakeNode {
                 prepare: Ok(()),
                 start: Ok(()),
                 tear_down: Ok(Vec::new()),
+                memory: NodeMemory::default(),
             }),
         }))
     }
@@ -150,6 +157,14 @@ impl Node for FakeNode {
 
     async fn obstacles(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    async fn capacity(&self, _: SandboxQuery) -> Capacity {
+        Capacity { demand: DEMAND, free: self.0.answers.lock().unwrap().memory.free }
+    }
+
+    async fn memory(&self) -> NodeMemory {
+        self.0.answers.lock().unwrap().memory.clone()
     }
 
     async fn prepare(&self, session: PrepareSession) -> Result<Prepared, NotPrepared> {

@@ -24,13 +24,16 @@ mod health;
 mod injected;
 mod janitor;
 mod keys;
+mod ledger;
 mod live;
+mod measuring;
 mod metrics;
 mod providers;
 mod reconcile;
 mod record;
 mod reservation;
 mod settings;
+mod shortage;
 mod start;
 mod store;
 #[cfg(test)]
@@ -126,8 +129,9 @@ impl<N: Node, S: Store> Controller<N, S> {
             store: store.clone(),
             node: Arc::clone(&node),
         });
+        let budget = node.description().memory_budget_bytes;
         let controller = Arc::new(Self {
-            admission: Admission::new(settings.limits),
+            admission: Admission::new(settings.limits, budget),
             calls: CallsInAnswer::default(),
             origin: origin.trim_end_matches('/').to_owned(),
             vault,
@@ -143,6 +147,8 @@ impl<N: Node, S: Store> Controller<N, S> {
         });
         controller.reconcile().await?;
         tokio::spawn(janitor::run(controller.context.clone(), controller.settings.keep));
+        let node = Arc::clone(&controller.context.node);
+        tokio::spawn(measuring::run(node, controller.admission.clone()));
         Ok(controller)
     }
 
@@ -154,6 +160,11 @@ impl<N: Node, S: Store> Controller<N, S> {
     /// Where media comes in.
     pub fn media_address(&self) -> SocketAddr {
         self.context.node.description().media
+    }
+
+    /// Memory that sessions and templates may take together.
+    pub fn memory_budget_bytes(&self) -> u64 {
+        self.context.node.description().memory_budget_bytes
     }
 
     /// The API keys.

@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::record::Record;
+use super::shortage::Reserved;
 
 /// Upper bounds of the phases' buckets, in seconds: a native start takes 2, an emulated one 30, an
 /// end user some minutes.
@@ -83,6 +84,9 @@ pub struct Metrics {
     encode_seconds: Counter<f64, std::sync::atomic::AtomicU64>,
     lost_datagrams: Counter,
     memory: Gauge,
+    memory_budget: Gauge,
+    memory_reserved: Gauge,
+    templates_memory: Gauge,
     pool: Pool,
 }
 
@@ -117,6 +121,9 @@ impl Metrics {
             lost_datagrams: Counter::default(),
             memory: Gauge::default(),
             pool: Pool::default(),
+            memory_budget: Gauge::default(),
+            memory_reserved: Gauge::default(),
+            templates_memory: Gauge::default(),
         };
         let sandboxes = Gauge::<i64>::default();
         sandboxes.set(i64::try_from(max_sessions).unwrap_or(i64::MAX));
@@ -183,6 +190,21 @@ impl Metrics {
             Unit::Bytes,
             self.memory.clone(),
         );
+        self.register_capacity();
+    }
+
+    fn register_capacity(&mut self) {
+        for (name, help, gauge) in [
+            (
+                "memory_budget",
+                "Memory that sessions and templates may take together",
+                &self.memory_budget,
+            ),
+            ("memory_reserved", "Memory that is reserved for sessions", &self.memory_reserved),
+            ("templates_memory", "Memory of the templates", &self.templates_memory),
+        ] {
+            self.registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
     }
 
     fn register_pool(&mut self) {
@@ -262,7 +284,7 @@ impl Metrics {
     }
 
     /// The page. `live` are the states of the sessions that have a task, by their wire names.
-    pub fn page(&self, live: &[StateName], waiting: PoolFigures) -> String {
+    pub fn page(&self, live: &[StateName], reserved: Reserved, waiting: PoolFigures) -> String {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         self.pool.waiting.set(signed(waiting.waiting));
         self.pool.oldest_seconds.set(signed(waiting.oldest_ms / 1000));
@@ -278,6 +300,14 @@ impl Metrics {
             let count = live.iter().filter(|name| **name == state).count();
             let gauge = self.sessions.get_or_create(&OfState { state: Value(state.as_str()) });
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let Reserved { memory_bytes, templates_bytes, budget_bytes, .. } = reserved;
+        for (gauge, bytes) in [
+            (&self.memory_budget, budget_bytes),
+            (&self.memory_reserved, memory_bytes),
+            (&self.templates_memory, templates_bytes),
+        ] {
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         self.memory.set(resident_bytes());
         let mut page = String::new();
@@ -309,7 +339,9 @@ mod tests {
         let now = MediaTotals { frames: 5, encode_micros: 1_500_000, ..MediaTotals::default() };
         metrics.media(&before, &now);
         let waiting = PoolFigures { waiting: 1, oldest_ms: 2500, hits: 7, misses: 2, died: 1 };
-        let page = metrics.page(&[StateName::Booting, StateName::Booting], waiting);
+        let reserved =
+            Reserved { sessions: 2, memory_bytes: 5, templates_bytes: 6, budget_bytes: 12 };
+        let page = metrics.page(&[StateName::Booting, StateName::Booting], reserved, waiting);
         for line in [
             "anteroom_sessions{state=\"booting\"} 2",
             "anteroom_sessions{state=\"awaiting_user\"} 0",
@@ -323,6 +355,9 @@ mod tests {
             "anteroom_waiting_clones_used_total 7",
             "anteroom_waiting_clones_missed_total 2",
             "anteroom_waiting_clones_died_total 1",
+            "anteroom_memory_budget_bytes 12",
+            "anteroom_memory_reserved_bytes 5",
+            "anteroom_templates_memory_bytes 6",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
         }

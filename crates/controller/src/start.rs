@@ -9,19 +9,22 @@ use anteroom_api::{
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::ScreenSize;
-use anteroom_node_protocol::{Node, NotPrepared, PrepareSession, SignInConfig, StartSession};
+use anteroom_node_protocol::{
+    Node, NotPrepared, PrepareSession, SandboxQuery, SignInConfig, StartSession,
+};
 use anteroom_provider::{InjectedFile, Provider, ProviderKind};
 use anteroom_session::{
     Actor, InvalidId, Method, OpenableBy, ProviderId, Session, SessionId, SessionParams, UserId,
 };
 
 use super::actor::{self, StartPlan};
-use super::admission::Limits;
+use super::admission::Refused;
 use super::choices::Choices;
 use super::declared::declared;
 use super::injected::injected;
 use super::record::Record;
 use super::reservation::Reservation;
+use super::shortage::Shortage;
 use super::store::Store;
 use super::{Controller, internal, not_stored, secret};
 
@@ -29,7 +32,7 @@ use super::{Controller, internal, not_stored, secret};
 pub const SCREEN: ScreenSize = ScreenSize { width: 1280, height: 720 };
 const DEFAULT_TTL_SECONDS: u64 = 900;
 
-/// Shortest and longest wait that is suggested to a caller when all slots are in use, in seconds.
+/// Shortest and longest wait that is suggested to a caller when all capacity is in use, in seconds.
 const RETRY_AFTER: std::ops::RangeInclusive<u64> = 5..=60;
 
 impl<N: Node, S: Store> Controller<N, S> {
@@ -73,16 +76,15 @@ impl<N: Node, S: Store> Controller<N, S> {
             return Err(Problem::new(ProblemCode::Stopping, detail));
         }
         self.check_isolation(&checked.provider)?;
-        let admitted = self.admission.admit().ok_or_else(|| self.no_capacity())?;
         let node = &self.context.node;
-        let prepare = PrepareSession {
-            session: SessionId::generate(),
-            provider: checked.provider.clone(),
-            preferences: checked.choices.preferences.clone(),
-            screen: SCREEN,
-        };
+        let sandbox = SandboxQuery::of(&checked.provider, &checked.choices.preferences);
+        let capacity = node.capacity(sandbox.clone()).await;
+        let admitted =
+            self.admission.admit(capacity).map_err(|refused| self.no_capacity(refused))?;
+        let prepare = PrepareSession { session: SessionId::generate(), sandbox, screen: SCREEN };
         let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
         let id = prepared.session;
+        admitted.serves(id);
         let browser_ip = browser_ip(id);
         let reservation = Reservation::new(Arc::clone(node), id);
         let params = self.params(id, &checked, principal);
@@ -220,24 +222,27 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
     }
 
-    /// All slots are in use: the suggested wait ends when the first of them must be free.
-    fn no_capacity(&self) -> Problem {
-        let Limits { max_sessions, max_queued } = self.admission.limits();
+    /// There is too little for one more: the suggested wait ends when the first session must have ended.
+    fn no_capacity(&self, Refused { shortage, queued }: Refused) -> Problem {
         let deadlines =
             self.context.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
         let first = deadlines.min().unwrap_or_default().saturating_sub(now().0) / 1000;
         let seconds = first.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end());
-        let queue = match max_queued {
+        let queue = match queued {
             0 => String::new(),
             1 => ", and one more session is waiting".to_owned(),
             queued => format!(", and {queued} more sessions are waiting"),
         };
-        let slots = match max_sessions {
-            1 => "the only session slot is".to_owned(),
-            slots => format!("all {slots} session slots are"),
+        let again = format!("try again in {seconds} s");
+        let problem = match shortage {
+            // Nobody's end frees it.
+            Shortage::Disk { .. } => {
+                let detail = format!("{shortage}{queue}; free space on it, or {again}");
+                Problem::new(ProblemCode::StorageUnavailable, detail)
+            }
+            _ => Problem::new(ProblemCode::NoCapacity, format!("{shortage}{queue}; {again}")),
         };
-        let detail = format!("{slots} in use{queue}; try again in {seconds} s");
-        Problem::new(ProblemCode::NoCapacity, detail).retry_after(seconds)
+        problem.retry_after(seconds)
     }
 }
 

@@ -1,5 +1,6 @@
 //! The controller on a fake node: what it decides and stores, without a process.
 
+mod capacity;
 mod world;
 
 use anteroom_api::{Backend, ProblemCode, SessionView};

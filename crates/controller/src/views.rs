@@ -3,18 +3,22 @@
 use std::sync::Arc;
 
 use anteroom_api::{
-    Channel, EndUserSessionView, Named, Principal, PrincipalId, Problem, ProblemCode, Revoked,
-    SessionSummary, SessionView,
+    Channel, EndUserSessionView, MemoryView, Named, Principal, PrincipalId, Problem, ProblemCode,
+    Revoked, SessionMemoryView, SessionSummary, SessionView, TemplateMemoryView,
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::{StreamKind, chain};
-use anteroom_node_protocol::{Answer, AskError, Node, Notice, Offer, ViewerChannel};
+use anteroom_node_protocol::{
+    Answer, AskError, Node, NodeMemory, Notice, Offer, SessionMemory, TemplateMemory, ViewerChannel,
+};
 use anteroom_session::{
     AccessGrant, Event, HolderGeneration, SessionId, StateName, TimelineEntry, View,
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use super::live::SessionHandle;
+use super::admission::Admission;
+use super::live::{Live, SessionHandle};
+use super::shortage::Reserved;
 use super::store::{Store, Unusable};
 use super::{Controller, timeline};
 
@@ -27,6 +31,41 @@ pub fn summary(session: &SessionView) -> SessionSummary {
         reason: session.reason.as_ref().map(|reason| reason.code.clone()),
         created_at: session.created_at,
         recipient: session.credential.recipient.clone(),
+    }
+}
+
+/// What was measured, of the sessions that have something reserved.
+pub fn memory(measured: &NodeMemory, admission: &Admission, live: &Live) -> MemoryView {
+    let Reserved { memory_bytes, budget_bytes, .. } = admission.reserved();
+    let of = |(id, reserved_bytes): (SessionId, u64)| {
+        let session = live.get(id)?;
+        let session = session.view.borrow();
+        let of_it = measured.sessions.iter().find(|measured| measured.session == id);
+        let pages = of_it.and_then(|measured| measured.pages);
+        Some(SessionMemoryView {
+            session_id: id.to_string(),
+            provider: session.provider.clone(),
+            state: session.state,
+            template: of_it.and_then(|measured| measured.template.clone()),
+            reserved_bytes,
+            private_bytes: pages.map(|pages| pages.private_bytes),
+            shared_bytes: pages.map(|pages| pages.shared_bytes),
+        })
+    };
+    let template = |template: &TemplateMemory| {
+        let is_clone = |session: &&SessionMemory| session.template.as_ref() == Some(&template.id);
+        TemplateMemoryView {
+            id: template.id.clone(),
+            bytes: template.bytes,
+            clones: measured.sessions.iter().filter(is_clone).count() as u64,
+        }
+    };
+    MemoryView {
+        budget_bytes,
+        reserved_bytes: memory_bytes,
+        free_bytes: measured.free.memory_bytes,
+        sessions: admission.sessions().into_iter().filter_map(of).collect(),
+        templates: measured.templates.iter().map(template).collect(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! message: process ids, paths and descriptors stay on the node. All messages are serialisable, so
 //! that the two can be on different machines.
 
+mod capacity;
 mod messages;
 mod sign_in;
 
@@ -16,6 +17,10 @@ use anteroom_session::{AccessGrant, CodeTaken, HostPort, Leftover, SessionId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
+pub use capacity::{
+    Capacity, Demand, Free, NodeMemory, Pages, SandboxQuery, SessionMemory, TemplateMemory,
+    may_be_clone,
+};
 pub use messages::{
     Answer, AskError, Description, KeepLogs, MediaTotals, NodeError, NotPrepared, Notice, Offer,
     PoolFigures, PrepareSession, Prepared, Report, SandboxRecord, StartSession,
@@ -31,6 +36,13 @@ pub trait Node: Send + Sync + 'static {
 
     /// Why no session can be started now, one sentence each; empty when one can.
     fn obstacles(&self) -> impl Future<Output = Vec<String>> + Send;
+
+    /// What a session would take of the machine, and what the machine has free now. It must be cheap: each
+    /// start asks.
+    fn capacity(&self, sandbox: SandboxQuery) -> impl Future<Output = Capacity> + Send;
+
+    /// What the sessions that run take of the machine's memory, measured now.
+    fn memory(&self) -> impl Future<Output = NodeMemory> + Send;
 
     /// Reserves what a session needs before it is recorded: checks its image, leases it a user and
     /// creates its log folder; or gives it a sandbox that waits. [`Self::close`] and [`Self::release`] give it back.

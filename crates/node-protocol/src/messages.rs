@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 
 use anteroom_confine::SessionUser;
-use anteroom_guest_protocol::{Preferences, ScreenSize};
-use anteroom_provider::Provider;
+use anteroom_guest_protocol::ScreenSize;
 use anteroom_session::{
     Accelerator, AccessGrant, DriverKind, HolderGeneration, Observation, ProcessExit, SessionId,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::SandboxQuery;
 use crate::sign_in::SignInConfig;
 
 /// What a node is.
@@ -22,18 +22,18 @@ pub struct Description {
     pub accelerator: Accelerator,
     /// Where it takes media.
     pub media: SocketAddr,
+    /// Memory that its sessions and templates may take together.
+    pub memory_budget_bytes: u64,
 }
 
 /// A session that is to be prepared.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PrepareSession {
     /// What it is called, unless a sandbox waits for it.
     pub session: SessionId,
-    /// Its image, and what its sandbox has to have.
-    pub provider: Provider,
-    /// What the end user prefers.
-    pub preferences: Preferences,
+    /// What its sandbox has to be.
+    pub sandbox: SandboxQuery,
     /// Desktop size.
     pub screen: ScreenSize,
 }
@@ -236,6 +236,9 @@ mod tests {
     use serde::de::DeserializeOwned;
 
     use super::*;
+    use crate::capacity::{
+        Capacity, Demand, Free, NodeMemory, Pages, SandboxQuery, SessionMemory, TemplateMemory,
+    };
 
     fn survives<T: Serialize + DeserializeOwned + Debug>(message: &T) {
         let text = serde_json::to_string(message).unwrap();
@@ -248,12 +251,25 @@ mod tests {
         let session = SessionId::generate();
         let oldest = HolderGeneration::FIRST;
         let cause = "no".to_owned();
+        let (image, extra_ca_pem) = ("signin".to_owned(), String::new());
+        let sandbox = SandboxQuery { image, extra_ca_pem, may_be_clone: true };
+        let screen = ScreenSize { width: 1280, height: 720 };
+        survives(&PrepareSession { session, sandbox, screen });
         survives(&PoolFigures { waiting: 1, oldest_ms: 2, hits: 3, misses: 4, died: 5 });
         survives(&Prepared { session, user: SessionUser::try_from(1_900_000_000).ok() });
         survives(&SandboxRecord { session, user: None, driver: Some(DriverKind::Host) });
         survives(&Answer { sdp: "v=0".to_owned(), connection: "a".to_owned() });
         survives(&NodeError { cause: cause.clone() });
         survives(&KeepLogs { days: 1, bytes: 2 });
+        let (image, extra_ca_pem) = ("signin".to_owned(), String::new());
+        survives(&SandboxQuery { image, extra_ca_pem, may_be_clone: true });
+        let demand = Demand { memory_bytes: 1, disk_bytes: 2, pids: 3 };
+        let free = Free { memory_bytes: Some(1), ..Free::default() };
+        survives(&Capacity { demand, free });
+        let pages = Some(Pages { private_bytes: 1, shared_bytes: 2 });
+        let sessions = vec![SessionMemory { session, template: None, reserve_bytes: 1, pages }];
+        let templates = vec![TemplateMemory { id: "a".to_owned(), bytes: 1 }];
+        survives(&NodeMemory { free, sessions, templates });
         for why in [
             NotPrepared::NoImage(cause.clone()),
             NotPrepared::ImageNotVerified(cause.clone()),

@@ -1,11 +1,15 @@
 //! The node: what one machine does for sessions. It owns runner processes, the media port, the users
 //! of sessions and their log folders; it decides nothing and keeps no record.
 
+mod capacity;
+mod demand;
 mod error;
+mod free;
 mod logs;
+mod measuring;
 mod media_demux;
-mod memory;
 mod obstacles;
+mod pages;
 mod pool;
 mod prepare;
 mod process;
@@ -21,13 +25,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::StreamKind;
 use anteroom_node_protocol::{
-    Answer, AskError, Description, KeepLogs, Node, NodeError, NotPrepared, Notice, Offer,
-    PoolFigures, PrepareSession, Prepared, Reports, SandboxRecord, StartSession, ViewerChannel,
+    Answer, AskError, Capacity, Description, KeepLogs, Node, NodeError, NodeMemory, NotPrepared,
+    Notice, Offer, PoolFigures, PrepareSession, Prepared, Reports, SandboxQuery, SandboxRecord,
+    StartSession, ViewerChannel,
 };
 use anteroom_runner_protocol::{RunnerCommand, sandbox_name};
 use anteroom_session::{AccessGrant, CodeTaken, HostPort, Leftover, SessionId};
 
 use logs::Logs;
+use measuring::{Measuring, RunningSession};
 use media_demux::MediaDemux;
 use pool::{Pool, Records, Waiting};
 use prepare::PreparedSession;
@@ -37,7 +43,7 @@ use templates::Templates;
 use users::Users;
 
 pub use error::LocalNodeError;
-pub use memory::sessions_by_memory;
+pub use free::usual_sessions;
 pub use settings::{DriverChoice, NodeSettings, VmChoice};
 pub use templates::TemplateSettings;
 
@@ -50,6 +56,7 @@ pub struct LocalNode {
     users: Users,
     logs: Logs,
     templates: Templates,
+    measuring: Measuring,
     pool: Pool,
     sessions: Arc<Mutex<HashMap<SessionId, Stage>>>,
 }
@@ -69,15 +76,29 @@ impl LocalNode {
     /// When it cannot be had.
     pub fn open(settings: NodeSettings) -> Result<Self, LocalNodeError> {
         let demux = MediaDemux::open(settings.media_listen)?;
+        let measuring = Measuring::of(&settings.driver);
+        let one_session = measuring.demand(None).memory_bytes;
+        let memory_budget_bytes =
+            settings.memory_budget_bytes.unwrap_or_else(|| free::usual_budget(one_session));
+        if memory_budget_bytes < one_session {
+            tracing::warn!(
+                "sign-ins that are booted will be refused: each takes {} MiB, and all together may take {} MiB \
+                 (--memory-budget)",
+                one_session >> 20,
+                memory_budget_bytes >> 20
+            );
+        }
         let description = Description {
             driver: settings.driver.kind(),
             accelerator: settings.driver.accelerator(),
             media: demux.address()?,
+            memory_budget_bytes,
         };
         let pool = Pool::new(settings.waiting_clones, Records::in_state_dir(&settings.state_dir));
         let node = Self {
             templates: Templates::new(settings.templates.clone(), pool.clone()),
             pool,
+            measuring,
             logs: Logs::in_state_dir(&settings.state_dir),
             users: Users::default(),
             sessions: Arc::default(),
@@ -110,6 +131,14 @@ impl Node for LocalNode {
     async fn obstacles(&self) -> Vec<String> {
         let settings = Arc::clone(&self.settings);
         tokio::task::spawn_blocking(move || obstacles::look(&settings)).await.unwrap_or_default()
+    }
+
+    async fn capacity(&self, sandbox: SandboxQuery) -> Capacity {
+        self.capacity_for(&sandbox)
+    }
+
+    async fn memory(&self) -> NodeMemory {
+        self.measured_memory().await
     }
 
     async fn prepare(&self, session: PrepareSession) -> Result<Prepared, NotPrepared> {
@@ -195,6 +224,8 @@ impl Node for LocalNode {
     async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {
         let session = sandbox.session;
         if let Ok(runner) = self.runner(session) {
+            // The most that it took says what others will take.
+            self.measure(runner.pid().map(|runner| RunningSession { session, runner })).await;
             runner.end().await;
         }
         let folders =
@@ -209,6 +240,7 @@ impl Node for LocalNode {
             Some(Stage::Prepared(_)) => self.logs.remove_if_empty(session),
             Some(Stage::Running(_)) | None => {}
         }
+        self.measuring.ended(session);
         self.demux.remove_session(session);
     }
 

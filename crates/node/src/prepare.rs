@@ -8,15 +8,18 @@ use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_guest_session::template::Wanted;
 use anteroom_guest_session::{CloneOf, DriverConfig, SandboxConfig, VmConfig};
-use anteroom_node_protocol::{NotPrepared, PrepareSession, Reports, SignInConfig, StartSession};
+use anteroom_node_protocol::{
+    NotPrepared, PrepareSession, Reports, SignInConfig, StartSession, may_be_clone,
+};
 use anteroom_runner_protocol::{SessionConfig, sandbox_name};
 use anteroom_session::SessionId;
 
 use super::error::LocalNodeError;
+use super::measuring::Started;
 use super::pool::Waiting;
 use super::process::Runner;
 use super::settings::DriverChoice;
-use super::templates::{Template, fits};
+use super::templates::Template;
 use super::users::Lease;
 use super::{LocalNode, Stage};
 
@@ -38,9 +41,9 @@ impl LocalNode {
     /// Checks the image, leases a user and creates the log folder, in this order.
     pub(super) async fn reserve(
         &self,
-        PrepareSession { session, provider, .. }: PrepareSession,
+        PrepareSession { session, sandbox, .. }: PrepareSession,
     ) -> Result<(PreparedSession, Option<Lease>), NotPrepared> {
-        let (driver, services) = self.driver_config(session, &provider.image)?;
+        let (driver, services) = self.driver_config(session, &sandbox.image)?;
         let lease = self.lease_user(session).await?;
         let log_dir =
             self.logs.create(session).map_err(|error| NotPrepared::NoLogFolder(chain(&error)))?;
@@ -117,7 +120,7 @@ impl LocalNode {
     }
 
     /// The template of an image's VMs here, once it is loaded.
-    fn template_of(
+    pub(super) fn template_of(
         &self,
         image_dir: &Path,
         services: &[ServiceSpec],
@@ -135,14 +138,13 @@ impl LocalNode {
 
     /// A clone that waits for such a session, if there is one.
     pub(super) fn claim(&self, session: &PrepareSession) -> Result<Option<Waiting>, NotPrepared> {
-        let PrepareSession { session: _, provider, preferences, screen } = session;
-        if !fits(provider, preferences) {
+        let PrepareSession { session, sandbox, screen } = session;
+        if !sandbox.may_be_clone {
             return Ok(None);
         }
-        let (driver, services) = self.driver_config(session.session, &provider.image)?;
+        let (driver, services) = self.driver_config(*session, &sandbox.image)?;
         let DriverConfig::Vm(vm) = driver else { return Ok(None) };
-        let authorities = &provider.egress.extra_ca_pem;
-        let template = self.template_of(&vm.image_dir, &services, *screen, authorities);
+        let template = self.template_of(&vm.image_dir, &services, *screen, &sandbox.extra_ca_pem);
         Ok(template.and_then(|template| self.pool.claim(&template)))
     }
 
@@ -190,6 +192,7 @@ impl LocalNode {
         let (runner, reports) = match stage {
             Some(Stage::Claimed(waiting)) => {
                 let template = Arc::clone(&waiting.template);
+                self.measured_as(session, waiting.user, Some(&template));
                 let (runner, reports) = waiting.hand_over();
                 // The session's own record has it now.
                 self.pool.records.remove(session);
@@ -207,6 +210,17 @@ impl LocalNode {
         Ok((runner, reports))
     }
 
+    /// What the session takes counts for those to come.
+    fn measured_as(
+        &self,
+        session: SessionId,
+        user: Option<SessionUser>,
+        template: Option<&Arc<Template>>,
+    ) {
+        let template = template.map(|template| template.id.clone());
+        self.measuring.started(session, Started { user, template });
+    }
+
     /// Starts the runner of a sandbox that is booted, or a clone that is made, for this session.
     fn boot(
         &self,
@@ -217,7 +231,7 @@ impl LocalNode {
         let PreparedSession { mut driver, services, confinement, log_dir } = prepared;
         let provider = &sign_in.provider;
         let template = match &mut driver {
-            DriverConfig::Vm(vm) if fits(provider, &sign_in.preferences) => {
+            DriverConfig::Vm(vm) if may_be_clone(provider, &sign_in.preferences) => {
                 let authorities = &provider.egress.extra_ca_pem;
                 let template = self.template_of(&vm.image_dir, &services, screen, authorities);
                 vm.clone_of = template.as_deref().map(clone_of);
@@ -234,6 +248,7 @@ impl LocalNode {
             screen,
             services,
         };
+        self.measured_as(sign_in.session, sandbox.confinement.user, template.as_ref());
         let files = template.as_ref().map(|template| template.files.clone());
         let (runner, reports) =
             Runner::start(sandbox, files, media, &self.settings.runner_environment)?;

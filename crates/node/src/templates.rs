@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_guest_link::chain;
-use anteroom_guest_protocol::{Preferences, ScreenSize, ServiceSpec};
+use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_guest_session::TemplateFiles;
 use anteroom_guest_session::template::{Host, Wanted};
-use anteroom_node_protocol::{Report, Reports};
-use anteroom_provider::Provider;
+use anteroom_node_protocol::{Report, Reports, TemplateMemory};
 use anteroom_session::Observation;
 use anteroom_template::{MachineKey, TemplateFor};
 use base64::Engine;
@@ -152,6 +152,21 @@ impl Templates {
         received
     }
 
+    /// Those in memory, each with what it takes of it.
+    pub fn in_memory(&self) -> Vec<TemplateMemory> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = known.values().filter_map(|known| match &known.state {
+            State::Loaded(template) => Some(template),
+            State::Loading | State::Refused => None,
+        });
+        let memory = |template: &Arc<Template>| {
+            let TemplateFiles { memory, state } = &template.files;
+            let bytes = bytes_of(memory) + bytes_of(state);
+            TemplateMemory { id: template.id.clone(), bytes }
+        };
+        loaded.map(memory).collect()
+    }
+
     /// Those that clones can be made of now: on disk they are as they were loaded.
     pub fn loaded(&self) -> Vec<Arc<Template>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -220,13 +235,11 @@ fn load(
     }
 }
 
-/// Whether a sign-in can be in a clone: a browser that runs has its language and its time zone.
-pub fn fits(provider: &Provider, preferences: &Preferences) -> bool {
-    let named = provider.egress.allow.iter().filter_map(|host| host.rsplit_once(':'));
-    let mut ports = named.filter_map(|(_, port)| port.parse::<u16>().ok());
-    preferences.locale.is_none()
-        && preferences.time_zone.is_none()
-        && ports.all(|port| matches!(port, 80 | 443))
+/// What of a file in memory is there: its holes take nothing.
+fn bytes_of(file: &impl AsFd) -> u64 {
+    const BLOCK: u64 = 512;
+    let blocks = nix::sys::stat::fstat(file).map_or(0, |file| file.st_blocks);
+    u64::try_from(blocks).unwrap_or_default() * BLOCK
 }
 
 fn stamp(image_dir: &Path) -> Option<Stamp> {

@@ -136,36 +136,72 @@ pub fn reap(identity: SandboxIdentity<'_>) {
     }
 }
 
-/// Process id and command of every process of the sandbox, this one apart: those of its user, and of
-/// this process's user those that carry its mark in their environment or, since Chromium writes over
-/// its own, were pointed into the sandbox's folder. What another process says of itself is not read: it
-/// may be anything, of any length. Zombies are their parent's to collect.
+/// Process ids of each of these sandboxes, in their order: one look at the machine for all of them.
+#[must_use]
+pub fn processes_of(identities: &[SandboxIdentity<'_>]) -> Vec<Vec<i32>> {
+    let marks: Vec<Mark> = identities.iter().map(|identity| Mark::of(*identity)).collect();
+    let mut found = vec![Vec::new(); marks.len()];
+    for pid in other_processes() {
+        if let Some(of) = marks.iter().position(|mark| mark.command_of(pid).is_some()) {
+            found[of].push(pid);
+        }
+    }
+    found
+}
+
+/// Process id and command of every process of the sandbox, this one apart. Zombies are their parent's to
+/// collect.
 fn processes(identity: SandboxIdentity<'_>) -> Vec<(i32, String)> {
-    let marker = format!("{SANDBOX_ENV}={}", identity.name);
-    let folder = format!("/anteroom-{}/", identity.name);
+    let mark = Mark::of(identity);
+    other_processes().filter_map(|pid| Some((pid, mark.command_of(pid)?))).collect()
+}
+
+fn other_processes() -> impl Iterator<Item = i32> {
     let own = std::process::id().to_string();
-    let own_user = nix::unistd::geteuid().as_raw();
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
-            let pid: i32 = name.parse().ok()?;
-            if identity.user.is_some_and(|user| runs_as(pid, user.id())) {
-                return Some((pid, start_of(&entry.path().join("comm")).trim_end().to_owned()));
-            }
-            if !runs_as(pid, own_user) {
-                return None;
-            }
-            let command = start_of(&entry.path().join("cmdline")).replace('\0', " ");
-            let carries = || {
-                let environment = start_of(&entry.path().join("environ"));
-                environment.split('\0').any(|variable| variable == marker)
-            };
-            let is_of_sandbox = command.contains(&folder) || carries();
-            is_of_sandbox.then(|| (pid, command.chars().take(200).collect()))
-        })
-        .collect()
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let name = entry.file_name().into_string().ok().filter(|name| *name != own)?;
+        name.parse().ok()
+    })
+}
+
+/// What a sandbox's processes are known by: they are its user's or, of this process's user, carry its
+/// name in their environment or, since Chromium writes over its own, were pointed into the sandbox's
+/// folder. What another process says of itself is not read: it may be anything, of any length.
+struct Mark {
+    user: Option<SessionUser>,
+    own_user: u32,
+    variable: String,
+    folder: String,
+}
+
+impl Mark {
+    fn of(identity: SandboxIdentity<'_>) -> Self {
+        Self {
+            user: identity.user,
+            own_user: nix::unistd::geteuid().as_raw(),
+            variable: format!("{SANDBOX_ENV}={}", identity.name),
+            folder: format!("/anteroom-{}/", identity.name),
+        }
+    }
+
+    /// The command of a process that is the sandbox's.
+    fn command_of(&self, pid: i32) -> Option<String> {
+        let path = Path::new("/proc").join(pid.to_string());
+        if self.user.is_some_and(|user| runs_as(pid, user.id())) {
+            return Some(start_of(&path.join("comm")).trim_end().to_owned());
+        }
+        if !runs_as(pid, self.own_user) {
+            return None;
+        }
+        let command = start_of(&path.join("cmdline")).replace('\0', " ");
+        let carries = || {
+            let environment = start_of(&path.join("environ"));
+            environment.split('\0').any(|variable| variable == self.variable)
+        };
+        let is_of_sandbox = command.contains(&self.folder) || carries();
+        is_of_sandbox.then(|| command.chars().take(200).collect())
+    }
 }
 
 /// As much of a file of /proc as an honest process has there.

@@ -37,7 +37,7 @@ pub use firecracker::{ApiError, Firecracker, Installed, OLDEST, ProgramError};
 pub use host::{Host, RemoveError, remove_runtime_dir};
 pub use inspect::{Inspect, Inspected};
 pub use kvm_probe::{KvmProbe, probe_kvm};
-pub use leftovers::{SandboxIdentity, leftovers, reap};
+pub use leftovers::{SandboxIdentity, leftovers, processes_of, reap};
 pub use link::LinkStream;
 pub use name::{InvalidName, SandboxName};
 pub use orphaned_files::remove_orphaned_files;

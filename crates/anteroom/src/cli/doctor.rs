@@ -231,7 +231,9 @@ fn memory() -> Finding {
         );
     }
     let sessions = counted(sessions, "session", "sessions");
-    ok(format!("{available} MiB of memory is free, enough for {sessions}"))
+    ok(format!(
+        "{available} MiB of memory is free, enough for {sessions} (clones of a template take less)"
+    ))
 }
 
 /// Whether `serve` could store its state there, and how much.

@@ -120,23 +120,6 @@ pub fn firecracker(cpu: &Chosen) -> Result<(Vmm, String)> {
     Ok((vmm, format!("Firecracker {version}")))
 }
 
-/// What a sandbox takes of the machine's memory, in MiB: the guest's, and what runs it; measured.
-pub fn sandbox_mib(driver: &DriverChoice) -> u64 {
-    match driver {
-        DriverChoice::Vm(vm) => {
-            let beside = match vm.vmm {
-                // Its translation buffer, runner and encoder.
-                Vmm::Qemu { .. } => 768,
-                // Itself, runner and encoder.
-                Vmm::Firecracker { .. } => 256,
-            };
-            u64::from(vm.memory_mib) + beside
-        }
-        // X, a browser and what a page needs.
-        DriverChoice::Host { .. } => 1024,
-    }
-}
-
 /// The host driver runs the agent as a program: it needs a file.
 fn unpack_agent(cache_dir: &Path) -> Result<PathBuf> {
     use sha2::Digest;

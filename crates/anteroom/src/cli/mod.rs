@@ -10,6 +10,7 @@ mod folders;
 mod http_server;
 mod image;
 mod keys;
+mod memory;
 mod output;
 mod own_controller;
 mod progress;

@@ -14,7 +14,7 @@ use anteroom_controller::{
 };
 use anteroom_guest_protocol::ServiceSpec;
 use anteroom_guest_session::template::Host;
-use anteroom_node::{DriverChoice, LocalNode, NodeSettings, TemplateSettings, sessions_by_memory};
+use anteroom_node::{DriverChoice, LocalNode, NodeSettings, TemplateSettings, usual_sessions};
 use anteroom_node_protocol::Node;
 use anteroom_private as private;
 use anteroom_provider::{Custody, Provider};
@@ -25,7 +25,7 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 
 use super::asked_to_stop;
-use super::driver::{DriverOptions, sandbox_mib};
+use super::driver::DriverOptions;
 use super::folders::{ImagesDir, StateDir, TEMPLATE_KEY, cache_dir, make_private};
 use super::http_server;
 use super::own_controller;
@@ -90,10 +90,14 @@ pub struct Options {
     /// hold them; may be repeated.
     #[arg(long, value_name = "PROVIDER")]
     allow_vault_custody: Vec<ProviderId>,
-    /// Concurrent sign-ins [default: as many as fit in the free memory].
+    /// Concurrent sign-ins, however much memory is free [default: 16 for each processor].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_sessions: Option<u16>,
-    /// Sign-ins that may wait for a free slot; further ones are refused with a Retry-After.
+    /// Memory that all sign-ins and templates may take together, in MiB [default: what is free at the start,
+    /// without an eighth of this machine's memory, at most 1024].
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(256..=1 << 30))]
+    memory_budget: Option<u64>,
+    /// Sign-ins that may wait for capacity; further ones are refused with a Retry-After.
     #[arg(long, default_value_t = 0)]
     max_queued: u16,
     /// The maximum duration of a sign-in, however often its caller extends it.
@@ -211,7 +215,10 @@ async fn serve(options: Options) -> Result<()> {
         ready_file::write(path, &controller, &url).await?;
     }
     let sign_ins = counted(max_sessions, "sign-in", "sign-ins");
-    tracing::info!("at most {sign_ins} at a time (--max-sessions)");
+    tracing::info!(
+        "at most {sign_ins} at a time (--max-sessions), in {} MiB of memory (--memory-budget)",
+        controller.memory_budget_bytes() >> 20
+    );
     tracing::info!("listening on http://{bound}, media on UDP {}", controller.media_address());
     tracing::info!(
         "at most {} from one address at a time (--connections-per-address)",
@@ -268,8 +275,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         }),
         DriverChoice::Vm(_) | DriverChoice::Host { .. } => None,
     };
-    let max_sessions =
-        options.max_sessions.map_or_else(|| sessions_by_memory(sandbox_mib(&driver)), usize::from);
+    let max_sessions = options.max_sessions.map_or_else(usual_sessions, usize::from);
     let node = NodeSettings {
         media_listen: options.media_listen,
         advertise: options.advertise,
@@ -280,6 +286,7 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
         runner_environment: logging::for_runner(options.log_format),
         host: HostCapabilities::here(driver.program().as_deref()),
         driver,
+        memory_budget_bytes: options.memory_budget.map(|mib| mib << 20),
         templates,
         waiting_clones: options.waiting_clones.into(),
     };

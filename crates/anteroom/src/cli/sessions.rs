@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, Connection, read_secret};
 use super::credentials::{check_output, fetch};
+use super::memory;
 use super::output;
 use super::table::table;
 
@@ -107,6 +108,9 @@ impl SignInOptions {
 /// What `sessions` takes.
 #[derive(clap::Args)]
 pub struct List {
+    /// Measure the memory of the sessions that run: what each has alone, and what it shares.
+    #[arg(long)]
+    memory: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -329,6 +333,10 @@ pub fn follow(
 
 /// `anteroom sessions`.
 pub fn list(options: &List) -> Result<()> {
+    if options.memory {
+        let memory = options.connection.open()?.get_json("/api/memory")?;
+        return show(options.connection.json, &memory, memory::lines);
+    }
     let sessions = options.connection.open()?.get_json("/api/sessions")?;
     show(options.connection.json, &sessions, |sessions| {
         let fields = ["sessionId", "provider", "state", "reason"];

@@ -18,7 +18,7 @@ fn said(output: &Output) -> String {
 #[test]
 fn a_disk_that_is_full_when_the_credential_comes_loses_it_honestly() {
     let waits = format!("while [ ! -e ~/.go ]; do sleep 0.1; done; {SIGNS_IN}");
-    let server = Setup::host().disk(8).start_with_cli(&waits, 600);
+    let server = Setup::host().disk(256).start_with_cli(&waits, 600);
     let id = server.started();
     server.session_when(&id, "the sandbox is furnished", |session| {
         session["timeline"]

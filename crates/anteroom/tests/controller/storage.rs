@@ -7,7 +7,7 @@ use crate::support::{Fill, SILENT, Server, Setup, eventually};
 
 #[test]
 fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
-    let server = Setup::fake_guest(SILENT).disk(8).start();
+    let server = Setup::fake_guest(SILENT).disk(256).start();
     let id = server.started();
     let (_, sandbox) = runner_and_sandbox(&server, &id);
     let full = Fill::up(&server);
@@ -15,8 +15,9 @@ fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
     assert_eq!(refused.status, 503, "{}", refused.body);
     assert_eq!(refused.body["code"], "storage_unavailable");
     let why = r#"SQLite reported "database or disk is full" (code 13); free space on the disk of the state folder"#;
-    let whole = format!("the change could not be stored, so nothing was changed: {why}");
-    assert_eq!(refused.body["detail"], whole);
+    let detail = refused.body["detail"].as_str().unwrap();
+    assert!(detail.starts_with("the disk of the state folder is too full: "), "{detail}");
+    assert!(refused.headers.contains_key("retry-after"));
     kill(sandbox);
     let ended = server.torn_down(&id);
     assert_eq!(ended["reason"]["code"], "sandbox_exited", "{ended}");
@@ -25,6 +26,8 @@ fn a_full_disk_is_reported_and_the_reason_of_an_end_outlives_it() {
         Some(server.get("/health")).filter(|health| health.status == 503)
     });
     assert_eq!(health.body["reasons"][0], format!("writing to the database failed: {why}"));
+    let disk = health.body["reasons"][1].as_str().unwrap();
+    assert!(disk.ends_with(" is full, or nearly; free space on it"), "{disk}");
     drop(full);
     let stored = format!(
         "SELECT json_extract(record, '$.session.state.reason.code') FROM sessions WHERE id = '{id}' AND finished"

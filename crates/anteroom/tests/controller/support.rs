@@ -354,6 +354,7 @@ impl Fill {
     pub fn up(server: &Server) -> Self {
         let path = server.state_dir_inside().join("fill");
         let mut file = std::fs::File::create(&path).unwrap();
+        while file.write_all(&[0; 65_536]).is_ok() {}
         while file.write_all(&[0; 4096]).is_ok() {}
         Self(path)
     }

@@ -16,6 +16,7 @@ use crate::backend::{Backend, Begun, Revoked, Watched};
 use crate::extract::{Caller, SessionPath};
 use crate::idempotency::{self, Idempotency};
 use crate::json::{START_LIMIT, USUAL_LIMIT, collect, parse, read};
+use crate::memory::MemoryView;
 use crate::problem::Problem;
 use crate::wire::{
     AllowHost, Code, CodeTaken, CredentialStatus, OAuthUrl, SessionEvent, SessionSummary,
@@ -65,6 +66,17 @@ pub(super) async fn sessions<B: Backend>(
     Caller(_): Caller,
 ) -> Result<Json<Vec<SessionSummary>>, Problem> {
     Ok(Json(backend.sessions().await?))
+}
+
+/// Measure the memory of all sessions that run.
+#[utoipa::path(get, path = "/api/memory", security(("apiKey" = [])), responses(
+    (status = 200, body = MemoryView), (status = 401, body = Problem)
+))]
+pub(super) async fn memory<B: Backend>(
+    State(backend): State<Arc<B>>,
+    Caller(_): Caller,
+) -> Result<Json<MemoryView>, Problem> {
+    Ok(Json(backend.memory().await))
 }
 
 /// Retrieve a session with its state, timeline and reason.

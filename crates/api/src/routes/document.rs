@@ -40,6 +40,7 @@ pub fn openapi() -> Document {
     paths(
         calls::start,
         calls::sessions,
+        calls::memory,
         calls::session,
         calls::delete,
         calls::oauth_url,

@@ -44,6 +44,7 @@ pub fn router<B: Backend>(backend: Arc<B>, hosts: AllowedHosts) -> Router {
     let timed = Router::new()
         .route("/api/auth/start", post(calls::start::<B>))
         .route("/api/sessions", get(calls::sessions::<B>))
+        .route("/api/memory", get(calls::memory::<B>))
         .route(session, get(calls::session::<B>).delete(calls::delete::<B>))
         .route(&at("/oauth-url"), get(calls::oauth_url::<B>))
         .route(&at("/open-sign-in-page"), post(calls::open_sign_in_page::<B>))

@@ -12,7 +12,6 @@ use anteroom_session::{
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Actor, following};
-use crate::admission::TakenCapacity;
 use crate::error::ControllerError;
 use crate::store::Store;
 
@@ -21,20 +20,18 @@ const LAST_REPORTS: Duration = Duration::from_secs(2);
 
 /// The session's capacity, as far as [`Admission`](crate::admission::Admission) goes.
 pub enum CapacityClaim {
-    /// Not asked for yet, or not any more.
+    /// Not asked for yet, not any more, or had.
     None,
     /// All capacity is taken.
-    Waiting(Pin<Box<dyn Future<Output = TakenCapacity> + Send + Sync>>),
-    /// It has it, until it is torn down.
-    Taken(#[expect(dead_code, reason = "held, not read")] TakenCapacity),
+    Waiting(Pin<Box<dyn Future<Output = ()> + Send + Sync>>),
 }
 
 impl CapacityClaim {
-    /// The capacity that was waited for; never comes where none is waited for.
-    pub async fn taken(&mut self) -> TakenCapacity {
+    /// Comes with the capacity that was waited for; never comes where none is waited for.
+    pub async fn taken(&mut self) {
         match self {
             Self::Waiting(capacity) => capacity.await,
-            Self::None | Self::Taken(_) => std::future::pending().await,
+            Self::None => std::future::pending().await,
         }
     }
 }
@@ -57,9 +54,7 @@ impl<N: Node, S: Store> Actor<N, S> {
                     self.notify(Notice::AcknowledgeCredential {}).await
                 }
                 Effect::TearDown => {
-                    if matches!(self.claim, CapacityClaim::Waiting(_)) {
-                        self.claim = CapacityClaim::None;
-                    }
+                    self.claim = CapacityClaim::None;
                     let (sandbox, reports) = (self.record.sandbox(), self.reports.take());
                     let (node, events) = (Arc::clone(&self.context.node), self.events.clone());
                     tokio::spawn(async move {
@@ -82,13 +77,13 @@ impl<N: Node, S: Store> Actor<N, S> {
 
     async fn claim_capacity(&mut self) {
         let Some((_, admitted)) = &self.plan else { return };
-        if let Some(taken) = admitted.try_capacity() {
-            self.claim = CapacityClaim::Taken(taken);
+        if admitted.has_capacity() {
             self.start_runner().await;
             return;
         }
         self.claim = CapacityClaim::Waiting(Box::pin(admitted.capacity()));
-        let message = "all slots are in use; the sign-in starts when one is free".to_owned();
+        let message =
+            "all capacity is in use; the sign-in starts when there is enough for it".to_owned();
         self.add_entry(now(), "waiting_for_capacity", message, None, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
         self.show();

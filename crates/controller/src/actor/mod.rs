@@ -45,7 +45,7 @@ pub struct ControllerContext<N, S> {
 pub struct StartPlan<N: Node> {
     /// What its node has to know.
     pub start: StartSession,
-    /// The session's right to a sandbox.
+    /// The session's right to a sandbox, and what is reserved for it.
     pub admitted: Admitted,
     /// What its node reserved for it.
     pub reservation: Reservation<N>,
@@ -139,8 +139,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             let event = tokio::select! {
                 event = queue.recv() => event,
                 () = tokio::time::sleep(self.until_tick()) => Some(Event::Tick),
-                taken = self.claim.taken() => {
-                    self.claim = CapacityClaim::Taken(taken);
+                () = self.claim.taken() => {
+                    self.claim = CapacityClaim::None;
                     self.start_runner().await;
                     continue;
                 }
@@ -158,6 +158,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             self.apply(event).await;
         }
         self.runs.send_replace(false);
+        // What was reserved is free before anybody sees that the session's task is over.
+        self.plan = None;
         // Its record says so, durably: its user may be another's.
         if self.record.is_gone() {
             self.context.node.release(self.record.id());

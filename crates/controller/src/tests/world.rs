@@ -43,35 +43,33 @@ impl World {
         Self::in_folder(tempfile::tempdir().unwrap()).await
     }
 
+    pub async fn with_limits(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings { limits, ..settings(folder.path()) };
+        Self::with_settings(folder, settings).await
+    }
+
     /// What the controller finds that is started after this one.
     pub async fn restarted(self) -> Self {
         Self::in_folder(self.folder).await
     }
 
     async fn in_folder(folder: tempfile::TempDir) -> Self {
+        let settings = settings(folder.path());
+        Self::with_settings(folder, settings).await
+    }
+
+    async fn with_settings(folder: tempfile::TempDir, settings: Settings) -> Self {
         let database = folder.path().join(DATABASE);
         let node = FakeNode::beside(&database).await;
         let store = SqliteStore::open(&database).await.unwrap();
         let bound = "127.0.0.1:1".parse().unwrap();
-        let controller =
-            Controller::open(settings(folder.path()), node.clone(), store, bound).await.unwrap();
+        let controller = Controller::open(settings, node.clone(), store, bound).await.unwrap();
         Self { folder, node, controller }
     }
 
     pub async fn start(&self) -> Result<SessionId, Problem> {
-        let request = StartRequest {
-            provider: "demo".to_owned(),
-            user_id: None,
-            recipient: None,
-            ttl_seconds: None,
-            method: None,
-            locale: None,
-            time_zone: None,
-            files: Vec::new(),
-        };
-        let begun = self.controller.start(request, None, &caller()).await?;
-        let (Begun::Now(answer) | Begun::Before(answer)) = begun;
-        Ok(answer.session_id.parse().unwrap())
+        start(&self.controller).await
     }
 
     /// A session whose guest has found its credential.
@@ -122,6 +120,23 @@ impl World {
     pub fn torn_downs(&self) -> usize {
         self.node.calls().iter().filter(|call| matches!(call, Call::TearDown(..))).count()
     }
+}
+
+/// Calls for a sign-in to the demo's provider.
+pub async fn start(controller: &Controller<FakeNode, SqliteStore>) -> Result<SessionId, Problem> {
+    let request = StartRequest {
+        provider: "demo".to_owned(),
+        user_id: None,
+        recipient: None,
+        ttl_seconds: None,
+        method: None,
+        locale: None,
+        time_zone: None,
+        files: Vec::new(),
+    };
+    let (Begun::Now(answer) | Begun::Before(answer)) =
+        controller.start(request, None, &caller()).await?;
+    Ok(answer.session_id.parse().unwrap())
 }
 
 pub fn caller() -> Principal {

@@ -14,7 +14,6 @@ use tokio::time::{sleep_until, timeout};
 use super::Waiting;
 use super::watch::Watch;
 use crate::LocalNode;
-use crate::memory;
 use crate::process::Runner;
 use crate::templates::Template;
 use crate::users::Lease;
@@ -43,7 +42,7 @@ impl LocalNode {
             }
             let changed = self.pool.changed.clone();
             match self.pool.lacking(templates, Instant::now()) {
-                Some(template) if memory::holds_another_clone() => self.add_one(template).await,
+                Some(template) if self.holds_another(&template) => self.add_one(template).await,
                 // Looked at again with the next change.
                 _ => match self.pool.not_before().filter(|at| *at > Instant::now()) {
                     Some(at) => tokio::select! {
@@ -54,6 +53,13 @@ impl LocalNode {
                 },
             }
         }
+    }
+
+    /// Whether the machine's free memory holds what a clone of this template takes once it wakes.
+    fn holds_another(&self, template: &Template) -> bool {
+        let takes = self.measuring.demand(Some(&template.id)).memory_bytes;
+        let free = crate::free::look(&self.settings.state_dir).memory_bytes;
+        free.is_none_or(|free| free >= takes)
     }
 
     /// Ends all that wait; none is added any more.

@@ -41,6 +41,11 @@ impl Runner {
         self.command_now(RunnerCommand::Begin(Box::new(session)))
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<i32> {
+        self.exited.borrow().is_none().then(|| i32::try_from(self.pid).ok()).flatten()
+    }
+
     /// Sends a command that needs no answer. A queue that is full waits.
     pub async fn command(&self, command: RunnerCommand) -> Result<(), AskError> {
         self.commands.send(command).await.map_err(|_| AskError::Gone {})

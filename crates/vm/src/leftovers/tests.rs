@@ -22,6 +22,9 @@ fn a_process_of_the_sandbox_is_found_and_reaped() {
     let found = leftovers(of(&name), &[], Path::new("/nowhere"));
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].what.ends_with(": cat "), "{found:?}");
+    let other = SandboxName::of_test();
+    let pid = i32::try_from(child.id()).unwrap();
+    assert_eq!(processes_of(&[of(&other), of(&name)]), [vec![], vec![pid]]);
     let _open = child.stdin.take();
     let waited = std::thread::spawn(move || child.wait().unwrap());
     reap(of(&name));

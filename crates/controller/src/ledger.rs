@@ -1,0 +1,207 @@
+//! What sessions have reserved of the node's machine, and who waits for it; pure.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use anteroom_node_protocol::{Demand, Free, NodeMemory};
+use anteroom_session::SessionId;
+
+use super::shortage::{Reserved, Shortage};
+
+/// What the operator allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sandboxes at a time.
+    pub max_sessions: usize,
+    /// Sessions that may wait for capacity.
+    pub max_queued: usize,
+}
+
+/// A session that was admitted. Greater is later.
+pub type Ticket = u64;
+
+/// Everything that is reserved, of what.
+#[derive(Debug)]
+pub struct Ledger {
+    limits: Limits,
+    budget_bytes: u64,
+    free: Free,
+    held: BTreeMap<Ticket, Claim>,
+    /// In the order in which they came.
+    waiting: VecDeque<(Ticket, Claim)>,
+    next: Ticket,
+}
+
+/// What a session has, or waits for.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    session: Option<SessionId>,
+    reserved: Demand,
+    /// What its processes took when they were last measured.
+    private_bytes: Option<u64>,
+}
+
+impl Ledger {
+    /// Nothing is reserved yet.
+    pub fn new(limits: Limits, budget_bytes: u64) -> Self {
+        Self {
+            limits,
+            budget_bytes,
+            free: Free::default(),
+            held: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            next: 0,
+        }
+    }
+
+    /// Admits a session that takes this, now that the machine has so much free: it has it at once, or waits
+    /// behind those that came before.
+    pub fn admit(&mut self, demand: Demand, free: Free) -> Result<Ticket, Shortage> {
+        self.free = free;
+        let ticket = self.next;
+        match self.fits(&demand) {
+            Ok(()) if self.waiting.is_empty() => {
+                self.held.insert(ticket, Claim::of(demand));
+            }
+            Err(shortage @ Shortage::TooLarge { .. }) => return Err(shortage),
+            // Behind others it is what they wait for.
+            fits if self.waiting.len() >= self.limits.max_queued => {
+                let first = self.waiting.front().map(|(_, claim)| self.fits(&claim.reserved));
+                let shortage = fits.err().or_else(|| first?.err());
+                return Err(shortage.unwrap_or(Shortage::Queue {}));
+            }
+            _ => self.waiting.push_back((ticket, Claim::of(demand))),
+        }
+        self.next += 1;
+        Ok(ticket)
+    }
+
+    /// Which session it is; it is measured from now on.
+    pub fn serves(&mut self, ticket: Ticket, session: SessionId) {
+        let waiting = self.waiting.iter_mut().find(|(waiting, _)| *waiting == ticket);
+        let claim = self.held.get_mut(&ticket).or(waiting.map(|(_, claim)| claim));
+        if let Some(claim) = claim {
+            claim.session = Some(session);
+        }
+    }
+
+    /// Whether it has what it takes.
+    pub fn holds(&self, ticket: Ticket) -> bool {
+        self.held.contains_key(&ticket)
+    }
+
+    /// Gives back what a session has, or its place in the queue.
+    pub fn leave(&mut self, ticket: Ticket) {
+        self.held.remove(&ticket);
+        self.waiting.retain(|(waiting, _)| *waiting != ticket);
+        self.grant();
+    }
+
+    /// What was measured: a session that takes more than it has reserved has it reserved too.
+    pub fn measured(&mut self, memory: &NodeMemory) {
+        self.free = memory.free;
+        for measured in &memory.sessions {
+            let held = self.held.values_mut().find(|held| held.session == Some(measured.session));
+            if let Some(held) = held {
+                let bytes = &mut held.reserved.memory_bytes;
+                *bytes = (*bytes).max(measured.reserve_bytes);
+                let private = measured.pages.map(|pages| pages.private_bytes);
+                held.private_bytes = private.or(held.private_bytes);
+            }
+        }
+        self.grant();
+    }
+
+    /// What is reserved together.
+    pub fn reserved(&self) -> Reserved {
+        Reserved {
+            sessions: self.held.len(),
+            memory_bytes: self.held.values().map(|held| held.reserved.memory_bytes).sum(),
+            templates_bytes: self.free.templates_bytes,
+            budget_bytes: self.budget_bytes,
+        }
+    }
+
+    /// The sessions that have something, and their memory.
+    pub fn sessions(&self) -> Vec<(SessionId, u64)> {
+        let of = |held: &Claim| Some((held.session?, held.reserved.memory_bytes));
+        self.held.values().filter_map(of).collect()
+    }
+
+    /// How many wait.
+    pub fn queued(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether nobody has anything and nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.waiting.is_empty()
+    }
+
+    /// First come, first served: one that waits for much is not passed by those that take little.
+    fn grant(&mut self) {
+        while let Some((ticket, claim)) = self.waiting.front().copied() {
+            if self.fits(&claim.reserved).is_err() {
+                return;
+            }
+            self.waiting.pop_front();
+            self.held.insert(ticket, claim);
+        }
+    }
+
+    fn fits(&self, demand: &Demand) -> Result<(), Shortage> {
+        let reserved = self.reserved();
+        let needs = demand.memory_bytes;
+        if reserved.templates_bytes.saturating_add(needs) > self.budget_bytes {
+            return Err(Shortage::TooLarge { needs, reserved });
+        }
+        if self.held.len() >= self.limits.max_sessions {
+            return Err(Shortage::Sessions { most: self.limits.max_sessions });
+        }
+        let taken = reserved.memory_bytes.saturating_add(reserved.templates_bytes);
+        if taken.saturating_add(needs) > self.budget_bytes {
+            return Err(Shortage::Budget { needs, reserved });
+        }
+        // What was promised to sessions and is not taken yet is counted as free by the system.
+        let promised = self.held.values().map(Claim::promised_bytes).sum();
+        let is_first = self.held.is_empty();
+        if let Some(free) = self.free.memory_bytes
+            && lacks(free, promised, needs)
+            // A machine that is too small for one may try.
+            && !(is_first && free > 0)
+        {
+            return Err(Shortage::Memory { needs, free, promised });
+        }
+        let starting = || self.held.values().filter(|held| held.private_bytes.is_none());
+        let (needs, promised) =
+            (demand.disk_bytes, starting().map(|held| held.reserved.disk_bytes).sum());
+        if let Some(free) = self.free.disk_bytes
+            && lacks(free, promised, needs)
+        {
+            return Err(Shortage::Disk { needs, free, promised });
+        }
+        let (needs, promised) = (demand.pids, starting().map(|held| held.reserved.pids).sum());
+        if let Some(free) = self.free.pids
+            && lacks(free, promised, needs)
+        {
+            return Err(Shortage::Pids { needs, free, promised });
+        }
+        Ok(())
+    }
+}
+
+impl Claim {
+    fn of(demand: Demand) -> Self {
+        Self { session: None, reserved: demand, private_bytes: None }
+    }
+
+    fn promised_bytes(&self) -> u64 {
+        self.reserved.memory_bytes.saturating_sub(self.private_bytes.unwrap_or_default())
+    }
+}
+
+fn lacks(free: u64, promised: u64, needs: u64) -> bool {
+    promised.saturating_add(needs) > free
+}
+
+#[cfg(test)]
+mod tests;

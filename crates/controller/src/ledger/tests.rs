@@ -1,0 +1,175 @@
+use anteroom_node_protocol::{Pages, SessionMemory};
+use proptest::prelude::*;
+
+use super::*;
+
+const BUDGET: u64 = 1000;
+
+fn demand(memory_bytes: u64) -> Demand {
+    Demand { memory_bytes, disk_bytes: 10, pids: 5 }
+}
+
+fn plenty() -> Free {
+    Free::default()
+}
+
+fn ledger(max_sessions: usize, max_queued: usize) -> Ledger {
+    Ledger::new(Limits { max_sessions, max_queued }, BUDGET)
+}
+
+fn measured(session: SessionId, private_bytes: u64, free: Free) -> NodeMemory {
+    let pages = Some(Pages { private_bytes, shared_bytes: 0 });
+    let of = SessionMemory { session, template: None, reserve_bytes: private_bytes, pages };
+    NodeMemory { free, sessions: vec![of], templates: Vec::new() }
+}
+
+/// What happens to a ledger.
+#[derive(Clone, Debug)]
+enum Step {
+    Admit { memory: u64, free: Option<u64> },
+    Leave { nth: usize },
+    Measure { nth: usize, private: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (1..600_u64, proptest::option::of(0..2000_u64))
+            .prop_map(|(memory, free)| Step::Admit { memory, free }),
+        any::<usize>().prop_map(|nth| Step::Leave { nth }),
+        (any::<usize>(), 0..300_u64).prop_map(|(nth, private)| Step::Measure { nth, private }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_granted_over_the_budget_and_all_of_it_comes_back(
+        steps in proptest::collection::vec(step(), 0..60),
+        max_sessions in 1..6_usize,
+        max_queued in 0..4_usize,
+    ) {
+        let mut ledger = ledger(max_sessions, max_queued);
+        let mut sessions: Vec<(Ticket, SessionId)> = Vec::new();
+        // In the order in which they got what they take.
+        let mut held: Vec<Ticket> = Vec::new();
+        for step in steps {
+            let grown = matches!(step, Step::Measure { .. });
+            match step {
+                Step::Admit { memory, free } => {
+                    let free = Free { memory_bytes: free, ..Free::default() };
+                    if let Ok(ticket) = ledger.admit(demand(memory), free) {
+                        let session = SessionId::generate();
+                        ledger.serves(ticket, session);
+                        sessions.push((ticket, session));
+                    }
+                }
+                Step::Leave { nth } if !sessions.is_empty() => {
+                    let (ticket, _) = sessions.remove(nth % sessions.len());
+                    ledger.leave(ticket);
+                    // A second time gives nothing back.
+                    let reserved = ledger.reserved();
+                    ledger.leave(ticket);
+                    prop_assert_eq!(ledger.reserved(), reserved);
+                }
+                Step::Measure { nth, private } if !sessions.is_empty() => {
+                    let (_, session) = sessions[nth % sessions.len()];
+                    ledger.measured(&measured(session, private, plenty()));
+                }
+                Step::Leave { .. } | Step::Measure { .. } => {}
+            }
+            let granted: Vec<Ticket> =
+                sessions.iter().map(|(ticket, _)| *ticket).filter(|t| ledger.holds(*t)).collect();
+            let new: Vec<Ticket> = granted.iter().copied().filter(|t| !held.contains(t)).collect();
+            let reserved = ledger.reserved();
+            // Only what a session turns out to take may be more than the budget.
+            prop_assert!(new.is_empty() || grown || reserved.memory_bytes <= BUDGET);
+            prop_assert!(reserved.sessions <= max_sessions && ledger.queued() <= max_queued);
+            prop_assert_eq!(granted.len(), reserved.sessions);
+            // Whoever waits came after everybody who was ever served.
+            let waiting = sessions.iter().map(|(ticket, _)| *ticket).filter(|t| !ledger.holds(*t));
+            prop_assert!(waiting.min().is_none_or(|first| new.iter().all(|t| *t < first)));
+            held = granted;
+        }
+        for (ticket, _) in sessions {
+            ledger.leave(ticket);
+        }
+        prop_assert!(ledger.is_empty());
+        prop_assert_eq!(ledger.reserved().memory_bytes, 0);
+    }
+}
+
+#[test]
+fn a_session_that_takes_more_than_it_reserved_has_it_reserved() {
+    let mut ledger = ledger(10, 0);
+    let ticket = ledger.admit(demand(400), plenty()).unwrap();
+    let session = SessionId::generate();
+    ledger.serves(ticket, session);
+    ledger.measured(&measured(session, 100, plenty()));
+    assert_eq!(ledger.sessions(), [(session, 400)]);
+    ledger.measured(&measured(session, 700, plenty()));
+    assert_eq!(ledger.sessions(), [(session, 700)]);
+    // What it took once it may take again.
+    ledger.measured(&measured(session, 100, plenty()));
+    let shortage = ledger.admit(demand(400), plenty()).unwrap_err();
+    assert!(matches!(shortage, Shortage::Budget { needs: 400, .. }), "{shortage:?}");
+    ledger.leave(ticket);
+    assert_eq!(ledger.reserved().memory_bytes, 0);
+}
+
+#[test]
+fn what_is_promised_and_not_taken_yet_is_not_free() {
+    let free = Free { memory_bytes: Some(500), ..Free::default() };
+    let mut ledger = ledger(10, 0);
+    let ticket = ledger.admit(demand(400), free).unwrap();
+    let session = SessionId::generate();
+    ledger.serves(ticket, session);
+    let shortage = ledger.admit(demand(200), free).unwrap_err();
+    assert_eq!(shortage, Shortage::Memory { needs: 200, free: 500, promised: 400 });
+    // It took 300 of them, and the system counts 200 less.
+    let free = Free { memory_bytes: Some(300), ..Free::default() };
+    ledger.measured(&measured(session, 300, free));
+    assert!(ledger.admit(demand(200), free).is_ok());
+}
+
+#[test]
+fn a_full_disk_and_a_full_table_of_processes_are_seen_before_a_session_is_admitted() {
+    for (free, shortage) in [
+        (
+            Free { disk_bytes: Some(15), ..Free::default() },
+            Shortage::Disk { needs: 10, free: 15, promised: 10 },
+        ),
+        (
+            Free { pids: Some(9), ..Free::default() },
+            Shortage::Pids { needs: 5, free: 9, promised: 5 },
+        ),
+    ] {
+        let mut ledger = ledger(10, 0);
+        ledger.admit(demand(1), free).unwrap();
+        assert_eq!(ledger.admit(demand(1), free), Err(shortage));
+    }
+}
+
+#[test]
+fn templates_take_their_part_of_the_budget_and_what_never_fits_does_not_wait() {
+    let free = Free { templates_bytes: 650, ..Free::default() };
+    let mut ledger = ledger(10, 10);
+    let shortage = ledger.admit(demand(400), free).unwrap_err();
+    assert!(matches!(shortage, Shortage::TooLarge { needs: 400, .. }), "{shortage:?}");
+    ledger.admit(demand(300), free).unwrap();
+    let waits = ledger.admit(demand(300), free).unwrap();
+    assert!(!ledger.holds(waits));
+    // The template was removed.
+    ledger.measured(&NodeMemory::default());
+    assert!(ledger.holds(waits));
+}
+
+#[test]
+fn one_that_waits_for_much_is_not_passed_by_one_that_takes_little() {
+    let mut ledger = ledger(10, 1);
+    let first = ledger.admit(demand(600), plenty()).unwrap();
+    let large = ledger.admit(demand(900), plenty()).unwrap();
+    // It would fit.
+    let shortage = ledger.admit(demand(10), plenty()).unwrap_err();
+    assert!(matches!(shortage, Shortage::Budget { needs: 900, .. }), "{shortage:?}");
+    ledger.leave(first);
+    assert!(ledger.holds(large) && ledger.admit(demand(10), plenty()).is_ok());
+}

@@ -1,0 +1,57 @@
+//! What a session would take of this machine, what those that run take, and what is free.
+
+use anteroom_node_protocol::{Capacity, Free, NodeMemory, SandboxQuery, SessionMemory};
+use anteroom_session::SessionId;
+
+use super::measuring::RunningSession;
+use super::{LocalNode, Stage, free};
+
+impl LocalNode {
+    pub(super) fn capacity_for(&self, sandbox: &SandboxQuery) -> Capacity {
+        let template = self.template_for(sandbox);
+        Capacity { demand: self.measuring.demand(template.as_deref()), free: self.free() }
+    }
+
+    /// The id of the template that such a sandbox would be a clone of.
+    fn template_for(&self, sandbox: &SandboxQuery) -> Option<String> {
+        let SandboxQuery { image, extra_ca_pem, may_be_clone } = sandbox;
+        let settings = &self.settings;
+        let templates = settings.templates.as_ref().filter(|_| *may_be_clone)?;
+        // Whatever is wrong with the image is reported when the session is prepared.
+        let image = anteroom_image::find(&settings.images_dir, image).ok()?;
+        let services: Vec<_> = settings.services.iter().chain(&image.services).cloned().collect();
+        let template = self.template_of(&image.dir, &services, templates.screen, extra_ca_pem)?;
+        Some(template.id.clone())
+    }
+
+    fn free(&self) -> Free {
+        let templates_bytes =
+            self.templates.in_memory().iter().map(|template| template.bytes).sum();
+        Free { templates_bytes, ..free::look(&self.settings.state_dir) }
+    }
+
+    /// Measures every session that runs.
+    pub(super) async fn measured_memory(&self) -> NodeMemory {
+        let running: Vec<RunningSession> = self.with_sessions(|sessions| {
+            let running = |(session, stage): (&SessionId, &Stage)| match stage {
+                Stage::Running(runner) => {
+                    runner.pid().map(|runner| RunningSession { session: *session, runner })
+                }
+                Stage::Prepared(_) | Stage::Claimed(_) => None,
+            };
+            sessions.iter().filter_map(running).collect()
+        });
+        let sessions = self.measure(running).await;
+        NodeMemory { free: self.free(), sessions, templates: self.templates.in_memory() }
+    }
+
+    pub(super) async fn measure(
+        &self,
+        running: impl IntoIterator<Item = RunningSession>,
+    ) -> Vec<SessionMemory> {
+        let running: Vec<_> = running.into_iter().collect();
+        let measuring = self.measuring.clone();
+        let measured = tokio::task::spawn_blocking(move || measuring.measure(&running));
+        measured.await.unwrap_or_default()
+    }
+}
