@@ -242,16 +242,19 @@ impl RunningSandbox {
     }
 
     /// What to report when starting failed with `error`: a VMM's end says more than the call does that
-    /// failed of it. `log` is read after its end.
+    /// failed of it. `said` has its last words after its end; where it has none, the console may.
     pub(crate) async fn ended_in_place_of(
         &mut self,
         error: BootError,
         vmm: &'static str,
-        log: impl AsyncFnOnce() -> Vec<String>,
+        said: impl AsyncFnOnce() -> Vec<String>,
     ) -> BootError {
         match tokio::time::timeout(ECHO, self.wait()).await {
             Ok(exit) => {
-                let said = log().await.into_iter().chain(self.console_tail(3)).collect();
+                let mut said = said().await;
+                if said.is_empty() {
+                    said = self.console_tail(3);
+                }
                 BootError::VmmEnded { vmm, exit, said }
             }
             Err(_) => error,
