@@ -101,8 +101,7 @@ impl RunningSandbox {
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
         fail_point("sandbox.spawn").map_err(BootError::system("starting the sandbox's process"))?;
-        let (child, cgroup) =
-            confined.spawn(command).map_err(BootError::system("starting the sandbox's process"))?;
+        let (child, cgroup) = confined.spawn(command)?;
         let memory = cgroup.as_ref().and_then(|held| {
             let events = held.cgroup.memory_events().ok()?;
             Some(MemoryLimit { mib: held.limits.memory_bytes >> 20, events })
