@@ -8,6 +8,7 @@
 
 mod alarms;
 mod calm;
+mod cgroups;
 mod death;
 mod dumps;
 mod injected;

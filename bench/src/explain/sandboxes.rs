@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use super::{Options, Outcome, Verdict, provider_file};
+use super::{Options, Outcome, Verdict, cgroups, provider_file};
 use crate::leftovers;
 use crate::server::Server;
 use anteroom_testkit::processes;
@@ -19,6 +19,10 @@ enum By {
     Guest(&'static str),
     /// A signal to a process on this host.
     Signal { to: Process, signal: &'static str },
+    /// Its cgroup's limit of memory, which is lowered below what it has taken. Needs cgroup v2.
+    Memory,
+    /// The kernel, which gives it no cgroup. Needs cgroup v2.
+    NoCgroup,
 }
 
 /// A process of a session.
@@ -48,7 +52,7 @@ struct Case {
     says: &'static [&'static str],
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     Case {
         name: "kernel-panic",
         by: By::Guest("sleep 2; echo about to panic; echo c > /proc/sysrq-trigger"),
@@ -83,6 +87,18 @@ const CASES: [Case; 7] = [
         says: &["was stopped by signal 19 (SIGSTOP)"],
     },
     Case {
+        name: "vmm-memory",
+        by: By::Memory,
+        code: "sandbox_exited",
+        says: &["the host's kernel killed the VM's process because its cgroup reached its limit"],
+    },
+    Case {
+        name: "no-cgroup",
+        by: By::NoCgroup,
+        code: "sandbox_not_started",
+        says: &["making the cgroup", "/anteroom/", "Resource temporarily unavailable"],
+    },
+    Case {
         name: "runner-killed",
         by: By::Signal { to: Process::Runner, signal: "KILL" },
         code: "runner_died",
@@ -104,6 +120,10 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Vec<Outcome>> {
     let only = options.only.as_deref();
     let mut outcomes = Vec::new();
     for case in CASES.iter().filter(|case| only.is_none_or(|only| case.name.contains(only))) {
+        if matches!(case.by, By::Memory | By::NoCgroup) && !cgroups::are_usable() {
+            eprintln!("Skipped: {}, which needs cgroup v2 and root", case.name);
+            continue;
+        }
         eprintln!("the death of a sandbox: {}", case.name);
         // One that goes wrong in itself must not cost the others' lines.
         outcomes.push(one(anteroom, case, options).unwrap_or_else(|error| Outcome {
@@ -139,27 +159,23 @@ fn one(anteroom: &Path, case: &Case, how: &Options) -> Result<Outcome> {
     };
     let mut server =
         Server::start_with(anteroom, folder.path(), &provider_file("demo")?, driver, &options)?;
+    // After the controller has tried what this machine offers.
+    let refusal = match case.by {
+        By::NoCgroup => Some(cgroups::Refusal::begin()?),
+        _ => None,
+    };
     let session = server.start_session_without_recipient()?;
-    let ready = |view: &Value| has(view, "service_ready") || view["state"] == "ended";
-    let view = server.wait_until(&session.id, SANDBOX, "become usable", ready)?;
-    if view["state"] == "ended" && matches!(case.by, By::Signal { .. }) {
-        bail!("the session ended before anything was done: {}", view["reason"]["message"]);
-    }
-    let mut killed = None;
-    if let By::Signal { to, signal } = case.by {
-        let found = processes::of_session(&session.id)?;
-        let (pid, _) = found
-            .iter()
-            .find(|(_, command)| to.has(command))
-            .with_context(|| format!("{} cannot find its process", case.name))?;
-        let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status()?;
-        if !status.success() {
-            bail!("sending SIG{signal} failed");
+    if refusal.is_none() {
+        let ready = |view: &Value| has(view, "service_ready") || view["state"] == "ended";
+        let view = server.wait_until(&session.id, SANDBOX, "become usable", ready)?;
+        if view["state"] == "ended" && !matches!(case.by, By::Guest(_)) {
+            bail!("the session ended before anything was done: {}", view["reason"]["message"]);
         }
-        killed = Some(Instant::now());
     }
+    let ended_at = end(case, &session.id)?;
     let view = server.wait_until_ended(&session.id, SANDBOX)?;
-    let report_ms = killed.and_then(|at| u64::try_from(at.elapsed().as_millis()).ok());
+    drop(refusal);
+    let report_ms = ended_at.and_then(|at| u64::try_from(at.elapsed().as_millis()).ok());
     server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
     server.stop()?;
     let left = leftovers::of_session(&session.id, folder.path(), &before)?;
@@ -177,6 +193,26 @@ fn one(anteroom: &Path, case: &Case, how: &Options) -> Result<Outcome> {
     // A stopped VMM is given the time to go on again: that is no report's delay.
     let report_ms = report_ms.filter(|_| case.code != "sandbox_stopped");
     Ok(Outcome { name: case.name.to_owned(), verdict, sentence, report_ms })
+}
+
+/// Does what ends it from this host, and when.
+fn end(case: &Case, session: &str) -> Result<Option<Instant>> {
+    match case.by {
+        By::Guest(_) | By::NoCgroup => return Ok(None),
+        By::Memory => cgroups::take_memory(session)?,
+        By::Signal { to, signal } => {
+            let found = processes::of_session(session)?;
+            let (pid, _) = found
+                .iter()
+                .find(|(_, command)| to.has(command))
+                .with_context(|| format!("{} cannot find its process", case.name))?;
+            let status = Command::new("kill").args(["-s", signal, &pid.to_string()]).status()?;
+            if !status.success() {
+                bail!("sending SIG{signal} failed");
+            }
+        }
+    }
+    Ok(Some(Instant::now()))
 }
 
 fn has(view: &Value, kind: &str) -> bool {

@@ -11,6 +11,7 @@ mod claim;
 mod error_lines;
 mod exit;
 mod fault;
+mod firecracker;
 mod instruction;
 mod lines;
 mod machine;
@@ -36,8 +37,9 @@ use anteroom_session::{self as session, Explanation};
 use claim::{Claim, Diagnosis};
 
 pub use error_lines::{is_error, message};
+pub use firecracker::explain_firecracker;
 pub use instruction::{Decoded, decode};
-pub use machine::{explain_firecracker, explain_machine, explain_machine_out_of_memory};
+pub use machine::{explain_machine, explain_machine_out_of_memory};
 pub use service::{Explainer, agent_failed, processor_of};
 pub use stack::is_stack_line;
 

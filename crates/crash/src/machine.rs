@@ -67,57 +67,6 @@ pub fn explain_machine_out_of_memory(limit_mib: u64, killed: u64) -> Explanation
     .resting_on([format!("processes that the cgroup's memory limit killed: {killed}")])
 }
 
-/// Firecracker's exit codes (`FcExitCode` in src/vmm/src/lib.rs) for signals that it intercepts.
-const INTERCEPTED: [(i32, &str); 7] = [
-    (149, "SIGBUS"),
-    (150, "SIGSEGV"),
-    (151, "SIGXFSZ"),
-    (154, "SIGXCPU"),
-    (155, "SIGPIPE"),
-    (156, "SIGHUP"),
-    (157, "SIGILL"),
-];
-
-/// Begins Firecracker's last error (src/firecracker/src/main.rs).
-const EXITING: &str = "Firecracker exiting with error";
-
-/// That for a system call which its filter refuses.
-const REFUSED_CALL: i32 = 148;
-
-/// Says why Firecracker ended, by its exit code and the last lines of its log, where it says so.
-#[must_use]
-pub fn explain_firecracker(exit: ProcessExit, log: &[String]) -> Option<Explanation> {
-    let ProcessExit::Exited { code } = exit else { return None };
-    let errors: Vec<_> = log.iter().filter_map(|line| line.strip_prefix("ERROR ")).collect();
-    // The very last one only repeats the exit code.
-    let said = errors.iter().rev().find(|line| !line.starts_with(EXITING));
-    let (cause, sentence) = match (code, said) {
-        (REFUSED_CALL, _) => (
-            Cause::ForbiddenSystemCall,
-            "Firecracker made a system call that its own filter forbids, and ended".to_owned(),
-        ),
-        (code, _) if signal_of(code).is_some() => (
-            Cause::KilledBySignal,
-            format!("Firecracker ended because it received {}", signal_of(code)?),
-        ),
-        (0, _) | (_, None) => return None,
-        (_, Some(error)) => (
-            Cause::EndedBySelf,
-            format!("Firecracker ended because of an error: {}", lines::quoted(error)),
-        ),
-    };
-    let errors = errors.iter().map(|line| format!("Firecracker's log: {}", lines::quoted(line)));
-    Some(
-        diagnosis(cause, Confidence::Certain, sentence)
-            .resting_on([format!("Firecracker's exit code: {code}")])
-            .resting_on(errors),
-    )
-}
-
-fn signal_of(code: i32) -> Option<&'static str> {
-    INTERCEPTED.iter().find(|(of, _)| *of == code).map(|(_, signal)| *signal)
-}
-
 fn diagnosis(cause: Cause, confidence: Confidence, sentence: String) -> Explanation {
     Explanation::new(cause, confidence, sentence)
 }
@@ -227,28 +176,5 @@ mod tests {
                 prop_assert!(!says(phrase) || seen, "{}", said.sentence);
             }
         }
-    }
-
-    #[test]
-    fn firecracker_s_end_is_read_from_its_exit_code_and_its_errors() {
-        let log = [
-            "Vmm is stopping.",
-            "ERROR Failure during vcpu run: KVM internal error",
-            "ERROR Firecracker exiting with error. exit_code=1",
-        ];
-        let log = log.map(str::to_owned);
-        let of = |code| {
-            let why = explain_firecracker(ProcessExit::Exited { code }, &log)?;
-            Some((why.cause, why.sentence))
-        };
-        let error =
-            "Firecracker ended because of an error: Failure during vcpu run: KVM internal error";
-        assert_eq!(of(1), Some((Cause::EndedBySelf, error.to_owned())));
-        assert_eq!(of(148).unwrap().0, Cause::ForbiddenSystemCall);
-        let disconnected = "Firecracker ended because it received SIGHUP";
-        assert_eq!(of(156), Some((Cause::KilledBySignal, disconnected.to_owned())));
-        assert_eq!(of(0), None);
-        assert_eq!(explain_firecracker(ProcessExit::Exited { code: 1 }, &[]), None);
-        assert_eq!(explain_firecracker(ProcessExit::Signalled { signal: 9 }, &log), None);
     }
 }

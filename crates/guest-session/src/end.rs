@@ -81,6 +81,7 @@ async fn state(sandbox: &RunningSandbox) -> (Option<RunState>, Vec<String>) {
     let Some(vmm) = sandbox.inspect() else { return (None, Vec::new()) };
     let Some(run_state) = vmm.run_state().await else { return (None, Vec::new()) };
     let mut lines = vec![format!("{} is {run_state}", sandbox.driver.sandbox())];
+    lines.extend(vmm.failures().iter().map(|failure| format!("the VMM's counter {failure}")));
     lines.extend(vmm.registers().await.unwrap_or_default().lines().map(str::to_owned));
     (Some(run_state), lines)
 }
@@ -98,8 +99,8 @@ fn end_reason(sandbox: &RunningSandbox, end: SandboxEnd) -> EndReason {
 fn explained_by_vmm(sandbox: &RunningSandbox, exit: ProcessExit) -> Option<Explanation> {
     match sandbox.driver {
         DriverKind::Firecracker => {
-            let log = sandbox.inspect().map(Inspect::log).unwrap_or_default();
-            anteroom_crash::explain_firecracker(exit, &log)
+            let vmm = sandbox.inspect()?;
+            anteroom_crash::explain_firecracker(exit, &vmm.log(), &vmm.failures())
         }
         DriverKind::Qemu | DriverKind::Host => None,
     }

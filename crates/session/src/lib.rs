@@ -48,7 +48,9 @@ pub use ids::{InvalidId, ProviderId, SessionId, UserId};
 pub use key_name::{InvalidKeyName, KeyName};
 pub use machine::{Chosen, Effect, Session, SessionParams};
 pub use process_exit::{ProcessExit, named_signal};
-pub use sandbox::{Accelerator, DriverKind, Isolation, RunState, ShutdownCause};
+pub use sandbox::{
+    Accelerator, DriverKind, Isolation, RunState, ShutdownCause, VmmFailure, VmmFailures,
+};
 pub use service_title::service_title;
 pub use setup_step::SetupStep;
 pub use state::{Leftover, Method, Prompt, PromptReason, Start, State, Teardown};

@@ -117,6 +117,40 @@ pub enum ShutdownCause {
     Other(String),
 }
 
+/// What a VMM counted of one failure, by its own account; never nought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VmmFailures {
+    /// What failed.
+    pub kind: VmmFailure,
+    /// The VMM's own name of its counter.
+    pub counter: &'static str,
+    /// How often, as far as the VMM reported it.
+    pub count: u64,
+}
+
+/// What of a VMM failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmmFailure {
+    /// Running one of the guest's processors.
+    Processor,
+    /// A system call, which its own filter refused.
+    SystemCall,
+    /// A check of its own: it panicked.
+    Panic,
+    /// It received a signal that ends it.
+    Signal,
+    /// A device of the guest's.
+    Device,
+    /// Its own log: lines are missing.
+    Log,
+}
+
+impl std::fmt::Display for VmmFailures {
+    fn fmt(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(text, "{}: {}", self.counter, self.count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

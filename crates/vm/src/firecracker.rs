@@ -6,9 +6,12 @@
 
 mod api;
 mod config;
+mod configured;
 mod dial;
 mod log;
+mod metrics;
 mod monitor;
+mod pipe;
 mod program;
 mod snapshot;
 
@@ -16,33 +19,33 @@ use std::io;
 use std::os::fd::{OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-use anteroom_confine::{Limits, SessionUser, filters_of_threads};
+use anteroom_confine::{Limits, SessionUser};
 use anteroom_guest_protocol::{SANDBOX_ENV, VSOCK_PORT};
 use anteroom_session::{Accelerator, DriverKind};
 use tokio::net::UnixListener;
-use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use self::api::Api;
 pub use self::api::ApiError;
 use self::config::{
-    Action, Balloon, BootSource, Drive, Logger, MachineConfig, Serial, Version, Vm, Vsock,
+    Balloon, BootSource, Drive, Logger, MachineConfig, MetricsPath, Serial, Version, Vsock,
 };
+use self::configured::Configured;
 use self::dial::Dial;
 use self::log::Log;
 use self::monitor::Monitor;
+use self::pipe::{Followed, pipe};
 pub use self::program::{Installed, OLDEST, ProgramError};
 use self::snapshot::Template;
 use crate::descriptors::{INITRAMFS, KERNEL, MEMORY, ROOT_IMAGE, STATE, beginnings, pass, path_of};
 use crate::driver::Booting;
-use crate::held::Held;
-use crate::host::make_runtime_dir;
+use crate::host::{make_runtime_dir, remove_runtime_dir};
 use crate::link::LinkStream;
 use crate::process::{Launch, RunningSandbox};
 use crate::spawn_confinement::{SpawnConfinement, Vmm};
@@ -50,6 +53,7 @@ use crate::{BootError, Driver, SandboxName, SandboxSpec, VmSpec, VmStart};
 
 /// Descriptors as Firecracker sees them.
 const LOG: RawFd = 15;
+const METRICS: RawFd = 18;
 
 /// Its sockets' names in their folder.
 const API: &str = "api";
@@ -103,21 +107,39 @@ impl Firecracker {
     }
 
     async fn start(&self, sandbox: &SandboxSpec) -> Result<RunningSandbox, BootError> {
-        let SandboxSpec { name, confinement, console: console_file } = sandbox;
-        let has_own_tree = confinement.enclosed().is_some();
-        let folder = if has_own_tree { PathBuf::from(SOCKETS) } else { name.runtime_dir() };
-        if !has_own_tree {
-            make_runtime_dir(&folder, confinement.user)?;
+        let SandboxSpec { name, confinement, .. } = sandbox;
+        if confinement.enclosed().is_some() {
+            return self.start_in(Path::new(SOCKETS), sandbox).await;
         }
+        let folder = name.runtime_dir();
+        make_runtime_dir(&folder, confinement.user)?;
+        let started = self.start_in(&folder, sandbox).await;
+        if started.is_err() {
+            // Whoever asked has no sandbox whose folder it could remove.
+            let _ = remove_runtime_dir(&folder, confinement.user);
+        }
+        started
+    }
+
+    /// With its sockets in `folder`.
+    async fn start_in(
+        &self,
+        folder: &Path,
+        sandbox: &SandboxSpec,
+    ) -> Result<RunningSandbox, BootError> {
+        let SandboxSpec { name, confinement, console: console_file } = sandbox;
         let (console, guest_console) =
             UnixStream::pair().map_err(BootError::system("making the console"))?;
-        let (log, log_end) = log_pipe().map_err(BootError::system("making Firecracker's log"))?;
-        let command = self.command(name, &folder, guest_console, log_end)?;
+        let (log, log_end) = pipe().map_err(BootError::system("making Firecracker's log"))?;
+        let (metrics, metrics_end) =
+            pipe().map_err(BootError::system("making the pipe of Firecracker's metrics"))?;
+        let pipes = [(log_end, LOG), (metrics_end, METRICS)];
+        let command = self.command(name, folder, guest_console, pipes)?;
         let vmm = Vmm {
             program: &self.program,
             files: vec![self.vm.kernel.clone(), self.vm.root_image.clone()],
             uses_kvm: true,
-            sockets: Some(&folder),
+            sockets: Some(folder),
             limits: self.limits(),
         };
         let confined = SpawnConfinement::vmm(name, confinement, vmm)?;
@@ -129,39 +151,55 @@ impl Firecracker {
             console: console.into(),
             console_file,
         })?;
-        let mut log = Log::follow(log);
-        let seen_here = if has_own_tree {
-            PathBuf::from(format!("/proc/{}/root{SOCKETS}", running.pid))
-        } else {
-            folder.clone()
+        let (mut log, metrics) = (Followed::<Log>::new(log), Followed::new(metrics));
+        let sockets = Sockets {
+            seen_here: match confinement.enclosed() {
+                Some(_) => PathBuf::from(format!("/proc/{}/root{SOCKETS}", running.pid)),
+                None => folder.to_path_buf(),
+            },
+            folder,
+            user: confinement.user,
         };
-        let (api, vsock) = (seen_here.join(API), folder.join(VSOCK));
+        let mut set_up = pin!(self.set_up(&sockets));
         let set_up = tokio::select! {
-            set_up = self.set_up(&api, &vsock) => set_up,
-            // Before its socket is there no call would fail.
-            _ = running.wait() => {
+            set_up = &mut set_up => set_up,
+            // Its last answer may be on the way still; before its socket is there no call would fail.
+            _ = running.wait() => timeout(ECHO, set_up).await.unwrap_or_else(|_| {
                 Err(BootError::system("waiting for Firecracker")(io::ErrorKind::BrokenPipe))
-            }
+            }),
         };
-        let api = match set_up {
-            Ok(api) => Rc::new(api),
+        let SetUp { api, link, runs } = match set_up {
+            Ok(set_up) => set_up,
             Err(error) => {
-                let last_lines = async || {
-                    let _ = timeout(ECHO, log.closed()).await;
-                    log.lines()
+                // What it refused is why it ended, and what its log repeats.
+                let fault = match &error {
+                    BootError::Api(ApiError::Refused { fault, .. }) => Some(fault.clone()),
+                    _ => None,
                 };
-                return Err(running.ended_in_place_of(error, "Firecracker", last_lines).await);
+                let said = async || {
+                    let _ = timeout(ECHO, log.closed()).await;
+                    fault.map_or_else(|| log.taken().errors(), |fault| vec![fault])
+                };
+                let error = running.ended_in_place_of(error, "Firecracker", said).await;
+                running.kill().await;
+                return Err(error);
             }
         };
-        let vsock = seen_here.join(VSOCK);
-        let (link, runs) = self.link(&vsock, confinement.user).await?;
         let is_clone = self.vm.start.is_clone();
         let held = Configured { api: api.clone(), pid: running.pid, is_clone, runs };
         let running = match self.vm.start {
             VmStart::ToBeSaved { .. } => running.saved_by(Template::new(api.clone())),
             VmStart::PowerOn | VmStart::Clone { .. } => running,
         };
-        Ok(running.linked_by(link).inspected_by(Monitor { api, log }).held_by(held))
+        Ok(running.linked_by(link).inspected_by(Monitor { api, log, metrics }).held_by(held))
+    }
+
+    /// Waits for Firecracker's API, and has it know all of the VM.
+    async fn set_up(&self, sockets: &Sockets<'_>) -> Result<SetUp, BootError> {
+        let api = Api::connect(&sockets.seen_here.join(API)).await?;
+        self.configure(&api, &sockets.folder.join(VSOCK)).await?;
+        let (link, runs) = self.link(&sockets.seen_here.join(VSOCK), sockets.user).await?;
+        Ok(SetUp { api: Rc::new(api), link, runs })
     }
 
     /// The link, and whom to notify when the guest runs.
@@ -190,7 +228,7 @@ impl Firecracker {
         name: &SandboxName,
         folder: &Path,
         console: UnixStream,
-        log: OwnedFd,
+        pipes: [(OwnedFd, RawFd); 2],
     ) -> Result<Command, BootError> {
         let second = console.try_clone().map_err(BootError::system("making the console"))?;
         let mut command = Command::new(&self.program);
@@ -204,7 +242,7 @@ impl Firecracker {
             // The guest's serial port; and Firecracker's own panics, which explain an early death.
             .stdout(OwnedFd::from(console))
             .stderr(OwnedFd::from(second));
-        let descriptors = self.files()?.into_iter().chain([(log, LOG)]);
+        let descriptors = self.files()?.into_iter().chain(pipes);
         pass(&mut command, descriptors)
             .map_err(BootError::system("passing descriptors to Firecracker"))?;
         Ok(command)
@@ -222,16 +260,11 @@ impl Firecracker {
         Ok(files)
     }
 
-    async fn set_up(&self, socket: &Path, vsock: &Path) -> Result<Api, BootError> {
-        let api = Api::connect(socket).await?;
-        self.configure(&api, vsock).await?;
-        Ok(api)
-    }
-
     async fn configure(&self, api: &Api, vsock: &Path) -> Result<(), BootError> {
         let Version { firecracker_version } = api.get("/version").await?;
         program::check_version(&firecracker_version)?;
         api.put("/logger", &Logger::to(path_of(LOG))).await?;
+        api.put("/metrics", &MetricsPath::at(path_of(METRICS))).await?;
         if self.vm.start.is_clone() {
             return Ok(snapshot::load(api, vsock).await?);
         }
@@ -259,37 +292,22 @@ impl Driver for Firecracker {
     }
 }
 
-/// A VM that Firecracker knows all of.
-struct Configured {
-    api: Rc<Api>,
-    pid: u32,
-    is_clone: bool,
-    /// Whoever waits for it.
-    runs: oneshot::Sender<()>,
+/// Where its sockets are.
+struct Sockets<'a> {
+    /// As Firecracker sees them.
+    folder: &'a Path,
+    /// As this process does.
+    seen_here: PathBuf,
+    /// Whose they are.
+    user: Option<SessionUser>,
 }
 
-impl Held for Configured {
-    fn release<'a>(self: Box<Self>) -> Pin<Box<dyn Future<Output = Result<(), BootError>> + 'a>>
-    where
-        Self: 'a,
-    {
-        Box::pin(async move {
-            if self.is_clone {
-                self.api.patch("/vm", &Vm::RESUMED).await?;
-            } else {
-                self.api.put("/actions", &Action::INSTANCE_START).await?;
-            }
-            // One filter is ours; Firecracker sets its own for each thread before the guest runs.
-            let threads = filters_of_threads(self.pid)
-                .map_err(BootError::system("looking at the filters of Firecracker's threads"))?;
-            if let Some(found) = threads.iter().find(|thread| thread.filters < 2) {
-                return Err(BootError::Unfiltered { thread: found.thread.clone() });
-            }
-            // Nobody waits where the guest connects.
-            let _ = self.runs.send(());
-            Ok(())
-        })
-    }
+/// What there is once Firecracker knows all of a VM.
+struct SetUp {
+    api: Rc<Api>,
+    link: LinkStream,
+    /// Whom to notify when the guest runs.
+    runs: oneshot::Sender<()>,
 }
 
 /// A socket that Firecracker connects to when the guest does (docs/vsock.md).
@@ -299,14 +317,6 @@ fn listen(path: &Path, user: Option<SessionUser>) -> io::Result<UnixListener> {
         std::os::unix::fs::lchown(path, Some(user.id()), Some(user.id()))?;
     }
     Ok(listener)
-}
-
-/// A pipe that Firecracker opens anew, as another user.
-fn log_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
-    use nix::fcntl::OFlag;
-    let (reads, writes) = nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
-    nix::sys::stat::fchmod(&writes, nix::sys::stat::Mode::from_bits_truncate(0o666))?;
-    Ok((pipe::Receiver::from_owned_fd(reads)?, writes))
 }
 
 /// As one line of bounded length, harmless to a terminal.

@@ -24,6 +24,7 @@ mod process;
 mod qemu;
 mod save;
 mod spawn_confinement;
+mod spawn_step;
 mod spec;
 
 use std::path::PathBuf;

@@ -101,8 +101,7 @@ impl RunningSandbox {
             ConsoleLog::create(&console_file.path, console_file.limit).map_err(open_console)?;
         let console_log = Rc::new(RefCell::new(log));
         fail_point("sandbox.spawn").map_err(BootError::system("starting the sandbox's process"))?;
-        let (child, cgroup) =
-            confined.spawn(command).map_err(BootError::system("starting the sandbox's process"))?;
+        let (child, cgroup) = confined.spawn(command)?;
         let memory = cgroup.as_ref().and_then(|held| {
             let events = held.cgroup.memory_events().ok()?;
             Some(MemoryLimit { mib: held.limits.memory_bytes >> 20, events })
@@ -242,16 +241,19 @@ impl RunningSandbox {
     }
 
     /// What to report when starting failed with `error`: a VMM's end says more than the call does that
-    /// failed of it. `log` is read after its end.
+    /// failed of it. `said` has its last words after its end; where it has none, the console may.
     pub(crate) async fn ended_in_place_of(
         &mut self,
         error: BootError,
         vmm: &'static str,
-        log: impl AsyncFnOnce() -> Vec<String>,
+        said: impl AsyncFnOnce() -> Vec<String>,
     ) -> BootError {
         match tokio::time::timeout(ECHO, self.wait()).await {
             Ok(exit) => {
-                let said = log().await.into_iter().chain(self.console_tail(3)).collect();
+                let mut said = said().await;
+                if said.is_empty() {
+                    said = self.console_tail(3);
+                }
                 BootError::VmmEnded { vmm, exit, said }
             }
             Err(_) => error,

@@ -19,6 +19,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::{Gid, setsid, write};
 
+use crate::spawn_step::{Step, failed_step};
 use crate::{BootError, SandboxName};
 
 /// How far a sandbox's processes stand back behind the controller and the runners (nice(2)).
@@ -146,7 +147,7 @@ impl SpawnConfinement {
     pub fn spawn(
         self,
         mut command: Command,
-    ) -> io::Result<(tokio::process::Child, Option<OwnedCgroup>)> {
+    ) -> Result<(tokio::process::Child, Option<OwnedCgroup>), BootError> {
         let Self {
             user,
             groups,
@@ -159,48 +160,51 @@ impl SpawnConfinement {
             cgroup,
         } = self;
         let has_namespaces = enclosure.is_some();
+        let (steps, failed) = failed_step().map_err(BootError::system("starting a process"))?;
         // SAFETY: in the child only system calls are made, whose arguments were made before.
         #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
         unsafe {
             command.pre_exec(move || {
                 // A kernel session of its own, not only a group: within one, anybody may continue
                 // anybody (kill(2)).
-                setsid()?;
-                entrances.iter().try_for_each(|file| go_in(file.as_c_str()))?;
+                steps.check(Step::Session, setsid().map(drop))?;
+                let entered = entrances.iter().try_for_each(|file| go_in(file.as_c_str()));
+                steps.check(Step::Cgroup, entered)?;
                 if let Some(enclosure) = &enclosure {
-                    enclosure.enter()?;
+                    steps.check(Step::Enclosure, enclosure.enter())?;
                 }
                 if let Some(account) = &account {
-                    account.enter()?;
+                    steps.check(Step::Account, account.enter())?;
                 }
-                setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+                steps.check(Step::Limits, setrlimit(Resource::RLIMIT_CORE, 0, 0))?;
                 // Sandboxes that start take every core they get; the processes that watch them come first.
                 // Refused it changes nothing else.
                 nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, NICENESS);
                 if let Some(user) = user {
-                    user.assume(&groups)?;
+                    steps.check(Step::User, user.assume(&groups))?;
                 }
                 leave_keyring();
                 // After the user: another one clears it.
-                prctl::set_pdeathsig(Signal::SIGKILL)?;
+                steps.check(Step::Privileges, prctl::set_pdeathsig(Signal::SIGKILL))?;
                 if !gains_privileges {
-                    prctl::set_no_new_privs()?;
+                    steps.check(Step::Privileges, prctl::set_no_new_privs())?;
                 }
                 if let Some(rules) = rules.take() {
-                    rules.restrict()?;
+                    steps.check(Step::Files, rules.restrict().map(drop))?;
                 }
                 // Last: what is done above is among what it refuses.
-                calls.as_ref().map_or(Ok(()), VmmCalls::refuse)
+                steps.check(Step::SystemCalls, calls.as_ref().map_or(Ok(()), VmmCalls::refuse))
             });
         }
         let mut command = tokio::process::Command::from(command);
         command.kill_on_drop(true);
         // The command holds the child's ends of the sockets: closed with it, their end is the child's.
         let mut spawn = move || command.spawn();
-        let child = match has_namespaces {
-            true => Enclosure::own_pid_namespace(spawn)??,
-            false => spawn()?,
+        let spawned = match has_namespaces {
+            true => Enclosure::own_pid_namespace(spawn).flatten(),
+            false => spawn(),
         };
+        let child = spawned.map_err(|error| failed.name(error))?;
         Ok((child, cgroup))
     }
 }
@@ -317,6 +321,32 @@ mod tests {
         let said = said_by_a_vmm(&here, Some(Path::new("/run")), &calls).await;
         let answers: Vec<_> = said.lines().take(calls.len()).collect();
         assert_eq!(answers, ["done", "refused", "refused", "refused"], "{said}");
+    }
+
+    /// A step that fails is named, and its cgroup goes.
+    #[tokio::test]
+    async fn a_file_tree_that_cannot_be_made_is_named() {
+        let confinement = Confinement::of_this_machine(None);
+        if confinement.enclosed().is_none() {
+            eprintln!("there are no namespaces to give");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("vmm");
+        std::fs::copy("/bin/true", &program).unwrap();
+        let limits = Limits { memory_bytes: 64 << 20, pids: 8, cpus: 1 };
+        let name = SandboxName::of_test();
+        let vmm = Vmm { program: &program, files: vec![], uses_kvm: false, sockets: None, limits };
+        let confined = SpawnConfinement::vmm(&name, &confinement, vmm).unwrap();
+        std::fs::remove_file(&program).unwrap();
+        let error = confined.spawn(Command::new(&program)).err().unwrap();
+        assert!(
+            error.to_string().starts_with("giving the VM namespaces and a file tree of its own"),
+            "{error}"
+        );
+        let identity = crate::SandboxIdentity { name: &name, user: confinement.user };
+        let left = crate::leftovers(identity, &[], Path::new(""));
+        assert!(left.is_empty(), "{left:?}");
     }
 
     /// Only root has namespaces to give.

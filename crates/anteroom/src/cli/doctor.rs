@@ -1,5 +1,6 @@
 //! `anteroom doctor`: what this machine can do.
 
+mod hardware;
 mod vm;
 
 use std::collections::BTreeSet;
@@ -53,6 +54,7 @@ pub fn run(options: &Options) -> Result<()> {
     let state = options.state.path();
     let mut findings = vm::findings();
     findings.extend([image_tools(), image(&images), agent(), memory(), state_folder(&state)]);
+    findings.extend(hardware::findings());
     findings.extend(confinement());
     findings.extend(unverified(&images));
     findings.extend(overridden_terms(&state));

@@ -113,6 +113,23 @@ fn made_for_dir(image: &Image, made_for: &TemplateFor) -> std::path::PathBuf {
     image.dir.join("templates").join(made_for.id())
 }
 
+/// Named as the crate `guest-session` names them. A state is read by the version that wrote it.
+#[test]
+fn another_firecracker_is_refused_by_name_be_it_older_or_newer() {
+    let image = Image::new();
+    let of = |version: &str| TemplateFor { vmm: format!("Firecracker {version}"), ..made_for() };
+    write(&image.dir, &image.key, of("1.16.2"), &memory()).unwrap();
+    for version in ["1.16.1", "1.17.0", "1.16.2-dev"] {
+        let said = load(&image.dir, &image.key, &of(version)).unwrap_err().to_string();
+        let expected = format!(
+            "the template was made for the VMM Firecracker 1.16.2, and here it is Firecracker {version}; \
+             make it again with `anteroom image snapshot demo`"
+        );
+        assert_eq!(said, expected);
+    }
+    load(&image.dir, &image.key, &of("1.16.2")).unwrap();
+}
+
 #[test]
 fn of_several_the_nearest_is_named() {
     let image = Image::new();

@@ -64,6 +64,12 @@ pub struct Logger {
     show_level: bool,
 }
 
+/// `PUT /metrics`.
+#[derive(Debug, Serialize)]
+pub struct MetricsPath {
+    metrics_path: String,
+}
+
 /// `PUT /actions`.
 #[derive(Debug, Serialize)]
 pub struct Action {
@@ -170,6 +176,12 @@ impl Serial {
 impl Logger {
     pub fn to(log_path: String) -> Self {
         Self { log_path, level: "Info", show_level: true }
+    }
+}
+
+impl MetricsPath {
+    pub fn at(metrics_path: String) -> Self {
+        Self { metrics_path }
     }
 }
 

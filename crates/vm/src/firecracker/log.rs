@@ -1,16 +1,9 @@
-//! What Firecracker says of itself: its log, which comes on a pipe.
+//! What Firecracker says of itself: its log.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::rc::Rc;
-
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
-use tokio::task::JoinHandle;
 
 use super::one_line;
-
-/// Longest line that is read, in bytes.
-const LONGEST_LINE: u64 = 4096;
+use super::pipe::TakeLines;
 
 /// Lines that are kept.
 const KEPT: usize = 20;
@@ -18,45 +11,33 @@ const KEPT: usize = 20;
 /// Begins the lines that say what went wrong.
 pub const ERROR: &str = "ERROR ";
 
-/// Follows the log until Firecracker closes it.
-pub struct Log {
-    lines: Rc<RefCell<VecDeque<String>>>,
-    following: JoinHandle<()>,
-}
+/// Begins its last error, which only repeats the exit code.
+const EXITING: &str = "Firecracker exiting with error";
+
+/// The last lines of it.
+#[derive(Default)]
+pub struct Log(VecDeque<String>);
 
 impl Log {
-    /// Follows what comes on `pipe`. On a `LocalSet`.
-    pub fn follow(pipe: impl AsyncRead + Unpin + 'static) -> Self {
-        let lines = Rc::new(RefCell::new(VecDeque::new()));
-        let following = tokio::task::spawn_local(read_lines(pipe, lines.clone()));
-        Self { lines, following }
-    }
-
-    /// Waits until it is closed.
-    pub async fn closed(&mut self) {
-        if !self.following.is_finished() {
-            let _ = (&mut self.following).await;
-        }
-    }
-
     /// Its last lines, without their time.
     pub fn lines(&self) -> Vec<String> {
-        self.lines.borrow().iter().cloned().collect()
+        self.0.iter().cloned().collect()
+    }
+
+    /// Those of them that say what went wrong.
+    pub fn errors(&self) -> Vec<String> {
+        let errors = self.0.iter().filter_map(|line| line.strip_prefix(ERROR));
+        errors.filter(|line| !line.starts_with(EXITING)).map(str::to_owned).collect()
     }
 }
 
-async fn read_lines(pipe: impl AsyncRead + Unpin, lines: Rc<RefCell<VecDeque<String>>>) {
-    let mut reader = BufReader::new(pipe);
-    let mut bytes = Vec::new();
-    loop {
-        bytes.clear();
-        match (&mut reader).take(LONGEST_LINE).read_until(b'\n', &mut bytes).await {
-            Ok(1..) => {}
-            _ => return,
-        }
-        let line = without_time(&one_line(&String::from_utf8_lossy(&bytes)));
+impl TakeLines for Log {
+    const LONGEST_LINE: u64 = 4096;
+
+    fn take(&mut self, line: &[u8]) {
+        let line = without_time(&one_line(&String::from_utf8_lossy(line)));
         if line.is_empty() {
-            continue;
+            return;
         }
         // A guest can have it warn as often as it likes.
         if line.starts_with(ERROR) {
@@ -64,13 +45,12 @@ async fn read_lines(pipe: impl AsyncRead + Unpin, lines: Rc<RefCell<VecDeque<Str
         } else {
             tracing::debug!("Firecracker: {line}");
         }
-        let mut lines = lines.borrow_mut();
-        if lines.len() == KEPT {
+        if self.0.len() == KEPT {
             // What a guest has it warn of does not push its errors out.
-            let least = lines.iter().position(|line| !line.starts_with(ERROR)).unwrap_or(0);
-            lines.remove(least);
+            let least = self.0.iter().position(|line| !line.starts_with(ERROR)).unwrap_or(0);
+            self.0.remove(least);
         }
-        lines.push_back(line);
+        self.0.push_back(line);
     }
 }
 
@@ -88,6 +68,7 @@ fn without_time(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pipe::Followed;
     use super::*;
 
     #[tokio::test]
@@ -102,9 +83,9 @@ mod tests {
         text.push_str(&"x".repeat(10_000));
         tokio::task::LocalSet::new()
             .run_until(async {
-                let mut log = Log::follow(std::io::Cursor::new(text.into_bytes()));
+                let mut log = Followed::<Log>::new(std::io::Cursor::new(text.into_bytes()));
                 log.closed().await;
-                let lines = log.lines();
+                let lines = log.taken().lines();
                 assert_eq!(lines.len(), KEPT);
                 assert!(lines.contains(&"WARN IO write failed".to_owned()));
                 assert!(

@@ -2,21 +2,24 @@
 
 use std::rc::Rc;
 
-use anteroom_session::{Accelerator, RunState, ShutdownCause};
+use anteroom_session::{Accelerator, RunState, ShutdownCause, VmmFailures};
 
 use super::api::Api;
 use super::config::InstanceInfo;
 use super::log::Log;
+use super::metrics::Metrics;
+use super::pipe::Followed;
 use crate::{Inspect, Inspected};
 
 /// The last thing that Firecracker logs when its guest has reset its machine, by which alone a guest ends
 /// one (src/vmm/src/lib.rs, `Vmm::stop`; src/firecracker/src/main.rs).
 const ENDED_BY_GUEST: &str = "Firecracker exiting successfully. exit_code=0";
 
-/// A running Firecracker's API and log.
+/// A running Firecracker's API, log and metrics.
 pub struct Monitor {
     pub api: Rc<Api>,
-    pub log: Log,
+    pub log: Followed<Log>,
+    pub metrics: Followed<Metrics>,
 }
 
 impl Inspect for Monitor {
@@ -38,16 +41,21 @@ impl Inspect for Monitor {
 
     fn shutdown_cause(&self) -> Option<ShutdownCause> {
         let is_end = |line: &String| line.ends_with(ENDED_BY_GUEST);
-        self.log.lines().iter().any(is_end).then_some(ShutdownCause::GuestReset)
+        self.log.taken().lines().iter().any(is_end).then_some(ShutdownCause::GuestReset)
     }
 
     fn log(&self) -> Vec<String> {
-        self.log.lines()
+        self.log.taken().lines()
+    }
+
+    fn failures(&self) -> Vec<VmmFailures> {
+        self.metrics.taken().failures()
     }
 
     fn drained(&mut self) -> Inspected<'_, ()> {
         Box::pin(async {
             self.log.closed().await;
+            self.metrics.closed().await;
             Some(())
         })
     }
