@@ -18,8 +18,15 @@ use crate::api::Started;
 use crate::link::Visitor;
 use crate::raw;
 
-/// How often the offer is made while the session has nobody to answer it.
-const OFFER_EVERY: Duration = Duration::from_millis(10);
+/// The shortest pause between two offers while the session has nobody to answer them.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+
+/// The longest.
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A pause is so small a part of the time that was waited: asking must not slow down what is timed, which on
+/// an emulated machine it does.
+const PART_OF_WAIT: u32 = 16;
 
 /// The longest that one wait for a datagram takes: the time of the whole is looked at in between.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -104,6 +111,7 @@ fn answer(visitor: &Visitor, offer: &str, until: Instant) -> Result<String> {
     let path = format!("/api/webrtc/session/{}/offer", visitor.id);
     let headers = format!("{}Content-Type: application/json\r\n", visitor.headers());
     let body = json!({ "type": "offer", "sdp": offer }).to_string();
+    let began = Instant::now();
     loop {
         let answer = raw::ask(&visitor.host, "POST", &path, &headers, &body)?;
         let said = answer.body();
@@ -118,14 +126,19 @@ fn answer(visitor: &Visitor, offer: &str, until: Instant) -> Result<String> {
             "the session ended before a viewer was connected: {view}"
         );
         ensure!(Instant::now() < until, "the offer was not answered in time: {said}");
-        std::thread::sleep(OFFER_EVERY);
+        let pause = began.elapsed() / PART_OF_WAIT;
+        std::thread::sleep(pause.clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
 }
 
 /// Host and port of a link.
 fn host_of(link: &str) -> Result<&str> {
-    let host = link.strip_prefix("http://").and_then(|rest| rest.split('/').next());
-    host.with_context(|| format!("the link is not to a host by http: {}", link.len()))
+    // The secret is no part of the message.
+    let address = link.split('#').next().unwrap_or_default();
+    let host = address.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+    host.with_context(|| {
+        format!("opening the link {address} failed: it does not begin with http://")
+    })
 }
 
 fn unix_ms() -> u64 {
@@ -220,6 +233,9 @@ impl Connection {
                 }
                 Output::Event(Event::Connected) => self.connected = Some(unix_ms()),
                 Output::Event(Event::MediaData(media)) => self.frame(&media)?,
+                Output::Event(Event::Closed) => {
+                    bail!("the session closed the viewer's connection after {} frames", self.frames)
+                }
                 Output::Event(_) => {}
             }
         }
