@@ -9,7 +9,11 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 while read -r module; do insmod "/$module"; done < /anteroom/modules
 stty -F /dev/ttyS0 raw -echo
-exec > /dev/ttyS0 2>&1
+# By a pipe: a serial port is a terminal, on which programs would draw their progress.
+mkfifo /said
+cat /said > /dev/ttyS0 &
+said=$!
+exec > /said 2>&1
 
 share() { mount -t 9p -o "trans=virtio,version=9p2000.L,msize=524288,$3" "$1" "$2"; }
 share host /below cache=loose,ro
@@ -43,5 +47,9 @@ ip link set lo up
 cp /anteroom/command /host/run/command
 chroot /host /bin/sh /run/command
 echo "$?" > /dev/ttyS2
+# All that was said is out when nobody has the pipe open; what the command left running may have it.
+exec > /dev/null 2>&1
+tries=50
+while kill -0 "$said" && [ "$((tries -= 1))" -gt 0 ]; do sleep 0.1; done
 sync
 poweroff -f

@@ -145,14 +145,18 @@ fn sign_in(anteroom: &Path, images: &Path, driver: &str, user: User) -> Result<(
     Ok(())
 }
 
-/// The demo's, whose tool needs nobody.
-fn provider_file() -> Result<String> {
+/// The demo's, whose tool is this shell script, and needs nobody.
+pub fn provider_file_with(script: &str) -> Result<String> {
     let shipped = std::fs::read_to_string(shell::root().join("providers/demo.toml"))?;
-    let script = format!(
-        "umask 077; mkdir -p ~/.demo-login; printf %s '{CREDENTIAL}' > ~/.demo-login/credentials.json"
-    );
-    let command = Value::from(["sh", "-c", &script].map(Value::from).to_vec());
+    let command = Value::from(["sh", "-c", script].map(Value::from).to_vec());
     let login = r#"["demo-login", "login"]"#;
     ensure!(shipped.contains(login), "the demo's provider file has no command {login}");
     Ok(shipped.replace(login, &command.to_string()))
+}
+
+/// Its tool signs in by itself.
+fn provider_file() -> Result<String> {
+    provider_file_with(&format!(
+        "umask 077; mkdir -p ~/.demo-login; printf %s '{CREDENTIAL}' > ~/.demo-login/credentials.json"
+    ))
 }

@@ -89,6 +89,9 @@ enum Command {
         /// The driver.
         driver: String,
     },
+    /// Starts with Firecracker, as `bench start` measures them, on a machine with KVM that is emulated.
+    #[command(hide = true)]
+    StartWithKvm(start::Inside),
     /// The deaths of whole sandboxes, as `bench explain` has them, with nothing prepared: on a machine with KVM.
     #[command(hide = true)]
     DeathsWithKvm {
@@ -121,6 +124,7 @@ fn main() -> ExitCode {
         Command::WarmWithKvm { anteroom, images, driver } => {
             kvm::run_warm(&anteroom, &images, &driver)
         }
+        Command::StartWithKvm(options) => start::run_inside(&options),
         Command::DeathsWithKvm { anteroom, options } => explain::of_sandboxes(&anteroom, &options),
         Command::Contract { anteroom } => contract::check(&anteroom),
     });

@@ -58,19 +58,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 pub struct Options {
     /// Memory of the machine, in MiB.
     #[arg(long, default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u64).range(1024..))]
-    memory: u64,
+    pub memory: u64,
     /// The command is given up after that many seconds.
     #[arg(long, default_value_t = 600)]
-    seconds: u64,
+    pub seconds: u64,
     /// Where files come to that the command writes to /out.
     #[arg(long, value_name = "FOLDER")]
-    out: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// A folder that the machine has on a disk; everything else is read through a slower share.
     #[arg(long, value_name = "FOLDER")]
-    disk: Vec<PathBuf>,
+    pub disk: Vec<PathBuf>,
     /// The command and its arguments, run as root in the current folder.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<OsString>,
+    pub command: Vec<OsString>,
 }
 
 impl Options {
@@ -243,9 +243,12 @@ fn qemu(options: &Options, kernel: &Path) -> Result<Command> {
     Ok(qemu)
 }
 
-/// A read-only file system with what is in a folder.
+/// A read-only file system with what is in a folder; an image's without its templates, which are made for
+/// this machine, and may come and go meanwhile.
 fn make_disk(folder: &Path, disk: &Path) -> Result<()> {
-    shell::output(Command::new("mkfs.erofs").arg("--quiet").arg(disk).arg(folder)).map(|_| ())
+    let mut make = Command::new("mkfs.erofs");
+    make.arg("--quiet").arg(format!("--exclude-path={}", anteroom_template::FOLDER));
+    shell::output(make.arg(disk).arg(folder)).map(|_| ())
 }
 
 fn absolute(folder: &Path) -> Result<PathBuf> {

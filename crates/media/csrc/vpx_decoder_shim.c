@@ -10,14 +10,36 @@ struct anteroom_vpx_decoder {
   vpx_codec_ctx_t context;
 };
 
+static vpx_codec_iface_t *interface_of(int32_t codec) {
+  return codec == ANTEROOM_VPX_VP9 ? vpx_codec_vp9_dx() : vpx_codec_vp8_dx();
+}
+
+int32_t anteroom_vpx_key_frame_size(int32_t codec, const uint8_t *data, size_t len, uint32_t *width,
+                                    uint32_t *height) {
+  if (!data || !width || !height || len > 1u << 30 ||
+      (codec != ANTEROOM_VPX_VP8 && codec != ANTEROOM_VPX_VP9))
+    return ANTEROOM_VPX_BAD_ARGUMENT;
+  *width = *height = 0;
+  vpx_codec_stream_info_t info = {.sz = sizeof info};
+  /* VP8's reader calls a frame that is no key frame an error. */
+  vpx_codec_err_t error =
+      vpx_codec_peek_stream_info(interface_of(codec), data, (unsigned int)len, &info);
+  if (error == VPX_CODEC_UNSUP_BITSTREAM) return 0;
+  if (error != VPX_CODEC_OK) return -(int32_t)error;
+  if (info.is_kf) {
+    *width = info.w;
+    *height = info.h;
+  }
+  return 0;
+}
+
 int32_t anteroom_vpx_decoder_new(int32_t codec, anteroom_vpx_decoder **out) {
   if (!out || (codec != ANTEROOM_VPX_VP8 && codec != ANTEROOM_VPX_VP9))
     return ANTEROOM_VPX_BAD_ARGUMENT;
   *out = NULL;
   anteroom_vpx_decoder *decoder = calloc(1, sizeof *decoder);
   if (!decoder) return ANTEROOM_VPX_NO_MEMORY;
-  vpx_codec_err_t error = vpx_codec_dec_init(
-      &decoder->context, codec == ANTEROOM_VPX_VP9 ? vpx_codec_vp9_dx() : vpx_codec_vp8_dx(), NULL, 0);
+  vpx_codec_err_t error = vpx_codec_dec_init(&decoder->context, interface_of(codec), NULL, 0);
   if (error != VPX_CODEC_OK) {
     free(decoder);
     return -(int32_t)error;

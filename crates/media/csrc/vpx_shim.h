@@ -39,8 +39,13 @@ const char *anteroom_vpx_error_name(int32_t result);
 
 void anteroom_vpx_encoder_free(anteroom_vpx_encoder *encoder);
 
-/* The decoder exists for tests: it is in an object file of its own, linked only where used. */
+/* The decoder exists for those who look at a stream: it is in an object file of its own, linked only
+   where used. */
 typedef struct anteroom_vpx_decoder anteroom_vpx_decoder;
+
+/* The size that a key frame says; width and height are 0 where it is no key frame. */
+int32_t anteroom_vpx_key_frame_size(int32_t codec, const uint8_t *data, size_t len, uint32_t *width,
+                                    uint32_t *height);
 
 int32_t anteroom_vpx_decoder_new(int32_t codec, anteroom_vpx_decoder **out);
 

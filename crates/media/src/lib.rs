@@ -7,6 +7,7 @@
 //! when a still picture is sent again so that its text becomes sharp.
 
 pub mod blocks;
+pub mod decoder;
 pub mod encoder;
 pub mod frame_source;
 pub mod peer;

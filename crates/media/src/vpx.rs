@@ -192,6 +192,13 @@ pub(crate) mod decoder {
     #[expect(unsafe_code, reason = "declares the C shim")]
     // SAFETY: the declarations are those of csrc/vpx_shim.h.
     unsafe extern "C" {
+        fn anteroom_vpx_key_frame_size(
+            codec: i32,
+            data: *const u8,
+            len: usize,
+            width: *mut u32,
+            height: *mut u32,
+        ) -> i32;
         fn anteroom_vpx_decoder_new(codec: i32, out: *mut *mut RawDecoder) -> i32;
         fn anteroom_vpx_decoder_decode(
             decoder: *mut RawDecoder,
@@ -206,6 +213,27 @@ pub(crate) mod decoder {
             chroma_len: usize,
         ) -> i32;
         fn anteroom_vpx_decoder_free(decoder: *mut RawDecoder);
+    }
+
+    /// Width and height of a key frame; `None` for any other.
+    pub(crate) fn key_frame_size(
+        codec: Codec,
+        data: &[u8],
+    ) -> Result<Option<(u32, u32)>, VpxError> {
+        let (mut width, mut height) = (0, 0);
+        #[expect(unsafe_code, reason = "calls the C shim")]
+        // SAFETY: the pointer comes with the length of its slice, and both numbers outlive the call.
+        let result = unsafe {
+            anteroom_vpx_key_frame_size(
+                codec.id(),
+                data.as_ptr(),
+                data.len(),
+                &raw mut width,
+                &raw mut height,
+            )
+        };
+        check(result)?;
+        Ok((width > 0 && height > 0).then_some((width, height)))
     }
 
     pub(crate) struct VpxDecoder(*mut RawDecoder);

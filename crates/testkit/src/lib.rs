@@ -1,5 +1,6 @@
 //! What tests and benchmarks share: a real `anteroom serve`, and those who talk to it: a caller of its
-//! API, somebody with a viewer link, an end user with a browser, an attacker with a socket.
+//! API, somebody with a viewer link, an end user with a browser or with a viewer in code, an attacker with
+//! a socket.
 
 mod api;
 mod controller;
@@ -7,6 +8,7 @@ pub mod end_user;
 pub mod link;
 pub mod processes;
 pub mod raw;
+pub mod viewer;
 mod wait;
 
 pub use api::{Answer, Api, Sealed, Started};

@@ -1,0 +1,116 @@
+//! Sign-ins from a template, one after the other, each watched by a viewer in code until its first picture
+//! and cancelled then.
+
+use std::time::Duration;
+
+use anteroom_testkit::Started;
+use anteroom_testkit::viewer::{self, Seen};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::figures::{message, when};
+use super::memory::private_mib;
+use super::progress::Progress;
+use super::setting::Setting;
+use crate::cycles::resident_mib;
+use crate::demo::TTL_SECONDS;
+use crate::server::Server;
+use crate::template::until_loaded;
+use xtask::interrupt;
+
+/// Sign-ins after which the controller's memory is first looked at.
+const SETTLED_AFTER: usize = 20;
+
+/// How long the first picture may take: an emulated guest on a busy machine is slow.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What came of them. Times are milliseconds after the start call.
+#[derive(Default)]
+pub struct Row {
+    /// The agent's hello.
+    pub link: Vec<u64>,
+    /// The answer to the viewer's offer.
+    pub answered: Vec<u64>,
+    /// The viewer's connection.
+    pub connected: Vec<u64>,
+    /// The first decoded picture that shows something.
+    pub first_frame: Vec<u64>,
+    /// Pages of the template that the VM had changed then, in MiB.
+    pub private_mib: Vec<u64>,
+    /// How many had no picture, or a VM that was booted.
+    pub failures: usize,
+    /// What was left of all of them.
+    pub leftovers: usize,
+    /// What the controller's memory grew by after the first [`SETTLED_AFTER`], in MiB.
+    pub rss_drift_mib: Option<f64>,
+}
+
+/// So many in a row by one controller.
+pub fn in_a_row(setting: &Setting, count: usize) -> Result<Row> {
+    let mut row = Row::default();
+    if count == 0 {
+        return Ok(row);
+    }
+    let mut server = setting.serve(&[])?;
+    until_loaded(&server)?;
+    let (progress, mut settled) = (Progress::of("starts", count), None);
+    for number in 1..=count {
+        interrupt::check()?;
+        let session = server.start_session(&setting.recipient, TTL_SECONDS)?;
+        if let Err(error) = one(setting, &server, &session, &mut row) {
+            interrupt::check()?;
+            row.failures += 1;
+            progress.say(&format!("{number}: {error:#}"));
+            setting.keep_logs(&server, &session.id, number)?;
+        }
+        row.leftovers += setting.leftovers(&session.id)?;
+        progress.done(number, &last(&row));
+        if number == SETTLED_AFTER {
+            settled = Some(resident_mib(server.pid())?);
+        }
+    }
+    if let Some(settled) = settled.filter(|_| count > SETTLED_AFTER) {
+        let drift = resident_mib(server.pid())? - settled;
+        row.rss_drift_mib = Some((drift * 100.0).round() / 100.0);
+    }
+    server.stop()?;
+    Ok(row)
+}
+
+/// Watches one and cancels it.
+fn one(setting: &Setting, server: &Server, session: &Started, row: &mut Row) -> Result<()> {
+    let seen = viewer::first_picture(session, PATIENCE);
+    let private = private_mib(&session.id);
+    server.cancel(&session.id)?;
+    let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;
+    let seen = seen.with_context(|| format!("it ended so: {}", ended["reason"]["message"]))?;
+    let started = message(&ended, "sandbox_started").unwrap_or_default();
+    ensure!(started.contains(&setting.template.id), "the VM was booted: {started}");
+    row.add(&ended, &seen, private?)
+}
+
+impl Row {
+    fn add(&mut self, ended: &Value, seen: &Seen, private_mib: u64) -> Result<()> {
+        let began = ended["createdAt"].as_u64().context("the session has no time")?;
+        let link = when(ended, "agent_connected").context("its agent was never connected")?;
+        self.link.push(link.saturating_sub(began));
+        self.answered.push(seen.answered.saturating_sub(began));
+        self.connected.push(seen.connected.saturating_sub(began));
+        self.first_frame.push(seen.first.saturating_sub(began));
+        self.private_mib.push(private_mib);
+        Ok(())
+    }
+}
+
+/// The last of each.
+fn last(row: &Row) -> String {
+    let last = |values: &[u64]| values.last().copied().unwrap_or_default();
+    format!(
+        "link {} ms, answer {} ms, connected {} ms, first frame {} ms, {} MiB private",
+        last(&row.link),
+        last(&row.answered),
+        last(&row.connected),
+        last(&row.first_frame),
+        last(&row.private_mib)
+    )
+}
