@@ -66,22 +66,31 @@ pub fn check(
     Ok(())
 }
 
+/// Waits until a clone waits.
+pub fn until_one_waits(server: &Server) -> Result<()> {
+    until(server, || Ok((metric(server, "anteroom_waiting_clones")? == 1).then_some(())))
+}
+
 /// The id of a clone that waits, other than this one, once there is one.
 fn waiting(server: &Server, but: Option<&str>) -> Result<String> {
-    let began = Instant::now();
-    loop {
-        interrupt::check()?;
+    until(server, || {
         let entries = fs::read_dir(server.state_dir().join("waiting")).into_iter().flatten();
-        let ids = entries.flatten().filter_map(|entry| {
+        let mut ids = entries.flatten().filter_map(|entry| {
             // One that is being written says nothing yet.
             let record: Value = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
             Some(record["session"].as_str()?.to_owned())
         });
-        let other = ids.into_iter().find(|id| Some(id.as_str()) != but);
-        if let Some(id) =
-            other.filter(|_| metric(server, "anteroom_waiting_clones").is_ok_and(|n| n == 1))
-        {
-            return Ok(id);
+        let other = ids.find(|id| Some(id.as_str()) != but);
+        Ok(other.filter(|_| metric(server, "anteroom_waiting_clones").is_ok_and(|n| n == 1)))
+    })
+}
+
+fn until<T>(server: &Server, look: impl Fn() -> Result<Option<T>>) -> Result<T> {
+    let began = Instant::now();
+    loop {
+        interrupt::check()?;
+        if let Some(found) = look()? {
+            return Ok(found);
         }
         ensure!(began.elapsed() < PATIENCE, "no clone waits:\n{}", server.log());
         std::thread::sleep(Duration::from_millis(20));

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use crate::provider::{OpenIdProvider, provider_file};
 use figures::{median, p99};
 use setting::Setting;
+use watched::Pool;
 use xtask::build;
 
 pub use firecracker::{Inside, run_inside};
@@ -28,6 +29,9 @@ pub struct Options {
     /// Sign-ins from the template, in a row, each watched until its first picture.
     #[arg(long, default_value_t = 200)]
     cycles: usize,
+    /// The same with a clone that waits for each.
+    #[arg(long, default_value_t = 20)]
+    waiting: usize,
     /// Whole sign-ins from the template, by an end user with a browser.
     #[arg(long, default_value_t = 10)]
     pages: usize,
@@ -91,7 +95,8 @@ pub fn bench(anteroom: &Path, options: &Options) -> Result<()> {
 
 fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
     let floor = median(&floor::floors(&setting.template)?);
-    let watched = watched::in_a_row(setting, options.cycles)?;
+    let watched = watched::in_a_row(setting, Pool::Empty, options.cycles)?;
+    let waited = watched::in_a_row(setting, Pool::Filled, options.waiting)?;
     let warm = pages::in_a_row(setting, &[], options.pages)?;
     let cold = pages::in_a_row(setting, &["--cold"], options.cold)?;
     let private_mib = match options.together {
@@ -109,6 +114,13 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "connected_p50_ms": median(&watched.connected),
         "first_frame_p50_ms": median(&watched.first_frame),
         "first_frame_p99_ms": p99(&watched.first_frame),
+        "waiting": {
+            "link_p50_ms": median(&waited.link),
+            "first_frame_p50_ms": median(&waited.first_frame),
+            "first_frame_p99_ms": p99(&waited.first_frame),
+            "private_mib": waited.private_mib.iter().max(),
+            "cycles": options.waiting,
+        },
         "page_p50_ms": median(&warm.page), "page_p99_ms": p99(&warm.page),
         "sealed_p50_ms": median(&warm.sealed),
         "browser_first_frame_p50_ms": median(&warm.first_frame),
@@ -117,7 +129,7 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "private_mib": private_mib,
         "rss_drift_mib": watched.rss_drift_mib,
         "cycles": options.cycles, "pages": options.pages,
-        "failures": watched.failures + warm.failures + cold.failures,
-        "leftovers": watched.leftovers + warm.leftovers + cold.leftovers,
+        "failures": watched.failures + waited.failures + warm.failures + cold.failures,
+        "leftovers": watched.leftovers + waited.leftovers + warm.leftovers + cold.leftovers,
     }))
 }

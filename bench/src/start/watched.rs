@@ -14,6 +14,7 @@ use super::progress::Progress;
 use super::setting::Setting;
 use crate::cycles::resident_mib;
 use crate::demo::TTL_SECONDS;
+use crate::pool::until_one_waits;
 use crate::server::Server;
 use crate::template::until_loaded;
 use xtask::interrupt;
@@ -45,17 +46,33 @@ pub struct Row {
     pub rss_drift_mib: Option<f64>,
 }
 
+/// Whether a clone waits for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// Each is made for its sign-in.
+    Empty,
+    /// One waits for each sign-in.
+    Filled,
+}
+
 /// So many in a row by one controller.
-pub fn in_a_row(setting: &Setting, count: usize) -> Result<Row> {
+pub fn in_a_row(setting: &Setting, pool: Pool, count: usize) -> Result<Row> {
     let mut row = Row::default();
     if count == 0 {
         return Ok(row);
     }
-    let mut server = setting.serve(&[])?;
+    let waiting = match pool {
+        Pool::Empty => ["--waiting-clones", "0"],
+        Pool::Filled => ["--waiting-clones", "1"],
+    };
+    let mut server = setting.serve(&waiting)?;
     until_loaded(&server)?;
     let (progress, mut settled) = (Progress::of("starts", count), None);
     for number in 1..=count {
         interrupt::check()?;
+        if pool == Pool::Filled {
+            until_one_waits(&server)?;
+        }
         let session = server.start_session(&setting.recipient, TTL_SECONDS)?;
         if let Err(error) = one(setting, &server, &session, &mut row) {
             interrupt::check()?;
