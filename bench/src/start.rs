@@ -11,6 +11,7 @@ mod setting;
 mod watched;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -91,7 +92,7 @@ pub fn bench(anteroom: &Path, options: &Options) -> Result<()> {
 
 fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
     let floor = median(&floor::floors(&setting.template)?);
-    let watched = watched::in_a_row(setting, options.cycles)?;
+    let watched = watched::in_a_row(setting, options.cycles, Duration::MAX)?;
     let warm = pages::in_a_row(setting, &[], options.pages)?;
     let cold = pages::in_a_row(setting, &["--cold"], options.cold)?;
     let private_mib = match options.together {
@@ -116,7 +117,7 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "cold_page_ms": median(&cold.page),
         "private_mib": private_mib,
         "rss_drift_mib": watched.rss_drift_mib,
-        "cycles": options.cycles, "pages": options.pages,
+        "cycles": watched.count, "pages": options.pages,
         "failures": watched.failures + warm.failures + cold.failures,
         "leftovers": watched.leftovers + warm.leftovers + cold.leftovers,
     }))
