@@ -11,6 +11,7 @@ mod setting;
 mod watched;
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::{Value, json};
@@ -95,8 +96,8 @@ pub fn bench(anteroom: &Path, options: &Options) -> Result<()> {
 
 fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
     let floor = median(&floor::floors(&setting.template)?);
-    let watched = watched::in_a_row(setting, Pool::Empty, options.cycles)?;
-    let waited = watched::in_a_row(setting, Pool::Filled, options.waiting)?;
+    let watched = watched::in_a_row(setting, Pool::Empty, options.cycles, Duration::MAX)?;
+    let waited = watched::in_a_row(setting, Pool::Filled, options.waiting, Duration::MAX)?;
     let warm = pages::in_a_row(setting, &[], options.pages)?;
     let cold = pages::in_a_row(setting, &["--cold"], options.cold)?;
     let private_mib = match options.together {
@@ -128,7 +129,7 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "cold_page_ms": median(&cold.page),
         "private_mib": private_mib,
         "rss_drift_mib": watched.rss_drift_mib,
-        "cycles": options.cycles, "pages": options.pages,
+        "cycles": watched.count, "pages": options.pages,
         "failures": watched.failures + waited.failures + warm.failures + cold.failures,
         "leftovers": watched.leftovers + waited.leftovers + warm.leftovers + cold.leftovers,
     }))

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anteroom_vm::{Installed, KvmProbe, probe_kvm};
 use anyhow::{Context, Result};
@@ -17,6 +18,13 @@ use xtask::shell;
 
 /// Of the emulated machine, in MiB: a template, the files that it is made of, and a VM.
 const MEMORY_MIB: u64 = 10_240;
+
+/// The emulated machine is given up after so many seconds: until its first start it needs some 7 minutes on
+/// two cores that others use too.
+const SECONDS: u64 = 1500;
+
+/// After that long it begins no further start: figures of fewer are better than none.
+const LONGEST: Duration = Duration::from_secs(480);
 
 /// What the templates of the emulated machine may take: one, and the next while it is written.
 const TEMPLATES: &str = "size=3g";
@@ -56,7 +64,7 @@ pub fn measure(anteroom: &Path, image: &Path, cycles: usize) -> Result<Value> {
         }
     }
     match probe_kvm() {
-        KvmProbe::Usable { .. } => with_kvm(anteroom, image, cycles),
+        KvmProbe::Usable { .. } => with_kvm(anteroom, image, cycles, Duration::MAX),
         KvmProbe::Unusable { why } => {
             eprintln!("{why}: Firecracker is measured in a machine that QEMU emulates.");
             nested(anteroom, image, cycles)
@@ -72,7 +80,7 @@ pub fn run_inside(options: &Inside) -> Result<()> {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", TEMPLATES, "tmpfs"]).arg(&templates);
     shell::run(&mut mount)?;
-    let figures = with_kvm(&options.anteroom, &options.image, options.cycles)?;
+    let figures = with_kvm(&options.anteroom, &options.image, options.cycles, LONGEST)?;
     std::fs::write(&options.out, figures.to_string())
         .with_context(|| format!("writing the figures to {} failed", options.out.display()))
 }
@@ -97,6 +105,7 @@ fn nested(anteroom: &Path, image: &Path, cycles: usize) -> Result<Value> {
     ];
     nested::succeed(&nested::Options {
         memory: MEMORY_MIB,
+        seconds: SECONDS,
         out: Some(out.path().to_owned()),
         ..nested::Options::of(command, vec![image.to_owned()])
     })?;
@@ -106,7 +115,7 @@ fn nested(anteroom: &Path, image: &Path, cycles: usize) -> Result<Value> {
 }
 
 /// Measures on this machine, which has KVM.
-fn with_kvm(anteroom: &Path, image: &Path, cycles: usize) -> Result<Value> {
+fn with_kvm(anteroom: &Path, image: &Path, cycles: usize, longest: Duration) -> Result<Value> {
     let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
     let images = image.ancestors().nth(2).context("an image is in a folder of images")?;
     let images = images.to_str().context("the images' folder has no name in UTF-8")?;
@@ -121,7 +130,7 @@ fn with_kvm(anteroom: &Path, image: &Path, cycles: usize) -> Result<Value> {
         "",
     )?;
     let load = floor::floors(&setting.template)?;
-    let row = watched::in_a_row(&setting, watched::Pool::Empty, cycles)?;
+    let row = watched::in_a_row(&setting, watched::Pool::Empty, cycles, longest)?;
     Ok(json!({
         "load_ms": median(&load),
         "link_p50_ms": median(&row.link),
@@ -129,7 +138,7 @@ fn with_kvm(anteroom: &Path, image: &Path, cycles: usize) -> Result<Value> {
         "connected_p50_ms": median(&row.connected),
         "first_frame_p50_ms": median(&row.first_frame),
         "private_mib": row.private_mib.iter().max(),
-        "cycles": cycles,
+        "cycles": row.count,
         "failures": row.failures,
         "leftovers": row.leftovers,
     }))

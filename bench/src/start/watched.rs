@@ -1,7 +1,7 @@
 //! Sign-ins from a template, one after the other, each watched by a viewer in code until its first picture
 //! and cancelled then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anteroom_testkit::Started;
 use anteroom_testkit::viewer::{self, Seen};
@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// What came of them. Times are milliseconds after the start call.
 #[derive(Default)]
 pub struct Row {
+    /// How many there were.
+    pub count: usize,
     /// The agent's hello.
     pub link: Vec<u64>,
     /// The answer to the viewer's offer.
@@ -55,8 +57,8 @@ pub enum Pool {
     Filled,
 }
 
-/// So many in a row by one controller.
-pub fn in_a_row(setting: &Setting, pool: Pool, count: usize) -> Result<Row> {
+/// So many in a row by one controller; none is begun after `longest`.
+pub fn in_a_row(setting: &Setting, pool: Pool, count: usize, longest: Duration) -> Result<Row> {
     let mut row = Row::default();
     if count == 0 {
         return Ok(row);
@@ -68,8 +70,14 @@ pub fn in_a_row(setting: &Setting, pool: Pool, count: usize) -> Result<Row> {
     let mut server = setting.serve(&waiting)?;
     until_loaded(&server)?;
     let (progress, mut settled) = (Progress::of("starts", count), None);
+    let began = Instant::now();
     for number in 1..=count {
         interrupt::check()?;
+        if began.elapsed() > longest {
+            progress.say(&format!("No start is begun after {} s.", longest.as_secs()));
+            break;
+        }
+        row.count = number;
         if pool == Pool::Filled {
             until_one_waits(&server)?;
         }
@@ -86,7 +94,7 @@ pub fn in_a_row(setting: &Setting, pool: Pool, count: usize) -> Result<Row> {
             settled = Some(resident_mib(server.pid())?);
         }
     }
-    if let Some(settled) = settled.filter(|_| count > SETTLED_AFTER) {
+    if let Some(settled) = settled.filter(|_| row.count > SETTLED_AFTER) {
         let drift = resident_mib(server.pid())? - settled;
         row.rss_drift_mib = Some((drift * 100.0).round() / 100.0);
     }

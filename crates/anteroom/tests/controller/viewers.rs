@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
 use std::process::Command;
 
-use anteroom_testkit::{link, raw};
+use anteroom_testkit::{PATIENCE, Started, link, raw, viewer};
 use serde_json::{Value, json};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::stream::MaybeTlsStream;
@@ -218,6 +218,17 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
     assert_eq!(server.get(&format!("/api/auth/session/{id}")).body["state"], "awaiting_user");
     let third = Visitor::by(&server, &id, &new_link(&server, &id));
     assert!(third.terminal().is_ok());
+}
+
+/// All the way of the picture: X and the browser, the agent, the encoder, WebRTC, the one port, a decoder.
+#[test]
+fn a_viewer_sees_the_desktop() {
+    let server = Setup::host().start_with_cli("exec sleep 1000", 600);
+    let (id, viewer_url) = started(&server);
+    let session = Started { id, viewer_url };
+    let seen = viewer::first_picture(&session, PATIENCE).unwrap();
+    assert_eq!((seen.picture.width, seen.picture.height), (1280, 720), "{seen:?}");
+    assert!(seen.answered <= seen.connected && seen.connected <= seen.first, "{seen:?}");
 }
 
 #[test]
