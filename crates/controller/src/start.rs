@@ -81,6 +81,9 @@ impl<N: Node, S: Store> Controller<N, S> {
         let capacity = node.capacity(sandbox.clone()).await;
         let admitted =
             self.admission.admit(capacity).map_err(|refused| self.no_capacity(refused))?;
+        // A clone that waits is not held for a session that waits too.
+        let may_be_clone = sandbox.may_be_clone && admitted.has_capacity();
+        let sandbox = SandboxQuery { may_be_clone, ..sandbox };
         let prepare = PrepareSession { session: SessionId::generate(), sandbox, screen: SCREEN };
         let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
         let id = prepared.session;

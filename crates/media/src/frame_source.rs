@@ -39,6 +39,17 @@ pub struct Frame {
     height: u16,
     rects: Vec<Rect>,
     pixels: Vec<u8>,
+    origin: Origin,
+}
+
+/// Whose a frame is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The guest sent it.
+    #[default]
+    Guest,
+    /// A picture of the guest's screen, taken before.
+    Picture,
 }
 
 /// Frames over one stream of the guest link.
@@ -87,6 +98,7 @@ impl Frame {
     /// Starts over with a screen of this size in pixels.
     pub fn clear(&mut self, width: u16, height: u16) {
         (self.width, self.height) = (width, height);
+        self.origin = Origin::Guest;
         self.rects.clear();
         self.pixels.clear();
     }
@@ -96,6 +108,11 @@ impl Frame {
     pub fn push(&mut self, rect: Rect, bgrx: &[u8]) {
         self.rects.push(rect);
         self.pixels.extend_from_slice(bgrx);
+    }
+
+    /// Whose it is.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Width and height of the screen in pixels.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anteroom_node_protocol::Demand;
 
-use super::settings::DriverChoice;
+use super::settings::{DriverChoice, HostSize};
 
 const MIB: u64 = 1 << 20;
 
@@ -25,6 +25,8 @@ const PIDS: u64 = 256;
 #[derive(Debug)]
 pub struct Demands {
     booted_bytes: u64,
+    disk_bytes: u64,
+    pids: u64,
     first_clone_bytes: u64,
     /// By template.
     clones: HashMap<String, Clones>,
@@ -47,13 +49,17 @@ impl Demands {
             DriverChoice::Host { .. } => beside,
         };
         let first_clone_bytes = booted_bytes.min(FIRST_CLONE + beside);
-        Self { booted_bytes, first_clone_bytes, clones: HashMap::new() }
+        let (disk_bytes, pids) = match driver {
+            DriverChoice::Host { size: HostSize::Program, .. } => (DISK / 32, PIDS / 32),
+            DriverChoice::Vm(_) | DriverChoice::Host { .. } => (DISK, PIDS),
+        };
+        Self { booted_bytes, disk_bytes, pids, first_clone_bytes, clones: HashMap::new() }
     }
 
     /// Of a session whose VM is booted, or is a clone of this template.
     pub fn of_session(&self, template: Option<&str>) -> Demand {
         let memory_bytes = template.map_or(self.booted_bytes, |template| self.of_clone(template));
-        Demand { memory_bytes, disk_bytes: DISK, pids: PIDS }
+        Demand { memory_bytes, disk_bytes: self.disk_bytes, pids: self.pids }
     }
 
     fn of_clone(&self, template: &str) -> u64 {
@@ -88,7 +94,8 @@ fn beside_bytes(driver: &DriverChoice) -> u64 {
             Vmm::Firecracker { .. } => 256 * MIB,
         },
         // X, a browser and what a page needs.
-        DriverChoice::Host { .. } => 1024 * MIB,
+        DriverChoice::Host { size: HostSize::Desktop, .. } => 1024 * MIB,
+        DriverChoice::Host { size: HostSize::Program, .. } => 64 * MIB,
     }
 }
 

@@ -44,7 +44,7 @@ use users::Users;
 
 pub use error::LocalNodeError;
 pub use free::usual_sessions;
-pub use settings::{DriverChoice, NodeSettings, VmChoice};
+pub use settings::{DriverChoice, HostSize, NodeSettings, VmChoice};
 pub use templates::TemplateSettings;
 
 /// This machine. Cheap to clone.
@@ -106,6 +106,9 @@ impl LocalNode {
             description,
             demux,
         };
+        for record in node.pool.records.all() {
+            node.hold(&record);
+        }
         node.load_templates();
         tokio::spawn(node.clone().keep_waiting());
         Ok(node)
@@ -115,6 +118,25 @@ impl LocalNode {
         self.with_sessions(|sessions| match sessions.get(&session) {
             Some(Stage::Running(runner)) => Ok(runner.clone()),
             Some(Stage::Prepared(_) | Stage::Claimed(_)) | None => Err(AskError::Gone {}),
+        })
+    }
+
+    /// The runner of a session that is torn down. A clone that it got, and never began, is not given back.
+    fn runner_to_end(&self, session: SessionId) -> Option<Runner> {
+        self.with_sessions(|sessions| match sessions.remove(&session) {
+            Some(Stage::Claimed(waiting)) => {
+                self.pool.records.remove(session);
+                Some(waiting.runner)
+            }
+            Some(Stage::Running(runner)) => {
+                sessions.insert(session, Stage::Running(runner.clone()));
+                Some(runner)
+            }
+            Some(prepared @ Stage::Prepared(_)) => {
+                sessions.insert(session, prepared);
+                None
+            }
+            None => None,
         })
     }
 
@@ -223,7 +245,7 @@ impl Node for LocalNode {
 
     async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {
         let session = sandbox.session;
-        if let Ok(runner) = self.runner(session) {
+        if let Some(runner) = self.runner_to_end(session) {
             // The most that it took says what others will take.
             self.measure(runner.pid().map(|runner| RunningSession { session, runner })).await;
             runner.end().await;
@@ -236,17 +258,20 @@ impl Node for LocalNode {
 
     fn close(&self, session: SessionId) {
         match self.with_sessions(|sessions| sessions.remove(&session)) {
-            Some(Stage::Claimed(waiting)) => return self.pool.put_back(*waiting),
+            // It may be recorded all the same, so that nobody else gets the clone.
+            Some(Stage::Claimed(waiting)) => return self.give_up(*waiting),
             Some(Stage::Prepared(_)) => self.logs.remove_if_empty(session),
             Some(Stage::Running(_)) | None => {}
         }
         self.measuring.ended(session);
         self.demux.remove_session(session);
+        // It may have freed the memory that another clone waits for.
+        self.pool.change();
     }
 
     fn release(&self, session: SessionId) {
-        // A clone that was given back keeps its own.
-        if !self.pool.has(session) {
+        // A clone that is given up has its own until it has ended.
+        if !self.pool.is_ending(session) {
             self.users.free(&sandbox_name(session));
         }
     }

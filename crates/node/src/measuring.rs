@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     fn measuring() -> Measuring {
-        Measuring::of(&DriverChoice::Host { agent: PathBuf::new() })
+        Measuring::of(&DriverChoice::Host { agent: PathBuf::new(), size: crate::HostSize::Desktop })
     }
 
     /// A process, after it has answered: it has an environment then.

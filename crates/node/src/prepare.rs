@@ -99,7 +99,7 @@ impl LocalNode {
                 };
                 Ok((DriverConfig::Vm(config), services))
             }
-            DriverChoice::Host { agent } => {
+            DriverChoice::Host { agent, .. } => {
                 let runtime_dir = sandbox_name(session).runtime_dir();
                 Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
             }

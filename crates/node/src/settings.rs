@@ -50,7 +50,18 @@ pub enum DriverChoice {
     Host {
         /// The agent binary.
         agent: PathBuf,
+        /// What it takes.
+        size: HostSize,
     },
+}
+
+/// What a sandbox of the host driver takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostSize {
+    /// A desktop with a browser.
+    Desktop,
+    /// A program that plays a guest, in tests.
+    Program,
 }
 
 /// What VMs are booted.

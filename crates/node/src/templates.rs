@@ -5,6 +5,8 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_guest_link::chain;
@@ -12,7 +14,7 @@ use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_guest_session::TemplateFiles;
 use anteroom_guest_session::template::{Host, Wanted};
 use anteroom_node_protocol::{Report, Reports, TemplateMemory};
-use anteroom_session::Observation;
+use anteroom_session::{EndReason, Observation};
 use anteroom_template::{MachineKey, TemplateFor};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +24,9 @@ use super::pool::Pool;
 
 /// Reports that may wait between a clone's runner and the controller.
 const WATCHED: usize = 16;
+
+/// Clones of a template that may fail one after the other before they are awake.
+const MOST_FAILURES: u32 = 2;
 
 /// What templates are used with.
 #[derive(Clone, Debug)]
@@ -50,6 +55,8 @@ pub struct Template {
     /// What its desktop shows: a PNG in base64.
     pub picture: String,
     pub files: TemplateFiles,
+    /// Clones that failed one after the other before they were awake.
+    failures: AtomicU32,
 }
 
 /// Of which image, in its folder, and with which extra authorities.
@@ -123,8 +130,8 @@ impl Templates {
         }
     }
 
-    /// Passes on what a clone's runner reports. One that fails before it is awake is the last of its
-    /// template: a VMM that was updated meanwhile would fail each sign-in so.
+    /// Passes on what a clone's runner reports. Where clones fail before they are awake, no more are made of
+    /// their template: a VMM that was updated meanwhile would fail each sign-in so.
     pub fn watch(&self, template: Arc<Template>, mut reports: Reports) -> Reports {
         let (passed_on, received) = mpsc::channel(WATCHED);
         let templates = self.clone();
@@ -136,11 +143,12 @@ impl Templates {
                     // After it was woken.
                     Report::Observed { observation: Observation::FilesInjected { .. } } => {
                         waking = None;
+                        template.failures.store(0, Relaxed);
                     }
                     Report::Observed { observation: Observation::Failed(reason) }
                         if waking.is_some() =>
                     {
-                        templates.refuse(&template, reason.code());
+                        templates.failed(&template, reason);
                     }
                     _ => {}
                 }
@@ -181,8 +189,22 @@ impl Templates {
             .collect()
     }
 
-    /// No clone is made of a template any more.
-    pub fn refuse(&self, template: &Arc<Template>, code: &str) {
+    /// A clone failed before it was awake. Where several do so, for a reason that is the VM's own, none is made
+    /// of its template any more.
+    pub fn failed(&self, template: &Arc<Template>, reason: &EndReason) {
+        let is_its_own = matches!(
+            reason,
+            EndReason::SandboxNotStarted { .. }
+                | EndReason::AgentSilent { .. }
+                | EndReason::GuestLinkFailed { .. }
+                | EndReason::GuestBrokeProtocol { .. }
+        );
+        if is_its_own && template.failures.fetch_add(1, Relaxed) + 1 >= MOST_FAILURES {
+            self.refuse(template, reason.code());
+        }
+    }
+
+    fn refuse(&self, template: &Arc<Template>, code: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let of_it = known.values_mut().find(
             |known| matches!(&known.state, State::Loaded(loaded) if Arc::ptr_eq(loaded, template)),
@@ -193,8 +215,8 @@ impl Templates {
             tracing::warn!(
                 template = template.id,
                 reason = code,
-                "a clone failed before it was awake: sign-ins are not started from this \
-                 template any more; make it again with `anteroom image snapshot`"
+                "clones failed one after the other before they were awake: sign-ins are not started from \
+                 this template any more; make it again with `anteroom image snapshot`"
             );
         }
     }
@@ -226,6 +248,7 @@ fn load(
                     memory: Arc::new(loaded.memory),
                     state: Arc::new(loaded.state),
                 },
+                failures: AtomicU32::new(0),
             })
         }
         Err(error) => {
@@ -260,6 +283,7 @@ impl Template {
             wake_token: String::new(),
             picture: String::new(),
             files: TemplateFiles { memory: file(), state: file() },
+            failures: AtomicU32::new(0),
         })
     }
 }
@@ -286,26 +310,37 @@ mod tests {
         known.values().all(|known| matches!(known.state, State::Loaded(_)))
     }
 
+    async fn watched(templates: &Templates, template: &Arc<Template>, observed: Vec<Observation>) {
+        let (sender, reports) = mpsc::channel(8);
+        let mut passed_on = templates.watch(Arc::clone(template), reports);
+        for observation in observed {
+            sender.send(Report::Observed { observation }).await.unwrap();
+        }
+        let exit = ProcessExit::Exited { code: 0 };
+        sender.send(Report::RunnerExited { exit }).await.unwrap();
+        drop(sender);
+        while passed_on.recv().await.is_some() {}
+    }
+
     #[tokio::test]
-    async fn a_clone_that_never_wakes_is_the_last_of_its_template() {
-        let failed = || {
-            let cause = "it does not load".to_owned();
-            Observation::Failed(EndReason::SandboxNotStarted { cause })
+    async fn two_clones_that_never_wake_are_the_last_of_their_template() {
+        let cause = || "it does not load".to_owned();
+        let its_own = || Observation::Failed(EndReason::SandboxNotStarted { cause: cause() });
+        let awake = || Observation::FilesInjected { count: 0 };
+        let a_caller_s = || {
+            let path = "/etc/passwd/x".to_owned();
+            Observation::Failed(EndReason::FileNotInjected { path, cause: cause() })
         };
-        for (before, stays) in
-            [(vec![], false), (vec![Observation::FilesInjected { count: 0 }], true)]
-        {
+        for (clones, stays) in [
+            ([vec![its_own()], vec![its_own()]], false),
+            ([vec![awake(), its_own()], vec![its_own()]], true),
+            ([vec![its_own()], vec![awake(), its_own()]], true),
+            ([vec![a_caller_s()], vec![a_caller_s()]], true),
+        ] {
             let (templates, template) = loaded();
-            let (sender, reports) = mpsc::channel(8);
-            let mut passed_on = templates.watch(template, reports);
-            let observed = before.into_iter().chain([failed()]);
-            for observation in observed {
-                sender.send(Report::Observed { observation }).await.unwrap();
+            for observed in clones {
+                watched(&templates, &template, observed).await;
             }
-            let exit = ProcessExit::Exited { code: 0 };
-            sender.send(Report::RunnerExited { exit }).await.unwrap();
-            drop(sender);
-            while passed_on.recv().await.is_some() {}
             assert_eq!(is_loaded(&templates), stays);
         }
     }

@@ -108,13 +108,24 @@ async fn take_datagrams(socket: UnixDatagram, media: MediaHandle) {
     }
 }
 
-/// Carries input to the guest, once that is connected, and reports now and then that there is some.
+/// Carries input to the guest once that is connected, and reports now and then that there is some.
 async fn send_input(
     mut input: mpsc::Receiver<InputEvent>,
     connected: oneshot::Receiver<LinkStream>,
     sender: ControllerSender,
 ) {
-    let Ok(mut stream) = connected.await else { return };
+    // What was meant for a guest that nobody saw yet is nobody's.
+    let mut connected = connected;
+    let mut stream = loop {
+        tokio::select! {
+            biased;
+            stream = &mut connected => match stream {
+                Ok(stream) => break stream,
+                Err(_) => return,
+            },
+            Some(_) = input.recv() => {}
+        }
+    };
     let mut reported: Option<Instant> = None;
     while let Some(event) = input.recv().await {
         let by_end_user = !matches!(event, InputEvent::ReleaseAll {});

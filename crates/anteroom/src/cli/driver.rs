@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anteroom_guest_session::Vmm;
 use anteroom_image_verify::processor::{Chosen, choose, usual};
-use anteroom_node::{DriverChoice, VmChoice};
+use anteroom_node::{DriverChoice, HostSize, VmChoice};
 use anteroom_private as private;
 use anteroom_vm::{AcceleratorChoice, Installed, KvmProbe, VmAccelerator, probe_kvm};
 use anyhow::{Context, Result, bail};
@@ -101,7 +101,12 @@ impl DriverOptions {
                     Some(agent) => agent.clone(),
                     None => unpack_agent(cache_dir)?,
                 };
-                return Ok(DriverChoice::Host { agent });
+                // Another agent plays a guest.
+                let size = match self.agent {
+                    Some(_) => HostSize::Program,
+                    None => HostSize::Desktop,
+                };
+                return Ok(DriverChoice::Host { agent, size });
             }
         };
         let verified_for = if self.allow_unverified_images { Vec::new() } else { verified_for };

@@ -6,7 +6,7 @@ use anteroom_guest_protocol::frames::{Rect, Request};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
-use super::{Frame, FrameSource, FrameSourceError};
+use super::{Frame, FrameSource, FrameSourceError, Origin};
 
 /// Waits for a guest's frames. A viewer who comes before sees the picture, where there is one; the guest's
 /// first frame takes its place as a whole.
@@ -65,7 +65,7 @@ impl<S: FrameSource> FrameSource for AwaitedFrames<S> {
 }
 
 impl Frame {
-    /// A whole screen, from the PNG that [`Screen::png`](crate::screen::Screen::png) made of it.
+    /// A whole screen as it was, from the PNG that [`Screen::png`](crate::screen::Screen::png) made of it.
     ///
     /// # Errors
     /// When the bytes are something else.
@@ -89,6 +89,7 @@ impl Frame {
         let mut frame = Self::default();
         frame.clear(width, height);
         frame.push(Rect { x: 0, y: 0, width, height }, &bgrx);
+        frame.origin = Origin::Picture;
         Ok(frame)
     }
 }

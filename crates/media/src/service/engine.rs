@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::pacing::Pacing;
 use super::worker::{Done, EncodeJob, Encoded, Job, WorkerError};
 use super::{Command, Counters, MediaDemux, MediaEvent, OfferAccepted, ScreenshotError};
-use crate::frame_source::{Frame, FrameSource, FrameSourceError};
+use crate::frame_source::{Frame, FrameSource, FrameSourceError, Origin};
 use crate::peer::{OfferError, Peer, PeerConfig, PeerEvent, cursor_message};
 
 /// A viewer that was answered has this long to connect.
@@ -44,6 +44,8 @@ pub(super) struct Engine {
     /// Links before this one are revoked.
     oldest: HolderGeneration,
     source: Source,
+    /// Whose the last frame is. A picture of before is no screenshot.
+    shown: Origin,
     encoder: EncoderState,
     /// A guest's frame that waits for the encoder.
     fresh: Option<Frame>,
@@ -114,6 +116,7 @@ impl Engine {
             viewers: 0,
             oldest: HolderGeneration::FIRST,
             source: Source::Stale,
+            shown: Origin::Guest,
             encoder: EncoderState::Free,
             fresh: None,
             spare: Frame::default(),
@@ -240,7 +243,10 @@ impl Engine {
         match result {
             Ok(()) => {
                 self.source = Source::Answered;
-                self.counters.guest_frames.fetch_add(1, Relaxed);
+                self.shown = frame.origin();
+                if self.shown == Origin::Guest {
+                    self.counters.guest_frames.fetch_add(1, Relaxed);
+                }
                 self.fresh = Some(frame);
             }
             Err(error) => {
@@ -436,7 +442,7 @@ impl Engine {
 
     fn take_screenshots(&mut self) {
         let current = matches!(self.source, Source::AskedChanges | Source::Answered);
-        if self.fresh.is_some() || !current {
+        if self.fresh.is_some() || !current || self.shown == Origin::Picture {
             return;
         }
         for reply in self.screenshots.drain(..) {

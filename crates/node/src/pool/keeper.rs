@@ -55,11 +55,12 @@ impl LocalNode {
         }
     }
 
-    /// Whether the machine's free memory holds what a clone of this template takes once it wakes.
+    /// Whether the machine's free memory holds what a clone of this template takes once it wakes, and another
+    /// sign-in beside it.
     fn holds_another(&self, template: &Template) -> bool {
         let takes = self.measuring.demand(Some(&template.id)).memory_bytes;
         let free = crate::free::look(&self.settings.state_dir).memory_bytes;
-        free.is_none_or(|free| free >= takes)
+        free.is_none_or(|free| free / 2 >= takes)
     }
 
     /// Ends all that wait; none is added any more.
@@ -86,8 +87,9 @@ impl LocalNode {
                 let sentence = reason.as_ref().map(|reason| reason.sentence(driver));
                 let sentence = sentence.unwrap_or_else(|| "its runner reported nothing".to_owned());
                 tracing::warn!("a clone of template {} did not load: {sentence}", template.id);
-                let code = reason.as_ref().map_or("runner_silent", EndReason::code);
-                self.templates.refuse(&template, code);
+                if let Some(reason) = reason {
+                    self.templates.failed(&template, &reason);
+                }
             }
         }
     }
@@ -159,6 +161,16 @@ impl LocalNode {
             node.pool.change();
         });
         true
+    }
+
+    /// Ends one whose session was not recorded, behind the scenes.
+    pub(crate) fn give_up(&self, waiting: Waiting) {
+        let (session, node) = (waiting.session, self.clone());
+        self.pool.ends(session);
+        tokio::spawn(async move {
+            node.discard(waiting).await;
+            node.pool.ended(session);
+        });
     }
 
     /// Ends one that has no session, and removes what there is of it.

@@ -10,6 +10,7 @@ mod records;
 mod tests;
 mod watch;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     waiting: Vec<Waiting>,
+    /// Clones whose session was not recorded.
+    ending: HashSet<SessionId>,
     hits: u64,
     misses: u64,
     died: u64,
@@ -86,17 +89,20 @@ impl Pool {
         })
     }
 
-    /// Takes a clone back whose session was not recorded: nothing of that has reached it.
-    pub fn put_back(&self, waiting: Waiting) {
-        self.with(|state| {
-            state.hits -= 1;
-            state.waiting.insert(0, waiting);
-        });
+    /// A clone ends that had a session: until [`Self::ended`] nobody else gets its user.
+    pub fn ends(&self, session: SessionId) {
+        self.with(|state| state.ending.insert(session));
     }
 
-    /// Whether this is a waiting clone's.
-    pub fn has(&self, session: SessionId) -> bool {
-        self.with(|state| state.waiting.iter().any(|one| one.session == session))
+    /// It has ended.
+    pub fn ended(&self, session: SessionId) {
+        self.with(|state| state.ending.remove(&session));
+        self.change();
+    }
+
+    /// Whether one of this session is ending.
+    pub fn is_ending(&self, session: SessionId) -> bool {
+        self.with(|state| state.ending.contains(&session))
     }
 
     /// The ids that waiting clones have.

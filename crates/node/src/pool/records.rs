@@ -32,7 +32,11 @@ impl Records {
             let mut file = options.write(true).create_new(true).mode(0o600).open(&path)?;
             file.write_all(&serde_json::to_vec(record)?)
         };
-        write().map_err(LocalNodeError::system(format!("writing {}", path.display())))
+        write().map_err(|error| {
+            // Nothing was begun.
+            let _ = fs::remove_file(&path);
+            LocalNodeError::system(format!("writing {}", path.display()))(error)
+        })
     }
 
     /// Removes one: the clone is a session's, or nothing of it is left.

@@ -36,12 +36,12 @@ async fn so_many_wait_of_each_template_and_the_first_goes_first() {
     assert!(pool.claim(&other).is_none());
     let claimed = pool.claim(&template).unwrap();
     assert_eq!(claimed.session, ids[0]);
-    assert!(!pool.has(ids[0]) && pool.has(ids[1]));
-    // Whoever did not want it after all gives it back.
-    pool.put_back(claimed);
-    assert_eq!(pool.sessions(), ids);
-    let claimed = pool.claim(&template).unwrap();
-    assert_eq!(claimed.session, ids[0]);
+    assert_eq!(pool.sessions(), ids[1..]);
+    // Its session was not recorded: it is nobody's, and its user is kept until it has ended.
+    pool.ends(ids[0]);
+    assert!(pool.is_ending(ids[0]) && pool.sessions() == ids[1..]);
+    pool.ended(ids[0]);
+    assert!(!pool.is_ending(ids[0]));
     let PoolFigures { waiting, hits, misses, died, .. } = pool.figures();
     assert_eq!((waiting, hits, misses, died), (1, 1, 1, 0));
 }

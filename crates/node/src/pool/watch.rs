@@ -59,7 +59,11 @@ impl Watch {
                 report = self.reports.recv() => {
                     let is_last = matches!(
                         report,
-                        None | Some(Report::RunnerExited { .. } | Report::RunnerSilent { .. })
+                        None | Some(
+                            Report::RunnerExited { .. }
+                                | Report::RunnerSilent { .. }
+                                | Report::Observed { observation: Observation::Failed(_) }
+                        )
                     );
                     if let Some(report) = report {
                         self.hear(report);

@@ -157,11 +157,11 @@ impl Runner {
         let (channels, _, _) =
             anteroom_guest_link::connect(tokio::io::duplex(64).0, anteroom_guest_link::Side::Host);
         let runner = Self {
-            pid: 0,
+            pid: 1,
             commands,
             oldest: Arc::new(watch::channel(HolderGeneration::FIRST).0),
             waiting: Arc::default(),
-            exited: watch::channel(Some(ProcessExit::Exited { code: 0 })).1,
+            exited: watch::channel(None).1,
             channels,
             places: Arc::default(),
         };
