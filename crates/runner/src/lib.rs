@@ -39,7 +39,7 @@ pub fn run<E: Display>(agent: fn() -> Result<&'static [u8], E>) -> Result<(), Ru
     // Ctrl-C in the operator's terminal is the controller's to handle, and within one kernel session
     // anybody may continue anybody (kill(2)).
     nix::unistd::setsid().map_err(RunnerError::system("leaving the controller's terminal"))?;
-    // The session's id once it is known: the mark in the environment is the sandbox's.
+    // The sandbox's name once it is read, which is its session's id.
     let _span = tracing::info_span!("runner", session = tracing::field::Empty).entered();
     let sockets = Sockets {
         control: inherited(CONTROL_FD_ENV)?.into(),

@@ -45,6 +45,7 @@ pub async fn run<E: Display>(
 ) -> Result<(), RunnerError> {
     let Sockets { control, media, channels } = sockets;
     let (config, mut commands, sender, writing) = controller_link::open(control).await?;
+    tracing::Span::current().record("session", config.name.as_str());
     fail_point("runner.configured")
         .map_err(RunnerError::system("reading the sandbox's configuration"))?;
     match config.boot(agent, template).await {
@@ -105,8 +106,6 @@ async fn serve(
         Ok(None) => return End::Ordered,
         Err(reason) => return reason.into(),
     };
-    let name = tracing::field::display(config.sign_in.session);
-    tracing::Span::current().record("session", name);
     if let Err(reason) = start_guest(sandbox).await {
         return reason.into();
     }
