@@ -17,6 +17,7 @@ mod settings;
 mod teardown;
 mod templates;
 mod users;
+mod wakes;
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use process::Runner;
 use teardown::Places;
 use templates::Templates;
 use users::Users;
+use wakes::Wakes;
 
 pub use error::LocalNodeError;
 pub use free::usual_sessions;
@@ -94,9 +96,14 @@ impl LocalNode {
             media: demux.address()?,
             memory_budget_bytes,
         };
-        let pool = Pool::new(settings.waiting_clones, Records::in_state_dir(&settings.state_dir));
+        let wakes = Wakes::default();
+        let pool = Pool::new(
+            settings.waiting_clones,
+            wakes.clone(),
+            Records::in_state_dir(&settings.state_dir),
+        );
         let node = Self {
-            templates: Templates::new(settings.templates.clone(), pool.clone()),
+            templates: Templates::new(settings.templates.clone(), wakes),
             pool,
             measuring,
             logs: Logs::in_state_dir(&settings.state_dir),

@@ -20,7 +20,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 
-use super::pool::Pool;
+use super::wakes::Wakes;
 
 /// Reports that may wait between a clone's runner and the controller.
 const WATCHED: usize = 16;
@@ -67,7 +67,7 @@ type Of = (PathBuf, String);
 pub struct Templates {
     settings: Option<TemplateSettings>,
     /// Learns what was loaded and what is not used any more.
-    pool: Pool,
+    wakes: Wakes,
     known: Arc<Mutex<HashMap<Of, Known>>>,
 }
 
@@ -92,8 +92,8 @@ enum State {
 type Stamp = (u64, i64, i64);
 
 impl Templates {
-    pub fn new(settings: Option<TemplateSettings>, pool: Pool) -> Self {
-        Self { settings, pool, known: Arc::default() }
+    pub fn new(settings: Option<TemplateSettings>, wakes: Wakes) -> Self {
+        Self { settings, wakes, known: Arc::default() }
     }
 
     /// The template of this VM, whose image lies in a folder, once it is loaded. The first time that it is
@@ -118,7 +118,7 @@ impl Templates {
                     let state = loaded.map_or(State::Refused, |one| State::Loaded(Arc::new(one)));
                     let mut known = templates.known.lock().unwrap_or_else(PoisonError::into_inner);
                     known.insert(of, Known { stamp, state });
-                    templates.pool.change();
+                    templates.wakes.change();
                 };
                 if let Err(error) =
                     std::thread::Builder::new().name("template".into()).spawn(loading)
@@ -136,7 +136,7 @@ impl Templates {
         let (passed_on, received) = mpsc::channel(WATCHED);
         let templates = self.clone();
         // Until it is awake.
-        let mut waking = Some(self.pool.waking());
+        let mut waking = Some(self.wakes.begin());
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
                 match &report {
@@ -211,7 +211,7 @@ impl Templates {
         );
         if let Some(known) = of_it {
             known.state = State::Refused;
-            self.pool.change();
+            self.wakes.change();
             tracing::warn!(
                 template = template.id,
                 reason = code,
@@ -293,12 +293,10 @@ mod tests {
     use anteroom_session::{EndReason, ProcessExit};
 
     use super::*;
-    use crate::pool::Records;
 
     fn loaded() -> (Templates, Arc<Template>) {
         let template = Template::of_test();
-        let pool = Pool::new(0, Records::in_state_dir(Path::new("/nowhere")));
-        let templates = Templates::new(None, pool);
+        let templates = Templates::new(None, Wakes::default());
         let state = State::Loaded(Arc::clone(&template));
         let known = Known { stamp: (0, 0, 0), state };
         templates.known.lock().unwrap().insert((PathBuf::new(), String::new()), known);

@@ -38,7 +38,7 @@ impl Unconnected {
     pub async fn connect(self, opener: &Opener) -> Result<(), EndReason> {
         let frames = opener.open(StreamKind::Frames).await.map_err(link_failed)?;
         let input = opener.open(StreamKind::Input).await.map_err(link_failed)?;
-        // Who takes them is gone when the session is over, whose end is reported elsewhere.
+        // Who takes them is gone when the session has ended, which is reported elsewhere.
         let _ = self.frames.send(LinkFrameSource::new(frames));
         let _ = self.input.send(input);
         Ok(())

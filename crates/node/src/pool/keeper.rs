@@ -40,16 +40,15 @@ impl LocalNode {
             for other in self.pool.take_others(&templates) {
                 self.discard(other).await;
             }
-            let changed = self.pool.changed.clone();
             match self.pool.lacking(templates, Instant::now()) {
                 Some(template) if self.holds_another(&template) => self.add_one(template).await,
                 // Looked at again with the next change.
                 _ => match self.pool.not_before().filter(|at| *at > Instant::now()) {
                     Some(at) => tokio::select! {
-                        () = changed.notified() => {}
+                        () = self.pool.wakes.changed() => {}
                         () = sleep_until(at.into()) => {}
                     },
-                    None => changed.notified().await,
+                    None => self.pool.wakes.changed().await,
                 },
             }
         }

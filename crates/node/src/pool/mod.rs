@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 use anteroom_confine::SessionUser;
 use anteroom_node_protocol::{PoolFigures, Report, Reports};
 use anteroom_session::SessionId;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::process::Runner;
 use super::templates::Template;
+use super::wakes::Wakes;
 
 pub use records::Records;
 
@@ -47,7 +48,7 @@ pub struct Pool {
     /// Of each template.
     most: usize,
     state: Arc<Mutex<State>>,
-    changed: Arc<Notify>,
+    wakes: Wakes,
     pub records: Records,
 }
 
@@ -59,8 +60,6 @@ struct State {
     hits: u64,
     misses: u64,
     died: u64,
-    /// Clones with a session that are not awake yet: the processor is theirs.
-    waking: usize,
     /// How many died one after the other, and until when none is added because of that.
     deaths: u32,
     not_before: Option<Instant>,
@@ -69,8 +68,8 @@ struct State {
 
 impl Pool {
     /// None waits yet; `most` may, of each template.
-    pub fn new(most: usize, records: Records) -> Self {
-        Self { most, state: Arc::default(), changed: Arc::default(), records }
+    pub fn new(most: usize, wakes: Wakes, records: Records) -> Self {
+        Self { most, state: Arc::default(), wakes, records }
     }
 
     /// A clone of this template for a session, if one waits: the one that waited longest.
@@ -112,13 +111,7 @@ impl Pool {
 
     /// Something changed that the keeper looks at.
     pub fn change(&self) {
-        self.changed.notify_one();
-    }
-
-    /// A clone wakes for its session: until this is dropped none is added.
-    pub fn waking(&self) -> Waking {
-        self.with(|state| state.waking += 1);
-        Waking(self.clone())
+        self.wakes.change();
     }
 
     /// What there is, and what came of it so far.
@@ -142,7 +135,7 @@ impl Pool {
     fn lacking(&self, templates: Vec<Arc<Template>>, now: Instant) -> Option<Arc<Template>> {
         self.with(|state| {
             let is_late = state.not_before.is_none_or(|at| at <= now);
-            if state.is_stopped || state.waking > 0 || !is_late {
+            if state.is_stopped || self.wakes.any() || !is_late {
                 return None;
             }
             templates.into_iter().find(|template| {
@@ -225,15 +218,5 @@ impl Waiting {
         // Its watch goes on until it is handed over.
         let _ = self.handover.send(to);
         (self.runner, reports)
-    }
-}
-
-/// A clone that wakes for its session.
-pub struct Waking(Pool);
-
-impl Drop for Waking {
-    fn drop(&mut self) {
-        self.0.with(|state| state.waking -= 1);
-        self.0.change();
     }
 }

@@ -5,7 +5,7 @@ use super::watch::Watch;
 use super::*;
 
 fn pool(most: usize) -> Pool {
-    Pool::new(most, Records::in_state_dir(std::path::Path::new("/nowhere")))
+    Pool::new(most, Wakes::default(), Records::in_state_dir(std::path::Path::new("/nowhere")))
 }
 
 fn waiting(
@@ -49,7 +49,7 @@ async fn so_many_wait_of_each_template_and_the_first_goes_first() {
 #[tokio::test]
 async fn none_is_added_while_one_wakes_nor_soon_after_deaths() {
     let (pool, template) = (pool(1), Template::of_test());
-    let wakes = [pool.waking(), pool.waking()];
+    let wakes = [pool.wakes.begin(), pool.wakes.begin()];
     assert!(!lacks(&pool, &template));
     drop(wakes);
     assert!(lacks(&pool, &template));
