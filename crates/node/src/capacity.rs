@@ -8,20 +8,10 @@ use super::{LocalNode, Stage, free};
 
 impl LocalNode {
     pub(super) fn capacity_for(&self, sandbox: &SandboxQuery) -> Capacity {
-        let template = self.template_for(sandbox);
-        Capacity { demand: self.measuring.demand(template.as_deref()), free: self.free() }
-    }
-
-    /// The id of the template that such a sandbox would be a clone of.
-    fn template_for(&self, sandbox: &SandboxQuery) -> Option<String> {
         let SandboxQuery { image, extra_ca_pem, may_be_clone } = sandbox;
-        let settings = &self.settings;
-        let templates = settings.templates.as_ref().filter(|_| *may_be_clone)?;
-        // Whatever is wrong with the image is reported when the session is prepared.
-        let image = anteroom_image::find(&settings.images_dir, image).ok()?;
-        let services: Vec<_> = settings.services.iter().chain(&image.services).cloned().collect();
-        let template = self.template_of(&image.dir, &services, templates.screen, extra_ca_pem)?;
-        Some(template.id.clone())
+        let template = may_be_clone.then(|| self.template_for(image, extra_ca_pem)).flatten();
+        let template = template.as_ref().map(|template| template.id.as_str());
+        Capacity { demand: self.measuring.demand(template), free: self.free() }
     }
 
     fn free(&self) -> Free {

@@ -1,12 +1,13 @@
 //! What this machine has free for sessions now, beside what is left to its other programs. Nothing here
 //! takes longer than reading some small files of the kernel.
 
-use std::fs;
-use std::io::Read;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use anteroom_node_protocol::Free;
+use anteroom_private::read_text_or_pipe;
+
+use super::kernel_text::bytes;
 
 /// Memory that is left to the rest of the machine: so much, but at most this part of it all.
 const MEMORY_KEPT: u64 = 1 << 30;
@@ -51,17 +52,12 @@ fn free_memory() -> Option<u64> {
 
 /// By /proc/meminfo, which has it in kB.
 fn memory_of(meminfo: &str) -> Option<u64> {
-    let bytes = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-    };
-    let kept = MEMORY_KEPT.min(bytes("MemTotal:")? / PART_OF_MEMORY_KEPT);
-    Some(bytes("MemAvailable:")?.saturating_sub(kept))
+    let kept = MEMORY_KEPT.min(bytes(meminfo, "MemTotal:")? / PART_OF_MEMORY_KEPT);
+    Some(bytes(meminfo, "MemAvailable:")?.saturating_sub(kept))
 }
 
 fn free_disk(state_dir: &Path) -> Option<u64> {
-    let disk = nix::sys::statvfs::statvfs(state_dir).ok()?;
-    let free = disk.blocks_available().checked_mul(disk.fragment_size())?;
+    let free = anteroom_image::free_mib(state_dir).ok()? << 20;
     Some(free.saturating_sub(DISK_KEPT))
 }
 
@@ -110,9 +106,7 @@ fn group_folders(cgroup: &str) -> Vec<PathBuf> {
 }
 
 fn text(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    fs::File::open(path).ok()?.take(MOST_READ).read_to_string(&mut text).ok()?;
-    Some(text)
+    read_text_or_pipe(path, MOST_READ).ok()
 }
 
 #[cfg(test)]

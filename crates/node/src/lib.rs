@@ -5,6 +5,7 @@ mod capacity;
 mod demand;
 mod error;
 mod free;
+mod kernel_text;
 mod logs;
 mod measuring;
 mod media_demux;
@@ -171,14 +172,16 @@ impl Node for LocalNode {
     }
 
     async fn prepare(&self, session: PrepareSession) -> Result<Prepared, NotPrepared> {
-        let id = session.session;
-        if let Some(waiting) = self.claim(&session)? {
-            let prepared = Prepared { session: waiting.session, user: waiting.user };
+        let PrepareSession { session: id, sandbox, screen } = session;
+        let boots = self.boots(id, &sandbox.image)?;
+        if let Some(waiting) = self.claim(&sandbox, screen, &boots) {
+            let SandboxRecord { session, user, .. } = waiting.record;
+            let prepared = Prepared { session, user };
             let stage = Stage::Claimed(Box::new(waiting));
             self.with_sessions(|sessions| sessions.insert(prepared.session, stage));
             return Ok(prepared);
         }
-        let (prepared, lease) = self.reserve(session).await?;
+        let (prepared, lease) = self.reserve(id, boots).await?;
         let user = prepared.user();
         // From here to the answer nothing waits, so nothing is left when the caller is gone.
         self.with_sessions(|sessions| sessions.insert(id, Stage::Prepared(Box::new(prepared))));

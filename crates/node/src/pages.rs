@@ -1,10 +1,12 @@
 //! What processes take of the machine's memory, as the kernel counts it.
 
-use std::fs;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use anteroom_node_protocol::Pages;
+use anteroom_private::read_text_or_pipe;
+
+use super::kernel_text::bytes;
 
 /// Bytes that are read of a file of /proc; both have less than two thousand.
 const MOST_READ: u64 = 16 * 1024;
@@ -35,13 +37,13 @@ pub fn of_processes(pids: &[i32], maps: Maps) -> Option<Pages> {
 
 /// Of the process in this folder; `Some(None)` when it is gone.
 fn of_process(folder: &Path, maps: Maps) -> Option<Option<Pages>> {
-    match read(&folder.join("smaps_rollup")) {
+    match read_text_or_pipe(&folder.join("smaps_rollup"), MOST_READ) {
         Ok(text) => return rollup(&text, maps).map(Some),
         Err(error) if is_gone(&error) => return Some(None),
         // A runner hides its memory, and only root may look at other users' processes.
         Err(_) => {}
     }
-    match read(&folder.join("status")) {
+    match read_text_or_pipe(&folder.join("status"), MOST_READ) {
         Ok(text) => counters(&text).map(Some),
         Err(error) if is_gone(&error) => Some(None),
         Err(_) => None,
@@ -69,17 +71,6 @@ fn rollup(text: &str, maps: Maps) -> Option<Pages> {
 fn counters(text: &str) -> Option<Pages> {
     let shared = bytes(text, "RssFile:")?.checked_add(bytes(text, "RssShmem:")?)?;
     Some(Pages { private_bytes: bytes(text, "RssAnon:")?, shared_bytes: shared })
-}
-
-fn bytes(text: &str, field: &str) -> Option<u64> {
-    let value = text.lines().find_map(|line| line.strip_prefix(field))?;
-    value.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-fn read(path: &Path) -> std::io::Result<String> {
-    let mut text = String::new();
-    fs::File::open(path)?.take(MOST_READ).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 fn is_gone(error: &std::io::Error) -> bool {

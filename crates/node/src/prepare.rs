@@ -8,8 +8,9 @@ use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_guest_session::template::Wanted;
 use anteroom_guest_session::{CloneOf, DriverConfig, SandboxConfig, VmConfig};
+use anteroom_image::ImageSummary;
 use anteroom_node_protocol::{
-    NotPrepared, PrepareSession, Reports, SignInConfig, StartSession, may_be_clone,
+    NotPrepared, Reports, SandboxQuery, SignInConfig, StartSession, may_be_clone,
 };
 use anteroom_runner_protocol::{SessionConfig, sandbox_name};
 use anteroom_session::SessionId;
@@ -18,10 +19,16 @@ use super::error::LocalNodeError;
 use super::measuring::Started;
 use super::pool::Waiting;
 use super::process::Runner;
-use super::settings::DriverChoice;
+use super::settings::{DriverChoice, VmChoice};
 use super::templates::Template;
 use super::users::Lease;
 use super::{LocalNode, Stage};
+
+/// How a sandbox is booted, and what runs in it beside what every sandbox has.
+pub struct Boots {
+    driver: DriverConfig,
+    services: Vec<ServiceSpec>,
+}
 
 /// What was reserved for a session.
 pub struct PreparedSession {
@@ -38,12 +45,12 @@ impl PreparedSession {
 }
 
 impl LocalNode {
-    /// Checks the image, leases a user and creates the log folder, in this order.
+    /// Leases a user and creates the log folder, in this order.
     pub(super) async fn reserve(
         &self,
-        PrepareSession { session, sandbox, .. }: PrepareSession,
+        session: SessionId,
+        Boots { driver, services }: Boots,
     ) -> Result<(PreparedSession, Option<Lease>), NotPrepared> {
-        let (driver, services) = self.driver_config(session, &sandbox.image)?;
         let lease = self.lease_user(session).await?;
         let log_dir =
             self.logs.create(session).map_err(|error| NotPrepared::NoLogFolder(chain(&error)))?;
@@ -74,35 +81,39 @@ impl LocalNode {
         })
     }
 
-    /// How the sandbox is booted, and what runs in it beside what every sandbox has.
-    fn driver_config(
-        &self,
-        session: SessionId,
-        image: &str,
-    ) -> Result<(DriverConfig, Vec<ServiceSpec>), NotPrepared> {
+    /// How a session's sandbox is booted; its image is checked.
+    pub(super) fn boots(&self, session: SessionId, image: &str) -> Result<Boots, NotPrepared> {
         let settings = &self.settings;
-        let mut services = settings.services.clone();
         match &settings.driver {
             DriverChoice::Vm(vm) => {
                 let image = anteroom_image::find(&settings.images_dir, image)
                     .map_err(|error| NotPrepared::NoImage(error.to_string()))?;
                 vm.check_verified(&image.dir)
                     .map_err(|refusal| NotPrepared::ImageNotVerified(refusal.to_string()))?;
-                services.extend(image.services);
-                let config = VmConfig {
-                    image_dir: image.dir,
-                    cache_dir: settings.cache_dir.clone(),
-                    memory_mib: vm.memory_mib,
-                    vcpus: vm.vcpus,
-                    vmm: vm.vmm.clone(),
-                    clone_of: None,
-                };
-                Ok((DriverConfig::Vm(config), services))
+                let services = self.services_of(&image);
+                let driver = DriverConfig::Vm(self.vm_config(vm, image.dir, None));
+                Ok(Boots { driver, services })
             }
             DriverChoice::Host { agent, .. } => {
                 let runtime_dir = sandbox_name(session).runtime_dir();
-                Ok((DriverConfig::Host { agent: agent.clone(), runtime_dir }, services))
+                let driver = DriverConfig::Host { agent: agent.clone(), runtime_dir };
+                Ok(Boots { driver, services: settings.services.clone() })
             }
+        }
+    }
+
+    fn services_of(&self, image: &ImageSummary) -> Vec<ServiceSpec> {
+        self.settings.services.iter().chain(&image.services).cloned().collect()
+    }
+
+    fn vm_config(&self, vm: &VmChoice, image_dir: PathBuf, clone_of: Option<CloneOf>) -> VmConfig {
+        VmConfig {
+            image_dir,
+            cache_dir: self.settings.cache_dir.clone(),
+            memory_mib: vm.memory_mib,
+            vcpus: vm.vcpus,
+            vmm: vm.vmm.clone(),
+            clone_of,
         }
     }
 
@@ -110,17 +121,20 @@ impl LocalNode {
     pub(super) fn load_templates(&self) {
         let Some(templates) = &self.settings.templates else { return };
         for (image, authorities) in &templates.usual {
-            let Ok(image) = anteroom_image::find(&self.settings.images_dir, image) else {
-                continue;
-            };
-            let services = self.settings.services.iter().chain(&image.services).cloned();
-            let services: Vec<ServiceSpec> = services.collect();
-            self.template_of(&image.dir, &services, templates.screen, authorities);
+            self.template_for(image, authorities);
         }
     }
 
+    /// The template for desktops of the usual size that this image's VMs have here, once it is loaded.
+    pub(super) fn template_for(&self, image: &str, extra_ca_pem: &str) -> Option<Arc<Template>> {
+        let screen = self.settings.templates.as_ref()?.screen;
+        // Whatever is wrong with the image is reported when a session is prepared.
+        let image = anteroom_image::find(&self.settings.images_dir, image).ok()?;
+        self.template_of(&image.dir, &self.services_of(&image), screen, extra_ca_pem)
+    }
+
     /// The template of an image's VMs here, once it is loaded.
-    pub(super) fn template_of(
+    fn template_of(
         &self,
         image_dir: &Path,
         services: &[ServiceSpec],
@@ -137,15 +151,19 @@ impl LocalNode {
     }
 
     /// A clone that waits for such a session, if there is one.
-    pub(super) fn claim(&self, session: &PrepareSession) -> Result<Option<Waiting>, NotPrepared> {
-        let PrepareSession { session, sandbox, screen } = session;
+    pub(super) fn claim(
+        &self,
+        sandbox: &SandboxQuery,
+        screen: ScreenSize,
+        boots: &Boots,
+    ) -> Option<Waiting> {
+        let DriverConfig::Vm(vm) = &boots.driver else { return None };
         if !sandbox.may_be_clone {
-            return Ok(None);
+            return None;
         }
-        let (driver, services) = self.driver_config(*session, &sandbox.image)?;
-        let DriverConfig::Vm(vm) = driver else { return Ok(None) };
-        let template = self.template_of(&vm.image_dir, &services, *screen, &sandbox.extra_ca_pem);
-        Ok(template.and_then(|template| self.pool.claim(&template)))
+        let authorities = &sandbox.extra_ca_pem;
+        let template = self.template_of(&vm.image_dir, &boots.services, screen, authorities)?;
+        self.pool.claim(&template)
     }
 
     /// A clone of a template, as its runner gets it; `None` where no VM is booted.
@@ -157,14 +175,8 @@ impl LocalNode {
         log_dir: PathBuf,
     ) -> Option<SandboxConfig> {
         let DriverChoice::Vm(vm) = &self.settings.driver else { return None };
-        let driver = DriverConfig::Vm(VmConfig {
-            image_dir: template.image_dir.clone(),
-            cache_dir: self.settings.cache_dir.clone(),
-            memory_mib: vm.memory_mib,
-            vcpus: vm.vcpus,
-            vmm: vm.vmm.clone(),
-            clone_of: Some(clone_of(template)),
-        });
+        let image_dir = template.image_dir.clone();
+        let driver = DriverConfig::Vm(self.vm_config(vm, image_dir, Some(clone_of(template))));
         Some(SandboxConfig {
             name: sandbox_name(session),
             driver,
@@ -192,7 +204,7 @@ impl LocalNode {
         let (runner, reports) = match stage {
             Some(Stage::Claimed(waiting)) => {
                 let template = Arc::clone(&waiting.template);
-                self.measured_as(session, waiting.user, Some(&template));
+                self.measured_as(session, waiting.record.user, Some(&template));
                 let (runner, reports) = waiting.hand_over();
                 // The session's own record has it now.
                 self.pool.records.remove(session);

@@ -87,6 +87,15 @@ enum State {
     Refused,
 }
 
+impl State {
+    fn loaded(&self) -> Option<&Arc<Template>> {
+        match self {
+            Self::Loaded(template) => Some(template),
+            Self::Loading | Self::Refused => None,
+        }
+    }
+}
+
 /// Changes with each template that is written or removed: of the folder that they are renamed into, inode
 /// and time of its last change.
 type Stamp = (u64, i64, i64);
@@ -104,10 +113,7 @@ impl Templates {
         let of = (image_dir.to_path_buf(), vm.extra_ca_pem.to_owned());
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get(&of) {
-            Some(Known { stamp: seen, state }) if *seen == stamp => match state {
-                State::Loaded(template) => Some(Arc::clone(template)),
-                State::Loading | State::Refused => None,
-            },
+            Some(Known { stamp: seen, state }) if *seen == stamp => state.loaded().cloned(),
             _ => {
                 known.insert(of.clone(), Known { stamp, state: State::Loading });
                 drop(known);
@@ -163,10 +169,7 @@ impl Templates {
     /// Those in memory, each with what it takes of it.
     pub fn in_memory(&self) -> Vec<TemplateMemory> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = known.values().filter_map(|known| match &known.state {
-            State::Loaded(template) => Some(template),
-            State::Loading | State::Refused => None,
-        });
+        let loaded = known.values().filter_map(|known| known.state.loaded());
         let memory = |template: &Arc<Template>| {
             let TemplateFiles { memory, state } = &template.files;
             let bytes = bytes_of(memory) + bytes_of(state);
@@ -181,12 +184,7 @@ impl Templates {
         let current = known.iter().filter(|((image_dir, _), known)| {
             stamp(image_dir).is_some_and(|stamp| stamp == known.stamp)
         });
-        current
-            .filter_map(|(_, known)| match &known.state {
-                State::Loaded(template) => Some(Arc::clone(template)),
-                State::Loading | State::Refused => None,
-            })
-            .collect()
+        current.filter_map(|(_, known)| known.state.loaded().cloned()).collect()
     }
 
     /// A clone failed before it was awake. Where several do so, for a reason that is the VM's own, none is made
@@ -206,9 +204,9 @@ impl Templates {
 
     fn refuse(&self, template: &Arc<Template>, code: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_it = known.values_mut().find(
-            |known| matches!(&known.state, State::Loaded(loaded) if Arc::ptr_eq(loaded, template)),
-        );
+        let is_it =
+            |known: &Known| known.state.loaded().is_some_and(|one| Arc::ptr_eq(one, template));
+        let of_it = known.values_mut().find(|known| is_it(known));
         if let Some(known) = of_it {
             known.state = State::Refused;
             self.wakes.change();

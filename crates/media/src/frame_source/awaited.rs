@@ -2,7 +2,7 @@
 
 use std::io;
 
-use anteroom_guest_protocol::frames::{Rect, Request};
+use anteroom_guest_protocol::frames::{MAX_EDGE, Rect, Request};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
@@ -24,7 +24,9 @@ pub enum PictureError {
     #[error("reading the picture of the desktop failed")]
     Png(#[from] png::DecodingError),
     /// It is a PNG of another kind.
-    #[error("the picture of the desktop is no RGB picture of at most {MAX_EDGE} by {MAX_EDGE} pixels", MAX_EDGE = anteroom_guest_protocol::frames::MAX_EDGE)]
+    #[error(
+        "the picture of the desktop is no RGB picture of at most {MAX_EDGE} by {MAX_EDGE} pixels"
+    )]
     Form,
 }
 
@@ -74,7 +76,7 @@ impl Frame {
         let info = reader.info();
         let edge = |edge: u32| {
             let edge = u16::try_from(edge).ok();
-            edge.filter(|edge| *edge <= anteroom_guest_protocol::frames::MAX_EDGE)
+            edge.filter(|edge| *edge <= MAX_EDGE)
         };
         let (Some(width), Some(height)) = (edge(info.width), edge(info.height)) else {
             return Err(PictureError::Form);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anteroom_confine::{Confinement, SessionUser};
+use anteroom_confine::Confinement;
 use anteroom_guest_link::chain;
 use anteroom_node_protocol::{Node, SandboxRecord};
 use anteroom_runner_protocol::sandbox_name;
@@ -26,7 +26,7 @@ enum NotAdded {
     /// This machine gives it no place.
     Refused(String),
     /// It did not load.
-    NotLoaded(Option<EndReason>),
+    NotLoaded(EndReason),
 }
 
 impl LocalNode {
@@ -72,7 +72,7 @@ impl LocalNode {
     async fn add_one(&self, template: Arc<Template>) {
         match self.load(&template).await {
             Ok(waiting) => {
-                if let Err(late) = self.pool.add(waiting) {
+                if let Some(late) = self.pool.add(waiting) {
                     self.discard(late).await;
                 }
             }
@@ -82,13 +82,9 @@ impl LocalNode {
             }
             Err(NotAdded::NotLoaded(reason)) => {
                 self.pool.failed();
-                let driver = self.description().driver;
-                let sentence = reason.as_ref().map(|reason| reason.sentence(driver));
-                let sentence = sentence.unwrap_or_else(|| "its runner reported nothing".to_owned());
+                let sentence = reason.sentence(self.description().driver);
                 tracing::warn!("a clone of template {} did not load: {sentence}", template.id);
-                if let Some(reason) = reason {
-                    self.templates.failed(&template, &reason);
-                }
+                self.templates.failed(&template, &reason);
             }
         }
     }
@@ -104,7 +100,7 @@ impl LocalNode {
         if let Some(lease) = lease {
             lease.keep();
         }
-        let loaded = match self.begin_clone(session, user, template) {
+        let loaded = match self.begin_clone(&record, template) {
             Ok((runner, watch)) => until_held(runner, watch).await,
             Err(error) => Err(error),
         };
@@ -117,16 +113,15 @@ impl LocalNode {
         };
         let (handover, taken) = oneshot::channel();
         let node = self.clone();
-        let ended = move |session, reason: Option<&EndReason>| node.ended_waiting(session, reason);
-        tokio::spawn(watch.run(session, taken, ended));
+        let ended = move |reason: &EndReason| node.ended_waiting(session, reason);
+        tokio::spawn(watch.run(taken, ended));
         let (template, since) = (Arc::clone(template), Instant::now());
-        Ok(Waiting { session, user, template, runner, since, handover })
+        Ok(Waiting { record, template, runner, since, handover })
     }
 
     fn begin_clone(
         &self,
-        session: SessionId,
-        user: Option<SessionUser>,
+        &SandboxRecord { session, user, .. }: &SandboxRecord,
         template: &Arc<Template>,
     ) -> Result<(Runner, Watch), NotAdded> {
         let log_dir = self.logs.create(session).map_err(refused)?;
@@ -141,13 +136,10 @@ impl LocalNode {
         Ok((runner, Watch { reports, heard: Vec::new() }))
     }
 
-    /// A clone's runner has ended; whether it had no session.
-    fn ended_waiting(&self, session: SessionId, reason: Option<&EndReason>) -> bool {
+    /// A clone has ended; whether it had no session.
+    fn ended_waiting(&self, session: SessionId, reason: &EndReason) -> bool {
         let Some(dead) = self.pool.take_dead(session) else { return false };
-        let sentence = reason.map_or_else(
-            || "its runner ended without a reason".to_owned(),
-            |reason| reason.sentence(self.description().driver),
-        );
+        let sentence = reason.sentence(self.description().driver);
         tracing::warn!(
             "a clone of template {} ended while it waited for a sign-in, and is replaced: {sentence} (its logs are in {})",
             dead.template.id,
@@ -164,7 +156,7 @@ impl LocalNode {
 
     /// Ends one whose session was not recorded, behind the scenes.
     pub(crate) fn give_up(&self, waiting: Waiting) {
-        let (session, node) = (waiting.session, self.clone());
+        let (session, node) = (waiting.record.session, self.clone());
         self.pool.ends(session);
         tokio::spawn(async move {
             node.discard(waiting).await;
@@ -174,16 +166,14 @@ impl LocalNode {
 
     /// Ends one that has no session, and removes what there is of it.
     async fn discard(&self, waiting: Waiting) {
-        let session = waiting.session;
+        let session = waiting.record.session;
         self.end_one(waiting).await;
         self.logs.remove(session);
     }
 
     async fn end_one(&self, waiting: Waiting) {
-        let Waiting { session, user, runner, .. } = waiting;
-        runner.end().await;
-        let record = SandboxRecord { session, user, driver: Some(self.description().driver) };
-        self.remove_waiting(record).await;
+        waiting.runner.end().await;
+        self.remove_waiting(waiting.record).await;
     }
 
     /// Removes what there is of a sandbox that has no session; its record stays while something is left.

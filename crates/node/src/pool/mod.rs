@@ -14,8 +14,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anteroom_confine::SessionUser;
-use anteroom_node_protocol::{PoolFigures, Report, Reports};
+use anteroom_node_protocol::{PoolFigures, Report, Reports, SandboxRecord};
 use anteroom_session::SessionId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,8 +32,7 @@ const PROVEN: Duration = Duration::from_secs(60);
 
 /// A clone that waits.
 pub struct Waiting {
-    pub session: SessionId,
-    pub user: Option<SessionUser>,
+    pub record: SandboxRecord,
     pub template: Arc<Template>,
     pub runner: Runner,
     since: Instant,
@@ -106,7 +104,7 @@ impl Pool {
 
     /// The ids that waiting clones have.
     pub fn sessions(&self) -> Vec<SessionId> {
-        self.with(|state| state.waiting.iter().map(|one| one.session).collect())
+        self.with(|state| state.waiting.iter().map(|one| one.record.session).collect())
     }
 
     /// Something changed that the keeper looks at.
@@ -146,12 +144,12 @@ impl Pool {
     }
 
     /// Adds one; gives it back when none is to wait any more.
-    fn add(&self, waiting: Waiting) -> Result<(), Waiting> {
+    fn add(&self, waiting: Waiting) -> Option<Waiting> {
         self.with(|state| match state.is_stopped {
-            true => Err(waiting),
+            true => Some(waiting),
             false => {
                 state.waiting.push(waiting);
-                Ok(())
+                None
             }
         })
     }
@@ -159,7 +157,7 @@ impl Pool {
     /// Takes one out that has ended; `None` when it has a session.
     fn take_dead(&self, session: SessionId) -> Option<Waiting> {
         self.with(|state| {
-            let at = state.waiting.iter().position(|one| one.session == session)?;
+            let at = state.waiting.iter().position(|one| one.record.session == session)?;
             let dead = state.waiting.remove(at);
             state.died += 1;
             state.deaths = if dead.since.elapsed() >= PROVEN { 1 } else { state.deaths + 1 };

@@ -6,12 +6,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anteroom_node_protocol::SandboxRecord;
+use anteroom_private::read_text;
 use anteroom_session::SessionId;
 
 use crate::error::LocalNodeError;
-
-/// Longer than any record, in bytes.
-const LONGEST: u64 = 4096;
 
 /// A folder with a file for each.
 #[derive(Clone, Debug)]
@@ -66,12 +64,7 @@ impl Records {
 
 /// A record; one that was not written whole is that of a clone that was never begun.
 fn read(path: &Path) -> Option<SandboxRecord> {
-    let record = fs::metadata(path)
-        .and_then(|found| match found.len() <= LONGEST {
-            true => fs::read(path),
-            false => Err(io::ErrorKind::FileTooLarge.into()),
-        })
-        .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?));
+    let record = read_text(path).and_then(|text| Ok(serde_json::from_str(&text)?));
     match record {
         Ok(record) => Some(record),
         Err(error) => {

@@ -13,9 +13,9 @@ fn waiting(
 ) -> (Waiting, oneshot::Receiver<mpsc::Sender<Report>>, mpsc::Receiver<RunnerCommand>) {
     let (handover, taken) = oneshot::channel();
     let (runner, sent) = Runner::of_test();
-    let (session, since) = (SessionId::generate(), Instant::now());
-    let template = Arc::clone(template);
-    (Waiting { session, user: None, template, runner, since, handover }, taken, sent)
+    let record = SandboxRecord { session: SessionId::generate(), user: None, driver: None };
+    let (template, since) = (Arc::clone(template), Instant::now());
+    (Waiting { record, template, runner, since, handover }, taken, sent)
 }
 
 fn lacks(pool: &Pool, template: &Arc<Template>) -> bool {
@@ -27,15 +27,15 @@ async fn so_many_wait_of_each_template_and_the_first_goes_first() {
     let (pool, template, other) = (pool(2), Template::of_test(), Template::of_test());
     let (first, _taken, _sent) = waiting(&template);
     let (second, _taken, _sent) = waiting(&template);
-    let ids = [first.session, second.session];
+    let ids = [first.record.session, second.record.session];
     for one in [first, second] {
         assert!(lacks(&pool, &template));
-        assert!(pool.add(one).is_ok());
+        assert!(pool.add(one).is_none());
     }
     assert!(!lacks(&pool, &template) && lacks(&pool, &other));
     assert!(pool.claim(&other).is_none());
     let claimed = pool.claim(&template).unwrap();
-    assert_eq!(claimed.session, ids[0]);
+    assert_eq!(claimed.record.session, ids[0]);
     assert_eq!(pool.sessions(), ids[1..]);
     // Its session was not recorded: it is nobody's, and its user is kept until it has ended.
     pool.ends(ids[0]);
@@ -55,8 +55,8 @@ async fn none_is_added_while_one_wakes_nor_soon_after_deaths() {
     assert!(lacks(&pool, &template));
     for deaths in 1..10_u32 {
         let (one, _taken, _sent) = waiting(&template);
-        let session = one.session;
-        assert!(pool.add(one).is_ok());
+        let session = one.record.session;
+        assert!(pool.add(one).is_none());
         assert!(pool.take_dead(session).is_some() && pool.take_dead(session).is_none());
         let soon = Instant::now() + Duration::from_secs(1 << deaths.min(5));
         let late = Instant::now() + LATEST + Duration::from_secs(5);
@@ -72,13 +72,13 @@ async fn none_is_added_while_one_wakes_nor_soon_after_deaths() {
 async fn those_of_a_template_that_is_gone_are_taken_out_and_after_the_end_none_is_added() {
     let (pool, template, other) = (pool(3), Template::of_test(), Template::of_test());
     for of in [&template, &other] {
-        assert!(pool.add(waiting(of).0).is_ok());
+        assert!(pool.add(waiting(of).0).is_none());
     }
     let others = pool.take_others(&[Arc::clone(&template)]);
     assert!(others.len() == 1 && Arc::ptr_eq(&others[0].template, &other));
     assert_eq!(pool.take_all().len(), 1);
     assert!(!lacks(&pool, &template));
-    assert!(pool.add(waiting(&template).0).is_err());
+    assert!(pool.add(waiting(&template).0).is_some());
 }
 
 fn started() -> Report {
@@ -111,7 +111,7 @@ async fn a_session_hears_what_its_clone_said_before_and_how_long_it_waited() {
         }
     }
     let watch = Watch { reports, heard: vec![started()] };
-    let running = tokio::spawn(watch.run(one.session, taken, |_, _| panic!("it has a session")));
+    let running = tokio::spawn(watch.run(taken, |_| panic!("it has a session")));
     let (_runner, mut heard) = one.hand_over();
     sender.send(EXITED).await.unwrap();
     drop(sender);
@@ -139,13 +139,11 @@ async fn a_clone_that_ends_is_its_session_s_or_its_pool_s_to_explain() {
         drop(sender);
         let watch = Watch { reports, heard: Vec::new() };
         let (said, ended) = oneshot::channel();
-        let mut said = Some(said);
-        let running = tokio::spawn(watch.run(one.session, taken, move |_, reason| {
-            let code = reason.map(EndReason::code);
-            said.take().unwrap().send(code).unwrap();
+        let running = tokio::spawn(watch.run(taken, move |reason| {
+            said.send(reason.code()).unwrap();
             !has_session
         }));
-        assert_eq!(ended.await.unwrap(), Some("runner_failed"));
+        assert_eq!(ended.await.unwrap(), "runner_failed");
         let mut heard = one.hand_over().1;
         let mut all = Vec::new();
         while let Some(report) = heard.recv().await {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anteroom_node_protocol::{Report, Reports};
-use anteroom_session::{EndReason, Observation, SessionId};
+use anteroom_session::{EndReason, Observation, ProcessExit};
 use tokio::sync::{mpsc, oneshot};
 
 /// Reports that may wait for whoever has the clone.
@@ -22,22 +22,16 @@ impl Watch {
     /// Listens until it has loaded, and is held.
     ///
     /// # Errors
-    /// Why it has not.
-    pub async fn until_held(&mut self) -> Result<(), Option<EndReason>> {
+    /// Why it ended before.
+    pub async fn until_held(&mut self) -> Result<(), EndReason> {
         loop {
-            let Some(report) = self.reports.recv().await else { return Err(None) };
-            let is_held =
-                matches!(&report, Report::Observed { observation: Observation::Confined(_) });
-            match report {
-                Report::Observed { observation: Observation::Failed(reason) } => {
-                    return Err(Some(reason));
-                }
-                Report::RunnerExited { exit } => return Err(Some(EndReason::RunnerDied { exit })),
-                Report::RunnerSilent { silent_ms } => {
-                    return Err(Some(EndReason::RunnerSilent { silent_ms }));
-                }
-                report => self.hear(report),
+            let report = self.reports.recv().await;
+            if let Some(reason) = end_of(report.as_ref()) {
+                return Err(reason);
             }
+            let is_held =
+                matches!(report, Some(Report::Observed { observation: Observation::Confined(_) }));
+            self.hear(report);
             if is_held {
                 return Ok(());
             }
@@ -47,9 +41,8 @@ impl Watch {
     /// Listens until it has a session, or ends: then `ended` says whether it has none, with the reason.
     pub async fn run(
         mut self,
-        session: SessionId,
         mut handover: oneshot::Receiver<mpsc::Sender<Report>>,
-        mut ended: impl FnMut(SessionId, Option<&EndReason>) -> bool,
+        ended: impl FnOnce(&EndReason) -> bool,
     ) {
         let since = Instant::now();
         let to = loop {
@@ -57,22 +50,13 @@ impl Watch {
                 biased;
                 to = &mut handover => break to,
                 report = self.reports.recv() => {
-                    let is_last = matches!(
-                        report,
-                        None | Some(
-                            Report::RunnerExited { .. }
-                                | Report::RunnerSilent { .. }
-                                | Report::Observed { observation: Observation::Failed(_) }
-                        )
-                    );
-                    if let Some(report) = report {
-                        self.hear(report);
-                    }
-                    if is_last {
-                        if ended(session, self.why()) {
+                    let reason = end_of(report.as_ref());
+                    self.hear(report);
+                    if let Some(reason) = reason {
+                        if ended(&reason) {
                             return;
                         }
-                        break (&mut handover).await;
+                        break handover.await;
                     }
                 }
             }
@@ -83,18 +67,11 @@ impl Watch {
         }
     }
 
-    fn hear(&mut self, report: Report) {
-        let counts = !matches!(report, Report::Media { .. });
-        if counts && self.heard.len() < MOST_HEARD {
-            self.heard.push(report);
+    fn hear(&mut self, report: Option<Report>) {
+        let heard = report.filter(|report| !matches!(report, Report::Media { .. }));
+        if self.heard.len() < MOST_HEARD {
+            self.heard.extend(heard);
         }
-    }
-
-    fn why(&self) -> Option<&EndReason> {
-        self.heard.iter().find_map(|report| match report {
-            Report::Observed { observation: Observation::Failed(reason) } => Some(reason),
-            _ => None,
-        })
     }
 
     async fn forward(mut self, to: mpsc::Sender<Report>, since: Instant) {
@@ -115,5 +92,18 @@ impl Watch {
                 return;
             }
         }
+    }
+}
+
+/// Why a clone has ended that reports this, or nothing more.
+fn end_of(report: Option<&Report>) -> Option<EndReason> {
+    match report {
+        Some(Report::Observed { observation: Observation::Failed(reason) }) => Some(reason.clone()),
+        Some(Report::RunnerExited { exit }) => Some(EndReason::RunnerDied { exit: *exit }),
+        Some(Report::RunnerSilent { silent_ms }) => {
+            Some(EndReason::RunnerSilent { silent_ms: *silent_ms })
+        }
+        Some(Report::Observed { .. } | Report::Media { .. }) => None,
+        None => Some(EndReason::RunnerDied { exit: ProcessExit::Unknown }),
     }
 }
