@@ -41,12 +41,13 @@ pub fn together(setting: &Setting, count: usize, rest: u64) -> Result<u64> {
     Ok(most)
 }
 
-/// Pages of the template that a session's VM has changed, in MiB: private and dirty in its VMM's mapping.
+/// Pages of the template that a session's VM has changed, in MiB: anonymous in its VMM's mapping. Those that it
+/// alone maps count as private and dirty too, but are the template's.
 pub fn private_mib(session: &str) -> Result<u64> {
     for (pid, _) in anteroom_testkit::processes::of_session(session)? {
         // One that has just ended maps nothing.
         let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
-        if let Some(kib) = dirty_kib(&smaps)? {
+        if let Some(kib) = changed_kib(&smaps)? {
             return Ok(kib >> 10);
         }
     }
@@ -54,12 +55,12 @@ pub fn private_mib(session: &str) -> Result<u64> {
 }
 
 /// `None` where there is no mapping of a template.
-fn dirty_kib(smaps: &str) -> Result<Option<u64>> {
+fn changed_kib(smaps: &str) -> Result<Option<u64>> {
     let (mut in_template, mut kib) = (false, None);
     for line in smaps.lines() {
         if line.contains(MEMORY) {
             in_template = true;
-        } else if in_template && let Some(rest) = line.strip_prefix("Private_Dirty:") {
+        } else if in_template && let Some(rest) = line.strip_prefix("Anonymous:") {
             let size = rest.trim().trim_end_matches(" kB").parse::<u64>();
             kib = Some(kib.unwrap_or(0) + size.context("a size in smaps is no number")?);
             in_template = false;
@@ -76,12 +77,12 @@ mod tests {
     fn all_mappings_of_the_template_count_and_no_others() {
         let mapping = |name: &str, kib: u32| {
             format!(
-                "7f0000000000-7f0008000000 rw-p 00000000 00:01 1 {name}\nRss: 9 kB\nPrivate_Dirty:  {kib} kB\n"
+                "7f0000000000-7f0008000000 rw-p 00000000 00:01 1 {name}\nRss: 9 kB\nPrivate_Dirty: 70 kB\nAnonymous:  {kib} kB\n"
             )
         };
         let template = "/memfd:anteroom-template-memory (deleted)";
         let smaps = mapping(template, 30) + &mapping("[heap]", 500) + &mapping(template, 12);
-        assert_eq!(dirty_kib(&smaps).unwrap(), Some(42));
-        assert_eq!(dirty_kib(&mapping("[heap]", 500)).unwrap(), None);
+        assert_eq!(changed_kib(&smaps).unwrap(), Some(42));
+        assert_eq!(changed_kib(&mapping("[heap]", 500)).unwrap(), None);
     }
 }
