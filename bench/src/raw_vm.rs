@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anteroom_confine::Confinement;
@@ -30,9 +31,9 @@ pub fn time_to_page(image_dir: &Path) -> Result<u64> {
     let console = folder.path().join("console.log");
     let image = Image::open(image_dir, folder.path())?;
     let vm = VmSpec {
-        kernel: image.kernel(),
+        kernel: Arc::clone(&image.files.kernel),
         initramfs: initramfs(&image)?,
-        root_image: image.root(),
+        root_image: Arc::clone(&image.files.root),
         memory_mib: MEMORY_MIB,
         vcpus: VCPUS,
         start: VmStart::PowerOn,
@@ -72,7 +73,7 @@ async fn page_drawn(console: &Path, started: Instant) -> Result<u64> {
 }
 
 fn initramfs(image: &Image) -> Result<Vec<u8>> {
-    let modules = std::fs::read(image.modules()).context("reading the image's modules failed")?;
+    let modules = image.files.read_modules().context("reading the image's modules failed")?;
     let busybox = std::fs::read(machine::unpacked("busybox-static", "bin/busybox")?)?;
     let scripts = shell::root().join("bench/raw-vm");
     let mut bytes = initramfs_with_agent(&modules, &std::fs::read(scripts.join("init.sh"))?);

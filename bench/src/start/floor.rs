@@ -46,10 +46,10 @@ fn floor(image_dir: &Path, made_for: &TemplateFor, start: &VmStart) -> Result<u6
     let folder = tempfile::Builder::new().prefix("xtask-floor-").tempdir()?;
     let image = Image::open(image_dir, folder.path())?;
     let vm = VmSpec {
-        kernel: image.kernel(),
+        kernel: Arc::clone(&image.files.kernel),
         // A clone reads none.
         initramfs: Vec::new(),
-        root_image: image.root(),
+        root_image: Arc::clone(&image.files.root),
         memory_mib: made_for.memory_mib,
         vcpus: made_for.vcpus,
         start: start.clone(),

@@ -12,8 +12,8 @@ use anteroom_node_protocol::{
     SandboxQuery, SandboxRecord, StartSession, ViewerChannel,
 };
 use anteroom_session::{
-    Accelerator, AccessGrant, CodeTaken, DriverKind, HostPort, Leftover, Observation, ProcessExit,
-    SessionId, StateName,
+    Accelerator, AccessGrant, CodeTaken, DriverKind, EndReason, HostPort, Leftover, Observation,
+    ProcessExit, SessionId, StateName,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -61,7 +61,7 @@ struct Inner {
 /// What the node answers from now on.
 pub struct Answers {
     pub prepare: Result<(), NotPrepared>,
-    pub start: Result<(), NodeError>,
+    pub start: Result<(), EndReason>,
     pub tear_down: Result<Vec<Leftover>, NodeError>,
     pub memory: NodeMemory,
 }
@@ -180,7 +180,7 @@ impl Node for FakeNode {
         leased.extend(sandbox.user.map(|user| (sandbox.session, user)));
     }
 
-    async fn start(&self, start: StartSession) -> Result<Reports, NodeError> {
+    async fn start(&self, start: StartSession) -> Result<Reports, EndReason> {
         let durable = self.durable(start.sign_in.session).await;
         let answer = self.0.answers.lock().unwrap().start.clone();
         let (sender, reports) = mpsc::channel(16);

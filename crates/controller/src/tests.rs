@@ -5,10 +5,10 @@ mod world;
 
 use anteroom_api::{Backend, ProblemCode, SessionView};
 use anteroom_confine::SessionUser;
-use anteroom_node_protocol::{NodeError, NotPrepared, Notice, Report};
+use anteroom_node_protocol::{NotPrepared, Notice, Report};
 use anteroom_session::{
-    AccessGrant, Event, HolderGeneration, Leftover, Observation, ProcessExit, State, StateName,
-    View,
+    AccessGrant, EndReason, Event, HolderGeneration, Leftover, Observation, ProcessExit, SetupStep,
+    State, StateName, View,
 };
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -257,7 +257,8 @@ async fn a_start_that_the_node_refuses_leaves_nothing() {
     assert_eq!(world.node.calls(), [Call::Prepare]);
     world.node.answer(|answers| {
         answers.prepare = Ok(());
-        answers.start = Err(NodeError { cause: "no more processes".to_owned() });
+        let (step, cause) = (SetupStep::StartRunner, "no more processes".to_owned());
+        answers.start = Err(EndReason::SessionSetupFailed { step, cause });
     });
     let id = world.start().await.unwrap();
     let record = world.over(id).await;

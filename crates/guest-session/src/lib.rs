@@ -22,6 +22,7 @@ mod snapshot;
 pub mod template;
 mod vmm;
 
+pub use anteroom_image::ImageFiles;
 pub use control::{GuestMessages, GuestSender, unix_ms};
 pub use conversation::{Conversation, Hello, LinkTask, entropy_base64};
 pub use end::{DiagnosedEnd, start_guest, until_end};
@@ -29,7 +30,9 @@ pub use failure::{broken, kind, link_failed, violation};
 pub use files::inject;
 pub use freeze::FreezableLink;
 pub use pace::pace;
-pub use sandbox::{CloneOf, DriverConfig, SandboxConfig, TemplateFiles, VmConfig, boot, vm_spec};
+pub use sandbox::{
+    CloneOf, DriverConfig, SandboxConfig, TemplateFiles, VmConfig, VmFiles, boot, vm_spec,
+};
 pub use service_log::ServiceLog;
 pub use snapshot::{Photographer, SavedVm, Snapshot, SnapshotError};
 pub use vmm::{Vmm, cpu_profile_name};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anteroom_confine::Confinement;
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
-use anteroom_image::{Image, ImageError, initramfs_with_agent};
-use anteroom_session::{DriverKind, EndReason, SetupStep};
+use anteroom_image::{ImageFiles, initramfs_with_agent};
+use anteroom_session::{DriverKind, EndReason};
 use anteroom_vm::{
     BootError, ConsoleFile, Driver, Host, RunningSandbox, SandboxName, SandboxSpec, VmSpec, VmStart,
 };
@@ -59,17 +59,15 @@ pub enum DriverConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VmConfig {
-    /// Folder of the golden image (one digest).
+    /// Folder of the golden image (one digest), whose files are passed beside.
     pub image_dir: PathBuf,
-    /// Where verification stamps are kept.
-    pub cache_dir: PathBuf,
     /// Guest memory in MiB.
     pub memory_mib: u32,
     /// Guest processors.
     pub vcpus: u8,
     /// What boots it.
     pub vmm: Vmm,
-    /// The template that it is a clone of, whose files are passed beside; absent where it is powered on.
+    /// The template that it is a clone of, whose files are passed too; absent where it is powered on.
     pub clone_of: Option<CloneOf>,
 }
 
@@ -92,6 +90,15 @@ pub struct TemplateFiles {
     pub memory: Arc<OwnedFd>,
     /// State of processors and devices, as the VMM wrote it.
     pub state: Arc<OwnedFd>,
+}
+
+/// The files of a VM, opened and checked by whoever starts its runner, which opens none by a path.
+#[derive(Clone, Debug)]
+pub struct VmFiles {
+    /// Those of its image.
+    pub image: ImageFiles,
+    /// Those of the template that it is a clone of.
+    pub template: Option<TemplateFiles>,
 }
 
 impl DriverConfig {
@@ -124,29 +131,30 @@ impl DriverConfig {
 }
 
 impl SandboxConfig {
-    /// Checks the image, where there is one, and boots. `agent` gives the agent's program, for a VM;
-    /// `template` is what a clone of one is made of. The guest may wait for [`start_guest`](crate::start_guest).
+    /// Boots. `agent` gives the agent's program, for a VM; `files` are what a VM is made of. The guest may wait for
+    /// [`start_guest`](crate::start_guest).
     ///
     /// # Errors
-    /// When the image is refused or the driver cannot boot it; nothing is left of the attempt.
+    /// When the driver cannot boot it; nothing is left of the attempt.
     pub async fn boot<E: Display>(
         &self,
         agent: impl FnOnce() -> Result<&'static [u8], E>,
-        template: Option<TemplateFiles>,
+        files: Option<VmFiles>,
     ) -> Result<RunningSandbox, EndReason> {
         let (driver, hold): (Box<dyn Driver>, _) = match &self.driver {
             DriverConfig::Vm(vm) => {
-                let image = open_image(vm.image_dir.clone(), vm.cache_dir.clone()).await?;
-                let hold = image.hold().map_err(refused)?;
+                let missing = |what: &str| not_started(format!("{what} was not passed"));
+                let VmFiles { image, template } = files.ok_or_else(|| missing("its image"))?;
+                let held = |error| not_started(format!("holding its image failed: {error}"));
+                let hold = image.hold().map_err(held)?;
                 let spec = match &vm.clone_of {
                     None => {
                         let agent = agent().map_err(not_started)?;
                         vm_spec(&image, agent, vm.memory_mib, vm.vcpus)?
                     }
                     Some(_) => {
-                        let files =
-                            template.ok_or_else(|| not_started("the template is not there"))?;
-                        let TemplateFiles { memory, state } = files;
+                        let TemplateFiles { memory, state } =
+                            template.ok_or_else(|| missing("its template"))?;
                         let start = VmStart::Clone { memory, state };
                         // What a clone has read of its initramfs is in its memory.
                         spec_of(&image, Vec::new(), vm.memory_mib, vm.vcpus, start)
@@ -190,26 +198,25 @@ pub async fn boot(
 /// # Errors
 /// When a part of the image cannot be read.
 pub fn vm_spec(
-    image: &Image,
+    image: &ImageFiles,
     agent: &[u8],
     memory_mib: u32,
     vcpus: u8,
 ) -> Result<VmSpec, EndReason> {
-    let modules = image.modules();
     let unread =
-        |error: io::Error| not_started(format!("reading {} failed: {error}", modules.display()));
-    let initramfs = initramfs_with_agent(&std::fs::read(&modules).map_err(unread)?, agent);
+        |error: io::Error| not_started(format!("reading the image's modules failed: {error}"));
+    let initramfs = initramfs_with_agent(&image.read_modules().map_err(unread)?, agent);
     Ok(spec_of(image, initramfs, memory_mib, vcpus, VmStart::PowerOn))
 }
 
 fn spec_of(
-    image: &Image,
+    image: &ImageFiles,
     initramfs: Vec<u8>,
     memory_mib: u32,
     vcpus: u8,
     start: VmStart,
 ) -> VmSpec {
-    let (kernel, root_image) = (image.kernel(), image.root());
+    let (kernel, root_image) = (Arc::clone(&image.kernel), Arc::clone(&image.root));
     VmSpec { kernel, initramfs, root_image, memory_mib, vcpus, start }
 }
 
@@ -219,27 +226,4 @@ fn not_started(cause: impl Display) -> EndReason {
 
 pub(crate) fn boot_failed(error: &BootError) -> EndReason {
     not_started(chain(error))
-}
-
-fn refused(error: ImageError) -> EndReason {
-    EndReason::ImageRefused { cause: chain(&error) }
-}
-
-/// The first time an image is opened it is hashed, for seconds, in which a runner must still send its
-/// heartbeat. By a thread that is gone afterwards: a runner is to be confined as a whole.
-async fn open_image(dir: PathBuf, cache: PathBuf) -> Result<Image, EndReason> {
-    let failed = |error: &dyn Display| EndReason::SessionSetupFailed {
-        step: SetupStep::CheckImage,
-        cause: error.to_string(),
-    };
-    let (sender, opened) = tokio::sync::oneshot::channel();
-    let thread = std::thread::Builder::new()
-        .name("image".to_owned())
-        .spawn(move || {
-            let _ = sender.send(Image::open(&dir, &cache));
-        })
-        .map_err(|error| failed(&error))?;
-    let image = opened.await.map_err(|_| failed(&"its thread ended"))?;
-    thread.join().map_err(|_| failed(&"its thread panicked"))?;
-    image.map_err(refused)
 }

@@ -121,7 +121,7 @@ impl Snapshot<'_> {
         (self.progress)("booting");
         let memory = in_memory("anteroom-memory", u64::from(self.vm.memory_mib) << 20)?;
         let state = in_memory("anteroom-state", 0)?;
-        let mut vm = vm_spec(self.image, self.agent, self.vm.memory_mib, self.vm.vcpus)
+        let mut vm = vm_spec(&self.image.files, self.agent, self.vm.memory_mib, self.vm.vcpus)
             .map_err(|reason| self.not_ready(reason))?;
         vm.start = VmStart::ToBeSaved { memory: memory.clone(), state: state.clone() };
         let driver = self.vm.vmm.driver(vm);

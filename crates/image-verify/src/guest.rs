@@ -51,8 +51,9 @@ async fn look(
     let vmm = &verifier.vmm;
     let not_started = |reason| VerifyError::NotStarted { driver: vmm.kind(), reason };
     (verifier.progress)("booting");
-    let driver = vm_spec(verifier.image, verifier.agent, verifier.memory_mib, verifier.vcpus)
-        .map(|vm| vmm.driver(vm));
+    let driver =
+        vm_spec(&verifier.image.files, verifier.agent, verifier.memory_mib, verifier.vcpus)
+            .map(|vm| vmm.driver(vm));
     let driver = driver.map_err(not_started)?;
     let mut vm = boot(&*driver, name, confinement, &verifier.log_dir).await.map_err(not_started)?;
     let link = vm.take_link();

@@ -19,10 +19,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::hash::sha256_of;
 use crate::kernel::{self, KernelError};
 use crate::manifest::{FileRecord, Manifest, PackageRecord};
 use crate::recipe::{Recipe, RecipeError};
-use crate::store::{KERNEL, MANIFEST, MODULES, ROOT, sha256_of};
+use crate::store::{KERNEL, MANIFEST, MODULES, ROOT};
 
 pub use tools::missing_tools;
 
@@ -431,8 +432,9 @@ impl Job<'_> {
                 // Readable for whoever QEMU runs as; there is nothing secret in an image.
                 use std::os::unix::fs::PermissionsExt;
                 fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).map_err(hashing())?;
-                let sha256 = sha256_of(&path).map_err(hashing())?;
-                let bytes = fs::metadata(&path).map_err(hashing())?.len();
+                let file = File::open(&path).map_err(hashing())?;
+                let sha256 = sha256_of(&file).map_err(hashing())?;
+                let bytes = file.metadata().map_err(hashing())?.len();
                 Ok((name.to_owned(), FileRecord { sha256, bytes }))
             })
             .collect()

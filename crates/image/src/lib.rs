@@ -12,8 +12,10 @@
 
 mod build;
 mod cpio;
+mod hash;
 mod kernel;
 mod manifest;
+mod opened;
 mod recipe;
 mod store;
 mod verification;
@@ -26,8 +28,9 @@ pub use kernel::{KernelError, modules_initramfs};
 pub use manifest::{
     CpuModel, FileRecord, Manifest, PackageRecord, Processor, Verdict, VerificationRef,
 };
+pub use opened::{Image, ImageFiles, ImageHold, ImageStamp};
 pub use recipe::{CopiedFile, ProgramSpec, Recipe, RecipeError, check_services};
-pub use store::{Image, ImageError, ImageHold, ImageSummary, find, list, remove};
+pub use store::{ImageError, ImageSummary, find, list, remove};
 pub use verification::{
     BeyondFeature, Component, Finding, Inventory, NotVerified, Reached, Verification, verified_for,
 };

@@ -1,34 +1,18 @@
-//! Images on disk: found, checked, held while in use, removed.
+//! Images on disk: found, listed, removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::manifest::{FileRecord, Manifest, VerificationRef};
+use crate::manifest::{Manifest, VerificationRef};
 
 pub(crate) const ROOT: &str = "root.erofs";
 pub(crate) const KERNEL: &str = "vmlinux";
 pub(crate) const MODULES: &str = "modules.cpio";
 pub(crate) const MANIFEST: &str = "manifest.json";
-
-/// A checked image.
-#[derive(Clone, Debug)]
-pub struct Image {
-    /// Its folder.
-    pub dir: PathBuf,
-    /// What it is made of.
-    pub manifest: Manifest,
-}
-
-/// Keeps an image from being removed, until dropped.
-#[derive(Debug)]
-pub struct ImageHold(#[expect(dead_code, reason = "the lock is what counts")] Flock<File>);
 
 /// A line of `anteroom image list`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,127 +90,6 @@ pub enum ImageError {
         /// Its folder.
         dir: PathBuf,
     },
-}
-
-/// What is remembered of a file that was hashed: while all of it stays, so do the bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Stamp {
-    inode: u64,
-    bytes: u64,
-    modified_ns: i128,
-    changed_ns: i128,
-    sha256: String,
-}
-
-impl Image {
-    /// Checks each file against the manifest. A full hash takes seconds, so it is remembered in
-    /// `cache_dir`, bound to the file's inode, size and times, which any change of a byte changes.
-    ///
-    /// # Errors
-    /// When a file is missing or changed; it is named.
-    pub fn open(dir: &Path, cache_dir: &Path) -> Result<Self, ImageError> {
-        let manifest = read_manifest(dir)?;
-        let stamps_path =
-            cache_dir.join(format!("verified-{}-{}.json", manifest.name, manifest.recipe_digest));
-        let mut stamps: BTreeMap<String, Stamp> = fs::read(&stamps_path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
-        let mut hashed = false;
-        for (name, record) in &manifest.files {
-            hashed |= check(&dir.join(name), record, name, &mut stamps)?;
-        }
-        if hashed {
-            // Only a cache: without it the next start hashes again.
-            let _ = fs::create_dir_all(cache_dir);
-            let _ = fs::write(&stamps_path, serde_json::to_vec(&stamps).unwrap_or_default());
-        }
-        Ok(Self { dir: dir.to_path_buf(), manifest })
-    }
-
-    /// The root file system.
-    #[must_use]
-    pub fn root(&self) -> PathBuf {
-        self.dir.join(ROOT)
-    }
-
-    /// The unpacked kernel.
-    #[must_use]
-    pub fn kernel(&self) -> PathBuf {
-        self.dir.join(KERNEL)
-    }
-
-    /// The initramfs of kernel modules.
-    #[must_use]
-    pub fn modules(&self) -> PathBuf {
-        self.dir.join(MODULES)
-    }
-
-    /// Marks it as in use.
-    ///
-    /// # Errors
-    /// When its root file system is gone.
-    pub fn hold(&self) -> Result<ImageHold, ImageError> {
-        // Not the manifest, which a verification replaces.
-        let path = self.root();
-        let unreadable = |source| ImageError::FileUnreadable { path: path.clone(), source };
-        let file = File::open(&path).map_err(unreadable)?;
-        let lock = Flock::lock(file, FlockArg::LockSharedNonblock);
-        lock.map(ImageHold).map_err(|(_, errno)| unreadable(errno.into()))
-    }
-}
-
-/// Whether the file had to be hashed.
-fn check(
-    path: &Path,
-    record: &FileRecord,
-    name: &str,
-    stamps: &mut BTreeMap<String, Stamp>,
-) -> Result<bool, ImageError> {
-    let unreadable = |source| ImageError::FileUnreadable { path: path.to_path_buf(), source };
-    let changed = |found: String, expected: String| ImageError::FileChanged {
-        path: path.to_path_buf(),
-        expected,
-        found,
-    };
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if metadata.len() != record.bytes {
-        return Err(changed(
-            format!("{} bytes", metadata.len()),
-            format!("{} bytes", record.bytes),
-        ));
-    }
-    let nanoseconds =
-        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    let stamp = Stamp {
-        inode: metadata.ino(),
-        bytes: metadata.len(),
-        modified_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-        changed_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        sha256: record.sha256.clone(),
-    };
-    if stamps.get(name) == Some(&stamp) {
-        return Ok(false);
-    }
-    let found = sha256_of(path).map_err(unreadable)?;
-    if found != record.sha256 {
-        return Err(changed(format!("SHA-256 {found}"), record.sha256.clone()));
-    }
-    stamps.insert(name.to_owned(), stamp);
-    Ok(true)
-}
-
-/// Lower-case hexadecimal SHA-256 of a file.
-pub(crate) fn sha256_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1024 * 1024];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            count => hash.update(&buffer[..count]),
-        }
-    }
 }
 
 pub(crate) fn read_manifest(dir: &Path) -> Result<Manifest, ImageError> {
@@ -323,7 +186,11 @@ pub fn remove(images_dir: &Path, name_or_digest: &str) -> Result<Vec<ImageSummar
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::hash::sha256_of;
+    use crate::manifest::FileRecord;
 
     /// A tiny image; its folder.
     pub(crate) fn image_in(images_dir: &Path) -> PathBuf {
@@ -332,7 +199,7 @@ pub(crate) mod tests {
         let mut files = BTreeMap::new();
         for (name, content) in [(ROOT, "root"), (KERNEL, "kernel"), (MODULES, "modules")] {
             fs::write(dir.join(name), content).unwrap();
-            let sha256 = sha256_of(&dir.join(name)).unwrap();
+            let sha256 = sha256_of(&File::open(dir.join(name)).unwrap()).unwrap();
             files.insert(name.to_owned(), FileRecord { sha256, bytes: content.len() as u64 });
         }
         let manifest = Manifest {
@@ -352,21 +219,6 @@ pub(crate) mod tests {
         };
         fs::write(dir.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
         dir
-    }
-
-    #[test]
-    fn a_changed_or_missing_file_is_refused_by_name_even_after_it_was_verified() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = image_in(folder.path());
-        let cache = folder.path().join("cache");
-        Image::open(&dir, &cache).unwrap();
-        Image::open(&dir, &cache).unwrap();
-        fs::write(dir.join(KERNEL), "kernex").unwrap();
-        let error = Image::open(&dir, &cache).unwrap_err().to_string();
-        assert!(error.contains("vmlinux was changed: it has SHA-256"), "{error}");
-        fs::remove_file(dir.join(KERNEL)).unwrap();
-        let error = Image::open(&dir, &cache).unwrap_err().to_string();
-        assert!(error.contains("vmlinux cannot be read"), "{error}");
     }
 
     #[test]
@@ -396,19 +248,5 @@ pub(crate) mod tests {
             listed.iter().map(|image| (&image.digest[..2], image.is_default)).collect();
         assert_eq!(defaults, [("01", false), ("33", false), ("22", true), ("44", true)]);
         assert_eq!(find(folder.path(), "demo").unwrap().digest, "22");
-    }
-
-    #[test]
-    fn an_image_in_use_is_not_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = image_in(folder.path());
-        let image = Image::open(&dir, folder.path()).unwrap();
-        let hold = image.hold().unwrap();
-        let _second = image.hold().unwrap();
-        assert!(matches!(remove(folder.path(), "demo"), Err(ImageError::InUse { .. })));
-        drop((hold, _second));
-        assert_eq!(find(folder.path(), "demo").unwrap().dir, dir);
-        assert_eq!(remove(folder.path(), "0123456789abcdef").unwrap().len(), 1);
-        assert!(matches!(find(folder.path(), "demo"), Err(ImageError::NoSuchImage { .. })));
     }
 }

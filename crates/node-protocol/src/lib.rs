@@ -13,7 +13,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use anteroom_guest_protocol::StreamKind;
-use anteroom_session::{AccessGrant, CodeTaken, HostPort, Leftover, SessionId};
+use anteroom_session::{AccessGrant, CodeTaken, EndReason, HostPort, Leftover, SessionId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 
@@ -56,11 +56,12 @@ pub trait Node: Send + Sync + 'static {
     fn hold(&self, sandbox: &SandboxRecord);
 
     /// Starts a prepared session. What happens comes by [`Reports`]; the last is
-    /// [`Report::RunnerExited`], unless the node is lost.
+    /// [`Report::RunnerExited`], unless the node is lost. Where it cannot be started, the session ends with the
+    /// reason.
     fn start(
         &self,
         session: StartSession,
-    ) -> impl Future<Output = Result<Reports, NodeError>> + Send;
+    ) -> impl Future<Output = Result<Reports, EndReason>> + Send;
 
     /// Has a running session do something that needs no answer.
     fn notify(

@@ -5,6 +5,7 @@ mod capacity;
 mod demand;
 mod error;
 mod free;
+mod images;
 mod kernel_text;
 mod logs;
 mod measuring;
@@ -32,8 +33,11 @@ use anteroom_node_protocol::{
     StartSession, ViewerChannel,
 };
 use anteroom_runner_protocol::{RunnerCommand, sandbox_name};
-use anteroom_session::{AccessGrant, CodeTaken, HostPort, Leftover, SessionId};
+use anteroom_session::{
+    AccessGrant, CodeTaken, EndReason, HostPort, Leftover, SessionId, SetupStep,
+};
 
+use images::Images;
 use logs::Logs;
 use measuring::{Measuring, RunningSession};
 use media_demux::MediaDemux;
@@ -58,6 +62,7 @@ pub struct LocalNode {
     demux: MediaDemux,
     users: Users,
     logs: Logs,
+    images: Images,
     templates: Templates,
     measuring: Measuring,
     pool: Pool,
@@ -103,8 +108,10 @@ impl LocalNode {
             wakes.clone(),
             Records::in_state_dir(&settings.state_dir),
         );
+        let images = Images::new(settings.cache_dir.clone());
         let node = Self {
-            templates: Templates::new(settings.templates.clone(), wakes),
+            templates: Templates::new(settings.templates.clone(), images.clone(), wakes),
+            images,
             pool,
             measuring,
             logs: Logs::in_state_dir(&settings.state_dir),
@@ -197,10 +204,14 @@ impl Node for LocalNode {
         }
     }
 
-    async fn start(&self, session: StartSession) -> Result<Reports, NodeError> {
+    async fn start(&self, session: StartSession) -> Result<Reports, EndReason> {
         let id = session.sign_in.session;
-        let started = self.start_runner(session);
-        let (runner, reports) = started.map_err(|error| NodeError { cause: chain(&error) })?;
+        let image = self.image_for(id).await?;
+        let started = self.start_runner(session, image);
+        let (runner, reports) = started.map_err(|error| EndReason::SessionSetupFailed {
+            step: SetupStep::StartRunner,
+            cause: chain(&error),
+        })?;
         self.with_sessions(|sessions| sessions.insert(id, Stage::Running(runner)));
         Ok(reports)
     }

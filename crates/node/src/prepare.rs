@@ -7,13 +7,13 @@ use anteroom_confine::{Confinement, SessionUser};
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_guest_session::template::Wanted;
-use anteroom_guest_session::{CloneOf, DriverConfig, SandboxConfig, VmConfig};
-use anteroom_image::ImageSummary;
+use anteroom_guest_session::{CloneOf, DriverConfig, SandboxConfig, VmConfig, VmFiles};
+use anteroom_image::{Image, ImageSummary};
 use anteroom_node_protocol::{
     NotPrepared, Reports, SandboxQuery, SignInConfig, StartSession, may_be_clone,
 };
 use anteroom_runner_protocol::{SessionConfig, sandbox_name};
-use anteroom_session::SessionId;
+use anteroom_session::{EndReason, SessionId};
 
 use super::error::LocalNodeError;
 use super::measuring::Started;
@@ -81,7 +81,7 @@ impl LocalNode {
         })
     }
 
-    /// How a session's sandbox is booted; its image is checked.
+    /// How a session's sandbox is booted; its image is there, and verified.
     pub(super) fn boots(&self, session: SessionId, image: &str) -> Result<Boots, NotPrepared> {
         let settings = &self.settings;
         match &settings.driver {
@@ -109,7 +109,6 @@ impl LocalNode {
     fn vm_config(&self, vm: &VmChoice, image_dir: PathBuf, clone_of: Option<CloneOf>) -> VmConfig {
         VmConfig {
             image_dir,
-            cache_dir: self.settings.cache_dir.clone(),
             memory_mib: vm.memory_mib,
             vcpus: vm.vcpus,
             vmm: vm.vmm.clone(),
@@ -187,10 +186,30 @@ impl LocalNode {
         })
     }
 
-    /// Starts a session that was prepared.
+    /// The image that a session's VM boots, open and checked. Its session may have waited long since it was
+    /// prepared. A clone that waited has its own.
+    pub(super) async fn image_for(
+        &self,
+        session: SessionId,
+    ) -> Result<Option<Arc<Image>>, EndReason> {
+        let dir = self.with_sessions(|sessions| match sessions.get(&session) {
+            Some(Stage::Prepared(prepared)) => match &prepared.driver {
+                DriverConfig::Vm(vm) => Some(vm.image_dir.clone()),
+                DriverConfig::Host { .. } => None,
+            },
+            Some(Stage::Claimed(_) | Stage::Running(_)) | None => None,
+        });
+        match dir {
+            Some(dir) => self.images.open_for_session(dir).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Starts a session that was prepared; `image` is what its VM boots.
     pub(super) fn start_runner(
         &self,
         start: StartSession,
+        image: Option<Arc<Image>>,
     ) -> Result<(Runner, Reports), LocalNodeError> {
         let StartSession { sign_in, screen } = start;
         let session = sign_in.session;
@@ -210,7 +229,7 @@ impl LocalNode {
                 self.pool.records.remove(session);
                 (runner, self.templates.watch(template, reports))
             }
-            Some(Stage::Prepared(prepared)) => self.boot(*prepared, &sign_in, screen)?,
+            Some(Stage::Prepared(prepared)) => self.boot(*prepared, image, &sign_in, screen)?,
             Some(Stage::Running(_)) | None => return Err(LocalNodeError::NotPrepared),
         };
         let candidates = match self.settings.advertise.as_slice() {
@@ -237,6 +256,7 @@ impl LocalNode {
     fn boot(
         &self,
         prepared: PreparedSession,
+        image: Option<Arc<Image>>,
         sign_in: &SignInConfig,
         screen: ScreenSize,
     ) -> Result<(Runner, Reports), LocalNodeError> {
@@ -261,7 +281,10 @@ impl LocalNode {
             services,
         };
         self.measured_as(sign_in.session, sandbox.confinement.user, template.as_ref());
-        let files = template.as_ref().map(|template| template.files.clone());
+        let files = match &template {
+            Some(template) => Some(template.vm_files()),
+            None => image.map(|image| VmFiles { image: image.files.clone(), template: None }),
+        };
         let (runner, reports) =
             Runner::start(sandbox, files, media, &self.settings.runner_environment)?;
         let reports = match template {

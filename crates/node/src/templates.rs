@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
-use anteroom_guest_session::TemplateFiles;
 use anteroom_guest_session::template::{Host, Wanted};
+use anteroom_guest_session::{ImageFiles, TemplateFiles, VmFiles};
+use anteroom_image::ImageStamp;
 use anteroom_node_protocol::{Report, Reports, TemplateMemory};
 use anteroom_session::{EndReason, Observation};
 use anteroom_template::{MachineKey, TemplateFor};
@@ -20,6 +21,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 
+use super::images::Images;
 use super::wakes::Wakes;
 
 /// Reports that may wait between a clone's runner and the controller.
@@ -48,6 +50,8 @@ pub struct Template {
     pub id: String,
     /// Of which image, in its folder.
     pub image_dir: PathBuf,
+    /// The image's files, as they were checked: its clones go on reading them.
+    pub image: ImageFiles,
     /// What runs in its guest beside the desktop's own.
     pub services: Vec<ServiceSpec>,
     pub screen: ScreenSize,
@@ -59,6 +63,13 @@ pub struct Template {
     failures: AtomicU32,
 }
 
+impl Template {
+    /// What a clone of it is made of.
+    pub fn vm_files(&self) -> VmFiles {
+        VmFiles { image: self.image.clone(), template: Some(self.files.clone()) }
+    }
+}
+
 /// Of which image, in its folder, and with which extra authorities.
 type Of = (PathBuf, String);
 
@@ -66,6 +77,7 @@ type Of = (PathBuf, String);
 #[derive(Clone)]
 pub struct Templates {
     settings: Option<TemplateSettings>,
+    images: Images,
     /// Learns what was loaded and what is not used any more.
     wakes: Wakes,
     known: Arc<Mutex<HashMap<Of, Known>>>,
@@ -96,13 +108,17 @@ impl State {
     }
 }
 
-/// Changes with each template that is written or removed: of the folder that they are renamed into, inode
-/// and time of its last change.
-type Stamp = (u64, i64, i64);
+/// Changes with each template that is written or removed, and with the image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Stamp {
+    /// Of the folder that templates are renamed into, inode and time of its last change.
+    folder: (u64, i64, i64),
+    image: ImageStamp,
+}
 
 impl Templates {
-    pub fn new(settings: Option<TemplateSettings>, wakes: Wakes) -> Self {
-        Self { settings, wakes, known: Arc::default() }
+    pub fn new(settings: Option<TemplateSettings>, images: Images, wakes: Wakes) -> Self {
+        Self { settings, images, wakes, known: Arc::default() }
     }
 
     /// The template of this VM, whose image lies in a folder, once it is loaded. The first time that it is
@@ -115,12 +131,13 @@ impl Templates {
         match known.get(&of) {
             Some(Known { stamp: seen, state }) if *seen == stamp => state.loaded().cloned(),
             _ => {
-                known.insert(of.clone(), Known { stamp, state: State::Loading });
+                known.insert(of.clone(), Known { stamp: stamp.clone(), state: State::Loading });
                 drop(known);
                 let (templates, wanted) = (self.clone(), vm.on(&settings.host));
                 let (services, screen) = (vm.services.to_vec(), vm.screen);
                 let loading = move || {
-                    let loaded = load(&settings.key, &of.0, &wanted, services, screen);
+                    let images = &templates.images;
+                    let loaded = load(&settings.key, images, &of.0, &wanted, services, screen);
                     let state = loaded.map_or(State::Refused, |one| State::Loaded(Arc::new(one)));
                     let mut known = templates.known.lock().unwrap_or_else(PoisonError::into_inner);
                     known.insert(of, Known { stamp, state });
@@ -223,11 +240,14 @@ impl Templates {
 /// Loads the template that was made for this; it is said why where there is none.
 fn load(
     key: &MachineKey,
+    images: &Images,
     image_dir: &Path,
     wanted: &TemplateFor,
     services: Vec<ServiceSpec>,
     screen: ScreenSize,
 ) -> Option<Template> {
+    // Whoever boots it says what is wrong with the image.
+    let image = images.open(image_dir).ok()?;
     match anteroom_template::load(image_dir, key, wanted) {
         Ok(loaded) => {
             let id = loaded.manifest.made_for.id();
@@ -238,6 +258,7 @@ fn load(
             Some(Template {
                 id,
                 image_dir: image_dir.to_path_buf(),
+                image: image.files.clone(),
                 services,
                 screen,
                 wake_token: loaded.manifest.wake_token,
@@ -265,7 +286,8 @@ fn bytes_of(file: &impl AsFd) -> u64 {
 
 fn stamp(image_dir: &Path) -> Option<Stamp> {
     let folder = fs::metadata(image_dir.join(anteroom_template::FOLDER)).ok()?;
-    Some((folder.ino(), folder.mtime(), folder.mtime_nsec()))
+    let folder = (folder.ino(), folder.mtime(), folder.mtime_nsec());
+    Some(Stamp { folder, image: ImageStamp::of(image_dir)? })
 }
 
 #[cfg(test)]
@@ -276,6 +298,7 @@ impl Template {
         Arc::new(Self {
             id: "1".into(),
             image_dir: PathBuf::new(),
+            image: ImageFiles { root: file(), kernel: file(), modules: file() },
             services: Vec::new(),
             screen: ScreenSize { width: 1, height: 1 },
             wake_token: String::new(),
@@ -294,9 +317,10 @@ mod tests {
 
     fn loaded() -> (Templates, Arc<Template>) {
         let template = Template::of_test();
-        let templates = Templates::new(None, Wakes::default());
+        let images = Images::new(PathBuf::new());
+        let templates = Templates::new(None, images, Wakes::default());
         let state = State::Loaded(Arc::clone(&template));
-        let known = Known { stamp: (0, 0, 0), state };
+        let known = Known { stamp: Stamp::default(), state };
         templates.known.lock().unwrap().insert((PathBuf::new(), String::new()), known);
         (templates, template)
     }

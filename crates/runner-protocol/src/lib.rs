@@ -33,6 +33,13 @@ pub const MEDIA_FD_ENV: &str = "ANTEROOM_MEDIA_FD";
 /// terminal, from them what they type) or `Vnc` (RFB).
 pub const CHANNELS_FD_ENV: &str = "ANTEROOM_CHANNELS_FD";
 
+/// Environment variable, where the sandbox is a VM: number of the inherited file with its image's root file system.
+pub const IMAGE_ROOT_FD_ENV: &str = "ANTEROOM_IMAGE_ROOT_FD";
+/// Environment variable, likewise: number of the one with the image's kernel.
+pub const IMAGE_KERNEL_FD_ENV: &str = "ANTEROOM_IMAGE_KERNEL_FD";
+/// Environment variable, likewise: number of the one with the initramfs of the image's kernel modules.
+pub const IMAGE_MODULES_FD_ENV: &str = "ANTEROOM_IMAGE_MODULES_FD";
+
 /// Environment variable, where the sandbox is a clone of a template: number of the inherited file with guest
 /// memory, sealed.
 pub const TEMPLATE_MEMORY_FD_ENV: &str = "ANTEROOM_TEMPLATE_MEMORY_FD";

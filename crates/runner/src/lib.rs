@@ -21,9 +21,10 @@ use std::fmt::Display;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
-use anteroom_guest_session::TemplateFiles;
+use anteroom_guest_session::{ImageFiles, TemplateFiles, VmFiles};
 use anteroom_runner_protocol::{
-    CHANNELS_FD_ENV, CONTROL_FD_ENV, MEDIA_FD_ENV, TEMPLATE_MEMORY_FD_ENV, TEMPLATE_STATE_FD_ENV,
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, IMAGE_KERNEL_FD_ENV, IMAGE_MODULES_FD_ENV, IMAGE_ROOT_FD_ENV,
+    MEDIA_FD_ENV, TEMPLATE_MEMORY_FD_ENV, TEMPLATE_STATE_FD_ENV,
 };
 
 pub use egress_gate::mappings;
@@ -46,19 +47,13 @@ pub fn run<E: Display>(agent: fn() -> Result<&'static [u8], E>) -> Result<(), Ru
         media: inherited(MEDIA_FD_ENV)?.into(),
         channels: inherited(CHANNELS_FD_ENV)?.into(),
     };
-    let template = match std::env::var_os(TEMPLATE_MEMORY_FD_ENV) {
-        Some(_) => Some(TemplateFiles {
-            memory: Arc::new(inherited(TEMPLATE_MEMORY_FD_ENV)?),
-            state: Arc::new(inherited(TEMPLATE_STATE_FD_ENV)?),
-        }),
-        None => None,
-    };
+    let files = vm_files()?;
     // One thread: the VMM's parent-death signal is tied to the thread that starts it.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RunnerError::system("starting the runner's event loop"))?;
-    tokio::task::LocalSet::new().block_on(&runtime, session::run(sockets, template, agent))
+    tokio::task::LocalSet::new().block_on(&runtime, session::run(sockets, files, agent))
 }
 
 /// What the controller passed.
@@ -66,6 +61,28 @@ struct Sockets {
     control: std::os::unix::net::UnixStream,
     media: std::os::unix::net::UnixDatagram,
     channels: std::os::unix::net::UnixStream,
+}
+
+/// The files of a VM, where it is one.
+fn vm_files() -> Result<Option<VmFiles>, RunnerError> {
+    let is_there = |variable| std::env::var_os(variable).is_some();
+    let file = |variable| inherited(variable).map(Arc::new);
+    if !is_there(IMAGE_ROOT_FD_ENV) {
+        return Ok(None);
+    }
+    let image = ImageFiles {
+        root: file(IMAGE_ROOT_FD_ENV)?,
+        kernel: file(IMAGE_KERNEL_FD_ENV)?,
+        modules: file(IMAGE_MODULES_FD_ENV)?,
+    };
+    let template = match is_there(TEMPLATE_MEMORY_FD_ENV) {
+        true => Some(TemplateFiles {
+            memory: file(TEMPLATE_MEMORY_FD_ENV)?,
+            state: file(TEMPLATE_STATE_FD_ENV)?,
+        }),
+        false => None,
+    };
+    Ok(Some(VmFiles { image, template }))
 }
 
 fn inherited(variable: &'static str) -> Result<OwnedFd, RunnerError> {

@@ -16,7 +16,7 @@ use anteroom_fail_point::fail_point;
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{GuestCpu, LogStream};
 use anteroom_guest_session::{
-    Conversation, DiagnosedEnd, SandboxConfig, ServiceLog, TemplateFiles, log_files, start_guest,
+    Conversation, DiagnosedEnd, SandboxConfig, ServiceLog, VmFiles, log_files, start_guest,
     until_end,
 };
 use anteroom_runner_protocol::RunnerCommand;
@@ -40,7 +40,7 @@ const POWER_OFF: Duration = Duration::from_secs(5);
 /// Runs the session that the controller describes; returns when nothing of it is left.
 pub async fn run<E: Display>(
     sockets: Sockets,
-    template: Option<TemplateFiles>,
+    files: Option<VmFiles>,
     agent: fn() -> Result<&'static [u8], E>,
 ) -> Result<(), RunnerError> {
     let Sockets { control, media, channels } = sockets;
@@ -48,7 +48,7 @@ pub async fn run<E: Display>(
     tracing::Span::current().record("session", config.name.as_str());
     fail_point("runner.configured")
         .map_err(RunnerError::system("reading the sandbox's configuration"))?;
-    match config.boot(agent, template).await {
+    match config.boot(agent, files).await {
         Ok(mut sandbox) => {
             let viewers = Viewers { media, channels };
             let ended = serve(config, &mut sandbox, viewers, &mut commands, &sender).await;

@@ -3,7 +3,6 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::path::Path;
 use std::process::Command;
 
 use command_fds::{CommandFdExt, FdMapping};
@@ -34,9 +33,10 @@ pub fn opened_anew(file: &OwnedFd, how: &OpenOptions) -> io::Result<OwnedFd> {
 /// What a VM begins with, each with its number: its image, and unless it is a clone, which has what it read
 /// of them in its memory, kernel and initramfs.
 pub fn beginnings(vm: &VmSpec) -> Result<Vec<(OwnedFd, RawFd)>, BootError> {
-    let open = |path: &Path| {
-        let opened = File::open(path).map(OwnedFd::from);
-        opened.map_err(|source| BootError::File { path: path.to_path_buf(), source })
+    let open = |file: &OwnedFd| {
+        // A VMM's own: what it does to its descriptor, others do not see.
+        let opened = opened_anew(file, OpenOptions::new().read(true));
+        opened.map_err(BootError::system("opening the image's files"))
     };
     let mut files = Vec::new();
     if !vm.start.is_clone() {

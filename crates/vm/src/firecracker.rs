@@ -16,7 +16,7 @@ mod program;
 mod snapshot;
 
 use std::io;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -137,7 +137,9 @@ impl Firecracker {
         let command = self.command(name, folder, guest_console, pipes)?;
         let vmm = Vmm {
             program: &self.program,
-            files: vec![self.vm.kernel.clone(), self.vm.root_image.clone()],
+            files: [&self.vm.kernel, &self.vm.root_image]
+                .map(|file| path_of(file.as_raw_fd()).into())
+                .to_vec(),
             uses_kvm: true,
             sockets: Some(folder),
             limits: self.limits(),

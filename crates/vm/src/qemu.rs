@@ -8,7 +8,7 @@ mod monitor;
 mod qmp;
 
 use std::fs::OpenOptions;
-use std::os::fd::{OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -21,7 +21,7 @@ use anteroom_session::DriverKind;
 use self::command_line::{CONSOLE, LINK, LOAD, MONITOR, TRANSLATION_BUFFER_MIB, arguments};
 use self::migration::{Loaded, Template, load};
 use self::monitor::Monitor;
-use crate::descriptors::{MEMORY, STATE, beginnings, opened_anew, pass};
+use crate::descriptors::{MEMORY, STATE, beginnings, opened_anew, pass, path_of};
 use crate::driver::Booting;
 use crate::process::{Launch, RunningSandbox, stream};
 use crate::spawn_confinement::{SpawnConfinement, Vmm};
@@ -130,7 +130,7 @@ impl Qemu {
             .map_err(BootError::system("passing descriptors to QEMU"))?;
         let vmm = Vmm {
             program: &program,
-            files: vec![self.vm.kernel.clone()],
+            files: vec![path_of(self.vm.kernel.as_raw_fd()).into()],
             uses_kvm: self.accelerator == VmAccelerator::Kvm,
             sockets: None,
             limits: self.limits(),
@@ -191,33 +191,5 @@ impl Driver for Qemu {
 
     fn boot<'a>(&'a self, sandbox: &'a SandboxSpec) -> Booting<'a> {
         Box::pin(self.start(sandbox))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use anteroom_confine::Confinement;
-
-    use super::*;
-    use crate::{ConsoleFile, SandboxName};
-
-    #[tokio::test]
-    async fn a_missing_kernel_is_named() {
-        let vm = VmSpec {
-            kernel: "/nowhere/vmlinux".into(),
-            initramfs: vec![],
-            root_image: "/nowhere/root".into(),
-            memory_mib: 128,
-            vcpus: 1,
-            start: VmStart::PowerOn,
-        };
-        let sandbox = SandboxSpec {
-            name: SandboxName::of_test(),
-            confinement: Confinement::of_this_machine(None),
-            console: ConsoleFile { path: "/nowhere/console".into(), limit: 1 },
-        };
-        let qemu = Qemu { vm, accelerator: VmAccelerator::Tcg, cpu: None };
-        let error = qemu.start(&sandbox).await.err().expect("there is no such kernel");
-        assert_eq!(error.to_string(), "opening /nowhere/vmlinux failed");
     }
 }

@@ -1,7 +1,6 @@
 //! What is booted, whatever boots it.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anteroom_confine::Confinement;
@@ -27,12 +26,12 @@ pub struct SandboxSpec {
 /// What every VMM has to know of a VM.
 #[derive(Clone, Debug)]
 pub struct VmSpec {
-    /// Uncompressed kernel (ELF); a clone reads none.
-    pub kernel: PathBuf,
+    /// Uncompressed kernel (ELF), open for reading; a clone reads none.
+    pub kernel: Arc<OwnedFd>,
     /// Complete: kernel modules and agent; a clone reads none.
     pub initramfs: Vec<u8>,
-    /// Root file system, shared by all VMs, never written.
-    pub root_image: PathBuf,
+    /// Root file system, open for reading: shared by all VMs, never written.
+    pub root_image: Arc<OwnedFd>,
     /// Guest memory in MiB.
     pub memory_mib: u32,
     /// Guest processors.

@@ -60,9 +60,9 @@ async fn clones_go_on<D: Driver>(driver: impl Fn(VmSpec) -> D) {
     let folder = tempfile::tempdir().unwrap();
     let driver = |start| {
         driver(VmSpec {
-            kernel: image.join("vmlinux"),
+            kernel: opened(&image.join("vmlinux")),
             initramfs: initramfs(&image, folder.path()),
-            root_image: image.join("root.erofs"),
+            root_image: opened(&image.join("root.erofs")),
             memory_mib: MEMORY_MIB,
             vcpus: 1,
             start,
@@ -221,6 +221,10 @@ fn memory_file(size: u64) -> Arc<OwnedFd> {
     let file = File::from(memfd_create(c"anteroom-test", flags).unwrap());
     file.set_len(size).unwrap();
     Arc::new(file.into())
+}
+
+fn opened(path: &Path) -> Arc<OwnedFd> {
+    Arc::new(File::open(path).unwrap().into())
 }
 
 fn seal(file: &OwnedFd) {

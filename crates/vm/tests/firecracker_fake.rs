@@ -222,9 +222,9 @@ impl Case {
             }
         };
         let vm = VmSpec {
-            kernel: self.kernel.clone(),
+            kernel: opened(&self.kernel),
             initramfs: Vec::new(),
-            root_image: PathBuf::from(FAKE),
+            root_image: opened(Path::new(FAKE)),
             memory_mib: 128,
             vcpus: 1,
             start: match self.is_clone {
@@ -277,6 +277,10 @@ fn kvm_opens() -> std::io::Result<File> {
 }
 
 /// Of any image.
+fn opened(path: &Path) -> Arc<OwnedFd> {
+    Arc::new(File::open(path).unwrap().into())
+}
+
 fn a_kernel() -> Option<PathBuf> {
     let own = std::env::var_os("HOME").map(|home| Path::new(&home).join(".local/share"));
     let folders = own.into_iter().chain([PathBuf::from("/var/lib")]);

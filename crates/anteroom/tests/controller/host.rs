@@ -1,7 +1,7 @@
 //! What goes wrong with the machine itself: disk, open files, programs, images, clock, sleep.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
@@ -149,17 +149,32 @@ fn a_qemu_that_refuses_or_dies_is_quoted_in_the_report() {
 }
 
 #[test]
-fn an_image_that_goes_while_it_is_used_stops_only_who_comes_later() {
-    let real = anteroom_images().join("demo");
+fn an_image_that_changes_or_goes_while_it_is_used_stops_only_who_comes_later() {
+    let real = demo_image(&[]).ancestors().nth(1).unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
     let copied = Command::new("cp").arg("-rL").arg(&real).arg(folder.path()).status().unwrap();
     assert!(copied.success(), "the demo's image is there");
     let images = folder.path().display().to_string();
+    let image = demo_image(&["--images-dir", &images]);
     let server = Setup::machines().option("--images-dir").option(&images).start();
     let id = server.started();
     server.session_when(&id, "the machine runs", |session| {
         session["timeline"].as_array().unwrap().iter().any(|e| e["kind"] == "sandbox_started")
     });
+    // What takes a file's place is not booted, also when the one before it was checked, and is open.
+    let kernel = image.join("vmlinux");
+    let mut changed = std::fs::read(&kernel).unwrap();
+    *changed.last_mut().unwrap() ^= 1;
+    std::fs::write(image.join("other"), changed).unwrap();
+    std::fs::rename(image.join("other"), &kernel).unwrap();
+    let refused = server.started();
+    let ended = server.torn_down(&refused);
+    assert_eq!(ended["reason"]["code"], "image_refused", "{ended}");
+    assert!(
+        ended["reason"]["message"].as_str().unwrap().contains("vmlinux was changed"),
+        "{ended}"
+    );
+
     std::fs::remove_dir_all(folder.path().join("demo")).unwrap();
     let refused = server.post("/api/auth/start", r#"{"provider":"demo"}"#);
     assert_eq!(refused.body["code"], "no_image", "{}", refused.body);
@@ -169,11 +184,14 @@ fn an_image_that_goes_while_it_is_used_stops_only_who_comes_later() {
     });
 }
 
-fn anteroom_images() -> std::path::PathBuf {
-    let list = Command::new(ANTEROOM).args(["image", "list", "--json"]).output().unwrap();
+/// The folder of the image that the demo's sessions boot.
+fn demo_image(options: &[&str]) -> PathBuf {
+    let mut list = Command::new(ANTEROOM);
+    let list = list.args(["image", "list", "--json"]).args(options).output().unwrap();
     let list: Value = serde_json::from_slice(&list.stdout).unwrap();
-    let dir = list[0]["dir"].as_str().unwrap();
-    Path::new(dir).ancestors().nth(2).unwrap().to_owned()
+    let is_it = |image: &&Value| image["name"] == "demo" && image["isDefault"] == true;
+    let image = list.as_array().unwrap().iter().find(is_it).expect("the demo's image is there");
+    PathBuf::from(image["dir"].as_str().unwrap())
 }
 
 /// Lets `clock_gettime` of the wall clock be off by as many seconds as a file says.

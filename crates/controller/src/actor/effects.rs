@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use anteroom_clock::now;
 use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord};
-use anteroom_session::{
-    Effect, EndReason, Event, Leftover, Observation, SealedCredential, SetupStep,
-};
+use anteroom_session::{Effect, Event, Leftover, Observation, SealedCredential};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Actor, following};
@@ -102,9 +100,7 @@ impl<N: Node, S: Store> Actor<N, S> {
                 self.runs.send_replace(true);
                 Box::pin(self.apply(Event::RunnerStarted)).await;
             }
-            Err(NodeError { cause }) => {
-                let step = SetupStep::StartRunner;
-                let reason = EndReason::SessionSetupFailed { step, cause };
+            Err(reason) => {
                 Box::pin(self.apply(Event::Observed(Observation::Failed(reason)))).await;
             }
         }

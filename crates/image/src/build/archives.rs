@@ -1,6 +1,6 @@
 //! Archives of a recipe: fetched once, held to their digest, kept in the cache.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{BuildError, BuildStep, Job, system};
-use crate::store::sha256_of;
+use crate::hash::sha256_of;
 use anteroom_provider::install::Archive;
 
 /// Largest archive, in bytes.
@@ -46,7 +46,8 @@ fn fetch(job: &Job<'_>, archive: &Archive) -> Result<PathBuf, BuildError> {
 }
 
 fn held_to_digest(archive: &Archive, path: &Path) -> Result<(), BuildError> {
-    let found = sha256_of(path).map_err(system(format!("reading {}", path.display())))?;
+    let found = File::open(path).and_then(|file| sha256_of(&file));
+    let found = found.map_err(system(format!("reading {}", path.display())))?;
     if found == archive.sha256 {
         return Ok(());
     }

@@ -36,6 +36,7 @@ impl LocalNode {
             self.remove_waiting(record).await;
         }
         loop {
+            self.images.close_others();
             let templates = self.templates.loaded();
             for other in self.pool.take_others(&templates) {
                 self.discard(other).await;
@@ -129,7 +130,7 @@ impl LocalNode {
         let sandbox = self.sandbox_of(template, session, confinement, log_dir);
         let sandbox = sandbox.ok_or_else(|| NotAdded::Refused("no VM is booted".to_owned()))?;
         let media = self.demux.add_session(session).map_err(refused)?;
-        let files = Some(template.files.clone());
+        let files = Some(template.vm_files());
         let (runner, reports) =
             Runner::start(sandbox, files, media, &self.settings.runner_environment)
                 .map_err(refused)?;

@@ -14,11 +14,11 @@ use std::sync::Arc;
 use anteroom_fail_point::fail_point;
 use anteroom_guest_link::{Side, connect};
 use anteroom_guest_protocol::SANDBOX_ENV;
-use anteroom_guest_session::{TemplateFiles, log_files};
+use anteroom_guest_session::{ImageFiles, TemplateFiles, VmFiles, log_files};
 use anteroom_node_protocol::Reports;
 use anteroom_runner_protocol::{
-    CHANNELS_FD_ENV, CONTROL_FD_ENV, FirstLine, MEDIA_FD_ENV, TEMPLATE_MEMORY_FD_ENV,
-    TEMPLATE_STATE_FD_ENV,
+    CHANNELS_FD_ENV, CONTROL_FD_ENV, FirstLine, IMAGE_KERNEL_FD_ENV, IMAGE_MODULES_FD_ENV,
+    IMAGE_ROOT_FD_ENV, MEDIA_FD_ENV, TEMPLATE_MEMORY_FD_ENV, TEMPLATE_STATE_FD_ENV,
 };
 use anteroom_session::HolderGeneration;
 use anteroom_vm::SandboxName;
@@ -37,6 +37,9 @@ const MEDIA: RawFd = 11;
 const CHANNELS: RawFd = 12;
 const TEMPLATE_MEMORY: RawFd = 13;
 const TEMPLATE_STATE: RawFd = 14;
+const IMAGE_ROOT: RawFd = 15;
+const IMAGE_KERNEL: RawFd = 16;
+const IMAGE_MODULES: RawFd = 17;
 
 /// Reports that may wait for the controller; more wait in the runner.
 const REPORTS: usize = 256;
@@ -48,7 +51,7 @@ impl Runner {
     /// Starts a runner, whose sandbox waits for [`Runner::begin`]; `media` is its end of the media socket.
     pub fn start(
         config: FirstLine,
-        template: Option<TemplateFiles>,
+        files: Option<VmFiles>,
         media: StdUnixDatagram,
         environment: &[(&'static str, OsString)],
     ) -> Result<(Self, Reports), LocalNodeError> {
@@ -64,12 +67,9 @@ impl Runner {
             (OwnedFd::from(media), MEDIA),
             (OwnedFd::from(runner_channels), CHANNELS),
         ];
-        if let Some(TemplateFiles { memory, state }) = template {
-            command
-                .env(TEMPLATE_MEMORY_FD_ENV, TEMPLATE_MEMORY.to_string())
-                .env(TEMPLATE_STATE_FD_ENV, TEMPLATE_STATE.to_string());
-            mappings.push((memory.try_clone()?, TEMPLATE_MEMORY));
-            mappings.push((state.try_clone()?, TEMPLATE_STATE));
+        for (file, number, variable) in files.iter().flat_map(of_vm) {
+            command.env(variable, number.to_string());
+            mappings.push((file.try_clone()?, number));
         }
         command
             .fd_mappings(
@@ -111,6 +111,21 @@ impl Runner {
         };
         Ok((runner, watch_reports))
     }
+}
+
+/// The files of a VM, each with its number in the runner, and the variable that says it.
+fn of_vm(files: &VmFiles) -> Vec<(&OwnedFd, RawFd, &'static str)> {
+    let VmFiles { image: ImageFiles { root, kernel, modules }, template } = files;
+    let mut passed: Vec<(&OwnedFd, RawFd, &str)> = vec![
+        (root, IMAGE_ROOT, IMAGE_ROOT_FD_ENV),
+        (kernel, IMAGE_KERNEL, IMAGE_KERNEL_FD_ENV),
+        (modules, IMAGE_MODULES, IMAGE_MODULES_FD_ENV),
+    ];
+    if let Some(TemplateFiles { memory, state }) = template {
+        passed.push((memory, TEMPLATE_MEMORY, TEMPLATE_MEMORY_FD_ENV));
+        passed.push((state, TEMPLATE_STATE, TEMPLATE_STATE_FD_ENV));
+    }
+    passed
 }
 
 /// This very program, also when its file was replaced since: both ends speak one version.

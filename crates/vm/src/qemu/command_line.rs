@@ -136,16 +136,23 @@ fn kernel_line(accelerator: VmAccelerator) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
     use std::process::Command;
+    use std::sync::Arc;
 
     use super::*;
+
+    fn nothing() -> Arc<OwnedFd> {
+        Arc::new(File::open("/dev/null").unwrap().into())
+    }
 
     #[test]
     fn the_command_line_has_no_network_card_and_a_read_only_disk() {
         let vm = VmSpec {
-            kernel: "/k".into(),
+            kernel: nothing(),
             initramfs: vec![],
-            root_image: "/r".into(),
+            root_image: nothing(),
             memory_mib: 2048,
             vcpus: 2,
             start: VmStart::PowerOn,
