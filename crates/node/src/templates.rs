@@ -346,6 +346,11 @@ mod tests {
     async fn two_clones_that_never_wake_are_the_last_of_their_template() {
         let cause = || "it does not load".to_owned();
         let its_own = || Observation::Failed(EndReason::SandboxNotStarted { cause: cause() });
+        let silent = || {
+            let console_tail = Vec::new();
+            let waited_ms = 120_000;
+            Observation::Failed(EndReason::AgentSilent { waited_ms, run_state: None, console_tail })
+        };
         let awake = || Observation::FilesInjected { count: 0 };
         let a_caller_s = || {
             let path = "/etc/passwd/x".to_owned();
@@ -353,6 +358,7 @@ mod tests {
         };
         for (clones, stays) in [
             ([vec![its_own()], vec![its_own()]], false),
+            ([vec![silent()], vec![silent()]], false),
             ([vec![awake(), its_own()], vec![its_own()]], true),
             ([vec![its_own()], vec![awake(), its_own()]], true),
             ([vec![a_caller_s()], vec![a_caller_s()]], true),

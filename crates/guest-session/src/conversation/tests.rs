@@ -231,6 +231,31 @@ async fn a_guest_that_never_sets_itself_up_is_given_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_clone_that_says_hello_and_never_wakes_is_given_a_minute() {
+    let guest = async |link| {
+        let mut guest = Guest::boot(link).await;
+        guest.say(hello()).await;
+        assert!(matches!(guest.heard().await, HostMessage::Wake(_)));
+        loop {
+            tokio::time::sleep(Duration::from_millis(HEARTBEAT_INTERVAL_MS)).await;
+            guest.say(GuestMessage::Heartbeat { sent_ms: 0 }).await;
+        }
+    };
+    let reason = with_guest(guest, async |link| {
+        let (mut conversation, _) = Conversation::begin(link).await.unwrap();
+        let wake = Wake {
+            wake_token: "t".into(),
+            now_unix_ms: 0,
+            entropy_base64: entropy_base64(),
+            browser_ip: Ipv4Addr::LOCALHOST,
+        };
+        conversation.wake(wake, |_, _, _| {}).await.unwrap_err()
+    });
+    let cause = format!("the guest did not finish its set-up within {SET_UP_SECONDS} s");
+    assert_eq!(reason.await, EndReason::GuestLinkFailed { cause });
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_comes_before_configured_breaks_the_protocol_and_is_named() {
     let reason = not_configured(async |mut guest| {
         guest.say(GuestMessage::SignInPageOpened {}).await;

@@ -59,8 +59,7 @@ impl LocalNode {
     /// sign-in beside it.
     fn holds_another(&self, template: &Template) -> bool {
         let takes = self.measuring.demand(Some(&template.id)).memory_bytes;
-        let free = crate::free::look(&self.settings.state_dir).memory_bytes;
-        free.is_none_or(|free| free / 2 >= takes)
+        holds_two(crate::free::look(&self.settings.state_dir).memory_bytes, takes)
     }
 
     /// Ends all that wait; none is added any more.
@@ -102,7 +101,7 @@ impl LocalNode {
             lease.keep();
         }
         let loaded = match self.begin_clone(&record, template) {
-            Ok((runner, watch)) => until_held(runner, watch).await,
+            Ok((runner, watch)) => until_held(runner, watch, LOADED).await,
             Err(error) => Err(error),
         };
         let (runner, watch) = match loaded {
@@ -199,15 +198,63 @@ fn refused(error: impl std::error::Error + 'static) -> NotAdded {
     NotAdded::Refused(chain(&error))
 }
 
-async fn until_held(runner: Runner, mut watch: Watch) -> Result<(Runner, Watch), NotAdded> {
-    let error = match timeout(LOADED, watch.until_held()).await {
+/// Whether so much free memory holds two that take so much; what is not known is not held against it.
+fn holds_two(free_bytes: Option<u64>, takes_bytes: u64) -> bool {
+    free_bytes.is_none_or(|free| free / 2 >= takes_bytes)
+}
+
+/// Waits until it has loaded; one that does not is ended.
+async fn until_held(
+    runner: Runner,
+    mut watch: Watch,
+    limit: Duration,
+) -> Result<(Runner, Watch), NotAdded> {
+    let error = match timeout(limit, watch.until_held()).await {
         Ok(Ok(())) => return Ok((runner, watch)),
         Ok(Err(reason)) => NotAdded::NotLoaded(reason),
         Err(_) => {
-            let waited = LOADED.as_secs();
+            let waited = limit.as_secs();
             NotAdded::Refused(format!("it did not load within {waited} s, and was ended"))
         }
     };
     runner.end().await;
     Err(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_node_protocol::Report;
+    use anteroom_runner_protocol::RunnerCommand;
+    use anteroom_session::ProcessExit;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clone_whose_load_stalls_or_whose_runner_ends_is_ended_and_it_is_said_why() {
+        for (report, said) in [
+            (None, "it did not load within 0 s, and was ended"),
+            (Some(Report::RunnerExited { exit: ProcessExit::Exited { code: 7 } }), "runner_died"),
+        ] {
+            let (sender, reports) = mpsc::channel(1);
+            if let Some(report) = report {
+                sender.send(report).await.unwrap();
+            }
+            let (runner, mut sent) = Runner::of_test();
+            let watch = Watch { reports, heard: Vec::new() };
+            let not_held = until_held(runner, watch, Duration::ZERO).await.err().unwrap();
+            let why = match not_held {
+                NotAdded::Refused(cause) => cause,
+                NotAdded::NotLoaded(reason) => reason.code().to_owned(),
+            };
+            assert_eq!(why, said);
+            assert!(matches!(sent.recv().await, Some(RunnerCommand::Shutdown {})));
+        }
+    }
+
+    #[test]
+    fn none_is_added_to_a_pool_that_the_memory_does_not_hold() {
+        assert!(holds_two(Some(200), 100) && holds_two(None, u64::MAX));
+        assert!(!holds_two(Some(199), 100) && !holds_two(Some(0), 1));
+    }
 }
