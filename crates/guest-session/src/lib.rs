@@ -14,6 +14,7 @@ mod failure;
 mod files;
 mod freeze;
 pub mod log_files;
+mod own_sandbox;
 mod pace;
 mod paced_link;
 mod sandbox;
@@ -29,6 +30,7 @@ pub use end::{DiagnosedEnd, start_guest, until_end};
 pub use failure::{broken, kind, link_failed, violation};
 pub use files::inject;
 pub use freeze::FreezableLink;
+pub use own_sandbox::{NotRemoved, OwnSandbox, remove_recorded};
 pub use pace::pace;
 pub use sandbox::{
     CloneOf, DriverConfig, SandboxConfig, TemplateFiles, VmConfig, VmFiles, boot, vm_spec,

@@ -8,15 +8,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anteroom_confine::Confinement;
 use anteroom_crash::agent_failed;
 use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::{
     ConfigureSandbox, Desktop, GuestMessage, Purpose, ServiceEvent, printable, service_name,
 };
 use anteroom_image::Image;
-use anteroom_session::{DriverKind, EndReason, SessionId};
-use anteroom_vm::{LinkStream, RemoveError, SandboxName, SaveError, VmStart, remove_runtime_dir};
+use anteroom_session::{DriverKind, EndReason};
+use anteroom_vm::{LinkStream, RemoveError, SaveError, VmStart};
 use tokio::time::{Instant, timeout};
 
 use crate::control::unix_ms;
@@ -24,6 +23,7 @@ use crate::conversation::{Conversation, entropy_base64};
 use crate::end::{DiagnosedEnd, start_guest, until_end};
 use crate::failure::broken;
 use crate::freeze::FreezableLink;
+use crate::own_sandbox::OwnSandbox;
 use crate::sandbox::{boot, vm_spec};
 use crate::service_log::ServiceLog;
 use crate::template::Wanted;
@@ -104,19 +104,16 @@ impl Snapshot<'_> {
     /// # Errors
     /// When it does not become ready, or cannot be saved; nothing is left of the VM.
     pub async fn take(&self) -> Result<SavedVm, SnapshotError> {
-        let confinement = Confinement::of_this_machine(self.vm.vmm.program().as_deref());
-        // Unique, as a session's is.
-        let name: SandboxName =
-            SessionId::generate().to_string().parse().expect("an id names a sandbox");
-        let saved = self.boot_and_save(&name, &confinement).await;
-        remove_runtime_dir(&name.runtime_dir(), confinement.user)?;
+        let sandbox = OwnSandbox::record(self.vm.vmm, self.log_dir)
+            .map_err(|error| self.not_ready(broken(&format!("writing it down failed: {error}"))))?;
+        let saved = self.boot_and_save(&sandbox).await;
+        sandbox.remove()?;
         saved
     }
 
     async fn boot_and_save(
         &self,
-        name: &SandboxName,
-        confinement: &Confinement,
+        OwnSandbox { name, confinement }: &OwnSandbox,
     ) -> Result<SavedVm, SnapshotError> {
         (self.progress)("booting");
         let memory = in_memory("anteroom-memory", u64::from(self.vm.memory_mib) << 20)?;

@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use anteroom_confine::Confinement;
 use anteroom_cpu::CpuProfile;
 use anteroom_crash::{Explainer, processor_of};
 use anteroom_guest_link::Incoming;
@@ -15,11 +14,11 @@ use anteroom_guest_protocol::{
     printable, service_name,
 };
 use anteroom_guest_session::{
-    Conversation, DiagnosedEnd, GuestMessages, GuestSender, ServiceLog, boot, cpu_profile_name,
-    entropy_base64, start_guest, unix_ms, until_end, vm_spec,
+    Conversation, DiagnosedEnd, GuestMessages, GuestSender, OwnSandbox, ServiceLog, boot,
+    cpu_profile_name, entropy_base64, start_guest, unix_ms, until_end, vm_spec,
 };
-use anteroom_session::{Cause, EndReason, Explanation, Observation, SessionId, Timestamp};
-use anteroom_vm::{RunningSandbox, SandboxName, remove_runtime_dir};
+use anteroom_session::{Cause, EndReason, Explanation, Observation, Timestamp};
+use anteroom_vm::RunningSandbox;
 use tokio::sync::{Notify, oneshot};
 
 use crate::seen::{Hello, OWN_SERVICES, Seen, explained};
@@ -33,20 +32,18 @@ pub async fn visit(
     verifier: &Verifier<'_>,
     processor: oneshot::Sender<CpuProfile>,
 ) -> Result<Seen, VerifyError> {
-    let confinement = Confinement::of_this_machine(verifier.vmm.program().as_deref());
-    // Unique, as a session's is.
-    let name = SessionId::generate().to_string().parse().expect("an id names a sandbox");
-    let seen = look(verifier, processor, &name, &confinement).await;
+    let sandbox = OwnSandbox::record(&verifier.vmm, &verifier.log_dir)
+        .map_err(|source| VerifyError::Write { path: verifier.log_dir.clone(), source })?;
+    let seen = look(verifier, processor, &sandbox).await;
     // Whatever became of the VM: nobody else tears it down.
-    remove_runtime_dir(&name.runtime_dir(), confinement.user)?;
+    sandbox.remove()?;
     seen
 }
 
 async fn look(
     verifier: &Verifier<'_>,
     processor: oneshot::Sender<CpuProfile>,
-    name: &SandboxName,
-    confinement: &Confinement,
+    OwnSandbox { name, confinement }: &OwnSandbox,
 ) -> Result<Seen, VerifyError> {
     let vmm = &verifier.vmm;
     let not_started = |reason| VerifyError::NotStarted { driver: vmm.kind(), reason };

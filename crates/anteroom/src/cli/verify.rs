@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anstyle::{AnsiColor, Style};
 use anteroom_controller::SCREEN;
 use anteroom_guest_protocol::ForeignText;
-use anteroom_guest_session::Vmm;
+use anteroom_guest_session::{Vmm, remove_recorded};
 use anteroom_image::{Image, Reached, Verdict, Verification};
 use anteroom_vm::{AcceleratorChoice, Qemu, VmAccelerator};
 use anyhow::{Context, Result, bail};
@@ -180,14 +180,21 @@ fn one(image_dir: &Path, how: &How, cpu: Chosen) -> Result<Recorded> {
     Ok(Recorded { record: verified.record, file, page, logs })
 }
 
-/// Removes what a killed run left: folders that carry the number of a process that is gone.
+/// Removes what a killed run left: folders that carry the number of a process that is gone, and what there is of
+/// their sandboxes.
 pub fn sweep(folder: &Path, prefix: &str) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next());
         if process.is_some_and(|number| !Path::new("/proc").join(number).exists()) {
-            let _ = std::fs::remove_dir_all(entry.path());
+            match remove_recorded(&entry.path()) {
+                Ok(()) => {
+                    let _ = std::fs::remove_dir_all(entry.path());
+                }
+                // The next run tries again.
+                Err(error) => eprintln!("Of a run that was killed is left: {error}"),
+            }
         }
     }
 }
