@@ -5,18 +5,18 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anteroom_testkit::end_user;
+use anteroom_testkit::{SteppedClock, end_user};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use xtask::shell;
+use xtask::{build, shell};
 
 use crate::demo::{Options, TTL_SECONDS, sign_in};
 use crate::front::Proxy;
 use crate::identity::new_identity;
 use crate::provider::{OpenIdProvider, provider_file};
 use crate::server::Server;
-use crate::template::{Template, until_loaded};
-use crate::{clones, company, pool};
+use crate::template::{Template, killed_snapshot, until_loaded};
+use crate::{clones, company, leftovers, pool};
 
 /// All of them, one after the other.
 pub fn run(anteroom: &Path) -> Result<()> {
@@ -38,18 +38,45 @@ const WITHOUT_RDRAND: [&str; 3] = ["--cpu", "x86-64-v2", "--allow-unverified-ima
 /// Clones that are compared, each with all others: 21 pairs.
 const CLONES: usize = 7;
 
+/// By so many seconds the host's clock is off when a template is made, and so is its guest's. The one is 30 days
+/// old; the other is ahead of the host, so that each of its clones is set back.
+const MONTH_OLD: i64 = -30 * 24 * 3600;
+const AHEAD: i64 = 5 * 60;
+
 /// One sign-in from a template, clones that wait, and what clones draw.
 pub fn run_warm(anteroom: &Path) -> Result<()> {
-    eprintln!("One sign-in from a template …");
     let folder = tempfile::Builder::new().prefix("xtask-demo-").tempdir()?;
     let mut provider = OpenIdProvider::start(folder.path())?;
-    let template =
-        Template::make(anteroom, folder.path(), &WITHOUT_RDRAND, &provider.authority_pem)?;
-    let served = folder.path().join("warm");
-    let file = provider_file(&provider)?;
-    let mut server = template.serve(anteroom, &served, &file, &WITHOUT_RDRAND)?;
+    let (authority, file) = (provider.authority_pem.clone(), provider_file(&provider)?);
+    let clock = SteppedClock::right(folder.path())?;
+    let made = |off| {
+        clock.step_to(off)?;
+        let clock = clock.environment();
+        Template::make_in(&clock, anteroom, folder.path(), &WITHOUT_RDRAND, &authority)
+    };
+    eprintln!("One sign-in from a template that is 30 days old …");
+    let (image, before) = (build::golden_image(anteroom, false)?.dir, leftovers::Before::look());
+    let killed = killed_snapshot(anteroom, folder.path(), &image, &WITHOUT_RDRAND)?;
+    let template = made(MONTH_OLD)?;
+    let left = leftovers::of_session(&killed, folder.path(), &before)?;
+    ensure!(left.is_empty(), "of a snapshot that was killed is left: {}", left.join("; "));
+    sign_in_from(&template, anteroom, folder.path(), &file)?;
+    ensure!(provider.stop()?.online == Some(true), "the guest's browser takes itself for offline");
+    eprintln!("Clones that wait …");
+    pool::check(anteroom, folder.path(), &template, &file, &WITHOUT_RDRAND)?;
+    // The next one has its id.
+    drop(template);
+    eprintln!("Clones of a template whose clock is ahead …");
+    let template = made(AHEAD)?;
+    clones::compare(anteroom, folder.path(), &template, &WITHOUT_RDRAND, &authority, CLONES)
+}
+
+/// A whole sign-in; the provider's certificate is of today, and the guest's browser judges it.
+fn sign_in_from(template: &Template, anteroom: &Path, folder: &Path, file: &str) -> Result<()> {
+    let served = folder.join("warm");
+    let mut server = template.serve(anteroom, &served, file, &WITHOUT_RDRAND)?;
     until_loaded(&server)?;
-    let identity = new_identity(folder.path())?;
+    let identity = new_identity(folder)?;
     let session = server.start_session(&identity.recipient, TTL_SECONDS)?;
     let played = end_user::play_quietly(&end_user::Plan::default(), &session);
     let status = server.wait_until_torn_down(&session.id, Duration::from_secs(120))?;
@@ -58,12 +85,7 @@ pub fn run_warm(anteroom: &Path) -> Result<()> {
     let started = when_started(&status);
     ensure!(started.contains(&template.id), "the VM was booted: {started}");
     ensure!(status["reason"]["code"] == "completed", "{}", status["reason"]["message"]);
-    ensure!(provider.stop()?.online == Some(true), "the guest's browser takes itself for offline");
-    eprintln!("Clones that wait …");
-    pool::check(anteroom, folder.path(), &template, &file, &WITHOUT_RDRAND)?;
-    eprintln!("Clones of that template …");
-    let authority = std::fs::read_to_string(folder.path().join("authority.pem"))?;
-    clones::compare(anteroom, folder.path(), &template, &WITHOUT_RDRAND, &authority, CLONES)
+    Ok(())
 }
 
 /// What the timeline says of the sandbox's start.

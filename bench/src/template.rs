@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use anteroom_testkit::processes;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -38,6 +39,17 @@ impl Template {
         options: &[&str],
         authority_pem: &str,
     ) -> Result<Self> {
+        Self::make_in(&[], anteroom, folder, options, authority_pem)
+    }
+
+    /// The same with these variables in the program's environment.
+    pub fn make_in(
+        environment: &[(&str, &Path)],
+        anteroom: &Path,
+        folder: &Path,
+        options: &[&str],
+        authority_pem: &str,
+    ) -> Result<Self> {
         let (state_dir, authority) = (folder.join("key"), folder.join("authority.pem"));
         std::fs::write(&authority, authority_pem)?;
         let output = Command::new(anteroom)
@@ -46,6 +58,7 @@ impl Template {
             .arg("--trust")
             .arg(&authority)
             .args(options)
+            .envs(environment.iter().copied())
             .stderr(Stdio::inherit())
             .output()
             .context("starting `anteroom image snapshot` failed")?;
@@ -82,6 +95,47 @@ impl Template {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&state_dir)?;
         std::fs::copy(self.state_dir.join(KEY), state_dir.join(KEY))?;
         Server::start_with(anteroom, folder, provider_file, driver, options)
+    }
+}
+
+/// Kills an `anteroom image snapshot` whose VM runs, of the image in this folder; its sandbox's name.
+pub fn killed_snapshot(
+    anteroom: &Path,
+    folder: &Path,
+    image_dir: &Path,
+    options: &[&str],
+) -> Result<String> {
+    let mut snapshot = Command::new(anteroom)
+        .args(["image", "snapshot", "demo", "--state-dir"])
+        .arg(folder.join("key"))
+        .args(options)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting `anteroom image snapshot` failed")?;
+    let running = until_vm_runs(&mut snapshot, image_dir);
+    snapshot.kill()?;
+    snapshot.wait()?;
+    running
+}
+
+fn until_vm_runs(snapshot: &mut Child, image_dir: &Path) -> Result<String> {
+    let logs = format!(".snapshotting-{}-", snapshot.id());
+    let began = Instant::now();
+    loop {
+        interrupt::check()?;
+        let folders = std::fs::read_dir(image_dir)?.flatten();
+        let mut its = folders.filter(|one| one.file_name().to_string_lossy().starts_with(&logs));
+        let record = its.next().and_then(|one| std::fs::read(one.path().join("sandbox.json")).ok());
+        let record: Option<Value> = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        if let Some(name) = record.as_ref().and_then(|record| record["name"].as_str())
+            && processes::of_session(name)?.iter().any(|(_, command)| command.contains("qemu"))
+        {
+            return Ok(name.to_owned());
+        }
+        ensure!(snapshot.try_wait()?.is_none(), "`anteroom image snapshot` ended at once");
+        ensure!(began.elapsed() < Duration::from_secs(60), "its VM does not run");
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -8,9 +8,11 @@ pub mod end_user;
 pub mod link;
 pub mod processes;
 pub mod raw;
+mod stepped_clock;
 pub mod viewer;
 mod wait;
 
 pub use api::{Answer, Api, Sealed, Started};
 pub use controller::{Controller, SILENT, fake_guest};
+pub use stepped_clock::SteppedClock;
 pub use wait::{PATIENCE, eventually, eventually_within};

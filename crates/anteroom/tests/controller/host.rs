@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use anteroom_testkit::SteppedClock;
 use serde_json::Value;
 
 use crate::ends::runner_and_sandbox;
@@ -194,43 +195,22 @@ fn demo_image(options: &[&str]) -> PathBuf {
     PathBuf::from(image["dir"].as_str().unwrap())
 }
 
-/// Lets `clock_gettime` of the wall clock be off by as many seconds as a file says.
-const STEPPED_CLOCK: &str = r#"
-#define _GNU_SOURCE
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-int clock_gettime(clockid_t id, struct timespec *now) {
-    int result = syscall(SYS_clock_gettime, id, now);
-    long off = 0;
-    FILE *file = id == CLOCK_REALTIME ? fopen(getenv("CLOCK_OFF_FILE"), "r") : NULL;
-    if (file) { if (fscanf(file, "%ld", &off) == 1) now->tv_sec += off; fclose(file); }
-    return result;
-}
-"#;
-
 #[test]
 fn a_clock_that_is_stepped_by_a_day_ends_nothing_and_keeps_nothing_alive() {
     let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).display().to_string();
-    std::fs::write(path("clock.c"), STEPPED_CLOCK).unwrap();
-    let library = path("clock.so");
-    let built =
-        Command::new("gcc").args(["-shared", "-fPIC", "-o", &library, &path("clock.c")]).status();
-    assert!(built.unwrap().success());
+    let clock = SteppedClock::right(folder.path()).unwrap();
     for day in [86_400_i64, -86_400] {
-        std::fs::write(path("off"), "0").unwrap();
-        let server = Setup::fake_guest(SILENT)
-            .env("LD_PRELOAD", &library)
-            .env("CLOCK_OFF_FILE", &path("off"))
-            .start();
+        clock.step_to(0).unwrap();
+        let setup =
+            clock.environment().iter().fold(Setup::fake_guest(SILENT), |setup, (name, value)| {
+                setup.env(name, value.to_str().unwrap())
+            });
+        let server = setup.start();
         let body = r#"{"provider":"demo","ttlSeconds":6}"#;
         let id =
             server.post("/api/auth/start", body).body["sessionId"].as_str().unwrap().to_owned();
         runner_and_sandbox(&server, &id);
-        std::fs::write(path("off"), day.to_string()).unwrap();
+        clock.step_to(day).unwrap();
         let session = server.get(&format!("/api/auth/session/{id}")).body;
         assert_eq!(session["state"], "booting", "{session}");
         let ended = server.torn_down(&id);
