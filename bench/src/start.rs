@@ -27,7 +27,7 @@ pub use firecracker::{Inside, run_inside};
 /// How often to measure what.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Sign-ins from the template, in a row, each watched until its first picture.
+    /// Sign-ins from the template, in a row, each watched until what the guest itself shows.
     #[arg(long, default_value_t = 200)]
     cycles: usize,
     /// The same with a clone that waits for each.
@@ -115,10 +115,14 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "connected_p50_ms": median(&watched.connected),
         "first_frame_p50_ms": median(&watched.first_frame),
         "first_frame_p99_ms": p99(&watched.first_frame),
+        "live_frame_p50_ms": median(&watched.live_frame),
+        "live_frame_p99_ms": p99(&watched.live_frame),
         "waiting": {
             "link_p50_ms": median(&waited.link),
             "first_frame_p50_ms": median(&waited.first_frame),
             "first_frame_p99_ms": p99(&waited.first_frame),
+            "live_frame_p50_ms": median(&waited.live_frame),
+            "live_frame_p99_ms": p99(&waited.live_frame),
             "private_mib": waited.private_mib.iter().max(),
             "cycles": options.waiting,
         },

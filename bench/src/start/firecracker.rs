@@ -9,7 +9,7 @@ use anteroom_vm::{Installed, KvmProbe, probe_kvm};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::figures::median;
+use super::figures::{median, p99};
 use super::setting::Setting;
 use super::{floor, watched};
 use crate::kvm::provider_file_with;
@@ -137,6 +137,8 @@ fn with_kvm(anteroom: &Path, image: &Path, cycles: usize, longest: Duration) -> 
         "answered_p50_ms": median(&row.answered),
         "connected_p50_ms": median(&row.connected),
         "first_frame_p50_ms": median(&row.first_frame),
+        "live_frame_p50_ms": median(&row.live_frame),
+        "live_frame_p99_ms": p99(&row.live_frame),
         "private_mib": row.private_mib.iter().max(),
         "cycles": row.count,
         "failures": row.failures,

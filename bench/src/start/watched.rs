@@ -1,5 +1,5 @@
-//! Sign-ins from a template, one after the other, each watched by a viewer in code until its first picture
-//! and cancelled then.
+//! Sign-ins from a template, one after the other, each watched by a viewer in code until it sees what the
+//! guest itself shows, and cancelled then.
 
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,11 @@ use xtask::interrupt;
 /// Sign-ins after which the controller's memory is first looked at.
 const SETTLED_AFTER: usize = 20;
 
-/// How long the first picture may take: an emulated guest on a busy machine is slow.
+/// How long that may take: an emulated guest on a busy machine is slow.
 const PATIENCE: Duration = Duration::from_secs(90);
+
+/// The timeline's entry that a viewer sees what the guest itself shows.
+const LIVE: &str = "live_frame_shown";
 
 /// What came of them. Times are milliseconds after the start call.
 #[derive(Default)]
@@ -38,6 +41,8 @@ pub struct Row {
     pub connected: Vec<u64>,
     /// The first decoded picture that shows something.
     pub first_frame: Vec<u64>,
+    /// What the guest itself shows, by the session's timeline.
+    pub live_frame: Vec<u64>,
     /// Pages of the template that the VM had changed then, in MiB.
     pub private_mib: Vec<u64>,
     /// How many had no picture, or a VM that was booted.
@@ -104,7 +109,8 @@ pub fn in_a_row(setting: &Setting, pool: Pool, count: usize, longest: Duration) 
 
 /// Watches one and cancels it.
 fn one(setting: &Setting, server: &Server, session: &Started, row: &mut Row) -> Result<()> {
-    let seen = viewer::first_picture(session, PATIENCE);
+    let is_live = || Ok(when(&server.status(&session.id)?, LIVE).is_some());
+    let seen = viewer::first_picture_until(session, PATIENCE, is_live);
     let private = private_mib(&session.id);
     server.cancel(&session.id)?;
     let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;
@@ -118,10 +124,12 @@ impl Row {
     fn add(&mut self, ended: &Value, seen: &Seen, private_mib: u64) -> Result<()> {
         let began = ended["createdAt"].as_u64().context("the session has no time")?;
         let link = when(ended, "agent_connected").context("its agent was never connected")?;
+        let live = when(ended, LIVE).context("its guest was never seen")?;
         self.link.push(link.saturating_sub(began));
         self.answered.push(seen.answered.saturating_sub(began));
         self.connected.push(seen.connected.saturating_sub(began));
         self.first_frame.push(seen.first.saturating_sub(began));
+        self.live_frame.push(live.saturating_sub(began));
         self.private_mib.push(private_mib);
         Ok(())
     }
@@ -131,11 +139,12 @@ impl Row {
 fn last(row: &Row) -> String {
     let last = |values: &[u64]| values.last().copied().unwrap_or_default();
     format!(
-        "link {} ms, answer {} ms, connected {} ms, first frame {} ms, {} MiB private",
+        "link {} ms, answer {} ms, connected {} ms, first frame {} ms, live {} ms, {} MiB private",
         last(&row.link),
         last(&row.answered),
         last(&row.connected),
         last(&row.first_frame),
+        last(&row.live_frame),
         last(&row.private_mib)
     )
 }

@@ -20,13 +20,14 @@ const PHASE_BUCKETS: [f64; 14] =
     [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0];
 
 /// The moments of a session that phases end with, as its timeline names them.
-const PHASES: [&str; 7] = [
+const PHASES: [&str; 8] = [
     "sandbox_started",
     "agent_connected",
     "sandbox_ready",
     "sign_in_url",
     "sign_in_page_opened",
     "first_frame_sent",
+    "live_frame_shown",
     "credential_stored",
 ];
 

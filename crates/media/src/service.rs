@@ -89,8 +89,10 @@ pub struct OfferAccepted {
 pub enum MediaEvent {
     /// A viewer's connection is up.
     ViewerJoined(AccessGrant),
-    /// It was sent its first frame.
+    /// It was sent its first frame: of the guest, or a picture of before.
     FirstFrameSent,
+    /// For the first time a viewer has what the guest itself shows. Once.
+    LiveFrameShown,
     /// It is gone.
     ViewerLeft,
     /// No more frames come from the guest.

@@ -296,6 +296,7 @@ mod tests {
         }
         for report in [
             Report::Observed { observation: Observation::FirstFrameSent },
+            Report::Observed { observation: Observation::LiveFrameShown },
             Report::Media { totals: MediaTotals::default() },
             Report::RunnerSilent { silent_ms: 30_000 },
             Report::RunnerExited { exit: ProcessExit::Signalled { signal: 9 } },

@@ -220,8 +220,11 @@ pub enum Observation {
     },
     /// The guest's browser shows the sign-in page (its navigation started).
     SignInPageOpened,
-    /// The first video frame of the desktop was sent to a viewer.
+    /// The first video frame was sent to a viewer: of the guest, or of its template's picture.
     FirstFrameSent,
+    /// For the first time a viewer has what the guest itself shows: a frame of it was sent, or was equal to
+    /// what they had been sent. Once a session.
+    LiveFrameShown,
     /// The end user moved, typed or pasted. Said at most every few seconds.
     EndUserActive,
     /// A viewer's media connection is up.

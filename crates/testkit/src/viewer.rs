@@ -31,6 +31,9 @@ const PART_OF_WAIT: u32 = 16;
 /// The longest that one wait for a datagram takes: the time of the whole is looked at in between.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// How often is asked whether it is enough.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
 /// Longest datagram.
 const DATAGRAM: usize = 2048;
 
@@ -53,35 +56,18 @@ pub struct Seen {
 /// # Errors
 /// When the link is refused, the session ends before, or nothing is seen within `patience`.
 pub fn first_picture(session: &Started, patience: Duration) -> Result<Seen> {
-    let mut seen = None;
-    let Watched { answered, connected } = watch(session, patience, |at, picture| {
-        if picture.shows_something() {
-            seen = Some((at, picture.clone()));
-        }
-        Ok(seen.is_some())
-    })?;
-    let (first, picture) = seen.context("the viewer saw no picture")?;
-    Ok(Seen { answered, connected, first, picture })
+    first_picture_until(session, patience, || Ok(true))
 }
 
-/// Until when a viewer was connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watched {
-    /// As [`Seen::answered`].
-    pub answered: u64,
-    /// As [`Seen::connected`].
-    pub connected: u64,
-}
-
-/// Opens the session's link and watches until `enough`, which gets each decoded picture with its time.
+/// As [`first_picture`], and goes on watching until `enough`, which is asked now and then after it.
 ///
 /// # Errors
 /// As [`first_picture`], and those of `enough`.
-pub fn watch(
+pub fn first_picture_until(
     session: &Started,
     patience: Duration,
-    mut enough: impl FnMut(u64, &Picture) -> Result<bool>,
-) -> Result<Watched> {
+    mut enough: impl FnMut() -> Result<bool>,
+) -> Result<Seen> {
     let until = Instant::now() + patience;
     let host = host_of(&session.viewer_url)?;
     let visitor = Visitor::by(host, &session.id, &session.viewer_url)?;
@@ -89,13 +75,20 @@ pub fn watch(
     let answer = answer(&visitor, &offer, until)?;
     let answered = unix_ms();
     connection.accept(&answer)?;
+    let (mut seen, mut asked): (Option<Seen>, Option<Instant>) = (None, None);
     while Instant::now() < until {
         connection.turn()?;
-        for (at, picture) in std::mem::take(&mut connection.pictures) {
-            if enough(at, &picture)? {
+        for (first, picture) in std::mem::take(&mut connection.pictures) {
+            if seen.is_none() && picture.shows_something() {
                 let connected = connection.connected.context("a picture came without DTLS")?;
-                return Ok(Watched { answered, connected });
+                seen = Some(Seen { answered, connected, first, picture });
             }
+        }
+        if seen.is_some() && asked.is_none_or(|asked| asked.elapsed() >= ASK_EVERY) {
+            if enough()? {
+                break;
+            }
+            asked = Some(Instant::now());
         }
     }
     let (seconds, frames) = (patience.as_secs(), connection.frames);
@@ -103,7 +96,9 @@ pub fn watch(
         Some(_) => format!("it is connected, and {frames} frames came"),
         None => "its connection did not come up".to_owned(),
     };
-    bail!("the viewer did not see what it waits for within {seconds} s: {how_far}")
+    seen.with_context(|| {
+        format!("the viewer saw no picture that shows something within {seconds} s: {how_far}")
+    })
 }
 
 /// Makes the offer until it is answered: where the sandbox is still booting, nobody can.

@@ -225,8 +225,15 @@ fn a_new_link_closes_all_that_a_stolen_one_opened_and_the_end_user_sees_it() {
 fn a_viewer_sees_the_desktop() {
     let server = Setup::host().start_with_cli("exec sleep 1000", 600);
     let (id, viewer_url) = started(&server);
+    let path = format!("/api/auth/session/{id}");
     let session = Started { id, viewer_url };
-    let seen = viewer::first_picture(&session, PATIENCE).unwrap();
+    let is_live = || {
+        let status = server.get(&path).body;
+        let timeline = status["timeline"].as_array().unwrap().iter();
+        Ok(timeline.filter(|entry| entry["kind"] == "live_frame_shown").count() == 1)
+    };
+    let seen = viewer::first_picture_until(&session, PATIENCE, is_live).unwrap();
+    assert!(is_live().unwrap(), "nobody was shown the guest");
     assert_eq!((seen.picture.width, seen.picture.height), (1280, 720), "{seen:?}");
     assert!(seen.answered <= seen.connected && seen.connected <= seen.first, "{seen:?}");
 }

@@ -106,11 +106,10 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
         Observation::SignInPageOpened => {
             ("sign_in_page_opened", "the browser opened the sign-in page".to_owned())
         }
-        Observation::FirstFrameSent => {
-            ("first_frame_sent", "the first frame was sent to the viewer".to_owned())
-        }
-        Observation::ViewerJoined { viewer } => of_view(View::Picture, viewer),
-        Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
+        Observation::FirstFrameSent
+        | Observation::LiveFrameShown
+        | Observation::ViewerJoined { .. }
+        | Observation::ViewerLeft => return of_picture(observation),
         Observation::CredentialFound => {
             ("credential_found", "the tool wrote a complete credential".to_owned())
         }
@@ -170,6 +169,23 @@ pub fn host_needed(host: &str, provider: &str, remedy: Remedy, session: SessionI
         ),
     };
     format!("the page continues at {host}, which {what}; {to_do}")
+}
+
+/// What a viewer of the picture did, and got.
+fn of_picture(observation: &Observation) -> Option<(&'static str, String)> {
+    Some(match observation {
+        Observation::ViewerJoined { viewer } => of_view(View::Picture, viewer),
+        Observation::FirstFrameSent => (
+            "first_frame_sent",
+            "the viewer was sent a first frame, which a clone's template may have drawn".to_owned(),
+        ),
+        Observation::LiveFrameShown => (
+            "live_frame_shown",
+            "a viewer sees for the first time what the sandbox itself shows".to_owned(),
+        ),
+        Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
+        _ => return None,
+    })
 }
 
 /// What became of a connection out of the sandbox.

@@ -46,6 +46,8 @@ pub(super) struct Engine {
     source: Source,
     /// Whose the last frame is. A picture of before is no screenshot.
     shown: Origin,
+    /// Whether a viewer was shown what the guest itself shows.
+    was_live: bool,
     encoder: EncoderState,
     /// A guest's frame that waits for the encoder.
     fresh: Option<Frame>,
@@ -91,7 +93,8 @@ enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum EncoderState {
     Free,
-    Busy,
+    /// At work on a screen that shows this.
+    Busy(Origin),
 }
 
 type Pulled = (Frame, Result<(), FrameSourceError>);
@@ -117,6 +120,7 @@ impl Engine {
             oldest: HolderGeneration::FIRST,
             source: Source::Stale,
             shown: Origin::Guest,
+            was_live: false,
             encoder: EncoderState::Free,
             fresh: None,
             spare: Frame::default(),
@@ -272,7 +276,7 @@ impl Engine {
     }
 
     fn encoded(&mut self, encoded: Encoded, now: Instant) {
-        self.encoder = EncoderState::Free;
+        let shows = std::mem::replace(&mut self.encoder, EncoderState::Free);
         self.spare = encoded.spare.unwrap_or_default();
         self.counters.encode_micros.fetch_add(encoded.micros, Relaxed);
         let viewer = self.viewer.as_mut().filter(|viewer| viewer.id == encoded.viewer);
@@ -294,9 +298,14 @@ impl Engine {
                 if first {
                     self.report(MediaEvent::FirstFrameSent);
                 }
+                self.live(shows);
             }
-            (Ok(_), Some(viewer)) => {
+            (Ok(None), Some(viewer)) => {
                 viewer.refine_at = encoded.refine_at;
+                // Nothing is left to send: what the viewer has is what the guest shows, to the last pixel.
+                if viewer.refine_at.is_none() {
+                    self.live(shows);
+                }
             }
             (Ok(_), None) => {}
             (Err(error), viewer) => {
@@ -308,6 +317,14 @@ impl Engine {
                 }
                 self.report(MediaEvent::EncoderFailed(error));
             }
+        }
+    }
+
+    /// The viewer has what such a screen shows.
+    fn live(&mut self, shows: EncoderState) {
+        if shows == EncoderState::Busy(Origin::Guest) && !self.was_live {
+            self.was_live = true;
+            self.report(MediaEvent::LiveFrameShown);
         }
     }
 
@@ -402,7 +419,7 @@ impl Engine {
     }
 
     fn encode_if_due(&mut self, now: Instant) {
-        if self.encoder == EncoderState::Busy || self.encode_at().is_none_or(|at| at > now) {
+        if self.encoder != EncoderState::Free || self.encode_at().is_none_or(|at| at > now) {
             return;
         }
         let Some(viewer) = &mut self.viewer else { return };
@@ -418,7 +435,7 @@ impl Engine {
             force_key,
             now,
         };
-        self.encoder = EncoderState::Busy;
+        self.encoder = EncoderState::Busy(self.shown);
         let _ = self.jobs.send(Job::Encode(job));
     }
 

@@ -6,11 +6,14 @@ use tokio::net::UdpSocket as TokioUdp;
 use tokio::time::timeout;
 
 use super::*;
-use crate::frame_source::Frame;
+use crate::frame_source::{AwaitedFrames, Frame};
+use crate::screen::encode_png;
 use crate::testing::TestViewer;
 
 const WIDTH: u16 = 320;
 const HEIGHT: u16 = 240;
+/// What the guest shows at first, all over.
+const GREY: u8 = 60;
 /// Long enough for a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -25,7 +28,7 @@ impl FrameSource for Guest {
         let _ = self.asked.send(request);
         frame.clear(WIDTH, HEIGHT);
         let (rect, grey) = match request {
-            Request::Everything => (Rect { x: 0, y: 0, width: WIDTH, height: HEIGHT }, 60),
+            Request::Everything => (Rect { x: 0, y: 0, width: WIDTH, height: HEIGHT }, GREY),
             Request::Changes => self.changes.recv().await.ok_or_else(|| FrameSourceError::Io {
                 operation: "waiting for a frame",
                 source: std::io::ErrorKind::UnexpectedEof.into(),
@@ -64,6 +67,17 @@ struct FakeGuest {
 impl FakeGuest {
     /// A service behind a media demultiplexer on the loopback.
     async fn new() -> Self {
+        let (change, changes) = mpsc::unbounded_channel();
+        let (asked_sender, asked) = mpsc::unbounded_channel();
+        let guest = Guest { changes, asked: asked_sender };
+        Self::with(guest, change, asked).await
+    }
+
+    async fn with(
+        frames: impl FrameSource,
+        change: mpsc::UnboundedSender<(Rect, u8)>,
+        asked: mpsc::UnboundedReceiver<Request>,
+    ) -> Self {
         let door = TokioUdp::bind("127.0.0.1:0").await.unwrap();
         let address = door.local_addr().unwrap();
         let door = door.into_std().unwrap();
@@ -74,9 +88,7 @@ impl FakeGuest {
             max_bitrate_bps: 20_000_000,
             start_bitrate_bps: 8_000_000,
         };
-        let (change, changes) = mpsc::unbounded_channel();
-        let (asked_sender, asked) = mpsc::unbounded_channel();
-        let media = spawn(config, Guest { changes, asked: asked_sender }).unwrap();
+        let media = spawn(config, frames).unwrap();
         let handle = media.handle.clone();
         let door = TokioUdp::from_std(door).unwrap();
         tokio::spawn(async move {
@@ -90,6 +102,12 @@ impl FakeGuest {
 
     async fn event(&mut self) -> MediaEvent {
         timeout(PATIENCE, self.media.events.recv()).await.unwrap().unwrap()
+    }
+
+    /// The first viewer was sent its first frame, which the guest drew.
+    async fn is_shown(&mut self) {
+        assert!(matches!(self.event().await, MediaEvent::FirstFrameSent));
+        assert!(matches!(self.event().await, MediaEvent::LiveFrameShown));
     }
 
     async fn viewer(&mut self) -> Client {
@@ -190,7 +208,7 @@ async fn a_viewer_sees_changes_sends_input_and_is_replaced() {
     let mut first = guest.viewer().await;
     first.watching().await;
     assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
+    guest.is_shown().await;
     first.until(|viewer| !viewer.cursors.is_empty()).await;
 
     // A change is seen; so is the answer to a lost picture.
@@ -216,13 +234,45 @@ async fn a_viewer_sees_changes_sends_input_and_is_replaced() {
     assert!(png.starts_with(b"\x89PNG"));
 }
 
+/// Grey all over, as the guest shows it at first.
+fn picture(grey: u8) -> Frame {
+    let rgb = [grey; 3].repeat(usize::from(WIDTH) * usize::from(HEIGHT));
+    let (width, height) = (usize::from(WIDTH), usize::from(HEIGHT));
+    let png = encode_png(width, height, png::ColorType::Rgb, &rgb).unwrap();
+    Frame::from_png(&png).unwrap()
+}
+
+#[tokio::test]
+async fn a_picture_of_before_is_no_live_frame_but_one_that_is_still_true_becomes_one() {
+    for grey in [200, GREY] {
+        let (frames, comes) = AwaitedFrames::new(Some(picture(grey)));
+        let (change, changes) = mpsc::unbounded_channel();
+        let (asked_sender, asked) = mpsc::unbounded_channel();
+        let mut guest = FakeGuest::with(frames, change, asked).await;
+        let mut viewer = guest.viewer().await;
+        viewer.watching().await;
+        assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
+        assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
+        assert!(guest.media.events.try_recv().is_err());
+        assert!(comes.send(Guest { changes, asked: asked_sender }).is_ok());
+        let mut event = None;
+        viewer
+            .until(|_| {
+                event = guest.media.events.try_recv().ok();
+                event.is_some()
+            })
+            .await;
+        assert!(matches!(event, Some(MediaEvent::LiveFrameShown)), "{event:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_bad_offer_leaves_the_viewer_there_alone() {
     let mut guest = FakeGuest::new().await;
     let mut viewer = guest.viewer().await;
     viewer.watching().await;
     assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
+    guest.is_shown().await;
     assert!(guest.media.handle.offer("nonsense".into(), link(1)).await.is_err());
     viewer.viewer.ask_for_key_frame();
     let handle = guest.media.handle.clone();
@@ -236,7 +286,7 @@ async fn a_revoked_link_s_viewer_is_sent_away_and_gets_no_other_offer_answered()
     let mut first = guest.viewer_by(link(1)).await;
     first.watching().await;
     assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(1)));
-    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
+    guest.is_shown().await;
     let second = HolderGeneration::from_number(2).unwrap();
     guest.media.handle.revoke_before(second).await;
     assert!(matches!(guest.event().await, MediaEvent::ViewerLeft));
@@ -245,6 +295,7 @@ async fn a_revoked_link_s_viewer_is_sent_away_and_gets_no_other_offer_answered()
     let mut later = guest.viewer_by(link(2)).await;
     later.watching().await;
     assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(viewer) if viewer == link(2)));
+    // Once a session.
     assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
     // What is revoked once stays so, and who has the newer link, or a key, goes on.
     guest.media.handle.revoke_before(HolderGeneration::FIRST).await;
@@ -261,7 +312,7 @@ async fn a_viewer_is_sent_away_by_the_answer_to_their_own_offer_alone() {
     let mut first = guest.viewer_by(link(1)).await;
     first.watching().await;
     assert!(matches!(guest.event().await, MediaEvent::ViewerJoined(_)));
-    assert!(matches!(guest.event().await, MediaEvent::FirstFrameSent));
+    guest.is_shown().await;
     let handle = guest.media.handle.clone();
     handle.dismiss("another".to_owned()).await;
     first.viewer.ask_for_key_frame();

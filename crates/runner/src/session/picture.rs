@@ -41,6 +41,7 @@ impl Picture {
             MediaEvent::ViewerJoined(viewer) => Observation::ViewerJoined { viewer },
             MediaEvent::ViewerLeft => Observation::ViewerLeft,
             MediaEvent::FirstFrameSent => Observation::FirstFrameSent,
+            MediaEvent::LiveFrameShown => Observation::LiveFrameShown,
             failed @ (MediaEvent::FrameSourceFailed(_) | MediaEvent::EncoderFailed(_)) => {
                 return Some(failed);
             }
