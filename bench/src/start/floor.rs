@@ -10,7 +10,8 @@ use anteroom_image::Image;
 use anteroom_session::SessionId;
 use anteroom_template::{Summary, TemplateFor};
 use anteroom_vm::{
-    ConsoleFile, Driver, Firecracker, Installed, Qemu, SandboxSpec, VmAccelerator, VmSpec, VmStart,
+    ConsoleFile, Driver, Firecracker, Installed, PageSet, Qemu, SandboxSpec, VmAccelerator, VmSpec,
+    VmStart,
 };
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,7 +29,11 @@ pub fn floors(template: &Template) -> Result<Vec<u64>> {
     let key = anteroom_template::MachineKey::load_or_create(&template.state_dir.join(KEY))?;
     let made_for = summary(template)?.made_for;
     let loaded = anteroom_template::load(&template.image_dir, &key, &made_for)?;
-    let start = VmStart::Clone { memory: Arc::new(loaded.memory), state: Arc::new(loaded.state) };
+    let start = VmStart::Clone {
+        memory: Arc::new(loaded.memory),
+        state: Arc::new(loaded.state),
+        ahead: PageSet::default(),
+    };
     (0..FLOORS).map(|_| floor(&template.image_dir, &made_for, &start)).collect()
 }
 

@@ -12,7 +12,8 @@ use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
 use anteroom_image::{ImageFiles, initramfs_with_agent};
 use anteroom_session::{DriverKind, EndReason};
 use anteroom_vm::{
-    BootError, ConsoleFile, Driver, Host, RunningSandbox, SandboxName, SandboxSpec, VmSpec, VmStart,
+    BootError, ConsoleFile, Driver, Host, PageSet, RunningSandbox, SandboxName, SandboxSpec,
+    VmSpec, VmStart,
 };
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +82,8 @@ pub struct CloneOf {
     pub wake_token: String,
     /// What its desktop showed then: a PNG in base64.
     pub picture: String,
+    /// Pages of its memory that it will change soon: made its own before it runs.
+    pub ahead: PageSet,
 }
 
 /// The files of a template, sealed: clones of it share them.
@@ -152,10 +155,11 @@ impl SandboxConfig {
                         let agent = agent().map_err(not_started)?;
                         vm_spec(&image, agent, vm.memory_mib, vm.vcpus)?
                     }
-                    Some(_) => {
+                    Some(clone_of) => {
                         let TemplateFiles { memory, state } =
                             template.ok_or_else(|| missing("its template"))?;
-                        let start = VmStart::Clone { memory, state };
+                        let ahead = clone_of.ahead.clone();
+                        let start = VmStart::Clone { memory, state, ahead };
                         // What a clone has read of its initramfs is in its memory.
                         spec_of(&image, Vec::new(), vm.memory_mib, vm.vcpus, start)
                     }

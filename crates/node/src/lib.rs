@@ -15,6 +15,7 @@ mod pages;
 mod pool;
 mod prepare;
 mod process;
+mod recorded;
 mod settings;
 mod teardown;
 mod templates;

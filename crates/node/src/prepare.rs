@@ -14,6 +14,7 @@ use anteroom_node_protocol::{
 };
 use anteroom_runner_protocol::{SessionConfig, sandbox_name};
 use anteroom_session::{EndReason, SessionId};
+use anteroom_vm::PageSet;
 
 use super::error::LocalNodeError;
 use super::measuring::Started;
@@ -165,7 +166,7 @@ impl LocalNode {
         self.pool.claim(&template)
     }
 
-    /// A clone of a template, as its runner gets it; `None` where no VM is booted.
+    /// A clone of a template that is to wait, as its runner gets it; `None` where no VM is booted.
     pub(super) fn sandbox_of(
         &self,
         template: &Template,
@@ -175,7 +176,8 @@ impl LocalNode {
     ) -> Option<SandboxConfig> {
         let DriverChoice::Vm(vm) = &self.settings.driver else { return None };
         let image_dir = template.image_dir.clone();
-        let driver = DriverConfig::Vm(self.vm_config(vm, image_dir, Some(clone_of(template))));
+        let clone_of = clone_of(template, template.recorded.pages());
+        let driver = DriverConfig::Vm(self.vm_config(vm, image_dir, Some(clone_of)));
         Some(SandboxConfig {
             name: sandbox_name(session),
             driver,
@@ -266,6 +268,8 @@ impl LocalNode {
             DriverConfig::Vm(vm) if may_be_clone(provider, &sign_in.preferences) => {
                 let authorities = &provider.egress.extra_ca_pem;
                 let template = self.template_of(&vm.image_dir, &services, screen, authorities);
+                // Nobody has time to copy pages ahead: whoever signs in waits.
+                let clone_of = |template| clone_of(template, PageSet::default());
                 vm.clone_of = template.as_deref().map(clone_of);
                 template
             }
@@ -295,10 +299,11 @@ impl LocalNode {
     }
 }
 
-fn clone_of(template: &Template) -> CloneOf {
+fn clone_of(template: &Template, ahead: PageSet) -> CloneOf {
     CloneOf {
         template: template.id.clone(),
         wake_token: template.wake_token.clone(),
         picture: template.picture.clone(),
+        ahead,
     }
 }

@@ -22,6 +22,7 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::sync::mpsc;
 
 use super::images::Images;
+use super::recorded::{Recorded, Recorder};
 use super::wakes::Wakes;
 
 /// Reports that may wait between a clone's runner and the controller.
@@ -59,6 +60,8 @@ pub struct Template {
     /// What its desktop shows: a PNG in base64.
     pub picture: String,
     pub files: TemplateFiles,
+    /// Which pages its clones change first.
+    pub recorded: Recorded,
     /// Clones that failed one after the other before they were awake.
     failures: AtomicU32,
 }
@@ -160,8 +163,13 @@ impl Templates {
         let templates = self.clone();
         // Until it is awake.
         let mut waking = Some(self.wakes.begin());
+        let mut recorder = Recorder::default();
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
+                if let Some(vmm) = recorder.due(&report) {
+                    let recorded = template.recorded.clone();
+                    tokio::task::spawn_blocking(move || recorded.record(vmm));
+                }
                 match &report {
                     // After it was woken.
                     Report::Observed { observation: Observation::FilesInjected { .. } } => {
@@ -255,7 +263,10 @@ fn load(
                 image = %image_dir.display(), template = id,
                 "sign-ins start from a template"
             );
+            let files =
+                TemplateFiles { memory: Arc::new(loaded.memory), state: Arc::new(loaded.state) };
             Some(Template {
+                recorded: Recorded::of(id.clone(), &files),
                 id,
                 image_dir: image_dir.to_path_buf(),
                 image: image.files.clone(),
@@ -263,10 +274,7 @@ fn load(
                 screen,
                 wake_token: loaded.manifest.wake_token,
                 picture: STANDARD.encode(loaded.picture),
-                files: TemplateFiles {
-                    memory: Arc::new(loaded.memory),
-                    state: Arc::new(loaded.state),
-                },
+                files,
                 failures: AtomicU32::new(0),
             })
         }
@@ -295,7 +303,9 @@ impl Template {
     /// One that nothing can be made of.
     pub fn of_test() -> Arc<Self> {
         let file = || Arc::new(fs::File::open("/dev/null").unwrap().into());
+        let files = TemplateFiles { memory: file(), state: file() };
         Arc::new(Self {
+            recorded: Recorded::of("1".into(), &files),
             id: "1".into(),
             image_dir: PathBuf::new(),
             image: ImageFiles { root: file(), kernel: file(), modules: file() },
@@ -303,7 +313,7 @@ impl Template {
             screen: ScreenSize { width: 1, height: 1 },
             wake_token: String::new(),
             picture: String::new(),
-            files: TemplateFiles { memory: file(), state: file() },
+            files,
             failures: AtomicU32::new(0),
         })
     }

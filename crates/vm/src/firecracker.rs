@@ -187,6 +187,7 @@ impl Firecracker {
                 return Err(error);
             }
         };
+        self.vm.start.make_own_ahead(running.pid);
         let is_clone = self.vm.start.is_clone();
         let held = Configured { api: api.clone(), pid: running.pid, is_clone, runs };
         let running = match self.vm.start {

@@ -157,7 +157,10 @@ impl Qemu {
                 Ok(running.saved_by(template))
             }
             VmStart::Clone { .. } => match load(&questions, LOAD).await {
-                Ok(()) => Ok(running.held_by(Loaded(questions))),
+                Ok(()) => {
+                    self.vm.start.make_own_ahead(running.pid);
+                    Ok(running.held_by(Loaded(questions)))
+                }
                 // Its end says more: some releases exit when they cannot load.
                 Err(error) => {
                     Err(running.ended_in_place_of(error.into(), "QEMU", async || vec![]).await)

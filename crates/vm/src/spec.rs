@@ -2,11 +2,13 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anteroom_confine::Confinement;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 
-use crate::{BootError, ConsoleFile, SandboxName};
+use crate::own_pages::make_own;
+use crate::{BootError, ConsoleFile, PageSet, SandboxName};
 
 /// Nobody changes a file that has these any more.
 const SEALS: SealFlag =
@@ -65,6 +67,8 @@ pub enum VmStart {
         memory: Arc<OwnedFd>,
         /// The state of its devices, sealed too.
         state: Arc<OwnedFd>,
+        /// Pages of its memory that it will change soon, as another did: made its own before it runs.
+        ahead: PageSet,
     },
 }
 
@@ -72,6 +76,24 @@ impl VmStart {
     /// Whether it is another VM's memory that it begins with.
     pub(crate) fn is_clone(&self) -> bool {
         matches!(self, Self::Clone { .. })
+    }
+
+    /// Makes a clone's pages its own whose process is this, and whose processors do not run yet. It goes on
+    /// without where that is refused.
+    pub(crate) fn make_own_ahead(&self, pid: u32) {
+        let Self::Clone { memory, ahead, .. } = self else { return };
+        if ahead.is_empty() {
+            return;
+        }
+        let began = Instant::now();
+        match make_own(pid, memory, ahead) {
+            Ok(pages) => tracing::debug!(pages, took = ?began.elapsed(), "pages were copied ahead"),
+            Err(error) => tracing::warn!(
+                "copying {} pages of the VM's memory before it runs failed: {error}; they are copied as \
+                 it comes to change them",
+                ahead.len()
+            ),
+        }
     }
 
     /// Its memory and state, where they are files.
@@ -82,7 +104,7 @@ impl VmStart {
         match self {
             Self::PowerOn => Ok(None),
             Self::ToBeSaved { memory, state } => Ok(Some([memory, state])),
-            Self::Clone { memory, state } => {
+            Self::Clone { memory, state, .. } => {
                 for (file, what) in [(memory, "memory"), (state, "state")] {
                     // A file of another kind has no seals to ask for.
                     let seals = fcntl(file, FcntlArg::F_GET_SEALS).unwrap_or(0);

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use anteroom_confine::Confinement;
 use anteroom_session::RunState;
 use anteroom_vm::{
-    AcceleratorChoice, BootError, ConsoleFile, Driver, Firecracker, KvmProbe, LinkStream, Qemu,
-    RunningSandbox, SandboxName, SandboxSpec, VmSpec, VmStart, probe_kvm, remove_runtime_dir,
+    AcceleratorChoice, BootError, ConsoleFile, Driver, Firecracker, KvmProbe, LinkStream, PageSet,
+    Qemu, RunningSandbox, SandboxName, SandboxSpec, VmSpec, VmStart, changed_pages, probe_kvm,
+    remove_runtime_dir,
 };
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -77,15 +78,26 @@ async fn clones_go_on<D: Driver>(driver: impl Fn(VmSpec) -> D) {
     save(&mut template.sandbox, &state).await;
     template.end().await;
 
-    let clone = || VmStart::Clone { memory: memory.clone(), state: state.clone() };
+    let clone_of =
+        |ahead: PageSet| VmStart::Clone { memory: memory.clone(), state: state.clone(), ahead };
+    let clone = || clone_of(PageSet::default());
     let unsealed = Vm::boot(&driver(clone()), folder.path(), "unsealed").await.err().unwrap();
     assert!(unsealed.to_string().contains("memory of a saved VM is not sealed"), "{unsealed}");
     [&memory, &state].into_iter().for_each(|file| seal(file));
     let saved = [&memory, &state].map(|file| content(file));
 
-    let mut clones = Vec::new();
-    for name in ["clone-1", "clone-2"] {
-        let mut clone = Vm::boot(&driver(clone()), folder.path(), name).await.unwrap();
+    let mut clones: Vec<Vm> = Vec::new();
+    // The third begins with copies of what the first has changed by then.
+    for name in ["clone-1", "clone-2", "clone-3"] {
+        let ahead = match clones.as_slice() {
+            [first, _] => changed_pages(first.sandbox.pid, &memory).unwrap(),
+            _ => PageSet::default(),
+        };
+        let mut clone =
+            Vm::boot(&driver(clone_of(ahead.clone())), folder.path(), name).await.unwrap();
+        // Firecracker has given it another generation id; nobody else has changed its memory yet.
+        let own = changed_pages(clone.sandbox.pid, &memory).unwrap().len();
+        assert!((ahead.len()..ahead.len() + 8).contains(&own), "{own}, not {}", ahead.len());
         let held = clone.sandbox.inspect().unwrap().run_state().await;
         assert_eq!(held, Some(RunState::Paused), "before it is let run");
         let loaded = clone.began.elapsed();
@@ -95,6 +107,7 @@ async fn clones_go_on<D: Driver>(driver: impl Fn(VmSpec) -> D) {
         assert_eq!(answer, "2 two");
         clones.push(clone);
     }
+    assert!(changed_pages(clones[0].sandbox.pid, &memory).unwrap().len() > 50);
     // While all of them run.
     for clone in &mut clones {
         assert_eq!(clone.answer("three").await, "3 three");
@@ -108,7 +121,7 @@ async fn clones_go_on<D: Driver>(driver: impl Fn(VmSpec) -> D) {
 
     let state = memory_file(4096);
     seal(&state);
-    let damaged = VmStart::Clone { memory, state };
+    let damaged = VmStart::Clone { memory, state, ahead: PageSet::default() };
     let error = Vm::boot(&driver(damaged), folder.path(), "damaged").await.err().unwrap();
     assert!(matches!(error, BootError::VmmEnded { .. }), "{error}");
     assert!(error.to_string().contains("exited with code 1"), "{error}");

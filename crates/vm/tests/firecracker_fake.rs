@@ -12,8 +12,8 @@ use std::sync::Arc;
 use anteroom_confine::Confinement;
 use anteroom_session::ProcessExit;
 use anteroom_vm::{
-    BootError, ConsoleFile, Driver, Firecracker, RunningSandbox, SandboxIdentity, SandboxName,
-    SandboxSpec, VmSpec, VmStart, leftovers, remove_runtime_dir,
+    BootError, ConsoleFile, Driver, Firecracker, PageSet, RunningSandbox, SandboxIdentity,
+    SandboxName, SandboxSpec, VmSpec, VmStart, leftovers, remove_runtime_dir,
 };
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -228,7 +228,11 @@ impl Case {
             memory_mib: 128,
             vcpus: 1,
             start: match self.is_clone {
-                true => VmStart::Clone { memory: sealed(128 << 20), state: sealed(4096) },
+                true => VmStart::Clone {
+                    memory: sealed(128 << 20),
+                    state: sealed(4096),
+                    ahead: PageSet::default(),
+                },
                 false => VmStart::PowerOn,
             },
         };
