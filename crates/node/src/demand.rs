@@ -87,12 +87,15 @@ impl Demands {
 /// What runs a sandbox takes beside the guest's memory, rounded up.
 fn beside_bytes(driver: &DriverChoice) -> u64 {
     use anteroom_guest_session::Vmm;
+    use anteroom_vm::VmAccelerator;
     match driver {
         DriverChoice::Vm(vm) => match vm.vmm {
-            // Its translation buffer, runner and encoder.
-            Vmm::Qemu { .. } => 768 * MIB,
+            // Its translation buffer of 512 MiB too, which there is only where guest code is translated.
+            Vmm::Qemu { accelerator: VmAccelerator::Tcg, .. } => 768 * MIB,
             // Itself, runner and encoder.
-            Vmm::Firecracker { .. } => 256 * MIB,
+            Vmm::Qemu { accelerator: VmAccelerator::Kvm, .. } | Vmm::Firecracker { .. } => {
+                256 * MIB
+            }
         },
         // X, a browser and what a page needs.
         DriverChoice::Host { size: HostSize::Desktop, .. } => 1024 * MIB,
@@ -109,7 +112,11 @@ mod tests {
     use crate::settings::VmChoice;
 
     fn demands() -> Demands {
-        let vmm = Vmm::Qemu { accelerator: VmAccelerator::Kvm, cpu: None };
+        demands_of(VmAccelerator::Tcg)
+    }
+
+    fn demands_of(accelerator: VmAccelerator) -> Demands {
+        let vmm = Vmm::Qemu { accelerator, cpu: None };
         let vm = VmChoice { vmm, memory_mib: 2048, vcpus: 2, verified_for: Vec::new() };
         Demands::of(&DriverChoice::Vm(vm))
     }
@@ -135,6 +142,14 @@ mod tests {
         demands.measured("t", 5000 * MIB);
         assert_eq!(clone_mib(&demands), 2816);
         assert_eq!(demands.of_session(None).memory_bytes, 2816 * MIB);
+    }
+
+    #[test]
+    fn with_kvm_nothing_is_reserved_for_translated_code() {
+        let translating = demands().of_session(None).memory_bytes;
+        let demands = demands_of(VmAccelerator::Kvm);
+        assert_eq!(translating - demands.of_session(None).memory_bytes, 512 * MIB);
+        assert_eq!(clone_mib(&demands), 640);
     }
 
     #[test]
