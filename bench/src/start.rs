@@ -8,6 +8,7 @@ mod memory;
 mod pages;
 mod progress;
 mod setting;
+mod unchanged;
 mod watched;
 
 use std::path::Path;
@@ -132,9 +133,11 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "cold_first_frame_ms": median(&cold.first_frame),
         "cold_page_ms": median(&cold.page),
         "private_mib": private_mib,
+        "template_unchanged": setting.memory.unchanged(),
         "rss_drift_mib": watched.rss_drift_mib,
         "cycles": watched.count, "pages": options.pages,
-        "failures": watched.failures + waited.failures + warm.failures + cold.failures,
+        "failures": watched.failures + waited.failures + warm.failures + cold.failures
+            + setting.memory.changes(),
         "leftovers": watched.leftovers + waited.leftovers + warm.leftovers + cold.leftovers,
     }))
 }

@@ -141,7 +141,8 @@ fn with_kvm(anteroom: &Path, image: &Path, cycles: usize, longest: Duration) -> 
         "live_frame_p99_ms": p99(&row.live_frame),
         "private_mib": row.private_mib.iter().max(),
         "cycles": row.count,
-        "failures": row.failures,
+        "template_unchanged": setting.memory.unchanged(),
+        "failures": row.failures + setting.memory.changes(),
         "leftovers": row.leftovers,
     }))
 }

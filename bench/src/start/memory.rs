@@ -8,17 +8,16 @@ use serde_json::Value;
 
 use super::figures::when;
 use super::setting::Setting;
+use super::unchanged::MEMORY;
 use crate::demo::TTL_SECONDS;
 use crate::template::until_loaded;
-
-/// How a VMM's mapping of a template is named in /proc.
-const MEMORY: &str = "anteroom-template-memory";
 
 /// Private memory of each VM of some sign-ins at once, when their pages have been drawn for `rest` seconds:
 /// the most, in MiB.
 pub fn together(setting: &Setting, count: usize, rest: u64) -> Result<u64> {
     let mut server = setting.serve(&["--max-sessions", &count.to_string()])?;
     until_loaded(&server)?;
+    setting.memory.look(server.pid())?;
     let sessions: Vec<Started> = (0..count)
         .map(|_| server.start_session(&setting.recipient, TTL_SECONDS))
         .collect::<Result<_>>()?;
@@ -37,6 +36,7 @@ pub fn together(setting: &Setting, count: usize, rest: u64) -> Result<u64> {
         server.cancel(&session.id)?;
         server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;
     }
+    setting.memory.look(server.pid())?;
     server.stop()?;
     Ok(most)
 }

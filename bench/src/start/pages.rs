@@ -34,8 +34,10 @@ pub fn in_a_row(setting: &Setting, options: &[&str], count: usize) -> Result<Row
         return Ok(row);
     }
     let mut server = setting.serve(options)?;
-    if options.is_empty() {
+    let has_template = options.is_empty();
+    if has_template {
         until_loaded(&server)?;
+        setting.memory.look(server.pid())?;
     }
     for number in 1..=count {
         interrupt::check()?;
@@ -53,6 +55,9 @@ pub fn in_a_row(setting: &Setting, options: &[&str], count: usize) -> Result<Row
             setting.keep_logs(&server, &session.id, number)?;
         }
         row.leftovers += setting.leftovers(&session.id)?;
+    }
+    if has_template {
+        setting.memory.look(server.pid())?;
     }
     server.stop()?;
     Ok(row)

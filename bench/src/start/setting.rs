@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::unchanged::TemplateMemory;
 use crate::demo::keep_logs;
 use crate::identity::new_identity;
 use crate::leftovers;
@@ -17,6 +18,8 @@ pub struct Setting {
     pub template: Template,
     /// Whom credentials are sealed to.
     pub recipient: String,
+    /// What its controllers have of the template in memory.
+    pub memory: TemplateMemory,
     anteroom: PathBuf,
     folder: PathBuf,
     driver: String,
@@ -44,6 +47,7 @@ impl Setting {
         Ok(Self {
             template,
             recipient,
+            memory: TemplateMemory::default(),
             anteroom: anteroom.into(),
             folder: folder.into(),
             driver: driver.into(),

@@ -74,6 +74,7 @@ pub fn in_a_row(setting: &Setting, pool: Pool, count: usize, longest: Duration) 
     };
     let mut server = setting.serve(&waiting)?;
     until_loaded(&server)?;
+    setting.memory.look(server.pid())?;
     let (progress, mut settled) = (Progress::of("starts", count), None);
     let began = Instant::now();
     for number in 1..=count {
@@ -103,6 +104,7 @@ pub fn in_a_row(setting: &Setting, pool: Pool, count: usize, longest: Duration) 
         let drift = resident_mib(server.pid())? - settled;
         row.rss_drift_mib = Some((drift * 100.0).round() / 100.0);
     }
+    setting.memory.look(server.pid())?;
     server.stop()?;
     Ok(row)
 }
