@@ -6,7 +6,6 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use nix::errno::Errno;
-use nix::sched::sched_yield;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
 use rand::RngExt;
@@ -19,8 +18,8 @@ use crate::seen::runs_as;
 #[serde(try_from = "u32", into = "u32")]
 pub struct SessionUser(u32);
 
-/// How often all of a user's processes are killed before that is given up.
-const KILL_ROUNDS: u32 = 10_000;
+/// How often all of a user's processes are killed before that is given up: each round takes some milliseconds.
+const KILL_ROUNDS: u32 = 100;
 
 /// A number that is no session's user.
 #[derive(Debug, thiserror::Error)]
@@ -50,28 +49,34 @@ impl SessionUser {
         self.0
     }
 
-    /// Kills everything that runs as the user, by one of its own processes: the kernel goes through all of
-    /// them at once, so that none can fork away from it.
+    /// Kills everything that runs as the user, by one of its own processes: the kernel signals all of them under
+    /// one lock, so that none can fork away from it. Again while any is seen that has not ended yet.
     ///
     /// # Errors
-    /// When no process can be started for it, or after many rounds something still lives.
+    /// When no process can be started for it, or after many rounds something is still seen.
     pub fn kill_all(self) -> io::Result<()> {
+        for _ in 0..KILL_ROUNDS {
+            self.kill_once()?;
+            if processes_of(self).is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Errno::EBUSY.into())
+    }
+
+    fn kill_once(self) -> io::Result<()> {
         let mut command = Command::new("/bin/true");
         // SAFETY: only system calls, whose arguments were made before the fork.
         #[expect(unsafe_code, reason = "pre_exec runs between fork and exec")]
         unsafe {
             command.pre_exec(move || {
                 self.assume(&[])?;
-                for _ in 0..KILL_ROUNDS {
-                    // All but this one (kill(2)).
-                    match kill(Pid::from_raw(-1), Signal::SIGKILL) {
-                        Err(Errno::ESRCH) => return Ok(()),
-                        Err(error) => return Err(error.into()),
-                        Ok(()) => {}
-                    }
-                    sched_yield()?;
+                // All but this one. Where it may signal none the answer is the same, if there are others' (kill(2)
+                // of Linux, signal.c): whether one was left has to be looked at.
+                match kill(Pid::from_raw(-1), Signal::SIGKILL) {
+                    Ok(()) | Err(Errno::ESRCH) => Ok(()),
+                    Err(error) => Err(error.into()),
                 }
-                Err(Errno::EBUSY.into())
             });
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -142,5 +147,17 @@ mod tests {
         let only = SessionUser(1_900_001_234);
         assert_eq!(SessionUser::unused(|user| user != only), Some(only));
         assert_eq!(SessionUser::unused(|_| true), None);
+    }
+
+    /// Only root runs as another user.
+    #[test]
+    fn a_user_of_whom_nothing_runs_has_nothing_left_to_kill() {
+        let user = SessionUser::unused(|_| false).unwrap();
+        match user.kill_all() {
+            Err(error) if !Uid::effective().is_root() => {
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+            }
+            killed => killed.unwrap(),
+        }
     }
 }
