@@ -54,7 +54,11 @@ pub fn run_nested(anteroom: &Path) -> Result<()> {
         }
         Err(error) => eprintln!("Skipped: sign-ins with Firecracker. {error}"),
     }
-    nested::succeed(&nested::Options::of(command, vec![image]))
+    let passed = tempfile::Builder::new().prefix("xtask-kvm-").tempdir()?;
+    nested::succeed(&nested::Options {
+        out: Some(passed.path().to_owned()),
+        ..nested::Options::of(command, vec![image])
+    })
 }
 
 /// One sign-in from a template with this driver, on this machine, which has KVM, as root. The folder
@@ -95,7 +99,7 @@ pub fn run_warm(anteroom: &Path, images: &Path, driver: &str) -> Result<()> {
     server.stop()
 }
 
-/// Those with these drivers, on this machine, which has KVM.
+/// Those with these drivers, on a nested machine. One that passed before the machine failed is not repeated.
 pub fn run(anteroom: &Path, images: &Path, drivers: &[String]) -> Result<()> {
     for driver in drivers {
         for user in [User::Root, User::InKvmGroup] {
@@ -103,13 +107,19 @@ pub fn run(anteroom: &Path, images: &Path, drivers: &[String]) -> Result<()> {
                 User::Root => "root",
                 User::InKvmGroup => "a user of KVM's group",
             };
+            let passed = Path::new("/out").join(format!("{driver}-{user:?}"));
+            if passed.exists() {
+                continue;
+            }
             eprintln!("One sign-in with {driver} and KVM, as {who} …");
-            let Err(error) = sign_in(anteroom, images, driver, user) else { continue };
-            interrupt::check()?;
-            // On an emulated processor a guest has been seen to stall, and its VMM to end.
-            eprintln!("It failed, and is tried once more: {error:#}");
-            sign_in(anteroom, images, driver, user)
-                .with_context(|| format!("the sign-in with {driver} and KVM failed twice"))?;
+            if let Err(error) = sign_in(anteroom, images, driver, user) {
+                interrupt::check()?;
+                // On an emulated processor a guest has been seen to stall, and its VMM to end.
+                eprintln!("It failed, and is tried once more: {error:#}");
+                sign_in(anteroom, images, driver, user)
+                    .with_context(|| format!("the sign-in with {driver} and KVM failed twice"))?;
+            }
+            std::fs::write(&passed, "").context("noting a sign-in that passed failed")?;
         }
     }
     Ok(())
