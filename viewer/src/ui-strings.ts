@@ -208,6 +208,7 @@ const ENDS: Readonly<Record<string, { title: string; todo: string }>> = {
     title: 'The sign-in ended because nothing happened',
     todo: 'No credential was saved. To sign in later, ask for a new link.',
   },
+  no_capacity: { title: 'The Anteroom server has too little memory', todo: FOR_THE_OPERATOR },
   image_refused: { title: 'The sign-in desktop’s image was rejected', todo: FOR_THE_OPERATOR },
   session_setup_failed: { title: 'The sign-in could not be set up', todo: FOR_THE_OPERATOR },
   sandbox_not_started: { title: 'The sign-in desktop could not be started', todo: FOR_THE_OPERATOR },

@@ -68,7 +68,8 @@ pub enum ProblemCode {
     ImageNotVerified,
     /// 503: the provider's sign-ins are real and this machine's isolation is too weak.
     IsolationTooWeak,
-    /// 503: all capacity is in use; `Retry-After` says when to retry.
+    /// 503: there is too little for the session; `Retry-After` says when to retry, and is absent where there
+    /// can never be enough.
     NoCapacity,
     /// 503: the session could not be recorded, or has no space for its logs; most likely the disk is full.
     StorageUnavailable,

@@ -7,7 +7,7 @@ use anteroom_session::SessionId;
 use tokio::sync::watch;
 
 pub use super::ledger::Limits;
-use super::ledger::{Ledger, Ticket};
+use super::ledger::{Ledger, Standing, Ticket};
 use super::shortage::{Reserved, Shortage};
 
 /// What sessions have reserved, and the queue. Cheap to clone.
@@ -50,6 +50,8 @@ impl Admission {
             let admitted = ledger.admit(demand, free);
             admitted.map_err(|shortage| Refused { shortage, queued: ledger.queued() })
         });
+        // What is free now is news for whoever waits.
+        self.0.changed.send_replace(());
         Ok(Admitted { admission: self.clone(), ticket: admitted? })
     }
 
@@ -90,13 +92,30 @@ impl Admitted {
         self.admission.with(|ledger| ledger.holds(self.ticket))
     }
 
-    /// Comes when it has its capacity; first come, first served.
-    pub fn capacity(&self) -> impl Future<Output = ()> + Send + Sync + use<> {
+    /// Why it has no capacity, while it has none.
+    pub fn lacks(&self) -> Option<Shortage> {
+        match self.admission.with(|ledger| ledger.standing(self.ticket)) {
+            Standing::Waits(shortage) | Standing::TurnedAway(shortage) => Some(shortage),
+            Standing::Holds {} | Standing::Gone {} => None,
+        }
+    }
+
+    /// Comes when it has its capacity, first come, first served, or when it can never have it.
+    pub fn capacity(&self) -> impl Future<Output = Result<(), Shortage>> + Send + Sync + use<> {
         let (admission, ticket) = (self.admission.clone(), self.ticket);
         async move {
             let mut changed = admission.0.changed.subscribe();
-            // It is there for as long as somebody can wait.
-            let _ = changed.wait_for(|()| admission.with(|ledger| ledger.holds(ticket))).await;
+            loop {
+                match admission.with(|ledger| ledger.standing(ticket)) {
+                    Standing::Holds {} => return Ok(()),
+                    Standing::TurnedAway(shortage) => return Err(shortage),
+                    Standing::Waits(_) => {}
+                    // Nobody serves one that has left.
+                    Standing::Gone {} => return std::future::pending().await,
+                }
+                // It is there for as long as somebody can wait.
+                let _ = changed.changed().await;
+            }
         }
     }
 }
@@ -127,7 +146,7 @@ mod tests {
         assert_eq!(refused, Refused { shortage: Shortage::Sessions { most: 1 }, queued: 1 });
         let waiting = tokio::spawn(second.capacity());
         drop(first);
-        waiting.await.unwrap();
+        waiting.await.unwrap().unwrap();
         assert!(second.has_capacity() && admit().is_ok());
         drop(second);
         assert!(admission.is_empty());

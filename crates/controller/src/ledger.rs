@@ -28,7 +28,22 @@ pub struct Ledger {
     held: BTreeMap<Ticket, Claim>,
     /// In the order in which they came.
     waiting: VecDeque<(Ticket, Claim)>,
+    /// Those that waited for what there will never be.
+    turned_away: BTreeMap<Ticket, Shortage>,
     next: Ticket,
+}
+
+/// Where a session stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It has what it takes.
+    Holds {},
+    /// Others were first, or this is short.
+    Waits(Shortage),
+    /// It can never have what it takes.
+    TurnedAway(Shortage),
+    /// It is not known, or not any more.
+    Gone {},
 }
 
 /// What a session has, or waits for.
@@ -49,25 +64,25 @@ impl Ledger {
             free: Free::default(),
             held: BTreeMap::new(),
             waiting: VecDeque::new(),
+            turned_away: BTreeMap::new(),
             next: 0,
         }
     }
 
     /// Admits a session that takes this, now that the machine has so much free: it has it at once, or waits
-    /// behind those that came before.
+    /// behind those that came before. A shortage is this session's own, not that of whoever is first.
     pub fn admit(&mut self, demand: Demand, free: Free) -> Result<Ticket, Shortage> {
         self.free = free;
+        self.grant();
         let ticket = self.next;
         match self.fits(&demand) {
             Ok(()) if self.waiting.is_empty() => {
                 self.held.insert(ticket, Claim::of(demand));
             }
             Err(shortage @ Shortage::TooLarge { .. }) => return Err(shortage),
-            // Behind others it is what they wait for.
             fits if self.waiting.len() >= self.limits.max_queued => {
-                let first = self.waiting.front().map(|(_, claim)| self.fits(&claim.reserved));
-                let shortage = fits.err().or_else(|| first?.err());
-                return Err(shortage.unwrap_or(Shortage::Queue {}));
+                let queue = Shortage::Queue { waiting: self.waiting.len() };
+                return Err(fits.err().unwrap_or(queue));
             }
             _ => self.waiting.push_back((ticket, Claim::of(demand))),
         }
@@ -89,9 +104,25 @@ impl Ledger {
         self.held.contains_key(&ticket)
     }
 
+    /// Where a session stands, and why.
+    pub fn standing(&self, ticket: Ticket) -> Standing {
+        if self.holds(ticket) {
+            return Standing::Holds {};
+        }
+        if let Some(shortage) = self.turned_away.get(&ticket) {
+            return Standing::TurnedAway(*shortage);
+        }
+        let Some(place) = self.waiting.iter().position(|(waiting, _)| *waiting == ticket) else {
+            return Standing::Gone {};
+        };
+        let shortage = self.fits(&self.waiting[place].1.reserved).err();
+        Standing::Waits(shortage.unwrap_or(Shortage::Queue { waiting: place }))
+    }
+
     /// Gives back what a session has, or its place in the queue.
     pub fn leave(&mut self, ticket: Ticket) {
         self.held.remove(&ticket);
+        self.turned_away.remove(&ticket);
         self.waiting.retain(|(waiting, _)| *waiting != ticket);
         self.grant();
     }
@@ -137,8 +168,17 @@ impl Ledger {
         self.held.is_empty() && self.waiting.is_empty()
     }
 
-    /// First come, first served: one that waits for much is not passed by those that take little.
+    /// First come, first served: one that waits for much is not passed by those that take little. One that
+    /// would wait for ever does not wait: the templates that were loaded since it came took what it needs.
     fn grant(&mut self) {
+        let waiting = self.waiting.iter();
+        let never = waiting.filter_map(|(ticket, claim)| match self.fits(&claim.reserved) {
+            Err(shortage @ Shortage::TooLarge { .. }) => Some((*ticket, shortage)),
+            Ok(()) | Err(_) => None,
+        });
+        let never: Vec<_> = never.collect();
+        self.turned_away.extend(never);
+        self.waiting.retain(|(ticket, _)| !self.turned_away.contains_key(ticket));
         while let Some((ticket, claim)) = self.waiting.front().copied() {
             if self.fits(&claim.reserved).is_err() {
                 return;

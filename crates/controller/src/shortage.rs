@@ -13,7 +13,10 @@ pub enum Shortage {
         most: usize,
     },
     /// Those that wait are served first.
-    Queue {},
+    Queue {
+        /// How many.
+        waiting: usize,
+    },
     /// It would take more memory than all sessions may.
     TooLarge {
         /// Memory that one more takes.
@@ -75,7 +78,13 @@ impl fmt::Display for Shortage {
         match *self {
             Self::Sessions { most: 1 } => f.write_str("the only session slot is in use"),
             Self::Sessions { most } => write!(f, "all {most} session slots are in use"),
-            Self::Queue {} => f.write_str("sessions that came before wait for capacity"),
+            Self::Queue { waiting: 1 } => {
+                f.write_str("one session that came before waits for capacity, and is served first")
+            }
+            Self::Queue { waiting } => write!(
+                f,
+                "{waiting} sessions that came before wait for capacity, and are served first"
+            ),
             Self::TooLarge { needs, reserved: Reserved { templates_bytes, budget_bytes, .. } } => {
                 let (needs, budget) = (Size(needs), Size(budget_bytes));
                 write!(
@@ -155,6 +164,14 @@ mod tests {
         for (shortage, sentence) in [
             (Shortage::Sessions { most: 1 }, "the only session slot is in use"),
             (Shortage::Sessions { most: 4 }, "all 4 session slots are in use"),
+            (
+                Shortage::Queue { waiting: 1 },
+                "one session that came before waits for capacity, and is served first",
+            ),
+            (
+                Shortage::Queue { waiting: 2 },
+                "2 sessions that came before wait for capacity, and are served first",
+            ),
             (
                 Shortage::Budget { needs, reserved },
                 "the machine has memory for no more sessions: 1.5 GiB of 2.5 GiB are reserved by 6 sessions \

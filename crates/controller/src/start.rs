@@ -225,13 +225,19 @@ impl<N: Node, S: Store> Controller<N, S> {
         }
     }
 
-    /// There is too little for one more: the suggested wait ends when the first session must have ended.
+    /// There is too little for one more: the suggested wait ends when the first session must have ended. For
+    /// what can never be, none is suggested.
     fn no_capacity(&self, Refused { shortage, queued }: Refused) -> Problem {
+        if let Shortage::TooLarge { .. } = shortage {
+            return Problem::new(ProblemCode::NoCapacity, shortage.to_string());
+        }
         let deadlines =
             self.context.live.all().into_iter().map(|handle| handle.view.borrow().deadline);
         let first = deadlines.min().unwrap_or_default().saturating_sub(now().0) / 1000;
         let seconds = first.clamp(*RETRY_AFTER.start(), *RETRY_AFTER.end());
         let queue = match queued {
+            // Those are what it says.
+            _ if matches!(shortage, Shortage::Queue { .. }) => String::new(),
             0 => String::new(),
             1 => ", and one more session is waiting".to_owned(),
             queued => format!(", and {queued} more sessions are waiting"),

@@ -41,6 +41,11 @@ pub enum EndReason {
         /// How long, in seconds.
         idle_seconds: u64,
     },
+    /// While it waited for capacity, what it takes became more than there can ever be.
+    NoCapacity {
+        /// What is short, with its numbers.
+        cause: String,
+    },
     /// The golden image cannot be used.
     ImageRefused {
         /// Why.

@@ -33,6 +33,9 @@ impl EndReason {
             Self::Idle { idle_seconds } => {
                 format!("nobody used the session for {idle_seconds} s; start again to sign in")
             }
+            Self::NoCapacity { cause } => {
+                format!("the session waited for capacity that cannot become free any more: {cause}")
+            }
             Self::ImageRefused { cause } => format!("the golden image cannot be used: {cause}"),
             Self::SessionSetupFailed { step, cause } => {
                 format!("the session could not be set up: {} failed: {cause}", step.label())

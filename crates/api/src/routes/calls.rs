@@ -37,7 +37,7 @@ use crate::wire::{
     (status = 409, body = Problem, description = "A call with the same Idempotency-Key is in progress"),
     (status = 413, body = Problem, description = "The request body is too large"),
     (status = 422, body = Problem, description = "A value is not valid, the provider's terms require a recipient, or the Idempotency-Key was used with a different body"),
-    (status = 503, body = Problem, description = "There is no free slot (see Retry-After) or no image, isolation is too weak, the disk is full, or the controller is stopping",
+    (status = 503, body = Problem, description = "There is no capacity for the session (Retry-After is absent where there can never be) or no image, isolation is too weak, the disk is full, or the controller is stopping",
         headers(("Retry-After" = Option<u64>, description = "When to retry, in seconds")))
 ))]
 pub(super) async fn start<B: Backend>(

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anteroom_clock::now;
 use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord};
-use anteroom_session::{Effect, Event, Leftover, Observation, SealedCredential};
+use anteroom_session::{Effect, EndReason, Event, Leftover, Observation, SealedCredential};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Actor, following};
 use crate::error::ControllerError;
+use crate::shortage::Shortage;
 use crate::store::Store;
 
 /// How long to wait, once a sandbox is torn down, for what its node still has to report.
@@ -21,12 +22,13 @@ pub enum CapacityClaim {
     /// Not asked for yet, not any more, or had.
     None,
     /// All capacity is taken.
-    Waiting(Pin<Box<dyn Future<Output = ()> + Send + Sync>>),
+    Waiting(Pin<Box<dyn Future<Output = Result<(), Shortage>> + Send + Sync>>),
 }
 
 impl CapacityClaim {
-    /// Comes with the capacity that was waited for; never comes where none is waited for.
-    pub async fn taken(&mut self) {
+    /// Comes with the capacity that was waited for, or when there will never be enough; never comes where none
+    /// is waited for.
+    pub async fn taken(&mut self) -> Result<(), Shortage> {
         match self {
             Self::Waiting(capacity) => capacity.await,
             Self::None => std::future::pending().await,
@@ -80,11 +82,23 @@ impl<N: Node, S: Store> Actor<N, S> {
             return;
         }
         self.claim = CapacityClaim::Waiting(Box::pin(admitted.capacity()));
-        let message =
-            "all capacity is in use; the sign-in starts when there is enough for it".to_owned();
+        let why = admitted.lacks().map(|shortage| format!("{shortage}; ")).unwrap_or_default();
+        let message = format!("{why}the sign-in starts when there is enough for it");
         self.add_entry(now(), "waiting_for_capacity", message, None, None);
         // Stored with the next event; the queue is in memory and does not outlive the controller.
         self.show();
+    }
+
+    /// What was waited for is there, or will never be.
+    pub(super) async fn waited(&mut self, capacity: Result<(), Shortage>) {
+        self.claim = CapacityClaim::None;
+        match capacity {
+            Ok(()) => self.start_runner().await,
+            Err(shortage) => {
+                let reason = EndReason::NoCapacity { cause: shortage.to_string() };
+                self.apply(Event::Observed(Observation::Failed(reason))).await;
+            }
+        }
     }
 
     pub(super) async fn start_runner(&mut self) {

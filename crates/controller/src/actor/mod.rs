@@ -139,9 +139,8 @@ impl<N: Node, S: Store> Actor<N, S> {
             let event = tokio::select! {
                 event = queue.recv() => event,
                 () = tokio::time::sleep(self.until_tick()) => Some(Event::Tick),
-                () = self.claim.taken() => {
-                    self.claim = CapacityClaim::None;
-                    self.start_runner().await;
+                capacity = self.claim.taken() => {
+                    self.waited(capacity).await;
                     continue;
                 }
                 () = until(self.store_at) => {

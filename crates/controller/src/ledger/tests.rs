@@ -167,9 +167,42 @@ fn one_that_waits_for_much_is_not_passed_by_one_that_takes_little() {
     let mut ledger = ledger(10, 1);
     let first = ledger.admit(demand(600), plenty()).unwrap();
     let large = ledger.admit(demand(900), plenty()).unwrap();
-    // It would fit.
+    // It would fit, and what the other lacks is not its reason.
     let shortage = ledger.admit(demand(10), plenty()).unwrap_err();
+    assert_eq!(shortage, Shortage::Queue { waiting: 1 });
+    let Standing::Waits(shortage) = ledger.standing(large) else { panic!() };
     assert!(matches!(shortage, Shortage::Budget { needs: 900, .. }), "{shortage:?}");
     ledger.leave(first);
     assert!(ledger.holds(large) && ledger.admit(demand(10), plenty()).is_ok());
+}
+
+#[test]
+fn one_that_can_never_get_what_it_waits_for_is_in_nobodys_way() {
+    let mut ledger = ledger(10, 10);
+    let runs = ledger.admit(demand(600), plenty()).unwrap();
+    let large = ledger.admit(demand(900), plenty()).unwrap();
+    let small = ledger.admit(demand(100), plenty()).unwrap();
+    assert!(!ledger.holds(large) && !ledger.holds(small));
+    // A template was loaded.
+    let free = Free { templates_bytes: 200, ..Free::default() };
+    ledger.measured(&NodeMemory { free, ..NodeMemory::default() });
+    assert!(!ledger.holds(large) && ledger.holds(small));
+    let Standing::TurnedAway(shortage) = ledger.standing(large) else { panic!() };
+    assert!(matches!(shortage, Shortage::TooLarge { needs: 900, .. }), "{shortage:?}");
+    ledger.leave(runs);
+    assert!(!ledger.holds(large));
+    assert_eq!(ledger.queued(), 0);
+    ledger.leave(large);
+    assert_eq!(ledger.standing(large), Standing::Gone {});
+}
+
+#[test]
+fn who_comes_to_a_queue_that_can_go_on_is_not_behind_it() {
+    let mut ledger = ledger(10, 1);
+    ledger.admit(demand(600), plenty()).unwrap();
+    let large = ledger.admit(demand(900), plenty()).unwrap();
+    // It is seen with the next call already.
+    let free = Free { templates_bytes: 200, ..Free::default() };
+    let small = ledger.admit(demand(100), free).unwrap();
+    assert!(!ledger.holds(large) && ledger.holds(small));
 }

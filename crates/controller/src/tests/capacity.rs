@@ -142,3 +142,27 @@ async fn a_full_machine_refuses_what_its_budget_would_allow() {
     }
     assert!(world.node.calls().is_empty());
 }
+
+#[tokio::test]
+async fn who_waits_for_what_can_never_be_again_ends_with_its_reason() {
+    let world = World::with_limits(Limits { max_sessions: 1000, max_queued: 1 }).await;
+    burst(&world, 3).await;
+    let waiting = world.start().await.unwrap();
+    let view = world.until(waiting, |view| !view.timeline.is_empty()).await;
+    let sentence = "the machine has memory for no more sessions: 3.0 GiB of 3.0 GiB are reserved by 3 sessions, \
+                    and one more takes 1.0 GiB; the sign-in starts when there is enough for it";
+    assert_eq!(view.timeline[0].message, sentence);
+    let free = Free { templates_bytes: BUDGET - DEMAND.memory_bytes + 1, ..Free::default() };
+    world.node.answer(|answers| answers.memory = NodeMemory { free, ..NodeMemory::default() });
+    world.controller.memory().await;
+    let view = world.until(waiting, |view| view.reason.is_some()).await;
+    let reason = view.reason.unwrap();
+    let numbers = "the session takes 1.0 GiB of memory, and all sessions together may take 3.0 GiB";
+    assert_eq!(reason.code, "no_capacity");
+    assert!(reason.message.contains(numbers), "{reason:?}");
+    // Nor does a call get the advice to wait for it.
+    let refused = world.start().await.unwrap_err();
+    assert_eq!((refused.code, refused.retry_after), (ProblemCode::NoCapacity, None));
+    assert!(refused.detail.starts_with(numbers), "{refused:?}");
+    assert!(!refused.detail.contains("try again"), "{refused:?}");
+}
