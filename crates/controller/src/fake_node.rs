@@ -56,6 +56,8 @@ struct Inner {
     running: Mutex<HashMap<SessionId, mpsc::Sender<Report>>>,
     leased: Mutex<HashMap<SessionId, SessionUser>>,
     answers: Mutex<Answers>,
+    /// Whether teardowns wait.
+    holds_up: watch::Sender<bool>,
 }
 
 /// What the node answers from now on.
@@ -79,6 +81,7 @@ impl FakeNode {
             store: SqliteStore::open(database).await.unwrap(),
             calls: watch::Sender::new(Vec::new()),
             running: Mutex::default(),
+            holds_up: watch::Sender::new(false),
             leased: Mutex::default(),
             answers: Mutex::new(Answers {
                 prepare: Ok(()),
@@ -91,6 +94,11 @@ impl FakeNode {
 
     pub fn answer(&self, change: impl FnOnce(&mut Answers)) {
         change(&mut self.0.answers.lock().unwrap());
+    }
+
+    /// Lets no teardown begin, until it is said otherwise.
+    pub fn hold_up_teardowns(&self, holds_up: bool) {
+        self.0.holds_up.send_replace(holds_up);
     }
 
     pub fn calls(&self) -> Vec<Call> {
@@ -224,6 +232,7 @@ impl Node for FakeNode {
     }
 
     async fn tear_down(&self, sandbox: SandboxRecord) -> Result<Vec<Leftover>, NodeError> {
+        let _ = self.0.holds_up.subscribe().wait_for(|holds_up| !holds_up).await;
         let durable = self.durable(sandbox.session).await;
         // A runner that is ended says so, as any other.
         let running = self.0.running.lock().unwrap().remove(&sandbox.session);

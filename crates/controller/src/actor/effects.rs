@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_clock::now;
-use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord};
+use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord, StartSession};
 use anteroom_session::{Effect, EndReason, Event, Leftover, Observation, SealedCredential};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Actor, following};
+use crate::admission::Admitted;
 use crate::error::ControllerError;
 use crate::shortage::Shortage;
 use crate::store::Store;
@@ -26,6 +27,15 @@ pub enum CapacityClaim {
 }
 
 impl CapacityClaim {
+    /// Who ends while they wait has nothing that could be torn down: nothing is granted to them any more, not
+    /// even while their end is stored.
+    pub fn leave_queue(&mut self, plan: &mut Option<(StartSession, Admitted)>) {
+        if let Self::Waiting(_) = self {
+            *self = Self::None;
+            *plan = None;
+        }
+    }
+
     /// Comes with the capacity that was waited for, or when there will never be enough; never comes where none
     /// is waited for.
     pub async fn taken(&mut self) -> Result<(), Shortage> {
@@ -54,7 +64,6 @@ impl<N: Node, S: Store> Actor<N, S> {
                     self.notify(Notice::AcknowledgeCredential {}).await
                 }
                 Effect::TearDown => {
-                    self.claim = CapacityClaim::None;
                     let (sandbox, reports) = (self.record.sandbox(), self.reports.take());
                     let (node, events) = (Arc::clone(&self.context.node), self.events.clone());
                     tokio::spawn(async move {

@@ -59,6 +59,7 @@ impl<N: Node, S: Store> Actor<N, S> {
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
+            self.claim.leave_queue(&mut self.plan);
             self.context.metrics.ended(reason, &self.record, at);
             let message = reason.sentence(self.record.driver);
             let explanation = reason.explanation().cloned();

@@ -166,3 +166,27 @@ async fn who_waits_for_what_can_never_be_again_ends_with_its_reason() {
     assert!(refused.detail.starts_with(numbers), "{refused:?}");
     assert!(!refused.detail.contains("try again"), "{refused:?}");
 }
+
+#[tokio::test]
+async fn who_ends_while_they_wait_leaves_the_queue_before_anything_is_torn_down() {
+    let world = World::with_limits(Limits { max_sessions: 1000, max_queued: 1 }).await;
+    let (begun, _) = burst(&world, 3).await;
+    let cancelled = world.start().await.unwrap();
+    world.until(cancelled, |view| !view.timeline.is_empty()).await;
+    world.node.hold_up_teardowns(true);
+    world.controller.end(cancelled, &caller()).await.unwrap();
+    // Its place is another's.
+    let next = world.start().await.unwrap();
+    world.until(next, |view| !view.timeline.is_empty()).await;
+    world.start().await.unwrap_err();
+    // Those that run have what they take until they are torn down, and it comes back once.
+    world.controller.end(begun[0], &caller()).await.unwrap();
+    assert_eq!(world.controller.admission.reserved().sessions, 3);
+    world.node.hold_up_teardowns(false);
+    world.until(next, |view| view.state == StateName::Booting).await;
+    for id in [cancelled, begun[0]] {
+        world.over(id).await;
+    }
+    let reserved = world.controller.admission.reserved();
+    assert_eq!((reserved.sessions, reserved.memory_bytes), (3, BUDGET));
+}
