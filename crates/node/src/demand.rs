@@ -37,8 +37,9 @@ pub struct Demands {
 #[derive(Clone, Copy, Debug, Default)]
 struct Clones {
     most_bytes: u64,
-    /// Whether one was measured and has ended: one that runs may still take more.
-    has_ended: bool,
+    /// Whether one was measured while its desktop was in use, and has ended: one that runs may still take more,
+    /// and one that nobody could use took nearly nothing.
+    was_used: bool,
 }
 
 impl Demands {
@@ -66,7 +67,7 @@ impl Demands {
     fn of_clone(&self, template: &str) -> u64 {
         let clones = self.clones.get(template).copied().unwrap_or_default();
         let expected = clones.most_bytes.saturating_add(clones.most_bytes / 4);
-        let least = if clones.has_ended { LEAST_CLONE } else { self.first_clone_bytes };
+        let least = if clones.was_used { LEAST_CLONE } else { self.first_clone_bytes };
         expected.max(least).min(self.booted_bytes)
     }
 
@@ -76,10 +77,10 @@ impl Demands {
         clones.most_bytes = clones.most_bytes.max(private_bytes);
     }
 
-    /// One that was measured has ended.
-    pub fn ended(&mut self, template: &str) {
+    /// One that was measured while its desktop was in use has ended.
+    pub fn used(&mut self, template: &str) {
         if let Some(clones) = self.clones.get_mut(template) {
-            clones.has_ended = true;
+            clones.was_used = true;
         }
     }
 }
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(clone_mib(&demands), 1152);
         demands.measured("t", 400 * MIB);
         demands.measured("t", 300 * MIB);
-        demands.ended("t");
+        demands.used("t");
         assert_eq!(clone_mib(&demands), 500);
         assert_eq!(demands.of_session(Some("other")).memory_bytes, 1152 * MIB);
         // It cannot take more than a VM has.
@@ -153,13 +154,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_ended_at_once_does_not_promise_that_clones_take_nothing() {
+    fn one_that_took_little_does_not_promise_that_clones_take_nothing() {
         let mut demands = demands();
         // It was never measured.
-        demands.ended("t");
+        demands.used("t");
         assert_eq!(clone_mib(&demands), 1152);
         demands.measured("t", 40 * MIB);
-        demands.ended("t");
+        assert_eq!(clone_mib(&demands), 1152);
+        demands.used("t");
         assert_eq!(clone_mib(&demands), 192);
     }
 }

@@ -20,7 +20,7 @@ pub struct Measuring(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     demands: Demands,
-    started: HashMap<SessionId, Started>,
+    started: HashMap<SessionId, (Started, Usage)>,
 }
 
 /// A session that was started.
@@ -30,6 +30,17 @@ pub struct Started {
     pub user: Option<SessionUser>,
     /// The template that it is a clone of.
     pub template: Option<String>,
+}
+
+/// What a session that ends says of those to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usage {
+    /// Nothing: nobody could use its desktop yet.
+    None,
+    /// Nothing yet: its sign-in page is open, and it was not measured since.
+    Begun,
+    /// What sessions of its kind take.
+    Measured,
 }
 
 /// A session whose runner runs.
@@ -54,15 +65,24 @@ impl Measuring {
 
     /// A session was started.
     pub fn started(&self, session: SessionId, started: Started) {
-        self.with(|state| state.started.insert(session, started));
+        self.with(|state| state.started.insert(session, (started, Usage::None)));
+    }
+
+    /// Its sign-in page is open: from now on it takes what a session takes.
+    pub fn is_used(&self, session: SessionId) {
+        self.with(|state| match state.started.get_mut(&session) {
+            Some((_, usage @ Usage::None)) => *usage = Usage::Begun,
+            Some((_, Usage::Begun | Usage::Measured)) | None => {}
+        });
     }
 
     /// A session has ended.
     pub fn ended(&self, session: SessionId) {
         self.with(|state| {
-            let ended = state.started.remove(&session);
-            if let Some(template) = ended.and_then(|ended| ended.template) {
-                state.demands.ended(&template);
+            if let Some((Started { template: Some(template), .. }, Usage::Measured)) =
+                state.started.remove(&session)
+            {
+                state.demands.used(&template);
             }
         });
     }
@@ -72,7 +92,7 @@ impl Measuring {
         let known = self.with(|state| state.started.clone());
         let running: Vec<(RunningSession, &Started, SandboxName)> = running
             .iter()
-            .filter_map(|of| Some((*of, known.get(&of.session)?, sandbox_name(of.session))))
+            .filter_map(|of| Some((*of, &known.get(&of.session)?.0, sandbox_name(of.session))))
             .collect();
         let identities: Vec<SandboxIdentity<'_>> = running
             .iter()
@@ -101,6 +121,9 @@ impl Measuring {
             let expected = state.demands.of_session(template.as_deref()).memory_bytes;
             if let (Some(template), Some(pages)) = (template, pages) {
                 state.demands.measured(template, pages.private_bytes);
+                if let Some((_, usage @ Usage::Begun)) = state.started.get_mut(&session) {
+                    *usage = Usage::Measured;
+                }
             }
             expected
         });
@@ -156,6 +179,8 @@ mod tests {
         assert_eq!(private(measured[0].pages), private(pages));
         assert!(pages.is_some_and(|pages| pages.private_bytes > 0 && pages.shared_bytes > 0));
         assert_eq!(measured[0].reserve_bytes, before);
+        measuring.is_used(session);
+        assert_eq!(measuring.measure(&running).len(), 1);
         for child in [&mut vmm, &mut runner] {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -166,5 +191,36 @@ mod tests {
         assert_eq!(measuring.measure(&running), []);
         assert!(measuring.demand(Some("t")).memory_bytes < before);
         assert_eq!(measuring.demand(None).memory_bytes, before);
+    }
+
+    #[test]
+    fn only_one_that_was_measured_in_use_says_what_clones_take() {
+        let template = || Some("t".to_owned());
+        let mut runner = cat(&mut Command::new("cat"));
+        let runner_id = id(&runner);
+        // Measured so often before its page was opened, and after that.
+        for (before_use, is_used, in_use, teaches) in
+            [(1, false, 0, false), (1, true, 0, false), (0, true, 1, true)]
+        {
+            let (measuring, session) = (measuring(), SessionId::generate());
+            let expected = measuring.demand(Some("t")).memory_bytes;
+            let running = [RunningSession { session, runner: runner_id }];
+            let measure = |times| {
+                for _ in 0..times {
+                    assert!(measuring.measure(&running)[0].pages.is_some());
+                }
+            };
+            measuring.started(session, Started { user: None, template: template() });
+            measure(before_use);
+            if is_used {
+                measuring.is_used(session);
+            }
+            measure(in_use);
+            measuring.ended(session);
+            let now = measuring.demand(Some("t")).memory_bytes;
+            assert_eq!(now < expected, teaches, "{before_use} {is_used} {in_use}");
+        }
+        runner.kill().unwrap();
+        runner.wait().unwrap();
     }
 }

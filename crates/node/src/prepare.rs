@@ -229,7 +229,7 @@ impl LocalNode {
                 let (runner, reports) = waiting.hand_over();
                 // The session's own record has it now.
                 self.pool.records.remove(session);
-                (runner, self.templates.watch(template, reports))
+                (runner, self.watch(session, template, reports))
             }
             Some(Stage::Prepared(prepared)) => self.boot(*prepared, image, &sign_in, screen)?,
             Some(Stage::Running(_)) | None => return Err(LocalNodeError::NotPrepared),
@@ -252,6 +252,12 @@ impl LocalNode {
     ) {
         let template = template.map(|template| template.id.clone());
         self.measuring.started(session, Started { user, template });
+    }
+
+    /// Its reports, of which some are for its template and for what is measured of its clones.
+    fn watch(&self, session: SessionId, template: Arc<Template>, reports: Reports) -> Reports {
+        let measuring = self.measuring.clone();
+        self.templates.watch(template, reports, move || measuring.is_used(session))
     }
 
     /// Starts the runner of a sandbox that is booted, or a clone that is made, for this session.
@@ -292,7 +298,7 @@ impl LocalNode {
         let (runner, reports) =
             Runner::start(sandbox, files, media, &self.settings.runner_environment)?;
         let reports = match template {
-            Some(template) => self.templates.watch(template, reports),
+            Some(template) => self.watch(sign_in.session, template, reports),
             None => reports,
         };
         Ok((runner, reports))

@@ -156,9 +156,14 @@ impl Templates {
         }
     }
 
-    /// Passes on what a clone's runner reports. Where clones fail before they are awake, no more are made of
+    /// Passes on what a clone's runner reports, and says when its sign-in page is open. Where clones fail before they are awake, no more are made of
     /// their template: a VMM that was updated meanwhile would fail each sign-in so.
-    pub fn watch(&self, template: Arc<Template>, mut reports: Reports) -> Reports {
+    pub fn watch(
+        &self,
+        template: Arc<Template>,
+        mut reports: Reports,
+        is_used: impl Fn() + Send + Sync + 'static,
+    ) -> Reports {
         let (passed_on, received) = mpsc::channel(WATCHED);
         let templates = self.clone();
         // Until it is awake.
@@ -181,6 +186,7 @@ impl Templates {
                     {
                         templates.failed(&template, reason);
                     }
+                    Report::Observed { observation: Observation::SignInPageOpened } => is_used(),
                     _ => {}
                 }
                 if passed_on.send(report).await.is_err() {
@@ -340,9 +346,17 @@ mod tests {
         known.values().all(|known| matches!(known.state, State::Loaded(_)))
     }
 
-    async fn watched(templates: &Templates, template: &Arc<Template>, observed: Vec<Observation>) {
+    /// How often it was said to be used.
+    async fn watched(
+        templates: &Templates,
+        template: &Arc<Template>,
+        observed: Vec<Observation>,
+    ) -> u32 {
         let (sender, reports) = mpsc::channel(8);
-        let mut passed_on = templates.watch(Arc::clone(template), reports);
+        let used = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&used);
+        let is_used = move || _ = counted.fetch_add(1, Relaxed);
+        let mut passed_on = templates.watch(Arc::clone(template), reports, is_used);
         for observation in observed {
             sender.send(Report::Observed { observation }).await.unwrap();
         }
@@ -350,6 +364,16 @@ mod tests {
         sender.send(Report::RunnerExited { exit }).await.unwrap();
         drop(sender);
         while passed_on.recv().await.is_some() {}
+        used.load(Relaxed)
+    }
+
+    #[tokio::test]
+    async fn a_clone_is_used_when_its_sign_in_page_is_open() {
+        let (templates, template) = loaded();
+        let awake = vec![Observation::FilesInjected { count: 0 }, Observation::SandboxReady];
+        assert_eq!(watched(&templates, &template, awake).await, 0);
+        let opened = vec![Observation::SignInPageOpened];
+        assert_eq!(watched(&templates, &template, opened).await, 1);
     }
 
     #[tokio::test]
