@@ -156,8 +156,9 @@ impl Templates {
         }
     }
 
-    /// Passes on what a clone's runner reports, and says when its sign-in page is open. Where clones fail before they are awake, no more are made of
-    /// their template: a VMM that was updated meanwhile would fail each sign-in so.
+    /// Passes on what a clone's runner reports, and says when its sign-in page is open. Where clones fail before
+    /// they are awake, no more are made of their template: a VMM that was updated meanwhile would fail each
+    /// sign-in so.
     pub fn watch(
         &self,
         template: Arc<Template>,

@@ -89,8 +89,8 @@ impl VmStart {
         match make_own(pid, memory, ahead) {
             Ok(pages) => tracing::debug!(pages, took = ?began.elapsed(), "pages were copied ahead"),
             Err(error) => tracing::warn!(
-                "copying {} pages of the VM's memory before it runs failed: {error}; they are copied as \
-                 it comes to change them",
+                "copying {} pages of the VM's memory before it runs failed: {error}; each is copied when \
+                 the guest changes it",
                 ahead.len()
             ),
         }

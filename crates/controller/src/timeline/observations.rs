@@ -177,11 +177,12 @@ fn of_picture(observation: &Observation) -> Option<(&'static str, String)> {
         Observation::ViewerJoined { viewer } => of_view(View::Picture, viewer),
         Observation::FirstFrameSent => (
             "first_frame_sent",
-            "the viewer was sent a first frame, which a clone's template may have drawn".to_owned(),
+            "the first frame was sent to the viewer; a clone's may be its template's picture"
+                .to_owned(),
         ),
         Observation::LiveFrameShown => (
             "live_frame_shown",
-            "a viewer sees for the first time what the sandbox itself shows".to_owned(),
+            "what the sandbox itself shows was sent to a viewer for the first time".to_owned(),
         ),
         Observation::ViewerLeft => ("viewer_left", "the viewer left".to_owned()),
         _ => return None,
