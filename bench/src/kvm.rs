@@ -107,7 +107,7 @@ pub fn run(anteroom: &Path, images: &Path, drivers: &[String]) -> Result<()> {
                 User::Root => "root",
                 User::InKvmGroup => "a user of KVM's group",
             };
-            let passed = Path::new("/out").join(format!("{driver}-{user:?}"));
+            let passed = Path::new(nested::OUT).join(format!("{driver}-{user:?}"));
             if passed.exists() {
                 continue;
             }

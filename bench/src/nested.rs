@@ -50,6 +50,13 @@ const LAST_LINES: usize = 80;
 /// What its kernel says when it can no longer go on.
 const PANIC: &str = "Kernel panic - not syncing";
 
+/// How often a machine is started whose kernel panics, which it did in three of four runs of four sign-ins with
+/// KVM.
+const STARTS: u32 = 3;
+
+/// Where the command writes what is to be kept of it, with [`Options::out`].
+pub const OUT: &str = "/out";
+
 /// How often it is looked whether the machine is done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -72,10 +79,6 @@ pub struct Options {
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
 }
-
-/// How often a machine whose kernel panics is started: that was seen in three of four runs of four sign-ins with
-/// KVM.
-const STARTS: u32 = 3;
 
 impl Options {
     /// A command that has its programs on this machine's own files, and these folders on disks.

@@ -52,12 +52,10 @@ impl Template {
     ) -> Result<Self> {
         let (state_dir, authority) = (folder.join("key"), folder.join("authority.pem"));
         std::fs::write(&authority, authority_pem)?;
-        let output = Command::new(anteroom)
-            .args(["image", "snapshot", "demo", "--json", "--state-dir"])
-            .arg(&state_dir)
+        let output = snapshot(anteroom, &state_dir, options)
+            .arg("--json")
             .arg("--trust")
             .arg(&authority)
-            .args(options)
             .envs(environment.iter().copied())
             .stderr(Stdio::inherit())
             .output()
@@ -105,10 +103,7 @@ pub fn killed_snapshot(
     image_dir: &Path,
     options: &[&str],
 ) -> Result<String> {
-    let mut snapshot = Command::new(anteroom)
-        .args(["image", "snapshot", "demo", "--state-dir"])
-        .arg(folder.join("key"))
-        .args(options)
+    let mut snapshot = snapshot(anteroom, &folder.join("key"), options)
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -117,6 +112,13 @@ pub fn killed_snapshot(
     snapshot.kill()?;
     snapshot.wait()?;
     running
+}
+
+/// `anteroom image snapshot` of the demo's image.
+fn snapshot(anteroom: &Path, state_dir: &Path, options: &[&str]) -> Command {
+    let mut command = Command::new(anteroom);
+    command.args(["image", "snapshot", "demo", "--state-dir"]).arg(state_dir).args(options);
+    command
 }
 
 fn until_vm_runs(snapshot: &mut Child, image_dir: &Path) -> Result<String> {

@@ -93,7 +93,7 @@ fn nested(anteroom: &Path, image: &Path, cycles: usize) -> Result<Value> {
         return Ok(Value::Null);
     }
     let out = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
-    let inside: OsString = Path::new("/out").join(FIGURES).into();
+    let inside: OsString = Path::new(nested::OUT).join(FIGURES).into();
     let command: Vec<OsString> = vec![
         std::env::current_exe().context("finding this program failed")?.into(),
         "start-with-kvm".into(),

@@ -30,7 +30,7 @@ pub use end::{DiagnosedEnd, start_guest, until_end};
 pub use failure::{broken, kind, link_failed, violation};
 pub use files::inject;
 pub use freeze::FreezableLink;
-pub use own_sandbox::{NotRemoved, OwnSandbox, remove_recorded};
+pub use own_sandbox::{OwnSandbox, remove_recorded};
 pub use pace::pace;
 pub use sandbox::{
     CloneOf, DriverConfig, SandboxConfig, TemplateFiles, VmConfig, VmFiles, boot, vm_spec,

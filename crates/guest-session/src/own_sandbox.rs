@@ -4,9 +4,11 @@
 use std::io;
 use std::path::Path;
 
-use anteroom_confine::{Cgroup, ConfineError, Confinement, SessionUser};
+use anteroom_confine::{Confinement, SessionUser};
 use anteroom_session::SessionId;
-use anteroom_vm::{RemoveError, SandboxName, remove_runtime_dir};
+use anteroom_vm::{
+    NotRemoved, RemoveError, SandboxIdentity, SandboxName, remove_left, remove_runtime_dir,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::vmm::Vmm;
@@ -28,17 +30,6 @@ pub struct OwnSandbox {
     pub name: SandboxName,
     /// All that this machine offers.
     pub confinement: Confinement,
-}
-
-/// What a killed command left was not removed.
-#[derive(Debug, thiserror::Error)]
-pub enum NotRemoved {
-    /// A file.
-    #[error(transparent)]
-    File(#[from] RemoveError),
-    /// Its cgroup.
-    #[error(transparent)]
-    Cgroup(#[from] ConfineError),
 }
 
 impl OwnSandbox {
@@ -73,10 +64,7 @@ pub fn remove_recorded(log_dir: &Path) -> Result<(), NotRemoved> {
     let record = std::fs::read(log_dir.join(RECORD)).ok();
     let record = record.and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let Some(Record { name, user }) = record else { return Ok(()) };
-    let folder = remove_runtime_dir(&name.runtime_dir(), user);
-    // Whatever became of the folder.
-    Cgroup::remove_named(name.as_str())?;
-    Ok(folder?)
+    remove_left(SandboxIdentity { name: &name, user }, Some(&name.runtime_dir()))
 }
 
 #[cfg(test)]

@@ -73,7 +73,8 @@ fn counters(text: &str) -> Option<Pages> {
     Some(Pages { private_bytes: bytes(text, "RssAnon:")?, shared_bytes: shared })
 }
 
-fn is_gone(error: &std::io::Error) -> bool {
+/// Whether a file of /proc is missing because its process has ended.
+pub fn is_gone(error: &std::io::Error) -> bool {
     // Of one that ends while it is read the kernel says that there is no such process.
     let no_process = Some(nix::errno::Errno::ESRCH as i32);
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == no_process

@@ -10,6 +10,8 @@ use anteroom_node_protocol::Report;
 use anteroom_session::Observation;
 use anteroom_vm::{PageSet, changed_pages};
 
+use super::pages::is_gone;
+
 /// What was recorded of a template's clones. In memory alone: after a restart the first one is recorded again.
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,12 +41,12 @@ impl Recorded {
         let template = &self.template;
         let pages = match changed_pages(vmm, &self.memory) {
             // It has ended meanwhile; the next one is recorded.
-            Err(error) if is_gone(&error) => return,
+            Err(error) if has_ended(&error) => return,
             Ok(pages) if pages.is_empty() => return,
             Err(error) => {
                 tracing::warn!(
-                    "which pages a clone of template {template} has changed cannot be read: {error}; \
-                     those that wait copy none ahead"
+                    "reading which pages a clone of template {template} has changed failed: {error}; \
+                     clones that wait copy none ahead"
                 );
                 PageSet::default()
             }
@@ -79,9 +81,9 @@ impl Recorder {
     }
 }
 
-fn is_gone(error: &io::Error) -> bool {
-    let ended = [io::ErrorKind::NotFound, io::ErrorKind::UnexpectedEof];
-    ended.contains(&error.kind()) || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+/// Its memory may end while that is read, too.
+fn has_ended(error: &io::Error) -> bool {
+    is_gone(error) || error.kind() == io::ErrorKind::UnexpectedEof
 }
 
 #[cfg(test)]

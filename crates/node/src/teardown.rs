@@ -4,12 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anteroom_confine::{Cgroup, ConfineError};
 use anteroom_guest_link::chain;
 use anteroom_node_protocol::SandboxRecord;
 use anteroom_runner_protocol::sandbox_name;
 use anteroom_session::{DriverKind, Leftover, SessionId};
-use anteroom_vm::{RemoveError, SandboxIdentity};
+use anteroom_vm::{NotRemoved, SandboxIdentity, remove_left};
 
 /// How often a sandbox is torn down while something of it is left: what fails once may work again.
 const ATTEMPTS: u32 = 3;
@@ -60,27 +59,16 @@ pub async fn tear_down(sandbox: SandboxRecord, places: Places) -> Vec<Leftover> 
     }
 }
 
-/// Something of a session is still there.
-#[derive(Debug, thiserror::Error)]
-enum NotRemoved {
-    #[error(transparent)]
-    File(#[from] RemoveError),
-    #[error(transparent)]
-    Cgroup(#[from] ConfineError),
-}
-
 /// Removes what a driver made outside of its processes, and what those left outside of its folder.
 fn remove(
     session: SessionId,
     identity: SandboxIdentity<'_>,
     runtime_dir: Option<&Path>,
 ) -> Result<(), NotRemoved> {
-    let folder = runtime_dir.map(|dir| anteroom_vm::remove_runtime_dir(dir, identity.user));
-    // Whatever became of the folder.
-    let cgroup = Cgroup::remove_named(identity.name.as_str());
+    let left = remove_left(identity, runtime_dir);
+    // Whatever became of that.
     let orphaned_files = identity.user.map(anteroom_vm::remove_orphaned_files);
-    folder.transpose()?;
-    cgroup?;
+    left?;
     for path in orphaned_files.transpose()?.unwrap_or_default() {
         tracing::warn!(%session, "removed {path:?}, which a process of the sandbox had left outside its folder");
     }

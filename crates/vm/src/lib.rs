@@ -25,6 +25,7 @@ mod own_pages;
 mod page_set;
 mod process;
 mod qemu;
+mod removal;
 mod save;
 mod spawn_confinement;
 mod spawn_step;
@@ -49,6 +50,7 @@ pub use orphaned_files::remove_orphaned_files;
 pub use page_set::{NotASet, PageSet};
 pub use process::{Ending, OutOfMemory, RunningSandbox, SandboxEnd};
 pub use qemu::{AcceleratorChoice, MonitorError, Qemu, TCG_PROCESSOR, VmAccelerator};
+pub use removal::{NotRemoved, remove_left};
 pub use spec::{SandboxSpec, VmSpec, VmStart};
 
 /// A sandbox could not be booted.
