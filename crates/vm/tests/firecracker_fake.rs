@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anteroom_confine::Confinement;
 use anteroom_session::ProcessExit;
@@ -16,10 +17,12 @@ use anteroom_vm::{
     SandboxName, SandboxSpec, VmSpec, VmStart, leftovers, remove_runtime_dir,
 };
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::libc::{SYS_epoll_pwait, SYS_epoll_wait};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::task::LocalSet;
+use tokio::time::sleep;
 
 const FAKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/firecracker_fake/firecracker.pl");
 
@@ -143,6 +146,7 @@ async fn what_a_real_one_counts_of_its_own_end_is_read() {
         let mut sandbox = case.boot(&place).await.unwrap();
         sandbox.start_guest().await.unwrap();
         let pid = Pid::from_raw(i32::try_from(sandbox.pid).unwrap());
+        waits_for_events(pid).await;
         kill(pid, Signal::SIGBUS).unwrap();
         assert_eq!(sandbox.wait().await, ProcessExit::Exited { code: 149 });
         let vmm = sandbox.inspect().unwrap();
@@ -273,6 +277,19 @@ impl Place {
         let identity = SandboxIdentity { name: &self.name, user: self.confinement.user };
         let left = leftovers(identity, &[PathBuf::from("/tmp")], Path::new(""));
         assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// Firecracker's signal handler takes the locks of its log and its counters: a main thread that is
+/// interrupted while it holds one waits for itself for ever.
+async fn waits_for_events(pid: Pid) {
+    loop {
+        let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+        let number = call.split(' ').next().unwrap().parse();
+        if number == Ok(SYS_epoll_wait) || number == Ok(SYS_epoll_pwait) {
+            return;
+        }
+        sleep(Duration::from_millis(1)).await;
     }
 }
 
