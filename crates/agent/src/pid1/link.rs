@@ -1,9 +1,8 @@
 //! The guest link as an async byte stream: a virtio-serial port, or vsock where the VMM has no such port.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -16,31 +15,31 @@ use nix::sys::socket::{
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::port::Port;
 use crate::session::Carrier;
 
 /// The open link.
 #[derive(Debug)]
-pub struct Link {
-    file: AsyncFd<File>,
-    kind: Kind,
-}
-
-#[derive(Debug)]
-enum Kind {
-    /// A read of 0 bytes means that the host's side is away, not that the stream ended: then it waits
-    /// for the next edge.
-    Port,
+pub enum Link {
+    /// It has no end: another host is heard on the same.
+    Port(Port),
     /// A connection, which ends; and where a host connects that this guest outlives it for.
-    Vsock { listener: Option<AsyncFd<OwnedFd>> },
+    Vsock { connection: AsyncFd<File>, listener: Option<AsyncFd<OwnedFd>> },
 }
 
 /// Opens the port with the link's name; where there is none, connects to the host by vsock.
 pub fn open() -> Result<Link> {
-    let (file, kind) = match find_port()? {
-        Some(path) => (open_port(&path)?, Kind::Port),
-        None => (connect_to_host()?, Kind::Vsock { listener: None }),
-    };
-    Ok(Link { file: watched(file).context("watching the link failed")?, kind })
+    match find_port()? {
+        Some(path) => Ok(Link::Port(Port::open(&path)?)),
+        None => Link::connected(connect_to_host()?),
+    }
+}
+
+impl Link {
+    fn connected(connection: File) -> Result<Self> {
+        let connection = watched(connection).context("watching the link failed")?;
+        Ok(Self::Vsock { connection, listener: None })
+    }
 }
 
 fn watched<T: AsFd + AsRawFd + Send + Sync + 'static>(descriptor: T) -> io::Result<AsyncFd<T>> {
@@ -52,27 +51,16 @@ fn watched<T: AsFd + AsRawFd + Send + Sync + 'static>(descriptor: T) -> io::Resu
 
 impl Carrier for Link {
     fn await_another_host(&mut self) -> Result<()> {
-        if let Kind::Vsock { listener } = &mut self.kind {
+        if let Self::Vsock { listener, .. } = self {
             *listener = Some(listen_for_host()?);
         }
         Ok(())
     }
 
     async fn of_another_host(self) -> Result<Self> {
-        let Kind::Vsock { listener: Some(listener) } = &self.kind else { return Ok(self) };
-        let connection = accept(listener).await.context("taking the host's connection failed")?;
-        let file = watched(connection).context("watching the link failed")?;
-        Ok(Self { file, kind: Kind::Vsock { listener: None } })
+        let Self::Vsock { listener: Some(listener), .. } = &self else { return Ok(self) };
+        Self::connected(accept(listener).await.context("taking the host's connection failed")?)
     }
-}
-
-fn open_port(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
-        .open(path)
-        .with_context(|| format!("opening {} failed", path.display()))
 }
 
 fn find_port() -> Result<Option<PathBuf>> {
@@ -137,12 +125,13 @@ impl AsyncRead for Link {
         cx: &mut TaskContext<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let is_port = matches!(self.kind, Kind::Port);
+        let connection = match self.get_mut() {
+            Self::Port(port) => return port.poll_read(cx, buffer),
+            Self::Vsock { connection, .. } => connection,
+        };
         loop {
-            let mut ready = ready!(self.file.poll_read_ready(cx))?;
-            let result = ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled()));
-            match result {
-                Ok(Ok(0)) if is_port => ready.clear_ready(),
+            let mut ready = ready!(connection.poll_read_ready(cx))?;
+            match ready.try_io(|file| file.get_ref().read(buffer.initialize_unfilled())) {
                 Ok(Ok(count)) => {
                     buffer.advance(count);
                     return Poll::Ready(Ok(()));
@@ -161,8 +150,12 @@ impl AsyncWrite for Link {
         cx: &mut TaskContext<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let connection = match self.get_mut() {
+            Self::Port(port) => return port.poll_write(cx, bytes),
+            Self::Vsock { connection, .. } => connection,
+        };
         loop {
-            let mut ready = ready!(self.file.poll_write_ready(cx))?;
+            let mut ready = ready!(connection.poll_write_ready(cx))?;
             match ready.try_io(|file| file.get_ref().write(bytes)) {
                 Ok(Ok(0)) => ready.clear_ready(),
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}

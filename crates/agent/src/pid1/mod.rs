@@ -7,6 +7,7 @@
 mod link;
 mod modules;
 mod network;
+mod port;
 
 use std::fs;
 use std::path::Path;
