@@ -5,8 +5,8 @@ use rand::TryRng;
 use rand::rngs::SysRng;
 
 /// Fresh ones.
-pub fn drawn() -> Result<[u8; 16]> {
-    let mut bytes = [0; 16];
+pub fn drawn<const BYTES: usize>() -> Result<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
     SysRng.try_fill_bytes(&mut bytes).context("drawing random bytes failed")?;
     Ok(bytes)
 }

@@ -169,6 +169,8 @@ pub enum Purpose {
         /// Whether its browser is started with the desktop.
         desktop: Desktop,
     },
+    /// It is frozen once its desktop is ready, and sign-ins start from clones of it.
+    Template {},
     /// The image is verified: everything runs but a CLI, and the host asks [`crate::Check`]s.
     Verification {},
 }

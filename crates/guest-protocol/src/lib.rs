@@ -55,7 +55,7 @@ pub use sign_in::{
 
 /// Raised by one with every change of the messages. Host and agent come from one build, so the
 /// numbers differ only when something is badly wrong; then the session ends and says so.
-pub const PROTOCOL_VERSION: u16 = 7;
+pub const PROTOCOL_VERSION: u16 = 8;
 
 /// The longest control message, in bytes of JSON: a sealed credential of [`MAX_CREDENTIAL`] in base64.
 pub const MAX_CONTROL_MESSAGE: usize = 3 * 1024 * 1024;

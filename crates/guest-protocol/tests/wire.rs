@@ -91,11 +91,8 @@ fn host_messages() {
         extra_ca_pem: String::new(),
         services: vec![service()],
     };
-    let verification = ConfigureSandbox {
-        purpose: Purpose::Verification {},
-        services: Vec::new(),
-        ..sandbox.clone()
-    };
+    let [verification, template] = [Purpose::Verification {}, Purpose::Template {}]
+        .map(|purpose| ConfigureSandbox { purpose, services: Vec::new(), ..sandbox.clone() });
     let sign_in = BeginSignIn {
         preferences: Preferences {
             locale: Some("de-AT".parse().unwrap()),
@@ -112,6 +109,7 @@ fn host_messages() {
     insta::assert_snapshot!(lines(&[
         HostMessage::ConfigureSandbox(Box::new(sandbox)),
         HostMessage::ConfigureSandbox(Box::new(verification)),
+        HostMessage::ConfigureSandbox(Box::new(template)),
         HostMessage::BeginSignIn(Box::new(sign_in)),
         HostMessage::Freeze { wake_token: "t".into() },
         HostMessage::Wake(Box::new(Wake {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anteroom_crash::agent_failed;
 use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::{
-    ConfigureSandbox, Desktop, GuestMessage, Purpose, ServiceEvent, printable, service_name,
+    ConfigureSandbox, GuestMessage, Purpose, ServiceEvent, printable, service_name,
 };
 use anteroom_image::Image;
 use anteroom_session::{DriverKind, EndReason};
@@ -191,7 +191,7 @@ impl Snapshot<'_> {
             entropy_base64: entropy_base64(),
             browser_ip: ADDRESS,
             screen: self.vm.screen,
-            purpose: Purpose::SignIn { desktop: Desktop::Used },
+            purpose: Purpose::Template {},
             egress_ports: vec![80, 443],
             extra_ca_pem: self.vm.extra_ca_pem.to_owned(),
             services: self.vm.services.to_vec(),

@@ -10,9 +10,11 @@ mod control;
 mod host_link;
 mod identity;
 mod programs;
+mod random_state;
 mod services;
 mod setup;
 mod streams;
+mod v8_generator;
 mod wake;
 
 use anteroom_guest_protocol::{BeginSignIn, ConfigureSandbox, GuestMessage, HostMessage};

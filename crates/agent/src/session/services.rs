@@ -41,6 +41,7 @@ impl Services {
         let proxy = start_egress(context, &configuration.egress_ports).await?;
         let (first, desktop) = match configuration.purpose {
             Purpose::SignIn { desktop } => (FirstPage::Waiting, desktop),
+            Purpose::Template {} => (FirstPage::Waiting, Desktop::Used),
             Purpose::Verification {} => (FirstPage::Verification, Desktop::Used),
         };
         let page = WaitingPage::serve(first).await?;
@@ -72,6 +73,7 @@ impl Services {
             screen,
             proxy,
             page,
+            has_spare_renderer: configuration.purpose == Purpose::Template {},
             wanted: watch::channel(desktop == Desktop::Used).0,
         };
         browser.spawn(pending, needed);

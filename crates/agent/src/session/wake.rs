@@ -24,8 +24,9 @@ pub fn wake(wake: &Wake, frozen: Frozen, guest: &Guest, reporter: &Reporter) -> 
         services.are_cloned(guest)?;
     }
     pid1::bring_up_network(wake.browser_ip)?;
-    let pages = programs.forget_randomness()?;
+    let states = programs.forget_randomness()?;
     programs.thaw()?;
-    reporter.note(&format!("the programs go on; {pages} pages of random state were emptied"));
+    reporter
+        .note(&format!("the programs go on; {states} states of random number generators are new"));
     Ok(configured)
 }

@@ -19,6 +19,7 @@ pub fn command(
     screen: ScreenSize,
     proxy: SocketAddr,
     page: &str,
+    has_spare_renderer: bool,
 ) -> Command {
     let mut command = chromium(guest);
     command.env("DISPLAY", display);
@@ -28,7 +29,7 @@ pub fn command(
     // each would count as one of the guest's own, and may call the port where a CLI waits.
     command.arg(format!("--ip-address-space-overrides={proxy}=public"));
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
-    command.args(flags());
+    command.args(flags(has_spare_renderer));
     command.args(console::FLAGS);
     if let Some(locale) = guest.locale() {
         command.arg(format!("--lang={locale}"));
@@ -60,8 +61,15 @@ fn chromium(guest: &Guest) -> Command {
 /// Flags that are the same for every session, each with its reason.
 const FLAGS: &str = include_str!("flags.txt");
 
-fn flags() -> impl Iterator<Item = &'static str> {
-    FLAGS.lines().filter(|line| line.starts_with("--"))
+/// What has Chromium start no renderer ahead of need, among the features that are off.
+const NO_SPARE_RENDERER: &str = "SpareRendererForSitePerProcess,";
+
+fn flags(has_spare_renderer: bool) -> impl Iterator<Item = String> {
+    let flags = FLAGS.lines().filter(|line| line.starts_with("--"));
+    flags.map(move |flag| match has_spare_renderer {
+        true => flag.replace(NO_SPARE_RENDERER, ""),
+        false => flag.to_owned(),
+    })
 }
 
 /// Whether an unprivileged process may make the namespaces that Chromium's sandbox is built on.

@@ -48,6 +48,8 @@ pub struct Browser {
     pub proxy: SocketAddr,
     /// Where it starts.
     pub page: WaitingPage,
+    /// Whether it starts the renderer of a page before there is one to show.
+    pub has_spare_renderer: bool,
     /// Whether it is to run.
     pub wanted: watch::Sender<bool>,
 }
@@ -110,8 +112,9 @@ impl Browser {
     }
 
     fn command(&self) -> std::process::Command {
-        let Self { guest, display, screen, proxy, page, .. } = self;
-        command::command(guest, &display.name(), *screen, *proxy, &page.address())
+        let Self { guest, display, screen, proxy, page, has_spare_renderer, .. } = self;
+        let (display, page) = (display.name(), page.address());
+        command::command(guest, &display, *screen, *proxy, &page, *has_spare_renderer)
     }
 
     /// Has the running browser open its first page once more, which leads on: a second start hands the
