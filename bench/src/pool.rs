@@ -38,7 +38,7 @@ struct Served<'a> {
     options: &'a [&'a str],
 }
 
-/// Kills a clone that waits and its controller, gives one to a session, and takes the template away; fails unless
+/// Kills a clone that waits and its controller, stops one, gives one to a session, and takes the template away; fails unless
 /// each clone is replaced or removed as it should be.
 pub fn check(
     anteroom: &Path,
@@ -52,7 +52,7 @@ pub fn check(
     let recipient = new_identity(folder)?.recipient;
     let mut server = served.start()?;
     let dead = waiting(&server, &[])?;
-    kill_vmm(&dead)?;
+    signal_vmm(&dead, Signal::SIGKILL)?;
     let other = waiting(&server, std::slice::from_ref(&dead))?;
     let died = "ended while it waited for a sign-in, and is replaced: ";
     let log = server.log();
@@ -71,6 +71,7 @@ pub fn check(
     ensure!(metric(&server, "anteroom_waiting_clones_used_total")? == 1, "it is not counted");
     let mut ids = vec![dead, other];
     ids.push(waiting(&server, &ids)?);
+    ids.extend(served.stopped(&server, &recipient, &ids[2])?);
     ids.push(served.without_template(&server, &recipient)?);
     server.stop()?;
 
@@ -107,6 +108,22 @@ impl Served<'_> {
         ensure!(said.contains("stop it, or choose another folder with --state-dir"), "{said}");
         ensure!(processes::of_session(clone)? == before, "the clone is not as it was");
         Ok(())
+    }
+
+    /// The VMM of a clone that waits is stopped: its sign-in gets another, and it is replaced. The ids of both.
+    fn stopped(&self, server: &Server, recipient: &str, clone: &str) -> Result<[String; 2]> {
+        signal_vmm(clone, Signal::SIGSTOP)?;
+        let session = server.start_session(recipient, 300)?;
+        ensure!(session.id != clone, "the session has a clone that is stopped");
+        let connected = server.wait_until_agent(&session.id, PATIENCE)?;
+        let stopped = "was stopped while it waited for a sign-in, and is replaced: its VMM";
+        ensure!(server.log().contains(stopped), "it is not said:\n{}", server.log());
+        println!("one that was stopped was passed by; the agent connected after {connected} ms");
+        until(server, || Ok(vmm_of(clone)?.is_none().then_some(())))?;
+        server.cancel(&session.id)?;
+        server.wait_until_torn_down(&session.id, PATIENCE)?;
+        let replaced = waiting(server, &[clone.to_owned(), session.id.clone()])?;
+        Ok([session.id, replaced])
     }
 
     /// The template is gone for a while: the clone that waits ends, and a session is booted, whose id this is.
@@ -183,9 +200,10 @@ fn until<T>(server: &Server, look: impl Fn() -> Result<Option<T>>) -> Result<T> 
     }
 }
 
-fn kill_vmm(id: &str) -> Result<()> {
+fn signal_vmm(id: &str, signal: Signal) -> Result<()> {
     let pid = vmm_of(id)?.context("the clone has no VMM")?;
-    kill(Pid::from_raw(i32::try_from(pid)?), Signal::SIGKILL).context("killing it failed")
+    kill(Pid::from_raw(i32::try_from(pid)?), signal)
+        .with_context(|| format!("sending it {signal} failed"))
 }
 
 fn vmm_of(id: &str) -> Result<Option<u32>> {

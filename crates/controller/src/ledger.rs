@@ -163,11 +163,6 @@ impl Ledger {
         self.waiting.len()
     }
 
-    /// Whether nobody has anything and nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.waiting.is_empty()
-    }
-
     /// First come, first served: one that waits for much is not passed by those that take little. One that
     /// would wait for ever does not wait: the templates that were loaded since it came took what it needs.
     fn grant(&mut self) {
@@ -191,7 +186,10 @@ impl Ledger {
     fn fits(&self, demand: &Demand) -> Result<(), Shortage> {
         let reserved = self.reserved();
         let needs = demand.memory_bytes;
-        if reserved.templates_bytes.saturating_add(needs) > self.budget_bytes {
+        // What a template takes that may go again is no reason to wait for nothing.
+        let staying = reserved.templates_bytes.saturating_sub(self.free.unsettled_templates_bytes);
+        if staying.saturating_add(needs) > self.budget_bytes {
+            let reserved = Reserved { templates_bytes: staying, ..reserved };
             return Err(Shortage::TooLarge { needs, reserved });
         }
         if self.held.len() >= self.limits.max_sessions {

@@ -141,7 +141,7 @@ pub struct BeyondFeature {
 pub enum NotVerified {
     /// Nobody has looked.
     #[error(
-        "the image {image} is not verified for the CPU profile {profile}{others}; run `anteroom image verify {image} --cpu {profile}`, or start `anteroom serve` with --allow-unverified-images"
+        "the image {image} is not verified for the CPU profile {profile}{others}; run `anteroom image verify {image} --cpu {profile}`, or allow such images with --allow-unverified-images"
     )]
     NeverLookedAt {
         /// The image's name.

@@ -64,6 +64,9 @@ pub struct Free {
     pub pids: Option<u64>,
     /// What the templates in memory take of the node's budget.
     pub templates_bytes: u64,
+    /// How much of that may come back: templates that are being loaded, and may be refused yet, and those that
+    /// only clones which still run have.
+    pub unsettled_templates_bytes: u64,
 }
 
 /// What a session would take, and what there is.

@@ -4,6 +4,7 @@ use anteroom_node_protocol::{Capacity, Free, NodeMemory, SandboxQuery, SessionMe
 use anteroom_session::SessionId;
 
 use super::measuring::RunningSession;
+use super::template_memory::Look;
 use super::{LocalNode, Stage, free};
 
 impl LocalNode {
@@ -11,13 +12,15 @@ impl LocalNode {
         let SandboxQuery { image, extra_ca_pem, may_be_clone } = sandbox;
         let template = may_be_clone.then(|| self.template_for(image, extra_ca_pem)).flatten();
         let template = template.as_ref().map(|template| template.id.as_str());
-        Capacity { demand: self.measuring.demand(template), free: self.free() }
+        let free = self.free(&self.templates.in_memory());
+        Capacity { demand: self.measuring.demand(template), free }
     }
 
-    fn free(&self) -> Free {
-        let templates_bytes =
-            self.templates.in_memory().iter().map(|template| template.bytes).sum();
-        Free { templates_bytes, ..free::look(&self.settings.state_dir) }
+    fn free(&self, templates: &Look) -> Free {
+        let &Look { bytes: templates_bytes, unsettled_bytes: unsettled_templates_bytes, .. } =
+            templates;
+        let free = free::look(&self.settings.state_dir);
+        Free { templates_bytes, unsettled_templates_bytes, ..free }
     }
 
     /// Measures every session that runs.
@@ -32,7 +35,8 @@ impl LocalNode {
             sessions.iter().filter_map(running).collect()
         });
         let sessions = self.measure(running).await;
-        NodeMemory { free: self.free(), sessions, templates: self.templates.in_memory() }
+        let templates = self.templates.in_memory();
+        NodeMemory { free: self.free(&templates), sessions, templates: templates.templates }
     }
 
     pub(super) async fn measure(

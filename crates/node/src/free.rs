@@ -43,6 +43,7 @@ pub fn look(state_dir: &Path) -> Free {
         disk_bytes: free_disk(state_dir),
         pids: free_pids(),
         templates_bytes: 0,
+        unsettled_templates_bytes: 0,
     }
 }
 

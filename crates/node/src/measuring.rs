@@ -89,6 +89,9 @@ impl Measuring {
 
     /// Measures these sessions. It looks at every process of the machine.
     pub fn measure(&self, running: &[RunningSession]) -> Vec<SessionMemory> {
+        if running.is_empty() {
+            return Vec::new();
+        }
         let known = self.with(|state| state.started.clone());
         let running: Vec<(RunningSession, &Started, SandboxName)> = running
             .iter()

@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn only_what_is_known_to_be_used_up_is_an_obstacle() {
         let shortages = |disk_bytes, pids| {
-            let free = Free { disk_bytes, pids, memory_bytes: Some(0), templates_bytes: 0 };
+            let free = Free { disk_bytes, pids, memory_bytes: Some(0), ..Free::default() };
             shortages(&free, Path::new("/state")).len()
         };
         assert_eq!(shortages(Some(1), Some(1)), 0);

@@ -18,7 +18,7 @@ use anteroom_vm::PageSet;
 
 use super::error::LocalNodeError;
 use super::measuring::Started;
-use super::pool::Waiting;
+use super::pool::{Claimed, Waiting};
 use super::process::Runner;
 use super::settings::{DriverChoice, VmChoice};
 use super::templates::Template;
@@ -163,7 +163,11 @@ impl LocalNode {
         }
         let authorities = &sandbox.extra_ca_pem;
         let template = self.template_of(&vm.image_dir, &boots.services, screen, authorities)?;
-        self.pool.claim(&template)
+        let Claimed { clone, stopped } = self.pool.claim(&template);
+        for (stopped, process) in stopped {
+            self.end_stopped(stopped, &process);
+        }
+        clone
     }
 
     /// A clone of a template that is to wait, as its runner gets it; `None` where no VM is booted.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 use super::images::Images;
 use super::recorded::{Recorded, Recorder};
+use super::template_memory::{Look, MemoryOfTemplates};
 use super::wakes::Wakes;
 
 /// Reports that may wait between a clone's runner and the controller.
@@ -84,6 +85,7 @@ pub struct Templates {
     /// Learns what was loaded and what is not used any more.
     wakes: Wakes,
     known: Arc<Mutex<HashMap<Of, Known>>>,
+    memory: MemoryOfTemplates,
 }
 
 /// What is known of an image's template.
@@ -121,7 +123,13 @@ struct Stamp {
 
 impl Templates {
     pub fn new(settings: Option<TemplateSettings>, images: Images, wakes: Wakes) -> Self {
-        Self { settings, images, wakes, known: Arc::default() }
+        Self {
+            settings,
+            images,
+            wakes,
+            known: Arc::default(),
+            memory: MemoryOfTemplates::default(),
+        }
     }
 
     /// The template of this VM, whose image lies in a folder, once it is loaded. The first time that it is
@@ -135,15 +143,22 @@ impl Templates {
             Some(Known { stamp: seen, state }) if *seen == stamp => state.loaded().cloned(),
             _ => {
                 known.insert(of.clone(), Known { stamp: stamp.clone(), state: State::Loading });
-                drop(known);
                 let (templates, wanted) = (self.clone(), vm.on(&settings.host));
+                let id = wanted.id();
+                let bytes = anteroom_template::bytes_to_load(image_dir, &id);
+                let counted = self.memory.loading(TemplateMemory { id, bytes });
+                drop(known);
                 let (services, screen) = (vm.services.to_vec(), vm.screen);
                 let loading = move || {
                     let images = &templates.images;
                     let loaded = load(&settings.key, images, &of.0, &wanted, services, screen);
                     let state = loaded.map_or(State::Refused, |one| State::Loaded(Arc::new(one)));
                     let mut known = templates.known.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let State::Loaded(template) = &state {
+                        templates.memory.loaded(&template.id, &template.files);
+                    }
                     known.insert(of, Known { stamp, state });
+                    drop(counted);
                     templates.wakes.change();
                 };
                 if let Err(error) =
@@ -198,16 +213,15 @@ impl Templates {
         received
     }
 
-    /// Those in memory, each with what it takes of it.
-    pub fn in_memory(&self) -> Vec<TemplateMemory> {
+    /// Those in memory, each with what it takes of it: also one that is being loaded, and one that only its
+    /// clones have.
+    pub fn in_memory(&self) -> Look {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let loaded = known.values().filter_map(|known| known.state.loaded());
-        let memory = |template: &Arc<Template>| {
-            let TemplateFiles { memory, state } = &template.files;
-            let bytes = bytes_of(memory) + bytes_of(state);
-            TemplateMemory { id: template.id.clone(), bytes }
+        let is_current = |memory: &Arc<OwnedFd>| {
+            let mut loaded = known.values().filter_map(|known| known.state.loaded());
+            loaded.any(|template| Arc::ptr_eq(&template.files.memory, memory))
         };
-        loaded.map(memory).collect()
+        self.memory.look(is_current)
     }
 
     /// Those that clones can be made of now: on disk they are as they were loaded.
@@ -290,13 +304,6 @@ fn load(
             None
         }
     }
-}
-
-/// What of a file in memory is there: its holes take nothing.
-fn bytes_of(file: &impl AsFd) -> u64 {
-    const BLOCK: u64 = 512;
-    let blocks = nix::sys::stat::fstat(file).map_or(0, |file| file.st_blocks);
-    u64::try_from(blocks).unwrap_or_default() * BLOCK
 }
 
 fn stamp(image_dir: &Path) -> Option<Stamp> {

@@ -36,4 +36,4 @@ pub use machine_key::{MachineKey, MachineKeyError};
 pub use made_for::{Difference, TemplateFor};
 pub use manifest::{MAX_MANIFEST, MAX_PICTURE, MAX_STATE, Manifest, Recorded, VERSION};
 pub use sealed::in_memory;
-pub use store::{Saved, Summary, list, remove, write};
+pub use store::{Saved, Summary, bytes_to_load, list, remove, write};

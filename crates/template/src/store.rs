@@ -133,14 +133,22 @@ pub fn list(image_dir: &Path) -> Vec<Summary> {
     all
 }
 
+/// About how much memory the template with this id takes once it is loaded: what it takes on the disk. Nothing
+/// where there is none.
+#[must_use]
+pub fn bytes_to_load(image_dir: &Path, id: &str) -> u64 {
+    taken(&templates(image_dir).join(id), &[MEMORY, STATE])
+}
+
+fn taken(dir: &Path, files: &[&str]) -> u64 {
+    let found = files.iter().filter_map(|name| fs::symlink_metadata(dir.join(name)).ok());
+    found.map(|found| found.blocks() * 512).sum()
+}
+
 fn summary(dir: PathBuf, manifest: Manifest) -> Summary {
-    let taken = [MEMORY, STATE, PICTURE, MANIFEST, SIGNATURE].iter().filter_map(|name| {
-        let found = fs::symlink_metadata(dir.join(name)).ok()?;
-        Some(found.blocks() * 512)
-    });
     Summary {
         id: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        bytes: taken.sum(),
+        bytes: taken(&dir, &[MEMORY, STATE, PICTURE, MANIFEST, SIGNATURE]),
         made_for: manifest.made_for,
         made_unix_ms: manifest.made_unix_ms,
         dir,

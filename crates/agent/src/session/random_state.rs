@@ -11,8 +11,8 @@ use super::v8_generator::Generator;
 use crate::random::drawn;
 
 const PAGE: u64 = 4096;
-const WORD: u64 = 8;
-const GENERATOR: u64 = Generator::WORDS as u64 * WORD;
+const INTEGER: u64 = 8;
+const GENERATOR: u64 = Generator::INTEGERS as u64 * INTEGER;
 
 /// Of an entry of `pagemap` (Documentation/admin-guide/mm/pagemap.rst): the page is in memory.
 const PRESENT: u64 = 1 << 63;
@@ -83,8 +83,8 @@ impl RandomState {
             memory.write_all_at(&vec![0; length], *start)?;
         }
         for at in &self.generators {
-            let words = Generator::of_seed(u64::from_ne_bytes(drawn()?)).words();
-            memory.write_all_at(&words.map(u64::to_ne_bytes).concat(), *at)?;
+            let integers = Generator::of_seed(u64::from_ne_bytes(drawn()?)).integers();
+            memory.write_all_at(&integers.map(u64::to_ne_bytes).concat(), *at)?;
         }
         Ok(())
     }
@@ -122,11 +122,11 @@ fn in_area(memory: &Memory, parents: &Memory, addresses: &Range<u64>) -> Result<
     for Range { start, end } in memory.present(addresses)? {
         for start in (start..end).step_by(AT_ONCE) {
             // One may begin at the end of what is read.
-            let end = end.min(start + AT_ONCE as u64 + GENERATOR - WORD);
-            for (place, drawn) in Generator::find(&memory.words(start..end)?) {
-                let at = start + place as u64 * WORD;
-                let its = memory.words(at..at + GENERATOR)?;
-                let of_parent = parents.words(at..at + GENERATOR);
+            let end = end.min(start + AT_ONCE as u64 + GENERATOR - INTEGER);
+            for (place, drawn) in Generator::find(&memory.integers(start..end)?) {
+                let at = start + place as u64 * INTEGER;
+                let its = memory.integers(at..at + GENERATOR)?;
+                let of_parent = parents.integers(at..at + GENERATOR);
                 let is_inherited = of_parent.is_ok_and(|parents| parents == its);
                 found.push(Found { at, drawn, is_inherited });
             }
@@ -157,9 +157,9 @@ impl Memory {
         let mut read = vec![0; AT_ONCE];
         let pages = addresses.start / PAGE..addresses.end / PAGE;
         for first in pages.clone().step_by(AT_ONCE / size_of::<u64>()) {
-            let some = usize::try_from((pages.end - first) * WORD)?.min(AT_ONCE);
-            self.entries.read_exact_at(&mut read[..some], first * WORD)?;
-            for (page, entry) in (first..).zip(words(&read[..some])) {
+            let some = usize::try_from((pages.end - first) * INTEGER)?.min(AT_ONCE);
+            self.entries.read_exact_at(&mut read[..some], first * INTEGER)?;
+            for (page, entry) in (first..).zip(integers(&read[..some])) {
                 let (start, end) = (page * PAGE, (page + 1) * PAGE);
                 match present.last_mut() {
                     _ if entry & PRESENT == 0 => {}
@@ -171,14 +171,14 @@ impl Memory {
         Ok(present)
     }
 
-    fn words(&self, addresses: Range<u64>) -> Result<Vec<u64>> {
+    fn integers(&self, addresses: Range<u64>) -> Result<Vec<u64>> {
         let mut bytes = vec![0; usize::try_from(addresses.end - addresses.start)?];
         self.bytes.read_exact_at(&mut bytes, addresses.start)?;
-        Ok(words(&bytes).collect())
+        Ok(integers(&bytes).collect())
     }
 }
 
-fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+fn integers(bytes: &[u8]) -> impl Iterator<Item = u64> {
     bytes.as_chunks().0.iter().map(|bytes| u64::from_ne_bytes(*bytes))
 }
 
@@ -227,6 +227,8 @@ fn area(line: &str) -> Option<Area> {
 
 #[cfg(test)]
 mod tests {
+    use std::iter;
+
     use super::*;
 
     const SEED: u64 = 0xe544_e3bd_1349_24ce;
@@ -253,21 +255,19 @@ mod tests {
     #[test]
     fn what_is_found_is_made_new() {
         let mut page = vec![7_u8; 64];
-        let mut generator = Generator::of_seed(SEED).words();
+        let mut generator = Generator::of_seed(SEED).integers();
+        let start = page.as_mut_ptr() as u64;
         let state = RandomState {
             pid: std::process::id(),
-            wiped_on_fork: {
-                let start = page.as_mut_ptr() as u64;
-                vec![start..start + 32]
-            },
+            wiped_on_fork: iter::once(start..start + 32).collect(),
             generators: vec![generator.as_mut_ptr() as u64],
             is_incomplete: false,
         };
         assert_eq!(state.forget().unwrap(), 2);
         assert_eq!(std::hint::black_box(&mut page)[..33], [&[0; 32][..], &[7]].concat());
         let new = *std::hint::black_box(&mut generator);
-        assert_ne!(new, Generator::of_seed(SEED).words());
-        assert_eq!(new, Generator::of_seed(new[0]).words());
+        assert_ne!(new, Generator::of_seed(SEED).integers());
+        assert_eq!(new, Generator::of_seed(new[0]).integers());
     }
 
     #[test]
@@ -275,11 +275,11 @@ mod tests {
         let memory = Memory::of(std::process::id()).unwrap();
         let mut kept = vec![0_u64; 4 * AT_ONCE / size_of::<u64>()];
         let place = kept.len() / 2;
-        kept[place..place + 3].copy_from_slice(&Generator::of_seed(SEED).words());
+        kept[place..place + 3].copy_from_slice(&Generator::of_seed(SEED).integers());
         let start = std::hint::black_box(&kept).as_ptr() as u64;
-        let addresses = start..start + kept.len() as u64 * WORD;
+        let addresses = start..start + kept.len() as u64 * INTEGER;
         let found = in_area(&memory, &memory, &addresses).unwrap();
-        let expected = start + place as u64 * WORD;
+        let expected = start + place as u64 * INTEGER;
         assert_eq!(found.iter().map(|found| found.at).collect::<Vec<_>>(), [expected]);
     }
 }

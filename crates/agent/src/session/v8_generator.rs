@@ -1,7 +1,7 @@
 //! V8's generator of random numbers (`base::RandomNumberGenerator`, src/base/utils/random-number-generator.h),
 //! found in memory: every `Math.random` of a renderer's pages follows from one of these.
 
-/// The seed and the two words of state, which is xorshift128+ begun with the seed's MurmurHash3.
+/// The seed and the two integers of state, which is xorshift128+ begun with the seed's MurmurHash3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generator {
     seed: u64,
@@ -14,7 +14,7 @@ const MOST_DRAWN: usize = 64;
 
 impl Generator {
     /// Its size in memory.
-    pub const WORDS: usize = 3;
+    pub const INTEGERS: usize = 3;
 
     /// Of which nothing was drawn.
     pub fn of_seed(seed: u64) -> Self {
@@ -23,22 +23,24 @@ impl Generator {
     }
 
     /// As it is in memory.
-    pub fn words(self) -> [u64; Self::WORDS] {
+    pub fn integers(self) -> [u64; Self::INTEGERS] {
         [self.seed, self.state[0], self.state[1]]
     }
 
-    /// At which of these words there is one, and how many numbers were drawn of it.
-    pub fn find(words: &[u64]) -> impl Iterator<Item = (usize, usize)> {
-        let places = words.windows(Self::WORDS).enumerate();
-        places.filter_map(|(place, words)| Some((place, Self::drawn_of(words.try_into().ok()?)?)))
+    /// At which of these integers there is one, and how many numbers were drawn of it.
+    pub fn find(integers: &[u64]) -> impl Iterator<Item = (usize, usize)> {
+        let places = integers.windows(Self::INTEGERS).enumerate();
+        places.filter_map(|(place, integers)| {
+            Some((place, Self::drawn_of(integers.try_into().ok()?)?))
+        })
     }
 
-    /// `None` of other words: that these look like one has a probability of 2^-122.
-    fn drawn_of(words: [u64; Self::WORDS]) -> Option<usize> {
-        if !words.into_iter().all(looks_random) {
+    /// `None` of other integers: that these look like one has a probability of 2^-122.
+    fn drawn_of(integers: [u64; Self::INTEGERS]) -> Option<usize> {
+        if !integers.into_iter().all(looks_random) {
             return None;
         }
-        let [seed, state @ ..] = words;
+        let [seed, state @ ..] = integers;
         let mut one = Self::of_seed(seed);
         (0..=MOST_DRAWN).find(|_| {
             let is_it = one.state == state;
@@ -57,19 +59,19 @@ impl Generator {
     }
 }
 
-/// Nearly all that is in memory is none: zeros, small numbers, addresses. Of random words one in 2^15 is
-/// left out.
-fn looks_random(word: u64) -> bool {
-    !matches!(word >> 48, 0 | 0xffff)
+/// Little of what is in memory does: zeros, small numbers and addresses do not. Of random integers one in 2^15
+/// does not either.
+fn looks_random(integer: u64) -> bool {
+    !matches!(integer >> 48, 0 | 0xffff)
 }
 
 /// The end of MurmurHash3 (`MurmurHash3` of the same file).
-fn hashed(mut word: u64) -> u64 {
+fn hashed(mut integer: u64) -> u64 {
     for factor in [0xff51_afd7_ed55_8ccd, 0xc4ce_b9fe_1a85_ec53_u64] {
-        word ^= word >> 33;
-        word = word.wrapping_mul(factor);
+        integer ^= integer >> 33;
+        integer = integer.wrapping_mul(factor);
     }
-    word ^ word >> 33
+    integer ^ integer >> 33
 }
 
 #[cfg(test)]
@@ -87,8 +89,8 @@ mod tests {
     /// As Chromium 156 had it in memory.
     #[test]
     fn one_of_a_real_renderer_is_found() {
-        let words = [0xe544_e3bd_1349_24ce, 0xc3db_8aac_62e8_e8f6, 0xb21b_3029_439f_1dbc];
-        assert_eq!(Generator::find(&words).collect::<Vec<_>>(), [(0, 8)]);
+        let integers = [0xe544_e3bd_1349_24ce, 0xc3db_8aac_62e8_e8f6, 0xb21b_3029_439f_1dbc];
+        assert_eq!(Generator::find(&integers).collect::<Vec<_>>(), [(0, 8)]);
     }
 
     proptest! {
@@ -99,16 +101,16 @@ mod tests {
             times in 0..=MOST_DRAWN,
         ) {
             let one = drawn(seed, times);
-            prop_assume!(one.words().into_iter().all(looks_random));
-            let words = [&before[..], &one.words(), &[0, 1]].concat();
-            prop_assert_eq!(Generator::find(&words).collect::<Vec<_>>(), [(before.len(), times)]);
+            prop_assume!(one.integers().into_iter().all(looks_random));
+            let integers = [&before[..], &one.integers(), &[0, 1]].concat();
+            prop_assert_eq!(Generator::find(&integers).collect::<Vec<_>>(), [(before.len(), times)]);
         }
 
         #[test]
         fn of_another_seed_or_much_drawn_is_none(seed: u64, other: u64, times in 0..200_usize) {
             prop_assume!(seed != other || times > MOST_DRAWN);
-            let words = Generator { seed: other, ..drawn(seed, times) }.words();
-            prop_assert_eq!(Generator::find(&words).count(), 0);
+            let integers = Generator { seed: other, ..drawn(seed, times) }.integers();
+            prop_assert_eq!(Generator::find(&integers).count(), 0);
         }
     }
 }

@@ -92,7 +92,7 @@ proptest! {
         for (ticket, _) in sessions {
             ledger.leave(ticket);
         }
-        prop_assert!(ledger.is_empty());
+        prop_assert_eq!((ledger.reserved().sessions, ledger.queued()), (0, 0));
         prop_assert_eq!(ledger.reserved().memory_bytes, 0);
     }
 }
@@ -205,4 +205,23 @@ fn who_comes_to_a_queue_that_can_go_on_is_not_behind_it() {
     let free = Free { templates_bytes: 200, ..Free::default() };
     let small = ledger.admit(demand(100), free).unwrap();
     assert!(!ledger.holds(large) && ledger.holds(small));
+}
+
+#[test]
+fn who_does_not_fit_beside_a_template_that_may_go_again_waits_for_that() {
+    let loading = Free { templates_bytes: 500, unsettled_templates_bytes: 400, ..Free::default() };
+    let mut ledger = ledger(10, 1);
+    let waits = ledger.admit(demand(600), loading).unwrap();
+    let Standing::Waits(shortage) = ledger.standing(waits) else { panic!() };
+    assert!(matches!(shortage, Shortage::Budget { needs: 600, .. }), "{shortage:?}");
+    // It was refused.
+    let free = Free { templates_bytes: 100, ..Free::default() };
+    ledger.measured(&NodeMemory { free, ..NodeMemory::default() });
+    assert!(ledger.holds(waits));
+    ledger.leave(waits);
+    // Here another was loaded, and stays.
+    let waits = ledger.admit(demand(600), loading).unwrap();
+    let free = Free { templates_bytes: 500, ..Free::default() };
+    ledger.measured(&NodeMemory { free, ..NodeMemory::default() });
+    assert!(matches!(ledger.standing(waits), Standing::TurnedAway(Shortage::TooLarge { .. })));
 }

@@ -111,12 +111,12 @@ impl LocalNode {
                 return Err(error);
             }
         };
-        let (handover, taken) = oneshot::channel();
+        let ((handover, taken), vmm) = (oneshot::channel(), watch.vmm());
         let node = self.clone();
         let ended = move |reason: &EndReason| node.ended_waiting(session, reason);
         tokio::spawn(watch.run(taken, ended));
         let (template, since) = (Arc::clone(template), Instant::now());
-        Ok(Waiting { record, template, runner, since, handover })
+        Ok(Waiting { record, template, runner, since, vmm, handover })
     }
 
     fn begin_clone(
@@ -152,6 +152,16 @@ impl LocalNode {
             node.pool.change();
         });
         true
+    }
+
+    /// Ends one that would not go on, behind the scenes.
+    pub(crate) fn end_stopped(&self, stopped: Waiting, process: &str) {
+        tracing::warn!(
+            "a clone of template {} was stopped while it waited for a sign-in, and is replaced: its {process} \
+             was stopped by a signal or a debugger",
+            stopped.template.id,
+        );
+        self.give_up(stopped);
     }
 
     /// Ends one whose session was not recorded, behind the scenes.

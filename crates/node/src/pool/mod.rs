@@ -36,8 +36,17 @@ pub struct Waiting {
     pub template: Arc<Template>,
     pub runner: Runner,
     since: Instant,
+    /// The VMM's process, where it said so.
+    vmm: Option<i32>,
     /// Takes the channel that its reports go to, once it has a session.
     handover: oneshot::Sender<mpsc::Sender<Report>>,
+}
+
+/// What a session gets of those that wait.
+pub struct Claimed {
+    pub clone: Option<Waiting>,
+    /// Clones that would not go on, each with its process that does not run.
+    pub stopped: Vec<(Waiting, String)>,
 }
 
 /// The clones that wait. Cheap to clone.
@@ -70,19 +79,24 @@ impl Pool {
         Self { most, state: Arc::default(), wakes, records }
     }
 
-    /// A clone of this template for a session, if one waits: the one that waited longest.
-    pub fn claim(&self, template: &Arc<Template>) -> Option<Waiting> {
+    /// A clone of this template for a session, if one waits: the one that waited longest. Those that somebody
+    /// has stopped are taken out.
+    pub fn claim(&self, template: &Arc<Template>) -> Claimed {
         self.with(|state| {
             let of_it = |one: &Waiting| Arc::ptr_eq(&one.template, template);
-            let found = state.waiting.iter().position(of_it).map(|at| state.waiting.remove(at));
-            match &found {
-                Some(_) => {
+            let mut stopped = Vec::new();
+            while let Some(at) = state.waiting.iter().position(of_it) {
+                let clone = state.waiting.remove(at);
+                let Some(process) = clone.stopped_process() else {
                     state.hits += 1;
                     state.deaths = 0;
-                }
-                None => state.misses += 1,
+                    return Claimed { clone: Some(clone), stopped };
+                };
+                state.died += 1;
+                stopped.push((clone, process));
             }
-            found
+            state.misses += 1;
+            Claimed { clone: None, stopped }
         })
     }
 
@@ -210,6 +224,15 @@ impl State {
 }
 
 impl Waiting {
+    /// Its process that a signal stopped, or a debugger, and nobody let go on: it would be silent until somebody
+    /// does.
+    fn stopped_process(&self) -> Option<String> {
+        let named = [("runner", self.runner.pid()), ("VMM", self.vmm)];
+        let pids = named.into_iter().filter_map(|(name, pid)| Some((name, pid?)));
+        let mut stopped = pids.filter(|(_, pid)| is_stopped(*pid));
+        stopped.next().map(|(name, pid)| format!("{name} (process {pid})"))
+    }
+
     /// Has its reports go where a session's go: what it reported so far comes first.
     pub fn hand_over(self) -> (Runner, Reports) {
         let (to, reports) = mpsc::channel(watch::REPORTS);
@@ -217,4 +240,10 @@ impl Waiting {
         let _ = self.handover.send(to);
         (self.runner, reports)
     }
+}
+
+/// The state follows the name in parentheses, which may hold anything (proc_pid_stat(5)).
+fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
 }

@@ -1,6 +1,12 @@
 use anteroom_runner_protocol::RunnerCommand;
 use anteroom_session::{Accelerator, Cloned, DriverKind, EndReason, Observation, ProcessExit};
 
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+
 use super::watch::Watch;
 use super::*;
 
@@ -15,7 +21,7 @@ fn waiting(
     let (runner, sent) = Runner::of_test();
     let record = SandboxRecord { session: SessionId::generate(), user: None, driver: None };
     let (template, since) = (Arc::clone(template), Instant::now());
-    (Waiting { record, template, runner, since, handover }, taken, sent)
+    (Waiting { record, template, runner, since, vmm: None, handover }, taken, sent)
 }
 
 fn lacks(pool: &Pool, template: &Arc<Template>) -> bool {
@@ -33,8 +39,8 @@ async fn so_many_wait_of_each_template_and_the_first_goes_first() {
         assert!(pool.add(one).is_none());
     }
     assert!(!lacks(&pool, &template) && lacks(&pool, &other));
-    assert!(pool.claim(&other).is_none());
-    let claimed = pool.claim(&template).unwrap();
+    assert!(pool.claim(&other).clone.is_none());
+    let claimed = pool.claim(&template).clone.unwrap();
     assert_eq!(claimed.record.session, ids[0]);
     assert_eq!(pool.sessions(), ids[1..]);
     // Its session was not recorded: it is nobody's, and its user is kept until it has ended.
@@ -44,6 +50,31 @@ async fn so_many_wait_of_each_template_and_the_first_goes_first() {
     assert!(!pool.is_ending(ids[0]));
     let PoolFigures { waiting, hits, misses, died, .. } = pool.figures();
     assert_eq!((waiting, hits, misses, died), (1, 1, 1, 0));
+}
+
+#[tokio::test]
+async fn who_would_not_go_on_is_no_session_s() {
+    let (pool, template) = (pool(2), Template::of_test());
+    let mut vmm = Command::new("sleep").arg("1000").spawn().unwrap();
+    let pid = i32::try_from(vmm.id()).unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WUNTRACED)).unwrap();
+    let (stopped, _taken, _sent) = waiting(&template);
+    let (runs, _taken, _sent) = waiting(&template);
+    let ids = [stopped.record.session, runs.record.session];
+    assert!(pool.add(Waiting { vmm: Some(pid), ..stopped }).is_none() && pool.add(runs).is_none());
+    let Claimed { clone, stopped } = pool.claim(&template);
+    assert_eq!(clone.unwrap().record.session, ids[1]);
+    let (clone, process) = stopped.into_iter().next().unwrap();
+    assert_eq!((clone.record.session, process), (ids[0], format!("VMM (process {pid})")));
+    // It goes on.
+    kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+    waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WCONTINUED)).unwrap();
+    assert!(pool.add(clone).is_none() && pool.claim(&template).clone.is_some());
+    let PoolFigures { waiting, hits, misses, died, .. } = pool.figures();
+    assert_eq!((waiting, hits, misses, died), (0, 2, 0, 1));
+    vmm.kill().unwrap();
+    vmm.wait().unwrap();
 }
 
 #[tokio::test]

@@ -38,6 +38,16 @@ impl Watch {
         }
     }
 
+    /// The VMM's process, as the runner reported it before the guest ran.
+    pub fn vmm(&self) -> Option<i32> {
+        self.heard.iter().find_map(|report| match report {
+            Report::Observed { observation: Observation::SandboxStarted { pid, .. } } => {
+                i32::try_from(*pid).ok()
+            }
+            _ => None,
+        })
+    }
+
     /// Listens until it has a session, or ends: then `ended` says whether it has none, with the reason.
     pub async fn run(
         mut self,
