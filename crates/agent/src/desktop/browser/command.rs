@@ -30,6 +30,9 @@ pub fn command(
     command.arg(format!("--ip-address-space-overrides={proxy}=public"));
     command.arg(format!("--window-size={},{}", screen.width, screen.height));
     command.args(flags(has_spare_renderer));
+    if has_spare_renderer {
+        command.arg(ONE_SPARE_RENDERER);
+    }
     command.args(console::FLAGS);
     if let Some(locale) = guest.locale() {
         command.arg(format!("--lang={locale}"));
@@ -63,6 +66,10 @@ const FLAGS: &str = include_str!("flags.txt");
 
 /// What has Chromium start no renderer ahead of need, among the features that are off.
 const NO_SPARE_RENDERER: &str = "SpareRendererForSitePerProcess,";
+
+/// The first page has a renderer, and another is ahead: once that has a page too, no further one is ahead. Pages
+/// of other sites get theirs all the same.
+const ONE_SPARE_RENDERER: &str = "--renderer-process-limit=2";
 
 fn flags(has_spare_renderer: bool) -> impl Iterator<Item = String> {
     let flags = FLAGS.lines().filter(|line| line.starts_with("--"));
