@@ -38,8 +38,8 @@ struct Served<'a> {
     options: &'a [&'a str],
 }
 
-/// Kills a clone that waits and its controller, stops one, gives one to a session, and takes the template away; fails unless
-/// each clone is replaced or removed as it should be.
+/// Kills a clone that waits and its controller, stops one, gives one to a session, and takes the template away;
+/// fails unless each clone is replaced or removed as it should be.
 pub fn check(
     anteroom: &Path,
     folder: &Path,
@@ -116,7 +116,7 @@ impl Served<'_> {
         let session = server.start_session(recipient, 300)?;
         ensure!(session.id != clone, "the session has a clone that is stopped");
         let connected = server.wait_until_agent(&session.id, PATIENCE)?;
-        let stopped = "was stopped while it waited for a sign-in, and is replaced: its VMM";
+        let stopped = "that waited for a sign-in is replaced: a signal stopped its VMM";
         ensure!(server.log().contains(stopped), "it is not said:\n{}", server.log());
         println!("one that was stopped was passed by; the agent connected after {connected} ms");
         until(server, || Ok(vmm_of(clone)?.is_none().then_some(())))?;

@@ -87,6 +87,11 @@ impl Admitted {
         self.admission.with(|ledger| ledger.holds(self.ticket))
     }
 
+    /// Admits the session anew, by what it would take now; its place in the queue is at the end.
+    pub fn again(&self, capacity: Capacity) -> Result<Self, Shortage> {
+        self.admission.admit(capacity).map_err(|refused| refused.shortage)
+    }
+
     /// Why it has no capacity, while it has none.
     pub fn lacks(&self) -> Option<Shortage> {
         match self.admission.with(|ledger| ledger.standing(self.ticket)) {

@@ -65,6 +65,7 @@ pub struct Answers {
     pub prepare: Result<(), NotPrepared>,
     pub start: Result<(), EndReason>,
     pub tear_down: Result<Vec<Leftover>, NodeError>,
+    pub demand: Demand,
     pub memory: NodeMemory,
 }
 
@@ -87,6 +88,7 @@ impl FakeNode {
                 prepare: Ok(()),
                 start: Ok(()),
                 tear_down: Ok(Vec::new()),
+                demand: DEMAND,
                 memory: NodeMemory::default(),
             }),
         }))
@@ -168,7 +170,8 @@ impl Node for FakeNode {
     }
 
     async fn capacity(&self, _: SandboxQuery) -> Capacity {
-        Capacity { demand: DEMAND, free: self.0.answers.lock().unwrap().memory.free }
+        let answers = self.0.answers.lock().unwrap();
+        Capacity { demand: answers.demand, free: answers.memory.free }
     }
 
     async fn memory(&self) -> NodeMemory {

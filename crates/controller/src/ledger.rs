@@ -186,7 +186,7 @@ impl Ledger {
     fn fits(&self, demand: &Demand) -> Result<(), Shortage> {
         let reserved = self.reserved();
         let needs = demand.memory_bytes;
-        // What a template takes that may go again is no reason to wait for nothing.
+        // Memory that a template may give back is no reason to refuse for good.
         let staying = reserved.templates_bytes.saturating_sub(self.free.unsettled_templates_bytes);
         if staying.saturating_add(needs) > self.budget_bytes {
             let reserved = Reserved { templates_bytes: staying, ..reserved };

@@ -83,8 +83,11 @@ impl<N: Node, S: Store> Controller<N, S> {
             self.admission.admit(capacity).map_err(|refused| self.no_capacity(refused))?;
         // A clone that waits is not held for a session that waits too.
         let may_be_clone = sandbox.may_be_clone && admitted.has_capacity();
-        let sandbox = SandboxQuery { may_be_clone, ..sandbox };
-        let prepare = PrepareSession { session: SessionId::generate(), sandbox, screen: SCREEN };
+        let prepare = PrepareSession {
+            session: SessionId::generate(),
+            sandbox: SandboxQuery { may_be_clone, ..sandbox.clone() },
+            screen: SCREEN,
+        };
         let prepared = node.prepare(prepare).await.map_err(not_prepared)?;
         let id = prepared.session;
         admitted.serves(id);
@@ -138,8 +141,8 @@ impl<N: Node, S: Store> Controller<N, S> {
         };
         tracing::info!(session = %id, provider = %answer.provider, "session requested");
         self.context.metrics.started(&answer.provider);
-        let plan = StartPlan { start, admitted, reservation };
-        actor::start(record, effects, Some(plan), self.context.clone());
+        let plan = StartPlan { start, sandbox, admitted };
+        actor::start(record, effects, Some((plan, reservation)), self.context.clone());
         Ok(answer)
     }
 

@@ -1,5 +1,5 @@
-//! What templates take of this machine's memory: from when one is loaded until the last of its clones has
-//! ended, whether or not others are made of it.
+//! What templates take of this machine's memory: from when one begins to be loaded, for as long as clones are made
+//! of it, and after that until the last of them has ended.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};

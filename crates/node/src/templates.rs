@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anteroom_guest_link::chain;
 use anteroom_guest_protocol::{ScreenSize, ServiceSpec};
@@ -148,6 +148,8 @@ impl Templates {
                 let bytes = anteroom_template::bytes_to_load(image_dir, &id);
                 let counted = self.memory.loading(TemplateMemory { id, bytes });
                 drop(known);
+                // Those that wait and are of an earlier one end.
+                self.wakes.change();
                 let (services, screen) = (vm.services.to_vec(), vm.screen);
                 let loading = move || {
                     let images = &templates.images;
@@ -216,7 +218,7 @@ impl Templates {
     /// Those in memory, each with what it takes of it: also one that is being loaded, and one that only its
     /// clones have.
     pub fn in_memory(&self) -> Look {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.current();
         let is_current = |memory: &Arc<OwnedFd>| {
             let mut loaded = known.values().filter_map(|known| known.state.loaded());
             loaded.any(|template| Arc::ptr_eq(&template.files.memory, memory))
@@ -226,11 +228,15 @@ impl Templates {
 
     /// Those that clones can be made of now: on disk they are as they were loaded.
     pub fn loaded(&self) -> Vec<Arc<Template>> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = known.iter().filter(|((image_dir, _), known)| {
-            stamp(image_dir).is_some_and(|stamp| stamp == known.stamp)
-        });
-        current.filter_map(|(_, known)| known.state.loaded().cloned()).collect()
+        self.current().values().filter_map(|known| known.state.loaded().cloned()).collect()
+    }
+
+    /// What is known of templates that are on disk as they were then. Others are forgotten, and with them their
+    /// memory, once no clone has it.
+    fn current(&self) -> MutexGuard<'_, HashMap<Of, Known>> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(image_dir, _), known| stamp(image_dir).as_ref() == Some(&known.stamp));
+        known
     }
 
     /// A clone failed before it was awake. Where several do so, for a reason that is the VM's own, none is made

@@ -10,7 +10,6 @@ use std::task::{Context as TaskContext, Poll, ready};
 use anyhow::{Context, Result};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-
 use tokio::io::ReadBuf;
 use tokio::io::unix::AsyncFd;
 
@@ -60,7 +59,7 @@ impl Port {
 
 /// When a port may be tried again. Its own descriptor hangs up while no host is at the other side, and Tokio
 /// takes that for the end: whoever waits for it is woken for ever, also after another host came. So Tokio
-/// watches an `epoll` of the port's, which has changes alone, and never hangs up.
+/// watches an `epoll` with the port in it, which only says that something changed and never hangs up.
 #[derive(Debug)]
 struct Edges(AsyncFd<OwnedFd>);
 
@@ -74,7 +73,7 @@ impl Edges {
         Ok(Self(watched?))
     }
 
-    /// Tries until some bytes went, again after each change. None means that no host is there.
+    /// Tries until some bytes went, again after each change. Where 0 went, no host is there.
     fn poll_until(
         &self,
         cx: &mut TaskContext<'_>,

@@ -36,12 +36,10 @@ pub fn freeze() -> Result<FrozenPrograms> {
             random_states.push(RandomState::of(pid)?);
         }
     }
-    // A page that waits for an address may have drawn too much; another's renderer takes that address.
-    let unknown = random_states.iter().filter(|state| state.is_incomplete()).count();
-    if unknown > 1 {
+    if let Some(pid) = RandomState::incomplete(&random_states) {
         bail!(
-            "the random number generators of {unknown} renderers of the browser are not where they are \
-             in Chromium 156, and Math.random would be the same in all clones"
+            "the random number generators of the browser's process {pid} were not found (as Chromium 156 \
+             keeps them), and Math.random of its page would be the same in all clones"
         );
     }
     Ok(FrozenPrograms { random_states })

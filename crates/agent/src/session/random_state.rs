@@ -31,10 +31,18 @@ pub struct RandomState {
     /// What the kernel empties in a child (`MADV_WIPEONFORK`, madvise(2)): a library of cryptography that finds
     /// it empty takes new random bytes of the kernel. That its machine was cloned it cannot see.
     wiped_on_fork: Vec<Range<u64>>,
-    /// Where V8's generators are. Each drew of the kernel once, and all that a page draws follows from it.
+    /// Where V8's generators are. Each drew of the kernel once, and every `Math.random` follows from it.
     generators: Vec<u64>,
-    /// Whether this renders pages with a generator that is somewhere else.
-    is_incomplete: bool,
+    renderer: Option<Renderer>,
+}
+
+/// What renders pages.
+#[derive(Debug)]
+struct Renderer {
+    /// Chromium counts them.
+    number: u32,
+    /// Whether those generators were found that its pages draw from.
+    is_complete: bool,
 }
 
 impl RandomState {
@@ -45,25 +53,31 @@ impl RandomState {
         let areas = areas(&smaps);
         let wiped = areas.iter().filter(|area| area.is_wiped_on_fork);
         let wiped_on_fork = wiped.map(|area| area.addresses.clone()).collect();
-        let renderer = is_renderer(pid)?;
-        let found = match renderer {
-            true => generators(pid, &areas)
+        let number = number_of_renderer(pid)?;
+        let found = match number {
+            Some(_) => generators(pid, &areas)
                 .with_context(|| format!("reading the memory of process {pid} failed"))?,
-            false => Vec::new(),
+            None => Vec::new(),
         };
-        // One of which nothing was drawn, or that its parent has too, is not what it draws from.
+        // Its pages draw from none that was never drawn from, nor from its parent's.
         let is_own = |found: &&Found| found.drawn > 0 && !found.is_inherited;
+        let is_complete = found.iter().filter(is_own).count() >= OF_A_RENDERER;
         Ok(Self {
             pid,
             wiped_on_fork,
             generators: found.iter().map(|found| found.at).collect(),
-            is_incomplete: renderer && found.iter().filter(is_own).count() < OF_A_RENDERER,
+            renderer: number.map(|number| Renderer { number, is_complete }),
         })
     }
 
-    /// Whether not all is found that its pages draw from.
-    pub fn is_incomplete(&self) -> bool {
-        self.is_incomplete
+    /// The renderer whose generators were not found, if there is one besides the first: that one's page may have
+    /// drawn too many numbers for them to be found, and the sign-in page is shown by another.
+    pub fn incomplete(states: &[Self]) -> Option<u32> {
+        let mut renderers: Vec<_> =
+            states.iter().filter_map(|state| Some((state.renderer.as_ref()?, state.pid))).collect();
+        renderers.sort_by_key(|(renderer, _)| renderer.number);
+        let mut others = renderers.into_iter().skip(1);
+        others.find(|(renderer, _)| !renderer.is_complete).map(|(_, pid)| pid)
     }
 
     /// Makes it new; how many states there were.
@@ -98,13 +112,16 @@ struct Found {
     is_inherited: bool,
 }
 
-/// Whether it is one of Chromium's that render pages.
-fn is_renderer(pid: u32) -> Result<bool> {
+/// Of one of Chromium's that render pages, its number.
+fn number_of_renderer(pid: u32) -> Result<Option<u32>> {
     let path = format!("/proc/{pid}/cmdline");
     let command = fs::read(&path).with_context(|| format!("reading {path} failed"))?;
     // It writes its own, with spaces.
     let mut arguments = command.split(|byte| matches!(byte, 0 | b' '));
-    Ok(arguments.any(|argument| argument == b"--type=renderer"))
+    Ok(arguments.find_map(|argument| {
+        let number = argument.strip_prefix(b"--renderer-client-id=")?;
+        std::str::from_utf8(number).ok()?.parse().ok()
+    }))
 }
 
 fn generators(pid: u32, areas: &[Area]) -> Result<Vec<Found>> {
@@ -261,7 +278,7 @@ mod tests {
             pid: std::process::id(),
             wiped_on_fork: iter::once(start..start + 32).collect(),
             generators: vec![generator.as_mut_ptr() as u64],
-            is_incomplete: false,
+            renderer: None,
         };
         assert_eq!(state.forget().unwrap(), 2);
         assert_eq!(std::hint::black_box(&mut page)[..33], [&[0; 32][..], &[7]].concat());
@@ -271,15 +288,35 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_is_found_in_memory() {
+    fn a_generator_is_found_in_memory_also_between_two_reads() {
         let memory = Memory::of(std::process::id()).unwrap();
-        let mut kept = vec![0_u64; 4 * AT_ONCE / size_of::<u64>()];
-        let place = kept.len() / 2;
-        kept[place..place + 3].copy_from_slice(&Generator::of_seed(SEED).integers());
-        let start = std::hint::black_box(&kept).as_ptr() as u64;
-        let addresses = start..start + kept.len() as u64 * INTEGER;
-        let found = in_area(&memory, &memory, &addresses).unwrap();
-        let expected = start + place as u64 * INTEGER;
-        assert_eq!(found.iter().map(|found| found.at).collect::<Vec<_>>(), [expected]);
+        let mut kept = vec![1_u64; 4 * AT_ONCE / size_of::<u64>()];
+        let start = (kept.as_ptr() as u64).next_multiple_of(PAGE);
+        let before = usize::try_from((start - kept.as_ptr() as u64) / INTEGER).unwrap();
+        for at_step in [0, 1, 2] {
+            let place = before + AT_ONCE / size_of::<u64>() - at_step;
+            kept[place..place + 3].copy_from_slice(&Generator::of_seed(SEED).integers());
+            let addresses = start..start + 3 * AT_ONCE as u64;
+            let _ = std::hint::black_box(&kept);
+            let found = in_area(&memory, &memory, &addresses).unwrap();
+            let expected = start + (AT_ONCE as u64) - at_step as u64 * INTEGER;
+            assert_eq!(found.iter().map(|found| found.at).collect::<Vec<_>>(), [expected]);
+            kept[place..place + 3].fill(1);
+        }
+    }
+
+    #[test]
+    fn the_generators_of_each_renderer_but_the_first_must_be_found() {
+        let process = |pid, renderer: Option<(u32, bool)>| RandomState {
+            pid,
+            wiped_on_fork: Vec::new(),
+            generators: Vec::new(),
+            renderer: renderer.map(|(number, is_complete)| Renderer { number, is_complete }),
+        };
+        let [browser, waits, ahead] = [(7, None), (9, Some((5, false))), (8, Some((6, true)))]
+            .map(|(pid, of)| process(pid, of));
+        assert_eq!(RandomState::incomplete(&[browser, ahead, waits]), None);
+        let states = [process(9, Some((5, true))), process(8, Some((6, false)))];
+        assert_eq!(RandomState::incomplete(&states), Some(8));
     }
 }

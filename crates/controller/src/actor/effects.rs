@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anteroom_clock::now;
-use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord, StartSession};
+use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord};
 use anteroom_session::{Effect, EndReason, Event, Leftover, Observation, SealedCredential};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Actor, following};
-use crate::admission::Admitted;
+use super::{Actor, StartPlan, following};
 use crate::error::ControllerError;
 use crate::shortage::Shortage;
 use crate::store::Store;
@@ -29,7 +28,7 @@ pub enum CapacityClaim {
 impl CapacityClaim {
     /// Who ends while they wait has nothing that could be torn down: nothing is granted to them any more, not
     /// even while their end is stored.
-    pub fn leave_queue(&mut self, plan: &mut Option<(StartSession, Admitted)>) {
+    pub fn leave_queue(&mut self, plan: &mut Option<StartPlan>) {
         if let Self::Waiting(_) = self {
             *self = Self::None;
             *plan = None;
@@ -85,7 +84,7 @@ impl<N: Node, S: Store> Actor<N, S> {
     }
 
     async fn claim_capacity(&mut self) {
-        let Some((_, admitted)) = &self.plan else { return };
+        let Some(StartPlan { admitted, .. }) = &self.plan else { return };
         if admitted.has_capacity() {
             self.start_runner().await;
             return;
@@ -103,6 +102,21 @@ impl<N: Node, S: Store> Actor<N, S> {
         self.claim = CapacityClaim::None;
         match capacity {
             Ok(()) => self.start_runner().await,
+            Err(_) => self.admit_again().await,
+        }
+    }
+
+    /// What a session would take was asked for when it came; since then a template may have been loaded, of which
+    /// it takes less.
+    async fn admit_again(&mut self) {
+        let Some(StartPlan { sandbox, admitted, .. }) = &mut self.plan else { return };
+        let capacity = self.context.node.capacity(sandbox.clone()).await;
+        match admitted.again(capacity) {
+            Ok(again) => {
+                again.serves(self.record.id());
+                *admitted = again;
+                self.claim_capacity().await;
+            }
             Err(shortage) => {
                 let reason = EndReason::NoCapacity { cause: shortage.to_string() };
                 self.apply(Event::Observed(Observation::Failed(reason))).await;
@@ -111,7 +125,7 @@ impl<N: Node, S: Store> Actor<N, S> {
     }
 
     pub(super) async fn start_runner(&mut self) {
-        let Some((start, _)) = &self.plan else { return };
+        let Some(StartPlan { start, .. }) = &self.plan else { return };
         let node = &self.context.node;
         match node.start(start.clone()).await {
             Ok(reports) => {

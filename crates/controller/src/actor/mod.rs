@@ -10,7 +10,7 @@ use std::time::Duration;
 use anteroom_api::SessionView;
 use anteroom_clock::now;
 use anteroom_guest_protocol::chain;
-use anteroom_node_protocol::{Node, StartSession};
+use anteroom_node_protocol::{Node, SandboxQuery, StartSession};
 use anteroom_session::{Effect, Event, HolderGeneration, Observation, SessionId, State};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -42,13 +42,13 @@ pub struct ControllerContext<N, S> {
 }
 
 /// What is needed to start a session; one found by reconciliation has none.
-pub struct StartPlan<N: Node> {
+pub struct StartPlan {
     /// What its node has to know.
     pub start: StartSession,
+    /// What its node is asked what the session would take.
+    pub sandbox: SandboxQuery,
     /// The session's right to a sandbox, and what is reserved for it.
     pub admitted: Admitted,
-    /// What its node reserved for it.
-    pub reservation: Reservation<N>,
 }
 
 struct Actor<N: Node, S: Store> {
@@ -62,7 +62,7 @@ struct Actor<N: Node, S: Store> {
     /// Whether the session's end is in the store. Until it is, the view says that it is not: it would be
     /// forgotten with this process, and the next controller would give the session another.
     end_is_stored: bool,
-    plan: Option<(StartSession, Admitted)>,
+    plan: Option<StartPlan>,
     claim: CapacityClaim,
     runs: watch::Sender<bool>,
     /// Takes what the node reports.
@@ -80,7 +80,7 @@ struct Actor<N: Node, S: Store> {
 pub fn start<N: Node, S: Store>(
     record: Record,
     effects: Vec<Effect>,
-    plan: Option<StartPlan<N>>,
+    plan: Option<(StartPlan, Reservation<N>)>,
     context: Arc<ControllerContext<N, S>>,
 ) -> SessionHandle {
     let (events, queue) = mpsc::channel(256);
@@ -101,9 +101,9 @@ pub fn start<N: Node, S: Store>(
     let end_is_stored = matches!(record.session.state, State::Ended { .. });
     // Not this task's: whatever becomes of it, its session's processes may be there.
     let plan = match plan {
-        Some(StartPlan { start, admitted, reservation }) => {
+        Some((plan, reservation)) => {
             reservation.keep();
-            Some((start, admitted))
+            Some(plan)
         }
         None => {
             context.node.hold(&record.sandbox());

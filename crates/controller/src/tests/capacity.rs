@@ -1,7 +1,7 @@
 //! More sign-ins than the machine holds.
 
 use anteroom_api::{Backend, Problem, ProblemCode};
-use anteroom_node_protocol::{Free, NodeMemory, Pages, SessionMemory, TemplateMemory};
+use anteroom_node_protocol::{Demand, Free, NodeMemory, Pages, SessionMemory, TemplateMemory};
 use anteroom_session::{SessionId, StateName};
 
 use super::world::{World, caller, start};
@@ -165,6 +165,28 @@ async fn who_waits_for_what_can_never_be_again_ends_with_its_reason() {
     assert_eq!((refused.code, refused.retry_after), (ProblemCode::NoCapacity, None));
     assert!(refused.detail.starts_with(numbers), "{refused:?}");
     assert!(!refused.detail.contains("try again"), "{refused:?}");
+}
+
+#[tokio::test]
+async fn who_is_too_large_beside_a_template_that_was_loaded_is_admitted_as_a_clone_of_it() {
+    let world = World::with_limits(Limits { max_sessions: 1000, max_queued: 1 }).await;
+    let templates_bytes = BUDGET - DEMAND.memory_bytes + 1;
+    let loading =
+        Free { templates_bytes, unsettled_templates_bytes: templates_bytes, ..Free::default() };
+    let free = |free| NodeMemory { free, ..NodeMemory::default() };
+    world.node.answer(|answers| answers.memory = free(loading));
+    let waiting = world.start().await.unwrap();
+    world.until(waiting, |view| !view.timeline.is_empty()).await;
+    assert_eq!(starts(&world), 0);
+    let loaded = Free { templates_bytes, ..Free::default() };
+    world.node.answer(|answers| {
+        answers.memory = free(loaded);
+        answers.demand = Demand { memory_bytes: DEMAND.memory_bytes / 2, ..DEMAND };
+    });
+    world.controller.memory().await;
+    world
+        .until(waiting, |view| view.timeline.iter().any(|entry| entry.kind == "runner_started"))
+        .await;
 }
 
 #[tokio::test]

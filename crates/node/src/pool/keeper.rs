@@ -157,8 +157,7 @@ impl LocalNode {
     /// Ends one that would not go on, behind the scenes.
     pub(crate) fn end_stopped(&self, stopped: Waiting, process: &str) {
         tracing::warn!(
-            "a clone of template {} was stopped while it waited for a sign-in, and is replaced: its {process} \
-             was stopped by a signal or a debugger",
+            "a clone of template {} that waited for a sign-in is replaced: a signal stopped its {process}",
             stopped.template.id,
         );
         self.give_up(stopped);

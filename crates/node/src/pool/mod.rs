@@ -224,8 +224,7 @@ impl State {
 }
 
 impl Waiting {
-    /// Its process that a signal stopped, or a debugger, and nobody let go on: it would be silent until somebody
-    /// does.
+    /// Its process that a signal stopped and nobody let go on: it would be silent until somebody does.
     fn stopped_process(&self) -> Option<String> {
         let named = [("runner", self.runner.pid()), ("VMM", self.vmm)];
         let pids = named.into_iter().filter_map(|(name, pid)| Some((name, pid?)));
@@ -245,5 +244,5 @@ impl Waiting {
 /// The state follows the name in parentheses, which may hold anything (proc_pid_stat(5)).
 fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }

@@ -84,3 +84,15 @@ fn user_namespaces_work() -> bool {
     run_to_end(Command::new("unshare").args(["--user", "--pid", "--fork", "true"]))
         .is_ok_and(|output| output.status.success())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_it_is_wanted_a_renderer_is_ahead() {
+        let mentions = |wanted| flags(wanted).any(|flag| flag.contains("SpareRenderer"));
+        assert!(mentions(false) && !mentions(true));
+        assert_eq!(flags(true).count(), flags(false).count());
+    }
+}
