@@ -50,8 +50,8 @@ const LAST_LINES: usize = 80;
 /// What its kernel says when it can no longer go on.
 const PANIC: &str = "Kernel panic - not syncing";
 
-/// How often a machine is started that panics, or does not get on: of seven runs of four sign-ins with KVM four had a
-/// panic, and one of these two and a machine that was given up after 13 min.
+/// How often a machine is started that panics, or does not get to the end: of eight runs of four sign-ins with
+/// KVM four had a panic, and one of these had two, and then a machine that was given up after 13 min.
 const STARTS: u32 = 5;
 
 /// Where the command writes what is to be kept of it, with [`Options::out`].
@@ -87,8 +87,8 @@ impl Options {
     }
 }
 
-/// Runs the command; an error when it fails. Where the machine itself failed, or did not get to the end, which an emulated
-/// processor makes it do now and then, it is started again.
+/// Runs the command; an error when it fails. Where the machine itself failed, or did not get to the end, as
+/// happens now and then on an emulated processor, it is started again.
 pub fn succeed(options: &Options) -> Result<()> {
     let mut start = 1;
     let status = loop {

@@ -70,7 +70,7 @@ impl MemoryOfTemplates {
 }
 
 impl Held {
-    /// Its id, its bytes, and whether they stay; nothing where nobody has it any more.
+    /// Its id, its bytes, and whether new clones are made of it; `None` once nobody has it.
     fn now(&self, is_current: impl Fn(&Arc<OwnedFd>) -> bool) -> Option<(String, u64, bool)> {
         match self {
             Self::Loading(loading) => {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll, ready};
@@ -16,6 +16,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::port::Port;
+use super::watched::watched;
 use crate::session::Carrier;
 
 /// The open link.
@@ -40,13 +41,6 @@ impl Link {
         let connection = watched(connection).context("watching the link failed")?;
         Ok(Self::Vsock { connection, listener: None })
     }
-}
-
-fn watched<T: AsFd + AsRawFd + Send + Sync + 'static>(descriptor: T) -> io::Result<AsyncFd<T>> {
-    // SAFETY: its owner is moved into what watches it, and is neither replaced nor closed there.
-    #[expect(unsafe_code, reason = "AsyncFd has no safe constructor")]
-    let watched = unsafe { AsyncFd::register(descriptor) };
-    Ok(watched?)
 }
 
 impl Carrier for Link {

@@ -8,6 +8,7 @@ mod link;
 mod modules;
 mod network;
 mod port;
+mod watched;
 
 use std::fs;
 use std::path::Path;

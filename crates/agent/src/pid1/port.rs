@@ -13,6 +13,8 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tokio::io::ReadBuf;
 use tokio::io::unix::AsyncFd;
 
+use super::watched::watched;
+
 /// An open port.
 #[derive(Debug)]
 pub struct Port {
@@ -67,10 +69,7 @@ impl Edges {
     fn of(port: &File, of: EventFlags) -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, port, EventData::new_u64(0), of | EventFlags::ET)?;
-        // SAFETY: the `epoll` is moved into what watches it, and is neither replaced nor closed there.
-        #[expect(unsafe_code, reason = "AsyncFd has no safe constructor")]
-        let watched = unsafe { AsyncFd::register(epoll) };
-        Ok(Self(watched?))
+        Ok(Self(watched(epoll)?))
     }
 
     /// Tries until some bytes went, again after each change. Where 0 went, no host is there.

@@ -255,7 +255,8 @@ mod tests {
         let smaps = "\
 7f00a000-7f00b000 rw-p 00000000 00:00 0 \nSize:  4 kB\nVmFlags: rd wr mr mw me ac wf sd \n\
 7f00b000-7f00d000 rw-p 00001000 fe:00 7   /lib/c.so\nSize:  8 kB\nVmFlags: rd wr mr mw me ac sd \n\
-7ffe0000-7fff0000 r--p 00000000 00:00 0 [vvar]\nVmFlags: rd mr de \n";
+7ffe0000-7fff0000 rw-p 00000000 00:00 0 [stack]\nVmFlags: rd wr gd wf ac \n\
+7fff0000-7fff4000 r--p 00000000 00:00 0 [vvar]\nVmFlags: rd mr de \n";
         let area = |addresses, is_wiped_on_fork, is_own_data| Area {
             addresses,
             is_wiped_on_fork,
@@ -264,7 +265,8 @@ mod tests {
         let expected = [
             area(0x7f00_a000..0x7f00_b000, true, true),
             area(0x7f00_b000..0x7f00_d000, false, false),
-            area(0x7ffe_0000..0x7fff_0000, false, false),
+            area(0x7ffe_0000..0x7fff_0000, true, true),
+            area(0x7fff_0000..0x7fff_4000, false, false),
         ];
         assert_eq!(areas(smaps), expected);
     }

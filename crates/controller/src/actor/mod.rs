@@ -45,7 +45,7 @@ pub struct ControllerContext<N, S> {
 pub struct StartPlan {
     /// What its node has to know.
     pub start: StartSession,
-    /// What its node is asked what the session would take.
+    /// By which its node says what the session would take.
     pub sandbox: SandboxQuery,
     /// The session's right to a sandbox, and what is reserved for it.
     pub admitted: Admitted,
