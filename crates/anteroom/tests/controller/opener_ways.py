@@ -33,6 +33,13 @@ WAYS = {
         "import sys, webbrowser; assert webbrowser.get('google-chrome').open(sys.argv[1])",
         "PAGE",
     ],
+    # Ask for the default first; the answer has to be an entry that is there.
+    "asked-default": [
+        "sh",
+        "-c",
+        'exec gio launch "${XDG_DATA_DIRS%%:*}/applications/$(xdg-settings get default-web-browser)" "$0"',
+        "PAGE",
+    ],
     # Go's browser packages and Rust's: the first of these that is there.
     "gnome-open": ["gnome-open", "PAGE"],
     "kde-open": ["kde-open", "PAGE"],

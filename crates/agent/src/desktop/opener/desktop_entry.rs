@@ -13,10 +13,10 @@ use super::names::{BROWSER, REAL_BROWSER_ENV};
 use crate::guest::{Guest, GuestKind};
 
 /// Its desktop entry.
-const ENTRY: &str = "anteroom-open.desktop";
+pub const ENTRY: &str = "anteroom-open.desktop";
 
 /// What it is the default for.
-const KINDS: [&str; 6] = [
+pub const KINDS: [&str; 6] = [
     "x-scheme-handler/http",
     "x-scheme-handler/https",
     "x-scheme-handler/about",

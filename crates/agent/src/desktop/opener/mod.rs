@@ -1,5 +1,6 @@
 //! How pages that programs open reach the agent instead of a browser.
 
+mod asked_default;
 mod desktop_entry;
 mod listener;
 mod names;
@@ -18,7 +19,7 @@ pub fn place(guest: &Guest) -> Result<()> {
     let folder = guest.openers();
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("creating {} failed", folder.display()))?;
-    for name in names::NAMES {
+    for name in program::names() {
         let link = folder.join(name);
         std::os::unix::fs::symlink(guest.agent(), &link)
             .with_context(|| format!("placing {} failed", link.display()))?;

@@ -13,24 +13,34 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
+use super::asked_default::{self, KINDS_OF_FILES, SETTINGS};
 use super::names::{NAMES, REAL_BROWSER_ENV, SOCKET};
 use crate::guest::OPENERS;
 
 /// The longest URL taken, in bytes.
 pub const MAX_URL: u64 = 8 * 1024;
 
-/// Whether the agent was started under an opener's name.
-pub fn is_opener(program: &str) -> bool {
-    let name = Path::new(program).file_name().and_then(|name| name.to_str());
-    name.is_some_and(|name| NAMES.contains(&name))
+/// All names that the agent has as an opener.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain([SETTINGS, KINDS_OF_FILES])
 }
 
-/// The opener's main function: writes the address among its arguments to the agent's socket. Asked for
-/// something else, as its version, the program of that name answers, where there is one.
+/// Whether the agent was started under an opener's name.
+pub fn is_opener(program: &str) -> bool {
+    names().any(|name| name == name_of(program))
+}
+
+/// The opener's main function: writes the address among its arguments to the agent's socket, or says
+/// which browser is the default. Asked for something else, as its version, the program of that name
+/// answers, where there is one.
 pub fn hand_over(program: &str, arguments: &[String]) -> ExitCode {
-    let done = match address(arguments) {
-        Some(url) => report_agent(&url),
-        None => run_real(program, arguments),
+    let opens = NAMES.contains(&name_of(program));
+    let done = if let Some(url) = address(arguments).filter(|_| opens) {
+        report_agent(&url)
+    } else if let Some(answer) = asked_default::answer(name_of(program), arguments) {
+        writeln!(std::io::stdout(), "{answer}").context("writing the answer failed")
+    } else {
+        run_real(program, arguments)
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -39,6 +49,10 @@ pub fn hand_over(program: &str, arguments: &[String]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn name_of(program: &str) -> &str {
+    Path::new(program).file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// The first web address among the arguments of a browser or opener.
@@ -63,11 +77,13 @@ fn report_agent(url: &str) -> Result<()> {
 
 /// Becomes the program of the same name that comes after ours in PATH.
 fn run_real(program: &str, arguments: &[String]) -> Result<()> {
-    let name = Path::new(program).file_name().unwrap_or_default();
+    let name = name_of(program);
     let agent = std::env::current_exe().context("finding the agent failed")?;
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let real = behind(name, &path, &agent.with_file_name(OPENERS))
-        .with_context(|| format!("there is no http or https address in {}", arguments.join(" ")))?;
+    let real = behind(name.as_ref(), &path, &agent.with_file_name(OPENERS)).with_context(|| {
+        let arguments = arguments.join(" ");
+        format!("there is no http or https address in {arguments}, and no other {name} in PATH")
+    })?;
     let error = Command::new(&real).args(arguments).env(REAL_BROWSER_ENV, "1").exec();
     Err(error).with_context(|| format!("starting {} failed", real.display()))
 }
@@ -180,6 +196,7 @@ mod tests {
     #[test]
     fn the_name_decides() {
         assert!(is_opener("/run/anteroom/openers/xdg-open"));
+        assert!(is_opener("/run/anteroom/openers/xdg-settings"));
         assert!(!is_opener("/init"));
     }
 }
