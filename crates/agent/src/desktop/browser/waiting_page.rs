@@ -1,9 +1,10 @@
-//! A tiny HTTP server on the guest's loopback: the page Chromium waits on, and the redirect from it.
+//! A tiny HTTP server on the guest's loopback: the page Chromium waits on, and the way on from it.
 //!
-//! `GET /` answers with the waiting page, or with the redirect when the URL is known. The page's script
-//! asks for `/known`, which is held until the URL is known, and then goes to `/sign-in`, which redirects.
+//! `GET /` answers with the waiting page, or with a redirect when the URL is known. The page's script
+//! asks for `/known`, which is held until the URL is known and answers with it, and goes there: a redirect
+//! would have Chromium prepare a frame for our own site first, and another once it knows better.
 //! A page that loads turns a wheel in its tab, with some 15 frames a second where a VM is emulated: nothing
-//! loads here. Without scripts the page goes to `/sign-in` at once, which is held too.
+//! loads here. Without scripts the page goes to `/sign-in` at once, which is held too, and redirects.
 //!
 //! In a sandbox that verifies its image the page is another one: it finds out what the browser can, and
 //! sends it to `/found`.
@@ -20,13 +21,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
 const PAGE: &str = "<!doctype html><html lang=en><meta charset=utf-8><title>Preparing</title>\
-<script>const wait=()=>fetch('/known').then(()=>location.replace('/sign-in'),\
-()=>setTimeout(wait,500));wait()</script>\
+<meta name=referrer content=no-referrer><link rel=icon href=data:,>\
+<script>const wait=()=>fetch('/known').then(known=>known.text()).then(url=>location.replace(url))\
+.catch(()=>setTimeout(wait,500));wait()</script>\
 <noscript><meta http-equiv=refresh content=\"0;url=/sign-in\"></noscript>\
 <style>body{margin:0;height:100vh;display:grid;place-items:center;font:22px sans-serif;\
 background:#f4f5f7;color:#333}</style><p>Preparing the sign-in page…</p></html>";
 
 const VERIFICATION_PAGE: &str = include_str!("verification_page.html");
+
+/// Names under `localhost` are the guest's own (RFC 6761), and Chromium asks nobody for them. With this
+/// one the page is a site of its own: no page of a tool on `127.0.0.1` is drawn by its renderer.
+const NAME: &str = "anteroom.localhost";
 
 /// The longest request taken, in bytes.
 const MAX_REQUEST: u64 = 16 * 1024;
@@ -82,7 +88,7 @@ impl WaitingPage {
 
     /// Where the browser starts.
     pub fn address(&self) -> String {
-        format!("http://{}/", self.address)
+        format!("http://{NAME}:{}/", self.address.port())
     }
 
     /// Makes the page lead on to `url`. Whether it has not led on before, and does now by itself.
@@ -96,7 +102,7 @@ impl WaitingPage {
         self.asked.notified().await;
     }
 
-    /// The browser was redirected to the URL.
+    /// The browser was given the URL.
     pub async fn led_on(&self) {
         self.led_on.notified().await;
     }
@@ -126,20 +132,16 @@ impl WaitingPage {
                     FirstPage::Waiting => PAGE,
                     FirstPage::Verification => VERIFICATION_PAGE,
                 };
-                format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n\
-                     Content-Length: {}\r\nConnection: close\r\n\r\n{page}",
-                    page.len()
-                )
+                ok("text/html", page)
             }
             ("/sign-in", None) => {
                 let url = self.known().await?;
                 self.redirect(&url)
             }
             ("/known", _) => {
-                self.known().await?;
-                "HTTP/1.1 204 No Content\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-                    .to_owned()
+                let url = self.known().await?;
+                self.leads_on();
+                ok("text/plain", &url)
             }
             _ => "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 .to_owned(),
@@ -155,15 +157,28 @@ impl WaitingPage {
         Ok(url.unwrap_or_default())
     }
 
-    fn redirect(&self, url: &str) -> String {
+    /// The browser has the URL with the answer that follows.
+    fn leads_on(&self) {
         self.has_led.set(true);
         self.led_on.notify_one();
+    }
+
+    fn redirect(&self, url: &str) -> String {
+        self.leads_on();
         // `url` came through a URL parser, which leaves no line break in it.
         format!(
             "HTTP/1.1 302 Found\r\nLocation: {url}\r\nCache-Control: no-store\r\nReferrer-Policy: no-referrer\r\n\
              Content-Length: 0\r\nConnection: close\r\n\r\n"
         )
     }
+}
+
+fn ok(kind: &str, content: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: {kind}; charset=utf-8\r\nCache-Control: no-store\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{content}",
+        content.len()
+    )
 }
 
 /// A request.
@@ -228,7 +243,7 @@ mod tests {
                 let script = tokio::task::spawn_local(async move { get(&waiting, "/known").await });
                 page.asked().await;
                 page.lead_to("https://x.test/a");
-                assert!(script.await.unwrap().starts_with("HTTP/1.1 204"));
+                assert!(script.await.unwrap().ends_with("\r\n\r\nhttps://x.test/a"));
                 assert!(held.await.unwrap().contains("Location: https://x.test/a\r\n"));
                 page.led_on().await;
                 assert!(get(&page, "/").await.starts_with("HTTP/1.1 302"));
