@@ -5,6 +5,7 @@
 //! record of it on disk ([`records`]), and replaces it when it ends ([`keeper`]).
 
 mod keeper;
+mod load;
 mod records;
 #[cfg(test)]
 mod tests;
