@@ -18,7 +18,7 @@ pub use backend::{Backend, Begun, Channel, Revoked, ViewerAccess, Watched};
 pub use extract::Recognized;
 pub use guard::{AllowedHosts, viewer_cookie};
 pub use idempotency::Idempotency;
-pub use memory::{MemoryView, SessionMemoryView, TemplateMemoryView};
+pub use memory::{MemoryView, SessionMemoryView, TemplateMemoryView, WaitingCloneView};
 pub use principal::{KeyId, Principal, PrincipalId, Scope};
 pub use problem::{Problem, ProblemCode};
 pub use routes::{openapi, router};

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemoryView {
-    /// Memory that sessions and templates may take together (`serve --memory-budget`).
+    /// Memory that sessions, templates and clones that wait may take together (`serve --memory-budget`).
     pub budget_bytes: u64,
     /// Memory that is reserved for sessions.
     pub reserved_bytes: u64,
@@ -18,6 +18,21 @@ pub struct MemoryView {
     pub sessions: Vec<SessionMemoryView>,
     /// The templates in memory, which their clones share.
     pub templates: Vec<TemplateMemoryView>,
+    /// The clones that wait for a sign-in. They take of the budget what sessions and templates leave, and are ended
+    /// when a session needs it.
+    pub waiting_clones: Vec<WaitingCloneView>,
+}
+
+/// The memory of a clone that waits for a sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingCloneView {
+    /// The template that it is a clone of.
+    pub template: String,
+    /// What only its own processes have, as measured when it began to wait.
+    pub private_bytes: u64,
+    /// What its processes had in common with others then: its template's memory, and files.
+    pub shared_bytes: u64,
 }
 
 /// A session's memory.

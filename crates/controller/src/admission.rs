@@ -17,7 +17,7 @@ pub struct Admission(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     ledger: Mutex<Ledger>,
-    /// Whoever waits may have got it.
+    /// Whoever waits may have got it, and clones that wait may have lost it.
     changed: watch::Sender<()>,
 }
 
@@ -66,6 +66,16 @@ impl Admission {
         self.with(|ledger| ledger.reserved())
     }
 
+    /// How many bytes of memory clones that wait may take now.
+    pub fn left_to_waiting(&self) -> u64 {
+        self.with(|ledger| ledger.left_to_waiting())
+    }
+
+    /// Changes with all that is reserved, given back or measured.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
+    }
+
     /// The sessions that have capacity, and the memory that is reserved for each.
     pub fn sessions(&self) -> Vec<(SessionId, u64)> {
         self.with(|ledger| ledger.sessions())
@@ -80,6 +90,7 @@ impl Admitted {
     /// Which session it is for.
     pub fn serves(&self, session: SessionId) {
         self.admission.with(|ledger| ledger.serves(self.ticket, session));
+        self.admission.0.changed.send_replace(());
     }
 
     /// Whether it has its capacity.

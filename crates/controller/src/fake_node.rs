@@ -58,6 +58,8 @@ struct Inner {
     answers: Mutex<Answers>,
     /// Whether teardowns wait.
     holds_up: watch::Sender<bool>,
+    /// What clones that wait may take, once that was said.
+    allowed_waiting: watch::Sender<Option<u64>>,
 }
 
 /// What the node answers from now on.
@@ -83,6 +85,7 @@ impl FakeNode {
             calls: watch::Sender::new(Vec::new()),
             running: Mutex::default(),
             holds_up: watch::Sender::new(false),
+            allowed_waiting: watch::Sender::new(None),
             leased: Mutex::default(),
             answers: Mutex::new(Answers {
                 prepare: Ok(()),
@@ -111,6 +114,12 @@ impl FakeNode {
     pub async fn asked(&self, wanted: impl Fn(&Call) -> bool) -> usize {
         let mut calls = self.0.calls.subscribe();
         calls.wait_for(|calls| calls.iter().any(&wanted)).await.unwrap().len()
+    }
+
+    /// Waits until clones that wait may take so much.
+    pub async fn allows_waiting(&self, bytes: u64) {
+        let mut allowed = self.0.allowed_waiting.subscribe();
+        allowed.wait_for(|allowed| *allowed == Some(bytes)).await.unwrap();
     }
 
     /// Reports something of a session that was started.
@@ -257,8 +266,18 @@ impl Node for FakeNode {
         self.was_asked(Call::Release);
     }
 
+    /// Those that take more end.
+    fn allow_waiting(&self, bytes: u64) {
+        self.answer(|answers| {
+            let waiting = &mut answers.memory.free.waiting_bytes;
+            *waiting = (*waiting).min(bytes);
+        });
+        self.0.allowed_waiting.send_replace(Some(bytes));
+    }
+
     fn pool(&self) -> PoolFigures {
-        PoolFigures { waiting: 1, oldest_ms: 2000, hits: 3, misses: 4, died: 5 }
+        let memory_bytes = self.0.answers.lock().unwrap().memory.free.waiting_bytes;
+        PoolFigures { waiting: 1, oldest_ms: 2000, memory_bytes, hits: 3, misses: 4, died: 5 }
     }
 
     async fn stop(&self) {}

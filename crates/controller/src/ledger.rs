@@ -158,6 +158,25 @@ impl Ledger {
         self.held.values().filter_map(of).collect()
     }
 
+    /// How many bytes of memory clones that wait may take: what sessions and templates leave of the budget, and what
+    /// was not promised of the machine's. A session that has no id yet is left out: it may get one of the clones, and
+    /// then has what that takes already.
+    pub fn left_to_waiting(&self) -> u64 {
+        let sessions = || self.held.values().filter(|held| held.session.is_some());
+        let sum = |of: fn(&Claim) -> u64| sessions().map(of).fold(0, u64::saturating_add);
+        let reserved = sum(|held| held.reserved.memory_bytes);
+        let taken = reserved.saturating_add(self.free.templates_bytes);
+        let of_budget = self.budget_bytes.saturating_sub(taken);
+        let promised = sum(Claim::promised_bytes);
+        let of_machine = self.free_memory().map(|free| free.saturating_sub(promised));
+        of_machine.map_or(of_budget, |of_machine| of_budget.min(of_machine))
+    }
+
+    /// The machine's memory that is free, or is so as soon as clones that wait are ended.
+    fn free_memory(&self) -> Option<u64> {
+        Some(self.free.memory_bytes?.saturating_add(self.free.waiting_bytes))
+    }
+
     /// How many wait.
     pub fn queued(&self) -> usize {
         self.waiting.len()
@@ -183,6 +202,7 @@ impl Ledger {
         }
     }
 
+    /// Clones that wait keep nobody out, whatever they take: it is left to them only until a session is to have it.
     fn fits(&self, demand: &Demand) -> Result<(), Shortage> {
         let reserved = self.reserved();
         let needs = demand.memory_bytes;
@@ -202,7 +222,7 @@ impl Ledger {
         // What was promised to sessions and is not taken yet is counted as free by the system.
         let promised = self.held.values().map(Claim::promised_bytes).sum();
         let is_first = self.held.is_empty();
-        if let Some(free) = self.free.memory_bytes
+        if let Some(free) = self.free_memory()
             && lacks(free, promised, needs)
             // A machine that is too small for one may try.
             && !(is_first && free > 0)

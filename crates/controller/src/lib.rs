@@ -40,6 +40,7 @@ mod store;
 mod tests;
 mod timeline;
 mod views;
+mod waiting_clones;
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -147,8 +148,9 @@ impl<N: Node, S: Store> Controller<N, S> {
         });
         controller.reconcile().await?;
         tokio::spawn(janitor::run(controller.context.clone(), controller.settings.keep));
-        let node = Arc::clone(&controller.context.node);
-        tokio::spawn(measuring::run(node, controller.admission.clone()));
+        let node = || Arc::clone(&controller.context.node);
+        tokio::spawn(measuring::run(node(), controller.admission.clone()));
+        tokio::spawn(waiting_clones::run(node(), controller.admission.clone()));
         Ok(controller)
     }
 
@@ -162,7 +164,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         self.context.node.description().media
     }
 
-    /// Memory that sessions and templates may take together.
+    /// Memory that sessions, templates and waiting clones may take together.
     pub fn memory_budget_bytes(&self) -> u64 {
         self.context.node.description().memory_budget_bytes
     }

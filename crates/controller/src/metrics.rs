@@ -1,5 +1,7 @@
 //! What can be counted, in the text format of OpenMetrics, as Prometheus reads it.
 
+mod pool;
+
 use std::fmt;
 
 use anteroom_node_protocol::{MediaTotals, PoolFigures};
@@ -13,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::record::Record;
 use super::shortage::Reserved;
+use pool::Pool;
 
 /// Upper bounds of the phases' buckets, in seconds: a native start takes 2, an emulated one 30, an
 /// end user some minutes.
@@ -91,16 +94,6 @@ pub struct Metrics {
     pool: Pool,
 }
 
-/// Clones that wait for a session, as the node counts them.
-#[derive(Debug, Default)]
-struct Pool {
-    waiting: Gauge,
-    oldest_seconds: Gauge,
-    hits: Counter,
-    misses: Counter,
-    died: Counter,
-}
-
 impl Metrics {
     /// All at zero.
     pub fn new(max_sessions: usize) -> Self {
@@ -129,7 +122,7 @@ impl Metrics {
         let sandboxes = Gauge::<i64>::default();
         sandboxes.set(i64::try_from(max_sessions).unwrap_or(i64::MAX));
         metrics.register(sandboxes);
-        metrics.register_pool();
+        metrics.pool.register(&mut metrics.registry);
         metrics
     }
 
@@ -198,32 +191,13 @@ impl Metrics {
         for (name, help, gauge) in [
             (
                 "memory_budget",
-                "Memory that sessions and templates may take together",
+                "Memory that sessions, templates and waiting clones may take together",
                 &self.memory_budget,
             ),
             ("memory_reserved", "Memory that is reserved for sessions", &self.memory_reserved),
             ("templates_memory", "Memory of the templates", &self.templates_memory),
         ] {
             self.registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
-        }
-    }
-
-    fn register_pool(&mut self) {
-        let Self { registry, pool, .. } = self;
-        registry.register("waiting_clones", "Clones that wait for a sign-in", pool.waiting.clone());
-        registry.register_with_unit(
-            "waiting_clone_age",
-            "How long the first of them has waited",
-            Unit::Seconds,
-            pool.oldest_seconds.clone(),
-        );
-        let counters = [
-            ("waiting_clones_used", "Sessions that got a waiting clone", &pool.hits),
-            ("waiting_clones_missed", "Sessions for which no clone was waiting", &pool.misses),
-            ("waiting_clones_died", "Clones that ended while they waited", &pool.died),
-        ];
-        for (name, help, counter) in counters {
-            registry.register(name, help, counter.clone());
         }
     }
 
@@ -286,17 +260,7 @@ impl Metrics {
 
     /// The page. `live` are the states of the sessions that have a task, by their wire names.
     pub fn page(&self, live: &[StateName], reserved: Reserved, waiting: PoolFigures) -> String {
-        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        self.pool.waiting.set(signed(waiting.waiting));
-        self.pool.oldest_seconds.set(signed(waiting.oldest_ms / 1000));
-        let counted = [
-            (&self.pool.hits, waiting.hits),
-            (&self.pool.misses, waiting.misses),
-            (&self.pool.died, waiting.died),
-        ];
-        for (counter, number) in counted {
-            counter.inner().store(number, std::sync::atomic::Ordering::Relaxed);
-        }
+        self.pool.show(waiting);
         for state in StateName::ALL {
             let count = live.iter().filter(|name| **name == state).count();
             let gauge = self.sessions.get_or_create(&OfState { state: Value(state.as_str()) });
@@ -339,7 +303,14 @@ mod tests {
         let before = MediaTotals { frames: 2, ..MediaTotals::default() };
         let now = MediaTotals { frames: 5, encode_micros: 1_500_000, ..MediaTotals::default() };
         metrics.media(&before, &now);
-        let waiting = PoolFigures { waiting: 1, oldest_ms: 2500, hits: 7, misses: 2, died: 1 };
+        let waiting = PoolFigures {
+            waiting: 1,
+            oldest_ms: 2500,
+            memory_bytes: 8,
+            hits: 7,
+            misses: 2,
+            died: 1,
+        };
         let reserved =
             Reserved { sessions: 2, memory_bytes: 5, templates_bytes: 6, budget_bytes: 12 };
         let page = metrics.page(&[StateName::Booting, StateName::Booting], reserved, waiting);
@@ -353,6 +324,7 @@ mod tests {
             "anteroom_encode_seconds_total 1.5",
             "anteroom_waiting_clones 1",
             "anteroom_waiting_clone_age_seconds 2",
+            "anteroom_waiting_clones_memory_bytes 8",
             "anteroom_waiting_clones_used_total 7",
             "anteroom_waiting_clones_missed_total 2",
             "anteroom_waiting_clones_died_total 1",

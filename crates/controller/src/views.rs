@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use anteroom_api::{
     Channel, EndUserSessionView, MemoryView, Named, Principal, PrincipalId, Problem, ProblemCode,
-    Revoked, SessionMemoryView, SessionSummary, SessionView, TemplateMemoryView,
+    Revoked, SessionMemoryView, SessionSummary, SessionView, TemplateMemoryView, WaitingCloneView,
 };
 use anteroom_clock::now;
 use anteroom_guest_protocol::{StreamKind, chain};
 use anteroom_node_protocol::{
-    Answer, AskError, Node, NodeMemory, Notice, Offer, SessionMemory, TemplateMemory, ViewerChannel,
+    Answer, AskError, Node, NodeMemory, Notice, Offer, SessionMemory, TemplateMemory,
+    ViewerChannel, WaitingMemory,
 };
 use anteroom_session::{
     AccessGrant, Event, HolderGeneration, SessionId, StateName, TimelineEntry, View,
@@ -60,12 +61,18 @@ pub fn memory(measured: &NodeMemory, admission: &Admission, live: &Live) -> Memo
             clones: measured.sessions.iter().filter(is_clone).count() as u64,
         }
     };
+    let waiting = |WaitingMemory { template, pages }: &WaitingMemory| WaitingCloneView {
+        template: template.clone(),
+        private_bytes: pages.private_bytes,
+        shared_bytes: pages.shared_bytes,
+    };
     MemoryView {
         budget_bytes,
         reserved_bytes: memory_bytes,
         free_bytes: measured.free.memory_bytes,
         sessions: admission.sessions().into_iter().filter_map(of).collect(),
         templates: measured.templates.iter().map(template).collect(),
+        waiting_clones: measured.waiting.iter().map(waiting).collect(),
     }
 }
 

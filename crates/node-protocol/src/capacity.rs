@@ -67,6 +67,11 @@ pub struct Free {
     /// How much of that may come back: templates that are being loaded, and may be refused yet, and those that
     /// only clones which still run have.
     pub unsettled_templates_bytes: u64,
+    /// What sandboxes that wait for a session take of the machine's memory, each until it has ended. They are no
+    /// session's, and what they take comes back as soon as one is to have it ([`Node::allow_waiting`]).
+    ///
+    /// [`Node::allow_waiting`]: crate::Node::allow_waiting
+    pub waiting_bytes: u64,
 }
 
 /// What a session would take, and what there is.
@@ -89,6 +94,8 @@ pub struct NodeMemory {
     pub sessions: Vec<SessionMemory>,
     /// The templates in memory.
     pub templates: Vec<TemplateMemory>,
+    /// The clones that wait for a session.
+    pub waiting: Vec<WaitingMemory>,
 }
 
 /// What a session takes of its node's memory.
@@ -113,6 +120,16 @@ pub struct Pages {
     pub private_bytes: u64,
     /// Those that others have too, or would have: a template's, and files'.
     pub shared_bytes: u64,
+}
+
+/// What a clone that waits for a session takes of its node's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WaitingMemory {
+    /// The template that it is a clone of.
+    pub template: String,
+    /// What its processes take.
+    pub pages: Pages,
 }
 
 /// A template in a node's memory, which its clones share.

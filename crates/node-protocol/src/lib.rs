@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 pub use capacity::{
     Capacity, Demand, Free, NodeMemory, Pages, SandboxQuery, SessionMemory, TemplateMemory,
-    may_be_clone,
+    WaitingMemory, may_be_clone,
 };
 pub use messages::{
     Answer, AskError, Description, KeepLogs, MediaTotals, NodeError, NotPrepared, Notice, Offer,
@@ -118,6 +118,10 @@ pub trait Node: Send + Sync + 'static {
     /// Gives a session's user back. Only when it is stored that nothing is left of the session: a later
     /// controller would otherwise tear down what another session runs.
     fn release(&self, session: SessionId);
+
+    /// How many bytes of memory sandboxes that wait for a session may take together from now on. None waits before
+    /// this was said; those that take more are ended, behind the scenes.
+    fn allow_waiting(&self, bytes: u64);
 
     /// The sandboxes that wait for a session.
     fn pool(&self) -> PoolFigures;

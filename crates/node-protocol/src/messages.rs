@@ -22,7 +22,7 @@ pub struct Description {
     pub accelerator: Accelerator,
     /// Where it takes media.
     pub media: SocketAddr,
-    /// Memory that its sessions and templates may take together.
+    /// Memory that its sessions, templates and waiting clones may take together.
     pub memory_budget_bytes: u64,
 }
 
@@ -128,6 +128,8 @@ pub struct PoolFigures {
     pub waiting: u64,
     /// For how long the first of them has waited, in milliseconds.
     pub oldest_ms: u64,
+    /// What they take of the machine's memory, in bytes; also those that are being ended.
+    pub memory_bytes: u64,
     /// Sessions that got one.
     pub hits: u64,
     /// Sessions that could have had one, and there was none.
@@ -238,6 +240,7 @@ mod tests {
     use super::*;
     use crate::capacity::{
         Capacity, Demand, Free, NodeMemory, Pages, SandboxQuery, SessionMemory, TemplateMemory,
+        WaitingMemory,
     };
 
     fn survives<T: Serialize + DeserializeOwned + Debug>(message: &T) {
@@ -255,7 +258,14 @@ mod tests {
         let sandbox = SandboxQuery { image, extra_ca_pem, may_be_clone: true };
         let screen = ScreenSize { width: 1280, height: 720 };
         survives(&PrepareSession { session, sandbox, screen });
-        survives(&PoolFigures { waiting: 1, oldest_ms: 2, hits: 3, misses: 4, died: 5 });
+        survives(&PoolFigures {
+            waiting: 1,
+            oldest_ms: 2,
+            memory_bytes: 6,
+            hits: 3,
+            misses: 4,
+            died: 5,
+        });
         survives(&Prepared { session, user: SessionUser::try_from(1_900_000_000).ok() });
         survives(&SandboxRecord { session, user: None, driver: Some(DriverKind::Host) });
         survives(&Answer { sdp: "v=0".to_owned(), connection: "a".to_owned() });
@@ -269,7 +279,9 @@ mod tests {
         let pages = Some(Pages { private_bytes: 1, shared_bytes: 2 });
         let sessions = vec![SessionMemory { session, template: None, reserve_bytes: 1, pages }];
         let templates = vec![TemplateMemory { id: "a".to_owned(), bytes: 1 }];
-        survives(&NodeMemory { free, sessions, templates });
+        let pages = Pages { private_bytes: 3, shared_bytes: 4 };
+        let waiting = vec![WaitingMemory { template: "a".to_owned(), pages }];
+        survives(&NodeMemory { free, sessions, templates, waiting });
         for why in [
             NotPrepared::NoImage(cause.clone()),
             NotPrepared::ImageNotVerified(cause.clone()),

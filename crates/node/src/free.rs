@@ -36,7 +36,8 @@ pub fn usual_sessions() -> usize {
     (processors * SESSIONS_A_PROCESSOR).min(MOST_SESSIONS)
 }
 
-/// What is free, for a node whose state is in this folder. The templates are for the node to say.
+/// What is free, for a node whose state is in this folder. What templates and clones take is for the
+/// node to say.
 pub fn look(state_dir: &Path) -> Free {
     Free {
         memory_bytes: free_memory(),
@@ -44,6 +45,7 @@ pub fn look(state_dir: &Path) -> Free {
         pids: free_pids(),
         templates_bytes: 0,
         unsettled_templates_bytes: 0,
+        waiting_bytes: 0,
     }
 }
 

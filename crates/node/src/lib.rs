@@ -127,6 +127,7 @@ impl LocalNode {
             node.hold(&record);
         }
         node.load_templates();
+        node.warn_of_too_many_waiting();
         tokio::spawn(node.clone().keep_waiting());
         Ok(node)
     }
@@ -297,6 +298,10 @@ impl Node for LocalNode {
         if !self.pool.is_ending(session) {
             self.users.free(&sandbox_name(session));
         }
+    }
+
+    fn allow_waiting(&self, bytes: u64) {
+        self.give_up_over(bytes);
     }
 
     fn pool(&self) -> PoolFigures {

@@ -33,7 +33,7 @@ pub struct NodeSettings {
     pub runner_environment: Vec<(&'static str, OsString)>,
     /// What this machine offers to hold sessions with.
     pub host: HostCapabilities,
-    /// Memory that sessions and templates may take together; what is free at the start if not given.
+    /// Memory that sessions, templates and waiting clones may take together; what is free at the start if not given.
     pub memory_budget_bytes: Option<u64>,
     /// What templates are used with; none where every VM is powered on.
     pub templates: Option<TemplateSettings>,

@@ -1,4 +1,4 @@
-//! What sessions take of the machine's memory, for people.
+//! What sessions, templates and clones that wait take of the machine's memory, for people.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::counted::counted;
 
 const UNKNOWN: &str = "unknown";
 
-/// A line for each session, one for all, and one for each template.
+/// A line for each session, one for all, one for each template, and one for all clones that wait, if any do.
 pub fn lines(memory: &Value) -> String {
     let sessions = memory["sessions"].as_array().map(Vec::as_slice).unwrap_or_default();
     let row = |session: &Value| {
@@ -42,6 +42,13 @@ pub fn lines(memory: &Value) -> String {
         let size = mib(&template["bytes"]);
         lines.push_str(&format!("template {}: {size}, shared by {clones}\n", text(template, "id")));
     }
+    let waiting = memory["waitingClones"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if !waiting.is_empty() {
+        let clones = counted(waiting.len() as u64, "waiting clone", "waiting clones");
+        let private =
+            waiting.iter().filter_map(|clone| clone["privateBytes"].as_u64()).sum::<u64>();
+        lines.push_str(&format!("{clones}: {} MiB private\n", private >> 20));
+    }
     lines
 }
 
@@ -73,6 +80,10 @@ mod tests {
             "budgetBytes": 4096 * MIB, "reservedBytes": 768 * MIB,
             "sessions": [session("a", json!(90 * MIB)), session("b", Value::Null)],
             "templates": [{ "id": "t", "bytes": 650 * MIB, "clones": 1 }],
+            "waitingClones": [
+                { "template": "t", "privateBytes": 40 * MIB, "sharedBytes": 600 * MIB },
+                { "template": "t", "privateBytes": 31 * MIB, "sharedBytes": 600 * MIB },
+            ],
         });
         let expected = [
             "SESSION  PROVIDER  STATE    PRIVATE  SHARED   RESERVED\n",
@@ -81,14 +92,14 @@ mod tests {
             "\n",
             "2 sessions: at least 90 MiB private; 768 MiB of 4096 MiB reserved\n",
             "template t: 650 MiB, shared by 1 session\n",
+            "2 waiting clones: 71 MiB private\n",
         ];
         assert_eq!(lines(&memory), expected.concat());
     }
 
     #[test]
     fn no_sessions_take_nothing() {
-        let memory =
-            json!({ "budgetBytes": MIB, "reservedBytes": 0, "sessions": [], "templates": [] });
+        let memory = json!({ "budgetBytes": MIB, "reservedBytes": 0, "sessions": [], "templates": [], "waitingClones": [] });
         assert!(lines(&memory).ends_with("\n0 sessions: 0 MiB private; 0 MiB of 1 MiB reserved\n"));
     }
 }

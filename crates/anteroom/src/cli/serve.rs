@@ -93,7 +93,7 @@ pub struct Options {
     /// Concurrent sign-ins, however much memory is free [default: 16 for each processor].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_sessions: Option<u16>,
-    /// Memory that all sign-ins and templates may take together, in MiB [default: what is free at the start,
+    /// Memory that all sign-ins, templates and waiting clones may take together, in MiB [default: what is free at the start,
     /// without an eighth of this machine's memory, at most 1024].
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(256..=1 << 30))]
     memory_budget: Option<u64>,

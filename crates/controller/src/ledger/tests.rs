@@ -20,7 +20,7 @@ fn ledger(max_sessions: usize, max_queued: usize) -> Ledger {
 fn measured(session: SessionId, private_bytes: u64, free: Free) -> NodeMemory {
     let pages = Some(Pages { private_bytes, shared_bytes: 0 });
     let of = SessionMemory { session, template: None, reserve_bytes: private_bytes, pages };
-    NodeMemory { free, sessions: vec![of], templates: Vec::new() }
+    NodeMemory { free, sessions: vec![of], ..NodeMemory::default() }
 }
 
 /// What happens to a ledger.
@@ -95,6 +95,120 @@ proptest! {
         prop_assert_eq!((ledger.reserved().sessions, ledger.queued()), (0, 0));
         prop_assert_eq!(ledger.reserved().memory_bytes, 0);
     }
+}
+
+/// A ledger on a machine, and the pool of its clones.
+struct Machine {
+    ledger: Ledger,
+    free: Free,
+    sessions: Vec<(Ticket, SessionId)>,
+}
+
+impl Machine {
+    fn with(free: Free) -> Self {
+        Self { ledger: ledger(4, 2), free, sessions: Vec::new() }
+    }
+
+    fn take(&mut self, step: &Step) -> Option<Result<Ticket, std::mem::Discriminant<Shortage>>> {
+        match *step {
+            Step::Admit { memory, .. } => {
+                let admitted = self.ledger.admit(demand(memory), self.free);
+                if let Ok(ticket) = admitted {
+                    let session = SessionId::generate();
+                    self.ledger.serves(ticket, session);
+                    self.sessions.push((ticket, session));
+                }
+                Some(admitted.map_err(|shortage| std::mem::discriminant(&shortage)))
+            }
+            Step::Leave { nth } if !self.sessions.is_empty() => {
+                let at = nth % self.sessions.len();
+                self.ledger.leave(self.sessions.remove(at).0);
+                None
+            }
+            Step::Measure { nth, private } if !self.sessions.is_empty() => {
+                let (_, session) = self.sessions[nth % self.sessions.len()];
+                self.ledger.measured(&measured(session, private, self.free));
+                None
+            }
+            Step::Leave { .. } | Step::Measure { .. } => None,
+        }
+    }
+
+    /// Those that take more than is left to them end.
+    fn pool_yields(&mut self) {
+        let waiting = self.free.waiting_bytes.min(self.ledger.left_to_waiting());
+        let given_up = self.free.waiting_bytes - waiting;
+        self.free.waiting_bytes = waiting;
+        self.free.memory_bytes = self.free.memory_bytes.map(|free| free + given_up);
+    }
+
+    fn holds(&self) -> Vec<bool> {
+        self.sessions.iter().map(|(ticket, _)| self.ledger.holds(*ticket)).collect()
+    }
+}
+
+proptest! {
+    #[test]
+    fn clones_that_wait_keep_nobody_out_and_take_only_what_sessions_leave(
+        steps in proptest::collection::vec(step(), 0..60),
+        waiting in proptest::collection::vec(0..400_u64, 60),
+        machine in proptest::option::of(400..2000_u64),
+        templates_bytes in 0..300_u64,
+    ) {
+        // What clones take of the one is free on the other.
+        let free = Free { memory_bytes: machine, templates_bytes, ..Free::default() };
+        let (mut with, mut without) = (Machine::with(free), Machine::with(free));
+        for (step, more) in steps.into_iter().zip(waiting) {
+            // So much more waits, where it may.
+            let more = more.min(with.free.memory_bytes.unwrap_or(more));
+            let all = with.free.waiting_bytes + more;
+            if all <= with.ledger.left_to_waiting() {
+                with.free.waiting_bytes = all;
+                with.free.memory_bytes = with.free.memory_bytes.map(|free| free - more);
+            }
+            prop_assert_eq!(with.take(&step), without.take(&step));
+            with.pool_yields();
+            prop_assert_eq!(with.holds(), without.holds());
+            let Reserved { memory_bytes, templates_bytes, budget_bytes, .. } = with.ledger.reserved();
+            let left = budget_bytes.saturating_sub(memory_bytes + templates_bytes);
+            prop_assert!(with.free.waiting_bytes <= left);
+            // Who has capacity is not kept out by them for good, nor is who waits.
+            for (ticket, _) in &with.sessions {
+                let standing = with.ledger.standing(*ticket);
+                prop_assert_eq!(
+                    std::mem::discriminant(&standing),
+                    std::mem::discriminant(&without.ledger.standing(*ticket))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn clones_have_what_is_left_of_the_budget_and_of_the_machine() {
+    let free = Free {
+        memory_bytes: Some(500),
+        templates_bytes: 200,
+        waiting_bytes: 100,
+        ..Free::default()
+    };
+    let mut ledger = ledger(10, 0);
+    assert_eq!(ledger.left_to_waiting(), 1000);
+    let ticket = ledger.admit(demand(300), free).unwrap();
+    // It may get one of them.
+    assert_eq!(ledger.left_to_waiting(), 600);
+    let session = SessionId::generate();
+    ledger.serves(ticket, session);
+    assert_eq!(ledger.left_to_waiting(), 300);
+    // What it took of the machine is not promised any more; its reservation stays.
+    let free = Free { memory_bytes: Some(350), ..free };
+    ledger.measured(&measured(session, 150, free));
+    assert_eq!(ledger.left_to_waiting(), 300);
+    // Nothing is left where sessions take more than there is, and no sum is less than nothing.
+    ledger.measured(&measured(session, 2000, Free { memory_bytes: Some(0), ..free }));
+    assert_eq!(ledger.left_to_waiting(), 0);
+    ledger.leave(ticket);
+    assert_eq!(ledger.left_to_waiting(), 100);
 }
 
 #[test]

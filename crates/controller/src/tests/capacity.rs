@@ -1,7 +1,9 @@
 //! More sign-ins than the machine holds.
 
 use anteroom_api::{Backend, Problem, ProblemCode};
-use anteroom_node_protocol::{Demand, Free, NodeMemory, Pages, SessionMemory, TemplateMemory};
+use anteroom_node_protocol::{
+    Demand, Free, NodeMemory, Pages, SessionMemory, TemplateMemory, WaitingMemory,
+};
 use anteroom_session::{SessionId, StateName};
 
 use super::world::{World, caller, start};
@@ -112,6 +114,42 @@ async fn a_session_that_takes_more_than_expected_keeps_others_out() {
     world.controller.end(session, &caller()).await.unwrap();
     world.over(session).await;
     world.start().await.unwrap();
+}
+
+#[tokio::test]
+async fn clones_that_wait_make_place_for_sessions_and_wait_again_when_these_have_ended() {
+    let world = World::with_limits(Limits { max_sessions: 1000, max_queued: 0 }).await;
+    // They take all of the budget, and all of the machine.
+    let free = Free { memory_bytes: Some(0), waiting_bytes: BUDGET, ..Free::default() };
+    let pages = Pages { private_bytes: BUDGET, shared_bytes: 9 };
+    let waiting = vec![WaitingMemory { template: "t".to_owned(), pages }];
+    let memory = NodeMemory { free, waiting, ..NodeMemory::default() };
+    world.node.answer(|answers| answers.memory = memory);
+    let view = world.controller.memory().await;
+    let of_it = &view.waiting_clones[0];
+    assert_eq!(
+        (of_it.template.as_str(), of_it.private_bytes, of_it.shared_bytes),
+        ("t", BUDGET, 9)
+    );
+    world.node.allows_waiting(BUDGET).await;
+    let line = format!("anteroom_waiting_clones_memory_bytes {BUDGET}");
+    assert!(world.controller.metrics().lines().any(|found| found == line));
+    for left in [2, 1, 0] {
+        let session = world.start().await.unwrap();
+        world.until(session, |view| view.state == StateName::Booting).await;
+        world.node.allows_waiting(left * DEMAND.memory_bytes).await;
+        // What they gave up is free.
+        let waiting_bytes = left * DEMAND.memory_bytes;
+        let free = Free { memory_bytes: Some(BUDGET - waiting_bytes), waiting_bytes, ..free };
+        world.node.answer(|answers| answers.memory.free = free);
+    }
+    let refused = world.start().await.unwrap_err();
+    let sentence = "the machine has memory for no more sessions: 3.0 GiB of 3.0 GiB are reserved by 3 sessions,";
+    assert!(refused.detail.starts_with(sentence), "{refused:?}");
+    for (id, _) in world.controller.admission.sessions() {
+        world.controller.end(id, &caller()).await.unwrap();
+    }
+    world.node.allows_waiting(BUDGET).await;
 }
 
 #[tokio::test]

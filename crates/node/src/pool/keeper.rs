@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use anteroom_node_protocol::{Node, SandboxRecord};
 use anteroom_runner_protocol::sandbox_name;
+use anteroom_session::counted::counted;
 use anteroom_session::{EndReason, SessionId};
 use tokio::time::sleep_until;
 
@@ -39,11 +40,26 @@ impl LocalNode {
         }
     }
 
-    /// Whether the machine's free memory holds what a clone of this template takes once it wakes, and another
-    /// sign-in beside it.
+    /// Whether what sessions leave of the budget has a sign-in's memory for another clone of this template, and the
+    /// machine's free memory what it takes once it wakes, and another sign-in beside it.
     fn holds_another(&self, template: &Template) -> bool {
-        let takes = self.measuring.demand(Some(&template.id)).memory_bytes;
-        holds_two(crate::free::look(&self.settings.state_dir).memory_bytes, takes)
+        let takes = |of: &Template| self.measuring.demand(Some(&of.id)).memory_bytes;
+        self.pool.has_use_of(template, takes)
+            && holds_two(crate::free::look(&self.settings.state_dir).memory_bytes, takes(template))
+    }
+
+    /// Has those that wait take no more than this of the machine's memory. The keeper looks whether another may
+    /// wait.
+    pub(crate) fn give_up_over(&self, allowed_bytes: u64) {
+        let over = self.pool.allow(allowed_bytes);
+        if !over.is_empty() {
+            let clones = counted(over.len() as u64, "clone that waits is", "clones that wait are");
+            tracing::info!("{clones} ended: sign-ins are to have the memory");
+        }
+        for clone in over {
+            self.give_up(clone);
+        }
+        self.pool.change();
     }
 
     /// Ends all that wait; none is added any more.
@@ -57,6 +73,8 @@ impl LocalNode {
         match self.load(&template).await {
             Ok(waiting) => {
                 if let Some(late) = self.pool.add(waiting) {
+                    // Not again at once: a session has its memory, or it takes more than clones were seen to take.
+                    self.pool.failed();
                     self.discard(late).await;
                 }
             }
@@ -100,21 +118,21 @@ impl LocalNode {
         self.give_up(stopped);
     }
 
-    /// Ends one whose session was not recorded, behind the scenes.
+    /// Ends one that is to have no session, behind the scenes.
     pub(crate) fn give_up(&self, waiting: Waiting) {
-        let (session, node) = (waiting.record.session, self.clone());
-        self.pool.ends(session);
-        tokio::spawn(async move {
-            node.discard(waiting).await;
-            node.pool.ended(session);
-        });
+        let node = self.clone();
+        // From now on, not from when that is begun.
+        self.pool.ends(&waiting);
+        tokio::spawn(async move { node.discard(waiting).await });
     }
 
     /// Ends one that has no session, and removes what there is of it.
     async fn discard(&self, waiting: Waiting) {
         let session = waiting.record.session;
+        self.pool.ends(&waiting);
         self.end_one(waiting).await;
         self.logs.remove(session);
+        self.pool.ended(session);
     }
 
     async fn end_one(&self, waiting: Waiting) {

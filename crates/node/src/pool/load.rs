@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anteroom_confine::Confinement;
 use anteroom_guest_link::chain;
-use anteroom_node_protocol::{Node, SandboxRecord};
+use anteroom_node_protocol::{Node, Pages, SandboxRecord};
 use anteroom_session::{EndReason, SessionId};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::Waiting;
 use super::watch::Watch;
 use crate::LocalNode;
+use crate::pages::{self, Maps};
 use crate::process::Runner;
 use crate::templates::Template;
 use crate::users::Lease;
@@ -51,12 +52,20 @@ impl LocalNode {
                 return Err(error);
             }
         };
-        let ((handover, taken), vmm) = (oneshot::channel(), watch.vmm());
+        let vmm = watch.vmm();
+        let Some(pages) = pages_of(&runner, vmm).await else {
+            runner.end().await;
+            self.remove_waiting(record).await;
+            let cause =
+                "what it takes of the machine's memory cannot be read of its processes in /proc";
+            return Err(NotAdded::Refused(cause.to_owned()));
+        };
+        let (handover, taken) = oneshot::channel();
         let node = self.clone();
         let ended = move |reason: &EndReason| node.ended_waiting(session, reason);
         tokio::spawn(watch.run(taken, ended));
         let (template, since) = (Arc::clone(template), Instant::now());
-        Ok(Waiting { record, template, runner, since, vmm, handover })
+        Ok(Waiting { record, template, runner, pages, since, vmm, handover })
     }
 
     fn begin_clone(
@@ -79,6 +88,14 @@ impl LocalNode {
 
 fn refused(error: impl std::error::Error + 'static) -> NotAdded {
     NotAdded::Refused(chain(&error))
+}
+
+/// What these processes of a clone take together.
+async fn pages_of(runner: &Runner, vmm: Option<i32>) -> Option<Pages> {
+    let pids: Vec<i32> = runner.pid().into_iter().chain(vmm).collect();
+    let read = move || pages::of_processes(&pids, Maps::Template);
+    // The kernel walks their page tables.
+    tokio::task::spawn_blocking(read).await.ok().flatten()
 }
 
 /// Waits until it has loaded; one that does not is ended.

@@ -11,11 +11,11 @@ mod records;
 mod tests;
 mod watch;
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anteroom_node_protocol::{PoolFigures, Report, Reports, SandboxRecord};
+use anteroom_node_protocol::{Pages, PoolFigures, Report, Reports, SandboxRecord, WaitingMemory};
 use anteroom_session::SessionId;
 use tokio::sync::{mpsc, oneshot};
 
@@ -36,6 +36,9 @@ pub struct Waiting {
     pub record: SandboxRecord,
     pub template: Arc<Template>,
     pub runner: Runner,
+    /// What its runner and its VMM take of the machine's memory. They do nothing until it has a session, so that
+    /// it is measured once.
+    pub pages: Pages,
     since: Instant,
     /// The VMM's process, where it said so.
     vmm: Option<i32>,
@@ -63,8 +66,10 @@ pub struct Pool {
 #[derive(Default)]
 struct State {
     waiting: Vec<Waiting>,
-    /// Clones whose session was not recorded.
-    ending: HashSet<SessionId>,
+    /// Memory that those which wait may take together, in bytes.
+    allowed_bytes: u64,
+    /// Clones that are being ended, each with the memory that it takes until then, in bytes.
+    ending: HashMap<SessionId, u64>,
     hits: u64,
     misses: u64,
     died: u64,
@@ -101,9 +106,10 @@ impl Pool {
         })
     }
 
-    /// A clone ends that had a session: until [`Self::ended`] nobody else gets its user.
-    pub fn ends(&self, session: SessionId) {
-        self.with(|state| state.ending.insert(session));
+    /// A clone is being ended: until [`Self::ended`] nobody else gets its user, and it takes what it took.
+    pub fn ends(&self, clone: &Waiting) {
+        let (session, bytes) = (clone.record.session, clone.pages.private_bytes);
+        self.with(|state| state.ending.insert(session, bytes));
     }
 
     /// It has ended.
@@ -114,12 +120,44 @@ impl Pool {
 
     /// Whether one of this session is ending.
     pub fn is_ending(&self, session: SessionId) -> bool {
-        self.with(|state| state.ending.contains(&session))
+        self.with(|state| state.ending.contains_key(&session))
     }
 
     /// The ids that waiting clones have.
     pub fn sessions(&self) -> Vec<SessionId> {
         self.with(|state| state.waiting.iter().map(|one| one.record.session).collect())
+    }
+
+    /// What each of those that wait takes.
+    pub fn memory(&self) -> Vec<WaitingMemory> {
+        let of =
+            |one: &Waiting| WaitingMemory { template: one.template.id.clone(), pages: one.pages };
+        self.with(|state| state.waiting.iter().map(of).collect())
+    }
+
+    /// So many bytes of memory may those that wait take together from now on. Those that would take more are taken
+    /// out, the last that came first, and are being ended: until [`Self::ended`] they take what they took.
+    pub fn allow(&self, bytes: u64) -> Vec<Waiting> {
+        self.with(|state| {
+            state.allowed_bytes = bytes;
+            let mut over = Vec::new();
+            while state.waiting_bytes() > bytes
+                && let Some(last) = state.waiting.pop()
+            {
+                state.ending.insert(last.record.session, last.pages.private_bytes);
+                over.push(last);
+            }
+            over
+        })
+    }
+
+    /// Whether as many sign-ins as wait already, and one more, could have a clone each: more need not wait. `takes`
+    /// says what a session takes whose VM is a clone of a template, in bytes.
+    fn has_use_of(&self, template: &Template, takes: impl Fn(&Template) -> u64) -> bool {
+        self.with(|state| {
+            let templates = state.waiting.iter().map(|one| &*one.template).chain([template]);
+            templates.map(takes).fold(0, u64::saturating_add) <= state.allowed_bytes
+        })
     }
 
     /// Something changed that the keeper looks at.
@@ -131,6 +169,7 @@ impl Pool {
     pub fn figures(&self) -> PoolFigures {
         self.with(|state| PoolFigures {
             waiting: state.waiting.len() as u64,
+            memory_bytes: state.waiting_bytes() + state.ending.values().sum::<u64>(),
             oldest_ms: state
                 .waiting
                 .iter()
@@ -158,14 +197,15 @@ impl Pool {
         })
     }
 
-    /// Adds one; gives it back when none is to wait any more.
+    /// Adds one; gives it back when none is to wait any more, or none that takes so much.
     fn add(&self, waiting: Waiting) -> Option<Waiting> {
-        self.with(|state| match state.is_stopped {
-            true => Some(waiting),
-            false => {
-                state.waiting.push(waiting);
-                None
+        self.with(|state| {
+            let bytes = state.waiting_bytes().saturating_add(waiting.pages.private_bytes);
+            if state.is_stopped || bytes > state.allowed_bytes {
+                return Some(waiting);
             }
+            state.waiting.push(waiting);
+            None
         })
     }
 
@@ -218,6 +258,10 @@ impl Pool {
 }
 
 impl State {
+    fn waiting_bytes(&self) -> u64 {
+        self.waiting.iter().map(|one| one.pages.private_bytes).sum()
+    }
+
     fn be_late(&mut self) {
         let wait = Duration::from_secs(1 << self.deaths.min(6)).min(LATEST);
         self.not_before = Some(Instant::now() + wait);

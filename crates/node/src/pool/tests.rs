@@ -10,8 +10,15 @@ use nix::unistd::Pid;
 use super::watch::Watch;
 use super::*;
 
+/// What each clone here takes, and what a session of it would, in bytes.
+const TAKES: u64 = 30;
+const IN_USE: u64 = 100;
+
 fn pool(most: usize) -> Pool {
-    Pool::new(most, Wakes::default(), Records::in_state_dir(std::path::Path::new("/nowhere")))
+    let records = Records::in_state_dir(std::path::Path::new("/nowhere"));
+    let pool = Pool::new(most, Wakes::default(), records);
+    assert!(pool.allow(u64::MAX).is_empty());
+    pool
 }
 
 fn waiting(
@@ -21,7 +28,8 @@ fn waiting(
     let (runner, sent) = Runner::of_test();
     let record = SandboxRecord { session: SessionId::generate(), user: None, driver: None };
     let (template, since) = (Arc::clone(template), Instant::now());
-    (Waiting { record, template, runner, since, vmm: None, handover }, taken, sent)
+    let pages = Pages { private_bytes: TAKES, shared_bytes: 1 };
+    (Waiting { record, template, runner, pages, since, vmm: None, handover }, taken, sent)
 }
 
 fn lacks(pool: &Pool, template: &Arc<Template>) -> bool {
@@ -40,16 +48,60 @@ async fn so_many_wait_of_each_template_and_the_first_goes_first() {
     }
     assert!(!lacks(&pool, &template) && lacks(&pool, &other));
     assert!(pool.claim(&other).clone.is_none());
+    assert_eq!(pool.figures().memory_bytes, 2 * TAKES);
     let claimed = pool.claim(&template).clone.unwrap();
     assert_eq!(claimed.record.session, ids[0]);
-    assert_eq!(pool.sessions(), ids[1..]);
-    // Its session was not recorded: it is nobody's, and its user is kept until it has ended.
-    pool.ends(ids[0]);
+    assert_eq!((pool.sessions(), pool.figures().memory_bytes), (ids[1..].to_vec(), TAKES));
+    // Its session was not recorded: it is nobody's, and has its user and its memory until it has ended.
+    pool.ends(&claimed);
     assert!(pool.is_ending(ids[0]) && pool.sessions() == ids[1..]);
+    assert_eq!(pool.figures().memory_bytes, 2 * TAKES);
     pool.ended(ids[0]);
     assert!(!pool.is_ending(ids[0]));
+    assert_eq!(pool.figures().memory_bytes, TAKES);
     let PoolFigures { waiting, hits, misses, died, .. } = pool.figures();
     assert_eq!((waiting, hits, misses, died), (1, 1, 1, 0));
+}
+
+#[tokio::test]
+async fn clones_give_up_what_a_session_is_to_have_and_none_is_added_in_its_place() {
+    let (pool, template) = (pool(9), Template::of_test());
+    let has_use = || pool.has_use_of(&template, |_| IN_USE);
+    let ids: Vec<SessionId> = (0..3)
+        .map(|_| {
+            let (one, _taken, _sent) = waiting(&template);
+            let session = one.record.session;
+            assert!(pool.add(one).is_none());
+            session
+        })
+        .collect();
+    assert!(pool.allow(3 * TAKES).is_empty() && pool.sessions() == ids);
+    // The first waits on.
+    let over = pool.allow(3 * TAKES - 1);
+    assert_eq!(over.iter().map(|one| one.record.session).collect::<Vec<_>>(), ids[2..]);
+    assert_eq!(pool.allow(TAKES).len(), 1);
+    assert_eq!(pool.sessions(), ids[..1]);
+    // One that was being loaded meanwhile is not wanted any more.
+    assert!(pool.add(waiting(&template).0).is_some());
+    assert!(pool.allow(2 * TAKES).is_empty() && !has_use());
+    // More only wait where as many sign-ins could have them.
+    assert!(pool.allow(2 * IN_USE - 1).is_empty() && !has_use());
+    assert!(pool.allow(2 * IN_USE).is_empty() && has_use());
+    assert!(pool.add(waiting(&template).0).is_none() && !has_use());
+    let last = pool.allow(0);
+    assert_eq!((last.len(), pool.figures().waiting), (2, 0));
+    // What they take is there until they have ended.
+    assert_eq!(pool.figures().memory_bytes, 4 * TAKES);
+    pool.ended(last[0].record.session);
+    assert_eq!(pool.figures().memory_bytes, 3 * TAKES);
+}
+
+#[tokio::test]
+async fn none_waits_before_the_controller_has_said_what_they_may_take() {
+    let records = Records::in_state_dir(std::path::Path::new("/nowhere"));
+    let (pool, template) = (Pool::new(1, Wakes::default(), records), Template::of_test());
+    assert!(!pool.has_use_of(&template, |_| IN_USE));
+    assert!(pool.add(waiting(&template).0).is_some());
 }
 
 #[tokio::test]
