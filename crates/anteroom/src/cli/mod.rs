@@ -21,6 +21,7 @@ mod ready_file;
 mod serve;
 mod sessions;
 mod snapshot;
+mod state_lock;
 mod table;
 mod temporary;
 mod verify;

@@ -1,7 +1,6 @@
 //! `anteroom serve`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::IsTerminal;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -21,7 +20,6 @@ use anteroom_provider::{Custody, Provider};
 use anteroom_session::{Actor, ProviderId};
 use anteroom_template::MachineKey;
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{Flock, FlockArg};
 use tokio::net::TcpListener;
 
 use super::asked_to_stop;
@@ -31,6 +29,7 @@ use super::http_server;
 use super::own_controller;
 use super::reach::{Reach, reachable};
 use super::ready_file;
+use super::state_lock::StateLock;
 use super::temporary;
 use crate::counted::counted;
 use crate::embedded;
@@ -186,7 +185,7 @@ async fn serve(options: Options) -> Result<()> {
     for warning in warnings.into_iter().flatten() {
         tracing::warn!("{warning}");
     }
-    let _only = lock_state(&settings.state_dir)?;
+    let _only = StateLock::take(&settings.state_dir)?;
     private::check_state(&settings.state_dir)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
@@ -360,26 +359,6 @@ fn web_origin(text: &str) -> Result<String, String> {
         return Err(FORM.into());
     }
     Ok(url.origin().ascii_serialization())
-}
-
-/// Two controllers on one state folder would end each other's sessions.
-fn lock_state(dir: &Path) -> Result<Flock<File>> {
-    // The folder itself, not a file in it: whoever removes files there removes no lock.
-    let file = File::open(dir).with_context(|| format!("opening {} failed", dir.display()))?;
-    // The database would only say that it cannot be opened.
-    nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK).with_context(|| {
-        format!(
-            "the state folder {} is not writable; choose another with --state-dir",
-            dir.display()
-        )
-    })?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(lock),
-        Err(_) => bail!(
-            "another controller is using {}; stop it, or choose another folder with --state-dir",
-            dir.display()
-        ),
-    }
 }
 
 /// Creates the first key, once for each state folder. It is printed only on a terminal: a journal or a

@@ -7,6 +7,7 @@ mod canary;
 mod codes;
 mod coming;
 mod commands;
+mod copied;
 mod credentials;
 mod crowd;
 mod deaths;
