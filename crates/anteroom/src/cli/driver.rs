@@ -10,6 +10,7 @@ use anteroom_private as private;
 use anteroom_vm::{AcceleratorChoice, Installed, KvmProbe, VmAccelerator, probe_kvm};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
 use crate::embedded;
 
@@ -66,6 +67,13 @@ impl Driver {
     pub fn name(self) -> String {
         let value = self.to_possible_value();
         value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Accepts those that boot VMs, for commands that need one.
+    pub fn of_vms() -> impl TypedValueParser<Value = Self> {
+        let vms = [Self::Qemu, Self::Firecracker];
+        let values = vms.iter().filter_map(ValueEnum::to_possible_value);
+        PossibleValuesParser::new(values).try_map(|name| Self::from_str(&name, false))
     }
 }
 

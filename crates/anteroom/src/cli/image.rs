@@ -41,6 +41,7 @@ pub enum Image {
     /// Boot an image on a CPU profile, run everything in it, and record whether it works.
     Verify {
         /// The image's name.
+        #[arg(value_parser = image_name)]
         image: String,
         #[command(flatten)]
         how: How,
@@ -52,6 +53,7 @@ pub enum Image {
     /// The driver, CPU profile, memory and processors must be those that `serve` is started with.
     Snapshot {
         /// The image's name.
+        #[arg(value_parser = image_name)]
         image: String,
         #[command(flatten)]
         how: snapshot::How,
@@ -66,10 +68,21 @@ pub enum Image {
     /// Remove an image by name or digest.
     Rm {
         /// A name (all its images) or a digest (one image).
+        #[arg(value_parser = image_name)]
         image: String,
         #[command(flatten)]
         place: Place,
     },
+}
+
+/// No image is called nothing: most likely a variable of a script is empty.
+fn image_name(name: &str) -> Result<String, String> {
+    match name.trim() {
+        "" => {
+            Err("an image's name is never empty; `anteroom image list` lists the names".to_owned())
+        }
+        _ => Ok(name.to_owned()),
+    }
 }
 
 /// Where images are, and how to print.

@@ -15,7 +15,7 @@ use anteroom_template::{MachineKey, Saved};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use super::driver::DriverOptions;
+use super::driver::{Driver, DriverOptions};
 use super::folders::{StateDir, TEMPLATE_KEY, cache_dir, make_private};
 use super::progress::Work;
 use super::sessions::show;
@@ -25,6 +25,7 @@ use crate::embedded;
 
 /// How the VM is booted: as `serve` is to boot it.
 #[derive(clap::Args)]
+#[command(mut_arg("driver", |driver| driver.value_parser(Driver::of_vms())))]
 pub struct How {
     #[command(flatten)]
     driver: DriverOptions,

@@ -230,3 +230,24 @@ fn a_ready_file_of_somebody_else_is_not_replaced() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn an_image_without_a_name_and_a_driver_without_a_vm_are_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    for command in ["snapshot", "verify", "rm"] {
+        let refused = anteroom(folder.path()).args(["image", command, ""]).output().unwrap();
+        let message = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{command}: {message}");
+        let said = "an image's name is never empty; `anteroom image list` lists the names";
+        assert!(message.contains(said), "{command}: {message}");
+    }
+    let snapshot = |arguments: &[&str]| {
+        let mut command = anteroom(folder.path());
+        command.args(["image", "snapshot"]).args(arguments).output().unwrap()
+    };
+    let help = String::from_utf8(snapshot(&["--help"]).stdout).unwrap();
+    assert!(help.contains("- firecracker: ") && !help.contains("- host: "), "{help}");
+    let refused = snapshot(&["demo", "--driver", "host"]);
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert!(message.contains("[possible values: qemu, firecracker]"), "{message}");
+}
