@@ -243,6 +243,7 @@ export interface TimelineEntry {
    * One sentence for an end user.
    */
   message: string;
+  waited?: Waited | null;
 }
 /**
  * Of a death: why.
@@ -293,6 +294,25 @@ export interface Explanation {
    * One sentence: what happened to which service.
    */
   sentence: string;
+}
+/**
+ * Of the `agent_connected` of a clone: how long its start waited for the VMM and the guest.
+ */
+export interface Waited {
+  /**
+   * For the guest: from that answer until the agent's hello was read.
+   */
+  guestMicros: number;
+  /**
+   * For the VMM's answer to the one call that lets the guest run.
+   */
+  resumeMicros: number;
+  /**
+   * For the VMM to start and load: from when its process was there until it had answered the last call of
+   * that, and then for its answer to what executes the guest. Absent for a clone that was loaded before its
+   * session.
+   */
+  vmmStartMicros?: number | null;
 }
 /**
  * A view of a sandbox that somebody opened.

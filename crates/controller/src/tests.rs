@@ -16,7 +16,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::fake_node::{Call, Durable, USER};
 use super::record::Record;
 use super::store::{CredentialStore, SessionStore};
-use world::{World, caller};
+use world::{WAITED, World, caller};
 
 pub use world::settings;
 
@@ -71,6 +71,8 @@ async fn a_sign_in_goes_from_its_start_to_teardown_each_state_stored_before_its_
             Call::Close,
         ]
     );
+    let waited: Vec<_> = record.timeline.iter().filter_map(|entry| entry.waited).collect();
+    assert_eq!(waited, [WAITED]);
     let kinds: Vec<_> = record.timeline.iter().map(|entry| entry.kind.as_str()).collect();
     assert_eq!(
         kinds,

@@ -172,8 +172,7 @@ impl<N: Node, S: Store> Controller<N, S> {
         {
             return;
         }
-        let entry =
-            TimelineEntry { at: now(), kind: kind.to_owned(), message, by, explanation: None };
+        let entry = TimelineEntry { by, ..TimelineEntry::new(now(), kind, message) };
         if let Err(error) = self.store.add_entry(id, &entry).await {
             tracing::error!(session = %id, "{}", chain(&error));
         }

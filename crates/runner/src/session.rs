@@ -22,7 +22,7 @@ use anteroom_guest_session::{
 use anteroom_runner_protocol::RunnerCommand;
 use anteroom_session::{Cloned, Confined, EndReason, Observation, ProcessExit, SetupStep};
 use anteroom_sign_in::End;
-use anteroom_vm::{LinkStream, RunningSandbox};
+use anteroom_vm::{CloneStart, LinkStream, RunningSandbox};
 use tokio::sync::mpsc;
 
 use super::Sockets;
@@ -111,7 +111,8 @@ async fn serve(
     }
     let link = sandbox.take_link();
     let explainer = Explainer::new(&config.sandbox.driver.processor_name(), &GuestCpu::default());
-    let mut session = Session { config: &config, sender, log, explainer };
+    let clone_start = sandbox.clone_start();
+    let mut session = Session { config: &config, sender, log, explainer, clone_start };
     let end = until_end(sandbox, session.run(link, viewers, early, commands)).await;
     match end.unwrap_or_else(End::Failed) {
         End::Failed(reason) => {
@@ -165,6 +166,8 @@ struct Session<'a> {
     log: ServiceLog,
     /// Of no processor until the guest has named its own.
     explainer: Explainer,
+    /// How long its VMM was waited for, of a clone.
+    clone_start: Option<CloneStart>,
 }
 
 impl Session<'_> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Accelerator, AccessGrant, Actor, Confined, DriverKind, EndReason, Explanation,
-    HolderGeneration, HostPort, Leftover, ProcessExit, Prompt, SealedCredential, View,
+    HolderGeneration, HostPort, Leftover, ProcessExit, Prompt, SealedCredential, View, Waited,
 };
 
 /// Everything that moves a session.
@@ -135,6 +135,9 @@ pub enum Observation {
         agent_version: String,
         /// The guest's kernel release.
         kernel: String,
+        /// How long a clone's start waited for others until then; absent where the sandbox is no clone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        waited: Option<Waited>,
     },
     /// The guest confirmed the SHA-256 of each injected file.
     FilesInjected {

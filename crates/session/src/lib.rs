@@ -32,6 +32,7 @@ mod state;
 mod state_name;
 mod timeline;
 mod viewer;
+mod waited;
 
 pub use actor::Actor;
 pub use boundaries::{Boundaries, Confined, Namespace};
@@ -57,3 +58,4 @@ pub use state::{Leftover, Method, Prompt, PromptReason, Start, State, Teardown};
 pub use state_name::StateName;
 pub use timeline::{TimelineEntry, Timestamp};
 pub use viewer::{AccessGrant, HolderGeneration, View};
+pub use waited::Waited;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Actor, Explanation};
+use crate::{Actor, Explanation, Waited};
 
 /// Milliseconds since the Unix epoch, stamped on the host (a guest's clock may run slow).
 #[derive(
@@ -51,4 +51,15 @@ pub struct TimelineEntry {
     /// Of a death: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub explanation: Option<Box<Explanation>>,
+    /// Of the `agent_connected` of a clone: how long its start waited for the VMM and the guest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waited: Option<Waited>,
+}
+
+impl TimelineEntry {
+    /// One that says no more than what happened.
+    #[must_use]
+    pub fn new(at: Timestamp, kind: &str, message: String) -> Self {
+        Self { at, kind: kind.to_owned(), message, by: None, explanation: None, waited: None }
+    }
 }

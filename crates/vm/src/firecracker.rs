@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anteroom_confine::{Limits, SessionUser};
 use anteroom_guest_protocol::{SANDBOX_ENV, VSOCK_PORT};
@@ -170,7 +170,7 @@ impl Firecracker {
                 Err(BootError::system("waiting for Firecracker")(io::ErrorKind::BrokenPipe))
             }),
         };
-        let SetUp { api, link, runs } = match set_up {
+        let SetUp { api, vmm_start, link, runs } = match set_up {
             Ok(set_up) => set_up,
             Err(error) => {
                 // What it refused is why it ended, and what its log repeats.
@@ -192,17 +192,20 @@ impl Firecracker {
         let held = Configured { api: api.clone(), pid: running.pid, is_clone, runs };
         let running = match self.vm.start {
             VmStart::ToBeSaved { .. } => running.saved_by(Template::new(api.clone())),
-            VmStart::PowerOn | VmStart::Clone { .. } => running,
+            VmStart::PowerOn => running,
+            VmStart::Clone { .. } => running.loaded_in(vmm_start),
         };
         Ok(running.linked_by(link).inspected_by(Monitor { api, log, metrics }).held_by(held))
     }
 
     /// Waits for Firecracker's API, and has it know all of the VM.
     async fn set_up(&self, sockets: &Sockets<'_>) -> Result<SetUp, BootError> {
+        let began = Instant::now();
         let api = Api::connect(&sockets.seen_here.join(API)).await?;
         self.configure(&api, &sockets.folder.join(VSOCK)).await?;
+        let vmm_start = began.elapsed();
         let (link, runs) = self.link(&sockets.seen_here.join(VSOCK), sockets.user).await?;
-        Ok(SetUp { api: Rc::new(api), link, runs })
+        Ok(SetUp { api: Rc::new(api), vmm_start, link, runs })
     }
 
     /// The link, and whom to notify when the guest runs.
@@ -308,6 +311,8 @@ struct Sockets<'a> {
 /// What there is once Firecracker knows all of a VM.
 struct SetUp {
     api: Rc<Api>,
+    /// How long that was waited for.
+    vmm_start: Duration,
     link: LinkStream,
     /// Whom to notify when the guest runs.
     runs: oneshot::Sender<()>,

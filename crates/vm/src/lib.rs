@@ -6,6 +6,7 @@
 //! its own file tree. A VM that was started for it can be saved, and others go on where it stopped
 //! ([`VmStart`]).
 
+mod clone_start;
 mod console;
 mod counter;
 mod descriptors;
@@ -35,6 +36,7 @@ use std::path::PathBuf;
 
 use anteroom_session::ProcessExit;
 
+pub use clone_start::CloneStart;
 pub use console::{ConsoleFile, ConsoleLog};
 pub use counter::counter_khz;
 pub use driver::{Booting, Driver};

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anteroom_confine::{boundaries_of, killed_for_memory};
 use anteroom_fail_point::fail_point;
@@ -17,6 +17,7 @@ use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::clone_start::{CloneStart, Resumed};
 use crate::console::{ConsoleFile, ConsoleLog};
 use crate::held::Held;
 use crate::link::LinkStream;
@@ -39,6 +40,9 @@ pub struct RunningSandbox {
     following: Option<tokio::task::JoinHandle<()>>,
     inspect: Option<Box<dyn Inspect>>,
     held: Option<Box<dyn Held>>,
+    /// Of a clone.
+    vmm_start: Option<Duration>,
+    resumed: Option<Resumed>,
     save: Option<Box<dyn Save>>,
     ending: Ending,
     /// Dropped after the child, which is killed then.
@@ -123,6 +127,8 @@ impl RunningSandbox {
             following,
             inspect: None,
             held: None,
+            vmm_start: None,
+            resumed: None,
             save: None,
             ending: Ending::Kill,
             cgroup,
@@ -145,6 +151,12 @@ impl RunningSandbox {
     /// Its guest runs once this lets it.
     pub(crate) fn held_by(mut self, held: impl Held + 'static) -> Self {
         self.held = Some(Box::new(held));
+        self
+    }
+
+    /// It is a clone, whose VMM was waited for so long since [`Self::start`] until it was loaded.
+    pub(crate) fn loaded_in(mut self, vmm_start: Duration) -> Self {
+        self.vmm_start = Some(vmm_start);
         self
     }
 
@@ -171,10 +183,17 @@ impl RunningSandbox {
     /// # Errors
     /// When the VMM does not.
     pub async fn start_guest(&mut self) -> Result<(), BootError> {
-        match self.held.take() {
-            Some(held) => held.release().await,
-            None => Ok(()),
+        if let Some(held) = self.held.take() {
+            self.resumed = Some(held.release().await?);
         }
+        Ok(())
+    }
+
+    /// How long its VMM was waited for, of a clone whose guest runs.
+    #[must_use]
+    pub fn clone_start(&self) -> Option<CloneStart> {
+        let (vmm_start, resumed) = (self.vmm_start?, self.resumed?);
+        Some(CloneStart { vmm_start, resume: resumed.took, resumed_at: resumed.at })
     }
 
     /// The sandbox is ended so.
@@ -190,11 +209,18 @@ impl RunningSandbox {
     }
 
     /// What executes guest code, as the VMM itself says; what was asked for where it does not say.
-    pub async fn confirmed_accelerator(&self) -> Accelerator {
+    pub async fn confirmed_accelerator(&mut self) -> Accelerator {
+        let asked = Instant::now();
         let confirmed = match self.inspect() {
             Some(vmm) => vmm.accelerator().await,
             None => None,
         };
+        // Before its guest runs that is waited for too.
+        if self.resumed.is_none()
+            && let Some(vmm_start) = &mut self.vmm_start
+        {
+            *vmm_start += asked.elapsed();
+        }
         confirmed.unwrap_or(self.accelerator)
     }
 

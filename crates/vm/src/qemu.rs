@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anteroom_confine::Limits;
 use anteroom_fail_point::fail_point;
@@ -144,6 +145,7 @@ impl Qemu {
             console: console.into(),
             console_file,
         })?;
+        let started = Instant::now();
         let monitor = stream(monitor.into()).map_err(BootError::system("opening the monitor"))?;
         let link = stream(link.into()).map_err(BootError::system("opening the guest link"))?;
         let monitor = Monitor::watch(monitor);
@@ -158,8 +160,9 @@ impl Qemu {
             }
             VmStart::Clone { .. } => match load(&questions, LOAD).await {
                 Ok(()) => {
+                    let vmm_start = started.elapsed();
                     self.vm.start.make_own_ahead(running.pid);
-                    Ok(running.held_by(Loaded(questions)))
+                    Ok(running.loaded_in(vmm_start).held_by(Loaded(questions)))
                 }
                 // Its end says more: some releases exit when they cannot load.
                 Err(error) => {

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use anteroom_confine::Confinement;
 use anteroom_session::RunState;
 use anteroom_vm::{
-    AcceleratorChoice, BootError, ConsoleFile, Driver, Firecracker, KvmProbe, LinkStream, PageSet,
-    Qemu, RunningSandbox, SandboxName, SandboxSpec, VmSpec, VmStart, changed_pages, probe_kvm,
-    remove_runtime_dir,
+    AcceleratorChoice, BootError, CloneStart, ConsoleFile, Driver, Firecracker, KvmProbe,
+    LinkStream, PageSet, Qemu, RunningSandbox, SandboxName, SandboxSpec, VmSpec, VmStart,
+    changed_pages, probe_kvm, remove_runtime_dir,
 };
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -74,6 +74,7 @@ async fn clones_go_on<D: Driver>(driver: impl Fn(VmSpec) -> D) {
     let mut template = Vm::boot(&driver(start), folder.path(), "template").await.unwrap();
     template.sandbox.start_guest().await.unwrap();
     assert_eq!(template.line().await, "ready");
+    assert!(template.sandbox.clone_start().is_none(), "it loaded nothing");
     assert_eq!(template.answer("one").await, "1 one");
     save(&mut template.sandbox, &state).await;
     template.end().await;
@@ -101,7 +102,12 @@ async fn clones_go_on<D: Driver>(driver: impl Fn(VmSpec) -> D) {
         let held = clone.sandbox.inspect().unwrap().run_state().await;
         assert_eq!(held, Some(RunState::Paused), "before it is let run");
         let loaded = clone.began.elapsed();
+        assert!(clone.sandbox.clone_start().is_none(), "its guest does not run yet");
         clone.sandbox.start_guest().await.unwrap();
+        let CloneStart { vmm_start, resume, resumed_at } = clone.sandbox.clone_start().unwrap();
+        assert!(vmm_start > Duration::ZERO && vmm_start < loaded, "{vmm_start:?} of {loaded:?}");
+        let resumed = resumed_at - clone.began;
+        assert!(resume > Duration::ZERO && loaded + resume <= resumed, "{resume:?} of {resumed:?}");
         let answer = clone.answer("two").await;
         eprintln!("{name} was loaded in {loaded:?} and answered after {:?}", clone.began.elapsed());
         assert_eq!(answer, "2 two");

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use anteroom_clock::now;
 use anteroom_node_protocol::{Node, NodeError, Notice, SandboxRecord};
-use anteroom_session::{Effect, EndReason, Event, Leftover, Observation, SealedCredential};
+use anteroom_session::{
+    Effect, EndReason, Event, Leftover, Observation, SealedCredential, TimelineEntry,
+};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{Actor, StartPlan, following};
@@ -92,7 +94,7 @@ impl<N: Node, S: Store> Actor<N, S> {
         self.claim = CapacityClaim::Waiting(Box::pin(admitted.capacity()));
         let why = admitted.lacks().map(|shortage| format!("{shortage}; ")).unwrap_or_default();
         let message = format!("{why}the sign-in starts when there is enough for it");
-        self.add_entry(now(), "waiting_for_capacity", message, None, None);
+        self.add_entry(TimelineEntry::new(now(), "waiting_for_capacity", message));
         // Stored with the next event; the queue is in memory and does not outlive the controller.
         self.show();
     }

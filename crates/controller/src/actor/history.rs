@@ -3,7 +3,7 @@
 use anteroom_api::EgressEntry;
 use anteroom_clock::now;
 use anteroom_node_protocol::Node;
-use anteroom_session::{Effect, Event, Explanation, Observation, State, TimelineEntry, Timestamp};
+use anteroom_session::{Effect, Event, Observation, State, TimelineEntry};
 
 use super::Actor;
 use crate::record::count_connection;
@@ -41,7 +41,8 @@ impl<N: Node, S: Store> Actor<N, S> {
         };
         let (id, closes) = (self.record.id(), self.record.has_views_of_links());
         let entry = timeline::of_event(&event, id, closes).filter(|_| reported);
-        let explanation = timeline::explanation_of(&event).cloned();
+        let explanation = timeline::explanation_of(&event).cloned().map(Box::new);
+        let waited = timeline::waited_of(&event);
         let stored = matches!(event, Event::CredentialStored);
         let by = event.actor();
         let (session, effects) = self.record.session.clone().handle(event, at);
@@ -51,19 +52,21 @@ impl<N: Node, S: Store> Actor<N, S> {
         }
         if let Some((kind, message)) = entry {
             self.context.metrics.reached(kind, &self.record, at);
-            self.add_entry(at, kind, message, by.clone(), explanation);
+            let entry = TimelineEntry::new(at, kind, message);
+            self.add_entry(TimelineEntry { by: by.clone(), explanation, waited, ..entry });
         }
         for (kind, message) in effects.iter().filter_map(timeline::of_effect) {
-            self.add_entry(at, kind, message, by.clone(), None);
+            let entry = TimelineEntry::new(at, kind, message);
+            self.add_entry(TimelineEntry { by: by.clone(), ..entry });
         }
         if let State::Ended { reason, .. } = &self.record.session.state
             && !had_ended
         {
             self.claim.leave_queue(&mut self.plan);
             self.context.metrics.ended(reason, &self.record, at);
-            let message = reason.sentence(self.record.driver);
-            let explanation = reason.explanation().cloned();
-            self.add_entry(at, "ended", message, by, explanation);
+            let entry = TimelineEntry::new(at, "ended", reason.sentence(self.record.driver));
+            let explanation = reason.explanation().cloned().map(Box::new);
+            self.add_entry(TimelineEntry { by, explanation, ..entry });
         }
         effects
     }
@@ -114,29 +117,17 @@ impl<N: Node, S: Store> Actor<N, S> {
         timeline.len() < MAX_TIMELINE || ALWAYS_REPORTED.contains(&kind)
     }
 
-    pub(super) fn add_entry(
-        &mut self,
-        at: Timestamp,
-        kind: &str,
-        message: String,
-        by: Option<anteroom_session::Actor>,
-        explanation: Option<Explanation>,
-    ) {
-        if let Some(explanation) = &explanation {
+    pub(super) fn add_entry(&mut self, mut entry: TimelineEntry) {
+        if let Some(explanation) = &entry.explanation {
             self.context.metrics.explained(explanation.cause);
         }
-        if !self.has_space_for(kind) {
+        if !self.has_space_for(&entry.kind) {
             return;
         }
-        let message: String = message.chars().take(MAX_MESSAGE).collect();
+        entry.message = entry.message.chars().take(MAX_MESSAGE).collect();
+        let TimelineEntry { kind, message, .. } = &entry;
         let state = self.record.session.state.name().as_str();
         tracing::info!(session = %self.record.id(), kind, state, "{message}");
-        self.record.timeline.push(TimelineEntry {
-            at,
-            kind: kind.to_owned(),
-            message,
-            by,
-            explanation: explanation.map(Box::new),
-        });
+        self.record.timeline.push(entry);
     }
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anteroom_api::{Backend, Begun, KeyId, KeyRole, Principal, Problem, SessionView, StartRequest};
-use anteroom_session::{Accelerator, DriverKind, Observation, Prompt, SessionId, StateName};
+use anteroom_session::{
+    Accelerator, DriverKind, Observation, Prompt, SessionId, StateName, Waited,
+};
 
 use crate::fake_node::{Call, FakeNode};
 use crate::providers::shipped;
@@ -30,6 +32,10 @@ pub fn settings(state_dir: &Path) -> Settings {
         providers: Arc::new(Providers::open(&shipped(), None).unwrap()),
     }
 }
+
+/// What each of its guests was waited for.
+pub const WAITED: Waited =
+    Waited { vmm_start_micros: Some(70_000), resume_micros: 300, guest_micros: 9_000 };
 
 /// A controller, its node and the folder of both.
 pub struct World {
@@ -84,7 +90,11 @@ impl World {
                 pid: 1,
                 cloned: None,
             },
-            Observation::AgentConnected { agent_version: "1".into(), kernel: "6".into() },
+            Observation::AgentConnected {
+                agent_version: "1".into(),
+                kernel: "6".into(),
+                waited: Some(WAITED),
+            },
             Observation::SignInAwaited { prompt: Prompt::Page { url, code: None } },
             Observation::CredentialFound,
         ];

@@ -3,7 +3,9 @@
 mod observations;
 
 use anteroom_session::counted::counted;
-use anteroom_session::{AccessGrant, Effect, Event, Explanation, Observation, SessionId, View};
+use anteroom_session::{
+    AccessGrant, Effect, Event, Explanation, Observation, SessionId, View, Waited,
+};
 
 use observations::{host_needed, of_observation};
 
@@ -115,6 +117,14 @@ pub fn explanation_of(event: &Event) -> Option<&Explanation> {
             | Observation::ServiceGivenUp { explanation, .. }
             | Observation::ChildDied { explanation, .. },
         ) => Some(explanation),
+        _ => None,
+    }
+}
+
+/// How long a clone's start waited for others, of the event that ends it.
+pub fn waited_of(event: &Event) -> Option<Waited> {
+    match event {
+        Event::Observed(Observation::AgentConnected { waited, .. }) => *waited,
         _ => None,
     }
 }

@@ -73,7 +73,7 @@ pub fn of_observation(observation: &Observation) -> Option<(&'static str, String
             ("sandbox_started", format!("the {driver} driver started {what}{cloned}"))
         }
         Observation::Confined(confined) => ("confined", held(confined)),
-        Observation::AgentConnected { agent_version, kernel } => (
+        Observation::AgentConnected { agent_version, kernel, .. } => (
             "agent_connected",
             format!("the agent (version {agent_version}) connected from Linux {kernel}"),
         ),

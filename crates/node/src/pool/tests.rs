@@ -1,5 +1,7 @@
 use anteroom_runner_protocol::RunnerCommand;
-use anteroom_session::{Accelerator, Cloned, DriverKind, EndReason, Observation, ProcessExit};
+use anteroom_session::{
+    Accelerator, Cloned, DriverKind, EndReason, Observation, ProcessExit, Waited,
+};
 
 use std::process::Command;
 
@@ -176,6 +178,12 @@ fn started() -> Report {
     }
 }
 
+fn connected(vmm_start_micros: Option<u64>) -> Report {
+    let waited = Some(Waited { vmm_start_micros, resume_micros: 2, guest_micros: 3 });
+    let (agent_version, kernel) = ("1".into(), "6".into());
+    Report::Observed { observation: Observation::AgentConnected { agent_version, kernel, waited } }
+}
+
 const EXITED: Report = Report::RunnerExited { exit: ProcessExit::Exited { code: 0 } };
 
 fn failed() -> Report {
@@ -184,7 +192,7 @@ fn failed() -> Report {
 }
 
 #[tokio::test]
-async fn a_session_hears_what_its_clone_said_before_and_how_long_it_waited() {
+async fn a_session_hears_what_its_clone_said_before_and_how_long_each_waited() {
     let (sender, reports) = mpsc::channel(8);
     let (one, taken, _sent) = waiting(&Template::of_test());
     for _ in 0..100 {
@@ -196,7 +204,9 @@ async fn a_session_hears_what_its_clone_said_before_and_how_long_it_waited() {
     let watch = Watch { reports, heard: vec![started()] };
     let running = tokio::spawn(watch.run(taken, |_| panic!("it has a session")));
     let (_runner, mut heard) = one.hand_over();
-    sender.send(EXITED).await.unwrap();
+    for report in [connected(Some(1)), EXITED] {
+        sender.send(report).await.unwrap();
+    }
     drop(sender);
     running.await.unwrap();
     let mut all = Vec::new();
@@ -208,7 +218,7 @@ async fn a_session_hears_what_its_clone_said_before_and_how_long_it_waited() {
         panic!("{all:?}");
     };
     assert!(cloned.as_ref().unwrap().waited_ms.is_some());
-    assert_eq!(all.last(), Some(&EXITED));
+    assert!(all.ends_with(&[connected(None), EXITED]), "{all:?}");
 }
 
 #[tokio::test]

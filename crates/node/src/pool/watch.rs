@@ -86,23 +86,33 @@ impl Watch {
 
     async fn forward(mut self, to: mpsc::Sender<Report>, since: Instant) {
         let waited = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
-        for mut report in self.heard.drain(..) {
-            if let Report::Observed {
-                observation: Observation::SandboxStarted { cloned: Some(cloned), .. },
-            } = &mut report
-            {
-                cloned.waited_ms = Some(waited);
-            }
-            if to.send(report).await.is_err() {
+        for report in self.heard.drain(..) {
+            if to.send(after(waited, report)).await.is_err() {
                 return;
             }
         }
         while let Some(report) = self.reports.recv().await {
-            if to.send(report).await.is_err() {
+            if to.send(after(waited, report)).await.is_err() {
                 return;
             }
         }
     }
+}
+
+/// A report of a clone that had waited for so many milliseconds: no session waited for its load.
+fn after(waited_ms: u64, mut report: Report) -> Report {
+    if let Report::Observed { observation } = &mut report {
+        match observation {
+            Observation::SandboxStarted { cloned: Some(cloned), .. } => {
+                cloned.waited_ms = Some(waited_ms);
+            }
+            Observation::AgentConnected { waited: Some(waited), .. } => {
+                waited.vmm_start_micros = None;
+            }
+            _ => {}
+        }
+    }
+    report
 }
 
 /// Why a clone has ended that reports this, or nothing more.

@@ -1,10 +1,12 @@
 //! From a sandbox that boots to a guest whose services are starting.
 
+use std::time::Duration;
+
 use anteroom_crash::Explainer;
 use anteroom_guest_link::Opener;
 use anteroom_guest_session::{Conversation, Hello, inject, violation};
-use anteroom_session::{EndReason, Observation};
-use anteroom_vm::LinkStream;
+use anteroom_session::{EndReason, Observation, Waited};
+use anteroom_vm::{CloneStart, LinkStream};
 
 use super::super::sign_in_spec::{sandbox_of, sign_in_of, wake_of};
 use super::{Session, step};
@@ -14,6 +16,7 @@ impl Session<'_> {
     pub(super) async fn prepare(&mut self, link: LinkStream) -> Result<Conversation, EndReason> {
         step("boot.handshake")?;
         let (mut conversation, hello) = Conversation::begin(link).await?;
+        let waited = self.clone_start.map(waited_by_now);
         let Hello { agent_version, kernel, cpu, is_clone } = hello;
         if is_clone != self.config.sandbox.driver.clone_of().is_some() {
             return Err(violation(match is_clone {
@@ -22,7 +25,8 @@ impl Session<'_> {
             }));
         }
         self.explainer = Explainer::new(&self.config.sandbox.driver.processor_name(), &cpu);
-        self.sender.observed(Observation::AgentConnected { agent_version, kernel }).await;
+        let connected = Observation::AgentConnected { agent_version, kernel, waited };
+        self.sender.observed(connected).await;
         match self.set_up(&mut conversation).await {
             Ok(()) => Ok(conversation),
             Err(reason) => Err(conversation.link.cause_of(reason).await),
@@ -54,5 +58,15 @@ impl Session<'_> {
         }
         self.sender.observed(Observation::FilesInjected { count: files().count() }).await;
         Ok(())
+    }
+}
+
+/// What a clone's start has waited for whose agent has just said hello.
+fn waited_by_now(start: CloneStart) -> Waited {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Waited {
+        vmm_start_micros: Some(micros(start.vmm_start)),
+        resume_micros: micros(start.resume),
+        guest_micros: micros(start.resumed_at.elapsed()),
     }
 }

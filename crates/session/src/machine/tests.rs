@@ -45,6 +45,7 @@ fn agent_connected() -> Event {
     Event::Observed(Observation::AgentConnected {
         agent_version: "0.1.0".into(),
         kernel: "6.1".into(),
+        waited: None,
     })
 }
 
@@ -369,7 +370,8 @@ fn the_tool_s_own_deadline_is_the_turn_s_where_it_comes_first() {
         let prompt = Prompt::Terminal { screen: vec![], reason: crate::PromptReason::Unknown };
         Event::Observed(Observation::SignInAwaited { prompt })
     };
-    let connected = Observation::AgentConnected { agent_version: "1".into(), kernel: "6".into() };
+    let connected =
+        Observation::AgentConnected { agent_version: "1".into(), kernel: "6".into(), waited: None };
     let at = |seconds| created.plus_seconds(seconds);
     let mut session = session;
     let mut turn = |event: Event, seconds: u64| {

@@ -1,15 +1,15 @@
 //! A VM that Firecracker knows all of, and whose guest does not run yet.
 
-use std::pin::Pin;
 use std::rc::Rc;
 
 use anteroom_confine::filters_of_threads;
 use tokio::sync::oneshot;
 
-use super::api::Api;
+use super::api::{Api, ApiError};
 use super::config::{Action, Vm};
 use crate::BootError;
-use crate::held::Held;
+use crate::clone_start::Resumed;
+use crate::held::{Held, Releasing};
 
 /// A VM that Firecracker knows all of.
 pub struct Configured {
@@ -21,16 +21,12 @@ pub struct Configured {
 }
 
 impl Held for Configured {
-    fn release<'a>(self: Box<Self>) -> Pin<Box<dyn Future<Output = Result<(), BootError>> + 'a>>
+    fn release<'a>(self: Box<Self>) -> Releasing<'a>
     where
         Self: 'a,
     {
         Box::pin(async move {
-            if self.is_clone {
-                self.api.patch("/vm", &Vm::RESUMED).await?;
-            } else {
-                self.api.put("/actions", &Action::INSTANCE_START).await?;
-            }
+            let resumed = Resumed::by(self.resume()).await?;
             // One filter is ours; Firecracker sets its own for each thread before the guest runs.
             let threads = filters_of_threads(self.pid)
                 .map_err(BootError::system("looking at the filters of Firecracker's threads"))?;
@@ -39,7 +35,16 @@ impl Held for Configured {
             }
             // Nobody waits where the guest connects.
             let _ = self.runs.send(());
-            Ok(())
+            Ok(resumed)
         })
+    }
+}
+
+impl Configured {
+    async fn resume(&self) -> Result<(), ApiError> {
+        match self.is_clone {
+            true => self.api.patch("/vm", &Vm::RESUMED).await,
+            false => self.api.put("/actions", &Action::INSTANCE_START).await,
+        }
     }
 }

@@ -4,17 +4,17 @@
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use super::conversation::{MonitorError, Questions};
 use super::qmp::{Command, short};
+use crate::SaveError;
+use crate::clone_start::Resumed;
 use crate::descriptors::opened_anew;
-use crate::held::Held;
+use crate::held::{Held, Releasing};
 use crate::save::{Save, Saving};
-use crate::{BootError, SaveError};
 
 /// How long saving or loading may take: it is known to take some milliseconds.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -95,11 +95,12 @@ async fn moved(questions: &Questions, what: &'static str) -> Result<(), MonitorE
 pub struct Loaded(pub Questions);
 
 impl Held for Loaded {
-    fn release<'a>(self: Box<Self>) -> Pin<Box<dyn Future<Output = Result<(), BootError>> + 'a>>
+    fn release<'a>(self: Box<Self>) -> Releasing<'a>
     where
         Self: 'a,
     {
-        Box::pin(async move { Ok(self.0.ask(Command::CONTINUE).await.map(drop)?) })
+        let resume = async move { self.0.ask(Command::CONTINUE).await.map(drop) };
+        Box::pin(async { Ok(Resumed::by(resume).await?) })
     }
 }
 

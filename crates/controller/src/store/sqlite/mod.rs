@@ -191,9 +191,10 @@ impl SqliteStore {
 }
 
 /// Columns that tables of earlier versions lack.
-const ADDED: [(&str, &str, &str); 4] = [
+const ADDED: [(&str, &str, &str); 5] = [
     ("timeline", "explanation", "TEXT"),
     ("timeline", "actor", "TEXT"),
+    ("timeline", "waited", "TEXT"),
     ("api_keys", "role", "TEXT NOT NULL DEFAULT 'caller'"),
     ("api_keys", "last_used_at", "INTEGER"),
 ];

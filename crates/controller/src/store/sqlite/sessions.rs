@@ -90,7 +90,7 @@ impl SessionStore for SqliteStore {
         let mut record: Record = serde_json::from_str(row.get("record"))
             .map_err(StoreError::invalid("a stored session cannot be read"))?;
         let rows = sqlx::query(
-            "SELECT at, kind, message, actor, explanation FROM timeline WHERE session = ? ORDER BY rowid",
+            "SELECT at, kind, message, actor, explanation, waited FROM timeline WHERE session = ? ORDER BY rowid",
         )
         .bind(id.to_string())
         .fetch_all(&self.reads)
@@ -105,6 +105,7 @@ impl SessionStore for SqliteStore {
                 // What another version wrote in another form is not worth the session.
                 by: json(row, "actor"),
                 explanation: json(row, "explanation"),
+                waited: json(row, "waited"),
             })
             .collect();
         Ok(Some(record))
@@ -220,9 +221,10 @@ async fn write_entry(
     session: SessionId,
     entry: &TimelineEntry,
 ) -> Result<(), StoreError> {
-    let insert = "INSERT INTO timeline (session, at, kind, message, actor, explanation) VALUES (?, ?, ?, ?, ?, ?)";
+    let insert = "INSERT INTO timeline (session, at, kind, message, actor, explanation, waited) VALUES (?, ?, ?, ?, ?, ?, ?)";
     let actor = entry.by.as_ref().map(serde_json::to_string).transpose()?;
     let explanation = entry.explanation.as_ref().map(serde_json::to_string).transpose()?;
+    let waited = entry.waited.as_ref().map(serde_json::to_string).transpose()?;
     sqlx::query(insert)
         .bind(session.to_string())
         .bind(signed(entry.at.0))
@@ -230,6 +232,7 @@ async fn write_entry(
         .bind(&entry.message)
         .bind(actor)
         .bind(explanation)
+        .bind(waited)
         .execute(connection)
         .await?;
     Ok(())
