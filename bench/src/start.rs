@@ -18,7 +18,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::provider::{OpenIdProvider, provider_file};
-use figures::{median, p99};
+use figures::{median, median_ms, p99};
 use setting::Setting;
 use watched::Pool;
 use xtask::build;
@@ -96,7 +96,7 @@ pub fn bench(anteroom: &Path, options: &Options) -> Result<()> {
 }
 
 fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
-    let floor = median(&floor::floors(&setting.template)?);
+    let floor = floor::floors(&setting.template)?;
     let watched = watched::in_a_row(setting, Pool::Empty, options.cycles, Duration::MAX)?;
     let waited = watched::in_a_row(setting, Pool::Filled, options.waiting, Duration::MAX)?;
     let warm = pages::in_a_row(setting, &[], options.pages)?;
@@ -110,7 +110,10 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "driver": options.driver, "accelerator": floor::accelerator(&setting.template)?,
         "template_mib": made_for["bytes"].as_u64().unwrap_or_default() >> 20,
         "template_ms": made_for["tookMs"],
-        "floor_ms": floor,
+        "floor_ms": median(&floor.answered),
+        "load_by_hand_p50_ms": median_ms(&floor.load),
+        "load_p50_ms": median_ms(&watched.load),
+        "own_share_p50_ms": median_ms(&watched.own_share),
         "link_p50_ms": median(&watched.link), "link_p99_ms": p99(&watched.link),
         "answered_p50_ms": median(&watched.answered),
         "connected_p50_ms": median(&watched.connected),
@@ -120,6 +123,7 @@ fn of_starts(setting: &Setting, options: &Options) -> Result<Value> {
         "live_frame_p99_ms": p99(&watched.live_frame),
         "waiting": {
             "link_p50_ms": median(&waited.link),
+            "own_share_p50_ms": median_ms(&waited.own_share),
             "first_frame_p50_ms": median(&waited.first_frame),
             "first_frame_p99_ms": p99(&waited.first_frame),
             "live_frame_p50_ms": median(&waited.live_frame),

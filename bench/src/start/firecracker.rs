@@ -9,7 +9,7 @@ use anteroom_vm::{Installed, KvmProbe, probe_kvm};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::figures::{median, p99};
+use super::figures::{median, median_ms, p99};
 use super::setting::Setting;
 use super::{floor, watched};
 use crate::kvm::provider_file_with;
@@ -129,10 +129,13 @@ fn with_kvm(anteroom: &Path, image: &Path, cycles: usize, longest: Duration) -> 
         provider_file_with(TOOL)?,
         "",
     )?;
-    let load = floor::floors(&setting.template)?;
+    let floor = floor::floors(&setting.template)?;
     let row = watched::in_a_row(&setting, watched::Pool::Empty, cycles, longest)?;
     Ok(json!({
-        "load_ms": median(&load),
+        "floor_ms": median(&floor.answered),
+        "load_by_hand_p50_ms": median_ms(&floor.load),
+        "load_p50_ms": median_ms(&row.load),
+        "own_share_p50_ms": median_ms(&row.own_share),
         "link_p50_ms": median(&row.link),
         "answered_p50_ms": median(&row.answered),
         "connected_p50_ms": median(&row.connected),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anteroom_testkit::end_user::{Plan, Seen, Waiting};
+use anteroom_testkit::unix_ms;
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
@@ -42,13 +43,14 @@ pub fn in_a_row(setting: &Setting, options: &[&str], count: usize) -> Result<Row
     for number in 1..=count {
         interrupt::check()?;
         let end_user = Waiting::new(&Plan { patience_seconds: 180, ..Plan::default() })?;
+        let called = unix_ms();
         let session = server.start_session(&setting.recipient, TTL_SECONDS)?;
         let seen = end_user.play(&session);
         if seen.is_err() {
             server.cancel(&session.id)?;
         }
         let ended = server.wait_until_torn_down(&session.id, Duration::from_secs(90))?;
-        if let Err(error) = seen.and_then(|seen| row.add(&ended, &seen)) {
+        if let Err(error) = seen.and_then(|seen| row.add(called, &ended, &seen)) {
             interrupt::check()?;
             row.failures += 1;
             eprintln!("page {number}: {error:#}; {}", ended["reason"]["message"]);
@@ -64,11 +66,10 @@ pub fn in_a_row(setting: &Setting, options: &[&str], count: usize) -> Result<Row
 }
 
 impl Row {
-    fn add(&mut self, ended: &Value, seen: &Seen) -> Result<()> {
+    fn add(&mut self, called: u64, ended: &Value, seen: &Seen) -> Result<()> {
         ensure!(ended["reason"]["code"] == "completed", "the sign-in did not complete");
-        let began = ended["createdAt"].as_u64().context("the session has no time")?;
         let after = |what: &str, at: Option<u64>| {
-            at.map(|at| at.saturating_sub(began)).with_context(|| format!("there was no {what}"))
+            at.map(|at| at.saturating_sub(called)).with_context(|| format!("there was no {what}"))
         };
         let first_frame = after("frame", seen.first_frame)?;
         let page = after("page", seen.ready)?;

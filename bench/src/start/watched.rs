@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-use anteroom_testkit::Started;
 use anteroom_testkit::viewer::{self, Seen};
+use anteroom_testkit::{Started, unix_ms};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::figures::{message, when};
+use super::figures::{message, own_share, waited, when};
 use super::memory::private_mib;
 use super::progress::Progress;
 use super::setting::Setting;
@@ -35,6 +35,10 @@ pub struct Row {
     pub count: usize,
     /// The agent's hello.
     pub link: Vec<u64>,
+    /// Our own share of that, in microseconds.
+    pub own_share: Vec<u64>,
+    /// How long the VMM was waited for, in microseconds: with [`Pool::Filled`] for its resume alone.
+    pub load: Vec<u64>,
     /// The answer to the viewer's offer.
     pub answered: Vec<u64>,
     /// The viewer's connection.
@@ -62,6 +66,15 @@ pub enum Pool {
     Filled,
 }
 
+/// A start call.
+struct Call {
+    /// When it was made, in milliseconds since the Unix epoch. The session's `createdAt` is later: by then its
+    /// sandbox is prepared.
+    at: u64,
+    session: Started,
+    pool: Pool,
+}
+
 /// So many in a row by one controller; none is begun after `longest`.
 pub fn in_a_row(setting: &Setting, pool: Pool, count: usize, longest: Duration) -> Result<Row> {
     let mut row = Row::default();
@@ -87,8 +100,11 @@ pub fn in_a_row(setting: &Setting, pool: Pool, count: usize, longest: Duration) 
         if pool == Pool::Filled {
             until_one_waits(&server)?;
         }
+        let at = unix_ms();
         let session = server.start_session(&setting.recipient, TTL_SECONDS)?;
-        if let Err(error) = one(setting, &server, &session, &mut row) {
+        let call = Call { at, session, pool };
+        let session = &call.session;
+        if let Err(error) = one(setting, &server, &call, &mut row) {
             interrupt::check()?;
             row.failures += 1;
             progress.say(&format!("{number}: {error:#}"));
@@ -110,7 +126,8 @@ pub fn in_a_row(setting: &Setting, pool: Pool, count: usize, longest: Duration) 
 }
 
 /// Watches one and cancels it.
-fn one(setting: &Setting, server: &Server, session: &Started, row: &mut Row) -> Result<()> {
+fn one(setting: &Setting, server: &Server, call: &Call, row: &mut Row) -> Result<()> {
+    let session = &call.session;
     let is_live = || Ok(when(&server.status(&session.id)?, LIVE).is_some());
     let seen = viewer::first_picture_until(session, PATIENCE, is_live);
     let private = private_mib(&session.id);
@@ -119,15 +136,21 @@ fn one(setting: &Setting, server: &Server, session: &Started, row: &mut Row) -> 
     let seen = seen.with_context(|| format!("it ended so: {}", ended["reason"]["message"]))?;
     let started = message(&ended, "sandbox_started").unwrap_or_default();
     ensure!(started.contains(&setting.template.id), "the VM was booted: {started}");
-    row.add(&ended, &seen, private?)
+    row.add(call, &ended, &seen, private?)
 }
 
 impl Row {
-    fn add(&mut self, ended: &Value, seen: &Seen, private_mib: u64) -> Result<()> {
-        let began = ended["createdAt"].as_u64().context("the session has no time")?;
+    fn add(&mut self, call: &Call, ended: &Value, seen: &Seen, private_mib: u64) -> Result<()> {
+        let waited = waited(ended).context("its timeline does not say what was waited for")?;
+        let was_loaded = waited.vmm_start_micros.is_none();
+        ensure!(was_loaded == (call.pool == Pool::Filled), "it waited for others so: {waited:?}");
+        let began = call.at;
         let link = when(ended, "agent_connected").context("its agent was never connected")?;
+        let link = link.saturating_sub(began);
         let live = when(ended, LIVE).context("its guest was never seen")?;
-        self.link.push(link.saturating_sub(began));
+        self.link.push(link);
+        self.own_share.push(own_share(link, &waited));
+        self.load.push(waited.vmm_micros());
         self.answered.push(seen.answered.saturating_sub(began));
         self.connected.push(seen.connected.saturating_sub(began));
         self.first_frame.push(seen.first.saturating_sub(began));

@@ -9,10 +9,12 @@ pub mod link;
 pub mod processes;
 pub mod raw;
 mod stepped_clock;
+mod unix_ms;
 pub mod viewer;
 mod wait;
 
 pub use api::{Answer, Api, Sealed, Started};
 pub use controller::{Controller, SILENT, fake_guest};
 pub use stepped_clock::SteppedClock;
+pub use unix_ms::unix_ms;
 pub use wait::{PATIENCE, eventually, eventually_within};

@@ -2,7 +2,7 @@
 //! it takes is the server's time, not that of a browser which loads a page.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anteroom_media::Codec;
 use anteroom_media::decoder::Decoder;
@@ -17,6 +17,7 @@ use str0m::{Candidate, Event, Input, Output, Rtc};
 use crate::api::Started;
 use crate::link::Visitor;
 use crate::raw;
+use crate::unix_ms::unix_ms;
 
 /// The shortest pause between two offers while the session has nobody to answer them.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -134,11 +135,6 @@ fn host_of(link: &str) -> Result<&str> {
     host.with_context(|| {
         format!("opening the link {address} failed: it does not begin with http://")
     })
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The viewer's end of the connection.
