@@ -133,8 +133,8 @@ fn with_kvm(anteroom: &Path, image: &Path, cycles: usize, longest: Duration) -> 
     let row = watched::in_a_row(&setting, watched::Pool::Empty, cycles, longest)?;
     Ok(json!({
         "floor_ms": median(&floor.answered),
-        "load_by_hand_p50_ms": median_ms(&floor.load),
-        "load_p50_ms": median_ms(&row.load),
+        "load_by_hand_ms": median_ms(&floor.load),
+        "load_ms": median_ms(&row.load),
         "own_share_p50_ms": median_ms(&row.own_share),
         "link_p50_ms": median(&row.link),
         "answered_p50_ms": median(&row.answered),
