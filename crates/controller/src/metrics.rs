@@ -1,11 +1,13 @@
 //! What can be counted, in the text format of OpenMetrics, as Prometheus reads it.
 
+mod media;
 mod pool;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use anteroom_node_protocol::{MediaTotals, PoolFigures};
-use anteroom_session::{Cause, EndReason, Event, Observation, StateName, Timestamp};
+use anteroom_session::{Cause, EndReason, Event, Observation, StateName, Timestamp, VmmFailure};
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -15,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::record::Record;
 use super::shortage::Reserved;
+use media::Media;
 use pool::Pool;
 
 /// Upper bounds of the phases' buckets, in seconds: a native start takes 2, an emulated one 30, an
@@ -50,6 +53,11 @@ struct OfCause {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPart {
+    part: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfPhase {
     phase: Value,
 }
@@ -81,12 +89,8 @@ pub struct Metrics {
     leftovers: Counter,
     hosts_needed: Family<OfProvider, Counter>,
     phases: Family<OfPhase, Histogram>,
-    frames: Counter,
-    key_frames: Counter,
-    guest_frames: Counter,
-    media_bytes: Counter,
-    encode_seconds: Counter<f64, std::sync::atomic::AtomicU64>,
-    lost_datagrams: Counter,
+    media: Media,
+    vmm_failures: Family<OfPart, Counter>,
     memory: Gauge,
     memory_budget: Gauge,
     memory_reserved: Gauge,
@@ -107,12 +111,8 @@ impl Metrics {
             leftovers: Counter::default(),
             hosts_needed: Family::default(),
             phases: Family::new_with_constructor(|| Histogram::new(PHASE_BUCKETS)),
-            frames: Counter::default(),
-            key_frames: Counter::default(),
-            guest_frames: Counter::default(),
-            media_bytes: Counter::default(),
-            encode_seconds: Counter::default(),
-            lost_datagrams: Counter::default(),
+            media: Media::default(),
+            vmm_failures: Family::default(),
             memory: Gauge::default(),
             pool: Pool::default(),
             memory_budget: Gauge::default(),
@@ -158,26 +158,12 @@ impl Metrics {
             Unit::Seconds,
             self.phases.clone(),
         );
-        registry.register("frames", "Video frames sent", self.frames.clone());
-        registry.register("key_frames", "Key frames sent", self.key_frames.clone());
-        registry.register("guest_frames", "Frames received from guests", self.guest_frames.clone());
-        registry.register_with_unit(
-            "media",
-            "Bytes of the video frames sent",
-            Unit::Bytes,
-            self.media_bytes.clone(),
-        );
-        registry.register_with_unit(
-            "encode",
-            "Time spent encoding",
-            Unit::Seconds,
-            self.encode_seconds.clone(),
-        );
         registry.register(
-            "lost_datagrams",
-            "Media datagrams that could not be sent or received",
-            self.lost_datagrams.clone(),
+            "vmm_failures",
+            "Failures that VMMs counted themselves, by what failed",
+            self.vmm_failures.clone(),
         );
+        self.media.register(registry);
         registry.register_with_unit(
             "controller_resident_memory",
             "Resident memory of the controller",
@@ -248,14 +234,14 @@ impl Metrics {
 
     /// What a runner's media did since its last report.
     pub fn media(&self, before: &MediaTotals, now: &MediaTotals) {
-        let since = |of: fn(&MediaTotals) -> u64| of(now).saturating_sub(of(before));
-        self.frames.inc_by(since(|totals| totals.frames));
-        self.key_frames.inc_by(since(|totals| totals.key_frames));
-        self.guest_frames.inc_by(since(|totals| totals.guest_frames));
-        self.media_bytes.inc_by(since(|totals| totals.bytes));
-        self.lost_datagrams.inc_by(since(|totals| totals.lost_datagrams));
-        let encoding = std::time::Duration::from_micros(since(|totals| totals.encode_micros));
-        self.encode_seconds.inc_by(encoding.as_secs_f64());
+        self.media.add(before, now);
+    }
+
+    /// What a VMM counted of its failures.
+    pub fn vmm_failed(&self, failures: &BTreeMap<VmmFailure, u64>) {
+        for (part, count) in failures {
+            self.vmm_failures.get_or_create(&OfPart { part: Value(part.into()) }).inc_by(*count);
+        }
     }
 
     /// The page. `live` are the states of the sessions that have a task, by their wire names.
@@ -303,6 +289,8 @@ mod tests {
         let before = MediaTotals { frames: 2, ..MediaTotals::default() };
         let now = MediaTotals { frames: 5, encode_micros: 1_500_000, ..MediaTotals::default() };
         metrics.media(&before, &now);
+        metrics.vmm_failed(&[(VmmFailure::Device, 2), (VmmFailure::SystemCall, 5)].into());
+        metrics.vmm_failed(&[(VmmFailure::Device, 1)].into());
         let waiting = PoolFigures {
             waiting: 1,
             oldest_ms: 2500,
@@ -322,6 +310,8 @@ mod tests {
             "anteroom_starts_refused_total{reason=\"no_capacity\"} 1",
             "anteroom_frames_total 3",
             "anteroom_encode_seconds_total 1.5",
+            "anteroom_vmm_failures_total{part=\"device\"} 3",
+            "anteroom_vmm_failures_total{part=\"system_call\"} 5",
             "anteroom_waiting_clones 1",
             "anteroom_waiting_clone_age_seconds 2",
             "anteroom_waiting_clones_memory_bytes 8",

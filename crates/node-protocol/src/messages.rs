@@ -1,11 +1,13 @@
 //! The messages.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anteroom_confine::SessionUser;
 use anteroom_guest_protocol::ScreenSize;
 use anteroom_session::{
     Accelerator, AccessGrant, DriverKind, HolderGeneration, Observation, ProcessExit, SessionId,
+    VmmFailure,
 };
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +91,11 @@ pub enum Report {
     Media {
         /// Since the session started.
         totals: MediaTotals,
+    },
+    /// How often parts of its VMM failed, by the VMM's own account.
+    VmmFailed {
+        /// How often each did.
+        failures: BTreeMap<VmmFailure, u64>,
     },
     /// The runner is there and says nothing any more.
     RunnerSilent {
@@ -310,6 +317,7 @@ mod tests {
             Report::Observed { observation: Observation::FirstFrameSent },
             Report::Observed { observation: Observation::LiveFrameShown },
             Report::Media { totals: MediaTotals::default() },
+            Report::VmmFailed { failures: [(VmmFailure::Device, 3)].into() },
             Report::RunnerSilent { silent_ms: 30_000 },
             Report::RunnerExited { exit: ProcessExit::Signalled { signal: 9 } },
         ] {

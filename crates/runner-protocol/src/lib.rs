@@ -7,12 +7,13 @@
 
 pub mod lines;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anteroom_guest_session::SandboxConfig;
 pub use anteroom_node_protocol::{MediaTotals, SignInConfig};
 use anteroom_session::{
-    AccessGrant, CodeTaken, HolderGeneration, HostPort, Observation, SessionId,
+    AccessGrant, CodeTaken, HolderGeneration, HostPort, Observation, SessionId, VmmFailure,
 };
 use anteroom_vm::SandboxName;
 use serde::{Deserialize, Serialize};
@@ -140,6 +141,11 @@ pub enum RunnerMessage {
     Observed {
         /// What was observed.
         observation: Observation,
+    },
+    /// How often parts of its VMM failed, by the VMM's own account: once, when that has ended.
+    VmmFailed {
+        /// How often each did; never nought.
+        failures: BTreeMap<VmmFailure, u64>,
     },
     /// Answer to an offer.
     OfferAnswered {

@@ -1,6 +1,7 @@
 //! The runner's side of the control socket.
 
 use std::cell::OnceCell;
+use std::collections::BTreeMap;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use anteroom_media::service::MediaHandle;
 use anteroom_runner_protocol::{
     ALIVE_EVERY, FirstLine, MAX_LINE, MediaTotals, RunnerCommand, RunnerMessage, lines,
 };
-use anteroom_session::{EndReason, Observation};
+use anteroom_session::{EndReason, Observation, VmmFailures};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -131,6 +132,18 @@ impl ControllerSender {
         let _ = self.media.set(media);
     }
 
+    /// Reports what a VMM counted of its failures, if it did.
+    pub async fn vmm_failed(&self, counted: Vec<VmmFailures>) {
+        let mut failures = BTreeMap::<_, u64>::new();
+        for VmmFailures { kind, count, .. } in counted {
+            let sum = failures.entry(kind).or_default();
+            *sum = sum.saturating_add(count);
+        }
+        if !failures.is_empty() {
+            self.say(RunnerMessage::VmmFailed { failures }).await;
+        }
+    }
+
     /// Reports the last figures.
     pub async fn last_figures(&self) {
         let figures = alive(&self.media);
@@ -147,5 +160,27 @@ impl Writing {
     pub async fn finished(self) {
         let _ = self.last.send(());
         let _ = self.task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_session::VmmFailure;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn counters_of_one_part_are_one_number_and_none_are_no_message() {
+        let (messages, mut said) = mpsc::channel(4);
+        let sender = ControllerSender { messages, media: Rc::default() };
+        let counted = |kind, count| VmmFailures { kind, counter: "block.cfg_fails", count };
+        sender.vmm_failed(Vec::new()).await;
+        let device = VmmFailure::Device;
+        let all = [counted(device, 2), counted(VmmFailure::Log, 1), counted(device, u64::MAX)];
+        sender.vmm_failed(all.into()).await;
+        drop(sender);
+        let Some(RunnerMessage::VmmFailed { failures }) = said.recv().await else { panic!() };
+        assert_eq!(failures, [(device, u64::MAX), (VmmFailure::Log, 1)].into());
+        assert!(said.recv().await.is_none());
     }
 }

@@ -57,6 +57,9 @@ pub async fn run<E: Display>(
                 End::Failed(_) | End::Ordered => None,
             };
             sandbox.end().await;
+            if let Some(vmm) = sandbox.inspect() {
+                sender.vmm_failed(vmm.failures()).await;
+            }
             sender.last_figures().await;
             match (ended, powered_off) {
                 (End::Failed(reason), _) => sender.failed(reason).await,

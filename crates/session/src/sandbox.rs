@@ -129,7 +129,11 @@ pub struct VmmFailures {
 }
 
 /// What of a VMM failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum VmmFailure {
     /// Running one of the guest's processors.
     Processor,

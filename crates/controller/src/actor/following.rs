@@ -20,6 +20,10 @@ pub async fn reports(mut reports: Reports, events: mpsc::Sender<Event>, metrics:
                 counted = totals;
                 continue;
             }
+            Report::VmmFailed { failures } => {
+                metrics.vmm_failed(&failures);
+                continue;
+            }
             Report::RunnerExited { exit } => {
                 let _ = events.send(Event::RunnerExited(exit)).await;
                 return;
@@ -46,5 +50,29 @@ pub async fn revocations<N: Node>(
             Err(AskError::Gone {}) => return,
             Err(error) => tracing::error!(%session, "revoking viewers' links failed: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anteroom_session::{ProcessExit, VmmFailure};
+
+    use super::*;
+    use crate::shortage::Reserved;
+
+    #[tokio::test]
+    async fn what_a_vmm_counted_is_on_the_page_of_metrics_and_no_event() {
+        let metrics = Arc::new(Metrics::new(1));
+        let (sender, of_node) = mpsc::channel(4);
+        for failures in [[(VmmFailure::Device, 3)].into(), [(VmmFailure::Device, 1)].into()] {
+            sender.send(Report::VmmFailed { failures }).await.unwrap();
+        }
+        let exit = ProcessExit::Exited { code: 0 };
+        sender.send(Report::RunnerExited { exit }).await.unwrap();
+        let (events, mut came) = mpsc::channel(4);
+        reports(of_node, events, Arc::clone(&metrics)).await;
+        assert!(matches!(came.recv().await, Some(Event::RunnerExited(_))));
+        let page = metrics.page(&[], Reserved::default(), Default::default());
+        assert!(page.contains("anteroom_vmm_failures_total{part=\"device\"} 4\n"), "{page}");
     }
 }

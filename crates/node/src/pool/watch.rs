@@ -123,7 +123,7 @@ fn end_of(report: Option<&Report>) -> Option<EndReason> {
         Some(Report::RunnerSilent { silent_ms }) => {
             Some(EndReason::RunnerSilent { silent_ms: *silent_ms })
         }
-        Some(Report::Observed { .. } | Report::Media { .. }) => None,
+        Some(Report::Observed { .. } | Report::Media { .. } | Report::VmmFailed { .. }) => None,
         None => Some(EndReason::RunnerDied { exit: ProcessExit::Unknown }),
     }
 }

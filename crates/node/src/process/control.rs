@@ -93,6 +93,7 @@ fn reported(message: RunnerMessage, waiting: &Waiting) -> Option<Report> {
         RunnerMessage::Observed { observation } => {
             return Some(Report::Observed { observation });
         }
+        RunnerMessage::VmmFailed { failures } => return Some(Report::VmmFailed { failures }),
         RunnerMessage::OfferAnswered { request, result } => {
             answer(&waiting.offers, request, result);
         }
