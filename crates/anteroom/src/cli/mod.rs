@@ -31,7 +31,7 @@ mod why;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -139,6 +139,20 @@ async fn asked_to_stop() -> Result<()> {
     Ok(())
 }
 
+/// Somebody wanted the command to end.
+#[derive(Debug)]
+struct Interrupted {
+    undone: String,
+}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(text, "interrupted; {}", self.undone)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 /// Does work with a VM of this command's own; when somebody wants it to end, that is an error which says
 /// what has not been done.
 fn unless_interrupted<T, E: Into<anyhow::Error>>(
@@ -155,7 +169,7 @@ fn unless_interrupted<T, E: Into<anyhow::Error>>(
             biased;
             asked = asked_to_stop() => {
                 asked.context("cannot handle Ctrl-C")?;
-                bail!("interrupted; {undone}")
+                Err(Interrupted { undone: undone.to_owned() }.into())
             }
             done = work => done.map_err(Into::into),
         }

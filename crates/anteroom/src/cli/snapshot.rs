@@ -19,8 +19,8 @@ use super::driver::{Driver, DriverOptions};
 use super::folders::{StateDir, TEMPLATE_KEY, cache_dir, make_private};
 use super::progress::Work;
 use super::sessions::show;
-use super::unless_interrupted;
 use super::verify::{SNAPSHOTTING, sweep};
+use super::{Interrupted, unless_interrupted};
 use crate::embedded;
 
 /// How the VM is booted: as `serve` is to boot it.
@@ -109,7 +109,7 @@ pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()
     })
 }
 
-/// The VM's logs: kept where it failed, and named then.
+/// The VM's logs: kept where it failed, and named then; nobody who ends the command themselves needs them.
 struct Logs(tempfile::TempDir);
 
 impl Logs {
@@ -125,6 +125,9 @@ impl Logs {
     }
 
     fn keep(self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Interrupted>() {
+            return error;
+        }
         let path: PathBuf = self.0.keep();
         error.context(format!("no template was made; the VM's logs are in {}", path.display()))
     }

@@ -75,7 +75,12 @@ fn lock(dir: &Path) -> Result<Flock<File>> {
 fn read(path: &Path) -> Result<Option<ControllerProcess>> {
     let text = match private::read_text(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        read => read.with_context(|| format!("reading {} failed", path.display()))?,
+        read => read.with_context(|| {
+            format!(
+                "reading which controller uses this state folder failed; if none does, remove {}",
+                path.display()
+            )
+        })?,
     };
     // Not written by this version, or not whole: a controller that runs wrote it before it made anything.
     Ok(serde_json::from_str(&text).ok())
