@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anteroom_confine::ProcessStat;
 use anteroom_crash::agent_failed;
 use anteroom_guest_link::Opener;
 use anteroom_guest_protocol::{
@@ -264,13 +265,9 @@ async fn until_at_rest(pid: u32) {
     }
 }
 
-/// Processor time of a process in milliseconds (proc_pid_stat(5): fields 14 and 15, in hundredths of a
-/// second).
+/// Processor time of a process in milliseconds.
 fn processor_ms(pid: u32) -> u64 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let fields = after_name.split_whitespace().skip(11).take(2);
-    fields.filter_map(|field| field.parse::<u64>().ok()).sum::<u64>() * 10
+    ProcessStat::of(pid).map_or(0, |stat| stat.processor_ms)
 }
 
 fn in_memory(name: &str, bytes: u64) -> Result<Arc<OwnedFd>, SnapshotError> {

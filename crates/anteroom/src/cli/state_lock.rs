@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use anteroom_confine::ProcessStat;
 use anteroom_private as private;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg};
@@ -90,8 +91,11 @@ impl ControllerProcess {
     /// The process with this id now.
     fn of(pid: u32) -> io::Result<Self> {
         let boot_id = private::read_text(Path::new("/proc/sys/kernel/random/boot_id"))?;
-        let stat = private::read_text(Path::new(&format!("/proc/{pid}/stat")))?;
-        let start_ticks = start_ticks(&stat).ok_or(io::ErrorKind::InvalidData)?;
+        let stat = ProcessStat::of(pid)?;
+        if stat.has_ended() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let start_ticks = stat.start_ticks;
         Ok(Self { boot_id: boot_id.trim().to_owned(), pid, start_ticks })
     }
 
@@ -100,17 +104,11 @@ impl ControllerProcess {
     }
 }
 
-/// Of a /proc/PID/stat (proc_pid_stat(5)): the 22nd field. The second is in parentheses and may hold anything; the
-/// third says of a process that has ended, and is not collected yet, that it has.
-fn start_ticks(stat: &str) -> Option<u64> {
-    let (_, rest) = stat.rsplit_once(") ")?;
-    let mut fields = rest.split_whitespace();
-    fields.next().filter(|state| !matches!(*state, "Z" | "X"))?;
-    fields.nth(18)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    use nix::unistd::Pid;
+
     use super::*;
 
     fn written(dir: &Path) -> ControllerProcess {
@@ -151,14 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_known_by_its_start_and_one_that_has_ended_is_gone() {
-        let stat = |state: &str| {
-            let rest: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
-            format!("7 (a) S 1 (b) ) {state} {}", rest.join(" "))
-        };
-        assert_eq!(start_ticks(&stat("S")), Some(22));
-        for odd in [&*stat("Z"), &*stat("X"), "", "7 (a) S", "7 (a) S 1 2"] {
-            assert_eq!(start_ticks(odd), None, "{odd}");
-        }
+    fn a_process_that_has_ended_is_gone_before_it_is_collected() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+        waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).unwrap();
+        assert!(ProcessStat::of(child.id()).unwrap().has_ended());
+        assert!(ControllerProcess::of(child.id()).is_err());
+        child.wait().unwrap();
     }
 }

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anteroom_confine::ProcessStat;
 use anteroom_node_protocol::{Pages, PoolFigures, Report, Reports, SandboxRecord, WaitingMemory};
 use anteroom_session::SessionId;
 use tokio::sync::{mpsc, oneshot};
@@ -273,6 +274,10 @@ impl Waiting {
     fn stopped_process(&self) -> Option<String> {
         let named = [("runner", self.runner.pid()), ("VMM", self.vmm)];
         let pids = named.into_iter().filter_map(|(name, pid)| Some((name, pid?)));
+        let is_stopped = |pid: i32| {
+            let stat = u32::try_from(pid).ok().and_then(|pid| ProcessStat::of(pid).ok());
+            stat.is_some_and(|stat| stat.is_stopped())
+        };
         let mut stopped = pids.filter(|(_, pid)| is_stopped(*pid));
         stopped.next().map(|(name, pid)| format!("{name} (process {pid})"))
     }
@@ -284,10 +289,4 @@ impl Waiting {
         let _ = self.handover.send(to);
         (self.runner, reports)
     }
-}
-
-/// The state follows the name in parentheses, which may hold anything (proc_pid_stat(5)).
-fn is_stopped(pid: i32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
 }
