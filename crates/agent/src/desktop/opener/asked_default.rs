@@ -4,23 +4,19 @@
 //! emulation, and Python's `webbrowser` calls one before it opens any page.
 
 use super::desktop_entry::{ENTRY, KINDS};
-
-/// The programs of xdg-utils that are called for it.
-pub const SETTINGS: &str = "xdg-settings";
-/// As [`SETTINGS`], by kinds of files.
-pub const KINDS_OF_FILES: &str = "xdg-mime";
+use super::names::{XDG_MIME, XDG_SETTINGS};
 
 /// What `program` prints for these arguments, where they ask for our own entry.
 pub fn answer(program: &str, arguments: &[String]) -> Option<&'static str> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match (program, arguments.as_slice()) {
-        (SETTINGS, ["get", "default-web-browser"])
-        | (SETTINGS, ["get", "default-url-scheme-handler", "http" | "https"]) => Some(ENTRY),
-        (SETTINGS, ["check", "default-web-browser", entry])
-        | (SETTINGS, ["check", "default-url-scheme-handler", "http" | "https", entry]) => {
+        (XDG_SETTINGS, ["get", "default-web-browser"])
+        | (XDG_SETTINGS, ["get", "default-url-scheme-handler", "http" | "https"]) => Some(ENTRY),
+        (XDG_SETTINGS, ["check", "default-web-browser", entry])
+        | (XDG_SETTINGS, ["check", "default-url-scheme-handler", "http" | "https", entry]) => {
             Some(if *entry == ENTRY { "yes" } else { "no" })
         }
-        (KINDS_OF_FILES, ["query", "default", kind]) => KINDS.contains(kind).then_some(ENTRY),
+        (XDG_MIME, ["query", "default", kind]) => KINDS.contains(kind).then_some(ENTRY),
         _ => None,
     }
 }

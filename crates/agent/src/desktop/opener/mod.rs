@@ -19,7 +19,7 @@ pub fn place(guest: &Guest) -> Result<()> {
     let folder = guest.openers();
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("creating {} failed", folder.display()))?;
-    for name in program::names() {
+    for name in names::all() {
         let link = folder.join(name);
         std::os::unix::fs::symlink(guest.agent(), &link)
             .with_context(|| format!("placing {} failed", link.display()))?;

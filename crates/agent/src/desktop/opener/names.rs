@@ -61,6 +61,15 @@ pub const NAMES: [&str; 50] = [
     "zen-browser",
 ];
 
+/// What programs call to ask which browser is the default, of xdg-utils.
+pub const XDG_SETTINGS: &str = "xdg-settings";
+pub const XDG_MIME: &str = "xdg-mime";
+
+/// All names under which the agent is started by programs of the sandbox.
+pub fn all() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain([XDG_SETTINGS, XDG_MIME])
+}
+
 /// Marks the processes of the CLI: it is in their environment and no other's.
 pub const SOCKET_ENV: &str = "ANTEROOM_OPEN_URL_SOCKET";
 

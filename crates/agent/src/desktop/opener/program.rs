@@ -13,21 +13,16 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use super::asked_default::{self, KINDS_OF_FILES, SETTINGS};
-use super::names::{NAMES, REAL_BROWSER_ENV, SOCKET};
+use super::asked_default;
+use super::names::{self, NAMES, REAL_BROWSER_ENV, SOCKET};
 use crate::guest::OPENERS;
 
 /// The longest URL taken, in bytes.
 pub const MAX_URL: u64 = 8 * 1024;
 
-/// All names that the agent has as an opener.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    NAMES.into_iter().chain([SETTINGS, KINDS_OF_FILES])
-}
-
 /// Whether the agent was started under an opener's name.
 pub fn is_opener(program: &str) -> bool {
-    names().any(|name| name == name_of(program))
+    names::all().any(|name| name == name_of(program))
 }
 
 /// The opener's main function: writes the address among its arguments to the agent's socket, or says
