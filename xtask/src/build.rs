@@ -142,11 +142,7 @@ fn host() -> Result<PathBuf> {
 
 /// nextest over all crates, installed when it is missing.
 pub fn nextest() -> Result<Command> {
-    let there = Command::new("cargo")
-        .args(["nextest", "--version"])
-        .output()
-        .is_ok_and(|o| o.status.success());
-    if !there {
+    if shell::output(cargo().args(["nextest", "--version"])).is_err() {
         eprintln!("Installing cargo-nextest (once, some minutes) …");
         shell::run(cargo().args(["install", "--locked", "cargo-nextest"]))?;
     }
@@ -228,12 +224,8 @@ pub fn bench(what: &str) -> Command {
 
 /// One hash over the files that git knows in a folder, as they are now.
 fn digest_of_tracked(folder: &Path) -> Result<String> {
-    let list = shell::output(Command::new("git").current_dir(folder).args([
-        "ls-files",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-    ]))?;
+    let list = ["ls-files", "--cached", "--others", "--exclude-standard"];
+    let list = shell::output(Command::new("git").current_dir(folder).args(list))?;
     let mut hash = Sha256::new();
     for name in list.lines() {
         hash.update(name.as_bytes());

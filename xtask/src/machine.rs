@@ -122,22 +122,32 @@ fn install(missing: &[&str]) -> Result<()> {
     eprintln!("Installing {packages} …");
     shell::output(apt().arg("update"))?;
     let install = ["install", "-y", "--no-install-recommends"];
-    // What is there already stays, in the version that goes with the new packages where another does not.
+    // What is there already stays, in the archive's version where its own does not go with the new packages.
     let plan = shell::output(apt().args(install).arg("--simulate").args(missing))?;
-    let other = plan.lines().filter_map(|line| line.strip_prefix("Remv ")?.split(' ').next());
+    let removed = plan.lines().filter_map(|line| line.strip_prefix("Remv ")?.split(' ').next());
+    let kept = removed.map(of_the_archive).collect::<Result<Vec<_>>>()?;
     let mut installs = apt();
-    installs.args(install).args(["--no-remove", "--allow-downgrades"]).args(missing).args(other);
+    installs.args(install).args(["--no-remove", "--allow-downgrades"]).args(missing).args(kept);
     shell::output(&mut installs).map(drop)
+}
+
+/// A package in the version that can be installed, as apt names it, where another is there.
+fn of_the_archive(package: &str) -> Result<String> {
+    let versions = shell::output(Command::new("apt-cache").args(["madison", package]))?;
+    let version = versions.split('|').nth(1).map(str::trim).with_context(|| {
+        format!("the installed {package} does not go with the new packages, and apt has no other")
+    })?;
+    eprintln!("The installed {package} does not go with them: it becomes version {version}.");
+    Ok(format!("{package}={version}"))
 }
 
 impl Sign {
     fn is_there(&self) -> bool {
         match self {
             Self::Program(name) => shell::has(name),
-            Self::PkgConfig(name) => Command::new("pkg-config")
-                .args(["--exists", name])
-                .status()
-                .is_ok_and(|s| s.success()),
+            Self::PkgConfig(name) => {
+                shell::output(Command::new("pkg-config").args(["--exists", name])).is_ok()
+            }
             Self::PythonModule(name) => {
                 shell::output(Command::new("python3").args(["-c", &format!("import {name}")]))
                     .is_ok()
@@ -156,9 +166,7 @@ fn check_node() -> Result<()> {
         bail!("Node.js is {}, at least v20 is needed: https://nodejs.org", version.trim());
     }
     if !shell::has("npm") {
-        bail!(
-            "npm is missing; it comes with Node.js from https://nodejs.org, or as Debian's package npm"
-        );
+        bail!("npm is missing; it comes with Node.js from https://nodejs.org, or as package npm");
     }
     Ok(())
 }
