@@ -49,12 +49,17 @@ pub fn of_session(id: &str, demo_folder: &Path, before: &Before) -> Result<Vec<S
 }
 
 fn desktop_files() -> BTreeSet<PathBuf> {
-    let in_folder = |folder: &str| fs::read_dir(folder).into_iter().flatten().flatten();
-    in_folder("/tmp")
-        .chain(in_folder("/tmp/.X11-unix"))
+    // All X servers share this folder; the first makes it, on machines that do not at their boot.
+    const SOCKETS: &str = ".X11-unix";
+    let in_folder = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten();
+    let tmp = Path::new("/tmp");
+    in_folder(tmp)
+        .chain(in_folder(&tmp.join(SOCKETS)))
         .filter(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            name.starts_with('X') || DESKTOP_NAMES.iter().any(|known| name.starts_with(known))
+            let is_desktop_s = |known: &&str| name.starts_with(*known);
+            name != SOCKETS
+                && (name.starts_with('X') || DESKTOP_NAMES.iter().any(|known| is_desktop_s(&known)))
         })
         .map(|entry| entry.path())
         .collect()
