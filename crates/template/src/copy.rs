@@ -31,7 +31,11 @@ pub(crate) enum Grain {
 pub(crate) enum CopyError {
     Read(io::Error),
     Write(io::Error),
+    Stopped,
 }
+
+/// Whether somebody wants it to end before it is done.
+pub(crate) type IsStopped<'a> = &'a (dyn Fn() -> bool + Sync);
 
 struct Piece {
     at: u64,
@@ -41,7 +45,13 @@ struct Piece {
 /// Copies the first `length` bytes into an empty file; their digest, in lower-case hexadecimal. Each
 /// byte is read once: what was digested is what was written, whatever becomes of `from` meanwhile.
 /// The position of `from` is moved.
-pub(crate) fn copy(from: &File, to: &File, length: u64, grain: Grain) -> Result<String, CopyError> {
+pub(crate) fn copy(
+    from: &File,
+    to: &File,
+    length: u64,
+    grain: Grain,
+    is_stopped: IsStopped<'_>,
+) -> Result<String, CopyError> {
     to.set_len(length).map_err(CopyError::Write)?;
     let (filled, pieces) = channel::<Piece>();
     let (emptied, buffers) = channel();
@@ -55,7 +65,7 @@ pub(crate) fn copy(from: &File, to: &File, length: u64, grain: Grain) -> Result<
         let digester = thread::Builder::new().name("template-digest".into());
         let digester = digester.spawn_scoped(scope, move || digest_all(&pieces, &emptied));
         let digester = digester.map_err(CopyError::Read)?;
-        let copied = Copying { from, to, length, grain, buffers, filled }.run();
+        let copied = Copying { from, to, length, grain, buffers, filled, is_stopped }.run();
         // The channel is closed by now, which ends the thread.
         let digest = digester.join().map_err(|_| CopyError::Read(digester_ended()))?;
         copied.map(|()| digest.finish(length))
@@ -83,6 +93,7 @@ struct Copying<'a> {
     grain: Grain,
     buffers: Receiver<Vec<u8>>,
     filled: Sender<Piece>,
+    is_stopped: IsStopped<'a>,
 }
 
 impl Copying<'_> {
@@ -100,6 +111,9 @@ impl Copying<'_> {
 
     /// Copies one piece; where the next begins.
     fn one(&self, at: u64, end: u64, mut bytes: Vec<u8>) -> Result<u64, CopyError> {
+        if (self.is_stopped)() {
+            return Err(CopyError::Stopped);
+        }
         let most = usize::try_from(end - at).unwrap_or(PIECE).min(PIECE);
         bytes.resize(most, 0);
         self.from.read_exact_at(&mut bytes, at).map_err(CopyError::Read)?;
@@ -192,7 +206,7 @@ mod tests {
     fn copied(from: &File, length: usize, grain: Grain) -> (Vec<u8>, u64, String) {
         // In memory: file systems count blocks of their own with a file's.
         let to = crate::sealed::in_memory("copy").unwrap();
-        let digest = copy(from, &to, length as u64, grain).unwrap();
+        let digest = copy(from, &to, length as u64, grain, &|| false).unwrap();
         let mut content = vec![0; length];
         to.read_exact_at(&mut content, 0).unwrap();
         let metadata = to.metadata().unwrap();
@@ -255,7 +269,7 @@ mod tests {
         assert_eq!(copied(&file, content.len(), Grain::Page).2, expected);
         let to = tempfile::tempfile().unwrap();
         file.set_len(BLOCK as u64 + 5).unwrap();
-        match copy(&file, &to, content.len() as u64, Grain::Page) {
+        match copy(&file, &to, content.len() as u64, Grain::Page, &|| false) {
             Err(CopyError::Read(error)) => {
                 assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
             }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::made_for::Difference;
 
@@ -144,11 +145,16 @@ pub enum TemplateError {
         #[source]
         source: io::Error,
     },
-    /// Somebody else makes or removes one.
-    #[error("another command changes the templates in {} right now; wait for its end, and try again", dir.display())]
+    /// Somebody wanted it to end.
+    #[error("writing the template was stopped; none was made")]
+    Stopped,
+    /// Somebody else makes or removes one, and takes long.
+    #[error("another command has changed the templates in {} for {} s; wait for its end, and try again", dir.display(), waited.as_secs())]
     Busy {
         /// Where templates of the image are.
         dir: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
     },
 }
 

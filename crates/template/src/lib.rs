@@ -31,7 +31,7 @@ mod sealed;
 mod store;
 
 pub use error::TemplateError;
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, without_zeros};
 pub use machine_key::{MachineKey, MachineKeyError};
 pub use made_for::{Difference, TemplateFor};
 pub use manifest::{MAX_MANIFEST, MAX_PICTURE, MAX_STATE, Manifest, Recorded, VERSION};

@@ -71,6 +71,21 @@ pub fn load(
     Ok(Loaded { manifest, memory, state, picture })
 }
 
+/// The same memory, sealed too, in which every page of zeros is a hole. It reads and copies all of it, and moves
+/// the position of `memory`.
+///
+/// # Errors
+/// When the system has no memory for it.
+pub fn without_zeros(memory: OwnedFd) -> io::Result<OwnedFd> {
+    let memory = File::from(memory);
+    let made = sealed::in_memory(&format!("anteroom-template-{MEMORY}"))?;
+    match copy(&memory, &made, memory.metadata()?.len(), Grain::Page, &|| false) {
+        Ok(_) => sealed::seal(made),
+        Err(CopyError::Read(error) | CopyError::Write(error)) => Err(error),
+        Err(CopyError::Stopped) => Err(io::ErrorKind::Interrupted.into()),
+    }
+}
+
 fn check_picture(
     image: &str,
     dir: &Path,
@@ -109,8 +124,10 @@ impl Part<'_> {
         let (what, bytes) = (self.what, self.record.bytes);
         let no_memory = |source| TemplateError::NoMemory { what, bytes, source };
         let made = sealed::in_memory(&format!("anteroom-template-{what}")).map_err(no_memory)?;
-        let digest = copy(&self.file, &made, bytes, Grain::Page).map_err(|error| match error {
+        let digest = copy(&self.file, &made, bytes, Grain::Page, &|| false);
+        let digest = digest.map_err(|error| match error {
             CopyError::Write(error) => no_memory(error),
+            CopyError::Stopped => no_memory(io::ErrorKind::Interrupted.into()),
             CopyError::Read(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 self.length("fewer bytes")
             }
@@ -162,7 +179,8 @@ mod tests {
     fn loaded_after(change: impl FnOnce(&mut File)) -> Result<OwnedFd, TemplateError> {
         let file = tempfile::tempfile().unwrap();
         (&file).write_all(&[7; 100_000]).unwrap();
-        let digest = copy(&file, &tempfile::tempfile().unwrap(), 100_000, Grain::Block).unwrap();
+        let digest =
+            copy(&file, &tempfile::tempfile().unwrap(), 100_000, Grain::Block, &|| false).unwrap();
         let record = Recorded { bytes: 100_000, digest };
         let mut writer = file.try_clone().unwrap();
         change(&mut writer);

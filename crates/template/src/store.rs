@@ -4,12 +4,12 @@ use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use crate::copy::{CopyError, Grain, copy};
+use crate::copy::{CopyError, Grain, IsStopped, copy};
 use crate::digest::ContentDigest;
 use crate::error::TemplateError;
 use crate::folder::{
@@ -23,6 +23,12 @@ use crate::manifest::{MAX_PICTURE, MAX_STATE, Manifest, Recorded, VERSION, memor
 /// What is not a template yet or no longer. Only one command at a time has it; where it lies without
 /// one, that command was killed.
 const TEMPORARY: &str = ".temporary";
+
+/// How long another command is waited for that writes a template: some seconds on most disks.
+const OTHERS: Duration = Duration::from_secs(120);
+
+/// How often it is looked whether that has ended: no system waits for a lock with a limit.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// What a VMM saved of a VM, and what for.
 #[derive(Debug)]
@@ -57,16 +63,17 @@ pub struct Summary {
 
 /// Writes a template of the image in `image_dir`, signed with `key`, in place of an older one that
 /// was made for the same. The older one stays whole until the new one is; whatever fails or is
-/// killed, one of the two is there. What a killed command left is removed.
+/// killed, one of the two is there. What a killed command left is removed. Where another command writes
+/// one of the image, its end is waited for, some minutes at most. It ends soon after `is_stopped` says so.
 ///
 /// # Errors
 /// When what was saved has a wrong size or cannot be read, the disk is full, the folder cannot be
-/// written, or another command writes or removes a template of the image. Nothing of the new one is
-/// left then.
+/// written, another command does not end, or it was stopped. Nothing of the new one is left then.
 pub fn write(
     image_dir: &Path,
     key: &MachineKey,
     saved: &Saved<'_>,
+    is_stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<Summary, TemplateError> {
     let image = image_name(image_dir);
     let length = |what, file: &File| {
@@ -79,9 +86,9 @@ pub fn write(
     check_size(&image, MEMORY, memory, expected..=expected)?;
     check_size(&image, STATE, state, 0..=MAX_STATE)?;
     check_size(&image, PICTURE, saved.picture.len() as u64, 0..=MAX_PICTURE)?;
-    let place = Place::lock(image_dir)?;
+    let place = Place::lock(image_dir, OTHERS, is_stopped)?;
     let temporary = place.temporary()?;
-    let new = New::create(&image, &temporary.0)?;
+    let new = New::create(&image, &temporary.0, is_stopped)?;
     let memory = new.copy(MEMORY, saved.memory, memory)?;
     let state = new.copy(STATE, saved.state, state)?;
     let picture = new.keep(PICTURE, saved.picture)?;
@@ -105,7 +112,7 @@ pub fn write(
 /// Removes a template, by its id. One that is loaded stays in its memory.
 ///
 /// # Errors
-/// When there is none, it cannot be removed, or another command writes or removes one of the image.
+/// When there is none, it cannot be removed, or another command that writes one of the image does not end.
 pub fn remove(image_dir: &Path, id: &str) -> Result<(), TemplateError> {
     let dir = templates(image_dir);
     let place = dir.join(id);
@@ -113,7 +120,7 @@ pub fn remove(image_dir: &Path, id: &str) -> Result<(), TemplateError> {
     if !is_id(id) || fs::symlink_metadata(&place).is_err() {
         return Err(TemplateError::NothingToRemove { id: id.to_owned(), dir });
     }
-    let locked = Place::lock(image_dir)?;
+    let locked = Place::lock(image_dir, OTHERS, &|| false)?;
     let temporary = locked.temporary()?;
     // In one step: what is half removed must not look like a template.
     fs::rename(&place, &temporary.0).map_err(TemplateError::unwritable(&place))?;
@@ -168,7 +175,12 @@ struct Place {
 }
 
 impl Place {
-    fn lock(image_dir: &Path) -> Result<Self, TemplateError> {
+    /// Waits for another command, for so long.
+    fn lock(
+        image_dir: &Path,
+        limit: Duration,
+        is_stopped: IsStopped<'_>,
+    ) -> Result<Self, TemplateError> {
         let dir = templates(image_dir);
         let failed = || TemplateError::unwritable(&dir);
         match DirBuilder::new().mode(0o700).create(&dir) {
@@ -176,10 +188,20 @@ impl Place {
             made => made.map_err(failed())?,
         }
         let open = File::open(&dir).map_err(failed())?;
-        match open.try_lock() {
-            Ok(()) => Ok(Self { dir, open }),
-            Err(fs::TryLockError::WouldBlock) => Err(TemplateError::Busy { dir }),
-            Err(fs::TryLockError::Error(error)) => Err(failed()(error)),
+        let began = Instant::now();
+        loop {
+            let waited = began.elapsed();
+            match open.try_lock() {
+                Ok(()) => return Ok(Self { dir, open }),
+                Err(fs::TryLockError::Error(error)) => return Err(failed()(error)),
+                Err(fs::TryLockError::WouldBlock) if is_stopped() => {
+                    return Err(TemplateError::Stopped);
+                }
+                Err(fs::TryLockError::WouldBlock) if waited >= limit => {
+                    return Err(TemplateError::Busy { dir, waited });
+                }
+                Err(fs::TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN),
+            }
         }
     }
 
@@ -218,18 +240,25 @@ impl Drop for Temporary {
 struct New<'a> {
     image: &'a str,
     dir: &'a Path,
+    is_stopped: IsStopped<'a>,
 }
 
 impl<'a> New<'a> {
-    fn create(image: &'a str, dir: &'a Path) -> Result<Self, TemplateError> {
+    fn create(
+        image: &'a str,
+        dir: &'a Path,
+        is_stopped: IsStopped<'a>,
+    ) -> Result<Self, TemplateError> {
         let made = DirBuilder::new().mode(0o700).create(dir);
         made.map_err(TemplateError::unwritable(dir))?;
-        Ok(Self { image, dir })
+        Ok(Self { image, dir, is_stopped })
     }
 
     fn copy(&self, what: &'static str, from: &File, bytes: u64) -> Result<Recorded, TemplateError> {
         let (file, path) = self.file(what)?;
-        let digest = copy(from, &file, bytes, Grain::Block).map_err(|error| match error {
+        let digest = copy(from, &file, bytes, Grain::Block, self.is_stopped);
+        let digest = digest.map_err(|error| match error {
+            CopyError::Stopped => TemplateError::Stopped,
             CopyError::Write(error) => TemplateError::unwritable(&path)(error),
             CopyError::Read(source) => {
                 TemplateError::NotSaved { image: self.image.to_owned(), what, source }
@@ -266,5 +295,22 @@ impl<'a> New<'a> {
         let file = File::options().write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(TemplateError::unwritable(&path))?;
         Ok((file, path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_does_not_end_is_not_waited_for_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("demo");
+        fs::create_dir(&dir).unwrap();
+        let first = Place::lock(&dir, Duration::ZERO, &|| false).unwrap();
+        let error = Place::lock(&dir, Duration::ZERO, &|| false).err().unwrap();
+        assert!(error.to_string().starts_with("another command has changed the templates in"));
+        drop(first);
+        Place::lock(&dir, Duration::ZERO, &|| true).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anteroom_controller::SCREEN;
@@ -11,7 +12,7 @@ use anteroom_image::Image;
 use anteroom_image_verify::photograph;
 use anteroom_node::DriverChoice;
 use anteroom_private as private;
-use anteroom_template::{MachineKey, Saved};
+use anteroom_template::{MachineKey, Saved, Summary, TemplateError, TemplateFor};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
@@ -79,15 +80,15 @@ pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()
         progress: &progress,
         photographer: &|opener| Box::pin(async move { photograph(&opener).await }),
     };
-    let saved = unless_interrupted(snapshot.take(), "no template was made");
-    work.finish();
-    let saved = saved.map_err(|error| logs.keep(error))?;
     let made_for = wanted.on(&Host::here(&vm.vmm, agent));
-    let (memory, state) =
-        (File::from(saved.memory.try_clone()?), File::from(saved.state.try_clone()?));
-    let SavedVm { wake_token, picture, .. } = saved;
-    let saved = Saved { made_for, wake_token, memory: &memory, state: &state, picture: &picture };
-    let stored = anteroom_template::write(&image.dir, &key, &saved)?;
+    let made = async {
+        let saved = snapshot.take().await?;
+        progress("writing the template");
+        store(image.dir.clone(), key, made_for, saved).await
+    };
+    let stored = unless_interrupted(made, "no template was made");
+    work.finish();
+    let stored = stored.map_err(|error| logs.keep(error))?;
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     let result = json!({
         "image": name,
@@ -109,7 +110,30 @@ pub fn run(images_dir: &Path, name: &str, how: &How, as_json: bool) -> Result<()
     })
 }
 
-/// The VM's logs: kept where it failed, and named then; nobody who ends the command themselves needs them.
+/// Stores what was saved. Where nobody waits for it any more, it ends soon and leaves nothing.
+async fn store(
+    image_dir: PathBuf,
+    key: MachineKey,
+    made_for: TemplateFor,
+    saved: SavedVm,
+) -> Result<Summary> {
+    let (memory, state) =
+        (File::from(saved.memory.try_clone()?), File::from(saved.state.try_clone()?));
+    let SavedVm { wake_token, picture, .. } = saved;
+    let waited_for = Arc::new(());
+    let waits = Arc::downgrade(&waited_for);
+    let writing = tokio::task::spawn_blocking(move || {
+        let (memory, state, picture) = (&memory, &state, &*picture);
+        let saved = Saved { made_for, wake_token, memory, state, picture };
+        anteroom_template::write(&image_dir, &key, &saved, &|| waits.strong_count() == 0)
+    });
+    let stored = writing.await?;
+    drop(waited_for);
+    Ok(stored?)
+}
+
+/// The VM's logs: kept where it failed, and named then; nobody needs them who ends the command themselves, or
+/// whose template cannot be stored.
 struct Logs(tempfile::TempDir);
 
 impl Logs {
@@ -125,7 +149,7 @@ impl Logs {
     }
 
     fn keep(self, error: anyhow::Error) -> anyhow::Error {
-        if error.is::<Interrupted>() {
+        if error.is::<Interrupted>() || error.is::<TemplateError>() {
             return error;
         }
         let path: PathBuf = self.0.keep();

@@ -32,6 +32,16 @@ impl Image {
         write(&self.dir, &self.key, made_for(), &memory()).unwrap()
     }
 
+    pub fn write_until(
+        &self,
+        is_stopped: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Summary, TemplateError> {
+        let (made_for, wake_token, memory) = (made_for(), "wake".to_owned(), memory());
+        let saved =
+            Saved { made_for, wake_token, memory: &memory, state: &state(), picture: PICTURE };
+        anteroom_template::write(&self.dir, &self.key, &saved, is_stopped)
+    }
+
     pub fn load(&self) -> Result<Loaded, TemplateError> {
         anteroom_template::load(&self.dir, &self.key, &made_for())
     }
@@ -59,7 +69,7 @@ pub fn write(
 ) -> Result<Summary, TemplateError> {
     let wake_token = "wake".to_owned();
     let saved = Saved { made_for, wake_token, memory, state: &state(), picture: PICTURE };
-    anteroom_template::write(dir, key, &saved)
+    anteroom_template::write(dir, key, &saved, &|| false)
 }
 
 pub fn made_for() -> TemplateFor {

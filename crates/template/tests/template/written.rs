@@ -94,16 +94,36 @@ fn what_a_killed_writer_left_goes_with_the_next_write_and_the_old_one_stays_usab
 }
 
 #[test]
-fn one_command_at_a_time_changes_them_and_the_other_says_so() {
+fn one_command_at_a_time_changes_them_and_the_other_waits() {
     let image = Image::new();
-    let written = image.write();
+    image.write();
     let lock = File::open(image.dir.join("templates")).unwrap();
     lock.lock().unwrap();
-    let error = write(&image.dir, &image.key, made_for(), &memory()).unwrap_err();
-    assert!(error.to_string().starts_with("another command changes the templates in"), "{error}");
-    assert!(matches!(remove(&image.dir, &written.id), Err(TemplateError::Busy { .. })));
     // Whoever loads one waits for nobody.
     image.load().unwrap();
+    let (asked, waits) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| image.write_until(&move || asked.send(()).is_err()));
+        // It has looked twice whether it is stopped, which only one that waits does.
+        waits.iter().take(2).for_each(drop);
+        assert!(!other.is_finished());
+        lock.unlock().unwrap();
+        waits.iter().for_each(drop);
+        other.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn one_that_is_stopped_leaves_nothing_and_the_old_one_stays() {
+    let image = Image::new();
+    let written = image.write();
+    let error = image.write_until(&|| true).unwrap_err();
+    assert!(matches!(error, TemplateError::Stopped), "{error}");
+    assert_eq!(image.left(), [&*written.id]);
+    image.load().unwrap();
+    let lock = File::open(image.dir.join("templates")).unwrap();
+    lock.lock().unwrap();
+    assert!(matches!(image.write_until(&|| true), Err(TemplateError::Stopped)));
 }
 
 #[test]
@@ -130,7 +150,7 @@ fn what_has_a_wrong_size_is_not_written() {
         state: &large,
         picture: &[],
     };
-    let error = anteroom_template::write(&image.dir, &image.key, &saved).unwrap_err();
+    let error = anteroom_template::write(&image.dir, &image.key, &saved, &|| false).unwrap_err();
     assert!(error.to_string().contains("state has 67108865 bytes"), "{error}");
 }
 
