@@ -57,9 +57,9 @@ fn desktop_files() -> BTreeSet<PathBuf> {
         .chain(in_folder(&tmp.join(SOCKETS)))
         .filter(|entry| {
             let name = entry.file_name().to_string_lossy().into_owned();
-            let is_desktop_s = |known: &&str| name.starts_with(*known);
-            name != SOCKETS
-                && (name.starts_with('X') || DESKTOP_NAMES.iter().any(|known| is_desktop_s(&known)))
+            let is_desktop_s =
+                name.starts_with('X') || DESKTOP_NAMES.iter().any(|known| name.starts_with(known));
+            name != SOCKETS && is_desktop_s
         })
         .map(|entry| entry.path())
         .collect()

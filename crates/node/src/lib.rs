@@ -18,6 +18,7 @@ mod process;
 mod recorded;
 mod settings;
 mod teardown;
+mod template_growth;
 mod template_memory;
 mod templates;
 mod users;

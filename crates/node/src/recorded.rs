@@ -28,6 +28,11 @@ impl Recorded {
         Self { template, memory: Arc::clone(&files.memory), pages: Arc::default() }
     }
 
+    /// The same of a copy of the template.
+    pub fn of_copy(&self, files: &TemplateFiles) -> Self {
+        Self { memory: Arc::clone(&files.memory), ..self.clone() }
+    }
+
     /// The pages, once they are known.
     pub fn pages(&self) -> PageSet {
         self.pages.get().cloned().unwrap_or_default()

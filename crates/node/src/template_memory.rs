@@ -89,7 +89,7 @@ impl Held {
 }
 
 /// What of a file in memory is there: its holes take nothing.
-fn bytes_of(file: &impl AsFd) -> u64 {
+pub fn bytes_of(file: &impl AsFd) -> u64 {
     const BLOCK: u64 = 512;
     let blocks = nix::sys::stat::fstat(file).map_or(0, |file| file.st_blocks);
     u64::try_from(blocks).unwrap_or_default() * BLOCK

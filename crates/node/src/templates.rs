@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use super::images::Images;
 use super::recorded::{Recorded, Recorder};
-use super::template_memory::{Look, MemoryOfTemplates};
+use super::template_memory::{Look, MemoryOfTemplates, bytes_of};
 use super::wakes::Wakes;
 
 /// Reports that may wait between a clone's runner and the controller.
@@ -61,6 +61,8 @@ pub struct Template {
     /// What its desktop shows: a PNG in base64.
     pub picture: String,
     pub files: TemplateFiles,
+    /// What its memory took when it was loaded, in bytes.
+    pub loaded_bytes: u64,
     /// Which pages its clones change first.
     pub recorded: Recorded,
     /// Clones that failed one after the other before they were awake.
@@ -68,6 +70,23 @@ pub struct Template {
 }
 
 impl Template {
+    /// The same with other files.
+    pub fn copy(&self, files: TemplateFiles, recorded: Recorded) -> Self {
+        Self {
+            id: self.id.clone(),
+            image_dir: self.image_dir.clone(),
+            image: self.image.clone(),
+            services: self.services.clone(),
+            screen: self.screen,
+            wake_token: self.wake_token.clone(),
+            picture: self.picture.clone(),
+            loaded_bytes: bytes_of(&files.memory),
+            files,
+            recorded,
+            failures: AtomicU32::new(self.failures.load(Relaxed)),
+        }
+    }
+
     /// What a clone of it is made of.
     pub fn vm_files(&self) -> VmFiles {
         VmFiles { image: self.image.clone(), template: Some(self.files.clone()) }
@@ -254,6 +273,18 @@ impl Templates {
         }
     }
 
+    /// Makes clones of a copy of a template from now on; nothing happens where they are made of another already.
+    pub fn replace(&self, template: &Arc<Template>, copy: Template) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it =
+            |known: &&mut Known| known.state.loaded().is_some_and(|one| Arc::ptr_eq(one, template));
+        if let Some(known) = known.values_mut().find(is_it) {
+            self.memory.loaded(&copy.id, &copy.files);
+            known.state = State::Loaded(Arc::new(copy));
+            self.wakes.change();
+        }
+    }
+
     fn refuse(&self, template: &Arc<Template>, code: &str) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let is_it =
@@ -293,6 +324,7 @@ fn load(
             let files =
                 TemplateFiles { memory: Arc::new(loaded.memory), state: Arc::new(loaded.state) };
             Some(Template {
+                loaded_bytes: bytes_of(&files.memory),
                 recorded: Recorded::of(id.clone(), &files),
                 id,
                 image_dir: image_dir.to_path_buf(),
@@ -322,9 +354,15 @@ fn stamp(image_dir: &Path) -> Option<Stamp> {
 impl Template {
     /// One that nothing can be made of.
     pub fn of_test() -> Arc<Self> {
+        Self::with_memory(fs::File::open("/dev/null").unwrap().into())
+    }
+
+    /// One with this memory.
+    pub fn with_memory(memory: OwnedFd) -> Arc<Self> {
         let file = || Arc::new(fs::File::open("/dev/null").unwrap().into());
-        let files = TemplateFiles { memory: file(), state: file() };
+        let files = TemplateFiles { memory: Arc::new(memory), state: file() };
         Arc::new(Self {
+            loaded_bytes: 0,
             recorded: Recorded::of("1".into(), &files),
             id: "1".into(),
             image_dir: PathBuf::new(),
@@ -340,6 +378,24 @@ impl Template {
 }
 
 #[cfg(test)]
+impl Templates {
+    /// These alone.
+    pub fn of_test(template: &Arc<Template>) -> Self {
+        let images = Images::new(PathBuf::new());
+        let templates = Self::new(None, images, Wakes::default());
+        let state = State::Loaded(Arc::clone(template));
+        let known = Known { stamp: Stamp::default(), state };
+        templates.known.lock().unwrap().insert((PathBuf::new(), String::new()), known);
+        templates
+    }
+
+    /// What it is now.
+    pub fn only(&self) -> Option<Arc<Template>> {
+        self.known.lock().unwrap().values().find_map(|known| known.state.loaded().cloned())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use anteroom_session::{EndReason, ProcessExit};
 
@@ -347,17 +403,7 @@ mod tests {
 
     fn loaded() -> (Templates, Arc<Template>) {
         let template = Template::of_test();
-        let images = Images::new(PathBuf::new());
-        let templates = Templates::new(None, images, Wakes::default());
-        let state = State::Loaded(Arc::clone(&template));
-        let known = Known { stamp: Stamp::default(), state };
-        templates.known.lock().unwrap().insert((PathBuf::new(), String::new()), known);
-        (templates, template)
-    }
-
-    fn is_loaded(templates: &Templates) -> bool {
-        let known = templates.known.lock().unwrap();
-        known.values().all(|known| matches!(known.state, State::Loaded(_)))
+        (Templates::of_test(&template), template)
     }
 
     /// How often it was said to be used.
@@ -415,7 +461,7 @@ mod tests {
             for observed in clones {
                 watched(&templates, &template, observed).await;
             }
-            assert_eq!(is_loaded(&templates), stays);
+            assert_eq!(templates.only().is_some(), stays);
         }
     }
 }

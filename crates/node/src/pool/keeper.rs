@@ -12,6 +12,7 @@ use tokio::time::sleep_until;
 use super::Waiting;
 use super::load::NotAdded;
 use crate::LocalNode;
+use crate::template_growth;
 use crate::templates::Template;
 
 impl LocalNode {
@@ -22,6 +23,7 @@ impl LocalNode {
         }
         loop {
             self.images.close_others();
+            self.shrink_grown().await;
             let templates = self.templates.loaded();
             for other in self.pool.take_others(&templates) {
                 self.discard(other).await;
@@ -37,6 +39,25 @@ impl LocalNode {
                     None => self.pool.wakes.changed().await,
                 },
             }
+        }
+    }
+
+    /// Frees what clones that have ended left of a template's memory, where the machine has memory for the copy. The
+    /// clones that wait are replaced, as with each other template.
+    async fn shrink_grown(&self) {
+        let all = self.templates.loaded();
+        let grown = template_growth::grown(&all, |one| self.pool.waiting_of(one)).cloned();
+        drop(all);
+        let Some(grown) = grown else { return };
+        let free = crate::free::look(&self.settings.state_dir).memory_bytes;
+        if free.is_some_and(|free| free < grown.loaded_bytes) {
+            return;
+        }
+        let templates = self.templates.clone();
+        let replaced =
+            tokio::task::spawn_blocking(move || template_growth::replace(&templates, &grown)).await;
+        if let Ok(Err(error)) = replaced {
+            tracing::warn!("freeing what clones left of a template's memory failed: {error}");
         }
     }
 

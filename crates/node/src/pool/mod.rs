@@ -152,6 +152,12 @@ impl Pool {
         })
     }
 
+    /// How many clones of this template wait.
+    pub fn waiting_of(&self, template: &Arc<Template>) -> usize {
+        let of_it = |one: &&Waiting| Arc::ptr_eq(&one.template, template);
+        self.with(|state| state.waiting.iter().filter(of_it).count())
+    }
+
     /// Whether as many sign-ins as wait already, and one more, could have a clone each: more need not wait. `takes`
     /// says what a session takes whose VM is a clone of a template, in bytes.
     fn has_use_of(&self, template: &Template, takes: impl Fn(&Template) -> u64) -> bool {
