@@ -137,7 +137,7 @@ fn of_the_archive(package: &str) -> Result<String> {
     let version = versions.split('|').nth(1).map(str::trim).with_context(|| {
         format!("the installed {package} does not go with the new packages, and apt has no other")
     })?;
-    eprintln!("The installed {package} does not go with them: it becomes version {version}.");
+    eprintln!("The installed {package} does not go with them: installing version {version} …");
     Ok(format!("{package}={version}"))
 }
 

@@ -23,8 +23,10 @@ impl LocalNode {
         }
         loop {
             self.images.close_others();
-            self.shrink_grown().await;
             let templates = self.templates.loaded();
+            if self.shrink_grown(&templates).await {
+                continue;
+            }
             for other in self.pool.take_others(&templates) {
                 self.discard(other).await;
             }
@@ -43,22 +45,21 @@ impl LocalNode {
     }
 
     /// Frees what clones that have ended left of a template's memory, where the machine has memory for the copy. The
-    /// clones that wait are replaced, as with each other template.
-    async fn shrink_grown(&self) {
-        let all = self.templates.loaded();
-        let grown = template_growth::grown(&all, |one| self.pool.waiting_of(one)).cloned();
-        drop(all);
-        let Some(grown) = grown else { return };
+    /// clones that wait are replaced, as with each other template. Whether it was done for one of these.
+    async fn shrink_grown(&self, loaded: &[Arc<Template>]) -> bool {
+        let grown = template_growth::grown(loaded, |one| self.pool.waiting_of(one)).cloned();
+        let Some(grown) = grown else { return false };
         let free = crate::free::look(&self.settings.state_dir).memory_bytes;
         if free.is_some_and(|free| free < grown.loaded_bytes) {
-            return;
+            return false;
         }
         let templates = self.templates.clone();
         let replaced =
             tokio::task::spawn_blocking(move || template_growth::replace(&templates, &grown)).await;
-        if let Ok(Err(error)) = replaced {
+        if let Ok(Err(error)) = &replaced {
             tracing::warn!("freeing what clones left of a template's memory failed: {error}");
         }
+        matches!(replaced, Ok(Ok(())))
     }
 
     /// Whether what sessions leave of the budget has a sign-in's memory for another clone of this template, and the

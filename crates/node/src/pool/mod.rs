@@ -154,8 +154,7 @@ impl Pool {
 
     /// How many clones of this template wait.
     pub fn waiting_of(&self, template: &Arc<Template>) -> usize {
-        let of_it = |one: &&Waiting| Arc::ptr_eq(&one.template, template);
-        self.with(|state| state.waiting.iter().filter(of_it).count())
+        self.with(|state| state.waiting_of(template))
     }
 
     /// Whether as many sign-ins as wait already, and one more, could have a clone each: more need not wait. `takes`
@@ -197,10 +196,7 @@ impl Pool {
             if state.is_stopped || self.wakes.any() || !is_late {
                 return None;
             }
-            templates.into_iter().find(|template| {
-                let of_it = state.waiting.iter().filter(|one| Arc::ptr_eq(&one.template, template));
-                of_it.count() < self.most
-            })
+            templates.into_iter().find(|template| state.waiting_of(template) < self.most)
         })
     }
 
@@ -265,6 +261,10 @@ impl Pool {
 }
 
 impl State {
+    fn waiting_of(&self, template: &Arc<Template>) -> usize {
+        self.waiting.iter().filter(|one| Arc::ptr_eq(&one.template, template)).count()
+    }
+
     fn waiting_bytes(&self) -> u64 {
         self.waiting.iter().map(|one| one.pages.private_bytes).sum()
     }

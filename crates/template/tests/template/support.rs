@@ -36,10 +36,7 @@ impl Image {
         &self,
         is_stopped: &(dyn Fn() -> bool + Sync),
     ) -> Result<Summary, TemplateError> {
-        let (made_for, wake_token, memory) = (made_for(), "wake".to_owned(), memory());
-        let saved =
-            Saved { made_for, wake_token, memory: &memory, state: &state(), picture: PICTURE };
-        anteroom_template::write(&self.dir, &self.key, &saved, is_stopped)
+        write_until(&self.dir, &self.key, made_for(), &memory(), is_stopped)
     }
 
     pub fn load(&self) -> Result<Loaded, TemplateError> {
@@ -67,9 +64,19 @@ pub fn write(
     made_for: TemplateFor,
     memory: &File,
 ) -> Result<Summary, TemplateError> {
+    write_until(dir, key, made_for, memory, &|| false)
+}
+
+fn write_until(
+    dir: &Path,
+    key: &MachineKey,
+    made_for: TemplateFor,
+    memory: &File,
+    is_stopped: &(dyn Fn() -> bool + Sync),
+) -> Result<Summary, TemplateError> {
     let wake_token = "wake".to_owned();
     let saved = Saved { made_for, wake_token, memory, state: &state(), picture: PICTURE };
-    anteroom_template::write(dir, key, &saved, &|| false)
+    anteroom_template::write(dir, key, &saved, is_stopped)
 }
 
 pub fn made_for() -> TemplateFor {
