@@ -123,7 +123,7 @@ fn sandbox_exited(
         (None, _, shutdown) => {
             // What is known of a cause has been explained.
             let gave = shutdown.map(|cause| format!("; its VMM reported the cause {cause}"));
-            let last = last_line("the console's last line", console_tail);
+            let last = last_line_of_console(console_tail);
             format!("{ended}{}{last}", gave.unwrap_or_default())
         }
     }
@@ -148,7 +148,7 @@ fn agent_silent(
         driver.agent(),
         waited_ms / 1000,
         was.unwrap_or_default(),
-        last_line("the console's last line", console_tail)
+        last_line_of_console(console_tail)
     )
 }
 
@@ -198,9 +198,21 @@ fn no_sign_in_url(waited_ms: u64, last_lines: &[String], ignored: Option<&str>) 
     )
 }
 
+/// What the kernel of a VM without a PCI bus prints at every boot, as an error: no cause of an end.
+const OF_EVERY_BOOT: &str = "PCI: Fatal: No config space access function found";
+
+fn last_line_of_console(lines: &[String]) -> String {
+    let of_this_end = lines.iter().filter(|line| !line.trim_end().ends_with(OF_EVERY_BOOT));
+    last_of("the console's last line", of_this_end)
+}
+
 /// The last line that is not empty, as the end of a sentence; nothing where there is none.
 fn last_line(label: &str, lines: &[String]) -> String {
-    let last = lines.iter().rev().find(|line| !line.trim().is_empty());
+    last_of(label, lines.iter())
+}
+
+fn last_of<'a>(label: &str, lines: impl DoubleEndedIterator<Item = &'a String>) -> String {
+    let last = lines.rev().find(|line| !line.trim().is_empty());
     last.map(|line| format!("; {label}: {}", line.trim())).unwrap_or_default()
 }
 
@@ -210,6 +222,21 @@ mod tests {
 
     use super::*;
     use crate::SetupStep;
+
+    #[test]
+    fn what_every_boot_prints_is_no_cause() {
+        let sentence = |console: &[&str]| {
+            let console_tail = console.iter().map(|&line| line.to_owned()).collect();
+            EndReason::AgentSilent { waited_ms: 120_000, run_state: None, console_tail }
+                .sentence(DriverKind::Qemu)
+        };
+        let of_boot = format!("[    0.952382] {OF_EVERY_BOOT}\r");
+        assert_eq!(
+            sentence(&["Out of memory", &of_boot]),
+            "the agent in the VM did not respond within 120 s; the console's last line: Out of memory"
+        );
+        assert_eq!(sentence(&[&of_boot]), "the agent in the VM did not respond within 120 s");
+    }
 
     #[test]
     fn a_set_up_that_failed_names_its_step_and_not_the_sandbox() {
