@@ -129,10 +129,18 @@ fn kind(found: &Metadata) -> &'static str {
 /// command mends it.
 pub fn check_state(dir: &Path) -> Result<(), PrivateError> {
     check_folder(dir, "0700")?;
-    let names = ["anteroom.db", "anteroom.db-wal", "anteroom.db-shm", "cli.json", "first-key.txt"];
+    let names = [
+        "anteroom.db",
+        "anteroom.db-wal",
+        "anteroom.db-shm",
+        "cli.json",
+        "controller.json",
+        "first-key.txt",
+        "template-key.pem",
+    ];
     let mut secrets: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
     let vault = dir.join("vault");
-    for folder in [&vault, &dir.join("logs")] {
+    for folder in [&vault, &dir.join("logs"), &dir.join("waiting")] {
         if exists(folder)? {
             check_own(folder, Secret::Folder)?;
         }
@@ -374,9 +382,18 @@ mod tests {
 
     fn state() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("vault")).unwrap();
-        mode(&folder.path().join("vault"), 0o700);
-        for secret in ["anteroom.db", "cli.json", "vault/identity.txt", "vault/controller.pem"] {
+        for name in ["vault", "waiting"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+            mode(&folder.path().join(name), 0o700);
+        }
+        for secret in [
+            "anteroom.db",
+            "cli.json",
+            "controller.json",
+            "template-key.pem",
+            "vault/identity.txt",
+            "vault/controller.pem",
+        ] {
             std::fs::write(folder.path().join(secret), "x").unwrap();
             mode(&folder.path().join(secret), 0o600);
         }
@@ -433,6 +450,9 @@ mod tests {
             (dir.clone(), 0o770, 0o700, "chmod 0700"),
             (dir.join("anteroom.db"), 0o644, 0o600, "chmod 0600"),
             (dir.join("cli.json"), 0o640, 0o600, "chmod 0600"),
+            (dir.join("controller.json"), 0o666, 0o600, "chmod 0600"),
+            (dir.join("template-key.pem"), 0o644, 0o600, "chmod 0600"),
+            (dir.join("waiting"), 0o755, 0o700, "chmod 0700"),
             (dir.join("vault"), 0o755, 0o700, "chmod 0700"),
             (dir.join("vault/identity.txt"), 0o604, 0o400, "chmod 0600"),
             (dir.join("vault/controller.pem"), 0o604, 0o600, "chmod 0600"),

@@ -185,8 +185,9 @@ async fn serve(options: Options) -> Result<()> {
     for warning in warnings.into_iter().flatten() {
         tracing::warn!("{warning}");
     }
-    let _only = StateLock::take(&settings.state_dir)?;
+    // What the lock goes by is in the folder.
     private::check_state(&settings.state_dir)?;
+    let _only = StateLock::take(&settings.state_dir)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
     })?;
