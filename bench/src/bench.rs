@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use xtask::{build, machine, shell};
 
-use crate::{boots, clones, cycles, demo, doors, explain, health, idle, logins, soak, start};
+use crate::{
+    boots, clones, cycles, demo, doors, explain, health, idle, logins, soak, start, stream,
+};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -101,6 +103,9 @@ enum What {
     },
     /// From the start call to a picture: cold, and from a template of `anteroom image snapshot`.
     Start(start::Options),
+    /// The stream: from a key to its picture, frames, bytes and processor time of rest, typing, scrolling and
+    /// animation, beside the same page in the measuring browser itself.
+    Stream(stream::Options),
     /// Whether clones of one template ever draw the same random value.
     Clones(clones::Options),
     /// Boots VMs one after the other while every core is busy; a boot that does not reach the agent
@@ -134,6 +139,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
         What::Soak(options) => say(soak::run(anteroom, options)?),
         What::Start(options) => start::bench(anteroom, options),
+        What::Stream(options) => say(stream::bench(anteroom, options)?),
         What::Clones(options) => clones::bench(anteroom, options),
         What::Boots { boots } => boots::bench(anteroom, *boots),
     }

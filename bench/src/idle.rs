@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::demo::TTL_SECONDS;
 use crate::identity::new_identity;
+use crate::processor_time::Reading;
 use crate::provider::OpenIdProvider;
 use crate::server::Server;
 use anteroom_testkit::{end_user, processes};
@@ -18,15 +19,6 @@ pub struct Processes {
     runner: u32,
     vmm: u32,
 }
-
-/// Processor time of the runner at one moment.
-pub struct Reading {
-    at: Instant,
-    ticks: f64,
-}
-
-/// The clock tick of `/proc/PID/stat`; it is 100 on every Linux that Rust's std runs on.
-const TICKS_A_SECOND: f64 = 100.0;
 
 impl Processes {
     /// Finds them by the session's mark in their environment.
@@ -41,11 +33,7 @@ impl Processes {
 
     /// The runner's processor time so far.
     pub fn read(&self) -> Result<Reading> {
-        let after_name = processes::stat_after_name(self.runner)?;
-        // utime and stime are fields 14 and 15 of all (proc(5)), 12 and 13 after the name.
-        let fields: Vec<f64> =
-            after_name.iter().skip(11).take(2).flat_map(|field| field.parse()).collect();
-        Ok(Reading { at: Instant::now(), ticks: fields.iter().sum() })
+        Reading::of([self.runner])
     }
 
     /// Bytes that each has written to disk so far, the size of the session's logs, and the files
@@ -93,14 +81,6 @@ fn files_open_for_writing(pid: u32) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-impl Reading {
-    /// The share of a core between two readings.
-    pub fn share_until(&self, later: &Self) -> f64 {
-        let seconds = later.at.duration_since(self.at).as_secs_f64();
-        (later.ticks - self.ticks) / TICKS_A_SECOND / seconds
-    }
 }
 
 /// A sign-in with a pause of `seconds` in which nobody touches the desktop.

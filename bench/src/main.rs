@@ -22,12 +22,14 @@ mod logins;
 mod nested;
 mod node_server;
 mod pool;
+mod processor_time;
 mod provider;
 mod raw_vm;
 mod report;
 mod server;
 mod soak;
 mod start;
+mod stream;
 mod template;
 
 use std::path::PathBuf;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use xtask::{build, interrupt, machine, shell};
@@ -115,4 +115,15 @@ pub fn provider_file(provider: &OpenIdProvider) -> Result<String> {
         "{shipped}extra_ca_pem = '''\n{authority}'''\n\n\
          [[egress.map]]\nhost = \"{HOST}\"\nport = 443\nto = \"127.0.0.1:{port}\"\n"
     ))
+}
+
+/// The same with a CLI that only opens `url`.
+pub fn provider_file_opening(provider: &OpenIdProvider, url: &str) -> Result<String> {
+    let command = format!(r#"["sh", "-c", "xdg-open {url}; exec sleep 1000000"]"#);
+    let file = provider_file(provider)?;
+    let changed = file.replace(r#"["demo-login", "login"]"#, &command);
+    if changed == file {
+        bail!("providers/demo.toml has no command that could be replaced");
+    }
+    Ok(changed)
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::provider::{HOST, OpenIdProvider};
+use crate::provider::{HOST, OpenIdProvider, provider_file_opening};
 use crate::server::Server;
 use anteroom_testkit::Started;
 use anteroom_testkit::processes;
@@ -51,8 +51,8 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
     let ttl = options.minutes * 60 + options.join_after_seconds + 900;
     let (most, driver) = (ttl.to_string(), options.driver.as_str());
     let serve = ["--max-session-seconds", &most];
-    let mut server =
-        Server::start_with(anteroom, folder.path(), &soak_file(&provider)?, driver, &serve)?;
+    let file = provider_file_opening(&provider, &format!("https://{HOST}/soak"))?;
+    let mut server = Server::start_with(anteroom, folder.path(), &file, driver, &serve)?;
     let session = server.start_session(&new_identity(folder.path())?.recipient, ttl)?;
     server.wait_until(&session.id, PAGE, "shown its page", |status| {
         status["state"] == "awaiting_user" || status["state"] == "ended"
@@ -101,17 +101,6 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
         "pictures": last["counter"],
         "leftovers": left.len(),
     }))
-}
-
-/// The demo's provider file with a CLI that only opens the page of the long run.
-fn soak_file(provider: &OpenIdProvider) -> Result<String> {
-    let command = format!(r#"["sh", "-c", "xdg-open https://{HOST}/soak; exec sleep 1000000"]"#);
-    let file = crate::provider::provider_file(provider)?;
-    let changed = file.replace(r#"["demo-login", "login"]"#, &command);
-    if changed == file {
-        bail!("providers/demo.toml has no command that could be replaced");
-    }
-    Ok(changed)
 }
 
 /// Between two pictures that the viewer showed.

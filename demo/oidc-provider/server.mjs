@@ -12,6 +12,7 @@ import Provider from 'oidc-provider';
 
 import { readBody } from './body.mjs';
 import { serveSoak } from '../soak/page.mjs';
+import { serveStream } from '../stream/page.mjs';
 import { problemPage, SCRIPT, signInPage, STYLE } from './sign-in-page.mjs';
 
 const CLIENT_ID = 'demo-login';
@@ -172,8 +173,9 @@ async function handle(request, response) {
   request.headers.host = issuerHost;
   const [, root, uid, step = ''] = new URL(request.url, options.issuer).pathname.split('/');
   let serve = root === 'interaction' && uid ? steps[`${request.method} ${step}`] : undefined;
-  // No part of a sign-in: the page that the long run watches.
+  // No part of a sign-in: the pages that the long run watches, and that the stream is measured with.
   if (root === 'soak') serve = () => serveSoak(request, response, say);
+  if (root === 'stream') serve = () => serveStream(response);
   if (!serve) {
     rest(request, response);
     return;

@@ -1,0 +1,207 @@
+//! The stream as a person meets it: from a key to its picture, what scrolls and moves, and what each costs.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anteroom_testkit::{Started, processes};
+use anyhow::{Context, Result, bail};
+use serde_json::{Map, Value, json};
+use xtask::{interrupt, shell};
+
+use crate::processor_time::Reading;
+use crate::provider::{HOST, OpenIdProvider, provider_file_opening};
+use crate::server::Server;
+use crate::{identity::new_identity, leftovers};
+
+/// How the stream is measured.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Options {
+    /// `host` or `qemu`.
+    #[arg(long, default_value = "host")]
+    pub driver: String,
+    /// How often; each figure is the median.
+    #[arg(long, default_value_t = 3)]
+    pub runs: usize,
+    /// How long each of rest, scrolling and animation is watched.
+    #[arg(long, default_value_t = 10)]
+    pub seconds: u64,
+    /// Keys in each run.
+    #[arg(long, default_value_t = 100)]
+    pub keys: usize,
+}
+
+const TTL_SECONDS: u64 = 1800;
+
+/// How long a sandbox may take to show its page: an emulated machine boots meanwhile.
+const PAGE: Duration = Duration::from_secs(180);
+
+/// Measures; the last line is one JSON object.
+pub fn bench(anteroom: &Path, options: &Options) -> Result<Value> {
+    let before = leftovers::Before::look();
+    let folder = tempfile::Builder::new().prefix("xtask-bench-").tempdir()?;
+    let mut provider = OpenIdProvider::start(folder.path())?;
+    let file = provider_file_opening(&provider, &format!("https://{HOST}/stream"))?;
+    let serve = ["--max-session-seconds", &TTL_SECONDS.to_string()];
+    let mut server = Server::start_with(anteroom, folder.path(), &file, &options.driver, &serve)?;
+    let recipient = new_identity(folder.path())?.recipient;
+    let (mut floor, mut runs) = (Figures::default(), Figures::default());
+    let mut left = 0;
+    for run in 1..=options.runs {
+        let page = format!("https://127.0.0.1:{}/stream", provider.port);
+        watch(options, &["--page-url", &page], &mut floor, None)?;
+        let session = server.start_session(&recipient, TTL_SECONDS)?;
+        server.wait_until(&session.id, PAGE, "shown its page", |status| {
+            status["state"] == "awaiting_user" || status["state"] == "ended"
+        })?;
+        let processes = Processes::of(&session)?;
+        watch(options, &["--viewer-url", &session.viewer_url], &mut runs, Some(&processes))?;
+        server.cancel(&session.id)?;
+        server.wait_until_torn_down(&session.id, Duration::from_secs(60))?;
+        left += leftovers::of_session(&session.id, folder.path(), &before)?.len();
+        eprintln!("run {run} of {}: {}", options.runs, runs.medians());
+    }
+    server.stop()?;
+    provider.stop()?;
+    Ok(json!({
+        "driver": options.driver,
+        "runs": options.runs,
+        "floor": floor.medians(),
+        "anteroom": runs.medians(),
+        "leftovers": left,
+    }))
+}
+
+/// Each figure by its name, once a run.
+#[derive(Default)]
+struct Figures(BTreeMap<String, Vec<f64>>);
+
+impl Figures {
+    fn add(&mut self, name: &str, value: f64) {
+        self.0.entry(name.to_owned()).or_default().push(value);
+    }
+
+    /// The middle of each, and with more than one the least and the most.
+    fn medians(&self) -> Value {
+        let rounded = |value: f64| json!((value * 1000.0).round() / 1000.0);
+        let each = self.0.iter().map(|(name, values)| {
+            let mut sorted = values.clone();
+            sorted.sort_by(f64::total_cmp);
+            let median = rounded(sorted[sorted.len() / 2]);
+            let value = match (sorted.first(), sorted.last()) {
+                (Some(least), Some(most)) if sorted.len() > 1 => {
+                    json!({ "median": median, "least": rounded(*least), "most": rounded(*most) })
+                }
+                _ => median,
+            };
+            (name.clone(), value)
+        });
+        Value::Object(each.collect::<Map<_, _>>())
+    }
+}
+
+/// One run of the viewer, or of the page in the measuring browser itself.
+fn watch(
+    options: &Options,
+    address: &[&str],
+    figures: &mut Figures,
+    processes: Option<&Processes>,
+) -> Result<()> {
+    let mut viewer = Command::new("node")
+        .arg(shell::root().join("demo/stream/viewer.mjs"))
+        .args(address)
+        .args(["--seconds", &options.seconds.to_string(), "--keys", &options.keys.to_string()])
+        .arg("--screenshot")
+        .arg(shell::root().join("target/demo/stream.png"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting the viewer failed")?;
+    let lines = BufReader::new(viewer.stdout.take().context("the viewer has no output")?).lines();
+    let (mut begun, mut failure) = (None, None);
+    for line in lines {
+        let event: Value = serde_json::from_str(&line?)?;
+        let what = event["what"].as_str().unwrap_or_default();
+        match event["event"].as_str() {
+            Some("joined") => {
+                let took = event["took_ms"].as_f64();
+                figures.add("first_frame_ms", took.context("no time to the first frame")?);
+            }
+            Some("begins") => begun = processes.map(Processes::read).transpose()?,
+            Some("ends") => {
+                let ended = processes.map(Processes::read).transpose()?;
+                for (begun, ended) in begun.take().iter().zip(&ended) {
+                    figures.add(&format!("{what}_cores"), begun.share_until(ended));
+                }
+            }
+            Some("measured") => measured(&event, what, figures)?,
+            Some("failed") => failure = event["why"].as_str().map(str::to_owned),
+            _ => {}
+        }
+    }
+    viewer.wait()?;
+    interrupt::check()?;
+    if let Some(why) = failure {
+        bail!("measuring the stream failed: {why}");
+    }
+    for (name, mib) in processes.map(Processes::proportional_mib).transpose()?.iter().flatten() {
+        figures.add(&format!("{name}_mib"), *mib);
+    }
+    Ok(())
+}
+
+fn measured(event: &Value, what: &str, figures: &mut Figures) -> Result<()> {
+    for rate in ["kb_per_s", "frames_per_s"] {
+        if let Some(value) = event[rate].as_f64() {
+            figures.add(&format!("{what}_{rate}"), value);
+        }
+    }
+    let Some(delays) = event["delays"].as_array() else { return Ok(()) };
+    let mut seen: Vec<f64> = delays.iter().filter_map(Value::as_f64).collect();
+    seen.sort_by(f64::total_cmp);
+    let percentile = |of: usize| seen.get(seen.len() * of / 100).context("no key was seen");
+    figures.add("key_to_pixel_p50_ms", *percentile(50)?);
+    figures.add("key_to_pixel_p95_ms", *percentile(95)?);
+    figures.add("keys_lost", (delays.len() - seen.len()) as f64);
+    Ok(())
+}
+
+/// What of a session makes, carries and codes the picture.
+struct Processes(Vec<(&'static str, u32)>);
+
+impl Processes {
+    fn of(session: &Started) -> Result<Self> {
+        let named = |command: &str| match command {
+            command if command.ends_with(" session ") => Some("runner"),
+            command if command.contains("--host-driver") => Some("agent"),
+            command if command.contains("Xvnc") || command.contains("Xtigervnc") => Some("x"),
+            command if command.contains("qemu-system") => Some("vmm"),
+            _ => None,
+        };
+        let found = processes::of_session(&session.id)?;
+        let found: Vec<_> =
+            found.iter().filter_map(|(pid, command)| Some((named(command)?, *pid))).collect();
+        if found.len() < 2 {
+            bail!("of the session's processes only {found:?} were found");
+        }
+        Ok(Self(found))
+    }
+
+    /// The processor time of all of them so far; a VMM's is the whole guest's.
+    fn read(&self) -> Result<Reading> {
+        Reading::of(self.0.iter().map(|(_, pid)| *pid))
+    }
+
+    /// Each one's memory, what is shared divided among those that share it, in MiB.
+    fn proportional_mib(&self) -> Result<Vec<(&'static str, f64)>> {
+        let mib = |pid: u32| -> Result<f64> {
+            let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+            let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no Pss")?;
+            Ok(kib.trim().parse::<f64>()? / 1024.0)
+        };
+        self.0.iter().map(|(name, pid)| Ok((*name, mib(*pid)?))).collect()
+    }
+}
