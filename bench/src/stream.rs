@@ -1,4 +1,4 @@
-//! The stream as a person meets it: from a key to its picture, what scrolls and moves, and what each costs.
+//! The stream as an end user meets it: from a key to its picture, what scrolls and moves, and what each costs.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,5 @@
 // A page that the stream is measured with. Each key flips the block at its top; it has text to scroll
-// and to type in, and a part that moves while it is told to.
+// and to type in, and a part that moves once Escape was pressed.
 
 /** Guest pixels of the block's side. */
 export const BLOCK = 64;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Measures the stream as a person meets it: keys, text that scrolls, a part that moves, and rest, through
+// Measures the stream as an end user meets it: keys, text that scrolls, a part that moves, and rest, through
 // the viewer or, for the floor, in this browser itself. What it begins and what it measured are lines of
 // JSON on stdout.
 

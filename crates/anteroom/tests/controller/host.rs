@@ -63,7 +63,7 @@ fn a_state_folder_that_cannot_be_written_is_reported_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("state")).unwrap();
     // Root may write where nobody may; not where the disk says no.
-    let script = r#"mount -t tmpfs none "$1" && mount -o remount,ro "$1" && shift && exec "$@""#;
+    let script = r#"mount -t tmpfs -o mode=0700 none "$1" && mount -o remount,ro "$1" && shift && exec "$@""#;
     let output = own_mounts()
         .args(["sh", "-c", script, "sh"])
         .arg(folder.path().join("state"))
