@@ -14,6 +14,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use tokio::io::ReadBuf;
 use tokio::io::unix::AsyncFd;
+use tokio::task::coop::poll_proceed;
 
 use super::watched::watched;
 
@@ -46,17 +47,22 @@ impl Port {
         cx: &mut TaskContext<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let turn = ready!(poll_proceed(cx));
         self.changes.waiting.reader.register(cx.waker());
         let read = || (&self.file).read(buffer.initialize_unfilled());
         let count = ready!(self.changes.poll_until(read))?;
+        turn.made_progress();
         buffer.advance(count);
         Poll::Ready(Ok(()))
     }
 
     /// Writes at least one byte.
     pub fn poll_write(&self, cx: &mut TaskContext<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let turn = ready!(poll_proceed(cx));
         self.changes.waiting.writer.register(cx.waker());
-        self.changes.poll_until(|| (&self.file).write(bytes))
+        let count = ready!(self.changes.poll_until(|| (&self.file).write(bytes)))?;
+        turn.made_progress();
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -112,7 +118,8 @@ impl Changes {
     }
 }
 
-/// Who waits for a change. A change of either direction wakes both, and each tries before it waits again.
+/// Who waits for a change. A change of either direction wakes both, and each tries before it waits again. On one
+/// thread that is enough: who sleeps found nothing after the last change that was taken.
 #[derive(Debug, Default)]
 struct Waiting {
     reader: AtomicWaker,
@@ -138,6 +145,9 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+
+    /// Nobody is polled for so long: each waits.
+    const SETTLED: Duration = Duration::from_millis(100);
 
     /// Reads one byte, unless there is none for a while; and how often it was polled.
     async fn byte(port: &Port) -> (Option<u8>, usize) {
@@ -172,30 +182,44 @@ mod tests {
         }
     }
 
+    /// Both directions wait, one behind the other, and one change lets either go on.
     #[tokio::test]
     async fn a_change_wakes_whoever_waits_in_either_direction() {
+        for reader_is_first in [true, false] {
+            LocalSet::new().run_until(one_goes_on(reader_is_first)).await;
+        }
+    }
+
+    /// The one that waited first goes on, though the other's waker came after its own.
+    async fn one_goes_on(reader_is_first: bool) {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
+        let mut filler = ours.try_clone().unwrap();
+        while filler.write(&[0; 4096]).is_ok() {}
         let port = Rc::new(Port::of(File::from(OwnedFd::from(ours))).unwrap());
-        let full = Rc::new(Notify::new());
-        let (reading, writing, is_full) = (port.clone(), port, full.clone());
-        let both = async move {
-            let reader = spawn_local(async move {
-                let mut byte = [0];
-                poll_fn(|cx| reading.poll_read(cx, &mut ReadBuf::new(&mut byte))).await.unwrap();
-                byte[0]
-            });
-            let writer = spawn_local(poll_fn(move |cx| {
-                while writing.poll_write(cx, &[0; 4096]).is_ready() {}
-                is_full.notify_one();
-                Poll::<()>::Pending
-            }));
-            full.notified().await;
+        let waiting = Rc::new(Notify::new());
+        let tasks = [reader_is_first, !reader_is_first].map(|reads| {
+            let (port, waiting) = (port.clone(), waiting.clone());
+            spawn_local(poll_fn(move |cx| {
+                let done = if reads {
+                    port.poll_read(cx, &mut ReadBuf::new(&mut [0])).map_ok(|()| 1)
+                } else {
+                    port.poll_write(cx, &[0])
+                };
+                waiting.notify_one();
+                done
+            }))
+        });
+        let [first, second] = tasks;
+        while timeout(SETTLED, waiting.notified()).await.is_ok() {}
+        if reader_is_first {
             theirs.write_all(&[7]).unwrap();
-            let read = timeout(Duration::from_secs(5), reader).await.expect("the reader is woken");
-            assert_eq!(read.unwrap(), 7);
-            writer.abort();
-        };
-        LocalSet::new().run_until(both).await;
+        } else {
+            theirs.set_nonblocking(true).unwrap();
+            while theirs.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+        }
+        let went_on = timeout(Duration::from_secs(5), first).await.expect("the first is woken");
+        assert_eq!(went_on.unwrap().unwrap(), 1);
+        second.abort();
     }
 }
