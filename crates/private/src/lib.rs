@@ -131,6 +131,7 @@ pub fn check_state(dir: &Path) -> Result<(), PrivateError> {
     check_folder(dir, "0700")?;
     let names = [
         "anteroom.db",
+        "anteroom.db-journal",
         "anteroom.db-wal",
         "anteroom.db-shm",
         "cli.json",
@@ -139,25 +140,21 @@ pub fn check_state(dir: &Path) -> Result<(), PrivateError> {
         "template-key.pem",
     ];
     let mut secrets: Vec<PathBuf> = names.iter().map(|name| dir.join(name)).collect();
-    let vault = dir.join("vault");
-    for folder in [&vault, &dir.join("logs"), &dir.join("waiting")] {
-        if exists(folder)? {
-            check_own(folder, Secret::Folder)?;
+    for (name, holds_secrets) in [("vault", true), ("waiting", true), ("logs", false)] {
+        let folder = dir.join(name);
+        if !exists(&folder)? {
+            continue;
+        }
+        check_own(&folder, Secret::Folder)?;
+        if holds_secrets {
+            let entries = std::fs::read_dir(&folder)
+                .map_err(failed(format!("reading {} failed", folder.display())))?;
+            for entry in entries {
+                secrets.push(entry?.path());
+            }
         }
     }
-    if exists(&vault)? {
-        let entries = std::fs::read_dir(&vault)
-            .map_err(failed(format!("reading {} failed", vault.display())))?;
-        for entry in entries {
-            secrets.push(entry?.path());
-        }
-    }
-    for secret in secrets {
-        if exists(&secret)? {
-            check_own(&secret, Secret::File)?;
-        }
-    }
-    Ok(())
+    secrets.iter().try_for_each(|secret| check_own(secret, Secret::File))
 }
 
 /// Refuses folders that others can change, of those that are there: what lies in them is run, or kept.
@@ -288,9 +285,9 @@ enum Secret {
     Folder,
 }
 
-/// Refuses a secret that is not ours alone.
+/// Refuses a secret that is not ours alone; one that is not there, as a controller removes some, is none.
 fn check_own(path: &Path, secret: Secret) -> Result<(), PrivateError> {
-    let found = look(path)?;
+    let Some(found) = look_if_there(path)? else { return Ok(()) };
     let shown = path.display();
     let (is_right, mode) = match secret {
         Secret::File => (found.is_file(), "0600"),
@@ -352,9 +349,13 @@ fn look(path: &Path) -> Result<Metadata, PrivateError> {
 }
 
 fn exists(path: &Path) -> Result<bool, PrivateError> {
+    Ok(look_if_there(path)?.is_some())
+}
+
+fn look_if_there(path: &Path) -> Result<Option<Metadata>, PrivateError> {
     match std::fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(format!("cannot inspect {}", path.display()))(error)),
     }
 }
@@ -391,6 +392,7 @@ mod tests {
             "cli.json",
             "controller.json",
             "template-key.pem",
+            "waiting/00.json",
             "vault/identity.txt",
             "vault/controller.pem",
         ] {
@@ -453,6 +455,7 @@ mod tests {
             (dir.join("controller.json"), 0o666, 0o600, "chmod 0600"),
             (dir.join("template-key.pem"), 0o644, 0o600, "chmod 0600"),
             (dir.join("waiting"), 0o755, 0o700, "chmod 0700"),
+            (dir.join("waiting/00.json"), 0o666, 0o600, "chmod 0600"),
             (dir.join("vault"), 0o755, 0o700, "chmod 0700"),
             (dir.join("vault/identity.txt"), 0o604, 0o400, "chmod 0600"),
             (dir.join("vault/controller.pem"), 0o604, 0o600, "chmod 0600"),

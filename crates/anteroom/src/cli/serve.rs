@@ -185,8 +185,6 @@ async fn serve(options: Options) -> Result<()> {
     for warning in warnings.into_iter().flatten() {
         tracing::warn!("{warning}");
     }
-    // What the lock goes by is in the folder.
-    private::check_state(&settings.state_dir)?;
     let _only = StateLock::take(&settings.state_dir)?;
     let listener = TcpListener::bind(settings.listen).await.with_context(|| {
         format!("cannot listen on {}; choose another address with --listen", settings.listen)
@@ -249,6 +247,8 @@ fn settings(options: Options) -> Result<(Settings, NodeSettings)> {
     }
     let state_dir = options.state.path();
     make_private(&state_dir)?;
+    // Before the lock and the key of templates, which are in it.
+    private::check_state(&state_dir)?;
     let cache_dir = cache_dir();
     let images_dir = options.images.path();
     // What lies there is run, or trusted because it was looked at before.
