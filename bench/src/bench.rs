@@ -103,8 +103,8 @@ enum What {
     },
     /// From the start call to a picture: cold, and from a template of `anteroom image snapshot`.
     Start(start::Options),
-    /// The stream: from a key to its picture, frames, bytes and processor time of rest, typing, scrolling and
-    /// animation, beside the same page in the measuring browser itself.
+    /// The stream: from a key to its picture, beside the same page in the measuring browser itself; frames,
+    /// bytes and processor time of rest (with a caret that blinks), typing, scrolling and animation.
     Stream(stream::Options),
     /// Whether clones of one template ever draw the same random value.
     Clones(clones::Options),

@@ -26,6 +26,7 @@ mod processor_time;
 mod provider;
 mod raw_vm;
 mod report;
+mod scripted_viewer;
 mod server;
 mod soak;
 mod start;

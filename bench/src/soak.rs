@@ -1,9 +1,7 @@
 //! A long session that is watched: who dies, how long the picture stands still, what grows.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +12,7 @@ use crate::server::Server;
 use anteroom_testkit::Started;
 use anteroom_testkit::processes;
 
-use crate::{identity::new_identity, leftovers};
+use crate::{identity::new_identity, leftovers, scripted_viewer};
 use xtask::{interrupt, shell};
 
 /// How the long run goes.
@@ -164,24 +162,18 @@ struct Seen {
 }
 
 fn watch(options: &Options, session: &Started, processes: &Processes) -> Result<Seen> {
-    let mut viewer = Command::new("node")
-        .arg(shell::root().join("demo/soak/viewer.mjs"))
-        .args(["--viewer-url", &session.viewer_url])
-        .args(["--minutes", &options.minutes.to_string()])
-        .args(["--visits", &options.visits.to_string()])
-        .arg("--screenshot")
-        .arg(shell::root().join("target/demo/soak.png"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("starting the viewer failed")?;
-    let lines = BufReader::new(viewer.stdout.take().context("the viewer has no output")?).lines();
     let mut seen =
         Seen { visits: 0, grown: BTreeMap::new(), gaps: Vec::new(), shown: Vec::new(), typed: 0 };
     let (started, mut warm) = (Instant::now(), None);
-    let mut failure = None;
-    for line in lines {
-        let event: Value = serde_json::from_str(&line?)?;
+    let (minutes, visits) = (options.minutes.to_string(), options.visits.to_string());
+    let screenshot = shell::root().join("target/demo/soak.png").display().to_string();
+    let arguments = [
+        ["--viewer-url", session.viewer_url.as_str()],
+        ["--minutes", &minutes],
+        ["--visits", &visits],
+        ["--screenshot", &screenshot],
+    ];
+    scripted_viewer::run("soak/viewer.mjs", arguments.as_flattened(), |event| {
         if warm.is_none() && started.elapsed() > WARM {
             warm = Some(processes.resident_mib()?);
         }
@@ -206,15 +198,10 @@ fn watch(options: &Options, session: &Started, processes: &Processes) -> Result<
                 eprintln!("visit {visit} over: {pictures} pictures; resident {resident:.1?} MiB");
             }
             Some("done") => seen.typed = event["typed"].as_u64().unwrap_or_default(),
-            Some("failed") => failure = event["why"].as_str().map(str::to_owned),
             _ => {}
         }
-    }
-    viewer.wait()?;
-    interrupt::check()?;
-    if let Some(why) = failure {
-        bail!("watching failed: {why}");
-    }
+        Ok(())
+    })?;
     let now = processes.resident_mib()?;
     let warm = warm.unwrap_or_else(|| now.clone());
     seen.grown = now

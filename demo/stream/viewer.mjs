@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Measures the stream as an end user meets it: keys, text that scrolls, a part that moves, and rest, through
-// the viewer or, for the floor, in this browser itself. What it begins and what it measured are lines of
-// JSON on stdout.
+// the viewer; for the floor only keys, in this browser itself. What it begins and what it measured are lines
+// of JSON on stdout.
 
 import { parseArgs } from 'node:util';
 
@@ -39,16 +39,17 @@ const TEXT = { x: 300, y: 300 };
 const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, at_ms: Date.now(), ...more })}\n`);
 const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
 process.on('SIGTERM', () => process.exit(143));
+let browser;
 try {
+  browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
   await (options['viewer-url'] ? throughViewer(options['viewer-url']) : inThisBrowser(options['page-url']));
   say('done');
 } catch (error) {
   say('failed', { why: String(error.message).split('\n')[0] });
   process.exitCode = 1;
 } finally {
-  await browser.close();
+  await browser?.close();
 }
 
 async function throughViewer(address) {
@@ -118,11 +119,11 @@ async function typing(page) {
   await during(page, 'typing', async () => {
     for (let at = 0; at < keys; at += 1) {
       const begun = performance.now();
-      const seen = page.evaluate(() => window.stream.next());
+      await page.evaluate(() => window.stream.arm());
       // Not in step with the display, or each would wait as long for its frame.
       await pause(Math.random() * KEY_EVERY_MS);
       await page.keyboard.press('abcdefghij'[at % 10]);
-      delays.push(await seen);
+      delays.push(await page.evaluate(() => window.stream.seen));
       await pause(Math.max(0, 2 * KEY_EVERY_MS - (performance.now() - begun)));
     }
   }, () => ({ delays }));
@@ -192,15 +193,19 @@ function watch({ BLOCK, LOST_MS }) {
       }
       return undefined;
     },
-    /** Milliseconds from the next key to the picture that shows it; undefined where none does. */
-    next() {
-      const before = isDark();
-      const asked = performance.now();
+    /** `seen` is then the milliseconds from the next key to the picture that shows it; undefined where none does. */
+    arm() {
+      let before = isDark();
+      const armed = performance.now();
       pressed = undefined;
-      return new Promise((resolve) => {
+      window.stream.seen = new Promise((resolve) => {
         function look() {
-          if (isDark() !== before) resolve(performance.now() - pressed);
-          else if (performance.now() - (pressed ?? asked) > LOST_MS) resolve(undefined);
+          const now = performance.now();
+          const dark = isDark();
+          // What flips before the key is pressed is late, of one before.
+          if (pressed === undefined) before = dark;
+          if (dark !== before) resolve(performance.now() - pressed);
+          else if (now - (pressed ?? armed) > LOST_MS) resolve(undefined);
           else requestAnimationFrame(look);
         }
         requestAnimationFrame(look);
