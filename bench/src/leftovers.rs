@@ -83,12 +83,18 @@ fn processes(id: &str, found: &mut Vec<String>) -> Result<()> {
         // A process may end while it is looked at; then there is nothing to read, and nothing left.
         let read = |file: &str| fs::read(entry.path().join(file)).unwrap_or_default();
         let (command, environment) = (read("cmdline"), read("environ"));
-        if contains(&command, id) || contains(&environment, id) {
-            let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        if names(&command, id) || contains(&environment, id) {
             found.push(format!("process {name}: {}", command.trim()));
         }
     }
     Ok(())
+}
+
+/// Whether a command has the session's id, but in a link to its viewer: that is a browser, which the end user
+/// opened with it.
+fn names(command: &str, id: &str) -> bool {
+    command.replace(&format!("/v/{id}"), "").contains(id)
 }
 
 fn lines_with(id: &str, path: &str, kind: &str, found: &mut Vec<String>) {
@@ -121,4 +127,17 @@ fn files(
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_user_s_browser_is_not_left_over() {
+        let id = "01a22996-7da4-778d-a38d-fde56421b853";
+        assert!(!names(&format!("chromium http://127.0.0.1:7070/v/{id}#8mY1"), id));
+        assert!(names(&format!("qemu-system-x86_64 -name anteroom-{id}"), id));
+        assert!(names(&format!("Xvnc -auth /tmp/anteroom-{id}/v/{id}"), id));
+    }
 }
