@@ -72,7 +72,7 @@ impl Port {
 ///
 /// One for both directions: the driver's `poll` takes what has arrived from the queue, whatever it is asked
 /// for, and the interrupt of a queue with nothing in it wakes nobody (`port_fops_poll`, `vring_interrupt` of
-/// Linux 6.1). With one each, the writer's look hid a message from the reader, in 1 boot of 80.
+/// Linux 6.1). With one each, the writer's look hid a message from the reader, in 1 boot of 100.
 #[derive(Debug)]
 struct Changes {
     epoll: AsyncFd<OwnedFd>,
