@@ -12,7 +12,8 @@ use crate::identity::new_identity;
 use crate::processor_time::Reading;
 use crate::provider::OpenIdProvider;
 use crate::server::Server;
-use anteroom_testkit::{end_user, processes};
+use anteroom_testkit::end_user;
+use anteroom_testkit::processes::{self, Role};
 
 /// The session's processes: its runner and its VMM.
 pub struct Processes {
@@ -23,12 +24,12 @@ pub struct Processes {
 impl Processes {
     /// Finds them by the session's mark in their environment.
     pub fn of_session(id: &str) -> Result<Self> {
-        let found = processes::of_session(id)?;
-        let one = |sign: &str| {
-            let process = found.iter().find(|(_, command)| command.contains(sign));
-            process.map(|(pid, _)| *pid).with_context(|| format!("no {sign} is running"))
+        let found = processes::with_roles(id)?;
+        let one = |role: Role| {
+            let process = found.iter().find(|(of, _)| *of == role);
+            process.map(|(_, pid)| *pid).with_context(|| format!("no {} is running", role.name()))
         };
-        Ok(Self { runner: one(" session ")?, vmm: one("qemu-system")? })
+        Ok(Self { runner: one(Role::Runner)?, vmm: one(Role::Vmm)? })
     }
 
     /// The runner's processor time so far.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::provider::{HOST, OpenIdProvider, provider_file_opening};
 use crate::server::Server;
 use anteroom_testkit::Started;
-use anteroom_testkit::processes;
+use anteroom_testkit::processes::{self, Role};
 
 use crate::{identity::new_identity, leftovers, scripted_viewer};
 use xtask::{interrupt, shell};
@@ -68,6 +68,12 @@ pub fn run(anteroom: &Path, options: &Options) -> Result<Value> {
     let kept = shell::root().join("target/demo/soak-logs");
     crate::demo::keep_logs(&folder.path().join("state/logs").join(&session.id), &kept)?;
     let reported = provider.stop()?.soak;
+    if reported.len() < 2 {
+        bail!(
+            "the page reported {} times, which is too seldom to say how it fared",
+            reported.len()
+        );
+    }
     let left = leftovers::of_session(&session.id, folder.path(), &before)?;
     let Seen { visits, grown, gaps, shown, typed } = seen?;
 
@@ -217,14 +223,10 @@ struct Processes(Vec<(&'static str, u32, String)>);
 impl Processes {
     fn of(server: &Server, session: &Started) -> Result<Self> {
         let mut found = vec![("controller", server.pid(), started(server.pid())?)];
-        for (pid, command) in processes::of_session(&session.id)? {
-            let name = match command.as_str() {
-                command if command.ends_with(" session ") => "runner",
-                command if command.contains("--host-driver") => "agent",
-                command if command.contains("qemu-system") => "vmm",
-                _ => continue,
-            };
-            found.push((name, pid, started(pid)?));
+        for (role, pid) in processes::with_roles(&session.id)? {
+            if role != Role::XServer {
+                found.push((role.name(), pid, started(pid)?));
+            }
         }
         if found.len() != 3 {
             bail!("the session's processes are {found:?}");

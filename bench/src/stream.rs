@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anteroom_testkit::{Started, processes};
+use anteroom_testkit::Started;
+use anteroom_testkit::processes::{self, Role};
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value, json};
 use xtask::shell;
@@ -157,23 +158,14 @@ fn measured(event: &Value, what: &str, figures: &mut Figures) -> Result<()> {
 }
 
 /// What of a session takes, carries and codes the picture: of a VM all of the guest, otherwise without its browser.
-struct Processes(Vec<(&'static str, u32)>);
+struct Processes(Vec<(Role, u32)>);
 
 impl Processes {
     fn of(session: &Started, driver: &str) -> Result<Self> {
         let expected = if driver == "host" { 3 } else { 2 };
-        let named = |command: &str| match command {
-            command if command.ends_with(" session ") => Some("runner"),
-            command if command.contains("--host-driver") => Some("agent"),
-            command if command.contains("Xvnc") || command.contains("Xtigervnc") => Some("x"),
-            command if command.contains("qemu-system") => Some("vmm"),
-            _ => None,
-        };
-        let found = processes::of_session(&session.id)?;
-        let found: Vec<_> =
-            found.iter().filter_map(|(pid, command)| Some((named(command)?, *pid))).collect();
+        let found = processes::with_roles(&session.id)?;
         if found.len() != expected {
-            bail!("of the session's processes only {found:?} were found");
+            bail!("the session's processes are {found:?}, not {expected}");
         }
         Ok(Self(found))
     }
@@ -191,6 +183,6 @@ impl Processes {
             let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).context("no Pss")?;
             Ok(kib.trim().parse::<f64>()? / 1024.0)
         };
-        self.0.iter().map(|(name, pid)| Ok((*name, mib(*pid)?))).collect()
+        self.0.iter().map(|(role, pid)| Ok((role.name(), mib(*pid)?))).collect()
     }
 }

@@ -8,6 +8,7 @@ import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
 import { chromiumArguments } from './chromium.mjs';
+import { say } from './events.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -19,7 +20,6 @@ const { values: options } = parseArgs({
   },
 });
 
-const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, at_ms: Date.now(), ...more })}\n`);
 const PRESS_EVERY_MS = 3000;
 
 const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });

@@ -13,6 +13,7 @@ import { chromium } from 'playwright-core';
 
 import { layout } from '../oidc-provider/sign-in-page.mjs';
 import { chromiumArguments } from './chromium.mjs';
+import { say } from './events.mjs';
 import { findVideo } from './video.mjs';
 import { watchPicture } from './watch.mjs';
 
@@ -52,8 +53,6 @@ const ANSWER_SECONDS = 60;
 /** Dark pixels of the thinnest text: what shows that a character is there. */
 const INK_PER_CHARACTER = 8;
 const WRONG_PASSWORD = 'not this one';
-
-const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, at_ms: Date.now(), ...more })}\n`);
 
 class Failure extends Error {}
 

@@ -7,6 +7,8 @@ import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
 import { chromiumArguments } from '../end-user/chromium.mjs';
+import { pause, say } from '../end-user/events.mjs';
+import { hasEnded, join } from '../end-user/join.mjs';
 import { findVideo } from '../end-user/video.mjs';
 import { BITS, CELL, CELLS, PREAMBLE } from './code.mjs';
 
@@ -27,14 +29,10 @@ if (!options['viewer-url']) {
 const KEY_DELAY_MS = 120;
 const AWAY_MS = 10_000;
 const REST_MS = 4000;
-const JOIN_SECONDS = 60;
 const SENTENCE = 'all work and no play makes a dull day. ';
 /** A point of the textarea and one of the text, in guest pixels. */
 const BOX = { x: 300, y: 640 };
 const TEXT = { x: 300, y: 300 };
-
-const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, at_ms: Date.now(), ...more })}\n`);
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 const browser = await chromium.launch({ executablePath: options.executable, args: chromiumArguments() });
 const context = await browser.newContext({ viewport: { width: 1280, height: 769 }, reducedMotion: 'reduce' });
@@ -63,21 +61,14 @@ try {
 async function watch(visit) {
   const page = await context.newPage();
   page.on('pageerror', (error) => process.stderr.write(`viewer: ${error.stack}\n`));
-  const begun = Date.now();
-  await page.goto(address);
-  const button = page.locator('[data-action=continue]');
-  const joined = () => page.evaluate(() => window.soak.pictures > 0);
-  while (!await joined()) {
-    if (await button.isVisible()) await button.click({ timeout: 10_000 });
-    if (await page.locator('.ended, .problem').first().isVisible()) throw new Error('the session ended');
-    if (Date.now() - begun > JOIN_SECONDS * 1000) {
-      const state = JSON.stringify(await page.evaluate(() => window.soak.take()));
-      throw new Error(`no picture within ${JOIN_SECONDS} s of visit ${visit}: ${state}`);
-    }
-    await pause(50);
-  }
+  const took = await join(
+    page,
+    address,
+    () => page.evaluate(() => window.soak.pictures > 0),
+    async () => ` of visit ${visit}: ${JSON.stringify(await page.evaluate(() => window.soak.take()))}`,
+  );
   const end = Date.now() + visitMs;
-  say('joined', { visit, took_ms: Date.now() - begun });
+  say('joined', { visit, took_ms: took });
   let round = 0;
   while (Date.now() < end) {
     const box = await page.evaluate((point) => window.desktopVideo.toClient(point), BOX);
@@ -95,7 +86,7 @@ async function watch(visit) {
     }
     round += 1;
     await pause(REST_MS);
-    if (await page.locator('.ended, .problem').first().isVisible()) throw new Error('the session ended');
+    if (await hasEnded(page)) throw new Error('the session ended');
     const seen = await page.evaluate(() => window.soak.take());
     say('watched', { visit, ...seen });
   }

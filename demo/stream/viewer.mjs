@@ -8,6 +8,8 @@ import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
 
 import { chromiumArguments } from '../end-user/chromium.mjs';
+import { pause, say } from '../end-user/events.mjs';
+import { join } from '../end-user/join.mjs';
 import { findVideo } from '../end-user/video.mjs';
 import { BLOCK } from './page.mjs';
 
@@ -32,12 +34,8 @@ const KEY_EVERY_MS = 100;
 const LOST_MS = 2000;
 const WHEEL_EVERY_MS = 16;
 const SETTLE_MS = 1500;
-const JOIN_SECONDS = 60;
 /** Guest pixels: where the text is. */
 const TEXT = { x: 300, y: 300 };
-
-const say = (event, more = {}) => process.stdout.write(`${JSON.stringify({ event, at_ms: Date.now(), ...more })}\n`);
-const pause = (ms) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
 process.on('SIGTERM', () => process.exit(143));
 let browser;
@@ -59,16 +57,8 @@ async function throughViewer(address) {
   await context.addInitScript(countBytes);
   const page = await context.newPage();
   page.on('pageerror', (error) => process.stderr.write(`viewer: ${error.stack}\n`));
-  const begun = Date.now();
-  await page.goto(address);
-  const button = page.locator('[data-action=continue]');
-  while (!await page.evaluate(() => window.stream.isShown())) {
-    if (await button.isVisible()) await button.click({ timeout: 10_000 });
-    if (await page.locator('.ended, .problem').first().isVisible()) throw new Error('the session ended');
-    if (Date.now() - begun > JOIN_SECONDS * 1000) throw new Error(`no picture within ${JOIN_SECONDS} s`);
-    await pause(20);
-  }
-  say('joined', { took_ms: Date.now() - begun });
+  const took = await join(page, address, () => page.evaluate(() => window.stream.isShown()));
+  say('joined', { took_ms: took });
   await pause(SETTLE_MS);
   const toClient = (point) => page.evaluate((at) => window.desktopVideo.toClient(at), point);
   const { x, y } = await toClient({ x: 300, y: 640 });
@@ -170,7 +160,7 @@ function watch({ BLOCK, LOST_MS }) {
   window.stream = {
     isShown: () => (shown?.videoWidth ?? 0) > 0,
     useBlockItself() {
-      shown = document.getElementById('block');
+      shown = document.getElementById('mark');
       at = { x: BLOCK / 2, y: BLOCK / 2 };
     },
     remember() { remembered = picture(); },

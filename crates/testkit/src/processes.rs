@@ -26,6 +26,53 @@ pub fn of_session(id: &str) -> Result<Vec<(u32, String)>> {
     Ok(found)
 }
 
+/// What a process of a session is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Carries and codes the picture, on the host.
+    Runner,
+    /// Where it runs on the host, without a VM.
+    Agent,
+    /// The same.
+    XServer,
+    /// QEMU.
+    Vmm,
+}
+
+impl Role {
+    /// As figures name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Runner => "runner",
+            Self::Agent => "agent",
+            Self::XServer => "x",
+            Self::Vmm => "vmm",
+        }
+    }
+
+    fn of(command: &str) -> Option<Self> {
+        match command {
+            command if command.ends_with(" session ") => Some(Self::Runner),
+            command if command.contains("--host-driver") => Some(Self::Agent),
+            command if command.contains("Xvnc") || command.contains("Xtigervnc") => {
+                Some(Self::XServer)
+            }
+            command if command.contains("qemu-system") => Some(Self::Vmm),
+            _ => None,
+        }
+    }
+}
+
+/// The processes of a session that have a role.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn with_roles(id: &str) -> Result<Vec<(Role, u32)>> {
+    let found = of_session(id)?;
+    Ok(found.iter().filter_map(|(pid, command)| Some((Role::of(command)?, *pid))).collect())
+}
+
 /// The fields of /proc/PID/stat after the name: the first is field 3 of proc(5).
 ///
 /// # Errors
